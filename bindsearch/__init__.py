@@ -1,0 +1,125 @@
+"""BindSearch: cross-modal vector search. Anything finds anything: text, images, video, sound, depth, thermal, motion.
+
+    import bindsearch as bs
+
+    with bs.connect("my-store") as store:
+        store.index("~/Media")
+        for hit in store.search(0.5 * bs.image("fruit.jpg") + 0.5 * bs.audio("birds.wav"), to="image"):
+            print(hit.rank, hit.path)
+
+Names load on first use: importing the package loads no torch, faiss or duckdb.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bindsearch.encoders import load_encoder
+    from bindsearch.errors import (
+        BindSearchError,
+        EncoderError,
+        MediaError,
+        QuerySyntaxError,
+        StoreError,
+        StoreLockedError,
+        StoreNotFoundError,
+        UsageError,
+        VectorError,
+    )
+    from bindsearch.items import Hit, Modality
+    from bindsearch.query import (
+        Composition,
+        Query,
+        Rank,
+        Term,
+        audio,
+        depth,
+        image,
+        imu,
+        like,
+        parse_query,
+        text,
+        thermal,
+        video,
+    )
+    from bindsearch.store import Answer, Status, Store, connect
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "bindsearch.encoders": ("load_encoder",),
+    "bindsearch.errors": (
+        "BindSearchError",
+        "EncoderError",
+        "MediaError",
+        "QuerySyntaxError",
+        "StoreError",
+        "StoreLockedError",
+        "StoreNotFoundError",
+        "UsageError",
+        "VectorError",
+    ),
+    "bindsearch.items": ("Hit", "Modality"),
+    "bindsearch.query": (
+        "Composition",
+        "Query",
+        "Rank",
+        "Term",
+        "audio",
+        "depth",
+        "image",
+        "imu",
+        "like",
+        "parse_query",
+        "text",
+        "thermal",
+        "video",
+    ),
+    "bindsearch.store": ("Answer", "Status", "Store", "connect"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "BindSearchError",
+    "Composition",
+    "EncoderError",
+    "Hit",
+    "MediaError",
+    "Modality",
+    "Query",
+    "QuerySyntaxError",
+    "Rank",
+    "Status",
+    "Store",
+    "StoreError",
+    "StoreLockedError",
+    "StoreNotFoundError",
+    "Term",
+    "UsageError",
+    "VectorError",
+    "audio",
+    "connect",
+    "depth",
+    "image",
+    "imu",
+    "like",
+    "load_encoder",
+    "parse_query",
+    "text",
+    "thermal",
+    "video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'bindsearch' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,188 @@
+"""The audio tower: sound as log-mel views, and a small convolutional network trained towards the text space.
+
+The network answers with probabilities of a few sound labels; the embedding is the convex combination of their text
+embeddings (as ConSE does for pictures: Norouzi et al. 2013, arXiv 1312.5650), so that a sound lands where texts and
+pictures of the same thing are. How it was trained: TRAINING.md.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.errors import EncoderError, MediaError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from bindsearch.encoders.mini.audio_network import AudioNetwork
+
+WEIGHTS = Path(__file__).with_name("audio.safetensors")
+DIM = 384
+SAMPLE_RATE_HZ = 16_000
+MEL_BINS = 64
+HOP = 320  # 20 ms: modulations up to 25 Hz stay visible, such as a helicopter's blades
+WINDOW = 512  # 32 ms
+FFT = 1024  # twice the window, so that none of the low mel filters is empty
+MEL_LOW_HZ, MEL_HIGH_HZ = 40.0, 7_800.0
+VIEW_FRAMES = 125  # 2.5 s
+VIEW_SAMPLES = VIEW_FRAMES * HOP
+POWER_FLOOR = 1e-9
+DYNAMIC_RANGE_DB = 80.0  # what lies further below the loudest point of a view is cut off
+SILENT_BELOW_DB = 40.0  # a view whose loudest point lies this far below the sound's says nothing about the sound
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 1_000_000
+VIEWS_PER_TRANSFORM = 64  # bounds the memory of the Fourier transforms to about 35 MB
+
+
+def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
+    """Cut a sound into views and turn them into normalised log-mels; thread-safe, loads no tower.
+
+    Args:
+        samples: float32 (n,), mono, nominally in -1..1.
+        sample_rate_hz: of `samples`.
+
+    Returns:
+        float32 (views, 64, 125): views of 2.5 s evenly placed with at least half overlap, the first at the start and
+        the last at the end, without those that are silent beside the rest; at least one.
+
+    Raises:
+        MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
+    """
+    import torch
+
+    with torch.inference_mode():
+        views = _views(_at_model_rate(_checked(samples, sample_rate_hz), sample_rate_hz))
+        levels_db = torch.cat(
+            [_log_mel(views[i : i + VIEWS_PER_TRANSFORM]) for i in range(0, len(views), VIEWS_PER_TRANSFORM)]
+        ).numpy()
+    loudest_db = levels_db.max(axis=(1, 2))
+    return normalize_levels(levels_db[loudest_db >= loudest_db.max() - SILENT_BELOW_DB])
+
+
+def normalize_levels(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Levels in dB float32 (views, mel, frames), each view against its loudest point: 1.5 there, -2.5 at the floor."""
+    below_db = levels_db - levels_db.max(axis=(1, 2), keepdims=True)
+    normalized: NDArray[np.float32] = np.maximum(below_db, np.float32(-DYNAMIC_RANGE_DB)) / np.float32(20.0)
+    normalized += np.float32(1.5)
+    return normalized
+
+
+def sound_levels(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
+    """The whole sound as one log-mel spectrogram in dB: float32 (mel, frames), 50 frames a second.
+
+    Raises:
+        MediaError: as `prepare_sound`.
+    """
+    import torch
+
+    with torch.inference_mode():
+        levels: NDArray[np.float32] = _log_mel(
+            _at_model_rate(_checked(samples, sample_rate_hz), sample_rate_hz)
+        ).numpy()
+    return levels
+
+
+def _checked(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
+    if samples.ndim != 1 or len(samples) == 0:
+        raise MediaError(f"sound of shape {samples.shape} has no samples; give a mono sound of at least one sample")
+    if not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
+        raise MediaError(f"sound at {sample_rate_hz} Hz is out of range; convert it to {SAMPLE_RATE_HZ} Hz")
+    if not np.isfinite(samples).all():
+        raise MediaError("sound holds NaN or infinite samples; export it again from its source")
+    return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
+    """Resample to 16 kHz: float32 (m,), m >= 1."""
+    import torch
+
+    # A peak of 1 keeps floats that are far out of range from overflowing when they are squared; the level does not
+    # matter later on.
+    peak = float(np.abs(samples).max())
+    sound = torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples.copy())
+    # Rates are rounded to a ratio of small numbers (by less than 0.1%): the kernel of 16000:44101 would take gigabytes.
+    ratio = Fraction(SAMPLE_RATE_HZ, sample_rate_hz).limit_denominator(1_000)
+    if ratio == 1:
+        return sound
+    resampled: torch.Tensor = _resampler(ratio.denominator, ratio.numerator)(sound)
+    return resampled if len(resampled) else torch.zeros(1)
+
+
+@lru_cache(maxsize=16)
+def _resampler(from_rate: int, to_rate: int) -> torch.nn.Module:
+    """The windowed-sinc resampler for one ratio; its kernel is computed once."""
+    import torchaudio
+
+    resampler: torch.nn.Module = torchaudio.transforms.Resample(from_rate, to_rate)
+    return resampler
+
+
+@lru_cache(maxsize=1)
+def _mel_filters() -> tuple[torch.Tensor, torch.Tensor]:
+    """Triangular mel filters (mel, bins), and the Hann window (WINDOW,)."""
+    import torch
+    import torchaudio
+
+    filters = torchaudio.functional.melscale_fbanks(
+        FFT // 2 + 1, MEL_LOW_HZ, MEL_HIGH_HZ, MEL_BINS, SAMPLE_RATE_HZ, norm=None, mel_scale="htk"
+    )
+    return filters.T.contiguous(), torch.hann_window(WINDOW)
+
+
+def _views(sound: torch.Tensor) -> torch.Tensor:
+    """Overlapping views float32 (views, VIEW_SAMPLES) of a sound (n,); a shorter one is repeated to length."""
+    import torch
+
+    if len(sound) < VIEW_SAMPLES:
+        sound = sound.repeat(math.ceil(VIEW_SAMPLES / len(sound)))[:VIEW_SAMPLES]
+    room = len(sound) - VIEW_SAMPLES
+    starts = np.linspace(0, room, math.ceil(2 * room / VIEW_SAMPLES) + 1).round().astype(np.int64)
+    return torch.stack([sound[start : start + VIEW_SAMPLES] for start in starts])
+
+
+def _log_mel(sound: torch.Tensor) -> torch.Tensor:
+    """Log power in dB, float32 (..., mel, frames), of sound (..., n); frame i is centred on sample i * HOP."""
+    import torch
+
+    filters, window = _mel_filters()
+    spectrum = torch.stft(sound, FFT, HOP, WINDOW, window, center=True, pad_mode="constant", return_complex=True)
+    power = spectrum[..., : max(1, sound.shape[-1] // HOP)].abs().square()
+    return (filters @ power).add_(POWER_FLOOR).log10_().mul_(10.0)
+
+
+class AudioTower:
+    """Embeds prepared views. The weights are read at construction.
+
+    Raises:
+        EncoderError: the weights are missing or do not fit the network.
+    """
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        self._network = _load_network(weights)
+
+    def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed views float32 (n, 64, 125): float32 (n, 384), unit L2 norm."""
+        import torch
+
+        with torch.inference_mode():
+            embeddings: NDArray[np.float32] = self._network(torch.from_numpy(views)).numpy()
+        return embeddings
+
+
+def _load_network(weights: Path) -> AudioNetwork:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from bindsearch.encoders.mini.audio_network import network_from_state
+
+    try:
+        return network_from_state(load_file(weights))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise EncoderError(f"cannot read audio weights {weights}: {reason}; reinstall bindsearch") from error

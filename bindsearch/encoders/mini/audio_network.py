@@ -1,0 +1,71 @@
+"""The network of the audio tower: a few small convolutional networks whose label probabilities are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SoundMember(nn.Module):
+    """Log-mel views (n, mel, frames) to logits (n, labels), with 64 mels and any number of frames."""
+
+    def __init__(self, labels: int, *, width: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.body = nn.Sequential(
+            *_convolution(width, 2 * width), nn.MaxPool2d(2), *_convolution(2 * width, 4 * width), nn.MaxPool2d(2),
+            *_convolution(4 * width, 8 * width),
+        )  # fmt: skip
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(16 * width, labels)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Mean over frequency, then mean and maximum over time: the mean hears textures, the maximum single events."""
+        features = self.body(self.stem(views[:, None])).mean(dim=2)
+        pooled = torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+
+
+class AudioNetwork(nn.Module):
+    """Log-mel views (n, 64, frames) to unit vectors (n, d).
+
+    `bank`: float32 (labels, d), the unit text embedding of each label.
+    """
+
+    bank: Tensor
+
+    def __init__(self, members: list[SoundMember], bank: Tensor) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("bank", bank)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """The label texts, weighted with the mean probabilities of the members, at unit length."""
+        probabilities = torch.stack([member(views).softmax(dim=1) for member in self.members]).mean(dim=0)
+        return functional.normalize(probabilities @ self.bank, dim=1)
+
+
+def network_from_state(state: Mapping[str, Tensor]) -> AudioNetwork:
+    """The network a state dict belongs to, ready for inference.
+
+    Raises:
+        KeyError, RuntimeError: the state is not one of this network.
+    """
+    labels = state["bank"].shape[0]
+    width = state["members.0.stem.0.weight"].shape[0]
+    count = len({name.split(".")[1] for name in state if name.startswith("members.")})
+    members = [SoundMember(labels, width=width) for _ in range(count)]
+    network = AudioNetwork(members, torch.zeros(state["bank"].shape))
+    network.load_state_dict(dict(state))
+    return network.eval()

@@ -1,0 +1,173 @@
+"""MiniEncoder: small towers that share the text space of all-MiniLM-L6-v2."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.errors import MediaError
+from bindsearch.items import Modality
+from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+from bindsearch.space import l2_normalize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bindsearch.encoders.mini.audio import AudioTower
+    from bindsearch.encoders.mini.image import ImageTower
+    from bindsearch.encoders.mini.imu import ImuTower
+    from bindsearch.encoders.mini.text import TextTower
+
+PICTURE_SIDE_PX = 224
+VIEWS_PER_PASS = 64
+"""Views that go through a tower at once: enough to fill two to eight cores, little enough to bound memory."""
+
+_PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})
+
+
+class MiniEncoder:
+    """See `bindsearch.encoders.base.Encoder`. Depth and thermal are rendered as grey pictures, ImageBind's baseline."""
+
+    name = "mini"
+    dim = 384
+    modalities = frozenset(Modality)
+    wants = Wants(picture_side_px=PICTURE_SIDE_PX, frames_per_s=1.0)
+    temperatures: Mapping[Modality, float] = MappingProxyType(
+        # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, never directions.
+        {
+            Modality.TEXT: 100.0,
+            Modality.IMAGE: 1.0,
+            Modality.VIDEO: 1.0,
+            Modality.AUDIO: 20.0,
+            Modality.DEPTH: 5.0,
+            Modality.THERMAL: 10.0,
+            Modality.IMU: 5.0,
+        }
+    )
+
+    def __init__(self, *, exclude_classes: frozenset[int] = frozenset()) -> None:
+        self._exclude_classes = exclude_classes
+        self._lock = threading.Lock()
+
+    @cached_property
+    def digest(self) -> str:
+        """xxh3-128 over the weight files of all towers, hex."""
+        from bindsearch.encoders.mini.weights import digest_weights
+
+        return digest_weights(self._exclude_classes)
+
+    @property
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """Preprocessing that decides what a vector means."""
+        return {"picture_side_px": PICTURE_SIDE_PX, "frames_per_s": self.wants.frames_per_s}
+
+    @property
+    def max_tokens(self) -> int:
+        """256, the window all-MiniLM-L6-v2 was trained with."""
+        return self._text.max_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Word pieces of `text`, with the two special tokens."""
+        return self._text.count_tokens(text)
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """Preprocess one medium: an array (views, ...). Thread-safe.
+
+        Raises:
+            MediaError: the medium holds nothing to encode.
+        """
+        match media:
+            case Sound(samples=samples, sample_rate_hz=rate_hz):
+                from bindsearch.encoders.mini.audio import prepare_sound
+
+                return prepare_sound(samples, rate_hz)
+            case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
+                from bindsearch.encoders.mini.imu import prepare_motion
+
+                return prepare_motion(motion, motion_rate_hz)
+            case Passage(text=text):
+                if not text.strip():
+                    raise MediaError("the text is empty: write at least one word")
+                return self._text.tokenize(text)
+        return _prepare_pictures(media)
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm. One call at a time runs a tower."""
+        with self._lock:
+            if modality is Modality.TEXT:
+                return self._text.encode(prepared)
+            if modality in _PICTURE_LIKE:
+                return _mean_of_views(self._image.encode, prepared)
+            if modality is Modality.AUDIO:
+                return _mean_of_views(self._audio.encode, prepared)
+            return _mean_of_views(self._imu.encode, prepared)
+
+    @cached_property
+    def _text(self) -> TextTower:
+        from bindsearch.encoders.mini.text import TextTower
+
+        return TextTower()
+
+    @cached_property
+    def _image(self) -> ImageTower:
+        from bindsearch.encoders.mini.image import ImageTower
+
+        return ImageTower(exclude_classes=self._exclude_classes)
+
+    @cached_property
+    def _audio(self) -> AudioTower:
+        from bindsearch.encoders.mini.audio import AudioTower
+
+        return AudioTower()
+
+    @cached_property
+    def _imu(self) -> ImuTower:
+        from bindsearch.encoders.mini.imu import ImuTower
+
+        return ImuTower()
+
+
+def _mean_of_views(tower: Any, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Run all views of n media through `tower` in bounded passes and average each medium's: float32 (n, 384)."""
+    counts = np.array([len(views) for views in prepared])
+    views = np.concatenate(list(prepared))
+    embedded = np.concatenate([tower(views[i : i + VIEWS_PER_PASS]) for i in range(0, len(views), VIEWS_PER_PASS)])
+    if len(views) == len(prepared):
+        return l2_normalize(embedded)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return l2_normalize(np.add.reduceat(embedded, starts, axis=0))
+
+
+def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:
+    """Whatever goes through the image tower: uint8 (views, 224, 224, 3)."""
+    from bindsearch.encoders.mini.image import prepare_picture
+
+    match media:
+        case Picture(rgb=rgb):
+            return prepare_picture(rgb)
+        case Frames(rgb=frames):
+            return np.concatenate([prepare_picture(frame) for frame in frames])
+        case DepthMap():
+            return prepare_picture(_grey(_depth_brightness(media)))
+        case ThermalPicture(values=values):
+            return prepare_picture(_grey(values))
+
+
+def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Brightness float32 (h, w) in 0..1 as a grey picture uint8 (h, w, 3)."""
+    grey = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _depth_brightness(depth: DepthMap) -> NDArray[np.float32]:
+    """Disparity over the picture's own 1..99 percentiles, near is bright, no value is black: (h, w) in 0..1."""
+    disparity = np.zeros(depth.depth_m.shape, np.float32)
+    np.divide(1.0, np.clip(depth.depth_m, 0.01, 50.0), out=disparity, where=depth.valid)
+    low, high = np.percentile(disparity[depth.valid], (1.0, 99.0))
+    stretched = (disparity - low) / max(float(high - low), 1e-6)
+    return np.where(depth.valid, np.clip(stretched, 0.0, 1.0), 0.0).astype(np.float32)

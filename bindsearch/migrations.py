@@ -1,0 +1,63 @@
+"""The catalog's schema history: one function a version, run in order, each in a transaction of its own.
+
+No primary keys: DuckDB checks them eagerly (a row deleted and inserted again in one transaction is refused) and keeps
+an index in memory for each. Ids are handed out by the one writer from counters and never used twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bindsearch.errors import StoreError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def m001_create_tables(connection: DuckDBPyConnection) -> None:
+    """Collections, items, segments, vector files, tombstones, failures, counters."""
+    for statement in (
+        "CREATE TABLE collections (collection_id BIGINT NOT NULL, root VARCHAR NOT NULL)",
+        """CREATE TABLE items (
+            item_id BIGINT NOT NULL, collection_id BIGINT NOT NULL, rel_path VARCHAR NOT NULL,
+            modality VARCHAR NOT NULL, size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL,
+            sidecar_mtime_ns BIGINT NOT NULL, content_hash VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL,
+            indexed_at TIMESTAMP NOT NULL DEFAULT current_timestamp)""",
+        """CREATE TABLE segments (
+            segment_id BIGINT NOT NULL, item_id BIGINT NOT NULL, modality VARCHAR NOT NULL,
+            vector_id BIGINT NOT NULL, start_s DOUBLE, end_s DOUBLE, text VARCHAR)""",
+        "CREATE TABLE vector_files (modality VARCHAR NOT NULL, name VARCHAR NOT NULL, n BIGINT NOT NULL)",
+        "CREATE TABLE tombstones (modality VARCHAR NOT NULL, vector_id BIGINT NOT NULL)",
+        """CREATE TABLE failures (
+            collection_id BIGINT NOT NULL, rel_path VARCHAR NOT NULL, reason VARCHAR NOT NULL,
+            size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, sidecar_mtime_ns BIGINT NOT NULL,
+            failed_at TIMESTAMP NOT NULL DEFAULT current_timestamp)""",
+        "CREATE TABLE counters (name VARCHAR NOT NULL, value BIGINT NOT NULL)",
+        "INSERT INTO counters VALUES ('generation', 0), ('collection_id', 1), ('item_id', 1), ('segment_id', 1), "
+        "('vector_id', 1)",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (m001_create_tables,)
+
+
+def migrate(connection: DuckDBPyConnection) -> None:
+    """Bring the catalog to the newest version.
+
+    Raises:
+        StoreError: a newer BindSearch made it.
+    """
+    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    version = int(row[0]) if row else 0
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the catalog has schema version {version}, this BindSearch knows {len(MIGRATIONS)}: install a newer one"
+        )
+    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.begin()
+        migration(connection)
+        connection.execute("INSERT INTO schema_version VALUES (?)", [number])
+        connection.commit()

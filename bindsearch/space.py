@@ -1,0 +1,117 @@
+"""The embedding space: normalising, temperature scaling, composing and calibrating. Arrays in, arrays out.
+
+Letters: n vectors, d dimensions, t terms, r rank of a covariance factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.errors import UsageError, VectorError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_SUM_NORM = 1e-3
+"""A weighted sum of unit vectors shorter than this has cancelled: what is left is rounding, not meaning."""
+
+PRIOR_VECTORS = 16
+"""A small partition's variance counts as this many vectors' worth of the mean variance of all partitions."""
+
+MIN_DEVIATION = 0.02
+"""Floor of a calibrated score's deviation: below it, near-equal vectors would turn rounding into large scores."""
+
+
+def l2_normalize(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scale each row of (n, d), or one (d,), to unit L2 norm: float32.
+
+    Raises:
+        VectorError: a row holds NaN or infinity, or is all zeros.
+    """
+    vectors = np.asarray(vectors, np.float32)
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise VectorError("a vector is zero or not finite, so it has no direction")
+    return np.asarray(vectors / norms, np.float32)
+
+
+def scale_features(embeddings: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Temperature-scaled features, as ImageBind's heads give them (paper, section 3.3): float32, same shape."""
+    return embeddings * np.float32(temperature)
+
+
+def compose(features: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+    """One query vector from scaled term features (t, d): normalise each, weight, sum, normalise (paper, B.4): (d,).
+
+    Normalising each term first makes the result independent of the temperatures.
+
+    Raises:
+        UsageError: the weighted terms cancel.
+    """
+    total = np.asarray(weights, np.float32) @ l2_normalize(features)
+    if np.linalg.norm(total) < MIN_SUM_NORM:
+        raise UsageError("the query's terms cancel: nothing is left to search for; change a weight or drop a term")
+    return l2_normalize(total)
+
+
+def softmax_scores(
+    queries: NDArray[np.float32], targets: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
+    """Probabilities over m targets for nq queries: softmax(temperature * queries @ targets.T), float32 (nq, m)."""
+    logits = np.float32(temperature) * (queries @ targets.T)
+    logits -= logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(logits)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float32)
+
+
+@dataclass(frozen=True)
+class PartitionStatistics:
+    """Mean and covariance of the n vectors of a partition: Sigma is about factor.T @ factor + floor * I.
+
+    `mu` float32 (d,), `factor` float32 (r, d), `floor` the mean variance outside the factor's span.
+    """
+
+    n: int
+    mu: NDArray[np.float32]
+    factor: NDArray[np.float32]
+    floor: float
+
+    def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
+        """Mean and variance of the cosine of `query` (d,), unit norm, over the partition."""
+        projected = self.factor @ query
+        return float(self.mu @ query), float(projected @ projected) + self.floor
+
+
+def partition_statistics(vectors: NDArray[np.floating], rank: int = 64) -> PartitionStatistics:
+    """Statistics of (n, d) vectors, n >= 1, with the `rank` strongest directions of the covariance kept."""
+    rows = np.asarray(vectors, np.float32)
+    n, d = rows.shape
+    mu = rows.mean(axis=0)
+    covariance = (rows - mu).T @ (rows - mu) / n
+    values, directions = np.linalg.eigh(covariance)
+    kept = max(d - rank, 0)
+    strong = np.maximum(values[kept:], 0.0)
+    floor = float(np.maximum(values[:kept], 0.0).mean()) if kept else 0.0
+    return PartitionStatistics(n, mu, (directions[:, kept:] * np.sqrt(strong)).T.astype(np.float32), floor)
+
+
+def calibrate(
+    cosines: Sequence[NDArray[np.float32]], query: NDArray[np.float32], partitions: Sequence[PartitionStatistics]
+) -> list[NDArray[np.float32]]:
+    """Scores that can be compared between modalities: z = (cosine - mean) / deviation of this query over a partition.
+
+    `cosines` holds one array a partition, and so does the result. Partitions with few vectors say little about their
+    own spread, so each variance is mixed with the mean of all, which counts as PRIOR_VECTORS vectors.
+    """
+    moments = [partition.moments(query) for partition in partitions]
+    prior = float(np.mean([variance for _, variance in moments]))
+    scores = []
+    for partition, (mean, variance), cosine in zip(partitions, moments, cosines, strict=True):
+        mixed = (partition.n * variance + PRIOR_VECTORS * prior) / (partition.n + PRIOR_VECTORS)
+        deviation = max(float(np.sqrt(mixed)), MIN_DEVIATION)
+        scores.append(((cosine - mean) / deviation).astype(np.float32))
+    return scores

@@ -1,0 +1,411 @@
+"""Store: the one object that ties encoder, catalog, snapshot and partitions together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from bindsearch.config import (
+    STORE_FILE,
+    StoreConfig,
+    check_encoder,
+    default_store,
+    new_config,
+    read_config,
+    write_config,
+)
+from bindsearch.encoders import load_encoder
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import StoreError, StoreNotFoundError, UsageError, VectorError
+from bindsearch.executor import QueryVector, run_query
+from bindsearch.ingest.classify import parse_rule, read_folder_rules
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.pipeline import IndexOptions, Target, index_collection, plan_collection
+from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, PlannedFile, Progress
+from bindsearch.ingest.writer import Writer
+from bindsearch.items import Hit, Modality
+from bindsearch.lock import writer_lock
+from bindsearch.partition import Partition
+from bindsearch.query import Query, Rank, Searchable, make_query, resolve_weights
+from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
+from bindsearch.space import compose, l2_normalize
+from bindsearch.terms import EncodedTerm, encode_term
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULT_ENCODER = "mini"
+OPEN_ATTEMPTS = 5
+"""A writer may retire a generation between reading CURRENT and opening its files; the next look finds a newer one."""
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredTerm:
+    """A term as it was understood: its modality, its source and the weight used."""
+
+    modality: Modality
+    source: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hits, best first, with the query as it was understood and the time it took."""
+
+    terms: tuple[AnsweredTerm, ...]
+    to: tuple[Modality, ...]
+    k: int
+    took_ms: float
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a store holds: counts by modality, and the files that failed."""
+
+    path: Path
+    encoder: str
+    dim: int
+    generation: int
+    collections: tuple[Path, ...]
+    items: Mapping[Modality, int]
+    segments: Mapping[Modality, int]
+    failures: tuple[FailedFile, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """An open generation with its partitions, loaded on first use."""
+
+    snapshot: Snapshot
+    partitions: dict[Modality, Partition]
+
+
+class Store:
+    """A store on disk. Searching needs no lock and sees whole batches only; one process at a time may index.
+
+    Use it as a context manager or call `close`.
+    """
+
+    def __init__(self, path: Path, *, encoder: str | Encoder | None = None) -> None:
+        """Name a store; nothing is opened until it is needed. `encoder` defaults to what the store was made with."""
+        self.path = path
+        self._wanted_encoder = encoder
+        self._generation: _Generation | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the open generation."""
+        self._generation = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether something has been indexed here."""
+        return (self.path / STORE_FILE).is_file()
+
+    @property
+    def config(self) -> StoreConfig:
+        """What the store was made with.
+
+        Raises:
+            StoreNotFoundError: there is no store yet.
+        """
+        return read_config(self.path)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The store's encoder; its towers load when they are first needed.
+
+        Raises:
+            StoreError: the store was made with another one.
+            EncoderError: there is no such encoder.
+        """
+        wanted = self._wanted_encoder
+        if wanted is None:
+            wanted = self.config.encoder if self.exists else DEFAULT_ENCODER
+        encoder = load_encoder(wanted) if isinstance(wanted, str) else wanted
+        if self.exists:
+            check_encoder(self.config, encoder, self.path)
+        return encoder
+
+    def index(
+        self,
+        *paths: PathLike,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        retry_failed: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> IndexReport:
+        """Bring the store up to date with folders or files: add, update and remove what changed under them.
+
+        `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked.
+
+        Raises:
+            UsageError: a path does not exist, or a rule is wrong.
+            StoreLockedError: another process is indexing.
+        """
+        from bindsearch.catalog import Catalog
+
+        started = time.monotonic()
+        roots = _existing_paths(paths)
+        parsed = [parse_rule(rule) for rule in rules]
+        report = IndexReport()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with writer_lock(self.path):
+            encoder = self.encoder
+            if not self.exists:
+                write_config(self.path, _default_config(encoder))
+            decode = _decode_options(self.config, imu_rate_hz)
+            with Catalog(self.path / "catalog.duckdb") as catalog:
+                writer = Writer(self.path, catalog, encoder.dim)
+                for target in self._targets(roots, catalog.collections(), catalog.add_collection):
+                    options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode, retry_failed)
+                    index_collection(target, options, catalog, writer, encoder, report, on_progress or _ignore_progress)
+        report.took_s = time.monotonic() - started
+        return report
+
+    def plan_index(
+        self, *paths: PathLike, rules: Iterable[str] = (), imu_rate_hz: float | None = None
+    ) -> list[PlannedFile]:
+        """What each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
+        parsed = [parse_rule(rule) for rule in rules]
+        known: dict[int, Path] = {}
+        if self.exists and (manifest := read_manifest(self.path)) is not None:
+            known = {key: Path(root) for key, root in manifest.collections.items()}
+        decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
+        planned: list[PlannedFile] = []
+        for target in self._targets(_existing_paths(paths), known, lambda _root: -1):
+            options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode)
+            planned.extend(plan_collection(target, options))
+        return planned
+
+    def search(
+        self,
+        query: Searchable | NDArray[np.floating],
+        *,
+        to: str | Modality | Iterable[str | Modality] | None = None,
+        k: int = 10,
+        rank: str | Rank = Rank.CALIBRATED,
+        include_query: bool = False,
+        imu_rate_hz: float | None = None,
+    ) -> list[Hit]:
+        """The k items nearest to a text, a term, a composition or a ready unit vector (d,); see `answer`."""
+        if isinstance(query, np.ndarray):
+            return self._search_vector(query, make_query("vector", to=to, k=k, rank=rank))
+        asked = make_query(query, to=to, k=k, rank=rank, include_query=include_query)
+        return list(self.answer(asked, imu_rate_hz=imu_rate_hz).hits)
+
+    def search_many(
+        self,
+        queries: Sequence[Searchable | NDArray[np.floating]],
+        *,
+        to: str | Modality | Iterable[str | Modality] | None = None,
+        k: int = 10,
+        rank: str | Rank = Rank.CALIBRATED,
+        include_query: bool = False,
+    ) -> list[list[Hit]]:
+        """`search` for several queries, one list of hits each."""
+        return [self.search(query, to=to, k=k, rank=rank, include_query=include_query) for query in queries]
+
+    def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
+        """Answer a query: encode its terms, compose them, search each target modality, rank the whole.
+
+        Raises:
+            UsageError: a term's file or item does not exist or cannot be used, or the terms cancel.
+            StoreNotFoundError: there is no store.
+        """
+        started = time.perf_counter()
+        generation = self._current()
+        options = _decode_options(self.config, imu_rate_hz)
+        encoded = [
+            encode_term(term, lambda: self.encoder, options, generation.snapshot, generation.partitions)
+            for term in query.terms
+        ]
+        weights = resolve_weights(query.terms)
+        excluded = np.zeros(0, np.int64)
+        hashes = [term.content_hash for term in encoded if term.content_hash is not None]
+        if hashes and not query.include_query:
+            excluded = generation.snapshot.items_with_content(hashes)
+        hits = self._run(generation, _compose(encoded, weights), query, excluded)
+        terms = tuple(
+            AnsweredTerm(term.modality, term.source, weight) for term, weight in zip(encoded, weights, strict=True)
+        )
+        return Answer(terms, query.to, query.k, 1000 * (time.perf_counter() - started), tuple(hits))
+
+    def status(self) -> Status:
+        """What the store holds in its newest generation.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+        """
+        config = self.config
+        snapshot = self._current().snapshot
+        roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
+        failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()
+        return Status(
+            path=self.path,
+            encoder=config.encoder,
+            dim=config.dim,
+            generation=snapshot.manifest.generation,
+            collections=tuple(roots.values()),
+            items=snapshot.counts("items"),
+            segments=snapshot.counts("segments"),
+            failures=tuple(FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in failed),
+            size_bytes=_folder_size(self.path),
+        )
+
+    def _search_vector(self, vector: NDArray[np.floating], query: Query) -> list[Hit]:
+        generation = self._current()
+        dim = self.config.dim
+        if vector.shape != (dim,):
+            raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
+        unit = l2_normalize(vector)
+        return self._run(generation, QueryVector(unit, unit[None]), query, np.zeros(0, np.int64))
+
+    def _run(
+        self, generation: _Generation, vector: QueryVector, query: Query, excluded: NDArray[np.int64]
+    ) -> list[Hit]:
+        partitions = [
+            self._partition(generation, modality)
+            for modality in query.to
+            if modality in generation.snapshot.manifest.vectors
+        ]
+        return run_query(vector, partitions, generation.snapshot, k=query.k, rank=query.rank, excluded_items=excluded)
+
+    def _current(self) -> _Generation:
+        """The newest generation; opened again only when CURRENT names another one."""
+        for attempt in range(OPEN_ATTEMPTS):
+            manifest = read_manifest(self.path)
+            if manifest is None:
+                raise StoreNotFoundError(f"no store at {self.path}: make one with `bindsearch index FOLDER`")
+            with self._lock:
+                open_now = self._generation
+                if open_now is not None and open_now.snapshot.manifest == manifest:
+                    return open_now
+                try:
+                    snapshot = open_snapshot(self.path, manifest)
+                    dim = self.config.dim
+                    partitions = {m: Partition(self.path, snapshot, m, dim) for m in manifest.vectors}
+                except StoreError:
+                    if attempt == OPEN_ATTEMPTS - 1:
+                        raise
+                    continue
+                self._generation = _Generation(snapshot, partitions)
+                return self._generation
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _partition(self, generation: _Generation, modality: Modality) -> Partition:
+        with self._lock:  # indexes load on first use, once
+            partition = generation.partitions[modality]
+            _ = partition.index
+            return partition
+
+    def _targets(
+        self, paths: Sequence[Path], collections: Mapping[int, Path], add_collection: Callable[[Path], int]
+    ) -> Iterator[Target]:
+        """Each path within the collection that holds it, or as a new one; collections inside it are rescanned too."""
+        known = dict(collections)
+        for path in paths:
+            holders = [key for key, root in known.items() if path.is_relative_to(root)]
+            if not holders:
+                root = path if path.is_dir() else path.parent
+                holders = [add_collection(root)]
+                known[holders[0]] = root
+            holder = max(holders, key=lambda key: len(known[key].parts))
+            inner = [key for key, root in known.items() if root.is_relative_to(path) and key != holder]
+            skipped = frozenset({self.path.resolve(), *(root for key, root in known.items() if key != holder)})
+            yield Target(holder, known[holder], _relative(path, known[holder]), skipped)
+            for key in inner:
+                others = frozenset({self.path.resolve(), *(root for other, root in known.items() if other != key)})
+                yield Target(key, known[key], "", others)
+
+
+def connect(path: PathLike | None = None, *, encoder: str | Encoder | None = None) -> Store:
+    """Open the store at `path` (default: $BINDSEARCH_STORE, else the user's data directory), made by the first `index`.
+
+    `encoder`: a name or an Encoder; left out, the one the store was made with, `mini` for a new store.
+    """
+    return Store(default_store() if path is None else Path(path).expanduser(), encoder=encoder)
+
+
+def _compose(encoded: Sequence[EncodedTerm], weights: Sequence[float]) -> QueryVector:
+    """The query vector, and each term's share of it.
+
+    The terms are unit vectors: scaling them by their temperatures first would change nothing, since composing
+    normalises each (paper, B.4).
+    """
+    embeddings = np.stack([term.embedding for term in encoded])
+    vector = compose(embeddings, weights)
+    parts = np.asarray(weights, np.float32)[:, None] * embeddings
+    return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
+
+
+def _existing_paths(paths: Sequence[PathLike]) -> list[Path]:
+    """Absolute paths, each of which exists, without those inside another one."""
+    if not paths:
+        raise UsageError("nothing to index: give a folder or a file")
+    resolved = []
+    for path in paths:
+        absolute = Path(path).expanduser().resolve()
+        if not absolute.exists():
+            raise UsageError(f"{path} does not exist: give a folder or a file to index")
+        resolved.append(absolute)
+    unique = list(dict.fromkeys(resolved))
+    return [path for path in unique if not any(path != other and path.is_relative_to(other) for other in unique)]
+
+
+def _relative(path: Path, root: Path) -> str:
+    return "" if path == root else path.relative_to(root).as_posix()
+
+
+def _default_config(encoder: Encoder) -> StoreConfig:
+    options = DecodeOptions()
+    return new_config(
+        encoder,
+        audio_segment_s=options.audio_segment_s,
+        video_segment_s=options.video_segment_s,
+        imu_segment_s=options.imu_segment_s,
+    )
+
+
+def _decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
+    return DecodeOptions(
+        audio_segment_s=config.audio_segment_s,
+        video_segment_s=config.video_segment_s,
+        imu_segment_s=config.imu_segment_s,
+        imu_rate_hz=imu_rate_hz,
+    )
+
+
+def _folder_size(folder: Path) -> int:
+    sizes = []
+    for path in folder.rglob("*"):
+        try:
+            sizes.append(path.stat().st_size)
+        except OSError:  # a writer renamed or removed it meanwhile
+            continue
+    return sum(sizes)
+
+
+def _ignore_progress(_progress: Progress) -> None:
+    pass

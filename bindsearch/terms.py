@@ -1,0 +1,168 @@
+"""Query terms to vectors: texts and files through the encoder, indexed items from their stored vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import BindSearchError, MediaError, UsageError
+from bindsearch.hashing import hash_file
+from bindsearch.ingest.classify import classify
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.text import passages
+from bindsearch.ingest.segments import Piece, pieces
+from bindsearch.ingest.sidecar import read_sidecar
+from bindsearch.items import Item, Modality, Span
+from bindsearch.media import Passage
+from bindsearch.partition import Partition
+from bindsearch.query import LIKE, Term
+from bindsearch.snapshot import Snapshot
+from bindsearch.space import l2_normalize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH_SEGMENTS = 32
+
+
+@dataclass(frozen=True)
+class EncodedTerm:
+    """A term as a unit vector float32 (d,), with what it turned out to be.
+
+    `content_hash` is that of the file behind it; hits with the same bytes are left out of the answer.
+    """
+
+    modality: Modality
+    source: str
+    embedding: NDArray[np.float32]
+    content_hash: str | None
+
+
+def encode_term(
+    term: Term,
+    encoder: Callable[[], Encoder],
+    options: DecodeOptions,
+    snapshot: Snapshot,
+    partitions: Mapping[Modality, Partition],
+) -> EncodedTerm:
+    """Embed one term. The encoder is asked for only where one is needed.
+
+    Raises:
+        UsageError: the file or item does not exist, cannot be decoded, or a text has a span.
+    """
+    kind = term.kind or _guess_kind(term.source)
+    if kind == LIKE:
+        return _stored_term(term, snapshot, partitions)
+    if not term.source.strip():
+        raise UsageError("the query is empty: give a text, a file or like:ITEM")
+    modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
+    if modality is Modality.TEXT and kind != _ANY_FILE:
+        if term.span is not None:
+            raise UsageError(f"a text has no span: drop @{term.span.start_s:g}s-{term.span.end_s:g}s")
+        return EncodedTerm(modality, term.source, _embed_text(term.source, encoder()), None)
+    return _file_term(term, modality, encoder(), options)
+
+
+_ANY_FILE = "file"
+
+
+def _guess_kind(source: str) -> str:
+    """A source without a prefix: a file where there is one or where it looks like a path, else text."""
+    path = Path(source)
+    looks_like_path = "/" in source or (1 < len(path.suffix) <= 6 and " " not in path.suffix)
+    return _ANY_FILE if looks_like_path or path.is_file() else Modality.TEXT
+
+
+def _modality_of_file(path: Path) -> Modality:
+    _check_file(path)
+    verdict = classify(path, path.name, ())
+    if verdict.modality is None:
+        raise UsageError(f"cannot tell what {path} is ({verdict.why}): name its modality, such as image:{path}")
+    return verdict.modality
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise UsageError(f"query file {path} {what}: check the path (quote names that hold + - * or @)")
+
+
+def _embed_text(words: str, encoder: Encoder) -> NDArray[np.float32]:
+    prepared = [
+        encoder.prepare(Passage(passage)) for passage in passages(words, encoder.count_tokens, encoder.max_tokens)
+    ]
+    return _mean_direction(encoder.encode(Modality.TEXT, prepared))
+
+
+def _file_term(term: Term, modality: Modality, encoder: Encoder, options: DecodeOptions) -> EncodedTerm:
+    path = Path(term.source)
+    _check_file(path)
+    try:
+        found = pieces(
+            path,
+            modality,
+            wants=encoder.wants,
+            options=options,
+            sidecar=read_sidecar(path),
+            count_tokens=encoder.count_tokens,
+            max_tokens=encoder.max_tokens,
+            span=term.span,
+        )
+        embeddings = _embed_pieces(takewhile(lambda piece: piece.modality is modality, found), modality, encoder)
+        content_hash = hash_file(path)
+    except (MediaError, OSError) as error:
+        raise UsageError(f"query file {path} cannot be used as {modality}: {error}") from error
+    return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash)
+
+
+def _embed_pieces(found: Iterator[Piece], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
+    embeddings = []
+    while batch := [encoder.prepare(piece.media) for piece in islice(found, BATCH_SEGMENTS)]:
+        embeddings.append(encoder.encode(modality, batch))
+    if not embeddings:
+        raise MediaError(f"it holds no {modality} there")
+    return np.concatenate(embeddings)
+
+
+def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:
+    item = _find_item(term.source, snapshot)
+    rows = np.flatnonzero(snapshot.segment_items == item.item_id)
+    segments = [segment for segment in map(snapshot.segment, rows.tolist()) if segment.modality is item.modality]
+    if term.span is not None:
+        segments = [segment for segment in segments if _overlaps(segment.start_s, segment.end_s, term.span)]
+        if not segments:
+            raise UsageError(f"like:{term.source} has nothing from {term.span.start_s:g} s to {term.span.end_s:g} s")
+    source = partitions[item.modality]
+    ids = np.array([segment.vector_id for segment in segments], np.int64)
+    embeddings = source.embeddings(source.rows_of_vectors(ids))
+    return EncodedTerm(item.modality, term.source, _mean_direction(embeddings), item.content_hash)
+
+
+def _find_item(source: str, snapshot: Snapshot) -> Item:
+    item = snapshot.item(int(source)) if source.isdecimal() else None
+    item = item or snapshot.item_at_path(Path(source).expanduser().resolve())
+    if item is None:
+        raise UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")
+    return item
+
+
+def _overlaps(start_s: float | None, end_s: float | None, span: Span) -> bool:
+    return start_s is not None and end_s is not None and start_s < span.end_s and end_s > span.start_s
+
+
+def _mean_direction(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The normalised mean of unit vectors (m, d): float32 (d,).
+
+    Raises:
+        UsageError: they cancel.
+    """
+    try:
+        return l2_normalize(embeddings.mean(axis=0))
+    except BindSearchError as error:
+        raise UsageError("the segments of a query term cancel each other: choose one with a span, @0s-10s") from error

@@ -1,0 +1,72 @@
+"""The immutable vector files: Arrow IPC, one record batch of (vector_id, embedding fp16), memory-mapped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.errors import StoreError, VectorError
+from bindsearch.files import atomic_write
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """An open vector file: `vector_ids` int64 (n,), ascending; `embeddings` fp16 (n, d), a view of the mapped file."""
+
+    vector_ids: NDArray[np.int64]
+    embeddings: NDArray[np.float16]
+
+
+def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
+    """Refuse what must never reach the store.
+
+    Raises:
+        VectorError: not (n, dim), NaN or infinity, or not of unit length.
+    """
+    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
+        raise VectorError(f"vectors of shape {embeddings.shape} do not fit a space of {dim} dimensions")
+    norms = np.linalg.norm(embeddings, axis=1)
+    if not np.isfinite(norms).all():
+        raise VectorError("a vector holds NaN or infinity")
+    if len(norms) and np.abs(norms - 1.0).max() > UNIT_TOLERANCE:
+        raise VectorError("a vector is not of unit length")
+
+
+def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray[np.floating]) -> None:
+    """Write ids (n,), ascending, and embeddings (n, d) as fp16 to `path`, atomically and durably."""
+    import pyarrow as pa
+
+    rows = np.ascontiguousarray(embeddings, np.float16)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+    batch = pa.record_batch([pa.array(vector_ids, pa.int64()), column], names=["vector_id", "embedding"])
+    with atomic_write(path) as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def open_vectors(path: Path, dim: int) -> VectorFile:
+    """Map a vector file.
+
+    Raises:
+        StoreError: it is missing, damaged, or holds vectors of another size.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            batch = pa.ipc.open_file(source).get_batch(0)
+        batch.validate(full=False)
+        column = batch.column("embedding")
+        if column.type != pa.list_(pa.float16(), dim):
+            raise StoreError(f"vector file {path} holds {column.type}, not {dim} half floats a row")
+        embeddings = column.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), dim)
+        return VectorFile(batch.column("vector_id").to_numpy(zero_copy_only=True), embeddings)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise StoreError(f"vector file {path} is missing or damaged ({error}): index its collections again") from error

@@ -1,0 +1,115 @@
+"""`bindsearch index`: bring a store up to date with folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.output import print_json, stderr_console, stdout_console
+
+if TYPE_CHECKING:
+    from bindsearch.ingest.report import IndexReport, PlannedFile
+
+    from bindsearch.store import Store
+
+EXIT_SOME_FAILED = 3
+SHOWN_FAILURES = 20
+
+
+def index_command(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
+    store: StoreOption = None,
+    as_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as", help="Say what files are, such as depth='**/depth/*.png'. Repeatable.", metavar="MODALITY=GLOB"
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The encoder; default: the store's, mini for a new store.", metavar="NAME")
+    ] = None,
+    imu_rate: ImuRateOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what each file would be taken for, and why; write nothing.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try files again that failed and have not changed.")
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Index folders: add new files, update changed ones, remove what is gone. Run it again any time.
+
+    Example: bindsearch index ~/Media --as thermal='flir/*.png'
+    """
+    from bindsearch.store import connect
+
+    with connect(store, encoder=encoder) as opened:
+        if dry_run:
+            planned = opened.plan_index(*paths, rules=as_ or (), imu_rate_hz=imu_rate)
+            _print_plan(planned, as_json=json)
+            return 0
+        report = _run(opened, paths, as_ or [], imu_rate, retry_failed=retry_failed)
+    if json:
+        print_json(
+            {
+                "added": report.added,
+                "unchanged": report.unchanged,
+                "changed": report.changed,
+                "removed": report.removed,
+                "failed": report.failed,
+                "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
+                "took_s": round(report.took_s, 3),
+            }
+        )
+    _print_report(report, as_json=json)
+    return EXIT_SOME_FAILED if report.failures else 0
+
+
+def _run(
+    store: Store, paths: list[Path], rules: list[str], imu_rate_hz: float | None, *, retry_failed: bool
+) -> IndexReport:
+    from bindsearch.ingest import report
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    counts = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (TextColumn("indexing"), BarColumn(), *counts)
+    with Progress(*columns, console=stderr_console(), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(progress: report.Progress) -> None:
+            failed = f"{progress.failed} failed" if progress.failed else ""
+            bar.update(task, completed=progress.done, total=progress.total, description=failed)
+
+        return store.index(*paths, rules=rules, imu_rate_hz=imu_rate_hz, retry_failed=retry_failed, on_progress=show)
+
+
+def _print_report(report: IndexReport, *, as_json: bool) -> None:
+    messages = stderr_console()
+    for notice in report.notices:
+        messages.print(f"note: {notice}", markup=False)
+    for failure in report.failures[:SHOWN_FAILURES]:
+        messages.print(f"failed: {failure.path}: {failure.reason}", markup=False)
+    if len(report.failures) > SHOWN_FAILURES:
+        messages.print(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
+    if not as_json:
+        stdout_console().print(
+            f"{report.added} added, {report.changed} changed, {report.removed} removed, "
+            f"{report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"
+        )
+
+
+def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:
+    if as_json:
+        files = [
+            {"path": str(file.path), "modality": file.modality, "why": file.why, "note": file.note or None}
+            for file in planned
+        ]
+        print_json({"files": files})
+        return
+    out = stdout_console()
+    for file in planned:
+        note = f"; {file.note}" if file.note else ""
+        out.print(f"{file.modality or '-':8} {file.path}  ({file.why}{note})", markup=False)

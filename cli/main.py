@@ -1,0 +1,80 @@
+"""The `bindsearch` command: turns options into calls, results into text, errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from bindsearch.cli.index import index_command
+from bindsearch.cli.search import search_command
+from bindsearch.cli.status import status_command
+
+from bindsearch.errors import BindSearchError
+
+EXIT_WRONG_USE = 2
+EXIT_OTHER_ERROR = 5
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bindsearch",
+    help="Find pictures, videos, sounds, texts, depth maps, thermal pictures and motion recordings by one another.",
+    epilog="Start with:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("index")(index_command)
+app.command("search")(search_command)
+app.command("status")(status_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from bindsearch import __version__
+
+        typer.echo(f"bindsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Find pictures, videos, sounds, texts, depth maps, thermal pictures and motion recordings by one another."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 hits or done, 1 no hits, 2 wrong use, 3 some files failed, 4 no store or model,
+    5 any other error, 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except BindSearchError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("interrupted; what was committed stays, run the same command to go on")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(_other_error(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _other_error(error: Exception) -> int:
+    import click
+
+    if isinstance(error, click.exceptions.Abort):
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return EXIT_WRONG_USE
+    _complain(f"unexpected {type(error).__name__}: {error}")
+    return EXIT_OTHER_ERROR
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"bindsearch: {message}", err=True)

@@ -1,0 +1,69 @@
+"""`bindsearch status`: what a store holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.output import human_bytes, print_json, stdout_console
+
+from bindsearch.items import Modality
+
+if TYPE_CHECKING:
+    from bindsearch.store import Status
+
+
+def status_command(
+    failed: Annotated[bool, typer.Option("--failed", help="List the files that failed, and why.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Show what the store holds: collections, items and segments by modality, failures.
+
+    Example: bindsearch status --failed
+    """
+    from bindsearch.store import connect
+
+    with connect(store) as opened:
+        status = opened.status()
+    if json:
+        print_json(_status_json(status))
+    elif failed:
+        out = stdout_console()
+        for failure in status.failures:
+            out.print(f"{failure.path}: {failure.reason}", markup=False)
+    else:
+        _print_status(status)
+    return 0
+
+
+def _status_json(status: Status) -> dict[str, object]:
+    return {
+        "store": str(status.path),
+        "encoder": status.encoder,
+        "dim": status.dim,
+        "generation": status.generation,
+        "collections": [str(root) for root in status.collections],
+        "items": {modality.value: n for modality, n in status.items.items()},
+        "segments": {modality.value: n for modality, n in status.segments.items()},
+        "failed": len(status.failures),
+        "failures": [{"path": str(file.path), "reason": file.reason} for file in status.failures],
+        "size_bytes": status.size_bytes,
+    }
+
+
+def _print_status(status: Status) -> None:
+    out = stdout_console()
+    out.print(
+        f"store       {status.path}  ({human_bytes(status.size_bytes)}, generation {status.generation})", markup=False
+    )
+    out.print(f"encoder     {status.encoder}, {status.dim} dimensions", markup=False)
+    for root in status.collections:
+        out.print(f"collection  {root}", markup=False)
+    for modality in Modality:
+        items, segments = status.items.get(modality, 0), status.segments.get(modality, 0)
+        if segments:
+            out.print(f"{modality:11} {items} items, {segments} segments")
+    if status.failures:
+        out.print(f"failed      {len(status.failures)} files: bindsearch status --failed")

@@ -1,0 +1,206 @@
+"""Decoding in threads, embedding in batches: files in, embedded files out, in bounded memory.
+
+Decoder threads read a file, preprocess its segments and put them on one bounded queue; the caller's thread runs the
+towers over batches of one modality. So decoding never waits for a tower, and nothing piles up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bindsearch.ingest.segments import Piece
+from bindsearch.ingest.sources import FoundFile
+from bindsearch.ingest.writer import StagedSegment
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import BindSearchError, VectorError
+from bindsearch.items import Modality
+from bindsearch.vectors import check_vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH_VIEWS = 64
+"""Views of one modality that make a full batch."""
+
+QUEUED_SEGMENTS = 160
+"""Segments that may wait between the decoders and the towers."""
+
+MAX_BATCH_AGE_S = 2.0
+"""A part-filled batch older than this is run, so that a rare modality is not held back until the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a decoder makes of a file: its outcome `facts`, and its segments as they come."""
+
+    facts: Any
+    pieces: Iterator[Piece]
+
+
+@dataclass(slots=True)
+class EmbeddedFile:
+    """A file whose segments are all embedded, or that failed with a `reason`; `facts` as the decoder gave them."""
+
+    file: FoundFile
+    facts: Any = None
+    segments: list[StagedSegment] = field(default_factory=list)
+    reason: str | None = None
+    _waiting: int = 0
+    _decoded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    owner: EmbeddedFile
+    piece: Piece
+    views: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    owner: EmbeddedFile
+
+
+class _StoppedError(Exception):
+    """The caller has gone; a decoder thread ends."""
+
+
+def embed_files(
+    files: Sequence[FoundFile], decode: Callable[[FoundFile], Decoded], encoder: Encoder
+) -> Iterator[EmbeddedFile]:
+    """Decode and embed files; yields each once, as soon as it is whole or has failed, in no fixed order.
+
+    `decode` is called in several threads at once. Whatever it raises fails its file and nothing else.
+    """
+    messages: queue.Queue[_Prepared | _Finished] = queue.Queue(QUEUED_SEGMENTS)
+    stop = threading.Event()
+    remaining = iter(files)
+    turn = threading.Lock()
+    workers = [
+        threading.Thread(target=_decode_files, args=(remaining, turn, decode, encoder, messages, stop), daemon=True)
+        for _ in range(min(len(files), max(2, os.cpu_count() or 1)))
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        yield from _embed_messages(messages, len(files), encoder)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+
+
+def _decode_files(
+    remaining: Iterator[FoundFile],
+    turn: threading.Lock,
+    decode: Callable[[FoundFile], Decoded],
+    encoder: Encoder,
+    messages: queue.Queue[_Prepared | _Finished],
+    stop: threading.Event,
+) -> None:
+    with contextlib.suppress(_StoppedError):
+        while True:
+            with turn:
+                file = next(remaining, None)
+            if file is None:
+                return
+            owner = EmbeddedFile(file)
+            try:
+                decoded = decode(file)
+                owner.facts = decoded.facts
+                for piece in decoded.pieces:
+                    _put(messages, _Prepared(owner, piece, encoder.prepare(piece.media)), stop)
+            except _StoppedError:
+                raise
+            except Exception as error:
+                owner.reason = _reason(error)
+            _put(messages, _Finished(owner), stop)
+
+
+def _put(messages: queue.Queue[_Prepared | _Finished], message: _Prepared | _Finished, stop: threading.Event) -> None:
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            messages.put(message, timeout=0.2)
+            return
+    raise _StoppedError
+
+
+def _embed_messages(
+    messages: queue.Queue[_Prepared | _Finished], n_files: int, encoder: Encoder
+) -> Iterator[EmbeddedFile]:
+    batches: dict[Modality, list[_Prepared]] = {}
+    started: dict[Modality, float] = {}
+    undecoded = n_files
+    while undecoded or batches:
+        try:
+            message = messages.get(timeout=MAX_BATCH_AGE_S) if undecoded else None
+        except queue.Empty:
+            message = None
+        if isinstance(message, _Finished):
+            undecoded -= 1
+            message.owner._decoded = True
+            if not message.owner._waiting:
+                yield message.owner
+        elif isinstance(message, _Prepared):
+            message.owner._waiting += 1
+            batches.setdefault(message.piece.modality, []).append(message)
+            started.setdefault(message.piece.modality, time.monotonic())
+        for modality in list(batches):
+            batch = batches[modality]
+            full = sum(len(prepared.views) for prepared in batch) >= BATCH_VIEWS
+            if full or not undecoded or time.monotonic() - started[modality] > MAX_BATCH_AGE_S:
+                del batches[modality], started[modality]
+                yield from _embed_batch(batch, modality, encoder)
+
+
+def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -> Iterator[EmbeddedFile]:
+    """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files."""
+    wanted = [prepared for prepared in batch if prepared.owner.reason is None]
+    outcomes: list[NDArray[np.float32] | str] = []
+    try:
+        outcomes.extend(_encode(encoder, modality, wanted))
+    except Exception:
+        outcomes.clear()
+        for prepared in wanted:
+            try:
+                outcomes.extend(_encode(encoder, modality, [prepared]))
+            except Exception as error:
+                outcomes.append(_reason(error))
+    for prepared, outcome in zip(wanted, outcomes, strict=True):
+        piece = prepared.piece
+        if isinstance(outcome, str):
+            prepared.owner.reason = outcome
+        else:
+            segment = StagedSegment(piece.modality, outcome, piece.start_s, piece.end_s, piece.text)
+            prepared.owner.segments.append(segment)
+    for prepared in batch:
+        prepared.owner._waiting -= 1
+        if prepared.owner._decoded and not prepared.owner._waiting:
+            yield prepared.owner
+
+
+def _encode(encoder: Encoder, modality: Modality, batch: Sequence[_Prepared]) -> list[NDArray[np.float32]]:
+    if not batch:
+        return []
+    embeddings = encoder.encode(modality, [prepared.views for prepared in batch])
+    check_vectors(embeddings, encoder.dim)
+    return list(embeddings)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, VectorError):
+        return f"the encoder gave no usable vector for it ({error})"
+    if isinstance(error, BindSearchError):
+        return str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"

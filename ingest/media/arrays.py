@@ -1,0 +1,116 @@
+"""NumPy files without pickle, and without trusting a header's sizes."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+
+_NUMBERS = "biuf"
+
+
+def read_npy(path: Path, *, max_bytes: int) -> NDArray[Any]:
+    """The array in a .npy file: numbers only, as large as the file says and the file is.
+
+    Raises:
+        MediaError: no .npy file, of objects (pickled), no numbers, truncated, or above `max_bytes`.
+    """
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise MediaError("the file is empty")
+        file.seek(0)
+        return _read_array(file, path.stat().st_size, max_bytes)
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape, dtype and Fortran order of the .npy data that begins here.
+
+    Raises:
+        MediaError: no .npy header, or one of objects or texts.
+    """
+    try:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        raise MediaError("not a .npy file: its header is damaged") from error
+    if dtype.hasobject:
+        raise MediaError("the array holds pickled objects: only numbers are read")
+    if dtype.kind not in _NUMBERS:
+        raise MediaError(f"the array holds {dtype}: expected real numbers")
+    if any(side < 0 for side in shape):
+        raise MediaError(f"the array has the shape {shape}")
+    return shape, dtype, fortran
+
+
+def _read_array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
+    """Read one .npy of `size` bytes in all from `file`."""
+    shape, dtype, fortran = npy_header(file)
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted > max_bytes:
+        raise MediaError(f"the array of shape {shape} has {wanted} bytes: more than {max_bytes} are not read")
+    if wanted > size:
+        raise MediaError(f"truncated: the array of shape {shape} needs {wanted} bytes, the file has {size}")
+    raw = file.read(wanted)
+    if len(raw) < wanted:
+        raise MediaError(f"truncated: the array of shape {shape} needs {wanted} bytes, {len(raw)} are there")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def npz_names(path: Path) -> list[str]:
+    """Names of the arrays in a .npz file, without reading them.
+
+    Raises:
+        MediaError: no .npz file.
+    """
+    with _open_zip(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def read_npz(path: Path, *, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of numbers in a .npz file by name; texts and objects in it are left out.
+
+    Raises:
+        MediaError: no .npz file, damaged, truncated, or above `max_bytes` in all.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    with _open_zip(path) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        if sum(info.file_size for info in members) > max_bytes:
+            raise MediaError(f"the arrays have more than {max_bytes} bytes")
+        for info in members:
+            try:
+                with archive.open(info) as file:
+                    if _holds_numbers(file):
+                        file.seek(0)
+                        arrays[info.filename.removesuffix(".npy")] = _read_array(file, info.file_size, max_bytes)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                raise MediaError(f"damaged .npz file ({error})") from error
+    return arrays
+
+
+def _holds_numbers(file: IO[bytes]) -> bool:
+    try:
+        npy_header(file)
+    except MediaError as error:
+        if "damaged" in str(error):
+            raise
+        return False
+    return True
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    if not path.stat().st_size:
+        raise MediaError("the file is empty")
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise MediaError(f"not a .npz file ({error})") from error

@@ -1,0 +1,241 @@
+"""Sound: files and sound tracks to mono float32 at their own rate, streamed span by span.
+
+libsndfile (soundfile) reads wav, flac, ogg, mp3, opus, aiff, caf and au; FFmpeg (PyAV) reads m4a, aac, sound tracks and
+what libsndfile refuses. Channels are mixed down by their mean.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.containers import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS
+from bindsearch.ingest.media.spans import check_span, shortest_tail_s
+from bindsearch.items import Span
+from bindsearch.media import Sound
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+_BLOCK_SAMPLES = 1 << 18
+_RATES_HZ = (1_000, 1_000_000)
+_FULL_SCALE = {"uint8": 128.0, "int16": 32768.0, "int32": 2147483648.0, "int64": 9223372036854775808.0}
+
+
+@dataclass(frozen=True, slots=True)
+class SoundStream:
+    """A sound being read: mono `blocks`, float32 (n,), the first of which begins `start_s` into the recording."""
+
+    sample_rate_hz: int
+    start_s: float
+    blocks: Iterator[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSpan:
+    """A span of a recording: its sound and its place in seconds."""
+
+    sound: Sound
+    start_s: float
+    end_s: float
+
+
+def read_sound(path: Path, segment_s: float, span: Span | None = None) -> Iterator[SoundSpan]:
+    """The recording at `path` in spans of `segment_s` seconds; only what lies inside `span` where one is given.
+
+    Raises:
+        MediaError: no sound, damaged, truncated, NaN, no samples, or `span` lies behind its end.
+    """
+    check_span(span)
+    kind = kind_of(path)
+    if kind not in SOUNDS | VIDEOS:
+        found = f": it holds {kind}" if kind else ""
+        raise MediaError(f"not a wav, flac, ogg, opus, mp3, m4a or aac sound{found}")
+    with _open_sound(path, str(kind), span.start_s if span else 0.0) as stream:
+        yield from cut_sound(stream, segment_s, span)
+
+
+def read_sound_track(path: Path, kind: str, segment_s: float, span: Span | None = None) -> Iterator[SoundSpan]:
+    """As `read_sound` for the first sound track of a video; nothing where there is none, or it ends before `span`.
+
+    Spans of digital silence are left out: there is nothing to hear in them.
+    """
+    with open_container(path, kind) as container:
+        if not container.streams.audio:
+            return
+        stream = _container_stream(container, span.start_s if span else 0.0)
+        for piece in cut_sound(stream, segment_s, span, may_be_empty=True):
+            if piece.sound.samples.any():
+                yield piece
+
+
+def cut_sound(
+    stream: SoundStream, segment_s: float, span: Span | None = None, *, may_be_empty: bool = False
+) -> Iterator[SoundSpan]:
+    """Spans of a stream; at most one span and its tail are held in memory."""
+    rate_hz = stream.sample_rate_hz
+    length, tail = round(segment_s * rate_hz), round(shortest_tail_s(segment_s) * rate_hz)
+    done, buffer = 0, np.empty(0, np.float32)
+    blocks: list[NDArray[np.float32]] = []
+    held = 0
+
+    def piece(samples: NDArray[np.float32]) -> SoundSpan:
+        start_s = stream.start_s + done / rate_hz
+        return SoundSpan(Sound(samples, rate_hz), start_s, start_s + samples.size / rate_hz)
+
+    for block in _bounded(stream, span):
+        blocks.append(block)
+        held += block.size
+        if held < length + tail:
+            continue
+        buffer = np.concatenate(blocks)
+        while buffer.size >= length + tail:
+            yield piece(buffer[:length].copy())
+            done, buffer = done + length, buffer[length:]
+        blocks, held = [buffer], buffer.size
+    if held:
+        yield piece(np.concatenate(blocks))
+    elif not done and not may_be_empty:
+        raise MediaError(f"the sound ends before {span.start_s:g} s" if span else "the file holds no sound samples")
+
+
+def _bounded(stream: SoundStream, span: Span | None) -> Iterator[NDArray[np.float32]]:
+    """Blocks up to the end of `span`, every sample finite."""
+    left = None if span is None else max(0, round((span.end_s - stream.start_s) * stream.sample_rate_hz))
+    for block in stream.blocks:
+        if left is not None:
+            block = block[:left]
+            left -= block.size
+        if not np.isfinite(block).all():
+            raise MediaError("the sound holds NaN or infinite samples")
+        if block.size:
+            yield block
+        if left == 0:
+            return
+
+
+@contextmanager
+def _open_sound(path: Path, kind: str, start_s: float) -> Iterator[SoundStream]:
+    """The sound of a file, by libsndfile where it can, else by FFmpeg."""
+    if kind not in VIDEOS and kind not in ("m4a", "aac"):
+        import soundfile
+
+        try:
+            file = soundfile.SoundFile(os.fsencode(path))
+        except soundfile.LibsndfileError:
+            pass
+        else:
+            with file:
+                _check_wav_size(path, kind)
+                yield _file_stream(file, start_s)
+            return
+    with open_container(path, kind) as container:
+        if not container.streams.audio:
+            raise MediaError("the file has no sound track")
+        yield _container_stream(container, start_s)
+
+
+def _file_stream(file: Any, start_s: float) -> SoundStream:
+    rate_hz = _checked_rate(file.samplerate)
+    first = min(round(start_s * rate_hz), file.frames)
+    if first:
+        file.seek(first)
+    size = max(1024, _BLOCK_SAMPLES // file.channels)
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        read = first
+        while True:
+            block = file.read(size, dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            read += len(block)
+            yield _mixed_down(block)
+        if read < file.frames and file.frames < 1 << 62:
+            raise MediaError(f"truncated or damaged: {read} of {file.frames} samples can be read")
+
+    return SoundStream(rate_hz, first / rate_hz, blocks())
+
+
+def _mixed_down(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, channels) to their mean (n,)."""
+    return block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+
+
+def _check_wav_size(path: Path, kind: str) -> None:
+    """A wav cut short reads like a shorter one, so its data chunk is compared with the file.
+
+    Sizes near 2^32 and 0 are what recorders write that never learn the length: these read to the end.
+    """
+    if kind != "wav":
+        return
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        place = 12
+        if file.read(4) != b"RIFF":
+            return
+        while place + 8 <= size:
+            file.seek(place)
+            header = file.read(8)
+            length = int.from_bytes(header[4:8], "little")
+            if header[:4] == b"data":
+                if place + 8 + length > size and length < 0x7FFFF000:
+                    raise MediaError(f"truncated: {size - place - 8} of {length} bytes of sound are there")
+                return
+            place += 8 + length + length % 2
+
+
+def _container_stream(container: InputContainer, start_s: float) -> SoundStream:
+    """The first sound track of a container from `start_s` on."""
+    track = container.streams.audio[0]
+    seek_before(container, start_s)
+    frames = decoded(container, track)
+    first = next((frame for frame in frames if frame.samples), None)
+    if first is None:
+        return SoundStream(_checked_rate(track.rate or 48_000), start_s, iter(()))
+    rate_hz = _checked_rate(first.sample_rate)
+    first_s = start_s if first.time is None else max(0.0, first.time - origin_s(container))
+    skip = max(0, round((start_s - first_s) * rate_hz))
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        left = skip
+        for frame in _with_first(first, frames):
+            if frame.sample_rate != rate_hz:
+                raise MediaError(f"the sample rate changes from {rate_hz} to {frame.sample_rate} Hz")
+            block = _frame_samples(frame)
+            yield block[left:]
+            left = max(0, left - block.size)
+
+    return SoundStream(rate_hz, first_s + skip / rate_hz, blocks())
+
+
+def _with_first(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _frame_samples(frame: Any) -> NDArray[np.float32]:
+    """A decoded frame's samples, mixed down, integers scaled to -1..1."""
+    raw = frame.to_ndarray()
+    channels = len(frame.layout.channels)
+    block = raw.T if frame.format.is_planar else raw.reshape(-1, channels)
+    if block.dtype.kind == "f":
+        return _mixed_down(block.astype(np.float32))
+    scale = _FULL_SCALE[block.dtype.name]
+    centred = block.astype(np.float64) - (scale if block.dtype == np.uint8 else 0.0)
+    return _mixed_down((centred / scale).astype(np.float32))
+
+
+def _checked_rate(rate_hz: int) -> int:
+    low, high = _RATES_HZ
+    if not low <= rate_hz <= high:
+        raise MediaError(f"the sample rate is {rate_hz} Hz: expected {low} to {high}")
+    return int(rate_hz)

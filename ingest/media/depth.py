@@ -1,0 +1,142 @@
+"""Depth maps: 16-bit PNG or TIFF in millimetres, floating-point .npy or TIFF in metres; 0, NaN or infinity = no value.
+
+Other scales are said in the sidecar: `depth_unit`. Eight bits say nothing about their unit, and integers in a .npy
+neither, so these need it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.arrays import npy_header, read_npy
+from bindsearch.ingest.media.containers import kind_of
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures import open_picture
+from bindsearch.ingest.sidecar import Sidecar
+from bindsearch.media import DepthMap
+
+FOCAL_LENGTH_SHARE = 0.81
+"""Focal length over width where a file does not say: a Kinect's 519 px at 640 px (NYU Depth v2 calibration)."""
+
+BASELINE_M = 0.075
+"""Baseline of a Kinect in metres, which ImageBind computes disparity with (Girdhar et al. 2023, appendix B.1)."""
+
+_METRES = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "µm": 1e-6, "ft": 0.3048, "in": 0.0254}
+_UNIT = re.compile(r"(?:([0-9.eE+-]+)\s*)?([a-zµ]+)")
+
+
+def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> DepthMap:
+    """The depth map at `path` in metres, with its mask, focal length and baseline.
+
+    Raises:
+        MediaError: no single-channel picture or array, no known unit, or no value in it at all.
+    """
+    raw, unit = _read_raw(path, options)
+    step_m = _metres_per_step(sidecar.depth_unit, unit, raw.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        depth_m = (raw.astype(np.float64) * step_m).astype(np.float32)
+    valid = np.isfinite(depth_m) & (depth_m > 0)
+    if not valid.any():
+        raise MediaError("no pixel of the depth map has a value above 0")
+    fx_px, baseline_m = camera(depth_m.shape[1], sidecar)
+    return DepthMap(np.where(valid, depth_m, np.float32(0)), valid, fx_px, baseline_m)
+
+
+def camera(width_px: int, sidecar: Sidecar) -> tuple[float, float]:
+    """Focal length in pixels and baseline in metres: the sidecar's, else the defaults above."""
+    fx_px = FOCAL_LENGTH_SHARE * width_px if sidecar.fx is None else sidecar.fx
+    return fx_px, BASELINE_M if sidecar.baseline_m is None else sidecar.baseline_m
+
+
+def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
+    """What a depth map's values will be computed with, from its header alone: "fx 259 px (0.81 x width), ...".
+
+    Raises:
+        MediaError: the header cannot be read.
+    """
+    if kind_of(path) == "npy":
+        with path.open("rb") as file:
+            width_px = npy_header(file)[0][-1]
+        unit = "m"
+    else:
+        with open_picture(path, max_pixels=options.max_pixels) as picture:
+            width_px, mode = picture.size[0], picture.mode
+        unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else "unknown unit"
+    fx_px, baseline_m = camera(width_px, sidecar)
+    where = f"{FOCAL_LENGTH_SHARE} x width" if sidecar.fx is None else "sidecar"
+    return f"{sidecar.depth_unit or unit}, fx {fx_px:.0f} px ({where}), baseline {baseline_m:g} m"
+
+
+def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | None]:
+    """The stored values (height, width) and the unit that the format implies."""
+    if kind_of(path) == "npy":
+        raw = plane(read_npy(path, max_bytes=options.max_array_bytes), options)
+        return raw, "m" if raw.dtype.kind == "f" else None
+    with open_picture(path, max_pixels=options.max_pixels) as picture:
+        if picture.mode not in ("L", "I", "F", "P", "1") and not picture.mode.startswith("I;16"):
+            raise MediaError(f"depth must have one channel, this is a {picture.mode} picture: --as image=... takes it")
+        if picture.mode in ("P", "1"):
+            raise MediaError("a palette or black-and-white picture is no depth map")
+        raw = picture_values(picture)
+        return raw, {"F": "m", "L": None, "I": None}.get(picture.mode, "mm")
+
+
+def picture_values(picture: Any) -> NDArray[Any]:
+    """A single-channel picture's stored values (height, width).
+
+    Raises:
+        MediaError: the picture is damaged.
+    """
+    try:
+        picture.load()
+    except (SyntaxError, IndexError, EOFError, ValueError) as error:
+        raise MediaError(f"damaged picture ({error})") from error
+    return np.asarray(picture)
+
+
+def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
+    """An array as (height, width); axes of length 1 are dropped.
+
+    Raises:
+        MediaError: it is not two-dimensional, has no pixel, or more than `options.max_pixels`.
+    """
+    flat = array if array.ndim == 2 else array.squeeze()
+    if flat.ndim != 2 or not flat.size:
+        raise MediaError(f"the array has the shape {array.shape}: expected (height, width)")
+    if flat.size > options.max_pixels:
+        raise MediaError(f"the array has the shape {flat.shape}: more than {options.max_pixels} pixels are not read")
+    return flat
+
+
+def _metres_per_step(said: str | None, implied: str | None, dtype: np.dtype[Any]) -> float:
+    if said is not None:
+        return parse_unit(said)
+    if implied is None:
+        raise MediaError(
+            f'{8 * dtype.itemsize}-bit integer depth has no known unit: put {{"depth_unit": "mm"}} '
+            "(or m, cm, or metres per step as a number) into its sidecar <file>.json"
+        )
+    return _METRES[implied]
+
+
+def parse_unit(text: str) -> float:
+    """Metres per step of "m", "cm", "mm" or a multiple such as "0.0002 m".
+
+    Raises:
+        MediaError: it is no unit of length.
+    """
+    match = _UNIT.fullmatch(text.strip().lower())
+    unit = _METRES.get(match[2]) if match else None
+    try:
+        factor = float(match[1] or 1) if match else 0.0
+    except ValueError:
+        factor = 0.0
+    if unit is None or not 0 < factor < 1e9:
+        raise MediaError(f"depth_unit is {text[:40]!r}: expected m, cm, mm, or metres per step as a number")
+    return factor * unit

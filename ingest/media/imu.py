@@ -1,0 +1,229 @@
+"""Motion: accelerometer (with gravity) and gyroscope tables to m/s^2 and rad/s at an even rate.
+
+Columns are found by name (acc_x, ax, accelerometer_x, gyro_x, gx, ...), or named by the sidecar's `axes`. Units: the
+sidecar's, else the one in the column name (acc_x_g, "gyro_x (deg/s)"), else m/s^2 and rad/s.
+Rate: the sidecar's `sample_rate_hz`, else a time column, else what the file states (npz), else --imu-rate; never a
+guess. A time column's unit is the one in its name (time_ms, t_us), else the one of s, ms, us, ns that makes the median
+rate lie between 4 Hz and 4 kHz. Uneven time stamps are resampled linearly at the median rate; a pause longer than 1 s
+(and ten steps) is not bridged: the recording goes on in a new span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.media.columns import ACCELERATION, ROTATION, MotionColumns, find_columns
+from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
+from bindsearch.ingest.media.spans import check_span, shortest_tail_s, span_edges
+from bindsearch.ingest.media.tables import Table, column_names, read_table
+from bindsearch.ingest.sidecar import Sidecar
+from bindsearch.items import Span
+from bindsearch.media import Motion
+
+NO_RATE = (
+    "the sample rate is not known: give sample_rate_hz in the sidecar <file>.json, a timestamp column, or --imu-rate HZ"
+)
+_LONGEST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MotionSpan:
+    """A span of a motion recording: its samples and its place in seconds."""
+
+    motion: Motion
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A recording without pauses: `samples` float32 (n, 6) evenly spaced from `start_s` on."""
+
+    samples: NDArray[np.float32]
+    start_s: float
+
+
+def read_imu(path: Path, sidecar: Sidecar, options: DecodeOptions, span: Span | None = None) -> Iterator[MotionSpan]:
+    """The motion recording at `path` in spans of `options.imu_segment_s` seconds.
+
+    Raises:
+        MediaError: no table, axes or rate not known, a value missing, time running backwards, or `span` behind the end.
+    """
+    check_span(span)
+    stretches, rate_hz = read_motion(path, sidecar, options)
+    tail = shortest_tail_s(options.imu_segment_s) * rate_hz
+    long = [stretch for stretch in stretches if len(stretch.samples) >= tail]
+    found = False
+    for stretch in long or stretches:
+        for piece in _cut(stretch, rate_hz, options.imu_segment_s, span):
+            found = True
+            yield piece
+    if not found and span:
+        raise MediaError(f"the recording has nothing between {span.start_s:g} s and {span.end_s:g} s")
+
+
+def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[list[Stretch], float]:
+    """The whole recording in stretches without pauses, and its rate in Hz.
+
+    Raises:
+        MediaError: as `read_imu`.
+    """
+    table = read_table(path, options)
+    columns = _columns(table, sidecar)
+    samples = _samples(table, columns, _scales(columns, sidecar))
+    if len(samples) < 2:
+        raise MediaError(f"the table has {len(samples)} rows: a recording needs at least 2")
+    if len(samples) > options.max_samples:
+        raise MediaError(f"the table has {len(samples)} rows: more than {options.max_samples} are not read")
+    rate_hz = _stated_rate(sidecar.sample_rate_hz, "sidecar sample_rate_hz")
+    if rate_hz is None and columns.time is not None:
+        times_s = _times(table, columns)
+        return resample(samples, times_s, options.max_samples)
+    rate_hz = rate_hz or _stated_rate(table.rate_hz, "the file's sample rate") or options.imu_rate_hz
+    if rate_hz is None:
+        raise MediaError(NO_RATE)
+    return [Stretch(samples, 0.0)], rate_hz
+
+
+def describe_imu(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
+    """Where a recording's rate will come from, by its header alone: "50 Hz (sidecar)".
+
+    Raises:
+        MediaError: the header cannot be read.
+    """
+    if sidecar.sample_rate_hz is not None:
+        return f"{sidecar.sample_rate_hz:g} Hz (sidecar)"
+    names = column_names(path)
+    columns = find_columns(names, sidecar.axes) if names else None
+    if columns is not None and columns.time is not None:
+        return f"rate from column {columns.time!r}"
+    if options.imu_rate_hz is not None:
+        return f"{options.imu_rate_hz:g} Hz (--imu-rate)"
+    return "no sample rate seen: it needs sample_rate_hz in the sidecar, a timestamp column, or --imu-rate HZ"
+
+
+def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
+    names = list(table.columns)
+    columns = find_columns(names, sidecar.axes)
+    if columns is None:
+        raise MediaError(
+            f"no accelerometer and gyroscope x, y, z among the columns {', '.join(names)[:120] or '(none)'}: "
+            "name them acc_x, ..., gyro_z, or list them under axes in the sidecar <file>.json"
+        )
+    return columns
+
+
+def _scales(columns: MotionColumns, sidecar: Sidecar) -> tuple[float, float]:
+    """What the two sensors' values are multiplied with."""
+    said = sidecar.units.get("accelerometer"), sidecar.units.get("gyroscope")
+    factors = []
+    for i, (sensor, table, default) in enumerate(
+        (("accelerometer", ACCELERATION, "m/s^2"), ("gyroscope", ROTATION, "rad/s"))
+    ):
+        unit = said[i] or columns.units[i] or default
+        spelled = unit.strip().lower().replace("²", "^2").replace("m/s2", "m/s^2").replace("dps", "deg/s")
+        if spelled not in table:
+            raise MediaError(f"{sensor} unit {unit[:40]!r}: expected {' or '.join(table)}")
+        factors.append(table[spelled])
+    return factors[0], factors[1]
+
+
+def _samples(table: Table, columns: MotionColumns, scales: tuple[float, float]) -> NDArray[np.float32]:
+    """The six columns as float32 (n, 6) in m/s^2 and rad/s."""
+    samples = np.column_stack([table.columns[name].astype(np.float64) for name in columns.axes])
+    samples *= np.repeat(scales, 3)
+    with np.errstate(over="ignore"):
+        narrow = samples.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(narrow))
+    if len(bad):
+        row, column = bad[0]
+        raise MediaError(f"row {row + 1} has no number in column {columns.axes[column]!r}")
+    return narrow
+
+
+def _stated_rate(rate_hz: float | None, source: str) -> float | None:
+    if rate_hz is None:
+        return None
+    try:
+        return check_imu_rate(rate_hz, source)
+    except UsageError as error:
+        raise MediaError(str(error)) from error
+
+
+def _times(table: Table, columns: MotionColumns) -> NDArray[np.float64]:
+    """Seconds from the first row, float64 (n,), never falling."""
+    name = str(columns.time)
+    raw = table.columns[name]
+    if not np.isfinite(raw).all():
+        raise MediaError(f"time column {name!r} has a row without a number")
+    ticks: NDArray[np.float64] = (raw - raw[0]).astype(
+        np.float64
+    )  # before leaving integers: nanoseconds since 1970 exceed float64
+    steps = np.diff(ticks)
+    if (steps < 0).any():
+        raise MediaError(f"time column {name!r} runs backwards in row {int(np.argmax(steps < 0)) + 2}")
+    if not (steps > 0).any():
+        raise MediaError(f"time column {name!r} does not advance: give sample_rate_hz in the sidecar <file>.json")
+    if name in table.seconds:
+        return ticks
+    return ticks * (columns.time_step_s or time_step_s(float(np.median(steps[steps > 0]))))
+
+
+def time_step_s(median_step: float) -> float:
+    """Seconds per tick of a time column whose name has no unit, by the rule at the top of this module."""
+    for unit_s in (1.0, 1e-3, 1e-6):
+        if median_step * unit_s < 0.25:
+            return unit_s
+    return 1e-9
+
+
+def resample(
+    samples: NDArray[np.float32], times_s: NDArray[np.float64], max_samples: int
+) -> tuple[list[Stretch], float]:
+    """`samples` (n, 6) at `times_s` (n,), rising, as even stretches and their rate.
+
+    Raises:
+        MediaError: the rate is none of a motion sensor, or the time stamps spread over too long a time.
+    """
+    new = np.concatenate([[True], np.diff(times_s) > 0])
+    samples, times_s = samples[new], times_s[new]
+    step_s = float(np.median(np.diff(times_s)))
+    rate_hz = _stated_rate(1 / step_s, "the rate of the time column")
+    assert rate_hz is not None
+    breaks = np.flatnonzero(np.diff(times_s) > max(_LONGEST_PAUSE_S, 10 * step_s)) + 1
+    edges = [0, *breaks.tolist(), len(times_s)]
+    parts = [(times_s[a:b], samples[a:b]) for a, b in pairwise(edges)]
+    if sum(int((t[-1] - t[0]) * rate_hz) + 1 for t, _ in parts) > max_samples:
+        raise MediaError(f"at {rate_hz:g} Hz the recording has more than {max_samples} samples")
+    if len(parts) == 1 and np.abs(times_s - np.linspace(times_s[0], times_s[-1], len(times_s))).max() < step_s / 2:
+        return [Stretch(samples, 0.0)], float((len(times_s) - 1) / (times_s[-1] - times_s[0]))
+    return [_even(t, part, rate_hz) for t, part in parts], rate_hz
+
+
+def _even(times_s: NDArray[np.float64], samples: NDArray[np.float32], rate_hz: float) -> Stretch:
+    """One stretch on an even grid, by linear interpolation."""
+    grid = times_s[0] + np.arange(int((times_s[-1] - times_s[0]) * rate_hz + 1e-6) + 1) / rate_hz
+    columns = [np.interp(grid, times_s, samples[:, axis]) for axis in range(samples.shape[1])]
+    return Stretch(np.column_stack(columns).astype(np.float32), float(times_s[0]))
+
+
+def _cut(stretch: Stretch, rate_hz: float, segment_s: float, span: Span | None) -> Iterator[MotionSpan]:
+    """Spans of a stretch, of what lies inside `span`."""
+    count = len(stretch.samples)
+    first, last = 0, count
+    if span is not None:
+        first = min(count, max(0, round((span.start_s - stretch.start_s) * rate_hz)))
+        last = min(count, max(first, round((span.end_s - stretch.start_s) * rate_hz)))
+    if first == last:
+        return
+    begin_s = stretch.start_s + first / rate_hz
+    for start_s, end_s in span_edges((last - first) / rate_hz, segment_s):
+        a, b = first + round(start_s * rate_hz), first + round(end_s * rate_hz)
+        yield MotionSpan(Motion(stretch.samples[a:b].copy(), rate_hz), begin_s + start_s, begin_s + end_s)

@@ -1,0 +1,55 @@
+"""How decoders cut recordings, and the bounds that keep a hostile file from eating the machine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bindsearch.errors import UsageError
+
+LONGEST_SPAN_S = 600.0
+"""A span is held in memory whole: ten minutes of 192 kHz sound is 460 MB, more is no span any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """Options of every decoder; the segment lengths are part of what a store records.
+
+    `audio_segment_s`, `video_segment_s`, `imu_segment_s`: length of a span in seconds.
+    `imu_rate_hz`: sample rate of motion files that carry none themselves.
+    `max_pixels`: width * height of a picture or a video frame, checked before decoding.
+    `max_samples`: rows of a motion recording, after resampling (2 GB in float32 x 6 would be 83 M).
+    `max_array_bytes`: size of one decompressed array or table.
+    `max_text_bytes`: size of a text file.
+
+    Raises:
+        UsageError: a segment length or rate is out of range.
+    """
+
+    audio_segment_s: float = 10.0
+    video_segment_s: float = 10.0
+    imu_segment_s: float = 5.0
+    imu_rate_hz: float | None = None
+    max_pixels: int = 200_000_000
+    max_samples: int = 20_000_000
+    max_array_bytes: int = 1 << 30
+    max_text_bytes: int = 32 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("audio_segment_s", "video_segment_s", "imu_segment_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0.1 <= value <= LONGEST_SPAN_S):
+                raise UsageError(f"{name} is {value}: expected 0.1 to {LONGEST_SPAN_S:g} seconds")
+        if self.imu_rate_hz is not None:
+            check_imu_rate(self.imu_rate_hz, "--imu-rate")
+
+
+def check_imu_rate(rate_hz: float, source: str) -> float:
+    """`rate_hz` where it is a rate motion is recorded at (0.5 Hz to 20 kHz); `source` names where it came from.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not (math.isfinite(rate_hz) and 0.5 <= rate_hz <= 20_000):
+        raise UsageError(f"{source} is {rate_hz:g} Hz: expected 0.5 to 20000")
+    return rate_hz

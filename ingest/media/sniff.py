@@ -1,0 +1,71 @@
+"""What a file is by its first bytes, whatever its name says."""
+
+from __future__ import annotations
+
+HEAD_BYTES = 4096
+"""How much of a file is read to tell what it is: one page, enough for every header looked at and a CSV header line."""
+
+PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp"})
+SOUNDS = frozenset({"wav", "flac", "ogg", "mp3", "aac", "m4a", "aiff", "caf", "au"})
+VIDEOS = frozenset({"mp4", "matroska", "avi"})
+
+_STARTS = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"\x93NUMPY", "npy"),
+    (b"PAR1", "parquet"),
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\x1aE\xdf\xa3", "matroska"),
+    (b"fLaC", "flac"),
+    (b"OggS", "ogg"),
+    (b"ID3", "mp3"),
+    (b"caff", "caf"),
+    (b".snd", "au"),
+)
+_RIFF = {b"WAVE": "wav", b"AVI ": "avi", b"WEBP": "webp"}
+_MP4_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+_M4A_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+
+
+def sniff(head: bytes) -> str | None:
+    """The kind of file that begins with `head` ("jpeg", "mp4", "npy", ...), None where the bytes do not say."""
+    for start, kind in _STARTS:
+        if head.startswith(start):
+            return kind
+    if head[:4] in (b"RIFF", b"RF64"):
+        return _RIFF.get(head[8:12])
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    if head[4:8] == b"ftyp":
+        return _iso_media(head[8:12])
+    if head[4:8] in _MP4_BOXES:
+        return "mp4"
+    if head[:2] == b"BM" and head[6:10] == bytes(4) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "bmp"
+    return _mpeg_audio(head)
+
+
+def _iso_media(brand: bytes) -> str:
+    if brand in _M4A_BRANDS:
+        return "m4a"
+    return "heif" if brand in _HEIF_BRANDS else "mp4"
+
+
+def _mpeg_audio(head: bytes) -> str | None:
+    """MPEG audio without a tag: a frame header whose every field is allowed (ISO 11172-3, 13818-7)."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    if head[1] & 0xF6 == 0xF0:
+        return "aac" if (head[2] >> 2) & 0xF < 13 else None
+    version, layer = (head[1] >> 3) & 3, (head[1] >> 1) & 3
+    bitrate, rate = head[2] >> 4, (head[2] >> 2) & 3
+    if version != 1 and layer != 0 and bitrate not in (0, 15) and rate != 3:
+        return None if head[:3] == b"\xff\xfe\x00" else "mp3"
+    return None

@@ -1,0 +1,200 @@
+"""Video: frames sampled in one pass over the file, reduced on the way, in spans.
+
+Time is cut into cells of 1 / frames_per_s from the beginning of the file; each gives one frame: the first at or after
+the cell's middle, else the last before it. A cell without a frame of its own gives none, so a still of ten minutes
+is one frame, not hundreds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.containers import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sniff import VIDEOS
+from bindsearch.ingest.media.spans import check_span, shortest_tail_s
+from bindsearch.items import Span
+from bindsearch.media import Frames, Wants
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+Timed = tuple[float, Any]
+"""(time_s, av.VideoFrame), or (end_s, None) once after the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSpan:
+    """A span of a video: its sampled frames and its place in seconds."""
+
+    frames: Frames
+    start_s: float
+    end_s: float
+
+
+def video_kind(path: Path) -> str:
+    """The kind of container at `path`.
+
+    Raises:
+        MediaError: it is none that holds video.
+    """
+    kind = kind_of(path)
+    if kind not in VIDEOS and kind != "m4a":
+        found = f": it holds {kind}" if kind else ""
+        raise MediaError(f"not an mp4, mov, mkv, webm or avi video{found}")
+    return kind
+
+
+def read_video(path: Path, wants: Wants, options: DecodeOptions, span: Span | None = None) -> Iterator[VideoSpan]:
+    """The pictures of the video at `path` in spans; nothing where it has no picture, only sound.
+
+    Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
+
+    Raises:
+        MediaError: no video, damaged, larger than `options.max_pixels`, or `span` lies behind its end.
+    """
+    check_span(span)
+    with open_container(path, video_kind(path)) as container:
+        stream = _picture_stream(container)
+        if stream is None:
+            if not container.streams.audio:
+                raise MediaError("the file has neither pictures nor sound")
+            return
+        _prepare(stream, options)
+        start_s = span.start_s if span else 0.0
+        seek_before(container, start_s)
+        frames = _inside(_timed(container, stream), span)
+        to_rgb = partial(frame_rgb, floor_px=2 * wants.picture_side_px, ratio=_pixel_ratio(stream))
+        found = False
+        for piece in _cut(sample(frames, wants.frames_per_s), start_s, options.video_segment_s, to_rgb):
+            found = True
+            yield piece
+        if not found:
+            raise MediaError(f"the video ends before {start_s:g} s" if span else "no frame of the video can be decoded")
+
+
+def _picture_stream(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is no cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & stream.disposition.attached_pic:
+            return stream
+    return None
+
+
+def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
+    codec = stream.codec_context
+    if codec.width * codec.height > options.max_pixels:
+        raise MediaError(
+            f"the video is {codec.width}x{codec.height} pixels: more than {options.max_pixels} are not decoded"
+        )
+    codec.options = {"max_pixels": str(options.max_pixels)}
+    codec.thread_type = "AUTO"
+    codec.thread_count = 2
+
+
+def _timed(container: InputContainer, stream: VideoStream) -> Iterator[Timed]:
+    """Every sound frame with its time from the beginning of the file, then the end."""
+    begin_s = origin_s(container)
+    step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
+    end_s = 0.0
+    for frame in decoded(container, stream):
+        time_s = end_s if frame.time is None else max(0.0, frame.time - begin_s)
+        end_s = max(end_s, time_s + step_s)
+        if not frame.is_corrupt:
+            yield time_s, frame
+    yield end_s, None
+
+
+def _inside(frames: Iterator[Timed], span: Span | None) -> Iterator[Timed]:
+    """What lies inside `span`; the frame showing when it begins stands in where no other frame does."""
+    if span is None:
+        yield from frames
+        return
+    before: Timed | None = None
+    found = False
+    for time_s, frame in frames:
+        if frame is not None and time_s < span.start_s - 1e-6:
+            before = time_s, frame
+            continue
+        if frame is None or time_s >= span.end_s - 1e-6:
+            if not found and before is not None and time_s > span.start_s:
+                yield span.start_s, before[1]
+            yield min(time_s, span.end_s), None
+            return
+        found = True
+        yield time_s, frame
+
+
+def sample(frames: Iterator[Timed], frames_per_s: float) -> Iterator[Timed]:
+    """One frame a cell of 1 / frames_per_s seconds, as the module says; the end is passed on."""
+    cell, taken, held = -1, False, None
+    for time_s, frame in frames:
+        this = math.floor(time_s * frames_per_s + 1e-6)
+        if frame is None or this > cell:
+            if held is not None:
+                yield held
+            cell, taken, held = this, False, None
+        if frame is None:
+            yield time_s, None
+        elif this == cell and not taken:
+            held = time_s, frame
+            if time_s * frames_per_s - this >= 0.5 - 1e-6:
+                yield held
+                taken, held = True, None
+
+
+def _cut(
+    samples: Iterator[Timed], start_s: float, segment_s: float, to_rgb: Callable[[Any], NDArray[np.uint8]]
+) -> Iterator[VideoSpan]:
+    """Sampled frames in spans of `segment_s`; a span in which no frame begins is left out."""
+    tail_s = shortest_tail_s(segment_s)
+    gathered: list[tuple[float, NDArray[np.uint8]]] = []
+    for time_s, frame in samples:
+        while gathered:
+            index = math.floor((gathered[0][0] - start_s) / segment_s + 1e-9)
+            first_s, end_s = start_s + index * segment_s, start_s + (index + 1) * segment_s
+            if time_s < end_s + tail_s - 1e-6:
+                break
+            inside = [entry for entry in gathered if entry[0] < end_s - 1e-9]
+            yield _video_span(inside, first_s, end_s)
+            gathered = gathered[len(inside) :]
+        if frame is not None:
+            gathered.append((time_s, to_rgb(frame)))
+        elif gathered:
+            yield _video_span(gathered, first_s, max(time_s, gathered[-1][0]))
+
+
+def _video_span(entries: list[tuple[float, NDArray[np.uint8]]], start_s: float, end_s: float) -> VideoSpan:
+    shape = entries[0][1].shape
+    same = [entry for entry in entries if entry[1].shape == shape]  # a stream may change its size
+    frames = Frames(np.stack([rgb for _, rgb in same]), np.array([time_s for time_s, _ in same], np.float64))
+    return VideoSpan(frames, start_s, end_s)
+
+
+def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8]:
+    """A frame as uint8 (height, width, 3): square pixels, upright, shorter side at most about `floor_px`.
+
+    `ratio`: width over height of a pixel.
+    """
+    width, height = frame.width * max(ratio, 1.0), frame.height / min(ratio, 1.0)
+    scale = min(1.0, floor_px / min(width, height))
+    size = max(1, math.ceil(width * scale)), max(1, math.ceil(height * scale))
+    rgb: NDArray[np.uint8] = frame.reformat(width=size[0], height=size[1], format="rgb24", threads=1).to_ndarray()
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def _pixel_ratio(stream: VideoStream) -> float:
+    """Width over height of a pixel; 1 where it is not known, makes no sense or hardly differs."""
+    value = float(stream.sample_aspect_ratio or 1)
+    return value if 0.25 <= value <= 4 and abs(value - 1) > 0.01 else 1.0

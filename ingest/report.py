@@ -1,0 +1,58 @@
+"""What an indexing run tells its caller: progress while it runs, a report when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bindsearch.items import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Files dealt with so far, of those that had to be looked at."""
+
+    done: int
+    total: int
+    failed: int
+    segments: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that could not be indexed, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """What `--dry-run` says of a file: its modality (None: left out), why, and what is assumed about it."""
+
+    path: Path
+    modality: Modality | None
+    why: str
+    note: str = ""
+
+
+@dataclass(slots=True)
+class IndexReport:
+    """Counts of files after a run; `failed` includes files that failed before and have not changed since."""
+
+    added: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    removed: int = 0
+    failures: list[FailedFile] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """Number of files that could not be indexed."""
+        return len(self.failures)

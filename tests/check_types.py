@@ -1,0 +1,36 @@
+"""Check types of the package as it is installed: in a checkout mypy sees only part of the mapped folders."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+FOLDERS = {
+    "bindsearch": "bindsearch",
+    "indexes": "bindsearch/indexes",
+    "ingest": "bindsearch/ingest",
+    "cli": "bindsearch/cli",
+}
+
+
+def main() -> int:
+    """Lay the folders out as the package maps them and run mypy over the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder)
+        for source, target in FOLDERS.items():
+            _copy(PROJECT / source, site / target)
+        command = [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml")]
+        cache = ["--cache-dir", str(PROJECT / ".mypy_cache")]
+        return subprocess.run([*command, *cache, "-p", "bindsearch"], cwd=site, check=False).returncode
+
+
+def _copy(source: Path, target: Path) -> None:
+    for path in source.rglob("*.py"):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
