@@ -199,6 +199,7 @@ def make_query(
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*\*")
 _PREFIX = re.compile(r"\s*([A-Za-z]+):(?!//)")
 _SPAN = re.compile(r"@\s*([0-9]+(?:\.[0-9]+)?)s?\s*-\s*([0-9]+(?:\.[0-9]+)?)s")
+_SECOND_PREFIX = re.compile(rf"\s(?:{'|'.join(PREFIXES)}):(?!//)")
 _SPACE = re.compile(r"\s*")
 
 
@@ -277,6 +278,8 @@ def _parse_source(expression: str, position: int) -> tuple[str, int]:
     if end < len(expression) and expression[end] in "*\"'":
         message = f"unexpected {expression[end]} (a weight is a number before *; quote names that hold + - * or @)"
         raise QuerySyntaxError(message, expression, end)
+    if second := _SECOND_PREFIX.search(expression, position, end):
+        raise QuerySyntaxError("expected + or - before the next term", expression, second.start() + 1)
     if not source:
         raise QuerySyntaxError("expected a text, a file or like:ITEM", expression, position)
     return source, end

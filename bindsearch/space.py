@@ -20,7 +20,13 @@ MIN_SUM_NORM = 1e-3
 """A weighted sum of unit vectors shorter than this has cancelled: what is left is rounding, not meaning."""
 
 PRIOR_VECTORS = 16
-"""A small partition's variance counts as this many vectors' worth of the mean variance of all partitions."""
+"""A partition's variance is mixed with that of all partitions, which counts as this many vectors."""
+
+PRIOR_MEAN_VECTORS = 1
+"""Likewise for its mean, mixed with the mean over the other partitions: it decides for a partition of one vector."""
+
+DEFAULT_DEVIATION = 0.1
+"""The deviation assumed where no partition holds two vectors."""
 
 MIN_DEVIATION = 0.02
 """Floor of a calibrated score's deviation: below it, near-equal vectors would turn rounding into large scores."""
@@ -104,14 +110,24 @@ def calibrate(
 ) -> list[NDArray[np.float32]]:
     """Scores that can be compared between modalities: z = (cosine - mean) / deviation of this query over a partition.
 
-    `cosines` holds one array a partition, and so does the result. Partitions with few vectors say little about their
-    own spread, so each variance is mixed with the mean of all, which counts as PRIOR_VECTORS vectors.
+    `cosines` holds one array a partition, each cosine that of a vector of the partition, and so does the result. Each
+    vector is held against the others of its partition, not against itself, and small partitions, which say little of
+    their own spread, lean on the rest: a lone exact match must not look average.
     """
     moments = [partition.moments(query) for partition in partitions]
-    prior = float(np.mean([variance for _, variance in moments]))
+    counts = np.array([partition.n for partition in partitions], np.float64)
+    means, variances = (np.array(values, np.float64) for values in zip(*moments, strict=True))
+    degrees = (counts - 1).sum()
+    prior_variance = float(((counts - 1) * variances).sum() / degrees) if degrees else DEFAULT_DEVIATION**2
     scores = []
-    for partition, (mean, variance), cosine in zip(partitions, moments, cosines, strict=True):
-        mixed = (partition.n * variance + PRIOR_VECTORS * prior) / (partition.n + PRIOR_VECTORS)
-        deviation = max(float(np.sqrt(mixed)), MIN_DEVIATION)
-        scores.append(((cosine - mean) / deviation).astype(np.float32))
+    for number, cosine in enumerate(cosines):
+        elsewhere = np.delete(means, number)
+        prior_mean = float(elsewhere.mean()) if len(elsewhere) else float(means[number])
+        others = counts[number] - 1
+        total = counts[number] * means[number] - cosine
+        squares = counts[number] * (variances[number] + means[number] ** 2) - cosine**2
+        spread = np.maximum(squares / others - (total / others) ** 2, 0.0) if others else np.zeros_like(cosine)
+        mean = (total + PRIOR_MEAN_VECTORS * prior_mean) / (others + PRIOR_MEAN_VECTORS)
+        variance = (others * spread + PRIOR_VECTORS * prior_variance) / (others + PRIOR_VECTORS)
+        scores.append(((cosine - mean) / np.maximum(np.sqrt(variance), MIN_DEVIATION)).astype(np.float32))
     return scores

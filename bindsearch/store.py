@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -25,7 +26,7 @@ from bindsearch.config import (
 )
 from bindsearch.encoders import load_encoder
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import StoreError, StoreNotFoundError, UsageError, VectorError
+from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError, UsageError, VectorError
 from bindsearch.executor import QueryVector, run_query
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
@@ -43,6 +44,7 @@ from bindsearch.terms import EncodedTerm, encode_term
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CATALOG_FILE = "catalog.duckdb"
 DEFAULT_ENCODER = "mini"
 OPEN_ATTEMPTS = 5
 """A writer may retire a generation between reading CURRENT and opening its files; the next look finds a newer one."""
@@ -176,7 +178,7 @@ class Store:
             if not self.exists:
                 write_config(self.path, _default_config(encoder))
             decode = _decode_options(self.config, imu_rate_hz)
-            with Catalog(self.path / "catalog.duckdb") as catalog:
+            with Catalog(self.path / CATALOG_FILE) as catalog:
                 writer = Writer(self.path, catalog, encoder.dim)
                 for target in self._targets(roots, catalog.collections(), catalog.add_collection):
                     options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode, retry_failed)
@@ -293,26 +295,36 @@ class Store:
         return run_query(vector, partitions, generation.snapshot, k=query.k, rank=query.rank, excluded_items=excluded)
 
     def _current(self) -> _Generation:
-        """The newest generation; opened again only when CURRENT names another one."""
-        for attempt in range(OPEN_ATTEMPTS):
-            manifest = read_manifest(self.path)
-            if manifest is None:
+        """The newest generation; opened again only when CURRENT names another one, rebuilt when it is damaged."""
+        for _ in range(OPEN_ATTEMPTS):
+            with contextlib.suppress(StoreError):
+                return self._open_current()
+        self._rebuild_snapshot()
+        return self._open_current()
+
+    def _open_current(self) -> _Generation:
+        manifest = read_manifest(self.path)
+        if manifest is None:
+            if not self.exists:
                 raise StoreNotFoundError(f"no store at {self.path}: make one with `bindsearch index FOLDER`")
-            with self._lock:
-                open_now = self._generation
-                if open_now is not None and open_now.snapshot.manifest == manifest:
-                    return open_now
-                try:
-                    snapshot = open_snapshot(self.path, manifest)
-                    dim = self.config.dim
-                    partitions = {m: Partition(self.path, snapshot, m, dim) for m in manifest.vectors}
-                except StoreError:
-                    if attempt == OPEN_ATTEMPTS - 1:
-                        raise
-                    continue
+            raise StoreError(f"the store {self.path} has no snapshot yet: run `bindsearch index` again")
+        with self._lock:
+            if self._generation is None or self._generation.snapshot.manifest != manifest:
+                snapshot = open_snapshot(self.path, manifest)
+                dim = self.config.dim
+                partitions = {m: Partition(self.path, snapshot, m, dim) for m in manifest.vectors}
                 self._generation = _Generation(snapshot, partitions)
-                return self._generation
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            return self._generation
+
+    def _rebuild_snapshot(self) -> None:
+        """Derive the snapshot from the catalog again, where no writer is at work (which would do it itself)."""
+        from bindsearch.catalog import Catalog
+
+        path = self.path / CATALOG_FILE
+        with contextlib.suppress(StoreLockedError):
+            if path.is_file():
+                with writer_lock(self.path), Catalog(path) as catalog:
+                    Writer(self.path, catalog, self.config.dim)
 
     def _partition(self, generation: _Generation, modality: Modality) -> Partition:
         with self._lock:  # indexes load on first use, once

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
 from bindsearch.cli.index import index_command
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
@@ -48,32 +49,24 @@ def main() -> None:
     """Run the command line and exit: 0 hits or done, 1 no hits, 2 wrong use, 3 some files failed, 4 no store or model,
     5 any other error, 130 interrupted."""
     try:
-        code = app(standalone_mode=False)
+        result = app(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
     except BindSearchError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _complain("interrupted; what was committed stays, run the same command to go on")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        code = error.exit_code
+    except TyperException as error:
+        message = getattr(error, "message", str(error))
+        if message:  # without arguments the help was shown instead
+            _complain(f"{message} (see bindsearch --help)")
+        code = EXIT_WRONG_USE
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
     except Exception as error:
-        sys.exit(_other_error(error))
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _other_error(error: Exception) -> int:
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
-        _complain("interrupted")
-        return EXIT_INTERRUPTED
-    if isinstance(error, click.ClickException):
-        error.show()
-        return EXIT_WRONG_USE
-    _complain(f"unexpected {type(error).__name__}: {error}")
-    return EXIT_OTHER_ERROR
+        _complain(f"unexpected {type(error).__name__}: {error}")
+        code = EXIT_OTHER_ERROR
+    if code == EXIT_INTERRUPTED:  # Typer returns it as a result
+        _complain("interrupted; what was committed stays, run the same command to go on")
+    sys.exit(code)
 
 
 def _complain(message: str) -> None:

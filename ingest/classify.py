@@ -111,6 +111,8 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
         return _by_content(path, head, extension, _named(posix))
     except OSError as error:
         return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
+    except Exception as error:  # a library that fails on a strange header must not end the scan
+        return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
 def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:

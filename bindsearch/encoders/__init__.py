@@ -7,7 +7,7 @@ from bindsearch.errors import EncoderError
 
 __all__ = ["Encoder", "encode_media", "load_encoder"]
 
-ENCODERS = ("mini",)
+ENCODERS = ("mini", "null")
 
 
 def load_encoder(name: str) -> Encoder:
@@ -20,4 +20,8 @@ def load_encoder(name: str) -> Encoder:
         from bindsearch.encoders.mini import MiniEncoder
 
         return MiniEncoder()
+    if name == "null":
+        from bindsearch.encoders.null import NullEncoder
+
+        return NullEncoder()
     raise EncoderError(f"unknown encoder {name!r}: the encoders are {', '.join(ENCODERS)}")

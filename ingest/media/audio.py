@@ -1,7 +1,8 @@
 """Sound: files and sound tracks to mono float32 at their own rate, streamed span by span.
 
-libsndfile (soundfile) reads wav, flac, ogg, mp3, opus, aiff, caf and au; FFmpeg (PyAV) reads m4a, aac, sound tracks and
-what libsndfile refuses. Channels are mixed down by their mean.
+libsndfile (soundfile) reads wav, flac, ogg, opus, aiff, caf and au; FFmpeg (PyAV) reads m4a, aac, sound tracks, what
+libsndfile refuses, and mp3, of which libsndfile's decoder writes its remarks to stderr. Channels are mixed down by
+their mean.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bindsearch.media import Sound
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+_BY_LIBSNDFILE = frozenset({"wav", "flac", "ogg", "aiff", "caf", "au"})
 _BLOCK_SAMPLES = 1 << 18
 _RATES_HZ = (1_000, 1_000_000)
 _FULL_SCALE = {"uint8": 128.0, "int16": 32768.0, "int32": 2147483648.0, "int64": 9223372036854775808.0}
@@ -126,7 +128,7 @@ def _bounded(stream: SoundStream, span: Span | None) -> Iterator[NDArray[np.floa
 @contextmanager
 def _open_sound(path: Path, kind: str, start_s: float) -> Iterator[SoundStream]:
     """The sound of a file, by libsndfile where it can, else by FFmpeg."""
-    if kind not in VIDEOS and kind not in ("m4a", "aac"):
+    if kind in _BY_LIBSNDFILE:
         import soundfile
 
         try:
@@ -202,7 +204,8 @@ def _container_stream(container: InputContainer, start_s: float) -> SoundStream:
     if first is None:
         return SoundStream(_checked_rate(track.rate or 48_000), start_s, iter(()))
     rate_hz = _checked_rate(first.sample_rate)
-    first_s = start_s if first.time is None else max(0.0, first.time - origin_s(container))
+    first_s = start_s if first.time is None else first.time - origin_s(container)
+    first_s = first_s if first_s > 0.001 else 0.0  # the container's beginning is rounded to microseconds
     skip = max(0, round((start_s - first_s) * rate_hz))
 
     def blocks() -> Iterator[NDArray[np.float32]]:

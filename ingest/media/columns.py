@@ -20,14 +20,14 @@ ROTATION = {"rad/s": 1.0, "deg/s": 0.017453292519943295, "mrad/s": 0.001}
 _SEPARATOR = r"[\s_.\-:/]*"
 _ACCELEROMETER = re.compile(
     rf"(?:imu|raw|phone|watch|total|linear|sensor)?{_SEPARATOR}"
-    rf"(?:a|acc|accel|accelerometer|acceleration){_SEPARATOR}([xyz])(.*)"
+    rf"(?:a|acc|accel|accelerometer|acceleration){_SEPARATOR}([xyz])((?:[^a-z0-9].*)?)"
 )
 _GYROSCOPE = re.compile(
     rf"(?:imu|raw|phone|watch|body|sensor)?{_SEPARATOR}"
     rf"(?:g|w|gyr|gyro|gyroscope|omega|angular{_SEPARATOR}(?:velocity|rate|speed)|rotation{_SEPARATOR}rate)"
-    rf"{_SEPARATOR}([xyz])(.*)"
+    rf"{_SEPARATOR}([xyz])((?:[^a-z0-9].*)?)"
 )
-_TIME = re.compile(r"(?:t|ts|time|timestamp|timestamps|time_stamp|seconds_elapsed|elapsed|elapsed_time|seconds)(.*)")
+_TIME = re.compile(r"(?:timestamps?|time_stamp|seconds_elapsed|seconds|elapsed_time|elapsed|time|ts|t)(.*)")
 _SPELLINGS = {
     "": None,
     "ms2": "m/s^2", "mss": "m/s^2", "mps2": "m/s^2", "g": "g", "gs": "g", "mg": "mg",

@@ -67,11 +67,13 @@ def decoded(container: InputContainer, stream: Stream) -> Iterator[Any]:
     """
     import av
 
+    if stream.codec_context is None:
+        raise MediaError(f"the {stream.type} codec is not known")
     bad, good, reason = 0, 0, ""
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except (av.InvalidDataError, ValueError) as error:
+        except (av.FFmpegError, ValueError) as error:
             bad, reason = bad + 1, str(getattr(error, "strerror", None) or error)
             if bad > 100 + good:
                 break

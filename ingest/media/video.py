@@ -93,6 +93,8 @@ def _picture_stream(container: InputContainer) -> VideoStream | None:
 
 def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
     codec = stream.codec_context
+    if codec is None:
+        raise MediaError("the video codec is not known")
     if codec.width * codec.height > options.max_pixels:
         raise MediaError(
             f"the video is {codec.width}x{codec.height} pixels: more than {options.max_pixels} are not decoded"

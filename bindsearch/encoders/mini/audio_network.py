@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SoundMember(nn.Module):
@@ -68,4 +70,17 @@ def network_from_state(state: Mapping[str, Tensor]) -> AudioNetwork:
     members = [SoundMember(labels, width=width) for _ in range(count)]
     network = AudioNetwork(members, torch.zeros(state["bank"].shape))
     network.load_state_dict(dict(state))
+    for member in members:
+        _fuse(member.eval())
+    # Channels last is what the convolutions of a CPU are fastest in.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
+
+
+def _fuse(member: SoundMember) -> None:
+    """Put the batch normalisation into the convolution before it: the same answers, faster, for inference only."""
+    for part in (member.stem, member.body):
+        for index, (layer, following) in enumerate(pairwise(list(part))):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                part[index] = fuse_conv_bn_eval(layer, following)
+                part[index + 1] = nn.Identity()

@@ -67,12 +67,14 @@ def _at_model_rate(signal: NDArray[np.float32], sample_rate_hz: float) -> NDArra
     import torch
     from torchaudio.functional import resample
 
-    # The filter sees silence beyond the ends, which would bend gravity towards zero there: reflect them instead.
-    margin = min(signal.shape[1], math.ceil(16 * sample_rate_hz / SAMPLE_RATE_HZ))
+    # The filter sees silence beyond the ends, which would bend gravity towards zero there: reflect at least 16 samples
+    # of 50 Hz instead, a whole number of them.
+    periods = math.ceil(16 / ratio.numerator)
+    margin = periods * ratio.denominator
     padded = np.pad(signal, ((0, 0), (margin, margin)), mode="symmetric")
     with torch.inference_mode():
         resampled = resample(torch.from_numpy(padded), ratio.denominator, ratio.numerator).numpy()
-    start = round(margin * float(ratio))
+    start = periods * ratio.numerator
     count = max(1, math.ceil(signal.shape[1] * float(ratio)))
     result: NDArray[np.float32] = resampled[:, start : start + count]
     return result

@@ -37,6 +37,10 @@ WIDTH = 16
 EPOCHS = 60
 BATCH = 32
 LEARNING_RATE = 3e-3
+TIMBRE_DB = 2.0
+NOISE_CHANCE = 0.4
+LOW_PASS_CHANCE = 0.2
+MIX_CHANCE = 0.2
 ACTIVE_DB = 50.0  # leading and trailing parts this far below the loudest point are padding
 
 
@@ -80,6 +84,7 @@ def train_audio(data: Path, *, leave_out: int | None, seed: int) -> AudioNetwork
         member_seed = MEMBERS * seed + number
         torch.manual_seed(member_seed)
         member = SoundMember(len(PHRASES), width=WIDTH)
+        member.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         members.append(train_member(member, sound_batches(recordings), phrases, schedule, seed=member_seed))
     return AudioNetwork([m for m in members if isinstance(m, SoundMember)], label_bank(phrases)).eval()
 
@@ -107,9 +112,11 @@ def augmented_view(levels_db: NDArray[np.float32], rng: np.random.Generator) -> 
     """A random view (mel, VIEW_FRAMES) of a recording, with other speed, pitch, timbre and background."""
     view = _stretched_crop(levels_db, rng)
     view = _shifted_pitch(view, int(rng.integers(-3, 4)))
-    view = view + _curve(rng, knots=5, deviation_db=4.0)[:, None]
-    if rng.random() < 0.4:
+    view = view + _curve(rng, knots=5, deviation_db=TIMBRE_DB)[:, None]
+    if rng.random() < NOISE_CHANCE:
         view = _with_noise(view, rng)
+    if rng.random() < LOW_PASS_CHANCE:
+        view = _with_low_pass(view, int(rng.integers(35, 60)))
     return view.astype(np.float32)
 
 
@@ -137,6 +144,12 @@ def _shifted_pitch(view: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
     return view[np.clip(np.arange(MEL_BINS) - bins, 0, MEL_BINS - 1)]
 
 
+def _with_low_pass(view: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+    """Let the level fall by 6 dB a mel bin from bin `bins` on, as in a recording at a low rate (35: 2.2 kHz)."""
+    drop_db = np.minimum(6.0 * np.maximum(np.arange(MEL_BINS) - bins + 1, 0), 90.0)
+    return view - drop_db[:, None].astype(np.float32)
+
+
 def _curve(rng: np.random.Generator, *, knots: int, deviation_db: float) -> NDArray[np.float32]:
     """A random smooth frequency response in dB: float32 (mel,)."""
     at = np.linspace(0, MEL_BINS - 1, knots)
@@ -157,9 +170,9 @@ _NEPERS = float(np.log(10) / 10)  # a power in dB times this is its natural loga
 def _mixed(
     levels_db: NDArray[np.float32], targets: Tensor, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], Tensor]:
-    """Mix half of the views with another one at an amplitude ratio of 1:1 or less (Tokozume et al. 2018)."""
+    """Mix some of the views with another one at an amplitude ratio of 1:1 or less (Tokozume et al. 2018)."""
     partners = rng.permutation(len(levels_db))
-    share = np.where(rng.random(len(levels_db)) < 0.5, rng.uniform(0.5, 1.0, len(levels_db)), 1.0)
+    share = np.where(rng.random(len(levels_db)) < MIX_CHANCE, rng.uniform(0.5, 1.0, len(levels_db)), 1.0)
     below_db = levels_db - levels_db.max(axis=(1, 2), keepdims=True)
     partner_db = below_db[partners] + 20 * np.log10(np.maximum(1 - share, 1e-6) / share)[:, None, None]
     mixed = np.logaddexp(below_db * _NEPERS, partner_db * _NEPERS) / _NEPERS

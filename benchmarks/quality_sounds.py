@@ -1,0 +1,267 @@
+"""The sound and motion part of the quality benchmark: nearest class name, and pictures found by sounds."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from bindsearch.ingest.media.image import read_image
+from bindsearch.ingest.media.options import DecodeOptions
+from numpy.typing import NDArray
+from quality_rows import Row
+
+from bindsearch.encoders.base import Encoder, encode_media
+from bindsearch.encoders.mini.audio import AudioTower, prepare_sound
+from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES, ImuTower, prepare_motion
+from bindsearch.items import Modality
+from bindsearch.media import Motion, Passage, Sound
+from bindsearch.space import l2_normalize
+
+MediaT = TypeVar("MediaT", Sound, Motion)
+Vectors = NDArray[np.float32]
+Embed = Callable[[Sequence[NDArray[np.float32]]], Vectors]
+
+FOLDS = (1, 2, 3, 4)
+LEFT_OUT_FOLD = 4  # of the shipped weights
+SUBJECTS = (2, 4, 9, 12, 13, 18)
+LEFT_OUT_SUBJECT = 18  # of the shipped weights
+WINDOWS = 3  # consecutive windows of a run: 5.12 s
+STANDARD_GRAVITY = 9.80665
+TOP = 10
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled(Generic[MediaT]):
+    """One recording, its label in words, and the group it is left out with (fold or subject; 0: none)."""
+
+    media: MediaT
+    label: str
+    group: int
+
+
+def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
+    """All rows of this part; `crossval` trains the towers again for each fold and subject (about ten minutes)."""
+    sounds = load_sounds(data / "audio_esc10")
+    motions = load_motions(data / "imu_uci_har")
+    rows = [
+        *_esc10_rows(data, encoder, sounds, crossval=crossval),
+        *_har_rows(data, encoder, motions, crossval=crossval),
+    ]
+    pictures = load_pictures(data, encoder)
+    fold = [sound for sound in sounds if sound.group == LEFT_OUT_FOLD]
+    rows += _picture_rows(data, encoder, pictures, fold, name="ESC-10 fold 4", wanted=5.0)
+    for folder, name in (("audio_urbansound8k", "UrbanSound8K"), ("audio_animals", "animals")):
+        rows += _picture_rows(data, encoder, pictures, load_sounds(data / folder), name=name, wanted=None)
+    return rows
+
+
+def load_sounds(folder: Path) -> list[Labelled[Sound]]:
+    """The sounds of a data set with a `labels.csv` of path, label and perhaps fold."""
+    import soundfile
+
+    sounds = []
+    with (folder / "labels.csv").open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            samples, rate_hz = soundfile.read(folder / row["path"], dtype="float32")
+            group = int(row.get("fold", "0").removeprefix("fold"))
+            sounds.append(Labelled(Sound(samples, rate_hz), _in_words(row["label"]), group))
+    return sounds
+
+
+def load_motions(folder: Path) -> list[Labelled[Motion]]:
+    """UCI HAR: windows 0-2, 3-5, ... of every run, joined to 5.12 s; a rest of one or two windows is left out."""
+    with np.load(folder / "windows.npz", allow_pickle=False) as archive:
+        windows, runs, labels, subjects = archive["x"], archive["run"], archive["y"], archive["subject"]
+        names = [_in_words(str(name)) for name in archive["labels"]]
+        rate_hz = float(archive["rate_hz"])
+    motions = []
+    for number in np.unique(runs):
+        rows = np.flatnonzero(runs == number)
+        for start in range(0, len(rows) - WINDOWS + 1, WINDOWS):
+            first, *others = windows[rows[start : start + WINDOWS]]
+            joined = np.concatenate([first, *(window[VIEW_SAMPLES - VIEW_HOP :] for window in others)])
+            six = np.concatenate([joined[:, 3:6] * STANDARD_GRAVITY, joined[:, 6:9]], axis=1).astype(np.float32)
+            row = rows[start]
+            motions.append(Labelled(Motion(six, rate_hz), names[labels[row]], int(subjects[row])))
+    return motions
+
+
+def _in_words(label: str) -> str:
+    return label.lower().replace("_", " ")
+
+
+def nearest_name_accuracy(vectors: Vectors, labels: Sequence[str], encoder: Encoder) -> float:
+    """Share of `vectors` (n, d) whose nearest class name, by cosine of the text embeddings, is their label."""
+    names = sorted(set(labels))
+    texts = encode_media(encoder, [Passage(name) for name in names])
+    nearest = (vectors @ texts.T).argmax(axis=1)
+    return float(np.mean([names[index] == label for index, label in zip(nearest, labels, strict=True)]))
+
+
+def _esc10_rows(data: Path, encoder: Encoder, sounds: list[Labelled[Sound]], *, crossval: bool) -> list[Row]:
+    prepared = [prepare_sound(sound.media.samples, sound.media.sample_rate_hz) for sound in sounds]
+    labels = [sound.label for sound in sounds]
+    groups = np.array([sound.group for sound in sounds])
+
+    def accuracy(embed: Embed, fold: int) -> float:
+        rows = np.flatnonzero(groups == fold)
+        return nearest_name_accuracy(embed([prepared[row] for row in rows]), [labels[row] for row in rows], encoder)
+
+    def shipped(views: Sequence[NDArray[np.float32]]) -> Vectors:
+        return encoder.encode(Modality.AUDIO, views)
+
+    n = int((groups == LEFT_OUT_FOLD).sum())
+    rows = [Row("ESC-10 nearest of 10 names, shipped weights, fold 4", accuracy(shipped, LEFT_OUT_FOLD), None, n)]
+    if crossval:
+        figures = [accuracy(_trained_audio(data, fold), fold) for fold in FOLDS]
+        rows += _crossval_rows("ESC-10 nearest of 10 names", "fold", FOLDS, figures, groups, wanted=0.80)
+    return rows
+
+
+def _har_rows(data: Path, encoder: Encoder, motions: list[Labelled[Motion]], *, crossval: bool) -> list[Row]:
+    prepared = [prepare_motion(motion.media.samples, motion.media.sample_rate_hz) for motion in motions]
+    labels = [motion.label for motion in motions]
+    groups = np.array([motion.group for motion in motions])
+
+    def accuracy(embed: Embed, subject: int) -> float:
+        rows = np.flatnonzero(groups == subject)
+        return nearest_name_accuracy(embed([prepared[row] for row in rows]), [labels[row] for row in rows], encoder)
+
+    def shipped(views: Sequence[NDArray[np.float32]]) -> Vectors:
+        return encoder.encode(Modality.IMU, views)
+
+    n = int((groups == LEFT_OUT_SUBJECT).sum())
+    figure = accuracy(shipped, LEFT_OUT_SUBJECT)
+    rows = [Row("UCI HAR 5.12 s nearest of 6 names, shipped weights, subject 18", figure, None, n)]
+    if crossval:
+        figures = [accuracy(_trained_imu(data, subject), subject) for subject in SUBJECTS]
+        rows += _crossval_rows("UCI HAR 5.12 s nearest of 6 names", "subject", SUBJECTS, figures, groups, wanted=0.85)
+    return rows
+
+
+def _crossval_rows(
+    name: str,
+    unit: str,
+    groups: Sequence[int],
+    figures: Sequence[float],
+    group_of: NDArray[np.int64],
+    *,
+    wanted: float,
+) -> list[Row]:
+    """The mean over the runs that each left one group out, and each of them."""
+    mean = Row(f"{name}, leave-one-{unit}-out mean", float(np.mean(figures)), wanted, len(group_of), "trained again")
+    return [mean] + [
+        Row(f"{name}, {unit} {group} left out", figure, None, int((group_of == group).sum()))
+        for group, figure in zip(groups, figures, strict=True)
+    ]
+
+
+def _trained_audio(data: Path, fold: int) -> Embed:
+    from bindsearch.encoders.mini.training import save_network
+    from bindsearch.encoders.mini.training_sounds import train_audio
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "audio.safetensors"
+        save_network(train_audio(data, leave_out=fold, seed=SEED), weights)
+        return _mean_of_views(AudioTower(weights).encode)
+
+
+def _trained_imu(data: Path, subject: int) -> Embed:
+    from bindsearch.encoders.mini.training import save_network
+    from bindsearch.encoders.mini.training_motion import train_imu
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "imu.safetensors"
+        save_network(train_imu(data, leave_out=subject, seed=SEED), weights)
+        return _mean_of_views(ImuTower(weights).encode)
+
+
+def _mean_of_views(tower: Callable[[NDArray[np.float32]], Vectors]) -> Embed:
+    """Embed each recording by the mean of its views, as the encoder does."""
+
+    def embed(prepared: Sequence[NDArray[np.float32]]) -> Vectors:
+        return l2_normalize(np.stack([tower(views).mean(axis=0) for views in prepared]))
+
+    return embed
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """`names`: paths as the crosswalk gives them; `vectors` (n, d)."""
+
+    names: list[str]
+    vectors: Vectors
+
+
+def load_pictures(data: Path, encoder: Encoder) -> Pictures:
+    """Embed all pictures of images_imagenet1000."""
+    paths = sorted((data / "images_imagenet1000" / "images").iterdir())
+    options = DecodeOptions()
+    prepared = [encoder.prepare(read_image(path, encoder.wants, options)) for path in paths]
+    names = [path.relative_to(data).as_posix() for path in paths]
+    return Pictures(names, encoder.encode(Modality.IMAGE, prepared))
+
+
+def load_crosswalk(data: Path, *, strong_only: bool) -> dict[str, frozenset[str]]:
+    """The pictures that show what a sound label is about."""
+    listed: dict[str, set[str]] = defaultdict(set)
+    with (data / "audio_image_crosswalk.csv").open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            if row["strength"] == "strong" or not strong_only:
+                listed[_in_words(row["audio_label"])].add(row["image_path"])
+    return {label: frozenset(paths) for label, paths in listed.items()}
+
+
+def _picture_rows(
+    data: Path,
+    encoder: Encoder,
+    pictures: Pictures,
+    sounds: Sequence[Labelled[Sound]],
+    *,
+    name: str,
+    wanted: float | None,
+) -> list[Row]:
+    """Sound to picture against chance, by all listed pictures and, where that differs, by the strong ones alone."""
+    heard = [sound for sound in sounds if sound.label in load_crosswalk(data, strong_only=False)]
+    vectors = encode_media(encoder, [sound.media for sound in heard])
+    labels = [sound.label for sound in heard]
+    rows, shares = [], []
+    for kind, strong_only in (("all", False), ("strong only", True)):
+        crosswalk = load_crosswalk(data, strong_only=strong_only)
+        by_label = picture_shares(vectors, labels, pictures, crosswalk)
+        if by_label in shares:
+            continue
+        shares.append(by_label)
+        chance = float(np.mean([chance_share(len(pictures.names), len(crosswalk[label])) for label in by_label]))
+        share = float(np.mean(list(by_label.values())))
+        detail = ", ".join(f"{label} {figure:.2f}" for label, figure in sorted(by_label.items()))
+        note = f"share {share:.3f}, chance {chance:.3f}; {detail}"
+        n = sum(label in by_label for label in labels)
+        title = f"sound -> picture in the top {TOP}, times chance, {name}, {kind}"
+        rows.append(Row(title, share / chance, wanted if not strong_only else None, n, note))
+    return rows
+
+
+def picture_shares(
+    vectors: Vectors, labels: Sequence[str], pictures: Pictures, crosswalk: dict[str, frozenset[str]]
+) -> dict[str, float]:
+    """For each label with listed pictures, the share of its sounds with one of them among the nearest TOP."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for vector, label in zip(vectors, labels, strict=True):
+        if label in crosswalk:
+            nearest = np.argsort(-(pictures.vectors @ vector), kind="stable")[:TOP]
+            found[label].append(any(pictures.names[index] in crosswalk[label] for index in nearest))
+    return {label: float(np.mean(hits)) for label, hits in found.items()}
+
+
+def chance_share(pictures: int, listed: int) -> float:
+    """How often a random ranking has one of `listed` pictures among its first TOP (hypergeometric)."""
+    return 1.0 - comb(pictures - listed, TOP) / comb(pictures, TOP)

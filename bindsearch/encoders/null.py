@@ -1,0 +1,58 @@
+"""The encoder without a model: vectors that depend on content alone. For tests, and to time the pipeline itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.items import Modality
+from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class NullEncoder:
+    """See `bindsearch.encoders.base.Encoder`. Equal media get equal vectors, others random directions; no torch."""
+
+    name = "null"
+    dim = 64
+    digest = "null-1"
+    options: Mapping[str, str | int | float | bool] = MappingProxyType({})
+    modalities = frozenset(Modality)
+    temperatures: Mapping[Modality, float] = MappingProxyType(dict.fromkeys(Modality, 1.0))
+    wants = Wants(picture_side_px=64, frames_per_s=1.0)
+    max_tokens = 64
+
+    def count_tokens(self, text: str) -> int:
+        """Words, and two for start and end."""
+        return len(text.split()) + 2
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """A hash of the medium's content: uint64 (1, 1)."""
+        import xxhash
+
+        return np.array([[xxhash.xxh3_64_intdigest(_content(media))]], np.uint64)
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """A random direction seeded by each hash: float32 (n, 64), unit L2 norm."""
+        rows = [np.random.default_rng(int(views[0, 0])).standard_normal(self.dim) for views in prepared]
+        vectors = np.stack(rows)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def _content(media: Media) -> bytes:
+    match media:
+        case Passage(text=text):
+            return text.encode()
+        case Picture(rgb=rgb) | Frames(rgb=rgb):
+            return rgb.tobytes()
+        case Sound(samples=samples) | Motion(samples=samples):
+            return samples.tobytes()
+        case DepthMap(depth_m=depth):
+            return depth.tobytes()
+        case ThermalPicture(values=values):
+            return values.tobytes()

@@ -1,0 +1,61 @@
+"""Vector files: what goes in comes out, and nothing that must not get in does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bindsearch.errors import StoreError, VectorError
+from bindsearch.space import l2_normalize
+from bindsearch.vectors import check_vectors, open_vectors, write_vectors
+
+
+def rows(n: int = 10, d: int = 8) -> np.ndarray:
+    return l2_normalize(np.random.default_rng(0).standard_normal((n, d)))
+
+
+def test_rows_come_back_as_half_floats_without_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "v.arrow"
+    write_vectors(path, np.arange(5, 15), rows())
+    opened = open_vectors(path, 8)
+    assert opened.vector_ids.tolist() == list(range(5, 15))
+    assert opened.embeddings.dtype == np.float16
+    np.testing.assert_array_equal(opened.embeddings, rows().astype(np.float16))
+    assert not opened.embeddings.flags.owndata
+    assert not opened.embeddings.flags.writeable
+
+
+def test_nothing_is_left_behind_by_a_write_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"."):
+        write_vectors(tmp_path / "v.arrow", np.arange(3), rows(10))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (rows()[:, :4], "dimensions"),
+        (rows()[0], "dimensions"),
+        (np.where(np.eye(10, 8) > 0, np.nan, rows()), "NaN"),
+        (2 * rows(), "unit length"),
+    ],
+)
+def test_vectors_that_must_not_be_stored_are_refused(vectors: np.ndarray, message: str) -> None:
+    with pytest.raises(VectorError, match=message):
+        check_vectors(vectors.astype(np.float32), 8)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, 400])
+def test_a_truncated_file_is_an_error_not_wrong_rows(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "v.arrow"
+    write_vectors(path, np.arange(10), rows())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(StoreError, match="missing or damaged"):
+        open_vectors(path, 8)
+
+
+def test_a_file_of_another_space_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "v.arrow"
+    write_vectors(path, np.arange(10), rows())
+    with pytest.raises(StoreError, match="not 16 half floats"):
+        open_vectors(path, 16)
