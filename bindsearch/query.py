@@ -3,7 +3,9 @@
     query  = ["-"] term { ("+" | "-") term }
     term   = [ number "*" ] [ prefix ":" ] source [ "@" seconds "s-" seconds "s" ]
     prefix = "text" | "image" | "video" | "audio" | "depth" | "thermal" | "imu" | "like"
-    source = quoted | bare     a bare source ends at + - * or @; quote names that hold one of them
+    source = quoted | bare     a bare source ends at @, and at + or - after a space or before a weight or prefix
+
+So image:my-photo.jpg is one file; quote names that hold * or @, or a + or - after a space.
 
 A source without a prefix is a file where there is one of that name, else text.
 """
@@ -200,6 +202,7 @@ _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*\*")
 _PREFIX = re.compile(r"\s*([A-Za-z]+):(?!//)")
 _SPAN = re.compile(r"@\s*([0-9]+(?:\.[0-9]+)?)s?\s*-\s*([0-9]+(?:\.[0-9]+)?)s")
 _SECOND_PREFIX = re.compile(rf"\s(?:{'|'.join(PREFIXES)}):(?!//)")
+_END_OF_BARE = re.compile(rf"[*@\"']|(?<!\S)[+-]|[+-](?=\s*(?:[0-9.]+\s*\*|(?:{'|'.join(PREFIXES)}):))")
 _SPACE = re.compile(r"\s*")
 
 
@@ -271,12 +274,11 @@ def _parse_source(expression: str, position: int) -> tuple[str, int]:
         if end == position + 1:
             raise QuerySyntaxError("nothing stands between the quotes", expression, position)
         return expression[position + 1 : end], end + 1
-    end = position
-    while end < len(expression) and expression[end] not in "+-*@\"'":
-        end += 1
+    ending = _END_OF_BARE.search(expression, position)
+    end = ending.start() if ending else len(expression)
     source = expression[position:end].strip()
     if end < len(expression) and expression[end] in "*\"'":
-        message = f"unexpected {expression[end]} (a weight is a number before *; quote names that hold + - * or @)"
+        message = f"unexpected {expression[end]} (a weight is a number before *; quote names that hold * or @)"
         raise QuerySyntaxError(message, expression, end)
     if second := _SECOND_PREFIX.search(expression, position, end):
         raise QuerySyntaxError("expected + or - before the next term", expression, second.start() + 1)

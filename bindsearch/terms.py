@@ -90,7 +90,7 @@ def _modality_of_file(path: Path) -> Modality:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise UsageError(f"query file {path} {what}: check the path (quote names that hold + - * or @)")
+        raise UsageError(f"query file {path} {what}: check the path")
 
 
 def _embed_text(words: str, encoder: Encoder) -> NDArray[np.float32]:

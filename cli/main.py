@@ -55,7 +55,7 @@ def main() -> None:
         _complain(str(error))
         code = error.exit_code
     except TyperException as error:
-        message = getattr(error, "message", str(error))
+        message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
         if message:  # without arguments the help was shown instead
             _complain(f"{message} (see bindsearch --help)")
         code = EXIT_WRONG_USE

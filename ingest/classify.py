@@ -97,7 +97,7 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
     if any(part.startswith(".") for part in posix.split("/")):
         return Verdict(None, "hidden")
     if name.lower().endswith(".json"):
-        return Verdict(None, "sidecar" if path.with_name(path.name[:-5]).exists() else "not media: .json")
+        return Verdict(None, "sidecar" if path.with_name(path.name[:-5]).is_file() else "not media: .json")
     if (rule := rule_for(posix, rules)) is not None:
         return Verdict(rule.modality, f"rule {rule.modality}={rule.pattern}")
     extension = PurePosixPath(name).suffix.lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -105,7 +106,7 @@ def test_paths_and_people_output(bindsearch_command: Run, indexed: Path) -> None
     assert "a dog runs on the beach" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     done = bindsearch_command(["search", "--audio", indexed / "noise.wav", "--include-query", "--to", "audio"])
-    assert "noise.wav 0:00-0:10" in done.stdout
+    assert re.search(r"noise\.wav 0:(00-0:10|10-0:12)$", done.stdout.strip())
 
 
 def test_status(bindsearch_command: Run, indexed: Path) -> None:

@@ -29,7 +29,7 @@ def test_every_format_gives_mono_float_at_its_own_rate(tmp_path: Path, extension
     assert span.sound.samples.ndim == 1
     assert (span.start_s, span.end_s) == (0, pytest.approx(2, abs=0.15))
     assert pitch_hz(span.sound.samples, rate_hz) == pytest.approx(440, abs=3)
-    assert np.abs(span.sound.samples[rate_hz // 2 : rate_hz]).max() == pytest.approx(0.5, abs=0.05)
+    assert np.sqrt((span.sound.samples[rate_hz // 2 : rate_hz] ** 2).mean()) == pytest.approx(0.354, abs=0.01)
 
 
 def test_channels_are_mixed_down_by_their_mean(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_sound_track_of_a_video_is_read_and_silence_left_out(tmp_path: Path)
     sound = np.concatenate([tone(10, 48_000), np.zeros(480_000, np.float32), tone(5, 48_000)])
     path = write_video(tmp_path / "a.mkv", 25, sound=sound, fps=5)
     spans = list(read_sound_track(path, "matroska", 10))
-    assert [round(span.start_s) for span in spans][0] == 0
+    assert round(spans[0].start_s) == 0
     assert round(spans[-1].end_s) == 25
     assert pitch_hz(spans[0].sound.samples, 48_000) == pytest.approx(440, abs=3)
 

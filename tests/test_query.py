@@ -25,6 +25,20 @@ def test_every_part_of_the_grammar() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "sources"),
+    [
+        ("image:/a-b/c+d-1.jpg - audio:my-song.wav", ["/a-b/c+d-1.jpg", "my-song.wav"]),
+        ("0.5*image:a-b.jpg+0.5*audio:c-d.wav", ["a-b.jpg", "c-d.wav"]),
+        ("image:a.jpg-like:3", ["a.jpg", "3"]),
+        ("black-and-white dog -people", ["black-and-white dog", "people"]),
+        ("-like:3", ["3"]),
+    ],
+)
+def test_signs_inside_names_belong_to_the_names(expression: str, sources: list[str]) -> None:
+    assert [term.source for term in parse_query(expression).terms] == sources
+
+
+@pytest.mark.parametrize(
     ("expression", "message", "position"),
     [
         ("", "empty", 0),

@@ -161,6 +161,8 @@ def _times(table: Table, columns: MotionColumns) -> NDArray[np.float64]:
     """Seconds from the first row, float64 (n,), never falling."""
     name = str(columns.time)
     raw = table.columns[name]
+    if len(raw) != len(table.columns[columns.axes[0]]):
+        raise MediaError(f"time column {name!r} has {len(raw)} rows, the axes {len(table.columns[columns.axes[0]])}")
     if not np.isfinite(raw).all():
         raise MediaError(f"time column {name!r} has a row without a number")
     ticks: NDArray[np.float64] = (raw - raw[0]).astype(

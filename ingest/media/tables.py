@@ -125,9 +125,7 @@ def _csv_table(path: Path, options: DecodeOptions) -> Table:
         raise MediaError(f"not a table: {_first_line(error)}") from error
     if names is None:
         return Table(_array_columns(np.column_stack([_numbers(column) for column in table.columns])))
-    return Table(
-        {name.strip(): _numbers(column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    )
+    return _arrow_table(table)
 
 
 def _parquet_names(path: Path) -> list[str]:

@@ -77,12 +77,17 @@ def _decode_marked(raw: bytes) -> str | None:
 def _decode_unmarked(raw: bytes) -> str:
     if b"\x00" in raw:
         raise MediaError("not a text: it holds zero bytes (UTF-16 needs a byte order mark)")
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("latin-1")  # has the five bytes that Windows-1252 leaves undefined
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        invalid = error.start
+    try:
+        text = raw.decode("cp1252")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")  # has the five bytes that Windows-1252 leaves undefined
+    if _CONTROL.search(text):
+        raise MediaError(f"not a text: invalid UTF-8 at byte {invalid}, and control characters")
+    return text
 
 
 def passages(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:

@@ -106,11 +106,12 @@ def build_network(weights: Weights) -> torch.nn.Module:
             self.inner = inner
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.inner(x)
+            total: torch.Tensor = x + self.inner(x)
+            return total
 
     kernel, bias = _folded(weights, "_conv_stem", "_bn0")
     # (x - mean) / scale stays outside the stem: folding the mean in would be wrong at the zero-padded border.
-    layers = [*_convolution(kernel / PIXEL_SCALE, bias, SIDE_PX, 2, 1), nn.ReLU6()]
+    layers = [*_convolution(kernel / PIXEL_SCALE, bias, SIDE_PX, 2, 1), nn.ReLU6(inplace=True)]
     side, block = SIDE_PX // 2, 0
     for repeats, _, first_stride, expansion, _ in STAGES:
         for repeat in range(repeats):
@@ -119,7 +120,7 @@ def build_network(weights: Weights) -> torch.nn.Module:
             layers += [Residual(inner)] if repeat else [inner]
             side, block = -(-side // stride), block + 1
     kernel, bias = _folded(weights, "_conv_head", "_bn1")
-    layers += [*_convolution(kernel, bias, side, 1, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [*_convolution(kernel, bias, side, 1, 1), nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     network = nn.Sequential(*layers).eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -130,8 +131,11 @@ def _block(weights: Weights, name: str, side: int, stride: int, expansion: int) 
 
     layers: list[nn.Module] = []
     if expansion != 1:
-        layers += [*_convolution(*_folded(weights, f"{name}._expand_conv", f"{name}._bn0"), side, 1, 1), nn.ReLU6()]
+        layers += [
+            *_convolution(*_folded(weights, f"{name}._expand_conv", f"{name}._bn0"), side, 1, 1),
+            nn.ReLU6(inplace=True),
+        ]
     kernel, bias = _folded(weights, f"{name}._depthwise_conv", f"{name}._bn1")
-    layers += [*_convolution(kernel, bias, side, stride, kernel.shape[0]), nn.ReLU6()]
+    layers += [*_convolution(kernel, bias, side, stride, kernel.shape[0]), nn.ReLU6(inplace=True)]
     layers += _convolution(*_folded(weights, f"{name}._project_conv", f"{name}._bn2"), -(-side // stride), 1, 1)
     return nn.Sequential(*layers)

@@ -31,7 +31,7 @@ BATCH_TOKENS = 4096  # a batch holds about this many tokens, padding included: p
 
 
 class TextTower:
-    """Turns text into unit vectors float32 (n, 384). The tokenizer loads without the weights; both load on first use."""
+    """Turns text into unit vectors float32 (n, 384); tokenizer and weights load each on first use."""
 
     max_tokens = MAX_TOKENS
 

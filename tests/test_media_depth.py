@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.depth import describe_depth, parse_unit, read_depth
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.sidecar import Sidecar
+from bindsearch.media import DepthMap
+
+MILLIMETRES = np.array([[0, 1000, 2500], [500, 65535, 4000]], np.uint16)
+METRES = np.array([[0, 1, 2.5], [0.5, 65.535, 4]])
+
+
+def decode(path: Path, sidecar: Sidecar = Sidecar()) -> DepthMap:  # noqa: B008
+    return read_depth(path, sidecar, DecodeOptions())
+
+
+def save(path: Path, values: np.ndarray) -> Path:
+    if path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        Image.fromarray(values).save(path)
+    return path
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bit_pictures_are_millimetres(tmp_path: Path, extension: str) -> None:
+    depth = decode(save(tmp_path / f"a.{extension}", MILLIMETRES))
+    assert depth.depth_m.dtype == np.float32
+    assert np.allclose(depth.depth_m, METRES)
+    assert depth.valid.tolist() == [[False, True, True], [True, True, True]]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("a.npy", np.float32), ("a.npy", np.float64), ("a.tif", np.float32)])
+def test_floats_are_metres(tmp_path: Path, name: str, dtype: type) -> None:
+    assert np.allclose(decode(save(tmp_path / name, METRES.astype(dtype))).depth_m, METRES)
+
+
+def test_zero_nan_infinity_and_negative_are_no_value(tmp_path: Path) -> None:
+    depth = decode(save(tmp_path / "a.npy", np.array([[0, np.nan, np.inf, -1, -np.inf, 2]])))
+    assert depth.valid.tolist() == [[False] * 5 + [True]]
+    assert depth.depth_m.tolist() == [[0] * 5 + [2]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("m", 1), ("cm", 0.01), ("mm", 0.001), ("0.0002 m", 0.0002), (" MM ", 0.001), ("2 cm", 0.02)]
+)
+def test_the_sidecar_says_the_unit(tmp_path: Path, unit: str, factor: float) -> None:
+    depth = decode(save(tmp_path / "a.png", MILLIMETRES), Sidecar(depth_unit=unit))
+    assert np.allclose(depth.depth_m, MILLIMETRES * factor)
+
+
+@pytest.mark.parametrize("unit", ["parsec", "", "0 m", "-1 m", "1e m", "mm mm", "m" * 500])
+def test_other_units_fail(unit: str) -> None:
+    with pytest.raises(MediaError, match=r"depth_unit is .*expected m, cm, mm"):
+        parse_unit(unit)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("a.png", np.uint8), ("a.npy", np.uint16), ("a.npy", np.uint8)])
+def test_integers_of_unknown_unit_are_refused_and_taken_with_one(tmp_path: Path, name: str, dtype: type) -> None:
+    path = save(tmp_path / name, np.array([[0, 100], [200, 255]], dtype))
+    with pytest.raises(MediaError, match=r'no known unit: put \{"depth_unit": "mm"\}'):
+        decode(path)
+    assert decode(path, Sidecar(depth_unit="cm")).depth_m.max() == pytest.approx(2.55)
+
+
+def test_focal_length_and_baseline_come_from_the_sidecar_else_from_the_width(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.full((20, 320), 1000, np.uint16))
+    plain = decode(path)
+    assert (plain.fx_px, plain.baseline_m) == (pytest.approx(0.81 * 320), 0.075)
+    said = decode(path, Sidecar(fx=500.0, baseline_m=0.12))
+    assert (said.fx_px, said.baseline_m) == (500, 0.12)
+    assert describe_depth(path, Sidecar(), DecodeOptions()) == "mm, fx 259 px (0.81 x width), baseline 0.075 m"
+    assert describe_depth(path, Sidecar(fx=500.0), DecodeOptions()) == "mm, fx 500 px (sidecar), baseline 0.075 m"
+
+
+def test_axes_of_length_one_are_dropped(tmp_path: Path) -> None:
+    assert decode(save(tmp_path / "a.npy", METRES[None, :, :, None])).depth_m.shape == (2, 3)
+
+
+def test_maps_without_any_value_and_of_other_shapes_fail(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="no pixel of the depth map"):
+        decode(save(tmp_path / "a.png", np.zeros((4, 4), np.uint16)))
+    with pytest.raises(MediaError, match=r"shape \(4, 4, 3\): expected \(height, width\)"):
+        decode(save(tmp_path / "b.npy", np.ones((4, 4, 3))))
+    with pytest.raises(MediaError, match="one channel, this is a RGB picture"):
+        decode(save(tmp_path / "c.png", np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(MediaError, match=r"not real|no real numbers|pickled"):
+        decode(save(tmp_path / "d.npy", np.ones((4, 4), complex)))
+
+
+def test_a_pickled_array_is_refused_without_being_loaded(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (marker,)
+
+    np.save(tmp_path / "a.npy", np.array([[Hostile()]], object), allow_pickle=True)
+    with pytest.raises(MediaError, match="pickled objects"):
+        decode(tmp_path / "a.npy")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("shape", ["(99999999, 99999999)", "(1000000, 2)", "(-4, 4)", "(4,)" + "4" * 400])
+def test_a_header_that_promises_more_than_the_file_fails_without_allocating(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode() + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(MediaError, match=r"truncated|are not read|damaged|shape"):
+        decode(tmp_path / "a.npy")
+
+
+def test_fortran_order_is_read_right(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.asfortranarray(METRES))
+    assert np.allclose(decode(tmp_path / "a.npy").depth_m, METRES)

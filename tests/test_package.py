@@ -1,0 +1,61 @@
+"""The wheel holds every module and data file, and nothing named cli or indexes lands beside the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+FOLDERS = {
+    "bindsearch": "bindsearch",
+    "indexes": "bindsearch/indexes",
+    "ingest": "bindsearch/ingest",
+    "cli": "bindsearch/cli",
+}
+DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".csv", ".typed"}
+
+
+@pytest.fixture(scope="module")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, check=True
+    )
+    for name in filter(None, tracked.stdout.decode().split("\0")):
+        place = source / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((PROJECT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        return set(wheel.namelist())
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel_names: set[str]) -> None:
+    wanted = {
+        f"{target}/{path.relative_to(PROJECT / source).as_posix()}"
+        for source, target in FOLDERS.items()
+        for path in (PROJECT / source).rglob("*")
+        if path.suffix in {".py", *DATA_SUFFIXES}
+    }
+    assert wanted <= wheel_names
+
+
+def test_the_wheel_has_one_top_level_package(wheel_names: set[str]) -> None:
+    tops = {name.split("/")[0] for name in wheel_names if ".dist-info" not in name}
+    assert tops == {"bindsearch"}
+
+
+def test_public_names_are_there_and_sorted() -> None:
+    import bindsearch as bs
+
+    assert bs.__all__ == sorted(bs.__all__)
+    for name in bs.__all__:
+        assert getattr(bs, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bs.nothing
