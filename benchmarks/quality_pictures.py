@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from bindsearch.ingest.media.depth import read_depth
-from bindsearch.ingest.media.image import read_image
-from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.thermal import read_thermal
-from bindsearch.ingest.sidecar import Sidecar
 from numpy.typing import NDArray
 from quality_rows import Row
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini import MiniEncoder
 from bindsearch.encoders.mini.class_bank import read_classes
+from bindsearch.ingest.media.depth import read_depth
+from bindsearch.ingest.media.image import read_image
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.thermal import read_thermal
+from bindsearch.ingest.sidecar import Sidecar
 from bindsearch.items import Modality
 from bindsearch.media import Passage
 

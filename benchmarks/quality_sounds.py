@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
-from bindsearch.ingest.media.image import read_image
-from bindsearch.ingest.media.options import DecodeOptions
 from numpy.typing import NDArray
 from quality_rows import Row
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.audio import AudioTower, prepare_sound
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES, ImuTower, prepare_motion
+from bindsearch.ingest.media.image import read_image
+from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.items import Modality
 from bindsearch.media import Motion, Passage, Sound
 from bindsearch.space import l2_normalize

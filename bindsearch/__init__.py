@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bindsearch.encoders import load_encoder
+    from bindsearch.encoders import Encoder, load_encoder
     from bindsearch.errors import (
         BindSearchError,
         EncoderError,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bindsearch.encoders": ("load_encoder",),
+    "bindsearch.encoders": ("Encoder", "load_encoder"),
     "bindsearch.errors": (
         "BindSearchError",
         "EncoderError",
@@ -84,6 +84,7 @@ __all__ = [
     "Answer",
     "BindSearchError",
     "Composition",
+    "Encoder",
     "EncoderError",
     "Hit",
     "MediaError",

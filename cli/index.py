@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
 from bindsearch.cli.output import print_json, stderr_console, stdout_console
 
 if TYPE_CHECKING:
     from bindsearch.ingest.report import IndexReport, PlannedFile
-
     from bindsearch.store import Store
 
 EXIT_SOME_FAILED = 3
@@ -71,8 +71,9 @@ def index_command(
 def _run(
     store: Store, paths: list[Path], rules: list[str], imu_rate_hz: float | None, *, retry_failed: bool
 ) -> IndexReport:
-    from bindsearch.ingest import report
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bindsearch.ingest import report
 
     counts = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     columns = (TextColumn("indexing"), BarColumn(), *counts)

@@ -6,10 +6,10 @@ import sys
 
 import typer
 from typer.exceptions import TyperException
+
 from bindsearch.cli.index import index_command
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
-
 from bindsearch.errors import BindSearchError
 
 EXIT_WRONG_USE = 2

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
-from bindsearch.cli.output import print_json, span_label, stdout_console
 
 from bindsearch import query as terms
+from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.output import print_json, span_label, stdout_console
 from bindsearch.query import Composition, Rank, make_query, parse_query
 
 if TYPE_CHECKING:

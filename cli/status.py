@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, print_json, stdout_console
-
 from bindsearch.items import Modality
 
 if TYPE_CHECKING:

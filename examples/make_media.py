@@ -150,7 +150,7 @@ def _person(height: int, width: int) -> NDArray[np.float64]:
     for side in (-1, 1):
         inside |= (np.abs(x - side * (0.11 + 0.1 * (y - 0.25))) < 0.025) & (np.abs(y - 0.40) < 0.16)
         inside |= (np.abs(x - side * 0.05) < 0.038) & (y > 0.5) & (y < 0.93)
-    return inside.astype(np.float64)
+    return np.asarray(inside, np.float64)
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:

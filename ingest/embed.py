@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bindsearch.ingest.segments import Piece
-from bindsearch.ingest.sources import FoundFile
-from bindsearch.ingest.writer import StagedSegment
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import BindSearchError, VectorError
+from bindsearch.ingest.segments import Piece
+from bindsearch.ingest.sources import FoundFile
+from bindsearch.ingest.writer import StagedSegment
 from bindsearch.items import Modality
 from bindsearch.vectors import check_vectors
 

@@ -8,6 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bindsearch.catalog import Catalog, Failure, KnownFile
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import MediaError
+from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.classify import Rule, Verdict, classify, rule_for
 from bindsearch.ingest.embed import Decoded, EmbeddedFile, embed_files
 from bindsearch.ingest.media.options import DecodeOptions
@@ -16,11 +20,6 @@ from bindsearch.ingest.segments import Piece, describe, pieces
 from bindsearch.ingest.sidecar import Sidecar, read_sidecar, sidecar_path
 from bindsearch.ingest.sources import FoundFile, Scan, scan
 from bindsearch.ingest.writer import StagedBatch, StagedItem, Writer
-
-from bindsearch.catalog import Catalog, Failure, KnownFile
-from bindsearch.encoders.base import Encoder
-from bindsearch.errors import MediaError
-from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.items import Modality
 
 COMMIT_SEGMENTS = 2048

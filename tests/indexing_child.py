@@ -13,9 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from bindsearch.ingest import pipeline, writer
-
 import bindsearch as bs
+from bindsearch.ingest import pipeline, writer
 
 
 def main() -> None:

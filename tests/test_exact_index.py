@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from bindsearch.indexes.exact import ExactIndex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bindsearch.indexes.exact import ExactIndex
 from bindsearch.space import l2_normalize
 
 

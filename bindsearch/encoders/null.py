@@ -37,7 +37,11 @@ class NullEncoder:
 
         return np.array([[xxhash.xxh3_64_intdigest(_content(media))]], np.uint64)
 
-    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    def encode(
+        self,
+        modality: Modality,  # noqa: ARG002  (the protocol's; content alone decides here)
+        prepared: Sequence[NDArray[Any]],
+    ) -> NDArray[np.float32]:
         """A random direction seeded by each hash: float32 (n, 64), unit L2 norm."""
         rows = [np.random.default_rng(int(views[0, 0])).standard_normal(self.dim) for views in prepared]
         vectors = np.stack(rows)

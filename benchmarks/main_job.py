@@ -1,0 +1,222 @@
+"""Speed of the main job with `mini`, each figure beside the limit it is held against, all in one run.
+
+    python benchmarks/main_job.py [--pictures 1000] [--repeats 5] [--json FILE] [--table FILE]
+
+Tower: pictures a second against a plain fp32 loop, one picture at a time. Indexing: 1,000 small JPEGs against the
+tower's own rate, 12-megapixel JPEGs against decoding them alone. Search: a warm text search over 5,000 segments,
+encoding included. Memory: the highest resident size of the whole run. Medians over the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import bindsearch as bs
+from bindsearch.ingest.media.image import read_image
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.items import Modality
+
+SMALL_PX = (366, 256)
+LARGE_PX = (4000, 3000)
+LARGE_PICTURES = 24
+SEGMENTS = 5000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure; `wanted` as text, such as ">= 2"."""
+
+    name: str
+    value: float
+    unit: str
+    wanted: str
+    met: bool | None
+
+
+def main() -> int:
+    """Measure, print a table, write what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), arguments.pictures, arguments.repeats)
+    table = as_table(figures)
+    print(table)
+    if arguments.table:
+        arguments.table.write_text(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2))
+    return 0
+
+
+def measure(folder: Path, n_pictures: int, repeats: int) -> list[Figure]:
+    """All figures, in the order of the table."""
+    small = make_pictures(folder / "small", n_pictures, SMALL_PX)
+    large = make_pictures(folder / "large", LARGE_PICTURES, LARGE_PX)
+    encoder = bs.load_encoder("mini")
+    figures = measure_tower(encoder, small[:200], repeats)
+    tower_rate = figures[0].value
+    small_rate = measure_index(folder / "small", n_pictures, encoder, folder, repeats)
+    decode_rate = median_rate(lambda: decode_all(large, encoder), len(large), repeats)
+    large_rate = measure_index(folder / "large", len(large), encoder, folder, repeats)
+    search_ms = measure_search(folder, encoder)
+    memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return [
+        *figures,
+        Figure("index small JPEGs", small_rate, "pictures/s", "", None),
+        ratio("index small JPEGs / tower alone", small_rate / tower_rate, 0.75),
+        Figure("decode 12 MP JPEGs alone", decode_rate, "pictures/s", "", None),
+        Figure("index 12 MP JPEGs", large_rate, "pictures/s", "", None),
+        ratio("index 12 MP JPEGs / decode alone", large_rate / decode_rate, 0.60),
+        Figure(f"warm text search, {SEGMENTS} segments", search_ms, "ms", "< 15", search_ms < 15),
+        Figure("highest resident memory", memory_gb, "GB", "< 2", memory_gb < 2),
+    ]
+
+
+def measure_tower(encoder: bs.Encoder, paths: list[Path], repeats: int) -> list[Figure]:
+    """The tower over prepared pictures, against the same network in fp32 and picture by picture."""
+    import torch
+
+    from bindsearch.encoders.mini.efficientnet import PIXEL_MEAN, build_network, read_weights
+    from bindsearch.encoders.mini.image import ImageTower, has_fast_bf16
+
+    prepared = [encoder.prepare(read_image(path, encoder.wants, DecodeOptions())) for path in paths]
+    weights = read_weights(ImageTower().files[0])
+    plain = build_network(weights).to(memory_format=torch.contiguous_format)
+    few = prepared[:50]
+
+    def one_at_a_time() -> None:
+        with torch.inference_mode():
+            for view in few:
+                plain(torch.from_numpy(view).permute(0, 3, 1, 2).float().contiguous() - PIXEL_MEAN)
+
+    batch = lambda: encoder.encode(Modality.IMAGE, prepared)  # noqa: E731
+    batch(), one_at_a_time()
+    rates: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):  # in turn, so that a busy moment hits both
+        rates[0].append(rate(batch, len(prepared)))
+        rates[1].append(rate(one_at_a_time, len(few)))
+    tower_rate, plain_rate = map(statistics.median, rates)
+    wanted = 2.0 if has_fast_bf16() else 1.2
+    return [
+        Figure("image tower", tower_rate, "pictures/s", "", None),
+        Figure("plain fp32 loop", plain_rate, "pictures/s", "", None),
+        ratio("image tower / plain fp32 loop", tower_rate / plain_rate, wanted),
+    ]
+
+
+def measure_index(media: Path, n: int, encoder: bs.Encoder, folder: Path, repeats: int) -> float:
+    """Median pictures a second of whole `Store.index` runs into new stores, towers loaded."""
+    rates = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(dir=folder) as place, bs.connect(Path(place) / "s", encoder=encoder) as store:
+            report = store.index(media)
+            if report.added != n:
+                raise SystemExit(f"{report.added} of {n} pictures were indexed: {report.failures[:3]}")
+            rates.append(n / report.took_s)
+    return statistics.median(rates)
+
+
+def measure_search(folder: Path, encoder: bs.Encoder) -> float:
+    """Median time of a text search, all modalities, over a store of SEGMENTS texts."""
+    texts = folder / "texts"
+    texts.mkdir()
+    words = [word for word in WORDS.split() if word]
+    rng = np.random.default_rng(3)
+    for number in range(SEGMENTS):
+        (texts / f"{number}.txt").write_text(" ".join(rng.choice(words, 12)))
+    with bs.connect(folder / "text-store", encoder=encoder) as store:
+        store.index(texts)
+        queries = [" ".join(rng.choice(words, 5)) for _ in range(60)]
+        times = []
+        for query in queries:
+            started = time.perf_counter()
+            if len(store.search(query)) != 10:
+                raise SystemExit("a search gave too few hits")
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[10:])
+
+
+WORDS = """a the dog cat man woman child street beach forest car train boat runs sits plays music guitar rain snow sun
+red blue green small large old new house door window table coffee bread water river mountain bird horse sheep night"""
+
+
+def decode_all(paths: list[Path], encoder: bs.Encoder) -> None:
+    """Decode with one thread a core, as indexing does, and do nothing else."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(lambda path: read_image(path, encoder.wants, DecodeOptions()), paths))
+
+
+def make_pictures(folder: Path, n: int, size: tuple[int, int]) -> list[Path]:
+    """JPEGs of photographic content: crops of a photo that scikit-learn ships, each with its own noise."""
+    from sklearn.datasets import load_sample_image
+
+    folder.mkdir()
+    photo = Image.fromarray(load_sample_image("china.jpg"))
+    rng = np.random.default_rng(1)
+    paths = []
+    for number in range(n):
+        left, top = rng.integers(0, 300), rng.integers(0, 200)
+        crop = photo.crop((left, top, left + 330, top + 220)).resize(size, Image.Resampling.BICUBIC)
+        noise = rng.integers(-12, 12, (size[1] // 2, size[0] // 2, 1)).repeat(2, 0).repeat(2, 1)
+        pixels = np.clip(np.asarray(crop, np.int16) + noise, 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number}.jpg")
+        Image.fromarray(pixels).save(paths[-1], quality=88)
+    return paths
+
+
+def rate(run: Callable[[], object], n: int) -> float:
+    """Items a second of one run over n of them."""
+    started = time.perf_counter()
+    run()
+    return n / (time.perf_counter() - started)
+
+
+def median_rate(run: Callable[[], object], n: int, repeats: int) -> float:
+    """Median items a second over `repeats` runs."""
+    return statistics.median(rate(run, n) for _ in range(repeats))
+
+
+def ratio(name: str, value: float, wanted: float) -> Figure:
+    """A ratio that has to reach `wanted`."""
+    return Figure(name, value, "x", f">= {wanted:g}", value >= wanted)
+
+
+def as_table(figures: list[Figure]) -> str:
+    """Markdown, with the day and the machine."""
+    import torch
+
+    lines = [
+        f"# Main job, {time.strftime('%Y-%m-%d')}",
+        "",
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}.",
+        "",
+        "| figure | value | wanted | |",
+        "| --- | --- | --- | --- |",
+    ]
+    for figure in figures:
+        verdict = {True: "met", False: "missed", None: ""}[figure.met]
+        lines.append(f"| {figure.name} | {figure.value:.3g} {figure.unit} | {figure.wanted} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
