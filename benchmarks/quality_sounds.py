@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -168,7 +169,7 @@ def _trained_audio(data: Path, fold: int) -> Embed:
     from bindsearch.encoders.mini.training import save_network
     from bindsearch.encoders.mini.training_sounds import train_audio
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
         weights = Path(folder) / "audio.safetensors"
         save_network(train_audio(data, leave_out=fold, seed=SEED), weights)
         return _mean_of_views(AudioTower(weights).encode)
@@ -178,10 +179,23 @@ def _trained_imu(data: Path, subject: int) -> Embed:
     from bindsearch.encoders.mini.training import save_network
     from bindsearch.encoders.mini.training_motion import train_imu
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
         weights = Path(folder) / "imu.safetensors"
         save_network(train_imu(data, leave_out=subject, seed=SEED), weights)
         return _mean_of_views(ImuTower(weights).encode)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread, as the shipped weights were: sums in another order give other weights."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _mean_of_views(tower: Callable[[NDArray[np.float32]], Vectors]) -> Embed:

@@ -31,7 +31,7 @@ from bindsearch.executor import QueryVector, run_query
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.pipeline import IndexOptions, Target, index_collection, plan_collection
-from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, PlannedFile, Progress
+from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, PlannedFile, ignore_progress
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Hit, Modality
 from bindsearch.lock import writer_lock
@@ -125,9 +125,9 @@ class Store:
         """Whether something has been indexed here."""
         return (self.path / STORE_FILE).is_file()
 
-    @property
+    @cached_property
     def config(self) -> StoreConfig:
-        """What the store was made with.
+        """What the store was made with; fixed for its life.
 
         Raises:
             StoreNotFoundError: there is no store yet.
@@ -156,7 +156,7 @@ class Store:
         rules: Iterable[str] = (),
         imu_rate_hz: float | None = None,
         retry_failed: bool = False,
-        on_progress: OnProgress | None = None,
+        on_progress: OnProgress = ignore_progress,
     ) -> IndexReport:
         """Bring the store up to date with folders or files: add, update and remove what changed under them.
 
@@ -417,7 +417,3 @@ def _folder_size(folder: Path) -> int:
         except OSError:  # a writer renamed or removed it meanwhile
             continue
     return sum(sizes)
-
-
-def _ignore_progress(_progress: Progress) -> None:
-    pass

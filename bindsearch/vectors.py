@@ -69,4 +69,6 @@ def open_vectors(path: Path, dim: int) -> VectorFile:
         embeddings = column.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), dim)
         return VectorFile(batch.column("vector_id").to_numpy(zero_copy_only=True), embeddings)
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise StoreError(f"vector file {path} is missing or damaged ({error}): index its collections again") from error
+        raise StoreError(
+            f"vector file {path} is missing or damaged ({error}): delete the store and index again"
+        ) from error

@@ -116,12 +116,8 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
 
 
 def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
-    """The first rule whose pattern matches: the whole relative path if the pattern has a slash, else the name."""
-    name = rel_path.rsplit("/", 1)[-1]
-    for rule in rules:
-        if _pattern(rule.pattern).fullmatch(rel_path if "/" in rule.pattern else name):
-            return rule
-    return None
+    """The first rule that matches a relative path."""
+    return next((rule for rule in rules if rule.matches(rel_path)), None)
 
 
 def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Verdict:

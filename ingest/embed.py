@@ -70,6 +70,11 @@ class _Finished:
     owner: EmbeddedFile
 
 
+def usable_cores() -> int:
+    """Cores this process may run on (a container or taskset may allow fewer than there are)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _StoppedError(Exception):
     """The caller has gone; a decoder thread ends."""
 
@@ -87,7 +92,7 @@ def embed_files(
     turn = threading.Lock()
     workers = [
         threading.Thread(target=_decode_files, args=(remaining, turn, decode, encoder, messages, stop), daemon=True)
-        for _ in range(min(len(files), max(2, os.cpu_count() or 1)))
+        for _ in range(min(len(files), usable_cores()))
     ]
     for worker in workers:
         worker.start()

@@ -22,6 +22,10 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+def ignore_progress(_progress: Progress) -> None:
+    """Shows nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailedFile:
     """A file that could not be indexed, and why."""

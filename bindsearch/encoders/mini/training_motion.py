@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES
 from bindsearch.encoders.mini.imu_network import ImuNetwork, MotionMember
-from bindsearch.encoders.mini.training import Batches, Schedule, label_bank, mix_targets, phrase_vectors, train_member
+from bindsearch.encoders.mini.training import Batches, Schedule, label_bank, phrase_vectors, train_member
 
 PHRASES: dict[str, tuple[str, str]] = {
     "WALKING": ("walking", "a person walking"),
@@ -96,7 +96,7 @@ def motion_batches(runs: Sequence[Run]) -> Batches:
         partners = rng.permutation(BATCH)
         share = torch.from_numpy(np.where(rng.random(BATCH) < 0.5, rng.beta(0.3, 0.3, BATCH), 1.0)).float()
         mixed = share[:, None, None] * views + (1 - share[:, None, None]) * views[partners]
-        return mixed, mix_targets(targets, partners, share)
+        return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[partners]
 
     return draw
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bindsearch.encoders.mini.audio import MEL_BINS, VIEW_FRAMES, normalize_levels, sound_levels
 from bindsearch.encoders.mini.audio_network import AudioNetwork, SoundMember
-from bindsearch.encoders.mini.training import Batches, Schedule, label_bank, mix_targets, phrase_vectors, train_member
+from bindsearch.encoders.mini.training import Batches, Schedule, label_bank, phrase_vectors, train_member
 
 PHRASES: dict[str, tuple[str, str, str]] = {
     "dog": ("dog", "a dog barking", "the sound of a dog"),
@@ -37,11 +37,10 @@ WIDTH = 16
 EPOCHS = 60
 BATCH = 32
 LEARNING_RATE = 3e-3
-TIMBRE_DB = 2.0
 NOISE_CHANCE = 0.4
 LOW_PASS_CHANCE = 0.2
-MIX_CHANCE = 0.2
 ACTIVE_DB = 50.0  # leading and trailing parts this far below the loudest point are padding
+_NEPERS = float(np.log(10) / 10)  # a power in dB times this is its natural logarithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,6 @@ def sound_batches(recordings: Sequence[Recording]) -> Batches:
         chosen = [recordings[waiting.pop(0)] for _ in range(BATCH)]
         levels_db = np.stack([augmented_view(recording.levels_db, rng) for recording in chosen])
         targets = functional.one_hot(torch.tensor([recording.label for recording in chosen]), len(PHRASES)).float()
-        levels_db, targets = _mixed(levels_db, targets, rng)
         views = normalize_levels(levels_db)
         for view in views:
             _mask(view, rng)
@@ -109,10 +107,9 @@ def sound_batches(recordings: Sequence[Recording]) -> Batches:
 
 
 def augmented_view(levels_db: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random view (mel, VIEW_FRAMES) of a recording, with other speed, pitch, timbre and background."""
+    """A random view (mel, VIEW_FRAMES) of a recording, with other speed, pitch, background and band."""
     view = _stretched_crop(levels_db, rng)
     view = _shifted_pitch(view, int(rng.integers(-3, 4)))
-    view = view + _curve(rng, knots=5, deviation_db=TIMBRE_DB)[:, None]
     if rng.random() < NOISE_CHANCE:
         view = _with_noise(view, rng)
     if rng.random() < LOW_PASS_CHANCE:
@@ -150,33 +147,18 @@ def _with_low_pass(view: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
     return view - drop_db[:, None].astype(np.float32)
 
 
-def _curve(rng: np.random.Generator, *, knots: int, deviation_db: float) -> NDArray[np.float32]:
-    """A random smooth frequency response in dB: float32 (mel,)."""
-    at = np.linspace(0, MEL_BINS - 1, knots)
-    return np.interp(np.arange(MEL_BINS), at, rng.normal(0, deviation_db, knots)).astype(np.float32)
+def _curve(rng: np.random.Generator) -> NDArray[np.float32]:
+    """The colour of a noise: a random smooth spectrum in dB, float32 (mel,)."""
+    knots = rng.normal(0, 8.0, 4)
+    return np.interp(np.arange(MEL_BINS), np.linspace(0, MEL_BINS - 1, len(knots)), knots).astype(np.float32)
 
 
 def _with_noise(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Add coloured noise 40 to 75 dB below the loudest point; the power of a noise bin is distributed exponentially."""
-    level_db = view.max() - rng.uniform(40, 75) + _curve(rng, knots=4, deviation_db=8.0)[:, None]
+    level_db = view.max() - rng.uniform(40, 75) + _curve(rng)[:, None]
     noise_db = level_db + 10 * np.log10(rng.exponential(1, view.shape) + 1e-6)
     louder: NDArray[np.float32] = np.logaddexp(view * _NEPERS, noise_db * _NEPERS) / _NEPERS
     return louder
-
-
-_NEPERS = float(np.log(10) / 10)  # a power in dB times this is its natural logarithm
-
-
-def _mixed(
-    levels_db: NDArray[np.float32], targets: Tensor, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], Tensor]:
-    """Mix some of the views with another one at an amplitude ratio of 1:1 or less (Tokozume et al. 2018)."""
-    partners = rng.permutation(len(levels_db))
-    share = np.where(rng.random(len(levels_db)) < MIX_CHANCE, rng.uniform(0.5, 1.0, len(levels_db)), 1.0)
-    below_db = levels_db - levels_db.max(axis=(1, 2), keepdims=True)
-    partner_db = below_db[partners] + 20 * np.log10(np.maximum(1 - share, 1e-6) / share)[:, None, None]
-    mixed = np.logaddexp(below_db * _NEPERS, partner_db * _NEPERS) / _NEPERS
-    return mixed.astype(np.float32), mix_targets(targets, partners, torch.tensor(share, dtype=torch.float32))
 
 
 def _mask(view: NDArray[np.float32], rng: np.random.Generator) -> None:
