@@ -172,17 +172,20 @@ class Store:
         roots = _existing_paths(paths)
         parsed = [parse_rule(rule) for rule in rules]
         report = IndexReport()
-        self.path.mkdir(parents=True, exist_ok=True)
-        with writer_lock(self.path):
-            encoder = self.encoder
-            if not self.exists:
-                write_config(self.path, _default_config(encoder))
-            decode = _decode_options(self.config, imu_rate_hz)
-            with Catalog(self.path / CATALOG_FILE) as catalog:
-                writer = Writer(self.path, catalog, encoder.dim)
-                for target in self._targets(roots, catalog.collections(), catalog.add_collection):
-                    options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode, retry_failed)
-                    index_collection(target, options, catalog, writer, encoder, report, on_progress or _ignore_progress)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with writer_lock(self.path):
+                encoder = self.encoder
+                if not self.exists:
+                    write_config(self.path, _default_config(encoder))
+                decode = _decode_options(self.config, imu_rate_hz)
+                with Catalog(self.path / CATALOG_FILE) as catalog:
+                    writer = Writer(self.path, catalog, encoder.dim)
+                    for target in self._targets(roots, catalog.collections(), catalog.add_collection):
+                        options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode, retry_failed)
+                        index_collection(target, options, catalog, writer, encoder, report, on_progress)
+        except OSError as error:  # those of media files are recorded, so this is the store's
+            raise StoreError(f"cannot write the store {self.path}: {error}; what was committed stays") from error
         report.took_s = time.monotonic() - started
         return report
 

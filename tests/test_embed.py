@@ -113,9 +113,10 @@ def test_a_full_disk_is_one_clear_line_and_costs_nothing_that_was_committed(
             with Path("/dev/full").open("wb", buffering=0) as full:
                 full.write(b"x")
 
-        with monkeypatch.context() as patch, pytest.raises(bs.StoreError, match="No space left"):
+        with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", no_space)
-            store.index(folder)
+            with pytest.raises(bs.StoreError, match="No space left"):
+                store.index(folder)
         assert [hit.path.name for hit in store.search("first text", k=5)] == ["a.txt"]
         assert store.index(folder).added == 1
         assert len(store.search("first text", k=5)) == 2
