@@ -7,7 +7,6 @@ towers over batches of one modality. So decoding never waits for a tower, and no
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -23,6 +22,7 @@ from bindsearch.ingest.segments import Piece
 from bindsearch.ingest.sources import FoundFile
 from bindsearch.ingest.writer import StagedSegment
 from bindsearch.items import Modality
+from bindsearch.machine import usable_cores
 from bindsearch.vectors import check_vectors
 
 if TYPE_CHECKING:
@@ -70,9 +70,20 @@ class _Finished:
     owner: EmbeddedFile
 
 
-def usable_cores() -> int:
-    """Cores this process may run on (a container or taskset may allow fewer than there are)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(slots=True)
+class _Batch:
+    """Prepared segments of one modality that wait for its tower; `views` is their number of views."""
+
+    started: float = field(default_factory=time.monotonic)
+    prepared: list[_Prepared] = field(default_factory=list)
+    views: int = 0
+
+    def add(self, prepared: _Prepared) -> None:
+        self.prepared.append(prepared)
+        self.views += len(prepared.views)
+
+    def is_due(self) -> bool:
+        return self.views >= BATCH_VIEWS or time.monotonic() - self.started > MAX_BATCH_AGE_S
 
 
 class _StoppedError(Exception):
@@ -142,8 +153,7 @@ def _put(messages: queue.Queue[_Prepared | _Finished], message: _Prepared | _Fin
 def _embed_messages(
     messages: queue.Queue[_Prepared | _Finished], n_files: int, encoder: Encoder
 ) -> Iterator[EmbeddedFile]:
-    batches: dict[Modality, list[_Prepared]] = {}
-    started: dict[Modality, float] = {}
+    batches: dict[Modality, _Batch] = {}
     undecoded = n_files
     while undecoded or batches:
         try:
@@ -157,14 +167,10 @@ def _embed_messages(
                 yield message.owner
         elif isinstance(message, _Prepared):
             message.owner._waiting += 1
-            batches.setdefault(message.piece.modality, []).append(message)
-            started.setdefault(message.piece.modality, time.monotonic())
+            batches.setdefault(message.piece.modality, _Batch()).add(message)
         for modality in list(batches):
-            batch = batches[modality]
-            full = sum(len(prepared.views) for prepared in batch) >= BATCH_VIEWS
-            if full or not undecoded or time.monotonic() - started[modality] > MAX_BATCH_AGE_S:
-                del batches[modality], started[modality]
-                yield from _embed_batch(batch, modality, encoder)
+            if not undecoded or batches[modality].is_due():
+                yield from _embed_batch(batches.pop(modality).prepared, modality, encoder)
 
 
 def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -> Iterator[EmbeddedFile]:

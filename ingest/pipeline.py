@@ -87,7 +87,7 @@ def index_collection(
     with _Committer(writer) as committer:
         for done, embedded in enumerate(embed_files(work, _Decoder(options, known, encoder), encoder), start=1):
             _stage(target, embedded, known.get(embedded.file.rel_path), committer.batch, report)
-            committer.commit_if_due()
+            committer.commit_if_due(len(embedded.segments))
             on_progress(Progress(done, len(work), report.failed, committer.segments))
         _sweep(target, found, known, committer.batch, report)
 
@@ -225,6 +225,8 @@ class _Committer:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._pending: Future[None] | None = None
+        self._staged_files = 0
+        self._staged_segments = 0
         self._last = time.monotonic()
 
     def __enter__(self) -> _Committer:
@@ -238,11 +240,12 @@ class _Committer:
         finally:
             self._thread.shutdown()
 
-    def commit_if_due(self) -> None:
-        """Commit what is staged when it is much or old."""
-        staged = len(self.batch.items) + len(self.batch.touched) + len(self.batch.failures)
+    def commit_if_due(self, new_segments: int) -> None:
+        """Count the segments of one more file, and commit what is staged when it is much or old."""
+        self._staged_files += 1
+        self._staged_segments += new_segments
         old = time.monotonic() - self._last > COMMIT_SECONDS
-        if old or staged >= COMMIT_FILES or self.batch.segments >= COMMIT_SEGMENTS:
+        if old or self._staged_files >= COMMIT_FILES or self._staged_segments >= COMMIT_SEGMENTS:
             self._commit()
 
     def _commit(self) -> None:
@@ -251,7 +254,8 @@ class _Committer:
         if self.batch.is_empty:
             return
         batch, self.batch = self.batch, StagedBatch()
-        self.segments += batch.segments
+        self.segments += self._staged_segments
+        self._staged_files = self._staged_segments = 0
         self._pending = self._thread.submit(self._writer.commit, batch)
 
     def _wait(self) -> None:

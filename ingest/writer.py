@@ -73,11 +73,6 @@ class StagedBatch:
         """Whether there is nothing to commit."""
         return not (self.items or self.removed or self.touched or self.failures or self.forgotten_failures)
 
-    @property
-    def segments(self) -> int:
-        """Number of segments to commit."""
-        return sum(len(item.segments) for item in self.items)
-
 
 class Writer:
     """Writes batches into a store whose lock the caller holds. Use it from one thread at a time."""

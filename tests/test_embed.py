@@ -14,6 +14,7 @@ import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import embed
 from bindsearch.items import Modality
+from bindsearch.machine import usable_cores
 from bindsearch.media import Media, Passage
 
 
@@ -95,7 +96,7 @@ def test_the_queue_between_decoders_and_towers_is_bounded(tmp_path: Path, monkey
     with bs.connect(tmp_path / "store", encoder=Counting()) as store:
         store.index(tmp_path / "book.txt")
         assert store.status().segments[Modality.TEXT] > 200
-    assert max(ahead) <= 8 + 4 + embed.usable_cores() + 1
+    assert max(ahead) <= 8 + 4 + usable_cores() + 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -6,7 +6,9 @@ Depth and thermal go through it too, as grey pictures.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
 from bindsearch.encoders.mini.packaged import packaged_file
 from bindsearch.errors import EncoderError, MediaError
+from bindsearch.machine import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -52,11 +55,16 @@ def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The network and what its features mean; `dtype` is that of the network."""
+    """The network and what its features mean; `dtype` is that of the network.
+
+    `threads`: one a core, each with one thread of torch's own. Whole passes side by side are faster than one pass over
+    all cores, and do not stall when a decoder takes a core (measured: 250 against 180 pictures/s on 2 cores).
+    """
 
     network: torch.nn.Module
     dtype: torch.dtype
     class_map: ClassMap
+    threads: ThreadPoolExecutor
 
 
 class ImageTower:
@@ -94,8 +102,8 @@ class ImageTower:
         a_pass = PICTURES_A_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_A_PASS_FP32
         pixels = torch.from_numpy(np.require(views, requirements=["C", "W"]))
         with torch.inference_mode():
-            features = torch.cat([_run(loaded, part) for part in torch.split(pixels, a_pass)])
-            vectors: NDArray[np.float32] = map_features(features, loaded.class_map).numpy()
+            passes = loaded.threads.map(partial(_run, loaded), torch.split(pixels, a_pass))
+            vectors: NDArray[np.float32] = map_features(torch.cat(list(passes)), loaded.class_map).numpy()
         return vectors
 
     def _load(self) -> _Loaded:
@@ -107,7 +115,8 @@ class ImageTower:
                 bf16 = has_fast_bf16() if self._bf16 is None else self._bf16
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 network = build_network(weights).to(dtype)
-                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude))
+                threads = ThreadPoolExecutor(usable_cores(), "pictures", initializer=lambda: torch.set_num_threads(1))
+                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), threads)
             return self._loaded
 
 
@@ -122,6 +131,9 @@ def has_fast_bf16() -> bool:
 def _run(loaded: _Loaded, pixels: torch.Tensor) -> torch.Tensor:
     """One pass through the network: pixels uint8 (n, 224, 224, 3) to features float32 (n, 1280)."""
     # Kept as a permuted view, pictures stay channels-last in memory, which the convolutions run fastest on.
-    centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
-    features: torch.Tensor = loaded.network(centred)
-    return features.float()
+    import torch
+
+    with torch.inference_mode():  # each thread needs its own
+        centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
+        features: torch.Tensor = loaded.network(centred)
+        return features.float()

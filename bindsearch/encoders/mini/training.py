@@ -21,6 +21,10 @@ TEMPERATURE = 20.0  # logit scale of InfoNCE; ImageBind's for audio
 AVERAGED_STEPS = 100  # horizon of the moving average of the weights
 WARM_UP = 0.15  # share of the steps during which the learning rate rises
 
+SHARPNESS = 4.0
+"""What the logits of a trained member are multiplied with. InfoNCE leaves the probabilities far too even: on unseen
+sounds the greatest is 0.37 on average where 0.9 of the answers are right, and no picture is near an even mixture."""
+
 Batches = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
 """Draws one batch: views (n, ...) and, for each, the shares of the labels in it (n, labels), which sum to 1."""
 
@@ -54,7 +58,7 @@ def contrastive_loss(embeddings: Tensor, targets: Tensor, texts: Tensor) -> Tens
 
 
 def train_member(member: nn.Module, batches: Batches, phrases: Tensor, schedule: Schedule, *, seed: int) -> nn.Module:
-    """Train one member (views to logits) and return the moving average of its weights."""
+    """Train one member (views to logits) and return the moving average of its weights, sharpened."""
     rng = np.random.default_rng(seed)
     bank = label_bank(phrases)
     averaged = copy.deepcopy(member)
@@ -73,7 +77,14 @@ def train_member(member: nn.Module, batches: Batches, phrases: Tensor, schedule:
         optimizer.step()
         rates.step()
         _move_average(averaged, member, step)
+    _sharpen(averaged.get_submodule("head"))
     return averaged.eval()
+
+
+def _sharpen(head: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(SHARPNESS)
 
 
 def _move_average(averaged: nn.Module, member: nn.Module, step: int) -> None:
