@@ -28,7 +28,7 @@ from bindsearch.vectors import check_vectors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BATCH_VIEWS = 64
+BATCH_VIEWS = 128
 """Views of one modality that make a full batch."""
 
 QUEUED_SEGMENTS = 160

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.text import TextTower
 
 PICTURE_SIDE_PX = 224
-VIEWS_PER_PASS = 64
+VIEWS_PER_PASS = 256
 """Views that go through a tower at once: enough to fill two to eight cores, little enough to bound memory."""
 
 _PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})

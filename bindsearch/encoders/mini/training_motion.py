@@ -32,6 +32,7 @@ WIDTH = 32
 EPOCHS = 10
 BATCH = 64
 LEARNING_RATE = 2e-3
+SHARPNESS = 4.0
 TILT_DEG = 15.0  # deviation of the random rotation: how differently people wear a phone at the waist
 
 
@@ -71,7 +72,7 @@ def train_imu(data: Path, *, leave_out: int | None, seed: int) -> ImuNetwork:
     runs = [run for run in load_runs(data) if run.subject != leave_out]
     phrases = phrase_vectors(list(PHRASES.values()))
     steps = EPOCHS * sum(run.windows for run in runs) // BATCH
-    schedule = Schedule(steps=steps, learning_rate=LEARNING_RATE)
+    schedule = Schedule(steps=steps, learning_rate=LEARNING_RATE, sharpness=SHARPNESS)
     members = []
     for number in range(MEMBERS):
         member_seed = MEMBERS * seed + number

@@ -39,6 +39,7 @@ BATCH = 32
 LEARNING_RATE = 3e-3
 NOISE_CHANCE = 0.4
 LOW_PASS_CHANCE = 0.2
+SHARPNESS = 2.0  # told by folds 1 to 3: sharper finds more pictures and tells fewer labels
 ACTIVE_DB = 50.0  # leading and trailing parts this far below the loudest point are padding
 _NEPERS = float(np.log(10) / 10)  # a power in dB times this is its natural logarithm
 
@@ -77,7 +78,7 @@ def train_audio(data: Path, *, leave_out: int | None, seed: int) -> AudioNetwork
     """Train all members on ESC-10 without fold `leave_out`; about two minutes on one core."""
     recordings = load_recordings(data, leave_out=leave_out)
     phrases = phrase_vectors(list(PHRASES.values()))
-    schedule = Schedule(steps=EPOCHS * len(recordings) // BATCH, learning_rate=LEARNING_RATE)
+    schedule = Schedule(steps=EPOCHS * len(recordings) // BATCH, learning_rate=LEARNING_RATE, sharpness=SHARPNESS)
     members = []
     for number in range(MEMBERS):
         member_seed = MEMBERS * seed + number
