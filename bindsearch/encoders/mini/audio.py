@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.errors import EncoderError, MediaError
+from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from bindsearch.encoders.mini.audio_network import AudioNetwork
 
 WEIGHTS = Path(__file__).with_name("audio.safetensors")
 DIM = 384
@@ -164,25 +163,13 @@ class AudioTower:
     """
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
-        self._network = _load_network(weights)
+        from bindsearch.encoders.mini.audio_network import network_from_state
+        from bindsearch.encoders.mini.label_mixture import load_mixture
+
+        self._network = load_mixture(weights, network_from_state)
 
     def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed views float32 (n, 64, 125): float32 (n, 384), unit L2 norm."""
-        import torch
+        from bindsearch.encoders.mini.label_mixture import embed_views
 
-        with torch.inference_mode():
-            embeddings: NDArray[np.float32] = self._network(torch.from_numpy(views)).numpy()
-        return embeddings
-
-
-def _load_network(weights: Path) -> AudioNetwork:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from bindsearch.encoders.mini.audio_network import network_from_state
-
-    try:
-        return network_from_state(load_file(weights))
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise EncoderError(f"cannot read audio weights {weights}: {reason}; reinstall bindsearch") from error
+        return embed_views(self._network, views)

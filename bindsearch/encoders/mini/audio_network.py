@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from bindsearch.encoders.mini.label_mixture import LabelMixture, mixture_from_state
 
 
 class SoundMember(nn.Module):
@@ -39,42 +40,20 @@ def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
 
 
-class AudioNetwork(nn.Module):
-    """Log-mel views (n, 64, frames) to unit vectors (n, d).
-
-    `bank`: float32 (labels, d), the unit text embedding of each label.
-    """
-
-    bank: Tensor
-
-    def __init__(self, members: list[SoundMember], bank: Tensor) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.register_buffer("bank", bank)
-
-    def forward(self, views: Tensor) -> Tensor:
-        """The label texts, weighted with the mean probabilities of the members, at unit length."""
-        probabilities = torch.stack([member(views).softmax(dim=1) for member in self.members]).mean(dim=0)
-        return functional.normalize(probabilities @ self.bank, dim=1)
-
-
-def network_from_state(state: Mapping[str, Tensor]) -> AudioNetwork:
+def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
     """The network a state dict belongs to, ready for inference.
 
     Raises:
         KeyError, RuntimeError: the state is not one of this network.
     """
-    labels = state["bank"].shape[0]
     width = state["members.0.stem.0.weight"].shape[0]
-    count = len({name.split(".")[1] for name in state if name.startswith("members.")})
-    members = [SoundMember(labels, width=width) for _ in range(count)]
-    network = AudioNetwork(members, torch.zeros(state["bank"].shape))
-    network.load_state_dict(dict(state))
-    for member in members:
-        _fuse(member.eval())
+    network = mixture_from_state(state, lambda labels: SoundMember(labels, width=width))
+    for member in network.members:
+        assert isinstance(member, SoundMember)
+        _fuse(member)
     # Channels last is what the convolutions of a CPU are fastest in.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval()
+    return network
 
 
 def _fuse(member: SoundMember) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.mini.threads import single_threaded, tower_threads
 from bindsearch.errors import MediaError
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -85,11 +86,13 @@ class MiniEncoder:
             case Sound(samples=samples, sample_rate_hz=rate_hz):
                 from bindsearch.encoders.mini.audio import prepare_sound
 
-                return prepare_sound(samples, rate_hz)
+                with single_threaded():
+                    return prepare_sound(samples, rate_hz)
             case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
                 from bindsearch.encoders.mini.imu import prepare_motion
 
-                return prepare_motion(motion, motion_rate_hz)
+                with single_threaded():
+                    return prepare_motion(motion, motion_rate_hz)
             case Passage(text=text):
                 if not text.strip():
                     raise MediaError("the text is empty: write at least one word")
@@ -98,7 +101,10 @@ class MiniEncoder:
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm. One call at a time runs a tower."""
+        import torch
+
         with self._lock:
+            torch.set_num_threads(tower_threads())
             if modality is Modality.TEXT:
                 return self._text.encode(prepared)
             if modality in _PICTURE_LIKE:

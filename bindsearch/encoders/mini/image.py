@@ -18,6 +18,7 @@ from bindsearch.encoders.mini.class_bank import BANK_FILE, load_class_map
 from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
 from bindsearch.encoders.mini.packaged import packaged_file
+from bindsearch.encoders.mini.threads import tower_threads
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.machine import usable_cores
 
@@ -110,6 +111,7 @@ class ImageTower:
 
         with self._lock:
             if self._loaded is None:
+                tower_threads()  # reads torch's choice before the initializer below changes it for new threads
                 weights = read_weights(self.files[0])
                 bf16 = has_fast_bf16() if self._bf16 is None else self._bf16
                 dtype = torch.bfloat16 if bf16 else torch.float32

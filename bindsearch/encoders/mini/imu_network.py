@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from bindsearch.encoders.mini.label_mixture import LabelMixture, mixture_from_state
 
 CHANNELS = 6
 POSITIONS = 16  # of a view of 128 samples after three strides of 2
@@ -51,32 +52,11 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...
     return convolution, nn.BatchNorm1d(outputs), nn.GELU()
 
 
-class ImuNetwork(nn.Module):
-    """Views (n, 6, 128) to unit vectors (n, d). `bank`: float32 (labels, d), the unit text embedding of each label."""
-
-    bank: Tensor
-
-    def __init__(self, members: list[MotionMember], bank: Tensor) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.register_buffer("bank", bank)
-
-    def forward(self, views: Tensor) -> Tensor:
-        """The label texts, weighted with the mean probabilities of the members, at unit length."""
-        probabilities = torch.stack([member(views).softmax(dim=1) for member in self.members]).mean(dim=0)
-        return functional.normalize(probabilities @ self.bank, dim=1)
-
-
-def network_from_state(state: Mapping[str, Tensor]) -> ImuNetwork:
+def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
     """The network a state dict belongs to, ready for inference.
 
     Raises:
         KeyError, RuntimeError: the state is not one of this network.
     """
-    labels = state["bank"].shape[0]
     width = state["members.0.convolutions.0.weight"].shape[0]
-    count = len({name.split(".")[1] for name in state if name.startswith("members.")})
-    members = [MotionMember(labels, width=width) for _ in range(count)]
-    network = ImuNetwork(members, torch.zeros(state["bank"].shape))
-    network.load_state_dict(dict(state))
-    return network.eval()
+    return mixture_from_state(state, lambda labels: MotionMember(labels, width=width))

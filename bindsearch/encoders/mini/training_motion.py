@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES
-from bindsearch.encoders.mini.imu_network import ImuNetwork, MotionMember
+from bindsearch.encoders.mini.imu_network import MotionMember
+from bindsearch.encoders.mini.label_mixture import LabelMixture
 from bindsearch.encoders.mini.training import Batches, Schedule, label_bank, phrase_vectors, train_member
 
 PHRASES: dict[str, tuple[str, str]] = {
@@ -67,7 +68,7 @@ def load_runs(data: Path) -> list[Run]:
     return runs
 
 
-def train_imu(data: Path, *, leave_out: int | None, seed: int) -> ImuNetwork:
+def train_imu(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
     """Train all members on UCI HAR without subject `leave_out`; half a minute on one core."""
     runs = [run for run in load_runs(data) if run.subject != leave_out]
     phrases = phrase_vectors(list(PHRASES.values()))
@@ -79,7 +80,7 @@ def train_imu(data: Path, *, leave_out: int | None, seed: int) -> ImuNetwork:
         torch.manual_seed(member_seed)
         member = MotionMember(len(PHRASES), width=WIDTH)
         members.append(train_member(member, motion_batches(runs), phrases, schedule, seed=member_seed))
-    return ImuNetwork([m for m in members if isinstance(m, MotionMember)], label_bank(phrases)).eval()
+    return LabelMixture(members, label_bank(phrases)).eval()
 
 
 def motion_batches(runs: Sequence[Run]) -> Batches:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bindsearch.encoders.mini.audio import MEL_BINS, VIEW_FRAMES, normalize_levels, sound_levels
-from bindsearch.encoders.mini.audio_network import AudioNetwork, SoundMember
+from bindsearch.encoders.mini.audio_network import SoundMember
+from bindsearch.encoders.mini.label_mixture import LabelMixture
 from bindsearch.encoders.mini.training import Batches, Schedule, label_bank, phrase_vectors, train_member
 
 PHRASES: dict[str, tuple[str, str, str]] = {
@@ -74,7 +75,7 @@ def _active(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels_db[:, frames[0] : frames[-1] + 1]
 
 
-def train_audio(data: Path, *, leave_out: int | None, seed: int) -> AudioNetwork:
+def train_audio(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
     """Train all members on ESC-10 without fold `leave_out`; about two minutes on one core."""
     recordings = load_recordings(data, leave_out=leave_out)
     phrases = phrase_vectors(list(PHRASES.values()))
@@ -86,7 +87,7 @@ def train_audio(data: Path, *, leave_out: int | None, seed: int) -> AudioNetwork
         member = SoundMember(len(PHRASES), width=WIDTH)
         member.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         members.append(train_member(member, sound_batches(recordings), phrases, schedule, seed=member_seed))
-    return AudioNetwork([m for m in members if isinstance(m, SoundMember)], label_bank(phrases)).eval()
+    return LabelMixture(members, label_bank(phrases)).eval()
 
 
 def sound_batches(recordings: Sequence[Recording]) -> Batches:
