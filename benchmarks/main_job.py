@@ -1,10 +1,11 @@
 """Speed of the main job with `mini`, each figure beside the limit it is held against, all in one run.
 
-    python benchmarks/main_job.py [--pictures 1000] [--repeats 5] [--json FILE] [--table FILE]
+    python benchmarks/main_job.py [--pictures 1000] [--repeats 5] [--json FILE]
 
 Tower: pictures a second against a plain fp32 loop, one picture at a time. Indexing: 1,000 small JPEGs against the
 tower's own rate, 12-megapixel JPEGs against decoding them alone. Search: a warm text search over 5,000 segments,
-encoding included. Memory: the highest resident size of the whole run. Medians over the repeats.
+encoding included. Memory: the highest resident size of the whole run. Medians over the repeats. The table is kept in
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from results import save_table
 
 import bindsearch as bs
 from bindsearch.encoders.mini.image import has_fast_bf16
@@ -58,14 +59,12 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), arguments.pictures, arguments.repeats)
     table = as_table(figures)
     print(table)
-    if arguments.table:
-        arguments.table.write_text(table)
+    save_table("main-job", "Main job", table)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2))
     return 0
@@ -205,17 +204,8 @@ def ratio(name: str, value: float, wanted: float) -> Figure:
 
 
 def as_table(figures: list[Figure]) -> str:
-    """Markdown, with the day and the machine."""
-    import torch
-
-    lines = [
-        f"# Main job, {time.strftime('%Y-%m-%d')}",
-        "",
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}.",
-        "",
-        "| figure | value | wanted | |",
-        "| --- | --- | --- | --- |",
-    ]
+    """The figures as a Markdown table."""
+    lines = ["| figure | value | wanted | |", "| --- | --- | --- | --- |"]
     for figure in figures:
         verdict = {True: "met", False: "missed", None: ""}[figure.met]
         lines.append(f"| {figure.name} | {figure.value:.3g} {figure.unit} | {figure.wanted} | {verdict} |")

@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py --data DIR --encoder mini [--json FILE] [--crossval]
 
-Exits 1 when a figure is below what is wanted.
+Exits 1 when a figure is below what is wanted. The table is kept in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import quality_pictures
 import quality_sounds
 from quality_rows import Row
+from results import save_table
 
 from bindsearch.encoders import load_encoder
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows += quality_sounds.run(options.data, encoder, crossval=options.crossval)
     print(render(rows))
     print(f"\nencoder {encoder.name}, digest {encoder.digest}, {time.perf_counter() - started:.0f} s")
+    if not options.pictures_only:
+        save_table("quality", f"Quality of {encoder.name} (digest {encoder.digest})", as_markdown(rows))
     if options.json is not None:
         report = {"schema": 1, "encoder": encoder.name, "digest": encoder.digest, "rows": [_as_json(r) for r in rows]}
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -48,6 +51,16 @@ def render(rows: Sequence[Row]) -> str:
         end = f"{verdict[row.reached]:8}{row.n:6}  {row.note}"
         lines.append(f"{row.name:{width}}  {row.figure:6.3f}  {wanted:6}  {end}".rstrip())
     return "\n".join(lines)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown."""
+    verdict = {True: "reached", False: "short", None: ""}
+    lines = ["| figure | value | wanted | | n | |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        wanted = "" if row.wanted is None else f">= {row.wanted:g}"
+        lines.append(f"| {row.name} | {row.figure:.3f} | {wanted} | {verdict[row.reached]} | {row.n} | {row.note} |")
+    return "\n".join(lines) + "\n"
 
 
 def _as_json(row: Row) -> dict[str, object]:
