@@ -83,6 +83,7 @@ def index_collection(
     known = catalog.known_files(target.collection_id, target.prefix)
     found = scan(target.root, target.prefix, target.skipped_folders)
     work = [file for file in found.files if _needs_work(file, known.get(file.rel_path), options)]
+    report.notices.extend(f"left out, its name is not UTF-8: {name!r}; rename it" for name in found.not_utf8)
     _count_settled(target, found.files, {file.rel_path for file in work}, known, report)
     with _Committer(writer) as committer:
         for done, embedded in enumerate(embed_files(work, _Decoder(options, known, encoder), encoder), start=1):

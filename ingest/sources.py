@@ -24,10 +24,11 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a walk found, and the relative paths of the folders it could not read."""
+    """What a walk found, the relative paths of the folders it could not read, and the names it cannot write down."""
 
     files: tuple[FoundFile, ...]
-    unreadable: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    not_utf8: tuple[bytes, ...] = ()
 
 
 def scan(root: Path, prefix: str, skipped_folders: frozenset[Path]) -> Scan:
@@ -38,11 +39,12 @@ def scan(root: Path, prefix: str, skipped_folders: frozenset[Path]) -> Scan:
     """
     files: list[FoundFile] = []
     unreadable: list[str] = []
+    not_utf8: list[bytes] = []
     start = root / prefix if prefix else root
     if start.is_file():
         siblings = {start.name, *([_sidecar(start.name)] if start.with_name(_sidecar(start.name)).is_file() else [])}
         files.extend(_found(start.stat(), start, root, siblings))
-        return Scan(tuple(files), ())
+        return Scan(tuple(files))
     pending = [start]
     while pending:
         folder = pending.pop()
@@ -55,6 +57,9 @@ def scan(root: Path, prefix: str, skipped_folders: frozenset[Path]) -> Scan:
         names = {entry.name for entry in visible}
         subfolders = []
         for entry in visible:
+            if not _is_utf8(entry.name):
+                not_utf8.append(os.fsencode(entry.path))
+                continue
             try:
                 if entry.is_dir(follow_symlinks=False):
                     subfolders.append(Path(entry.path))
@@ -63,7 +68,16 @@ def scan(root: Path, prefix: str, skipped_folders: frozenset[Path]) -> Scan:
             except OSError:  # gone since, or a link to nowhere
                 continue
         pending.extend(path for path in reversed(subfolders) if path not in skipped_folders)
-    return Scan(tuple(files), tuple(unreadable))
+    return Scan(tuple(files), tuple(unreadable), tuple(not_utf8))
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name can be stored and printed: Linux allows any bytes, which Python keeps as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _found(facts: os.stat_result, path: Path, root: Path, siblings: set[str]) -> Iterator[FoundFile]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -198,6 +199,30 @@ def test_a_folder_inside_a_collection_and_one_around_it_hold_no_file_twice(store
     assert sum(status.items.values()) == 9
     assert status.collections == (media / "pictures", media)
     assert counts(store.index(media)) == (0, 9, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows any bytes in names")
+def test_odd_names_are_indexed_and_impossible_ones_named(store: bs.Store, media: Path) -> None:
+    names = [
+        "with space.txt",
+        "[red]bracket.txt",
+        "new\nline.txt",
+        "ünïcödé 猫.txt",
+        "-dash.txt",
+        "100%.txt",
+        "'quote\".txt",
+    ]
+    for number, name in enumerate(names):
+        (media / name).write_text(f"odd name number {number}")
+    with open(os.path.join(os.fsencode(media), b"latin\xe9.txt"), "w") as file:  # noqa: PTH123, PTH118
+        file.write("not utf-8")
+    report = store.index(media)
+    assert report.added == 9 + len(names)
+    assert report.notices == [
+        f"left out, its name is not UTF-8: {os.fsencode(media) + b'/latin' + bytes([0xE9]) + b'.txt'!r}; rename it"
+    ]
+    for number, name in enumerate(names):
+        assert store.search(f"odd name number {number}", to="text", k=1)[0].path == media / name
 
 
 def test_bad_files_are_recorded_and_harm_nothing_else(store: bs.Store, media: Path) -> None:
