@@ -301,16 +301,19 @@ class Store:
         """The newest generation; opened again only when CURRENT names another one, rebuilt when it is damaged."""
         for _ in range(OPEN_ATTEMPTS):
             with contextlib.suppress(StoreError):
-                return self._open_current()
+                if (generation := self._open_current()) is not None:
+                    return generation
+                break
         self._rebuild_snapshot()
-        return self._open_current()
+        generation = self._open_current()
+        if generation is None:
+            raise StoreNotFoundError(f"no store at {self.path}: make one with `bindsearch index FOLDER`")
+        return generation
 
-    def _open_current(self) -> _Generation:
+    def _open_current(self) -> _Generation | None:
         manifest = read_manifest(self.path)
         if manifest is None:
-            if not self.exists:
-                raise StoreNotFoundError(f"no store at {self.path}: make one with `bindsearch index FOLDER`")
-            raise StoreError(f"the store {self.path} has no snapshot yet: run `bindsearch index` again")
+            return None
         with self._lock:
             if self._generation is None or self._generation.snapshot.manifest != manifest:
                 snapshot = open_snapshot(self.path, manifest)

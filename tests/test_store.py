@@ -357,3 +357,13 @@ def test_tombstones_name_the_dead_vectors(store: bs.Store, media: Path, tmp_path
     with Catalog(tmp_path / "store" / "catalog.duckdb") as catalog:
         assert len(catalog.live_vector_ids(Modality.TEXT)) == 1
         assert [item.rel_path for item in catalog.items() if item.modality is Modality.TEXT] == ["other.md"]
+
+
+def test_a_store_killed_before_its_first_commit_holds_nothing_yet(store: bs.Store, media: Path, tmp_path: Path) -> None:
+    store.index(media)
+    for path in (tmp_path / "store").iterdir():
+        if path.name != "store.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(StoreNotFoundError, match="bindsearch index"):
+        bs.connect(tmp_path / "store").search("x")
+    assert bs.connect(tmp_path / "store").index(media).added == 9
