@@ -6,13 +6,14 @@ Only the writer opens it (DuckDB lets nobody in beside a writer); readers use th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bindsearch.errors import StoreError
-from bindsearch.items import Item, Modality
+from bindsearch.items import Modality
 from bindsearch.migrations import migrate
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ class FileState:
     sidecar_mtime_ns: int
 
 
+UNKNOWN_STATE = FileState(-1, -1, -1)
+"""No file has it: recorded where the next run is to look at a file again, changed or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the catalog holds about a file: an item, or a failure (`item_id` None, `reason` set)."""
+    """What the catalog holds about a file: an item, a failure (`reason` set), or an item that could not be read of late
+    (both)."""
 
     state: FileState
     item_id: int | None
@@ -92,7 +98,11 @@ class Catalog:
 
         try:
             self._connection = duckdb.connect(str(path))
-            migrate(self._connection)
+            try:
+                migrate(self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
         except duckdb.Error as error:
             raise StoreError(f"the catalog {path} cannot be opened: {str(error).splitlines()[0]}") from error
         rows = self._connection.execute("SELECT name, value FROM counters").fetchall()
@@ -127,10 +137,8 @@ class Catalog:
     def add_collection(self, root: Path) -> int:
         """Record a root folder and return its id."""
         collection_id = self.take_ids("collection_id", 1)
-        self._connection.begin()
-        self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
-        self._save_counters()
-        self._connection.commit()
+        with self._transaction():
+            self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
         return collection_id
 
     def known_files(self, collection_id: int, prefix: str) -> dict[str, KnownFile]:
@@ -146,7 +154,8 @@ class Catalog:
         for path, size, mtime, sidecar, item_id, modality, fingerprint in self._connection.execute(
             f"SELECT rel_path, {state}, item_id, modality, fingerprint FROM items WHERE {below}", parameters
         ).fetchall():
-            known[path] = KnownFile(FileState(size, mtime, sidecar), item_id, Modality(modality), fingerprint, None)
+            reason = known[path].reason if path in known else None
+            known[path] = KnownFile(FileState(size, mtime, sidecar), item_id, Modality(modality), fingerprint, reason)
         return known
 
     def vector_files(self) -> dict[Modality, list[tuple[str, int]]]:
@@ -159,52 +168,46 @@ class Catalog:
         return files
 
     def commit(self, change: Change) -> int:
-        """Apply a change in one transaction, the commit point of a batch, and return the new generation."""
-        import duckdb
+        """Apply a change in one transaction, the commit point of a batch, and return the new generation.
 
-        counters = dict(self._counters)
-        self._connection.begin()
-        try:
+        Raises:
+            StoreError: the catalog refuses it; nothing of it is kept.
+        """
+        with self._transaction():
             self._drop_items([*change.removed, *(item.item_id for item in change.items)])
-            self._insert_items(change.items)
+            self._insert("items", [_item_row(item) for item in change.items])
             if change.segments is not None and change.segments.num_rows:
-                self._insert_table("segments", SEGMENT_COLUMNS, change.segments)
-            for item_id, state in change.touched.items():
-                self._connection.execute(
-                    "UPDATE items SET size_bytes = ?, mtime_ns = ?, sidecar_mtime_ns = ? WHERE item_id = ?",
-                    [state.size_bytes, state.mtime_ns, state.sidecar_mtime_ns, item_id],
-                )
-            self._replace_failures(change)
+                self._insert_table("segments", change.segments)
+            self._touch(change.touched)
+            self._drop_failures(change)
+            self._insert("failures", [_failure_row(failure) for failure in change.failures])
             for modality, name, n in change.vector_files:
                 self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, name, n])
-            self._counters["generation"] += 1
-            self._save_counters()
-            self._connection.commit()
-        except duckdb.Error as error:
-            self._connection.rollback()
-            self._counters = counters
-            raise StoreError(f"the catalog refused a change: {str(error).splitlines()[0]}") from error
         return self.generation
 
-    def replace_vector_files(
-        self, modality: Modality, names: Sequence[str], merged: tuple[str, int] | None, first_id: int
-    ) -> int:
-        """Swap `names`, all vectors from `first_id` on, for one merged file of the living (None: there are none).
+    def replace_vector_files(self, modality: Modality, names: Sequence[str], merged: tuple[str, int] | None) -> int:
+        """Swap `names` for one merged file of their living vectors (None: there are none); the new generation."""
+        with self._transaction():
+            self._drop_vector_files(modality, names)
+            if merged is not None:
+                self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, *merged])
+        return self.generation
 
-        Forgets their tombstones; returns the new generation.
+    def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
+        """Give up a vector file that cannot be read, with the vectors first_id..end_id-1: a new generation.
+
+        Items that had one of them lose their segments and count as changed, so that the next look embeds them anew.
         """
-        self._connection.begin()
-        self._connection.execute(
-            "DELETE FROM vector_files WHERE modality = ? AND list_contains(?, name)", [modality.value, list(names)]
-        )
-        if merged is not None:
-            self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, *merged])
-        self._connection.execute(
-            "DELETE FROM tombstones WHERE modality = ? AND vector_id >= ?", [modality.value, first_id]
-        )
-        self._counters["generation"] += 1
-        self._save_counters()
-        self._connection.commit()
+        with self._transaction():
+            lost = "SELECT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
+            ids = [row[0] for row in self._connection.execute(lost, [modality.value, first_id, end_id]).fetchall()]
+            self._connection.execute("DELETE FROM segments WHERE list_contains(?, item_id)", [ids])
+            self._connection.execute(
+                f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
+                "WHERE list_contains(?, item_id)",
+                [ids],
+            )
+            self._drop_vector_files(modality, [name])
         return self.generation
 
     def live_vector_ids(self, modality: Modality) -> Any:
@@ -226,75 +229,96 @@ class Catalog:
         query = f"SELECT {FAILURE_COLUMNS} FROM failures ORDER BY collection_id, rel_path"
         return self._connection.sql(query).to_arrow_table()
 
-    def items(self) -> list[Item]:
-        """All items, by id."""
-        roots = self.collections()
-        rows = self._connection.execute(f"SELECT {ITEM_COLUMNS} FROM items ORDER BY item_id").fetchall()
-        return [Item(row[0], roots[row[1]], row[2], Modality(row[3]), *row[4:]) for row in rows]
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """What happens inside is one generation, or nothing."""
+        import duckdb
+
+        counters = dict(self._counters)
+        self._connection.begin()
+        try:
+            yield
+            self._counters["generation"] += 1
+            rows = [{"name": name, "value": value} for name, value in self._counters.items()]
+            self._connection.execute("DELETE FROM counters")
+            self._insert("counters", rows)
+            self._connection.commit()
+        except BaseException as error:
+            self._counters = counters
+            with suppress(duckdb.Error):  # a commit that failed has ended the transaction already
+                self._connection.rollback()
+            if isinstance(error, duckdb.Error):
+                raise StoreError(f"the catalog refused a change: {str(error).splitlines()[0]}") from error
+            raise
 
     def _drop_items(self, item_ids: Sequence[int]) -> None:
-        if not item_ids:
-            return
-        ids = list(item_ids)
-        self._connection.execute(
-            """INSERT INTO tombstones
-               SELECT DISTINCT modality, vector_id FROM segments AS gone WHERE list_contains(?, item_id)
-               AND NOT EXISTS (SELECT 1 FROM segments AS kept WHERE kept.vector_id = gone.vector_id
-                               AND kept.modality = gone.modality AND NOT list_contains(?, kept.item_id))""",
-            [ids, ids],
-        )
-        self._connection.execute("DELETE FROM segments WHERE list_contains(?, item_id)", [ids])
-        self._connection.execute("DELETE FROM items WHERE list_contains(?, item_id)", [ids])
+        if item_ids:
+            for table in ("segments", "items"):
+                self._connection.execute(f"DELETE FROM {table} WHERE list_contains(?, item_id)", [list(item_ids)])
 
-    def _insert_items(self, items: Sequence[NewItem]) -> None:
-        if not items:
-            return
+    def _drop_vector_files(self, modality: Modality, names: Sequence[str]) -> None:
+        self._connection.execute(
+            "DELETE FROM vector_files WHERE modality = ? AND list_contains(?, name)", [modality.value, list(names)]
+        )
+
+    def _touch(self, touched: Mapping[int, FileState]) -> None:
+        if touched:
+            with self._incoming([{"item_id": item_id, **asdict(state)} for item_id, state in touched.items()]):
+                self._connection.execute(
+                    "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
+                    "sidecar_mtime_ns = incoming.sidecar_mtime_ns FROM incoming WHERE items.item_id = incoming.item_id"
+                )
+
+    def _drop_failures(self, change: Change) -> None:
+        failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
+        gone = [{"collection_id": key, "rel_path": path} for key, path in [*failed, *change.forgotten_failures]]
+        if gone:
+            with self._incoming(gone):
+                self._connection.execute(
+                    "DELETE FROM failures USING incoming WHERE failures.collection_id = incoming.collection_id "
+                    "AND failures.rel_path = incoming.rel_path"
+                )
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            import pyarrow as pa
+
+            self._insert_table(table, pa.Table.from_pylist(list(rows)))
+
+    def _insert_table(self, table: str, rows: pa.Table) -> None:
+        columns = ", ".join(rows.column_names)
+        with self._incoming(rows):
+            self._connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM incoming")
+
+    @contextmanager
+    def _incoming(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Rows that SQL sees as the table `incoming`."""
         import pyarrow as pa
 
-        rows = [
-            {
-                "item_id": item.item_id,
-                "collection_id": item.collection_id,
-                "rel_path": item.rel_path,
-                "modality": item.modality.value,
-                "size_bytes": item.state.size_bytes,
-                "mtime_ns": item.state.mtime_ns,
-                "sidecar_mtime_ns": item.state.sidecar_mtime_ns,
-                "content_hash": item.content_hash,
-                "fingerprint": item.fingerprint,
-            }
-            for item in items
-        ]
-        self._insert_table("items", ", ".join(rows[0]), pa.Table.from_pylist(rows))
-
-    def _insert_table(self, name: str, columns: str, table: pa.Table) -> None:
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
         self._connection.register("incoming", table)
         try:
-            self._connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming")
+            yield
         finally:
             self._connection.unregister("incoming")
 
-    def _replace_failures(self, change: Change) -> None:
-        failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
-        for collection_id, rel_path in [*failed, *change.forgotten_failures]:
-            self._connection.execute(
-                "DELETE FROM failures WHERE collection_id = ? AND rel_path = ?", [collection_id, rel_path]
-            )
-        for failure in change.failures:
-            state = failure.state
-            self._connection.execute(
-                "INSERT INTO failures (collection_id, rel_path, reason, size_bytes, mtime_ns, sidecar_mtime_ns) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    failure.collection_id,
-                    failure.rel_path,
-                    failure.reason,
-                    state.size_bytes,
-                    state.mtime_ns,
-                    state.sidecar_mtime_ns,
-                ],
-            )
 
-    def _save_counters(self) -> None:
-        for name, value in self._counters.items():
-            self._connection.execute("UPDATE counters SET value = ? WHERE name = ?", [value, name])
+def _item_row(item: NewItem) -> dict[str, Any]:
+    return {
+        "item_id": item.item_id,
+        "collection_id": item.collection_id,
+        "rel_path": item.rel_path,
+        "modality": item.modality.value,
+        "content_hash": item.content_hash,
+        "fingerprint": item.fingerprint,
+        **asdict(item.state),
+    }
+
+
+def _failure_row(failure: Failure) -> dict[str, Any]:
+    return {
+        "collection_id": failure.collection_id,
+        "rel_path": failure.rel_path,
+        "reason": failure.reason,
+        **asdict(failure.state),
+    }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError
@@ -27,6 +28,22 @@ def default_store() -> Path:
     return user_data_path("bindsearch", appauthor=False) / "store"
 
 
+class SegmentLengths(Protocol):
+    """Lengths of segments in seconds."""
+
+    @property
+    def audio_segment_s(self) -> float:
+        """Of sound."""
+
+    @property
+    def video_segment_s(self) -> float:
+        """Of video."""
+
+    @property
+    def imu_segment_s(self) -> float:
+        """Of motion."""
+
+
 @dataclass(frozen=True)
 class StoreConfig:
     """Format version, the encoder with its weights and options, segment lengths in seconds, dimensions."""
@@ -42,18 +59,16 @@ class StoreConfig:
     created: str
 
 
-def new_config(
-    encoder: Encoder, *, audio_segment_s: float, video_segment_s: float, imu_segment_s: float
-) -> StoreConfig:
+def new_config(encoder: Encoder, segments: SegmentLengths) -> StoreConfig:
     """The configuration of a new store."""
     return StoreConfig(
         format=FORMAT,
         encoder=encoder.name,
         weights_digest=encoder.digest,
         encoder_options=dict(encoder.options),
-        audio_segment_s=audio_segment_s,
-        video_segment_s=video_segment_s,
-        imu_segment_s=imu_segment_s,
+        audio_segment_s=segments.audio_segment_s,
+        video_segment_s=segments.video_segment_s,
+        imu_segment_s=segments.imu_segment_s,
         dim=encoder.dim,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
@@ -74,10 +89,12 @@ def read_config(store: Path) -> StoreConfig:
     """
     try:
         data = json.loads((store / STORE_FILE).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFoundError(f"no store at {store}: make one with `bindsearch index FOLDER`") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{store / STORE_FILE} cannot be read: {error}") from error
+        raise StoreError(
+            f"{store / STORE_FILE} cannot be read ({error}): put it back, or index into another store"
+        ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise StoreError(f"{store / STORE_FILE} has format {found}, this BindSearch reads {FORMAT}")
@@ -103,5 +120,5 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
 
 
 def _label(name: str, digest: str, options: Mapping[str, str | int | float | bool]) -> str:
-    values = ", ".join(f"{key}={value}" for key, value in options.items())
-    return f"{name} (weights {digest[:8]}; {values})"
+    values = "".join(f", {key}={value}" for key, value in options.items())
+    return f"{name} (weights {digest[:8]}{values})"

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from bindsearch.errors import StoreLockedError
 
+LOCK_FILE = "writer.lock"
+NOTE_FILE = "writer.json"
+LOCK_FILES = frozenset({LOCK_FILE, NOTE_FILE})
+
 
 @contextmanager
 def writer_lock(store: Path) -> Iterator[None]:
@@ -22,8 +26,8 @@ def writer_lock(store: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    note = store / "writer.json"
-    lock = FileLock(store / "writer.lock", timeout=0)
+    note = store / NOTE_FILE
+    lock = FileLock(store / LOCK_FILE, timeout=0)
     try:
         lock.acquire()
     except Timeout:

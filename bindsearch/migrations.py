@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def m001_create_tables(connection: DuckDBPyConnection) -> None:
-    """Collections, items, segments, vector files, tombstones, failures, counters."""
+    """Collections, items, segments, vector files, failures, counters. A vector without a segment is dead."""
     for statement in (
         "CREATE TABLE collections (collection_id BIGINT NOT NULL, root VARCHAR NOT NULL)",
         """CREATE TABLE items (
@@ -28,7 +28,6 @@ def m001_create_tables(connection: DuckDBPyConnection) -> None:
             segment_id BIGINT NOT NULL, item_id BIGINT NOT NULL, modality VARCHAR NOT NULL,
             vector_id BIGINT NOT NULL, start_s DOUBLE, end_s DOUBLE, text VARCHAR)""",
         "CREATE TABLE vector_files (modality VARCHAR NOT NULL, name VARCHAR NOT NULL, n BIGINT NOT NULL)",
-        "CREATE TABLE tombstones (modality VARCHAR NOT NULL, vector_id BIGINT NOT NULL)",
         """CREATE TABLE failures (
             collection_id BIGINT NOT NULL, rel_path VARCHAR NOT NULL, reason VARCHAR NOT NULL,
             size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, sidecar_mtime_ns BIGINT NOT NULL,

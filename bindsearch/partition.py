@@ -11,7 +11,7 @@ import numpy as np
 from bindsearch.items import Modality
 from bindsearch.snapshot import Snapshot
 from bindsearch.space import PartitionStatistics, partition_statistics
-from bindsearch.vectors import VectorFile, open_vectors
+from bindsearch.vectors import VECTORS, VectorFile, open_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 STATISTICS_SAMPLE = 4096
 """Vectors the mean and covariance are estimated from: their standard error is then under 2% of the deviation."""
-
-VECTORS = "vectors"
 
 
 class Partition:

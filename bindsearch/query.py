@@ -7,11 +7,13 @@
 
 So image:my-photo.jpg is one file; quote names that hold * or @, or a + or - after a space.
 
-A source without a prefix is a file where there is one of that name, else text.
+A source without a prefix is a file where there is one of that name or it looks like a path (a slash, an extension),
+else text.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -103,16 +105,29 @@ class Query:
     include_query: bool = False
 
     def __post_init__(self) -> None:
-        if not self.terms:
+        if not all(term.source.strip() for term in self.terms) or not self.terms:
             raise UsageError("the query is empty: give a text, a file or like:ITEM")
+        for term in self.terms:
+            if not math.isfinite(term.weight or 0.0):
+                raise UsageError(f"the weight of {term.source!r} is {term.weight}: give a finite number")
+            try:
+                term.source.encode()
+            except UnicodeEncodeError:
+                raise UsageError(f"{term.source!r} is not UTF-8: give it in UTF-8") from None
         if not self.to:
             raise UsageError(f"no target modality: choose from {', '.join(Modality)}")
-        if self.k < 1:
-            raise UsageError(f"k is {self.k}: ask for at least 1 hit")
+        if not isinstance(self.k, int) or self.k < 1:
+            raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
 
 
 def text(words: str) -> Term:
-    """A text term: `bs.text("a dog barking")`."""
+    """A text term: `bs.text("a dog barking")`.
+
+    Raises:
+        UsageError: it is no text.
+    """
+    if not isinstance(words, str):
+        raise UsageError(f"{words!r} is no text: give a string")
     return Term(Modality.TEXT, words)
 
 
@@ -165,9 +180,9 @@ def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) ->
     """
     if names is None:
         return tuple(Modality)
-    parts = names.split(",") if isinstance(names, str) else list(names)
+    parts = names.split(",") if isinstance(names, str) else [str(name) for name in names]
     chosen = set()
-    for part in parts:
+    for part in filter(str.strip, parts):
         try:
             chosen.add(Modality(part.strip().lower()))
         except ValueError:
@@ -194,8 +209,7 @@ def make_query(
         ranking = Rank(rank)
     except ValueError:
         raise UsageError(f"unknown ranking {rank!r}: choose from {', '.join(Rank)}") from None
-    terms = query.terms if isinstance(query, Composition) else (query,)
-    return Query(terms, parse_modalities(to), k, ranking, include_query)
+    return Query(_terms_of(query), parse_modalities(to), k, ranking, include_query)
 
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*\*")

@@ -52,7 +52,7 @@ def read_manifest(store: Path) -> Manifest | None:
     """
     try:
         text = (store / CURRENT).read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         data = json.loads(text)

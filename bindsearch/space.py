@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_SUM_NORM = 1e-3
-"""A weighted sum of unit vectors shorter than this has cancelled: what is left is rounding, not meaning."""
+"""A sum shorter than this share of its weights has cancelled: what is left is rounding, not meaning."""
 
 PRIOR_VECTORS = 16
 """A partition's variance is mixed with that of all partitions, which counts as this many vectors."""
@@ -26,7 +26,7 @@ PRIOR_MEAN_VECTORS = 1
 """Likewise for its mean, mixed with the mean over the other partitions: it decides for a partition of one vector."""
 
 DEFAULT_DEVIATION = 0.1
-"""The deviation assumed where no partition holds two vectors."""
+"""The deviation assumed where all partitions together hold few vectors."""
 
 MIN_DEVIATION = 0.02
 """Floor of a calibrated score's deviation: below it, near-equal vectors would turn rounding into large scores."""
@@ -59,7 +59,7 @@ def compose(features: NDArray[np.float32], weights: Sequence[float]) -> NDArray[
         UsageError: the weighted terms cancel.
     """
     total = np.asarray(weights, np.float32) @ l2_normalize(features)
-    if np.linalg.norm(total) < MIN_SUM_NORM:
+    if np.linalg.norm(total) <= MIN_SUM_NORM * np.abs(weights).sum():
         raise UsageError("the query's terms cancel: nothing is left to search for; change a weight or drop a term")
     return l2_normalize(total)
 
@@ -76,33 +76,32 @@ def softmax_scores(
 
 @dataclass(frozen=True)
 class PartitionStatistics:
-    """Mean and covariance of the n vectors of a partition: Sigma is about factor.T @ factor + floor * I.
+    """Mean and covariance of the n vectors of a partition: Sigma = factor.T @ factor.
 
-    `mu` float32 (d,), `factor` float32 (r, d), `floor` the mean variance outside the factor's span.
+    `mu` float32 (d,), `factor` float32 (r, d) with r = min(n, d).
     """
 
     n: int
     mu: NDArray[np.float32]
     factor: NDArray[np.float32]
-    floor: float
 
     def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
         """Mean and variance of the cosine of `query` (d,), unit norm, over the partition."""
         projected = self.factor @ query
-        return float(self.mu @ query), float(projected @ projected) + self.floor
+        return float(self.mu @ query), float(projected @ projected)
 
 
-def partition_statistics(vectors: NDArray[np.floating], rank: int = 64) -> PartitionStatistics:
-    """Statistics of (n, d) vectors, n >= 1, with the `rank` strongest directions of the covariance kept."""
+def partition_statistics(vectors: NDArray[np.floating]) -> PartitionStatistics:
+    """Statistics of (n, d) vectors, n >= 1. Few vectors are their own factor; many are folded into d rows."""
     rows = np.asarray(vectors, np.float32)
     n, d = rows.shape
     mu = rows.mean(axis=0)
-    covariance = (rows - mu).T @ (rows - mu) / n
-    values, directions = np.linalg.eigh(covariance)
-    kept = max(d - rank, 0)
-    strong = np.maximum(values[kept:], 0.0)
-    floor = float(np.maximum(values[:kept], 0.0).mean()) if kept else 0.0
-    return PartitionStatistics(n, mu, (directions[:, kept:] * np.sqrt(strong)).T.astype(np.float32), floor)
+    deviations = (rows - mu) / np.float32(np.sqrt(n))
+    if n > d:
+        covariance = (deviations.T @ deviations).astype(np.float64)
+        jitter = 1e-9 * np.eye(d)  # rounding must not make it indefinite
+        deviations = np.linalg.cholesky(covariance + jitter).T.astype(np.float32)
+    return PartitionStatistics(n, mu, deviations)
 
 
 def calibrate(
@@ -118,7 +117,8 @@ def calibrate(
     counts = np.array([partition.n for partition in partitions], np.float64)
     means, variances = (np.array(values, np.float64) for values in zip(*moments, strict=True))
     degrees = (counts - 1).sum()
-    prior_variance = float(((counts - 1) * variances).sum() / degrees) if degrees else DEFAULT_DEVIATION**2
+    assumed = PRIOR_VECTORS * DEFAULT_DEVIATION**2
+    prior_variance = float((((counts - 1) * variances).sum() + assumed) / (degrees + PRIOR_VECTORS))
     scores = []
     for number, cosine in enumerate(cosines):
         elsewhere = np.delete(means, number)

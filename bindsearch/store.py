@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,15 +30,16 @@ from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError, 
 from bindsearch.executor import QueryVector, run_query
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.pipeline import IndexOptions, Target, index_collection, plan_collection
+from bindsearch.ingest.pipeline import IndexOptions, index_collection, plan_collection
 from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, PlannedFile, ignore_progress
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Hit, Modality
-from bindsearch.lock import writer_lock
+from bindsearch.lock import LOCK_FILES, writer_lock
 from bindsearch.partition import Partition
 from bindsearch.query import Query, Rank, Searchable, make_query, resolve_weights
 from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
 from bindsearch.space import compose, l2_normalize
+from bindsearch.targets import plan_targets, resolve_paths
 from bindsearch.terms import EncodedTerm, encode_term
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 CATALOG_FILE = "catalog.duckdb"
 DEFAULT_ENCODER = "mini"
 OPEN_ATTEMPTS = 5
+OPEN_PAUSE_S = 0.03
 """A writer may retire a generation between reading CURRENT and opening its files; the next look finds a newer one."""
 
 PathLike = str | os.PathLike[str]
@@ -101,9 +103,12 @@ class Store:
     Use it as a context manager or call `close`.
     """
 
-    def __init__(self, path: Path, *, encoder: str | Encoder | None = None) -> None:
-        """Name a store; nothing is opened until it is needed. `encoder` defaults to what the store was made with."""
+    def __init__(
+        self, path: Path, *, encoder: str | Encoder | None = None, segment_s: Mapping[str, float] | None = None
+    ) -> None:
+        """Name a store; nothing is opened until it is needed. See `connect`."""
         self.path = path
+        self._segments = _segment_lengths(segment_s or {})
         self._wanted_encoder = encoder
         self._generation: _Generation | None = None
         self._lock = threading.Lock()
@@ -169,19 +174,21 @@ class Store:
         from bindsearch.catalog import Catalog
 
         started = time.monotonic()
-        roots = _existing_paths(paths)
+        resolved = resolve_paths(paths, self._known_collections().values())
         parsed = [parse_rule(rule) for rule in rules]
+        encoder = self.encoder
         report = IndexReport()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             with writer_lock(self.path):
-                encoder = self.encoder
                 if not self.exists:
-                    write_config(self.path, _default_config(encoder))
+                    write_config(self.path, new_config(encoder, self._segments))
+                check_encoder(self.config, encoder, self.path)
                 decode = _decode_options(self.config, imu_rate_hz)
                 with Catalog(self.path / CATALOG_FILE) as catalog:
                     writer = Writer(self.path, catalog, encoder.dim)
-                    for target in self._targets(roots, catalog.collections(), catalog.add_collection):
+                    collections = catalog.collections()
+                    for target in plan_targets(resolved, collections, catalog.add_collection, self.path):
                         options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode, retry_failed)
                         index_collection(target, options, catalog, writer, encoder, report, on_progress)
         except OSError as error:  # those of media files are recorded, so this is the store's
@@ -194,12 +201,11 @@ class Store:
     ) -> list[PlannedFile]:
         """What each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
         parsed = [parse_rule(rule) for rule in rules]
-        known: dict[int, Path] = {}
-        if self.exists and (manifest := read_manifest(self.path)) is not None:
-            known = {key: Path(root) for key, root in manifest.collections.items()}
+        known = self._known_collections()
+        resolved = resolve_paths(paths, known.values())
         decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
         planned: list[PlannedFile] = []
-        for target in self._targets(_existing_paths(paths), known, lambda _root: -1):
+        for target in plan_targets(resolved, known, lambda _root: -1, self.path):
             options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode)
             planned.extend(plan_collection(target, options))
         return planned
@@ -228,9 +234,13 @@ class Store:
         k: int = 10,
         rank: str | Rank = Rank.CALIBRATED,
         include_query: bool = False,
+        imu_rate_hz: float | None = None,
     ) -> list[list[Hit]]:
         """`search` for several queries, one list of hits each."""
-        return [self.search(query, to=to, k=k, rank=rank, include_query=include_query) for query in queries]
+        return [
+            self.search(query, to=to, k=k, rank=rank, include_query=include_query, imu_rate_hz=imu_rate_hz)
+            for query in queries
+        ]
 
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
         """Answer a query: encode its terms, compose them, search each target modality, rank the whole.
@@ -304,6 +314,7 @@ class Store:
                 if (generation := self._open_current()) is not None:
                     return generation
                 break
+            time.sleep(OPEN_PAUSE_S)
         self._rebuild_snapshot()
         generation = self._open_current()
         if generation is None:
@@ -327,7 +338,7 @@ class Store:
         from bindsearch.catalog import Catalog
 
         path = self.path / CATALOG_FILE
-        with contextlib.suppress(StoreLockedError):
+        with contextlib.suppress(StoreLockedError, OSError):  # a read-only store stays as it is
             if path.is_file():
                 with writer_lock(self.path), Catalog(path) as catalog:
                     Writer(self.path, catalog, self.config.dim)
@@ -338,32 +349,44 @@ class Store:
             _ = partition.index
             return partition
 
-    def _targets(
-        self, paths: Sequence[Path], collections: Mapping[int, Path], add_collection: Callable[[Path], int]
-    ) -> Iterator[Target]:
-        """Each path within the collection that holds it, or as a new one; collections inside it are rescanned too."""
-        known = dict(collections)
-        for path in paths:
-            holders = [key for key, root in known.items() if path.is_relative_to(root)]
-            if not holders:
-                root = path if path.is_dir() else path.parent
-                holders = [add_collection(root)]
-                known[holders[0]] = root
-            holder = max(holders, key=lambda key: len(known[key].parts))
-            inner = [key for key, root in known.items() if root.is_relative_to(path) and key != holder]
-            skipped = frozenset({self.path.resolve(), *(root for key, root in known.items() if key != holder)})
-            yield Target(holder, known[holder], _relative(path, known[holder]), skipped)
-            for key in inner:
-                others = frozenset({self.path.resolve(), *(root for other, root in known.items() if other != key)})
-                yield Target(key, known[key], "", others)
+    def _known_collections(self) -> dict[int, Path]:
+        manifest = None
+        with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
+            manifest = read_manifest(self.path)
+        return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
+
+    def _make_folder(self) -> None:
+        """Make the store's folder, or accept one that is empty or a store.
+
+        Raises:
+            UsageError: it holds something else.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in self.path.iterdir()} - LOCK_FILES
+        if not self.exists and CATALOG_FILE in found:
+            raise StoreError(f"the store {self.path} has lost its {STORE_FILE}: put it back, or index into another one")
+        if not self.exists and found:
+            raise UsageError(f"{self.path} is not empty and no store: give --store another folder")
 
 
-def connect(path: PathLike | None = None, *, encoder: str | Encoder | None = None) -> Store:
+def connect(
+    path: PathLike | None = None,
+    *,
+    encoder: str | Encoder | None = None,
+    segment_s: Mapping[str, float] | None = None,
+) -> Store:
     """Open the store at `path` (default: $BINDSEARCH_STORE, else the user's data directory), made by the first `index`.
 
     `encoder`: a name or an Encoder; left out, the one the store was made with, `mini` for a new store.
+    `segment_s`: lengths of segments in a new store, such as {"audio": 5.0}; for audio, video (10 s) and imu (5 s).
+
+    Raises:
+        UsageError: the path is empty, or a segment length is not one.
     """
-    return Store(default_store() if path is None else Path(path).expanduser(), encoder=encoder)
+    if path is not None and not os.fspath(path):
+        raise UsageError("the store's path is empty: name a folder")
+    place = default_store() if path is None else Path(path).expanduser()
+    return Store(place, encoder=encoder, segment_s=segment_s)
 
 
 def _compose(encoded: Sequence[EncodedTerm], weights: Sequence[float]) -> QueryVector:
@@ -378,31 +401,16 @@ def _compose(encoded: Sequence[EncodedTerm], weights: Sequence[float]) -> QueryV
     return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
 
 
-def _existing_paths(paths: Sequence[PathLike]) -> list[Path]:
-    """Absolute paths, each of which exists, without those inside another one."""
-    if not paths:
-        raise UsageError("nothing to index: give a folder or a file")
-    resolved = []
-    for path in paths:
-        absolute = Path(path).expanduser().resolve()
-        if not absolute.exists():
-            raise UsageError(f"{path} does not exist: give a folder or a file to index")
-        resolved.append(absolute)
-    unique = list(dict.fromkeys(resolved))
-    return [path for path in unique if not any(path != other and path.is_relative_to(other) for other in unique)]
-
-
-def _relative(path: Path, root: Path) -> str:
-    return "" if path == root else path.relative_to(root).as_posix()
-
-
-def _default_config(encoder: Encoder) -> StoreConfig:
-    options = DecodeOptions()
-    return new_config(
-        encoder,
-        audio_segment_s=options.audio_segment_s,
-        video_segment_s=options.video_segment_s,
-        imu_segment_s=options.imu_segment_s,
+def _segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
+    for modality in segment_s:
+        if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
+            raise UsageError(f"segments of {modality!r} have no length: choose from audio, video, imu")
+    given = {str(modality): float(length) for modality, length in segment_s.items()}
+    default = DecodeOptions()
+    return DecodeOptions(
+        audio_segment_s=given.get("audio", default.audio_segment_s),
+        video_segment_s=given.get("video", default.video_segment_s),
+        imu_segment_s=given.get("imu", default.imu_segment_s),
     )
 
 
@@ -416,10 +424,9 @@ def _decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOpt
 
 
 def _folder_size(folder: Path) -> int:
-    sizes = []
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except OSError:  # a writer renamed or removed it meanwhile
-            continue
-    return sum(sizes)
+    size = 0
+    for place, _, names in os.walk(folder):  # leaves out what a writer removes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += (Path(place) / name).stat().st_size
+    return size

@@ -76,7 +76,7 @@ def _guess_kind(source: str) -> str:
     """A source without a prefix: a file where there is one or where it looks like a path, else text."""
     path = Path(source)
     looks_like_path = "/" in source or (1 < len(path.suffix) <= 6 and " " not in path.suffix)
-    return _ANY_FILE if looks_like_path or path.is_file() else Modality.TEXT
+    return _ANY_FILE if looks_like_path or _is_file(path) else Modality.TEXT
 
 
 def _modality_of_file(path: Path) -> Modality:
@@ -87,8 +87,15 @@ def _modality_of_file(path: Path) -> Modality:
     return verdict.modality
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that must not be entered
+        return False
+
+
 def _check_file(path: Path) -> None:
-    if not path.is_file():
+    if not _is_file(path):
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise UsageError(f"query file {path} {what}: check the path")
 
@@ -134,6 +141,8 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
     item = _find_item(term.source, snapshot)
     rows = np.flatnonzero(snapshot.segment_items == item.item_id)
     segments = [segment for segment in map(snapshot.segment, rows.tolist()) if segment.modality is item.modality]
+    if not segments:  # it has been given up and waits to be embedded again
+        raise UsageError(f"item {term.source!r} has no vectors now: run `bindsearch index` on its folder")
     if term.span is not None:
         segments = [segment for segment in segments if _overlaps(segment.start_s, segment.end_s, term.span)]
         if not segments:

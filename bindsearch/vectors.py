@@ -14,6 +14,7 @@ from bindsearch.files import atomic_write
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+VECTORS = "vectors"
 UNIT_TOLERANCE = 1e-3
 
 
@@ -70,5 +71,5 @@ def open_vectors(path: Path, dim: int) -> VectorFile:
         return VectorFile(batch.column("vector_id").to_numpy(zero_copy_only=True), embeddings)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise StoreError(
-            f"vector file {path} is missing or damaged ({error}): delete the store and index again"
+            f"vector file {path} is missing or damaged ({error}): run `bindsearch index` on its collections again"
         ) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
-from bindsearch.cli.output import print_json, stderr_console, stdout_console
+from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from bindsearch.ingest.report import IndexReport, PlannedFile
@@ -20,7 +20,7 @@ SHOWN_FAILURES = 20
 
 
 def index_command(
-    paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
+    paths: Annotated[list[str], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
     store: StoreOption = None,
     as_: Annotated[
         list[str] | None,
@@ -32,6 +32,12 @@ def index_command(
         str | None, typer.Option(help="The encoder; default: the store's, mini for a new store.", metavar="NAME")
     ] = None,
     imu_rate: ImuRateOption = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--segment", help="Length of segments in a new store, such as audio=5. Repeatable.", metavar="MODALITY=S"
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what each file would be taken for, and why; write nothing.")
     ] = False,
@@ -46,7 +52,7 @@ def index_command(
     """
     from bindsearch.store import connect
 
-    with connect(store, encoder=encoder) as opened:
+    with connect(store, encoder=encoder, segment_s=_segment_lengths(segment or [])) as opened:
         if dry_run:
             planned = opened.plan_index(*paths, rules=as_ or (), imu_rate_hz=imu_rate)
             _print_plan(planned, as_json=json)
@@ -69,15 +75,16 @@ def index_command(
 
 
 def _run(
-    store: Store, paths: list[Path], rules: list[str], imu_rate_hz: float | None, *, retry_failed: bool
+    store: Store, paths: list[str], rules: list[str], imu_rate_hz: float | None, *, retry_failed: bool
 ) -> IndexReport:
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from bindsearch.ingest import report
 
     counts = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     columns = (TextColumn("indexing"), BarColumn(), *counts)
-    with Progress(*columns, console=stderr_console(), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=None)
 
         def show(progress: report.Progress) -> None:
@@ -88,15 +95,14 @@ def _run(
 
 
 def _print_report(report: IndexReport, *, as_json: bool) -> None:
-    messages = stderr_console()
     for notice in report.notices:
-        messages.print(f"note: {notice}", markup=False)
+        print_message(f"note: {notice}")
     for failure in report.failures[:SHOWN_FAILURES]:
-        messages.print(f"failed: {failure.path}: {failure.reason}", markup=False)
+        print_message(f"failed: {failure.path}: {failure.reason}")
     if len(report.failures) > SHOWN_FAILURES:
-        messages.print(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
+        print_message(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
     if not as_json:
-        stdout_console().print(
+        print_line(
             f"{report.added} added, {report.changed} changed, {report.removed} removed, "
             f"{report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"
         )
@@ -110,7 +116,18 @@ def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:
         ]
         print_json({"files": files})
         return
-    out = stdout_console()
     for file in planned:
         note = f"; {file.note}" if file.note else ""
-        out.print(f"{file.modality or '-':8} {file.path}  ({file.why}{note})", markup=False)
+        print_line(f"{file.modality or '-':8} {file.path}  ({file.why}{note})")
+
+
+def _segment_lengths(segments: list[str]) -> dict[str, float]:
+    """{"audio": 5.0} from ["audio=5"]."""
+    lengths = {}
+    for segment in segments:
+        modality, _, seconds = segment.partition("=")
+        try:
+            lengths[modality] = float(seconds)
+        except ValueError:
+            raise UsageError(f"--segment {segment!r}: expected MODALITY=SECONDS, such as audio=5") from None
+    return lengths

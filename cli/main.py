@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 
 import typer
 from typer.exceptions import TyperException
 
 from bindsearch.cli.index import index_command
+from bindsearch.cli.output import print_message
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
 from bindsearch.errors import BindSearchError
@@ -48,6 +51,10 @@ def _root(
 def main() -> None:
     """Run the command line and exit: 0 hits or done, 1 no hits, 2 wrong use, 3 some files failed, 4 no store or model,
     5 any other error, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows the others escaped
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -56,11 +63,14 @@ def main() -> None:
         code = error.exit_code
     except TyperException as error:
         message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
+        command = getattr(getattr(error, "ctx", None), "command_path", "bindsearch")
         if message:  # without arguments the help was shown instead
-            _complain(f"{message} (see bindsearch --help)")
+            _complain(f"{message} (see {command} --help)")
         code = EXIT_WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
+    except SystemExit:  # Typer's answer to a reader that has closed the pipe: it has all it wanted
+        code = 0
     except Exception as error:
         _complain(f"unexpected {type(error).__name__}: {error}")
         code = EXIT_OTHER_ERROR
@@ -70,4 +80,4 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    typer.echo(f"bindsearch: {message}", err=True)
+    print_message(f"bindsearch: {message}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 StoreOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--store", help="The store's folder; default: $BINDSEARCH_STORE, else the user's data directory.", metavar="DIR"
     ),

@@ -1,4 +1,4 @@
-"""What commands print: JSON on stdout for programs, plain lines and tables for people."""
+"""What commands print: JSON on stdout for programs, plain lines for people, messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bindsearch.items import Hit
 
 SCHEMA = 1
@@ -20,18 +18,21 @@ def print_json(data: dict[str, Any]) -> None:
     typer.echo(json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=2))
 
 
-def stdout_console() -> Console:
-    """Where tables go; plain text without colour off a terminal."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
+def print_line(text: str) -> None:
+    """A line on stdout."""
+    typer.echo(visible(text))
 
 
-def stderr_console() -> Console:
-    """Where progress and messages go."""
-    from rich.console import Console
+def print_message(text: str) -> None:
+    """A line on stderr."""
+    typer.echo(visible(text), err=True)
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+def visible(text: str) -> str:
+    """`text` on one line: what would move the cursor or colour the terminal is shown escaped."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def span_label(hit: Hit) -> str:
@@ -49,6 +50,11 @@ def human_bytes(n: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TB"
+
+
+def plural(n: int, thing: str) -> str:
+    """ "1 file", "2 files"."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _clock(seconds: float) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from bindsearch import query as terms
 from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
-from bindsearch.cli.output import print_json, span_label, stdout_console
+from bindsearch.cli.output import plural, print_json, print_line, print_message, span_label
 from bindsearch.query import Composition, Rank, make_query, parse_query
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def search_command(
     asked = make_query(Composition(tuple(chosen)), to=to, k=k, rank=rank, include_query=include_query)
     with connect(store) as opened:
         answer = opened.answer(asked, imu_rate_hz=imu_rate)
+        held = opened.status().segments if not answer.hits else {}
     if json:
         print_json(answer_json(answer))
     elif paths:
@@ -96,7 +97,11 @@ def search_command(
             typer.echo(str(hit.path))
     else:
         _print_hits(answer)
-    return 0 if answer.hits else EXIT_NO_HITS
+    if not answer.hits:
+        searched = sum(held.get(modality, 0) for modality in answer.to)
+        print_message(f"no hits: the store holds {plural(searched, 'segment')} of {', '.join(answer.to)}")
+        return EXIT_NO_HITS
+    return 0
 
 
 def answer_json(answer: Answer) -> dict[str, object]:
@@ -129,11 +134,12 @@ def answer_json(answer: Answer) -> dict[str, object]:
 
 
 def _print_hits(answer: Answer) -> None:
-    out = stdout_console()
+    if answer.hits:
+        print_line(f"{'':3}  {'score':>7}  {'cosine':>6}")
     for hit in answer.hits:
         where = " ".join(part for part in (str(hit.path), span_label(hit)) if part)
-        out.print(f"{hit.rank:3}  {hit.score:7.3f}  {hit.cosine:6.3f}  {hit.modality:8} {where}", markup=False)
+        print_line(f"{hit.rank:3}  {hit.score:7.3f}  {hit.cosine:6.3f}  {hit.modality:8} {where}")
         if hit.text:
             line = " ".join(hit.text.split())
-            shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 1] + "…"
-            out.print(f"{'':31}{shown}", markup=False)
+            shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 3] + "..."
+            print_line(f"{'':31}{shown}")

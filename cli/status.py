@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption
-from bindsearch.cli.output import human_bytes, print_json, stdout_console
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line
 from bindsearch.items import Modality
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ def status_command(
     if json:
         print_json(_status_json(status))
     elif failed:
-        out = stdout_console()
         for failure in status.failures:
-            out.print(f"{failure.path}: {failure.reason}", markup=False)
+            print_line(f"{failure.path}: {failure.reason}")
     else:
         _print_status(status)
     return 0
@@ -54,16 +53,14 @@ def _status_json(status: Status) -> dict[str, object]:
 
 
 def _print_status(status: Status) -> None:
-    out = stdout_console()
-    out.print(
-        f"store       {status.path}  ({human_bytes(status.size_bytes)}, generation {status.generation})", markup=False
-    )
-    out.print(f"encoder     {status.encoder}, {status.dim} dimensions", markup=False)
+    size = human_bytes(status.size_bytes)
+    print_line(f"store       {status.path.absolute()}  ({size}, generation {status.generation})")
+    print_line(f"encoder     {status.encoder}, {status.dim} dimensions")
     for root in status.collections:
-        out.print(f"collection  {root}", markup=False)
+        print_line(f"collection  {root}")
     for modality in Modality:
         items, segments = status.items.get(modality, 0), status.segments.get(modality, 0)
         if segments:
-            out.print(f"{modality:11} {items} items, {segments} segments")
+            print_line(f"{modality:11} {plural(items, 'item')}, {plural(segments, 'segment')}")
     if status.failures:
-        out.print(f"failed      {len(status.failures)} files: bindsearch status --failed")
+        print_line(f"failed      {plural(len(status.failures), 'file')}: bindsearch status --failed")

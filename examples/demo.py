@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def main() -> int:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, str(Path(__file__).with_name("make_media.py")), str(folder)], check=True)
+    shutil.rmtree(folder / "store", ignore_errors=True)  # of an earlier tour, perhaps with other weights
     print("\n$ bindsearch index media")
     subprocess.run([_command(), "index", "media", "--store", "store"], cwd=folder, check=True)
     failed = [step for step in STEPS if not _run(step, folder)]

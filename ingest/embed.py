@@ -7,6 +7,7 @@ towers over batches of one modality. So decoding never waits for a tower, and no
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import BindSearchError, VectorError
+from bindsearch.errors import BindSearchError, EncoderError, VectorError
 from bindsearch.ingest.segments import Piece
 from bindsearch.ingest.sources import FoundFile
 from bindsearch.ingest.writer import StagedSegment
@@ -48,21 +49,57 @@ class Decoded:
 
 @dataclass(slots=True)
 class EmbeddedFile:
-    """A file whose segments are all embedded, or that failed with a `reason`; `facts` as the decoder gave them."""
+    """A file whose segments are all embedded, or that failed with an `error`; `facts` as the decoder gave them."""
 
     file: FoundFile
     facts: Any = None
     segments: list[StagedSegment] = field(default_factory=list)
-    reason: str | None = None
+    error: BaseException | None = None
     _waiting: int = 0
     _decoded: bool = False
+
+    def fail(self, error: BaseException) -> None:
+        """Give the file up."""
+        self.error = error
+        self.segments.clear()
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, in one line; None where it did not."""
+        return None if self.error is None else printable(_reason(self.error))
+
+    @property
+    def failed_for_now(self) -> bool:
+        """Whether the machine, not the file, is at fault: worth another try, and no reason to drop what is indexed."""
+        causes = (self.error, self.error.__cause__) if self.error is not None else ()
+        return any(
+            isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING_ERRORS)
+            for cause in causes
+        )
+
+
+_PASSING_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EIO", "ENOENT", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ENODEV", "EINTR")
+    if hasattr(errno, name)
+)
+
+
+def printable(text: str) -> str:
+    """`text` without lone surrogates, which can be neither stored nor printed."""
+    return text.encode(errors="replace").decode()
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
+    """A segment ready for its tower. It does not hold the decoded medium, which may be many times larger."""
+
     owner: EmbeddedFile
-    piece: Piece
     views: NDArray[Any]
+    modality: Modality
+    start_s: float | None
+    end_s: float | None
+    text: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +171,13 @@ def _decode_files(
                 decoded = decode(file)
                 owner.facts = decoded.facts
                 for piece in decoded.pieces:
-                    _put(messages, _Prepared(owner, piece, encoder.prepare(piece.media)), stop)
+                    views = encoder.prepare(piece.media)
+                    text = None if piece.text is None else printable(piece.text)
+                    _put(messages, _Prepared(owner, views, piece.modality, piece.start_s, piece.end_s, text), stop)
             except _StoppedError:
                 raise
-            except Exception as error:
-                owner.reason = _reason(error)
+            except BaseException as error:  # a library's panic too must not leave the run waiting for this thread
+                owner.fail(error)
             _put(messages, _Finished(owner), stop)
 
 
@@ -161,13 +200,15 @@ def _embed_messages(
         except queue.Empty:
             message = None
         if isinstance(message, _Finished):
+            if isinstance(message.owner.error, EncoderError):
+                raise message.owner.error
             undecoded -= 1
             message.owner._decoded = True
             if not message.owner._waiting:
                 yield message.owner
         elif isinstance(message, _Prepared):
             message.owner._waiting += 1
-            batches.setdefault(message.piece.modality, _Batch()).add(message)
+            batches.setdefault(message.modality, _Batch()).add(message)
         for modality in list(batches):
             if not undecoded or batches[modality].is_due():
                 yield from _embed_batch(batches.pop(modality).prepared, modality, encoder)
@@ -175,23 +216,22 @@ def _embed_messages(
 
 def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -> Iterator[EmbeddedFile]:
     """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files."""
-    wanted = [prepared for prepared in batch if prepared.owner.reason is None]
-    outcomes: list[NDArray[np.float32] | str] = []
+    wanted = [prepared for prepared in batch if prepared.owner.error is None]
     try:
-        outcomes.extend(_encode(encoder, modality, wanted))
+        outcomes = _encode(encoder, modality, wanted)
+    except EncoderError:
+        raise
     except Exception:
-        outcomes.clear()
+        outcomes = []
         for prepared in wanted:
             try:
-                outcomes.extend(_encode(encoder, modality, [prepared]))
+                outcomes += _encode(encoder, modality, [prepared])
             except Exception as error:
-                outcomes.append(_reason(error))
-    for prepared, outcome in zip(wanted, outcomes, strict=True):
-        piece = prepared.piece
-        if isinstance(outcome, str):
-            prepared.owner.reason = outcome
-        else:
-            segment = StagedSegment(piece.modality, outcome, piece.start_s, piece.end_s, piece.text)
+                outcomes.append(None)
+                prepared.owner.fail(error)
+    for prepared, embedding in zip(wanted, outcomes, strict=True):
+        if embedding is not None:
+            segment = StagedSegment(modality, embedding, prepared.start_s, prepared.end_s, prepared.text)
             prepared.owner.segments.append(segment)
     for prepared in batch:
         prepared.owner._waiting -= 1
@@ -199,7 +239,7 @@ def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -
             yield prepared.owner
 
 
-def _encode(encoder: Encoder, modality: Modality, batch: Sequence[_Prepared]) -> list[NDArray[np.float32]]:
+def _encode(encoder: Encoder, modality: Modality, batch: Sequence[_Prepared]) -> list[NDArray[np.float32] | None]:
     if not batch:
         return []
     embeddings = encoder.encode(modality, [prepared.views for prepared in batch])
@@ -207,7 +247,7 @@ def _encode(encoder: Encoder, modality: Modality, batch: Sequence[_Prepared]) ->
     return list(embeddings)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, VectorError):
         return f"the encoder gave no usable vector for it ({error})"
     if isinstance(error, BindSearchError):

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindsearch.catalog import Catalog, Failure, KnownFile
+from bindsearch.catalog import UNKNOWN_STATE, Catalog, Failure, KnownFile
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
@@ -83,9 +83,10 @@ def index_collection(
     known = catalog.known_files(target.collection_id, target.prefix)
     found = scan(target.root, target.prefix, target.skipped_folders)
     work = [file for file in found.files if _needs_work(file, known.get(file.rel_path), options)]
-    report.notices.extend(f"left out, its name is not UTF-8: {name!r}; rename it" for name in found.not_utf8)
     _count_settled(target, found.files, {file.rel_path for file in work}, known, report)
     with _Committer(writer) as committer:
+        for name in found.not_utf8:
+            _stage_bad_name(target, name, committer.batch, report)
         for done, embedded in enumerate(embed_files(work, _Decoder(options, known, encoder), encoder), start=1):
             _stage(target, embedded, known.get(embedded.file.rel_path), committer.batch, report)
             committer.commit_if_due(len(embedded.segments))
@@ -96,9 +97,9 @@ def index_collection(
 def _needs_work(file: FoundFile, known: KnownFile | None, options: IndexOptions) -> bool:
     if known is None or known.state != file.state:
         return True
-    if known.item_id is None:
-        return options.retry_failed
     rule = rule_for(file.rel_path, options.rules)
+    if known.item_id is None:  # it failed; what its message asked for may be given now
+        return options.retry_failed or rule is not None or options.decode.imu_rate_hz is not None
     return rule is not None and rule.modality is not known.modality
 
 
@@ -109,9 +110,9 @@ def _count_settled(
         before = known.get(file.rel_path)
         if before is None or file.rel_path in working:
             continue
-        if before.reason is None:
+        if before.item_id is not None:
             report.unchanged += 1
-        else:
+        elif before.reason is not None:
             report.failures.append(FailedFile(target.root / file.rel_path, before.reason))
 
 
@@ -127,18 +128,16 @@ class _Decoder:
         verdict = classify(file.path, file.rel_path, self._options.rules)
         if verdict.modality is None:
             return Decoded(_Facts(verdict), iter(()))
+        if verdict.modality not in self._encoder.modalities:
+            raise MediaError(f"the encoder {self._encoder.name} cannot embed {verdict.modality}")
         sidecar = read_sidecar(file.path)
         content_hash = hash_file(file.path)
-        fingerprint = self._fingerprint(file, verdict.modality, content_hash)
+        sidecar_hash = hash_file(sidecar_path(file.path)) if file.state.sidecar_mtime_ns else ""
+        fingerprint = fingerprint_of(content_hash, sidecar_hash, verdict.modality.value)
         before = self._known.get(file.rel_path)
         unchanged = before is not None and before.fingerprint == fingerprint
         facts = _Facts(verdict, content_hash, fingerprint, unchanged)
         return Decoded(facts, iter(()) if unchanged else self._pieces(file, verdict.modality, sidecar))
-
-    def _fingerprint(self, file: FoundFile, modality: Modality, content_hash: str) -> str:
-        sidecar_hash = hash_file(sidecar_path(file.path)) if file.state.sidecar_mtime_ns else ""
-        rate_hz = self._options.decode.imu_rate_hz if modality is Modality.IMU else None
-        return fingerprint_of(content_hash, sidecar_hash, modality.value, str(rate_hz))
 
     def _pieces(self, file: FoundFile, modality: Modality, sidecar: Sidecar) -> Iterator[Piece]:
         return pieces(
@@ -160,9 +159,10 @@ def _stage(
     if before is not None and before.reason is not None and embedded.reason is None:
         batch.forgotten_failures.append((target.collection_id, file.rel_path))
     if embedded.reason is not None:
-        batch.failures.append(Failure(target.collection_id, file.rel_path, file.state, embedded.reason))
+        state = UNKNOWN_STATE if embedded.failed_for_now else file.state
+        batch.failures.append(Failure(target.collection_id, file.rel_path, state, embedded.reason))
         report.failures.append(FailedFile(file.path, embedded.reason))
-        if old_item is not None:
+        if old_item is not None and not embedded.failed_for_now:
             batch.removed.append(old_item)
     elif facts.verdict.modality is None:
         if old_item is not None:
@@ -172,12 +172,14 @@ def _stage(
         batch.touched[old_item] = file.state
         report.unchanged += 1
     else:
+        held = [segment.modality for segment in embedded.segments]
+        wanted = facts.verdict.modality
         batch.items.append(
             StagedItem(
                 item_id=old_item,
                 collection_id=target.collection_id,
                 rel_path=file.rel_path,
-                modality=facts.verdict.modality,
+                modality=wanted if wanted in held else held[0],  # an mp4 without a picture is a sound
                 state=file.state,
                 content_hash=facts.content_hash,
                 fingerprint=facts.fingerprint,
@@ -190,18 +192,29 @@ def _stage(
             report.changed += 1
 
 
+def _stage_bad_name(target: Target, path: bytes, batch: StagedBatch, report: IndexReport) -> None:
+    """Record a file whose name cannot be stored, under an escaped one."""
+    shown = Path(path.decode(errors="backslashreplace"))
+    reason = "its name is not UTF-8: rename it"
+    batch.failures.append(
+        Failure(target.collection_id, shown.relative_to(target.root).as_posix(), UNKNOWN_STATE, reason)
+    )
+    report.failures.append(FailedFile(shown, reason))
+
+
 def _sweep(target: Target, found: Scan, known: dict[str, KnownFile], batch: StagedBatch, report: IndexReport) -> None:
     """Remove what is gone. Nothing is swept below a folder that could not be read, nor when all has vanished at once:
     a disk that is not mounted looks like an empty folder."""
     here = {file.rel_path for file in found.files}
+    here |= {failure.rel_path for failure in batch.failures}
     gone = {path: file for path, file in known.items() if path not in here}
-    for folder in found.unreadable:
-        below = f"{folder}/" if folder else ""
-        kept = [path for path in gone if path.startswith(below)]
+    for place in found.unreadable:
+        below = f"{place}/" if place else ""
+        kept = [path for path in gone if path == place or path.startswith(below)]
         for path in kept:
             del gone[path]
         report.notices.append(
-            f"cannot read {target.root / folder}: the {len(kept)} files indexed there stay; check its permissions"
+            f"cannot read {target.root / place}: what is indexed there stays ({len(kept)} files); check its permissions"
         )
     if gone and not here and (target.root / target.prefix).is_dir():
         report.notices.append(
@@ -235,7 +248,7 @@ class _Committer:
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
-            if kind is None:
+            if kind is None or kind is KeyboardInterrupt:  # what is finished is not thrown away
                 self._commit()
             self._wait()
         finally:
@@ -252,11 +265,11 @@ class _Committer:
     def _commit(self) -> None:
         self._wait()
         self._last = time.monotonic()
+        self.segments += self._staged_segments
+        self._staged_files = self._staged_segments = 0
         if self.batch.is_empty:
             return
         batch, self.batch = self.batch, StagedBatch()
-        self.segments += self._staged_segments
-        self._staged_files = self._staged_segments = 0
         self._pending = self._thread.submit(self._writer.commit, batch)
 
     def _wait(self) -> None:

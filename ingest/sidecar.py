@@ -62,7 +62,7 @@ def read_sidecar(path: Path) -> Sidecar:
 
 
 def parse_sidecar(raw: bytes) -> Sidecar:
-    """A sidecar from its JSON.
+    """A sidecar from its JSON; an object with none of the known keys is another program's and counts as none.
 
     Raises:
         MediaError: as `read_sidecar`.
@@ -74,6 +74,8 @@ def parse_sidecar(raw: bytes) -> Sidecar:
     if not isinstance(facts, dict):
         raise MediaError(f"expected an object, found {type(facts).__name__}")
     known = [entry.name for entry in fields(Sidecar)]
+    if not any(key in known for key in facts):  # another program's, such as a photo service's export
+        return Sidecar()
     for key in facts:
         if key not in known:
             raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(known)}")
@@ -143,7 +145,9 @@ def _caption(facts: Mapping[str, Any]) -> str | None:
     value = facts.get("caption")
     if value is not None and not isinstance(value, str):
         raise _wrong("caption", value, "a text")
-    return value if value and value.strip() else None
+    if not value or not value.strip():
+        return None
+    return value.encode(errors="replace").decode()  # JSON can hold halves of letters, which nothing can store
 
 
 def _wrong(key: str, value: object, expected: str) -> MediaError:

@@ -24,7 +24,7 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a walk found, the relative paths of the folders it could not read, and the names it cannot write down."""
+    """What a walk found, the relative paths of folders and files it could not look at, and names it cannot store."""
 
     files: tuple[FoundFile, ...]
     unreadable: tuple[str, ...] = ()
@@ -45,6 +45,8 @@ def scan(root: Path, prefix: str, skipped_folders: frozenset[Path]) -> Scan:
         siblings = {start.name, *([_sidecar(start.name)] if start.with_name(_sidecar(start.name)).is_file() else [])}
         files.extend(_found(start.stat(), start, root, siblings))
         return Scan(tuple(files))
+    if not os.path.lexists(start):
+        return Scan(())
     pending = [start]
     while pending:
         folder = pending.pop()
@@ -65,8 +67,12 @@ def scan(root: Path, prefix: str, skipped_folders: frozenset[Path]) -> Scan:
                     subfolders.append(Path(entry.path))
                 else:
                     files.extend(_found(entry.stat(), Path(entry.path), root, names))
-            except OSError:  # gone since, or a link to nowhere
-                continue
+            except FileNotFoundError:
+                # Gone since; but a link to nowhere may point to a disk that is not mounted now.
+                if entry.is_symlink():
+                    unreadable.append(Path(entry.path).relative_to(root).as_posix())
+            except OSError:
+                unreadable.append(Path(entry.path).relative_to(root).as_posix())
         pending.extend(path for path in reversed(subfolders) if path not in skipped_folders)
     return Scan(tuple(files), tuple(unreadable), tuple(not_utf8))
 
@@ -85,7 +91,7 @@ def _found(facts: os.stat_result, path: Path, root: Path, siblings: set[str]) ->
     if not stat.S_ISREG(facts.st_mode) or is_sidecar:
         return
     sidecar = path.with_name(_sidecar(path.name))
-    sidecar_mtime_ns = sidecar.stat().st_mtime_ns if sidecar.name in siblings else 0
+    sidecar_mtime_ns = sidecar.stat().st_mtime_ns if sidecar.name in siblings and sidecar.is_file() else 0
     state = FileState(facts.st_size, facts.st_mtime_ns, sidecar_mtime_ns)
     yield FoundFile(path, path.relative_to(root).as_posix(), state)
 

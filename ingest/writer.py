@@ -13,9 +13,16 @@ from bindsearch.catalog import Catalog, Change, Failure, FileState, NewItem
 from bindsearch.errors import StoreError
 from bindsearch.files import TEMPORARY_SUFFIX
 from bindsearch.items import Modality
-from bindsearch.partition import VECTORS
-from bindsearch.snapshot import SNAPSHOTS, Manifest, read_manifest, remove_unused_parts, write_manifest, write_part
-from bindsearch.vectors import check_vectors, open_vectors, write_vectors
+from bindsearch.snapshot import (
+    SNAPSHOTS,
+    Manifest,
+    open_snapshot,
+    read_manifest,
+    remove_unused_parts,
+    write_manifest,
+    write_part,
+)
+from bindsearch.vectors import VECTORS, check_vectors, open_vectors, write_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +35,8 @@ MAX_SMALL_FILES = 32
 """Small vector files of a modality beyond which they are merged into one."""
 
 SMALL_FILE_VECTORS = 65536
+
+END_OF_IDS = 2**62
 
 KEPT_GENERATIONS = 2
 """Unused snapshot folders this young stay, for readers that have read CURRENT and not yet opened its files."""
@@ -78,11 +87,12 @@ class Writer:
     """Writes batches into a store whose lock the caller holds. Use it from one thread at a time."""
 
     def __init__(self, store: Path, catalog: Catalog, dim: int) -> None:
-        """Recover from whatever the last writer left: remove files nobody refers to, rebuild a stale snapshot."""
+        """Recover from whatever the last writer left: give up lost vector files, rebuild a stale snapshot, and only
+        then, when no reader is sent to them any more, remove files nobody refers to."""
         self._store = store
         self._catalog = catalog
         self._dim = dim
-        self._remove_orphans()
+        self._forget_lost_files()
         try:
             manifest = read_manifest(store)
         except StoreError:
@@ -90,6 +100,7 @@ class Writer:
         if manifest is None or manifest.generation != catalog.generation or not self._parts_exist(manifest):
             manifest = self._write_base()
         self._manifest = manifest
+        self._remove_orphans()
 
     def commit(self, batch: StagedBatch) -> None:
         """Commit a batch; when this returns it is durable and every reader that looks sees it.
@@ -150,14 +161,19 @@ class Writer:
         return [next(fresh) if item.item_id is None else item.item_id for item in items]
 
     def _publish_delta(self, generation: int, change: Change) -> None:
-        """Make a committed change visible: a delta, or a new base where a delta cannot say it or parts are too many."""
-        if change.touched or len(self._manifest.parts) >= MAX_PARTS or change.segments is None:
+        """Make a committed change visible: a delta, or a new base where parts are too many.
+
+        The file states of touched items reach the snapshot with the next base: readers have no use for them.
+        """
+        if len(self._manifest.parts) >= MAX_PARTS:
             self._manifest = self._write_base()
             return
         removed = [*change.removed, *(item.item_id for item in change.items)]
         failures_changed = bool(change.failures or change.forgotten_failures)
         failures = self._catalog.failures_table() if failures_changed else None
-        write_part(self._store, generation, _items_table(change.items), change.segments, removed, failures)
+        segments = change.segments
+        assert segments is not None  # every batch has a table of them, if an empty one
+        write_part(self._store, generation, _items_table(change.items), segments, removed, failures)
         self._publish(
             Manifest(
                 generation=generation,
@@ -212,7 +228,7 @@ class Writer:
             name = f"{ids[alive][0]:012d}-{self._catalog.generation + 1:08d}.arrow"
             write_vectors(folder / name, ids[alive], rows[alive])
             merged = (name, int(alive.sum()))
-        self._catalog.replace_vector_files(modality, names, merged, int(ids[0]))
+        self._catalog.replace_vector_files(modality, names, merged)
         self._manifest = self._write_base()
         for name in names:
             (folder / name).unlink(missing_ok=True)
@@ -221,6 +237,16 @@ class Writer:
         folder = self._store / VECTORS / modality
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _forget_lost_files(self) -> None:
+        """Vector files that are missing or damaged: their items will be embedded again."""
+        for modality, files in self._catalog.vector_files().items():
+            firsts = [int(name.split("-")[0]) for name, _ in files]
+            for (name, _), first, end in zip(files, firsts, [*firsts[1:], END_OF_IDS], strict=True):
+                try:
+                    open_vectors(self._vector_folder(modality) / name, self._dim)
+                except StoreError:
+                    self._catalog.forget_lost_vectors(modality, name, first, end)
 
     def _remove_orphans(self) -> None:
         known = self._catalog.vector_files()
@@ -233,8 +259,6 @@ class Writer:
             path.unlink(missing_ok=True)
 
     def _parts_exist(self, manifest: Manifest) -> bool:
-        from bindsearch.snapshot import open_snapshot
-
         try:
             open_snapshot(self._store, manifest)
         except StoreError:

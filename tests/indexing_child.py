@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     arguments = parser.parse_args()
     pipeline.COMMIT_SEGMENTS = 25
+    writer.MAX_SMALL_FILES, writer.MAX_PARTS = 3, 4  # so that merges and new bases are among what is killed
     real_sync, syncs = os.fsync, 0
     real_commit, items = writer.Writer.commit, 0
 

@@ -204,7 +204,8 @@ def test_interrupted_is_130(media: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*command, "--store", str(store)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    while not (store / "catalog.duckdb").exists():
+    deadline = time.monotonic() + 60
+    while not (store / "catalog.duckdb").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

@@ -50,7 +50,7 @@ def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def stored(store: Path) -> dict[str, Any]:
     """Everything but the ids: each segment of each item with its vector, and the answers to some queries."""
     with Catalog(store / "catalog.duckdb") as catalog:
-        items = {item.item_id: item for item in catalog.items()}
+        items = {item["item_id"]: item["rel_path"] for item in catalog.items_table().to_pylist()}
         segments = catalog.segments_table().to_pylist()
     with bs.connect(store) as opened:
         generation = opened._current()
@@ -60,13 +60,13 @@ def stored(store: Path) -> dict[str, Any]:
             row = partition.rows_of_vectors(np.array([segment["vector_id"]]))
             assert partition.vector_ids[row[0]] == segment["vector_id"]
             vector = partition.embeddings(row)[0].tobytes()
-            item = items[segment["item_id"]]
-            rows.append((item.rel_path, segment["start_s"], segment["end_s"], segment["text"], vector))
+            path = items[segment["item_id"]]
+            rows.append((path, segment["start_s"], segment["end_s"], segment["text"], vector))
         queries = ["text number 7", "text number 299", "nothing like it"]
         hits = [hit for query in queries for hit in opened.search(query)]
     answers = {"hits": [hit.path for hit in hits], "scores": [hit.score for hit in hits]}
     by_place = sorted(rows, key=lambda row: (row[0], row[1] or 0.0))
-    return {"items": sorted(item.rel_path for item in items.values()), "segments": by_place, **answers}
+    return {"items": sorted(items.values()), "segments": by_place, **answers}
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
+from bindsearch.errors import EncoderError
 from bindsearch.ingest import embed
 from bindsearch.items import Modality
 from bindsearch.machine import usable_cores
@@ -72,6 +73,75 @@ def test_a_file_that_fails_half_way_leaves_no_segment(tmp_path: Path) -> None:
     with bs.connect(tmp_path / "store", encoder=HalfWay()) as store:
         assert [file.reason for file in store.index(folder).failures] == ["ValueError: half way"]
         assert store.status().segments == {Modality.TEXT: 1}
+
+
+def test_a_missing_tower_ends_the_run_and_costs_no_item(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("first")
+    with bs.connect(tmp_path / "store", encoder="null") as store:
+        store.index(folder)
+
+    class Broken(NullEncoder):
+        def encode(self, modality: Modality, prepared: Sequence[np.ndarray]) -> np.ndarray:
+            raise EncoderError("the weights are gone")
+
+    (folder / "a.txt").write_text("changed")
+    with bs.connect(tmp_path / "store", encoder=Broken()) as store, pytest.raises(EncoderError, match="gone"):
+        store.index(folder)
+    with bs.connect(tmp_path / "store") as store:
+        assert sum(store.status().items.values()) == 1
+        assert store.index(folder).changed == 1
+
+
+def test_a_passing_fault_of_the_machine_costs_no_item(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("first")
+
+    class NoMemory(NullEncoder):
+        def prepare(self, media: Media) -> np.ndarray:
+            raise MemoryError
+
+    with bs.connect(tmp_path / "store", encoder="null") as store:
+        store.index(folder)
+    (folder / "a.txt").write_text("changed")
+    with bs.connect(tmp_path / "store", encoder=NoMemory()) as store:
+        assert store.index(folder).failed == 1
+        assert sum(store.status().items.values()) == 1
+    with bs.connect(tmp_path / "store") as store:
+        assert store.index(folder).changed == 1
+        assert store.status().failures == ()
+
+
+def test_a_panic_in_a_decoder_thread_fails_its_file_only(tmp_path: Path) -> None:
+    class Panic(BaseException):
+        pass
+
+    class Panicking(NullEncoder):
+        def prepare(self, media: Media) -> np.ndarray:
+            if isinstance(media, Passage) and media.text == "panic":
+                raise Panic("at the disco")
+            return super().prepare(media)
+
+    (tmp_path / "texts").mkdir()
+    for word in ("panic", "calm"):
+        (tmp_path / "texts" / f"{word}.txt").write_text(word)
+    with bs.connect(tmp_path / "store", encoder=Panicking()) as store:
+        report = store.index(tmp_path / "texts")
+    assert (report.added, [file.reason for file in report.failures]) == (1, ["Panic: at the disco"])
+
+
+def test_a_hostile_sidecar_fails_its_file_only(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for name, sidecar in (("a", '{"fx": "\\ud800"}'), ("b", '{"caption": "a \\ud800 b"}'), ("c", "{}")):
+        (tmp_path / "texts" / f"{name}.txt").write_text(name)
+        (tmp_path / "texts" / f"{name}.txt.json").write_text(sidecar)
+    with bs.connect(tmp_path / "store", encoder="null") as store:
+        report = store.index(tmp_path / "texts")
+        assert [file.path.name for file in report.failures] == ["a.txt"]
+        assert report.added == 2
+        assert store.status().failures[0].reason == report.failures[0].reason
 
 
 def test_the_queue_between_decoders_and_towers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

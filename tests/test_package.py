@@ -30,7 +30,18 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         place = source / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes((PROJECT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         return set(wheel.namelist())

@@ -45,7 +45,7 @@ def test_a_number_of_metres_is_a_unit() -> None:
         (b"\xff\xfe", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"[1]", "expected an object, found list"),
-        (b'{"focal": 1}', "unknown key 'focal': expected fx, baseline_m"),
+        (b'{"focal": 1, "fx": 2}', "unknown key 'focal': expected fx, baseline_m"),
         (b'{"fx": "wide"}', "fx is wide: expected a number"),
         (b'{"fx": true}', "fx is True: expected a number"),
         (b'{"fx": 0}', "fx is 0: expected a number above 0"),
@@ -84,3 +84,7 @@ def test_a_huge_or_unreadable_one_fails(tmp_path: Path) -> None:
     (tmp_path / "b.png.json").mkdir()
     with pytest.raises(MediaError, match="cannot be read: Is a directory"):
         read_sidecar(tmp_path / "b.png")
+
+
+def test_another_programs_json_is_no_sidecar() -> None:
+    assert parse_sidecar(b'{"title": "IMG_1.jpg", "description": "my dog", "creationTime": {}}') == Sidecar()

@@ -66,19 +66,28 @@ def test_softmax_scores_are_probabilities_that_sharpen_with_temperature() -> Non
 def test_statistics_give_the_moments_of_the_cosines(seed: int) -> None:
     rows = l2_normalize(np.random.default_rng(seed).standard_normal((300, 32)) + 0.5)
     query = unit_rows(seed + 1, 1)[0]
-    mean, variance = partition_statistics(rows, rank=32).moments(query)
+    mean, variance = partition_statistics(rows).moments(query)
     cosines = rows @ query
     assert mean == pytest.approx(float(cosines.mean()), abs=1e-4)
     assert variance == pytest.approx(float(cosines.var()), rel=1e-2, abs=1e-5)
 
 
-def test_a_low_rank_factor_stays_close() -> None:
-    rng = np.random.default_rng(6)
-    rows = l2_normalize(rng.standard_normal((2000, 96)) * np.geomspace(1, 0.05, 96))
-    query = rows[0]
-    _, exact = partition_statistics(rows, rank=96).moments(query)
-    _, kept = partition_statistics(rows, rank=24).moments(query)
-    assert kept == pytest.approx(exact, rel=0.1)
+@pytest.mark.parametrize("n", [1, 5, 31, 32, 33, 500])
+def test_statistics_are_exact_for_few_and_many_vectors(n: int) -> None:
+    rows, query = unit_rows(n, n), unit_rows(6, 1)[0]
+    statistics = partition_statistics(rows)
+    mean, variance = statistics.moments(query)
+    assert statistics.factor.shape[0] <= 32
+    assert mean == pytest.approx(float((rows @ query).mean()), abs=1e-5)
+    assert variance == pytest.approx(float((rows @ query).var()), abs=1e-5)
+
+
+def test_scores_of_a_tiny_store_stay_in_proportion() -> None:
+    rows, query = unit_rows(12, 3), unit_rows(13, 1)[0]
+    scores = calibrate(
+        [rows[:2] @ query, rows[2:] @ query], query, [partition_statistics(part) for part in (rows[:2], rows[2:])]
+    )
+    assert max(float(np.abs(score).max()) for score in scores) < 12
 
 
 def test_calibrated_scores_make_partitions_comparable() -> None:

@@ -13,7 +13,6 @@ import soundfile
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.catalog import Catalog
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError, VectorError
 from bindsearch.items import Modality
 
@@ -218,9 +217,10 @@ def test_odd_names_are_indexed_and_impossible_ones_named(store: bs.Store, media:
         file.write("not utf-8")
     report = store.index(media)
     assert report.added == 9 + len(names)
-    assert report.notices == [
-        f"left out, its name is not UTF-8: {os.fsencode(media) + b'/latin' + bytes([0xE9]) + b'.txt'!r}; rename it"
-    ]
+    (failure,) = report.failures
+    assert failure.path == media / "latin\\xe9.txt"
+    assert failure.reason == "its name is not UTF-8: rename it"
+    assert store.status().failures == (failure,)
     for number, name in enumerate(names):
         assert store.search(f"odd name number {number}", to="text", k=1)[0].path == media / name
 
@@ -247,8 +247,9 @@ def test_failed_files_are_tried_again_on_request(store: bs.Store, media: Path) -
     bad.write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
     report = store.index(media)
     assert "--imu-rate" in report.failures[0].reason
-    assert counts(store.index(media, imu_rate_hz=50.0)) == (0, 9, 0, 0, 1)
-    assert counts(store.index(media, imu_rate_hz=50.0, retry_failed=True)) == (1, 9, 0, 0, 0)
+    assert counts(store.index(media)) == (0, 9, 0, 0, 1)
+    assert counts(store.index(media, retry_failed=True)) == (0, 9, 0, 0, 1)
+    assert counts(store.index(media, imu_rate_hz=50.0)) == (1, 9, 0, 0, 0)
     assert store.status().failures == ()
 
 
@@ -350,13 +351,78 @@ def test_a_second_writer_is_told_who_the_first_one_is(store: bs.Store, media: Pa
         store.index(media)
 
 
-def test_tombstones_name_the_dead_vectors(store: bs.Store, media: Path, tmp_path: Path) -> None:
+def test_a_lost_vector_file_is_embedded_again(store: bs.Store, media: Path, tmp_path: Path) -> None:
+    store.index(media)
+    before = [hit.path for hit in store.search("two cats sleep", k=9)]
+    store.close()
+    vectors = tmp_path / "store" / "vectors"
+    next((vectors / "text").iterdir()).unlink()
+    damaged = next((vectors / "audio").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert counts(store.index(media)) == (0, 6, 3, 0, 0)
+    assert [hit.path for hit in store.search("two cats sleep", k=9)] == before
+
+
+def test_a_rate_given_later_helps_and_is_not_needed_again(store: bs.Store, media: Path) -> None:
+    rows = "\n".join("0.1,0.2,9.8,0,0,0" for _ in range(300))
+    (media / "walk_imu.csv").write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
+    assert store.index(media, imu_rate_hz=50.0).failed == 0
+    os.utime(media / "walk_imu.csv", (time.time() + 5, time.time() + 5))
+    assert counts(store.index(media)) == (0, 10, 0, 0, 0)
+
+
+def test_a_deleted_path_inside_a_collection_can_be_named(store: bs.Store, media: Path) -> None:
     store.index(media)
     (media / "notes.txt").unlink()
+    shutil.rmtree(media / "pictures")
+    assert counts(store.index(media / "notes.txt", media / "pictures")) == (0, 0, 0, 7, 0)
+
+
+def test_a_link_to_a_disk_that_is_away_keeps_its_item(store: bs.Store, media: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    write_picture(disk / "far.png", 50)
+    (media / "link.png").symlink_to(disk / "far.png")
+    assert store.index(media).added == 10
+    disk.rename(tmp_path / "away")
+    report = store.index(media)
+    assert (report.removed, report.unchanged) == (0, 9)
+    assert "link.png" in report.notices[0]
+
+
+def test_a_folder_that_is_no_store_is_not_written_into(media: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not empty and no store"):
+        bs.connect(media, encoder="null").index(media)
+    with pytest.raises(UsageError, match="empty: name a folder"):
+        bs.connect("")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreNotFoundError):
+        bs.connect(tmp_path / "file").search("x")
+
+
+def test_segment_lengths_are_chosen_once_and_recorded(media: Path, tmp_path: Path) -> None:
+    store = bs.connect(tmp_path / "short", encoder="null", segment_s={"audio": 5.0})
     store.index(media)
-    with Catalog(tmp_path / "store" / "catalog.duckdb") as catalog:
-        assert len(catalog.live_vector_ids(Modality.TEXT)) == 1
-        assert [item.rel_path for item in catalog.items() if item.modality is Modality.TEXT] == ["other.md"]
+    assert store.status().segments[Modality.AUDIO] == 5
+    assert bs.connect(tmp_path / "short").config.audio_segment_s == 5.0
+    with pytest.raises(UsageError, match="segments of 'text' have no length"):
+        bs.connect(tmp_path / "other", segment_s={"text": 5.0})
+
+
+def test_a_video_file_without_a_picture_is_a_sound(store: bs.Store, media: Path) -> None:
+    import av
+
+    path = media / "talk.mp4"
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("aac", rate=16000, layout="mono")
+        noise = np.random.default_rng(4).uniform(-0.5, 0.5, (1, 48 * 1024)).astype(np.float32)
+        for start in range(0, noise.shape[1], 1024):
+            frame = av.AudioFrame.from_ndarray(noise[:, start : start + 1024].copy(), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    store.index(media)
+    assert store.status().items[Modality.AUDIO] == 2
+    assert store.search(bs.like(path), to="audio", include_query=True)[0].path == path
 
 
 def test_a_store_killed_before_its_first_commit_holds_nothing_yet(store: bs.Store, media: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from bindsearch.errors import EncoderError
 
 __all__ = ["Encoder", "encode_media", "load_encoder"]
 
-ENCODERS = ("mini", "null")
+ENCODERS = ("mini",)
 
 
 def load_encoder(name: str) -> Encoder:
