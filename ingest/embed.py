@@ -11,7 +11,7 @@ import errno
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,7 @@ class _StoppedError(Exception):
 
 def embed_files(
     files: Sequence[FoundFile], decode: Callable[[FoundFile], Decoded], encoder: Encoder
-) -> Iterator[EmbeddedFile]:
+) -> Generator[EmbeddedFile]:
     """Decode and embed files; yields each once, as soon as it is whole or has failed, in no fixed order.
 
     `decode` is called in several threads at once. Whatever it raises fails its file and nothing else.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,10 +85,12 @@ def index_collection(
     found = scan(target.root, target.prefix, target.skipped_folders)
     work = [file for file in found.files if _needs_work(file, known.get(file.rel_path), options)]
     _count_settled(target, found.files, {file.rel_path for file in work}, known, report)
-    with _Committer(writer) as committer:
+    # Closed at once when the run is interrupted, so that no decoder thread outlives it.
+    embedding = closing(embed_files(work, _Decoder(options, known, encoder), encoder))
+    with _Committer(writer) as committer, embedding as embedded_files:
         for name in found.not_utf8:
             _stage_bad_name(target, name, committer.batch, report)
-        for done, embedded in enumerate(embed_files(work, _Decoder(options, known, encoder), encoder), start=1):
+        for done, embedded in enumerate(embedded_files, start=1):
             _stage(target, embedded, known.get(embedded.file.rel_path), committer.batch, report)
             committer.commit_if_due(len(embedded.segments))
             on_progress(Progress(done, len(work), report.failed, committer.segments))
