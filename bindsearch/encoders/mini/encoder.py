@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PICTURE_SIDE_PX = 224
 VIEWS_PER_PASS = 256
-"""Views that go through a tower at once: enough to fill two to eight cores, little enough to bound memory."""
+"""Views of sound or motion that go through a tower at once, which bounds memory; pictures see to that themselves."""
 
 _PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})
 
@@ -108,10 +108,11 @@ class MiniEncoder:
             if modality is Modality.TEXT:
                 return self._text.encode(prepared)
             if modality in _PICTURE_LIKE:
-                return _mean_of_views(self._image.encode, prepared)
-            if modality is Modality.AUDIO:
-                return _mean_of_views(self._audio.encode, prepared)
-            return _mean_of_views(self._imu.encode, prepared)
+                embedded = self._image.encode([picture for views in prepared for picture in views])
+            else:
+                tower = self._audio if modality is Modality.AUDIO else self._imu
+                embedded = _run_in_passes(tower.encode, np.concatenate(list(prepared)))
+            return _mean_of_views(embedded, prepared)
 
     @cached_property
     def _text(self) -> TextTower:
@@ -138,14 +139,16 @@ class MiniEncoder:
         return ImuTower()
 
 
-def _mean_of_views(tower: Any, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Run all views of n media through `tower` in bounded passes and average each medium's: float32 (n, 384)."""
-    counts = np.array([len(views) for views in prepared])
-    views = np.concatenate(list(prepared))
-    embedded = np.concatenate([tower(views[i : i + VIEWS_PER_PASS]) for i in range(0, len(views), VIEWS_PER_PASS)])
-    if len(views) == len(prepared):
+def _run_in_passes(tower: Callable[[NDArray[Any]], NDArray[np.float32]], views: NDArray[Any]) -> NDArray[np.float32]:
+    """Run n views through `tower` in bounded passes: float32 (n, 384)."""
+    return np.concatenate([tower(views[i : i + VIEWS_PER_PASS]) for i in range(0, len(views), VIEWS_PER_PASS)])
+
+
+def _mean_of_views(embedded: NDArray[np.float32], prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Average the embeddings of the views of each of n media: float32 (n, 384), unit L2 norm."""
+    if len(embedded) == len(prepared):
         return l2_normalize(embedded)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    starts = np.cumsum([0, *(len(views) for views in prepared[:-1])])
     return l2_normalize(np.add.reduceat(embedded, starts, axis=0))
 
 

@@ -6,6 +6,7 @@ Depth and thermal go through it too, as grey pictures.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -93,16 +94,16 @@ class ImageTower:
         """
         return packaged_file(PACKAGE, DISTRIBUTION, "models/efficientnet-lite0-57934424.pth"), BANK_FILE
 
-    def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed prepared pictures uint8 (n, 224, 224, 3): float32 (n, 384), unit L2 norm."""
+    def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed n prepared pictures, each uint8 (224, 224, 3): float32 (n, 384), unit L2 norm."""
         import torch
 
         loaded = self._load()
-        if len(views) == 0:
+        if len(pictures) == 0:
             return np.empty((0, DIM), dtype=np.float32)
         a_pass = PICTURES_A_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_A_PASS_FP32
-        pixels = torch.from_numpy(np.require(views, requirements=["C", "W"]))
-        passes = loaded.threads.map(partial(_run, loaded), torch.split(pixels, a_pass))
+        groups = (pictures[start : start + a_pass] for start in range(0, len(pictures), a_pass))
+        passes = loaded.threads.map(partial(_run, loaded), groups)
         # On one of the threads too: torch's own workers, once woken, spin for a while and take cores from the rest.
         return loaded.threads.submit(_map, loaded, list(passes)).result()
 
@@ -138,11 +139,12 @@ def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
     return vectors
 
 
-def _run(loaded: _Loaded, pixels: torch.Tensor) -> torch.Tensor:
-    """One pass through the network: pixels uint8 (n, 224, 224, 3) to features float32 (n, 1280)."""
+def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """One pass through the network: n pictures uint8 (224, 224, 3) to features float32 (n, 1280)."""
     # Kept as a permuted view, pictures stay channels-last in memory, which the convolutions run fastest on.
     import torch
 
+    pixels = torch.from_numpy(np.stack(pictures))
     with torch.inference_mode():  # each thread needs its own
         centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
         features: torch.Tensor = loaded.network(centred)
