@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.items import Hit, Modality
+from bindsearch.items import Hit
 from bindsearch.partition import Partition
 from bindsearch.query import Rank
 from bindsearch.snapshot import Snapshot
@@ -122,7 +122,7 @@ def _hit(rank: int, candidate: _Candidate, query: QueryVector, snapshot: Snapsho
     return Hit(
         rank=rank,
         path=item.path,
-        modality=Modality(segment.modality),
+        modality=segment.modality,
         score=candidate.score,
         cosine=candidate.cosine,
         item_id=item.item_id,

@@ -3,23 +3,19 @@
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-FOLDERS = {
-    "bindsearch": "bindsearch",
-    "indexes": "bindsearch/indexes",
-    "ingest": "bindsearch/ingest",
-    "cli": "bindsearch/cli",
-}
+PACKAGES = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 
 
 def main() -> int:
     """Lay the folders out as the package maps them and run mypy over the result."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
-        for source, target in FOLDERS.items():
-            _copy(PROJECT / source, site / target)
+        for package, source in PACKAGES.items():
+            _copy(PROJECT / source, site / package.replace(".", "/"))
         command = [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml")]
         cache = ["--cache-dir", str(PROJECT / ".mypy_cache")]
         return subprocess.run([*command, *cache, "-p", "bindsearch"], cwd=site, check=False).returncode

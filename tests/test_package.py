@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-FOLDERS = {
-    "bindsearch": "bindsearch",
-    "indexes": "bindsearch/indexes",
-    "ingest": "bindsearch/ingest",
-    "cli": "bindsearch/cli",
-}
+PACKAGES = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".csv", ".typed"}
 
 
@@ -49,8 +45,8 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel_names: set[str]) -> None:
     wanted = {
-        f"{target}/{path.relative_to(PROJECT / source).as_posix()}"
-        for source, target in FOLDERS.items()
+        f"{package.replace('.', '/')}/{path.relative_to(PROJECT / source).as_posix()}"
+        for package, source in PACKAGES.items()
         for path in (PROJECT / source).rglob("*")
         if path.suffix in {".py", *DATA_SUFFIXES}
     }
