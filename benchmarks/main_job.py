@@ -30,7 +30,7 @@ from PIL import Image
 from results import save_table
 
 import bindsearch as bs
-from bindsearch.encoders.mini.image import has_fast_bf16
+from bindsearch.encoders.runtime import has_fast_bf16
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.items import Modality

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.mini.threads import single_threaded, tower_threads
+from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.errors import MediaError
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -112,7 +113,7 @@ class MiniEncoder:
             else:
                 tower = self._audio if modality is Modality.AUDIO else self._imu
                 embedded = _run_in_passes(tower.encode, np.concatenate(list(prepared)))
-            return _mean_of_views(embedded, prepared)
+            return l2_normalize(mean_of_views(embedded, prepared))
 
     @cached_property
     def _text(self) -> TextTower:
@@ -142,14 +143,6 @@ class MiniEncoder:
 def _run_in_passes(tower: Callable[[NDArray[Any]], NDArray[np.float32]], views: NDArray[Any]) -> NDArray[np.float32]:
     """Run n views through `tower` in bounded passes: float32 (n, 384)."""
     return np.concatenate([tower(views[i : i + VIEWS_PER_PASS]) for i in range(0, len(views), VIEWS_PER_PASS)])
-
-
-def _mean_of_views(embedded: NDArray[np.float32], prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Average the embeddings of the views of each of n media: float32 (n, 384), unit L2 norm."""
-    if len(embedded) == len(prepared):
-        return l2_normalize(embedded)
-    starts = np.cumsum([0, *(len(views) for views in prepared[:-1])])
-    return l2_normalize(np.add.reduceat(embedded, starts, axis=0))
 
 
 def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
 from bindsearch.encoders.mini.packaged import packaged_file
 from bindsearch.encoders.mini.threads import tower_threads
+from bindsearch.encoders.runtime import has_fast_bf16
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.machine import usable_cores
 
@@ -120,14 +121,6 @@ class ImageTower:
                 threads = ThreadPoolExecutor(usable_cores(), "pictures", initializer=lambda: torch.set_num_threads(1))
                 self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), threads)
             return self._loaded
-
-
-def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16)."""
-    import torch
-
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:

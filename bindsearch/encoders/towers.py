@@ -1,0 +1,100 @@
+"""Towers of one model: each is loaded when it is first needed, mapped from its file, and run in batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.encoders.runtime import Runtime, compute_dtype, resolve_device, run_in_batches
+from bindsearch.encoders.tensors import map_tensors
+from bindsearch.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+ToInput = Callable[["NDArray[Any]", "torch.device"], "torch.Tensor"]
+"""Stacked prepared views (n, ...) to what the tower takes, on its device."""
+
+
+class Towers:
+    """Lazily loaded towers by name. One call at a time runs a tower; loading one leaves the others alone.
+
+    `load` gives a tower ready to run on a device; it is called once a name.
+    """
+
+    def __init__(self, load: Callable[[str, torch.device], nn.Module], runtime: Runtime) -> None:
+        self._load = load
+        self._runtime = runtime
+        self._loaded: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Names of the towers in memory."""
+        return frozenset(self._loaded)
+
+    def run(self, name: str, views: Sequence[NDArray[Any]], to_input: ToInput, *, batch: int) -> NDArray[np.float32]:
+        """Run n views, all of one shape, through a tower in batches of at most `batch`: float32 (n, d).
+
+        Raises:
+            EncoderError: the tower's file is missing or damaged, or memory does not suffice for a single view.
+        """
+        import torch
+
+        if not views:
+            raise EncoderError(f"nothing to run through the {name} tower")
+        with self._lock, torch.inference_mode():
+            device = resolve_device(self._runtime.device)
+            tower = self._tower(name, device)
+
+            def run(start: int, stop: int) -> torch.Tensor:
+                return tower(to_input(np.stack(views[start:stop]), device)).float().cpu()
+
+            features: NDArray[np.float32] = torch.cat(run_in_batches(run, len(views), batch)).numpy()
+            return features
+
+    def _tower(self, name: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        import torch
+
+        if name not in self._loaded:
+            tower = self._load(name, device)
+            self._loaded[name] = torch.compile(tower) if self._runtime.compile else tower
+        return self._loaded[name]
+
+
+def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
+    """A tower built without memory of its own and filled with the tensors mapped from `path`, in eval mode.
+
+    Tensors of the file's main format are brought to what the device multiplies quickly (on the CPU usually the same:
+    then nothing is copied); others, such as norms kept in fp32, stay as they are.
+
+    Raises:
+        EncoderError: the file is damaged, or holds other tensors than the tower has.
+    """
+    import torch
+
+    with torch.device("meta"):
+        tower = build()
+    tensors = map_tensors(path)
+    stored: Counter[torch.dtype] = Counter()
+    for tensor in tensors.values():
+        stored[tensor.dtype] += tensor.numel()
+    main = stored.most_common(1)[0][0]
+    wanted = compute_dtype(main, device)
+    placed = {
+        name: tensor.to(device=device, dtype=wanted if tensor.dtype == main else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    try:
+        tower.load_state_dict(placed, assign=True)
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise EncoderError(f"{path} does not fit the tower ({line[:300]}): pull the model again") from error
+    return tower.eval().requires_grad_(False)
