@@ -19,7 +19,8 @@ class Sidecar:
     """The facts of one file; what is absent is None (or empty).
 
     `fx`: focal length in pixels of this file. `baseline_m`: baseline in metres that disparity is computed with.
-    `depth_unit`: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (kept as the text "0.0002 m").
+    `depth_unit`: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (kept as the text "0.0002 m");
+    "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
     `sample_rate_hz`: rate of a motion recording. `axes`: its six columns (names, or numbers from 0), accelerometer
     x, y, z, then gyroscope x, y, z. `units`: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
     `caption`: a text about the file, indexed with it.

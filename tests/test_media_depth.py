@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,33 @@ def test_the_sidecar_says_the_unit(tmp_path: Path, unit: str, factor: float) -> 
     assert np.allclose(depth.depth_m, MILLIMETRES * factor)
 
 
+@pytest.mark.parametrize("extension", ["png", "tif", "npy"])
+def test_the_rotated_bits_of_sun_rgbd_are_turned_back(tmp_path: Path, extension: str) -> None:
+    """Its files hold millimetres rotated left by three bits; what is farther than 8 m becomes 8 m."""
+    millimetres = np.array([[0, 1, 1234, 8000, 8001, 8191, 65535]], np.uint16)
+    rotated = ((millimetres.astype(np.uint32) << 3) | (millimetres.astype(np.uint32) >> 13)).astype(np.uint16)
+    assert rotated[0, 2] == 9872  # by hand
+    path = save(tmp_path / f"a.{extension}", rotated)
+    depth = decode(path, Sidecar(depth_unit="sunrgbd"))
+    assert depth.depth_m.dtype == np.float32
+    assert np.allclose(depth.depth_m, [[0, 0.001, 1.234, 8, 8, 8, 8]])
+    assert depth.valid.tolist() == [[False] + [True] * 6]
+    assert np.array_equal(decode(path, Sidecar(depth_unit=" SUNRGBD ")).depth_m, depth.depth_m)
+
+
+def test_sun_rgbd_says_so_and_is_for_sixteen_bit_integers_only(tmp_path: Path) -> None:
+    sidecar = Sidecar(depth_unit="sunrgbd", fx=529.5)
+    path = save(tmp_path / "a.png", MILLIMETRES)
+    assert describe_depth(path, sidecar, DecodeOptions()).startswith("SUN RGB-D's rotated mm, fx 530 px (sidecar)")
+    for name, dtype in (("b.png", np.uint8), ("c.tif", np.float32), ("d.npy", np.int32)):
+        message = f'depth_unit is "sunrgbd", which is for 16-bit integers: these are {np.dtype(dtype).name}'
+        with pytest.raises(MediaError, match=re.escape(message)):
+            decode(save(tmp_path / name, np.ones((3, 3), dtype)), sidecar)
+
+
 @pytest.mark.parametrize("unit", ["parsec", "", "0 m", "-1 m", "1e m", "mm mm", "m" * 500])
 def test_other_units_fail(unit: str) -> None:
-    with pytest.raises(MediaError, match=r"depth_unit is .*expected m, cm, mm"):
+    with pytest.raises(MediaError, match=r"depth_unit is .*expected m, cm, mm, sunrgbd, or metres per step"):
         parse_unit(unit)
 
 

@@ -62,6 +62,13 @@ class Encoder(Protocol):
             MediaError: the medium holds nothing to encode.
         """
 
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Temperature-scaled features of what `prepare` gave for n media of one modality: float32 (n, d).
+
+        Views of one medium are embedded one by one, scaled and averaged, and not normalised again. They are for
+        softmaxes and for comparison with published numbers; everything else uses `encode`.
+        """
+
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed what `prepare` gave for n media of one modality: float32 (n, d), unit L2 norm.
 

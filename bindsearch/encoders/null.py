@@ -37,6 +37,10 @@ class NullEncoder:
 
         return np.array([[xxhash.xxh3_64_intdigest(_content(media))]], np.uint64)
 
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """The same as `encode`: all temperatures are 1."""
+        return self.encode(modality, prepared)
+
     def encode(
         self,
         modality: Modality,  # noqa: ARG002  (the protocol's; content alone decides here)

@@ -36,15 +36,26 @@ class TensorSpec:
     dtype: str
     read: Callable[[], torch.Tensor]
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes it takes in the file."""
+        return prod(self.shape) * _DTYPES[self.dtype][1]
 
-def write_tensors(path: Path, tensors: Iterable[TensorSpec]) -> None:
+
+def write_tensors(
+    path: Path, tensors: Iterable[TensorSpec], on_written: Callable[[int], None] = lambda _: None
+) -> None:
     """Write a safetensors file atomically, one tensor in memory at a time, in the order that keeps all aligned.
+
+    `on_written` is called with the bytes of each tensor that is done.
 
     Raises:
         EncoderError: a tensor has another shape than was announced.
     """
     # Where all but the last few are multiples of the alignment, all of them begin at one.
-    ordered = sorted(tensors, key=lambda spec: (_size(spec) % ALIGNMENT_BYTES != 0, -_DTYPES[spec.dtype][1], spec.name))
+    ordered = sorted(
+        tensors, key=lambda spec: (spec.size_bytes % ALIGNMENT_BYTES != 0, -_DTYPES[spec.dtype][1], spec.name)
+    )
     with atomic_write(path) as file:
         _write_header(file, ordered)
         for spec in ordered:
@@ -52,6 +63,7 @@ def write_tensors(path: Path, tensors: Iterable[TensorSpec]) -> None:
             if tuple(tensor.shape) != spec.shape:
                 raise EncoderError(f"{spec.name} has the shape {tuple(tensor.shape)}, expected {spec.shape}")
             file.write(_bytes_of(tensor, spec.dtype))
+            on_written(spec.size_bytes)
 
 
 def map_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -71,14 +83,10 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _size(spec: TensorSpec) -> int:
-    return prod(spec.shape) * _DTYPES[spec.dtype][1]
-
-
 def _write_header(file: BinaryIO, ordered: list[TensorSpec]) -> None:
     header, begin = {}, 0
     for spec in ordered:
-        end = begin + _size(spec)
+        end = begin + spec.size_bytes
         header[spec.name] = {"dtype": _DTYPES[spec.dtype][0], "shape": list(spec.shape), "data_offsets": [begin, end]}
         begin = end
     raw = json.dumps(header).encode()

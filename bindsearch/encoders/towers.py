@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.runtime import Runtime, compute_dtype, resolve_device, run_in_batches
+from bindsearch.encoders.runtime import BATCHES, Runtime, compute_dtype, resolve_device, run_in_batches
 from bindsearch.encoders.tensors import map_tensors
+from bindsearch.encoders.threads import tower_threads
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Towers:
         """Names of the towers in memory."""
         return frozenset(self._loaded)
 
-    def run(self, name: str, views: Sequence[NDArray[Any]], to_input: ToInput, *, batch: int) -> NDArray[np.float32]:
-        """Run n views, all of one shape, through a tower in batches of at most `batch`: float32 (n, d).
+    def run(self, name: str, views: Sequence[NDArray[Any]], to_input: ToInput) -> NDArray[np.float32]:
+        """Run n views, all of one shape, through a tower in batches that fit the device: float32 (n, d).
 
         Raises:
             EncoderError: the tower's file is missing or damaged, or memory does not suffice for a single view.
@@ -51,13 +52,14 @@ class Towers:
         if not views:
             raise EncoderError(f"nothing to run through the {name} tower")
         with self._lock, torch.inference_mode():
+            torch.set_num_threads(tower_threads())  # this thread may have been one that preprocesses
             device = resolve_device(self._runtime.device)
             tower = self._tower(name, device)
 
             def run(start: int, stop: int) -> torch.Tensor:
                 return tower(to_input(np.stack(views[start:stop]), device)).float().cpu()
 
-            features: NDArray[np.float32] = torch.cat(run_in_batches(run, len(views), batch)).numpy()
+            features: NDArray[np.float32] = torch.cat(run_in_batches(run, len(views), BATCHES[device.type])).numpy()
             return features
 
     def _tower(self, name: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -67,6 +69,28 @@ class Towers:
             tower = self._load(name, device)
             self._loaded[name] = torch.compile(tower) if self._runtime.compile else tower
         return self._loaded[name]
+
+
+def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Run n passages of token ids (length,), the end token the highest, through the text tower: float32 (n, d).
+
+    Passages of like length share a batch, which is cut after its longest: a causal tower cannot tell.
+    """
+    order = np.argsort([len(ids) for ids in tokens], kind="stable")
+    padded = np.zeros((len(tokens), max(map(len, tokens), default=0)), np.int64)
+    for row, number in enumerate(order):
+        padded[row, : len(tokens[number])] = tokens[number]
+    in_order = towers.run("text", list(padded), _trimmed)
+    features = np.empty_like(in_order)
+    features[order] = in_order
+    return features
+
+
+def _trimmed(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Tokens (n, length) without the columns behind the last end token."""
+    import torch
+
+    return torch.from_numpy(tokens[:, : tokens.argmax(axis=1).max() + 1]).to(device)
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:

@@ -1,7 +1,7 @@
 """Depth maps: 16-bit PNG or TIFF in millimetres, floating-point .npy or TIFF in metres; 0, NaN or infinity = no value.
 
 Other scales are said in the sidecar: `depth_unit`. Eight bits say nothing about their unit, and integers in a .npy
-neither, so these need it.
+neither, so these need it. "sunrgbd" is SUN RGB-D's own format: 16-bit PNGs whose bits are rotated.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ FOCAL_LENGTH_SHARE = 0.81
 BASELINE_M = 0.075
 """Baseline of a Kinect in metres, which ImageBind computes disparity with (Girdhar et al. 2023, appendix B.1)."""
 
+SUNRGBD = "sunrgbd"
+SUNRGBD_FARTHEST_M = 8.0
+"""SUN RGB-D's toolbox sets what lies farther to this (Song et al. 2015, SUNRGBDtoolbox, read3dPoints.m)."""
+
 _METRES = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "µm": 1e-6, "ft": 0.3048, "in": 0.0254}
 _UNIT = re.compile(r"(?:([0-9.eE+-]+)\s*)?([a-zµ]+)")
 
@@ -38,9 +42,12 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> DepthMap
         MediaError: no single-channel picture or array, no known unit, or no value in it at all.
     """
     raw, unit = _read_raw(path, options)
-    step_m = _metres_per_step(sidecar.depth_unit, unit, raw.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        depth_m = (raw.astype(np.float64) * step_m).astype(np.float32)
+    if _is_sunrgbd(sidecar):
+        depth_m = sunrgbd_metres(raw)
+    else:
+        step_m = _metres_per_step(sidecar.depth_unit, unit, raw.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            depth_m = (raw.astype(np.float64) * step_m).astype(np.float32)
     valid = np.isfinite(depth_m) & (depth_m > 0)
     if not valid.any():
         raise MediaError("no pixel of the depth map has a value above 0")
@@ -70,7 +77,8 @@ def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
         unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else "unknown unit"
     fx_px, baseline_m = camera(width_px, sidecar)
     where = f"{FOCAL_LENGTH_SHARE} x width" if sidecar.fx is None else "sidecar"
-    return f"{sidecar.depth_unit or unit}, fx {fx_px:.0f} px ({where}), baseline {baseline_m:g} m"
+    unit = "SUN RGB-D's rotated mm" if _is_sunrgbd(sidecar) else sidecar.depth_unit or unit
+    return f"{unit}, fx {fx_px:.0f} px ({where}), baseline {baseline_m:g} m"
 
 
 def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | None]:
@@ -114,13 +122,32 @@ def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
     return flat
 
 
+def _is_sunrgbd(sidecar: Sidecar) -> bool:
+    return sidecar.depth_unit is not None and sidecar.depth_unit.strip().lower() == SUNRGBD
+
+
+def sunrgbd_metres(raw: NDArray[Any]) -> NDArray[np.float32]:
+    """Metres float32 (height, width) of SUN RGB-D's 16-bit values: millimetres rotated left by three bits.
+
+    From SUNRGBDtoolbox, read3dPoints.m: bitor(bitshift(depth, -3), bitshift(depth, 16 - 3)) / 1000, at most 8 m.
+
+    Raises:
+        MediaError: the values are no 16-bit integers.
+    """
+    if raw.dtype.kind not in "iu" or raw.dtype.itemsize != 2:
+        raise MediaError(f'depth_unit is "{SUNRGBD}", which is for 16-bit integers: these are {raw.dtype.name}')
+    bits = raw.astype(np.uint16)
+    depth_m: NDArray[np.float32] = ((bits >> 3) | (bits << 13)).astype(np.float32) / np.float32(1000)
+    return np.minimum(depth_m, np.float32(SUNRGBD_FARTHEST_M), out=depth_m)
+
+
 def _metres_per_step(said: str | None, implied: str | None, dtype: np.dtype[Any]) -> float:
     if said is not None:
         return parse_unit(said)
     if implied is None:
         raise MediaError(
             f'{8 * dtype.itemsize}-bit integer depth has no known unit: put {{"depth_unit": "mm"}} '
-            "(or m, cm, or metres per step as a number) into its sidecar <file>.json"
+            "(or m, cm, sunrgbd, or metres per step as a number) into its sidecar <file>.json"
         )
     return _METRES[implied]
 
@@ -138,5 +165,5 @@ def parse_unit(text: str) -> float:
     except ValueError:
         factor = 0.0
     if unit is None or not 0 < factor < 1e9:
-        raise MediaError(f"depth_unit is {text[:40]!r}: expected m, cm, mm, or metres per step as a number")
+        raise MediaError(f"depth_unit is {text[:40]!r}: expected m, cm, mm, sunrgbd, or metres per step as a number")
     return factor * unit

@@ -8,14 +8,13 @@ pictures of the same thing are. How it was trained: TRAINING.md.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.errors import MediaError
+from bindsearch.encoders.resampling import check_sound, resample_sound
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +34,6 @@ VIEW_SAMPLES = VIEW_FRAMES * HOP
 POWER_FLOOR = 1e-9
 DYNAMIC_RANGE_DB = 80.0  # what lies further below the loudest point of a view is cut off
 SILENT_BELOW_DB = 40.0  # a view whose loudest point lies this far below the sound's says nothing about the sound
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 1_000_000
 VIEWS_PER_TRANSFORM = 64  # bounds the memory of the Fourier transforms to about 35 MB
 
 
@@ -56,7 +54,7 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[
     import torch
 
     with torch.inference_mode():
-        views = _views(_at_model_rate(_checked(samples, sample_rate_hz), sample_rate_hz))
+        views = _views(_at_model_rate(samples, sample_rate_hz))
         levels_db = torch.cat(
             [_log_mel(views[i : i + VIEWS_PER_TRANSFORM]) for i in range(0, len(views), VIEWS_PER_TRANSFORM)]
         ).numpy()
@@ -81,45 +79,20 @@ def sound_levels(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[n
     import torch
 
     with torch.inference_mode():
-        levels: NDArray[np.float32] = _log_mel(
-            _at_model_rate(_checked(samples, sample_rate_hz), sample_rate_hz)
-        ).numpy()
+        levels: NDArray[np.float32] = _log_mel(_at_model_rate(samples, sample_rate_hz)).numpy()
     return levels
 
 
-def _checked(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    if samples.ndim != 1 or len(samples) == 0:
-        raise MediaError(f"sound of shape {samples.shape} has no samples; give a mono sound of at least one sample")
-    if not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
-        raise MediaError(f"sound at {sample_rate_hz} Hz is out of range; convert it to {SAMPLE_RATE_HZ} Hz")
-    if not np.isfinite(samples).all():
-        raise MediaError("sound holds NaN or infinite samples; export it again from its source")
-    return np.ascontiguousarray(samples, dtype=np.float32)
-
-
 def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
-    """Resample to 16 kHz: float32 (m,), m >= 1."""
+    """Check a sound and resample it to 16 kHz: float32 (m,), m >= 1."""
     import torch
 
+    samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
     # A peak of 1 keeps floats that are far out of range from overflowing when they are squared; the level does not
     # matter later on.
     peak = float(np.abs(samples).max())
     sound = torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples.copy())
-    # Rates are rounded to a ratio of small numbers (by less than 0.1%): the kernel of 16000:44101 would take gigabytes.
-    ratio = Fraction(SAMPLE_RATE_HZ, sample_rate_hz).limit_denominator(1_000)
-    if ratio == 1:
-        return sound
-    resampled: torch.Tensor = _resampler(ratio.denominator, ratio.numerator)(sound)
-    return resampled if len(resampled) else torch.zeros(1)
-
-
-@lru_cache(maxsize=16)
-def _resampler(from_rate: int, to_rate: int) -> torch.nn.Module:
-    """The windowed-sinc resampler for one ratio; its kernel is computed once."""
-    import torchaudio
-
-    resampler: torch.nn.Module = torchaudio.transforms.Resample(from_rate, to_rate)
-    return resampler
+    return resample_sound(sound, sample_rate_hz, SAMPLE_RATE_HZ)
 
 
 @lru_cache(maxsize=1)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.mini.threads import single_threaded, tower_threads
 from bindsearch.encoders.pooling import mean_of_views
+from bindsearch.encoders.threads import single_threaded, tower_threads
 from bindsearch.errors import MediaError
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
-from bindsearch.space import l2_normalize
+from bindsearch.space import l2_normalize, scale_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +99,10 @@ class MiniEncoder:
                     raise MediaError("the text is empty: write at least one word")
                 return self._text.tokenize(text)
         return _prepare_pictures(media)
+
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """What `encode` gives, scaled by the temperature of the modality: float32 (n, 384)."""
+        return scale_features(self.encode(modality, prepared), self.temperatures[modality])
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm. One call at a time runs a tower."""

@@ -18,9 +18,9 @@ import numpy as np
 from bindsearch.encoders.mini.class_bank import BANK_FILE, load_class_map
 from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
-from bindsearch.encoders.mini.packaged import packaged_file
-from bindsearch.encoders.mini.threads import tower_threads
+from bindsearch.encoders.packaged import packaged_file
 from bindsearch.encoders.runtime import has_fast_bf16
+from bindsearch.encoders.threads import tower_threads
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.machine import usable_cores
 

@@ -7,13 +7,12 @@ direction it lies in tells lying from standing. How it was trained: TRAINING.md.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.errors import MediaError
+from bindsearch.encoders.resampling import check_motion, resample_motion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +23,8 @@ DIM = 384
 SAMPLE_RATE_HZ = 50.0  # of UCI HAR
 VIEW_SAMPLES = 128  # 2.56 s, a window of UCI HAR
 VIEW_HOP = 64
-MIN_RATE_HZ, MAX_RATE_HZ = 5.0, 100_000.0
+MARGIN_SAMPLES = 16
+"""Reflected at either end when resampling: all that the filter reaches at 22 Hz and more."""
 
 
 def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray[np.float32]:
@@ -41,42 +41,13 @@ def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArr
     Raises:
         MediaError: the recording is empty, of the wrong shape, holds NaN or infinity, or its rate is out of range.
     """
-    if samples.ndim != 2 or samples.shape[1] != 6 or len(samples) == 0:
-        raise MediaError(f"motion of shape {samples.shape} cannot be embedded; give rows of 6 values, at least one")
-    if not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
-        raise MediaError(
-            f"motion at {sample_rate_hz} Hz is out of range; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} Hz will do"
-        )
-    if not np.isfinite(samples).all():
-        raise MediaError("motion holds NaN or infinite samples; cut them out or fill them in")
-    signal = _at_model_rate(samples.astype(np.float32, copy=False).T, sample_rate_hz)
+    samples = check_motion(samples, sample_rate_hz)
+    signal = resample_motion(samples.T, sample_rate_hz, SAMPLE_RATE_HZ, margin_samples=MARGIN_SAMPLES)
     if signal.shape[1] < VIEW_SAMPLES:
         signal = np.pad(signal, ((0, 0), (0, VIEW_SAMPLES - signal.shape[1])), mode="symmetric")
     room = signal.shape[1] - VIEW_SAMPLES
     starts = np.linspace(0, room, math.ceil(room / VIEW_HOP) + 1).round().astype(np.int64)
     return np.stack([signal[:, start : start + VIEW_SAMPLES] for start in starts])
-
-
-def _at_model_rate(signal: NDArray[np.float32], sample_rate_hz: float) -> NDArray[np.float32]:
-    """Resample float32 (6, n) to 50 Hz with an anti-aliasing filter: float32 (6, m), m >= 1."""
-    # Rates are rounded to a ratio of small numbers (by less than 0.5%): clocks of phones are no better than that.
-    ratio = Fraction(SAMPLE_RATE_HZ / sample_rate_hz).limit_denominator(2_000 if sample_rate_hz > 1_000 else 100)
-    if ratio == 1:
-        return signal
-    import torch
-    from torchaudio.functional import resample
-
-    # The filter sees silence beyond the ends, which would bend gravity towards zero there: reflect at least 16 samples
-    # of 50 Hz instead, a whole number of them.
-    periods = math.ceil(16 / ratio.numerator)
-    margin = periods * ratio.denominator
-    padded = np.pad(signal, ((0, 0), (margin, margin)), mode="symmetric")
-    with torch.inference_mode():
-        resampled = resample(torch.from_numpy(padded), ratio.denominator, ratio.numerator).numpy()
-    start = periods * ratio.numerator
-    count = max(1, math.ceil(signal.shape[1] * float(ratio)))
-    result: NDArray[np.float32] = resampled[:, start : start + count]
-    return result
 
 
 class ImuTower:

@@ -1,0 +1,67 @@
+"""ImageBind (Girdhar et al., CVPR 2023, arXiv 2305.05665): seven modalities in one space, one file a tower.
+
+The names below have the published code's meaning, for parity and evaluation; searching goes through
+`bindsearch.load_encoder("imagebind-huge")`. They load on first use: importing this package loads neither torch nor
+weights.
+
+    from bindsearch.encoders.imagebind import build_model, load_published_weights, preprocess_image, tokenize
+
+    model = build_model(**config)
+    load_published_weights(model, torch.load("imagebind_huge.pth", weights_only=True, mmap=True))
+    features = model({"vision": preprocess_image(picture), "text": tokenize(["A dog."])})
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.clip_text import tokenize
+    from bindsearch.encoders.imagebind.config import HUGE, ModelConfig
+    from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
+    from bindsearch.encoders.imagebind.model import ImageBindModel, build_model, load_published_weights
+    from bindsearch.encoders.imagebind.preprocessing import Preprocessing
+    from bindsearch.encoders.imagebind.preprocessing.audio import preprocess_audio
+    from bindsearch.encoders.imagebind.preprocessing.image import preprocess_image
+    from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints
+
+_HERE = "bindsearch.encoders.imagebind"
+_HOME_OF = {
+    "HUGE": f"{_HERE}.config",
+    "ImageBindEncoder": f"{_HERE}.encoder",
+    "ImageBindModel": f"{_HERE}.model",
+    "ModelConfig": f"{_HERE}.config",
+    "Preprocessing": f"{_HERE}.preprocessing",
+    "build_model": f"{_HERE}.model",
+    "clip_timepoints": f"{_HERE}.preprocessing.views",
+    "load_published_weights": f"{_HERE}.model",
+    "preprocess_audio": f"{_HERE}.preprocessing.audio",
+    "preprocess_image": f"{_HERE}.preprocessing.image",
+    "tokenize": "bindsearch.encoders.clip_text",
+}
+
+__all__ = [
+    "HUGE",
+    "ImageBindEncoder",
+    "ImageBindModel",
+    "ModelConfig",
+    "Preprocessing",
+    "build_model",
+    "clip_timepoints",
+    "load_published_weights",
+    "preprocess_audio",
+    "preprocess_image",
+    "tokenize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,73 @@
+"""From the published checkpoint to one tensor file a tower, in little memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.checkpoints import MappedCheckpoint
+from bindsearch.encoders.tensors import TensorSpec, write_tensors
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.imagebind.published import PublishedTensor
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes written and those to write."""
+
+
+def convert(
+    source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
+) -> Mapping[str, float]:
+    """Write `<tower>.safetensors` of every tower into `folder`; the temperatures by modality.
+
+    `architecture`: arguments of `build_model`. `dtype`: "fp32", "bf16" or "fp16", for the matrices; norms and position
+    embeddings stay fp32. The checkpoint is mapped and read tensor by tensor.
+
+    Raises:
+        EncoderError: the checkpoint is damaged, or not one of this architecture; names the fault.
+    """
+    from bindsearch.encoders.imagebind.config import make_config
+    from bindsearch.encoders.imagebind.published import check_published, published_tensors
+    from bindsearch.encoders.imagebind.towers import TOWERS
+
+    config = make_config(**architecture)
+    checkpoint = MappedCheckpoint(source)
+    check_published(checkpoint.state, config)
+    towers = {
+        tower: [_spec(checkpoint, tensor, dtype) for tensor in published_tensors(tower, config)] for tower in TOWERS
+    }
+    total = sum(spec.size_bytes for specs in towers.values() for spec in specs)
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        on_progress(done, total)
+
+    for tower, specs in towers.items():
+        write_tensors(folder / f"{tower}.safetensors", specs, count)
+    return _temperatures(checkpoint)
+
+
+def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
+    from bindsearch.encoders.imagebind.published import convert_tensor
+    from bindsearch.encoders.imagebind.towers import stays_fp32
+
+    kept = "fp32" if stays_fp32(tensor.parameter) else dtype
+    return TensorSpec(
+        tensor.parameter, tensor.shape, kept, lambda: convert_tensor(checkpoint.read(tensor.key), tensor, kept)
+    )
+
+
+def _temperatures(checkpoint: MappedCheckpoint) -> dict[str, float]:
+    from bindsearch.encoders.imagebind.towers import MAX_TEXT_SCALE, TEMPERATURES
+
+    scales = {
+        tower: min(
+            math.exp(float(checkpoint.read(f"modality_postprocessors.{tower}.1.log_logit_scale"))), MAX_TEXT_SCALE
+        )
+        for tower in TEMPERATURES
+    }
+    return {"image": 1.0, "video": 1.0, **scales}

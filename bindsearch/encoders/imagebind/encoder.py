@@ -1,0 +1,197 @@
+"""ImageBindEncoder: the published model as an encoder whose towers load one by one, from files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.encoders.clip_text import clip_tokenizer
+from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
+from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
+from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
+from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, prepare_picture, to_pixels
+from bindsearch.encoders.imagebind.preprocessing.motion import prepare_motion
+from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
+from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
+from bindsearch.encoders.models import FORMAT, ModelManifest, tower_file
+from bindsearch.encoders.pooling import mean_of_views
+from bindsearch.encoders.runtime import DTYPES, Runtime, compute_dtype
+from bindsearch.encoders.towers import ToInput, Towers, load_tower, run_texts
+from bindsearch.hashing import fingerprint_of
+from bindsearch.items import Modality
+from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+from bindsearch.space import l2_normalize
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+RECIPE = 1
+"""Raised when code, not weights or options, changes what a vector means."""
+
+TOWER_OF: Mapping[Modality, str] = MappingProxyType(
+    {**{modality: modality.value for modality in Modality}, Modality.VIDEO: "image"}
+)
+"""The tower that each modality goes through."""
+
+LoadTower = Callable[[str, "torch.device"], "nn.Module"]
+
+
+class ImageBindEncoder:
+    """See `bindsearch.encoders.base.Encoder`. Nothing is read from the model's files but model.json until a tower runs.
+
+    `options`: preprocessing options by name, see `Preprocessing`. `load`: gives the towers; by default from the files
+    of the installed model.
+    """
+
+    modalities = frozenset(Modality)
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        options: Mapping[str, str | int | float | bool] | None = None,
+        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+        load: LoadTower | None = None,
+    ) -> None:
+        self._manifest = manifest
+        self._preprocessing = parse_preprocessing(options or {})
+        self._towers = Towers(load or self._load_file, runtime)
+
+    @property
+    def name(self) -> str:
+        """The model's name, such as "imagebind-huge"."""
+        return self._manifest.name
+
+    @property
+    def dim(self) -> int:
+        """d: 1024 for imagebind-huge."""
+        return int(self._manifest.architecture["out_embed_dim"])
+
+    @cached_property
+    def digest(self) -> str:
+        """Over the published checkpoint: conversions to other number formats share its space."""
+        return fingerprint_of(str(RECIPE), self._manifest.source_sha256)
+
+    @property
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """Preprocessing that decides what a vector means."""
+        return asdict(self._preprocessing)
+
+    @property
+    def temperatures(self) -> Mapping[Modality, float]:
+        """Logit scales as published: audio 20, depth 5, thermal 10, IMU 5, text learned, vision 1."""
+        return {Modality(name): scale for name, scale in self._manifest.temperatures.items()}
+
+    @property
+    def wants(self) -> Wants:
+        """Pictures of at least 224 pixels a side, and the video's sampling rate."""
+        return Wants(picture_side_px=SIDE_PX, frames_per_s=self._preprocessing.frames_per_s)
+
+    @property
+    def max_tokens(self) -> int:
+        """77, CLIP's window."""
+        return clip_tokenizer().max_tokens
+
+    @property
+    def loaded_towers(self) -> frozenset[str]:
+        """Names of the towers in memory."""
+        return self._towers.loaded
+
+    def count_tokens(self, text: str) -> int:
+        """Byte pairs of `text`, with the start and end tokens."""
+        return clip_tokenizer().count_tokens(text)
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """Preprocess one medium: an array (views, ...). Thread-safe.
+
+        Raises:
+            MediaError: the medium holds nothing to encode.
+        """
+        options = self._preprocessing
+        match media:
+            case Passage(text=text):
+                return clip_tokenizer().tokenize(text)
+            case Picture(rgb=rgb):
+                return prepare_picture(rgb, options)
+            case Frames(rgb=rgb, times_s=times_s):
+                return prepare_frames(rgb, times_s, options)
+            case Sound(samples=samples, sample_rate_hz=rate_hz):
+                return prepare_sound(samples, rate_hz, options)
+            case DepthMap():
+                return prepare_depth(media, options)
+            case ThermalPicture(values=values):
+                return prepare_thermal(values, options)
+            case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
+                return prepare_motion(motion, motion_rate_hz, options)
+
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Temperature-scaled features of n prepared media, averaged over views as published: float32 (n, d)."""
+        views = [view for medium in prepared for view in medium]
+        if modality is Modality.TEXT:
+            features = run_texts(self._towers, views)
+        else:
+            features = self._towers.run(TOWER_OF[modality], views, _TO_INPUT.get(modality, _as_they_are))
+        return mean_of_views(features, prepared)
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
+        return l2_normalize(self.features(modality, prepared))
+
+    def _load_file(self, tower: str, device: torch.device) -> nn.Module:
+        from bindsearch.encoders.imagebind.config import make_config
+        from bindsearch.encoders.imagebind.towers import build_tower
+
+        config = make_config(**self._manifest.architecture)
+        return load_tower(lambda: build_tower(tower, config), tower_file(self._manifest, tower), device)
+
+
+def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindEncoder:
+    """imagebind-huge with random weights in `dtype` ("fp32", "bf16", "fp16"), made as each tower loads: for timing."""
+    from bindsearch.encoders.imagebind.config import HUGE
+    from bindsearch.encoders.imagebind.towers import TEMPERATURES
+
+    def load(tower: str, device: torch.device) -> nn.Module:
+        import torch
+
+        from bindsearch.encoders.imagebind.random_weights import random_tower
+
+        number_format = compute_dtype(getattr(torch, DTYPES[dtype]), device)
+        return random_tower(tower, HUGE, number_format, device, seed=seed)
+
+    manifest = ModelManifest(
+        format=FORMAT,
+        name="imagebind-huge",
+        family="imagebind",
+        architecture=asdict(HUGE),
+        dtype=dtype,
+        source=f"random weights, seed {seed}",
+        source_sha256=f"random-{seed}",
+        source_bytes=0,
+        license="none",
+        created="",
+        temperatures={"image": 1.0, "video": 1.0, **TEMPERATURES},
+        files={},
+    )
+    return ImageBindEncoder(manifest, runtime=runtime, load=load)
+
+
+def _as_they_are(views: NDArray[Any], device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(views).to(device)
+
+
+# Bytes go to the device, where they become numbers of four times the size.
+_TO_INPUT: Mapping[Modality, ToInput] = MappingProxyType(
+    {
+        Modality.IMAGE: lambda squares, device: to_pixels(_as_they_are(squares, device)),
+        Modality.VIDEO: lambda pairs, device: to_frames(_as_they_are(pairs, device)),
+    }
+)

@@ -1,0 +1,79 @@
+"""The whole model in one piece, with the interface of the published code: for parity and for evaluation.
+
+Searching uses the towers one by one, from converted files (`checkpoint.py`, `encoder.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from bindsearch.encoders.imagebind.config import ModelConfig, make_config
+from bindsearch.encoders.imagebind.published import check_published, convert_tensor, published_tensors
+from bindsearch.encoders.imagebind.random_weights import fill_randomly
+from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
+from bindsearch.errors import UsageError
+
+
+class ImageBindModel(nn.Module):
+    """All six towers, without values yet (see `build_model`).
+
+    Inputs and outputs are named "vision", "text", "audio", "depth", "thermal", "imu".
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.towers = nn.ModuleDict({name: build_tower(name, config) for name in TOWERS})
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Temperature-scaled features float32 (B, d) by modality.
+
+        vision (B, 3, 224, 224), or (B, S, 3, [2,] 224, 224) with S clips; text int64 (B, 77); audio (B, S, 1, 128,
+        204); depth and thermal (B, 1, 224, 224); imu (B, 6, 2000). Clips are averaged after scaling and not
+        normalised again, as published.
+
+        Raises:
+            UsageError: a modality is unknown.
+        """
+        return {modality: self._features(modality, media) for modality, media in inputs.items()}
+
+    def _features(self, modality: str, media: torch.Tensor) -> torch.Tensor:
+        name = "image" if modality == "vision" else modality
+        if modality == "image" or name not in self.towers:
+            raise UsageError(f"unknown modality {modality!r}: the model takes vision, {', '.join(TOWERS[1:])}")
+        tower = self.towers[name]
+        if media.ndim < 5:
+            features: torch.Tensor = tower(media)
+            return features
+        n, clips = media.shape[:2]
+        of_clips: torch.Tensor = tower(media.flatten(0, 1))
+        return of_clips.reshape(n, clips, -1).mean(dim=1)
+
+
+def build_model(**config: Any) -> ImageBindModel:
+    """A model with random weights, in eval mode; arguments named as by the published constructor (see ModelConfig).
+
+    Raises:
+        UsageError: an argument is unknown.
+    """
+    model = ImageBindModel(make_config(**config)).eval()
+    fill_randomly(model)
+    return model
+
+
+def load_published_weights(model: ImageBindModel, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Fill the model with a checkpoint under its published key names.
+
+    Raises:
+        EncoderError: names a key that is missing, unknown, of another shape, no tensor of floats or not finite.
+    """
+    check_published(state_dict, model.config)
+    with torch.no_grad():
+        for name in TOWERS:
+            parameters = dict(model.towers[name].named_parameters())
+            for tensor in published_tensors(name, model.config):
+                parameters[tensor.parameter].copy_(convert_tensor(state_dict[tensor.key], tensor, "fp32"))

@@ -1,0 +1,10 @@
+"""What ImageBind's towers see of each medium: one module a modality, NumPy arrays out, thread-safe, no tower loaded.
+
+Importing this package does not load torch.
+"""
+
+from __future__ import annotations
+
+from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing, parse_preprocessing
+
+__all__ = ["Preprocessing", "parse_preprocessing"]

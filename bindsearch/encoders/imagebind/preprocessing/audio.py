@@ -1,0 +1,124 @@
+"""Sound: 16 kHz, views of 2 s, 128 Kaldi log-mel bins by 204 frames (paper, section 3.3 and B.1; published code).
+
+The window is Hanning as in the published code (the paper says Hamming).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
+from bindsearch.encoders.imagebind.preprocessing.views import count_views, even_starts, exact_timepoints
+from bindsearch.encoders.resampling import check_sound, resample_sound
+from bindsearch.encoders.threads import single_threaded
+from bindsearch.errors import MediaError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 16_000
+MEL_BINS = 128
+FRAMES = 204
+WINDOW_MS, HOP_MS = 25.0, 10.0
+WINDOW_SAMPLES = 400
+PUBLISHED_VIEWS = 3
+LOUDEST = 1e6
+"""A sound with a peak beyond this (nominally 1) is brought to a peak of 1: its squares could overflow."""
+
+
+def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, options: Preprocessing) -> NDArray[np.float32]:
+    """Cut a sound into even views and turn each into a normalised log-mel; thread-safe.
+
+    A sound shorter than a view is repeated to the view's length; the published code pads its log-mel with zeros
+    instead (`preprocess_audio` does).
+
+    Args:
+        samples: float32 (n,), mono, nominally in -1..1.
+        sample_rate_hz: of `samples`.
+
+    Returns:
+        float32 (views, 1, 128, 204).
+
+    Raises:
+        MediaError: the sound is empty, too long, holds NaN or infinity, or its rate is out of range.
+    """
+    import torch
+
+    samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
+    count = count_views(len(samples) / sample_rate_hz, options.view_s)
+    view_samples = round(options.view_s * SAMPLE_RATE_HZ)
+    with single_threaded(), torch.inference_mode():
+        sound = _at_model_rate(samples, sample_rate_hz)
+        if len(sound) < view_samples:
+            sound = sound.repeat(-(-view_samples // len(sound)))[:view_samples]
+        mels = np.empty((count, 1, MEL_BINS, FRAMES), np.float32)
+        for mel, start in zip(mels, even_starts(len(sound), view_samples, count), strict=True):
+            mel[0] = _log_mel(sound[start : start + view_samples], options).numpy()
+    return mels
+
+
+def preprocess_audio(waveform: torch.Tensor | NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
+    """A sound as the published code prepares it, for parity: float32 (1, 3, 1, 128, 204), three views of 2 s.
+
+    Views lie where `clip_timepoints` puts them; where the sound ends before its view, the log-mel is padded with
+    zeros. Two slips are not copied: channels are mixed down (the published code takes the first), and the mean is
+    taken from a copy (there, overlapping views lose each other's).
+
+    Args:
+        waveform: (n,) or (channels, n), nominally in -1..1.
+        sample_rate_hz: of `waveform`.
+
+    Raises:
+        MediaError: the sound is empty or shorter than one window of 25 ms, or as `prepare_sound`.
+    """
+    import torch
+
+    if isinstance(waveform, torch.Tensor):
+        waveform = waveform.detach().cpu().numpy()
+    samples = np.asarray(waveform, dtype=np.float32)
+    if samples.ndim == 2 and len(samples):
+        samples = samples.mean(axis=0)
+    samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
+    with single_threaded(), torch.inference_mode():
+        sound = _at_model_rate(samples, sample_rate_hz)
+        if len(sound) < WINDOW_SAMPLES:
+            raise MediaError(f"sound of {len(sound) / SAMPLE_RATE_HZ:g} s is shorter than one window of 0.025 s")
+        timepoints = exact_timepoints(len(sound) / SAMPLE_RATE_HZ, PUBLISHED_VIEWS)
+        views = [sound[int(start * SAMPLE_RATE_HZ) : int(end * SAMPLE_RATE_HZ)] for start, end in timepoints]
+        mels = np.stack([_log_mel(view, Preprocessing()).numpy() for view in views])
+    return torch.from_numpy(mels[None, :, None])
+
+
+def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
+    """Resample a checked sound to 16 kHz as the published code does: float32 (m,), m >= 1."""
+    import torch
+
+    peak = max(float(samples.max()), -float(samples.min()))
+    # torch wants writeable memory; nothing writes to it.
+    samples = samples / np.float32(peak) if peak > LOUDEST else np.require(samples, requirements="W")
+    return resample_sound(torch.from_numpy(samples), sample_rate_hz, SAMPLE_RATE_HZ, float32_filter=True)
+
+
+def _log_mel(view: torch.Tensor, options: Preprocessing) -> torch.Tensor:
+    """Normalised log-mel float32 (128, 204) of a view (n,), n >= 400; missing frames are 0 before normalisation."""
+    import torch
+    from torchaudio.compliance.kaldi import fbank
+
+    mel = fbank(
+        (view - view.mean())[None],
+        htk_compat=True,
+        sample_frequency=SAMPLE_RATE_HZ,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=MEL_BINS,
+        dither=0.0,
+        frame_length=WINDOW_MS,
+        frame_shift=HOP_MS,
+    )
+    framed = torch.zeros(MEL_BINS, FRAMES)
+    frames = min(FRAMES, len(mel))
+    framed[:, :frames] = mel[:frames].T
+    return framed.sub_(options.audio_mean).div_(options.audio_std)

@@ -1,0 +1,104 @@
+"""Depth: disparity in one channel, 224 pixels (paper, section 3.3 and B.1, after Omnivore, arXiv 2201.08377)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX
+from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
+from bindsearch.encoders.squares import centre_strip, square_crop_plane
+from bindsearch.errors import MediaError
+from bindsearch.media import DepthMap
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST_MAP = 1 << 22
+"""Pixels; of a larger map the middle part is averaged down first, which bounds memory."""
+_LARGE_MAP_ASPECT = 4
+_MAX_SCALE = 1e30  # keeps scale / depth finite in float32
+
+
+def prepare_depth(depth: DepthMap, options: Preprocessing) -> NDArray[np.float32]:
+    """Depth to normalised disparity; thread-safe.
+
+    Pixels without a value take that of the nearest one that has one. disparity = baseline * fx / depth, with depth
+    clipped to depth_min_m..depth_max_m, divided by disparity_max, clamped to 0..1 (again after resizing, where bicubic
+    interpolation overshoots).
+
+    Args:
+        depth: (height, width); `fx_px` in pixels of the file itself, before any resizing. Zero, NaN and infinity are
+            no values, whatever `valid` says.
+        options: bounds and scale of disparity, its mean and deviation.
+
+    Returns:
+        float32 (1, 1, 224, 224).
+
+    Raises:
+        MediaError: no pixel has a value, shapes differ, or focal length or baseline is no number above 0.
+    """
+    depth_m, valid = depth.depth_m, depth.valid
+    if depth_m.ndim != 2 or valid.shape != depth_m.shape:
+        raise MediaError(f"depth of shape {depth_m.shape} with a mask of shape {valid.shape}: both are (height, width)")
+    scale = depth.fx_px * depth.baseline_m / options.disparity_max
+    if not (depth.fx_px > 0 and depth.baseline_m > 0 and math.isfinite(scale)):
+        raise MediaError(
+            f"focal length {depth.fx_px:g} px and baseline {depth.baseline_m:g} m: both must be numbers above 0"
+        )
+    known = valid & (depth_m > 0) & np.isfinite(depth_m)
+    if not known.any():
+        raise MediaError("no pixel of the depth map has a value above 0")
+    disparity, known = _disparity_of_map(depth_m, known, scale, options)
+    square = square_crop_plane(fill_nearest(disparity, known), SIDE_PX).clip(0.0, 1.0)
+    normalized: NDArray[np.float32] = (square - np.float32(options.depth_mean)) / np.float32(options.depth_std)
+    return normalized[None, None]
+
+
+def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values (height, width) in which each pixel that is not known has the value of the nearest one that is.
+
+    Distances are Euclidean in pixels; at least one pixel must be known.
+    """
+    if known.all():
+        return values
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: NDArray[np.float32] = values[rows, columns]
+    return filled
+
+
+def _disparity_of_map(
+    depth_m: NDArray[np.float32], known: NDArray[np.bool_], scale: float, options: Preprocessing
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Disparity in 0..1, and where it is known: of the whole map, or of a large one its middle, averaged down."""
+    if depth_m.size <= LARGEST_MAP:
+        return _disparity(depth_m, known, scale, options), known
+    height, width = depth_m.shape
+    part = centre_strip(height, width, _LARGE_MAP_ASPECT)
+    depth_m, known = depth_m[part], known[part]
+    if not known.any():
+        raise MediaError("no pixel in the middle of the depth map has a value above 0")
+    step = max(1, min(height, width) // (2 * SIDE_PX))
+    columns = np.arange(0, depth_m.shape[1], step)
+    sums, counts = [], []
+    for top in range(0, len(depth_m), step):
+        rows = slice(top, top + step)
+        disparity = _disparity(depth_m[rows], known[rows], scale, options)
+        sums.append(np.add.reduceat(disparity, columns, axis=1).sum(axis=0))
+        counts.append(np.add.reduceat(known[rows], columns, axis=1, dtype=np.int32).sum(axis=0))
+    count = np.stack(counts)
+    return (np.stack(sums) / np.maximum(count, 1)).astype(np.float32), count > 0
+
+
+def _disparity(
+    depth_m: NDArray[np.float32], known: NDArray[np.bool_], scale: float, options: Preprocessing
+) -> NDArray[np.float32]:
+    """min(1, scale / depth) where it is known, else 0: float32 (height, width)."""
+    disparity = np.zeros(depth_m.shape, np.float32)
+    clipped = np.clip(depth_m, np.float32(options.depth_min_m), np.float32(options.depth_max_m))
+    np.divide(np.float32(min(scale, _MAX_SCALE)), clipped, out=disparity, where=known)
+    return np.minimum(disparity, np.float32(1.0), out=disparity)

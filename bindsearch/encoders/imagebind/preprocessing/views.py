@@ -1,0 +1,78 @@
+"""Where views lie in a recording: evenly for embedding, and as the published sampler puts them for parity."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.errors import MediaError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PUBLISHED_VIEW_S = 2
+"""Length of a view of sound and video (paper, appendix B.1; clip_duration of the published code)."""
+
+MAX_VIEWS = 4_000
+"""More than two hours in views of 2 s; the prepared views of one sound then take 400 MB."""
+
+
+def count_views(length_s: float, view_s: float) -> int:
+    """ceil(length / view) (paper, appendix B.1), at least one.
+
+    Raises:
+        MediaError: the length is no finite number above 0, or needs more than 4000 views.
+    """
+    if not (math.isfinite(length_s) and length_s > 0):
+        raise MediaError(f"a recording of {length_s:g} s cannot be embedded; give one that takes time")
+    # A millionth of a view less: lengths are sums of floats, and 10.000000000000002 s are five views of 2 s.
+    count = max(1, math.ceil(length_s / view_s - 1e-6))
+    if count > MAX_VIEWS:
+        raise MediaError(f"a recording of {length_s:g} s is too long: cut it into pieces of {MAX_VIEWS * view_s:g} s")
+    return count
+
+
+def even_views(length_s: float, view_s: float) -> list[tuple[float, float]]:
+    """Start and end in seconds of evenly placed views, `count_views` many: from the very start to the very end.
+
+    A recording shorter than a view gets one, which ends with the recording.
+
+    Raises:
+        MediaError: as `count_views`.
+    """
+    count = count_views(length_s, view_s)
+    view_s = min(view_s, length_s)
+    starts = np.linspace(0.0, length_s - view_s, count) if count > 1 else np.zeros(1)
+    return [(float(start), float(start) + view_s) for start in starts]
+
+
+def even_starts(length: int, view: int, count: int) -> NDArray[np.int64]:
+    """`even_views` in samples: where `count` views of `view` samples begin in `length` samples, int64 (count,)."""
+    return np.linspace(0, max(0, length - view), count).round().astype(np.int64)
+
+
+def clip_timepoints(duration_s: float, n: int) -> list[tuple[float, float]]:
+    """Start and end in seconds of the n views of 2 s that the published code takes of a recording, for parity.
+
+    start_i = i * max(duration - 2, 0) / n, as ConstantClipsPerVideoSampler of the pytorchvideo of that time: nothing
+    lies in the last part of the recording, and in a short one all views are the same and end after it.
+
+    Raises:
+        UsageError: n is less than 1, or the duration no finite number of 0 or more.
+    """
+    return [(float(start), float(end)) for start, end in exact_timepoints(duration_s, n)]
+
+
+def exact_timepoints(duration_s: float, n: int) -> list[tuple[Fraction, Fraction]]:
+    """`clip_timepoints` without rounding, from which the published code computes sample numbers.
+
+    Raises:
+        UsageError: as `clip_timepoints`.
+    """
+    if n < 1 or not (math.isfinite(duration_s) and duration_s >= 0):
+        raise UsageError(f"{n} views of {duration_s:g} s: expected at least one view, and 0 s or more")
+    step = Fraction(max(duration_s - PUBLISHED_VIEW_S, 0)) / n
+    return [(step * i, step * i + PUBLISHED_VIEW_S) for i in range(n)]

@@ -1,0 +1,60 @@
+"""Random weights of the right shapes: to time towers and test the path of a checkpoint without the published one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from bindsearch.encoders.imagebind.config import ModelConfig
+from bindsearch.encoders.imagebind.published import MASK_KEY, published_shapes
+from bindsearch.encoders.imagebind.towers import TEMPERATURES, Tower, build_tower, stays_fp32
+
+STANDARD_DEVIATION = 0.02
+"""Of matrices and biases, as the published model is initialised. With PyTorch's defaults attention becomes so sharp
+that rounding decides what a vector is."""
+
+NORM_DEVIATION = 0.1
+"""Of the norms' weights about 1."""
+
+
+@torch.no_grad()
+def fill_randomly(module: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Give every parameter of a tower or model a random value, but for the temperatures."""
+    for key, parameter in module.named_parameters():
+        if parameter.ndim:
+            parameter.copy_(_random(key, tuple(parameter.shape), parameter.device, generator))
+
+
+def random_tower(name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device, *, seed: int) -> Tower:
+    """A tower as it would come out of a converted checkpoint, in eval mode."""
+    with torch.device("meta"):
+        tower = build_tower(name, config)
+    generator = torch.Generator(device).manual_seed(seed)
+    state = {}
+    for key, parameter in tower.named_parameters():
+        values = _random(key, tuple(parameter.shape), device, generator)
+        state[key] = values if stays_fp32(key) else values.to(dtype)
+    tower.load_state_dict(state, assign=True)
+    return tower.eval().requires_grad_(False)
+
+
+def random_checkpoint(config: ModelConfig, *, seed: int) -> dict[str, torch.Tensor]:
+    """A state dict as published, fp32."""
+    generator = torch.Generator().manual_seed(seed)
+    cpu = torch.device("cpu")
+    state = {key: _random(key, shape, cpu, generator) for key, shape in sorted(published_shapes(config).items())}
+    state[MASK_KEY] = torch.full(state[MASK_KEY].shape, -math.inf).triu(1)
+    for tower, temperature in TEMPERATURES.items():
+        state[f"modality_postprocessors.{tower}.1.log_logit_scale"] = torch.tensor(math.log(temperature))
+    return state
+
+
+def _random(key: str, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+    if not shape:
+        return torch.tensor(math.log(10.0), device=device)
+    values = torch.empty(shape, device=device).normal_(generator=generator)
+    if len(shape) == 1 and key.endswith("weight"):  # a norm's
+        return values.mul_(NORM_DEVIATION).add_(1)
+    return values.mul_(STANDARD_DEVIATION)

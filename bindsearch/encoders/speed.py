@@ -1,0 +1,200 @@
+"""How fast an encoder embeds one modality, held against what the machine multiplies in the same run."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.models import is_installed, read_model
+from bindsearch.encoders.registry import load_encoder
+from bindsearch.encoders.runtime import BATCHES, DTYPES, Runtime, compute_dtype, default_dtype, resolve_device
+from bindsearch.errors import EncoderError, UsageError
+from bindsearch.items import Modality
+from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+MATMUL_SIDE = 4096
+MATMUL_REPEATS = 5
+SAMPLE_TEXT = "a dog runs along the beach while the sun sets over the sea"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSpeed:
+    """`items_per_s`: media of one view each (a picture, 2 s of sound or video, 5 s of motion, a sentence), prepared
+    before the clock starts. `mfu`: share of the matmul rate, measured in between, that the tower's multiplications
+    reach. `load_s`: from asking for the tower to its first result. `peak_memory_bytes`: on the GPU, else resident.
+    """
+
+    encoder: str
+    modality: str
+    device: str
+    dtype: str
+    batch: int
+    items_per_s: float
+    gflop_per_item: float
+    gflop_per_s: float
+    matmul_gflop_per_s: float
+    mfu: float
+    load_s: float
+    peak_memory_bytes: int
+
+
+def bench_encoder(
+    name: str,
+    modality: Modality,
+    *,
+    runtime: Runtime,
+    random_weights: bool = False,
+    dtype: str | None = None,
+    batch: int | None = None,
+    seconds: float = 10.0,
+) -> EncodeSpeed:
+    """Time one modality of the encoder `name`; see `measure_speed`.
+
+    `random_weights`: of imagebind-huge, in `dtype` (default: what the machine runs fastest); nothing is pulled.
+
+    Raises:
+        EncoderError: the encoder is unknown, its model not here, or no random weights can be made for it.
+        UsageError: a value is out of range, or `dtype` is given for weights that have one.
+    """
+    import torch
+
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch is {batch}: expected 1 or more")
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
+    device = resolve_device(runtime.device)
+    if random_weights:
+        chosen = dtype or default_dtype()
+        encoder = _random_encoder(name, chosen, runtime)
+    elif dtype is not None:
+        raise UsageError("--dtype goes with --random-weights: an installed model has the format it was pulled in")
+    else:
+        encoder = load_encoder(name, runtime=runtime)
+        chosen = read_model(name).dtype if is_installed(name) else default_dtype()
+    number_format = compute_dtype(getattr(torch, DTYPES[chosen]), device)
+    return measure_speed(
+        encoder, modality, device=device, dtype=number_format, batch=batch or BATCHES[device.type], seconds=seconds
+    )
+
+
+def _random_encoder(name: str, dtype: str, runtime: Runtime) -> Encoder:
+    from bindsearch.encoders.imagebind.encoder import random_encoder
+
+    if name != "imagebind-huge":
+        raise EncoderError(f"random weights are made for imagebind-huge, not for {name}: leave --random-weights out")
+    return random_encoder(dtype, runtime)
+
+
+def measure_speed(
+    encoder: Encoder, modality: Modality, *, device: torch.device, dtype: torch.dtype, batch: int, seconds: float
+) -> EncodeSpeed:
+    """Embed batches of `batch` made-up media for about `seconds`, at least three times; medians.
+
+    `device` and `dtype` are what the matmul is measured in: those the tower runs in.
+    """
+    prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(batch)]
+    load_s = _seconds(lambda: encoder.features(modality, prepared[:1]))
+    gflop = _count_flop(lambda: encoder.features(modality, prepared[:1])) / 1e9
+    encoder.features(modality, prepared)
+    times: list[float] = []
+    matmuls: list[float] = []
+    started = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - started < seconds:
+        times.append(_seconds(lambda: encoder.features(modality, prepared)))
+        matmuls.append(_matmul_gflop_per_s(device, dtype))
+    items_per_s, matmul = batch / statistics.median(times), statistics.median(matmuls)
+    return EncodeSpeed(
+        encoder=encoder.name,
+        modality=modality.value,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        batch=batch,
+        items_per_s=items_per_s,
+        gflop_per_item=gflop,
+        gflop_per_s=gflop * items_per_s,
+        matmul_gflop_per_s=matmul,
+        mfu=gflop * items_per_s / matmul,
+        load_s=load_s,
+        peak_memory_bytes=_peak_memory(device),
+    )
+
+
+def sample_media(modality: Modality, seed: int) -> Media:
+    """A made-up medium of one view."""
+    rng = np.random.default_rng(seed)
+    match modality:
+        case Modality.TEXT:
+            return Passage(SAMPLE_TEXT)
+        case Modality.IMAGE:
+            return Picture(_noise(rng, (256, 320, 3)))
+        case Modality.VIDEO:
+            return Frames(_noise(rng, (2, 256, 320, 3)), np.array([0.5, 1.5]))
+        case Modality.AUDIO:
+            return Sound(rng.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000)
+        case Modality.DEPTH:
+            depth_m = rng.uniform(0.5, 8.0, (240, 320)).astype(np.float32)
+            return DepthMap(depth_m, np.ones(depth_m.shape, np.bool_), fx_px=260.0, baseline_m=0.075)
+        case Modality.THERMAL:
+            return ThermalPicture(rng.uniform(0, 1, (240, 320)).astype(np.float32))
+        case Modality.IMU:
+            return Motion(rng.standard_normal((500, 6)).astype(np.float32), 100.0)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return rng.integers(0, 256, shape, np.uint8)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()  # ends with numbers on the CPU, so a GPU has finished too
+    return time.perf_counter() - started
+
+
+def _count_flop(run: Callable[[], Any]) -> int:
+    """Floating-point operations of matrix products and convolutions, a multiply-add as two."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # Not every fused attention kernel is known to the counter; the plain one is made of products it counts.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        run()
+    total: int = counter.get_total_flops()
+    return total
+
+
+def _matmul_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
+    """The best rate of a large square product."""
+    import torch
+
+    side = MATMUL_SIDE if device.type == "cuda" else MATMUL_SIDE // 2
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def run() -> None:
+        for _ in range(MATMUL_REPEATS):
+            torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    run()
+    return MATMUL_REPEATS * 2 * side**3 / min(_seconds(run) for _ in range(3)) / 1e9
+
+
+def _peak_memory(device: torch.device) -> int:
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,77 @@
+"""`bindsearch bench`: how fast this machine runs an encoder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bindsearch.cli.options import DeviceOption, JsonOption
+from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
+from bindsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.speed import EncodeSpeed
+
+bench_app = typer.Typer(help="Measure how fast this machine runs an encoder.", no_args_is_help=True)
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Measure how fast this machine runs an encoder."""
+
+
+@bench_app.command("encode")
+def encode_command(
+    modality: Annotated[str, typer.Option("--modality", help="What to embed: text, image, video, ...", metavar="M")],
+    encoder: Annotated[str, typer.Option("--encoder", help="The encoder to time.", metavar="NAME")] = "imagebind-huge",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Time imagebind-huge without its weights: nothing to pull.")
+    ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="With random weights: fp32, bf16 or fp16; default: the fastest.", metavar="D"),
+    ] = None,
+    device: DeviceOption = "auto",
+    batch: Annotated[int | None, typer.Option("--batch", help="Media embedded together.", metavar="N")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="How long to measure.", metavar="S")] = 10.0,
+    compile_: Annotated[bool, typer.Option("--compile", help="Let torch.compile fuse the tower first.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Embed made-up media of one modality: items/s, GFLOP/s, memory, and the share of a matmul's rate that is reached.
+
+    Example: bindsearch bench encode --encoder imagebind-huge --random-weights --modality image
+    """
+    from bindsearch.encoders.runtime import Runtime
+    from bindsearch.encoders.speed import bench_encoder
+    from bindsearch.items import Modality
+
+    if modality not in list(Modality):
+        raise UsageError(f"unknown modality {modality!r}: choose from {', '.join(Modality)}")
+    if sys.stderr.isatty():
+        print_message(f"measuring {encoder}, {modality}, for about {seconds:g} s")
+    speed = bench_encoder(
+        encoder,
+        Modality(modality),
+        runtime=Runtime(device, compile_),
+        random_weights=random_weights,
+        dtype=dtype,
+        batch=batch,
+        seconds=seconds,
+    )
+    if json:
+        print_json(asdict(speed))
+    else:
+        _print_speed(speed)
+    return 0
+
+
+def _print_speed(speed: EncodeSpeed) -> None:
+    run = f"{speed.dtype} on {speed.device}, batches of {speed.batch}"
+    rate = f"{speed.gflop_per_s:.4g} GFLOP/s ({speed.gflop_per_item:.4g} each)"
+    print_line(f"encoder   {speed.encoder}, {speed.modality}, {run}")
+    print_line(f"speed     {speed.items_per_s:.4g} items/s, {rate}")
+    print_line(f"matmul    {speed.matmul_gflop_per_s:.4g} GFLOP/s in the same run: MFU {speed.mfu:.1%}")
+    print_line(f"memory    {human_bytes(speed.peak_memory_bytes)} at most; tower loaded in {speed.load_s:.2f} s")
