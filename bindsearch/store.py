@@ -24,8 +24,9 @@ from bindsearch.config import (
     read_config,
     write_config,
 )
-from bindsearch.encoders import load_encoder
+from bindsearch.encoders import load_encoder, takes_options
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.runtime import Runtime
 from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError, UsageError, VectorError
 from bindsearch.executor import QueryVector, run_query
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
@@ -104,12 +105,20 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, *, encoder: str | Encoder | None = None, segment_s: Mapping[str, float] | None = None
+        self,
+        path: Path,
+        *,
+        encoder: str | Encoder | None = None,
+        encoder_options: Mapping[str, str | int | float | bool] | None = None,
+        device: str = "auto",
+        segment_s: Mapping[str, float] | None = None,
     ) -> None:
         """Name a store; nothing is opened until it is needed. See `connect`."""
         self.path = path
         self._segments = _segment_lengths(segment_s or {})
         self._wanted_encoder = encoder
+        self._encoder_options = encoder_options
+        self._runtime = Runtime(device=device)
         self._generation: _Generation | None = None
         self._lock = threading.Lock()
 
@@ -145,12 +154,18 @@ class Store:
 
         Raises:
             StoreError: the store was made with another one.
-            EncoderError: there is no such encoder.
+            EncoderError: there is no such encoder, or its model is not here.
+            UsageError: the encoder has no such option.
         """
-        wanted = self._wanted_encoder
+        wanted, options = self._wanted_encoder, self._encoder_options
         if wanted is None:
             wanted = self.config.encoder if self.exists else DEFAULT_ENCODER
-        encoder = load_encoder(wanted) if isinstance(wanted, str) else wanted
+        if isinstance(wanted, str):
+            if options is None and self.exists and takes_options(wanted):
+                options = self.config.encoder_options
+            encoder = load_encoder(wanted, options=options, runtime=self._runtime)
+        else:
+            encoder = wanted
         if self.exists:
             check_encoder(self.config, encoder, self.path)
         return encoder
@@ -373,11 +388,15 @@ def connect(
     path: PathLike | None = None,
     *,
     encoder: str | Encoder | None = None,
+    encoder_options: Mapping[str, str | int | float | bool] | None = None,
+    device: str = "auto",
     segment_s: Mapping[str, float] | None = None,
 ) -> Store:
     """Open the store at `path` (default: $BINDSEARCH_STORE, else the user's data directory), made by the first `index`.
 
     `encoder`: a name or an Encoder; left out, the one the store was made with, `mini` for a new store.
+    `encoder_options`: preprocessing options of that encoder; left out, those the store was made with.
+    `device`: where towers run: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
     `segment_s`: lengths of segments in a new store, such as {"audio": 5.0}; for audio, video (10 s) and imu (5 s).
 
     Raises:
@@ -386,7 +405,7 @@ def connect(
     if path is not None and not os.fspath(path):
         raise UsageError("the store's path is empty: name a folder")
     place = default_store() if path is None else Path(path).expanduser()
-    return Store(place, encoder=encoder, segment_s=segment_s)
+    return Store(place, encoder=encoder, encoder_options=encoder_options, device=device, segment_s=segment_s)
 
 
 def _compose(encoded: Sequence[EncodedTerm], weights: Sequence[float]) -> QueryVector:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.options import (
+    DeviceOption,
+    EncoderOptions,
+    ImuRateOption,
+    JsonOption,
+    StoreOption,
+    parse_encoder_options,
+)
 from bindsearch.cli.output import print_json, print_line, print_message
 from bindsearch.errors import UsageError
 
@@ -31,6 +38,8 @@ def index_command(
     encoder: Annotated[
         str | None, typer.Option(help="The encoder; default: the store's, mini for a new store.", metavar="NAME")
     ] = None,
+    encoder_option: EncoderOptions = None,
+    device: DeviceOption = "auto",
     imu_rate: ImuRateOption = None,
     segment: Annotated[
         list[str] | None,
@@ -52,7 +61,13 @@ def index_command(
     """
     from bindsearch.store import connect
 
-    with connect(store, encoder=encoder, segment_s=_segment_lengths(segment or [])) as opened:
+    with connect(
+        store,
+        encoder=encoder,
+        encoder_options=parse_encoder_options(encoder_option),
+        device=device,
+        segment_s=_segment_lengths(segment or []),
+    ) as opened:
         if dry_run:
             planned = opened.plan_index(*paths, rules=as_ or (), imu_rate_hz=imu_rate)
             _print_plan(planned, as_json=json)

@@ -9,7 +9,9 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from bindsearch.cli.bench import bench_app
 from bindsearch.cli.index import index_command
+from bindsearch.cli.model import model_app
 from bindsearch.cli.output import print_message
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
@@ -31,6 +33,8 @@ app = typer.Typer(
 app.command("index")(index_command)
 app.command("search")(search_command)
 app.command("status")(status_command)
+app.add_typer(bench_app, name="bench")
+app.add_typer(model_app)
 
 
 def _show_version(wanted: bool) -> None:

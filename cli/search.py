@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch import query as terms
-from bindsearch.cli.options import ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, StoreOption
 from bindsearch.cli.output import plural, print_json, print_line, print_message, span_label
 from bindsearch.query import Composition, Rank, make_query, parse_query
 
@@ -59,6 +59,7 @@ def search_command(
         bool, typer.Option("--include-query", help="Do not leave out the query's own files.")
     ] = False,
     imu_rate: ImuRateOption = None,
+    device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, one a line.")] = False,
@@ -87,7 +88,7 @@ def search_command(
         *([] if query is None else parse_query(query).terms),
     ]
     asked = make_query(Composition(tuple(chosen)), to=to, k=k, rank=rank, include_query=include_query)
-    with connect(store) as opened:
+    with connect(store, device=device) as opened:
         answer = opened.answer(asked, imu_rate_hz=imu_rate)
         held = opened.status().segments if not answer.hits else {}
     if json:

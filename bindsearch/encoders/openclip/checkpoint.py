@@ -1,0 +1,178 @@
+"""From an open_clip checkpoint to one tensor file a tower, in little memory."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.checkpoints import MappedCheckpoint
+from bindsearch.encoders.tensors import TensorSpec, write_tensors
+from bindsearch.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MAX_TEMPERATURE = 100.0
+"""CLIP's logit scale is clipped here (arXiv 2103.00020, section 2.5)."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes written and those to write."""
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80\x02"
+_TRAINING_STATE = "state_dict"
+_TEMPERATURE = "logit_scale"
+_UNUSED = frozenset({"logit_bias"})  # SigLIP's: added to every logit, it changes no direction
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor of a checkpoint: its shape, and how to read it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+
+def convert(
+    source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
+) -> Mapping[str, float]:
+    """Write image.safetensors and text.safetensors into `folder`; the temperatures by modality.
+
+    `architecture`: as `find_openclip_source` gives it. `dtype`: "fp32", "bf16" or "fp16", for the matrices; norms that
+    can stay fp32 do. The checkpoint is mapped and read tensor by tensor.
+
+    Raises:
+        EncoderError: it cannot be read, or a tensor is missing, unknown or of another shape than the model's.
+    """
+    import torch
+
+    from bindsearch.encoders.openclip.networks import ImageTower, TextTower
+
+    with torch.device("meta"):
+        towers = {"image": ImageTower(architecture["config"]), "text": TextTower(architecture["config"])}
+    stored = _without_wrappers(_open_checkpoint(source))
+    _check(stored, towers, f"{source} is no checkpoint of {architecture['model']}")
+    specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
+    total = sum(spec.size_bytes for tower in specs.values() for spec in tower)
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        on_progress(done, total)
+
+    for name, tower_specs in specs.items():
+        write_tensors(folder / f"{name}.safetensors", tower_specs, count)
+    temperature = math.exp(float(stored[_TEMPERATURE].read()))
+    return {"text": min(temperature, MAX_TEMPERATURE), "image": 1.0, "video": 1.0}
+
+
+def _open_checkpoint(source: Path) -> dict[str, _Stored]:
+    """The tensors of a checkpoint under their own names; what it is shows its first bytes, not its file's name."""
+    try:
+        with source.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise EncoderError(f"checkpoint {source} cannot be read ({error.strerror or error}): check the path") from error
+    if magic == _ZIP_MAGIC or magic.startswith(_PICKLE_MAGIC):
+        return _open_torch_file(source)
+    return _open_safetensors(source)
+
+
+def _open_torch_file(source: Path) -> dict[str, _Stored]:
+    import torch
+
+    if _is_program(source):
+        raise EncoderError(
+            f"checkpoint {source} is a TorchScript program, as OpenAI publishes them, not a file of tensors: "
+            "`bindsearch model pull` brings the same model as tensors"
+        )
+    checkpoint = MappedCheckpoint(source)
+    read: Callable[[str], torch.Tensor] = checkpoint.read
+    state = checkpoint.state
+    if isinstance(state.get(_TRAINING_STATE), Mapping):  # as open_clip's training saves it
+        state = state[_TRAINING_STATE]
+        read = state.__getitem__
+    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise EncoderError(
+            f"checkpoint {source} holds {', '.join(others[:5])}, which are no tensors: save the model's state_dict()"
+        )
+    return {str(name): _Stored(tuple(tensor.shape), partial(read, name)) for name, tensor in state.items()}
+
+
+def _is_program(source: Path) -> bool:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return any(Path(name).name == "constants.pkl" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):  # damaged, or of before PyTorch 1.6: loading it says so
+        return False
+
+
+def _open_safetensors(source: Path) -> dict[str, _Stored]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(source, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise EncoderError(
+            f"checkpoint {source} cannot be read ({error}): it is damaged, or neither a safetensors nor a torch file"
+        ) from error
+    return {name: _Stored(shape, partial(_read_safetensor, source, name)) for name, shape in shapes.items()}
+
+
+def _read_safetensor(source: Path, name: str) -> torch.Tensor:
+    """One tensor; the file is mapped for it alone, since pages once touched count as memory until it is unmapped."""
+    from safetensors import safe_open
+
+    with safe_open(source, framework="pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+
+
+def _without_wrappers(stored: Mapping[str, _Stored]) -> dict[str, _Stored]:
+    """Names without `module.`, of distributed training, and `text.`, of models whose text tower stands apart."""
+    if all(name.startswith("module.") for name in stored):
+        stored = {name.removeprefix("module."): tensor for name, tensor in stored.items()}
+    return {name.removeprefix("text."): tensor for name, tensor in stored.items()}
+
+
+def _check(stored: Mapping[str, _Stored], towers: Mapping[str, nn.Module], complaint: str) -> None:
+    expected = {name: tuple(tensor.shape) for tower in towers.values() for name, tensor in tower.state_dict().items()}
+    for name, shape in {**expected, _TEMPERATURE: ()}.items():
+        if name not in stored:
+            raise EncoderError(f"{complaint}: the tensor {name} is missing")
+        found = stored[name].shape
+        if found != shape and not (name == _TEMPERATURE and found == (1,)):
+            raise EncoderError(f"{complaint}: {name} has the shape {found} instead of {shape}")
+    if unknown := sorted(stored.keys() - expected.keys() - {_TEMPERATURE} - _UNUSED):
+        raise EncoderError(f"{complaint}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in all")
+
+
+def _specs(tower: nn.Module, stored: Mapping[str, _Stored], dtype: str) -> list[TensorSpec]:
+    from bindsearch.encoders.openclip.networks import names_in_fp32
+
+    exact = names_in_fp32(tower)
+    return [
+        TensorSpec(name, stored[name].shape, "fp32", stored[name].read)
+        if name in exact
+        else TensorSpec(name, stored[name].shape, dtype, partial(_read_for, dtype, name, stored[name].read))
+        for name in tower.state_dict()
+    ]
+
+
+def _read_for(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """A tensor that fits into `dtype`."""
+    import torch
+
+    tensor = read()
+    if dtype == "fp16" and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
+        raise EncoderError(f"{name} holds numbers too large for fp16: convert with --dtype bf16 or fp32")
+    return tensor

@@ -1,0 +1,224 @@
+"""`bindsearch model`: bring, show and remove models whose weights are not part of BindSearch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bindsearch.cli.options import JsonOption
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
+from bindsearch.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.models import ModelManifest
+    from bindsearch.encoders.pull import ModelSource, Pulled, PullProgress
+
+STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
+
+model_app = typer.Typer(
+    name="model",
+    help="Bring, show and remove models. Example: bindsearch model pull imagebind-huge",
+    no_args_is_help=True,
+)
+NameArgument = Annotated[
+    str, typer.Argument(help="imagebind-huge, or openclip:MODEL/PRETRAINED.", metavar="NAME", show_default=False)
+]
+
+
+@model_app.command("pull")
+def pull_command(
+    name: NameArgument,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Take this checkpoint instead of downloading one.", metavar="FILE")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Download from this mirror.", metavar="URL")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="fp16, bf16 or fp32; default: what this machine runs fastest.", metavar="FORMAT"),
+    ] = None,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Accept the model's licence without being asked.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network ($BINDSEARCH_OFFLINE does the same).")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Pull it again although it is here.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Bring a model: download its checkpoint, or take a file, and convert it. A broken download goes on where it was.
+
+    Example: bindsearch model pull imagebind-huge
+    Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
+    """
+    from bindsearch.encoders.models import is_installed, model_folder
+    from bindsearch.encoders.pull import find_source, has_consent, pull_model, refuse_offline
+
+    source = find_source(name)
+    if not has_consent(source) and not is_installed(name):
+        refuse_offline(source, from_file=from_, offline=offline)  # before a question that would lead to nothing
+        print_message(source.license_text)
+        accept_license = accept_license or _ask_consent(source)
+    with _progress() as show:
+        pulled = pull_model(
+            source,
+            from_file=from_,
+            url=url,
+            dtype=dtype,
+            offline=offline,
+            accept_license=accept_license,
+            force=force,
+            on_progress=show,
+        )
+    for notice in pulled.notices:
+        print_message(f"note: {notice}")
+    if json:
+        print_json({"pulled": pulled.is_new, **_model_json(pulled.manifest), "notices": list(pulled.notices)})
+    elif pulled.is_new:
+        _print_pulled(pulled, model_folder(name))
+    return 0
+
+
+@model_app.command("list")
+def list_command(json: JsonOption = False) -> int:
+    """List the installed models.
+
+    Example: bindsearch model list
+    """
+    from bindsearch.encoders.models import damaged_models, list_models, models_folder, unfinished_pulls
+
+    models, faults, unfinished = list_models(), damaged_models(), unfinished_pulls()
+    for fault in faults:
+        print_message(f"damaged: {fault}")
+    for name, size in unfinished.items():
+        it = "it and the model" if any(model.name == name for model in models) else "it"
+        print_message(
+            f"unfinished: {name} ({human_bytes(size)} of a pull): the same pull goes on, "
+            f"`bindsearch model remove {name}` deletes {it}"
+        )
+    if json:
+        print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
+        return 0
+    for model in models:
+        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {', '.join(model.files)}")
+    if not models:
+        print_message(f"no models in {models_folder()}: `bindsearch model pull imagebind-huge` brings one")
+    return 0
+
+
+@model_app.command("info")
+def info_command(
+    name: NameArgument,
+    check: Annotated[bool, typer.Option("--check", help="Read all files and compare their digests.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Show what is known of an installed model, and whether its files are whole.
+
+    Example: bindsearch model info imagebind-huge --check
+    """
+    from bindsearch.encoders.models import read_model, verify_model
+
+    manifest = read_model(name)
+    faults = verify_model(name, digests=check)
+    if json:
+        print_json({**_model_json(manifest), "checked": check, "faults": faults})
+    else:
+        _print_info(manifest, "damaged" if faults else "whole, digests hold" if check else "whole by its sizes")
+    for fault in faults:
+        print_message(f"damaged: {fault}")
+    if faults:
+        raise EncoderError(
+            f"the model {name} is damaged ({plural(len(faults), 'file')}): "
+            f"`bindsearch model pull {name} --force` brings it again"
+        )
+    return 0
+
+
+@model_app.command("remove")
+def remove_command(name: NameArgument, json: JsonOption = False) -> int:
+    """Delete an installed model, or what an unfinished pull left of it.
+
+    Example: bindsearch model remove imagebind-huge
+    """
+    from bindsearch.encoders.models import remove_model
+
+    freed = remove_model(name)
+    if json:
+        print_json({"name": name, "freed_bytes": freed})
+    else:
+        print_line(f"{name} removed, {human_bytes(freed)} freed")
+    return 0
+
+
+def _ask_consent(source: ModelSource) -> bool:
+    """Ask whether the licence is accepted; False where there is nobody to ask: the refusal names the option."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
+        raise UsageError(f"the licence {source.license} was not accepted: nothing was pulled")
+    return True
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[PullProgress], None]]:
+    """A bar a step on stderr, with rate and time to go; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description:11}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(progress: PullProgress) -> None:
+            if progress.step not in tasks:
+                # What an earlier run had received is no part of this one's rate.
+                tasks[progress.step] = bar.add_task(STEPS[progress.step], completed=progress.done)
+            bar.update(tasks[progress.step], completed=progress.done, total=progress.total)
+
+        yield show
+
+
+def _print_pulled(pulled: Pulled, folder: Path) -> None:
+    model = pulled.manifest
+    print_line(f"{model.name} is here: {model.dtype}, {human_bytes(_size(model))} in {folder}")
+    print_line(f"licence: {model.license}; use it with: bindsearch index PATH --encoder {model.name}")
+
+
+def _print_info(model: ModelManifest, state: str) -> None:
+    facts = _model_json(model)
+    print_line(f"name          {model.name}  (family {model.family})")
+    print_line(f"folder        {facts['folder']}  ({human_bytes(_size(model))}, {model.dtype}, {state})")
+    print_line(f"licence       {model.license}")
+    print_line(f"source        {model.source}  ({human_bytes(model.source_bytes)})")
+    print_line(f"sha256        {model.source_sha256}")
+    print_line(f"created       {model.created}")
+    for key, value in model.architecture.items():
+        print_line(f"architecture  {key} = {value}")
+    for modality, temperature in model.temperatures.items():
+        print_line(f"temperature   {modality} = {temperature:g}")
+    for tower, file in model.files.items():
+        print_line(f"tower         {tower}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
+
+
+def _model_json(model: ModelManifest) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from bindsearch.encoders.models import model_folder
+
+    facts = asdict(model)
+    del facts["format"]
+    return {**facts, "folder": str(model_folder(model.name)), "size_bytes": _size(model)}
+
+
+def _size(model: ModelManifest) -> int:
+    return sum(file.size_bytes for file in model.files.values())
