@@ -16,7 +16,8 @@ from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.encoders.models import ModelManifest
-    from bindsearch.encoders.pull import ModelSource, Pulled, PullProgress
+    from bindsearch.encoders.pull import Pulled, PullProgress
+    from bindsearch.encoders.sources import ModelSource
 
 STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
 
@@ -56,7 +57,8 @@ def pull_command(
     Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
     """
     from bindsearch.encoders.models import is_installed, model_folder
-    from bindsearch.encoders.pull import find_source, has_consent, pull_model, refuse_offline
+    from bindsearch.encoders.pull import has_consent, pull_model, refuse_offline
+    from bindsearch.encoders.sources import find_source
 
     source = find_source(name)
     if not has_consent(source) and not is_installed(name):

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import bindsearch.encoders.pull as pull
 from bindsearch.cli.main import main as bindsearch_main
+from bindsearch.encoders import sources
 
 CHANGES = (
     (os, "fsync"),
@@ -56,7 +56,7 @@ def install_converter(pause_s: float = 0.0) -> None:
     sys.modules |= {package.__name__: package, module.__name__: module}
 
 
-def make_source(name: str, *urls: str, **changes: Any) -> pull.ModelSource:
+def make_source(name: str, *urls: str, **changes: Any) -> sources.ModelSource:
     """A source of the family "stub"."""
     facts: dict[str, Any] = {
         "family": "stub",
@@ -66,7 +66,7 @@ def make_source(name: str, *urls: str, **changes: Any) -> pull.ModelSource:
         "architecture": {"depth": 2},
         "expected_bytes": 1000,
     }
-    return pull.ModelSource(name=name, urls=urls, **(facts | changes))
+    return sources.ModelSource(name=name, urls=urls, **(facts | changes))
 
 
 def _kill_at(n: int) -> None:
@@ -95,8 +95,8 @@ def main() -> None:
     install_converter(ours.pause)
     facts = json.loads(ours.source.read_text())
     source = make_source(facts.pop("name"), *facts.pop("urls"), **facts)
-    found = pull.find_source
-    pull.find_source = lambda name: source if name == source.name else found(name)
+    found = sources.find_source
+    sources.find_source = lambda name: source if name == source.name else found(name)
     _kill_at(ours.kill_at)
     bindsearch_main()
 

@@ -28,7 +28,8 @@ from bindsearch.encoders.models import (
     verify_model,
     work_folder,
 )
-from bindsearch.encoders.pull import Pulled, PullProgress, find_source, has_consent, pull_model
+from bindsearch.encoders.pull import Pulled, PullProgress, has_consent, pull_model
+from bindsearch.encoders.sources import find_source
 from bindsearch.errors import EncoderError, UsageError
 
 CHILD = Path(__file__).with_name("pull_child.py")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any
 from urllib.parse import urlsplit
 
 from bindsearch.encoders.download import (
@@ -40,32 +38,12 @@ from bindsearch.encoders.models import (
     write_manifest,
 )
 from bindsearch.encoders.pull_record import PullRecord, read_record, write_record
+from bindsearch.encoders.sources import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
 
 OFFLINE_VARIABLE = "BINDSEARCH_OFFLINE"
 _BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """A model that can be pulled.
-
-    `family`: which code converts and runs it, "imagebind" or "openclip". `urls`: of the checkpoint, tried in order
-    where one is not there. `license`: its short name; `license_text`: a paragraph to show; `needs_consent`: whether
-    the user is asked. `architecture`: what the converter needs. `expected_bytes`: about the checkpoint's size, where
-    known. `sha256`: of the checkpoint, where its publisher states it.
-    """
-
-    name: str
-    family: str
-    urls: tuple[str, ...]
-    license: str
-    license_text: str
-    needs_consent: bool
-    architecture: Mapping[str, Any]
-    expected_bytes: int | None
-    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,56 +69,9 @@ class Pulled:
 
 OnPullProgress = Callable[[PullProgress], None]
 
-IMAGEBIND_HUGE = ModelSource(
-    name="imagebind-huge",
-    family="imagebind",
-    urls=("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",),
-    license="CC BY-NC-SA 4.0",
-    license_text=(
-        "The weights of ImageBind are published by Meta under the licence CC BY-NC-SA 4.0 "
-        "(https://creativecommons.org/licenses/by-nc-sa/4.0/): for research and other uses that are not commercial, "
-        "naming the authors; what you make from the weights and pass on carries the same licence. BindSearch's own "
-        "licence, Apache 2.0, does not change that."
-    ),
-    needs_consent=True,
-    architecture=MappingProxyType(
-        {
-            "vision_embed_dim": 1280,
-            "vision_num_blocks": 32,
-            "vision_num_heads": 16,
-            "text_embed_dim": 1024,
-            "text_num_blocks": 24,
-            "text_num_heads": 16,
-            "out_embed_dim": 1024,
-        }
-    ),
-    expected_bytes=4_800_000_000,
-)
-
 
 def ignore_pull_progress(_progress: PullProgress) -> None:
     """Progress for nobody."""
-
-
-def find_source(name: str) -> ModelSource:
-    """Where the model of that name comes from.
-
-    Raises:
-        EncoderError: no such model.
-    """
-    if name == IMAGEBIND_HUGE.name:
-        return IMAGEBIND_HUGE
-    if name.startswith("openclip:"):
-        from bindsearch.encoders.openclip.sources import find_openclip_source
-
-        source: ModelSource = find_openclip_source(name)
-        return source
-    if name == "mini":
-        raise EncoderError("mini comes with BindSearch: there is nothing to pull")
-    raise EncoderError(
-        f"unknown model {name!r}: those to pull are {IMAGEBIND_HUGE.name} and openclip:MODEL/PRETRAINED, "
-        "such as openclip:ViT-B-32/laion400m_e32"
-    )
 
 
 def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool) -> None:

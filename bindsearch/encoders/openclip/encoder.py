@@ -17,12 +17,12 @@ from bindsearch.encoders.models import MANIFEST_FILE, ModelManifest, tower_file
 from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.encoders.runtime import Runtime
 from bindsearch.encoders.squares import square_crops
-from bindsearch.encoders.towers import Towers, load_tower
+from bindsearch.encoders.towers import Towers, load_tower, run_texts
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture, Wants
-from bindsearch.space import l2_normalize
+from bindsearch.space import l2_normalize, scale_features
 
 if TYPE_CHECKING:
     import torch
@@ -148,9 +148,10 @@ class OpenClipEncoder:
         """Temperature-scaled features averaged over the views of each of n media: float32 (n, d)."""
         if modality not in _TOWER_OF:
             raise EncoderError(f"{self.name} encodes text, images and video, not {modality}")
-        run = self._run_text if modality is Modality.TEXT else self._run_pictures
-        views = run([view for views in prepared for view in views])
-        return mean_of_views(l2_normalize(views) * np.float32(self.temperatures[modality]), prepared)
+        views = [view for medium in prepared for view in medium]
+        text = modality is Modality.TEXT
+        raw = run_texts(self._towers, views) if text else self._towers.run("image", views, self._pixels)
+        return mean_of_views(scale_features(l2_normalize(raw), self.temperatures[modality]), prepared)
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
@@ -169,9 +170,6 @@ class OpenClipEncoder:
             raise MediaError(f"the picture has no pixels (height {rgb.shape[0]}, width {rgb.shape[1]})")
         return np.asarray(Image.fromarray(rgb).resize((side, side), resample))[None]
 
-    def _run_pictures(self, squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        return self._towers.run("image", squares, self._pixels)
-
     def _pixels(self, squares: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
         """Squares uint8 (n, side, side, 3) to normalised float32 (n, 3, side, side)."""
         import torch
@@ -181,26 +179,8 @@ class OpenClipEncoder:
         pixels = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2).float().div_(255)
         return pixels.sub_(mean).div_(std)
 
-    def _run_text(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Tokens (length,) of n passages to (n, d); passages of like length share a batch."""
-        lengths = [len(row) for row in tokens]
-        order = np.argsort(lengths, kind="stable")
-        padded = np.zeros((len(tokens), max(lengths)), np.int64)
-        for place, index in enumerate(order):
-            padded[place, : lengths[index]] = tokens[index]
-        features = np.empty((len(tokens), self.dim), np.float32)
-        features[order] = self._towers.run("text", list(padded), _trimmed)
-        return features
-
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         from bindsearch.encoders.openclip.networks import ImageTower, TextTower
 
         build = ImageTower if tower == "image" else TextTower
         return load_tower(lambda: build(self._config), tower_file(self._manifest, tower), device)
-
-
-def _trimmed(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Tokens (n, length) without the columns after the last end token, which is the largest of each row."""
-    import torch
-
-    return torch.from_numpy(tokens[:, : tokens.argmax(axis=1).max() + 1]).to(device)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from bindsearch.encoders.pull import ModelSource
+from bindsearch.encoders.sources import ModelSource
 from bindsearch.errors import EncoderError
 
 PREFIX = "openclip:"
