@@ -129,3 +129,27 @@ def write_motion_csv(
         header = "time_s," + header
     path.write_text(header + "\n" + "\n".join(",".join(f"{value:.6f}" for value in row) for row in rows) + "\n")
     return path
+
+
+def write_every_modality(folder: Path, copies: int = 2) -> dict[str, list[Path]]:
+    """`copies` different files of each modality, by its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, list[Path]] = {}
+    for n in range(copies):
+        rng = np.random.default_rng(n)
+        rgb = np.kron(rng.integers(0, 256, (12, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+        motion_n = motion(5.0) * (1 + n) + rng.standard_normal((250, 6)) * 0.2
+        (folder / f"text-{n}.txt").write_text(["a dog on the beach", "rain on an old tin roof", "two cups"][n % 3])
+        written = {
+            "text": folder / f"text-{n}.txt",
+            "image": write_picture(folder / f"image-{n}.png", rgb),
+            "video": write_video(folder / f"video-{n}.mp4", 2.0, picture=lambda t, rgb=rgb: np.roll(rgb, int(9 * t), 0)
+                                 [:48, :64]),
+            "audio": write_sound(folder / f"audio-{n}.wav", tone(2.5, frequency_hz=300.0 * (1 + n))),
+            "depth": write_depth(folder / f"depth-{n}.png", (rgb[:, :, 0].astype(np.uint16) * 20 + 500)),
+            "thermal": write_picture(folder / f"thermal-{n}.png", rgb[:, :, 1]),
+            "imu": write_motion_csv(folder / f"imu-{n}.csv", motion_n),
+        }  # fmt: skip
+        for modality, path in written.items():
+            files.setdefault(modality, []).append(path)
+    return files

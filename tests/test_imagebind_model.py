@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from bindsearch.encoders.imagebind.config import HUGE
+from bindsearch.encoders.imagebind.config import HUGE, make_config
 from bindsearch.encoders.imagebind.model import ImageBindModel, build_model, load_published_weights
 from bindsearch.encoders.imagebind.published import check_published, published_shapes
+from bindsearch.encoders.imagebind.random_weights import fill_randomly
+from bindsearch.encoders.imagebind.towers import build_tower
 from bindsearch.errors import EncoderError, UsageError
 
 GOLDEN = Path(__file__).parent / "golden" / "imagebind"
@@ -176,3 +179,46 @@ def test_a_picture_is_a_clip_of_two_like_frames(tiny: ImageBindModel) -> None:
     clip = picture[:, None, :, None].expand(-1, 1, -1, 2, -1, -1)
     with torch.inference_mode():
         assert torch.allclose(tiny({"vision": picture})["vision"], tiny({"vision": clip})["vision"], atol=1e-5)
+
+
+def test_image_and_text_towers_are_openclips_parameter_for_parameter() -> None:
+    """Norms that open_clip keeps at 1e-5 are ImageBind's 1e-6; all else is its ViT and its text Transformer."""
+    from open_clip.transformer import LayerNorm, TextTransformer, VisionTransformer
+
+    norm = partial(LayerNorm, eps=1e-6)
+    config = make_config(**{**TINY["config"], "vision_num_heads": 4, "vision_embed_dim": 64})
+    generator = torch.Generator().manual_seed(4)
+    vision = VisionTransformer(224, 14, 64, 3, 4, 4.0, output_dim=32, norm_layer=norm)
+    text = TextTransformer(77, 49408, 24, 3, 2, output_dim=32, norm_layer=norm)
+    for module in (vision, text):
+        fill_randomly(module, generator)
+    image_tower, text_tower = build_tower("image", config), build_tower("text", config)
+    fill_randomly(image_tower, generator)
+    fill_randomly(text_tower, generator)
+    picture = torch.randn(2, 3, 224, 224, generator=generator)
+    tokens = torch.from_numpy(OUTPUTS["text_tokens"]).long()
+    image_tower.load_state_dict(
+        _ours(vision.state_dict(), "visual") | {"video_stem.weight": torch.zeros(64, 6, 14, 14)}
+    )
+    text_tower.load_state_dict(_ours(text.state_dict(), "text") | {"log_logit_scale": torch.tensor(0.0)})
+    with torch.inference_mode():
+        for ours, theirs in ((image_tower(picture), vision.eval()(picture)), (text_tower(tokens), text.eval()(tokens))):
+            assert torch.allclose(ours, torch.nn.functional.normalize(theirs, dim=-1), atol=1e-5)
+
+
+def _ours(state: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+    """open_clip's parameters under our names: blocks keep theirs, tokens get a batch axis, projections are turned."""
+    projection = "proj" if kind == "visual" else "text_projection"
+    names = {
+        "class_embedding": "class_token",
+        "positional_embedding": "position",
+        "conv1.weight": "stem.weight",
+        projection: "projection.weight",
+    }
+    ours = {}
+    for key, value in state.items():
+        name = names.get(key, key.replace("transformer.", "trunk.").replace("ln_pre", "norm_pre"))
+        name = name.replace("ln_post", "norm").replace("ln_final", "norm")
+        value = value.T if key == projection else value
+        ours[name] = {"class_token": value.reshape(1, 1, -1), "position": value[None]}.get(name, value)
+    return ours

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to
 from bindsearch.encoders.models import FORMAT, ModelManifest, tower_file
 from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.encoders.runtime import DTYPES, Runtime, compute_dtype
-from bindsearch.encoders.towers import ToInput, Towers, load_tower, run_texts
+from bindsearch.encoders.towers import Towers, load_tower, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -137,7 +137,7 @@ class ImageBindEncoder:
         if modality is Modality.TEXT:
             features = run_texts(self._towers, views)
         else:
-            features = self._towers.run(TOWER_OF[modality], views, _TO_INPUT.get(modality, _as_they_are))
+            features = self._towers.run(TOWER_OF[modality], views, partial(to_input, modality))
         return mean_of_views(features, prepared)
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -182,16 +182,17 @@ def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindE
     return ImageBindEncoder(manifest, runtime=runtime, load=load)
 
 
-def _as_they_are(views: NDArray[Any], device: torch.device) -> torch.Tensor:
+def to_input(modality: Modality, views: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Prepared views (n, ...) of one modality as its tower takes them.
+
+    Bytes of pixels go to the device, where they become numbers of four times the size.
+    """
     import torch
 
-    return torch.from_numpy(views).to(device)
-
-
-# Bytes go to the device, where they become numbers of four times the size.
-_TO_INPUT: Mapping[Modality, ToInput] = MappingProxyType(
-    {
-        Modality.IMAGE: lambda squares, device: to_pixels(_as_they_are(squares, device)),
-        Modality.VIDEO: lambda pairs, device: to_frames(_as_they_are(pairs, device)),
-    }
-)
+    media = torch.from_numpy(views).to(device)
+    match modality:
+        case Modality.IMAGE:
+            return to_pixels(media)
+        case Modality.VIDEO:
+            return to_frames(media)
+    return media
