@@ -70,8 +70,11 @@ def encode_command(
 
 def _print_speed(speed: EncodeSpeed) -> None:
     run = f"{speed.dtype} on {speed.device}, batches of {speed.batch}"
-    rate = f"{speed.gflop_per_s:.4g} GFLOP/s ({speed.gflop_per_item:.4g} each)"
     print_line(f"encoder   {speed.encoder}, {speed.modality}, {run}")
-    print_line(f"speed     {speed.items_per_s:.4g} items/s, {rate}")
-    print_line(f"matmul    {speed.matmul_gflop_per_s:.4g} GFLOP/s in the same run: MFU {speed.mfu:.1%}")
+    print_line(f"speed     {speed.items_per_s:.4g} items/s")
+    if speed.gflop_per_item and speed.gflop_per_s and speed.mfu:
+        print_line(
+            f"rate      {speed.gflop_per_s:.4g} GFLOP/s ({speed.gflop_per_item:.4g} an item), MFU {speed.mfu:.1%}"
+        )
+    print_line(f"matmul    {speed.matmul_gflop_per_s:.4g} GFLOP/s in the same run")
     print_line(f"memory    {human_bytes(speed.peak_memory_bytes)} at most; tower loaded in {speed.load_s:.2f} s")

@@ -41,13 +41,17 @@ def load_encoder(
 
     Raises:
         EncoderError: no encoder has that name, its model is not here, or the package that offers it is at fault.
-        UsageError: `options` differ from those of an encoder that has none to set.
+        UsageError: `options` differ from those of an encoder that has none to set, or `runtime` asks for a device of
+            one that has no choice.
     """
     family = _family(name)
     if family is not None or name in BUILT_IN:
         _refuse_shadows(name)
     if family is not None:
         return _load_model(name, family, options, runtime)
+    if runtime.device not in ("auto", "cpu") or runtime.compile:
+        what = "compiled" if runtime.compile else f"moved to {runtime.device}"
+        raise UsageError(f"the encoder {name} cannot be {what}: it chooses itself how to run, leave that out")
     if name == "mini":
         from bindsearch.encoders.mini import MiniEncoder
 

@@ -33,7 +33,8 @@ SAMPLE_TEXT = "a dog runs along the beach while the sun sets over the sea"
 class EncodeSpeed:
     """`items_per_s`: media of one view each (a picture, 2 s of sound or video, 5 s of motion, a sentence), prepared
     before the clock starts. `mfu`: share of the matmul rate, measured in between, that the tower's multiplications
-    reach. `load_s`: from asking for the tower to its first result. `peak_memory_bytes`: on the GPU, else resident.
+    reach; None where operations cannot be counted, as in `mini`, which runs towers in threads of their own.
+    `load_s`: from asking for the tower to its first result. `peak_memory_bytes`: on the GPU, else resident.
     """
 
     encoder: str
@@ -42,10 +43,10 @@ class EncodeSpeed:
     dtype: str
     batch: int
     items_per_s: float
-    gflop_per_item: float
-    gflop_per_s: float
+    gflop_per_item: float | None
+    gflop_per_s: float | None
     matmul_gflop_per_s: float
-    mfu: float
+    mfu: float | None
     load_s: float
     peak_memory_bytes: int
 
@@ -106,7 +107,7 @@ def measure_speed(
     """
     prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(batch)]
     load_s = _seconds(lambda: encoder.features(modality, prepared[:1]))
-    gflop = _count_flop(lambda: encoder.features(modality, prepared[:1])) / 1e9
+    gflop = _count_flop(lambda: encoder.features(modality, prepared[:1])) / 1e9 or None
     encoder.features(modality, prepared)
     times: list[float] = []
     matmuls: list[float] = []
@@ -123,9 +124,9 @@ def measure_speed(
         batch=batch,
         items_per_s=items_per_s,
         gflop_per_item=gflop,
-        gflop_per_s=gflop * items_per_s,
+        gflop_per_s=gflop and gflop * items_per_s,
         matmul_gflop_per_s=matmul,
-        mfu=gflop * items_per_s / matmul,
+        mfu=gflop and gflop * items_per_s / matmul,
         load_s=load_s,
         peak_memory_bytes=_peak_memory(device),
     )
@@ -164,11 +165,13 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 def _count_flop(run: Callable[[], Any]) -> int:
     """Floating-point operations of matrix products and convolutions, a multiply-add as two."""
+    import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # Not every fused attention kernel is known to the counter; the plain one is made of products it counts.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    # Neither every fused attention kernel nor a compiled tower is seen by the counter: products one by one are.
+    eager = torch.compiler.set_stance("force_eager")
+    with eager, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     total: int = counter.get_total_flops()
     return total

@@ -33,7 +33,7 @@ class Towers:
     def __init__(self, load: Callable[[str, torch.device], nn.Module], runtime: Runtime) -> None:
         self._load = load
         self._runtime = runtime
-        self._loaded: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._loaded: dict[str, nn.Module] = {}
         self._lock = threading.Lock()
 
     @property
@@ -57,17 +57,18 @@ class Towers:
             tower = self._tower(name, device)
 
             def run(start: int, stop: int) -> torch.Tensor:
-                return tower(to_input(np.stack(views[start:stop]), device)).float().cpu()
+                features: torch.Tensor = tower(to_input(np.stack(views[start:stop]), device))
+                return features.float().cpu()
 
-            features: NDArray[np.float32] = torch.cat(run_in_batches(run, len(views), BATCHES[device.type])).numpy()
-            return features
+            whole: NDArray[np.float32] = torch.cat(run_in_batches(run, len(views), BATCHES[device.type])).numpy()
+            return whole
 
-    def _tower(self, name: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-        import torch
-
+    def _tower(self, name: str, device: torch.device) -> nn.Module:
         if name not in self._loaded:
             tower = self._load(name, device)
-            self._loaded[name] = torch.compile(tower) if self._runtime.compile else tower
+            if self._runtime.compile:
+                tower.compile()
+            self._loaded[name] = tower
         return self._loaded[name]
 
 
