@@ -88,8 +88,10 @@ class Wants:
     """What an encoder asks of the decoders, so that no pixel or frame is decoded for nothing.
 
     `picture_side_px`: the shorter side may come down to this (JPEGs are decoded at a reduced scale);
-    `frames_per_s`: how densely video is sampled.
+    `frames_per_s`: how densely video is sampled; `motion_s`: motion shorter than this is padded by the encoder, which
+    the user is told.
     """
 
     picture_side_px: int
     frames_per_s: float
+    motion_s: float = 0.0

@@ -20,13 +20,16 @@ from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, Planne
 from bindsearch.ingest.segments import Piece, describe, pieces
 from bindsearch.ingest.sidecar import Sidecar, read_sidecar, sidecar_path
 from bindsearch.ingest.sources import FoundFile, Scan, scan
-from bindsearch.ingest.writer import StagedBatch, StagedItem, Writer
+from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment, Writer
 from bindsearch.items import Modality
 
 COMMIT_SEGMENTS = 2048
 COMMIT_FILES = 4096
 COMMIT_SECONDS = 2.0
 """A batch is committed when it holds this much or is this old: what a kill can cost."""
+
+PADDING_SHOWN_S = 0.05
+"""Less missing motion than this is a matter of rounding and not worth a word."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,27 @@ def index_collection(
     _count_settled(target, found.files, {file.rel_path for file in work}, known, report)
     # Closed at once when the run is interrupted, so that no decoder thread outlives it.
     embedding = closing(embed_files(work, _Decoder(options, known, encoder), encoder))
+    padded = 0
     with _Committer(writer) as committer, embedding as embedded_files:
         for name in found.not_utf8:
             _stage_bad_name(target, name, committer.batch, report)
         for done, embedded in enumerate(embedded_files, start=1):
             _stage(target, embedded, known.get(embedded.file.rel_path), committer.batch, report)
+            padded += sum(_is_padded(segment, encoder.wants.motion_s) for segment in embedded.segments)
             committer.commit_if_due(len(embedded.segments))
             on_progress(Progress(done, len(work), report.failed, committer.segments))
         _sweep(target, found, known, committer.batch, report)
+    if padded:
+        report.notices.append(
+            f"motion segments shorter than the {encoder.wants.motion_s:g} s that {encoder.name} looks at: {padded}, "
+            "each padded with its last sample"
+        )
+
+
+def _is_padded(segment: StagedSegment, motion_s: float) -> bool:
+    if segment.modality is not Modality.IMU or segment.start_s is None or segment.end_s is None:
+        return False
+    return segment.end_s - segment.start_s < motion_s - PADDING_SHOWN_S
 
 
 def _needs_work(file: FoundFile, known: KnownFile | None, options: IndexOptions) -> bool:

@@ -205,3 +205,19 @@ def test_a_store_remembers_the_model_and_its_options(models: Path, checkpoint: P
     write_manifest(models / "imagebind-small", replace(manifest, source_sha256="0" * 64))
     with bs.connect(tmp_path / "s") as store, pytest.raises(bs.StoreError, match="holds vectors of encoder"):
         store.search("a dog")
+
+
+def test_motion_that_is_padded_is_told(models: Path, checkpoint: Path, tmp_path: Path) -> None:
+    install(checkpoint, "imagebind-small", "fp32")
+    media = tmp_path / "media"
+    media.mkdir()
+    rows = np.random.default_rng(1).standard_normal((350, 6))  # 7 s at 50 Hz: 5 s and 2 s
+    header = "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"
+    np.savetxt(media / "imu.csv", rows, delimiter=",", header=header, comments="")
+    with bs.connect(tmp_path / "s", encoder="imagebind-small") as store:
+        report = store.index(media, imu_rate_hz=50.0)
+        (notice,) = report.notices
+        assert notice == (
+            "motion segments shorter than the 5 s that imagebind-small looks at: 1, each padded with its last sample"
+        )
+        assert store.index(media, imu_rate_hz=50.0).notices == []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.clip_text import clip_tokenizer
+from bindsearch.encoders.imagebind.config import IMU_SAMPLES
 from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
 from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
@@ -91,8 +92,9 @@ class ImageBindEncoder:
 
     @property
     def wants(self) -> Wants:
-        """Pictures of at least 224 pixels a side, and the video's sampling rate."""
-        return Wants(picture_side_px=SIDE_PX, frames_per_s=self._preprocessing.frames_per_s)
+        """Pictures of at least 224 pixels a side, the video's sampling rate, and motion of 5 s."""
+        options = self._preprocessing
+        return Wants(SIDE_PX, options.frames_per_s, motion_s=IMU_SAMPLES / options.imu_rate_hz)
 
     @property
     def max_tokens(self) -> int:
