@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bindsearch.answer import Answer, Status
     from bindsearch.encoders import Encoder, load_encoder
     from bindsearch.errors import (
         BindSearchError,
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
         thermal,
         video,
     )
-    from bindsearch.store import Answer, Status, Store, connect
+    from bindsearch.store import Store, connect
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "bindsearch.answer": ("Answer", "Status"),
     "bindsearch.encoders": ("Encoder", "load_encoder"),
     "bindsearch.errors": (
         "BindSearchError",
@@ -76,7 +78,7 @@ _HOMES = {
         "thermal",
         "video",
     ),
-    "bindsearch.store": ("Answer", "Status", "Store", "connect"),
+    "bindsearch.store": ("Store", "connect"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from bindsearch.answer import Answer, AnsweredTerm, Status
 from bindsearch.config import (
     STORE_FILE,
     StoreConfig,
@@ -29,6 +30,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.runtime import Runtime
 from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError, UsageError, VectorError
 from bindsearch.executor import QueryVector, run_query
+from bindsearch.files import folder_size
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.pipeline import IndexOptions, index_collection, plan_collection
@@ -53,41 +55,6 @@ OPEN_PAUSE_S = 0.03
 """A writer may retire a generation between reading CURRENT and opening its files; the next look finds a newer one."""
 
 PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, slots=True)
-class AnsweredTerm:
-    """A term as it was understood: its modality, its source and the weight used."""
-
-    modality: Modality
-    source: str
-    weight: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Hits, best first, with the query as it was understood and the time it took."""
-
-    terms: tuple[AnsweredTerm, ...]
-    to: tuple[Modality, ...]
-    k: int
-    took_ms: float
-    hits: tuple[Hit, ...]
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a store holds: counts by modality, and the files that failed."""
-
-    path: Path
-    encoder: str
-    dim: int
-    generation: int
-    collections: tuple[Path, ...]
-    items: Mapping[Modality, int]
-    segments: Mapping[Modality, int]
-    failures: tuple[FailedFile, ...]
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -301,7 +268,7 @@ class Store:
             items=snapshot.counts("items"),
             segments=snapshot.counts("segments"),
             failures=tuple(FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in failed),
-            size_bytes=_folder_size(self.path),
+            size_bytes=folder_size(self.path),
         )
 
     def _search_vector(self, vector: NDArray[np.floating], query: Query) -> list[Hit]:
@@ -440,12 +407,3 @@ def _decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOpt
         imu_segment_s=config.imu_segment_s,
         imu_rate_hz=imu_rate_hz,
     )
-
-
-def _folder_size(folder: Path) -> int:
-    size = 0
-    for place, _, names in os.walk(folder):  # leaves out what a writer removes meanwhile
-        for name in names:
-            with contextlib.suppress(OSError):
-                size += (Path(place) / name).stat().st_size
-    return size

@@ -13,7 +13,7 @@ from bindsearch.cli.output import plural, print_json, print_line, print_message,
 from bindsearch.query import Composition, Rank, make_query, parse_query
 
 if TYPE_CHECKING:
-    from bindsearch.store import Answer
+    from bindsearch.answer import Answer
 
 EXIT_NO_HITS = 1
 SHOWN_TEXT_CHARACTERS = 80

@@ -11,7 +11,7 @@ from bindsearch.cli.output import human_bytes, plural, print_json, print_line
 from bindsearch.items import Modality
 
 if TYPE_CHECKING:
-    from bindsearch.store import Status
+    from bindsearch.answer import Status
 
 
 def status_command(

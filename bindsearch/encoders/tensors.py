@@ -7,7 +7,7 @@ header, then the tensors. Its own writer wants a whole tower in memory; this one
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ALIGNMENT_BYTES = 64
 """Tensors begin at a multiple of this, a cache line, so that vector instructions read the mapped file as it is."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes written and those to write."""
 
 _DTYPES = {"fp32": ("F32", 4), "bf16": ("BF16", 2), "fp16": ("F16", 2)}
 
@@ -40,6 +43,24 @@ class TensorSpec:
     def size_bytes(self) -> int:
         """Bytes it takes in the file."""
         return prod(self.shape) * _DTYPES[self.dtype][1]
+
+
+def write_towers(folder: Path, towers: Mapping[str, Sequence[TensorSpec]], on_progress: OnProgress) -> None:
+    """Write `<tower>.safetensors` of each tower into `folder`.
+
+    Raises:
+        EncoderError: as `write_tensors`.
+    """
+    total = sum(spec.size_bytes for specs in towers.values() for spec in specs)
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        on_progress(done, total)
+
+    for tower, specs in towers.items():
+        write_tensors(folder / f"{tower}.safetensors", specs, count)
 
 
 def write_tensors(

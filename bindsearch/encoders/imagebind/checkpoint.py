@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.checkpoints import MappedCheckpoint
-from bindsearch.encoders.tensors import TensorSpec, write_tensors
+from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
 
 if TYPE_CHECKING:
     from bindsearch.encoders.imagebind.published import PublishedTensor
-
-OnProgress = Callable[[int, int], None]
-"""Called with the bytes written and those to write."""
 
 
 def convert(
@@ -38,16 +35,7 @@ def convert(
     towers = {
         tower: [_spec(checkpoint, tensor, dtype) for tensor in published_tensors(tower, config)] for tower in TOWERS
     }
-    total = sum(spec.size_bytes for specs in towers.values() for spec in specs)
-    done = 0
-
-    def count(written: int) -> None:
-        nonlocal done
-        done += written
-        on_progress(done, total)
-
-    for tower, specs in towers.items():
-        write_tensors(folder / f"{tower}.safetensors", specs, count)
+    write_towers(folder, towers, on_progress)
     return _temperatures(checkpoint)
 
 

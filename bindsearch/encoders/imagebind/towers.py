@@ -10,6 +10,7 @@ Letters: n media, d dimensions of the space.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ TEMPERATURES = {"text": 1 / 0.07, "audio": 20.0, "depth": 5.0, "thermal": 10.0, 
 """Initial temperatures; all but the text tower's are fixed."""
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, ABC):
     """Trunk, head and temperature, common to all towers; the stems differ.
 
     `temperature`: the initial one, None where the features are not scaled (vision).
@@ -63,9 +64,9 @@ class Tower(nn.Module):
         """The logit scale, a scalar."""
         return self.log_logit_scale.float().exp().clamp(max=MAX_TEXT_SCALE)
 
+    @abstractmethod
     def pooled(self, media: torch.Tensor) -> torch.Tensor:
         """Media to the one token of each that stands for the whole: (n, width)."""
-        raise NotImplementedError
 
 
 class ImageTower(Tower):

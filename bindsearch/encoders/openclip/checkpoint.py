@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.checkpoints import MappedCheckpoint
-from bindsearch.encoders.tensors import TensorSpec, write_tensors
+from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 MAX_TEMPERATURE = 100.0
 """CLIP's logit scale is clipped here (arXiv 2103.00020, section 2.5)."""
-
-OnProgress = Callable[[int, int], None]
-"""Called with the bytes written and those to write."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80\x02"
@@ -59,16 +56,7 @@ def convert(
     stored = _without_wrappers(_open_checkpoint(source))
     _check(stored, towers, f"{source} is no checkpoint of {architecture['model']}")
     specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
-    total = sum(spec.size_bytes for tower in specs.values() for spec in tower)
-    done = 0
-
-    def count(written: int) -> None:
-        nonlocal done
-        done += written
-        on_progress(done, total)
-
-    for name, tower_specs in specs.items():
-        write_tensors(folder / f"{name}.safetensors", tower_specs, count)
+    write_towers(folder, specs, on_progress)
     temperature = math.exp(float(stored[_TEMPERATURE].read()))
     return {"text": min(temperature, MAX_TEMPERATURE), "image": 1.0, "video": 1.0}
 
