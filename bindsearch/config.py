@@ -112,11 +112,21 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
     """
     held = (config.encoder, config.weights_digest, dict(config.encoder_options))
     given = (encoder.name, encoder.digest, dict(encoder.options))
+    if held[:2] == given[:2] and held != given:
+        raise StoreError(
+            f"the store {store} was made with {_differences(held[2], given[2])}: "
+            "leave the encoder's options as they are, or index into another store (--store)"
+        )
     if held != given:
         raise StoreError(
             f"the store {store} holds vectors of encoder {_label(*held)}, not of {_label(*given)}: "
             "use that encoder, or index into another store (--store)"
         )
+
+
+def _differences(held: Mapping[str, object], given: Mapping[str, object]) -> str:
+    keys = sorted(key for key in {*held, *given} if held.get(key) != given.get(key))
+    return ", ".join(f"{key}={held.get(key)}, not {given.get(key)}" for key in keys)
 
 
 def _label(name: str, digest: str, options: Mapping[str, str | int | float | bool]) -> str:

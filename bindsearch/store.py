@@ -78,14 +78,15 @@ class Store:
         encoder: str | Encoder | None = None,
         encoder_options: Mapping[str, str | int | float | bool] | None = None,
         device: str = "auto",
+        compile: bool = False,
         segment_s: Mapping[str, float] | None = None,
     ) -> None:
         """Name a store; nothing is opened until it is needed. See `connect`."""
         self.path = path
         self._segments = _segment_lengths(segment_s or {})
         self._wanted_encoder = encoder
-        self._encoder_options = encoder_options
-        self._runtime = Runtime(device=device)
+        self._encoder_options = encoder_options or {}
+        self._runtime = Runtime(device=device, compile=compile)
         self._generation: _Generation | None = None
         self._lock = threading.Lock()
 
@@ -124,18 +125,20 @@ class Store:
             EncoderError: there is no such encoder, or its model is not here.
             UsageError: the encoder has no such option.
         """
-        wanted, options = self._wanted_encoder, self._encoder_options
+        wanted = self._wanted_encoder
         if wanted is None:
             wanted = self.config.encoder if self.exists else DEFAULT_ENCODER
-        if isinstance(wanted, str):
-            if options is None and self.exists and takes_options(wanted):
-                options = self.config.encoder_options
-            encoder = load_encoder(wanted, options=options, runtime=self._runtime)
-        else:
-            encoder = wanted
+        encoder = self._load(wanted) if isinstance(wanted, str) else wanted
         if self.exists:
             check_encoder(self.config, encoder, self.path)
         return encoder
+
+    def _load(self, name: str) -> Encoder:
+        """The encoder of that name with the store's options, where it is the store's, and those given on top."""
+        options = dict(self._encoder_options)
+        if self.exists and name == self.config.encoder and takes_options(name):
+            options = {**self.config.encoder_options, **options}
+        return load_encoder(name, options=options, runtime=self._runtime)
 
     def index(
         self,
@@ -357,13 +360,15 @@ def connect(
     encoder: str | Encoder | None = None,
     encoder_options: Mapping[str, str | int | float | bool] | None = None,
     device: str = "auto",
+    compile: bool = False,
     segment_s: Mapping[str, float] | None = None,
 ) -> Store:
     """Open the store at `path` (default: $BINDSEARCH_STORE, else the user's data directory), made by the first `index`.
 
     `encoder`: a name or an Encoder; left out, the one the store was made with, `mini` for a new store.
-    `encoder_options`: preprocessing options of that encoder; left out, those the store was made with.
-    `device`: where towers run: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
+    `encoder_options`: preprocessing options of that encoder; those left out are as the store was made with.
+    `device`: where towers run: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1"; `compile`: let
+    torch.compile fuse them first, which pays for long runs on a GPU.
     `segment_s`: lengths of segments in a new store, such as {"audio": 5.0}; for audio, video (10 s) and imu (5 s).
 
     Raises:
@@ -372,7 +377,14 @@ def connect(
     if path is not None and not os.fspath(path):
         raise UsageError("the store's path is empty: name a folder")
     place = default_store() if path is None else Path(path).expanduser()
-    return Store(place, encoder=encoder, encoder_options=encoder_options, device=device, segment_s=segment_s)
+    return Store(
+        place,
+        encoder=encoder,
+        encoder_options=encoder_options,
+        device=device,
+        compile=compile,
+        segment_s=segment_s,
+    )
 
 
 def _compose(encoded: Sequence[EncodedTerm], weights: Sequence[float]) -> QueryVector:

@@ -110,6 +110,9 @@ def _embed_text(words: str, encoder: Encoder) -> NDArray[np.float32]:
 def _file_term(term: Term, modality: Modality, encoder: Encoder, options: DecodeOptions) -> EncodedTerm:
     path = Path(term.source)
     _check_file(path)
+    if modality not in encoder.modalities:
+        known = ", ".join(known for known in Modality if known in encoder.modalities)
+        raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it takes {known}")
     try:
         found = pieces(
             path,

@@ -40,6 +40,9 @@ def index_command(
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile fuse the towers first: pays for long runs on a GPU.")
+    ] = False,
     imu_rate: ImuRateOption = None,
     segment: Annotated[
         list[str] | None,
@@ -66,6 +69,7 @@ def index_command(
         encoder=encoder,
         encoder_options=parse_encoder_options(encoder_option),
         device=device,
+        compile=compile_,
         segment_s=_segment_lengths(segment or []),
     ) as opened:
         if dry_run:

@@ -56,23 +56,22 @@ def pull_command(
     Example: bindsearch model pull imagebind-huge
     Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
     """
-    from bindsearch.encoders.models import is_installed, model_folder
-    from bindsearch.encoders.pull import has_consent, pull_model, refuse_offline
+    from bindsearch.encoders.models import model_folder
+    from bindsearch.encoders.pull import pull_model
     from bindsearch.encoders.sources import find_source
 
-    source = find_source(name)
-    if not has_consent(source) and not is_installed(name):
-        refuse_offline(source, from_file=from_, offline=offline)  # before a question that would lead to nothing
+    def consent(source: ModelSource) -> bool:
         print_message(source.license_text)
-        accept_license = accept_license or _ask_consent(source)
+        return accept_license or _ask_consent(source)
+
     with _progress() as show:
         pulled = pull_model(
-            source,
+            find_source(name),
             from_file=from_,
             url=url,
             dtype=dtype,
             offline=offline,
-            accept_license=accept_license,
+            consent=consent,
             force=force,
             on_progress=show,
         )

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_VIEWS = 128
-"""Views of one modality that make a full batch."""
+"""Views of one modality that make a full batch, at most."""
+
+FIRST_BATCH_VIEWS, LEAST_BATCH_VIEWS = 16, 4
+BATCH_SECONDS = 2.0
+"""A batch has as many views as the tower embeds in about this time, so that with a large tower on a CPU too progress
+shows, and a kill costs seconds."""
 
 QUEUED_SEGMENTS = 160
 """Segments that may wait between the decoders and the towers."""
@@ -119,8 +124,8 @@ class _Batch:
         self.prepared.append(prepared)
         self.views += len(prepared.views)
 
-    def is_due(self) -> bool:
-        return self.views >= BATCH_VIEWS or time.monotonic() - self.started > MAX_BATCH_AGE_S
+    def is_due(self, views: int) -> bool:
+        return self.views >= views or time.monotonic() - self.started > MAX_BATCH_AGE_S
 
 
 class _StoppedError(Exception):
@@ -193,6 +198,7 @@ def _embed_messages(
     messages: queue.Queue[_Prepared | _Finished], n_files: int, encoder: Encoder
 ) -> Iterator[EmbeddedFile]:
     batches: dict[Modality, _Batch] = {}
+    full: dict[Modality, int] = {}
     undecoded = n_files
     while undecoded or batches:
         try:
@@ -210,12 +216,24 @@ def _embed_messages(
             message.owner._waiting += 1
             batches.setdefault(message.modality, _Batch()).add(message)
         for modality in list(batches):
-            if not undecoded or batches[modality].is_due():
-                yield from _embed_batch(batches.pop(modality).prepared, modality, encoder)
+            if not undecoded or batches[modality].is_due(min(full.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS)):
+                batch = batches.pop(modality)
+                started = time.monotonic()
+                embedded = _embed_batch(batch.prepared, modality, encoder)
+                full[modality] = _full_batch(batch.views, time.monotonic() - started)
+                yield from embedded
 
 
-def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -> Iterator[EmbeddedFile]:
-    """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files."""
+def _full_batch(views: int, took_s: float) -> int:
+    """How many views take BATCH_SECONDS, where `views` took `took_s`."""
+    return max(LEAST_BATCH_VIEWS, min(BATCH_VIEWS, int(views * BATCH_SECONDS / max(took_s, 1e-6))))
+
+
+def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -> list[EmbeddedFile]:
+    """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files.
+
+    Gives the files that are finished with it.
+    """
     wanted = [prepared for prepared in batch if prepared.owner.error is None]
     try:
         outcomes = _encode(encoder, modality, wanted)
@@ -233,10 +251,12 @@ def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -
         if embedding is not None:
             segment = StagedSegment(modality, embedding, prepared.start_s, prepared.end_s, prepared.text)
             prepared.owner.segments.append(segment)
+    finished = []
     for prepared in batch:
         prepared.owner._waiting -= 1
         if prepared.owner._decoded and not prepared.owner._waiting:
-            yield prepared.owner
+            finished.append(prepared.owner)
+    return finished
 
 
 def _encode(encoder: Encoder, modality: Modality, batch: Sequence[_Prepared]) -> list[NDArray[np.float32] | None]:

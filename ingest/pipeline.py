@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -20,7 +21,7 @@ from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, Planne
 from bindsearch.ingest.segments import Piece, describe, pieces
 from bindsearch.ingest.sidecar import Sidecar, read_sidecar, sidecar_path
 from bindsearch.ingest.sources import FoundFile, Scan, scan
-from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment, Writer
+from bindsearch.ingest.writer import StagedBatch, StagedItem, Writer
 from bindsearch.items import Modality
 
 COMMIT_SEGMENTS = 2048
@@ -53,12 +54,14 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a decoder thread found out about a file; `unchanged`: its content is what the catalog holds already."""
+    """What a decoder thread found out about a file; `unchanged`: its content is what the catalog holds already;
+    `refused`: the modality of a file that is left out because the encoder has no tower for it."""
 
     verdict: Verdict
     content_hash: str = ""
     fingerprint: str = ""
     unchanged: bool = False
+    refused: Modality | None = None
 
 
 def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFile]:
@@ -90,27 +93,49 @@ def index_collection(
     _count_settled(target, found.files, {file.rel_path for file in work}, known, report)
     # Closed at once when the run is interrupted, so that no decoder thread outlives it.
     embedding = closing(embed_files(work, _Decoder(options, known, encoder), encoder))
-    padded = 0
+    remarks = _Remarks()
+    on_progress(Progress(0, len(work), report.failed, 0))
     with _Committer(writer) as committer, embedding as embedded_files:
         for name in found.not_utf8:
             _stage_bad_name(target, name, committer.batch, report)
         for done, embedded in enumerate(embedded_files, start=1):
             _stage(target, embedded, known.get(embedded.file.rel_path), committer.batch, report)
-            padded += sum(_is_padded(segment, encoder.wants.motion_s) for segment in embedded.segments)
+            remarks.add(embedded, encoder.wants.motion_s)
             committer.commit_if_due(len(embedded.segments))
             on_progress(Progress(done, len(work), report.failed, committer.segments))
         _sweep(target, found, known, committer.batch, report)
-    if padded:
-        report.notices.append(
-            f"motion segments shorter than the {encoder.wants.motion_s:g} s that {encoder.name} looks at: {padded}, "
-            "each padded with its last sample"
+    report.notices.extend(remarks.notices(encoder))
+
+
+class _Remarks:
+    """What a user should know of files that were indexed or left out as they should be."""
+
+    def __init__(self) -> None:
+        self._padded = 0
+        self._refused: Counter[Modality] = Counter()
+
+    def add(self, embedded: EmbeddedFile, motion_s: float) -> None:
+        """Count one file; motion shorter than `motion_s` was padded by the encoder."""
+        if embedded.facts is not None and embedded.facts.refused is not None:
+            self._refused[embedded.facts.refused] += 1
+        self._padded += sum(
+            segment.modality is Modality.IMU
+            and segment.start_s is not None
+            and segment.end_s is not None
+            and segment.end_s - segment.start_s < motion_s - PADDING_SHOWN_S
+            for segment in embedded.segments
         )
 
-
-def _is_padded(segment: StagedSegment, motion_s: float) -> bool:
-    if segment.modality is not Modality.IMU or segment.start_s is None or segment.end_s is None:
-        return False
-    return segment.end_s - segment.start_s < motion_s - PADDING_SHOWN_S
+    def notices(self, encoder: Encoder) -> Iterator[str]:
+        """One line each."""
+        if self._refused:
+            counts = ", ".join(f"{n} {modality}" for modality, n in sorted(self._refused.items()))
+            yield f"left out, since the encoder {encoder.name} cannot embed them: {counts}"
+        if self._padded:
+            yield (
+                f"motion segments shorter than the {encoder.wants.motion_s:g} s that {encoder.name} looks at: "
+                f"{self._padded}, each padded with its last sample"
+            )
 
 
 def _needs_work(file: FoundFile, known: KnownFile | None, options: IndexOptions) -> bool:
@@ -148,7 +173,7 @@ class _Decoder:
         if verdict.modality is None:
             return Decoded(_Facts(verdict), iter(()))
         if verdict.modality not in self._encoder.modalities:
-            raise MediaError(f"the encoder {self._encoder.name} cannot embed {verdict.modality}")
+            return Decoded(_Facts(Verdict(None, "the encoder cannot embed it"), refused=verdict.modality), iter(()))
         sidecar = read_sidecar(file.path)
         content_hash = hash_file(file.path)
         sidecar_hash = hash_file(sidecar_path(file.path)) if file.state.sidecar_mtime_ns else ""
@@ -159,7 +184,8 @@ class _Decoder:
         return Decoded(facts, iter(()) if unchanged else self._pieces(file, verdict.modality, sidecar))
 
     def _pieces(self, file: FoundFile, modality: Modality, sidecar: Sidecar) -> Iterator[Piece]:
-        return pieces(
+        """What the encoder can embed of the file: without ears it takes a video's pictures and leaves the sound."""
+        found = pieces(
             file.path,
             modality,
             wants=self._encoder.wants,
@@ -168,6 +194,18 @@ class _Decoder:
             count_tokens=self._encoder.count_tokens,
             max_tokens=self._encoder.max_tokens,
         )
+        left_out: set[Modality] = set()
+        empty = True
+        for piece in found:
+            if piece.modality in self._encoder.modalities:
+                empty = False
+                yield piece
+            else:
+                left_out.add(piece.modality)
+        if empty:
+            raise MediaError(
+                f"it holds only {', '.join(left_out)}, which the encoder {self._encoder.name} cannot embed"
+            )
 
 
 def _stage(

@@ -22,9 +22,11 @@ from bindsearch.encoders.pull import pull_model
 from bindsearch.encoders.sources import ModelSource
 from bindsearch.encoders.speed import sample_media
 from bindsearch.items import Modality
+from bindsearch.space import l2_normalize
 
 HERE = Path(__file__).parent
 write_every_modality = runpy.run_path(str(HERE / "media_files.py"))["write_every_modality"]
+CLOSENESS = runpy.run_path(str(HERE / "closeness.py"))
 serve = runpy.run_path(str(HERE / "file_server.py"))["serve"]
 
 TOWERS = ("vision", "text", "audio", "depth", "thermal", "imu")
@@ -101,7 +103,7 @@ def test_full_size_towers_agree_with_the_whole_model(
 
     monkeypatch.setenv("BINDSEARCH_MODELS", str(full_size / "models"))
     encoder = ImageBindEncoder(read_model("imagebind-huge"))
-    prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(2)]
+    prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(CLOSENESS["MEDIA"])]
     vectors = encoder.encode(modality, prepared)
     state = torch.load(full_size / "imagebind_huge.pth", weights_only=True, mmap=True)
     assert len(state) == 1311
@@ -112,9 +114,8 @@ def test_full_size_towers_agree_with_the_whole_model(
     key = "vision" if modality in (Modality.IMAGE, Modality.VIDEO) else modality.value
     with torch.inference_mode():
         exact = torch.cat([model({key: published_input(modality, views)})[key] for views in prepared]).numpy()
-    cosines = (vectors * exact).sum(axis=1) / np.linalg.norm(exact, axis=1)
-    assert cosines.min() >= 0.999
-    print(f"{modality}: lowest cosine {cosines.min():.6f}")  # noqa: T201
+    lowest = CLOSENESS["check_alike"](l2_normalize(exact), vectors)
+    print(f"{modality}: lowest cosine {lowest:.6f}")  # noqa: T201
 
 
 def published_input(modality: Modality, views: np.ndarray) -> torch.Tensor:

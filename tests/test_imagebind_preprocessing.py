@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 
+from bindsearch.encoders.clip_text import pad_tokens
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture, preprocess_image, to_pixels
-from bindsearch.encoders.imagebind.preprocessing.text import prepare_text, to_tokens
+from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
 from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_starts, even_views
 from bindsearch.errors import MediaError, UsageError
 
@@ -191,7 +192,7 @@ def test_other_modes_become_rgb_and_other_arrays_are_refused() -> None:
 
 
 def test_text_is_padded_to_the_longest_only() -> None:
-    tokens = to_tokens([prepare_text("a dog"), prepare_text("a photo of a dog")])
+    tokens = pad_tokens([prepare_text("a dog"), prepare_text("a photo of a dog")])
     assert tokens.shape == (2, 7)
     assert (tokens[0, 4:] == 0).all()
     with pytest.raises(MediaError, match="cut it into passages"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ import open_clip
 import safetensors.torch
 import torch
 from PIL import Image
+
+MEDIA = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
+tone, write_sound, write_video = MEDIA["tone"], MEDIA["write_sound"], MEDIA["write_video"]
 
 NAME = "openclip:RN50/yfcc15m"
 
@@ -35,6 +39,9 @@ def test_pull_index_and_search(tmp_path: Path) -> None:
         blocks = np.random.default_rng(n).integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(np.kron(blocks, np.ones((30, 40, 1), np.uint8))).save(pictures / f"{n}.png")
 
+    write_video(pictures / "clip.mp4", 2.0, sound=tone(2.0, 48_000))
+    write_sound(pictures / "tone.wav", tone(3.0))
+
     missing = run(tmp_path, "index", pictures, "--encoder", NAME)
     assert missing.returncode == 4
     assert f"the model {NAME} is not here: bring it with `bindsearch model pull {NAME}`" in missing.stderr
@@ -46,11 +53,17 @@ def test_pull_index_and_search(tmp_path: Path) -> None:
     assert pulled.returncode == 0, pulled.stderr
     indexed = run(tmp_path, "index", pictures, "--encoder", NAME, "--json")
     assert indexed.returncode == 0, indexed.stderr
-    assert json.loads(indexed.stdout)["added"] == 3
+    assert json.loads(indexed.stdout)["added"] == 4  # the video by its pictures, without its sound
+    assert f"left out, since the encoder {NAME} cannot embed them: 1 audio" in indexed.stderr
+    held = json.loads(run(tmp_path, "status", "--json").stdout)
+    assert held["segments"] == {"image": 3, "video": 1}
+    deaf = run(tmp_path, "search", "--audio", pictures / "tone.wav")
+    assert deaf.returncode == 2
+    assert f"the encoder {NAME} cannot embed audio: it takes text, image, video" in deaf.stderr
     found = run(tmp_path, "search", "--image", pictures / "1.png", "--include-query", "--json")
     hits = json.loads(found.stdout)["hits"]
     assert Path(hits[0]["path"]).name == "1.png"
     assert hits[0]["cosine"] > 0.999
     words = run(tmp_path, "search", "a red sofa", "--paths")
     assert words.returncode == 0, words.stderr
-    assert len(words.stdout.splitlines()) == 3
+    assert len(words.stdout.splitlines()) == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "", "cpu:0:1"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "", "cpu:0:1", "cpu:", "cpu:5", "cuda:", "CPU"])
 def test_unknown_devices_are_refused(device: str) -> None:
     with pytest.raises(UsageError, match=f"device '{device}' is not known: choose auto, cpu, cuda or cuda:N"):
         resolve_device(device)
@@ -47,10 +49,26 @@ def test_a_batch_shrinks_until_it_fits_and_nothing_is_lost_or_doubled(fits: int)
             torch.empty(TOO_MUCH, dtype=torch.uint8)
         return torch.arange(start, stop)
 
-    results = torch.cat(run_in_batches(run, 50, 16))
-    assert results.tolist() == list(range(50))
+    parts, fitted = run_in_batches(run, 50, 16)
+    assert torch.cat(parts).tolist() == list(range(50))
     assert max(tried) == 16
+    assert fitted == max(size for size in (16, 8, 4, 2, 1) if size <= fits)
     assert sum(size > fits for size in tried) <= 4  # each size fails once, and stays shrunk
+
+
+def test_what_a_failed_step_had_made_is_free_before_the_next_try() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def run(start: int, stop: int) -> torch.Tensor:
+        assert all(made() is None for made in alive)
+        activations = torch.zeros(stop - start)
+        alive.append(weakref.ref(activations))
+        if stop - start > 1:
+            torch.empty(TOO_MUCH, dtype=torch.uint8)
+        return torch.arange(start, stop)
+
+    run_in_batches(run, 3, 4)
+    assert len(alive) == 5
 
 
 def test_not_even_one_fits() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.encoders.runtime import DTYPES
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
+
+MAX_TEMPERATURE = 100.0
 
 MAPPED_BYTES = 256 << 20
 """The file is mapped anew after this much has been read, since pages once touched count as memory until then."""
@@ -46,9 +49,51 @@ def _open(path: Path) -> Mapping[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise EncoderError(f"checkpoint {path} does not exist: check the path") from None
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        line = " ".join(str(error).split())[:200]
+    except Exception as error:  # the reader of a damaged pickle fails in every way there is
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise EncoderError(f"checkpoint {path} cannot be read ({line}): it is damaged or no checkpoint") from error
     if not isinstance(state, dict):
         raise EncoderError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
     return state
+
+
+def checked(tensor: object, key: str) -> torch.Tensor:
+    """A tensor of a checkpoint that can be weights: plain, of 16, 32 or 64-bit floats, all of them finite.
+
+    Raises:
+        EncoderError: it is not; names the key.
+    """
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in (
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    ):
+        kind = str(tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise EncoderError(f"{key} is {kind}, expected a tensor of floats")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise EncoderError(f"{key} is a sparse or empty tensor, expected a plain one")
+    if not torch.isfinite(tensor).all():
+        raise EncoderError(f"{key} holds NaN or infinity: the checkpoint is damaged, bring it again")
+    return tensor
+
+
+def in_format(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
+    """The tensor in "fp32", "bf16" or "fp16".
+
+    Raises:
+        EncoderError: its numbers are too large for that; names the key.
+    """
+    import torch
+
+    converted = tensor.to(getattr(torch, DTYPES[dtype]))
+    if not torch.isfinite(converted).all():
+        raise EncoderError(f"{key} holds numbers too large for {dtype}: convert with --dtype bf16 or fp32")
+    return converted
+
+
+def temperature_of(log_scale: float) -> float:
+    """A learned logit scale, kept as its logarithm and clipped at 100 (CLIP, arXiv 2103.00020, section 2.5)."""
+    return min(math.exp(min(log_scale, 10.0)), MAX_TEMPERATURE)  # e^10 is far above, and no overflow

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from bindsearch.encoders.sources import can_be_pulled
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from bindsearch.hashing import hash_file
@@ -99,7 +100,10 @@ def read_model(name: str) -> ModelManifest:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise EncoderError(f"the model {name} is not here: bring it with `bindsearch model pull {name}`") from None
+        way_on = f"bring it with `bindsearch model pull {name}`"
+        if not can_be_pulled(name):
+            way_on = "`bindsearch model list` shows those that are"
+        raise EncoderError(f"the model {name} is not here: {way_on}") from None
     except (OSError, ValueError) as error:
         raise EncoderError(
             f"{path} cannot be read ({error}): `bindsearch model pull {name}` brings it again"
@@ -166,6 +170,7 @@ def remove_model(name: str) -> int:
         raise EncoderError(f"the model {name} is not here: `bindsearch model list` shows those that are")
     try:
         with model_lock(name):
+            _sweep(work)  # brings back what a kill hid, so that its bytes are counted
             freed = _bytes_under(work)
             _delete(work)
             if (folder / MANIFEST_FILE).is_file():
@@ -305,8 +310,8 @@ def _parse(data: Any, path: Path, name: str) -> ModelManifest:
         files = {tower: ModelFile(**facts) for tower, facts in data.pop("files").items()}
         if not all(isinstance(facts.size_bytes, int) for facts in files.values()):
             raise TypeError("a size is no number")
-        if not isinstance(data["name"], str):
-            raise TypeError("the name is no text")
+        if data["name"] != name:
+            raise TypeError(f"it is that of {data['name']!r}")
         return ModelManifest(**data, files=files)
     except (TypeError, KeyError, AttributeError) as error:
         raise EncoderError(f"{path} is damaged ({error}): `bindsearch model pull {name}` brings it again") from error

@@ -102,7 +102,7 @@ def pull_model(
     url: str | None = None,
     dtype: str | None = None,
     offline: bool = False,
-    accept_license: bool = False,
+    consent: Callable[[ModelSource], bool] = lambda _source: False,
     force: bool = False,
     on_progress: OnPullProgress = ignore_pull_progress,
     delay_s: float = 1.0,
@@ -111,7 +111,8 @@ def pull_model(
 
     `from_file`: a checkpoint to take, never changed; `url`: a mirror to take it from; neither: the source's own.
     `dtype`: "fp32", "bf16" or "fp16"; None: what this machine runs fastest. `force`: convert again in any case.
-    `accept_license`: consent, remembered for later. `delay_s`: first wait before a broken download is tried again.
+    `consent`: asked whether the licence is accepted, where it was not before. `delay_s`: first wait before a broken
+    download is tried again.
 
     Raises:
         UsageError: an option is wrong, or the licence was not accepted.
@@ -119,22 +120,21 @@ def pull_model(
     """
     _check_options(from_file, url, dtype)
     asked = _Asked(source, from_file, url, dtype, force)
-    here, work = asked.is_here(), work_folder(source.name)
-    if here and not work.exists():
+    work = work_folder(source.name)
+    if not work.exists() and (here := asked.is_here()):  # nothing to tidy up, so a read-only folder will do
         return here
-    if not here:
-        refuse_offline(source, from_file=from_file, offline=offline)
-    if not here and not accept_license and not has_consent(source):
-        raise UsageError(
-            f"{source.name} comes under the licence {source.license}, which was not accepted: read it in "
-            f"`bindsearch model pull {source.name}` on a terminal, or add --accept-license"
-        )
     try:
         with model_lock(source.name):
             sweep_leftovers(source.name)
-            if here := asked.is_here():  # another process was quicker, or was killed when all but the tidying was done
+            if here := asked.is_here():
                 shutil.rmtree(work, ignore_errors=True)
                 return here
+            refuse_offline(source, from_file=from_file, offline=offline)
+            if not has_consent(source) and not consent(source):
+                raise UsageError(
+                    f"{source.name} comes under the licence {source.license}, which was not accepted: "
+                    f"read it in `bindsearch model pull {source.name}` on a terminal, or add --accept-license"
+                )
             write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
             try:
                 return _pull(asked, on_progress, delay_s)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.models import list_models, read_model
-from bindsearch.encoders.runtime import Runtime
+from bindsearch.encoders.runtime import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def load_encoder(
         UsageError: `options` differ from those of an encoder that has none to set, or `runtime` asks for a device of
             one that has no choice.
     """
+    check_device(runtime.device)
     family = _family(name)
     if family is not None or name in BUILT_IN:
         _refuse_shadows(name)
@@ -61,6 +62,11 @@ def load_encoder(
 
         return _with_own_options(NullEncoder(), options)
     return _with_own_options(_load_from_package(name), options)
+
+
+def runs_on_devices(name: str) -> bool:
+    """Whether the encoder of that name can be told where to run; others run on the CPU."""
+    return _family(name) is not None
 
 
 def takes_options(name: str) -> bool:
@@ -92,10 +98,18 @@ def _with_own_options(encoder: Encoder, options: Options | None) -> Encoder:
         return encoder
     own = encoder.options
     for key, value in options.items():
-        if key not in own or str(own[key]) != str(value):  # a command line gives texts
+        if key not in own or not _same(own[key], value):
             has = f"has {key}={own[key]}" if key in own else f"has no option {key}"
             raise UsageError(f"{key}={value} cannot be set: the encoder {encoder.name} {has}, and none to set")
     return encoder
+
+
+def _same(own: object, given: object) -> bool:
+    """Whether two values of an option are the same; a command line gives texts."""
+    try:
+        return own == given or float(str(own)) == float(str(given))
+    except ValueError:
+        return str(own) == str(given)
 
 
 def _load_from_package(name: str) -> Encoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,33 +17,50 @@ DTYPES: Mapping[str, str] = MappingProxyType({"fp32": "float32", "bf16": "bfloat
 """Names of number formats as options spell them, and torch's."""
 
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """How to run towers; never changes what a vector means.
 
     `device`: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:1". `compile`: let torch.compile fuse the
-    tower, which pays on a GPU after a minute.
+    tower, which pays on a GPU after a minute. `batch`: views that go through a tower together; None: what suits the
+    device (BATCHES).
     """
 
     device: str = "auto"
     compile: bool = False
+    batch: int | None = None
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is none or not here. Loads torch only where a GPU is asked for.
+
+    Raises:
+        UsageError: no such device, or none of it here.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise UsageError(f"device {device!r} is not known: choose auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda"):
+        import torch
+
+        number = int(device.partition(":")[2] or 0)
+        if number >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
+            raise UsageError(f"device {device!r} is not here: torch sees no such GPU; use --device cpu or auto")
 
 
 def resolve_device(device: str) -> torch.device:
     """The torch device of that name.
 
     Raises:
-        UsageError: no such device, or none of it here.
+        UsageError: as `check_device`.
     """
     import torch
 
+    check_device(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise UsageError(f"device {device!r} is not known: choose auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        raise UsageError(f"device {device!r} is not here: torch sees no such GPU; use --device cpu or auto")
     return torch.device(device)
 
 
@@ -79,8 +97,10 @@ BATCHES: Mapping[str, int] = MappingProxyType({"cpu": 16, "cuda": 128})
 """Views that go through a tower together, by kind of device: past it nothing gets faster."""
 
 
-def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) -> list[torch.Tensor]:
+def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) -> tuple[list[torch.Tensor], int]:
     """Call `run(start, stop)` over 0..n in steps of `batch`; a step that runs out of memory is tried at half the size.
+
+    Returns what each step gave, and the size of step that memory allowed, to begin with next time.
 
     Raises:
         EncoderError: memory does not even suffice for one.
@@ -88,18 +108,26 @@ def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) 
     results = []
     start = 0
     while start < n:
-        try:
-            results.append(run(start, min(n, start + batch)))
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            if batch == 1:
-                raise EncoderError(f"not enough memory to embed even one at a time: {error}") from error
+        result = _try_step(run, start, min(n, start + batch), last_try=batch == 1)
+        if result is None:
             batch //= 2
-            _free_memory()
-            continue
-        start += batch
-    return results
+            _free_memory()  # only here, where no exception holds on to what the step had made
+        else:
+            results.append(result)
+            start += batch
+    return results, batch
+
+
+def _try_step(run: Callable[[int, int], torch.Tensor], start: int, stop: int, *, last_try: bool) -> torch.Tensor | None:
+    """What the step gives; None where memory ran out."""
+    try:
+        return run(start, stop)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        if last_try:
+            raise EncoderError(f"not enough memory to embed even one at a time: {error}") from error
+        return None
 
 
 def _out_of_memory(error: Exception) -> bool:

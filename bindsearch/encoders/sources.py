@@ -30,6 +30,15 @@ class ModelSource:
     sha256: str = ""
 
 
+HUGE_NAME = "imagebind-huge"
+OPENCLIP_PREFIX = "openclip:"
+
+
+def can_be_pulled(name: str) -> bool:
+    """Whether `name` is that of a model to pull, by its form; `find_source` knows for sure."""
+    return name == HUGE_NAME or name.startswith(OPENCLIP_PREFIX)
+
+
 def find_source(name: str) -> ModelSource:
     """Where the model of that name comes from.
 
@@ -39,13 +48,13 @@ def find_source(name: str) -> ModelSource:
     from bindsearch.encoders.imagebind.sources import IMAGEBIND_HUGE
     from bindsearch.encoders.openclip import sources as openclip
 
-    if name == IMAGEBIND_HUGE.name:
+    if name == HUGE_NAME:
         return IMAGEBIND_HUGE
-    if name.startswith(openclip.PREFIX):
+    if name.startswith(OPENCLIP_PREFIX):
         return openclip.find_openclip_source(name)
     if name == "mini":
         raise EncoderError("mini comes with BindSearch: there is nothing to pull")
     raise EncoderError(
-        f"unknown model {name!r}: those to pull are {IMAGEBIND_HUGE.name} and openclip:MODEL/PRETRAINED, "
+        f"unknown model {name!r}: those to pull are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
         f"such as {openclip.EXAMPLE}"
     )

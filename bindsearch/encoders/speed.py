@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import resource
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.models import is_installed, read_model
-from bindsearch.encoders.registry import load_encoder
+from bindsearch.encoders.registry import load_encoder, runs_on_devices
 from bindsearch.encoders.runtime import BATCHES, DTYPES, Runtime, compute_dtype, default_dtype, resolve_device
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.items import Modality
@@ -26,7 +26,23 @@ if TYPE_CHECKING:
 
 MATMUL_SIDE = 4096
 MATMUL_REPEATS = 5
-SAMPLE_TEXT = "a dog runs along the beach while the sun sets over the sea"
+MAX_SECONDS = 3600.0
+SAMPLE_WORDS = (
+    "dog",
+    "beach",
+    "sun",
+    "child",
+    "car",
+    "rain",
+    "red",
+    "old",
+    "small",
+    "runs",
+    "sings",
+    "and",
+    "of",
+    "in",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,10 @@ def bench_encoder(
         raise UsageError(f"batch is {batch}: expected 1 or more")
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
-    device = resolve_device(runtime.device)
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise UsageError(f"seconds is {seconds:g}: expected more than 0, at most {MAX_SECONDS:g}")
+    runtime = replace(runtime, batch=batch)
+    device = resolve_device(runtime.device if runs_on_devices(name) else "cpu")
     if random_weights:
         chosen = dtype or default_dtype()
         encoder = _random_encoder(name, chosen, runtime)
@@ -133,28 +152,46 @@ def measure_speed(
 
 
 def sample_media(modality: Modality, seed: int) -> Media:
-    """A made-up medium of one view."""
+    """A made-up medium of one view: stripes, tones or words, unlike those of other seeds."""
     rng = np.random.default_rng(seed)
     match modality:
         case Modality.TEXT:
-            return Passage(SAMPLE_TEXT)
+            return Passage(" ".join(rng.choice(SAMPLE_WORDS, 12)))
         case Modality.IMAGE:
-            return Picture(_noise(rng, (256, 320, 3)))
+            return Picture(_as_bytes(_stripes(rng, 3)))
         case Modality.VIDEO:
-            return Frames(_noise(rng, (2, 256, 320, 3)), np.array([0.5, 1.5]))
+            return Frames(_as_bytes(np.stack([_stripes(rng, 3), _stripes(rng, 3)])), np.array([0.5, 1.5]))
         case Modality.AUDIO:
-            return Sound(rng.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000)
+            return Sound(_tones(rng, 2.0, 16_000, (50.0, 6_000.0)), 16_000)
         case Modality.DEPTH:
-            depth_m = rng.uniform(0.5, 8.0, (240, 320)).astype(np.float32)
+            depth_m = (0.5 + 3 * _stripes(rng, 1)[:, :, 0]).astype(np.float32)
             return DepthMap(depth_m, np.ones(depth_m.shape, np.bool_), fx_px=260.0, baseline_m=0.075)
         case Modality.THERMAL:
-            return ThermalPicture(rng.uniform(0, 1, (240, 320)).astype(np.float32))
+            return ThermalPicture(_stripes(rng, 1)[:, :, 0].astype(np.float32))
         case Modality.IMU:
-            return Motion(rng.standard_normal((500, 6)).astype(np.float32), 100.0)
+            axes = [20 * _tones(rng, 5.0, 100, (0.5, 20.0)) + rng.uniform(-5, 5) for _ in range(6)]
+            return Motion(np.stack(axes, axis=1), 100.0)
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return rng.integers(0, 256, shape, np.uint8)
+def _stripes(rng: np.random.Generator, channels: int) -> NDArray[np.floating]:
+    """A picture of stripes, of another width, slant and strength in each channel: (256, 320, channels) in 0..1."""
+    y, x = np.arange(256.0)[:, None, None], np.arange(320.0)[None, :, None]
+    slant, wave_px, phase = rng.uniform(0, np.pi, channels), rng.uniform(6, 60, channels), rng.uniform(0, 6, channels)
+    waves = np.sin(2 * np.pi * (x * np.cos(slant) + y * np.sin(slant)) / wave_px + phase)
+    return np.asarray(0.5 + rng.uniform(0.1, 0.5, channels) * waves)
+
+
+def _as_bytes(pixels: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.asarray(255 * pixels, np.uint8)
+
+
+def _tones(
+    rng: np.random.Generator, length_s: float, rate_hz: int, band_hz: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Three sines within a band, float32 (n,), at most 0.5 loud."""
+    times_s = np.arange(round(length_s * rate_hz)) / rate_hz
+    tones = [np.sin(2 * np.pi * rng.uniform(*band_hz) * times_s + rng.uniform(0, 6)) for _ in range(3)]
+    return np.asarray(rng.uniform(0.05, 0.5) / 3 * np.sum(tones, axis=0), np.float32)
 
 
 def _seconds(run: Callable[[], Any]) -> float:
@@ -199,5 +236,7 @@ def _peak_memory(device: torch.device) -> int:
 
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

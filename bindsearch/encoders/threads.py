@@ -21,6 +21,20 @@ def tower_threads() -> int:
 
 
 @contextmanager
+def all_threads() -> Iterator[None]:
+    """Within the block, torch uses as many threads as `tower_threads` says, also where the calling thread was new
+    while another was `single_threaded`, and took that for the way things are."""
+    import torch
+
+    found = torch.get_num_threads()
+    torch.set_num_threads(tower_threads())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(found)
+
+
+@contextmanager
 def single_threaded() -> Iterator[None]:
     """Within the block, torch uses the calling thread alone."""
     import torch

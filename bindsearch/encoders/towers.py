@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.models import ModelManifest, read_model, tower_file
 from bindsearch.encoders.runtime import BATCHES, Runtime, compute_dtype, resolve_device, run_in_batches
 from bindsearch.encoders.tensors import map_tensors
-from bindsearch.encoders.threads import tower_threads
+from bindsearch.encoders.threads import all_threads
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Towers:
         self._load = load
         self._runtime = runtime
         self._loaded: dict[str, nn.Module] = {}
+        self._batches: dict[str, int] = {}
         self._lock = threading.Lock()
 
     @property
@@ -51,16 +53,17 @@ class Towers:
 
         if not views:
             raise EncoderError(f"nothing to run through the {name} tower")
-        with self._lock, torch.inference_mode():
-            torch.set_num_threads(tower_threads())  # this thread may have been one that preprocesses
+        with self._lock, all_threads(), torch.inference_mode():
             device = resolve_device(self._runtime.device)
             tower = self._tower(name, device)
+            batch = self._batches.get(name) or self._runtime.batch or BATCHES[device.type]
 
             def run(start: int, stop: int) -> torch.Tensor:
                 features: torch.Tensor = tower(to_input(np.stack(views[start:stop]), device))
                 return features.float().cpu()
 
-            whole: NDArray[np.float32] = torch.cat(run_in_batches(run, len(views), BATCHES[device.type])).numpy()
+            parts, self._batches[name] = run_in_batches(run, len(views), batch)
+            whole: NDArray[np.float32] = torch.cat(parts).numpy()
             return whole
 
     def _tower(self, name: str, device: torch.device) -> nn.Module:
@@ -92,6 +95,21 @@ def _trimmed(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(tokens[:, : tokens.argmax(axis=1).max() + 1]).to(device)
+
+
+def load_installed_tower(
+    manifest: ModelManifest, name: str, build: Callable[[], nn.Module], device: torch.device
+) -> nn.Module:
+    """One tower of an installed model; see `load_tower`.
+
+    Raises:
+        EncoderError: as `load_tower`, or the model has been replaced since `manifest` was read: its towers would not
+            share a space with those that are loaded.
+    """
+    tower = load_tower(build, tower_file(manifest, name), device)
+    if read_model(manifest.name) != manifest:  # asked after the file was mapped, which no replacement changes
+        raise EncoderError(f"the model {manifest.name} was replaced meanwhile: run the same command again")
+    return tower
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.checkpoints import MappedCheckpoint
+from bindsearch.encoders.checkpoints import MappedCheckpoint, checked, temperature_of
 from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
 
 if TYPE_CHECKING:
@@ -50,12 +49,8 @@ def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> 
 
 
 def _temperatures(checkpoint: MappedCheckpoint) -> dict[str, float]:
-    from bindsearch.encoders.imagebind.towers import MAX_TEXT_SCALE, TEMPERATURES
+    from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
-    scales = {
-        tower: min(
-            math.exp(float(checkpoint.read(f"modality_postprocessors.{tower}.1.log_logit_scale"))), MAX_TEXT_SCALE
-        )
-        for tower in TEMPERATURES
-    }
+    keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
+    scales = {tower: temperature_of(float(checked(checkpoint.read(key), key))) for tower, key in keys.items()}
     return {"image": 1.0, "video": 1.0, **scales}

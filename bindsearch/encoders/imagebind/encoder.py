@@ -17,12 +17,13 @@ from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
 from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, prepare_picture, to_pixels
 from bindsearch.encoders.imagebind.preprocessing.motion import prepare_motion
+from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
 from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
 from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
-from bindsearch.encoders.models import FORMAT, ModelManifest, tower_file
+from bindsearch.encoders.models import FORMAT, ModelManifest
 from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.encoders.runtime import DTYPES, Runtime, compute_dtype
-from bindsearch.encoders.towers import Towers, load_tower, run_texts
+from bindsearch.encoders.towers import Towers, load_installed_tower, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -119,7 +120,7 @@ class ImageBindEncoder:
         options = self._preprocessing
         match media:
             case Passage(text=text):
-                return clip_tokenizer().tokenize(text)
+                return prepare_text(text)
             case Picture(rgb=rgb):
                 return prepare_picture(rgb, options)
             case Frames(rgb=rgb, times_s=times_s):
@@ -151,7 +152,7 @@ class ImageBindEncoder:
         from bindsearch.encoders.imagebind.towers import build_tower
 
         config = make_config(**self._manifest.architecture)
-        return load_tower(lambda: build_tower(tower, config), tower_file(self._manifest, tower), device)
+        return load_installed_tower(self._manifest, tower, lambda: build_tower(tower, config), device)
 
 
 def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindEncoder:

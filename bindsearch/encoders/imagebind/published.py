@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from bindsearch.encoders.checkpoints import checked, in_format
 from bindsearch.encoders.imagebind.config import CONTEXT_TOKENS, ModelConfig
 from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
-from bindsearch.encoders.runtime import DTYPES
 from bindsearch.errors import EncoderError
 
 MASK_KEY = "modality_preprocessors.text.mask"
@@ -57,7 +57,7 @@ def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
     """Refuse a state dict that does not hold exactly the tensors of a published checkpoint.
 
     Raises:
-        EncoderError: names the first key that is missing, unknown, no tensor of floats or of another shape, and how
+        EncoderError: names the first key that is missing, unknown, no tensor or of another shape, and how
             many more there are.
     """
     faults = list(_faults(state, published_shapes(config)))
@@ -67,18 +67,13 @@ def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
         raise EncoderError(f"not an ImageBind checkpoint of this size: {faults[0]}{more}")
 
 
-def convert_tensor(published: torch.Tensor, tensor: PublishedTensor, dtype: str) -> torch.Tensor:
+def convert_tensor(published: object, tensor: PublishedTensor, dtype: str) -> torch.Tensor:
     """A published tensor as the tower's parameter in the given format ("fp32", "bf16", "fp16").
 
     Raises:
-        EncoderError: not all its numbers are finite, or they are too large for the format; names the key.
+        EncoderError: it is no plain tensor of finite floats, or its numbers are too large; names the key.
     """
-    if not torch.isfinite(published).all():
-        raise EncoderError(f"{tensor.key} holds NaN or infinity: the checkpoint is damaged, bring it again")
-    converted = tensor.convert(published).to(getattr(torch, DTYPES[dtype]))
-    if dtype == "fp16" and not torch.isfinite(converted).all():
-        raise EncoderError(f"{tensor.key} holds numbers too large for fp16: convert with --dtype bf16 or fp32")
-    return converted
+    return in_format(tensor.convert(checked(published, tensor.key)), tensor.key, dtype)
 
 
 def _faults(state: Mapping[str, object], expected: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
@@ -86,12 +81,11 @@ def _faults(state: Mapping[str, object], expected: Mapping[str, tuple[int, ...]]
         if key not in state:
             yield f"the key {key} is missing"
             continue
-        tensor = state[key]
-        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-            kind = str(tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            yield f"{key} is {kind}, expected a tensor of floats"
-        elif tuple(tensor.shape) != shape:
-            yield f"{key} has the shape {tuple(tensor.shape)}, expected {shape}"
+        found = getattr(state[key], "shape", None)
+        if found is None:
+            yield f"{key} is {type(state[key]).__name__}, expected a tensor of floats"
+        elif tuple(found) != shape:
+            yield f"{key} has the shape {tuple(found)}, expected {shape}"
     for key in state:
         if key not in expected:
             yield f"the key {str(key)[:100]} is unknown"

@@ -11,9 +11,13 @@ from bindsearch.encoders.imagebind.config import ModelConfig
 from bindsearch.encoders.imagebind.published import MASK_KEY, published_shapes
 from bindsearch.encoders.imagebind.towers import TEMPERATURES, Tower, build_tower, stays_fp32
 
-STANDARD_DEVIATION = 0.02
-"""Of matrices and biases, as the published model is initialised. With PyTorch's defaults attention becomes so sharp
-that rounding decides what a vector is."""
+GAIN = 0.8
+"""Matrices have a deviation of GAIN / sqrt(inputs), which for the published widths is about the 0.02 its training began
+with. Much larger, and attention becomes so sharp that rounding decides what a vector is; much smaller, and all media
+get the same one."""
+
+SMALL_DEVIATION = 0.02
+"""Of biases, class tokens and position embeddings."""
 
 NORM_DEVIATION = 0.1
 """Of the norms' weights about 1."""
@@ -57,4 +61,5 @@ def _random(key: str, shape: tuple[int, ...], device: torch.device, generator: t
     values = torch.empty(shape, device=device).normal_(generator=generator)
     if len(shape) == 1 and key.endswith("weight"):  # a norm's
         return values.mul_(NORM_DEVIATION).add_(1)
-    return values.mul_(STANDARD_DEVIATION)
+    is_matrix = len(shape) > 1 and shape[0] > 1
+    return values.mul_(GAIN / math.sqrt(math.prod(shape[1:])) if is_matrix else SMALL_DEVIATION)

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from types import MappingProxyType
 
 from bindsearch.encoders.imagebind.config import HUGE
-from bindsearch.encoders.sources import ModelSource
+from bindsearch.encoders.sources import HUGE_NAME, ModelSource
 
 IMAGEBIND_HUGE = ModelSource(
-    name="imagebind-huge",
+    name=HUGE_NAME,
     family="imagebind",
     urls=("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",),
     license="CC BY-NC-SA 4.0",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bindsearch.encoders.checkpoints import MAX_TEMPERATURE
 from bindsearch.encoders.imagebind.config import (
     CONTEXT_TOKENS,
     IMU_AXES,
@@ -28,9 +29,6 @@ from bindsearch.encoders.imagebind.transformer import Norm, Transformer
 
 TOWERS = ("image", "text", "audio", "depth", "thermal", "imu")
 """Names of the towers; `image` takes pictures and videos."""
-
-MAX_TEXT_SCALE = 100.0
-"""Published temperatures are clipped here; only the text tower's is learned (paper, appendix B)."""
 
 TEMPERATURES = {"text": 1 / 0.07, "audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}
 """Initial temperatures; all but the text tower's are fixed."""
@@ -62,7 +60,7 @@ class Tower(nn.Module, ABC):
 
     def temperature(self) -> torch.Tensor:
         """The logit scale, a scalar."""
-        return self.log_logit_scale.float().exp().clamp(max=MAX_TEXT_SCALE)
+        return self.log_logit_scale.float().exp().clamp(max=MAX_TEMPERATURE)
 
     @abstractmethod
     def pooled(self, media: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,16 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.checkpoints import MappedCheckpoint
+from bindsearch.encoders.checkpoints import MappedCheckpoint, checked, in_format, temperature_of
 from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-MAX_TEMPERATURE = 100.0
-"""CLIP's logit scale is clipped here (arXiv 2103.00020, section 2.5)."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80\x02"
@@ -57,8 +53,8 @@ def convert(
     _check(stored, towers, f"{source} is no checkpoint of {architecture['model']}")
     specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
     write_towers(folder, specs, on_progress)
-    temperature = math.exp(float(stored[_TEMPERATURE].read()))
-    return {"text": min(temperature, MAX_TEMPERATURE), "image": 1.0, "video": 1.0}
+    temperature = temperature_of(float(checked(stored[_TEMPERATURE].read(), _TEMPERATURE)))
+    return {"text": temperature, "image": 1.0, "video": 1.0}
 
 
 def _open_checkpoint(source: Path) -> dict[str, _Stored]:
@@ -148,19 +144,15 @@ def _specs(tower: nn.Module, stored: Mapping[str, _Stored], dtype: str) -> list[
     from bindsearch.encoders.openclip.networks import names_in_fp32
 
     exact = names_in_fp32(tower)
+    formats = {name: "fp32" if name in exact else dtype for name in tower.state_dict()}
     return [
-        TensorSpec(name, stored[name].shape, "fp32", stored[name].read)
-        if name in exact
-        else TensorSpec(name, stored[name].shape, dtype, partial(_read_for, dtype, name, stored[name].read))
-        for name in tower.state_dict()
+        TensorSpec(name, stored[name].shape, kept, partial(_read_as, kept, name, stored[name].read))
+        for name, kept in formats.items()
     ]
 
 
-def _read_for(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """A tensor that fits into `dtype`."""
-    import torch
-
-    tensor = read()
-    if dtype == "fp16" and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
-        raise EncoderError(f"{name} holds numbers too large for fp16: convert with --dtype bf16 or fp32")
-    return tensor
+def _read_as(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """A tensor that can be weights, in the format it is kept in."""
+    if name.endswith(".num_batches_tracked"):  # a batch norm's count of training steps, of no use here
+        return read().float()
+    return in_format(checked(read(), name), name, dtype)

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from bindsearch.encoders.clip_text import ClipTokenizer, clip_tokenizer
-from bindsearch.encoders.models import MANIFEST_FILE, ModelManifest, tower_file
+from bindsearch.encoders.models import MANIFEST_FILE, ModelManifest
 from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.encoders.runtime import Runtime
 from bindsearch.encoders.squares import square_crops
-from bindsearch.encoders.towers import Towers, load_tower, run_texts
+from bindsearch.encoders.towers import Towers, load_installed_tower, run_texts
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
@@ -183,4 +183,4 @@ class OpenClipEncoder:
         from bindsearch.encoders.openclip.networks import ImageTower, TextTower
 
         build = ImageTower if tower == "image" else TextTower
-        return load_tower(lambda: build(self._config), tower_file(self._manifest, tower), device)
+        return load_installed_tower(self._manifest, tower, lambda: build(self._config), device)

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from bindsearch.encoders.sources import OPENCLIP_PREFIX as PREFIX
 from bindsearch.encoders.sources import ModelSource
 from bindsearch.errors import EncoderError
 
-PREFIX = "openclip:"
 EXAMPLE = f"{PREFIX}ViT-B-32/laion2b_s34b_b79k"
 
 TIMM_TOWERS = ("convnext_", "vitamin_")
