@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bindsearch.answer import Answer, Status
-    from bindsearch.encoders import Encoder, load_encoder
+    from bindsearch.encoders import Encoder, Runtime, encode_media, load_encoder
     from bindsearch.errors import (
         BindSearchError,
         EncoderError,
@@ -50,7 +50,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "bindsearch.answer": ("Answer", "Status"),
-    "bindsearch.encoders": ("Encoder", "load_encoder"),
+    "bindsearch.encoders": ("Encoder", "Runtime", "encode_media", "load_encoder"),
     "bindsearch.errors": (
         "BindSearchError",
         "EncoderError",
@@ -94,6 +94,7 @@ __all__ = [
     "Query",
     "QuerySyntaxError",
     "Rank",
+    "Runtime",
     "Status",
     "Store",
     "StoreError",
@@ -105,6 +106,7 @@ __all__ = [
     "audio",
     "connect",
     "depth",
+    "encode_media",
     "image",
     "imu",
     "like",

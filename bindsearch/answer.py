@@ -36,6 +36,8 @@ class Status:
 
     path: Path
     encoder: str
+    weights_digest: str
+    encoder_options: Mapping[str, str | int | float | bool]
     dim: int
     generation: int
     collections: tuple[Path, ...]

@@ -117,18 +117,18 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
             f"the store {store} was made with {_differences(held[2], given[2])}: "
             "leave the encoder's options as they are, or index into another store (--store)"
         )
-    if held != given:
+    if held[0] != given[0]:
         raise StoreError(
-            f"the store {store} holds vectors of encoder {_label(*held)}, not of {_label(*given)}: "
+            f"the store {store} holds vectors of encoder {held[0]}, not of {given[0]}: "
             "use that encoder, or index into another store (--store)"
+        )
+    if held[1] != given[1]:
+        raise StoreError(
+            f"the store {store} holds vectors of other weights of {held[0]} (digest {held[1]}, now {given[1]}): "
+            "bring those weights back, or index into another store (--store)"
         )
 
 
 def _differences(held: Mapping[str, object], given: Mapping[str, object]) -> str:
     keys = sorted(key for key in {*held, *given} if held.get(key) != given.get(key))
     return ", ".join(f"{key}={held.get(key)}, not {given.get(key)}" for key in keys)
-
-
-def _label(name: str, digest: str, options: Mapping[str, str | int | float | bool]) -> str:
-    values = "".join(f", {key}={value}" for key, value in options.items())
-    return f"{name} (weights {digest[:8]}{values})"

@@ -265,6 +265,8 @@ class Store:
         return Status(
             path=self.path,
             encoder=config.encoder,
+            weights_digest=config.weights_digest,
+            encoder_options=config.encoder_options,
             dim=config.dim,
             generation=snapshot.manifest.generation,
             collections=tuple(roots.values()),

@@ -60,7 +60,8 @@ def index_command(
 ) -> int:
     """Index folders: add new files, update changed ones, remove what is gone. Run it again any time.
 
-    Example: bindsearch index ~/Media --as thermal='flir/*.png'
+    Examples: bindsearch index ~/Media --as thermal='flir/*.png'
+    bindsearch index ~/Media --encoder imagebind-huge --encoder-option spatial_crops=3 --store imagebind-store
     """
     from bindsearch.store import connect
 

@@ -41,6 +41,8 @@ def _status_json(status: Status) -> dict[str, object]:
     return {
         "store": str(status.path),
         "encoder": status.encoder,
+        "weights_digest": status.weights_digest,
+        "encoder_options": dict(status.encoder_options),
         "dim": status.dim,
         "generation": status.generation,
         "collections": [str(root) for root in status.collections],

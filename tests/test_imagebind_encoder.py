@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,7 +208,10 @@ def test_a_store_remembers_the_model_and_its_options(models: Path, checkpoint: P
         with pytest.raises(EncoderError, match="the model imagebind-small is not here: `bindsearch model list`"):
             store.search("a dog")
     write_manifest(models / "imagebind-small", replace(manifest, source_sha256="0" * 64))
-    with bs.connect(tmp_path / "s") as store, pytest.raises(bs.StoreError, match="holds vectors of encoder"):
+    with (
+        bs.connect(tmp_path / "s") as store,
+        pytest.raises(bs.StoreError, match="holds vectors of other weights of imagebind-small"),
+    ):
         store.search("a dog")
 
 
@@ -223,3 +229,136 @@ def test_motion_that_is_padded_is_told(models: Path, checkpoint: Path, tmp_path:
             "motion segments shorter than the 5 s that imagebind-small looks at: 1, each padded with its last sample"
         )
         assert store.index(media, imu_rate_hz=50.0).notices == []
+
+
+def test_towers_of_a_model_that_was_replaced_are_refused(models: Path, checkpoint: Path) -> None:
+    manifest = install(checkpoint, "imagebind-small", "fp32")
+    encoder = ImageBindEncoder(manifest)
+    text = [encoder.prepare(sample_media(Modality.TEXT, 1))]
+    before = encoder.encode(Modality.TEXT, text)
+    write_manifest(models / "imagebind-small", replace(manifest, source_sha256="0" * 64))
+    with pytest.raises(EncoderError, match="imagebind-small was replaced meanwhile: run the same"):
+        encoder.encode(Modality.IMU, [encoder.prepare(sample_media(Modality.IMU, 1))])
+    assert np.array_equal(encoder.encode(Modality.TEXT, text), before)  # what is loaded goes on
+
+
+def test_a_wrong_device_costs_nothing(models: Path, checkpoint: Path, tmp_path: Path) -> None:
+    install(checkpoint, "imagebind-small", "fp32")
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "0.txt").write_text("a dog")
+    for device, message in (("cuda:99", "torch sees no such GPU"), ("tpu", "is not known"), ("cpu:", "is not known")):
+        with (
+            bs.connect(tmp_path / "s", encoder="imagebind-small", device=device) as store,
+            pytest.raises(UsageError, match=message),
+        ):
+            store.index(tmp_path / "media")
+    assert not (tmp_path / "s").exists()
+    with pytest.raises(UsageError, match="the encoder mini cannot be compiled"):
+        bs.load_encoder("mini", runtime=Runtime(compile=True))
+
+
+def test_another_encoder_on_a_store_of_mini_is_named(models: Path, checkpoint: Path, tmp_path: Path) -> None:
+    install(checkpoint, "imagebind-small", "fp32")
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "0.txt").write_text("a dog")
+    with bs.connect(tmp_path / "s", encoder="mini", encoder_options={"frames_per_s": "1"}) as store:
+        store.index(tmp_path / "media")
+    with (
+        bs.connect(tmp_path / "s", encoder="imagebind-small") as store,
+        pytest.raises(bs.StoreError, match="holds vectors of encoder mini, not of imagebind-small"),
+    ):
+        store.search("a dog")
+
+
+def test_options_given_for_a_store_lie_over_its_own(models: Path, checkpoint: Path, tmp_path: Path) -> None:
+    install(checkpoint, "imagebind-small", "fp32")
+    options = {"spatial_crops": 3, "view_s": 1.5}
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "0.txt").write_text("a dog")
+    with bs.connect(tmp_path / "s", encoder="imagebind-small", encoder_options=options) as store:
+        store.index(tmp_path / "media")
+        status = store.status()
+        assert (status.encoder_options["view_s"], status.weights_digest) == (1.5, store.encoder.digest)
+    with bs.connect(tmp_path / "s", encoder_options={"spatial_crops": "3"}) as store:
+        assert store.encoder.options["view_s"] == 1.5
+
+
+def damaged(checkpoint: Path, place: Path, key: str, value: torch.Tensor) -> Path:
+    torch.save({**torch.load(checkpoint, weights_only=True), key: value}, place)
+    return place
+
+
+BIAS = "modality_trunks.imu.blocks.0.mlp.fc1.bias"
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (torch.full((256,), torch.nan), "fp32", f"{BIAS} holds NaN or infinity"),
+        (torch.full((256,), 1e6), "fp16", f"{BIAS} holds numbers too large for fp16"),
+        (torch.full((256,), 1e300, dtype=torch.float64), "bf16", f"{BIAS} holds numbers too large for bf16"),
+        (torch.zeros(256, dtype=torch.int32), "fp32", f"{BIAS} is torch.int32, expected a tensor of floats"),
+        (torch.zeros(256).to(torch.float8_e4m3fn), "fp32", f"{BIAS} is torch.float8_e4m3fn, expected"),
+    ],
+)
+def test_values_that_cannot_be_weights_are_refused_by_name(
+    checkpoint: Path, tmp_path: Path, value: torch.Tensor, dtype: str, message: str
+) -> None:
+    path = damaged(checkpoint, tmp_path / "bad.pth", BIAS, value)
+    with pytest.raises(EncoderError, match=message):
+        convert(path, tmp_path, SMALL, dtype, lambda _done, _total: None)
+    assert not (tmp_path / "imu.safetensors").exists()
+
+
+def test_a_huge_temperature_is_clipped(checkpoint: Path, tmp_path: Path) -> None:
+    key = "modality_postprocessors.text.1.log_logit_scale"
+    path = damaged(checkpoint, tmp_path / "hot.pth", key, torch.tensor(1e9))
+    assert convert(path, tmp_path, SMALL, "fp32", lambda _done, _total: None)["text"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a file of torch.save"),
+        (b"<html>log in</html>", "is not a file of torch.save"),
+        (b'\x10\0\0\0\0\0\0\0{"a": 1}', "it is a safetensors file, expected one of torch.save"),
+        (b"PK\x03\x04 and then nothing", "it is cut short or damaged; bring it again"),
+    ],
+)
+def test_files_that_are_no_checkpoint_are_told_apart(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(EncoderError, match=message):
+        convert(tmp_path / "x.pth", tmp_path, SMALL, "fp32", lambda _done, _total: None)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"a": Bomb()}, tmp_path / "x.pth")
+    with pytest.raises(EncoderError, match="it holds more than tensors, or is damaged; code in it is never run"):
+        convert(tmp_path / "x.pth", tmp_path, SMALL, "fp32", lambda _done, _total: None)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_whatever_byte_of_the_index_is_damaged_the_fault_is_ours_to_tell(checkpoint: Path, tmp_path: Path) -> None:
+    whole = checkpoint.read_bytes()
+    start = whole.index(b"data.pkl") + 64
+    rng = np.random.default_rng(1)
+    for place in rng.integers(start, start + 20_000, 60).tolist():
+        broken = bytearray(whole[: 1 << 20])
+        broken[place] ^= 0x41
+        (tmp_path / "x.pth").write_bytes(broken + whole[1 << 20 :])
+        with contextlib.suppress(EncoderError):  # nothing else gets out
+            convert(tmp_path / "x.pth", tmp_path, SMALL, "fp32", lambda _done, _total: None)
+
+
+def test_media_and_texts_are_embedded_without_a_store(models: Path, checkpoint: Path) -> None:
+    install(checkpoint, "imagebind-small", "fp32")
+    encoder = bs.load_encoder("imagebind-small", runtime=bs.Runtime(device="cpu"))
+    vectors = bs.encode_media(encoder, [Passage("a dog barks"), Passage("rain")])
+    assert vectors.shape == (2, 64)
+    for wrong in (["a dog"], [], [Passage("a dog"), sample_media(Modality.IMU, 1)]):
+        with pytest.raises(UsageError, match=r"cannot embed .*: give media of one kind, of bindsearch\.media: Passage"):
+            bs.encode_media(encoder, wrong)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from bindsearch.encoders.models import (
     work_folder,
 )
 from bindsearch.encoders.pull import Pulled, PullProgress, has_consent, pull_model
-from bindsearch.encoders.sources import find_source
+from bindsearch.encoders.sources import ModelSource, find_source
 from bindsearch.errors import EncoderError, UsageError
 
 CHILD = Path(__file__).with_name("pull_child.py")
@@ -197,7 +197,7 @@ def test_a_failed_conversion_keeps_the_download_for_another_try(server: Any, che
     assert pull(source(server.url)).is_new
     checkpoint.write_bytes(b"bad")
     with pytest.raises(EncoderError, match=r"cls_token$"):
-        pull(source(), from_file=checkpoint)
+        pull(source(), from_file=checkpoint, force=True)
     assert verify_model(NAME) == []  # the model that was here stays
     assert unfinished_pulls() == {}
 
@@ -241,8 +241,8 @@ def test_consent_is_asked_once(server: Any) -> None:
         ({"dtype": "int8"}, "dtype 'int8' is not known: choose fp16, bf16 or fp32"),
         ({"url": "ftp://host/x"}, "expected http"),
         ({"url": "http://host/x", "from_file": Path("/x")}, "exclude each other"),
-        ({"from_file": Path("/not/there")}, "/not/there: there is no such file"),
-        ({"from_file": Path("/tmp")}, "/tmp: there is no such file"),
+        ({"from_file": Path("/not/there")}, "/not/there does not exist"),
+        ({"from_file": Path("/tmp")}, "/tmp is no regular file"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
@@ -446,3 +446,47 @@ def test_manifests_are_plain_data(checkpoint: Path) -> None:
     data = json.loads((model_folder(NAME) / "model.json").read_text())
     assert set(data) == set(ModelManifest.__slots__)
     assert data["files"]["text"]["xxh3"] == manifest.files["text"].xxh3
+
+
+def test_consent_is_asked_again_wherever_it_is_needed(server: Any) -> None:
+    asked: list[str] = []
+
+    def consent(about: ModelSource) -> bool:
+        asked.append(about.license)
+        return True
+
+    closed = source(server.url, needs_consent=True)
+    assert pull(closed, consent=consent).is_new
+    assert pull(closed, consent=consent, force=True).is_new
+    assert asked == ["Stub 1.0"]  # remembered
+    shutil.rmtree(work_folder(NAME).parent)  # as when the models were copied from elsewhere
+    assert not pull(closed, consent=consent).is_new
+    assert pull(closed, consent=consent, force=True).is_new
+    assert asked == ["Stub 1.0", "Stub 1.0"]
+
+
+def test_a_kill_between_the_two_renames_hides_the_model_until_the_next_pull_only(server: Any) -> None:
+    manifest = pull(source(server.url)).manifest
+    work_folder(NAME).mkdir(parents=True)
+    model_folder(NAME).rename(work_folder(NAME) / "old")
+    found = pull(source(server.url), offline=True)
+    assert (found.is_new, found.manifest) == (False, manifest)
+    assert verify_model(NAME) == []
+    assert len(server.requests) == 1
+
+
+def test_another_checkpoint_replaces_a_model_only_by_force(server: Any, checkpoint: Path) -> None:
+    pull(source(server.url))
+    checkpoint.write_bytes(CONTENT[::-1])
+    with pytest.raises(UsageError, match=r"is here from another checkpoint .* --force replaces it"):
+        pull(source(), from_file=checkpoint)
+    assert read_model(NAME).source_sha256 == DIGEST
+    assert pull(source(), from_file=checkpoint, force=True).is_new
+
+
+def test_a_copied_folder_is_not_taken_for_another_model(server: Any) -> None:
+    pull(source(server.url))
+    shutil.copytree(model_folder(NAME), model_folder("stub:copy"))
+    with pytest.raises(EncoderError, match=f"it is that of '{NAME}'"):
+        read_model("stub:copy")
+    assert [model.name for model in list_models()] == [NAME]

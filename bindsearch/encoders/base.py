@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bindsearch.errors import UsageError
 from bindsearch.items import Modality
 from bindsearch.media import MODALITY_OF, Media, Wants
 
@@ -77,6 +78,15 @@ class Encoder(Protocol):
 
 
 def encode_media(encoder: Encoder, media: Sequence[Media]) -> NDArray[np.float32]:
-    """Embed media of one modality: float32 (n, d), unit L2 norm."""
-    (modality,) = {MODALITY_OF[type(medium)] for medium in media}
+    """Embed media of one modality, such as [Passage("a dog")]: float32 (n, d), unit L2 norm.
+
+    Raises:
+        UsageError: nothing, no media (see `bindsearch.media`), or media of several modalities.
+    """
+    kinds = {type(medium) for medium in media}
+    if len(kinds) != 1 or not kinds <= MODALITY_OF.keys():
+        found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
+        known = ", ".join(kind.__name__ for kind in MODALITY_OF)
+        raise UsageError(f"cannot embed {found}: give media of one kind, of bindsearch.media: {known}")
+    modality = MODALITY_OF[kinds.pop()]
     return encoder.encode(modality, [encoder.prepare(medium) for medium in media])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ class MappedCheckpoint:
     """A checkpoint saved by torch.save, mapped: `state` has its tensors without reading them.
 
     Raises:
-        EncoderError: the file is none, damaged, in the format of before PyTorch 1.6, or holds more than plain tensors.
+        EncoderError: the file does not exist.
+        BadCheckpointError: it is none, damaged, in the format of before PyTorch 1.6, or holds more than plain tensors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +44,10 @@ class MappedCheckpoint:
         return tensor
 
 
+class BadCheckpointError(EncoderError):
+    """A file is not the checkpoint it should be, however often it is tried."""
+
+
 def _open(path: Path) -> Mapping[str, Any]:
     import torch
 
@@ -50,18 +56,30 @@ def _open(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise EncoderError(f"checkpoint {path} does not exist: check the path") from None
     except Exception as error:  # the reader of a damaged pickle fails in every way there is
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise EncoderError(f"checkpoint {path} cannot be read ({line}): it is damaged or no checkpoint") from error
+        raise BadCheckpointError(f"checkpoint {path} cannot be read: {_fault(path, error)}") from error
     if not isinstance(state, dict):
-        raise EncoderError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
+        raise BadCheckpointError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
     return state
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """What is wrong with the file, as far as its first bytes and the reader tell."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[8:9] == b"{":
+        return "it is a safetensors file, expected one of torch.save (.pth)"
+    if not start.startswith(b"PK"):
+        return "it is not a file of torch.save (.pth)"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors, or is damaged; code in it is never run"
+    return "it is cut short or damaged; bring it again"
 
 
 def checked(tensor: object, key: str) -> torch.Tensor:
     """A tensor of a checkpoint that can be weights: plain, of 16, 32 or 64-bit floats, all of them finite.
 
     Raises:
-        EncoderError: it is not; names the key.
+        BadCheckpointError: it is not; names the key.
     """
     import torch
 
@@ -72,11 +90,11 @@ def checked(tensor: object, key: str) -> torch.Tensor:
         torch.float64,
     ):
         kind = str(tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise EncoderError(f"{key} is {kind}, expected a tensor of floats")
+        raise BadCheckpointError(f"{key} is {kind}, expected a tensor of floats")
     if tensor.layout != torch.strided or tensor.is_meta:
-        raise EncoderError(f"{key} is a sparse or empty tensor, expected a plain one")
+        raise BadCheckpointError(f"{key} is a sparse or empty tensor, expected a plain one")
     if not torch.isfinite(tensor).all():
-        raise EncoderError(f"{key} holds NaN or infinity: the checkpoint is damaged, bring it again")
+        raise BadCheckpointError(f"{key} holds NaN or infinity: the checkpoint is damaged, bring it again")
     return tensor
 
 

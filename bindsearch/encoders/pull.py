@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from bindsearch.encoders.checkpoints import BadCheckpointError
 from bindsearch.encoders.download import (
     Downloaded,
     NotFoundError,
@@ -24,6 +25,7 @@ from bindsearch.encoders.download import (
 )
 from bindsearch.encoders.models import (
     FORMAT,
+    MODELS_VARIABLE,
     NEW_FOLDER,
     ModelFile,
     ModelManifest,
@@ -133,7 +135,7 @@ def pull_model(
             if not has_consent(source) and not consent(source):
                 raise UsageError(
                     f"{source.name} comes under the licence {source.license}, which was not accepted: "
-                    f"read it in `bindsearch model pull {source.name}` on a terminal, or add --accept-license"
+                    "add --accept-license, or run the same command on a terminal"
                 )
             write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
             try:
@@ -142,7 +144,10 @@ def pull_model(
                 with suppress(OSError):  # not empty: there is a download to go on with
                     work.rmdir()
     except OSError as error:
-        raise EncoderError(f"cannot pull {source.name} into {model_folder(source.name)}: {error}") from error
+        raise EncoderError(
+            f"cannot pull {source.name} into {model_folder(source.name)}: {error.strerror or error}; "
+            f"${MODELS_VARIABLE} names another folder for models"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +162,8 @@ class _Asked:
 
     def is_here(self, sha256: str = "") -> Pulled | None:
         """The installed model, if it is whole and what was asked for, by where it came from or by `sha256`."""
-        if self.force or not is_installed(self.source.name):
-            return None
-        try:
-            found = read_model(self.source.name)
-            if verify_model(self.source.name, digests=False):
-                return None
-        except EncoderError:  # a damaged model.json: pulling is the way out
+        found = None if self.force else self.installed()
+        if found is None:
             return None
         if self.dtype not in (None, found.dtype):
             return None
@@ -173,6 +173,15 @@ class _Asked:
             return None
         notice = f"{found.name} is here already, in {found.dtype}, from {found.source}; --force pulls it again"
         return Pulled(found, is_new=False, notices=(notice,))
+
+    def installed(self) -> ModelManifest | None:
+        """The installed model, if it is whole."""
+        if not is_installed(self.source.name):
+            return None
+        try:
+            return None if verify_model(self.source.name, digests=False) else read_model(self.source.name)
+        except EncoderError:  # a damaged model.json: pulling is the way out
+            return None
 
     @property
     def stored_dtype(self) -> str:
@@ -188,7 +197,8 @@ def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -
     if from_file is not None and url is not None:
         raise UsageError("--from and --url exclude each other: choose one")
     if from_file is not None and not from_file.is_file():
-        raise UsageError(f"--from {from_file}: there is no such file")
+        what = "is no regular file" if from_file.exists() else "does not exist"
+        raise UsageError(f"--from {from_file} {what}: give a checkpoint")
     if url is not None:
         check_url(url)
     if dtype is not None and dtype not in _BYTES_PER_WEIGHT:
@@ -205,11 +215,17 @@ def _pull(asked: _Asked, on_progress: OnPullProgress, delay_s: float) -> Pulled:
     if here := asked.is_here(checkpoint.sha256):
         _drop_download(asked, checkpoint)
         return here
+    _refuse_another(asked, checkpoint)
     check_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
     notices = _notices(source.name, checkpoint.sha256)
     try:
         manifest = _convert(source, checkpoint, origin, dtype, on_progress)
         publish_model(source.name)
+    except BadCheckpointError as error:
+        if asked.from_file is not None:
+            raise
+        _drop_download(asked, checkpoint)
+        raise BadCheckpointError(f"{error}; what {origin} sent was deleted") from error
     except EncoderError as error:
         if asked.from_file is not None:
             raise
@@ -221,6 +237,16 @@ def _pull(asked: _Asked, on_progress: OnPullProgress, delay_s: float) -> Pulled:
     write_record(source.name, PullRecord(source.license, checkpoint.sha256))
     _drop_download(asked, checkpoint)
     return Pulled(manifest, is_new=True, notices=notices)
+
+
+def _refuse_another(asked: _Asked, checkpoint: Downloaded) -> None:
+    """Keep a whole model from being replaced unasked by one whose vectors mean something else."""
+    name, here = asked.source.name, asked.installed()
+    if not asked.force and here is not None and here.source_sha256 != checkpoint.sha256:
+        raise UsageError(
+            f"{name} is here from another checkpoint (sha256 {here.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
+            "stores that were indexed with it could not be searched any more; --force replaces it"
+        )
 
 
 def _download(asked: _Asked, dtype: str, on_progress: OnPullProgress, delay_s: float) -> tuple[Downloaded, str]:

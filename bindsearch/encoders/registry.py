@@ -183,4 +183,5 @@ def _unknown(name: str) -> str:
     known = [f"the encoders are {', '.join(LISTED)}"]
     known += [f"installed models: {', '.join(models)}"] if models else []
     known += [f"of other packages: {', '.join(others)}"] if others else []
-    return f"unknown encoder {name!r}: {'; '.join(known)}; `bindsearch model pull imagebind-huge` brings ImageBind"
+    way_on = "`bindsearch model pull` brings imagebind-huge or openclip:MODEL/PRETRAINED"
+    return f"unknown encoder {name!r}: {'; '.join(known)}; {way_on}"

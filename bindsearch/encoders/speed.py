@@ -97,6 +97,8 @@ def bench_encoder(
     device = resolve_device(runtime.device if runs_on_devices(name) else "cpu")
     if random_weights:
         chosen = dtype or default_dtype()
+        if compute_dtype(getattr(torch, DTYPES[chosen]), device) != getattr(torch, DTYPES[chosen]):
+            raise UsageError(f"{chosen} is not what {device} multiplies in: choose another --dtype, or leave it out")
         encoder = _random_encoder(name, chosen, runtime)
     elif dtype is not None:
         raise UsageError("--dtype goes with --random-weights: an installed model has the format it was pulled in")

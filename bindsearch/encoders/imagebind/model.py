@@ -71,6 +71,10 @@ def load_published_weights(model: ImageBindModel, state_dict: Mapping[str, torch
     Raises:
         EncoderError: names a key that is missing, unknown, of another shape, no tensor of floats or not finite.
     """
+    if not isinstance(state_dict, Mapping):
+        raise UsageError(
+            f"expected a state dict, not {type(state_dict).__name__}: torch.load(path, weights_only=True, mmap=True)"
+        )
     check_published(state_dict, model.config)
     with torch.no_grad():
         for name in TOWERS:

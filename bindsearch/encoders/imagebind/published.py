@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bindsearch.encoders.checkpoints import checked, in_format
+from bindsearch.encoders.checkpoints import BadCheckpointError, checked, in_format
 from bindsearch.encoders.imagebind.config import CONTEXT_TOKENS, ModelConfig
 from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
-from bindsearch.errors import EncoderError
 
 MASK_KEY = "modality_preprocessors.text.mask"
 """The text tower's causal mask is stored in the checkpoint too; it is made anew."""
@@ -57,14 +56,14 @@ def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
     """Refuse a state dict that does not hold exactly the tensors of a published checkpoint.
 
     Raises:
-        EncoderError: names the first key that is missing, unknown, no tensor or of another shape, and how
+        BadCheckpointError: names the first key that is missing, unknown, no tensor or of another shape, and how
             many more there are.
     """
     faults = list(_faults(state, published_shapes(config)))
     if faults:
         others = len(faults) - 1
         more = f" (and {others} fault{'s' if others > 1 else ''} more)" if others else ""
-        raise EncoderError(f"not an ImageBind checkpoint of this size: {faults[0]}{more}")
+        raise BadCheckpointError(f"not an ImageBind checkpoint of this size: {faults[0]}{more}")
 
 
 def convert_tensor(published: object, tensor: PublishedTensor, dtype: str) -> torch.Tensor:

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.checkpoints import MappedCheckpoint, checked, in_format, temperature_of
+from bindsearch.encoders.checkpoints import BadCheckpointError, MappedCheckpoint, checked, in_format, temperature_of
 from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
-from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +62,9 @@ def _open_checkpoint(source: Path) -> dict[str, _Stored]:
         with source.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise EncoderError(f"checkpoint {source} cannot be read ({error.strerror or error}): check the path") from error
+        raise BadCheckpointError(
+            f"checkpoint {source} cannot be read ({error.strerror or error}): check the path"
+        ) from error
     if magic == _ZIP_MAGIC or magic.startswith(_PICKLE_MAGIC):
         return _open_torch_file(source)
     return _open_safetensors(source)
@@ -73,7 +74,7 @@ def _open_torch_file(source: Path) -> dict[str, _Stored]:
     import torch
 
     if _is_program(source):
-        raise EncoderError(
+        raise BadCheckpointError(
             f"checkpoint {source} is a TorchScript program, as OpenAI publishes them, not a file of tensors: "
             "`bindsearch model pull` brings the same model as tensors"
         )
@@ -85,7 +86,7 @@ def _open_torch_file(source: Path) -> dict[str, _Stored]:
         read = state.__getitem__
     others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
-        raise EncoderError(
+        raise BadCheckpointError(
             f"checkpoint {source} holds {', '.join(others[:5])}, which are no tensors: save the model's state_dict()"
         )
     return {str(name): _Stored(tuple(tensor.shape), partial(read, name)) for name, tensor in state.items()}
@@ -106,7 +107,7 @@ def _open_safetensors(source: Path) -> dict[str, _Stored]:
         with safe_open(source, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise EncoderError(
+        raise BadCheckpointError(
             f"checkpoint {source} cannot be read ({error}): it is damaged, or neither a safetensors nor a torch file"
         ) from error
     return {name: _Stored(shape, partial(_read_safetensor, source, name)) for name, shape in shapes.items()}
@@ -132,12 +133,14 @@ def _check(stored: Mapping[str, _Stored], towers: Mapping[str, nn.Module], compl
     expected = {name: tuple(tensor.shape) for tower in towers.values() for name, tensor in tower.state_dict().items()}
     for name, shape in {**expected, _TEMPERATURE: ()}.items():
         if name not in stored:
-            raise EncoderError(f"{complaint}: the tensor {name} is missing")
+            raise BadCheckpointError(f"{complaint}: the tensor {name} is missing")
         found = stored[name].shape
         if found != shape and not (name == _TEMPERATURE and found == (1,)):
-            raise EncoderError(f"{complaint}: {name} has the shape {found} instead of {shape}")
+            raise BadCheckpointError(f"{complaint}: {name} has the shape {found} instead of {shape}")
     if unknown := sorted(stored.keys() - expected.keys() - {_TEMPERATURE} - _UNUSED):
-        raise EncoderError(f"{complaint}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in all")
+        raise BadCheckpointError(
+            f"{complaint}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in all"
+        )
 
 
 def _specs(tower: nn.Module, stored: Mapping[str, _Stored], dtype: str) -> list[TensorSpec]:

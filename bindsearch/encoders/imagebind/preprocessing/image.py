@@ -54,6 +54,8 @@ def preprocess_image(image: Image | NDArray[np.uint8]) -> torch.Tensor:
     """
     import torch
 
+    if not isinstance(image, np.ndarray) and not hasattr(image, "convert"):
+        raise MediaError(f"expected a PIL picture or an array, not {type(image).__name__}: open the file first")
     rgb = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise MediaError(f"a picture of shape {rgb.shape} and type {rgb.dtype}: expected uint8 (height, width, 3)")
