@@ -60,10 +60,10 @@ class Towers:
 
             def run(start: int, stop: int) -> torch.Tensor:
                 features: torch.Tensor = tower(to_input(np.stack(views[start:stop]), device))
-                return features.float().cpu()
+                return features.float()  # not waited for: a GPU is at it while the next views are put together
 
             parts, self._batches[name] = run_in_batches(run, len(views), batch)
-            whole: NDArray[np.float32] = torch.cat(parts).numpy()
+            whole: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
             return whole
 
     def _tower(self, name: str, device: torch.device) -> nn.Module:
@@ -73,6 +73,16 @@ class Towers:
                 tower.compile()
             self._loaded[name] = tower
         return self._loaded[name]
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array as a tensor there; on the CPU it shares the memory."""
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)  # from pinned memory, so that nothing has to wait
 
 
 def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
@@ -92,9 +102,7 @@ def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np
 
 def _trimmed(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     """Tokens (n, length) without the columns behind the last end token."""
-    import torch
-
-    return torch.from_numpy(tokens[:, : tokens.argmax(axis=1).max() + 1]).to(device)
+    return on_device(tokens[:, : tokens.argmax(axis=1).max() + 1], device)
 
 
 def load_installed_tower(

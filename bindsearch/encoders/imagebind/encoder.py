@@ -23,7 +23,7 @@ from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to
 from bindsearch.encoders.models import FORMAT, ModelManifest
 from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.encoders.runtime import DTYPES, Runtime, compute_dtype
-from bindsearch.encoders.towers import Towers, load_installed_tower, run_texts
+from bindsearch.encoders.towers import Towers, load_installed_tower, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -190,9 +190,7 @@ def to_input(modality: Modality, views: NDArray[Any], device: torch.device) -> t
 
     Bytes of pixels go to the device, where they become numbers of four times the size.
     """
-    import torch
-
-    media = torch.from_numpy(views).to(device)
+    media = on_device(views, device)
     match modality:
         case Modality.IMAGE:
             return to_pixels(media)

@@ -17,7 +17,7 @@ from bindsearch.encoders.models import MANIFEST_FILE, ModelManifest
 from bindsearch.encoders.pooling import mean_of_views
 from bindsearch.encoders.runtime import Runtime
 from bindsearch.encoders.squares import square_crops
-from bindsearch.encoders.towers import Towers, load_installed_tower, run_texts
+from bindsearch.encoders.towers import Towers, load_installed_tower, on_device, run_texts
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
@@ -176,7 +176,7 @@ class OpenClipEncoder:
 
         facts = self._preprocessing
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (facts.mean, facts.std))
-        pixels = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2).float().div_(255)
+        pixels = on_device(squares, device).permute(0, 3, 1, 2).float().div_(255)
         return pixels.sub_(mean).div_(std)
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
