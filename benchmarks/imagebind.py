@@ -31,7 +31,7 @@ from results import save_table
 from bindsearch.encoders.imagebind.config import HUGE
 from bindsearch.encoders.imagebind.encoder import TOWER_OF, random_encoder, to_input
 from bindsearch.encoders.imagebind.random_weights import random_tower
-from bindsearch.encoders.runtime import BATCHES, Runtime, default_dtype, has_fast_bf16, resolve_device
+from bindsearch.encoders.runtime import BATCHES, Runtime, default_dtype, has_fast_bf16, resolve_device, torch_dtype
 from bindsearch.encoders.speed import measure_speed, sample_media
 from bindsearch.items import Modality
 
@@ -152,7 +152,7 @@ def measure_tower(modality: Modality, repeats: int) -> list[Figure]:
     encoder.features(modality, prepared[:2])
     plain()
     ours, loop, share = paired(lambda: rate(lambda: encoder.features(modality, prepared), n), plain, repeats)
-    number_format = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
+    number_format = torch_dtype(dtype)
     speed = measure_speed(encoder, modality, device=device, dtype=number_format, batch=n, seconds=1.0)
     wanted = 2.0 if device.type == "cpu" and has_fast_bf16() else 1.0
     return [

@@ -110,22 +110,20 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
     Raises:
         StoreError: another encoder, other weights or other preprocessing options; names both.
     """
-    held = (config.encoder, config.weights_digest, dict(config.encoder_options))
-    given = (encoder.name, encoder.digest, dict(encoder.options))
-    if held[:2] == given[:2] and held != given:
+    if config.encoder != encoder.name:
         raise StoreError(
-            f"the store {store} was made with {_differences(held[2], given[2])}: "
-            "leave the encoder's options as they are, or index into another store (--store)"
-        )
-    if held[0] != given[0]:
-        raise StoreError(
-            f"the store {store} holds vectors of encoder {held[0]}, not of {given[0]}: "
+            f"the store {store} holds vectors of encoder {config.encoder}, not of {encoder.name}: "
             "use that encoder, or index into another store (--store)"
         )
-    if held[1] != given[1]:
+    if config.weights_digest != encoder.digest:
         raise StoreError(
-            f"the store {store} holds vectors of other weights of {held[0]} (digest {held[1]}, now {given[1]}): "
-            "bring those weights back, or index into another store (--store)"
+            f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
+            f"now {encoder.digest}): bring those weights back, or index into another store (--store)"
+        )
+    if differences := _differences(config.encoder_options, encoder.options):
+        raise StoreError(
+            f"the store {store} was made with {differences}: "
+            "leave the encoder's options as they are, or index into another store (--store)"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.runtime import DTYPES
+from bindsearch.encoders.runtime import torch_dtype
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def in_format(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
     """
     import torch
 
-    converted = tensor.to(getattr(torch, DTYPES[dtype]))
+    converted = tensor.to(torch_dtype(dtype))
     if not torch.isfinite(converted).all():
         raise EncoderError(f"{key} holds numbers too large for {dtype}: convert with --dtype bf16 or fp32")
     return converted

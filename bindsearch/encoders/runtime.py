@@ -34,6 +34,14 @@ class Runtime:
     batch: int | None = None
 
 
+def torch_dtype(name: str) -> torch.dtype:
+    """torch's number format for one of the names in DTYPES."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, DTYPES[name])
+    return dtype
+
+
 def check_device(device: str) -> None:
     """Refuse a device that is none or not here. Loads torch only where a GPU is asked for.
 

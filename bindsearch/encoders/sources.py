@@ -54,7 +54,7 @@ def find_source(name: str) -> ModelSource:
         return openclip.find_openclip_source(name)
     if name == "mini":
         raise EncoderError("mini comes with BindSearch: there is nothing to pull")
-    near = "did you mean imagebind-huge? " if "imagebind" in name.lower() else ""
+    near = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
     raise EncoderError(
         f"unknown model {name!r}: {near}those to pull are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
         f"such as {openclip.EXAMPLE}"

@@ -15,7 +15,16 @@ import numpy as np
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.models import is_installed, read_model
 from bindsearch.encoders.registry import load_encoder, runs_on_devices
-from bindsearch.encoders.runtime import BATCHES, DTYPES, Runtime, compute_dtype, default_dtype, resolve_device
+from bindsearch.encoders.runtime import (
+    BATCHES,
+    DTYPES,
+    Runtime,
+    compute_dtype,
+    default_dtype,
+    resolve_device,
+    torch_dtype,
+)
+from bindsearch.encoders.sources import HUGE_NAME
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
@@ -86,7 +95,6 @@ def bench_encoder(
         EncoderError: the encoder is unknown, its model not here, or no random weights can be made for it.
         UsageError: a value is out of range, or `dtype` is given for weights that have one.
     """
-    import torch
 
     if batch is not None and batch < 1:
         raise UsageError(f"batch is {batch}: expected 1 or more")
@@ -98,7 +106,7 @@ def bench_encoder(
     device = resolve_device(runtime.device if runs_on_devices(name) else "cpu")
     if random_weights:
         chosen = dtype or default_dtype()
-        if compute_dtype(getattr(torch, DTYPES[chosen]), device) != getattr(torch, DTYPES[chosen]):
+        if compute_dtype(torch_dtype(chosen), device) != torch_dtype(chosen):
             raise UsageError(f"{chosen} is not what {device} multiplies in: choose another --dtype, or leave it out")
         encoder = _random_encoder(name, chosen, runtime)
     elif dtype is not None:
@@ -106,7 +114,7 @@ def bench_encoder(
     else:
         encoder = load_encoder(name, runtime=runtime)
         chosen = read_model(name).dtype if is_installed(name) else default_dtype()
-    number_format = compute_dtype(getattr(torch, DTYPES[chosen]), device)
+    number_format = compute_dtype(torch_dtype(chosen), device)
     return measure_speed(
         encoder, modality, device=device, dtype=number_format, batch=batch or BATCHES[device.type], seconds=seconds
     )
@@ -115,8 +123,8 @@ def bench_encoder(
 def _random_encoder(name: str, dtype: str, runtime: Runtime) -> Encoder:
     from bindsearch.encoders.imagebind.encoder import random_encoder
 
-    if name != "imagebind-huge":
-        raise EncoderError(f"random weights are made for imagebind-huge, not for {name}: leave --random-weights out")
+    if name != HUGE_NAME:
+        raise EncoderError(f"random weights are made for {HUGE_NAME}, not for {name}: leave --random-weights out")
     return random_encoder(dtype, runtime)
 
 

@@ -118,8 +118,8 @@ def _write_header(file: BinaryIO, ordered: list[TensorSpec]) -> None:
 def _bytes_of(tensor: torch.Tensor, dtype: str) -> memoryview:
     import torch
 
-    from bindsearch.encoders.runtime import DTYPES
+    from bindsearch.encoders.runtime import torch_dtype
 
-    converted = tensor.detach().to(getattr(torch, DTYPES[dtype])).contiguous()
+    converted = tensor.detach().to(torch_dtype(dtype)).contiguous()
     raw: NDArray[np.uint8] = converted.reshape(-1).view(torch.uint8).numpy()
     return raw.data

@@ -22,7 +22,8 @@ from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
 from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
 from bindsearch.encoders.models import FORMAT, ModelManifest
 from bindsearch.encoders.pooling import mean_of_views
-from bindsearch.encoders.runtime import DTYPES, Runtime, compute_dtype
+from bindsearch.encoders.runtime import Runtime, compute_dtype, torch_dtype
+from bindsearch.encoders.sources import HUGE_NAME
 from bindsearch.encoders.towers import Towers, load_installed_tower, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.items import Modality
@@ -137,7 +138,7 @@ class ImageBindEncoder:
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Temperature-scaled features of n prepared media, averaged over views as published: float32 (n, d)."""
         views = [view for medium in prepared for view in medium]
-        if modality is Modality.TEXT:
+        if modality == Modality.TEXT:
             features = run_texts(self._towers, views)
         else:
             features = self._towers.run(TOWER_OF[modality], views, partial(to_input, modality))
@@ -161,16 +162,15 @@ def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindE
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
     def load(tower: str, device: torch.device) -> nn.Module:
-        import torch
 
         from bindsearch.encoders.imagebind.random_weights import random_tower
 
-        number_format = compute_dtype(getattr(torch, DTYPES[dtype]), device)
+        number_format = compute_dtype(torch_dtype(dtype), device)
         return random_tower(tower, HUGE, number_format, device, seed=seed)
 
     manifest = ModelManifest(
         format=FORMAT,
-        name="imagebind-huge",
+        name=HUGE_NAME,
         family="imagebind",
         architecture=asdict(HUGE),
         dtype=dtype,

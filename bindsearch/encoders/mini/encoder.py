@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.pooling import mean_of_views
-from bindsearch.encoders.threads import single_threaded, tower_threads
+from bindsearch.encoders.threads import all_threads, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -106,10 +106,7 @@ class MiniEncoder:
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm. One call at a time runs a tower."""
-        import torch
-
-        with self._lock:
-            torch.set_num_threads(tower_threads())
+        with self._lock, all_threads():
             if modality is Modality.TEXT:
                 return self._text.encode(prepared)
             if modality in _PICTURE_LIKE:

@@ -149,7 +149,7 @@ class OpenClipEncoder:
         if modality not in _TOWER_OF:
             raise EncoderError(f"{self.name} encodes text, images and video, not {modality}")
         views = [view for medium in prepared for view in medium]
-        text = modality is Modality.TEXT
+        text = modality == Modality.TEXT
         raw = run_texts(self._towers, views) if text else self._towers.run("image", views, self._pixels)
         return mean_of_views(scale_features(l2_normalize(raw), self.temperatures[modality]), prepared)
 
