@@ -21,6 +21,7 @@ from enum import StrEnum
 from os import PathLike, fspath
 
 from bindsearch.errors import QuerySyntaxError, UsageError
+from bindsearch.filters import EVERYTHING, Filter
 from bindsearch.items import Modality, Span
 
 LIKE = "like"
@@ -92,10 +93,12 @@ Searchable = str | Term | Composition
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: terms, target modalities, number of hits, ranking.
+    """What is asked: terms, target modalities, number of hits, ranking, filter.
+
+    `diverse` in 0..1: how much a hit's likeness to the hits before it counts against it.
 
     Raises:
-        UsageError: no term, no target or k < 1.
+        UsageError: no term, no target, k < 1 or `diverse` outside 0..1.
     """
 
     terms: tuple[Term, ...]
@@ -103,6 +106,8 @@ class Query:
     k: int = 10
     rank: Rank = Rank.CALIBRATED
     include_query: bool = False
+    filter: Filter = EVERYTHING
+    diverse: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(term.source.strip() for term in self.terms) or not self.terms:
@@ -118,6 +123,8 @@ class Query:
             raise UsageError(f"no target modality: choose from {', '.join(Modality)}")
         if not isinstance(self.k, int) or self.k < 1:
             raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
+        if not 0.0 <= self.diverse <= 1.0:
+            raise UsageError(f"diverse is {self.diverse!r}: give a number from 0 (nearest) to 1 (most different)")
 
 
 def text(words: str) -> Term:
@@ -197,6 +204,8 @@ def make_query(
     k: int = 10,
     rank: str | Rank = Rank.CALIBRATED,
     include_query: bool = False,
+    filter: Filter = EVERYTHING,
+    diverse: float = 0.0,
 ) -> Query:
     """A Query from a text, a term or a composition. A plain string is a text, never an expression.
 
@@ -209,7 +218,7 @@ def make_query(
         ranking = Rank(rank)
     except ValueError:
         raise UsageError(f"unknown ranking {rank!r}: choose from {', '.join(Rank)}") from None
-    return Query(_terms_of(query), parse_modalities(to), k, ranking, include_query)
+    return Query(_terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diverse)
 
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*\*")

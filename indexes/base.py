@@ -1,21 +1,139 @@
-"""The index protocol: positions of rows in, nearest positions out."""
+"""The words of an index: its form and parameters, what was measured on it, and what a search of it gives."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+DEFAULT_RECALL = 0.98
+"""The share of the true nearest that operating points are chosen to find, where none is asked for."""
 
-class VectorIndex(Protocol):
-    """Finds the rows of one partition that are nearest to a query by inner product."""
+MIXED = "mixed"
+"""The source of queries whose modality is not known or not one."""
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Positions int64 (nq, k) and cosines float32 (nq, k), best first; -1 and -inf where fewer than k rows match.
 
-        `allowed` bool (n,): only rows where it is True are considered; None allows all.
-        """
+class Form(StrEnum):
+    """What a partition is searched with."""
+
+    EXACT = "exact"
+    IVF_PQ = "ivfpq"
+    """4-bit PQ codes in inverted lists, scanned with SIMD (FAISS fast-scan); one list where there are few rows."""
+    IVF_PQ8 = "ivfpq8"
+    """8-bit PQ codes in inverted lists: the form that FAISS can search on a GPU."""
+
+
+class Found(NamedTuple):
+    """Positions of rows int64 (nq, k) and cosines float32 (nq, k), best first; -1 and -inf where fewer match."""
+
+    positions: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class IndexParameters:
+    """What an index is built with; all of it stands in its manifest.
+
+    `reduced_dim`: dimensions kept by the bias-free PCA; `subquantizers` (M) of `bits` bits each: a code has
+    M * bits / 8 bytes; `lists`: inverted lists; `train_rows`: rows of the training sample; `seed`: of sample and rotation.
+    """
+
+    form: Form
+    reduced_dim: int = 0
+    subquantizers: int = 0
+    bits: int = 0
+    lists: int = 0
+    train_rows: int = 0
+    seed: int = 0
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one code, its 8-byte id apart."""
+        return self.subquantizers * self.bits // 8
+
+
+@dataclass(frozen=True)
+class IndexWishes:
+    """What the user asks of a store's indexes. `form` None: by size; `memory_bytes`: of a partition's index;
+    `overrides`: fields of IndexParameters."""
+
+    form: Form | None = None
+    memory_bytes: int | None = None
+    recall: float = DEFAULT_RECALL
+    overrides: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The cheapest setting found to reach the wanted recall for one kind of query.
+
+    `source`: modality of the queries, or MIXED. `k`: results asked for. `kept`: share of the rows that the filter
+    keeps, 1 for none. `probes` of the lists and `rerank` candidates scored exactly give `recall` (recall@k against
+    the exact search, mean over the sample) in `latency_ms` (median, codes and rerank, one query at a time).
+    `stand_in`: the points were not measured with queries of that source, but taken from another (its name).
+    """
+
+    source: str
+    k: int
+    kept: float
+    probes: int
+    rerank: int
+    recall: float
+    latency_ms: float
+    stand_in: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexQuality:
+    """What tells drift from what an index was trained on: mean squared error of the codes over rows of the training
+    time, and FAISS's imbalance factor of the lists (1: all equally long)."""
+
+    code_error: float
+    imbalance: float
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """What is known of a published index: JSON beside it.
+
+    `n` rows are covered, of vector ids up to `last_vector_id`; `files` gives name, bytes and xxh3-128 hex digest of
+    each file. `inside_cosine`: a query whose cosine to the partition's mean is at least this lies among its vectors.
+    """
+
+    modality: str
+    generation: int
+    n: int
+    last_vector_id: int
+    dim: int
+    parameters: IndexParameters
+    wishes: IndexWishes
+    trained_rows: int
+    """Rows the index held when it was trained; far more since then is a reason to train anew."""
+    quality: IndexQuality | None
+    inside_cosine: float
+    points: tuple[OperatingPoint, ...]
+    files: Mapping[str, tuple[int, str]]
+    created: str
+
+
+@dataclass(frozen=True)
+class UnitCosts:
+    """What the parts of a search cost on this machine, in nanoseconds, one query at a time."""
+
+    scan_ns_per_byte: float = 0.042
+    """Of fp16 rows scored in order."""
+    gather_ns_per_byte: float = 0.12
+    """Of fp16 rows fetched one by one and scored."""
+    mask_ns_per_row: float = 2.0
+    """Looking at one bit of a mask while scanning rows."""
+    code_ns_per_byte: float = 0.040
+    """Of PQ codes scanned."""
+    probe_ns: float = 1000.0
+    """Each inverted list visited, its codes apart."""
+    call_ns: float = 40_000.0
+    """Each call of an index."""
