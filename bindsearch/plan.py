@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bindsearch.indexes.base import OperatingPoint, UnitCosts
@@ -66,7 +66,7 @@ class PlanFacts:
     loads: tuple[str, ...] = ("a ready vector",)
     filter: str | None = None
     excluded: int = 0
-    costs: UnitCosts = UnitCosts()
+    costs: UnitCosts = field(default_factory=UnitCosts)
     notes: tuple[str, ...] = ()
 
 

@@ -39,8 +39,8 @@ class Found(NamedTuple):
 class IndexParameters:
     """What an index is built with; all of it stands in its manifest.
 
-    `reduced_dim`: dimensions kept by the bias-free PCA; `subquantizers` (M) of `bits` bits each: a code has
-    M * bits / 8 bytes; `lists`: inverted lists; `train_rows`: rows of the training sample; `seed`: of sample and rotation.
+    `reduced_dim`: dimensions kept by the bias-free PCA; `subquantizers` (M) of `bits` bits each make a code; `lists`:
+    inverted lists; `train_rows`: rows of the training sample; `seed`: of sample and rotation.
     """
 
     form: Form
