@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("results")
 
 
-def save_table(name: str, title: str, table: str) -> Path:
-    """Write a Markdown table to `results/<day>-<name>.md`, under a title and a line about the machine."""
-    import torch
-
-    machine = (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    )
+def save_table(name: str, title: str, table: str, packages: Sequence[str] = ("torch",)) -> Path:
+    """Write a Markdown table to `results/<day>-<name>.md`, under a title and a line about the machine, with the
+    versions of those `packages` that are installed."""
+    versions = ", ".join(f"{package} {found}" for package in packages if (found := _version(package)))
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{time.strftime('%Y-%m-%d')}-{name}.md"
     path.write_text(f"# {title}, {time.strftime('%Y-%m-%d')}\n\n{machine}.\n\n{table}", encoding="utf-8")
     return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

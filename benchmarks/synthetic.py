@@ -1,14 +1,17 @@
 """Synthetic embeddings with the statistics of ImageBind's: six modalities behind a gap, shared and private content.
 
-    python benchmarks/synthetic.py --size 100000        # prints the statistics and what they should be
+    python benchmarks/synthetic.py [--size 100000] [--check]
 
 x = normalize(g mu_m + shared part + modality-private part), each part a topic, a Zipf concept and an instance whose
 coordinates follow a power-law spectrum; one event has an instance in several modalities, and 3% are near-duplicates.
+--check prints what was asked for and what came out, and ends with 1 where they differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,11 +93,11 @@ def make_space(dim: int = 1024, seed: int = 0) -> Space:
 
 def _deviations(dim: int, power: float) -> NDArray[np.float32]:
     variances = (np.arange(dim) + SPECTRUM_FLAT) ** -power
-    return np.sqrt(variances / variances.sum()).astype(np.float32)
+    return np.asarray(np.sqrt(variances / variances.sum()), np.float32)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def _content(space: Space, part: str, concepts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -106,26 +109,34 @@ def _content(space: Space, part: str, concepts: NDArray[np.int64], rng: np.rando
     return _unit(rows)[:, space.orders[part]]
 
 
+def block(space: Space, modality: str, number: int, m: int = BLOCK, seed: int = 1) -> NDArray[np.float16]:
+    """The first m unit vectors of block `number` of a modality: fp16 (m, d).
+
+    Row i of block b is event b * BLOCK + i: what modalities share is the same in all of them.
+    """
+    start = number * BLOCK
+    # One stream for what modalities share and one for what is their own, so that events agree block by block.
+    shared_rng = np.random.default_rng((seed, start))
+    own_rng = np.random.default_rng((seed, start, 1 + list(SHARES).index(modality)))
+    concepts = shared_rng.choice(CONCEPTS, BLOCK, p=space.concept_odds)
+    shared = _content(space, "shared", concepts, shared_rng)[:m]
+    private = _content(space, modality, concepts[:m], own_rng)
+    rest = 1 - GAP[modality]
+    rows = np.sqrt(np.float32(rest * SHARED[modality])) * shared
+    rows += np.sqrt(np.float32(rest * (1 - SHARED[modality]))) * private
+    rows += np.sqrt(np.float32(GAP[modality])) * space.means[modality]
+    copies = own_rng.random(m) < NEAR_DUPLICATES
+    copies[0] = False
+    sources = own_rng.integers(0, m, int(copies.sum()))
+    noise = _unit(own_rng.standard_normal((len(sources), space.dim), np.float32))
+    rows[copies] = rows[sources] + np.float32(DUPLICATE_NOISE) * noise
+    return _unit(_unit(rows) @ space.rotation).astype(np.float16)
+
+
 def blocks(space: Space, modality: str, n: int, seed: int = 1) -> Iterator[NDArray[np.float16]]:
-    """n unit vectors of a modality as fp16 (m, d) blocks; event i of every modality has the same shared content."""
+    """n unit vectors of a modality as fp16 (m, d) blocks, of events 0..n-1."""
     for start in range(0, n, BLOCK):
-        m = min(BLOCK, n - start)
-        # One stream for what modalities share and one for what is their own, so that events agree block by block.
-        shared_rng = np.random.default_rng((seed, start))
-        own_rng = np.random.default_rng((seed, start, 1 + list(SHARES).index(modality)))
-        concepts = shared_rng.choice(CONCEPTS, BLOCK, p=space.concept_odds)
-        shared = _content(space, "shared", concepts, shared_rng)[:m]
-        private = _content(space, modality, concepts[:m], own_rng)
-        rest = 1 - GAP[modality]
-        rows = np.sqrt(np.float32(rest * SHARED[modality])) * shared
-        rows += np.sqrt(np.float32(rest * (1 - SHARED[modality]))) * private
-        rows += np.sqrt(np.float32(GAP[modality])) * space.means[modality]
-        copies = own_rng.random(m) < NEAR_DUPLICATES
-        copies[0] = False
-        sources = own_rng.integers(0, m, int(copies.sum()))
-        noise = _unit(own_rng.standard_normal((len(sources), space.dim), np.float32))
-        rows[copies] = rows[sources] + np.float32(DUPLICATE_NOISE) * noise
-        yield _unit(_unit(rows) @ space.rotation).astype(np.float16)
+        yield block(space, modality, start // BLOCK, min(BLOCK, n - start), seed)
 
 
 def vectors(space: Space, modality: str, n: int, seed: int = 1) -> NDArray[np.float16]:
@@ -138,38 +149,80 @@ def vectors(space: Space, modality: str, n: int, seed: int = 1) -> NDArray[np.fl
     return out
 
 
+def sizes(size: int) -> dict[str, int]:
+    """How many of `size` vectors each modality has, by SHARES."""
+    return {modality: round(size * share) for modality, share in SHARES.items()}
+
+
 def collection(space: Space, size: int, seed: int = 1) -> dict[str, NDArray[np.float16]]:
     """`size` vectors over the six modalities by their shares: fp16 (n, d) each."""
-    return {modality: vectors(space, modality, round(size * share), seed) for modality, share in SHARES.items()}
+    return {modality: vectors(space, modality, n, seed) for modality, n in sizes(size).items()}
 
 
-def describe(space: Space, size: int) -> None:
-    """Print the statistics that MEASURED values exist for."""
-    held = {modality: rows.astype(np.float32) for modality, rows in collection(space, size).items()}
+@dataclass(frozen=True)
+class Statistic:
+    """One measured property: what was asked for in words, what came out, and the bounds it has to keep."""
+
+    name: str
+    asked: str
+    got: float
+    low: float
+    high: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it lies within its bounds."""
+        return self.low <= self.got <= self.high
+
+
+def statistics(space: Space, size: int, seed: int = 1) -> list[Statistic]:
+    """The properties that were measured on the vectors this generator stands for."""
+    held = {modality: rows.astype(np.float32) for modality, rows in collection(space, size, seed).items()}
     rng = np.random.default_rng(5)
+    found = []
     for name, rows in held.items():
         a, b = rng.integers(0, len(rows), (2, 20000))
-        pairs = (rows[a] * rows[b]).sum(1)
-        print(f"{name:8} n {len(rows):7} random pair cosine {pairs.mean():.3f} (asked 0.36..0.49)")
-    for a in held:
-        for b in held:
-            if a < b:
-                m = min(len(held[a]), len(held[b]))
-                true = (held[a][:m] * held[b][:m]).sum(1).mean()
-                random = (held[a][:m] * np.roll(held[b][:m], 17, axis=0)).sum(1).mean()
-                print(f"{a}-{b}: true pair {true:.3f} (0.23..0.33), random pair {random:.3f} (0.05)")
+        cosine = float((rows[a] * rows[b]).sum(1).mean())
+        found.append(Statistic(f"{name}: cosine of random pairs", "0.36..0.49", cosine, 0.35, 0.50))
+    for first, second in itertools.combinations(held, 2):
+        m = min(len(held[first]), len(held[second]))
+        one, other = held[first][:m], held[second][:m]
+        true, random = float((one * other).sum(1).mean()), float((one * np.roll(other, 17, axis=0)).sum(1).mean())
+        found.append(Statistic(f"{first}, {second}: cosine of true pairs", "0.23..0.33", true, 0.22, 0.34))
+        found.append(Statistic(f"{first}, {second}: cosine of random pairs", "0.05", random, 0.03, 0.07))
     images = held["image"]
-    values = np.linalg.eigvalsh(np.cov(images[: min(len(images), 20000)].T))[::-1]
-    share = np.cumsum(values) / values.sum()
-    print(f"dimensions with 90% of the variance: {int((share < 0.9).sum()) + 1} (440)")
-    queries = images[rng.integers(0, len(images), 200)]
-    distances = np.sort(2 - 2 * queries @ images.T, axis=1)[:, 1:101]
-    distances = np.sqrt(np.maximum(distances, 1e-9))
-    lid = -1 / np.mean(np.log(distances[:, :-1] / distances[:, -1:]), axis=1)
-    print(f"local intrinsic dimension (100 neighbours): median {np.median(lid):.1f} (21..24)")
+    dimensions = _dimensions_with_variance(images[:20000], 0.9)
+    found.append(Statistic("dimensions with 90% of the variance", "440", dimensions, 396, 484))
+    # It swings by a few with the number of rows and with the queries drawn.
+    dimension = _intrinsic_dimension(images, images[rng.integers(0, len(images), 500)], 100)
+    found.append(Statistic("local intrinsic dimension of 100 neighbours", "21..24", dimension, 18, 28))
+    return found
+
+
+def _dimensions_with_variance(rows: NDArray[np.float32], share: float) -> int:
+    values = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+    return int((np.cumsum(values) / values.sum() < share).sum()) + 1
+
+
+def _intrinsic_dimension(rows: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> float:
+    """Median over the queries, which are among the rows, of the maximum likelihood estimate of Levina and Bickel."""
+    squares = np.partition(2 - 2 * queries @ rows.T, k + 1, axis=1)[:, : k + 2]
+    distances = np.sqrt(np.maximum(np.sort(squares, axis=1)[:, 1 : k + 1], 1e-9))
+    return float(np.median(-1 / np.mean(np.log(distances[:, :-1] / distances[:, -1:]), axis=1)))
+
+
+def main() -> int:
+    """Print the statistics; with --check, 1 where one is out of its bounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=100_000)
+    parser.add_argument("--check", action="store_true", help="fail where a statistic is not as asked")
+    arguments = parser.parse_args()
+    found = statistics(make_space(), arguments.size)
+    for statistic in found:
+        verdict = "" if statistic.holds else f"  not within {statistic.low:g}..{statistic.high:g}"
+        print(f"{statistic.name:45} asked {statistic.asked:10} got {statistic.got:.3f}{verdict}")
+    return int(arguments.check and not all(statistic.holds for statistic in found))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", type=int, default=100_000)
-    describe(make_space(), parser.parse_args().size)
+    sys.exit(main())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bindsearch.errors import (
         BindSearchError,
         EncoderError,
+        IndexDamagedError,
         MediaError,
         QuerySyntaxError,
         StoreError,
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
         UsageError,
         VectorError,
     )
+    from bindsearch.filters import Filter, make_filter
+    from bindsearch.indexes.base import IndexWishes
     from bindsearch.items import Hit, Modality
+    from bindsearch.plan import Plan
     from bindsearch.query import (
         Composition,
         Query,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         image,
         imu,
         like,
+        make_query,
         parse_query,
         text,
         thermal,
@@ -54,6 +59,7 @@ _HOMES = {
     "bindsearch.errors": (
         "BindSearchError",
         "EncoderError",
+        "IndexDamagedError",
         "MediaError",
         "QuerySyntaxError",
         "StoreError",
@@ -62,7 +68,10 @@ _HOMES = {
         "UsageError",
         "VectorError",
     ),
+    "bindsearch.filters": ("Filter", "make_filter"),
+    "bindsearch.indexes.base": ("IndexWishes",),
     "bindsearch.items": ("Hit", "Modality"),
+    "bindsearch.plan": ("Plan",),
     "bindsearch.query": (
         "Composition",
         "Query",
@@ -73,6 +82,7 @@ _HOMES = {
         "image",
         "imu",
         "like",
+        "make_query",
         "parse_query",
         "text",
         "thermal",
@@ -88,9 +98,13 @@ __all__ = [
     "Composition",
     "Encoder",
     "EncoderError",
+    "Filter",
     "Hit",
+    "IndexDamagedError",
+    "IndexWishes",
     "MediaError",
     "Modality",
+    "Plan",
     "Query",
     "QuerySyntaxError",
     "Rank",
@@ -111,6 +125,8 @@ __all__ = [
     "imu",
     "like",
     "load_encoder",
+    "make_filter",
+    "make_query",
     "parse_query",
     "text",
     "thermal",

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bindsearch.indexes.base import Form, IndexParameters, OperatingPoint
 from bindsearch.ingest.report import FailedFile
 from bindsearch.items import Hit, Modality
+from bindsearch.partition import Partition
+from bindsearch.plan import Plan, PlanRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +24,50 @@ class AnsweredTerm:
 
 @dataclass(frozen=True)
 class Answer:
-    """Hits, best first, with the query as it was understood and the time it took."""
+    """Hits, best first, with the query as it was understood, its plan, the time it took, and what is wrong with
+    the store's indexes."""
 
     terms: tuple[AnsweredTerm, ...]
     to: tuple[Modality, ...]
     k: int
     took_ms: float
     hits: tuple[Hit, ...]
+    plan: Plan
+    run: PlanRun
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartitionStatus:
+    """A partition: its rows, those deleted, the form of its index (exact: none), rows that it covers and holds bytes
+    for, its parameters and operating points, and why an index that should be there is not used."""
+
+    modality: Modality
+    rows: int
+    deleted: int
+    form: Form
+    covered: int
+    index_bytes: int
+    parameters: IndexParameters | None
+    points: tuple[OperatingPoint, ...]
+    trouble: str | None
+
+
+def partition_status(partition: Partition) -> PartitionStatus:
+    """What is to be told of a partition."""
+    opened = partition.index
+    manifest = None if opened is None else opened.manifest
+    return PartitionStatus(
+        modality=partition.modality,
+        rows=partition.n,
+        deleted=partition.n - partition.living,
+        form=Form.EXACT if manifest is None else manifest.parameters.form,
+        covered=partition.covered,
+        index_bytes=0 if manifest is None else sum(size for size, _ in manifest.files.values()),
+        parameters=None if manifest is None else manifest.parameters,
+        points=() if manifest is None else manifest.points,
+        trouble=partition.trouble,
+    )
 
 
 @dataclass(frozen=True)
@@ -43,5 +83,6 @@ class Status:
     collections: tuple[Path, ...]
     items: Mapping[Modality, int]
     segments: Mapping[Modality, int]
+    partitions: tuple[PartitionStatus, ...]
     failures: tuple[FailedFile, ...]
     size_bytes: int

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 from bindsearch.errors import StoreError
 from bindsearch.items import Modality
 from bindsearch.migrations import migrate
+from bindsearch.snapshot_files import ITEM_COLUMNS, SEGMENT_COLUMNS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
-ITEM_COLUMNS = "item_id, collection_id, rel_path, modality, size_bytes, mtime_ns, content_hash"
-SEGMENT_COLUMNS = "segment_id, item_id, modality, vector_id, start_s, end_s, text"
 FAILURE_COLUMNS = "collection_id, rel_path, reason"
 
 
@@ -50,19 +51,6 @@ class KnownFile:
 
 
 @dataclass(frozen=True, slots=True)
-class NewItem:
-    """An item to commit under `item_id`; what was there under that id goes."""
-
-    item_id: int
-    collection_id: int
-    rel_path: str
-    modality: Modality
-    state: FileState
-    content_hash: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """A file that could not be indexed, and why."""
 
@@ -74,9 +62,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Change:
-    """What one transaction commits. Items replaced or removed lose their segments; `touched` only new file states."""
+    """What one transaction commits.
 
-    items: Sequence[NewItem] = ()
+    `items`: rows to add (all columns of the table but `indexed_at`), `segments` theirs. `removed`: items that go first
+    with their segments, those that `items` replaces among them. `touched`: items with only a new file state.
+    """
+
+    items: pa.Table | None = None
     segments: pa.Table | None = None
     removed: Sequence[int] = ()
     touched: Mapping[int, FileState] = field(default_factory=dict)
@@ -174,10 +166,10 @@ class Catalog:
             StoreError: the catalog refuses it; nothing of it is kept.
         """
         with self._transaction():
-            self._drop_items([*change.removed, *(item.item_id for item in change.items)])
-            self._insert("items", [_item_row(item) for item in change.items])
-            if change.segments is not None and change.segments.num_rows:
-                self._insert_table("segments", change.segments)
+            self._drop_items(change.removed)
+            for table, rows in (("items", change.items), ("segments", change.segments)):
+                if rows is not None and rows.num_rows:
+                    self._insert_table(table, rows)
             self._touch(change.touched)
             self._drop_failures(change)
             self._insert("failures", [_failure_row(failure) for failure in change.failures])
@@ -185,12 +177,12 @@ class Catalog:
                 self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, name, n])
         return self.generation
 
-    def replace_vector_files(self, modality: Modality, names: Sequence[str], merged: tuple[str, int] | None) -> int:
-        """Swap `names` for one merged file of their living vectors (None: there are none); the new generation."""
+    def replace_vector_files(self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int]]) -> int:
+        """Swap `names` for the files (name, row count) that hold their living vectors; the new generation."""
         with self._transaction():
             self._drop_vector_files(modality, names)
-            if merged is not None:
-                self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, *merged])
+            for name, n in merged:
+                self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, name, n])
         return self.generation
 
     def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
@@ -199,30 +191,33 @@ class Catalog:
         Items that had one of them lose their segments and count as changed, so that the next look embeds them anew.
         """
         with self._transaction():
-            lost = "SELECT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
-            ids = [row[0] for row in self._connection.execute(lost, [modality.value, first_id, end_id]).fetchall()]
-            self._connection.execute("DELETE FROM segments WHERE list_contains(?, item_id)", [ids])
-            self._connection.execute(
-                f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
-                "WHERE list_contains(?, item_id)",
-                [ids],
-            )
+            lost = "SELECT DISTINCT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
+            rows = self._connection.sql(lost, params=[modality.value, first_id, end_id]).to_arrow_table()
+            with self._incoming(rows):
+                self._connection.execute(
+                    "DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id"
+                )
+                self._connection.execute(
+                    f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
+                    "FROM incoming WHERE items.item_id = incoming.item_id"
+                )
             self._drop_vector_files(modality, [name])
         return self.generation
 
-    def live_vector_ids(self, modality: Modality) -> Any:
-        """Vector ids of a modality that a segment refers to: int64 (n,), ascending."""
-        query = "SELECT DISTINCT vector_id FROM segments WHERE modality = ? ORDER BY vector_id"
-        return self._connection.execute(query, [modality.value]).fetchnumpy()["vector_id"]
+    def live_vector_ids(self, modality: Modality, first_id: int, last_id: int) -> NDArray[np.int64]:
+        """Vector ids first_id..last_id of a modality that a segment refers to: int64 (n,), ascending."""
+        query = "SELECT DISTINCT vector_id FROM segments WHERE modality = ? AND vector_id BETWEEN ? AND ? ORDER BY 1"
+        found = self._connection.execute(query, [modality.value, first_id, last_id]).fetchnumpy()
+        ids: NDArray[np.int64] = found["vector_id"]
+        return ids
 
-    def items_table(self) -> pa.Table:
-        """All items, as the snapshot holds them."""
-        return self._connection.sql(f"SELECT {ITEM_COLUMNS} FROM items ORDER BY item_id").to_arrow_table()
+    def items_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
+        """The given items (None: all), as the snapshot holds them."""
+        return self._rows_of_items("items", tuple(ITEM_COLUMNS), item_ids)
 
-    def segments_table(self) -> pa.Table:
-        """All segments, as the snapshot holds them."""
-        query = f"SELECT {SEGMENT_COLUMNS} FROM segments ORDER BY segment_id"
-        return self._connection.sql(query).to_arrow_table()
+    def segments_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
+        """The segments of the given items (None: all), as the snapshot holds them."""
+        return self._rows_of_items("segments", tuple(SEGMENT_COLUMNS), item_ids)
 
     def failures_table(self) -> pa.Table:
         """All failures, as the snapshot holds them."""
@@ -251,15 +246,27 @@ class Catalog:
                 raise StoreError(f"the catalog refused a change: {str(error).splitlines()[0]}") from error
             raise
 
+    def _rows_of_items(self, table: str, columns: Sequence[str], item_ids: Sequence[int] | None) -> pa.Table:
+        query = f"SELECT {', '.join(columns)} FROM {table}"
+        if item_ids is None:
+            return self._connection.sql(query).to_arrow_table()
+        with self._incoming(_ids(item_ids)):
+            return self._connection.sql(f"{query} SEMI JOIN incoming USING (item_id)").to_arrow_table()
+
     def _drop_items(self, item_ids: Sequence[int]) -> None:
         if item_ids:
-            for table in ("segments", "items"):
-                self._connection.execute(f"DELETE FROM {table} WHERE list_contains(?, item_id)", [list(item_ids)])
+            with self._incoming(_ids(item_ids)):  # a join: a list would be searched anew for every row
+                for table in ("segments", "items"):
+                    self._connection.execute(
+                        f"DELETE FROM {table} USING incoming WHERE {table}.item_id = incoming.item_id"
+                    )
 
     def _drop_vector_files(self, modality: Modality, names: Sequence[str]) -> None:
-        self._connection.execute(
-            "DELETE FROM vector_files WHERE modality = ? AND list_contains(?, name)", [modality.value, list(names)]
-        )
+        with self._incoming([{"name": name} for name in names]):
+            self._connection.execute(
+                "DELETE FROM vector_files USING incoming WHERE modality = ? AND vector_files.name = incoming.name",
+                [modality.value],
+            )
 
     def _touch(self, touched: Mapping[int, FileState]) -> None:
         if touched:
@@ -303,16 +310,10 @@ class Catalog:
             self._connection.unregister("incoming")
 
 
-def _item_row(item: NewItem) -> dict[str, Any]:
-    return {
-        "item_id": item.item_id,
-        "collection_id": item.collection_id,
-        "rel_path": item.rel_path,
-        "modality": item.modality.value,
-        "content_hash": item.content_hash,
-        "fingerprint": item.fingerprint,
-        **asdict(item.state),
-    }
+def _ids(item_ids: Sequence[int]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({"item_id": pa.array(item_ids, pa.int64())})
 
 
 def _failure_row(failure: Failure) -> dict[str, Any]:

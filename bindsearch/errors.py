@@ -7,7 +7,8 @@ BindSearchError                 exit code 5
 ├── StoreNotFoundError          4   no store there, or nothing indexed yet
 ├── EncoderError                4   an encoder or its weights are missing
 ├── StoreError                  5   the store is damaged or of another format or encoder
-│   └── StoreLockedError        5   another process is writing
+│   ├── StoreLockedError        5   another process is writing
+│   └── IndexDamagedError       5   an index file is missing or damaged; derived data, so it can be rebuilt
 └── VectorError                 5   a vector that must not be stored: NaN, wrong size, not unit length
 """
 
@@ -57,6 +58,10 @@ class StoreError(BindSearchError):
 
 class StoreLockedError(StoreError):
     """Another process holds the writer's lock."""
+
+
+class IndexDamagedError(StoreError):
+    """A file of an index is missing, truncated, altered or of another format; building the index anew mends it."""
 
 
 class VectorError(BindSearchError):

@@ -1,24 +1,37 @@
-"""Running a query that has become a vector: search each target partition, rank the whole, look up the facts."""
+"""Running a plan: search each partition as its step says, rank the whole, look up the facts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.items import Hit
+from bindsearch.indexes.base import Found
+from bindsearch.indexes.filters import RowMask
+from bindsearch.items import Hit, Modality
 from bindsearch.partition import Partition
+from bindsearch.plan import PartitionRun, PartitionStep, Plan, Strategy
 from bindsearch.query import Rank
+from bindsearch.ranking import best_of_each_item, diversify
 from bindsearch.snapshot import Snapshot
 from bindsearch.space import calibrate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SPARE_SEGMENTS = 16
-"""Segments fetched beyond k at first: several of them may belong to one item."""
+WIDER = 4
+"""Where several found segments belong to one item, so many times more rows are fetched until there are k items."""
+
+MAX_RERANK = 4096
+"""Beyond so many candidates a scan of the rows is as cheap as scoring what the codes find."""
+
+DIVERSE_CHOICE = 5
+"""A diverse list of k hits is chosen from this many times k."""
+
+_EXACT = (Strategy.SCAN, Strategy.GATHER)
 
 
 @dataclass(frozen=True)
@@ -30,105 +43,254 @@ class QueryVector:
     parts: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+@dataclass(frozen=True)
+class Searched:
+    """A partition in one search: rows that may be found (None: all), the segments a filter keeps (None: all), and
+    items that are left out."""
+
     partition: Partition
-    row: int
-    segment_row: int
-    item_id: int
-    cosine: float
-    score: float
+    rows: RowMask | None
+    segments: NDArray[np.bool_] | None
 
 
-def run_query(
-    query: QueryVector,
-    partitions: Sequence[Partition],
+@dataclass(frozen=True)
+class Candidates:
+    """Segments found in one partition: row of the vector, row in the snapshot, item and cosine of each, all (m,)."""
+
+    modality: Modality
+    rows: NDArray[np.int64]
+    segment_rows: NDArray[np.int64]
+    item_ids: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What running a plan gave: hits, best first, and what each step did."""
+
+    hits: list[Hit]
+    partitions: tuple[PartitionRun, ...]
+    merge_ms: float
+    facts_ms: float
+
+
+def run_plans(
+    plans: Sequence[Plan],
+    queries: Sequence[QueryVector],
+    searched: Mapping[Modality, Searched],
     snapshot: Snapshot,
-    *,
-    k: int,
-    rank: Rank,
-    excluded_items: NDArray[np.int64],
-) -> list[Hit]:
-    """The k best items over `partitions`, each by its best segment; k of each modality for Rank.PER_MODALITY.
+    excluded: Sequence[NDArray[np.int64]],
+) -> list[Result]:
+    """Answer one query or several, each by its plan; those with equal steps share one call of each partition.
 
-    Equal scores are ordered by item id, so the same query gives the same list on the same generation.
+    `excluded`: item ids left out of each answer. Equal scores are ordered by item id, so the same query gives the
+    same list on the same generation.
     """
-    found = [_nearest_items(query.vector, partition, snapshot, k, excluded_items) for partition in partitions]
-    if rank is Rank.CALIBRATED:
-        found = _with_calibrated_scores(found, query.vector)
-    if rank is Rank.PER_MODALITY:
-        best = [candidate for candidates in found for candidate in _best_of_each_item(candidates)[:k]]
-    else:
-        best = _best_of_each_item([candidate for candidates in found for candidate in candidates])[:k]
-    return [_hit(position, candidate, query, snapshot) for position, candidate in enumerate(best, start=1)]
-
-
-def _nearest_items(
-    vector: NDArray[np.float32], partition: Partition, snapshot: Snapshot, k: int, excluded_items: NDArray[np.int64]
-) -> list[_Candidate]:
-    """Segments of at least k different items (fewer only where there are no more), nearest first."""
-    allowed = partition.alive
-    if len(excluded_items):
-        allowed = allowed.copy()
-        allowed[partition.rows_of_items(snapshot, excluded_items)] = False
-    available = int(np.count_nonzero(allowed))
-    selector = None if available == len(allowed) else allowed
-    wanted = min(k + SPARE_SEGMENTS, available)
-    while wanted:
-        positions, cosines = partition.index.search(vector[None], wanted, selector)
-        candidates = [
-            _Candidate(partition, int(row), int(segment_row), int(snapshot.segment_items[segment_row]), cosine, cosine)
-            for row, cosine in zip(positions[0], cosines[0].tolist(), strict=True)
-            if row >= 0
-            for segment_row in partition.segment_rows_at(int(row))
-        ]
-        if wanted == available or len({candidate.item_id for candidate in candidates}) >= k:
-            return candidates
-        wanted = min(4 * wanted, available)
-    return []
-
-
-def _with_calibrated_scores(found: list[list[_Candidate]], vector: NDArray[np.float32]) -> list[list[_Candidate]]:
-    present = [candidates for candidates in found if candidates]
-    if not present:
-        return found
-    scores = calibrate(
-        [np.array([candidate.cosine for candidate in candidates], np.float32) for candidates in present],
-        vector,
-        [candidates[0].partition.statistics for candidates in present],
-    )
+    found: list[list[Candidates]] = [[] for _ in plans]
+    runs: list[list[PartitionRun]] = [[] for _ in plans]
+    for modality, place in searched.items():
+        for step, numbers in _same_steps(plans, modality):
+            started = perf_counter()
+            vectors = np.stack([queries[number].vector for number in numbers])
+            batch, scored = search_partition(place, step, vectors)
+            for position, number in enumerate(numbers):
+                one = Found(batch.positions[position], batch.cosines[position])
+                found[number].append(
+                    _enough_items(place, step, one, queries[number].vector, plans[number], snapshot, excluded[number])
+                )
+            took_ms = 1000 * (perf_counter() - started) / len(numbers)
+            for number in numbers:
+                runs[number].append(PartitionRun(modality, scored, len(found[number][-1].rows), took_ms))
     return [
-        [
-            replace(candidate, score=score)
-            for candidate, score in zip(candidates, partition_scores.tolist(), strict=True)
-        ]
-        for candidates, partition_scores in zip(present, scores, strict=True)
+        _rank(plan, query, candidates, searched, snapshot, tuple(run))
+        for plan, query, candidates, run in zip(plans, queries, found, runs, strict=True)
     ]
 
 
-def _best_of_each_item(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    ordered = sorted(candidates, key=lambda candidate: (-candidate.score, candidate.item_id, candidate.segment_row))
-    best: dict[int, _Candidate] = {}
-    for candidate in ordered:
-        best.setdefault(candidate.item_id, candidate)
-    return list(best.values())
+def _same_steps(plans: Sequence[Plan], modality: Modality) -> list[tuple[PartitionStep, list[int]]]:
+    """Steps over a partition, each with the numbers of the queries that take it."""
+    groups: dict[tuple[object, ...], tuple[PartitionStep, list[int]]] = {}
+    for number, plan in enumerate(plans):
+        for step in plan.partitions:
+            if step.modality is modality and step.strategy is not Strategy.SKIP:
+                key = (step.strategy, step.probes, step.rerank, step.want)
+                groups.setdefault(key, (step, []))[1].append(number)
+    return list(groups.values())
 
 
-def _hit(rank: int, candidate: _Candidate, query: QueryVector, snapshot: Snapshot) -> Hit:
-    segment = snapshot.segment(candidate.segment_row)
-    item = snapshot.item(candidate.item_id)
-    assert item is not None  # a segment and its item are written and removed together
-    stored = candidate.partition.embeddings(np.array([candidate.row]))[0]
-    return Hit(
-        rank=rank,
-        path=item.path,
-        modality=segment.modality,
-        score=candidate.score,
-        cosine=candidate.cosine,
-        item_id=item.item_id,
-        collection=item.collection,
-        start_s=segment.start_s,
-        end_s=segment.end_s,
-        text=segment.text,
-        contributions=tuple((query.parts @ stored).tolist()),
-    )
+def search_partition(place: Searched, step: PartitionStep, queries: NDArray[np.float32]) -> tuple[Found, int]:
+    """The `step.want` nearest rows of each query (nq, d) by the step's strategy, their cosines exact, and how many rows
+    were scored for each."""
+    partition, mask = place.partition, place.rows
+    match step.strategy:
+        case Strategy.SCAN:
+            return partition.rows.scan(queries, step.want, mask), step.kept
+        case Strategy.GATHER:
+            kept = np.arange(partition.n) if mask is None else mask.positions
+            positions = np.broadcast_to(kept, (len(queries), len(kept)))
+            return partition.rows.rerank(queries, positions, step.want), len(kept)
+    wide = step.strategy is Strategy.PROBE_WIDE
+    candidates = partition.candidates(queries, step.rerank, step.probes, None if wide else mask)
+    if wide and mask is not None:
+        candidates = np.where(mask.kept[candidates], candidates, -1)
+    if partition.covered == partition.n:
+        return partition.rows.rerank(queries, candidates, step.want), step.rerank
+    tail = partition.rows.scan(queries, step.want, mask, start=partition.covered)
+    both = np.hstack([candidates, tail.positions])
+    return partition.rows.rerank(queries, both, step.want), step.rerank + step.tail
+
+
+def _enough_items(
+    place: Searched,
+    step: PartitionStep,
+    found: Found,
+    vector: NDArray[np.float32],
+    plan: Plan,
+    snapshot: Snapshot,
+    excluded: NDArray[np.int64],
+) -> Candidates:
+    """The segments found, of at least k items: searched again, wider, while there may be more of them."""
+    items = plan.k * (DIVERSE_CHOICE if plan.diverse else 1)
+    while True:
+        valid = int(np.count_nonzero(found.positions >= 0))
+        candidates = _segments(place, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
+        complete = valid == step.kept or (valid < step.want and step.strategy in _EXACT)
+        if complete or (valid >= step.want and _distinct(candidates.item_ids) >= items):
+            return candidates
+        step = _wider(step, valid)
+        again, _ = search_partition(place, step, vector[None])
+        found = Found(again.positions[0], again.cosines[0])
+
+
+def _distinct(item_ids: NDArray[np.int64]) -> int:
+    return len(set(item_ids.tolist()))
+
+
+def _wider(step: PartitionStep, valid: int) -> PartitionStep:
+    """The step after one that gave `valid` rows of the `step.want` asked for, and too few items."""
+    if step.strategy in _EXACT:
+        return replace(step, want=min(WIDER * step.want, step.kept))
+    if step.probes < step.lists:  # the lists probed hold too few rows that the filter keeps
+        return replace(step, probes=min(WIDER * step.probes, step.lists), rerank=WIDER * step.rerank)
+    if valid < step.want or WIDER * step.rerank > MAX_RERANK:
+        return replace(step, strategy=Strategy.SCAN)
+    return replace(step, want=min(WIDER * step.want, step.kept), rerank=WIDER * step.rerank)
+
+
+def _segments(
+    place: Searched,
+    rows: NDArray[np.int64],
+    cosines: NDArray[np.float32],
+    snapshot: Snapshot,
+    excluded: NDArray[np.int64],
+) -> Candidates:
+    places, segment_rows = place.partition.segments_at(rows)
+    item_ids = snapshot.items_of(segment_rows)
+    if place.segments is not None or len(excluded):
+        kept = np.ones(len(places), np.bool_) if place.segments is None else place.segments[segment_rows]
+        if len(excluded):
+            kept &= ~np.isin(item_ids, excluded)
+        places, segment_rows, item_ids = places[kept], segment_rows[kept], item_ids[kept]
+    return Candidates(place.partition.modality, rows[places], segment_rows, item_ids, cosines[places])
+
+
+def _rank(
+    plan: Plan,
+    query: QueryVector,
+    found: Sequence[Candidates],
+    searched: Mapping[Modality, Searched],
+    snapshot: Snapshot,
+    runs: tuple[PartitionRun, ...],
+) -> Result:
+    started = perf_counter()
+    present = [candidates for candidates in found if len(candidates.rows)]
+    chosen = _choose(plan, query, present, searched) if present else []
+    ranked = perf_counter()
+    hits = _hits(query, present, searched, chosen, snapshot)
+    done = perf_counter()
+    return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked))
+
+
+def _choose(
+    plan: Plan, query: QueryVector, present: Sequence[Candidates], searched: Mapping[Modality, Searched]
+) -> list[tuple[int, int, float]]:
+    """Partition number, place in its candidates and score of each hit, best first."""
+    cosines = [candidates.cosines for candidates in present]
+    scores = cosines
+    if plan.rank is Rank.CALIBRATED:
+        statistics = [searched[candidates.modality].partition.statistics for candidates in present]
+        scores = calibrate(cosines, query.vector, statistics)
+    if plan.rank is Rank.PER_MODALITY:
+        parts = [[number] for number in range(len(present))]
+    else:
+        parts = [list(range(len(present)))]
+    chosen: list[tuple[int, int, float]] = []
+    for numbers in parts:
+        owner = np.repeat(numbers, [len(present[number].rows) for number in numbers])
+        place = np.concatenate([np.arange(len(present[number].rows)) for number in numbers])
+        together = np.concatenate([scores[number] for number in numbers])
+        items = np.concatenate([present[number].item_ids for number in numbers])
+        segments = np.concatenate([present[number].segment_rows for number in numbers])
+        wanted = plan.k * (DIVERSE_CHOICE if plan.diverse else 1)
+        best = best_of_each_item(together, items, segments, wanted)
+        if plan.diverse:
+            vectors = _embeddings(present, searched, owner[best], place[best])
+            best = best[diversify(together[best], vectors, plan.k, plan.diverse)]
+        chosen.extend(zip(owner[best].tolist(), place[best].tolist(), together[best].tolist(), strict=True))
+    return chosen
+
+
+def _embeddings(
+    present: Sequence[Candidates],
+    searched: Mapping[Modality, Searched],
+    owner: NDArray[np.int64],
+    place: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Stored vectors (m, d) of candidates given by partition number and place."""
+    parts = np.unique(owner).tolist()
+    out: NDArray[np.float32] | None = None
+    for number in parts:
+        here = owner == number
+        rows = searched[present[number].modality].partition.rows.embeddings(present[number].rows[place[here]])
+        if out is None:
+            out = np.empty((len(owner), rows.shape[1]), np.float32)
+        out[here] = rows
+    assert out is not None
+    return out
+
+
+def _hits(
+    query: QueryVector,
+    present: Sequence[Candidates],
+    searched: Mapping[Modality, Searched],
+    chosen: Sequence[tuple[int, int, float]],
+    snapshot: Snapshot,
+) -> list[Hit]:
+    if not chosen:
+        return []
+    segment_rows = np.array([present[number].segment_rows[place] for number, place, _ in chosen], np.int64)
+    cosines = [float(present[number].cosines[place]) for number, place, _ in chosen]
+    if len(query.parts) == 1:
+        shares = [(cosine,) for cosine in cosines]
+    else:
+        owner, place, _ = (np.array(column) for column in zip(*chosen, strict=True))
+        stored = _embeddings(present, searched, owner.astype(np.int64), place.astype(np.int64))
+        shares = [tuple(row) for row in (stored @ query.parts.T).tolist()]
+    return [
+        Hit(
+            rank=rank,
+            path=facts.path,
+            modality=facts.modality,
+            score=score,
+            cosine=cosine,
+            item_id=facts.item_id,
+            collection=facts.collection,
+            start_s=facts.start_s,
+            end_s=facts.end_s,
+            text=facts.text,
+            contributions=share,
+        )
+        for rank, ((_, _, score), cosine, share, facts) in enumerate(
+            zip(chosen, cosines, shares, snapshot.facts(segment_rows), strict=True), start=1
+        )
+    ]

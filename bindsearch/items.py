@@ -6,6 +6,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+DOCUMENTED_COLUMNS = (
+    "path",
+    "name",
+    "folder",
+    "extension",
+    "modality",
+    "item_modality",
+    "collection",
+    "size_bytes",
+    "modified",
+    "start_s",
+    "end_s",
+    "duration_s",
+    "text",
+    "item_id",
+)
+"""Columns of a segment that a filter's expression may name; no column of the user's own takes one of these names."""
+
 
 class Modality(StrEnum):
     """The seven modalities of one embedding space, in the order they are listed everywhere."""

@@ -39,7 +39,12 @@ def m001_create_tables(connection: DuckDBPyConnection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (m001_create_tables,)
+def m002_add_user_columns(connection: DuckDBPyConnection) -> None:
+    """The user's own columns of an item, as JSON; null where its sidecar gives none."""
+    connection.execute("ALTER TABLE items ADD COLUMN columns VARCHAR")
+
+
+MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (m001_create_tables, m002_add_user_columns)
 
 
 def migrate(connection: DuckDBPyConnection) -> None:

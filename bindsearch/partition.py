@@ -1,29 +1,36 @@
-"""A partition: the vectors of one target modality in one generation, ready to be searched."""
+"""A partition: the vectors of one target modality in one generation, with its index, ready to be searched."""
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.errors import IndexDamagedError
+from bindsearch.indexes.exact import ExactRows
+from bindsearch.indexes.filters import RowMask
+from bindsearch.indexes.storage import OpenedIndex, open_index
 from bindsearch.items import Modality
+from bindsearch.plan import IndexFacts, PartitionFacts
 from bindsearch.snapshot import Snapshot
-from bindsearch.space import PartitionStatistics, partition_statistics
-from bindsearch.vectors import VECTORS, VectorFile, open_vectors
+from bindsearch.space import PartitionStatistics, l2_normalize, partition_statistics
+from bindsearch.vectors import VECTORS, open_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from bindsearch.indexes.base import VectorIndex
 
 STATISTICS_SAMPLE = 4096
 """Vectors the mean and covariance are estimated from: their standard error is then under 2% of the deviation."""
 
 
 class Partition:
-    """The n vector rows of one modality, which of them are alive, and the segments that refer to each."""
+    """The n vector rows of one modality, which of them are alive, the segments that refer to each, and the index.
+
+    Everything is mapped or made on first use, and stays as it is: a newer generation has partitions of its own.
+    """
 
     def __init__(self, store: Path, snapshot: Snapshot, modality: Modality, dim: int) -> None:
         """Map the vector files of a modality.
@@ -32,60 +39,160 @@ class Partition:
             StoreError: one is missing or damaged.
         """
         names = [name for name, _ in snapshot.manifest.vectors.get(modality, ())]
+        files = [open_vectors(store / VECTORS / modality / name, dim) for name in names]
         self.modality = modality
-        self._dim = dim
-        self._files: list[VectorFile] = [open_vectors(store / VECTORS / modality / name, dim) for name in names]
-        self._starts = np.cumsum([0, *(len(file.vector_ids) for file in self._files)])
-        rows = snapshot.segment_rows(modality)
-        vectors = snapshot.segment_vectors[rows]
-        order = np.argsort(vectors, kind="stable")
-        self._segment_rows: NDArray[np.int64] = rows[order]
-        self._segment_vectors: NDArray[np.int64] = vectors[order]
-
-    @cached_property
-    def vector_ids(self) -> NDArray[np.int64]:
+        self.dim = dim
+        self.blocks = [file.embeddings for file in files]
+        self.rows = ExactRows(dim, self.blocks)
+        self.vector_ids: NDArray[np.int64] = (
+            files[0].vector_ids
+            if len(files) == 1
+            else np.concatenate([np.zeros(0, np.int64), *(file.vector_ids for file in files)])
+        )
         """vector_id of each row: int64 (n,), ascending."""
-        return np.concatenate([np.zeros(0, np.int64), *(file.vector_ids for file in self._files)])
+        self._store = store
+        self._published = snapshot.manifest.indexes.get(modality)
+        self._segment_vectors, self._segment_rows = snapshot.partition_segments(modality)
+        self._lock = threading.Lock()
+        self._one_to_one = np.array_equal(self._segment_vectors, self.vector_ids)
+
+    @property
+    def n(self) -> int:
+        """Number of rows, dead ones included."""
+        return self.rows.n
 
     @cached_property
-    def alive(self) -> NDArray[np.bool_]:
-        """Which rows a segment refers to: bool (n,)."""
-        return np.isin(self.vector_ids, self._segment_vectors)
+    def alive(self) -> RowMask | None:
+        """Rows that a segment refers to; None where that is all of them."""
+        if self._one_to_one:
+            return None
+        return RowMask(np.isin(self.vector_ids, self._segment_vectors))
+
+    @property
+    def living(self) -> int:
+        """Number of rows that a segment refers to."""
+        return self.n if self.alive is None else self.alive.count
+
+    @property
+    def index(self) -> OpenedIndex | None:
+        """The published index; None where there is none, or where it is damaged (see `trouble`)."""
+        return self._opened[0]
+
+    @property
+    def trouble(self) -> str | None:
+        """Why an index that should be here is not used."""
+        return self._opened[1]
+
+    @property
+    def _opened(self) -> tuple[OpenedIndex | None, str | None]:
+        with self._lock:  # opened on first use, once
+            return self._open_once
 
     @cached_property
-    def index(self) -> VectorIndex:
-        """The index over all rows, dead ones included."""
-        from bindsearch.indexes.exact import ExactIndex
+    def _open_once(self) -> tuple[OpenedIndex | None, str | None]:
+        if self._published is None:
+            return None, None
+        try:
+            return open_index(self._store, self.modality, *self._published), None
+        except IndexDamagedError as error:
+            return None, str(error)
 
-        return ExactIndex(self._dim, [file.embeddings for file in self._files])
+    @cached_property
+    def covered(self) -> int:
+        """Rows that the index covers: those up to the last vector it holds. The rest is the tail."""
+        if self.index is None:
+            return 0
+        return int(np.searchsorted(self.vector_ids, self.index.manifest.last_vector_id, side="right"))
+
+    @cached_property
+    def _row_of_ordinal(self) -> NDArray[np.int64] | None:
+        """Row of each vector of the index, -1 where it has gone with a merge; None where they are the same."""
+        assert self.index is not None
+        indexed = self.index.vector_ids
+        if np.array_equal(indexed, self.vector_ids[: self.covered]):
+            return None
+        rows = np.searchsorted(self.vector_ids, indexed)
+        rows[self.vector_ids[np.minimum(rows, self.n - 1)] != indexed] = -1
+        return rows
+
+    @property
+    def moved(self) -> bool:
+        """Whether vectors that the index holds have gone from the files, so that ordinals and rows differ."""
+        return self._row_of_ordinal is not None
+
+    def candidates(
+        self, queries: NDArray[np.float32], width: int, probes: int, mask: RowMask | None
+    ) -> NDArray[np.int64]:
+        """Rows (nq, width) that the index's codes say are nearest, -1 where there are fewer; only those in `mask`."""
+        opened = self.index
+        assert opened is not None
+        assert opened.index is not None
+        rows = self._row_of_ordinal
+        if rows is None:
+            within = None if mask is None else mask.slice(0, self.covered)
+            return opened.index.candidates(queries, width, probes, within)
+        kept = rows >= 0
+        if mask is not None:
+            kept &= mask.kept[rows]
+        ordinals = opened.index.candidates(queries, width, probes, RowMask(kept))
+        return np.where(ordinals >= 0, rows[ordinals], -1)
 
     @cached_property
     def statistics(self) -> PartitionStatistics:
-        """Mean and covariance of the living vectors, from an even sample."""
-        living = np.flatnonzero(self.alive)
+        """Mean and covariance of the living vectors: those kept with the index, else from an even sample."""
+        if self.index is not None:
+            return PartitionStatistics.from_arrays(self.index.statistics, self.dim)
+        living = np.arange(self.n) if self.alive is None else self.alive.positions
         chosen = living[np.linspace(0, len(living) - 1, min(len(living), STATISTICS_SAMPLE)).astype(np.int64)]
-        return partition_statistics(self.embeddings(chosen))
+        return partition_statistics(self.rows.embeddings(chosen), n=len(living))
 
-    def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors of the given rows (m,): float32 (m, d)."""
-        out = np.empty((len(rows), self._dim), np.float32)
-        file_of = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(file_of):
-            here = file_of == number
-            out[here] = self._files[number].embeddings[rows[here] - self._starts[number]]
-        return out
+    @cached_property
+    def facts(self) -> PartitionFacts:
+        """What the planner is told of it where nothing is filtered and the query is not known."""
+        index = None
+        if self.index is not None and self.index.index is not None:
+            manifest = self.index.manifest
+            parameters = manifest.parameters
+            index = IndexFacts(
+                n=self.covered,
+                lists=parameters.lists,
+                code_bytes=parameters.code_bytes,
+                points=manifest.points,
+                form=parameters.form,
+                recall=manifest.wishes.recall,
+            )
+        return PartitionFacts(self.modality, self.dim, self.n, self.living, self.living, index, self.trouble)
+
+    def holds(self, query: NDArray[np.float32]) -> bool:
+        """Whether a query (d,) lies among the vectors, not across the gap between modalities."""
+        assert self.index is not None
+        return float(self._direction @ query) >= self.index.manifest.inside_cosine
+
+    @cached_property
+    def _direction(self) -> NDArray[np.float32]:
+        return l2_normalize(self.statistics.mu)
 
     def rows_of_vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows that hold these vectors: int64 (m,)."""
         return np.searchsorted(self.vector_ids, vector_ids)
 
-    def segment_rows_at(self, row: int) -> NDArray[np.int64]:
-        """Rows of the snapshot's segments that refer to the vector in `row`."""
-        vector_id = self.vector_ids[row]
-        low, high = np.searchsorted(self._segment_vectors, [vector_id, vector_id + 1])
-        return self._segment_rows[low:high]
+    def segments_at(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Living segments that refer to the vectors in `rows` (m,): for each its place in `rows` and its row in the
+        snapshot, int64 (s,) both."""
+        if self._one_to_one:
+            return np.arange(len(rows)), self._segment_rows[rows]
+        vectors = self.vector_ids[rows]
+        first = np.searchsorted(self._segment_vectors, vectors)
+        counts = np.searchsorted(self._segment_vectors, vectors, side="right") - first
+        places = np.repeat(np.arange(len(rows)), counts)
+        offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return places, self._segment_rows[first[places] + offsets]
 
-    def rows_of_items(self, snapshot: Snapshot, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows that segments of these items refer to."""
-        of_items = np.isin(snapshot.segment_items[self._segment_rows], item_ids)
-        return self.rows_of_vectors(self._segment_vectors[of_items])
+    def mask_of_segments(self, kept: NDArray[np.bool_]) -> RowMask:
+        """Rows that a living segment refers to which `kept`, over the snapshot's segment rows, lets pass."""
+        of_segments = kept[self._segment_rows]
+        if self._one_to_one:
+            return RowMask(of_segments)
+        mask = np.zeros(self.n, np.bool_)
+        mask[self.rows_of_vectors(self._segment_vectors[of_segments])] = True
+        return RowMask(mask)

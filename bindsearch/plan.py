@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bindsearch.indexes.base import OperatingPoint, UnitCosts
+from bindsearch.indexes.base import DEFAULT_RECALL, Form, OperatingPoint, UnitCosts
 from bindsearch.items import Modality
 from bindsearch.query import Rank
 
@@ -27,20 +27,27 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What the planner knows of a partition's index: `n` rows covered, those after them are the tail."""
+    """What the planner knows of a partition's index: `n` rows covered, those after them are the tail.
+
+    `device`: "cpu" or "cuda:0"; `recall`: what its points were to reach (`IndexManifest.wishes`). Form EXACT stands
+    here on a GPU only: on the CPU it is the scan, and a partition in that form has no index.
+    """
 
     n: int
     lists: int
     code_bytes: int
     points: tuple[OperatingPoint, ...]
     device: str = "cpu"
+    form: Form = Form.IVF_PQ
+    recall: float = DEFAULT_RECALL
 
 
 @dataclass(frozen=True)
 class PartitionFacts:
     """What the planner knows of a partition. `rows` are all, `living` those a segment refers to, `kept` those of them
     that the filter keeps; `index` None: it has none; `trouble`: why an index that should be there is not used;
-    `inside`: whether the query lies among the partition's vectors (None: not known before encoding)."""
+    `inside`: whether the query lies among the partition's vectors (None: not known before encoding); `runs`: stretches
+    of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random)."""
 
     modality: Modality
     dim: int
@@ -50,6 +57,7 @@ class PartitionFacts:
     index: IndexFacts | None = None
     trouble: str | None = None
     inside: bool | None = None
+    runs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ class TermStep:
 class PartitionStep:
     """How a partition is searched. `want`: rows fetched at first; `rerank`: candidates scored exactly;
     `tail`: rows after the index, always scanned; `recall`: as measured, 1.0 where exact, None where not known;
-    `considered`: every strategy that could have been taken with its estimate in milliseconds."""
+    `considered`: every strategy that could have been taken with its estimate in milliseconds; `living`: rows that
+    the filter chose from; `point`: what `probes`, `rerank` and `recall` come from, None where nothing was measured."""
 
     modality: Modality
     strategy: Strategy
@@ -99,11 +108,13 @@ class PartitionStep:
     estimate_ms: float
     reason: str
     considered: tuple[tuple[Strategy, float], ...] = ()
+    living: int = 0
+    point: OperatingPoint | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search will do."""
+    """What a search will do. `estimate_ms`: of the partitions together, encoding and merging apart."""
 
     terms: tuple[TermStep, ...]
     filter: str | None
@@ -113,3 +124,27 @@ class Plan:
     diverse: float
     estimate_ms: float
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartitionRun:
+    """What searching a partition took: `scored` rows compared exactly (those of the tail too), `found` rows that were
+    fetched from it, `ms` milliseconds."""
+
+    modality: Modality
+    scored: int
+    found: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class PlanRun:
+    """What a plan took when it was run: rows and milliseconds of each partition, milliseconds of the steps around
+    them and of everything. A partition that was skipped may be missing."""
+
+    partitions: tuple[PartitionRun, ...]
+    encode_ms: float
+    filter_ms: float
+    merge_ms: float
+    facts_ms: float
+    total_ms: float

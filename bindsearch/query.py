@@ -1,14 +1,19 @@
 """Queries: terms, arithmetic on them, and their text form.
 
-    query  = ["-"] term { ("+" | "-") term }
-    term   = [ number "*" ] [ prefix ":" ] source [ "@" seconds "s-" seconds "s" ]
+    query  = [sign] term { sign term }
+    term   = [ number "*" ] [ prefix ":" ] source [ "@" number ["s"] "-" number "s" ]
+    sign   = "+" | "-"
+    number = such as 2, 0.5, .5 or 1e-3
     prefix = "text" | "image" | "video" | "audio" | "depth" | "thermal" | "imu" | "like"
-    source = quoted | bare     a bare source ends at @, and at + or - after a space or before a weight or prefix
+    source = quoted | bare
+    quoted = between " and " or between ' and '; within, the same quote is written twice
+    bare   = up to @, *, a quote or the end, or a sign that follows a space or stands before a weight or a prefix
 
-So image:my-photo.jpg is one file; quote names that hold * or @, or a + or - after a space.
+So image:my-photo.jpg and image:my photo.jpg are one file each. Quote names that hold * or @ or a quote, a + or - after
+a space or at the end, or a prefix. `format_query` quotes all that hold more than letters, digits and . / ~ _ + -
 
 A source without a prefix is a file where there is one of that name or it looks like a path (a slash, an extension),
-else text.
+else text. A term without a weight counts 1/n, or 1 beside weighted ones; after "-" it counts negatively.
 """
 
 from __future__ import annotations
@@ -66,6 +71,9 @@ class Term:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> Term:
+        return self * (1.0 / float(divisor))
+
 
 @dataclass(frozen=True, slots=True)
 class Composition:
@@ -74,10 +82,10 @@ class Composition:
     terms: tuple[Term, ...]
 
     def __add__(self, other: Term | Composition) -> Composition:
-        return Composition(self.terms + _terms_of(other))
+        return Composition(self.terms + terms_of(other))
 
     def __sub__(self, other: Term | Composition) -> Composition:
-        return Composition(self.terms + tuple(-term for term in _terms_of(other)))
+        return Composition(self.terms + tuple(-term for term in terms_of(other)))
 
     def __neg__(self) -> Composition:
         return Composition(tuple(-term for term in self.terms))
@@ -86,6 +94,9 @@ class Composition:
         return Composition(tuple(factor * term for term in self.terms))
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Composition:
+        return self * (1.0 / float(divisor))
 
 
 Searchable = str | Term | Composition
@@ -218,14 +229,17 @@ def make_query(
         ranking = Rank(rank)
     except ValueError:
         raise UsageError(f"unknown ranking {rank!r}: choose from {', '.join(Rank)}") from None
-    return Query(_terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diverse)
+    return Query(terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diverse)
 
 
-_NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*\*")
+_DIGITS = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_NUMBER = re.compile(rf"\s*({_DIGITS})\s*\*")
 _PREFIX = re.compile(r"\s*([A-Za-z]+):(?!//)")
-_SPAN = re.compile(r"@\s*([0-9]+(?:\.[0-9]+)?)s?\s*-\s*([0-9]+(?:\.[0-9]+)?)s")
+_SPAN = re.compile(rf"@\s*({_DIGITS})s?\s*-\s*({_DIGITS})s")
 _SECOND_PREFIX = re.compile(rf"\s(?:{'|'.join(PREFIXES)}):(?!//)")
-_END_OF_BARE = re.compile(rf"[*@\"']|(?<!\S)[+-]|[+-](?=\s*(?:[0-9.]+\s*\*|(?:{'|'.join(PREFIXES)}):))")
+_END_OF_BARE = re.compile(rf"[*@\"']|(?<!\S)[+-]|[+-](?=\s*(?:{_DIGITS}\s*\*|(?:{'|'.join(PREFIXES)}):))")
+_QUOTED = re.compile(r"""(["'])((?:(?!\1).|\1\1)*+)\1""", re.DOTALL)
+_PLAIN = re.compile(r"(?!//)[\w./~](?:[\w./~+-]*[\w./~])?")
 _SPACE = re.compile(r"\s*")
 
 
@@ -251,12 +265,48 @@ def parse_query(expression: str) -> Composition:
     return Composition(tuple(terms))
 
 
-def _terms_of(value: Term | Composition) -> tuple[Term, ...]:
+def terms_of(value: Searchable) -> tuple[Term, ...]:
+    """The terms of a composition, of one term, or of a plain text.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if isinstance(value, str):
+        return (text(value),)
     if isinstance(value, Composition):
         return value.terms
     if isinstance(value, Term):
         return (value,)
     raise UsageError(f"{value!r} is no query term: make one with bs.text(...), bs.image(...), bs.like(...)")
+
+
+def format_query(terms: Sequence[Term]) -> str:
+    """The text form of terms: `parse_query` reads it as the same terms."""
+    text = ""
+    for term in terms:
+        negative = term.negative if term.weight is None else math.copysign(1.0, term.weight) < 0
+        sign = "-" if negative else "+" if text else ""
+        text += f" {sign} {_format_term(term)}" if text else f"{sign}{_format_term(term)}"
+    return text
+
+
+def _format_term(term: Term) -> str:
+    weight = "" if term.weight is None else f"{_format_number(abs(term.weight))}*"
+    prefix = "" if term.kind is None else f"{term.kind}:"
+    span = term.span
+    stretch = "" if span is None else f"@{_format_number(span.start_s)}s-{_format_number(span.end_s)}s"
+    return f"{weight}{prefix}{_format_source(term.source)}{stretch}"
+
+
+def _format_source(source: str) -> str:
+    if _PLAIN.fullmatch(source):
+        return source
+    quote = "'" if '"' in source and "'" not in source else '"'
+    return f"{quote}{source.replace(quote, 2 * quote)}{quote}"
+
+
+def _format_number(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")
 
 
 def _skip_space(expression: str, position: int) -> int:
@@ -267,7 +317,7 @@ def _skip_space(expression: str, position: int) -> int:
 def _parse_term(expression: str, position: int) -> tuple[Term, int]:
     weight = None
     if number := _NUMBER.match(expression, position):
-        weight = float(number.group(1))
+        weight = _finite(number, 1, expression)
         position = number.end()
     kind = None
     if prefix := _PREFIX.match(expression, position):
@@ -276,13 +326,16 @@ def _parse_term(expression: str, position: int) -> tuple[Term, int]:
             message = f"unknown prefix {prefix.group(1)!r} (choose from {', '.join(PREFIXES)}, or quote the text)"
             raise QuerySyntaxError(message, expression, prefix.start(1))
         position = prefix.end()
-    source, position = _parse_source(expression, _skip_space(expression, position))
+    position = _skip_space(expression, position)
+    if kind is None and expression[position : position + 1] in ("+", "-"):
+        raise QuerySyntaxError("expected a text, a file or like:ITEM", expression, position)
+    source, position = _parse_source(expression, position)
     span = None
     if position < len(expression) and expression[position] == "@":
         match = _SPAN.match(expression, position)
         if match is None:
             raise QuerySyntaxError("expected a span such as @12s-15s", expression, position)
-        span = Span(float(match.group(1)), float(match.group(2)))
+        span = Span(_finite(match, 1, expression), _finite(match, 2, expression))
         if span.end_s <= span.start_s:
             raise QuerySyntaxError("the span ends before it starts", expression, position)
         position = match.end()
@@ -291,20 +344,28 @@ def _parse_term(expression: str, position: int) -> tuple[Term, int]:
 
 def _parse_source(expression: str, position: int) -> tuple[str, int]:
     if position < len(expression) and expression[position] in "\"'":
-        end = expression.find(expression[position], position + 1)
-        if end < 0:
+        quoted = _QUOTED.match(expression, position)
+        if quoted is None:
             raise QuerySyntaxError("the quote is not closed", expression, position)
-        if end == position + 1:
+        quote, inside = quoted.groups()
+        if not inside:
             raise QuerySyntaxError("nothing stands between the quotes", expression, position)
-        return expression[position + 1 : end], end + 1
+        return inside.replace(2 * quote, quote), quoted.end()
     ending = _END_OF_BARE.search(expression, position)
     end = ending.start() if ending else len(expression)
     source = expression[position:end].strip()
     if end < len(expression) and expression[end] in "*\"'":
-        message = f"unexpected {expression[end]} (a weight is a number before *; quote names that hold * or @)"
+        message = f"unexpected {expression[end]} (a weight is a number before *; quote names that hold *, @ or quotes)"
         raise QuerySyntaxError(message, expression, end)
     if second := _SECOND_PREFIX.search(expression, position, end):
         raise QuerySyntaxError("expected + or - before the next term", expression, second.start() + 1)
     if not source:
         raise QuerySyntaxError("expected a text, a file or like:ITEM", expression, position)
     return source, end
+
+
+def _finite(match: re.Match[str], group: int, expression: str) -> float:
+    number = float(match.group(group))
+    if not math.isfinite(number):
+        raise QuerySyntaxError("the number is too large", expression, match.start(group))
+    return number

@@ -1,225 +1,317 @@
 """What readers see: one generation's items, segments and failures as memory-mapped Arrow files.
 
-A base and one small delta a batch lie in `snapshots/<generation>/`; the file CURRENT names those that make up the
-newest generation and is replaced atomically, so a reader sees a batch whole or not at all and never waits. All of it
-is derived from the catalog and can be rebuilt.
+A base and the deltas after it lie in `snapshots/<generation>/`; the file CURRENT names those that make up the newest
+generation and is replaced atomically, so a reader sees a batch whole or not at all and never waits. All of it is
+derived from the catalog and can be rebuilt.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.errors import StoreError
-from bindsearch.files import atomic_write
 from bindsearch.items import Item, Modality, Segment
+from bindsearch.snapshot_files import (
+    CURRENT,
+    ITEM_COLUMNS,
+    SEGMENT_COLUMNS,
+    SNAPSHOTS,
+    Manifest,
+    Part,
+    open_failures,
+    open_part,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-FORMAT = 1
-CURRENT = "CURRENT"
-SNAPSHOTS = "snapshots"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The content of CURRENT: which files make up a generation."""
-
-    generation: int
-    parts: tuple[int, ...]
-    """Generations of the base and its deltas, in order."""
-    collections: Mapping[int, str]
-    vectors: Mapping[Modality, tuple[tuple[str, int], ...]]
-    """Name and row count of each vector file, oldest ids first."""
-    failures: int | None
-    """Generation whose folder holds the list of failures; None where nothing has failed."""
-
-
-def read_manifest(store: Path) -> Manifest | None:
-    """Read CURRENT; None where there is none yet.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        text = (store / CURRENT).read_text()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        data = json.loads(text)
-        if data["format"] != FORMAT:
-            raise StoreError(f"{store / CURRENT} has format {data['format']}, this BindSearch reads {FORMAT}")
-        return Manifest(
-            generation=int(data["generation"]),
-            parts=tuple(data["parts"]),
-            collections={int(key): str(root) for key, root in data["collections"].items()},
-            vectors={Modality(m): tuple((str(name), int(n)) for name, n in v) for m, v in data["vectors"].items()},
-            failures=data["failures"],
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{store / CURRENT} is damaged: run `bindsearch index` to rebuild it") from error
-
-
-def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Replace CURRENT, the moment a generation becomes visible to readers."""
-    data = {
-        "format": FORMAT,
-        "generation": manifest.generation,
-        "parts": manifest.parts,
-        "collections": {str(key): root for key, root in manifest.collections.items()},
-        "vectors": {modality.value: files for modality, files in manifest.vectors.items()},
-        "failures": manifest.failures,
-    }
-    with atomic_write(store / CURRENT) as file:
-        file.write(json.dumps(data).encode())
-
-
-def write_part(
-    store: Path, generation: int, items: pa.Table, segments: pa.Table, removed: Sequence[int], failures: pa.Table | None
-) -> None:
-    """Write a base or a delta. `removed`: items whose rows in earlier parts no longer count."""
-    import pyarrow as pa
-
-    folder = store / SNAPSHOTS / str(generation)
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {"items": items, "segments": segments, "removed": pa.table({"item_id": pa.array(removed, pa.int64())})}
-    if failures is not None:
-        tables["failures"] = failures
-    for name, table in tables.items():
-        with atomic_write(folder / f"{name}.arrow") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-
-
-def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
-    """Delete snapshot folders that `manifest` does not name and that are older than generation `keep_from`."""
-    used = {*manifest.parts, manifest.failures}
-    for folder in (store / SNAPSHOTS).iterdir():
-        if folder.name.isdigit() and int(folder.name) not in used and int(folder.name) < keep_from:
-            shutil.rmtree(folder, ignore_errors=True)
+__all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open_snapshot", "read_manifest"]
 
 
 def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
-    """Map the files of a generation.
+    """Map the files of a generation; nothing of them is read.
 
     Raises:
         StoreError: a file is missing or damaged.
     """
-    import pyarrow as pa
-
-    parts = [{name: _read(store, part, name) for name in ("items", "segments", "removed")} for part in manifest.parts]
-    kept: dict[str, list[pa.Table]] = {"items": [], "segments": []}
-    for position, part in enumerate(parts):
-        later = [other["removed"].column("item_id").to_numpy() for other in parts[position + 1 :]]
-        dead = np.concatenate(later) if later else np.zeros(0, np.int64)
-        for name, tables in kept.items():
-            table = part[name]
-            alive = ~np.isin(table.column("item_id").to_numpy(), dead)
-            tables.append(table if alive.all() else table.filter(pa.array(alive)))
-    failures = None if manifest.failures is None else _read(store, manifest.failures, "failures")
-    items, segments = (pa.concat_tables(tables) for tables in kept.values())
-    return Snapshot(manifest, items.sort_by("item_id").combine_chunks(), segments.combine_chunks(), failures)
+    parts = tuple(open_part(store, number) for number in manifest.parts)
+    failures = None if manifest.failures is None else open_failures(store, manifest.failures)
+    return Snapshot(manifest, parts, failures)
 
 
-def _read(store: Path, part: int, name: str) -> pa.Table:
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True)
+class SegmentFacts:
+    """What a hit tells of its segment and the item it belongs to."""
 
-    path = store / SNAPSHOTS / str(part) / f"{name}.arrow"
-    try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-        table.validate()
-        return table
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"snapshot file {path} is missing or damaged: run `bindsearch index` to rebuild it") from error
+    item_id: int
+    path: Path
+    collection: Path
+    modality: Modality
+    start_s: float | None
+    end_s: float | None
+    text: str | None
 
 
-@dataclass(frozen=True)
+class PartitionSegments(NamedTuple):
+    """Living segments of one modality: their vectors int64 (m,), ascending, and their rows int64 (m,)."""
+
+    vector_ids: NDArray[np.int64]
+    segment_rows: NDArray[np.int64]
+
+
+class _Dead(NamedTuple):
+    """Rows of items and of segments that a later part has replaced or removed: int64 each."""
+
+    items: NDArray[np.int64]
+    segments: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One generation: `items` sorted by item_id, `segments`, and `failures` where there are any."""
+    """One generation. Rows of items and segments are counted through its parts, dead ones (replaced or removed by a
+    later part) included: nothing is copied or filtered when it is opened. Any thread may read."""
 
     manifest: Manifest
-    items: pa.Table
-    segments: pa.Table
+    parts: tuple[Part, ...]
     failures: pa.Table | None
 
     @cached_property
-    def _item_ids(self) -> NDArray[np.int64]:
-        return np.asarray(self.items.column("item_id").to_numpy())
+    def items(self) -> pa.Table:
+        """All items, dead ones included, by item_id within each part; a view of the files."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches([part.items for part in self.parts]).select(list(ITEM_COLUMNS))
 
     @cached_property
-    def segment_items(self) -> NDArray[np.int64]:
-        """item_id of each segment row: int64 (n,)."""
-        return np.asarray(self.segments.column("item_id").to_numpy())
+    def segments(self) -> pa.Table:
+        """All segments, dead ones included, by (modality, vector_id) within each part; a view of the files."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches([part.segments for part in self.parts]).select(list(SEGMENT_COLUMNS))
 
     @cached_property
-    def segment_vectors(self) -> NDArray[np.int64]:
-        """vector_id of each segment row: int64 (n,)."""
-        return np.asarray(self.segments.column("vector_id").to_numpy())
+    def item_alive(self) -> NDArray[np.bool_] | None:
+        """Which rows of `items` count: bool (n items,); None where all do."""
+        return _mask(self._item_starts[-1], self._dead.items)
 
-    def segment_rows(self, modality: Modality) -> NDArray[np.int64]:
-        """Rows of `segments` of one modality: int64 (m,)."""
-        import pyarrow.compute as pc
+    @cached_property
+    def segment_alive(self) -> NDArray[np.bool_] | None:
+        """Which rows of `segments` count: bool (n segments,); None where all do."""
+        return _mask(self._segment_starts[-1], self._dead.segments)
 
-        return np.flatnonzero(pc.equal(self.segments.column("modality"), modality.value).to_numpy())
+    def partition_segments(self, modality: Modality) -> PartitionSegments:
+        """The living segments of a modality. Where there is one part and nothing is dead the vector ids are a view."""
+        ids, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for part, first in zip(self.parts, self._segment_starts, strict=False):
+            start, end = part.ranges.get(modality, (0, 0))
+            here = np.arange(first + start, first + end, dtype=np.int64)
+            found = part.vector_ids[start:end]
+            if self.segment_alive is not None:
+                alive = self.segment_alive[first + start : first + end]
+                here, found = (here, found) if alive.all() else (here[alive], found[alive])
+            if len(found):
+                ids.append(found)
+                rows.append(here)
+        if len(ids) <= 2:
+            return PartitionSegments(ids[-1], rows[-1])
+        vector_ids, segment_rows = np.concatenate(ids), np.concatenate(rows)
+        if np.any(vector_ids[1:] < vector_ids[:-1]):  # a later part holds items again whose files were only touched
+            order = np.argsort(vector_ids, kind="stable")
+            vector_ids, segment_rows = vector_ids[order], segment_rows[order]
+        return PartitionSegments(vector_ids, segment_rows)
 
-    def segment(self, row: int) -> Segment:
-        """The segment in a row of `segments`."""
-        facts = self.segments.slice(row, 1).to_pylist()[0]
-        return Segment(**{**facts, "modality": Modality(facts["modality"])})
+    def facts(self, segment_rows: NDArray[np.int64]) -> list[SegmentFacts]:
+        """What hits tell of these segments."""
+        return [self._facts(row) for row in segment_rows.tolist()]
+
+    def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """item_id of each of these segments: int64 (m,)."""
+        if len(self.parts) == 1:
+            return self.parts[0].segment_items[segment_rows]
+        out = np.empty(len(segment_rows), np.int64)
+        part_of = np.searchsorted(self._segment_starts, segment_rows, side="right") - 1
+        for number in np.unique(part_of).tolist():
+            here = part_of == number
+            out[here] = self.parts[number].segment_items[segment_rows[here] - self._segment_starts[number]]
+        return out
+
+    def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The living row of each item: int64 (m,), -1 where there is none of that id."""
+        out = np.full(len(item_ids), -1, np.int64)
+        for part, first in zip(self.parts, self._item_starts, strict=False):
+            rows = part.item_rows(item_ids)
+            rows[rows >= 0] += first
+            if self.item_alive is not None:
+                rows[~self.item_alive[rows]] = -1
+            out = np.maximum(out, rows)
+        return out
+
+    def segments_of(self, item_id: int) -> NDArray[np.int64]:
+        """Living rows of an item's segments: int64 (m,), ascending; empty where there is no such item."""
+        row = int(self.item_rows(np.array([item_id]))[0])
+        if row < 0:
+            return np.zeros(0, np.int64)
+        number = bisect_right(self._item_bounds, row) - 1
+        rows = np.sort(self.parts[number].segments_of(np.array([item_id])))
+        return rows + np.int64(self._segment_bounds[number])
+
+    def item_of_segment_rows(self) -> NDArray[np.int64]:
+        """Row in `items` of each segment, dead ones included: int64 (n segments,)."""
+        return self._item_of_segment_rows
+
+    def living(self) -> tuple[pa.Table, pa.Table]:
+        """Items and segments without the dead ones."""
+        import pyarrow as pa
+
+        items, segments = self.items, self.segments
+        if self.item_alive is not None:
+            items = items.filter(pa.array(self.item_alive))
+        if self.segment_alive is not None:
+            segments = segments.filter(pa.array(self.segment_alive))
+        return items, segments
 
     def item(self, item_id: int) -> Item | None:
         """The item of that id; None where there is none."""
-        row = int(np.searchsorted(self._item_ids, item_id))
-        if row == len(self._item_ids) or self._item_ids[row] != item_id:
-            return None
-        return self._item_at(row)
+        row = int(self.item_rows(np.array([item_id]))[0])
+        return None if row < 0 else self._item_at(row)
 
     def item_at_path(self, path: Path) -> Item | None:
         """The item of an absolute path; None where there is none."""
         import pyarrow.compute as pc
 
         for collection_id, root in self.manifest.collections.items():
-            if not path.is_relative_to(root):
-                continue
-            same_path = pc.equal(self.items.column("rel_path"), path.relative_to(root).as_posix())
-            same_root = pc.equal(self.items.column("collection_id"), collection_id)
-            rows = np.flatnonzero(pc.and_(same_path, same_root).to_numpy())
-            if len(rows):
-                return self._item_at(int(rows[0]))
+            if path.is_relative_to(root):
+                same_path = pc.equal(self.items.column("rel_path"), path.relative_to(root).as_posix())
+                same_root = pc.equal(self.items.column("collection_id"), collection_id)
+                for row in self._living_items(pc.and_(same_path, same_root)).tolist():
+                    return self._item_at(row)
         return None
 
     def items_with_content(self, hashes: Sequence[str]) -> NDArray[np.int64]:
         """Ids of the items that hold the same bytes as one of these content hashes: int64 (m,)."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        same = pc.is_in(self.items.column("content_hash"), value_set=pa.array(hashes, pa.string()))
-        return np.asarray(self._item_ids[same.to_numpy()])
+        column = self.items.column("content_hash")
+        found = [self._living_items(pc.equal(column, content_hash)) for content_hash in hashes]
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
+        return np.asarray(self.items.column("item_id").take(rows).to_numpy())
 
     def counts(self, table: str) -> dict[Modality, int]:
-        """Number of rows of "items" or "segments" by modality; modalities without any are left out."""
-        source: Any = self.items if table == "items" else self.segments
-        counted = source.group_by("modality").aggregate([([], "count_all")]).to_pylist()
-        found = {Modality(row["modality"]): int(row["count_all"]) for row in counted}
-        return {modality: found[modality] for modality in Modality if modality in found}
+        """Number of living "items" or "segments" by modality; modalities without any are left out."""
+        if table == "segments":
+            counted = {modality: len(self.partition_segments(modality).segment_rows) for modality in Modality}
+        else:
+            rows = self.living()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
+            found = {row["modality"]: int(row["count_all"]) for row in rows}
+            counted = {modality: found.get(modality.value, 0) for modality in Modality}
+        return {modality: n for modality, n in counted.items() if n}
+
+    @cached_property
+    def segment_items(self) -> NDArray[np.int64]:
+        """item_id of each segment row: int64 (n,), -1 for dead ones."""
+        found = np.concatenate([part.segment_items for part in self.parts])
+        return found if self.segment_alive is None else np.where(self.segment_alive, found, -1)
+
+    @cached_property
+    def segment_vectors(self) -> NDArray[np.int64]:
+        """vector_id of each segment row, dead ones included: int64 (n,)."""
+        return np.concatenate([part.vector_ids for part in self.parts])
+
+    def segment_rows(self, modality: Modality) -> NDArray[np.int64]:
+        """Rows of the living segments of one modality: int64 (m,)."""
+        return self.partition_segments(modality).segment_rows
+
+    def segment(self, row: int) -> Segment:
+        """The segment in a row of `segments`."""
+        facts = self.segments.slice(row, 1).to_pylist()[0]
+        return Segment(**{**facts, "modality": Modality(facts["modality"])})
+
+    @cached_property
+    def _item_starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(part.items.num_rows for part in self.parts)], dtype=np.int64)
+
+    @cached_property
+    def _segment_starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(part.segments.num_rows for part in self.parts)], dtype=np.int64)
+
+    @cached_property
+    def _item_bounds(self) -> list[int]:
+        return list(self._item_starts.tolist())
+
+    @cached_property
+    def _segment_bounds(self) -> list[int]:
+        return list(self._segment_starts.tolist())
+
+    @cached_property
+    def _roots(self) -> dict[int, Path]:
+        return {key: Path(root) for key, root in self.manifest.collections.items()}
+
+    @cached_property
+    def _dead(self) -> _Dead:
+        """Found by the ids that later parts name, so that nothing is touched where they name none."""
+        items, segments = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        later = np.zeros(0, np.int64)
+        for number in reversed(range(len(self.parts))):
+            part = self.parts[number]
+            if len(later):
+                rows = part.item_rows(later)
+                items.append(rows[rows >= 0] + self._item_starts[number])
+                segments.append(part.segments_of(later) + self._segment_starts[number])
+            if len(part.removed):
+                later = np.union1d(later, part.removed)
+        return _Dead(np.concatenate(items), np.concatenate(segments))
+
+    @cached_property
+    def _item_of_segment_rows(self) -> NDArray[np.int64]:
+        if len(self.parts) == 1:
+            return self.parts[0].item_of_segments
+        pairs = zip(self.parts, self._item_starts, strict=False)
+        return np.concatenate([part.item_of_segments + first for part, first in pairs])
+
+    def _facts(self, row: int) -> SegmentFacts:
+        number = bisect_right(self._segment_bounds, row) - 1
+        part = self.parts[number]
+        here = row - self._segment_bounds[number]
+        item = part.item_of_segments[here]
+        collection = self._roots[part.collection_ids[item]]
+        return SegmentFacts(
+            int(part.item_ids[item]),
+            collection / part.rel_paths[item].as_py(),
+            collection,
+            part.modality_at(here),
+            part.starts_s[here].as_py(),
+            part.ends_s[here].as_py(),
+            part.texts[here].as_py(),
+        )
+
+    def _living_items(self, chosen: pa.ChunkedArray) -> NDArray[np.int64]:
+        rows = np.flatnonzero(chosen.to_numpy())
+        return rows if self.item_alive is None else rows[self.item_alive[rows]]
 
     def _item_at(self, row: int) -> Item:
         facts = self.items.slice(row, 1).to_pylist()[0]
         return Item(
             item_id=facts["item_id"],
-            collection=Path(self.manifest.collections[facts["collection_id"]]),
+            collection=self._roots[facts["collection_id"]],
             rel_path=facts["rel_path"],
             modality=Modality(facts["modality"]),
             size_bytes=facts["size_bytes"],
             mtime_ns=facts["mtime_ns"],
             content_hash=facts["content_hash"],
         )
+
+
+def _mask(n: int, dead: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    if not len(dead):
+        return None
+    alive = np.ones(n, np.bool_)
+    alive[dead] = False
+    return alive

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,54 +14,48 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from bindsearch.answer import Answer, AnsweredTerm, Status
-from bindsearch.config import (
-    STORE_FILE,
-    StoreConfig,
-    check_encoder,
-    default_store,
-    new_config,
-    read_config,
-    write_config,
-)
+from bindsearch.answer import Answer, AnsweredTerm, Status, partition_status
+from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, default_store, read_config
 from bindsearch.encoders import load_encoder, takes_options
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.runtime import Runtime
-from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError, UsageError, VectorError
-from bindsearch.executor import QueryVector, run_query
+from bindsearch.errors import StoreError, UsageError, VectorError
+from bindsearch.executor import QueryVector
 from bindsearch.files import folder_size
+from bindsearch.filters import EVERYTHING, Filter, make_filter
+from bindsearch.generation import Generation
+from bindsearch.indexes.base import IndexWishes, UnitCosts
+from bindsearch.indexes.costs import costs_path, load_costs
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.pipeline import IndexOptions, index_collection, plan_collection
+from bindsearch.ingest.pipeline import IndexOptions, plan_collection
 from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, PlannedFile, ignore_progress
-from bindsearch.ingest.writer import Writer
 from bindsearch.items import Hit, Modality
-from bindsearch.lock import LOCK_FILES, writer_lock
-from bindsearch.partition import Partition
-from bindsearch.query import Query, Rank, Searchable, make_query, resolve_weights
-from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
-from bindsearch.space import compose, l2_normalize
+from bindsearch.optimize import OnStage, Optimized, ignore_stage
+from bindsearch.plan import Plan, PlanRun
+from bindsearch.query import (
+    Query,
+    Rank,
+    Searchable,
+    format_query,
+    make_query,
+    parse_modalities,
+    resolve_weights,
+    terms_of,
+)
+from bindsearch.reader import Reader
+from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, plan_query, query_vector, run
+from bindsearch.snapshot import read_manifest
+from bindsearch.space import l2_normalize
 from bindsearch.targets import plan_targets, resolve_paths
-from bindsearch.terms import EncodedTerm, encode_term
+from bindsearch.terms import EncodedTerm, encode_terms, find_source
+from bindsearch.writing import decode_options, index_paths, open_writer, optimize, rebuild_snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CATALOG_FILE = "catalog.duckdb"
 DEFAULT_ENCODER = "mini"
-OPEN_ATTEMPTS = 5
-OPEN_PAUSE_S = 0.03
-"""A writer may retire a generation between reading CURRENT and opening its files; the next look finds a newer one."""
-
 PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class _Generation:
-    """An open generation with its partitions, loaded on first use."""
-
-    snapshot: Snapshot
-    partitions: dict[Modality, Partition]
 
 
 class Store:
@@ -87,8 +80,7 @@ class Store:
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._runtime = Runtime(device=device, compile=compile)
-        self._generation: _Generation | None = None
-        self._lock = threading.Lock()
+        self._reader = Reader(path, lambda: self.config.dim, lambda: rebuild_snapshot(path, lambda: self.config.dim))
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +92,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of the open generation."""
-        self._generation = None
+        self._reader.close()
 
     @property
     def exists(self) -> bool:
@@ -146,40 +138,54 @@ class Store:
         rules: Iterable[str] = (),
         imu_rate_hz: float | None = None,
         retry_failed: bool = False,
+        wishes: IndexWishes | None = None,
         on_progress: OnProgress = ignore_progress,
+        on_stage: OnStage = ignore_stage,
     ) -> IndexReport:
         """Bring the store up to date with folders or files: add, update and remove what changed under them.
 
-        `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked.
+        `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked. What the indexes
+        need is done at the end, by `wishes` or as was wished before (see `optimize`).
 
         Raises:
             UsageError: a path does not exist, or a rule is wrong.
             StoreLockedError: another process is indexing.
         """
-        from bindsearch.catalog import Catalog
-
         started = time.monotonic()
         resolved = resolve_paths(paths, self._known_collections().values())
         parsed = [parse_rule(rule) for rule in rules]
-        encoder = self.encoder
-        report = IndexReport()
-        try:
-            self._make_folder()
-            with writer_lock(self.path):
-                if not self.exists:
-                    write_config(self.path, new_config(encoder, self._segments))
-                check_encoder(self.config, encoder, self.path)
-                decode = _decode_options(self.config, imu_rate_hz)
-                with Catalog(self.path / CATALOG_FILE) as catalog:
-                    writer = Writer(self.path, catalog, encoder.dim)
-                    collections = catalog.collections()
-                    for target in plan_targets(resolved, collections, catalog.add_collection, self.path):
-                        options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode, retry_failed)
-                        index_collection(target, options, catalog, writer, encoder, report, on_progress)
-        except OSError as error:  # those of media files are recorded, so this is the store's
-            raise StoreError(f"cannot write the store {self.path}: {error}; what was committed stays") from error
+        with open_writer(self.path, self.encoder, self._segments) as (config, catalog, writer):
+            report = index_paths(
+                self.path,
+                catalog,
+                writer,
+                resolved,
+                parsed,
+                decode_options(config, imu_rate_hz),
+                self.encoder,
+                retry_failed=retry_failed,
+                on_progress=on_progress,
+            )
+            optimize(self.path, config.dim, writer, self.encoder, wishes, force=False, on_stage=on_stage)
         report.took_s = time.monotonic() - started
         return report
+
+    def optimize(
+        self, *, wishes: IndexWishes | None = None, force: bool = False, on_stage: OnStage = ignore_stage
+    ) -> list[Optimized]:
+        """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
+
+        `wishes`: form, memory, recall and parameters asked for, remembered from then on.
+
+        Raises:
+            UsageError: the wishes cannot be met.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        config = self.config
+        with open_writer(self.path, self.encoder, self._segments) as (_, _, writer):
+            writer.compact()
+            return optimize(self.path, config.dim, writer, self.encoder, wishes, force=force, on_stage=on_stage)
 
     def plan_index(
         self, *paths: PathLike, rules: Iterable[str] = (), imu_rate_hz: float | None = None
@@ -202,14 +208,29 @@ class Store:
         to: str | Modality | Iterable[str | Modality] | None = None,
         k: int = 10,
         rank: str | Rank = Rank.CALIBRATED,
+        filter: Filter | str | None = None,
+        diverse: float = 0.0,
+        source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
     ) -> list[Hit]:
-        """The k items nearest to a text, a term, a composition or a ready unit vector (d,); see `answer`."""
-        if isinstance(query, np.ndarray):
-            return self._search_vector(query, make_query("vector", to=to, k=k, rank=rank))
-        asked = make_query(query, to=to, k=k, rank=rank, include_query=include_query)
-        return list(self.answer(asked, imu_rate_hz=imu_rate_hz).hits)
+        """The k items nearest to a text, a term, a composition or a ready unit vector (d,); see `answer`.
+
+        `filter`: an expression such as "duration_s > 3", or what `bs.filters` makes. `diverse` in 0..1: how much
+        likeness to the hits before counts against a hit. `source`: the modality a ready vector was made from.
+        """
+        found = self.search_many(
+            [query],
+            to=to,
+            k=k,
+            rank=rank,
+            filter=filter,
+            diverse=diverse,
+            source=source,
+            include_query=include_query,
+            imu_rate_hz=imu_rate_hz,
+        )
+        return found[0]
 
     def search_many(
         self,
@@ -218,39 +239,75 @@ class Store:
         to: str | Modality | Iterable[str | Modality] | None = None,
         k: int = 10,
         rank: str | Rank = Rank.CALIBRATED,
+        filter: Filter | str | None = None,
+        diverse: float = 0.0,
+        source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
     ) -> list[list[Hit]]:
-        """`search` for several queries, one list of hits each."""
-        return [
-            self.search(query, to=to, k=k, rank=rank, include_query=include_query, imu_rate_hz=imu_rate_hz)
-            for query in queries
+        """`search` for several queries, one list of hits each; texts are encoded and indexes searched together."""
+        wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or EVERYTHING)
+        generation = self._reader.current()
+        shared = make_query(
+            "vector", to=to, k=k, rank=rank, include_query=include_query, filter=wanted, diverse=diverse
+        )
+        written = [replace(shared, terms=terms_of(query)) for query in queries if not isinstance(query, np.ndarray)]
+        encoded = iter(self._encode(generation, written, imu_rate_hz))
+        asked = [
+            self._ready(query, shared, source) if isinstance(query, np.ndarray) else next(encoded) for query in queries
         ]
+        plans = [plan_query(generation, one, self._machine) for one in asked]
+        return [result.hits for result in run(generation, asked, plans)]
 
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
         """Answer a query: encode its terms, compose them, search each target modality, rank the whole.
 
         Raises:
-            UsageError: a term's file or item does not exist or cannot be used, or the terms cancel.
+            UsageError: a term's file or item does not exist or cannot be used, the terms cancel, or the filter cannot
+                be used.
             StoreNotFoundError: there is no store.
         """
         started = time.perf_counter()
-        generation = self._current()
-        options = _decode_options(self.config, imu_rate_hz)
-        encoded = [
-            encode_term(term, lambda: self.encoder, options, generation.snapshot, generation.partitions)
-            for term in query.terms
-        ]
-        weights = resolve_weights(query.terms)
-        excluded = np.zeros(0, np.int64)
-        hashes = [term.content_hash for term in encoded if term.content_hash is not None]
-        if hashes and not query.include_query:
-            excluded = generation.snapshot.items_with_content(hashes)
-        hits = self._run(generation, _compose(encoded, weights), query, excluded)
+        generation = self._reader.current()
+        (asked,) = self._encode(generation, [query], imu_rate_hz)
+        encoded = time.perf_counter()
+        plan = plan_query(generation, asked, self._machine)
+        planned = time.perf_counter()
+        (result,) = run(generation, [asked], [plan])
+        done = time.perf_counter()
         terms = tuple(
-            AnsweredTerm(term.modality, term.source, weight) for term, weight in zip(encoded, weights, strict=True)
+            AnsweredTerm(step.source, term.source, step.weight)
+            for step, term in zip(plan.terms, query.terms, strict=True)
+            if step.source is not None
         )
-        return Answer(terms, query.to, query.k, 1000 * (time.perf_counter() - started), tuple(hits))
+        ran = PlanRun(
+            partitions=result.partitions,
+            encode_ms=1000 * (encoded - started),
+            filter_ms=1000 * (planned - encoded),
+            merge_ms=result.merge_ms,
+            facts_ms=result.facts_ms,
+            total_ms=1000 * (done - started),
+        )
+        troubles = [generation.partitions[step.modality].trouble for step in plan.partitions]
+        notices = tuple(f"scanned exactly instead: {trouble}" for trouble in troubles if trouble is not None)
+        return Answer(terms, query.to, query.k, ran.total_ms, tuple(result.hits), plan, ran, notices)
+
+    def explain(self, query: Query) -> Plan:
+        """The plan of a query: nothing is encoded and nothing searched; its filter is evaluated.
+
+        Raises:
+            UsageError: as `answer`.
+            StoreNotFoundError: there is no store.
+        """
+        generation = self._reader.current()
+        found = [find_source(term, generation.snapshot) for term in query.terms]
+        terms = Terms(
+            sources=tuple(source.modality for source in found),
+            labels=tuple(format_query((term,)) for term in query.terms),
+            weights=resolve_weights(query.terms),
+            loads=tuple(source.load for source in found),
+        )
+        return plan_query(generation, Asked(query, terms, None, NO_ITEMS), self._machine)
 
     def status(self) -> Status:
         """What the store holds in its newest generation.
@@ -259,7 +316,8 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         config = self.config
-        snapshot = self._current().snapshot
+        generation = self._reader.current()
+        snapshot = generation.snapshot
         roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
         failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()
         return Status(
@@ -272,88 +330,40 @@ class Store:
             collections=tuple(roots.values()),
             items=snapshot.counts("items"),
             segments=snapshot.counts("segments"),
+            partitions=tuple(partition_status(partition) for partition in generation.partitions.values()),
             failures=tuple(FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in failed),
             size_bytes=folder_size(self.path),
         )
 
-    def _search_vector(self, vector: NDArray[np.floating], query: Query) -> list[Hit]:
-        generation = self._current()
+    @cached_property
+    def _machine(self) -> Machine:
+        """Costs as measured here when an index was last made; the defaults before that."""
+        return Machine(load_costs(costs_path()) or UnitCosts(), ())
+
+    def _encode(self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None) -> list[Asked]:
+        """Queries with their terms encoded, all at once."""
+        if not queries:
+            return []
+        everything = [term for query in queries for term in query.terms]
+        options = decode_options(self.config, imu_rate_hz)
+        encoded = iter(
+            encode_terms(everything, lambda: self.encoder, options, generation.snapshot, generation.partitions)
+        )
+        return [_asked(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
+
+    def _ready(self, vector: NDArray[np.floating], query: Query, source: str | Modality | None) -> Asked:
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
         unit = l2_normalize(vector)
-        return self._run(generation, QueryVector(unit, unit[None]), query, np.zeros(0, np.int64))
-
-    def _run(
-        self, generation: _Generation, vector: QueryVector, query: Query, excluded: NDArray[np.int64]
-    ) -> list[Hit]:
-        partitions = [
-            self._partition(generation, modality)
-            for modality in query.to
-            if modality in generation.snapshot.manifest.vectors
-        ]
-        return run_query(vector, partitions, generation.snapshot, k=query.k, rank=query.rank, excluded_items=excluded)
-
-    def _current(self) -> _Generation:
-        """The newest generation; opened again only when CURRENT names another one, rebuilt when it is damaged."""
-        for _ in range(OPEN_ATTEMPTS):
-            with contextlib.suppress(StoreError):
-                if (generation := self._open_current()) is not None:
-                    return generation
-                break
-            time.sleep(OPEN_PAUSE_S)
-        self._rebuild_snapshot()
-        generation = self._open_current()
-        if generation is None:
-            raise StoreNotFoundError(f"no store at {self.path}: make one with `bindsearch index FOLDER`")
-        return generation
-
-    def _open_current(self) -> _Generation | None:
-        manifest = read_manifest(self.path)
-        if manifest is None:
-            return None
-        with self._lock:
-            if self._generation is None or self._generation.snapshot.manifest != manifest:
-                snapshot = open_snapshot(self.path, manifest)
-                dim = self.config.dim
-                partitions = {m: Partition(self.path, snapshot, m, dim) for m in manifest.vectors}
-                self._generation = _Generation(snapshot, partitions)
-            return self._generation
-
-    def _rebuild_snapshot(self) -> None:
-        """Derive the snapshot from the catalog again, where no writer is at work (which would do it itself)."""
-        from bindsearch.catalog import Catalog
-
-        path = self.path / CATALOG_FILE
-        with contextlib.suppress(StoreLockedError, OSError):  # a read-only store stays as it is
-            if path.is_file():
-                with writer_lock(self.path), Catalog(path) as catalog:
-                    Writer(self.path, catalog, self.config.dim)
-
-    def _partition(self, generation: _Generation, modality: Modality) -> Partition:
-        with self._lock:  # indexes load on first use, once
-            partition = generation.partitions[modality]
-            _ = partition.index
-            return partition
+        (known,) = parse_modalities(str(source)) if source is not None else (None,)
+        return Asked(query, Terms(sources=(known,)), QueryVector(unit, unit[None]), NO_ITEMS)
 
     def _known_collections(self) -> dict[int, Path]:
         manifest = None
         with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
             manifest = read_manifest(self.path)
         return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
-
-    def _make_folder(self) -> None:
-        """Make the store's folder, or accept one that is empty or a store.
-
-        Raises:
-            UsageError: it holds something else.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in self.path.iterdir()} - LOCK_FILES
-        if not self.exists and CATALOG_FILE in found:
-            raise StoreError(f"the store {self.path} has lost its {STORE_FILE}: put it back, or index into another one")
-        if not self.exists and found:
-            raise UsageError(f"{self.path} is not empty and no store: give --store another folder")
 
 
 def connect(
@@ -389,16 +399,21 @@ def connect(
     )
 
 
-def _compose(encoded: Sequence[EncodedTerm], weights: Sequence[float]) -> QueryVector:
-    """The query vector, and each term's share of it.
-
-    The terms are unit vectors: scaling them by their temperatures first would change nothing, since composing
-    normalises each (paper, B.4).
-    """
-    embeddings = np.stack([term.embedding for term in encoded])
-    vector = compose(embeddings, weights)
-    parts = np.asarray(weights, np.float32)[:, None] * embeddings
-    return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
+def _asked(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> Asked:
+    weights = resolve_weights(query.terms)
+    excluded = NO_ITEMS
+    hashes = [term.content_hash for term in encoded if term.content_hash is not None]
+    if hashes and not query.include_query:
+        excluded = generation.snapshot.items_with_content(hashes)
+    terms = Terms(
+        sources=tuple(term.modality for term in encoded),
+        labels=tuple(format_query((term,)) for term in query.terms),
+        weights=weights,
+        loads=tuple(term.load for term in encoded),
+    )
+    vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
+    rows = sum(len(generation.snapshot.segments_of(item)) for item in excluded.tolist())
+    return Asked(query, terms, vector, excluded, rows)
 
 
 def _segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
@@ -411,13 +426,4 @@ def _segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
         audio_segment_s=given.get("audio", default.audio_segment_s),
         video_segment_s=given.get("video", default.video_segment_s),
         imu_segment_s=given.get("imu", default.imu_segment_s),
-    )
-
-
-def _decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
-    return DecodeOptions(
-        audio_segment_s=config.audio_segment_s,
-        video_segment_s=config.video_segment_s,
-        imu_segment_s=config.imu_segment_s,
-        imu_rate_hz=imu_rate_hz,
     )

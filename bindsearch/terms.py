@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -35,38 +35,79 @@ BATCH_SEGMENTS = 32
 class EncodedTerm:
     """A term as a unit vector float32 (d,), with what it turned out to be.
 
-    `content_hash` is that of the file behind it; hits with the same bytes are left out of the answer.
+    `content_hash` is that of the file behind it; hits with the same bytes are left out of the answer. `load`: what the
+    vector took, in words.
     """
 
     modality: Modality
     source: str
     embedding: NDArray[np.float32]
     content_hash: str | None
+    load: str
 
 
-def encode_term(
-    term: Term,
+@dataclass(frozen=True)
+class Source:
+    """What a term turns out to be, without encoding it: its modality, and what its vector takes."""
+
+    modality: Modality
+    load: str
+
+
+STORED = "stored vectors, no model"
+
+
+def find_source(term: Term, snapshot: Snapshot) -> Source:
+    """What a term is; nothing is encoded and no model is loaded.
+
+    Raises:
+        UsageError: its file or item does not exist, or cannot be told.
+    """
+    kind = term.kind or _guess_kind(term.source)
+    if kind == LIKE:
+        return Source(_find_item(term.source, snapshot).modality, STORED)
+    modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
+    return Source(modality, _tower(modality))
+
+
+def encode_terms(
+    terms: Sequence[Term],
     encoder: Callable[[], Encoder],
     options: DecodeOptions,
     snapshot: Snapshot,
     partitions: Mapping[Modality, Partition],
-) -> EncodedTerm:
-    """Embed one term. The encoder is asked for only where one is needed.
+) -> list[EncodedTerm]:
+    """Embed terms: each different one once, all texts together. The encoder is asked for only where one is needed.
 
     Raises:
-        UsageError: the file or item does not exist, cannot be decoded, or a text has a span.
+        UsageError: a file or item does not exist, cannot be decoded, or a text has a span.
     """
-    kind = term.kind or _guess_kind(term.source)
-    if kind == LIKE:
-        return _stored_term(term, snapshot, partitions)
-    if not term.source.strip():
-        raise UsageError("the query is empty: give a text, a file or like:ITEM")
-    modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
-    if modality is Modality.TEXT and kind != _ANY_FILE:
-        if term.span is not None:
-            raise UsageError(f"a text has no span: drop @{term.span.start_s:g}s-{term.span.end_s:g}s")
-        return EncodedTerm(modality, term.source, _embed_text(term.source, encoder()), None)
-    return _file_term(term, modality, encoder(), options)
+    encoded: dict[Term, EncodedTerm] = {}
+    texts: list[Term] = []
+    for term in dict.fromkeys(terms):
+        kind = term.kind or _guess_kind(term.source)
+        if not term.source.strip():
+            raise UsageError("the query is empty: give a text, a file or like:ITEM")
+        if kind == LIKE:
+            encoded[term] = _stored_term(term, snapshot, partitions)
+        elif kind == Modality.TEXT:
+            if term.span is not None:
+                raise UsageError(f"a text has no span: drop @{term.span.start_s:g}s-{term.span.end_s:g}s")
+            texts.append(term)
+        else:
+            modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
+            encoded[term] = _file_term(term, modality, encoder(), options)
+    if texts:
+        vectors = _embed_texts([term.source for term in texts], encoder())
+        encoded |= {
+            term: EncodedTerm(Modality.TEXT, term.source, vector, None, _tower(Modality.TEXT))
+            for term, vector in zip(texts, vectors, strict=True)
+        }
+    return [encoded[term] for term in terms]
+
+
+def _tower(modality: Modality) -> str:
+    return f"{modality} tower"
 
 
 _ANY_FILE = "file"
@@ -100,11 +141,15 @@ def _check_file(path: Path) -> None:
         raise UsageError(f"query file {path} {what}: check the path")
 
 
-def _embed_text(words: str, encoder: Encoder) -> NDArray[np.float32]:
-    prepared = [
-        encoder.prepare(Passage(passage)) for passage in passages(words, encoder.count_tokens, encoder.max_tokens)
-    ]
-    return _mean_direction(encoder.encode(Modality.TEXT, prepared))
+def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
+    """A unit vector (d,) of each text: the mean of its passages, which are encoded in batches."""
+    split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
+    everything = (encoder.prepare(Passage(passage)) for text in split for passage in text)
+    embedded = []
+    while batch := list(islice(everything, BATCH_SEGMENTS)):
+        embedded.append(encoder.encode(Modality.TEXT, batch))
+    ends = np.cumsum([len(text) for text in split])[:-1]
+    return [_mean_direction(rows) for rows in np.split(np.concatenate(embedded), ends)]
 
 
 def _file_term(term: Term, modality: Modality, encoder: Encoder, options: DecodeOptions) -> EncodedTerm:
@@ -128,7 +173,7 @@ def _file_term(term: Term, modality: Modality, encoder: Encoder, options: Decode
         content_hash = hash_file(path)
     except (MediaError, OSError) as error:
         raise UsageError(f"query file {path} cannot be used as {modality}: {error}") from error
-    return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash)
+    return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality))
 
 
 def _embed_pieces(found: Iterator[Piece], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
@@ -142,7 +187,7 @@ def _embed_pieces(found: Iterator[Piece], modality: Modality, encoder: Encoder) 
 
 def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:
     item = _find_item(term.source, snapshot)
-    rows = np.flatnonzero(snapshot.segment_items == item.item_id)
+    rows = snapshot.segments_of(item.item_id)
     segments = [segment for segment in map(snapshot.segment, rows.tolist()) if segment.modality is item.modality]
     if not segments:  # it has been given up and waits to be embedded again
         raise UsageError(f"item {term.source!r} has no vectors now: run `bindsearch index` on its folder")
@@ -152,8 +197,8 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
             raise UsageError(f"like:{term.source} has nothing from {term.span.start_s:g} s to {term.span.end_s:g} s")
     source = partitions[item.modality]
     ids = np.array([segment.vector_id for segment in segments], np.int64)
-    embeddings = source.embeddings(source.rows_of_vectors(ids))
-    return EncodedTerm(item.modality, term.source, _mean_direction(embeddings), item.content_hash)
+    embeddings = source.rows.embeddings(source.rows_of_vectors(ids))
+    return EncodedTerm(item.modality, term.source, _mean_direction(embeddings), item.content_hash, STORED)
 
 
 def _find_item(source: str, snapshot: Snapshot) -> Item:

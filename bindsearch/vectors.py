@@ -34,7 +34,7 @@ def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
     """
     if embeddings.ndim != 2 or embeddings.shape[1] != dim:
         raise VectorError(f"vectors of shape {embeddings.shape} do not fit a space of {dim} dimensions")
-    norms = np.linalg.norm(embeddings, axis=1)
+    norms = np.sqrt(np.vecdot(embeddings, embeddings))
     if not np.isfinite(norms).all():
         raise VectorError("a vector holds NaN or infinity")
     if len(norms) and np.abs(norms - 1.0).max() > UNIT_TOLERANCE:

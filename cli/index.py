@@ -11,14 +11,20 @@ from bindsearch.cli.options import (
     DeviceOption,
     EncoderOptions,
     ImuRateOption,
+    IndexOption,
+    IndexParameterOption,
     JsonOption,
+    MemoryOption,
+    RecallOption,
     StoreOption,
     parse_encoder_options,
+    read_wishes,
 )
-from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.output import print_json, print_line, print_message, visible
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
+    from bindsearch.indexes.base import IndexWishes
     from bindsearch.ingest.report import IndexReport, PlannedFile
     from bindsearch.store import Store
 
@@ -53,6 +59,10 @@ def index_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what each file would be taken for, and why; write nothing.")
     ] = False,
+    index: IndexOption = None,
+    memory: MemoryOption = None,
+    recall: RecallOption = None,
+    index_option: IndexParameterOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that failed and have not changed.")
     ] = False,
@@ -65,6 +75,7 @@ def index_command(
     """
     from bindsearch.store import connect
 
+    wishes = read_wishes(index, memory, recall, index_option)
     with connect(
         store,
         encoder=encoder,
@@ -77,7 +88,7 @@ def index_command(
             planned = opened.plan_index(*paths, rules=as_ or (), imu_rate_hz=imu_rate)
             _print_plan(planned, as_json=json)
             return 0
-        report = _run(opened, paths, as_ or [], imu_rate, retry_failed=retry_failed)
+        report = _run(opened, paths, as_ or [], imu_rate, wishes, retry_failed=retry_failed)
     if json:
         print_json(
             {
@@ -95,7 +106,13 @@ def index_command(
 
 
 def _run(
-    store: Store, paths: list[str], rules: list[str], imu_rate_hz: float | None, *, retry_failed: bool
+    store: Store,
+    paths: list[str],
+    rules: list[str],
+    imu_rate_hz: float | None,
+    wishes: IndexWishes | None,
+    *,
+    retry_failed: bool,
 ) -> IndexReport:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -111,7 +128,15 @@ def _run(
             failed = f"{progress.failed} failed" if progress.failed else ""
             bar.update(task, completed=progress.done, total=progress.total, description=failed)
 
-        return store.index(*paths, rules=rules, imu_rate_hz=imu_rate_hz, retry_failed=retry_failed, on_progress=show)
+        return store.index(
+            *paths,
+            rules=rules,
+            imu_rate_hz=imu_rate_hz,
+            retry_failed=retry_failed,
+            wishes=wishes,
+            on_progress=show,
+            on_stage=lambda stage: bar.update(task, description=visible(stage)),
+        )
 
 
 def _print_report(report: IndexReport, *, as_json: bool) -> None:

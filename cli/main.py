@@ -10,8 +10,10 @@ import typer
 from typer.exceptions import TyperException
 
 from bindsearch.cli.bench import bench_app
+from bindsearch.cli.explain import explain_command
 from bindsearch.cli.index import index_command
 from bindsearch.cli.model import model_app
+from bindsearch.cli.optimize import optimize_command
 from bindsearch.cli.output import print_message
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 app.command("index")(index_command)
 app.command("search")(search_command)
+app.command("explain")(explain_command)
+app.command("optimize")(optimize_command)
 app.command("status")(status_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app)

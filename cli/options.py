@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bindsearch import query as terms
 from bindsearch.errors import UsageError
+from bindsearch.filters import make_filter
+from bindsearch.indexes.base import DEFAULT_RECALL, Form, IndexWishes
+from bindsearch.query import Composition, Query, make_query, parse_query
 
 StoreOption = Annotated[
     str | None,
@@ -21,7 +26,11 @@ ImuRateOption = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="Where towers run: auto (a GPU where there is one), cpu, cuda, cuda:N.", metavar="D"),
+    typer.Option(
+        "--device",
+        help="Where towers and indexes run: auto (a GPU where there is one), cpu, cuda, cuda:N.",
+        metavar="D",
+    ),
 ]
 EncoderOptions = Annotated[
     list[str] | None,
@@ -30,6 +39,65 @@ EncoderOptions = Annotated[
         help="A preprocessing option of the encoder in a new store, such as spatial_crops=3. Repeatable.",
         metavar="NAME=VALUE",
     ),
+]
+
+Words = Annotated[str | None, typer.Argument(help="A text to search with.", metavar="[TEXT]")]
+Texts = Annotated[list[str] | None, typer.Option("--text", help="Add a text. Repeatable.", metavar="TEXT")]
+Images = Annotated[list[Path] | None, typer.Option("--image", help="Add a picture. Repeatable.", metavar="FILE")]
+Videos = Annotated[
+    list[Path] | None, typer.Option("--video", help="Add a video (its picture only). Repeatable.", metavar="FILE")
+]
+Audios = Annotated[list[Path] | None, typer.Option("--audio", help="Add a sound. Repeatable.", metavar="FILE")]
+Depths = Annotated[list[Path] | None, typer.Option("--depth", help="Add a depth map. Repeatable.", metavar="FILE")]
+Thermals = Annotated[
+    list[Path] | None, typer.Option("--thermal", help="Add a thermal picture. Repeatable.", metavar="FILE")
+]
+Imus = Annotated[list[Path] | None, typer.Option("--imu", help="Add a motion recording. Repeatable.", metavar="FILE")]
+Likes = Annotated[
+    list[str] | None, typer.Option("--like", help="Add an indexed item, by id or path. Repeatable.", metavar="ITEM")
+]
+QueryOption = Annotated[
+    str | None, typer.Option("--query", help="A sum such as '0.5*image:a.jpg + 0.5*audio:b.wav'.", metavar="EXPR")
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", help="Modalities to find, such as image,video; default: all.", metavar="M,M")
+]
+KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
+RankOption = Annotated[str, typer.Option("--rank", help="calibrated, cosine or per-modality.", metavar="RANKING")]
+DiverseOption = Annotated[
+    float | None,
+    typer.Option("--diverse", help="0..1: how much likeness to the hits before counts against one.", metavar="X"),
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", help="Only what fits, such as \"duration_s > 3 and path like '%2024%'\".", metavar="EXPR"),
+]
+InOption = Annotated[
+    list[Path] | None, typer.Option("--in", help="Only below this folder. Repeatable.", metavar="FOLDER")
+]
+CollectionOption = Annotated[
+    list[str] | None, typer.Option("--collection", help="Only of this collection. Repeatable.", metavar="NAME")
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", help="Only files changed since: 2024-01-31, 7d, 12h.", metavar="TIME")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Only files changed before.", metavar="TIME")]
+IncludeQueryOption = Annotated[bool, typer.Option("--include-query", help="Do not leave out the query's own files.")]
+IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", help="Form of the indexes: auto (by size), exact, ivfpq. Remembered.", metavar="FORM"),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", help="The most memory for a modality's index, such as 500MB. Remembered.", metavar="SIZE"),
+]
+RecallOption = Annotated[
+    float | None,
+    typer.Option("--recall", help="Share of the true nearest to find; default 0.98. Remembered.", metavar="X"),
+]
+IndexParameterOption = Annotated[
+    list[str] | None,
+    typer.Option("--index-option", help="A parameter such as lists=512. Repeatable. Remembered.", metavar="NAME=N"),
 ]
 
 
@@ -46,3 +114,96 @@ def parse_encoder_options(options: list[str] | None) -> dict[str, str | int | fl
             raise UsageError(f"--encoder-option {option!r}: expected NAME=VALUE, such as spatial_crops=3")
         parsed[name] = value
     return parsed or None
+
+
+def read_query(
+    *,
+    words: str | None,
+    text: list[str] | None,
+    image: list[Path] | None,
+    video: list[Path] | None,
+    audio: list[Path] | None,
+    depth: list[Path] | None,
+    thermal: list[Path] | None,
+    imu: list[Path] | None,
+    like: list[str] | None,
+    query: str | None,
+    to: str | None,
+    k: int,
+    rank: str,
+    diverse: float | None,
+    where: str | None,
+    in_: list[Path] | None,
+    collection: list[str] | None,
+    since: str | None,
+    until: str | None,
+    include_query: bool,
+) -> Query:
+    """The query that the options of `search` and `explain` ask; terms add up.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    chosen = [
+        *map(terms.text, [*([] if words is None else [words]), *(text or [])]),
+        *map(terms.image, image or []),
+        *map(terms.video, video or []),
+        *map(terms.audio, audio or []),
+        *map(terms.depth, depth or []),
+        *map(terms.thermal, thermal or []),
+        *map(terms.imu, imu or []),
+        *map(terms.like, like or []),
+        *([] if query is None else parse_query(query).terms),
+    ]
+    return make_query(
+        Composition(tuple(chosen)),
+        to=to,
+        k=k,
+        rank=rank,
+        include_query=include_query,
+        filter=make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until),
+        diverse=diverse or 0.0,
+    )
+
+
+SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def read_wishes(
+    index: str | None, memory: str | None, recall: float | None, parameters: list[str] | None
+) -> IndexWishes | None:
+    """What is asked of the indexes; None where nothing is.
+
+    Raises:
+        UsageError: one of the options is wrong.
+    """
+    if index is None and memory is None and recall is None and not parameters:
+        return None
+    forms = ("auto", Form.EXACT.value, Form.IVF_PQ.value)
+    if index is not None and index not in forms:
+        raise UsageError(f"--index {index!r}: choose from {', '.join(forms)}")
+    if recall is not None and not 0.5 <= recall < 1:
+        raise UsageError(f"--recall {recall:g}: give a number of at least 0.5 and below 1 (--index exact finds all)")
+    overrides = {}
+    for parameter in parameters or []:
+        name, _, value = parameter.partition("=")
+        if not value.isdecimal():
+            raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512")
+        overrides[name] = int(value)
+    return IndexWishes(
+        form=None if index in (None, "auto") else Form(index),
+        memory_bytes=None if memory is None else _parse_size(memory),
+        recall=DEFAULT_RECALL if recall is None else recall,
+        overrides=overrides or None,
+    )
+
+
+def _parse_size(size: str) -> int:
+    number, unit = size[:-2].strip(), size[-2:].upper()
+    try:
+        n = int(float(number) * SIZES[unit])
+    except (KeyError, ValueError):
+        n = 0
+    if n <= 0:
+        raise UsageError(f"--memory {size!r}: give a size such as 500MB or 2GB")
+    return n

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,6 +29,18 @@ def print_line(text: str) -> None:
 def print_message(text: str) -> None:
     """A line on stderr."""
     typer.echo(visible(text), err=True)
+
+
+@contextmanager
+def show_stages() -> Iterator[Callable[[str], None]]:
+    """A function that shows, in place of what it showed before, what is being done; nothing where nobody looks."""
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        yield lambda _stage: None
+        return
+    with Console(stderr=True).status("") as line:
+        yield lambda stage: line.update(visible(stage))
 
 
 def visible(text: str) -> str:

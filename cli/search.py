@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch import query as terms
-from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.options import (
+    Audios,
+    CollectionOption,
+    Depths,
+    DeviceOption,
+    DiverseOption,
+    Images,
+    ImuRateOption,
+    Imus,
+    IncludeQueryOption,
+    InOption,
+    JsonOption,
+    KOption,
+    Likes,
+    QueryOption,
+    RankOption,
+    SinceOption,
+    StoreOption,
+    Texts,
+    Thermals,
+    ToOption,
+    UntilOption,
+    Videos,
+    WhereOption,
+    Words,
+    read_query,
+)
 from bindsearch.cli.output import plural, print_json, print_line, print_message, span_label
-from bindsearch.query import Composition, Rank, make_query, parse_query
+from bindsearch.query import Rank
 
 if TYPE_CHECKING:
     from bindsearch.answer import Answer
@@ -18,24 +42,9 @@ if TYPE_CHECKING:
 EXIT_NO_HITS = 1
 SHOWN_TEXT_CHARACTERS = 80
 
-Texts = Annotated[list[str] | None, typer.Option("--text", help="Add a text. Repeatable.", metavar="TEXT")]
-Images = Annotated[list[Path] | None, typer.Option("--image", help="Add a picture. Repeatable.", metavar="FILE")]
-Videos = Annotated[
-    list[Path] | None, typer.Option("--video", help="Add a video (its picture only). Repeatable.", metavar="FILE")
-]
-Audios = Annotated[list[Path] | None, typer.Option("--audio", help="Add a sound. Repeatable.", metavar="FILE")]
-Depths = Annotated[list[Path] | None, typer.Option("--depth", help="Add a depth map. Repeatable.", metavar="FILE")]
-Thermals = Annotated[
-    list[Path] | None, typer.Option("--thermal", help="Add a thermal picture. Repeatable.", metavar="FILE")
-]
-Imus = Annotated[list[Path] | None, typer.Option("--imu", help="Add a motion recording. Repeatable.", metavar="FILE")]
-Likes = Annotated[
-    list[str] | None, typer.Option("--like", help="Add an indexed item, by id or path. Repeatable.", metavar="ITEM")
-]
-
 
 def search_command(
-    words: Annotated[str | None, typer.Argument(help="A text to search with.", metavar="[TEXT]")] = None,
+    words: Words = None,
     text: Texts = None,
     image: Images = None,
     video: Videos = None,
@@ -44,20 +53,17 @@ def search_command(
     thermal: Thermals = None,
     imu: Imus = None,
     like: Likes = None,
-    query: Annotated[
-        str | None,
-        typer.Option("--query", help="A sum such as '0.5*image:a.jpg + 0.5*audio:b.wav'.", metavar="EXPR"),
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", help="Modalities to find, such as image,video; default: all.", metavar="M,M")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
-    rank: Annotated[
-        str, typer.Option("--rank", help="calibrated, cosine or per-modality.", metavar="RANKING")
-    ] = Rank.CALIBRATED.value,
-    include_query: Annotated[
-        bool, typer.Option("--include-query", help="Do not leave out the query's own files.")
-    ] = False,
+    query: QueryOption = None,
+    to: ToOption = None,
+    k: KOption = 10,
+    rank: RankOption = Rank.CALIBRATED.value,
+    diverse: DiverseOption = None,
+    where: WhereOption = None,
+    in_: InOption = None,
+    collection: CollectionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    include_query: IncludeQueryOption = False,
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
@@ -67,7 +73,7 @@ def search_command(
     """Find what is near to a text, a file, or a sum of several. All query options add up.
 
     Examples: bindsearch search "a dog barking"
-    bindsearch search --audio bark.wav --to image,video
+    bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
     bindsearch search --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --to image
     """
     from bindsearch.errors import UsageError
@@ -75,22 +81,30 @@ def search_command(
 
     if json and paths:
         raise UsageError("--json and --paths exclude each other: choose one")
-    words_given = [*([] if words is None else [words]), *(text or [])]
-    chosen = [
-        *map(terms.text, words_given),
-        *map(terms.image, image or []),
-        *map(terms.video, video or []),
-        *map(terms.audio, audio or []),
-        *map(terms.depth, depth or []),
-        *map(terms.thermal, thermal or []),
-        *map(terms.imu, imu or []),
-        *map(terms.like, like or []),
-        *([] if query is None else parse_query(query).terms),
-    ]
-    asked = make_query(Composition(tuple(chosen)), to=to, k=k, rank=rank, include_query=include_query)
+    asked = read_query(
+        words=words,
+        text=text,
+        image=image,
+        video=video,
+        audio=audio,
+        depth=depth,
+        thermal=thermal,
+        imu=imu,
+        like=like,
+        query=query,
+        to=to,
+        k=k,
+        rank=rank,
+        diverse=diverse,
+        where=where,
+        in_=in_,
+        collection=collection,
+        since=since,
+        until=until,
+        include_query=include_query,
+    )
     with connect(store, device=device) as opened:
         answer = opened.answer(asked, imu_rate_hz=imu_rate)
-        held = opened.status().segments if not answer.hits else {}
     if json:
         print_json(answer_json(answer))
     elif paths:
@@ -98,9 +112,11 @@ def search_command(
             typer.echo(str(hit.path))
     else:
         _print_hits(answer)
+    for notice in answer.notices:
+        print_message(f"note: {notice}")
     if not answer.hits:
-        searched = sum(held.get(modality, 0) for modality in answer.to)
-        print_message(f"no hits: the store holds {plural(searched, 'segment')} of {', '.join(answer.to)}")
+        kept = sum(step.kept for step in answer.plan.partitions)
+        print_message(f"no hits: {plural(kept, 'segment')} of {', '.join(answer.to)} could be found")
         return EXIT_NO_HITS
     return 0
 
@@ -128,6 +144,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
                 "start_s": hit.start_s,
                 "end_s": hit.end_s,
                 "text": hit.text,
+                "contributions": [round(share, 6) for share in hit.contributions],
             }
             for hit in answer.hits
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,9 @@ from bindsearch.cli.output import human_bytes, plural, print_json, print_line
 from bindsearch.items import Modality
 
 if TYPE_CHECKING:
-    from bindsearch.answer import Status
+    from bindsearch.answer import PartitionStatus, Status
+
+SHOWN_K = 10
 
 
 def status_command(
@@ -48,9 +51,24 @@ def _status_json(status: Status) -> dict[str, object]:
         "collections": [str(root) for root in status.collections],
         "items": {modality.value: n for modality, n in status.items.items()},
         "segments": {modality.value: n for modality, n in status.segments.items()},
+        "partitions": [_partition_json(partition) for partition in status.partitions],
         "failed": len(status.failures),
         "failures": [{"path": str(file.path), "reason": file.reason} for file in status.failures],
         "size_bytes": status.size_bytes,
+    }
+
+
+def _partition_json(partition: PartitionStatus) -> dict[str, object]:
+    return {
+        "modality": partition.modality.value,
+        "rows": partition.rows,
+        "deleted": partition.deleted,
+        "form": partition.form.value,
+        "covered": partition.covered,
+        "index_bytes": partition.index_bytes,
+        "parameters": None if partition.parameters is None else asdict(partition.parameters),
+        "points": [asdict(point) for point in partition.points],
+        "trouble": partition.trouble,
     }
 
 
@@ -64,5 +82,26 @@ def _print_status(status: Status) -> None:
         items, segments = status.items.get(modality, 0), status.segments.get(modality, 0)
         if segments:
             print_line(f"{modality:11} {plural(items, 'item')}, {plural(segments, 'segment')}")
+    for partition in status.partitions:
+        _print_index(partition)
     if status.failures:
         print_line(f"failed      {plural(len(status.failures), 'file')}: bindsearch status --failed")
+
+
+def _print_index(partition: PartitionStatus) -> None:
+    """The index of a partition and, for each kind of query, the recall@10 and time that were measured."""
+    if partition.trouble is not None:
+        print_line(f"index       {partition.modality}: scanned exactly, since {partition.trouble}")
+    if partition.parameters is None:
+        return
+    lists = plural(partition.parameters.lists, "list")
+    size = human_bytes(partition.index_bytes)
+    tail = partition.rows - partition.covered
+    print_line(f"index       {partition.modality}: {partition.form}, {lists}, {size}, {plural(tail, 'row')} newer")
+    for point in partition.points:
+        if point.k == SHOWN_K and point.kept == 1.0:
+            measured = (
+                f"recall {point.recall:.3f}, {point.latency_ms:.2f} ms" if point.stand_in is None else "not measured"
+            )
+            probes = f"{point.probes} of {lists}, rerank {point.rerank}"
+            print_line(f"            {point.source:8} -> {partition.modality:8} {measured} ({probes})")

@@ -17,6 +17,10 @@ DEFAULT_RECALL = 0.98
 MIXED = "mixed"
 """The source of queries whose modality is not known or not one."""
 
+UNMEASURED = "none"
+"""Stands for the measured source in `OperatingPoint.stand_in` where no query from across modalities could be measured:
+such a point takes all lists and the widest rerank; its recall and latency, given as 0, are not known."""
+
 
 class Form(StrEnum):
     """What a partition is searched with."""
@@ -114,6 +118,10 @@ class IndexManifest:
     wishes: IndexWishes
     trained_rows: int
     """Rows the index held when it was trained; far more since then is a reason to train anew."""
+    tuned_rows: int
+    """Rows it held when its points were measured."""
+    queried: tuple[str, ...]
+    """Sources that there were queries of then."""
     quality: IndexQuality | None
     inside_cosine: float
     points: tuple[OperatingPoint, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,13 +56,15 @@ class IndexOptions:
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """What a decoder thread found out about a file; `unchanged`: its content is what the catalog holds already;
-    `refused`: the modality of a file that is left out because the encoder has no tower for it."""
+    `refused`: the modality of a file that is left out because the encoder has no tower for it; `columns`: the user's
+    own, as JSON."""
 
     verdict: Verdict
     content_hash: str = ""
     fingerprint: str = ""
     unchanged: bool = False
     refused: Modality | None = None
+    columns: str | None = None
 
 
 def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFile]:
@@ -180,7 +183,8 @@ class _Decoder:
         fingerprint = fingerprint_of(content_hash, sidecar_hash, verdict.modality.value)
         before = self._known.get(file.rel_path)
         unchanged = before is not None and before.fingerprint == fingerprint
-        facts = _Facts(verdict, content_hash, fingerprint, unchanged)
+        columns = json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None
+        facts = _Facts(verdict, content_hash, fingerprint, unchanged, columns=columns)
         return Decoded(facts, iter(()) if unchanged else self._pieces(file, verdict.modality, sidecar))
 
     def _pieces(self, file: FoundFile, modality: Modality, sidecar: Sidecar) -> Iterator[Piece]:
@@ -241,6 +245,7 @@ def _stage(
                 content_hash=facts.content_hash,
                 fingerprint=facts.fingerprint,
                 segments=tuple(embedded.segments),
+                columns=facts.columns,
             )
         )
         if old_item is None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
+from bindsearch.items import DOCUMENTED_COLUMNS
 
 MAX_SIDECAR_BYTES = 1 << 20
+MAX_COLUMNS = 64
+MAX_COLUMN_NAME = 64
+COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+LARGEST_INTEGER = 2**63 - 1
+"""Integers further from zero are kept as floating-point numbers."""
+
+Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,8 @@ class Sidecar:
     "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
     `sample_rate_hz`: rate of a motion recording. `axes`: its six columns (names, or numbers from 0), accelerometer
     x, y, z, then gyroscope x, y, z. `units`: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
-    `caption`: a text about the file, indexed with it.
+    `caption`: a text about the file, indexed with it. `columns`: facts of the user's own that filters may ask for, such
+    as {"camera": "X100", "rating": 4, "indoor": true}; names in lower case.
     """
 
     fx: float | None = None
@@ -33,6 +43,7 @@ class Sidecar:
     axes: tuple[str, ...] | tuple[int, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
     caption: str | None = None
+    columns: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 def sidecar_path(path: Path) -> Path:
@@ -89,6 +100,7 @@ def parse_sidecar(raw: bytes) -> Sidecar:
         axes=_axes(facts),
         units=_units(facts),
         caption=_caption(facts),
+        columns=_columns(facts),
     )
 
 
@@ -148,7 +160,50 @@ def _caption(facts: Mapping[str, Any]) -> str | None:
         raise _wrong("caption", value, "a text")
     if not value or not value.strip():
         return None
-    return value.encode(errors="replace").decode()  # JSON can hold halves of letters, which nothing can store
+    return _storable(value)
+
+
+def _columns(facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
+    value = facts.get("columns", {})
+    if not isinstance(value, dict):
+        raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
+    if len(value) > MAX_COLUMNS:
+        raise MediaError(f"columns holds {len(value)} names: expected at most {MAX_COLUMNS}")
+    columns: dict[str, Scalar] = {}
+    for name, content in value.items():
+        key = name.lower()
+        if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
+            raise MediaError(
+                f"columns has the name {_short(name)!r}: expected a letter or _, then letters, digits or _, "
+                f"at most {MAX_COLUMN_NAME} in all"
+            )
+        if key in DOCUMENTED_COLUMNS:
+            raise MediaError(f"columns has the name {name!r}, which every item has already: choose another one")
+        if key in columns:
+            raise MediaError(f"columns has the name {name!r} twice: case makes no difference")
+        columns[key] = _scalar(name, content)
+    return columns
+
+
+def _scalar(name: str, value: object) -> Scalar:
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise _wrong(f"column {name}", value, "a finite number")
+        return value if abs(value) <= LARGEST_INTEGER else number
+    if value is None or isinstance(value, bool):
+        return value
+    raise _wrong(f"column {name}", value, "a text, a number, true, false or null")
+
+
+def _storable(value: str) -> str:
+    """`value` without the halves of letters that JSON can hold and nothing can store."""
+    return value.encode(errors="replace").decode()
 
 
 def _wrong(key: str, value: object, expected: str) -> MediaError:

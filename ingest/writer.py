@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.catalog import Catalog, Change, Failure, FileState, NewItem
+from bindsearch.catalog import Catalog, Change, Failure, FileState
 from bindsearch.errors import StoreError
 from bindsearch.files import TEMPORARY_SUFFIX
 from bindsearch.items import Modality
-from bindsearch.snapshot import (
+from bindsearch.snapshot import open_snapshot
+from bindsearch.snapshot_files import (
+    FORMAT,
     SNAPSHOTS,
     Manifest,
-    open_snapshot,
+    Part,
     read_manifest,
     remove_unused_parts,
     write_manifest,
@@ -29,12 +31,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PARTS = 32
-"""Snapshot parts beyond which a new base is written, so that opening a generation stays a matter of milliseconds."""
+"""Snapshot parts beyond which the newest are merged, so that opening a generation stays a matter of milliseconds."""
+
+PART_GROWTH = 2
+"""A part is merged with the newer ones once it is at most this many times as large as they are together: a row is then
+written again a number of times that grows with the logarithm of the whole."""
 
 MAX_SMALL_FILES = 32
-"""Small vector files of a modality beyond which they are merged into one."""
+"""Small vector files of a modality beyond which they are merged."""
 
-SMALL_FILE_VECTORS = 65536
+SMALL_FILE_VECTORS = 65_536
+
+MERGED_FILE_VECTORS = 131_072
+"""The most that one merged file holds: what a merge has in memory (268 MB of 1024 dimensions)."""
+
+WORN_SHARE = 0.2
+"""Share of dead rows from which compaction writes a vector file again."""
 
 END_OF_IDS = 2**62
 
@@ -55,7 +67,8 @@ class StagedSegment:
 
 @dataclass(frozen=True, slots=True)
 class StagedItem:
-    """A file ready to be committed; `item_id` is that of the item it replaces, None for a new one."""
+    """A file ready to be committed; `item_id` is that of the item it replaces, None for a new one; `columns` are the
+    user's own, a JSON object (None: there are none)."""
 
     item_id: int | None
     collection_id: int
@@ -65,6 +78,7 @@ class StagedItem:
     content_hash: str
     fingerprint: str
     segments: tuple[StagedSegment, ...]
+    columns: str | None = None
 
 
 @dataclass
@@ -94,12 +108,14 @@ class Writer:
         self._dim = dim
         self._forget_lost_files()
         try:
-            manifest = read_manifest(store)
+            known = read_manifest(store)
         except StoreError:
-            manifest = None
-        if manifest is None or manifest.generation != catalog.generation or not self._parts_exist(manifest):
-            manifest = self._write_base()
-        self._manifest = manifest
+            known = None
+        if known is not None and known.generation == catalog.generation and self._is_readable(known):
+            self._manifest = known
+        else:
+            catalog.commit(Change())  # a number of its own: readers may still be in that of the last base
+            self._manifest = self._write_base({} if known is None else known.indexes)
         self._remove_orphans()
 
     def commit(self, batch: StagedBatch) -> None:
@@ -113,42 +129,53 @@ class Writer:
         self._publish_delta(generation, change)
         for modality in {modality for modality, _, _ in change.vector_files}:
             self._merge_small_files(modality)
+        if len(self._manifest.parts) > MAX_PARTS:
+            self._merge_parts(self._first_worth_merging())
+
+    def publish_indexes(self, changes: Mapping[Modality, tuple[str, str] | None]) -> None:
+        """Let readers see other indexes: the name of the folder and the digest of the manifest of each partition that
+        changes, None for one that goes."""
+        indexes = {**self._manifest.indexes, **changes}
+        kept = {modality: index for modality, index in indexes.items() if index is not None}
+        self._publish(replace(self._manifest, indexes=kept))
+
+    def compact(self) -> None:
+        """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows."""
+        for modality, files in self._catalog.vector_files().items():
+            rows = dict(files)
+            living = {name: self._living_rows(modality, name) for name in rows}
+            groups = [
+                group
+                for group in _neighbours(list(living.items()))
+                if len(group) > 1 or living[group[0]] < (1 - WORN_SHARE) * rows[group[0]]
+            ]
+            self._rewrite_files(modality, groups)
+        if len(self._manifest.parts) > 1:
+            self._merge_parts(0)
 
     def _write_vector_files(self, batch: StagedBatch) -> Change:
-        segments = [(item, segment) for item in batch.items for segment in item.segments]
-        item_ids = self._item_ids(batch.items)
+        segments = [segment for item in batch.items for segment in item.segments]
         by_modality: dict[Modality, list[int]] = {}
-        for position, (_, segment) in enumerate(segments):
+        for position, segment in enumerate(segments):
             by_modality.setdefault(segment.modality, []).append(position)
         vector_ids = np.zeros(len(segments), np.int64)
         files = []
         for modality, positions in by_modality.items():
-            embeddings = np.stack([segments[position][1].embedding for position in positions])
+            embeddings = np.stack([segments[position].embedding for position in positions])
             check_vectors(embeddings, self._dim)
             first = self._catalog.take_ids("vector_id", len(positions))
             ids = np.arange(first, first + len(positions), dtype=np.int64)
             vector_ids[positions] = ids
-            name = f"{first:012d}-{self._catalog.generation + 1:08d}.arrow"
+            name = self._file_name(first)
             write_vectors(self._vector_folder(modality) / name, ids, embeddings)
             files.append((modality, name, len(positions)))
-        new_items = [
-            NewItem(
-                item_id=item_ids[position],
-                collection_id=item.collection_id,
-                rel_path=item.rel_path,
-                modality=item.modality,
-                state=item.state,
-                content_hash=item.content_hash,
-                fingerprint=item.fingerprint,
-            )
-            for position, item in enumerate(batch.items)
-        ]
+        item_ids = self._item_ids(batch.items)
         owners = np.repeat(np.array(item_ids, np.int64), [len(item.segments) for item in batch.items])
         first_segment = self._catalog.take_ids("segment_id", len(segments))
         return Change(
-            items=new_items,
-            segments=_segments_table(first_segment, owners, vector_ids, [segment for _, segment in segments]),
-            removed=batch.removed,
+            items=_items_table(item_ids, batch.items),
+            segments=_segments_table(first_segment, owners, vector_ids, segments),
+            removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
             touched=batch.touched,
             failures=batch.failures,
             forgotten_failures=batch.forgotten_failures,
@@ -161,45 +188,66 @@ class Writer:
         return [next(fresh) if item.item_id is None else item.item_id for item in items]
 
     def _publish_delta(self, generation: int, change: Change) -> None:
-        """Make a committed change visible: a delta, or a new base where parts are too many.
+        """Make a committed change visible. Items that were only touched are in it again with what is new of them."""
+        import pyarrow as pa
 
-        The file states of touched items reach the snapshot with the next base: readers have no use for them.
-        """
-        if len(self._manifest.parts) >= MAX_PARTS:
-            self._manifest = self._write_base()
-            return
-        removed = [*change.removed, *(item.item_id for item in change.items)]
+        items, segments = change.items, change.segments
+        assert items is not None  # every batch has tables of both, if empty ones
+        assert segments is not None
+        touched = list(change.touched)
+        if touched:
+            known = self._catalog.items_table(touched)
+            items = pa.concat_tables([items.select(known.column_names), known])
+            segments = pa.concat_tables([segments, self._catalog.segments_table(touched)])
         failures_changed = bool(change.failures or change.forgotten_failures)
         failures = self._catalog.failures_table() if failures_changed else None
-        segments = change.segments
-        assert segments is not None  # every batch has a table of them, if an empty one
-        write_part(self._store, generation, _items_table(change.items), segments, removed, failures)
+        write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
         self._publish(
             Manifest(
                 generation=generation,
                 parts=(*self._manifest.parts, generation),
-                collections={key: str(root) for key, root in self._catalog.collections().items()},
+                collections=self._collections(),
                 vectors=self._vectors(),
                 failures=generation if failures_changed else self._manifest.failures,
+                indexes=self._manifest.indexes,
             )
         )
 
-    def _write_base(self) -> Manifest:
+    def _write_base(self, indexes: Mapping[Modality, tuple[str, str]]) -> Manifest:
+        """Derive a snapshot from the catalog anew."""
         generation = self._catalog.generation
         failures = self._catalog.failures_table()
         has_failures = failures.num_rows > 0
         items, segments = self._catalog.items_table(), self._catalog.segments_table()
         write_part(self._store, generation, items, segments, (), failures if has_failures else None)
-        self._publish(
-            Manifest(
-                generation=generation,
-                parts=(generation,),
-                collections={key: str(root) for key, root in self._catalog.collections().items()},
-                vectors=self._vectors(),
-                failures=generation if has_failures else None,
-            )
+        manifest = Manifest(
+            generation=generation,
+            parts=(generation,),
+            collections=self._collections(),
+            vectors=self._vectors(),
+            failures=generation if has_failures else None,
+            indexes=indexes,
         )
-        return self._manifest
+        self._publish(manifest)
+        return manifest
+
+    def _first_worth_merging(self) -> int:
+        """Position of the first part to merge with all after it: half of them at least, and what is not far larger."""
+        sizes = [_size(part) for part in open_snapshot(self._store, self._manifest).parts]
+        first = MAX_PARTS // 2
+        while first and sizes[first - 1] <= PART_GROWTH * sum(sizes[first:]):
+            first -= 1
+        return first
+
+    def _merge_parts(self, first: int) -> None:
+        """Write the parts from that position on as one, without the rows that are dead among them."""
+        parts = self._manifest.parts
+        merged = open_snapshot(self._store, replace(self._manifest, parts=parts[first:]))
+        items, segments = merged.living()
+        removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
+        generation = self._catalog.commit(Change())
+        write_part(self._store, generation, items, segments, removed, None)
+        self._publish(replace(self._manifest, generation=generation, parts=(*parts[:first], generation)))
 
     def _publish(self, manifest: Manifest) -> None:
         write_manifest(self._store, manifest)
@@ -209,29 +257,51 @@ class Writer:
     def _vectors(self) -> Mapping[Modality, tuple[tuple[str, int], ...]]:
         return {modality: tuple(files) for modality, files in self._catalog.vector_files().items()}
 
+    def _collections(self) -> Mapping[int, str]:
+        return {key: str(root) for key, root in self._catalog.collections().items()}
+
+    def _file_name(self, first_id: int) -> str:
+        return f"{first_id:012d}-{self._catalog.generation + 1:08d}.arrow"
+
     def _merge_small_files(self, modality: Modality) -> None:
-        """Merge the newest small files of a modality, without their dead rows. Older, larger ones stay as they are."""
+        """Merge the newest small files of a modality. Older, larger ones stay as they are."""
         files = self._catalog.vector_files()[modality]
         small = len(files)
         while small and files[small - 1][1] < SMALL_FILE_VECTORS:
             small -= 1
-        names = [name for name, _ in files[small:]]
-        if len(names) <= MAX_SMALL_FILES:
+        if len(files) - small <= MAX_SMALL_FILES:
+            return
+        self._rewrite_files(modality, [group for group in _neighbours(files[small:]) if len(group) > 1])
+
+    def _rewrite_files(self, modality: Modality, groups: Sequence[Sequence[str]]) -> None:
+        """Write each group of neighbouring vector files as one, without its dead rows."""
+        if not groups:
             return
         folder = self._vector_folder(modality)
-        opened = [open_vectors(folder / name, self._dim) for name in names]
-        ids = np.concatenate([file.vector_ids for file in opened])
-        alive = np.isin(ids, self._catalog.live_vector_ids(modality))
-        merged = None
-        if alive.any():
-            rows = np.concatenate([file.embeddings for file in opened])
-            name = f"{ids[alive][0]:012d}-{self._catalog.generation + 1:08d}.arrow"
-            write_vectors(folder / name, ids[alive], rows[alive])
-            merged = (name, int(alive.sum()))
-        self._catalog.replace_vector_files(modality, names, merged)
-        self._manifest = self._write_base()
+        merged = []
+        for group in groups:
+            opened = [open_vectors(folder / name, self._dim) for name in group]
+            living = [self._living(modality, file.vector_ids) for file in opened]
+            ids = np.concatenate([file.vector_ids[alive] for file, alive in zip(opened, living, strict=True)])
+            if len(ids):
+                rows = np.concatenate([file.embeddings[alive] for file, alive in zip(opened, living, strict=True)])
+                name = self._file_name(int(ids[0]))
+                write_vectors(folder / name, ids, rows)
+                merged.append((name, len(ids)))
+        names = [name for group in groups for name in group]
+        generation = self._catalog.replace_vector_files(modality, names, merged)
+        self._publish(replace(self._manifest, generation=generation, vectors=self._vectors()))
         for name in names:
             (folder / name).unlink(missing_ok=True)
+
+    def _living(self, modality: Modality, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
+        """Which of these ascending ids a segment refers to: bool (n,), or a slice of all."""
+        living = self._catalog.live_vector_ids(modality, int(vector_ids[0]), int(vector_ids[-1]))
+        return slice(None) if len(living) == len(vector_ids) else np.isin(vector_ids, living)
+
+    def _living_rows(self, modality: Modality, name: str) -> int:
+        ids = open_vectors(self._vector_folder(modality) / name, self._dim).vector_ids
+        return len(self._catalog.live_vector_ids(modality, int(ids[0]), int(ids[-1])))
 
     def _vector_folder(self, modality: Modality) -> Path:
         folder = self._store / VECTORS / modality
@@ -258,12 +328,31 @@ class Writer:
         for path in (self._store / SNAPSHOTS).glob(f"*/.*{TEMPORARY_SUFFIX}"):
             path.unlink(missing_ok=True)
 
-    def _parts_exist(self, manifest: Manifest) -> bool:
+    def _is_readable(self, manifest: Manifest) -> bool:
+        if manifest.format != FORMAT:  # readers get on with it, but more slowly
+            return False
         try:
             open_snapshot(self._store, manifest)
         except StoreError:
             return False
         return True
+
+
+def _neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
+    """Names of neighbouring files (name, rows) in groups of at most MERGED_FILE_VECTORS rows, larger ones alone."""
+    groups: list[list[str]] = []
+    room = -1
+    for name, n in files:
+        if n > room:
+            groups.append([])
+            room = MERGED_FILE_VECTORS
+        groups[-1].append(name)
+        room -= n
+    return groups
+
+
+def _size(part: Part) -> int:
+    return int(part.items.num_rows + part.segments.num_rows + len(part.removed))
 
 
 def _segments_table(
@@ -284,17 +373,20 @@ def _segments_table(
     )
 
 
-def _items_table(items: Sequence[NewItem]) -> pa.Table:
+def _items_table(item_ids: Sequence[int], items: Sequence[StagedItem]) -> pa.Table:
     import pyarrow as pa
 
     return pa.table(
         {
-            "item_id": pa.array([item.item_id for item in items], pa.int64()),
+            "item_id": pa.array(item_ids, pa.int64()),
             "collection_id": pa.array([item.collection_id for item in items], pa.int64()),
             "rel_path": pa.array([item.rel_path for item in items], pa.string()),
             "modality": pa.array([item.modality.value for item in items], pa.string()),
             "size_bytes": pa.array([item.state.size_bytes for item in items], pa.int64()),
             "mtime_ns": pa.array([item.state.mtime_ns for item in items], pa.int64()),
+            "sidecar_mtime_ns": pa.array([item.state.sidecar_mtime_ns for item in items], pa.int64()),
             "content_hash": pa.array([item.content_hash for item in items], pa.string()),
+            "fingerprint": pa.array([item.fingerprint for item in items], pa.string()),
+            "columns": pa.array([item.columns for item in items], pa.string()),
         }
     )

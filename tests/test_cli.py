@@ -70,6 +70,7 @@ def test_search_json(bindsearch_command: Run, indexed: Path) -> None:
     first, second = answer["hits"]
     assert set(first) == {
         "rank", "path", "modality", "score", "cosine", "item_id", "collection", "start_s", "end_s", "text",
+        "contributions",
     }  # fmt: skip
     assert {first["modality"], second["modality"]} == {"text", "audio"}
     by_modality = {hit["modality"]: hit for hit in answer["hits"]}

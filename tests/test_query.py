@@ -1,11 +1,25 @@
 """The text form of queries, arithmetic on terms, and weights."""
 
+import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import bindsearch as bs
 from bindsearch.errors import QuerySyntaxError, UsageError
 from bindsearch.items import Modality, Span
-from bindsearch.query import Composition, Query, Term, make_query, parse_modalities, parse_query, resolve_weights
+from bindsearch.query import (
+    PREFIXES,
+    Composition,
+    Query,
+    Term,
+    format_query,
+    make_query,
+    parse_modalities,
+    parse_query,
+    resolve_weights,
+)
+from bindsearch.space import compose, l2_normalize, scale_features
 
 
 def test_the_issue_example_parses() -> None:
@@ -32,6 +46,10 @@ def test_every_part_of_the_grammar() -> None:
         ("image:a.jpg-like:3", ["a.jpg", "3"]),
         ("black-and-white dog -people", ["black-and-white dog", "people"]),
         ("-like:3", ["3"]),
+        ("image:-5.jpg", ["-5.jpg"]),
+        ("1e-3*a - 2.E+1*b + .5*c", ["a", "b", "c"]),
+        ('\'it\'\'s\' + "a ""b"" c"', ["it's", 'a "b" c']),
+        ("'0.5*a + b' - \"x@y\"", ["0.5*a + b", "x@y"]),
     ],
 )
 def test_signs_inside_names_belong_to_the_names(expression: str, sources: list[str]) -> None:
@@ -51,6 +69,13 @@ def test_signs_inside_names_belong_to_the_names(expression: str, sources: list[s
         ("a*b", "unexpected *", 1),
         ("text:''", "nothing", 5),
         ("'a' 'b'", "expected + or -", 4),
+        ("'a''b", "not closed", 0),
+        ("a ++ b", "expected a text", 3),
+        ("a + -b", "expected a text", 4),
+        ("a + 0.5*", "expected a text", 8),
+        (f"a + 1{'0' * 400}*b", "too large", 4),
+        ("audio:a.wav@1s-1e999s", "too large", 15),
+        ("like:3 dog's bark", "unexpected '", 10),
     ],
 )
 def test_errors_point_at_the_character(expression: str, message: str, position: int) -> None:
@@ -65,6 +90,10 @@ def test_python_arithmetic_builds_the_same_terms() -> None:
     built = 0.5 * bs.image("a.jpg") + 0.5 * bs.audio("b.wav") - bs.text("people")
     assert built == parse_query("0.5*image:a.jpg + 0.5*audio:b.wav - text:people")
     assert -bs.text("x") == Term("text", "x", negative=True)
+    assert -(bs.text("x") - bs.text("y")) == Composition((-bs.text("x"), bs.text("y")))
+    assert (bs.text("x") - 0.5 * bs.text("y")) / 2 == Composition((Term("text", "x", 0.5), Term("text", "y", -0.25)))
+    assert bs.text("x") - (bs.text("y") - bs.text("z")) == bs.text("x") - bs.text("y") + bs.text("z")
+    assert -bs.text("x") / 4 == Term("text", "x", -0.25)
     assert 2 * (bs.text("x") - bs.text("y")) == Composition((Term("text", "x", 2.0), Term("text", "y", -2.0)))
 
 
@@ -102,4 +131,74 @@ def test_a_query_that_asks_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown ranking 'best'"):
         make_query("x", rank="best")
     with pytest.raises(UsageError, match="no query term"):
-        bs.text("x") + "y"  # type: ignore[operator]
+        bs.text("x") + 5  # type: ignore[operator]
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+names = words | st.text("ab.-+*@ \"':/\n", min_size=1)
+spans = st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)).filter(lambda pair: pair[0] < pair[1])
+terms = st.builds(
+    lambda kind, source, weight, negative, span: Term(
+        kind, source, weight, negative and weight is None, span and Span(*span)
+    ),
+    st.sampled_from([None, *PREFIXES]),
+    names,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none() | spans,
+)
+
+
+@given(st.lists(terms, min_size=1, max_size=5))
+@example([Term("image", "it's \"5\" o'clock.jpg", -1e-300, span=Span(1e-7, 1e22))])
+def test_the_text_form_of_terms_is_read_as_the_same_terms(made: list[Term]) -> None:
+    assert parse_query(format_query(made)).terms == tuple(made)
+
+
+def test_the_text_form_quotes_only_what_needs_it() -> None:
+    expression = '0.5*image:a-b/fruit.jpg + 0.5*audio:"bird song.wav"@12s-15.5s - 0.3*text:people - like:17'
+    assert format_query(parse_query(expression).terms) == expression
+    assert format_query([Term("text", 'say "hi"'), Term(None, "both ' and \"", negative=True)]) == (
+        'text:\'say "hi"\' - "both \' and """'
+    )
+
+
+pieces = st.sampled_from([*"+-*@\"' .:e", "0.5", "12s", "text:", "image:", "like:", "a", "http://", "1e999"])
+
+
+@given(st.text() | st.lists(pieces).map("".join))
+def test_any_string_parses_or_says_where_it_does_not(expression: str) -> None:
+    failure = None
+    try:
+        parsed = parse_query(expression)
+    except QuerySyntaxError as error:
+        failure = error
+    if failure is None:
+        assert parse_query(format_query(parsed.terms)) == parsed
+    else:
+        assert 0 <= failure.position <= len(expression)
+        assert failure.expression == expression
+
+
+@given(st.lists(st.tuples(st.floats(0.05, 3), st.booleans(), st.floats(0.1, 100)), min_size=2, max_size=5))
+def test_an_expression_composes_by_the_papers_formula_whatever_the_temperatures(
+    made: list[tuple[float, bool, float]],
+) -> None:
+    """Paper, B.4: each term's normalised features, weighted, summed; the sum normalised."""
+    units = l2_normalize(np.random.default_rng(len(made)).standard_normal((len(made), 64)))
+    signed = [(-weight if negative else weight) for weight, negative, _ in made]
+    expression = "".join(f" {'-' if weight < 0 else '+'} {abs(weight)!r}*text:t" for weight in signed)
+    scaled = np.stack([scale_features(unit, t) for unit, (_, _, t) in zip(units, made, strict=True)])
+    expected = sum(weight * unit for weight, unit in zip(signed, units.astype(np.float64), strict=True))
+    composed = compose(scaled, resolve_weights(parse_query(expression).terms))
+    np.testing.assert_allclose(composed, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_a_sum_of_scaled_features_would_fail_that() -> None:
+    units = l2_normalize(np.random.default_rng(0).standard_normal((2, 64)))
+    weights = np.array(resolve_weights(parse_query("image:a.jpg + audio:b.wav").terms), np.float32)
+    right = compose(units, weights.tolist())
+    for temperatures in ((1.0, 20.0), (10.0, 5.0)):
+        scaled = np.stack([scale_features(unit, t) for unit, t in zip(units, temperatures, strict=True)])
+        np.testing.assert_allclose(compose(scaled, weights.tolist()), right, atol=1e-5)
+        assert float(l2_normalize(weights @ scaled) @ right) < 0.96

@@ -1,0 +1,219 @@
+"""The engine: a store filled in bulk through the writer, and searched as anyone would."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import synthetic
+from search_by_hand import HandSetting
+from search_data import LABELS, Dataset, K
+from search_timing import Ask, Contender
+
+import bindsearch as bs
+from bindsearch.catalog import FileState
+from bindsearch.filters import make_filter
+from bindsearch.generation import Generation
+from bindsearch.indexes.base import UnitCosts
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment
+from bindsearch.items import Hit, Modality
+from bindsearch.media import Media, Wants
+from bindsearch.plan import Plan, PlanFacts, Strategy
+from bindsearch.planner import make_plan
+from bindsearch.query import Query, make_query
+from bindsearch.search import Asked, plan_query, run
+from bindsearch.writing import open_writer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH_ROWS = 32768
+CAPTION_BLOCK = 1000
+"""The block of events that captions are embedded as: far from those that are stored or asked."""
+EXTENSIONS = {"text": "txt", "image": "jpg", "audio": "wav", "depth": "png", "thermal": "png", "imu": "csv"}
+SEGMENT_S = {"audio": 2.0, "imu": 5.0}
+YEAR_2020_NS = 1_577_836_800 * 10**9
+DAY_NS = 86_400 * 10**9
+
+
+@dataclass(frozen=True)
+class BuildFigures:
+    """What making a store took: seconds of committing and of indexing, committed vectors a second, bytes on disk."""
+
+    vectors: int
+    commit_s: float
+    vectors_per_s: float
+    optimize_s: float
+    bytes_on_disk: int
+
+
+class SyntheticEncoder:
+    """Stands for the encoder the vectors came from; it embeds texts only, each as some event of its own."""
+
+    name = "synthetic"
+    digest = "0"
+    max_tokens = 77
+    wants = Wants(picture_side_px=224, frames_per_s=1.0)
+    options: Mapping[str, str | int | float | bool] = {}
+    modalities = frozenset(Modality(name) for name in synthetic.SHARES)
+    temperatures: Mapping[Modality, float] = dict.fromkeys(modalities, 1.0)
+
+    def __init__(self, dim: int = 1024) -> None:
+        """An encoder of `dim` dimensions."""
+        self.dim = dim
+
+    def count_tokens(self, text: str) -> int:
+        """Words."""
+        return len(text.split())
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """A number that stands for the words: int64 (1,)."""
+        return np.array([zlib.crc32(repr(media).encode()) % synthetic.BLOCK])
+
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """The same as `encode`: temperatures are 1."""
+        return self.encode(modality, prepared)
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Vectors of the events that `prepare` chose: float32 (n, d)."""
+        rows = synthetic.block(synthetic.make_space(self.dim), modality.value, CAPTION_BLOCK).astype(np.float32)
+        chosen = rows[np.concatenate([*prepared, np.zeros(0, np.int64)]).astype(np.int64)]
+        return np.asarray(chosen / np.linalg.norm(chosen, axis=1, keepdims=True), np.float32)
+
+
+def fill_store(place: Path, data: Dataset) -> BuildFigures:
+    """Commit all vectors in batches, as `index` does once they are embedded, then build the indexes."""
+    encoder = SyntheticEncoder(next(iter(data.vectors.values())).shape[1])
+    started = time.perf_counter()
+    with open_writer(place, encoder, DecodeOptions()) as (_, catalog, writer):
+        collection = catalog.add_collection(place / "media")
+        for modality in data.vectors:
+            for batch in _batches(data, modality, collection):
+                writer.commit(batch)
+    committed = time.perf_counter()
+    with bs.connect(place, encoder=encoder) as store:
+        store.optimize()
+    done = time.perf_counter()
+    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    return BuildFigures(data.n, committed - started, data.n / (committed - started), done - committed, size)
+
+
+class Engine:
+    """An open store, asked with ready vectors."""
+
+    def __init__(self, place: Path) -> None:
+        """Open the store at `place`; its encoder is not needed."""
+        self.store = bs.connect(place)
+
+    def contender(
+        self,
+        to: str | None = None,
+        rank: str = "calibrated",
+        where: str | None = None,
+        strategy: str | None = None,
+    ) -> Contender:
+        """One kind of search, all modalities for `to` None; `strategy` forces a way to search the partitions."""
+        store = self.store
+
+        def ask(query: NDArray[np.float32]) -> list[Hit]:
+            return store.search(query, to=to, k=K, rank=rank, filter=where)
+
+        if strategy is not None:
+            ask = self._forced(_query(to, rank, where), Strategy(strategy))
+        setting = ", ".join(filter(None, (rank if to is None else None, where, strategy)))
+        return Contender("bindsearch", setting, ask, rows_of if to else keys_of)
+
+    def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
+        """Probes and candidates of the engine's own plan for a query, None where it takes no index."""
+        asked = self.store._ready(query, _query(target), None)
+        (step,) = plan_query(self.store._reader.current(), asked, self.store._machine).partitions
+        return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
+
+    def _forced(self, query: Query, strategy: Strategy) -> Ask:
+        """The same search by a plan of our own, made once as the engine remembers its plans, for want of a public way."""
+        store = self.store
+        plans: list[Plan] = []
+
+        def ask(vector: NDArray[np.float32]) -> list[Hit]:
+            generation = store._reader.current()
+            asked = store._ready(vector, query, None)
+            if not plans:
+                plans.append(_forced_plan(generation, asked, store._machine.costs, strategy))
+            (result,) = run(generation, [asked], plans)
+            return result.hits
+
+        return ask
+
+
+def _query(to: str | None, rank: str = "calibrated", where: str | None = None) -> Query:
+    return make_query("vector", to=to, k=K, rank=rank, filter=make_filter(where=where))
+
+
+def _forced_plan(generation: Generation, asked: Asked, costs: UnitCosts, strategy: Strategy) -> Plan:
+    query = asked.query
+    held = [modality for modality in query.to if modality in generation.partitions]
+    vector = None if asked.vector is None else asked.vector.vector
+    facts = [generation.facts(generation.searched(modality, query.filter), vector) for modality in held]
+    return make_plan(query, PlanFacts(tuple(facts), costs=costs), force=strategy)
+
+
+def rows_of(hits: Sequence[Hit]) -> list[int]:
+    """The row that each hit was made from."""
+    return [int(hit.path.stem) for hit in hits]
+
+
+def keys_of(hits: Sequence[Hit]) -> list[int]:
+    """The same over several modalities: a number that tells them apart."""
+    return [key(hit.modality.value, row) for hit, row in zip(hits, rows_of(hits), strict=True)]
+
+
+def key(modality: str, row: int) -> int:
+    """One number for a row of a modality."""
+    return list(synthetic.SHARES).index(modality) * 10**9 + row
+
+
+def _batches(data: Dataset, modality: str, collection: int) -> Iterator[StagedBatch]:
+    rows = data.vectors[modality]
+    for start in range(0, len(rows), BATCH_ROWS):
+        block = rows[start : start + BATCH_ROWS].astype(np.float32)
+        labels = data.labels[modality][start : start + BATCH_ROWS].tolist()
+        chances = data.chances[modality][start : start + BATCH_ROWS].tolist()
+        yield StagedBatch(
+            items=[
+                _item(modality, collection, start + at, embedding, {"label": LABELS[label], "chance": chance})
+                for at, (embedding, label, chance) in enumerate(zip(block, labels, chances, strict=True))
+            ]
+        )
+
+
+def _item(
+    modality: str, collection: int, row: int, embedding: NDArray[np.float32], columns: Mapping[str, str | float]
+) -> StagedItem:
+    """A made-up file: a folder a thousand, a size and a day of its own."""
+    length_s = SEGMENT_S.get(modality)
+    return StagedItem(
+        item_id=None,
+        collection_id=collection,
+        rel_path=f"{modality}/{row // 1000:04d}/{row:07d}.{EXTENSIONS[modality]}",
+        modality=Modality(modality),
+        state=FileState(10_000 + row * 7919 % 4_000_000, YEAR_2020_NS + row % 2000 * DAY_NS, 0),
+        content_hash=f"{key(modality, row):032x}",
+        fingerprint="synthetic",
+        segments=(
+            StagedSegment(
+                modality=Modality(modality),
+                embedding=embedding,
+                start_s=None if length_s is None else 0.0,
+                end_s=length_s,
+                text=f"text number {row}" if modality == "text" else None,
+            ),
+        ),
+        columns=json.dumps(columns),
+    )

@@ -1,0 +1,88 @@
+"""What a fresh process measures: the time from opening a store to its first answer, and the memory it then holds.
+
+    python benchmarks/search_fresh.py open|memory STORE QUERIES.npz
+
+It is started by search.py and prints JSON. `open`: every module of the package is imported before the clock starts.
+`memory`: the resident size is the Rss of all mappings in /proc/self/smaps (RssAnon + RssFile) except those of the
+store's vector files, read before the store is opened and again after every pair of modalities was searched.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+HEAVY = ("faiss", "duckdb", "pyarrow", "pyarrow.compute", "pyarrow.ipc")
+SEARCHES_A_PAIR = 10
+_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$")
+
+
+def main() -> int:
+    """Measure what is asked and print it."""
+    what, store, queries = sys.argv[1:]
+    asked = dict(np.load(queries))
+    import_all()
+    seen = time_to_first_answer(Path(store), asked) if what == "open" else memory(Path(store), asked)
+    print(json.dumps(seen))
+    return 0
+
+
+def import_all() -> None:
+    """Import what searching needs, so that none of it is timed or counted."""
+    import bindsearch
+    import bindsearch.indexes
+
+    for name in HEAVY:
+        importlib.import_module(name)
+    for package in (bindsearch, bindsearch.indexes):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+
+def time_to_first_answer(place: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
+    """Milliseconds from `connect` to the hits of one text -> image search."""
+    import bindsearch as bs
+
+    started = time.perf_counter()
+    store = bs.connect(place)
+    hits = store.search(queries["text"][0], to="image", k=10)
+    return {"ms": 1000 * (time.perf_counter() - started), "hits": len(hits)}
+
+
+def memory(place: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
+    """Bytes resident before opening, after searching every pair, and after searching all modalities at once."""
+    import bindsearch as bs
+
+    before = resident_bytes(place / "vectors")
+    store = bs.connect(place)
+    for asked in queries.values():
+        for target in queries:
+            for query in asked[:SEARCHES_A_PAIR]:
+                store.search(query, to=target, k=10)
+    pairs = resident_bytes(place / "vectors")
+    for asked in queries.values():
+        for query in asked[:SEARCHES_A_PAIR]:
+            store.search(query, k=10)
+    return {"before": before, "after_pairs": pairs, "after_merged": resident_bytes(place / "vectors")}
+
+
+def resident_bytes(without: Path) -> int:
+    """Rss over all mappings but those of files below `without`."""
+    total, counts = 0, True
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if mapping := _MAPPING.match(line):
+            counts = not mapping.group(1).startswith(f"{without}/")
+        elif counts and line.startswith("Rss:"):
+            total += 1024 * int(line.split()[1])
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""LanceDB, Chroma, hnswlib and usearch on the same vectors, each as its documentation has it done.
+
+LanceDB and Chroma hold the whole collection and filter by modality; hnswlib and usearch, which have no columns, get a
+graph of the pictures alone: the best they can be given.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from search_data import Dataset, K, recall
+from search_timing import Ask, Contender, RowsOf
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODULES = {"lancedb": "lancedb", "chroma": "chromadb", "hnswlib": "hnswlib", "usearch": "usearch"}
+ADD_ROWS = 4096
+CONNECTIVITY, EXPANSION_ADD = 32, 200
+"""Links a node and width of the search while a graph is built: what their documentation suggests for high recall."""
+WIDTHS = (10, 16, 24, 32, 48, 64, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200, 4800, 6400)
+"""Widths of the search (ef, expansion) that are tried on graphs."""
+LANCE_PROBES = (20, 256)
+"""Its default, and more than it has partitions by default at any size measured here."""
+LANCE_REFINE = (5, 10, 20, 50, 100, 200, 500)
+SLOW_SWEEP_QUERIES = 50
+"""Queries that slow systems are tried with; the graphs answer all."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to ask a peer for the pictures nearest to a query."""
+
+    name: str
+    ask: Ask
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An open peer with what it can be set to.
+
+    `ladder`: settings of growing recall and cost, tried up to the first that finds enough; `others`: all tried;
+    `default`: what it does unasked.
+    """
+
+    system: str
+    ladder: tuple[Setting, ...]
+    others: tuple[Setting, ...]
+    default: Setting
+    rows: RowsOf
+    build_s: float
+
+    def contender(self, setting: Setting) -> Contender:
+        """The peer at one setting."""
+        return Contender(self.system, setting.name, setting.ask, self.rows)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Recall@10 and median milliseconds of one setting over a few queries."""
+
+    system: str
+    source: str
+    setting: Setting
+    recall: float
+    p50_ms: float
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """The peers of those names that are not installed."""
+    return [name for name in names if name in MODULES and find_spec(MODULES[name]) is None]
+
+
+def open_peers(names: Sequence[str], data: Dataset, folder: Path) -> Iterator[Peer]:
+    """Build those peers that are installed."""
+    absent = missing(names)
+    for name, build in BUILDERS.items():
+        if name in names and name not in absent:
+            started = time.perf_counter()
+            place = folder / name
+            place.mkdir(parents=True, exist_ok=True)
+            ladder, others, default, rows = build(data, place)
+            yield Peer(name, ladder, others, default, rows, time.perf_counter() - started)
+
+
+def sweep(
+    peer: Peer, source: str, queries: NDArray[np.float32], truth: NDArray[np.int64], wanted: float
+) -> list[Sweep]:
+    """All other settings, and those of the ladder up to the first that reaches `wanted`."""
+    slow = slice(None if peer.ladder else SLOW_SWEEP_QUERIES)
+    tried = [try_setting(peer, source, setting, queries[slow], truth[slow]) for setting in peer.others]
+    for setting in peer.ladder:
+        tried.append(try_setting(peer, source, setting, queries, truth))
+        if tried[-1].recall >= wanted:
+            break
+    return tried
+
+
+def try_setting(
+    peer: Peer, source: str, setting: Setting, queries: NDArray[np.float32], truth: NDArray[np.int64]
+) -> Sweep:
+    """One setting over all the queries given, the first of them asked once more before."""
+    setting.ask(queries[0])
+    found, times = [], []
+    for query in queries:
+        started = time.perf_counter()
+        answer = setting.ask(query)
+        times.append(1000 * (time.perf_counter() - started))
+        found.append(peer.rows(answer))
+    return Sweep(peer.system, source, setting, recall(found, truth), float(np.median(times)))
+
+
+def fastest(tried: Sequence[Sweep], wanted: float) -> Sweep:
+    """The fastest that reaches `wanted`, or else the one that finds most."""
+    enough = [one for one in tried if one.recall >= wanted]
+    return min(enough, key=lambda one: one.p50_ms) if enough else max(tried, key=lambda one: one.recall)
+
+
+Built = tuple[tuple[Setting, ...], tuple[Setting, ...], Setting, RowsOf]
+
+
+def build_lancedb(data: Dataset, folder: Path) -> Built:
+    """One table of all modalities, IVF_PQ by cosine with the default number of partitions, and a bitmap index on the
+    modality, which filters before the vectors are searched."""
+    import lancedb
+    import pyarrow as pa
+
+    dim = next(iter(data.vectors.values())).shape[1]
+    schema = pa.schema([("modality", pa.string()), ("row", pa.int64()), ("vector", pa.list_(pa.float32(), dim))])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for modality, start, block in _blocks(data):
+            values = pa.FixedSizeListArray.from_arrays(pa.array(block.astype(np.float32).reshape(-1)), dim)
+            names = pa.array([modality] * len(block))
+            yield pa.record_batch([names, pa.array(np.arange(start, start + len(block))), values], schema=schema)
+
+    table = lancedb.connect(str(folder)).create_table("vectors", batches(), schema=schema, mode="overwrite")
+    table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_PQ")
+    table.create_scalar_index("modality", index_type="BITMAP")
+
+    def search(query: NDArray[np.float32]) -> Any:
+        return table.search(query).where("modality = 'image'", prefilter=True).select(["row", "_distance"]).limit(K)
+
+    def at(probes: int, refine: int) -> Setting:
+        name = f"{probes} probes, refine {refine}"
+        return Setting(name, lambda query: search(query).nprobes(probes).refine_factor(refine).to_arrow())
+
+    settings = [at(probes, refine) for probes in LANCE_PROBES for refine in LANCE_REFINE]
+    exact = Setting("exact", lambda query: search(query).bypass_vector_index().to_arrow())
+    default = Setting("defaults", lambda query: search(query).to_arrow())
+    return (), (*settings, exact), default, lambda answer: answer["row"].to_pylist()
+
+
+def build_chroma(data: Dataset, folder: Path) -> Built:
+    """One collection of all modalities by cosine, at Chroma's own settings; `where` on the modality."""
+    os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+    import chromadb
+    from chromadb.config import Settings
+
+    client = chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
+    collection = client.create_collection(
+        "vectors", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+    )
+    for modality, start, block in _blocks(data):
+        collection.add(
+            ids=[f"{modality}/{row}" for row in range(start, start + len(block))],
+            embeddings=block.astype(np.float32),
+            metadatas=[{"modality": modality}] * len(block),
+        )
+
+    def ask(query: NDArray[np.float32]) -> Any:
+        return collection.query(query_embeddings=query[None], n_results=K, where={"modality": "image"}, include=[])
+
+    default = Setting("defaults (ef 100)", ask)
+    return (), (default,), default, lambda answer: [int(name.split("/")[1]) for name in answer["ids"][0]]
+
+
+def build_hnswlib(data: Dataset, folder: Path) -> Built:
+    """A graph of the pictures alone, inner products of float32."""
+    del folder
+    import hnswlib
+
+    rows = data.vectors["image"]
+    index = hnswlib.Index("ip", rows.shape[1])
+    index.init_index(len(rows), ef_construction=EXPANSION_ADD, M=CONNECTIVITY)
+    for start in range(0, len(rows), ADD_ROWS):
+        block = rows[start : start + ADD_ROWS].astype(np.float32)
+        index.add_items(block, np.arange(start, start + len(block)))
+    index.set_num_threads(1)  # one query at a time: threads would only be woken for nothing
+
+    def at(width: int) -> Setting:
+        def ask(query: NDArray[np.float32]) -> Any:
+            index.set_ef(width)
+            return index.knn_query(query, K)
+
+        return Setting(f"ef {width}", ask)
+
+    settings = tuple(at(width) for width in WIDTHS if width <= len(rows))
+    return settings, (), settings[0], lambda answer: answer[0][0].tolist()
+
+
+def build_usearch(data: Dataset, folder: Path) -> Built:
+    """A graph of the pictures alone, inner products of fp16; its own exact search counts as a setting too."""
+    del folder
+    from usearch.index import Index
+
+    rows = data.vectors["image"]
+    index = Index(
+        ndim=rows.shape[1],
+        metric="ip",
+        dtype="f16",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD,
+    )
+    for start in range(0, len(rows), ADD_ROWS):
+        index.add(np.arange(start, min(start + ADD_ROWS, len(rows))), np.asarray(rows[start : start + ADD_ROWS]))
+
+    def at(width: int) -> Setting:
+        def ask(query: NDArray[np.float32]) -> Any:
+            index.expansion_search = width
+            return index.search(query.astype(np.float16), K, threads=1)
+
+        return Setting(f"ef {width}", ask)
+
+    settings = tuple(at(width) for width in WIDTHS if width <= len(rows))
+    exact = Setting("exact", lambda query: index.search(query.astype(np.float16), K, exact=True))
+    return settings, (exact,), settings[0], lambda answer: answer.keys.tolist()
+
+
+BUILDERS: Mapping[str, Callable[[Dataset, Path], Built]] = {
+    "lancedb": build_lancedb,
+    "chroma": build_chroma,
+    "hnswlib": build_hnswlib,
+    "usearch": build_usearch,
+}
+
+
+def _blocks(data: Dataset) -> Iterator[tuple[str, int, NDArray[np.float16]]]:
+    for modality, rows in data.vectors.items():
+        for start in range(0, len(rows), ADD_ROWS):
+            yield modality, start, rows[start : start + ADD_ROWS]

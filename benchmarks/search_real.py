@@ -1,0 +1,61 @@
+"""Real media embedded with `mini`: does the index find what exact search finds there too?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from search_cases import Bench
+from search_data import K
+from search_timing import Contender, time_in_turn
+
+import bindsearch as bs
+from bindsearch.indexes.base import Form, IndexWishes
+from bindsearch.items import Hit, Modality
+from bindsearch.vectors import VECTORS, open_vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_ROWS = 100
+"""Modalities with fewer segments are not asked about: an index of them would be none."""
+QUERIES = 200
+
+
+def real_embeddings(bench: Bench, media: Path) -> None:
+    """Index `media`, force an index of each partition, and hold it against an exact search for every pair."""
+    place = bench.folder / "real"
+    with bs.connect(place, encoder="mini") as store:
+        report = store.index(media)
+        store.optimize(wishes=IndexWishes(form=Form.IVF_PQ), force=True)
+        counts = {name: n for name, n in store.status().segments.items() if n >= LEAST_ROWS}
+        bench.note(f"{media}: {report.added} items with mini, segments {dict(counts)}, indexes forced")
+        for source in counts:
+            queries = stored_vectors(place, store.config.dim, Modality(source))
+            for target in counts:
+                compare(bench, store, f"mini: {source} -> {target}", queries, str(target))
+
+
+def compare(bench: Bench, store: bs.Store, case: str, queries: NDArray[np.float32], target: str) -> None:
+    """The plan against a forced scan: recall over items."""
+
+    def ask(strategy: str | None) -> Contender:
+        def run(query: NDArray[np.float32]) -> list[Hit]:
+            return store.search(query, to=target, k=K, strategy=strategy)
+
+        return Contender("bindsearch", strategy or "planned", run, lambda hits: [hit.item_id for hit in hits])
+
+    exact = ask("scan")
+    found = [exact.rows(exact.ask(query)) for query in queries]
+    truth = np.array([[*items, *[-1] * (K - len(items))] for items in found])
+    planned, _ = bench.note_times(case, time_in_turn([ask("probe"), exact], queries, truth, 1))
+    bench.ask(f"{case}: recall@10", planned.recall, 0.98, "", at_most=False)
+
+
+def stored_vectors(place: Path, dim: int, modality: Modality) -> NDArray[np.float32]:
+    """An even sample of the store's vectors of a modality: float32 (nq, d)."""
+    files = sorted((place / VECTORS / modality.value).glob("*.arrow"))
+    rows = np.concatenate([open_vectors(path, dim).embeddings for path in files]).astype(np.float32)
+    chosen = np.linspace(0, len(rows) - 1, min(QUERIES, len(rows))).astype(np.int64)
+    return rows[chosen]

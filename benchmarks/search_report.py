@@ -1,0 +1,87 @@
+"""The search benchmark's figures as a Markdown table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from search_cases import Asked, Bench
+
+ASKED = ("figure", "seen", "wanted", "")
+MEASURED = ("case", "system", "setting", "recall@10", "p50 ms", "p95 ms")
+SWEPT = ("source", "system", "setting", "recall@10", "p50 ms")
+BUILT = ("store", "vectors", "commit s", "vectors/s", "build s", "MB on disk")
+
+
+def as_table(bench: Bench) -> str:
+    """What was asked, what was measured, what building took, and notes."""
+    parts = ["## Asked", _table(ASKED, map(_asked_row, bench.asked))]
+    parts += ["## Measured", _table(MEASURED, _measured(bench))]
+    if bench.swept:
+        parts += ["## Settings tried on others, pictures sought", _table(SWEPT, _swept(bench))]
+    if bench.builds or bench.peer_build_s:
+        parts += ["## Building", _table(BUILT, _built(bench))]
+    parts += [f"* {note}" for note in bench.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(bench: Bench) -> dict[str, Any]:
+    """The same figures as data."""
+    return {
+        "vectors": bench.data.n,
+        "asked": [{**asdict(asked), "met": asked.met} for asked in bench.asked],
+        "measured": [{"case": one.case, **asdict(one.timed)} for one in bench.measured],
+        "swept": [
+            {
+                "source": one.source,
+                "system": one.system,
+                "setting": one.setting.name,
+                "recall": one.recall,
+                "p50_ms": one.p50_ms,
+            }
+            for one in bench.swept
+        ],
+        "builds": {name: asdict(figures) for name, figures in bench.builds.items()},
+        "peer_build_s": bench.peer_build_s,
+        "notes": bench.notes,
+    }
+
+
+def _asked_row(asked: Asked) -> tuple[str, ...]:
+    sign = "<=" if asked.at_most else ">="
+    return (
+        asked.what,
+        f"{_figure(asked.seen)} {asked.unit}".strip(),
+        f"{sign} {_figure(asked.limit)}",
+        "met" if asked.met else "missed",
+    )
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _measured(bench: Bench) -> Iterable[tuple[str, ...]]:
+    for one in bench.measured:
+        timed = one.timed
+        times = (f"{timed.p50_ms:.2f}", f"{timed.p95_ms:.2f}")
+        yield (one.case, timed.system, timed.setting, f"{timed.recall:.3f}", *times)
+
+
+def _swept(bench: Bench) -> Iterable[tuple[str, ...]]:
+    for one in bench.swept:
+        yield (one.source, one.system, one.setting.name, f"{one.recall:.3f}", f"{one.p50_ms:.2f}")
+
+
+def _built(bench: Bench) -> Iterable[tuple[str, ...]]:
+    for name, built in bench.builds.items():
+        rates = (f"{built.commit_s:.1f}", f"{built.vectors_per_s:,.0f}", f"{built.optimize_s:.1f}")
+        yield (name, f"{built.vectors:,}", *rates, f"{built.bytes_on_disk / 1e6:,.0f}")
+    for name, build_s in bench.peer_build_s.items():
+        yield (name, "", "", "", f"{build_s:.1f}", "")
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

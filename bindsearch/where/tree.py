@@ -1,0 +1,124 @@
+"""Expressions of `where` as our own tree, and the SQL that is written from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a constant is written as."""
+
+    TEXT = "STRING"
+    INTEGER = "INTEGER"
+    NUMBER = "NUMERIC"
+    BOOLEAN = "BOOLEAN"
+    NULL = "NULL_LITERAL"
+
+
+class Form(StrEnum):
+    """What an operation is; `name` says which one: of comparisons, functions and operators, or the type of a cast."""
+
+    COMPARE = "compare"
+    AND = "and"
+    OR = "or"
+    NOT = "not"
+    IS_NULL = "is null"
+    IS_NOT_NULL = "is not null"
+    IN = "in"
+    BETWEEN = "between"
+    LIKE = "like"
+    OPERATOR = "operator"
+    FUNCTION = "function"
+    COALESCE = "coalesce"
+    CASE = "case"
+    CAST = "cast"
+    TRY_CAST = "try_cast"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; `position`: its first character in the expression."""
+
+    name: str
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A constant as it was written, a text without its quotes."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation; a CASE holds condition and value by turns and the value of ELSE last."""
+
+    form: Form
+    name: str
+    args: tuple[Expression, ...]
+
+
+Expression = Column | Constant | Operation
+
+
+def walk(expression: Expression) -> Iterator[Expression]:
+    """The expression and all in it, outermost first."""
+    yield expression
+    if isinstance(expression, Operation):
+        for arg in expression.args:
+            yield from walk(arg)
+
+
+def rename_columns(expression: Expression, names: Mapping[str, str]) -> Expression:
+    """The expression with each column under its new name."""
+    match expression:
+        case Column(name, position):
+            return Column(names[name], position)
+        case Operation(form, name, args):
+            return Operation(form, name, tuple(rename_columns(arg, names) for arg in args))
+    return expression
+
+
+def to_sql(expression: Expression) -> str:
+    """The expression as DuckDB reads it, every operation in parentheses."""
+    match expression:
+        case Column(name):
+            return quote_name(name)
+        case Constant(kind, text):
+            return "'" + text.replace("'", "''") + "'" if kind is Kind.TEXT else f"({text})"
+        case Operation(form, name, args):
+            return f"({_operation_sql(form, name, [to_sql(arg) for arg in args])})"
+
+
+def quote_name(name: str) -> str:
+    """A column's name as DuckDB reads it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _operation_sql(form: Form, name: str, args: Sequence[str]) -> str:
+    match form:
+        case Form.COMPARE | Form.LIKE:
+            return f"{args[0]} {name} {args[1]}"
+        case Form.OPERATOR:
+            return f" {name} ".join(args) if len(args) > 1 else f"{name} {args[0]}"
+        case Form.AND | Form.OR:
+            return f" {form} ".join(args)
+        case Form.NOT:
+            return f"not {args[0]}"
+        case Form.IS_NULL | Form.IS_NOT_NULL:
+            return f"{args[0]} {form}"
+        case Form.IN:
+            return f"{args[0]} in ({', '.join(args[1:])})"
+        case Form.BETWEEN:
+            return f"{args[0]} between {args[1]} and {args[2]}"
+        case Form.CASE:
+            checks = [f"when {when} then {then}" for when, then in zip(args[:-1:2], args[1:-1:2], strict=True)]
+            return f"case {' '.join(checks)} else {args[-1]} end"
+        case Form.CAST | Form.TRY_CAST:
+            return f"{form}({args[0]} as {name})"
+        case Form.FUNCTION | Form.COALESCE:
+            return f"{'strpos' if name == 'position' else name}({', '.join(args)})"

@@ -1,0 +1,166 @@
+"""What changes a store: indexing folders, making its indexes, rebuilding its snapshot. All under the writer's lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bindsearch.catalog import Catalog
+from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, new_config, read_config, write_config
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import StoreError, StoreLockedError, UsageError
+from bindsearch.generation import Generation
+from bindsearch.indexes.base import IndexWishes, UnitCosts
+from bindsearch.indexes.costs import costs_path, load_costs, measure_costs, save_costs
+from bindsearch.ingest.classify import Rule, read_folder_rules
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.pipeline import IndexOptions, index_collection
+from bindsearch.ingest.report import IndexReport, OnProgress
+from bindsearch.ingest.writer import Writer
+from bindsearch.items import Modality
+from bindsearch.lock import LOCK_FILES, writer_lock
+from bindsearch.optimize import OnStage, Optimized, Optimizer, Work, read_wishes, write_wishes
+from bindsearch.snapshot import read_manifest
+from bindsearch.targets import plan_targets
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CATALOG_FILE = "catalog.duckdb"
+
+
+def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
+    """How files are decoded for a store."""
+    return DecodeOptions(
+        audio_segment_s=config.audio_segment_s,
+        video_segment_s=config.video_segment_s,
+        imu_segment_s=config.imu_segment_s,
+        imu_rate_hz=imu_rate_hz,
+    )
+
+
+@contextmanager
+def open_writer(
+    store: Path, encoder: Encoder, segments: DecodeOptions
+) -> Iterator[tuple[StoreConfig, Catalog, Writer]]:
+    """The store's configuration, catalog and writer, made where there is none yet; the writer's lock is held.
+
+    Raises:
+        StoreLockedError: another process holds it.
+        StoreError: the encoder is not the store's, or the store cannot be written.
+    """
+    try:
+        _make_folder(store)
+        with writer_lock(store):
+            if not (store / STORE_FILE).is_file():
+                write_config(store, new_config(encoder, segments))
+            config = read_config(store)
+            check_encoder(config, encoder, store)
+            with Catalog(store / CATALOG_FILE) as catalog:
+                yield config, catalog, Writer(store, catalog, config.dim)
+    except OSError as error:  # those of media files are recorded, so this is the store's
+        raise StoreError(f"cannot write the store {store}: {error}; what was committed stays") from error
+
+
+def index_paths(
+    store: Path,
+    catalog: Catalog,
+    writer: Writer,
+    paths: Sequence[Path],
+    rules: Iterable[Rule],
+    options: DecodeOptions,
+    encoder: Encoder,
+    *,
+    retry_failed: bool,
+    on_progress: OnProgress,
+) -> IndexReport:
+    """Bring the catalog up to date with files and folders (absolute)."""
+    report = IndexReport()
+    for target in plan_targets(paths, catalog.collections(), catalog.add_collection, store):
+        wanted = IndexOptions((*rules, *read_folder_rules(target.root)), options, retry_failed)
+        index_collection(target, wanted, catalog, writer, encoder, report, on_progress)
+    return report
+
+
+def optimize(
+    store: Path,
+    dim: int,
+    writer: Writer,
+    encoder: Encoder,
+    wishes: IndexWishes | None,
+    *,
+    force: bool,
+    on_stage: OnStage,
+) -> list[Optimized]:
+    """Make what indexes are called for and publish them; `wishes` None: what was asked before."""
+    if wishes is None:
+        wishes = read_wishes(store)
+    elif wishes != read_wishes(store):
+        write_wishes(store, wishes)
+    optimizer = _optimizer(store, dim, encoder, wishes, on_stage)
+    if any(need.work is Work.BUILD for need in optimizer.needs(force=force).values()):
+        writer.compact()  # an index is made over files that stay
+        optimizer = _optimizer(store, dim, encoder, wishes, on_stage)
+    done = []
+    for optimized in optimizer.run(force=force):
+        writer.publish_indexes({optimized.modality: optimized.index})
+        done.append(optimized)
+    return done
+
+
+def _optimizer(store: Path, dim: int, encoder: Encoder, wishes: IndexWishes, on_stage: OnStage) -> Optimizer:
+    manifest = read_manifest(store)
+    assert manifest is not None  # the writer has made one
+    generation = Generation(store, manifest, dim)
+    has_texts = Modality.TEXT in generation.partitions and generation.partitions[Modality.TEXT].living > 0
+    captions = None
+    if not has_texts and Modality.TEXT in encoder.modalities:
+        captions = partial(_captions, encoder, store)
+    return Optimizer(store, generation, wishes, encoder.modalities, captions, machine_costs, on_stage)
+
+
+def _captions(encoder: Encoder, store: Path) -> NDArray[np.float32]:
+    from bindsearch.captions import caption_vectors
+
+    return caption_vectors(encoder, store)
+
+
+def machine_costs() -> UnitCosts:
+    """What searching costs on this machine: measured once, and kept where it can be."""
+    path = costs_path()
+    costs = load_costs(path)
+    if costs is None:
+        costs = measure_costs()
+        with contextlib.suppress(OSError):  # a cache: without it they are measured again
+            save_costs(path, costs)
+    return costs
+
+
+def rebuild_snapshot(store: Path, dim: Callable[[], int]) -> None:
+    """Derive the snapshot from the catalog again, where no writer is at work (which would do it itself)."""
+    path = store / CATALOG_FILE
+    with contextlib.suppress(StoreLockedError, OSError):  # a read-only store stays as it is
+        if path.is_file():
+            with writer_lock(store), Catalog(path) as catalog:
+                Writer(store, catalog, dim())
+
+
+def _make_folder(store: Path) -> None:
+    """Make the store's folder, or accept one that is empty or a store.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    found = {path.name for path in store.iterdir()} - LOCK_FILES
+    if STORE_FILE in found:
+        return
+    if CATALOG_FILE in found:
+        raise StoreError(f"the store {store} has lost its {STORE_FILE}: put it back, or index into another one")
+    if found:
+        raise UsageError(f"{store} is not empty and no store: give --store another folder")

@@ -1,0 +1,111 @@
+"""`bindsearch explain`: how a query would be answered, and why so."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import (
+    Audios,
+    CollectionOption,
+    Depths,
+    DeviceOption,
+    DiverseOption,
+    Images,
+    ImuRateOption,
+    Imus,
+    IncludeQueryOption,
+    InOption,
+    JsonOption,
+    KOption,
+    Likes,
+    QueryOption,
+    RankOption,
+    SinceOption,
+    StoreOption,
+    Texts,
+    Thermals,
+    ToOption,
+    UntilOption,
+    Videos,
+    WhereOption,
+    Words,
+    read_query,
+)
+from bindsearch.cli.output import print_json, print_line
+from bindsearch.query import Rank
+
+
+def explain_command(
+    words: Words = None,
+    text: Texts = None,
+    image: Images = None,
+    video: Videos = None,
+    audio: Audios = None,
+    depth: Depths = None,
+    thermal: Thermals = None,
+    imu: Imus = None,
+    like: Likes = None,
+    query: QueryOption = None,
+    to: ToOption = None,
+    k: KOption = 10,
+    rank: RankOption = Rank.CALIBRATED.value,
+    diverse: DiverseOption = None,
+    where: WhereOption = None,
+    in_: InOption = None,
+    collection: CollectionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    include_query: IncludeQueryOption = False,
+    imu_rate: ImuRateOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Run it, and show actual rows and times beside the estimates.")
+    ] = False,
+) -> int:
+    """Show the plan of a query: how each modality is searched, what it should take, and why. Options as of `search`.
+
+    Examples: bindsearch explain "a dog barking" --to image
+    bindsearch explain --audio bark.wav --where "duration_s > 3" --analyze
+    """
+    from bindsearch.explain import explain_plan, explain_run, plan_json, run_json
+    from bindsearch.store import connect
+
+    asked = read_query(
+        words=words,
+        text=text,
+        image=image,
+        video=video,
+        audio=audio,
+        depth=depth,
+        thermal=thermal,
+        imu=imu,
+        like=like,
+        query=query,
+        to=to,
+        k=k,
+        rank=rank,
+        diverse=diverse,
+        where=where,
+        in_=in_,
+        collection=collection,
+        since=since,
+        until=until,
+        include_query=include_query,
+    )
+    with connect(store, device=device) as opened:
+        if analyze:
+            answer = opened.answer(asked, imu_rate_hz=imu_rate)
+            data, shown = run_json(answer.plan, answer.run), explain_run(answer.plan, answer.run)
+        else:
+            plan = opened.explain(asked)
+            data, shown = plan_json(plan), explain_plan(plan)
+    if json:
+        print_json(data)
+    else:
+        for line in shown.splitlines():
+            print_line(line)
+    return 0

@@ -1,0 +1,55 @@
+"""`bindsearch optimize`: bring the indexes of a store up to date with its vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bindsearch.cli.options import (
+    DeviceOption,
+    IndexOption,
+    IndexParameterOption,
+    JsonOption,
+    MemoryOption,
+    RecallOption,
+    StoreOption,
+    read_wishes,
+)
+from bindsearch.cli.output import print_json, print_line, show_stages
+
+if TYPE_CHECKING:
+    from bindsearch.optimize import Optimized
+
+
+def optimize_command(
+    index: IndexOption = None,
+    memory: MemoryOption = None,
+    recall: RecallOption = None,
+    index_option: IndexParameterOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Make every index anew.")] = False,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Make, extend or renew indexes where the vectors call for it, and measure how wide each kind of query must look.
+
+    `index` does the same at its end. Example: bindsearch optimize --recall 0.99
+    """
+    from bindsearch.store import connect
+
+    wishes = read_wishes(index, memory, recall, index_option)
+    with connect(store, device=device) as opened, show_stages() as on_stage:
+        done = opened.optimize(wishes=wishes, force=force, on_stage=on_stage)
+    if json:
+        print_json({"partitions": [_json(one) for one in done]})
+    elif not done:
+        print_line("nothing to do: every index is good")
+    else:
+        for one in done:
+            print_line(f"{one.modality:8} {one.need.work}: {one.need.reason}")
+    return 0
+
+
+def _json(one: Optimized) -> dict[str, object]:
+    return {"modality": one.modality.value, "work": one.need.work.value, "reason": one.need.reason}

@@ -1,0 +1,68 @@
+"""Masks: which rows of a partition a search may find, and the selectors that FAISS takes for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import faiss
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class RowMask:
+    """Which of n rows may be found. `kept` bool (n,) becomes read-only: a copy where the caller could still write."""
+
+    kept: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.kept.flags.writeable:
+            copy = self.kept.copy()
+            copy.setflags(write=False)
+            object.__setattr__(self, "kept", copy)
+
+    @property
+    def n(self) -> int:
+        """Rows the mask speaks of, left out or not."""
+        return len(self.kept)
+
+    @cached_property
+    def count(self) -> int:
+        """Rows that may be found."""
+        return int(np.count_nonzero(self.kept))
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint8]:
+        """One bit a row, the lowest bit of a byte first: uint8 (ceil(n / 8),)."""
+        bits = np.packbits(self.kept, bitorder="little")
+        bits.setflags(write=False)
+        return bits
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """The rows that may be found, ascending: int64 (count,)."""
+        positions = np.flatnonzero(self.kept)
+        positions.setflags(write=False)
+        return positions
+
+    @cached_property
+    def runs(self) -> int:
+        """Stretches of neighbouring rows that the kept ones lie in."""
+        if not self.n:
+            return 0
+        return int(np.count_nonzero(self.kept[1:] & ~self.kept[:-1])) + int(self.kept[0])
+
+    def slice(self, start: int, stop: int) -> RowMask:
+        """The mask of rows start..stop alone, which count from 0 in it."""
+        return self if start == 0 and stop >= self.n else RowMask(self.kept[start:stop])
+
+
+def selector(mask: RowMask) -> faiss.IDSelector:
+    """What FAISS takes as a filter; it keeps the mask's bits alive."""
+    import faiss
+
+    return faiss.IDSelectorBitmap(mask.bits)  # type: ignore[call-arg,arg-type]  # the wrapper takes an array

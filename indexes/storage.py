@@ -1,0 +1,196 @@
+"""Index folders: published whole or not at all, and used only where every byte is as it was written.
+
+FAISS loads damaged files without a word, so the manifest holds a digest of each file, and whoever names the folder
+holds the digest of the manifest. All of it is derived from the vector files and can be built anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.errors import IndexDamagedError
+from bindsearch.files import TEMPORARY_SUFFIX, sync_folder
+from bindsearch.hashing import hash_file
+from bindsearch.indexes.base import Form, IndexManifest, IndexParameters, IndexQuality, IndexWishes, OperatingPoint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bindsearch.indexes.ivf_pq import IvfPqIndex
+
+FORMAT = 1
+INDEXES = "indexes"
+MANIFEST = "manifest.json"
+CODES = "index.faiss"
+VECTOR_IDS = "vector_ids.npy"
+STATISTICS = "statistics.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedIndex:
+    """An index folder, checked. `index` is None where rows are searched exactly; `vector_ids` int64 (n,) is mapped and
+    tells the vector of each ordinal; `statistics`: the arrays it was published with."""
+
+    manifest: IndexManifest
+    index: IvfPqIndex | None
+    vector_ids: NDArray[np.int64]
+    statistics: Mapping[str, NDArray[Any]]
+
+
+def publish_index(
+    store: Path,
+    manifest: IndexManifest,
+    index: IvfPqIndex | None,
+    vector_ids: NDArray[np.int64],
+    statistics: Mapping[str, NDArray[Any]],
+) -> tuple[str, str]:
+    """Write an index folder, durable when this returns; its name and the digest of its manifest.
+
+    The manifest's `files` are filled in here. A folder of the same generation, left by a run that was killed before
+    anything named it, is replaced. `vector_ids`: int64 (n,), by ordinal.
+    """
+    folder = store / INDEXES / manifest.modality / f"{manifest.generation:08d}"
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        np.save(temporary / VECTOR_IDS, np.ascontiguousarray(vector_ids, np.int64), allow_pickle=False)
+        np.savez(temporary / STATISTICS, allow_pickle=False, **statistics)
+        if index is not None:
+            index.write(temporary / CODES)
+        paths = sorted(temporary.iterdir())
+        files = {path.name: (path.stat().st_size, hash_file(path)) for path in paths}
+        text = json.dumps({"format": FORMAT} | dataclasses.asdict(dataclasses.replace(manifest, files=files)), indent=1)
+        (temporary / MANIFEST).write_text(text)
+        digest = hash_file(temporary / MANIFEST)
+        for path in temporary.iterdir():
+            _sync_file(path)
+        sync_folder(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for changed in (folder.parent, folder.parent.parent, store):
+        sync_folder(changed)
+    return folder.name, digest
+
+
+def open_index(store: Path, modality: str, folder: str, manifest_digest: str) -> OpenedIndex:
+    """Check every file of an index folder and open it. What is hashed is what is used: the same bytes in memory.
+
+    Raises:
+        IndexDamagedError: a file is missing, truncated, altered or of another format.
+    """
+    place = store / INDEXES / modality / folder
+    manifest = _read_manifest(place / MANIFEST, manifest_digest)
+    if manifest.parameters.form != Form.EXACT and CODES not in manifest.files:
+        raise _damaged(place / MANIFEST, f"it does not list {CODES}")
+    held = {name: _read_checked(place / name, *expected) for name, expected in manifest.files.items()}
+    try:
+        vector_ids = _parse_array(held[VECTOR_IDS])
+        with np.load(io.BytesIO(held[STATISTICS]), allow_pickle=False) as arrays:
+            statistics = dict(arrays)
+        index = _parse_codes(held[CODES], manifest.parameters) if CODES in held else None
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise _damaged(place, f"this version cannot read it ({str(error).splitlines()[0]})") from error
+    if len(vector_ids) != manifest.n or (index is not None and index.n != manifest.n):
+        raise _damaged(place, f"its files do not hold the {manifest.n} rows it should cover")
+    return OpenedIndex(manifest, index, vector_ids, statistics)
+
+
+def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
+    """Delete all index folders of a modality but those named, half-written ones too. Only for the store's writer."""
+    place = store / INDEXES / modality
+    if place.is_dir():
+        for folder in place.iterdir():
+            if folder.name not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _damaged(path: Path, what: str) -> IndexDamagedError:
+    return IndexDamagedError(f"index file {path}: {what}; run `bindsearch optimize` to build the index anew")
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _read_manifest(path: Path, digest: str) -> IndexManifest:
+    import xxhash
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+    if xxhash.xxh3_128(content).hexdigest() != digest:
+        raise _damaged(path, "its content is not what was written")
+    try:
+        data = json.loads(content)
+        if data.pop("format") != FORMAT:
+            raise _damaged(path, f"it is not of format {FORMAT}, the one this BindSearch reads")
+        return _parse_manifest(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, "it is no manifest") from error
+
+
+def _parse_manifest(data: dict[str, Any]) -> IndexManifest:
+    wishes = data["wishes"]
+    parsed = {
+        "parameters": IndexParameters(**data["parameters"] | {"form": Form(data["parameters"]["form"])}),
+        "wishes": IndexWishes(**wishes | {"form": None if wishes["form"] is None else Form(wishes["form"])}),
+        "queried": tuple(data["queried"]),
+        "quality": None if data["quality"] is None else IndexQuality(**data["quality"]),
+        "points": tuple(OperatingPoint(**point) for point in data["points"]),
+        "files": {str(name): (int(size), str(digest)) for name, (size, digest) in data["files"].items()},
+    }
+    return IndexManifest(**data | parsed)
+
+
+def _read_checked(path: Path, size: int, digest: str) -> mmap.mmap:
+    """A file, mapped, if it is as long as it should be and hashes to `digest`."""
+    import xxhash
+
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise _damaged(path, f"it has {found} bytes instead of {size}")
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+    if xxhash.xxh3_128(content).hexdigest() != digest:
+        raise _damaged(path, "its content is not what was written")
+    return content
+
+
+def _parse_array(content: mmap.mmap) -> NDArray[np.int64]:
+    """A one-dimensional int64 array in the format of np.save, as a view of the map."""
+    header = io.BytesIO(content[:128])
+    np.lib.format.read_magic(header)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    if dtype != np.int64 or len(shape) != 1:
+        raise ValueError(f"{dtype} {shape} where int64 (n,) is due")
+    return np.frombuffer(content, np.int64, shape[0], header.tell())
+
+
+def _parse_codes(content: mmap.mmap, parameters: IndexParameters) -> IvfPqIndex:
+    """FAISS copies the codes out of the map, whose pages need not stay in memory after that."""
+    from bindsearch.indexes.ivf_pq import read_ivf_pq
+
+    index = read_ivf_pq(np.frombuffer(content, np.uint8), parameters)
+    if hasattr(mmap, "MADV_DONTNEED"):
+        content.madvise(mmap.MADV_DONTNEED)
+    return index

@@ -1,0 +1,69 @@
+"""The generic captions and their vectors, kept in the store."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bindsearch.captions import caption_vectors, generic_captions
+from bindsearch.encoders import load_encoder
+from bindsearch.encoders.base import Encoder, encode_media
+from bindsearch.media import Passage
+from bindsearch.vectors import open_vectors, write_vectors
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder("mini")
+
+
+@pytest.fixture(scope="module")
+def encoded(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A store whose captions have been encoded, and what that gave."""
+    store = tmp_path_factory.mktemp("store")
+    return store, caption_vectors(encoder, store)
+
+
+def test_there_are_500_different_captions_of_a_few_words() -> None:
+    captions = generic_captions()
+    assert len(captions) == len(set(captions)) == 500
+    assert all(caption == caption.strip() and 3 <= len(caption.split()) <= 12 for caption in captions)
+
+
+def test_vectors_are_those_of_the_captions(encoder: Encoder, encoded: tuple[Path, np.ndarray]) -> None:
+    _, vectors = encoded
+    assert vectors.shape == (500, encoder.dim)
+    assert vectors.dtype == np.float32
+    expected = encode_media(encoder, [Passage(caption) for caption in generic_captions()[:5]])
+    np.testing.assert_allclose(vectors[:5], expected, atol=1e-3)
+
+
+def test_they_are_encoded_once(encoder: Encoder, encoded: tuple[Path, np.ndarray]) -> None:
+    store, vectors = encoded
+    (path,) = (store / "indexes").iterdir()
+    assert path.name == f"captions-{encoder.digest[:16]}.arrow"
+    kept = np.roll(vectors, 1, axis=0)
+    write_vectors(path, np.arange(500), kept)
+    np.testing.assert_array_equal(caption_vectors(encoder, store), kept)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "zeroed", "fewer rows"])
+def test_what_is_damaged_is_encoded_again(
+    encoder: Encoder, encoded: tuple[Path, np.ndarray], tmp_path: Path, damage: str
+) -> None:
+    _, vectors = encoded
+    path = tmp_path / "indexes" / f"captions-{encoder.digest[:16]}.arrow"
+    path.parent.mkdir()
+    write_vectors(path, np.arange(500), vectors)
+    content = path.read_bytes()
+    match damage:
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "emptied":
+            path.write_bytes(b"")
+        case "zeroed":
+            path.write_bytes(content[:5000] + bytes(20_000) + content[25_000:])
+        case _:
+            write_vectors(path, np.arange(499), vectors[:499])
+    np.testing.assert_array_equal(caption_vectors(encoder, tmp_path), vectors)
+    np.testing.assert_array_equal(open_vectors(path, encoder.dim).embeddings, vectors.astype(np.float16))

@@ -1,0 +1,429 @@
+"""Filter expressions: answers as DuckDB's own, over random tables; what cannot be evaluated."""
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from bindsearch.errors import UsageError
+from bindsearch.items import DOCUMENTED_COLUMNS
+from bindsearch.where.arrow import simple_verdict
+from bindsearch.where.check import FUNCTIONS, parse_where
+from bindsearch.where.columns import DOCUMENTED, FilterColumns
+from bindsearch.where.mask import where_mask
+from bindsearch.where.tree import to_sql
+
+MODALITIES = ("image", "video", "text", "audio", "depth", "thermal", "imu")
+ITEMS = pa.schema(
+    [
+        ("item_id", pa.int64()),
+        ("collection_id", pa.int64()),
+        ("rel_path", pa.large_string()),
+        ("modality", pa.large_string()),
+        ("size_bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("content_hash", pa.large_string()),
+        ("columns", pa.large_string()),
+    ]
+)
+SEGMENTS = pa.schema(
+    [
+        ("segment_id", pa.int64()),
+        ("item_id", pa.int64()),
+        ("modality", pa.large_string()),
+        ("vector_id", pa.int64()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("text", pa.large_string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Roots:
+    collections: dict[int, str] = field(default_factory=lambda: {1: "/media/x", 7: "/media/é y", 9: "/"})
+
+
+@dataclass(frozen=True)
+class Tables:
+    items: pa.Table
+    segments: pa.Table
+    rows: NDArray[np.int64]
+    manifest: Roots = Roots()
+
+    def item_of_segment_rows(self) -> NDArray[np.int64]:
+        return self.rows
+
+
+NAMES = (
+    "a.JPG",
+    "b.tar.gz",
+    ".hidden",
+    "ünï.WAV",
+    "x/2024/c.png",
+    "x/2024 b/it's.mp4",
+    "no extension",
+    "日本/ö.Ä",
+    "e.",
+)
+TEXTS = (None, "a dog", "A DOG barks", "50%", "snake_case", "", "é", "日本", "it's", "zebra\nline two")
+CAMERAS = ("X100", "x100", "Leica é", "")
+
+
+def make_columns(chance: random.Random) -> str | None:
+    if chance.random() < 0.3:
+        return None
+    values: dict[str, Any] = {}
+    if chance.random() < 0.8:
+        values["camera"] = chance.choice(CAMERAS)
+    if chance.random() < 0.8:
+        values["rating"] = chance.choice([1, 2, 3, 4.5, -0.0, None])
+    if chance.random() < 0.8:
+        values["flag"] = chance.choice([True, False, None])
+    values["mixed"] = chance.choice([1, "1", True, [1], {"a": 1}])
+    values["a/b~'\" c"] = chance.choice([1, 2])
+    return json.dumps(values)
+
+
+def make_tables(n_items: int, n: int, seed: int = 0, chunks: int = 3) -> Tables:
+    """Random tables, with NULLs, unicode, huge integers, files of before 1970, NaN, and rows of dead items."""
+    chance = random.Random(seed)
+    times = (0, -1, -(10**18), 1_704_067_200 * 10**9, 1_704_067_200 * 10**9 + 999, 1_720_000_000_123_456_789)
+    sizes = (0, 1, 1000, 1_000_000, 2**53, 2**53 + 1, 2**63 - 1, -5)
+    items = [
+        {
+            "item_id": number // 2,
+            "collection_id": chance.choice([1, 7, 9]),
+            "rel_path": f"{chance.choice(NAMES)}" if number % 3 else f"{number}/{chance.choice(NAMES)}",
+            "modality": chance.choice(MODALITIES),
+            "size_bytes": chance.choice(sizes),
+            "mtime_ns": chance.choice(times),
+            "content_hash": str(number),
+            "columns": make_columns(chance),
+        }
+        for number in range(n_items)
+    ]
+    rows = [chance.randrange(n_items) for _ in range(n)]
+    starts = [chance.choice([None, 0.0, 0.1, 1.5, 3.0, float("nan"), float("inf")]) for _ in range(n)]
+    lengths = [chance.choice([None, 0.0, 0.5, 3.0, 10.25]) for _ in range(n)]
+    segments = [
+        {
+            "segment_id": number,
+            "item_id": items[row]["item_id"],
+            "modality": chance.choice(MODALITIES),
+            "vector_id": number,
+            "start_s": starts[number],
+            "end_s": None if starts[number] is None or lengths[number] is None else starts[number] + lengths[number],
+            "text": chance.choice(TEXTS),
+        }
+        for number, row in enumerate(rows)
+    ]
+    return Tables(in_chunks(items, ITEMS, chunks), in_chunks(segments, SEGMENTS, chunks), np.array(rows, np.int64))
+
+
+def in_chunks(rows: list[dict[str, Any]], schema: pa.Schema, chunks: int) -> pa.Table:
+    step = max(-(-len(rows) // chunks), 1)
+    parts = [pa.Table.from_pylist(rows[start : start + step], schema) for start in range(0, len(rows), step)]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def flat_table(tables: Tables) -> pa.Table:
+    """The documented columns, made row by row in plain Python."""
+    items = tables.items.to_pylist()
+    flat = []
+    for segment, row in zip(tables.segments.to_pylist(), tables.rows, strict=True):
+        item = items[row]
+        root = tables.manifest.collections[item["collection_id"]]
+        path = PurePosixPath(root, item["rel_path"])
+        user = json.loads(item["columns"]) if item["columns"] else {}
+        start, end = segment["start_s"], segment["end_s"]
+        flat.append(
+            {
+                "path": str(path),
+                "name": path.name,
+                "folder": str(path.parent),
+                "extension": path.suffix[1:].lower(),
+                "modality": segment["modality"],
+                "item_modality": item["modality"],
+                "collection": root,
+                "size_bytes": item["size_bytes"],
+                "modified": datetime(1970, 1, 1) + timedelta(microseconds=item["mtime_ns"] // 1000),
+                "start_s": start,
+                "end_s": end,
+                "duration_s": None if start is None or end is None else end - start,
+                "text": segment["text"],
+                "item_id": item["item_id"],
+                "camera": user.get("camera"),
+                "rating": user.get("rating"),
+                "flag": user.get("flag"),
+            }
+        )
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("path", "name", "folder", "extension", "modality", "item_modality")]
+        + [("collection", pa.string()), ("size_bytes", pa.int64()), ("modified", pa.timestamp("us"))]
+        + [(name, pa.float64()) for name in ("start_s", "end_s", "duration_s")]
+        + [("text", pa.string()), ("item_id", pa.int64()), ("camera", pa.string())]
+        + [("rating", pa.float64()), ("flag", pa.bool_())]
+    )
+    return pa.Table.from_pylist(flat, schema)
+
+
+class Oracle:
+    """DuckDB over the flat table, without anything of ours."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.connection = duckdb.connect(":memory:")
+        self.connection.register("flat", flat_table(tables))
+
+    def mask(self, expression: str) -> NDArray[np.bool_]:
+        answer = self.connection.sql(f"SELECT coalesce(({expression}), false) FROM flat").to_arrow_table()
+        return np.asarray(answer.column(0).to_numpy())
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return make_tables(300, 1500)
+
+
+def with_short_strings(tables: Tables) -> Tables:
+    """The same tables with Arrow's other type of texts."""
+    short = [
+        table.cast(pa.schema([(f.name, pa.string() if f.type == pa.large_string() else f.type) for f in table.schema]))
+        for table in (tables.items, tables.segments)
+    ]
+    return Tables(*short, tables.rows)
+
+
+@pytest.fixture(scope="module")
+def columns(tables: Tables) -> FilterColumns:
+    return FilterColumns(tables)
+
+
+@pytest.fixture(scope="module")
+def oracle(tables: Tables) -> Iterator[Oracle]:
+    oracle = Oracle(tables)
+    yield oracle
+    oracle.connection.close()
+
+
+CONSTANTS = {
+    "size_bytes": ("0", "1", "1000", "9007199254740993", "9223372036854775807", "-5", "1e6", "9007199254740993e0"),
+    "item_id": ("0", "17", "149", "-1", "1.5", "99999999999999999999"),
+    "start_s": ("0", "0.1", "1.5", "3", "-0.0", "1e300", "9223372036854775807", "0.10000000000000001"),
+    "duration_s": ("3", "0.5", "10.25", "-1", "1e-9"),
+    "rating": ("1", "4.5", "0", "-0.0", "3e0"),
+    "modality": ("'audio'", "'image'", "'nothing'", "''"),
+    "item_modality": ("'video'", "'image'"),
+    "collection": ("'/media/x'", "'/'"),
+    "extension": ("'jpg'", "'gz'", "''", "'ä'"),
+    "camera": ("'X100'", "'Leica é'", "''", "'a'"),
+    "text": ("'a dog'", "'é'", "'it''s'", "'~'", "'50%'"),
+    "modified": ("'2024-01-01'", "'1970-01-01 00:00:00'", "timestamp '2024-07-03 09:46:40'", "date '2024-01-01'"),
+    "path": ("'/media/x/a.JPG'", "'/e.'"),
+}
+PATTERNS = ("'%dog%'", "'a%'", "'%é'", "'a dog'", "'%_a%'", "'%'", "''", "'50\\%'", "'%2024%'", "'%a%g%'")
+
+
+def random_predicate(chance: random.Random) -> str:
+    column = chance.choice([*CONSTANTS])
+    constants = CONSTANTS[column]
+    is_text = constants[0].startswith("'") and column != "modified"
+    match chance.randrange(8 if is_text else 7):
+        case 0 | 1 | 2:
+            operator = chance.choice(["=", "!=", "<", "<=", ">", ">=", "<>"])
+            sides = [column, chance.choice([*constants, "null"] if chance.random() < 0.1 else constants)]
+            return f" {operator} ".join(sides if chance.random() < 0.8 else sides[::-1])
+        case 3:
+            options = chance.choices([*constants, "null"] if chance.random() < 0.2 else constants, k=3)
+            return f"{column} {chance.choice(['', 'not'])} in ({', '.join(options)})"
+        case 4:
+            return f"{column} {chance.choice(['', 'not'])} between {chance.choice(constants)} and {constants[-1]}"
+        case 5:
+            return f"{column} is {chance.choice(['', 'not'])} null"
+        case 6:
+            return chance.choice(
+                ["flag", "not flag", "flag = true", "flag != false", "true", "null", "flag is not true"]
+            )
+    return f"{column} {chance.choice(['', 'not'])} {chance.choice(['like', 'like', 'ilike'])} {chance.choice(PATTERNS)}"
+
+
+def random_expression(chance: random.Random, depth: int = 3) -> str:
+    if depth == 0 or chance.random() < 0.3:
+        return random_predicate(chance)
+    if chance.random() < 0.2:
+        return f"not ({random_expression(chance, depth - 1)})"
+    joined = [f"({random_expression(chance, depth - 1)})" for _ in range(chance.choice([2, 3]))]
+    return chance.choice([" and ", " or "]).join(joined)
+
+
+def test_simple_predicates_answer_as_duckdb_does(columns: FilterColumns, oracle: Oracle) -> None:
+    chance = random.Random(1)
+    simple = 0
+    for _ in range(300):
+        expression = random_predicate(chance)
+        np.testing.assert_array_equal(where_mask(expression, columns), oracle.mask(expression), expression)
+        simple += simple_verdict(parse_where(expression), columns) is not None
+    assert simple > 150
+
+
+def test_joined_predicates_answer_as_duckdb_does(tables: Tables, columns: FilterColumns, oracle: Oracle) -> None:
+    chance = random.Random(2)
+    short = FilterColumns(with_short_strings(tables))
+    for _ in range(120):
+        expression = random_expression(chance)
+        np.testing.assert_array_equal(where_mask(expression, short), oracle.mask(expression), expression)
+        np.testing.assert_array_equal(where_mask(expression, columns), oracle.mask(expression), expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "modality = 'audio' and duration_s > 3 and path like '%2024%'",
+        "MODALITY = 'audio' or \"Name\" = 'a.JPG'",
+        "folder = '/' or folder like '/media/é y/%/x/2024'",
+        "end_s - start_s > 2 * 1.5",
+        "length(text) > duration_s",
+        "name = text or text || '.JPG' != name",
+        "case when modality = 'text' then length(text) else size_bytes end > 4",
+        "lower(camera) = 'x100' and rating between 2 and 5",
+        "year(modified) = 2024 and month(modified) in (1, 7)",
+        "modified > timestamp '2024-01-01' + interval 3 day",
+        "date_trunc('year', modified) = '2024-01-01'",
+        "try_cast(text as integer) is null",
+        "cast(size_bytes as varchar) like '%0'",
+        "regexp_matches(path, '(?i)A\\.jpg$') or text ~ 'dog'",
+        "coalesce(text, name) ilike '%É%'",
+        "text like '50!%' escape '!'",
+        "not (flag or camera is null)",
+        "text is distinct from null and start_s is not distinct from 0",
+        "isnan(start_s) or duration_s > 1e300",
+        "round(duration_s) = 3 and abs(-rating) >= 1",
+        "position('dog' in text) = 3 or substring(text from 1 for 1) = 'é' or trim(both 'a' from text) = ' dog'",
+        "if(flag, rating, 0) > 1 or nullif(camera, '') is null",
+    ],
+)
+def test_expressions_answer_as_duckdb_does(columns: FilterColumns, oracle: Oracle, expression: str) -> None:
+    mask = where_mask(expression, columns)
+    np.testing.assert_array_equal(mask, oracle.mask(expression))
+    assert mask.any()
+
+
+def test_the_sql_that_is_run_reads_as_the_same_expression() -> None:
+    chance = random.Random(3)
+    for expression in [random_expression(chance) for _ in range(100)]:
+        tree = parse_where(expression)
+        assert parse_where(to_sql(tree)) == tree
+
+
+def test_every_documented_column_can_be_named(columns: FilterColumns) -> None:
+    assert tuple(DOCUMENTED) == DOCUMENTED_COLUMNS
+    for name in (*DOCUMENTED, "camera", "rating", "flag"):
+        mask = where_mask(f"{name} is not null", columns)
+        mixed = where_mask(f"({name} is not null) = (text is null or text is not null)", columns)
+        np.testing.assert_array_equal(mask, mixed, name)
+        assert mask.any()
+
+
+def test_every_allowed_function_is_duckdbs() -> None:
+    known = {name for (name,) in duckdb.sql("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
+    assert FUNCTIONS - known <= {"if", "ifnull", "nullif", "position"}
+
+
+def test_user_columns_have_the_type_of_their_values(columns: FilterColumns) -> None:
+    name = "a/b~'\" c"
+    types = {"camera": "VARCHAR", "rating": "DOUBLE", "flag": "BOOLEAN", "mixed": "VARCHAR", name: "DOUBLE"}
+    assert columns.user_types == types
+    assert where_mask("mixed = '1' or mixed = 'true' or mixed = '[1]'", columns).any()
+    quoted = name.replace('"', '""')
+    both = where_mask(f'"{quoted}" in (1, 2)', columns)
+    np.testing.assert_array_equal(both, where_mask("mixed is not null", columns))
+
+
+def test_without_user_columns_and_without_rows(oracle: Oracle) -> None:
+    none = Tables(ITEMS.empty_table(), SEGMENTS.empty_table(), np.zeros(0, np.int64))
+    for expression in ("modality = 'audio' and extension = 'jpg'", "path like '%a%' and length(text) > 1", "not false"):
+        assert where_mask(expression, FilterColumns(none)).shape == (0,)
+    plain = make_tables(5, 9)
+    plain = Tables(plain.items.drop(["columns"]), plain.segments, plain.rows)
+    with pytest.raises(UsageError, match="no column 'camera'"):
+        where_mask("camera = 'X100'", FilterColumns(plain))
+
+
+def test_rows_keep_their_order_over_many_rows_and_chunks() -> None:
+    n = 300_000
+    order = np.random.default_rng(0)
+    values = order.integers(0, 2**40, n)
+    items = pa.table({"item_id": np.arange(n), "size_bytes": values, "collection_id": np.ones(n, np.int64)})
+    items = items.append_column("rel_path", pa.array([f"{value}.jpg" for value in values]))
+    rows = order.permutation(n)
+    segments = pa.table({"item_id": rows, "start_s": np.arange(n, dtype=float), "modality": ["image"] * n})
+    tables = Tables(in_batches(items), in_batches(segments), rows)
+    columns = FilterColumns(tables)
+    wanted = values[rows] % 7 == 3
+    np.testing.assert_array_equal(where_mask("size_bytes % 7 = 3", columns), wanted)
+    np.testing.assert_array_equal(where_mask("name like '%5.jpg'", columns), values[rows] % 10 == 5)
+    odd = (values[rows] + np.arange(n)) % 2 == 1
+    np.testing.assert_array_equal(where_mask("(size_bytes + start_s) % 2 = 1", columns), odd)
+    slow = " or ".join(f"name ~ '(x|{number}.*)+y'" for number in range(60))
+    with pytest.raises(UsageError, match=r"took longer than 0\.05 s"):
+        where_mask(slow, columns, limit_s=0.05)
+
+
+def in_batches(table: pa.Table) -> pa.Table:
+    return pa.Table.from_batches(table.to_batches(max_chunksize=7_001))
+
+
+def test_large_lists_and_nested_quantifiers_are_answered(columns: FilterColumns, oracle: Oracle) -> None:
+    many = f"item_id in ({', '.join(map(str, range(20, 1_500)))})"
+    np.testing.assert_array_equal(where_mask(many, columns), oracle.mask("item_id >= 20"))
+    assert not where_mask("regexp_matches(text, '^((a+)+)+$')", columns).any()
+    assert where_mask(" or ".join(["modality = 'audio'"] * 400), columns).any()
+
+
+def test_threads_ask_at_once(tables: Tables, oracle: Oracle) -> None:
+    columns = FilterColumns(tables)
+    expression = "lower(camera) = 'x100' and length(text) > 3 and extension = 'jpg'"
+    wanted = oracle.mask(expression)
+    answers: list[NDArray[np.bool_]] = []
+    threads = [threading.Thread(target=lambda: answers.append(where_mask(expression, columns))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    assert all((answer == wanted).all() for answer in answers)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_can_ask(columns: FilterColumns) -> None:
+    where_mask("lower(name) = 'a'", columns)
+    child = os.fork()
+    if child == 0:
+        fine = where_mask("lower(name) = 'a.jpg'", columns).any()
+        os._exit(0 if fine else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_times_are_utc_whatever_the_zone(columns: FilterColumns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        mask = where_mask("modified = '2024-01-01'", columns)
+        assert mask.any()
+        np.testing.assert_array_equal(mask, where_mask("strftime(modified, '%Y-%m-%d %H') = '2024-01-01 00'", columns))
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    assert datetime.fromtimestamp(1_704_067_200, UTC).isoformat() == "2024-01-01T00:00:00+00:00"

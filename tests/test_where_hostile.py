@@ -1,0 +1,244 @@
+"""Filter expressions that must be refused, where errors point, and that the connection reaches nothing else."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from bindsearch.errors import QuerySyntaxError, UsageError
+from bindsearch.where.check import parse_where
+from bindsearch.where.columns import FilterColumns
+from bindsearch.where.mask import where_mask
+from bindsearch.where.runner import run_select, serialize_select
+from bindsearch.where.tree import Column, rename_columns, walk
+
+
+@dataclass(frozen=True)
+class Roots:
+    collections: dict[int, str] = field(default_factory=lambda: {1: "/media/x"})
+
+
+@dataclass(frozen=True)
+class Tables:
+    items: pa.Table
+    segments: pa.Table
+    manifest: Roots = Roots()
+
+    def item_of_segment_rows(self) -> NDArray[np.int64]:
+        return np.arange(self.segments.num_rows)
+
+
+@pytest.fixture(scope="module")
+def columns() -> FilterColumns:
+    items = pa.table({"item_id": [1, 2], "collection_id": [1, 1], "rel_path": ["a.jpg", "b.wav"]})
+    items = items.append_column("size_bytes", pa.array([3, 2**62])).append_column("mtime_ns", pa.array([0, 10**18]))
+    return FilterColumns(Tables(items, pa.table({"modality": ["image", "audio"], "text": ["a dog", None]})))
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("durations > 3", "no column 'durations'.*did you mean 'duration_s'.*Columns are path, name, .*item_id"),
+        ("size_bytes", "gives int64.*true or false"),
+        ("modality and true", "gives .*string.*true or false"),
+        ("cast(name as integer) > 3", "cannot be evaluated: Could not convert string .* to INT32"),
+        ("text < 5", "cannot be evaluated: Cannot compare values of type VARCHAR"),
+        ("modified > 'yesterday'", "cannot be evaluated: .*yesterday"),
+        ("lower(1, 2, 3) = 'a'", "cannot be evaluated: No function matches"),
+        ("size_bytes * size_bytes > 1", "cannot be evaluated: Overflow"),
+        ("", "empty"),
+        ("   \n", "empty"),
+        ("a" * 10_001, "10001 characters"),
+        ("name = '\ud800'", "not UTF-8"),
+    ],
+)
+def test_errors_are_one_line(columns: FilterColumns, expression: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        where_mask(expression, columns)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "position"),
+    [
+        ("é = 'é' and foo(1)", 12),
+        ("modality = 'audio' and (select 1) = 1", 23),
+        ("name = 'é' and nam = 'a'", 15),
+        ("1 = = 2", 4),
+        ("text = 'é' and )", 15),
+        ("text = 'a", 7),
+        ("true -- false", 5),
+    ],
+)
+def test_errors_point_at_the_character(columns: FilterColumns, expression: str, position: int) -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        where_mask(expression, columns)
+    assert caught.value.position == position
+
+
+def test_a_long_expression_is_not_repeated_whole(columns: FilterColumns) -> None:
+    with pytest.raises(QuerySyntaxError, match="foo") as caught:
+        where_mask("modality = 'audio' or " * 300 + "foo(1)", columns)
+    assert len(str(caught.value)) < 300
+    assert caught.value.expression[caught.value.position :].startswith("foo")
+
+
+HOSTILE = (
+    "read_text('/etc/passwd') is not null",
+    "(select content from read_text('/etc/passwd')) like '%root%'",
+    "exists (select * from read_csv('/etc/passwd'))",
+    "modality = 'audio' or exists (from '/etc/passwd')",
+    "modality in (select modality from source)",
+    "modality = any (select 'audio')",
+    "(from glob('/*')) is not null",
+    "glob('/*') is not null",
+    "read_blob('/etc/passwd') is null",
+    "getenv('HOME') like '%'",
+    "query('select 1') = 1",
+    "query_table('items') = 1",
+    "sqlite_scan('/tmp/x.db', 't') = 1",
+    "true; DROP TABLE source",
+    "true; COPY (SELECT 1) TO '{folder}/out.csv'",
+    "true) ; ATTACH '{folder}/x.db' AS x; SELECT (true",
+    "1=1) UNION SELECT (true",
+    "true) FROM read_text('/etc/passwd') WHERE (true",
+    "true), (select 1",
+    "true) ORDER BY (1",
+    "COPY source TO '{folder}/out.csv'",
+    "ATTACH '{folder}/x.db'",
+    "PRAGMA version",
+    "SET threads = 4",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "CREATE MACRO f(x) AS x",
+    "true -- and false",
+    "true /* and false */",
+    "/**/ true",
+    "$$a$$ = 'a'",
+    "$1 = 1",
+    "? = 1",
+    "E'\\'' = 'a'",
+    "name = ‘a’",
+    "“name” = 'a'",
+    "*",
+    "columns('.*') is not null",
+    "source.name = 'a'",
+    "#1 = 1",
+    "count(*) > 1",
+    "sum(size_bytes) over () > 1",
+    "row_number() over () < 10",
+    "list_filter([1], lambda x: x > 0) = [1]",
+    "list_transform([1], x -> x + 1) = [2]",
+    "[1, 2] = [1, 2]",
+    "{{'a': 1}} = {{'a': 1}}",
+    "unnest([true])",
+    "range(10000000000) is not null",
+    "generate_series(1, 10000000000) is not null",
+    "repeat('x', 1000000000) = name",
+    "lpad(name, 1000000000, 'x') = name",
+    "printf('%1000000000d', 1) = name",
+    "format('{{:1000000000}}', 1) = name",
+    "replace(replace(name, 'a', 'aaaaaaaaaa'), 'a', 'aaaaaaaaaa') = name",
+    "name" + " || name" * 33 + " = name",
+    "duckdb_settings() is not null",
+    "(select count(*) from duckdb_settings()) > 0",
+    "information_schema.tables is not null",
+    "getvariable('x') is null",
+    "current_setting('memory_limit') = '1GB'",
+    "current_user = 'duckdb'",
+    "version() = 'v2'",
+    "nextval('x') = 1",
+    "random() < 0.5",
+    "now() > modified",
+    "uuid() is not null",
+    "txid_current() > 0",
+    "sleep_ms(10000) is null",
+    "write_log('x') is null",
+    "json_execute_serialized_sql('x') = 1",
+    "main.lower(name) = 'a'",
+    "system.main.lower(name) = 'a'",
+    "lower(distinct name) = 'a'",
+    "name collate nocase = 'A'",
+    "cast(name as varchar[]) is not null",
+    "cast('a' as enum('a')) = 'a'",
+    "cast(name as struct(a integer)) is null",
+    "name[1] = 'a'",
+    "name.lower() = 'a'",
+    "name = default",
+    "name glob '*a*a*a*b'",
+    "regexp_matches(text, name)",
+    "regexp_matches(text, '(x+x+)+y|(a?){{900}}a{{900}}')",
+    "(" * 5_000 + "true" + ")" * 4_990,
+    "(" * 4_990 + "true" + ")" * 4_990,
+    "(" * 9_990,
+    "not " * 2_000 + "true",
+    "- " * 2_000 + "1 = 1",
+    "1" + "+1" * 3_000 + " = 1",
+    "case when " * 300 + "true" + " then true end" * 300,
+    "[" * 4_000 + "]" * 4_000,
+    "true\0",
+)
+
+
+@pytest.mark.parametrize("expression", HOSTILE, ids=lambda text: text[:40].encode("unicode_escape").decode())
+def test_hostile_expressions_are_refused_in_one_line(
+    columns: FilterColumns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expression: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(UsageError) as caught:
+        where_mask(expression.replace("{{", "{").replace("}}", "}").replace("{folder}", str(tmp_path)), columns)
+    assert time.monotonic() - started < 5
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_blob('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "COPY (SELECT 1) TO '{folder}/out.csv'",
+        "ATTACH '{folder}/x.db' AS x",
+        "EXPORT DATABASE '{folder}'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "RESET memory_limit",
+        "SET threads = 8",
+        "PRAGMA enable_external_access",
+        "SELECT getenv('HOME')",
+        "SELECT * FROM reachable",
+    ],
+)
+def test_the_connection_reaches_nothing_even_unchecked(tmp_path: Path, sql: str) -> None:
+    reachable = pa.table({"a": [1]})
+    assert reachable.num_rows == 1
+    with pytest.raises(UsageError):
+        run_select(sql.replace("{folder}", str(tmp_path)), {})
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_time_limit_stops_a_query() -> None:
+    started = time.monotonic()
+    with pytest.raises(UsageError, match=r"took longer than 0\.2 s"):
+        run_select("SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE a.range % 7 = b.range", {}, 0.2)
+    assert time.monotonic() - started < 3
+    assert run_select("SELECT 1 AS a", {}).to_pylist() == [{"a": 1}]
+    assert threading.active_count() < 20
+
+
+def test_parsing_binds_nothing() -> None:
+    assert not serialize_select("SELECT (nothing(there))")["error"]
+    names = {part.name for part in walk(parse_where("a = b and c is null")) if isinstance(part, Column)}
+    assert names == {"a", "b", "c"}
+    assert rename_columns(parse_where("a = 1"), {"a": "x"}) == parse_where("x = 1")

@@ -1,0 +1,198 @@
+"""The writer: batches become durable at a rate that does not fall as the store grows, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from bindsearch.catalog import Catalog, FileState
+from bindsearch.errors import StoreError, VectorError
+from bindsearch.ingest import writer as writing
+from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment, Writer
+from bindsearch.items import Modality
+from bindsearch.migrations import MIGRATIONS, m001_create_tables, migrate
+from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
+from bindsearch.snapshot_files import write_manifest
+from bindsearch.space import l2_normalize
+from bindsearch.vectors import VECTORS, open_vectors
+
+DIM = 8
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog(tmp_path / "catalog.duckdb") as opened:
+        opened.add_collection(Path("/media"))
+        yield opened
+
+
+def staged(
+    name: str, item_id: int | None = None, modality: Modality = Modality.IMAGE, columns: str | None = None
+) -> StagedItem:
+    rng = np.random.default_rng(len(name))
+    segment = StagedSegment(modality, l2_normalize(rng.standard_normal(DIM, np.float32)), None, None, None)
+    return StagedItem(item_id, 1, name, modality, FileState(1, 2, 3), "hash", "print", (segment,), columns)
+
+
+def batch(start: int, n: int) -> StagedBatch:
+    return StagedBatch(items=[staged(f"{i}.png") for i in range(start, start + n)])
+
+
+def newest(store: Path) -> Snapshot:
+    manifest = read_manifest(store)
+    assert manifest is not None
+    return open_snapshot(store, manifest)
+
+
+def row_counts(store: Path) -> list[int]:
+    return [n for _, n in newest(store).manifest.vectors.get(Modality.IMAGE, ())]
+
+
+def test_small_vector_files_are_merged_into_ones_of_a_bounded_size(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"MAX_SMALL_FILES": 3, "SMALL_FILE_VECTORS": 15, "MERGED_FILE_VECTORS": 20}.items():
+        monkeypatch.setattr(writing, name, value)
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in range(0, 120, 6):
+        writer.commit(batch(start, 6))
+        assert sum(n < 15 for n in row_counts(tmp_path)) <= 3
+    assert max(row_counts(tmp_path)) <= 20
+    names = [name for name, _ in newest(tmp_path).manifest.vectors[Modality.IMAGE]]
+    assert sorted(path.name for path in (tmp_path / VECTORS / "image").iterdir()) == sorted(names)
+    ids = np.concatenate([open_vectors(tmp_path / VECTORS / "image" / name, DIM).vector_ids for name in names])
+    assert ids.tolist() == newest(tmp_path).partition_segments(Modality.IMAGE).vector_ids.tolist()
+    assert len(ids) == 120
+
+
+def test_the_base_is_written_again_only_once_the_newer_parts_are_of_its_size(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_PARTS", 4)
+    writer = Writer(tmp_path, catalog, DIM)
+    writer.commit(batch(0, 200))
+    writer.compact()
+    base = newest(tmp_path).manifest.parts
+    assert len(base) == 1
+    for start in range(200, 212):
+        writer.commit(batch(start, 1))
+        parts = newest(tmp_path).manifest.parts
+        assert parts[0] == base[0]
+        assert len(parts) <= 4
+    writer.commit(batch(212, 150))
+    for start in range(362, 366):
+        writer.commit(batch(start, 1))
+    assert newest(tmp_path).manifest.parts[0] != base[0]
+    assert newest(tmp_path).counts("items") == {Modality.IMAGE: 366}
+
+
+def test_removing_nearly_everything_leaves_the_rest_and_compaction_drops_the_rows(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in (0, 50):
+        writer.commit(batch(start, 50))
+    writer.commit(StagedBatch(removed=list(range(1, 91))))
+    kept = [f"{i}.png" for i in range(90, 100)]
+    assert newest(tmp_path).living()[0].column("rel_path").to_pylist() == kept
+    assert row_counts(tmp_path) == [50, 50]
+    writer.compact()
+    assert newest(tmp_path).items.column("rel_path").to_pylist() == kept
+    assert row_counts(tmp_path) == [10]
+    writer.commit(batch(100, 1))
+    writer.compact()
+    assert row_counts(tmp_path) == [11]
+    writer.commit(StagedBatch(removed=list(range(91, 102))))
+    writer.compact()
+    assert newest(tmp_path).counts("items") == {}
+    assert newest(tmp_path).manifest.vectors == {}
+    assert list((tmp_path / VECTORS / "image").iterdir()) == []
+    writer.commit(batch(0, 3))
+    assert newest(tmp_path).counts("segments") == {Modality.IMAGE: 3}
+
+
+def test_a_vector_that_must_not_be_stored_spoils_its_batch_alone(tmp_path: Path, catalog: Catalog) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    good = batch(0, 3)
+    bad = replace(good.items[0].segments[0], embedding=np.full(DIM, np.nan, np.float32))
+    with pytest.raises(VectorError, match="NaN"):
+        writer.commit(StagedBatch(items=[replace(good.items[0], segments=(bad,))]))
+    assert newest(tmp_path).counts("items") == {}
+    writer.commit(good)
+    assert newest(tmp_path).counts("items") == {Modality.IMAGE: 3}
+
+
+def test_published_indexes_stay_until_they_are_replaced(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_PARTS", 2)
+    writer = Writer(tmp_path, catalog, DIM)
+    assert newest(tmp_path).manifest.indexes == {}
+    before = newest(tmp_path).manifest
+    writer.publish_indexes({Modality.IMAGE: ("7", "digest"), Modality.TEXT: ("8", "other")})
+    published = {Modality.IMAGE: ("7", "digest"), Modality.TEXT: ("8", "other")}
+    assert newest(tmp_path).manifest.indexes == published
+    assert newest(tmp_path).manifest != before
+    assert newest(tmp_path).manifest.generation == before.generation
+    for start in range(5):
+        writer.commit(batch(start, 1))
+    assert newest(tmp_path).manifest.indexes == published
+    write_manifest(tmp_path, replace(newest(tmp_path).manifest, generation=1))  # as a kill before CURRENT leaves it
+    writer = Writer(tmp_path, catalog, DIM)
+    assert newest(tmp_path).manifest.generation == catalog.generation
+    assert newest(tmp_path).manifest.indexes == published
+    writer.publish_indexes({Modality.IMAGE: None})
+    assert newest(tmp_path).manifest.indexes == {Modality.TEXT: ("8", "other")}
+
+
+def test_a_touched_file_has_its_new_time_in_the_snapshot_at_once(tmp_path: Path, catalog: Catalog) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    writer.commit(batch(0, 3))
+    ids = newest(tmp_path).partition_segments(Modality.IMAGE).vector_ids
+    writer.commit(StagedBatch(touched={2: FileState(1, 99, 3)}))
+    item = newest(tmp_path).item(2)
+    assert item is not None
+    assert item.mtime_ns == 99
+    assert newest(tmp_path).partition_segments(Modality.IMAGE).vector_ids.tolist() == ids.tolist()
+    assert len(newest(tmp_path).segments_of(2)) == 1
+
+
+def test_user_columns_reach_the_snapshot_and_survive_its_loss(tmp_path: Path, catalog: Catalog) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    writer.commit(StagedBatch(items=[staged("a.png", columns='{"rating": 4}'), staged("b.png")]))
+    assert newest(tmp_path).items.column("columns").to_pylist() == ['{"rating": 4}', None]
+    (tmp_path / "CURRENT").unlink()
+    Writer(tmp_path, catalog, DIM)
+    assert newest(tmp_path).items.column("columns").to_pylist() == ['{"rating": 4}', None]
+
+
+def test_a_catalog_of_the_first_version_gains_user_columns_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE schema_version (version BIGINT NOT NULL)")
+        m001_create_tables(connection)
+        connection.execute("INSERT INTO schema_version VALUES (1)")
+        connection.execute("INSERT INTO collections VALUES (1, '/media')")
+        connection.execute(
+            "INSERT INTO items VALUES (1, 1, 'old.png', 'image', 1, 2, 3, 'hash', 'print', current_timestamp)"
+        )
+        connection.execute("INSERT INTO segments VALUES (1, 1, 'image', 1, NULL, NULL, NULL)")
+        connection.execute("UPDATE counters SET value = 2 WHERE name != 'generation'")
+    with Catalog(path) as catalog:
+        writer = Writer(tmp_path, catalog, DIM)
+        assert newest(tmp_path).items.column("columns").to_pylist() == [None]
+        writer.commit(StagedBatch(items=[staged("new.png", columns="{}"), staged("old.png", item_id=1)]))
+        items = newest(tmp_path).living()[0]
+        assert items.column("rel_path").to_pylist() == ["old.png", "new.png"]
+        assert items.column("columns").to_pylist() == [None, "{}"]
+    with duckdb.connect(str(path)) as connection:
+        migrate(connection)
+        assert connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall() == [(1,), (2,)]
+        connection.execute("INSERT INTO schema_version VALUES (?)", [len(MIGRATIONS) + 1])
+    with pytest.raises(StoreError, match="install a newer one"):
+        Catalog(path)
