@@ -122,12 +122,11 @@ class Engine:
         """One kind of search, all modalities for `to` None; `strategy` forces a way to search the partitions."""
         store = self.store
 
-        def ask(query: NDArray[np.float32]) -> list[Hit]:
+        def planned(query: NDArray[np.float32]) -> list[Hit]:
             return store.search(query, to=to, k=K, rank=rank, filter=where)
 
-        if strategy is not None:
-            ask = self._forced(_query(to, rank, where), Strategy(strategy))
-        setting = ", ".join(filter(None, (rank if to is None else None, where, strategy)))
+        ask = planned if strategy is None else self._forced(_query(to, rank, where), Strategy(strategy))
+        setting = strategy or (rank if to is None else "as planned")
         return Contender("bindsearch", setting, ask, rows_of if to else keys_of)
 
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
@@ -137,7 +136,7 @@ class Engine:
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
     def _forced(self, query: Query, strategy: Strategy) -> Ask:
-        """The same search by a plan of our own, made once as the engine remembers its plans, for want of a public way."""
+        """The same search by a plan of our own, made once: the engine remembers its plans too."""
         store = self.store
         plans: list[Plan] = []
 

@@ -27,9 +27,10 @@ _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$")
 def main() -> int:
     """Measure what is asked and print it."""
     what, store, queries = sys.argv[1:]
+    place = Path(store).resolve()
     asked = dict(np.load(queries))
     import_all()
-    seen = time_to_first_answer(Path(store), asked) if what == "open" else memory(Path(store), asked)
+    seen = time_to_first_answer(place, asked) if what == "open" else memory(place, asked)
     print(json.dumps(seen))
     return 0
 

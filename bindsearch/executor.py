@@ -133,9 +133,9 @@ def search_partition(place: Searched, step: PartitionStep, queries: NDArray[np.f
     candidates = partition.candidates(queries, step.rerank, step.probes, None if wide else mask)
     if wide and mask is not None:
         candidates = np.where(mask.kept[candidates], candidates, -1)
-    if partition.covered == partition.n:
+    if partition.tail_start == partition.n:
         return partition.rows.rerank(queries, candidates, step.want), step.rerank
-    tail = partition.rows.scan(queries, step.want, mask, start=partition.covered)
+    tail = partition.rows.scan(queries, step.want, mask, start=partition.tail_start)
     both = np.hstack([candidates, tail.positions])
     return partition.rows.rerank(queries, both, step.want), step.rerank + step.tail
 
@@ -219,7 +219,7 @@ def _choose(
     scores = cosines
     if plan.rank is Rank.CALIBRATED:
         statistics = [searched[candidates.modality].partition.statistics for candidates in present]
-        scores = calibrate(cosines, query.vector, statistics)
+        scores = calibrate(cosines, query.vector, statistics, _own_shares(plan, present))
     if plan.rank is Rank.PER_MODALITY:
         parts = [[number] for number in range(len(present))]
     else:
@@ -238,6 +238,17 @@ def _choose(
             best = best[diversify(together[best], vectors, plan.k, plan.diverse)]
         chosen.extend(zip(owner[best].tolist(), place[best].tolist(), together[best].tolist(), strict=True))
     return chosen
+
+
+def _own_shares(plan: Plan, present: Sequence[Candidates]) -> list[float] | None:
+    """Which share of the query is of each partition's modality; None where a term's modality is not known."""
+    if any(term.source is None for term in plan.terms):
+        return None
+    total = sum(abs(term.weight) for term in plan.terms) or 1.0
+    return [
+        sum(abs(term.weight) for term in plan.terms if term.source is candidates.modality) / total
+        for candidates in present
+    ]
 
 
 def _embeddings(

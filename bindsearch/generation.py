@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bindsearch.executor import Searched
 from bindsearch.filters import Filter, segment_mask
+from bindsearch.indexes.base import Form
 from bindsearch.indexes.filters import RowMask
+from bindsearch.indexes.placement import Gpus
 from bindsearch.items import Modality
 from bindsearch.partition import Partition
 from bindsearch.plan import PartitionFacts, Plan
@@ -63,15 +65,17 @@ class _Mask:
 class Generation:
     """One generation, open. It never changes; many threads may search it."""
 
-    def __init__(self, store: Path, manifest: Manifest, dim: int) -> None:
-        """Map it.
+    def __init__(self, store: Path, manifest: Manifest, dim: int, gpus: Gpus | None = None) -> None:
+        """Map it. `gpus`: where it may be searched (None: on the CPU).
 
         Raises:
             StoreError: a file of it is missing or damaged.
         """
         self.manifest = manifest
         self.snapshot = open_snapshot(store, manifest)
-        self.partitions = {modality: Partition(store, self.snapshot, modality, dim) for modality in manifest.vectors}
+        self.partitions = {
+            modality: Partition(store, self.snapshot, modality, dim, gpus) for modality in manifest.vectors
+        }
         self._filters: _Recent[_Mask] = _Recent(KEPT_FILTERS)
         self._plans: _Recent[Plan] = _Recent(KEPT_PLANS)
         self._lock = threading.Lock()
@@ -97,7 +101,7 @@ class Generation:
         facts = partition.facts
         kept = facts.living if place.rows is None else place.rows.count
         inside = None
-        if vector is not None and facts.index is not None:
+        if vector is not None and facts.index is not None and facts.index.form is not Form.EXACT:
             inside = partition.holds(vector)
         runs = None if place.rows is None else place.rows.runs
         return replace(facts, kept=kept, inside=inside, runs=runs)

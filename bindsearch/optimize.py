@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bindsearch.errors import StoreError
+from bindsearch.errors import IndexDamagedError, StoreError
 from bindsearch.files import atomic_write
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import Form, IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
+from bindsearch.indexes.gpu import GpuIndex
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.indexes.placement import Gpus, build_codes, code_parameters
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
-from bindsearch.indexes.tuning import fill_missing, inside_cosine, measure_points
+from bindsearch.indexes.tuning import KEPT, fill_missing, inside_cosine, measure_points
 from bindsearch.items import Modality
 from bindsearch.partition import Partition
 from bindsearch.space import partition_statistics
@@ -84,9 +87,9 @@ class Need:
 
 @dataclass(frozen=True)
 class IndexState:
-    """What decides: `rows` and `living` of the partition, rows that the index covers, `dead` ones that it
-    holds;
-    `wanted`: what the rows call for today; `sources`: modalities that queries can be taken from."""
+    """What decides: `rows` and `living` of the partition, rows that the index covers, `dead` ones that it holds;
+    `wanted`: what the rows call for today; `sources`: modalities that queries can be taken from; `wants_codes`: for a
+    GPU, where the rows themselves do not fit."""
 
     rows: int
     living: int
@@ -98,6 +101,7 @@ class IndexState:
     sources: frozenset[str]
     manifest: IndexManifest | None
     trouble: str | None
+    wants_codes: bool = False
 
 
 def decide(state: IndexState) -> Need:
@@ -113,6 +117,8 @@ def decide(state: IndexState) -> Need:
         return Need(Work.BUILD, f"{state.living:,} rows have none")
     if manifest.wishes != state.wishes or manifest.parameters.form is not state.wanted.form:
         return Need(Work.BUILD, "other options are wished")
+    if state.wants_codes and manifest.gpu_parameters is None:
+        return Need(Work.BUILD, "it has no codes for the GPU")
     if state.dead > DEAD_SHARE * manifest.n:
         return Need(Work.BUILD, f"{state.dead:,} of its {manifest.n:,} rows are deleted")
     if state.living > GROWTH_TRAINED * manifest.trained_rows:
@@ -171,16 +177,19 @@ class Optimizer:
         encoder_modalities: frozenset[Modality],
         captions: Callable[[], NDArray[np.float32]] | None,
         costs: Callable[[], UnitCosts],
+        gpus: Gpus,
         on_stage: OnStage,
     ) -> None:
         """`encoder_modalities`: what queries may come in; `captions`: vectors of generic texts float32 (m, d), for
-        a store without texts; they and `costs` are asked for only where an index is made."""
+        a store without texts; they and `costs` are asked for only where an index is made. `gpus`: where the store
+        will be searched; the generation itself is one for the CPU."""
         self._store = store
         self._generation = generation
         self._wishes = wishes
         self._modalities = encoder_modalities
         self._captions = captions
         self._measure_costs = costs
+        self._gpus = gpus
         self._on_stage = on_stage
         self._queries: dict[Modality, NDArray[np.float32]] | None = None
 
@@ -214,11 +223,12 @@ class Optimizer:
         if need.work is Work.DROP:
             return Optimized(partition.modality, need, None)
         index = self._index(partition, need, self._state(partition).wanted)
-        return Optimized(partition.modality, need, self._publish(partition, need, index))
+        codes = self._gpu_codes(partition, need)
+        return Optimized(partition.modality, need, self._publish(partition, need, index, codes))
 
     def _state(self, partition: Partition) -> IndexState:
         opened = partition.index
-        covered = partition.covered
+        covered, wants_codes = partition.covered, self._wants_codes(partition)
         living = covered if partition.alive is None else int(partition.alive.kept[:covered].sum())
         return IndexState(
             rows=partition.n,
@@ -230,8 +240,24 @@ class Optimizer:
             wishes=self._wishes,
             sources=self._measurable(),
             manifest=None if opened is None else opened.manifest,
-            trouble=partition.trouble,
+            trouble=partition.trouble or (self._held_codes(partition)[1] if wants_codes else None),
+            wants_codes=wants_codes,
         )
+
+    def _wants_codes(self, partition: Partition) -> bool:
+        """Whether it is to be searched on GPUs, and its rows do not fit there as they are."""
+        rows = {modality.value: place.n for modality, place in self._generation.partitions.items()}
+        return bool(self._gpus.devices) and not self._gpus.holds_exact(partition.modality.value, rows, partition.dim)
+
+    @staticmethod
+    def _held_codes(partition: Partition) -> tuple[IvfPqIndex | None, str | None]:
+        """The published codes for GPUs, or why they cannot be used."""
+        if partition.index is None or partition.index.manifest.gpu_parameters is None:
+            return None, None
+        try:
+            return partition.open_gpu_codes(), None
+        except IndexDamagedError as error:
+            return None, str(error)
 
     def _measurable(self) -> frozenset[str]:
         present = {m.value for m, partition in self._generation.partitions.items() if partition.living}
@@ -254,25 +280,39 @@ class Optimizer:
 
     def _index(self, partition: Partition, need: Need, parameters: IndexParameters) -> IvfPqIndex:
         """The index that is to be published. One that readers search is never touched: an appended one is a copy."""
-        modality, n = partition.modality, partition.n
-
-        def rows_done(rows: int) -> None:
-            self._on_stage(f"{modality}: {need.work} ({rows:,} of {n:,} rows)")
-
         if need.work is Work.BUILD:
-            return build_index(partition.blocks, parameters, rows_done)
+            return build_index(partition.blocks, parameters, self._rows_done(partition, need))
         opened = partition.index
         assert opened is not None
         assert opened.index is not None
-        if need.work is Work.TUNE:
-            return opened.index
-        grown = opened.index.copy_for_append()
-        for start in range(partition.covered, n, APPEND_ROWS):
-            grown.add(partition.rows.gather(np.arange(start, min(start + APPEND_ROWS, n))))
-            rows_done(min(start + APPEND_ROWS, n))
+        return opened.index if need.work is Work.TUNE else self._grown(partition, need, opened.index)
+
+    def _gpu_codes(self, partition: Partition, need: Need) -> IvfPqIndex | None:
+        """The codes for GPUs that are to be published beside; those there are grow on a machine without GPUs too."""
+        if need.work is Work.BUILD:
+            if not self._wants_codes(partition):
+                return None
+            parameters = code_parameters(partition.living, partition.dim, self._wishes)
+            return build_codes(partition.blocks, parameters, self._gpus.devices, self._rows_done(partition, need))
+        codes, _ = self._held_codes(partition)  # damaged ones that nobody wants here are left out
+        return codes if codes is None or need.work is Work.TUNE else self._grown(partition, need, codes)
+
+    def _grown(self, partition: Partition, need: Need, index: IvfPqIndex) -> IvfPqIndex:
+        """A copy of the index that holds the tail too."""
+        rows_done = self._rows_done(partition, need)
+        grown = index.copy_for_append()
+        for start in range(partition.covered, partition.n, APPEND_ROWS):
+            stop = min(start + APPEND_ROWS, partition.n)
+            grown.add(partition.rows.gather(np.arange(start, stop)))
+            rows_done(stop)
         return grown
 
-    def _publish(self, partition: Partition, need: Need, index: IvfPqIndex) -> tuple[str, str]:
+    def _rows_done(self, partition: Partition, need: Need) -> Callable[[int], None]:
+        return lambda rows: self._on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
+
+    def _publish(
+        self, partition: Partition, need: Need, index: IvfPqIndex, codes: IvfPqIndex | None
+    ) -> tuple[str, str]:
         """Measure the index, write it under a new name, and remove those that no reader is sent to any more."""
         statistics = partition_statistics(self._sample(partition, STATISTICS_SAMPLE)[1], n=partition.living)
         old = None if partition.index is None or need.work is Work.BUILD else partition.index.manifest
@@ -281,8 +321,13 @@ class Optimizer:
             points, inside, tuned_rows, queried = old.points, old.inside_cosine, old.tuned_rows, old.queried
         else:
             self._on_stage(f"{partition.modality}: measuring the index")
-            points, inside = self._measure(partition, index, statistics.mu)
+            points, inside = self._points(partition, index), self._inside_cosine(partition, statistics.mu)
             tuned_rows, queried = index.n, tuple(sorted(self._measurable()))
+        gpu_points = () if old is None or codes is None else old.gpu_points
+        if codes is not None and self._gpus.devices and not tuned:
+            gpu_points = ()
+            with suppress(RuntimeError):  # FAISS's, where it gets no memory: searched with all lists then, if at all
+                gpu_points = self._points(partition, self._gpus.on_codes(codes))
         quality = index.quality(partition.rows.gather(self._sample(partition, DRIFT_SAMPLE)[0]))
         manifest = IndexManifest(
             modality=partition.modality.value,
@@ -300,36 +345,41 @@ class Optimizer:
             points=points,
             files={},
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            gpu_parameters=None if codes is None else codes.parameters,
+            gpu_points=gpu_points,
         )
         vector_ids = partition.vector_ids[: index.n]
-        folder, digest = publish_index(self._store, manifest, index, vector_ids, statistics.to_arrays())
+        folder, digest = publish_index(self._store, manifest, index, vector_ids, statistics.to_arrays(), codes)
         held = self._generation.manifest.indexes.get(partition.modality)
         remove_indexes(self._store, partition.modality, {folder} if held is None else {folder, held[0]})
         return folder, digest
 
-    def _measure(
-        self, partition: Partition, index: IvfPqIndex, mu: NDArray[np.float32]
-    ) -> tuple[tuple[OperatingPoint, ...], float]:
-        """Operating points for queries of every modality that may come, and the cosine to the mean that tells those
-        that lie among the vectors."""
+    def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
+        """Operating points for queries of every modality that may come; on a GPU over all rows, dead ones included."""
         own, members = self._sample(partition, QUERIES)
         queries = {source.value: rows for source, rows in self._source_queries().items()}
         queries[partition.modality.value] = members
+        on_gpu = isinstance(index, GpuIndex)
+        measured = cast("IvfPqIndex", index)  # a GpuIndex is one in all that is asked of it without filters
         points = measure_points(
-            index,
+            measured,
             partition.rows,
             queries,
             modality=partition.modality.value,
             own=own,
-            alive=partition.alive,
+            alive=None if on_gpu else partition.alive,
             recall=self._wishes.recall,
+            kept=(1.0,) if on_gpu else KEPT,
             budget_s=TUNE_SECONDS,
             costs=self._costs,
         )
         sources = [modality.value for modality in self._modalities]
-        strangers = [rows for source, rows in queries.items() if source != partition.modality]
-        points = fill_missing(points, sources, partition.modality.value, index, self._costs)
-        return points, inside_cosine(self._sample(partition, STATISTICS_SAMPLE)[1], mu, strangers)
+        return fill_missing(points, sources, partition.modality.value, measured, self._costs)
+
+    def _inside_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
+        """The cosine to the mean that tells queries that lie among the vectors."""
+        strangers = [rows for source, rows in self._source_queries().items() if source != partition.modality]
+        return inside_cosine(self._sample(partition, STATISTICS_SAMPLE)[1], mu, strangers)
 
     @cached_property
     def _costs(self) -> UnitCosts:

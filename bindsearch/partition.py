@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.errors import IndexDamagedError
+from bindsearch.indexes.base import Form
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.filters import RowMask
-from bindsearch.indexes.storage import OpenedIndex, open_index
+from bindsearch.indexes.gpu import GpuIndex
+from bindsearch.indexes.ivf_pq import IvfPqIndex
+from bindsearch.indexes.placement import Gpus
+from bindsearch.indexes.storage import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.items import Modality
 from bindsearch.plan import IndexFacts, PartitionFacts
 from bindsearch.snapshot import Snapshot
@@ -32,8 +36,8 @@ class Partition:
     Everything is mapped or made on first use, and stays as it is: a newer generation has partitions of its own.
     """
 
-    def __init__(self, store: Path, snapshot: Snapshot, modality: Modality, dim: int) -> None:
-        """Map the vector files of a modality.
+    def __init__(self, store: Path, snapshot: Snapshot, modality: Modality, dim: int, gpus: Gpus | None = None) -> None:
+        """Map the vector files of a modality. `gpus`: where it may be searched (None: on the CPU).
 
         Raises:
             StoreError: one is missing or damaged.
@@ -51,6 +55,8 @@ class Partition:
         )
         """vector_id of each row: int64 (n,), ascending."""
         self._store = store
+        self._files = snapshot.manifest.vectors
+        self._gpus = gpus
         self._published = snapshot.manifest.indexes.get(modality)
         self._segment_vectors, self._segment_rows = snapshot.partition_segments(modality)
         self._lock = threading.Lock()
@@ -105,6 +111,35 @@ class Partition:
         return int(np.searchsorted(self.vector_ids, self.index.manifest.last_vector_id, side="right"))
 
     @cached_property
+    def gpu(self) -> GpuIndex | None:
+        """What gives candidates on GPUs; None where none is used. Put there on first use."""
+        gpus, opened = self._gpus, self.index
+        if gpus is None or not gpus.devices or not self.n:
+            return None
+        rows = {modality.value: sum(n for _, n in files) for modality, files in self._files.items()}
+        if gpus.holds_exact(self.modality.value, rows, self.dim):
+            return gpus.place_rows(self.modality.value, self._files[self.modality], self.blocks)
+        if opened is None or opened.manifest.gpu_parameters is None:
+            return None
+        return gpus.place_codes(self.modality.value, self._published or (), self.open_gpu_codes)
+
+    def open_gpu_codes(self) -> IvfPqIndex:
+        """The codes for GPUs that the published index has, where it has some.
+
+        Raises:
+            IndexDamagedError: they cannot be used.
+        """
+        assert self._published is not None
+        assert self.index is not None
+        return open_gpu_codes(self._store, self._published[0], self.index.manifest)
+
+    @property
+    def tail_start(self) -> int:
+        """The first row that what is searched for candidates does not hold: it and those after it are the tail."""
+        on_gpu = self.gpu is not None and self.gpu.parameters.form is Form.EXACT
+        return self.gpu.n if self.gpu is not None and on_gpu else self.covered
+
+    @cached_property
     def _row_of_ordinal(self) -> NDArray[np.int64] | None:
         """Row of each vector of the index, -1 where it has gone with a merge; None where they are the same."""
         assert self.index is not None
@@ -123,7 +158,10 @@ class Partition:
     def candidates(
         self, queries: NDArray[np.float32], width: int, probes: int, mask: RowMask | None
     ) -> NDArray[np.int64]:
-        """Rows (nq, width) that the index's codes say are nearest, -1 where there are fewer; only those in `mask`."""
+        """Rows (nq, width) that the index's codes say are nearest, -1 where there are fewer; only those in `mask`,
+        which a GPU cannot be given."""
+        if self.gpu is not None:
+            return self._gpu_candidates(self.gpu, queries, width, probes, mask)
         opened = self.index
         assert opened is not None
         assert opened.index is not None
@@ -136,6 +174,14 @@ class Partition:
             kept &= mask.kept[rows]
         ordinals = opened.index.candidates(queries, width, probes, RowMask(kept))
         return np.where(ordinals >= 0, rows[ordinals], -1)
+
+    def _gpu_candidates(
+        self, gpu: GpuIndex, queries: NDArray[np.float32], width: int, probes: int, mask: RowMask | None
+    ) -> NDArray[np.int64]:
+        assert mask is None
+        ordinals = gpu.candidates(queries, width, probes)
+        rows = None if gpu.parameters.form is Form.EXACT else self._row_of_ordinal
+        return ordinals if rows is None else np.where(ordinals >= 0, rows[ordinals], -1)
 
     @cached_property
     def statistics(self) -> PartitionStatistics:
@@ -150,7 +196,9 @@ class Partition:
     def facts(self) -> PartitionFacts:
         """What the planner is told of it where nothing is filtered and the query is not known."""
         index = None
-        if self.index is not None and self.index.index is not None:
+        if self.gpu is not None:
+            index = self._gpu_facts(self.gpu)
+        elif self.index is not None and self.index.index is not None:
             manifest = self.index.manifest
             parameters = manifest.parameters
             index = IndexFacts(
@@ -162,6 +210,16 @@ class Partition:
                 recall=manifest.wishes.recall,
             )
         return PartitionFacts(self.modality, self.dim, self.n, self.living, self.living, index, self.trouble)
+
+    def _gpu_facts(self, gpu: GpuIndex) -> IndexFacts:
+        assert self._gpus is not None
+        parameters, device = gpu.parameters, self._gpus.name
+        if parameters.form is Form.EXACT:  # no points: as good as exact, in the time of the call, whatever the rows
+            return IndexFacts(gpu.n, gpu.lists, parameters.code_bytes, (), device, parameters.form)
+        assert self.index is not None
+        manifest = self.index.manifest
+        points, recall = manifest.gpu_points, manifest.wishes.recall
+        return IndexFacts(self.covered, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
 
     def holds(self, query: NDArray[np.float32]) -> bool:
         """Whether a query (d,) lies among the vectors, not across the gap between modalities."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.generation import Generation
+from bindsearch.indexes.placement import Gpus
 from bindsearch.snapshot import CURRENT, read_manifest
 
 OPEN_ATTEMPTS = 5
@@ -20,11 +21,15 @@ OPEN_PAUSE_S = 0.03
 class Reader:
     """Opens a generation when CURRENT names another one than before; a damaged one is rebuilt. Thread-safe."""
 
-    def __init__(self, store: Path, dim: Callable[[], int], rebuild: Callable[[], None]) -> None:
-        """`dim`: dimensions of the store's space; `rebuild`: derives the snapshot from the catalog again."""
+    def __init__(
+        self, store: Path, dim: Callable[[], int], rebuild: Callable[[], None], gpus: Gpus | None = None
+    ) -> None:
+        """`dim`: dimensions of the store's space; `rebuild`: derives the snapshot from the catalog again; `gpus`: where
+        it may be searched (None: on the CPU)."""
         self._store = store
         self._dim = dim
         self._rebuild = rebuild
+        self._gpus = gpus
         self._lock = threading.Lock()
         self._generation: Generation | None = None
         self._mark: tuple[int, int, int] | None = None
@@ -63,7 +68,7 @@ class Reader:
             if manifest is None:
                 return None
             if self._generation is None or self._generation.manifest != manifest:
-                self._generation = Generation(self._store, manifest, self._dim())
+                self._generation = Generation(self._store, manifest, self._dim(), self._gpus)
             self._mark = mark
             return self._generation
 

@@ -26,6 +26,7 @@ from bindsearch.filters import EVERYTHING, Filter, make_filter
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs
+from bindsearch.indexes.placement import Gpus
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.pipeline import IndexOptions, plan_collection
@@ -80,7 +81,12 @@ class Store:
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._runtime = Runtime(device=device, compile=compile)
-        self._reader = Reader(path, lambda: self.config.dim, lambda: rebuild_snapshot(path, lambda: self.config.dim))
+        self._gpus = Gpus(device)
+
+        def rebuild() -> None:
+            rebuild_snapshot(path, lambda: self.config.dim)
+
+        self._reader = Reader(path, lambda: self.config.dim, rebuild, self._gpus)
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +97,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the open generation."""
+        """Let go of the open generation, and of what lies on GPUs."""
         self._reader.close()
+        self._gpus.close()
 
     @property
     def exists(self) -> bool:
@@ -152,6 +159,7 @@ class Store:
             StoreLockedError: another process is indexing.
         """
         started = time.monotonic()
+        self._gpus.check()
         resolved = resolve_paths(paths, self._known_collections().values())
         parsed = [parse_rule(rule) for rule in rules]
         with open_writer(self.path, self.encoder, self._segments) as (config, catalog, writer):
@@ -166,7 +174,7 @@ class Store:
                 retry_failed=retry_failed,
                 on_progress=on_progress,
             )
-            optimize(self.path, config.dim, writer, self.encoder, wishes, force=False, on_stage=on_stage)
+            optimize(self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=False, on_stage=on_stage)
         report.took_s = time.monotonic() - started
         return report
 
@@ -183,9 +191,12 @@ class Store:
             StoreLockedError: another process is writing.
         """
         config = self.config
+        self._gpus.check()
         with open_writer(self.path, self.encoder, self._segments) as (_, _, writer):
             writer.compact()
-            return optimize(self.path, config.dim, writer, self.encoder, wishes, force=force, on_stage=on_stage)
+            return optimize(
+                self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=force, on_stage=on_stage
+            )
 
     def plan_index(
         self, *paths: PathLike, rules: Iterable[str] = (), imu_rate_hz: float | None = None
@@ -335,10 +346,14 @@ class Store:
             size_bytes=folder_size(self.path),
         )
 
-    @cached_property
+    @property
     def _machine(self) -> Machine:
-        """Costs as measured here when an index was last made; the defaults before that."""
-        return Machine(load_costs(costs_path()) or UnitCosts(), ())
+        return Machine(self._costs, self._gpus.notes)
+
+    @cached_property
+    def _costs(self) -> UnitCosts:
+        """As measured here when an index was last made; the defaults before that."""
+        return load_costs(costs_path()) or UnitCosts()
 
     def _encode(self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None) -> list[Asked]:
         """Queries with their terms encoded, all at once."""
@@ -379,8 +394,9 @@ def connect(
 
     `encoder`: a name or an Encoder; left out, the one the store was made with, `mini` for a new store.
     `encoder_options`: preprocessing options of that encoder; those left out are as the store was made with.
-    `device`: where towers run: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1"; `compile`: let
-    torch.compile fuse them first, which pays for long runs on a GPU.
+    `device`: where towers and indexes run: "auto" (GPUs where there are some, else the CPU), "cpu", "cuda", "cuda:1";
+    towers take the first GPU, indexes all. `compile`: let torch.compile fuse towers first, which pays for long runs
+    on a GPU.
     `segment_s`: lengths of segments in a new store, such as {"audio": 5.0}; for audio, video (10 s) and imu (5 s).
 
     Raises:

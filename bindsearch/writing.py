@@ -16,6 +16,7 @@ from bindsearch.errors import StoreError, StoreLockedError, UsageError
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs, measure_costs, save_costs
+from bindsearch.indexes.placement import Gpus
 from bindsearch.ingest.classify import Rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.pipeline import IndexOptions, index_collection
@@ -93,6 +94,7 @@ def optimize(
     writer: Writer,
     encoder: Encoder,
     wishes: IndexWishes | None,
+    gpus: Gpus,
     *,
     force: bool,
     on_stage: OnStage,
@@ -102,10 +104,10 @@ def optimize(
         wishes = read_wishes(store)
     elif wishes != read_wishes(store):
         write_wishes(store, wishes)
-    optimizer = _optimizer(store, dim, encoder, wishes, on_stage)
+    optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
     if any(need.work is Work.BUILD for need in optimizer.needs(force=force).values()):
         writer.compact()  # an index is made over files that stay
-        optimizer = _optimizer(store, dim, encoder, wishes, on_stage)
+        optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
     done = []
     for optimized in optimizer.run(force=force):
         writer.publish_indexes({optimized.modality: optimized.index})
@@ -113,7 +115,9 @@ def optimize(
     return done
 
 
-def _optimizer(store: Path, dim: int, encoder: Encoder, wishes: IndexWishes, on_stage: OnStage) -> Optimizer:
+def _optimizer(
+    store: Path, dim: int, encoder: Encoder, wishes: IndexWishes, gpus: Gpus, on_stage: OnStage
+) -> Optimizer:
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
     generation = Generation(store, manifest, dim)
@@ -121,7 +125,7 @@ def _optimizer(store: Path, dim: int, encoder: Encoder, wishes: IndexWishes, on_
     captions = None
     if not has_texts and Modality.TEXT in encoder.modalities:
         captions = partial(_captions, encoder, store)
-    return Optimizer(store, generation, wishes, encoder.modalities, captions, machine_costs, on_stage)
+    return Optimizer(store, generation, wishes, encoder.modalities, captions, machine_costs, gpus, on_stage)
 
 
 def _captions(encoder: Encoder, store: Path) -> NDArray[np.float32]:

@@ -127,6 +127,10 @@ class IndexManifest:
     points: tuple[OperatingPoint, ...]
     files: Mapping[str, tuple[int, str]]
     created: str
+    gpu_parameters: IndexParameters | None = None
+    """Of the same rows in codes for a GPU, in a file of their own; None where there is none."""
+    gpu_points: tuple[OperatingPoint, ...] = ()
+    """Measured on a GPU, without filters."""
 
 
 @dataclass(frozen=True)

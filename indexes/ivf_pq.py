@@ -96,7 +96,9 @@ class IvfPqIndex:
         reduced = self._reduce(np.ascontiguousarray(queries, np.float32))
         with one_thread() if len(queries) == 1 else nullcontext():
             _, found = self._lists.search(reduced, depth, params=parameters)
-        ordinals: NDArray[np.int64] = np.pad(found, ((0, 0), (0, width - depth)), constant_values=-1)
+        ordinals: NDArray[np.int64] = found
+        if depth < width:
+            ordinals = np.pad(found, ((0, 0), (0, width - depth)), constant_values=-1)
         if width >= (self.n if mask is None else mask.count):
             _fill_up(ordinals, np.arange(self.n) if mask is None else mask.positions[mask.positions < self.n])
         return ordinals
@@ -123,6 +125,34 @@ class IvfPqIndex:
         held = self._lists.invlists
         ids: NDArray[np.int64] = faiss.rev_swig_ptr(held.get_ids(number), held.list_size(number)).copy()
         return ids
+
+    @property
+    def reduction(self) -> NDArray[np.float32]:
+        """What takes queries to the reduced space, `queries @ reduction.T`: a copy, float32 (r, d)."""
+        import faiss
+
+        return faiss.vector_to_array(self._transform.A).reshape(-1, self.dim)
+
+    def lists_of(self, start: int, stop: int) -> Any:
+        """FAISS's IndexIVFPQ over reduced rows with those of ordinals start..stop alone, for form IVF_PQ8; all of them
+        where they are all there is. It looks at the coarse centroids of this index, which must outlive it."""
+        import faiss
+
+        lists = self._lists
+        if (start, stop) == (0, self.n):
+            return lists
+        some = faiss.IndexIVFPQ(lists.quantizer, lists.d, lists.nlist, lists.pq.M, lists.pq.nbits, lists.metric_type)
+        some.pq = lists.pq
+        some.is_trained = True
+        by_id = faiss.InvertedLists.SUBSET_TYPE_ID_RANGE  # type: ignore[attr-defined]  # its stubs lack it
+        lists.copy_subset_to(some, by_id, start, stop)
+        return some
+
+    def merge(self, part: Any) -> None:
+        """Take the rows out of FAISS's IndexIVFPQ `part`, trained alike, and into this index. Their ids stay: they
+        must be the next ordinals."""
+        self._lists.merge_from(part, 0)
+        self._chain.ntotal = self._lists.ntotal
 
     def quality(self, rows: NDArray[np.float16]) -> IndexQuality:
         """How well the index fits `rows` (m, d), m >= 1: what codes lose of them, and how even the lists are.
@@ -175,10 +205,7 @@ def build_index(
 
     `on_rows` is told the rows added so far. Held in memory: the sample, and a block of rows as float32.
     """
-    dim = blocks[0].shape[1]
-    rows = ExactRows(dim, blocks)
-    chosen = np.linspace(0, rows.n - 1, min(rows.n, parameters.train_rows)).astype(np.int64)
-    index = train_index(rows.gather(chosen), parameters)
+    index = train_on_blocks(blocks, parameters)
     for block in blocks:
         for start in range(0, len(block), ADD_ROWS):
             index.add(block[start : start + ADD_ROWS])
@@ -186,8 +213,23 @@ def build_index(
     return index
 
 
-def train_index(sample: NDArray[np.float16], parameters: IndexParameters) -> IvfPqIndex:
-    """An empty index for rows like those of `sample` (m, d), m >= 1."""
+def train_on_blocks(
+    blocks: Sequence[NDArray[np.float16]], parameters: IndexParameters, assigner: faiss.Index | None = None
+) -> IvfPqIndex:
+    """An empty index, trained on an even sample of all rows of `blocks`; see `build_index`, `train_index`."""
+    rows = ExactRows(blocks[0].shape[1], blocks)
+    chosen = np.linspace(0, rows.n - 1, min(rows.n, parameters.train_rows)).astype(np.int64)
+    return train_index(rows.gather(chosen), parameters, assigner)
+
+
+def train_index(
+    sample: NDArray[np.float16], parameters: IndexParameters, assigner: faiss.Index | None = None
+) -> IvfPqIndex:
+    """An empty index for rows like those of `sample` (m, d), m >= 1.
+
+    `assigner`: an empty index by inner product over reduced rows that k-means looks for the nearest centroids with,
+    on a GPU say; it holds the centroids afterwards.
+    """
     import faiss
 
     rng = np.random.default_rng(parameters.seed)
@@ -197,7 +239,9 @@ def train_index(sample: NDArray[np.float16], parameters: IndexParameters) -> Ivf
     transform.is_trained = True
     lists: Any = _empty_lists(parameters)
     rows = _padded(_reduced(transform, sample), max(parameters.lists, 2**parameters.bits), rng)
+    lists.clustering_index = assigner
     lists.train_q1(len(rows), faiss.swig_ptr(rows), False, lists.metric_type)
+    lists.clustering_index = None
     with one_thread():  # hundreds of k-means of two dimensions, each too small to share
         lists.train(rows)
     return IvfPqIndex(faiss.IndexPreTransform(transform, lists), parameters)

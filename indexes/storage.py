@@ -33,6 +33,7 @@ FORMAT = 1
 INDEXES = "indexes"
 MANIFEST = "manifest.json"
 CODES = "index.faiss"
+GPU_CODES = "gpu.faiss"
 VECTOR_IDS = "vector_ids.npy"
 STATISTICS = "statistics.npz"
 
@@ -54,11 +55,12 @@ def publish_index(
     index: IvfPqIndex | None,
     vector_ids: NDArray[np.int64],
     statistics: Mapping[str, NDArray[Any]],
+    gpu_codes: IvfPqIndex | None = None,
 ) -> tuple[str, str]:
     """Write an index folder, durable when this returns; its name and the digest of its manifest.
 
     The manifest's `files` are filled in here. A folder of the same generation, left by a run that was killed before
-    anything named it, is replaced. `vector_ids`: int64 (n,), by ordinal.
+    anything named it, is replaced. `vector_ids`: int64 (n,), by ordinal. `gpu_codes`: see `open_gpu_codes`.
     """
     folder = store / INDEXES / manifest.modality / f"{manifest.generation:08d}"
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
@@ -69,6 +71,8 @@ def publish_index(
         np.savez(temporary / STATISTICS, allow_pickle=False, **statistics)
         if index is not None:
             index.write(temporary / CODES)
+        if gpu_codes is not None:
+            gpu_codes.write(temporary / GPU_CODES)
         paths = sorted(temporary.iterdir())
         files = {path.name: (path.stat().st_size, hash_file(path)) for path in paths}
         text = json.dumps({"format": FORMAT} | dataclasses.asdict(dataclasses.replace(manifest, files=files)), indent=1)
@@ -88,7 +92,8 @@ def publish_index(
 
 
 def open_index(store: Path, modality: str, folder: str, manifest_digest: str) -> OpenedIndex:
-    """Check every file of an index folder and open it. What is hashed is what is used: the same bytes in memory.
+    """Check every file of an index folder but that for GPUs and open it. What is hashed is what is used: the same bytes
+    in memory.
 
     Raises:
         IndexDamagedError: a file is missing, truncated, altered or of another format.
@@ -97,7 +102,8 @@ def open_index(store: Path, modality: str, folder: str, manifest_digest: str) ->
     manifest = _read_manifest(place / MANIFEST, manifest_digest)
     if manifest.parameters.form != Form.EXACT and CODES not in manifest.files:
         raise _damaged(place / MANIFEST, f"it does not list {CODES}")
-    held = {name: _read_checked(place / name, *expected) for name, expected in manifest.files.items()}
+    names = [name for name in manifest.files if name != GPU_CODES]
+    held = {name: _read_checked(place / name, *manifest.files[name]) for name in names}
     try:
         vector_ids = _parse_array(held[VECTOR_IDS])
         with np.load(io.BytesIO(held[STATISTICS]), allow_pickle=False) as arrays:
@@ -108,6 +114,25 @@ def open_index(store: Path, modality: str, folder: str, manifest_digest: str) ->
     if len(vector_ids) != manifest.n or (index is not None and index.n != manifest.n):
         raise _damaged(place, f"its files do not hold the {manifest.n} rows it should cover")
     return OpenedIndex(manifest, index, vector_ids, statistics)
+
+
+def open_gpu_codes(store: Path, folder: str, manifest: IndexManifest) -> IvfPqIndex:
+    """The 8-bit codes that a GPU takes, of the same rows in the same order, where the manifest tells of them.
+
+    Raises:
+        IndexDamagedError: the file is missing, truncated or altered.
+    """
+    path = store / INDEXES / manifest.modality / folder / GPU_CODES
+    if manifest.gpu_parameters is None or GPU_CODES not in manifest.files:
+        raise _damaged(path, "the manifest does not list it")
+    content = _read_checked(path, *manifest.files[GPU_CODES])
+    try:
+        codes = _parse_codes(content, manifest.gpu_parameters)
+    except RuntimeError as error:
+        raise _damaged(path, f"this version cannot read it ({str(error).splitlines()[0]})") from error
+    if codes.n != manifest.n:
+        raise _damaged(path, f"it does not hold the {manifest.n} rows it should cover")
+    return codes
 
 
 def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
@@ -147,16 +172,22 @@ def _read_manifest(path: Path, digest: str) -> IndexManifest:
 
 
 def _parse_manifest(data: dict[str, Any]) -> IndexManifest:
-    wishes = data["wishes"]
+    wishes, gpu = data["wishes"], data.get("gpu_parameters")
     parsed = {
-        "parameters": IndexParameters(**data["parameters"] | {"form": Form(data["parameters"]["form"])}),
+        "parameters": _parse_parameters(data["parameters"]),
         "wishes": IndexWishes(**wishes | {"form": None if wishes["form"] is None else Form(wishes["form"])}),
         "queried": tuple(data["queried"]),
         "quality": None if data["quality"] is None else IndexQuality(**data["quality"]),
         "points": tuple(OperatingPoint(**point) for point in data["points"]),
+        "gpu_parameters": None if gpu is None else _parse_parameters(gpu),
+        "gpu_points": tuple(OperatingPoint(**point) for point in data.get("gpu_points", ())),
         "files": {str(name): (int(size), str(digest)) for name, (size, digest) in data["files"].items()},
     }
     return IndexManifest(**data | parsed)
+
+
+def _parse_parameters(data: dict[str, Any]) -> IndexParameters:
+    return IndexParameters(**data | {"form": Form(data["form"])})
 
 
 def _read_checked(path: Path, size: int, digest: str) -> mmap.mmap:

@@ -1,0 +1,129 @@
+"""An item once, by its best segment; diverse lists; and mixed lists in which every modality has its share."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bindsearch.ranking import best_of_each_item, diversify
+from bindsearch.space import calibrate, l2_normalize, partition_statistics
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(0, 60), st.integers(1, 20))
+def test_each_item_comes_once_by_its_best_segment_and_ties_go_by_id(seed: int, m: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-3, 3, m).astype(np.float32)  # many ties
+    item_ids, segment_rows = rng.integers(0, 12, m), rng.permutation(m)
+    best: dict[int, int] = {}
+    for index in sorted(range(m), key=lambda i: (-scores[i], item_ids[i], segment_rows[i])):
+        best.setdefault(int(item_ids[index]), index)
+    found = best_of_each_item(scores, item_ids, segment_rows, k)
+    assert found.tolist() == list(best.values())[:k]
+    shuffled = rng.permutation(m)
+    again = best_of_each_item(scores[shuffled], item_ids[shuffled], segment_rows[shuffled], k)
+    assert shuffled[again].tolist() == found.tolist()
+
+
+def test_infinite_scores_and_no_candidates_are_ordered_too() -> None:
+    scores = np.array([-np.inf, 0.5, -np.inf], np.float32)
+    assert best_of_each_item(scores, np.array([3, 2, 1]), np.arange(3), 3).tolist() == [1, 2, 0]
+    nothing = np.zeros(0, np.int64)
+    assert best_of_each_item(np.zeros(0, np.float32), nothing, nothing, 5).tolist() == []
+    assert diversify(np.zeros(0, np.float32), np.zeros((0, 4), np.float32), 5, 0.5).tolist() == []
+
+
+def plain_relevance(scores: np.ndarray, embeddings: np.ndarray, k: int, diverse: float) -> list[int]:
+    """Carbonell & Goldstein's definition, word for word."""
+    width = scores.max() - scores.min()
+    scaled = (scores - scores.min()) / width if width > 0 else np.zeros_like(scores)
+    left = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    chosen: list[int] = []
+    while left and len(chosen) < k:
+        values = [
+            (1 - diverse) * scaled[i]
+            - diverse * max((float(embeddings[i] @ embeddings[j]) for j in chosen), default=-1)
+            for i in left
+        ]
+        chosen.append(left.pop(int(np.argmax(values))))
+    return chosen
+
+
+@given(seeds, st.integers(1, 30), st.integers(1, 12), st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]))
+def test_diverse_lists_follow_maximal_marginal_relevance(seed: int, m: int, k: int, diverse: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = (10 * rng.standard_normal(m)).astype(np.float32)
+    embeddings = l2_normalize(rng.standard_normal((m, 16)))
+    assert diversify(scores, embeddings, k, diverse).tolist() == plain_relevance(scores, embeddings, k, diverse)
+
+
+def test_a_diverse_list_shows_each_of_several_near_duplicates_once() -> None:
+    rng = np.random.default_rng(0)
+    centres = l2_normalize(rng.standard_normal((4, 64)))
+    rows = l2_normalize(np.repeat(centres, 5, axis=0) + 0.02 * rng.standard_normal((20, 64)))
+    scores = np.repeat(np.array([9.0, 8.0, 7.0, 6.0], np.float32), 5) + 0.01 * np.arange(20, dtype=np.float32)
+    assert set(diversify(scores, rows, 4, 0.0) // 5) == {0}
+    assert (np.sort(diversify(scores, rows, 4, 0.6) // 5) == np.arange(4)).all()
+    assert diversify(scores, rows, 4, 0.6)[0] == diversify(scores, rows, 4, 0.0)[0]
+
+
+def test_equal_scores_diversify_the_same_way_each_time() -> None:
+    rows = l2_normalize(np.random.default_rng(1).standard_normal((20, 8)))
+    equal = np.full(20, 2.5, np.float32)
+    first = diversify(equal, rows, 6, 0.3)
+    assert first[0] == 0
+    assert first.tolist() == diversify(equal, rows, 6, 0.3).tolist()
+
+
+def mixed_partitions(seed: int, modalities: int, *, relevance: float = 0.9, d: int = 512) -> tuple[np.ndarray, list]:
+    """A query and the vectors of each modality, the first 30 / modalities of each of equal relevance to the query.
+
+    As behind ImageBind's gap: x = normalize(g mu_m + content), content of shared and private parts. Modalities differ
+    in size (400..4000), in gap g^2 (0.2..0.6, so in the mean and in the spread of their cosines) and in the spectrum
+    of their private part. The shared content of what is relevant has cosine `relevance` to the query's.
+    """
+    rng = np.random.default_rng(seed)
+    common = l2_normalize(rng.standard_normal(d))
+    means = l2_normalize(l2_normalize(rng.standard_normal((modalities, d))) + 0.3 * common)
+    sizes = rng.permutation(np.linspace(400, 4000, modalities).astype(int))
+    gaps = rng.permutation(np.linspace(0.2, 0.6, modalities))
+    spectra = np.linspace(0.0, 0.6, modalities)
+
+    def content(n: int, power: float, order: np.ndarray) -> np.ndarray:
+        return l2_normalize(rng.standard_normal((n, d), np.float32) * (np.arange(1, d + 1) ** -power)[order])
+
+    def member(m: int, shared: np.ndarray, private: np.ndarray) -> np.ndarray:
+        gap = gaps[m]
+        return l2_normalize(
+            np.sqrt(gap) * means[m] + np.sqrt(1 - gap) * (np.sqrt(0.4) * shared + np.sqrt(0.6) * private)
+        )
+
+    straight = np.arange(d)
+    asked = content(1, 0.3, straight)
+    query = member(int(rng.integers(modalities)), asked, content(1, 0.3, rng.permutation(d)))[0]
+    partitions = []
+    for m in range(modalities):
+        shared = content(sizes[m], 0.3, straight)
+        relevant = slice(0, 30 // modalities)
+        shared[relevant] = l2_normalize(relevance * asked + np.sqrt(1 - relevance**2) * shared[relevant])
+        partitions.append(member(m, shared, content(sizes[m], spectra[m], rng.permutation(d))))
+    return query, partitions
+
+
+def shares_of_top_30(scores: list[np.ndarray]) -> np.ndarray:
+    owner = np.repeat(np.arange(len(scores)), [len(part) for part in scores])
+    top = np.argsort(-np.concatenate(scores), kind="stable")[:30]
+    return np.bincount(owner[top], minlength=len(scores))
+
+
+@pytest.mark.parametrize("modalities", [3, 4, 5, 6])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_calibrated_list_holds_equally_relevant_modalities_equally(modalities: int, seed: int) -> None:
+    """Where relevance is clear. Of seeds 0..9, so 40 sets, it holds in 39; at relevance 0.7 in 36, at 0.5, where noise
+    reaches as high, in 16. Raw cosine fails in all."""
+    query, partitions = mixed_partitions(seed, modalities)
+    cosines = [rows @ query for rows in partitions]
+    scores = calibrate(cosines, query, [partition_statistics(rows) for rows in partitions])
+    assert np.abs(shares_of_top_30(scores) - 30 / modalities).max() <= 3
+    assert np.abs(shares_of_top_30(cosines) - 30 / modalities).max() > 3
