@@ -184,18 +184,22 @@ def merged(bench: Bench) -> None:
 
 
 def peers(bench: Bench, opened: Sequence[Peer]) -> None:
-    """Others at their defaults and at their fastest setting that finds enough, in turn with the engine."""
+    """Others at their defaults and at their fastest setting that finds enough, in turn with the engine; graphs also at
+    the recall that the engine has."""
     for peer in opened:
         bench.peer_build_s[peer.system] = peer.build_s
     for source in (*ACROSS, "image"):
         truth = bench.truth(source, "image")
-        wanted = PEER_RECALL
-        if source == "image" and bench.engine is not None:
-            ours = try_recall(bench.engine.contender(to="image"), bench.data.queries["image"], truth)
-            wanted = ours - EQUAL_RECALL
+        equal = PEER_RECALL
+        if bench.engine is not None:
+            ours = try_recall(bench.engine.contender(to="image"), bench.data.queries[source], truth)
+            equal = ours - EQUAL_RECALL
         contenders = [*_ours(bench, source, "image"), *_flat(bench, "image")]
         for peer in opened:
+            wanted = equal if source == "image" else PEER_RECALL
             contenders += _settings_to_compare(bench, peer, source, truth, wanted)
+            if source != "image" and peer.ladder:  # a graph, at the recall that the engine has as well
+                contenders += _settings_to_compare(bench, peer, source, truth, equal)
         found = bench.run(f"{source} -> image, beside others", contenders, source, truth)
         if (engine := _of("bindsearch", found)) is not None:
             _ask_beside_others(bench, source, engine, found)

@@ -20,7 +20,7 @@ import bindsearch as bs
 from bindsearch.catalog import FileState
 from bindsearch.filters import make_filter
 from bindsearch.generation import Generation
-from bindsearch.indexes.base import UnitCosts
+from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment
 from bindsearch.items import Hit, Modality
@@ -41,6 +41,9 @@ EXTENSIONS = {"text": "txt", "image": "jpg", "audio": "wav", "depth": "png", "th
 SEGMENT_S = {"audio": 2.0, "imu": 5.0}
 YEAR_2020_NS = 1_577_836_800 * 10**9
 DAY_NS = 86_400 * 10**9
+
+SMALL, RECALL_SMALL = 200_000, 0.99
+"""Up to so many vectors this recall is asked for and wished (`--recall`); above, the default."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def fill_store(place: Path, data: Dataset) -> BuildFigures:
                 writer.commit(batch)
     committed = time.perf_counter()
     with bs.connect(place, encoder=encoder) as store:
-        store.optimize()
+        store.optimize(wishes=IndexWishes(recall=RECALL_SMALL) if data.n <= SMALL else None)
     done = time.perf_counter()
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     return BuildFigures(data.n, committed - started, data.n / (committed - started), done - committed, size)
@@ -145,7 +148,7 @@ class Engine:
             asked = store._ready(vector, query, None)
             if not plans:
                 plans.append(_forced_plan(generation, asked, store._machine.costs, strategy))
-            (result,) = run(generation, [asked], plans)
+            (result,) = run(generation, [asked], plans, self.store._workers)
             return result.hits
 
         return ask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from bindsearch.query import Rank
 from bindsearch.ranking import best_of_each_item, diversify
 from bindsearch.snapshot import Snapshot
 from bindsearch.space import calibrate
+from bindsearch.workers import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,30 +82,69 @@ def run_plans(
     searched: Mapping[Modality, Searched],
     snapshot: Snapshot,
     excluded: Sequence[NDArray[np.int64]],
+    workers: Workers,
 ) -> list[Result]:
     """Answer one query or several, each by its plan; those with equal steps share one call of each partition.
 
     `excluded`: item ids left out of each answer. Equal scores are ordered by item id, so the same query gives the
     same list on the same generation.
     """
-    found: list[list[Candidates]] = [[] for _ in plans]
-    runs: list[list[PartitionRun]] = [[] for _ in plans]
-    for modality, place in searched.items():
-        for step, numbers in _same_steps(plans, modality):
-            started = perf_counter()
-            vectors = np.stack([queries[number].vector for number in numbers])
-            batch, scored = search_partition(place, step, vectors)
-            for position, number in enumerate(numbers):
-                one = Found(batch.positions[position], batch.cosines[position])
-                found[number].append(
-                    _enough_items(place, step, one, queries[number].vector, plans[number], snapshot, excluded[number])
-                )
-            took_ms = 1000 * (perf_counter() - started) / len(numbers)
-            for number in numbers:
-                runs[number].append(PartitionRun(modality, scored, len(found[number][-1].rows), took_ms))
+    jobs = [
+        partial(_search_step, place, step, numbers, plans, queries, snapshot, excluded)
+        for step, numbers, place in _longest_first(plans, searched)
+    ]
+    found: list[dict[Modality, Candidates]] = [{} for _ in plans]
+    runs: list[dict[Modality, PartitionRun]] = [{} for _ in plans]
+    for answers in workers.run(jobs):
+        for number, candidates, ran in answers:
+            found[number][ran.modality] = candidates
+            runs[number][ran.modality] = ran
     return [
-        _rank(plan, query, candidates, searched, snapshot, tuple(run))
+        _rank(
+            plan,
+            query,
+            [candidates[modality] for modality in searched if modality in candidates],
+            searched,
+            snapshot,
+            tuple(run[modality] for modality in searched if modality in run),
+        )
         for plan, query, candidates, run in zip(plans, queries, found, runs, strict=True)
+    ]
+
+
+def _longest_first(
+    plans: Sequence[Plan], searched: Mapping[Modality, Searched]
+) -> list[tuple[PartitionStep, list[int], Searched]]:
+    """The different steps, each with the numbers of the queries that take it and the partition it searches."""
+    steps = [
+        (step, numbers, place) for modality, place in searched.items() for step, numbers in _same_steps(plans, modality)
+    ]
+    return sorted(steps, key=lambda taken: -taken[0].estimate_ms * len(taken[1]))
+
+
+def _search_step(
+    place: Searched,
+    step: PartitionStep,
+    numbers: Sequence[int],
+    plans: Sequence[Plan],
+    queries: Sequence[QueryVector],
+    snapshot: Snapshot,
+    excluded: Sequence[NDArray[np.int64]],
+) -> list[tuple[int, Candidates, PartitionRun]]:
+    """What one partition holds for those queries that search it alike: for each its number and candidates."""
+    started = perf_counter()
+    batch, scored = search_partition(place, step, np.stack([queries[number].vector for number in numbers]))
+    candidates = [
+        _enough_items(place, step, Found(positions, cosines), queries[number].vector, plans[number], snapshot, left_out)
+        for number, positions, cosines, left_out in zip(
+            numbers, batch.positions, batch.cosines, [excluded[number] for number in numbers], strict=True
+        )
+    ]
+    took_ms = 1000 * (perf_counter() - started) / len(numbers)
+    modality = place.partition.modality
+    return [
+        (number, one, PartitionRun(modality, scored, len(one.rows), took_ms))
+        for number, one in zip(numbers, candidates, strict=True)
     ]
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bindsearch.errors import IndexDamagedError, StoreError
-from bindsearch.files import atomic_write
+from bindsearch.errors import IndexDamagedError
 from bindsearch.generation import Generation
-from bindsearch.indexes.base import Form, IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
+from bindsearch.indexes.base import IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
 from bindsearch.indexes.gpu import GpuIndex
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
@@ -27,26 +24,10 @@ from bindsearch.indexes.tuning import KEPT, fill_missing, inside_cosine, measure
 from bindsearch.items import Modality
 from bindsearch.partition import Partition
 from bindsearch.space import partition_statistics
+from bindsearch.upkeep import GROWTH_TUNED, IndexState, Need, Work, decide, drifted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-TAIL_ELEMENTS = 2048 * 1024
-"""A tail of so many numbers takes 0.2 ms to scan: beyond it, and beyond `TAIL_SHARE`, it is added to the index."""
-
-TAIL_SHARE = 0.02
-
-GROWTH_TRAINED = 2.0
-GROWTH_TUNED = 1.25
-"""An index is trained anew when it holds so many times the rows it was trained on; its operating points are measured
-anew when it holds so many times the rows they were measured on."""
-
-WORSE_CODES = 1.15
-WORSE_BALANCE = 2.0
-"""New rows whose codes err so many times more, or lists so many times more uneven, mean that the data has drifted."""
-
-DEAD_SHARE = 0.2
-"""An index with more dead rows than this is built anew without them."""
 
 QUERIES = 300
 """Stored vectors of a modality that are run as queries to measure operating points."""
@@ -56,8 +37,6 @@ TUNE_SECONDS = 30.0
 
 STATISTICS_SAMPLE = 4096
 DRIFT_SAMPLE = 2048
-WISHES_FILE = "wishes.json"
-
 APPEND_ROWS = 32768
 
 OnStage = Callable[[str], None]
@@ -67,70 +46,6 @@ def ignore_stage(_stage: str) -> None:
     """Shows nothing."""
 
 
-class Work(StrEnum):
-    """What a partition needs."""
-
-    NOTHING = "nothing"
-    DROP = "drop"
-    TUNE = "tune"
-    APPEND = "append"
-    BUILD = "build"
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a partition needs, and why."""
-
-    work: Work
-    reason: str
-
-
-@dataclass(frozen=True)
-class IndexState:
-    """What decides: `rows` and `living` of the partition, rows that the index covers, `dead` ones that it holds;
-    `wanted`: what the rows call for today; `sources`: modalities that queries can be taken from; `wants_codes`: for a
-    GPU, where the rows themselves do not fit."""
-
-    rows: int
-    living: int
-    covered: int
-    dead: int
-    dim: int
-    wanted: IndexParameters
-    wishes: IndexWishes
-    sources: frozenset[str]
-    manifest: IndexManifest | None
-    trouble: str | None
-    wants_codes: bool = False
-
-
-def decide(state: IndexState) -> Need:
-    """What a partition needs; pure."""
-    manifest = state.manifest
-    if state.living == 0 or state.wanted.form is Form.EXACT:
-        if manifest is None and state.trouble is None:
-            return Need(Work.NOTHING, "few rows: scanned exactly")
-        return Need(Work.DROP, "exact scans do: few rows, or asked for")
-    if state.trouble is not None:
-        return Need(Work.BUILD, f"the index is damaged ({state.trouble})")
-    if manifest is None:
-        return Need(Work.BUILD, f"{state.living:,} rows have none")
-    if manifest.wishes != state.wishes or manifest.parameters.form is not state.wanted.form:
-        return Need(Work.BUILD, "other options are wished")
-    if state.wants_codes and manifest.gpu_parameters is None:
-        return Need(Work.BUILD, "it has no codes for the GPU")
-    if state.dead > DEAD_SHARE * manifest.n:
-        return Need(Work.BUILD, f"{state.dead:,} of its {manifest.n:,} rows are deleted")
-    if state.living > GROWTH_TRAINED * manifest.trained_rows:
-        return Need(Work.BUILD, f"{state.living:,} rows, trained on {manifest.trained_rows:,}")
-    tail = state.rows - state.covered
-    if tail * state.dim > TAIL_ELEMENTS and tail > TAIL_SHARE * state.covered:
-        return Need(Work.APPEND, f"{tail:,} rows are newer than the index")
-    if missing := sorted(state.sources.difference(manifest.queried)):
-        return Need(Work.TUNE, f"not measured for queries of {', '.join(missing)}")
-    return Need(Work.NOTHING, "it is good")
-
-
 @dataclass(frozen=True)
 class Optimized:
     """What was done to one partition, and why; `index`: folder and manifest digest of the new index."""
@@ -138,32 +53,6 @@ class Optimized:
     modality: Modality
     need: Need
     index: tuple[str, str] | None
-
-
-def read_wishes(store: Path) -> IndexWishes:
-    """What was last asked of the indexes of a store; the defaults where nothing was.
-
-    Raises:
-        StoreError: the file is damaged.
-    """
-    path = store / INDEXES / WISHES_FILE
-    try:
-        data = json.loads(path.read_text())
-        form = None if data["form"] is None else Form(data["form"])
-        memory = None if data["memory_bytes"] is None else int(data["memory_bytes"])
-        overrides = {str(name): int(value) for name, value in data["overrides"].items()}
-        return IndexWishes(form, memory, float(data["recall"]), overrides or None)
-    except FileNotFoundError:
-        return IndexWishes()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is damaged ({error}): remove it, and give the options again") from error
-
-
-def write_wishes(store: Path, wishes: IndexWishes) -> None:
-    """Remember what is asked of the indexes of a store."""
-    (store / INDEXES).mkdir(parents=True, exist_ok=True)
-    with atomic_write(store / INDEXES / WISHES_FILE) as file:
-        file.write(json.dumps({**asdict(wishes), "overrides": dict(wishes.overrides or {})}).encode())
 
 
 class Optimizer:
@@ -272,11 +161,7 @@ class Optimizer:
         tail = np.arange(partition.covered, partition.n)
         chosen = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
         now = partition.index.index.quality(partition.rows.gather(chosen))
-        if trained is not None and now.code_error > WORSE_CODES * trained.code_error:
-            return f"the codes of new rows err {now.code_error / trained.code_error:.2f} times as much as at training"
-        if trained is not None and now.imbalance > WORSE_BALANCE * trained.imbalance:
-            return f"the lists are {now.imbalance / trained.imbalance:.1f} times as uneven as at training"
-        return None
+        return None if trained is None else drifted(trained, now)
 
     def _index(self, partition: Partition, need: Need, parameters: IndexParameters) -> IvfPqIndex:
         """The index that is to be published. One that readers search is never touched: an appended one is a copy."""

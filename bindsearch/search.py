@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +15,10 @@ from bindsearch.indexes.base import UnitCosts
 from bindsearch.items import Modality
 from bindsearch.plan import PartitionFacts, Plan, PlanFacts
 from bindsearch.planner import make_plan
-from bindsearch.query import Query
+from bindsearch.query import Query, format_query, resolve_weights
 from bindsearch.space import compose
+from bindsearch.terms import EncodedTerm
+from bindsearch.workers import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,6 +70,33 @@ def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> Q
     return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
 
 
+def labels_of(query: Query) -> tuple[str, ...]:
+    """The text form of each term, its weight apart."""
+    return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
+
+
+def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> Asked:
+    """A query with its terms encoded, ready to be planned.
+
+    Raises:
+        UsageError: the terms cancel.
+    """
+    weights = resolve_weights(query.terms)
+    excluded = NO_ITEMS
+    hashes = [term.content_hash for term in encoded if term.content_hash is not None]
+    if hashes and not query.include_query:
+        excluded = generation.snapshot.items_with_content(hashes)
+    terms = Terms(
+        sources=tuple(term.modality for term in encoded),
+        labels=labels_of(query),
+        weights=weights,
+        loads=tuple(term.load for term in encoded),
+    )
+    vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
+    rows = sum(len(generation.snapshot.segments_of(item)) for item in excluded.tolist())
+    return Asked(query, terms, vector, excluded, rows)
+
+
 def plan_query(generation: Generation, asked: Asked, machine: Machine) -> Plan:
     """The plan of a query. Plans are remembered: what they depend on of the vector is which partitions it lies in.
 
@@ -106,7 +135,7 @@ def _places(generation: Generation, query: Query) -> dict[Modality, Searched]:
     return {modality: generation.searched(modality, query.filter) for modality in held}
 
 
-def run(generation: Generation, asked: Sequence[Asked], plans: Sequence[Plan]) -> list[Result]:
+def run(generation: Generation, asked: Sequence[Asked], plans: Sequence[Plan], workers: Workers) -> list[Result]:
     """Answer queries by their plans; queries with the same targets and filter share the work."""
     results: list[Result | None] = [None] * len(asked)
     groups: dict[object, list[int]] = {}
@@ -116,7 +145,8 @@ def run(generation: Generation, asked: Sequence[Asked], plans: Sequence[Plan]) -
         places = _places(generation, asked[numbers[0]].query)
         vectors = [vector for number in numbers if (vector := asked[number].vector) is not None]
         excluded = [asked[number].excluded for number in numbers]
-        found = run_plans([plans[number] for number in numbers], vectors, places, generation.snapshot, excluded)
+        chosen = [plans[number] for number in numbers]
+        found = run_plans(chosen, vectors, places, generation.snapshot, excluded, workers)
         for number, result in zip(numbers, found, strict=True):
             results[number] = result
     return [result for result in results if result is not None]

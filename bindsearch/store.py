@@ -26,6 +26,7 @@ from bindsearch.filters import EVERYTHING, Filter, make_filter
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs
+from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.placement import Gpus
 from bindsearch.ingest.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
@@ -38,24 +39,34 @@ from bindsearch.query import (
     Query,
     Rank,
     Searchable,
-    format_query,
     make_query,
     parse_modalities,
     resolve_weights,
     terms_of,
 )
 from bindsearch.reader import Reader
-from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, plan_query, query_vector, run
+from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, plan_query, run
 from bindsearch.snapshot import read_manifest
 from bindsearch.space import l2_normalize
 from bindsearch.targets import plan_targets, resolve_paths
-from bindsearch.terms import EncodedTerm, encode_terms, find_source
-from bindsearch.writing import decode_options, index_paths, open_writer, optimize, rebuild_snapshot
+from bindsearch.terms import encode_terms, find_source
+from bindsearch.upkeep import read_wishes
+from bindsearch.workers import Workers
+from bindsearch.writing import (
+    decode_options,
+    index_paths,
+    open_writer,
+    optimize,
+    rebuild_snapshot,
+    segment_lengths,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_ENCODER = "mini"
+CHECKED_ROWS = 1_000_000
+"""Wishes are checked as for a partition of so many rows."""
 PathLike = str | os.PathLike[str]
 
 
@@ -77,7 +88,7 @@ class Store:
     ) -> None:
         """Name a store; nothing is opened until it is needed. See `connect`."""
         self.path = path
-        self._segments = _segment_lengths(segment_s or {})
+        self._segments = segment_lengths(segment_s or {})
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._runtime = Runtime(device=device, compile=compile)
@@ -86,6 +97,7 @@ class Store:
         def rebuild() -> None:
             rebuild_snapshot(path, lambda: self.config.dim)
 
+        self._workers = Workers()
         self._reader = Reader(path, lambda: self.config.dim, rebuild, self._gpus)
 
     def __enter__(self) -> Self:
@@ -162,6 +174,7 @@ class Store:
         self._gpus.check()
         resolved = resolve_paths(paths, self._known_collections().values())
         parsed = [parse_rule(rule) for rule in rules]
+        self._check_wishes(wishes)
         with open_writer(self.path, self.encoder, self._segments) as (config, catalog, writer):
             report = index_paths(
                 self.path,
@@ -197,6 +210,15 @@ class Store:
             return optimize(
                 self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=force, on_stage=on_stage
             )
+
+    @property
+    def wishes(self) -> IndexWishes:
+        """What was last asked of the indexes.
+
+        Raises:
+            StoreError: the note of it is damaged.
+        """
+        return read_wishes(self.path)
 
     def plan_index(
         self, *paths: PathLike, rules: Iterable[str] = (), imu_rate_hz: float | None = None
@@ -268,7 +290,7 @@ class Store:
             self._ready(query, shared, source) if isinstance(query, np.ndarray) else next(encoded) for query in queries
         ]
         plans = [plan_query(generation, one, self._machine) for one in asked]
-        return [result.hits for result in run(generation, asked, plans)]
+        return [result.hits for result in run(generation, asked, plans, self._workers)]
 
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
         """Answer a query: encode its terms, compose them, search each target modality, rank the whole.
@@ -284,7 +306,7 @@ class Store:
         encoded = time.perf_counter()
         plan = plan_query(generation, asked, self._machine)
         planned = time.perf_counter()
-        (result,) = run(generation, [asked], [plan])
+        (result,) = run(generation, [asked], [plan], self._workers)
         done = time.perf_counter()
         terms = tuple(
             AnsweredTerm(step.source, term.source, step.weight)
@@ -314,7 +336,7 @@ class Store:
         found = [find_source(term, generation.snapshot) for term in query.terms]
         terms = Terms(
             sources=tuple(source.modality for source in found),
-            labels=tuple(format_query((term,)) for term in query.terms),
+            labels=labels_of(query),
             weights=resolve_weights(query.terms),
             loads=tuple(source.load for source in found),
         )
@@ -364,7 +386,16 @@ class Store:
         encoded = iter(
             encode_terms(everything, lambda: self.encoder, options, generation.snapshot, generation.partitions)
         )
-        return [_asked(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
+        return [ask(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
+
+    def _check_wishes(self, wishes: IndexWishes | None) -> None:
+        """Refuse what cannot be before anything is written.
+
+        Raises:
+            UsageError: a parameter is unknown, out of range or does not fit another.
+        """
+        if wishes is not None:
+            choose_parameters(CHECKED_ROWS, self.encoder.dim, replace(wishes, memory_bytes=None))
 
     def _ready(self, vector: NDArray[np.floating], query: Query, source: str | Modality | None) -> Asked:
         dim = self.config.dim
@@ -412,34 +443,4 @@ def connect(
         device=device,
         compile=compile,
         segment_s=segment_s,
-    )
-
-
-def _asked(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> Asked:
-    weights = resolve_weights(query.terms)
-    excluded = NO_ITEMS
-    hashes = [term.content_hash for term in encoded if term.content_hash is not None]
-    if hashes and not query.include_query:
-        excluded = generation.snapshot.items_with_content(hashes)
-    terms = Terms(
-        sources=tuple(term.modality for term in encoded),
-        labels=tuple(format_query((term,)) for term in query.terms),
-        weights=weights,
-        loads=tuple(term.load for term in encoded),
-    )
-    vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    rows = sum(len(generation.snapshot.segments_of(item)) for item in excluded.tolist())
-    return Asked(query, terms, vector, excluded, rows)
-
-
-def _segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
-    for modality in segment_s:
-        if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
-            raise UsageError(f"segments of {modality!r} have no length: choose from audio, video, imu")
-    given = {str(modality): float(length) for modality, length in segment_s.items()}
-    default = DecodeOptions()
-    return DecodeOptions(
-        audio_segment_s=given.get("audio", default.audio_segment_s),
-        video_segment_s=given.get("video", default.video_segment_s),
-        imu_segment_s=given.get("imu", default.imu_segment_s),
     )

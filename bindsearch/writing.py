@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.placement import Gpus
+from bindsearch.indexes.storage import remove_indexes
 from bindsearch.ingest.classify import Rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.pipeline import IndexOptions, index_collection
@@ -24,9 +25,10 @@ from bindsearch.ingest.report import IndexReport, OnProgress
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
 from bindsearch.lock import LOCK_FILES, writer_lock
-from bindsearch.optimize import OnStage, Optimized, Optimizer, Work, read_wishes, write_wishes
+from bindsearch.optimize import OnStage, Optimized, Optimizer
 from bindsearch.snapshot import read_manifest
 from bindsearch.targets import plan_targets
+from bindsearch.upkeep import Work, read_wishes, write_wishes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,24 @@ def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOpti
         video_segment_s=config.video_segment_s,
         imu_segment_s=config.imu_segment_s,
         imu_rate_hz=imu_rate_hz,
+    )
+
+
+def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
+    """Lengths of segments in a new store, from {"audio": 5.0}; the defaults where none is given.
+
+    Raises:
+        UsageError: segments of that modality have no length, or the length is none.
+    """
+    for modality in segment_s:
+        if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
+            raise UsageError(f"segments of {modality!r} have no length: choose from audio, video, imu")
+    given = {str(modality): float(length) for modality, length in segment_s.items()}
+    default = DecodeOptions()
+    return DecodeOptions(
+        audio_segment_s=given.get("audio", default.audio_segment_s),
+        video_segment_s=given.get("video", default.video_segment_s),
+        imu_segment_s=given.get("imu", default.imu_segment_s),
     )
 
 
@@ -111,6 +131,8 @@ def optimize(
     done = []
     for optimized in optimizer.run(force=force):
         writer.publish_indexes({optimized.modality: optimized.index})
+        if optimized.index is None:
+            remove_indexes(store, optimized.modality, set())
         done.append(optimized)
     return done
 

@@ -18,7 +18,7 @@ from bindsearch.cli.options import (
     RecallOption,
     StoreOption,
     parse_encoder_options,
-    read_wishes,
+    wished,
 )
 from bindsearch.cli.output import print_json, print_line, print_message, visible
 from bindsearch.errors import UsageError
@@ -75,7 +75,6 @@ def index_command(
     """
     from bindsearch.store import connect
 
-    wishes = read_wishes(index, memory, recall, index_option)
     with connect(
         store,
         encoder=encoder,
@@ -88,6 +87,7 @@ def index_command(
             planned = opened.plan_index(*paths, rules=as_ or (), imu_rate_hz=imu_rate)
             _print_plan(planned, as_json=json)
             return 0
+        wishes = wished(lambda: opened.wishes, index, memory, recall, index_option)
         report = _run(opened, paths, as_ or [], imu_rate, wishes, retry_failed=retry_failed)
     if json:
         print_json(

@@ -14,7 +14,7 @@ from bindsearch.cli.options import (
     MemoryOption,
     RecallOption,
     StoreOption,
-    read_wishes,
+    wished,
 )
 from bindsearch.cli.output import print_json, print_line, show_stages
 
@@ -38,8 +38,8 @@ def optimize_command(
     """
     from bindsearch.store import connect
 
-    wishes = read_wishes(index, memory, recall, index_option)
     with connect(store, device=device) as opened, show_stages() as on_stage:
+        wishes = wished(lambda: opened.wishes, index, memory, recall, index_option)
         done = opened.optimize(wishes=wishes, force=force, on_stage=on_stage)
     if json:
         print_json({"partitions": [_json(one) for one in done]})

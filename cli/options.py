@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import typer
 from bindsearch import query as terms
 from bindsearch.errors import UsageError
 from bindsearch.filters import make_filter
-from bindsearch.indexes.base import DEFAULT_RECALL, Form, IndexWishes
+from bindsearch.indexes.base import Form, IndexWishes
 from bindsearch.query import Composition, Query, make_query, parse_query
 
 StoreOption = Annotated[
@@ -169,10 +171,14 @@ def read_query(
 SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
-def read_wishes(
-    index: str | None, memory: str | None, recall: float | None, parameters: list[str] | None
+def wished(
+    before: Callable[[], IndexWishes],
+    index: str | None,
+    memory: str | None,
+    recall: float | None,
+    parameters: list[str] | None,
 ) -> IndexWishes | None:
-    """What is asked of the indexes; None where nothing is.
+    """What is asked of the indexes: what was `before`, with what these options change; None where they change nothing.
 
     Raises:
         UsageError: one of the options is wrong.
@@ -184,18 +190,27 @@ def read_wishes(
         raise UsageError(f"--index {index!r}: choose from {', '.join(forms)}")
     if recall is not None and not 0.5 <= recall < 1:
         raise UsageError(f"--recall {recall:g}: give a number of at least 0.5 and below 1 (--index exact finds all)")
+    overrides = _parse_parameters(parameters or [])
+    wishes = before()
+    if index is not None:
+        wishes = replace(wishes, form=None if index == "auto" else Form(index))
+    if memory is not None:
+        wishes = replace(wishes, memory_bytes=_parse_size(memory))
+    if recall is not None:
+        wishes = replace(wishes, recall=recall)
+    if overrides:
+        wishes = replace(wishes, overrides={**(wishes.overrides or {}), **overrides})
+    return wishes
+
+
+def _parse_parameters(parameters: list[str]) -> dict[str, int]:
     overrides = {}
-    for parameter in parameters or []:
+    for parameter in parameters:
         name, _, value = parameter.partition("=")
         if not value.isdecimal():
             raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512")
         overrides[name] = int(value)
-    return IndexWishes(
-        form=None if index in (None, "auto") else Form(index),
-        memory_bytes=None if memory is None else _parse_size(memory),
-        recall=DEFAULT_RECALL if recall is None else recall,
-        overrides=overrides or None,
-    )
+    return overrides
 
 
 def _parse_size(size: str) -> int:

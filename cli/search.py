@@ -132,6 +132,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
             "k": answer.k,
         },
         "took_ms": round(answer.took_ms, 3),
+        "notices": list(answer.notices),
         "hits": [
             {
                 "rank": hit.rank,

@@ -9,7 +9,6 @@ import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line
-from bindsearch.indexes.base import UNMEASURED
 from bindsearch.items import Modality
 
 if TYPE_CHECKING:

@@ -174,7 +174,8 @@ def _nearest(
         cosines, positions = view.search(queries, depth, params=parameters)
     cosines[positions < 0] = -np.inf
     order = np.lexsort((positions, -cosines), axis=-1)[:, :k]
-    found = Found(np.take_along_axis(positions, order, axis=1), np.take_along_axis(cosines, order, axis=1))
+    rows = np.arange(len(queries))[:, None]
+    found = Found(positions[rows, order], cosines[rows, order])
     open_ended = (positions[:, -1] >= 0) & (cosines[:, -1] == cosines[:, k - 1])
     if depth < n and open_ended.any():
         deeper = _nearest(view, queries[open_ended], k, mask, 4 * depth)

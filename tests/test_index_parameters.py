@@ -20,7 +20,7 @@ def test_few_rows_are_searched_exactly_and_many_are_coded() -> None:
 def test_a_form_can_be_forced_at_any_size() -> None:
     assert choose_parameters(10**7, 1024, IndexWishes(form=Form.EXACT)).form == Form.EXACT
     assert choose_parameters(1, 1024, IndexWishes(form=Form.IVF_PQ)) == IndexParameters(
-        Form.IVF_PQ, reduced_dim=512, subquantizers=256, bits=4, lists=1, train_rows=1
+        Form.IVF_PQ, reduced_dim=768, subquantizers=384, bits=4, lists=1, train_rows=1
     )
 
 
@@ -31,8 +31,8 @@ def test_the_measured_settings_of_420k_pictures_are_chosen() -> None:
 
 
 def test_lists_grow_with_the_rows_but_k_means_stays_affordable() -> None:
-    lists = [choose_parameters(n, 1024, IndexWishes()).lists for n in (29_999, 30_000, 10**6, 4 * 10**6, 10**8)]
-    assert lists == [1, 173, 1000, 2828, 4096]
+    lists = [choose_parameters(n, 1024, IndexWishes()).lists for n in (99_999, 100_000, 10**6, 4 * 10**6, 10**8)]
+    assert lists == [1, 316, 1000, 2828, 4096]
 
 
 def test_a_gpu_gets_codes_that_it_can_search() -> None:
@@ -64,6 +64,11 @@ def test_parameters_always_fit_each_other_and_the_memory(n: int, dim: int, form:
     assert memory is None or n * (chosen.code_bytes + 8) <= memory
 
 
+def test_a_small_partition_takes_as_many_lists_as_it_has_rows() -> None:
+    chosen = choose_parameters(3, 128, IndexWishes(form=Form.IVF_PQ, overrides={"lists": 512}))
+    assert (chosen.lists, chosen.train_rows) == (3, 3)
+
+
 def test_less_memory_gives_shorter_codes_step_by_step() -> None:
     steps = []
     for code_bytes in (128, 127, 95, 63, 47, 31, 16):
@@ -93,7 +98,6 @@ def test_overrides_are_taken() -> None:
         ({"reduced_dim": 129}, "reduced_dim=129 is more than the 128 dimensions there are"),
         ({"subquantizers": 100}, "subquantizers=100 does not divide the 128 dimensions that are kept"),
         ({"lists": 600, "train_rows": 500}, "lists=600 is more than train_rows=500"),
-        ({"lists": 50_001}, "lists=50001 is more than the 50000 rows there are"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused_by_name(overrides: Mapping[str, int], message: str) -> None:

@@ -23,8 +23,8 @@ from bindsearch.indexes.gpu import GPU_LIMIT, Gpu
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.placement import Gpus, build_codes, choose_exact, code_parameters, resolve_device
 from bindsearch.items import Modality
-from bindsearch.optimize import Work
 from bindsearch.plan import Strategy
+from bindsearch.upkeep import Work
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 
@@ -296,11 +296,11 @@ def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None
 @pytest.fixture
 def coded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bs.Store]:
     """Opens a store whose pictures do not fit as they are: GPUs of 150 KB."""
-    from bindsearch import optimize
+    from bindsearch import optimize, upkeep
 
-    monkeypatch.setattr(optimize, "TAIL_ELEMENTS", 100 * 64)
+    monkeypatch.setattr(upkeep, "TAIL_ELEMENTS", 100 * 64)
     monkeypatch.setattr(optimize, "QUERIES", 60)
-    monkeypatch.setattr(optimize, "WORSE_CODES", 3.0)  # so few rows that codes fit those they were trained on best
+    monkeypatch.setattr(upkeep, "WORSE_CODES", 3.0)  # so few rows that codes fit those they were trained on best
     return lambda: open_store(path, stand_ins(free=150_000))
 
 

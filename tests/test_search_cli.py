@@ -1,0 +1,129 @@
+"""explain, optimize, filters and index options as users type them, in processes of their own."""
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, bindsearch_command: Run) -> Path:
+    """60 pictures in two folders and two notes, indexed with codes and lists although they are few."""
+    folder = tmp_path / "media"
+    for number in range(60):
+        place = folder / ("sea" if number % 2 else "hill")
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (24, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+        (place / f"{number}.png.json").write_text(json.dumps({"columns": {"rating": number % 5}}))
+    (folder / "notes.txt").write_text("a dog runs on the beach")
+    done = bindsearch_command(
+        ["index", folder, "--encoder", "null", "--index", "ivfpq", "--recall", "0.9", "--index-option", "lists=2"]
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def found(done: subprocess.CompletedProcess[str]) -> list[Path]:
+    assert done.returncode == 0, done.stderr
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+def test_status_shows_each_index_with_what_was_measured(folder: Path, bindsearch_command: Run) -> None:
+    shown = bindsearch_command(["status"]).stdout
+    assert "index       image: ivfpq, 2 lists" in shown
+    assert "image    -> image    recall" in shown
+    status = json.loads(bindsearch_command(["status", "--json"]).stdout)
+    image = next(part for part in status["partitions"] if part["modality"] == "image")
+    assert (image["form"], image["rows"], image["covered"], image["trouble"]) == ("ivfpq", 60, 60, None)
+    assert {point["source"] for point in image["points"]} >= {"image", "text", "mixed", "imu"}
+
+
+def test_explain_tells_the_plan_and_analyze_what_it_took(folder: Path, bindsearch_command: Run) -> None:
+    query = ["a dog", "--to", "image,text", "--where", "rating >= 3"]
+    shown = bindsearch_command(["explain", *query])
+    assert shown.returncode == 0, shown.stderr
+    assert "a dog" in shown.stdout
+    assert "rating >= 3" in shown.stdout
+    analyzed = bindsearch_command(["explain", *query, "--analyze"])
+    assert analyzed.returncode == 0, analyzed.stderr
+    assert analyzed.stdout != shown.stdout
+    plan = json.loads(bindsearch_command(["explain", *query, "--json"]).stdout)
+    assert {part["modality"] for part in plan["partitions"]} == {"image", "text"}
+    assert json.loads(bindsearch_command(["explain", *query, "--analyze", "--json"]).stdout)["schema"] == 1
+
+
+def test_filters_add_up(folder: Path, bindsearch_command: Run) -> None:
+    query = ["search", "a dog", "--to", "image", "--paths", "-k", "100"]
+    assert len(found(bindsearch_command(query))) == 60
+    rated = found(bindsearch_command([*query, "--where", "rating = 3 or rating is null"]))
+    assert {int(path.stem) % 5 for path in rated} == {3}
+    both = found(bindsearch_command([*query, "--where", "rating = 3", "--in", folder / "sea"]))
+    assert both
+    assert set(both) == {path for path in rated if path.parent.name == "sea"}
+    assert len(found(bindsearch_command([*query, "--since", "1h", "--collection", "media"]))) == 60
+    nothing = bindsearch_command([*query, "--until", "2001-01-01"])
+    assert nothing.returncode == 1
+    assert "no hits: 0 segments of image could be found" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--where", "read_text('/etc/passwd') = ''"], "read_text"),
+        (["--where", "ratin > 3"], "rating"),
+        (["--where", "rating >"], "the filter does not parse"),
+        (["--collection", "nowhere"], "media"),
+        (["--since", "yesterday-ish"], "yesterday-ish"),
+        (["--diverse", "2"], "diverse is 2.0"),
+    ],
+)
+def test_a_wrong_filter_is_one_line(folder: Path, bindsearch_command: Run, option: list[str], message: str) -> None:
+    done = bindsearch_command(["search", "a dog", *option])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+
+
+def test_optimize_does_what_is_asked_and_remembers_it(folder: Path, bindsearch_command: Run) -> None:
+    assert "nothing to do" in bindsearch_command(["optimize"]).stdout
+    assert "build" in bindsearch_command(["optimize", "--force"]).stdout
+    done = json.loads(bindsearch_command(["optimize", "--recall", "0.95", "--json"]).stdout)
+    assert {part["work"] for part in done["partitions"]} == {"build"}
+    status = json.loads(bindsearch_command(["status", "--json"]).stdout)
+    image = next(part for part in status["partitions"] if part["modality"] == "image")
+    assert image["parameters"]["lists"] == 2
+    assert "drop" in bindsearch_command(["optimize", "--index", "exact"]).stdout
+    assert "index  " not in bindsearch_command(["status"]).stdout
+    wrong = bindsearch_command(["optimize", "--index", "hnsw"])
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert bindsearch_command(["optimize", "--memory", "much"]).returncode == 2
+
+
+def test_a_damaged_index_is_told_and_answered_around(folder: Path, bindsearch_command: Run, tmp_path: Path) -> None:
+    query = ["search", "a dog", "--to", "image", "--json"]
+    whole = json.loads(bindsearch_command(query).stdout)
+    (path,) = (tmp_path / "store" / "indexes" / "image").glob("*/index.faiss")
+    path.write_bytes(path.read_bytes()[:-1])
+    done = bindsearch_command(query)
+    assert "note: " in done.stderr
+    assert "index.faiss" in done.stderr
+    answer = json.loads(done.stdout)
+    assert len(answer["notices"]) == 1
+    assert [hit["path"] for hit in answer["hits"]] == [hit["path"] for hit in whole["hits"]]
+    assert "damaged" in bindsearch_command(["optimize"]).stdout
+    assert bindsearch_command(query).stderr == ""
+
+
+def test_a_diverse_list_differs_and_holds_as_many(folder: Path, bindsearch_command: Run) -> None:
+    query = ["search", "a dog", "--to", "image", "--paths", "-k", "8"]
+    plain, diverse = found(bindsearch_command(query)), found(bindsearch_command([*query, "--diverse", "0.9"]))
+    assert plain[0] == diverse[0]
+    assert plain != diverse
+    assert len(set(diverse)) == 8
