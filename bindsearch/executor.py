@@ -30,6 +30,9 @@ WIDER = 4
 MAX_RERANK = 4096
 """Beyond so many candidates a scan of the rows is as cheap as scoring what the codes find."""
 
+MOST_TIED = 4096
+"""Rows as near as the last one wanted are all fetched, so that ties go by item; of more than this, the oldest."""
+
 DIVERSE_CHOICE = 5
 """A diverse list of k hits is chosen from this many times k."""
 
@@ -190,21 +193,31 @@ def _enough_items(
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
 ) -> Candidates:
-    """The segments found, of at least k items: searched again, wider, while there may be more of them."""
+    """The segments found, of at least k items and all that are as near as the last of them: searched again, wider,
+    while there may be more."""
     items = plan.k * (DIVERSE_CHOICE if plan.diverse else 1)
     while True:
         valid = int(np.count_nonzero(found.positions >= 0))
         candidates = _segments(place, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
-        complete = valid == step.kept or (valid < step.want and step.strategy in _EXACT)
-        if complete or (valid >= step.want and _distinct(candidates.item_ids) >= items):
+        if valid == step.kept or (valid < step.want and step.strategy in _EXACT):
+            return candidates
+        last = _cosine_of_item(candidates, items)
+        tied = last is not None and last == found.cosines[valid - 1] and valid < MOST_TIED
+        if valid >= step.want and last is not None and not tied:
             return candidates
         step = _wider(step, valid)
         again, _ = search_partition(place, step, vector[None])
         found = Found(again.positions[0], again.cosines[0])
 
 
-def _distinct(item_ids: NDArray[np.int64]) -> int:
-    return len(set(item_ids.tolist()))
+def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
+    """The cosine of the n-th different item; None where there are fewer."""
+    seen: set[int] = set()
+    for item_id, cosine in zip(candidates.item_ids.tolist(), candidates.cosines.tolist(), strict=True):
+        seen.add(item_id)
+        if len(seen) == n:
+            return float(cosine)
+    return None
 
 
 def _wider(step: PartitionStep, valid: int) -> PartitionStep:

@@ -39,6 +39,10 @@ class Filter:
     since_ns: int | None = None
     until_ns: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folders", tuple(self.folders))
+        object.__setattr__(self, "collections", tuple(self.collections))
+
     def __bool__(self) -> bool:
         return self != Filter()
 

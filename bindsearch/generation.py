@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -65,16 +65,26 @@ class _Mask:
 class Generation:
     """One generation, open. It never changes; many threads may search it."""
 
-    def __init__(self, store: Path, manifest: Manifest, dim: int, gpus: Gpus | None = None) -> None:
-        """Map it. `gpus`: where it may be searched (None: on the CPU).
+    def __init__(
+        self,
+        store: Path,
+        manifest: Manifest,
+        dim: int,
+        gpus: Gpus | None = None,
+        before: Generation | None = None,
+    ) -> None:
+        """Map it. `gpus`: where it may be searched (None: on the CPU); `before`: an older one, of which indexes that
+        are the same are taken over.
 
         Raises:
             StoreError: a file of it is missing or damaged.
         """
         self.manifest = manifest
         self.snapshot = open_snapshot(store, manifest)
-        self.partitions = {
-            modality: Partition(store, self.snapshot, modality, dim, gpus) for modality in manifest.vectors
+        older: Mapping[Modality, Partition] = {} if before is None else before.partitions
+        self.partitions: dict[Modality, Partition] = {
+            modality: Partition(store, self.snapshot, modality, dim, gpus, older.get(modality))
+            for modality in manifest.vectors
         }
         self._filters: _Recent[_Mask] = _Recent(KEPT_FILTERS)
         self._plans: _Recent[Plan] = _Recent(KEPT_PLANS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bindsearch.errors import IndexDamagedError
+from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
 from bindsearch.indexes.gpu import GpuIndex
@@ -20,7 +20,7 @@ from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.placement import Gpus, build_codes, code_parameters
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
-from bindsearch.indexes.tuning import KEPT, fill_missing, inside_cosine, measure_points
+from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
 from bindsearch.items import Modality
 from bindsearch.partition import Partition
 from bindsearch.space import partition_statistics
@@ -70,7 +70,7 @@ class Optimizer:
         on_stage: OnStage,
     ) -> None:
         """`encoder_modalities`: what queries may come in; `captions`: vectors of generic texts float32 (m, d), for
-        a store without texts; they and `costs` are asked for only where an index is made. `gpus`: where the store
+        a store of few texts; they and `costs` are asked for only where an index is made. `gpus`: where the store
         will be searched; the generation itself is one for the CPU."""
         self._store = store
         self._generation = generation
@@ -88,6 +88,8 @@ class Optimizer:
             done = self._optimize(partition, force=force)
             if done is not None:
                 yield done
+        for modality in self._generation.manifest.indexes.keys() - self._generation.partitions.keys():
+            yield Optimized(modality, Need(Work.DROP, "no rows are left"), None)
 
     def needs(self, *, force: bool) -> dict[Modality, Need]:
         """What each partition needs."""
@@ -109,9 +111,11 @@ class Optimizer:
         if need.work is Work.NOTHING:
             return None
         self._on_stage(f"{partition.modality}: {need.work} ({need.reason})")
+        if need.work is Work.REFUSED:
+            return Optimized(partition.modality, need, self._generation.manifest.indexes.get(partition.modality))
         if need.work is Work.DROP:
             return Optimized(partition.modality, need, None)
-        index = self._index(partition, need, self._state(partition).wanted)
+        index = self._index(partition, need)
         codes = self._gpu_codes(partition, need)
         return Optimized(partition.modality, need, self._publish(partition, need, index, codes))
 
@@ -125,13 +129,19 @@ class Optimizer:
             covered=covered,
             dead=0 if opened is None else opened.manifest.n - living,
             dim=partition.dim,
-            wanted=choose_parameters(max(partition.living, 1), partition.dim, self._wishes),
+            wanted=self._wanted(partition),
             wishes=self._wishes,
             sources=self._measurable(),
             manifest=None if opened is None else opened.manifest,
             trouble=partition.trouble or (self._held_codes(partition)[1] if wants_codes else None),
             wants_codes=wants_codes,
         )
+
+    def _wanted(self, partition: Partition) -> IndexParameters | str:
+        try:
+            return choose_parameters(max(partition.living, 1), partition.dim, self._wishes)
+        except UsageError as error:
+            return str(error)
 
     def _wants_codes(self, partition: Partition) -> bool:
         """Whether it is to be searched on GPUs, and its rows do not fit there as they are."""
@@ -149,7 +159,8 @@ class Optimizer:
             return None, str(error)
 
     def _measurable(self) -> frozenset[str]:
-        present = {m.value for m, partition in self._generation.partitions.items() if partition.living}
+        places = self._generation.partitions.items()
+        present = {modality.value for modality, place in places if place.living >= MIN_QUERIES}
         text = {Modality.TEXT.value} if self._captions is not None else set()
         return frozenset(present | text)
 
@@ -160,12 +171,13 @@ class Optimizer:
         trained = partition.index.manifest.quality
         tail = np.arange(partition.covered, partition.n)
         chosen = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
-        now = partition.index.index.quality(partition.rows.gather(chosen))
+        now = partition.index.index.quality(partition.rows.gather(chosen), added=len(tail))
         return None if trained is None else drifted(trained, now)
 
-    def _index(self, partition: Partition, need: Need, parameters: IndexParameters) -> IvfPqIndex:
+    def _index(self, partition: Partition, need: Need) -> IvfPqIndex:
         """The index that is to be published. One that readers search is never touched: an appended one is a copy."""
         if need.work is Work.BUILD:
+            parameters = choose_parameters(partition.living, partition.dim, self._wishes)
             return build_index(partition.blocks, parameters, self._rows_done(partition, need))
         opened = partition.index
         assert opened is not None
@@ -243,7 +255,9 @@ class Optimizer:
         """Operating points for queries of every modality that may come; on a GPU over all rows, dead ones included."""
         own, members = self._sample(partition, QUERIES)
         queries = {source.value: rows for source, rows in self._source_queries().items()}
-        queries[partition.modality.value] = members
+        enough = len(members) >= MIN_QUERIES
+        if enough:
+            queries[partition.modality.value] = members
         on_gpu = isinstance(index, GpuIndex)
         measured = cast("IvfPqIndex", index)  # a GpuIndex is one in all that is asked of it without filters
         points = measure_points(
@@ -251,7 +265,7 @@ class Optimizer:
             partition.rows,
             queries,
             modality=partition.modality.value,
-            own=own,
+            own=own if enough else None,
             alive=None if on_gpu else partition.alive,
             recall=self._wishes.recall,
             kept=(1.0,) if on_gpu else KEPT,
@@ -271,10 +285,10 @@ class Optimizer:
         return self._measure_costs()
 
     def _source_queries(self) -> dict[Modality, NDArray[np.float32]]:
-        """Queries (nq, d) of each modality that the store holds, and of text in any case where it can be encoded."""
+        """Queries (nq, d) of each modality that the store holds enough of, and of text where it can be encoded."""
         if self._queries is None:
             partitions = self._generation.partitions.values()
-            self._queries = {p.modality: self._sample(p, QUERIES)[1] for p in partitions if p.living}
+            self._queries = {p.modality: self._sample(p, QUERIES)[1] for p in partitions if p.living >= MIN_QUERIES}
             if self._captions is not None:
                 self._queries[Modality.TEXT] = self._captions()
         return self._queries

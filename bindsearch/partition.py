@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ from bindsearch.vectors import VECTORS, open_vectors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+logger = logging.getLogger("bindsearch")
+
 STATISTICS_SAMPLE = 4096
 """Vectors the mean and covariance are estimated from: their standard error is then under 2% of the deviation."""
 
@@ -36,8 +39,17 @@ class Partition:
     Everything is mapped or made on first use, and stays as it is: a newer generation has partitions of its own.
     """
 
-    def __init__(self, store: Path, snapshot: Snapshot, modality: Modality, dim: int, gpus: Gpus | None = None) -> None:
-        """Map the vector files of a modality. `gpus`: where it may be searched (None: on the CPU).
+    def __init__(
+        self,
+        store: Path,
+        snapshot: Snapshot,
+        modality: Modality,
+        dim: int,
+        gpus: Gpus | None = None,
+        before: Partition | None = None,
+    ) -> None:
+        """Map the vector files of a modality. `gpus`: where it may be searched (None: on the CPU); `before`: the
+        partition of an older generation, whose index is taken over where it is the same one.
 
         Raises:
             StoreError: one is missing or damaged.
@@ -60,6 +72,8 @@ class Partition:
         self._published = snapshot.manifest.indexes.get(modality)
         self._segment_vectors, self._segment_rows = snapshot.partition_segments(modality)
         self._lock = threading.Lock()
+        if before is not None and before._published == self._published and "_open_once" in before.__dict__:
+            self._open_once = before._open_once
         self._one_to_one = np.array_equal(self._segment_vectors, self.vector_ids)
 
     @property
@@ -101,6 +115,7 @@ class Partition:
         try:
             return open_index(self._store, self.modality, *self._published), None
         except IndexDamagedError as error:
+            logger.warning("the %s index is not used, rows are scanned instead: %s", self.modality, error)
             return None, str(error)
 
     @cached_property

@@ -92,7 +92,7 @@ def choose(proposals: list[PartitionStep], partition: PartitionFacts, force: Str
     wanted = partition.index.recall if partition.index else 0.0
     reaching = [step for step in proposals if step.recall is None or step.recall >= wanted]
     forced = [step for step in proposals if step.strategy is force]
-    step = min(forced or reaching, key=lambda step: step.estimate_ms)
+    step = min(forced or reaching or proposals, key=lambda step: step.estimate_ms)
     considered = tuple((proposal.strategy, proposal.estimate_ms) for proposal in proposals)
     short = [step for step in proposals if step not in reaching]
     reason = _reason(step, considered, short, partition, wanted, forced=bool(forced))

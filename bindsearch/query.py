@@ -25,6 +25,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from os import PathLike, fspath
 
+import numpy as np
+
 from bindsearch.errors import QuerySyntaxError, UsageError
 from bindsearch.filters import EVERYTHING, Filter
 from bindsearch.items import Modality, Span
@@ -132,7 +134,7 @@ class Query:
                 raise UsageError(f"{term.source!r} is not UTF-8: give it in UTF-8") from None
         if not self.to:
             raise UsageError(f"no target modality: choose from {', '.join(Modality)}")
-        if not isinstance(self.k, int) or self.k < 1:
+        if not isinstance(self.k, (int, np.integer)) or isinstance(self.k, bool) or self.k < 1:
             raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
         if not 0.0 <= self.diverse <= 1.0:
             raise UsageError(f"diverse is {self.diverse!r}: give a number from 0 (nearest) to 1 (most different)")

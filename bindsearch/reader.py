@@ -68,7 +68,7 @@ class Reader:
             if manifest is None:
                 return None
             if self._generation is None or self._generation.manifest != manifest:
-                self._generation = Generation(self._store, manifest, self._dim(), self._gpus)
+                self._generation = Generation(self._store, manifest, self._dim(), self._gpus, self._generation)
             self._mark = mark
             return self._generation
 

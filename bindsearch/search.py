@@ -75,6 +75,14 @@ def labels_of(query: Query) -> tuple[str, ...]:
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
+def left_out(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[NDArray[np.int64], int]:
+    """Items with the content of the query's own files, which it does not find, and their number of segments."""
+    if not hashes or query.include_query:
+        return NO_ITEMS, 0
+    items = generation.snapshot.items_with_content(hashes)
+    return items, sum(len(generation.snapshot.segments_of(item)) for item in items.tolist())
+
+
 def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> Asked:
     """A query with its terms encoded, ready to be planned.
 
@@ -82,10 +90,9 @@ def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) ->
         UsageError: the terms cancel.
     """
     weights = resolve_weights(query.terms)
-    excluded = NO_ITEMS
-    hashes = [term.content_hash for term in encoded if term.content_hash is not None]
-    if hashes and not query.include_query:
-        excluded = generation.snapshot.items_with_content(hashes)
+    excluded, rows = left_out(
+        generation, query, [term.content_hash for term in encoded if term.content_hash is not None]
+    )
     terms = Terms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
@@ -93,7 +100,6 @@ def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) ->
         loads=tuple(term.load for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    rows = sum(len(generation.snapshot.segments_of(item)) for item in excluded.tolist())
     return Asked(query, terms, vector, excluded, rows)
 
 

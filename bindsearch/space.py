@@ -189,6 +189,8 @@ def _centred(columns: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
     """An orthonormal basis (d, <= l) of what the columns (d, l) span; for small l far cheaper than QR."""
+    if not columns.shape[1]:  # all vectors are the same
+        return columns
     wide = columns.astype(np.float64)
     squares, turn = np.linalg.eigh(wide.T @ wide)
     spanned = squares > squares[-1] * 1e-12  # below lies the rounding of float32

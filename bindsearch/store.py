@@ -40,17 +40,16 @@ from bindsearch.query import (
     Rank,
     Searchable,
     make_query,
-    parse_modalities,
     resolve_weights,
     terms_of,
 )
 from bindsearch.reader import Reader
-from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, plan_query, run
+from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
 from bindsearch.snapshot import read_manifest
 from bindsearch.space import l2_normalize
 from bindsearch.targets import plan_targets, resolve_paths
 from bindsearch.terms import encode_terms, find_source
-from bindsearch.upkeep import read_wishes
+from bindsearch.upkeep import Work, read_wishes
 from bindsearch.workers import Workers
 from bindsearch.writing import (
     decode_options,
@@ -187,7 +186,11 @@ class Store:
                 retry_failed=retry_failed,
                 on_progress=on_progress,
             )
-            optimize(self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=False, on_stage=on_stage)
+            done = optimize(
+                self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=False, on_stage=on_stage
+            )
+        refused = [one for one in done if one.need.work is Work.REFUSED]
+        report.notices.extend(f"the {one.modality} index stays as it is: {one.need.reason}" for one in refused)
         report.took_s = time.monotonic() - started
         return report
 
@@ -205,6 +208,7 @@ class Store:
         """
         config = self.config
         self._gpus.check()
+        self._check_wishes(wishes)
         with open_writer(self.path, self.encoder, self._segments) as (_, _, writer):
             writer.compact()
             return optimize(
@@ -279,7 +283,10 @@ class Store:
         imu_rate_hz: float | None = None,
     ) -> list[list[Hit]]:
         """`search` for several queries, one list of hits each; texts are encoded and indexes searched together."""
+        if isinstance(queries, str):
+            raise UsageError(f"{queries!r} is one query: give a list of them, or ask `search`")
         wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or EVERYTHING)
+        known = _known_source(source)
         generation = self._reader.current()
         shared = make_query(
             "vector", to=to, k=k, rank=rank, include_query=include_query, filter=wanted, diverse=diverse
@@ -287,7 +294,7 @@ class Store:
         written = [replace(shared, terms=terms_of(query)) for query in queries if not isinstance(query, np.ndarray)]
         encoded = iter(self._encode(generation, written, imu_rate_hz))
         asked = [
-            self._ready(query, shared, source) if isinstance(query, np.ndarray) else next(encoded) for query in queries
+            self._ready(query, shared, known) if isinstance(query, np.ndarray) else next(encoded) for query in queries
         ]
         plans = [plan_query(generation, one, self._machine) for one in asked]
         return [result.hits for result in run(generation, asked, plans, self._workers)]
@@ -340,7 +347,9 @@ class Store:
             weights=resolve_weights(query.terms),
             loads=tuple(source.load for source in found),
         )
-        return plan_query(generation, Asked(query, terms, None, NO_ITEMS), self._machine)
+        hashes = [source.content_hash for source in found if source.content_hash is not None]
+        excluded, rows = left_out(generation, query, hashes)
+        return plan_query(generation, Asked(query, terms, None, excluded, rows), self._machine)
 
     def status(self) -> Status:
         """What the store holds in its newest generation.
@@ -397,19 +406,26 @@ class Store:
         if wishes is not None:
             choose_parameters(CHECKED_ROWS, self.encoder.dim, replace(wishes, memory_bytes=None))
 
-    def _ready(self, vector: NDArray[np.floating], query: Query, source: str | Modality | None) -> Asked:
+    def _ready(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> Asked:
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
         unit = l2_normalize(vector)
-        (known,) = parse_modalities(str(source)) if source is not None else (None,)
-        return Asked(query, Terms(sources=(known,)), QueryVector(unit, unit[None]), NO_ITEMS)
+        return Asked(query, Terms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
 
     def _known_collections(self) -> dict[int, Path]:
         manifest = None
         with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
             manifest = read_manifest(self.path)
         return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
+
+
+def _known_source(source: str | Modality | None) -> Modality | None:
+    if source is None:
+        return None
+    if source not in list(Modality):
+        raise UsageError(f"unknown modality {source!r} of a ready vector: choose one of {', '.join(Modality)}")
+    return Modality(source)
 
 
 def connect(

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 BATCH_SEGMENTS = 32
 
+MOST_DIGITS = 18
+"""Item numbers have no more."""
+
 
 @dataclass(frozen=True)
 class EncodedTerm:
@@ -48,10 +51,12 @@ class EncodedTerm:
 
 @dataclass(frozen=True)
 class Source:
-    """What a term turns out to be, without encoding it: its modality, and what its vector takes."""
+    """What a term turns out to be, without encoding it: its modality, what its vector takes, and its content's hash
+    where it is a file or an item."""
 
     modality: Modality
     load: str
+    content_hash: str | None
 
 
 STORED = "stored vectors, no model"
@@ -65,9 +70,14 @@ def find_source(term: Term, snapshot: Snapshot) -> Source:
     """
     kind = term.kind or _guess_kind(term.source)
     if kind == LIKE:
-        return Source(_find_item(term.source, snapshot).modality, STORED)
+        item = _find_item(term.source, snapshot)
+        return Source(item.modality, STORED, item.content_hash)
     modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
-    return Source(modality, _tower(modality))
+    if kind == Modality.TEXT:
+        return Source(modality, _tower(modality), None)
+    path = Path(term.source)
+    _check_file(path)
+    return Source(modality, _tower(modality), hash_file(path))
 
 
 def encode_terms(
@@ -202,7 +212,7 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
 
 
 def _find_item(source: str, snapshot: Snapshot) -> Item:
-    item = snapshot.item(int(source)) if source.isdecimal() else None
+    item = snapshot.item(int(source)) if source.isdecimal() and len(source) <= MOST_DIGITS else None
     item = item or snapshot.item_at_path(Path(source).expanduser().resolve())
     if item is None:
         raise UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")

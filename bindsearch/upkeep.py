@@ -36,6 +36,8 @@ class Work(StrEnum):
     """What a partition needs."""
 
     NOTHING = "nothing"
+    REFUSED = "refused"
+    """What was once wished cannot be met any more: it stays as it is."""
     DROP = "drop"
     TUNE = "tune"
     APPEND = "append"
@@ -53,15 +55,15 @@ class Need:
 @dataclass(frozen=True)
 class IndexState:
     """What decides: `rows` and `living` of the partition, rows that the index covers, `dead` ones that it holds;
-    `wanted`: what the rows call for today; `sources`: modalities that queries can be taken from; `wants_codes`: for a
-    GPU, where the rows themselves do not fit."""
+    `wanted`: what the rows call for today, or why they cannot have what is wished; `sources`: modalities that queries
+    can be taken from; `wants_codes`: for a GPU, where the rows themselves do not fit."""
 
     rows: int
     living: int
     covered: int
     dead: int
     dim: int
-    wanted: IndexParameters
+    wanted: IndexParameters | str
     wishes: IndexWishes
     sources: frozenset[str]
     manifest: IndexManifest | None
@@ -71,16 +73,18 @@ class IndexState:
 
 def decide(state: IndexState) -> Need:
     """What a partition needs; pure."""
-    manifest = state.manifest
-    if state.living == 0 or state.wanted.form is Form.EXACT:
+    manifest, wanted = state.manifest, state.wanted
+    if state.living == 0 or (not isinstance(wanted, str) and wanted.form is Form.EXACT):
         if manifest is None and state.trouble is None:
             return Need(Work.NOTHING, "few rows: scanned exactly")
         return Need(Work.DROP, "exact scans do: few rows, or asked for")
+    if isinstance(wanted, str):
+        return Need(Work.REFUSED, wanted)
     if state.trouble is not None:
         return Need(Work.BUILD, f"the index is damaged ({state.trouble})")
     if manifest is None:
         return Need(Work.BUILD, f"{state.living:,} rows have none")
-    if manifest.wishes != state.wishes or manifest.parameters.form is not state.wanted.form:
+    if manifest.wishes != state.wishes or manifest.parameters.form is not wanted.form:
         return Need(Work.BUILD, "other options are wished")
     if state.wants_codes and manifest.gpu_parameters is None:
         return Need(Work.BUILD, "it has no codes for the GPU")

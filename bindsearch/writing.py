@@ -18,6 +18,7 @@ from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.placement import Gpus
 from bindsearch.indexes.storage import remove_indexes
+from bindsearch.indexes.tuning import MIN_QUERIES
 from bindsearch.ingest.classify import Rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.pipeline import IndexOptions, index_collection
@@ -119,20 +120,28 @@ def optimize(
     force: bool,
     on_stage: OnStage,
 ) -> list[Optimized]:
-    """Make what indexes are called for and publish them; `wishes` None: what was asked before."""
-    if wishes is None:
-        wishes = read_wishes(store)
-    elif wishes != read_wishes(store):
-        write_wishes(store, wishes)
+    """Make what indexes are called for and publish them; `wishes` None: what was asked before.
+
+    Raises:
+        UsageError: what is asked now cannot be met.
+    """
+    before = read_wishes(store)
+    given, wishes = wishes is not None, wishes or before
     optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
-    if any(need.work is Work.BUILD for need in optimizer.needs(force=force).values()):
+    needs = optimizer.needs(force=force).values()
+    if given and (refused := [need.reason for need in needs if need.work is Work.REFUSED]):
+        raise UsageError(refused[0])
+    if wishes != before:
+        write_wishes(store, wishes)
+    if any(need.work is Work.BUILD for need in needs):
         writer.compact()  # an index is made over files that stay
         optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
     done = []
     for optimized in optimizer.run(force=force):
+        held = writer.indexes.get(optimized.modality)
         writer.publish_indexes({optimized.modality: optimized.index})
-        if optimized.index is None:
-            remove_indexes(store, optimized.modality, set())
+        if optimized.index is None:  # a reader may be about to open what it was sent to: it goes next time
+            remove_indexes(store, optimized.modality, set() if held is None else {held[0]})
         done.append(optimized)
     return done
 
@@ -143,7 +152,8 @@ def _optimizer(
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
     generation = Generation(store, manifest, dim)
-    has_texts = Modality.TEXT in generation.partitions and generation.partitions[Modality.TEXT].living > 0
+    texts = generation.partitions.get(Modality.TEXT)
+    has_texts = texts is not None and texts.living >= MIN_QUERIES
     captions = None
     if not has_texts and Modality.TEXT in encoder.modalities:
         captions = partial(_captions, encoder, store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import signal
 import sys
 
@@ -62,6 +63,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows the others escaped
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("bindsearch").addHandler(logging.NullHandler())  # commands print what is worth a line
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = app(standalone_mode=False)

@@ -91,7 +91,11 @@ IndexOption = Annotated[
 ]
 MemoryOption = Annotated[
     str | None,
-    typer.Option("--memory", help="The most memory for a modality's index, such as 500MB. Remembered.", metavar="SIZE"),
+    typer.Option(
+        "--memory",
+        help="The most memory for a modality's index, such as 500MB; auto: no limit. Remembered.",
+        metavar="SIZE",
+    ),
 ]
 RecallOption = Annotated[
     float | None,
@@ -99,7 +103,9 @@ RecallOption = Annotated[
 ]
 IndexParameterOption = Annotated[
     list[str] | None,
-    typer.Option("--index-option", help="A parameter such as lists=512. Repeatable. Remembered.", metavar="NAME=N"),
+    typer.Option(
+        "--index-option", help="A parameter such as lists=512, or lists=auto. Repeatable. Remembered.", metavar="NAME=N"
+    ),
 ]
 
 
@@ -168,6 +174,8 @@ def read_query(
     )
 
 
+AUTO = "auto"
+MOST_DIGITS = 10
 SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -185,31 +193,32 @@ def wished(
     """
     if index is None and memory is None and recall is None and not parameters:
         return None
-    forms = ("auto", Form.EXACT.value, Form.IVF_PQ.value)
+    forms = (AUTO, Form.EXACT.value, Form.IVF_PQ.value)
     if index is not None and index not in forms:
         raise UsageError(f"--index {index!r}: choose from {', '.join(forms)}")
-    if recall is not None and not 0.5 <= recall < 1:
-        raise UsageError(f"--recall {recall:g}: give a number of at least 0.5 and below 1 (--index exact finds all)")
     overrides = _parse_parameters(parameters or [])
     wishes = before()
     if index is not None:
-        wishes = replace(wishes, form=None if index == "auto" else Form(index))
+        wishes = replace(wishes, form=None if index == AUTO else Form(index))
     if memory is not None:
-        wishes = replace(wishes, memory_bytes=_parse_size(memory))
+        wishes = replace(wishes, memory_bytes=None if memory == AUTO else _parse_size(memory))
     if recall is not None:
         wishes = replace(wishes, recall=recall)
     if overrides:
-        wishes = replace(wishes, overrides={**(wishes.overrides or {}), **overrides})
+        merged = {**(wishes.overrides or {}), **overrides}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        wishes = replace(wishes, overrides=kept or None)
     return wishes
 
 
-def _parse_parameters(parameters: list[str]) -> dict[str, int]:
-    overrides = {}
+def _parse_parameters(parameters: list[str]) -> dict[str, int | None]:
+    """{"lists": 512} from ["lists=512"]; None from "lists=auto"."""
+    overrides: dict[str, int | None] = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if not value.isdecimal():
-            raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512")
-        overrides[name] = int(value)
+        if value != AUTO and not (value.isdecimal() and len(value) < MOST_DIGITS):
+            raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512, or NAME=auto")
+        overrides[name] = None if value == AUTO else int(value)
     return overrides
 
 
@@ -217,7 +226,7 @@ def _parse_size(size: str) -> int:
     number, unit = size[:-2].strip(), size[-2:].upper()
     try:
         n = int(float(number) * SIZES[unit])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         n = 0
     if n <= 0:
         raise UsageError(f"--memory {size!r}: give a size such as 500MB or 2GB")

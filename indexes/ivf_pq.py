@@ -123,6 +123,8 @@ class IvfPqIndex:
         import faiss
 
         held = self._lists.invlists
+        if not held.list_size(number):  # FAISS gives no pointer then
+            return np.zeros(0, np.int64)
         ids: NDArray[np.int64] = faiss.rev_swig_ptr(held.get_ids(number), held.list_size(number)).copy()
         return ids
 
@@ -154,8 +156,9 @@ class IvfPqIndex:
         self._lists.merge_from(part, 0)
         self._chain.ntotal = self._lists.ntotal
 
-    def quality(self, rows: NDArray[np.float16]) -> IndexQuality:
-        """How well the index fits `rows` (m, d), m >= 1: what codes lose of them, and how even the lists are.
+    def quality(self, rows: NDArray[np.float16], added: int = 0) -> IndexQuality:
+        """How well the index fits `rows` (m, d), m >= 1: what codes lose of them, and how even the lists are, or would
+        be with `added` more rows like these.
 
         Their mean is left out of what the reduction loses: it is the same for all, so no ranking depends on it, and
         it is so large that the rest would hardly be seen.
@@ -168,7 +171,9 @@ class IvfPqIndex:
         residuals -= coder.decode(coder.compute_codes(residuals))
         outside = full.var(axis=0).sum() - reduced.var(axis=0).sum()
         lost = float(outside) + float(np.square(residuals).sum()) / len(rows)
-        return IndexQuality(lost, float(self._lists.invlists.imbalance_factor()))
+        lengths = np.array([self._lists.invlists.list_size(number) for number in range(self.lists)], np.float64)
+        lengths += np.bincount(nearest[:, 0], minlength=self.lists) * (added / len(rows))
+        return IndexQuality(lost, float(self.lists * np.square(lengths).sum() / max(lengths.sum(), 1.0) ** 2))
 
     def copy_for_append(self) -> IvfPqIndex:
         """An index of its own with the same rows, to be added to while others search this one."""
@@ -182,7 +187,10 @@ class IvfPqIndex:
         """Write FAISS's file; making it durable is the caller's part."""
         import faiss
 
-        faiss.write_index(self._chain, str(path))
+        try:
+            faiss.write_index(self._chain, str(path))
+        except RuntimeError as error:  # FAISS's word for a full disk
+            raise OSError(f"the index {path.name} cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def read_ivf_pq(buffer: NDArray[np.uint8], parameters: IndexParameters) -> IvfPqIndex:

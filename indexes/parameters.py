@@ -43,6 +43,8 @@ MAX_GPU_SUBQUANTIZERS = 64
 
 ID_BYTES = 8
 
+LEAST_RECALL = 0.5
+
 BITS = {Form.IVF_PQ: 4, Form.IVF_PQ8: 8}
 
 
@@ -53,6 +55,8 @@ def choose_parameters(n: int, dim: int, wishes: IndexWishes, gpu: bool = False) 
         UsageError: an override is unknown, out of range or does not fit another, or the memory does not suffice.
     """
     overrides = _checked(wishes.overrides or {})
+    if not LEAST_RECALL <= wishes.recall < 1:
+        raise UsageError(f"recall={wishes.recall:g} cannot be: give a number of at least {LEAST_RECALL} and below 1")
     form = wishes.form or (Form.EXACT if n * dim <= EXACT_ELEMENTS else Form.IVF_PQ)
     if form == Form.EXACT:
         return IndexParameters(form, seed=overrides.get("seed", 0))

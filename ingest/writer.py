@@ -132,6 +132,11 @@ class Writer:
         if len(self._manifest.parts) > MAX_PARTS:
             self._merge_parts(self._first_worth_merging())
 
+    @property
+    def indexes(self) -> Mapping[Modality, tuple[str, str]]:
+        """The published index of each partition: its folder and the digest of its manifest."""
+        return self._manifest.indexes
+
     def publish_indexes(self, changes: Mapping[Modality, tuple[str, str] | None]) -> None:
         """Let readers see other indexes: the name of the folder and the digest of the manifest of each partition that
         changes, None for one that goes."""

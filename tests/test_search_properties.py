@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,3 +147,23 @@ def test_the_same_query_gives_the_same_list_and_equal_scores_go_by_item(model: M
     model.store.optimize(wishes=IndexWishes(Form.IVF_PQ))
     lists = [found(model.store.search(row[0], to="image", k=7)) for _ in range(3)]
     assert lists == [[f"image/{n}" for n in range(7)]] * 3
+
+
+def test_searching_with_a_ready_vector_loads_no_torch(model: Model) -> None:
+    model.add({"text": 20, "image": 600})
+    model.store.optimize(wishes=IndexWishes(Form.IVF_PQ))
+    code = """
+import sys
+import numpy as np
+import bindsearch as bs
+vector = np.ones(64, np.float32)
+with bs.connect(sys.argv[1]) as store:
+    assert len(store.search(vector, k=5, filter="size_bytes < 100 and name like '1%'", diverse=0.3)) == 5
+    store.status()
+    assert store.explain(bs.make_query("a dog")).partitions
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model.store.path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
