@@ -110,11 +110,11 @@ class Generation:
         partition = place.partition
         facts = partition.facts
         kept = facts.living if place.rows is None else place.rows.count
-        inside = None
+        inside = lies_among = None
         if vector is not None and facts.index is not None and facts.index.form is not Form.EXACT:
-            inside = partition.holds(vector)
+            inside, lies_among = partition.holds(vector), partition.source_of(vector)
         runs = None if place.rows is None else place.rows.runs
-        return replace(facts, kept=kept, inside=inside, runs=runs)
+        return replace(facts, kept=kept, inside=inside, runs=runs, lies_among=lies_among)
 
     @cached_property
     def _columns(self) -> FilterColumns:

@@ -19,6 +19,7 @@ from bindsearch.indexes.gpu import GpuIndex
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.placement import Gpus, build_codes, code_parameters
+from bindsearch.indexes.regions import find_regions
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
 from bindsearch.items import Modality
@@ -246,7 +247,9 @@ class Optimizer:
             gpu_points=gpu_points,
         )
         vector_ids = partition.vector_ids[: index.n]
-        folder, digest = publish_index(self._store, manifest, index, vector_ids, statistics.to_arrays(), codes)
+        regions = find_regions({source.value: rows for source, rows in self._source_queries().items()}, partition.dim)
+        arrays = {**statistics.to_arrays(), **regions.to_arrays()}
+        folder, digest = publish_index(self._store, manifest, index, vector_ids, arrays, codes)
         held = self._generation.manifest.indexes.get(partition.modality)
         remove_indexes(self._store, partition.modality, {folder} if held is None else {folder, held[0]})
         return folder, digest

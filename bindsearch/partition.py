@@ -17,6 +17,7 @@ from bindsearch.indexes.filters import RowMask
 from bindsearch.indexes.gpu import GpuIndex
 from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.placement import Gpus
+from bindsearch.indexes.regions import Regions
 from bindsearch.indexes.storage import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.items import Modality
 from bindsearch.plan import IndexFacts, PartitionFacts
@@ -240,6 +241,16 @@ class Partition:
         """Whether a query (d,) lies among the vectors, not across the gap between modalities."""
         assert self.index is not None
         return float(self._direction @ query) >= self.index.manifest.inside_cosine
+
+    def source_of(self, query: NDArray[np.float32]) -> Modality | None:
+        """The modality among whose queries a query (d,) lies; None where that is not known."""
+        source = self._regions.source_of(query)
+        return None if source is None else Modality(source)
+
+    @cached_property
+    def _regions(self) -> Regions:
+        assert self.index is not None
+        return Regions.from_arrays(self.index.statistics)
 
     @cached_property
     def _direction(self) -> NDArray[np.float32]:

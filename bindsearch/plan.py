@@ -47,7 +47,8 @@ class PartitionFacts:
     """What the planner knows of a partition. `rows` are all, `living` those a segment refers to, `kept` those of them
     that the filter keeps; `index` None: it has none; `trouble`: why an index that should be there is not used;
     `inside`: whether the query lies among the partition's vectors (None: not known before encoding); `runs`: stretches
-    of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random)."""
+    of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random); `lies_among`: the
+    modality among whose queries a ready vector lies (None: not known)."""
 
     modality: Modality
     dim: int
@@ -58,6 +59,7 @@ class PartitionFacts:
     trouble: str | None = None
     inside: bool | None = None
     runs: int | None = None
+    lies_among: Modality | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def plan_query(generation: Generation, asked: Asked, machine: Machine) -> Plan:
     vector = None if asked.vector is None else asked.vector.vector
     places = _places(generation, query)
     partitions = tuple(generation.facts(place, vector) for place in places.values())
-    inside = tuple(facts.inside for facts in partitions)
+    inside = tuple((facts.inside, facts.lies_among) for facts in partitions)
     of_query = (query.to, query.k, query.rank, query.filter, query.diverse)
     key = (of_query, asked.terms, asked.excluded_rows, inside, machine)
     return generation.plan(key, lambda: _make_plan(asked, partitions, machine))

@@ -164,3 +164,16 @@ def test_explain_and_search_plan_alike_when_the_querys_own_item_is_left_out(tmp_
     store = fill(tmp_path / "s", {"image": 100})
     query = bs.make_query(bs.like(1), to="image", k=3)
     assert store.explain(query).partitions == store.answer(query).plan.partitions
+
+
+def test_a_ready_vector_tells_its_own_modality(tmp_path: Path) -> None:
+    vectors = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 800, "text": 400, "audio": 400})
+    vector_store["write_items"](tmp_path / "s", vectors)
+    store = bs.connect(tmp_path / "s")
+    store.optimize(wishes=CODES)
+    partition = store._reader.current().partitions[Modality.IMAGE]
+    for modality, rows in vectors.items():
+        told = [partition.source_of(row) for row in rows[:100]]
+        assert set(told) <= {Modality(modality), None}
+        assert told.count(Modality(modality)) >= 90
+    assert partition.source_of(-vectors["text"][0]) is None
