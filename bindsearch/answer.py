@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bindsearch.config import StoreConfig
+from bindsearch.files import folder_size
+from bindsearch.generation import Generation
 from bindsearch.indexes.base import Form, IndexParameters, OperatingPoint
 from bindsearch.ingest.report import FailedFile
 from bindsearch.items import Hit, Modality
@@ -86,3 +89,24 @@ class Status:
     partitions: tuple[PartitionStatus, ...]
     failures: tuple[FailedFile, ...]
     size_bytes: int
+
+
+def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:
+    """What is to be told of a store."""
+    snapshot = generation.snapshot
+    roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
+    failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()
+    return Status(
+        path=path,
+        encoder=config.encoder,
+        weights_digest=config.weights_digest,
+        encoder_options=config.encoder_options,
+        dim=config.dim,
+        generation=snapshot.manifest.generation,
+        collections=tuple(roots.values()),
+        items=snapshot.counts("items"),
+        segments=snapshot.counts("segments"),
+        partitions=tuple(partition_status(partition) for partition in generation.partitions.values()),
+        failures=tuple(FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in failed),
+        size_bytes=folder_size(path),
+    )

@@ -14,24 +14,21 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from bindsearch.answer import Answer, AnsweredTerm, Status, partition_status
+from bindsearch.answer import Answer, AnsweredTerm, Status, store_status
 from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, default_store, read_config
 from bindsearch.encoders import load_encoder, takes_options
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.runtime import Runtime
 from bindsearch.errors import StoreError, UsageError, VectorError
 from bindsearch.executor import QueryVector
-from bindsearch.files import folder_size
 from bindsearch.filters import EVERYTHING, Filter, make_filter
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.placement import Gpus
-from bindsearch.ingest.classify import parse_rule, read_folder_rules
-from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.pipeline import IndexOptions, plan_collection
-from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, PlannedFile, ignore_progress
+from bindsearch.ingest.classify import parse_rule
+from bindsearch.ingest.report import IndexReport, OnProgress, PlannedFile, ignore_progress
 from bindsearch.items import Hit, Modality
 from bindsearch.optimize import OnStage, Optimized, ignore_stage
 from bindsearch.plan import Plan, PlanRun
@@ -47,7 +44,7 @@ from bindsearch.reader import Reader
 from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
 from bindsearch.snapshot import read_manifest
 from bindsearch.space import l2_normalize
-from bindsearch.targets import plan_targets, resolve_paths
+from bindsearch.targets import resolve_paths
 from bindsearch.terms import encode_terms, find_source
 from bindsearch.upkeep import Work, read_wishes
 from bindsearch.workers import Workers
@@ -56,6 +53,7 @@ from bindsearch.writing import (
     index_paths,
     open_writer,
     optimize,
+    plan_paths,
     rebuild_snapshot,
     segment_lengths,
 )
@@ -228,15 +226,8 @@ class Store:
         self, *paths: PathLike, rules: Iterable[str] = (), imu_rate_hz: float | None = None
     ) -> list[PlannedFile]:
         """What each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
-        parsed = [parse_rule(rule) for rule in rules]
         known = self._known_collections()
-        resolved = resolve_paths(paths, known.values())
-        decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
-        planned: list[PlannedFile] = []
-        for target in plan_targets(resolved, known, lambda _root: -1, self.path):
-            options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode)
-            planned.extend(plan_collection(target, options))
-        return planned
+        return plan_paths(self.path, resolve_paths(paths, known.values()), known, rules, imu_rate_hz)
 
     def search(
         self,
@@ -357,25 +348,7 @@ class Store:
         Raises:
             StoreNotFoundError: there is no store.
         """
-        config = self.config
-        generation = self._reader.current()
-        snapshot = generation.snapshot
-        roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
-        failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()
-        return Status(
-            path=self.path,
-            encoder=config.encoder,
-            weights_digest=config.weights_digest,
-            encoder_options=config.encoder_options,
-            dim=config.dim,
-            generation=snapshot.manifest.generation,
-            collections=tuple(roots.values()),
-            items=snapshot.counts("items"),
-            segments=snapshot.counts("segments"),
-            partitions=tuple(partition_status(partition) for partition in generation.partitions.values()),
-            failures=tuple(FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in failed),
-            size_bytes=folder_size(self.path),
-        )
+        return store_status(self.path, self.config, self._reader.current())
 
     @property
     def _machine(self) -> Machine:

@@ -19,10 +19,10 @@ from bindsearch.indexes.costs import costs_path, load_costs, measure_costs, save
 from bindsearch.indexes.placement import Gpus
 from bindsearch.indexes.storage import remove_indexes
 from bindsearch.indexes.tuning import MIN_QUERIES
-from bindsearch.ingest.classify import Rule, read_folder_rules
+from bindsearch.ingest.classify import Rule, parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.pipeline import IndexOptions, index_collection
-from bindsearch.ingest.report import IndexReport, OnProgress
+from bindsearch.ingest.pipeline import IndexOptions, index_collection, plan_collection
+from bindsearch.ingest.report import IndexReport, OnProgress, PlannedFile
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
 from bindsearch.lock import LOCK_FILES, writer_lock
@@ -107,6 +107,23 @@ def index_paths(
         wanted = IndexOptions((*rules, *read_folder_rules(target.root)), options, retry_failed)
         index_collection(target, wanted, catalog, writer, encoder, report, on_progress)
     return report
+
+
+def plan_paths(
+    store: Path,
+    paths: Sequence[Path],
+    collections: Mapping[int, Path],
+    rules: Iterable[str],
+    imu_rate_hz: float | None,
+) -> list[PlannedFile]:
+    """What each file would be taken for, and why; writes nothing."""
+    parsed = [parse_rule(rule) for rule in rules]
+    decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
+    planned: list[PlannedFile] = []
+    for target in plan_targets(paths, collections, lambda _root: -1, store):
+        options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode)
+        planned.extend(plan_collection(target, options))
+    return planned
 
 
 def optimize(

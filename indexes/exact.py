@@ -108,20 +108,6 @@ class ExactRows:
         return decode(self.gather(positions))
 
 
-class ExactIndex:
-    """An exact scan that takes a plain boolean mask."""
-
-    def __init__(self, dim: int, blocks: Sequence[NDArray[np.float16]]) -> None:
-        """Look at the rows of all `blocks`, each fp16 (m, dim), in order."""
-        self._rows = ExactRows(dim, blocks)
-
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Positions int64 (nq, k) and cosines float32 (nq, k), best first; -1 and -inf where fewer than k match."""
-        return self._rows.scan(queries, k, None if allowed is None else RowMask(allowed))
-
-
 def _join_small(blocks: Sequence[NDArray[np.float16]]) -> list[NDArray[np.float16]]:
     """The same rows in fewer blocks: runs of small ones are copied together, the others left where they are."""
     joined: list[NDArray[np.float16]] = []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bindsearch.indexes.exact import SMALL_ROWS, ExactIndex, ExactRows, decode
+from bindsearch.indexes.exact import SMALL_ROWS, ExactRows, decode
 from bindsearch.indexes.filters import RowMask
 from bindsearch.indexes.threads import one_thread
 from bindsearch.space import l2_normalize
@@ -152,7 +152,7 @@ def test_no_rows_give_no_hits() -> None:
     assert (found.positions == -1).all()
     assert (found.cosines == -np.inf).all()
     assert found.positions.shape == (4, 2)
-    positions, _ = ExactIndex(4, []).search(np.eye(4, dtype=np.float32), 2, np.zeros(0, np.bool_))
+    positions, _ = ExactRows(4, []).scan(np.eye(4, dtype=np.float32), 2, RowMask(np.zeros(0, np.bool_)))
     assert positions.shape == (4, 2)
 
 
