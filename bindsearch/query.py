@@ -23,9 +23,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from numbers import Integral
 from os import PathLike, fspath
-
-import numpy as np
 
 from bindsearch.errors import QuerySyntaxError, UsageError
 from bindsearch.filters import EVERYTHING, Filter
@@ -134,10 +133,15 @@ class Query:
                 raise UsageError(f"{term.source!r} is not UTF-8: give it in UTF-8") from None
         if not self.to:
             raise UsageError(f"no target modality: choose from {', '.join(Modality)}")
-        if not isinstance(self.k, (int, np.integer)) or isinstance(self.k, bool) or self.k < 1:
+        if not is_count(self.k):
             raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
         if not 0.0 <= self.diverse <= 1.0:
             raise UsageError(f"diverse is {self.diverse!r}: give a number from 0 (nearest) to 1 (most different)")
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a whole number of at least 1, NumPy's among them; True is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def text(words: str) -> Term:
