@@ -141,7 +141,7 @@ class Query:
 
 def is_count(value: object) -> bool:
     """Whether it is a whole number of at least 1, NumPy's among them; True is none."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return value is not True and isinstance(value, Integral) and int(value) >= 1
 
 
 def text(words: str) -> Term:
