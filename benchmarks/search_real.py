@@ -33,7 +33,7 @@ def real_embeddings(bench: Bench, media: Path) -> None:
         store.optimize(wishes=IndexWishes(form=Form.IVF_PQ), force=True)
         counts = {str(name): n for name, n in store.status().segments.items() if n >= LEAST_ROWS}
         dim = store.config.dim
-    bench.note(f"{media}: {report.added:,} items with mini, segments {counts}, indexes forced")
+    bench.note(f"real media: {report.added:,} items with mini, segments {counts}, indexes forced")
     engine = Engine(place)
     for source in counts:
         queries = stored_vectors(place, dim, Modality(source))

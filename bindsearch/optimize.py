@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 QUERIES = 300
 """Stored vectors of a modality that are run as queries to measure operating points."""
 
-TUNE_SECONDS = 30.0
+TUNE_SECONDS = 90.0
 """For each partition."""
 
 STATISTICS_SAMPLE = 4096
