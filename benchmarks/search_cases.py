@@ -235,12 +235,13 @@ def fresh_process(bench: Bench, store: Path) -> None:
             path.read_bytes()
     opened = [_fresh("open", store, queries)["ms"] for _ in range(FRESH_RUNS)]
     held = _fresh("memory", store, queries)
-    a_vector = (held["after_pairs"] - held["before"]) / bench.data.n
-    with_statistics = (held["after_merged"] - held["before"]) / bench.data.n
+    a_vector, with_statistics = held["pairs"] / bench.data.n, held["merged"] / bench.data.n
+    with_snapshot = held["pairs_with_snapshot"] / bench.data.n
     times = ", ".join(f"{ms:.0f}" for ms in opened)
     bench.note(
         f"fresh processes: {times} ms from opening to the first answer; {a_vector:.0f} resident bytes a vector "
-        f"beside the mapped vector files after searches of every pair, {with_statistics:.0f} after mixed ones"
+        f"beside the mapped rows after searches of every pair, {with_statistics:.0f} after mixed ones; "
+        f"{with_snapshot:.0f} with the snapshot's mapped pages"
     )
     if bench.large:
         bench.ask("open to first answer, fresh process", statistics.median(opened), 150, "ms")

@@ -4,7 +4,9 @@
 
 It is started by search.py and prints JSON. `open`: every module of the package is imported before the clock starts.
 `memory`: the resident size is the Rss of all mappings in /proc/self/smaps (RssAnon + RssFile) except those of the
-store's vector files, read before the store is opened and again after every pair of modalities was searched.
+store's rows, which are mapped (vector files, and the snapshot's items and segments; what of them counts as resident
+is up to the page cache's folios), read before the store is opened and again after every pair of modalities was
+searched; and the same with the snapshot's.
 """
 
 from __future__ import annotations
@@ -61,25 +63,28 @@ def memory(place: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
     """Bytes resident before opening, after searching every pair, and after searching all modalities at once."""
     import bindsearch as bs
 
-    before = resident_bytes(place / "vectors")
+    rows = (place / "vectors", place / "snapshots")
+    before, before_all = resident_bytes(*rows), resident_bytes(rows[0])
     store = bs.connect(place)
     for asked in queries.values():
         for target in queries:
             for query in asked[:SEARCHES_A_PAIR]:
                 store.search(query, to=target, k=10)
-    pairs = resident_bytes(place / "vectors")
+    pairs, pairs_all = resident_bytes(*rows), resident_bytes(rows[0])
     for asked in queries.values():
         for query in asked[:SEARCHES_A_PAIR]:
             store.search(query, k=10)
-    return {"before": before, "after_pairs": pairs, "after_merged": resident_bytes(place / "vectors")}
+    merged = resident_bytes(*rows)
+    return {"pairs": pairs - before, "merged": merged - before, "pairs_with_snapshot": pairs_all - before_all}
 
 
-def resident_bytes(without: Path) -> int:
-    """Rss over all mappings but those of files below `without`."""
+def resident_bytes(*without: Path) -> int:
+    """Rss over all mappings but those of files below any of the folders `without`."""
+    left_out = tuple(f"{folder}/" for folder in without)
     total, counts = 0, True
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if mapping := _MAPPING.match(line):
-            counts = not mapping.group(1).startswith(f"{without}/")
+            counts = not mapping.group(1).startswith(left_out)
         elif counts and line.startswith("Rss:"):
             total += 1024 * int(line.split()[1])
     return total

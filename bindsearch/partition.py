@@ -71,7 +71,8 @@ class Partition:
         self._files = snapshot.manifest.vectors
         self._gpus = gpus
         self._published = snapshot.manifest.indexes.get(modality)
-        self._segment_vectors, self._segment_rows = snapshot.partition_segments(modality)
+        self._segment_vectors, rows = snapshot.partition_segments(modality)
+        self._segment_rows = _as_range(rows)
         self._lock = threading.Lock()
         if before is not None and before._published == self._published and "_open_once" in before.__dict__:
             self._open_once = before._open_once
@@ -264,19 +265,32 @@ class Partition:
         """Living segments that refer to the vectors in `rows` (m,): for each its place in `rows` and its row in the
         snapshot, int64 (s,) both."""
         if self._one_to_one:
-            return np.arange(len(rows)), self._segment_rows[rows]
+            return np.arange(len(rows)), self._segments(rows)
         vectors = self.vector_ids[rows]
         first = np.searchsorted(self._segment_vectors, vectors)
         counts = np.searchsorted(self._segment_vectors, vectors, side="right") - first
         places = np.repeat(np.arange(len(rows)), counts)
         offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return places, self._segment_rows[first[places] + offsets]
+        return places, self._segments(first[places] + offsets)
+
+    def _segments(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows in the snapshot of those of the partition's segments: int64 (m,)."""
+        held = self._segment_rows
+        return numbers + held.start if isinstance(held, range) else held[numbers]
 
     def mask_of_segments(self, kept: NDArray[np.bool_]) -> RowMask:
         """Rows that a living segment refers to which `kept`, over the snapshot's segment rows, lets pass."""
-        of_segments = kept[self._segment_rows]
+        held = self._segment_rows
+        of_segments = kept[held.start : held.stop] if isinstance(held, range) else kept[held]
         if self._one_to_one:
             return RowMask(of_segments)
         mask = np.zeros(self.n, np.bool_)
         mask[self.rows_of_vectors(self._segment_vectors[of_segments])] = True
         return RowMask(mask)
+
+
+def _as_range(rows: NDArray[np.int64]) -> NDArray[np.int64] | range:
+    """Rows that follow one another as a range, which holds no memory; others as they are."""
+    if not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or bool(np.any(rows[1:] < rows[:-1])):
+        return rows
+    return range(int(rows[0]), int(rows[-1]) + 1)
