@@ -97,7 +97,7 @@ def test_auto_without_a_gpu_is_the_cpu_and_says_so() -> None:
 
 
 @without_a_gpu
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3", "tpu"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) -> None:
     message = f"device '{device}' is not here: FAISS sees no GPU; use --device cpu or auto"
     with pytest.raises(UsageError) as raised:
@@ -105,6 +105,12 @@ def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) ->
     assert str(raised.value) == message
     with pytest.raises(UsageError):
         Gpus(device).check()
+
+
+@pytest.mark.parametrize("device", ["tpu", "cpu:", "cuda:x", ""])
+def test_a_device_that_there_is_not_is_an_error_that_names_those_there_are(device: str) -> None:
+    with pytest.raises(UsageError, match="is not known: choose auto, cpu, cuda or cuda:N"):
+        resolve_device(device)
 
 
 @without_a_gpu
