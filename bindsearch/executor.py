@@ -295,14 +295,21 @@ def _choose(
 
 
 def _own_shares(plan: Plan, present: Sequence[Candidates]) -> list[float] | None:
-    """Which share of the query is of each partition's modality; None where a term's modality is not known."""
+    """Which share of the query is of each partition's modality; None where a term's modality is not known.
+
+    Pictures and videos count as one: every encoder embeds them with one tower, and there is no gap between them.
+    """
     if any(term.source is None for term in plan.terms):
         return None
     total = sum(abs(term.weight) for term in plan.terms) or 1.0
     return [
-        sum(abs(term.weight) for term in plan.terms if term.source is candidates.modality) / total
+        sum(abs(term.weight) for term in plan.terms if _tower(term.source) is _tower(candidates.modality)) / total
         for candidates in present
     ]
+
+
+def _tower(modality: Modality | None) -> Modality | None:
+    return Modality.IMAGE if modality is Modality.VIDEO else modality
 
 
 def _embeddings(

@@ -167,3 +167,12 @@ assert "torch" not in sys.modules
         [sys.executable, "-c", code, str(model.store.path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_lone_video_does_not_outrank_the_very_picture_that_is_asked_with(model: Model) -> None:
+    base = model.rng.standard_normal((1, 64))
+    near = vector_store["unit"](base + 0.15 * model.rng.standard_normal((4, 64)))
+    vector_store["write_items"](model.store.path, {"image": near[:3], "video": near[3:]})
+    for item in (1, 2, 3):
+        first = model.store.search(bs.like(item), include_query=True)[0]
+        assert first.item_id == item
