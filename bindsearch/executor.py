@@ -33,9 +33,6 @@ MAX_RERANK = 4096
 MOST_TIED = 4096
 """Rows as near as the last one wanted are all fetched, so that ties go by item; of more than this, the oldest."""
 
-DIVERSE_CHOICE = 5
-"""A diverse list of k hits is chosen from this many times k."""
-
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
 
@@ -195,7 +192,7 @@ def _enough_items(
 ) -> Candidates:
     """The segments found, of at least k items and all that are as near as the last of them: searched again, wider,
     while there may be more."""
-    items = plan.k * (DIVERSE_CHOICE if plan.diverse else 1)
+    items = plan.depth
     while True:
         valid = int(np.count_nonzero(found.positions >= 0))
         candidates = _segments(place, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
@@ -285,7 +282,7 @@ def _choose(
         together = np.concatenate([scores[number] for number in numbers])
         items = np.concatenate([present[number].item_ids for number in numbers])
         segments = np.concatenate([present[number].segment_rows for number in numbers])
-        wanted = plan.k * (DIVERSE_CHOICE if plan.diverse else 1)
+        wanted = plan.depth
         best = best_of_each_item(together, items, segments, wanted)
         if plan.diverse:
             vectors = _embeddings(present, searched, owner[best], place[best])

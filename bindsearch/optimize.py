@@ -23,7 +23,7 @@ from bindsearch.indexes.regions import find_regions
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
 from bindsearch.items import Modality
-from bindsearch.partition import Partition
+from bindsearch.partition import STATISTICS_SAMPLE, Partition
 from bindsearch.space import partition_statistics
 from bindsearch.upkeep import GROWTH_TUNED, IndexState, Need, Work, decide, drifted
 
@@ -36,7 +36,6 @@ QUERIES = 300
 TUNE_SECONDS = 90.0
 """For each partition."""
 
-STATISTICS_SAMPLE = 4096
 DRIFT_SAMPLE = 2048
 APPEND_ROWS = 32768
 
@@ -212,7 +211,7 @@ class Optimizer:
         self, partition: Partition, need: Need, index: IvfPqIndex, codes: IvfPqIndex | None
     ) -> tuple[str, str]:
         """Measure the index, write it under a new name, and remove those that no reader is sent to any more."""
-        statistics = partition_statistics(self._sample(partition, STATISTICS_SAMPLE)[1], n=partition.living)
+        statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.living)
         old = None if partition.index is None or need.work is Work.BUILD else partition.index.manifest
         tuned = old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is Work.APPEND
         if old is not None and tuned:
@@ -226,7 +225,7 @@ class Optimizer:
             gpu_points = ()
             with suppress(RuntimeError):  # FAISS's, where it gets no memory: searched with all lists then, if at all
                 gpu_points = self._points(partition, self._gpus.on_codes(codes))
-        quality = index.quality(partition.rows.gather(self._sample(partition, DRIFT_SAMPLE)[0]))
+        quality = index.quality(partition.rows.gather(partition.sample(DRIFT_SAMPLE)[0]))
         manifest = IndexManifest(
             modality=partition.modality.value,
             generation=next_generation(self._store, partition.modality),
@@ -256,7 +255,7 @@ class Optimizer:
 
     def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
         """Operating points for queries of every modality that may come; on a GPU over all rows, dead ones included."""
-        own, members = self._sample(partition, QUERIES)
+        own, members = partition.sample(QUERIES)
         queries = {source.value: rows for source, rows in self._source_queries().items()}
         enough = len(members) >= MIN_QUERIES
         if enough:
@@ -281,7 +280,7 @@ class Optimizer:
     def _inside_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
         """The cosine to the mean that tells queries that lie among the vectors."""
         strangers = [rows for source, rows in self._source_queries().items() if source != partition.modality]
-        return inside_cosine(self._sample(partition, STATISTICS_SAMPLE)[1], mu, strangers)
+        return inside_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, strangers)
 
     @cached_property
     def _costs(self) -> UnitCosts:
@@ -291,17 +290,10 @@ class Optimizer:
         """Queries (nq, d) of each modality that the store holds enough of, and of text where it can be encoded."""
         if self._queries is None:
             partitions = self._generation.partitions.values()
-            self._queries = {p.modality: self._sample(p, QUERIES)[1] for p in partitions if p.living >= MIN_QUERIES}
+            self._queries = {p.modality: p.sample(QUERIES)[1] for p in partitions if p.living >= MIN_QUERIES}
             if self._captions is not None:
                 self._queries[Modality.TEXT] = self._captions()
         return self._queries
-
-    @staticmethod
-    def _sample(partition: Partition, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """At most n living rows (m,), evenly spread, and their vectors (m, d)."""
-        living = np.arange(partition.n) if partition.alive is None else partition.alive.positions
-        rows = living[np.linspace(0, len(living) - 1, min(len(living), n)).astype(np.int64)]
-        return rows, partition.rows.embeddings(rows)
 
 
 def next_generation(store: Path, modality: Modality) -> int:

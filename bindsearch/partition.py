@@ -205,9 +205,13 @@ class Partition:
         """Mean and covariance of the living vectors: those kept with the index, else from an even sample."""
         if self.index is not None:
             return PartitionStatistics.from_arrays(self.index.statistics, self.dim)
+        return partition_statistics(self.sample(STATISTICS_SAMPLE)[1], n=self.living)
+
+    def sample(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """At most n living rows (m,), evenly spread, and their vectors (m, d)."""
         living = np.arange(self.n) if self.alive is None else self.alive.positions
-        chosen = living[np.linspace(0, len(living) - 1, min(len(living), STATISTICS_SAMPLE)).astype(np.int64)]
-        return partition_statistics(self.rows.embeddings(chosen), n=len(living))
+        rows = living[np.linspace(0, len(living) - 1, min(len(living), n)).astype(np.int64)]
+        return rows, self.rows.embeddings(rows)
 
     @cached_property
     def facts(self) -> PartitionFacts:

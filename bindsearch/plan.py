@@ -9,6 +9,14 @@ from bindsearch.indexes.base import DEFAULT_RECALL, Form, OperatingPoint, UnitCo
 from bindsearch.items import Modality
 from bindsearch.query import Rank
 
+DIVERSE_FACTOR = 5
+"""A diverse list is chosen from so many times k results."""
+
+
+def depth_of(k: int, diverse: float) -> int:
+    """Results that are to be right: k, or what a diverse list is chosen from."""
+    return DIVERSE_FACTOR * k if diverse else k
+
 
 class Strategy(StrEnum):
     """How the rows of one partition are searched. Whatever the strategy, cosines come from the fp16 rows."""
@@ -126,6 +134,11 @@ class Plan:
     diverse: float
     estimate_ms: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """Results that are to be right: k, or what a diverse list is chosen from."""
+        return depth_of(self.k, self.diverse)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,12 @@ from bindsearch.plan import (
     PlanFacts,
     Strategy,
     TermStep,
+    depth_of,
 )
 from bindsearch.query import Query
 
 SPARE_ROWS = 16
 """Rows fetched beside the k asked for: several segments may belong to one item."""
-
-DIVERSE_FACTOR = 5
-"""A diverse list is chosen from so many times k rows."""
 
 GATHER_BYTES = 32 * 2**20
 """Rows are gathered into one copy of no more bytes than this."""
@@ -149,7 +147,7 @@ RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:
     """Rows fetched at first: those asked for, some to spare, and the query's own ones that are then left out."""
-    return min(partition.kept, _depth(query) + SPARE_ROWS + facts.excluded)
+    return min(partition.kept, depth_of(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
 
 
 def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> Setting:
@@ -180,7 +178,7 @@ def _stand_in(source: str, asked: list[str], measured: set[str]) -> str:
 def _setting_of(source: str, query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> Setting:
     """The setting that the points of one source give; all lists where it has none."""
     want = wanted_rows(query, facts, partition)
-    points = _points_for(index.points, source, _depth(query))
+    points = _points_for(index.points, source, depth_of(query.k, query.diverse))
     if not points:
         wide = min(partition.kept, max(UNMEASURED_RERANK, 10 * want))
         return Setting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
@@ -192,8 +190,8 @@ def _setting_of(source: str, query: Query, facts: PlanFacts, partition: Partitio
         notes.append(f"{point.probes} probes widened to {probes}: the filter keeps {_percent(partition)}")
     rerank: int = point.rerank
     recall: float | None = point.recall
-    if _depth(query) > point.k:
-        rerank = math.ceil(point.rerank * _depth(query) / point.k)
+    if depth_of(query.k, query.diverse) > point.k:
+        rerank = math.ceil(point.rerank * depth_of(query.k, query.diverse) / point.k)
         recall = None
         notes.append(f"measured up to {point.k} results: rerank scaled up")
     return Setting(probes, min(partition.kept, max(rerank, want)), recall, point, tuple(notes))
@@ -348,11 +346,6 @@ def _tail(partition: PartitionFacts) -> int:
 
 def _row_bytes(dim: int) -> int:
     return 2 * dim
-
-
-def _depth(query: Query) -> int:
-    """Results that are to be right: k, or what a diverse list is chosen from."""
-    return query.k if query.diverse == 0.0 else DIVERSE_FACTOR * query.k
 
 
 def _percent(partition: PartitionFacts) -> str:

@@ -214,21 +214,6 @@ class Snapshot:
             counted = {modality: found.get(modality.value, 0) for modality in Modality}
         return {modality: n for modality, n in counted.items() if n}
 
-    @cached_property
-    def segment_items(self) -> NDArray[np.int64]:
-        """item_id of each segment row: int64 (n,), -1 for dead ones."""
-        found = np.concatenate([part.segment_items for part in self.parts])
-        return found if self.segment_alive is None else np.where(self.segment_alive, found, -1)
-
-    @cached_property
-    def segment_vectors(self) -> NDArray[np.int64]:
-        """vector_id of each segment row, dead ones included: int64 (n,)."""
-        return np.concatenate([part.vector_ids for part in self.parts])
-
-    def segment_rows(self, modality: Modality) -> NDArray[np.int64]:
-        """Rows of the living segments of one modality: int64 (m,)."""
-        return self.partition_segments(modality).segment_rows
-
     def segment(self, row: int) -> Segment:
         """The segment in a row of `segments`."""
         facts = self.segments.slice(row, 1).to_pylist()[0]

@@ -141,11 +141,6 @@ class PartitionStatistics:
         projected = self.factor @ query
         return float(self.mu @ query), float(projected @ projected) + self.rest
 
-    def moments_many(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Means (nq,) and variances (nq,) of the cosine of each of `queries` (nq, d), unit norm."""
-        projected = queries @ self.factor.T
-        return queries @ self.mu, np.einsum("qr,qr->q", projected, projected) + np.float32(self.rest)
-
 
 def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) -> PartitionStatistics:
     """Statistics of a partition of n unit vectors from all of them or a fair sample of them, (m, d), 1 <= m <= n.

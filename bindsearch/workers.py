@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TypeVar
+
+from bindsearch.machine import usable_cores
 
 MOST_THREADS = 8
 
@@ -18,7 +19,7 @@ class Workers:
 
     def __init__(self, threads: int | None = None) -> None:
         """`threads` None: as many as there are cores, MOST_THREADS at most."""
-        self._threads = threads or min(os.cpu_count() or 1, MOST_THREADS)
+        self._threads = threads or min(usable_cores(), MOST_THREADS)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

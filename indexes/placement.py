@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from bindsearch.indexes.exact import decode
 from bindsearch.indexes.gpu import Gpu, GpuIndex, Shard
 from bindsearch.indexes.ivf_pq import ADD_ROWS, IvfPqIndex, build_index, train_on_blocks
 from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.machine import check_device_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,9 +38,6 @@ TAIL_ELEMENTS = 2048 * 1024
 """So many numbers may follow the rows on the GPUs before all rows are put there anew: 0.2 ms to scan on the CPU."""
 
 
-DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d+)?")
-
-
 def resolve_device(device: str) -> tuple[str, ...]:
     """The GPUs that a device stands for: all that FAISS sees for "auto" and "cuda", one for "cuda:N", none for "cpu".
 
@@ -51,8 +48,7 @@ def resolve_device(device: str) -> tuple[str, ...]:
 
     if device == "cpu":
         return ()
-    if not DEVICE_NAME.fullmatch(device):
-        raise UsageError(f"device {device!r} is not known: choose auto, cpu, cuda or cuda:N")
+    check_device_name(device)
     count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0  # faiss-cpu has no such function
     seen = tuple(f"cuda:{number}" for number in range(count))
     if device == "auto" or (device == "cuda" and seen):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from bindsearch.catalog import Catalog, FileState
 from bindsearch.errors import StoreError
@@ -57,6 +58,12 @@ def known(staged: StagedItem, item_id: int) -> Known:
         for segment in staged.segments
     ]
     return Known(item_id, staged.modality, staged.state.mtime_ns, staged.columns, segments)
+
+
+def owners_of_living(snapshot: Snapshot) -> NDArray[np.int64]:
+    """item_id of each segment row, -1 for dead ones."""
+    owners = np.concatenate([part.segment_items for part in snapshot.parts])
+    return owners if snapshot.segment_alive is None else np.where(snapshot.segment_alive, owners, -1)
 
 
 def newest(store: Path) -> Snapshot:
@@ -115,7 +122,7 @@ def assert_look_ups_agree(snapshot: Snapshot, model: dict[str, Known]) -> None:
     assert all(snapshot.item(item_id) is None for item_id in gone[:3].tolist())
     for path, item in list(model.items())[:5]:
         of_item = snapshot.segments_of(item.item_id)
-        assert of_item.tolist() == np.flatnonzero(snapshot.segment_items == item.item_id).tolist()
+        assert of_item.tolist() == np.flatnonzero(owners_of_living(snapshot) == item.item_id).tolist()
         assert len(of_item) == len(item.segments)
         at_path = snapshot.item_at_path(ROOT / path)
         assert at_path is not None

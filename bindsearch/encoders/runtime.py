@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bindsearch.errors import EncoderError, UsageError
+from bindsearch.machine import check_device_name
 
 if TYPE_CHECKING:
     import torch
 
 DTYPES: Mapping[str, str] = MappingProxyType({"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"})
 """Names of number formats as options spell them, and torch's."""
-
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,7 @@ def check_device(device: str) -> None:
     Raises:
         UsageError: no such device, or none of it here.
     """
-    if not _DEVICE.fullmatch(device):
-        raise UsageError(f"device {device!r} is not known: choose auto, cpu, cuda or cuda:N")
+    check_device_name(device)
     if device.startswith("cuda"):
         import torch
 
