@@ -22,7 +22,7 @@ from bindsearch.filters import make_filter
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment
+from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.items import Hit, Modality
 from bindsearch.media import Media, Wants
 from bindsearch.plan import Plan, PlanFacts, Strategy

@@ -27,11 +27,16 @@ FAILURE_COLUMNS = "collection_id, rel_path, reason"
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells a changed file from an unchanged one without reading it; a missing sidecar has time 0."""
+    """What tells a changed file from an unchanged one without reading it.
+
+    `facts_stamp` changes with what is said of the file elsewhere, in its sidecar or a list; 0 where nothing is. `inode`
+    0: not known.
+    """
 
     size_bytes: int
     mtime_ns: int
-    sidecar_mtime_ns: int
+    facts_stamp: int
+    inode: int = 0
 
 
 UNKNOWN_STATE = FileState(-1, -1, -1)
@@ -60,6 +65,15 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A file that stands for others, an archive or a list, as it was when all of it was last taken in."""
+
+    collection_id: int
+    rel_path: str
+    state: FileState
+
+
 @dataclass(frozen=True)
 class Change:
     """What one transaction commits.
@@ -75,6 +89,8 @@ class Change:
     failures: Sequence[Failure] = ()
     forgotten_failures: Sequence[tuple[int, str]] = ()
     vector_files: Sequence[tuple[Modality, str, int]] = ()
+    containers: Sequence[Container] = ()
+    forgotten_containers: Sequence[tuple[int, str]] = ()
 
 
 class Catalog:
@@ -137,17 +153,17 @@ class Catalog:
         """Items and failures at or below `prefix` (a relative path, "" for all), by relative path."""
         below = "collection_id = ? AND (? = '' OR rel_path = ? OR starts_with(rel_path, ?))"
         parameters = [collection_id, prefix, prefix, f"{prefix}/"]
-        state = "size_bytes, mtime_ns, sidecar_mtime_ns"
+        state = "size_bytes, mtime_ns, facts_stamp, inode"
         known: dict[str, KnownFile] = {}
-        for path, size, mtime, sidecar, reason in self._connection.execute(
+        for path, *facts, reason in self._connection.execute(
             f"SELECT rel_path, {state}, reason FROM failures WHERE {below}", parameters
         ).fetchall():
-            known[path] = KnownFile(FileState(size, mtime, sidecar), None, None, None, reason)
-        for path, size, mtime, sidecar, item_id, modality, fingerprint in self._connection.execute(
+            known[path] = KnownFile(FileState(*facts), None, None, None, reason)
+        for path, *facts, item_id, modality, fingerprint in self._connection.execute(
             f"SELECT rel_path, {state}, item_id, modality, fingerprint FROM items WHERE {below}", parameters
         ).fetchall():
             reason = known[path].reason if path in known else None
-            known[path] = KnownFile(FileState(size, mtime, sidecar), item_id, Modality(modality), fingerprint, reason)
+            known[path] = KnownFile(FileState(*facts), item_id, Modality(modality), fingerprint, reason)
         return known
 
     def vector_files(self) -> dict[Modality, list[tuple[str, int]]]:
@@ -172,9 +188,11 @@ class Catalog:
                     self._insert_table(table, rows)
             self._touch(change.touched)
             self._drop_failures(change)
-            self._insert("failures", [_failure_row(failure) for failure in change.failures])
+            failures = [{**_row_of_path(failure), "reason": failure.reason} for failure in change.failures]
+            self._insert("failures", failures)
             for modality, name, n in change.vector_files:
                 self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, name, n])
+            self._put_containers(change)
         return self.generation
 
     def replace_vector_files(self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int]]) -> int:
@@ -210,6 +228,16 @@ class Catalog:
         found = self._connection.execute(query, [modality.value, first_id, last_id]).fetchnumpy()
         ids: NDArray[np.int64] = found["vector_id"]
         return ids
+
+    def segments_of_fingerprints(self, fingerprints: Sequence[str]) -> pa.Table:
+        """The segments of one item of each fingerprint, the oldest, with a column `fingerprint`."""
+        import pyarrow as pa
+
+        with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
+            return self._connection.sql(
+                "SELECT segments.*, fingerprint FROM segments JOIN (SELECT fingerprint, min(item_id) AS item_id "
+                "FROM items SEMI JOIN incoming USING (fingerprint) GROUP BY fingerprint) USING (item_id)"
+            ).to_arrow_table()
 
     def items_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
         """The given items (None: all), as the snapshot holds them."""
@@ -273,17 +301,27 @@ class Catalog:
             with self._incoming([{"item_id": item_id, **asdict(state)} for item_id, state in touched.items()]):
                 self._connection.execute(
                     "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
-                    "sidecar_mtime_ns = incoming.sidecar_mtime_ns FROM incoming WHERE items.item_id = incoming.item_id"
+                    "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
+                    "FROM incoming WHERE items.item_id = incoming.item_id"
                 )
 
     def _drop_failures(self, change: Change) -> None:
         failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
-        gone = [{"collection_id": key, "rel_path": path} for key, path in [*failed, *change.forgotten_failures]]
-        if gone:
-            with self._incoming(gone):
+        self._drop_paths("failures", [*failed, *change.forgotten_failures])
+
+    def _put_containers(self, change: Change) -> None:
+        replaced = [(container.collection_id, container.rel_path) for container in change.containers]
+        self._drop_paths("containers", [*replaced, *change.forgotten_containers])
+        rows = [_row_of_path(container) for container in change.containers]
+        self._insert("containers", rows)
+
+    def _drop_paths(self, table: str, paths: Sequence[tuple[int, str]]) -> None:
+        """Delete the rows of a table at these places (collection_id, rel_path)."""
+        if paths:
+            with self._incoming([{"collection_id": key, "rel_path": path} for key, path in paths]):
                 self._connection.execute(
-                    "DELETE FROM failures USING incoming WHERE failures.collection_id = incoming.collection_id "
-                    "AND failures.rel_path = incoming.rel_path"
+                    f"DELETE FROM {table} USING incoming WHERE {table}.collection_id = incoming.collection_id "
+                    f"AND {table}.rel_path = incoming.rel_path"
                 )
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -316,10 +354,5 @@ def _ids(item_ids: Sequence[int]) -> pa.Table:
     return pa.table({"item_id": pa.array(item_ids, pa.int64())})
 
 
-def _failure_row(failure: Failure) -> dict[str, Any]:
-    return {
-        "collection_id": failure.collection_id,
-        "rel_path": failure.rel_path,
-        "reason": failure.reason,
-        **asdict(failure.state),
-    }
+def _row_of_path(entry: Failure | Container) -> dict[str, Any]:
+    return {"collection_id": entry.collection_id, "rel_path": entry.rel_path, **asdict(entry.state)}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 DOCUMENTED_COLUMNS = (
     "path",
@@ -43,6 +46,47 @@ class Span:
 
     start_s: float
     end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a file says of itself (EXIF, ID3, container tags) or is said of it; what is not known is None.
+
+    `taken`: when it was recorded, without a time zone: the local time of the camera where the file names no zone, else
+    UTC. `latitude`, `longitude`: degrees, WGS 84. `camera`: make and model. `length_s`: of the whole recording.
+    `width_px`, `height_px`: of the picture as it is seen, upright.
+    """
+
+    taken: datetime | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    camera: str | None = None
+    title: str | None = None
+    artist: str | None = None
+    length_s: float | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+
+    def over(self, other: Metadata) -> Metadata:
+        """What is known here, and of the rest what `other` knows."""
+        known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return replace(other, **{name: value for name, value in known.items() if value is not None})
+
+
+METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "taken": "timestamp[us]",
+        "latitude": "float64",
+        "longitude": "float64",
+        "camera": "large_string",
+        "title": "large_string",
+        "artist": "large_string",
+        "length_s": "float64",
+        "width_px": "int64",
+        "height_px": "int64",
+    }
+)
+"""Columns of an item that hold its metadata, and their Arrow types."""
 
 
 @dataclass(frozen=True, slots=True)

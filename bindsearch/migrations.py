@@ -44,7 +44,37 @@ def m002_add_user_columns(connection: DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE items ADD COLUMN columns VARCHAR")
 
 
-MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (m001_create_tables, m002_add_user_columns)
+def m003_add_metadata_and_containers(connection: DuckDBPyConnection) -> None:
+    """What files say of themselves as typed columns; inodes; and files that stand for others: archives and lists.
+
+    `facts_stamp` is what `sidecar_mtime_ns` was, and covers what lists say of a file too.
+    """
+    for statement in (
+        "ALTER TABLE items ADD COLUMN inode BIGINT DEFAULT 0",
+        "ALTER TABLE failures ADD COLUMN inode BIGINT DEFAULT 0",
+        "ALTER TABLE items RENAME COLUMN sidecar_mtime_ns TO facts_stamp",
+        "ALTER TABLE failures RENAME COLUMN sidecar_mtime_ns TO facts_stamp",
+        "ALTER TABLE items ADD COLUMN taken TIMESTAMP",
+        "ALTER TABLE items ADD COLUMN latitude DOUBLE",
+        "ALTER TABLE items ADD COLUMN longitude DOUBLE",
+        "ALTER TABLE items ADD COLUMN camera VARCHAR",
+        "ALTER TABLE items ADD COLUMN title VARCHAR",
+        "ALTER TABLE items ADD COLUMN artist VARCHAR",
+        "ALTER TABLE items ADD COLUMN length_s DOUBLE",
+        "ALTER TABLE items ADD COLUMN width_px BIGINT",
+        "ALTER TABLE items ADD COLUMN height_px BIGINT",
+        """CREATE TABLE containers (
+            collection_id BIGINT NOT NULL, rel_path VARCHAR NOT NULL, size_bytes BIGINT NOT NULL,
+            mtime_ns BIGINT NOT NULL, facts_stamp BIGINT NOT NULL, inode BIGINT NOT NULL)""",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
+    m001_create_tables,
+    m002_add_user_columns,
+    m003_add_metadata_and_containers,
+)
 
 
 def migrate(connection: DuckDBPyConnection) -> None:

@@ -17,15 +17,16 @@ import numpy as np
 
 from bindsearch.errors import StoreError
 from bindsearch.files import atomic_write
-from bindsearch.items import Modality
+from bindsearch.items import METADATA_COLUMNS, Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-FORMAT = 2
-READABLE_FORMATS = (1, 2)
-"""Parts of format 1 are in no order and know no user columns; they are put in order when they are opened."""
+FORMAT = 3
+READABLE_FORMATS = (1, 2, 3)
+"""Parts of format 1 are in no order and know no user columns, those of 2 no metadata; they are brought to the newest
+format when they are opened."""
 
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
@@ -39,6 +40,7 @@ ITEM_COLUMNS = {
     "mtime_ns": "int64",
     "content_hash": "large_string",
     "columns": "large_string",
+    **METADATA_COLUMNS,
 }
 """Columns of items and their Arrow types; `columns` holds the user's own ones as JSON, null where there are none."""
 
@@ -246,7 +248,7 @@ def open_part(store: Path, number: int) -> Part:
         StoreError: a file is missing or damaged.
     """
     items, segments, removed = (_read(store, number, name) for name in ("items", "segments", "removed"))
-    if RANGES_KEY in (segments.schema.metadata or {}):
+    if RANGES_KEY in (segments.schema.metadata or {}) and ITEM_COLUMNS.keys() <= {*items.column_names}:
         stored = _one_batch(items), _one_batch(segments)
     else:
         stored = _arranged(items, segments)
@@ -294,8 +296,8 @@ def _arranged(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.R
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if "columns" not in items.column_names:
-        items = items.append_column("columns", pa.nulls(items.num_rows, pa.string()))
+    for name in ITEM_COLUMNS.keys() - {*items.column_names}:  # older formats lack the later ones
+        items = items.append_column(name, pa.nulls(items.num_rows, pa.type_for_alias(ITEM_COLUMNS[name])))
     items = _in_order(items, np.argsort(items.column("item_id").to_numpy(), kind="stable"))
     modalities = pa.array([modality.value for modality in Modality], segments.schema.field("modality").type)
     codes = pc.index_in(segments.column("modality"), value_set=modalities).to_numpy()

@@ -21,7 +21,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import BindSearchError, EncoderError, VectorError
 from bindsearch.ingest.segments import Piece
 from bindsearch.ingest.sources import FoundFile
-from bindsearch.ingest.writer import StagedSegment
+from bindsearch.ingest.staged import StagedSegment
 from bindsearch.items import Modality
 from bindsearch.machine import usable_cores
 from bindsearch.vectors import check_vectors

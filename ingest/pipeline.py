@@ -22,7 +22,8 @@ from bindsearch.ingest.report import FailedFile, IndexReport, OnProgress, Planne
 from bindsearch.ingest.segments import Piece, describe, pieces
 from bindsearch.ingest.sidecar import Sidecar, read_sidecar, sidecar_path
 from bindsearch.ingest.sources import FoundFile, Scan, scan
-from bindsearch.ingest.writer import StagedBatch, StagedItem, Writer
+from bindsearch.ingest.staged import StagedBatch, StagedItem
+from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
 
 COMMIT_SEGMENTS = 2048
@@ -179,7 +180,7 @@ class _Decoder:
             return Decoded(_Facts(Verdict(None, "the encoder cannot embed it"), refused=verdict.modality), iter(()))
         sidecar = read_sidecar(file.path)
         content_hash = hash_file(file.path)
-        sidecar_hash = hash_file(sidecar_path(file.path)) if file.state.sidecar_mtime_ns else ""
+        sidecar_hash = hash_file(sidecar_path(file.path)) if file.state.facts_stamp else ""
         fingerprint = fingerprint_of(content_hash, sidecar_hash, verdict.modality.value)
         before = self._known.get(file.rel_path)
         unchanged = before is not None and before.fingerprint == fingerprint

@@ -91,8 +91,8 @@ def _found(facts: os.stat_result, path: Path, root: Path, siblings: set[str]) ->
     if not stat.S_ISREG(facts.st_mode) or is_sidecar:
         return
     sidecar = path.with_name(_sidecar(path.name))
-    sidecar_mtime_ns = sidecar.stat().st_mtime_ns if sidecar.name in siblings and sidecar.is_file() else 0
-    state = FileState(facts.st_size, facts.st_mtime_ns, sidecar_mtime_ns)
+    facts_stamp = sidecar.stat().st_mtime_ns if sidecar.name in siblings and sidecar.is_file() else 0
+    state = FileState(facts.st_size, facts.st_mtime_ns, facts_stamp, facts.st_ino)
     yield FoundFile(path, path.relative_to(root).as_posix(), state)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.catalog import Catalog, Change, Failure, FileState
+from bindsearch.catalog import Catalog, Change
 from bindsearch.errors import StoreError
 from bindsearch.files import TEMPORARY_SUFFIX
+from bindsearch.ingest.staged import StagedBatch, StagedItem, items_table, own_segments, with_shared_segments
 from bindsearch.items import Modality
 from bindsearch.snapshot import open_snapshot
 from bindsearch.snapshot_files import (
@@ -27,7 +28,6 @@ from bindsearch.snapshot_files import (
 from bindsearch.vectors import VECTORS, check_vectors, open_vectors, write_vectors
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 MAX_PARTS = 32
@@ -52,49 +52,6 @@ END_OF_IDS = 2**62
 
 KEPT_GENERATIONS = 2
 """Unused snapshot folders this young stay, for readers that have read CURRENT and not yet opened its files."""
-
-
-@dataclass(frozen=True, slots=True)
-class StagedSegment:
-    """A segment with its embedding float32 (d,)."""
-
-    modality: Modality
-    embedding: NDArray[np.float32]
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StagedItem:
-    """A file ready to be committed; `item_id` is that of the item it replaces, None for a new one; `columns` are the
-    user's own, a JSON object (None: there are none)."""
-
-    item_id: int | None
-    collection_id: int
-    rel_path: str
-    modality: Modality
-    state: FileState
-    content_hash: str
-    fingerprint: str
-    segments: tuple[StagedSegment, ...]
-    columns: str | None = None
-
-
-@dataclass
-class StagedBatch:
-    """What the next commit holds."""
-
-    items: list[StagedItem] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
-    touched: dict[int, FileState] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    forgotten_failures: list[tuple[int, str]] = field(default_factory=list)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to commit."""
-        return not (self.items or self.removed or self.touched or self.failures or self.forgotten_failures)
 
 
 class Writer:
@@ -159,32 +116,34 @@ class Writer:
             self._merge_parts(0)
 
     def _write_vector_files(self, batch: StagedBatch) -> Change:
-        segments = [segment for item in batch.items for segment in item.segments]
-        by_modality: dict[Modality, list[int]] = {}
-        for position, segment in enumerate(segments):
-            by_modality.setdefault(segment.modality, []).append(position)
-        vector_ids = np.zeros(len(segments), np.int64)
+        """Write the vectors of a batch; the change that makes them count."""
+        item_ids = self._item_ids(batch.items)
+        segments, vectors = own_segments(item_ids, batch.items)
+        vector_ids = np.zeros(len(vectors), np.int64)
         files = []
-        for modality, positions in by_modality.items():
-            embeddings = np.stack([segments[position].embedding for position in positions])
+        for modality in dict.fromkeys(segment.modality for segment in vectors):
+            positions = [position for position, segment in enumerate(vectors) if segment.modality is modality]
+            embeddings = np.stack([vectors[position].embedding for position in positions])
             check_vectors(embeddings, self._dim)
             first = self._catalog.take_ids("vector_id", len(positions))
-            ids = np.arange(first, first + len(positions), dtype=np.int64)
-            vector_ids[positions] = ids
+            vector_ids[positions] = ids = np.arange(first, first + len(positions), dtype=np.int64)
             name = self._file_name(first)
             write_vectors(self._vector_folder(modality) / name, ids, embeddings)
             files.append((modality, name, len(positions)))
-        item_ids = self._item_ids(batch.items)
-        owners = np.repeat(np.array(item_ids, np.int64), [len(item.segments) for item in batch.items])
-        first_segment = self._catalog.take_ids("segment_id", len(segments))
+        segments = segments.append_column("vector_id", [vector_ids])
+        segments = with_shared_segments(segments, item_ids, batch.items, self._catalog.segments_of_fingerprints)
+        first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
+        numbers = np.arange(first_segment, first_segment + segments.num_rows, dtype=np.int64)
         return Change(
-            items=_items_table(item_ids, batch.items),
-            segments=_segments_table(first_segment, owners, vector_ids, segments),
+            items=items_table(item_ids, batch.items),
+            segments=segments.append_column("segment_id", [numbers]),
             removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
             touched=batch.touched,
             failures=batch.failures,
             forgotten_failures=batch.forgotten_failures,
             vector_files=files,
+            containers=batch.containers,
+            forgotten_containers=batch.forgotten_containers,
         )
 
     def _item_ids(self, items: Sequence[StagedItem]) -> list[int]:
@@ -203,7 +162,7 @@ class Writer:
         if touched:
             known = self._catalog.items_table(touched)
             items = pa.concat_tables([items.select(known.column_names), known])
-            segments = pa.concat_tables([segments, self._catalog.segments_table(touched)])
+            segments = pa.concat_tables([segments, self._catalog.segments_table(touched).select(segments.column_names)])
         failures_changed = bool(change.failures or change.forgotten_failures)
         failures = self._catalog.failures_table() if failures_changed else None
         write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
@@ -358,40 +317,3 @@ def _neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
 
 def _size(part: Part) -> int:
     return int(part.items.num_rows + part.segments.num_rows + len(part.removed))
-
-
-def _segments_table(
-    first_id: int, owners: NDArray[np.int64], vector_ids: NDArray[np.int64], segments: Sequence[StagedSegment]
-) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "segment_id": pa.array(np.arange(first_id, first_id + len(segments), dtype=np.int64)),
-            "item_id": pa.array(owners, pa.int64()),
-            "modality": pa.array([segment.modality.value for segment in segments], pa.string()),
-            "vector_id": pa.array(vector_ids, pa.int64()),
-            "start_s": pa.array([segment.start_s for segment in segments], pa.float64()),
-            "end_s": pa.array([segment.end_s for segment in segments], pa.float64()),
-            "text": pa.array([segment.text for segment in segments], pa.string()),
-        }
-    )
-
-
-def _items_table(item_ids: Sequence[int], items: Sequence[StagedItem]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "item_id": pa.array(item_ids, pa.int64()),
-            "collection_id": pa.array([item.collection_id for item in items], pa.int64()),
-            "rel_path": pa.array([item.rel_path for item in items], pa.string()),
-            "modality": pa.array([item.modality.value for item in items], pa.string()),
-            "size_bytes": pa.array([item.state.size_bytes for item in items], pa.int64()),
-            "mtime_ns": pa.array([item.state.mtime_ns for item in items], pa.int64()),
-            "sidecar_mtime_ns": pa.array([item.state.sidecar_mtime_ns for item in items], pa.int64()),
-            "content_hash": pa.array([item.content_hash for item in items], pa.string()),
-            "fingerprint": pa.array([item.fingerprint for item in items], pa.string()),
-            "columns": pa.array([item.columns for item in items], pa.string()),
-        }
-    )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from bindsearch.catalog import Catalog, FileState
 from bindsearch.errors import StoreError
 from bindsearch.ingest import writer as writing
-from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment, Writer
+from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
+from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
 from bindsearch.snapshot import SegmentFacts, Snapshot, open_snapshot, read_manifest
 from bindsearch.snapshot_files import SNAPSHOTS, write_part

@@ -13,7 +13,8 @@ import pytest
 from bindsearch.catalog import Catalog, FileState
 from bindsearch.errors import StoreError, VectorError
 from bindsearch.ingest import writer as writing
-from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment, Writer
+from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
+from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
 from bindsearch.migrations import MIGRATIONS, m001_create_tables, migrate
 from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
@@ -192,7 +193,23 @@ def test_a_catalog_of_the_first_version_gains_user_columns_and_keeps_its_rows(tm
         assert items.column("columns").to_pylist() == [None, "{}"]
     with duckdb.connect(str(path)) as connection:
         migrate(connection)
-        assert connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall() == [(1,), (2,)]
+        assert connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall() == [(1,), (2,), (3,)]
         connection.execute("INSERT INTO schema_version VALUES (?)", [len(MIGRATIONS) + 1])
     with pytest.raises(StoreError, match="install a newer one"):
         Catalog(path)
+
+
+def test_an_item_shares_the_vectors_of_another_with_the_same_fingerprint(tmp_path: Path, catalog: Catalog) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    first, second = staged("a"), replace(staged("b"), fingerprint="other")
+    writer.commit(StagedBatch(items=[first, second]))
+    copy = replace(first, rel_path="copy", segments=None)
+    both = replace(second, rel_path="new", fingerprint="new"), replace(first, rel_path="n", segments=None)
+    in_one_batch = replace(second, rel_path="same batch", fingerprint="new", segments=None)
+    writer.commit(StagedBatch(items=[copy, *both, in_one_batch]))
+    paths = {row["item_id"]: row["rel_path"] for row in catalog.items_table().to_pylist()}
+    vectors = {paths[row["item_id"]]: row["vector_id"] for row in catalog.segments_table().to_pylist()}
+    assert vectors["copy"] == vectors["n"] == vectors["a"]
+    assert vectors["same batch"] == vectors["new"]
+    assert len(set(vectors.values())) == 3
+    assert sum(n for _, n in catalog.vector_files()[Modality.IMAGE]) == 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bindsearch.catalog import FileState
 from bindsearch.encoders import load_encoder
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.writer import StagedBatch, StagedItem, StagedSegment
+from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.items import Modality
 from bindsearch.writing import open_writer
 
