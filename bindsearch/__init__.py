@@ -29,9 +29,12 @@ if TYPE_CHECKING:
         UsageError,
         VectorError,
     )
+    from bindsearch.exporting import export_vectors
     from bindsearch.filters import Filter, make_filter
+    from bindsearch.importing import import_vectors
     from bindsearch.indexes.base import IndexWishes
     from bindsearch.items import Hit, Modality
+    from bindsearch.merging import merge_stores
     from bindsearch.plan import Plan
     from bindsearch.query import (
         Composition,
@@ -68,9 +71,12 @@ _HOMES = {
         "UsageError",
         "VectorError",
     ),
+    "bindsearch.exporting": ("export_vectors",),
     "bindsearch.filters": ("Filter", "make_filter"),
+    "bindsearch.importing": ("import_vectors",),
     "bindsearch.indexes.base": ("IndexWishes",),
     "bindsearch.items": ("Hit", "Modality"),
+    "bindsearch.merging": ("merge_stores",),
     "bindsearch.plan": ("Plan",),
     "bindsearch.query": (
         "Composition",
@@ -121,12 +127,15 @@ __all__ = [
     "connect",
     "depth",
     "encode_media",
+    "export_vectors",
     "image",
+    "import_vectors",
     "imu",
     "like",
     "load_encoder",
     "make_filter",
     "make_query",
+    "merge_stores",
     "parse_query",
     "text",
     "thermal",

@@ -6,11 +6,14 @@ Only the writer opens it (DuckDB lets nobody in beside a writer); readers use th
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from bindsearch.errors import StoreError
 from bindsearch.items import Modality
@@ -18,7 +21,6 @@ from bindsearch.migrations import migrate
 from bindsearch.snapshot_files import ITEM_COLUMNS, SEGMENT_COLUMNS
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -43,16 +45,81 @@ UNKNOWN_STATE = FileState(-1, -1, -1)
 """No file has it: recorded where the next run is to look at a file again, changed or not."""
 
 
+MOST_PLACES = 100
+"""More than so many are not looked for one by one."""
+
+STATE_COLUMNS = tuple(entry.name for entry in fields(FileState))
+
+
 @dataclass(frozen=True, slots=True)
 class KnownFile:
     """What the catalog holds about a file: an item, a failure (`reason` set), or an item that could not be read of late
     (both)."""
 
+    rel_path: str
     state: FileState
     item_id: int | None
     modality: Modality | None
     fingerprint: str | None
     reason: str | None
+
+
+class KnownFiles:
+    """What the catalog holds about n files, by relative path in the order of bytes; about 100 bytes each."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        """`rows` as `Catalog.known_files` selects them."""
+        import pyarrow as pa
+
+        self._rows = rows.combine_chunks()
+        self._rel_paths = self._rows.column("rel_path")
+        states = [self._rows.column(name).to_numpy() for name in STATE_COLUMNS]
+        self.states: NDArray[np.int64] = np.stack(states, axis=1).astype(np.int64)
+        """Fields of FileState: int64 (n, 4)."""
+        self.item_ids: NDArray[np.int64] = self._rows.column("item_id").to_numpy()
+        """int64 (n,), -1 where a file has only failed."""
+        self.n = self._rows.num_rows
+        self._path_set = pa.array(self._rel_paths.to_pylist(), pa.string()) if self.n else pa.array([], pa.string())
+
+    def rows_of(self, rel_paths: Sequence[str]) -> NDArray[np.int64]:
+        """Row of each path: int64 (m,), -1 where nothing is known of it."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = pc.index_in(pa.array(rel_paths, pa.string()), value_set=self._path_set)
+        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+    def rows_below(self, rel_path: str) -> range:
+        """Rows of what lies below a folder, or inside an archive."""
+        low = bisect_left(range(self.n), f"{rel_path}/", key=self.rel_path)
+        return range(low, bisect_left(range(self.n), f"{rel_path}0", low, key=self.rel_path))  # "0" comes after "/"
+
+    def rel_path(self, row: int) -> str:
+        """The path of a row."""
+        path: str = self._rel_paths[row].as_py()
+        return path
+
+    def modality(self, row: int) -> Modality | None:
+        """The modality of a row; None where the file has only failed."""
+        found = self._rows.column("modality")[row].as_py()
+        return None if found is None else Modality(found)
+
+    def file(self, row: int) -> KnownFile:
+        """All that is known of a row."""
+        facts = self._rows.slice(row, 1).to_pylist()[0]
+        return KnownFile(
+            facts["rel_path"],
+            FileState(*self.states[row].tolist()),
+            None if facts["item_id"] < 0 else facts["item_id"],
+            self.modality(row),
+            facts["fingerprint"],
+            facts["reason"],
+        )
+
+    def file_at(self, rel_path: str) -> KnownFile | None:
+        """What is known of a path; None where nothing is."""
+        row = bisect_left(range(self.n), rel_path, key=self.rel_path)
+        return self.file(row) if row < self.n and self.rel_path(row) == rel_path else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +147,7 @@ class Change:
 
     `items`: rows to add (all columns of the table but `indexed_at`), `segments` theirs. `removed`: items that go first
     with their segments, those that `items` replaces among them. `touched`: items with only a new file state.
+    `vector_files`: modality, name, row count and digest of each new one.
     """
 
     items: pa.Table | None = None
@@ -88,9 +156,10 @@ class Change:
     touched: Mapping[int, FileState] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     forgotten_failures: Sequence[tuple[int, str]] = ()
-    vector_files: Sequence[tuple[Modality, str, int]] = ()
+    vector_files: Sequence[tuple[Modality, str, int, str]] = ()
     containers: Sequence[Container] = ()
     forgotten_containers: Sequence[tuple[int, str]] = ()
+    forgotten_collections: Sequence[int] = ()
 
 
 class Catalog:
@@ -108,12 +177,12 @@ class Catalog:
             self._connection = duckdb.connect(str(path))
             try:
                 migrate(self._connection)
+                rows = self._connection.execute("SELECT name, value FROM counters").fetchall()
             except BaseException:
                 self._connection.close()
                 raise
         except duckdb.Error as error:
             raise StoreError(f"the catalog {path} cannot be opened: {str(error).splitlines()[0]}") from error
-        rows = self._connection.execute("SELECT name, value FROM counters").fetchall()
         self._counters = {str(name): int(value) for name, value in rows}
 
     def __enter__(self) -> Self:
@@ -143,28 +212,42 @@ class Catalog:
         return {int(collection_id): Path(root) for collection_id, root in rows}
 
     def add_collection(self, root: Path) -> int:
-        """Record a root folder and return its id."""
+        """Record a root folder and return its id. No new generation: readers see it with its first items."""
         collection_id = self.take_ids("collection_id", 1)
-        with self._transaction():
+        with self._transaction(visible=False):
             self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
         return collection_id
 
-    def known_files(self, collection_id: int, prefix: str) -> dict[str, KnownFile]:
-        """Items and failures at or below `prefix` (a relative path, "" for all), by relative path."""
-        below = "collection_id = ? AND (? = '' OR rel_path = ? OR starts_with(rel_path, ?))"
-        parameters = [collection_id, prefix, prefix, f"{prefix}/"]
-        state = "size_bytes, mtime_ns, facts_stamp, inode"
-        known: dict[str, KnownFile] = {}
-        for path, *facts, reason in self._connection.execute(
-            f"SELECT rel_path, {state}, reason FROM failures WHERE {below}", parameters
-        ).fetchall():
-            known[path] = KnownFile(FileState(*facts), None, None, None, reason)
-        for path, *facts, item_id, modality, fingerprint in self._connection.execute(
-            f"SELECT rel_path, {state}, item_id, modality, fingerprint FROM items WHERE {below}", parameters
-        ).fetchall():
-            reason = known[path].reason if path in known else None
-            known[path] = KnownFile(FileState(*facts), item_id, Modality(modality), fingerprint, reason)
-        return known
+    def known_files(self, collection_id: int, places: Sequence[str]) -> KnownFiles:
+        """Items and failures at or below these relative paths ("" for all); where they are many, of all places."""
+        asked = [] if "" in places or len(places) > MOST_PLACES else list(places)
+        below = (
+            "collection_id = $key AND (len($places) = 0 OR len(list_filter($places, lambda place: "
+            "rel_path = place OR starts_with(rel_path, place || '/'))) > 0)"
+        )
+        either = ", ".join(f"coalesce(i.{name}, f.{name}) AS {name}" for name in STATE_COLUMNS)
+        query = f"""
+            SELECT rel_path, {either}, coalesce(item_id, -1) AS item_id, modality, fingerprint, reason
+            FROM (SELECT * FROM items WHERE {below}) i
+            FULL JOIN (SELECT * FROM failures WHERE {below}) f USING (rel_path) ORDER BY rel_path"""
+        return KnownFiles(self._connection.sql(query, params={"key": collection_id, "places": asked}).to_arrow_table())
+
+    def containers(self, collection_id: int) -> dict[str, FileState]:
+        """State of each archive of a collection when all of it was last taken in, by relative path."""
+        query = f"SELECT rel_path, {', '.join(STATE_COLUMNS)} FROM containers WHERE collection_id = ?"
+        rows = self._connection.execute(query, [collection_id]).fetchall()
+        return {path: FileState(*state) for path, *state in rows}
+
+    def fingerprints(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+        """Fingerprint S16 (n,) and item_id (n,) of all items that have one."""
+        import pyarrow as pa
+
+        query = "SELECT unhex(fingerprint) AS fingerprint, item_id FROM items WHERE len(fingerprint) = 32"
+        rows = self._connection.sql(query).to_arrow_table().combine_chunks()
+        if not rows.num_rows:
+            return np.zeros(0, "S16"), np.zeros(0, np.int64)
+        raw = rows.column("fingerprint").cast(pa.binary(16)).chunk(0)
+        return np.frombuffer(raw.buffers()[1], "S16", len(raw), raw.offset * 16), rows.column("item_id").to_numpy()
 
     def vector_files(self) -> dict[Modality, list[tuple[str, int]]]:
         """Name and row count of every vector file, oldest ids first, by modality."""
@@ -190,17 +273,19 @@ class Catalog:
             self._drop_failures(change)
             failures = [{**_row_of_path(failure), "reason": failure.reason} for failure in change.failures]
             self._insert("failures", failures)
-            for modality, name, n in change.vector_files:
-                self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, name, n])
+            self._put_vector_files(change.vector_files)
             self._put_containers(change)
+            for collection_id in change.forgotten_collections:
+                self._connection.execute("DELETE FROM collections WHERE collection_id = ?", [collection_id])
         return self.generation
 
-    def replace_vector_files(self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int]]) -> int:
-        """Swap `names` for the files (name, row count) that hold their living vectors; the new generation."""
+    def replace_vector_files(
+        self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int, str]]
+    ) -> int:
+        """Swap `names` for files (name, row count, digest) that hold their living vectors; the new generation."""
         with self._transaction():
             self._drop_vector_files(modality, names)
-            for name, n in merged:
-                self._connection.execute("INSERT INTO vector_files VALUES (?, ?, ?)", [modality.value, name, n])
+            self._put_vector_files([(modality, *file) for file in merged])
         return self.generation
 
     def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
@@ -210,15 +295,8 @@ class Catalog:
         """
         with self._transaction():
             lost = "SELECT DISTINCT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
-            rows = self._connection.sql(lost, params=[modality.value, first_id, end_id]).to_arrow_table()
-            with self._incoming(rows):
-                self._connection.execute(
-                    "DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id"
-                )
-                self._connection.execute(
-                    f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
-                    "FROM incoming WHERE items.item_id = incoming.item_id"
-                )
+            rows = self._connection.sql(lost, params=[modality.value, first_id, end_id])
+            self._forget_segments(rows.to_arrow_table())
             self._drop_vector_files(modality, [name])
         return self.generation
 
@@ -253,15 +331,15 @@ class Catalog:
         return self._connection.sql(query).to_arrow_table()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """What happens inside is one generation, or nothing."""
+    def _transaction(self, *, visible: bool = True) -> Iterator[None]:
+        """What happens inside happens wholly or not at all; it is a generation where it is `visible` to readers."""
         import duckdb
 
         counters = dict(self._counters)
         self._connection.begin()
         try:
             yield
-            self._counters["generation"] += 1
+            self._counters["generation"] += visible
             rows = [{"name": name, "value": value} for name, value in self._counters.items()]
             self._connection.execute("DELETE FROM counters")
             self._insert("counters", rows)
@@ -288,6 +366,19 @@ class Catalog:
                     self._connection.execute(
                         f"DELETE FROM {table} USING incoming WHERE {table}.item_id = incoming.item_id"
                     )
+
+    def _forget_segments(self, item_ids: pa.Table) -> None:
+        """Leave these items (a column item_id) without segments until they are embedded anew."""
+        with self._incoming(item_ids):
+            self._connection.execute("DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id")
+            self._connection.execute(
+                f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
+                "FROM incoming WHERE items.item_id = incoming.item_id"
+            )
+
+    def _put_vector_files(self, files: Sequence[tuple[Modality, str, int, str]]) -> None:
+        columns = ("modality", "name", "n", "digest")
+        self._insert("vector_files", [dict(zip(columns, file, strict=True)) for file in files])
 
     def _drop_vector_files(self, modality: Modality, names: Sequence[str]) -> None:
         with self._incoming([{"name": name} for name in names]):

@@ -24,8 +24,18 @@ DOCUMENTED_COLUMNS = (
     "duration_s",
     "text",
     "item_id",
+    "taken",
+    "latitude",
+    "longitude",
+    "camera",
+    "title",
+    "artist",
+    "length_s",
+    "width_px",
+    "height_px",
 )
-"""Columns of a segment that a filter's expression may name; no column of the user's own takes one of these names."""
+"""Columns of a segment that a filter's expression may name, the last nine those of `Metadata`; no column of the user's
+own takes one of these names."""
 
 
 class Modality(StrEnum):

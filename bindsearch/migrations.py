@@ -70,10 +70,16 @@ def m003_add_metadata_and_containers(connection: DuckDBPyConnection) -> None:
         connection.execute(statement)
 
 
+def m004_add_digests(connection: DuckDBPyConnection) -> None:
+    """Digests of vector files; '' for those written before."""
+    connection.execute("ALTER TABLE vector_files ADD COLUMN digest VARCHAR DEFAULT ''")
+
+
 MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
     m001_create_tables,
     m002_add_user_columns,
     m003_add_metadata_and_containers,
+    m004_add_digests,
 )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bindsearch.errors import StoreError
 from bindsearch.files import atomic_write
+from bindsearch.hashing import HashingFile, hash_file
 from bindsearch.items import METADATA_COLUMNS, Modality
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 READABLE_FORMATS = (1, 2, 3)
-"""Parts of format 1 are in no order and know no user columns, those of 2 no metadata; they are brought to the newest
-format when they are opened."""
+"""Parts of format 1 are in no order and know no user columns, those of 2 no metadata and no fingerprints; they are
+brought to the newest format when they are opened."""
 
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
+DIGESTS = "digests.json"
 
 ITEM_COLUMNS = {
     "item_id": "int64",
@@ -39,6 +41,7 @@ ITEM_COLUMNS = {
     "size_bytes": "int64",
     "mtime_ns": "int64",
     "content_hash": "large_string",
+    "fingerprint": "large_string",
     "columns": "large_string",
     **METADATA_COLUMNS,
 }
@@ -236,9 +239,15 @@ def write_part(
     batches = {"items": item_rows, "segments": segment_rows, "removed": pa.record_batch({"item_id": gone})}
     if failures is not None:
         batches["failures"] = _one_batch(failures)
+    digests = {}
     for name, batch in batches.items():
-        with atomic_write(folder / f"{name}.arrow") as file, pa.ipc.new_file(file, batch.schema) as writer:
-            writer.write_batch(batch)
+        with atomic_write(folder / f"{name}.arrow") as file:
+            hashing = HashingFile(file)
+            with pa.ipc.new_file(hashing, batch.schema) as writer:
+                writer.write_batch(batch)
+            digests[f"{name}.arrow"] = hashing.hexdigest
+    with atomic_write(folder / DIGESTS) as file:
+        file.write(json.dumps(digests).encode())
 
 
 def open_part(store: Path, number: int) -> Part:
@@ -267,6 +276,31 @@ def open_failures(store: Path, number: int) -> pa.Table:
         StoreError: the file is missing or damaged.
     """
     return _read(store, number, "failures")
+
+
+def check_part(store: Path, number: int, *, failures: bool) -> None:
+    """Read all of a part, with its list of failures or that list alone, and compare it with what was written.
+
+    Parts of older versions have no digests; what can be seen of them is checked.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    folder = store / SNAPSHOTS / str(number)
+    if failures:
+        open_failures(store, number)
+    else:
+        open_part(store, number)
+    try:
+        digests = json.loads((folder / DIGESTS).read_text())
+        for name, digest in digests.items():
+            if hash_file(folder / name) != digest:
+                raise StoreError(f"snapshot file {folder / name} is not what was written")
+    except FileNotFoundError as error:
+        if error.filename is not None and Path(error.filename).name != DIGESTS:
+            raise StoreError(f"snapshot file {error.filename} is missing") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"snapshot file {folder / DIGESTS} is damaged") from error
 
 
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bindsearch.answer import Answer, AnsweredTerm, Status, store_status
-from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, default_store, read_config
-from bindsearch.encoders import load_encoder, takes_options
+from bindsearch.config import default_store
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.runtime import Runtime
-from bindsearch.errors import StoreError, UsageError, VectorError
+from bindsearch.errors import UsageError, VectorError
 from bindsearch.executor import QueryVector
 from bindsearch.filters import EVERYTHING, Filter, make_filter
 from bindsearch.generation import Generation
-from bindsearch.indexes.base import IndexWishes, UnitCosts
+from bindsearch.indexes.base import UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs
-from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.placement import Gpus
-from bindsearch.ingest.classify import parse_rule
-from bindsearch.ingest.report import IndexReport, OnProgress, PlannedFile, ignore_progress
 from bindsearch.items import Hit, Modality
-from bindsearch.optimize import OnStage, Optimized, ignore_stage
 from bindsearch.plan import Plan, PlanRun
 from bindsearch.query import (
     Query,
@@ -40,194 +31,28 @@ from bindsearch.query import (
     resolve_weights,
     terms_of,
 )
-from bindsearch.reader import Reader
 from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
-from bindsearch.snapshot import read_manifest
 from bindsearch.space import l2_normalize
-from bindsearch.targets import resolve_paths
 from bindsearch.terms import encode_terms, find_source
-from bindsearch.upkeep import Work, read_wishes
 from bindsearch.workers import Workers
+from bindsearch.writable import PathLike, WritableStore
 from bindsearch.writing import (
     decode_options,
-    index_paths,
-    open_writer,
-    optimize,
-    plan_paths,
-    rebuild_snapshot,
-    segment_lengths,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULT_ENCODER = "mini"
-CHECKED_ROWS = 1_000_000
-"""Wishes are checked as for a partition of so many rows."""
-PathLike = str | os.PathLike[str]
 
-
-class Store:
+class Store(WritableStore):
     """A store on disk. Searching needs no lock and sees whole batches only; one process at a time may index.
 
     Use it as a context manager or call `close`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        encoder: str | Encoder | None = None,
-        encoder_options: Mapping[str, str | int | float | bool] | None = None,
-        device: str = "auto",
-        compile: bool = False,
-        segment_s: Mapping[str, float] | None = None,
-    ) -> None:
-        """Name a store; nothing is opened until it is needed. See `connect`."""
-        self.path = path
-        self._segments = segment_lengths(segment_s or {})
-        self._wanted_encoder = encoder
-        self._encoder_options = encoder_options or {}
-        self._runtime = Runtime(device=device, compile=compile)
-        self._gpus = Gpus(device)
-
-        def rebuild() -> None:
-            rebuild_snapshot(path, lambda: self.config.dim)
-
-        self._workers = Workers()
-        self._reader = Reader(path, lambda: self.config.dim, rebuild, self._gpus)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the open generation, and of what lies on GPUs."""
-        self._reader.close()
-        self._gpus.close()
-
-    @property
-    def exists(self) -> bool:
-        """Whether something has been indexed here."""
-        return (self.path / STORE_FILE).is_file()
-
     @cached_property
-    def config(self) -> StoreConfig:
-        """What the store was made with; fixed for its life.
-
-        Raises:
-            StoreNotFoundError: there is no store yet.
-        """
-        return read_config(self.path)
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The store's encoder; its towers load when they are first needed.
-
-        Raises:
-            StoreError: the store was made with another one.
-            EncoderError: there is no such encoder, or its model is not here.
-            UsageError: the encoder has no such option.
-        """
-        wanted = self._wanted_encoder
-        if wanted is None:
-            wanted = self.config.encoder if self.exists else DEFAULT_ENCODER
-        encoder = self._load(wanted) if isinstance(wanted, str) else wanted
-        if self.exists:
-            check_encoder(self.config, encoder, self.path)
-        return encoder
-
-    def _load(self, name: str) -> Encoder:
-        """The encoder of that name with the store's options, where it is the store's, and those given on top."""
-        options = dict(self._encoder_options)
-        if self.exists and name == self.config.encoder and takes_options(name):
-            options = {**self.config.encoder_options, **options}
-        return load_encoder(name, options=options, runtime=self._runtime)
-
-    def index(
-        self,
-        *paths: PathLike,
-        rules: Iterable[str] = (),
-        imu_rate_hz: float | None = None,
-        retry_failed: bool = False,
-        wishes: IndexWishes | None = None,
-        on_progress: OnProgress = ignore_progress,
-        on_stage: OnStage = ignore_stage,
-    ) -> IndexReport:
-        """Bring the store up to date with folders or files: add, update and remove what changed under them.
-
-        `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked. What the indexes
-        need is done at the end, by `wishes` or as was wished before (see `optimize`).
-
-        Raises:
-            UsageError: a path does not exist, or a rule is wrong.
-            StoreLockedError: another process is indexing.
-        """
-        started = time.monotonic()
-        self._gpus.check()
-        resolved = resolve_paths(paths, self._known_collections().values())
-        parsed = [parse_rule(rule) for rule in rules]
-        self._check_wishes(wishes)
-        with open_writer(self.path, self.encoder, self._segments) as (config, catalog, writer):
-            report = index_paths(
-                self.path,
-                catalog,
-                writer,
-                resolved,
-                parsed,
-                decode_options(config, imu_rate_hz),
-                self.encoder,
-                retry_failed=retry_failed,
-                on_progress=on_progress,
-            )
-            done = optimize(
-                self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=False, on_stage=on_stage
-            )
-        refused = [one for one in done if one.need.work is Work.REFUSED]
-        report.notices.extend(f"the {one.modality} index stays as it is: {one.need.reason}" for one in refused)
-        report.took_s = time.monotonic() - started
-        return report
-
-    def optimize(
-        self, *, wishes: IndexWishes | None = None, force: bool = False, on_stage: OnStage = ignore_stage
-    ) -> list[Optimized]:
-        """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
-
-        `wishes`: form, memory, recall and parameters asked for, remembered from then on.
-
-        Raises:
-            UsageError: the wishes cannot be met.
-            StoreNotFoundError: there is no store.
-            StoreLockedError: another process is writing.
-        """
-        config = self.config
-        self._gpus.check()
-        self._check_wishes(wishes)
-        with open_writer(self.path, self.encoder, self._segments) as (_, _, writer):
-            writer.compact()
-            return optimize(
-                self.path, config.dim, writer, self.encoder, wishes, self._gpus, force=force, on_stage=on_stage
-            )
-
-    @property
-    def wishes(self) -> IndexWishes:
-        """What was last asked of the indexes.
-
-        Raises:
-            StoreError: the note of it is damaged.
-        """
-        return read_wishes(self.path)
-
-    def plan_index(
-        self, *paths: PathLike, rules: Iterable[str] = (), imu_rate_hz: float | None = None
-    ) -> list[PlannedFile]:
-        """What each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
-        known = self._known_collections()
-        return plan_paths(self.path, resolve_paths(paths, known.values()), known, rules, imu_rate_hz)
+    def _workers(self) -> Workers:
+        return Workers()
 
     def search(
         self,
@@ -370,27 +195,12 @@ class Store:
         )
         return [ask(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
 
-    def _check_wishes(self, wishes: IndexWishes | None) -> None:
-        """Refuse what cannot be before anything is written.
-
-        Raises:
-            UsageError: a parameter is unknown, out of range or does not fit another.
-        """
-        if wishes is not None:
-            choose_parameters(CHECKED_ROWS, self.encoder.dim, replace(wishes, memory_bytes=None))
-
     def _ready(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> Asked:
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
         unit = l2_normalize(vector)
         return Asked(query, Terms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
-
-    def _known_collections(self) -> dict[int, Path]:
-        manifest = None
-        with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
-            manifest = read_manifest(self.path)
-        return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
 
 
 def _known_source(source: str | Modality | None) -> Modality | None:

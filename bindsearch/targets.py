@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bindsearch.errors import UsageError
-from bindsearch.ingest.pipeline import Target
+from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.list_rows import LIST_NAMES
+from bindsearch.ingest.lists import is_list, named_files
+from bindsearch.ingest.survey import Target
 
 
 def resolve_paths(paths: Iterable[str | os.PathLike[str]], roots: Iterable[Path]) -> list[Path]:
@@ -50,14 +52,95 @@ def plan_targets(
     """Each path within the collection that holds it, or as a new one; collections inside it are rescanned too."""
     known = dict(collections)
     for path in paths:
+        if (named := _named_by(path)) is not None:
+            yield _listed_target(named, known, add_collection, store)
+            continue
         if not any(path.is_relative_to(root) for root in known.values()):
             root = path if path.is_dir() else path.parent
             known[add_collection(root)] = root
-        holder = max(
-            (key for key, root in known.items() if path.is_relative_to(root)), key=lambda key: len(known[key].parts)
-        )
+        holder = _holder(path, known)
+        assert holder is not None
         inner = [key for key, root in known.items() if root.is_relative_to(path) and key != holder]
         for key in (holder, *inner):
-            others = {root for other, root in known.items() if other != key}
-            prefix = path.relative_to(known[key]).as_posix() if key == holder and path != known[key] else ""
-            yield Target(key, known[key], prefix, frozenset({store.resolve(), *others}))
+            place = _rel_path(path, known[key]) if key == holder else ""
+            yield Target(key, known[key], _skipped(known, key, store), (place,))
+
+
+def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], store: Path) -> list[Target]:
+    """What to index where these files and folders have changed: one pass a collection, so that what has moved is known
+    again. A list stands for the collection it speaks of. Paths outside of all collections are left out."""
+    places: dict[int, set[str]] = {}
+    for path in paths:
+        key = _holder(path, collections)
+        if key is not None:
+            rel_path = _rel_path(path, collections[key])
+            speaks = rel_path.lower().endswith(LIST_NAMES) and (not path.is_file() or is_list(path))
+            places.setdefault(key, set()).add("" if speaks else rel_path)
+    return [
+        Target(key, collections[key], _skipped(collections, key, store), _outermost(found), sure="" not in found)
+        for key, found in places.items()
+    ]
+
+
+def _holder(path: Path, collections: Mapping[int, Path]) -> int | None:
+    """The innermost collection that holds a path."""
+    holders = [key for key, root in collections.items() if path.is_relative_to(root)]
+    return max(holders, key=lambda key: len(collections[key].parts), default=None)
+
+
+def _rel_path(path: Path, root: Path) -> str:
+    return "" if path == root else path.relative_to(root).as_posix()
+
+
+def _skipped(collections: Mapping[int, Path], key: int, store: Path) -> frozenset[Path]:
+    """Folders that are not looked into from a collection: the store, and other collections."""
+    return frozenset({store.resolve(), *(root for other, root in collections.items() if other != key)})
+
+
+def _outermost(places: Iterable[str]) -> tuple[str, ...]:
+    """Places that lie in no other one of them."""
+    kept: list[str] = []
+    for place in sorted(places, key=lambda place: place.split("/")):
+        if not (kept and (not kept[-1] or place.startswith(f"{kept[-1]}/"))):
+            kept.append(place)
+    return tuple(kept)
+
+
+def failed_targets(failures: Iterable[tuple[int, str]], collections: Mapping[int, Path], store: Path) -> list[Target]:
+    """The files that failed, each given by its collection and relative path; the archive where it is a member."""
+    named: dict[int, set[str]] = {}
+    for key, rel_path in failures:
+        place = collections[key] / rel_path
+        archive = next((above for above in place.parents if above.is_file()), place)
+        named.setdefault(key, set()).add(archive.relative_to(collections[key]).as_posix())
+    return [
+        Target(key, collections[key], _skipped(collections, key, store), _outermost(names), sure=True)
+        for key, names in named.items()
+    ]
+
+
+def _named_by(path: Path) -> list[Path] | None:
+    """The list at `path` and the files it names; None where it is no list.
+
+    Raises:
+        UsageError: the list is damaged.
+    """
+    if not path.is_file() or not is_list(path):
+        return None
+    try:
+        return [path, *named_files(path)]
+    except MediaError as error:
+        raise UsageError(f"the list {path} cannot be used: {error}") from error
+
+
+def _listed_target(
+    named: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
+) -> Target:
+    """The files of a list within the collection that holds them all, or as a new one."""
+    common = Path(os.path.commonpath([path.parent for path in named]))
+    holder = _holder(common, known)
+    if holder is None:
+        holder = add_collection(common)
+        known[holder] = common
+    places = {path.relative_to(known[holder]).as_posix() for path in named}
+    return Target(holder, known[holder], _skipped(known, holder, store), _outermost(places), closed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from bindsearch.errors import StoreError, VectorError
 from bindsearch.files import atomic_write
+from bindsearch.hashing import HashingFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,15 +43,44 @@ def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
         raise VectorError("a vector is not of unit length")
 
 
-def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray[np.floating]) -> None:
-    """Write ids (n,), ascending, and embeddings (n, d) as fp16 to `path`, atomically and durably."""
+def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray[np.floating]) -> str:
+    """Write ids (n,), ascending, and embeddings (n, d) as fp16 to `path`, atomically and durably; the file's digest."""
     import pyarrow as pa
 
     rows = np.ascontiguousarray(embeddings, np.float16)
     column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     batch = pa.record_batch([pa.array(vector_ids, pa.int64()), column], names=["vector_id", "embedding"])
-    with atomic_write(path) as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)
+    with atomic_write(path) as file:
+        hashing = HashingFile(file)
+        with pa.ipc.new_file(hashing, batch.schema) as writer:
+            writer.write_batch(batch)
+        return hashing.hexdigest
+
+
+def dim_of_vectors(path: Path) -> int | None:
+    """Dimensions of the vectors in a file; None where it is missing or damaged."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            column = pa.ipc.open_file(source).schema.field("embedding").type
+    except (OSError, pa.ArrowException, KeyError):
+        return None
+    return int(column.list_size) if pa.types.is_fixed_size_list(column) else None
+
+
+def check_dim(paths: Iterable[Path], dim: int) -> None:
+    """Refuse a space that none of a store's vector files (all of its `paths`) is of: giving them up would lose them.
+
+    Raises:
+        StoreError: those that can be read hold vectors of other sizes.
+    """
+    held = {dim_of_vectors(path) for path in paths} - {None}
+    if held and dim not in held:
+        raise StoreError(
+            f"store.json says {dim} dimensions, the vector files hold {', '.join(map(str, held))}: "
+            "put the right store.json back"
+        )
 
 
 def open_vectors(path: Path, dim: int) -> VectorFile:

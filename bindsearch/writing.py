@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,23 +13,21 @@ from bindsearch.catalog import Catalog
 from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, new_config, read_config, write_config
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreLockedError, UsageError
+from bindsearch.files import TEMPORARY_SUFFIX
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.indexes.costs import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.placement import Gpus
 from bindsearch.indexes.storage import remove_indexes
 from bindsearch.indexes.tuning import MIN_QUERIES
-from bindsearch.ingest.classify import Rule, parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.pipeline import IndexOptions, index_collection, plan_collection
-from bindsearch.ingest.report import IndexReport, OnProgress, PlannedFile
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
 from bindsearch.lock import LOCK_FILES, writer_lock
 from bindsearch.optimize import OnStage, Optimized, Optimizer
 from bindsearch.snapshot import read_manifest
-from bindsearch.targets import plan_targets
 from bindsearch.upkeep import Work, read_wishes, write_wishes
+from bindsearch.vectors import VECTORS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +77,7 @@ def open_writer(
     try:
         _make_folder(store)
         with writer_lock(store):
+            _check_catalog(store)
             if not (store / STORE_FILE).is_file():
                 write_config(store, new_config(encoder, segments))
             config = read_config(store)
@@ -87,43 +86,6 @@ def open_writer(
                 yield config, catalog, Writer(store, catalog, config.dim)
     except OSError as error:  # those of media files are recorded, so this is the store's
         raise StoreError(f"cannot write the store {store}: {error}; what was committed stays") from error
-
-
-def index_paths(
-    store: Path,
-    catalog: Catalog,
-    writer: Writer,
-    paths: Sequence[Path],
-    rules: Iterable[Rule],
-    options: DecodeOptions,
-    encoder: Encoder,
-    *,
-    retry_failed: bool,
-    on_progress: OnProgress,
-) -> IndexReport:
-    """Bring the catalog up to date with files and folders (absolute)."""
-    report = IndexReport()
-    for target in plan_targets(paths, catalog.collections(), catalog.add_collection, store):
-        wanted = IndexOptions((*rules, *read_folder_rules(target.root)), options, retry_failed)
-        index_collection(target, wanted, catalog, writer, encoder, report, on_progress)
-    return report
-
-
-def plan_paths(
-    store: Path,
-    paths: Sequence[Path],
-    collections: Mapping[int, Path],
-    rules: Iterable[str],
-    imu_rate_hz: float | None,
-) -> list[PlannedFile]:
-    """What each file would be taken for, and why; writes nothing."""
-    parsed = [parse_rule(rule) for rule in rules]
-    decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
-    planned: list[PlannedFile] = []
-    for target in plan_targets(paths, collections, lambda _root: -1, store):
-        options = IndexOptions((*parsed, *read_folder_rules(target.root)), decode)
-        planned.extend(plan_collection(target, options))
-    return planned
 
 
 def optimize(
@@ -210,10 +172,23 @@ def _make_folder(store: Path) -> None:
         UsageError: it holds something else.
     """
     store.mkdir(parents=True, exist_ok=True)
-    found = {path.name for path in store.iterdir()} - LOCK_FILES
+    found = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES
     if STORE_FILE in found:
         return
     if CATALOG_FILE in found:
         raise StoreError(f"the store {store} has lost its {STORE_FILE}: put it back, or index into another one")
     if found:
         raise UsageError(f"{store} is not empty and no store: give --store another folder")
+
+
+def _check_catalog(store: Path) -> None:
+    """Refuse a store that has lost its catalog: a new one would know of none of its vectors, which would be removed.
+
+    Raises:
+        StoreError: it has.
+    """
+    if not (store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
+        raise StoreError(
+            f"the store {store} has lost its {CATALOG_FILE}: put it back (`bindsearch verify` tells more), or index "
+            "into another one"
+        )

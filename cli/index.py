@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,26 +9,29 @@ import typer
 from bindsearch.cli.options import (
     DeviceOption,
     EncoderOptions,
+    ExcludeOption,
     ImuRateOption,
+    IncludeOption,
     IndexOption,
     IndexParameterOption,
+    JsonLinesOption,
     JsonOption,
+    LimitOption,
     MemoryOption,
     RecallOption,
     StoreOption,
     parse_encoder_options,
+    parse_limits,
     wished,
 )
-from bindsearch.cli.output import print_json, print_line, print_message, visible
+from bindsearch.cli.output import print_json, print_line
+from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from bindsearch.indexes.base import IndexWishes
-    from bindsearch.ingest.report import IndexReport, PlannedFile
-    from bindsearch.store import Store
+    from bindsearch.ingest.report import PlannedFile
 
 EXIT_SOME_FAILED = 3
-SHOWN_FAILURES = 20
 
 
 def index_command(
@@ -66,11 +68,22 @@ def index_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that failed and have not changed.")
     ] = False,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Believe it where all files of a folder have gone at once.")
+    ] = False,
+    max_: LimitOption = None,
     json: JsonOption = False,
+    json_lines: JsonLinesOption = False,
 ) -> int:
     """Index folders: add new files, update changed ones, remove what is gone. Run it again any time.
 
+    What a `.bindsearchignore` names (patterns as in .gitignore) is left out. Moved files and copies are not embedded
+    again.
+
     Examples: bindsearch index ~/Media --as thermal='flir/*.png'
+    bindsearch index ~/Media --exclude '**/cache/**' --max pixels=500000000
     bindsearch index ~/Media --encoder imagebind-huge --encoder-option spatial_crops=3 --store imagebind-store
     """
     from bindsearch.store import connect
@@ -84,73 +97,28 @@ def index_command(
         segment_s=_segment_lengths(segment or []),
     ) as opened:
         if dry_run:
-            planned = opened.plan_index(*paths, rules=as_ or (), imu_rate_hz=imu_rate)
+            planned = opened.plan_index(
+                *paths, rules=as_ or (), imu_rate_hz=imu_rate, include=include or (), exclude=exclude or ()
+            )
             _print_plan(planned, as_json=json)
             return 0
         wishes = wished(lambda: opened.wishes, index, memory, recall, index_option)
-        report = _run(opened, paths, as_ or [], imu_rate, wishes, retry_failed=retry_failed)
-    if json:
-        print_json(
-            {
-                "added": report.added,
-                "unchanged": report.unchanged,
-                "changed": report.changed,
-                "removed": report.removed,
-                "failed": report.failed,
-                "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
-                "took_s": round(report.took_s, 3),
-            }
-        )
-    _print_report(report, as_json=json)
+        with show_progress(as_lines=json_lines) as shown:
+            report = opened.index(
+                *paths,
+                rules=as_ or (),
+                imu_rate_hz=imu_rate,
+                retry_failed=retry_failed,
+                include=include or (),
+                exclude=exclude or (),
+                prune=prune,
+                limits=parse_limits(max_),
+                wishes=wishes,
+                on_progress=shown.progress,
+                on_stage=shown.stage,
+            )
+    print_report(report, as_json=json, as_lines=json_lines)
     return EXIT_SOME_FAILED if report.failures else 0
-
-
-def _run(
-    store: Store,
-    paths: list[str],
-    rules: list[str],
-    imu_rate_hz: float | None,
-    wishes: IndexWishes | None,
-    *,
-    retry_failed: bool,
-) -> IndexReport:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from bindsearch.ingest import report
-
-    counts = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    columns = (TextColumn("indexing"), BarColumn(), *counts)
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(progress: report.Progress) -> None:
-            failed = f"{progress.failed} failed" if progress.failed else ""
-            bar.update(task, completed=progress.done, total=progress.total, description=failed)
-
-        return store.index(
-            *paths,
-            rules=rules,
-            imu_rate_hz=imu_rate_hz,
-            retry_failed=retry_failed,
-            wishes=wishes,
-            on_progress=show,
-            on_stage=lambda stage: bar.update(task, description=visible(stage)),
-        )
-
-
-def _print_report(report: IndexReport, *, as_json: bool) -> None:
-    for notice in report.notices:
-        print_message(f"note: {notice}")
-    for failure in report.failures[:SHOWN_FAILURES]:
-        print_message(f"failed: {failure.path}: {failure.reason}")
-    if len(report.failures) > SHOWN_FAILURES:
-        print_message(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
-    if not as_json:
-        print_line(
-            f"{report.added} added, {report.changed} changed, {report.removed} removed, "
-            f"{report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"
-        )
 
 
 def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:

@@ -11,13 +11,23 @@ import typer
 from typer.exceptions import TyperException
 
 from bindsearch.cli.bench import bench_app
+from bindsearch.cli.compact import compact_command
+from bindsearch.cli.dupes import dupes_command
 from bindsearch.cli.explain import explain_command
+from bindsearch.cli.export import export_command
+from bindsearch.cli.forget import forget_command
+from bindsearch.cli.import_ import import_command
 from bindsearch.cli.index import index_command
+from bindsearch.cli.merge import merge_command
 from bindsearch.cli.model import model_app
 from bindsearch.cli.optimize import optimize_command
 from bindsearch.cli.output import print_message
+from bindsearch.cli.reindex import reindex_command
+from bindsearch.cli.retry import retry_command
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
+from bindsearch.cli.verify import verify_command
+from bindsearch.cli.watch import watch_command
 from bindsearch.errors import BindSearchError
 
 EXIT_WRONG_USE = 2
@@ -36,8 +46,18 @@ app = typer.Typer(
 app.command("index")(index_command)
 app.command("search")(search_command)
 app.command("explain")(explain_command)
+app.command("watch")(watch_command)
+app.command("retry")(retry_command)
 app.command("optimize")(optimize_command)
+app.command("reindex")(reindex_command)
 app.command("status")(status_command)
+app.command("verify")(verify_command)
+app.command("compact")(compact_command)
+app.command("dupes")(dupes_command)
+app.command("forget")(forget_command)
+app.command("export")(export_command)
+app.command("import")(import_command)
+app.command("merge")(merge_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app)
 

@@ -22,6 +22,27 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+JsonLinesOption = Annotated[
+    bool, typer.Option("--json-lines", help="Print progress and result as JSON objects, one a line, on stdout.")
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", help="Look at files that match only; the rest stays as it is. Repeatable.", metavar="GLOB"
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Look at no file that matches; it stays as it is. Repeatable.", metavar="GLOB"),
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max",
+        help="Raise or lower a cap on what a file may ask of the machine, such as pixels=500000000. Repeatable.",
+        metavar="CAP=N",
+    ),
+]
 ImuRateOption = Annotated[
     float | None,
     typer.Option("--imu-rate", help="Sample rate of motion files that carry none themselves.", metavar="HZ"),
@@ -231,3 +252,19 @@ def _parse_size(size: str) -> int:
     if n <= 0:
         raise UsageError(f"--memory {size!r}: give a size such as 500MB or 2GB")
     return n
+
+
+def parse_limits(given: list[str] | None) -> dict[str, float]:
+    """{"max_pixels": 5e8} from ["pixels=5e8"].
+
+    Raises:
+        UsageError: a value is no number.
+    """
+    limits = {}
+    for text in given or ():
+        name, _, number = text.partition("=")
+        try:
+            limits[f"max_{name.strip().replace('-', '_')}"] = float(number)
+        except ValueError:
+            raise UsageError(f"--max {text!r}: expected CAP=NUMBER, such as pixels=500000000") from None
+    return limits

@@ -135,6 +135,17 @@ def open_gpu_codes(store: Path, folder: str, manifest: IndexManifest) -> IvfPqIn
     return codes
 
 
+def check_index(store: Path, modality: str, folder: str, manifest_digest: str) -> None:
+    """Read every file of an index folder, that for GPUs too, and compare it with what was written.
+
+    Raises:
+        IndexDamagedError: a file is missing, truncated or altered.
+    """
+    place = store / INDEXES / modality / folder
+    for name, (size, digest) in _read_manifest(place / MANIFEST, manifest_digest).files.items():
+        _read_checked(place / name, size, digest)
+
+
 def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
     """Delete all index folders of a modality but those named, half-written ones too. Only for the store's writer."""
     place = store / INDEXES / modality

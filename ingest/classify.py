@@ -6,12 +6,11 @@ Rules come from `--as MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
     depth = ["**/depth/*.png", "scan_*.tif"]
     thermal = "flir/*.jpg"
 
-A glob is matched against the path inside the collection, letter case ignored: `*` and `?` stay within a folder name,
-`**/` stands for any number of folders, `[abc]` for one character. A glob without "/" is matched against the file name
-alone. The first rule that matches decides. Without a rule, the first bytes of a file decide, not its extension; a
-folder or name part (split where letters and digits end) `depth`, `thermal|ir|lwir|infrared` or `imu|accel|gyro` decides
-between kinds of picture and table, the part nearest to the end of the path first; `rgb`, `visible`, `color` and
-`colour` say that it is none of them, so that `thermal_set/visible/1.jpg` is an image.
+A glob (ingest/globs.py) is matched against the path inside the collection. The first rule that matches decides. Without
+a rule, the first bytes of a file decide, not its extension; a folder or name part (split where letters and digits end)
+`depth`, `thermal|ir|lwir|infrared` or `imu|accel|gyro` decides between kinds of picture and table, the part nearest to
+the end of the path first; `rgb`, `visible`, `color` and `colour` say that it is none of them, so that
+`thermal_set/visible/1.jpg` is an image.
 """
 
 from __future__ import annotations
@@ -21,14 +20,23 @@ import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from bindsearch.errors import BindSearchError, MediaError, UsageError
+from bindsearch.ingest.globs import glob_matches, parse_glob
 from bindsearch.ingest.media.arrays import npy_header, npz_names
 from bindsearch.ingest.media.columns import find_columns
-from bindsearch.ingest.media.sniff import HEAD_BYTES, PICTURES, SOUNDS, VIDEOS, sniff
+from bindsearch.ingest.media.frames import count_frames
+from bindsearch.ingest.media.sniff import (
+    ANIMATIONS,
+    HEAD_BYTES,
+    PICTURES,
+    RAW_EXTENSIONS,
+    SOUNDS,
+    VIDEOS,
+    sniff,
+)
 from bindsearch.ingest.media.tables import column_names, csv_header
 from bindsearch.ingest.sidecar import read_sidecar
 from bindsearch.items import Modality
@@ -46,8 +54,7 @@ class Rule:
 
     def matches(self, rel_path: str) -> bool:
         """Whether the file at `rel_path` inside its collection is meant."""
-        subject = rel_path if "/" in self.pattern else rel_path.rsplit("/", 1)[-1]
-        return _pattern(self.pattern).fullmatch(subject) is not None
+        return glob_matches(self.pattern, rel_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ _PARTS: Mapping[str, Modality] = MappingProxyType(
 
 _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
+    | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", *RAW_EXTENSIONS), Modality.IMAGE)
     | dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp"), Modality.VIDEO)
     | dict.fromkeys(
         (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".aac", ".aif", ".aiff", ".mka"),
@@ -88,6 +96,12 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     | dict.fromkeys((".npy", ".npz", ".csv", ".parquet"), None)
 )
 """What an extension promises where the bytes do not tell; None: a table or array, which may be anything."""
+
+_COLOUR = frozenset({"webp", "heif", "avif", "raw"})
+"""Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
+
+_COLOUR = frozenset({"webp", "heif", "avif", "raw"})
+"""Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
 
 
 def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
@@ -101,7 +115,7 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
     if (rule := rule_for(posix, rules)) is not None:
         return Verdict(rule.modality, f"rule {rule.modality}={rule.pattern}")
     extension = PurePosixPath(name).suffix.lower()
-    if extension and extension not in _EXTENSIONS:
+    if is_left_out_by_name(name):
         return Verdict(None, f"not media: {extension}")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -115,13 +129,24 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
         return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
+def promises_media(name: str) -> bool:
+    """Whether the extension of a file name is that of media other than text; tables and arrays may be some."""
+    return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
+
+
+def is_left_out_by_name(name: str) -> bool:
+    """Whether `classify` leaves a file out for its extension, whatever it holds and where no rule matches."""
+    extension = PurePosixPath(name).suffix.lower()
+    return bool(extension) and extension not in _EXTENSIONS
+
+
 def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
     """The first rule that matches a relative path."""
     return next((rule for rule in rules if rule.matches(rel_path)), None)
 
 
 def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Verdict:
-    kind = sniff(head)
+    kind = sniff(head, extension)
     expected = _EXTENSIONS.get(extension)
     if kind == "mp3" and head[:3] != b"ID3" and expected is not Modality.AUDIO:
         kind = None  # two bytes are too little to believe against the name
@@ -132,8 +157,6 @@ def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, 
         return Verdict(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
     if kind in SOUNDS:
         return Verdict(Modality.AUDIO, f"{kind} content")
-    if kind == "heif":
-        return Verdict(None, "HEIF and AVIF pictures are not supported: convert to JPEG")
     if kind == "npy":
         return _npy(path, named)
     if kind in ("zip", "parquet") or extension in (".csv", ".npz", ".parquet", ".npy"):
@@ -146,16 +169,23 @@ def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, 
 
 
 def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Verdict:
+    if kind in ANIMATIONS and _is_animated(path, kind):
+        return Verdict(Modality.VIDEO, f"animated {kind}")
     wide = _sixteen_bit_grey(path, head, kind)
     if named is not None and named[0] is Modality.THERMAL:
         return Verdict(Modality.THERMAL, f"{kind} named {named[1]!r}")
     if named is not None and named[0] is Modality.DEPTH:
-        if wide or _single_channel(path):
+        if wide or (kind not in _COLOUR and _single_channel(path)):
             return Verdict(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
         return Verdict(Modality.IMAGE, f"{kind} named {named[1]!r}, but in colour, which depth is not")
     if wide:
         return Verdict(Modality.DEPTH, f"16-bit single-channel {kind}")
     return Verdict(Modality.IMAGE, f"{kind} content")
+
+
+def _is_animated(path: Path, kind: str) -> bool:
+    with path.open("rb") as file:
+        return count_frames(file, kind, enough=2) > 1
 
 
 def _sixteen_bit_grey(path: Path, head: bytes, kind: str) -> bool:
@@ -232,28 +262,6 @@ def _named(rel_path: str) -> tuple[Modality, str] | None:
     return None
 
 
-@lru_cache(maxsize=256)
-def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob as a regular expression over a whole path."""
-    out, i = "", 0
-    while i < len(glob):
-        if glob.startswith("**/", i):
-            out, i = out + r"(?:.*/)?", i + 3
-        elif glob.startswith("**", i):
-            out, i = out + ".*", i + 2
-        elif glob[i] == "*":
-            out, i = out + "[^/]*", i + 1
-        elif glob[i] == "?":
-            out, i = out + "[^/]", i + 1
-        elif glob[i] == "[" and (end := glob.find("]", i + 2)) > 0:
-            inside = glob[i + 1 : end].replace("\\", r"\\").replace("[", r"\[")
-            inside = "^" + inside[1:] if inside.startswith("!") else inside
-            out, i = out + f"[{inside}]", end + 1
-        else:
-            out, i = out + re.escape(glob[i]), i + 1
-    return re.compile(out, re.IGNORECASE | re.DOTALL)
-
-
 def parse_rule(text: str) -> Rule:
     """A rule from MODALITY=GLOB, as `--as` takes it.
 
@@ -276,14 +284,7 @@ def make_rule(name: str, glob: str, source: str) -> Rule:
         modality = Modality(name.strip().lower())
     except ValueError:
         raise UsageError(f"{source}: no modality {name!r}: expected one of {', '.join(Modality)}") from None
-    pattern = glob.strip().removeprefix("./")
-    if not pattern:
-        raise UsageError(f"{source}: {modality} has an empty glob")
-    try:
-        _pattern(pattern)
-    except re.error as error:
-        raise UsageError(f"{source}: glob {pattern!r} does not parse ({error})") from error
-    return Rule(modality, pattern)
+    return Rule(modality, parse_glob(glob, f"{source} {modality}"))
 
 
 def read_folder_rules(root: Path) -> tuple[Rule, ...]:

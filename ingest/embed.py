@@ -1,32 +1,22 @@
-"""Decoding in threads, embedding in batches: files in, embedded files out, in bounded memory.
-
-Decoder threads read a file, preprocess its segments and put them on one bounded queue; the caller's thread runs the
-towers over batches of one modality. So decoding never waits for a tower, and nothing piles up.
-"""
+"""The encoder stage: prepared segments in batches of one modality through the towers, files out as they are whole."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import queue
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import BindSearchError, EncoderError, VectorError
-from bindsearch.ingest.segments import Piece
-from bindsearch.ingest.sources import FoundFile
+from bindsearch.errors import EncoderError
+from bindsearch.ingest.decode import Failed, PreparedSegment, failure_of
+from bindsearch.ingest.decoders import Decoded, GivenUp, Looked, Message, Prepared, Taken
 from bindsearch.ingest.staged import StagedSegment
 from bindsearch.items import Modality
-from bindsearch.machine import usable_cores
 from bindsearch.vectors import check_vectors
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 BATCH_VIEWS = 128
@@ -37,79 +27,31 @@ BATCH_SECONDS = 2.0
 """A batch has as many views as the tower embeds in about this time, so that with a large tower on a CPU too progress
 shows, and a kill costs seconds."""
 
-QUEUED_SEGMENTS = 160
-"""Segments that may wait between the decoders and the towers."""
-
-MAX_BATCH_AGE_S = 2.0
-"""A part-filled batch older than this is run, so that a rare modality is not held back until the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a decoder makes of a file: its outcome `facts`, and its segments as they come."""
-
-    facts: Any
-    pieces: Iterator[Piece]
+MAX_BATCH_AGE_S = 0.5
+"""A part-filled batch older than this is run when nothing else comes, and MAX_BATCH_AGES of it in any case, so that a
+rare modality is not held back until the end."""
+MAX_BATCH_AGES = 4
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class EmbeddedFile:
-    """A file whose segments are all embedded, or that failed with an `error`; `facts` as the decoder gave them."""
+    """A file that is through: its segments are all embedded, or it failed, or a look was enough."""
 
-    file: FoundFile
-    facts: Any = None
+    taken: Taken
     segments: list[StagedSegment] = field(default_factory=list)
-    error: BaseException | None = None
+    failure: Failed | None = None
     _waiting: int = 0
     _decoded: bool = False
+    _given_up: bool = False
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, failure: Failed) -> None:
         """Give the file up."""
-        self.error = error
+        self.failure = failure
         self.segments.clear()
 
     @property
-    def reason(self) -> str | None:
-        """Why it failed, in one line; None where it did not."""
-        return None if self.error is None else printable(_reason(self.error))
-
-    @property
-    def failed_for_now(self) -> bool:
-        """Whether the machine, not the file, is at fault: worth another try, and no reason to drop what is indexed."""
-        causes = (self.error, self.error.__cause__) if self.error is not None else ()
-        return any(
-            isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING_ERRORS)
-            for cause in causes
-        )
-
-
-_PASSING_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in ("EACCES", "EPERM", "EIO", "ENOENT", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ENODEV", "EINTR")
-    if hasattr(errno, name)
-)
-
-
-def printable(text: str) -> str:
-    """`text` without lone surrogates, which can be neither stored nor printed."""
-    return text.encode(errors="replace").decode()
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A segment ready for its tower. It does not hold the decoded medium, which may be many times larger."""
-
-    owner: EmbeddedFile
-    views: NDArray[Any]
-    modality: Modality
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    owner: EmbeddedFile
+    def _is_whole(self) -> bool:
+        return self._decoded and not self._waiting and not self._given_up
 
 
 @dataclass(slots=True)
@@ -117,161 +59,93 @@ class _Batch:
     """Prepared segments of one modality that wait for its tower; `views` is their number of views."""
 
     started: float = field(default_factory=time.monotonic)
-    prepared: list[_Prepared] = field(default_factory=list)
+    prepared: list[tuple[EmbeddedFile, PreparedSegment]] = field(default_factory=list)
     views: int = 0
 
-    def add(self, prepared: _Prepared) -> None:
-        self.prepared.append(prepared)
-        self.views += len(prepared.views)
+    def add(self, owner: EmbeddedFile, segment: PreparedSegment) -> None:
+        self.prepared.append((owner, segment))
+        self.views += len(segment.views)
 
-    def is_due(self, views: int) -> bool:
-        return self.views >= views or time.monotonic() - self.started > MAX_BATCH_AGE_S
-
-
-class _StoppedError(Exception):
-    """The caller has gone; a decoder thread ends."""
+    def is_due(self, views: int, *, idle: bool) -> bool:
+        age_s = time.monotonic() - self.started
+        return self.views >= views or age_s > MAX_BATCH_AGE_S * (1 if idle else MAX_BATCH_AGES)
 
 
-def embed_files(
-    files: Sequence[FoundFile], decode: Callable[[FoundFile], Decoded], encoder: Encoder
-) -> Generator[EmbeddedFile]:
-    """Decode and embed files; yields each once, as soon as it is whole or has failed, in no fixed order.
+def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[EmbeddedFile]:
+    """Embed what decoders give (see `Decoders.run`); yields each file once, as soon as it is through, in any order.
 
-    `decode` is called in several threads at once. Whatever it raises fails its file and nothing else.
+    Raises:
+        EncoderError: the encoder cannot work at all.
     """
-    messages: queue.Queue[_Prepared | _Finished] = queue.Queue(QUEUED_SEGMENTS)
-    stop = threading.Event()
-    remaining = iter(files)
-    turn = threading.Lock()
-    workers = [
-        threading.Thread(target=_decode_files, args=(remaining, turn, decode, encoder, messages, stop), daemon=True)
-        for _ in range(min(len(files), usable_cores()))
-    ]
-    for worker in workers:
-        worker.start()
-    try:
-        yield from _embed_messages(messages, len(files), encoder)
-    finally:
-        stop.set()
-        for worker in workers:
-            worker.join()
-
-
-def _decode_files(
-    remaining: Iterator[FoundFile],
-    turn: threading.Lock,
-    decode: Callable[[FoundFile], Decoded],
-    encoder: Encoder,
-    messages: queue.Queue[_Prepared | _Finished],
-    stop: threading.Event,
-) -> None:
-    with contextlib.suppress(_StoppedError):
-        while True:
-            with turn:
-                file = next(remaining, None)
-            if file is None:
-                return
-            owner = EmbeddedFile(file)
-            try:
-                decoded = decode(file)
-                owner.facts = decoded.facts
-                for piece in decoded.pieces:
-                    views = encoder.prepare(piece.media)
-                    text = None if piece.text is None else printable(piece.text)
-                    _put(messages, _Prepared(owner, views, piece.modality, piece.start_s, piece.end_s, text), stop)
-            except _StoppedError:
-                raise
-            except BaseException as error:  # a library's panic too must not leave the run waiting for this thread
-                owner.fail(error)
-            _put(messages, _Finished(owner), stop)
-
-
-def _put(messages: queue.Queue[_Prepared | _Finished], message: _Prepared | _Finished, stop: threading.Event) -> None:
-    while not stop.is_set():
-        with contextlib.suppress(queue.Full):
-            messages.put(message, timeout=0.2)
-            return
-    raise _StoppedError
-
-
-def _embed_messages(
-    messages: queue.Queue[_Prepared | _Finished], n_files: int, encoder: Encoder
-) -> Iterator[EmbeddedFile]:
+    owners: dict[Taken, EmbeddedFile] = {}
     batches: dict[Modality, _Batch] = {}
     full: dict[Modality, int] = {}
-    undecoded = n_files
-    while undecoded or batches:
-        try:
-            message = messages.get(timeout=MAX_BATCH_AGE_S) if undecoded else None
-        except queue.Empty:
-            message = None
-        if isinstance(message, _Finished):
-            if isinstance(message.owner.error, EncoderError):
-                raise message.owner.error
-            undecoded -= 1
-            message.owner._decoded = True
-            if not message.owner._waiting:
-                yield message.owner
-        elif isinstance(message, _Prepared):
-            message.owner._waiting += 1
-            batches.setdefault(message.modality, _Batch()).add(message)
+    for message in messages:
+        match message:
+            case Looked(taken):
+                yield EmbeddedFile(taken, failure=taken.failure)
+            case Prepared(taken, segment):
+                owner = owners.setdefault(taken, EmbeddedFile(taken))
+                owner._waiting += 1
+                batches.setdefault(segment.modality, _Batch()).add(owner, segment)
+            case GivenUp(taken):
+                if taken in owners:
+                    owners.pop(taken)._given_up = True
+            case Decoded(taken):
+                owner = owners.pop(taken, EmbeddedFile(taken))
+                owner._decoded = True
+                if taken.failure is not None:
+                    owner.fail(taken.failure)
+                    if taken.failure.encoder:
+                        raise EncoderError(taken.failure.reason)
+                if owner._is_whole:
+                    yield owner
         for modality in list(batches):
-            if not undecoded or batches[modality].is_due(min(full.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS)):
-                batch = batches.pop(modality)
-                started = time.monotonic()
-                embedded = _embed_batch(batch.prepared, modality, encoder)
-                full[modality] = _full_batch(batch.views, time.monotonic() - started)
-                yield from embedded
+            if batches[modality].is_due(min(full.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS), idle=message is None):
+                yield from _run_batch(batches.pop(modality), modality, encoder, full)
+    for modality in list(batches):
+        yield from _run_batch(batches.pop(modality), modality, encoder, full)
 
 
-def _full_batch(views: int, took_s: float) -> int:
-    """How many views take BATCH_SECONDS, where `views` took `took_s`."""
-    return max(LEAST_BATCH_VIEWS, min(BATCH_VIEWS, int(views * BATCH_SECONDS / max(took_s, 1e-6))))
+def _run_batch(
+    batch: _Batch, modality: Modality, encoder: Encoder, full: dict[Modality, int]
+) -> Iterator[EmbeddedFile]:
+    """Embed a batch, note how many views make a full one, and give the files that are whole with it."""
+    started = time.monotonic()
+    _embed(batch, modality, encoder)
+    took_s = time.monotonic() - started
+    full[modality] = max(LEAST_BATCH_VIEWS, min(BATCH_VIEWS, int(batch.views * BATCH_SECONDS / max(took_s, 1e-6))))
+    for owner, _ in batch.prepared:
+        owner._waiting -= 1
+        if owner._is_whole:
+            yield owner
 
 
-def _embed_batch(batch: list[_Prepared], modality: Modality, encoder: Encoder) -> list[EmbeddedFile]:
-    """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files.
-
-    Gives the files that are finished with it.
-    """
-    wanted = [prepared for prepared in batch if prepared.owner.error is None]
+def _embed(batch: _Batch, modality: Modality, encoder: Encoder) -> None:
+    """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files."""
+    wanted = [(owner, segment) for owner, segment in batch.prepared if owner.failure is None and not owner._given_up]
     try:
-        outcomes = _encode(encoder, modality, wanted)
+        outcomes = _encode(encoder, modality, [segment for _, segment in wanted])
     except EncoderError:
         raise
     except Exception:
         outcomes = []
-        for prepared in wanted:
+        for owner, segment in wanted:
             try:
-                outcomes += _encode(encoder, modality, [prepared])
+                outcomes += _encode(encoder, modality, [segment])
             except Exception as error:
                 outcomes.append(None)
-                prepared.owner.fail(error)
-    for prepared, embedding in zip(wanted, outcomes, strict=True):
-        if embedding is not None:
-            segment = StagedSegment(modality, embedding, prepared.start_s, prepared.end_s, prepared.text)
-            prepared.owner.segments.append(segment)
-    finished = []
-    for prepared in batch:
-        prepared.owner._waiting -= 1
-        if prepared.owner._decoded and not prepared.owner._waiting:
-            finished.append(prepared.owner)
-    return finished
+                owner.fail(failure_of(error))
+    for (owner, segment), embedding in zip(wanted, outcomes, strict=True):
+        if embedding is not None and owner.failure is None:
+            owner.segments.append(StagedSegment(modality, embedding, segment.start_s, segment.end_s, segment.text))
 
 
-def _encode(encoder: Encoder, modality: Modality, batch: Sequence[_Prepared]) -> list[NDArray[np.float32] | None]:
-    if not batch:
+def _encode(
+    encoder: Encoder, modality: Modality, segments: Sequence[PreparedSegment]
+) -> list[NDArray[np.float32] | None]:
+    if not segments:
         return []
-    embeddings = encoder.encode(modality, [prepared.views for prepared in batch])
+    embeddings = encoder.encode(modality, [segment.views for segment in segments])
     check_vectors(embeddings, encoder.dim)
     return list(embeddings)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, VectorError):
-        return f"the encoder gave no usable vector for it ({error})"
-    if isinstance(error, BindSearchError):
-        return str(error)
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from bindsearch.items import Modality
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files dealt with so far, of those that had to be looked at."""
+    """Files dealt with so far, of those that had to be looked at; `items` of them by modality, new or changed."""
 
     done: int
     total: int
     failed: int
     segments: int
+    items: Mapping[Modality, int] = field(default_factory=dict)
 
 
 OnProgress = Callable[[Progress], None]
@@ -46,12 +48,17 @@ class PlannedFile:
 
 @dataclass(slots=True)
 class IndexReport:
-    """Counts of files after a run; `failed` includes files that failed before and have not changed since."""
+    """Counts of files after a run; `failed` includes files that failed before and have not changed since.
+
+    `moved`: found at another place, with the vectors they had. `items`: added, changed and moved ones by modality.
+    """
 
     added: int = 0
     unchanged: int = 0
     changed: int = 0
+    moved: int = 0
     removed: int = 0
+    items: Counter[Modality] = field(default_factory=Counter)
     failures: list[FailedFile] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     took_s: float = 0.0

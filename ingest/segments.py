@@ -14,6 +14,7 @@ from bindsearch.ingest.media.depth import describe_depth, read_depth
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.imu import describe_imu, read_imu
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sniff import ANIMATIONS
 from bindsearch.ingest.media.text import CountTokens, passages, read_text
 from bindsearch.ingest.media.thermal import read_thermal
 from bindsearch.ingest.media.video import read_video, video_kind
@@ -61,7 +62,7 @@ def pieces(
 ) -> Iterator[Piece]:
     """Decode one file as `modality`, lazily and in order of time; with `span` only what lies inside it.
 
-    A video gives its pictures, then its sound track as audio. A caption in the sidecar is a text piece at the end
+    A video gives its pictures, then its sound track as audio. Captions in the sidecar are text pieces at the end
     (without `span`). Memory stays within a span or two, however long the recording. A damaged file may give pieces
     before it fails: take them for good only when the iteration has ended.
 
@@ -77,8 +78,9 @@ def pieces(
             yield piece
         if not found:
             raise MediaError(f"the file holds no {modality}")
-        if sidecar.caption is not None and span is None:
-            yield from _text_pieces(sidecar.caption, job)
+        if span is None:
+            for caption in sidecar.captions:
+                yield from _text_pieces(caption, job)
     except BindSearchError:
         raise
     except Exception as error:  # the one place where a library's failure on a strange file becomes ours
@@ -135,12 +137,15 @@ def _decode_image(job: Job) -> Iterator[Piece]:
 def _decode_video(job: Job) -> Iterator[Piece]:
     for part in read_video(job.path, job.wants, job.options, job.span):
         yield Piece(Modality.VIDEO, part.frames, part.start_s, part.end_s)
-    for sound in read_sound_track(job.path, video_kind(job.path), job.options.audio_segment_s, job.span):
+    kind = video_kind(job.path)
+    if kind in ANIMATIONS:
+        return
+    for sound in read_sound_track(job.path, kind, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
         yield Piece(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
 
 
 def _decode_audio(job: Job) -> Iterator[Piece]:
-    for part in read_sound(job.path, job.options.audio_segment_s, job.span):
+    for part in read_sound(job.path, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
         yield Piece(Modality.AUDIO, part.sound, part.start_s, part.end_s)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.items import DOCUMENTED_COLUMNS
+from bindsearch.ingest.facts import tidy_text, without_zone
+from bindsearch.items import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata
 
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_COLUMNS = 64
@@ -19,6 +22,9 @@ MAX_COLUMN_NAME = 64
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 LARGEST_INTEGER = 2**63 - 1
 """Integers further from zero are kept as floating-point numbers."""
+
+DECIDING = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "captions")
+"""Fields that decide what is embedded of a file."""
 
 Scalar = str | int | float | bool | None
 
@@ -32,8 +38,9 @@ class Sidecar:
     "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
     `sample_rate_hz`: rate of a motion recording. `axes`: its six columns (names, or numbers from 0), accelerometer
     x, y, z, then gyroscope x, y, z. `units`: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
-    `caption`: a text about the file, indexed with it. `columns`: facts of the user's own that filters may ask for, such
-    as {"camera": "X100", "rating": 4, "indoor": true}; names in lower case.
+    `captions`: texts about the file, each indexed with it. `columns`: facts of the user's own that filters may ask for,
+    such as {"rating": 4, "indoor": true}; names in lower case. `metadata`: what `columns` says under the names of
+    metadata (`taken`, `camera`, ...), which counts before what the file says.
     """
 
     fx: float | None = None
@@ -42,8 +49,13 @@ class Sidecar:
     sample_rate_hz: float | None = None
     axes: tuple[str, ...] | tuple[int, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
     columns: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
+
+
+KEYS = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "caption", "columns")
+"""What a sidecar may say."""
 
 
 def sidecar_path(path: Path) -> Path:
@@ -64,6 +76,8 @@ def read_sidecar(path: Path) -> Sidecar:
     except FileNotFoundError:
         return Sidecar()
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # then no such file can be
+            return Sidecar()
         raise MediaError(f"sidecar {place.name} cannot be read: {error.strerror}") from error
     if len(raw) > MAX_SIDECAR_BYTES:
         raise MediaError(f"sidecar {place.name} is larger than {MAX_SIDECAR_BYTES} bytes")
@@ -85,13 +99,13 @@ def parse_sidecar(raw: bytes) -> Sidecar:
         raise MediaError(f"not JSON ({_short(error)})") from error
     if not isinstance(facts, dict):
         raise MediaError(f"expected an object, found {type(facts).__name__}")
-    known = [entry.name for entry in fields(Sidecar)]
-    if not any(key in known for key in facts):  # another program's, such as a photo service's export
+    if not any(key in KEYS for key in facts):  # another program's, such as a photo service's export
         return Sidecar()
     for key in facts:
-        if key not in known:
-            raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(known)}")
+        if key not in KEYS:
+            raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(KEYS)}")
     facts = {key: value for key, value in facts.items() if value is not None}
+    columns, metadata = _columns(facts)
     return Sidecar(
         fx=_positive(facts, "fx"),
         baseline_m=_positive(facts, "baseline_m"),
@@ -99,8 +113,61 @@ def parse_sidecar(raw: bytes) -> Sidecar:
         sample_rate_hz=_positive(facts, "sample_rate_hz"),
         axes=_axes(facts),
         units=_units(facts),
-        caption=_caption(facts),
-        columns=_columns(facts),
+        captions=_captions(facts),
+        columns=columns,
+        metadata=metadata,
+    )
+
+
+def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Metadata]:
+    """The user's own columns, names in lower case, and what `value` says under the names of metadata (None: nothing).
+
+    `taken` is a text in ISO 8601, in UTC or with its offset from it, else local; see `Metadata` for the units.
+
+    Raises:
+        MediaError: too many columns, a name that is none, is taken or comes twice, or a value of the wrong kind.
+    """
+    if len(value) > MAX_COLUMNS:
+        raise MediaError(f"columns holds {len(value)} names: expected at most {MAX_COLUMNS}")
+    columns: dict[str, Scalar] = {}
+    metadata: dict[str, Any] = {}
+    for name, content in value.items():
+        key = name.lower()
+        if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
+            raise MediaError(
+                f"columns has the name {_short(name)!r}: expected a letter or _, then letters, digits or _, "
+                f"at most {MAX_COLUMN_NAME} in all"
+            )
+        if key in DOCUMENTED_COLUMNS and key not in METADATA_COLUMNS:
+            raise MediaError(f"columns has the name {name!r}, which every item has already: choose another one")
+        if key in columns or key in metadata:
+            raise MediaError(f"columns has the name {name!r} twice: case makes no difference")
+        if key in METADATA_COLUMNS:
+            metadata[key] = None if content is None else _metadata_value(key, content)
+        else:
+            columns[key] = _scalar(name, content)
+    return columns, Metadata(**metadata)
+
+
+def decode_facts(sidecar: Sidecar) -> str:
+    """What a sidecar says that decides what is embedded, as JSON: the same for the same facts, "" for none."""
+    said = {name: getattr(sidecar, name) for name in DECIDING}
+    said = {name: value for name, value in said.items() if value}
+    return json.dumps(said, sort_keys=True) if said else ""
+
+
+def merged(
+    sidecar: Sidecar,
+    listed_captions: tuple[str, ...],
+    listed_columns: Mapping[str, Scalar],
+    listed_metadata: Metadata,
+) -> Sidecar:
+    """What the sidecar says, and of the rest what a list says of the file."""
+    return replace(
+        sidecar,
+        captions=sidecar.captions or listed_captions,
+        columns={**listed_columns, **sidecar.columns},
+        metadata=sidecar.metadata.over(listed_metadata),
     )
 
 
@@ -110,10 +177,7 @@ def _positive(facts: Mapping[str, Any], key: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong(key, value, "a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = _to_float(value)
     if not (math.isfinite(number) and number > 0):
         raise _wrong(key, value, "a number above 0")
     return number
@@ -154,51 +218,78 @@ def _units(facts: Mapping[str, Any]) -> Mapping[str, str]:
     return dict(value)
 
 
-def _caption(facts: Mapping[str, Any]) -> str | None:
+def _captions(facts: Mapping[str, Any]) -> tuple[str, ...]:
     value = facts.get("caption")
-    if value is not None and not isinstance(value, str):
-        raise _wrong("caption", value, "a text")
-    if not value or not value.strip():
-        return None
-    return _storable(value)
+    texts = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise _wrong("caption", value, "a text, or a list of texts")
+    return tuple(dict.fromkeys(_storable(text) for text in texts if text.strip()))
 
 
-def _columns(facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
+def _columns(facts: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
     value = facts.get("columns", {})
     if not isinstance(value, dict):
         raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
-    if len(value) > MAX_COLUMNS:
-        raise MediaError(f"columns holds {len(value)} names: expected at most {MAX_COLUMNS}")
-    columns: dict[str, Scalar] = {}
-    for name, content in value.items():
-        key = name.lower()
-        if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
-            raise MediaError(
-                f"columns has the name {_short(name)!r}: expected a letter or _, then letters, digits or _, "
-                f"at most {MAX_COLUMN_NAME} in all"
-            )
-        if key in DOCUMENTED_COLUMNS:
-            raise MediaError(f"columns has the name {name!r}, which every item has already: choose another one")
-        if key in columns:
-            raise MediaError(f"columns has the name {name!r} twice: case makes no difference")
-        columns[key] = _scalar(name, content)
-    return columns
+    return parse_columns(value)
+
+
+def _metadata_value(key: str, value: object) -> str | datetime | float | int | None:
+    """The value of one of the columns of metadata, given as JSON has it."""
+    match key:
+        case "taken":
+            return _time(key, value)
+        case "camera" | "title" | "artist":
+            if not isinstance(value, str):
+                raise _wrong(f"column {key}", value, "a text")
+            return tidy_text(value)
+        case "latitude":
+            return _number(key, value, -90, 90, "degrees from -90 to 90")
+        case "longitude":
+            return _number(key, value, -180, 180, "degrees from -180 to 180")
+        case "length_s":
+            return _number(key, value, 0, math.inf, "seconds, 0 or more")
+    expected = "a whole number of pixels above 0"
+    pixels = _number(key, value, 1, LARGEST_INTEGER, expected)
+    if not pixels.is_integer():
+        raise _wrong(f"column {key}", value, expected)
+    return int(pixels)
+
+
+def _time(key: str, value: object) -> datetime:
+    try:
+        taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
+    except ValueError:
+        taken = None
+    if taken is None:
+        raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
+    return taken
+
+
+def _number(key: str, value: object, lowest: float, highest: float, expected: str) -> float:
+    number = _to_float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(number) and lowest <= number <= highest):
+        raise _wrong(f"column {key}", value, expected)
+    return number
 
 
 def _scalar(name: str, value: object) -> Scalar:
     if isinstance(value, str):
         return _storable(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
+        number = _to_float(value)
         if not math.isfinite(number):
             raise _wrong(f"column {name}", value, "a finite number")
         return value if abs(value) <= LARGEST_INTEGER else number
     if value is None or isinstance(value, bool):
         return value
     raise _wrong(f"column {name}", value, "a text, a number, true, false or null")
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _storable(value: str) -> str:

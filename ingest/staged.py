@@ -59,6 +59,7 @@ class StagedBatch:
     forgotten_failures: list[tuple[int, str]] = field(default_factory=list)
     containers: list[Container] = field(default_factory=list)
     forgotten_containers: list[tuple[int, str]] = field(default_factory=list)
+    forgotten_collections: list[int] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -107,11 +108,14 @@ def with_shared_segments(
     known = committed([fingerprint for fingerprint in dict.fromkeys(wanted) if fingerprint not in staged])
     here = segments.filter(np.isin(segments.column("item_id").to_numpy(), [staged.get(one, -1) for one in wanted]))
     prints = {key: fingerprint for fingerprint, key in staged.items()}
-    here = here.append_column("fingerprint", [[prints[key] for key in here.column("item_id").to_pylist()]])
+    owned = [prints[key] for key in here.column("item_id").to_pylist()]
+    here = here.append_column("fingerprint", [pa.array(owned, pa.string())])
     found = pa.concat_tables([here.drop_columns("item_id"), known.select([*here.drop_columns("item_id").column_names])])
     if lost := {*wanted} - {*found.column("fingerprint").to_pylist()}:
         raise StoreError(f"no item has the fingerprint {min(lost)} whose vectors were to be shared: index again")
-    owners = pa.table({"item_id": pa.array([key for key, _ in sharing], pa.int64()), "fingerprint": wanted})
+    owners = pa.table(
+        {"item_id": pa.array([key for key, _ in sharing], pa.int64()), "fingerprint": pa.array(wanted, pa.string())}
+    )
     shared = owners.join(found, "fingerprint", join_type="inner").select(segments.column_names)
     return pa.concat_tables([segments, shared.cast(segments.schema)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from bindsearch.catalog import Catalog, Change
 from bindsearch.errors import StoreError
 from bindsearch.files import TEMPORARY_SUFFIX
+from bindsearch.indexes.storage import INDEXES
 from bindsearch.ingest.staged import StagedBatch, StagedItem, items_table, own_segments, with_shared_segments
 from bindsearch.items import Modality
 from bindsearch.snapshot import open_snapshot
@@ -25,7 +27,7 @@ from bindsearch.snapshot_files import (
     write_manifest,
     write_part,
 )
-from bindsearch.vectors import VECTORS, check_vectors, open_vectors, write_vectors
+from bindsearch.vectors import VECTORS, check_dim, check_vectors, open_vectors, write_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +61,11 @@ class Writer:
 
     def __init__(self, store: Path, catalog: Catalog, dim: int) -> None:
         """Recover from whatever the last writer left: give up lost vector files, rebuild a stale snapshot, and only
-        then, when no reader is sent to them any more, remove files nobody refers to."""
+        then, when no reader is sent to them any more, remove files nobody refers to.
+
+        Raises:
+            StoreError: the vectors are not of `dim` dimensions, so that store.json is not theirs.
+        """
         self._store = store
         self._catalog = catalog
         self._dim = dim
@@ -84,7 +90,7 @@ class Writer:
         change = self._write_vector_files(batch)
         generation = self._catalog.commit(change)
         self._publish_delta(generation, change)
-        for modality in {modality for modality, _, _ in change.vector_files}:
+        for modality in {modality for modality, *_ in change.vector_files}:
             self._merge_small_files(modality)
         if len(self._manifest.parts) > MAX_PARTS:
             self._merge_parts(self._first_worth_merging())
@@ -101,15 +107,18 @@ class Writer:
         kept = {modality: index for modality, index in indexes.items() if index is not None}
         self._publish(replace(self._manifest, indexes=kept))
 
-    def compact(self) -> None:
-        """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows."""
+    def compact(self, worn_share: float = WORN_SHARE) -> None:
+        """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows.
+
+        `worn_share`: of dead rows, above which a vector file is written again.
+        """
         for modality, files in self._catalog.vector_files().items():
             rows = dict(files)
             living = {name: self._living_rows(modality, name) for name in rows}
             groups = [
                 group
                 for group in _neighbours(list(living.items()))
-                if len(group) > 1 or living[group[0]] < (1 - WORN_SHARE) * rows[group[0]]
+                if len(group) > 1 or living[group[0]] < (1 - worn_share) * rows[group[0]]
             ]
             self._rewrite_files(modality, groups)
         if len(self._manifest.parts) > 1:
@@ -128,8 +137,8 @@ class Writer:
             first = self._catalog.take_ids("vector_id", len(positions))
             vector_ids[positions] = ids = np.arange(first, first + len(positions), dtype=np.int64)
             name = self._file_name(first)
-            write_vectors(self._vector_folder(modality) / name, ids, embeddings)
-            files.append((modality, name, len(positions)))
+            digest = write_vectors(self._vector_folder(modality) / name, ids, embeddings)
+            files.append((modality, name, len(positions), digest))
         segments = segments.append_column("vector_id", [vector_ids])
         segments = with_shared_segments(segments, item_ids, batch.items, self._catalog.segments_of_fingerprints)
         first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
@@ -144,6 +153,7 @@ class Writer:
             vector_files=files,
             containers=batch.containers,
             forgotten_containers=batch.forgotten_containers,
+            forgotten_collections=batch.forgotten_collections,
         )
 
     def _item_ids(self, items: Sequence[StagedItem]) -> list[int]:
@@ -250,8 +260,7 @@ class Writer:
             if len(ids):
                 rows = np.concatenate([file.embeddings[alive] for file, alive in zip(opened, living, strict=True)])
                 name = self._file_name(int(ids[0]))
-                write_vectors(folder / name, ids, rows)
-                merged.append((name, len(ids)))
+                merged.append((name, len(ids), write_vectors(folder / name, ids, rows)))
         names = [name for group in groups for name in group]
         generation = self._catalog.replace_vector_files(modality, names, merged)
         self._publish(replace(self._manifest, generation=generation, vectors=self._vectors()))
@@ -274,7 +283,10 @@ class Writer:
 
     def _forget_lost_files(self) -> None:
         """Vector files that are missing or damaged: their items will be embedded again."""
-        for modality, files in self._catalog.vector_files().items():
+        known = self._catalog.vector_files()
+        paths = [self._store / VECTORS / modality / name for modality in known for name, _ in known[modality]]
+        check_dim(paths, self._dim)
+        for modality, files in known.items():
             firsts = [int(name.split("-")[0]) for name, _ in files]
             for (name, _), first, end in zip(files, firsts, [*firsts[1:], END_OF_IDS], strict=True):
                 try:
@@ -289,8 +301,9 @@ class Writer:
             for path in (self._store / VECTORS / modality).glob("*"):
                 if path.name not in names:
                     path.unlink(missing_ok=True)
-        for path in (self._store / SNAPSHOTS).glob(f"*/.*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
+        for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*"):
+            for path in self._store.glob(f"{folder}/.*{TEMPORARY_SUFFIX}"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _is_readable(self, manifest: Manifest) -> bool:
         if manifest.format != FORMAT:  # readers get on with it, but more slowly

@@ -119,6 +119,26 @@ def test_name_parts_decide_between_kinds_of_picture_and_table(
     assert verdict(samples, rel_path, content).modality == modality
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Verdict(Modality.IMAGE, "heif content")),
+        ("a.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Verdict(Modality.IMAGE, "heif content")),
+        ("a.avif", b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Verdict(Modality.IMAGE, "avif content")),
+        ("a.mp4", b"\0\0\0\x18ftypisom\0\0\0\0mif1avif", Verdict(Modality.VIDEO, "mp4 content")),
+        ("a.CR3", b"\0\0\0\x18ftypcrx \0\0\0\0crx isom", Verdict(Modality.IMAGE, "raw content")),
+        ("a.nef", b"MM\0*\0\0\0\x08", Verdict(Modality.IMAGE, "raw content")),
+        ("depth/a.nef", b"MM\0*\0\0\0\x08",
+         Verdict(Modality.IMAGE, "raw named 'depth', but in colour, which depth is not")),
+        ("thermal/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Verdict(Modality.THERMAL, "heif named 'thermal'")),
+        ("a.dng", b"", Verdict(Modality.IMAGE, "extension .dng, content not recognised")),
+        ("a.svg", b"<svg/>", Verdict(None, "not media: .svg")),
+    ],
+)  # fmt: skip
+def test_what_phones_and_cameras_write_is_an_image(samples: Path, name: str, content: bytes, found: Verdict) -> None:
+    assert verdict(samples, name, content) == found
+
+
 def test_only_names_inside_the_collection_count(samples: Path) -> None:
     path = put(samples, "thermal/depth/inside/1.png", (samples / "grey.png").read_bytes())
     assert classify(path, "inside/1.png", ()).modality is Modality.IMAGE

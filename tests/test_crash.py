@@ -1,136 +1,238 @@
-"""Kill -9 at any moment of an indexing run, run it again: nothing lost, nothing twice, the same answers."""
+"""Kill -9 at any moment of an indexing run, run it again: nothing lost, nothing twice, nothing left lying about."""
 
 from __future__ import annotations
 
-import random
+import json
+import os
+import runpy
+import shutil
+import signal
 import subprocess
 import sys
-import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 import bindsearch as bs
 from bindsearch.catalog import Catalog
+from bindsearch.encoders.null import NullEncoder
+from bindsearch.indexes.base import Form, IndexWishes
+from bindsearch.ingest import commit, writer
 from bindsearch.items import Modality
+from bindsearch.snapshot import read_manifest
+from bindsearch.verify import verify
 
 CHILD = Path(__file__).with_name("indexing_child.py")
-MOMENTS = 10
+CODES = IndexWishes(Form.IVF_PQ, overrides={"lists": 4})
+child_module = runpy.run_path(str(CHILD))
+POINTS = child_module["POINTS"]
+ORPHANS = ("vectors/text/000000000000-orphan.arrow", "vectors/audio/.orphan.arrow.1.tmp", "snapshots/1/.orphan.1.tmp")
+ROOT_TEMPORARY = ".CURRENT.1.tmp"
+RUNS = 10
 
 
-def child(store: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CHILD), str(store), str(folder), *options]
+class Stays(NullEncoder):
+    """Cannot be sent to another process, so that files are decoded here."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("stays here")
+
+
+@dataclass(frozen=True)
+class World:
+    """Two folders as they are now, a store that was made when they were different, and what it should hold now."""
+
+    folders: tuple[Path, Path]
+    old: Path
+    expected: Mapping[str, Any]
+
+
+def child(store: Path, *folders: Path, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [sys.executable, str(CHILD), str(store), *map(str, folders), *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 texts and 40 sounds of three segments each: some 17 batches."""
-    root = tmp_path_factory.mktemp("media")
-    rng = np.random.default_rng(0)
-    for n in range(300):
-        (root / f"{n:03d}.txt").write_text(f"text number {n}")
-    for n in range(40):
-        soundfile.write(root / f"{n:03d}.wav", rng.uniform(-0.5, 0.5, 50_000).astype(np.float32), 2_000)
-    return root
+def until_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def write_zip(path: Path, numbers: range) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for n in numbers:
+            archive.writestr(f"inner/{n}.txt", f"member number {n}")
+
+
+def write_sound(path: Path, seed: int) -> None:
+    """25 s: three segments."""
+    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, 50_000)
+    soundfile.write(path, samples.astype(np.float32), 2_000, subtype="PCM_16")
+
+
+def write_old(media: Path, notes: Path) -> None:
+    for place in (media / "texts", media / "sounds", notes):
+        place.mkdir(parents=True)
+    for n in range(70):
+        (media / "texts" / f"{n:03d}.txt").write_text(f"text number {n}")
+    for n in range(8):
+        write_sound(media / "sounds" / f"{n:02d}.wav", n)
+    for n in range(4):
+        Image.fromarray(np.full((8, 8, 3), 40 * n, np.uint8)).save(media / f"{n}.png")
+    (media / "captions.csv").write_text("path,caption\n0.png,a caption\n1.png,one more\ntexts/065.txt,said of a text\n")
+    (media / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    write_zip(media / "album.zip", range(25))
+    for n in range(10):
+        (notes / f"{n}.txt").write_text(f"note number {n}")
+
+
+def change(media: Path, notes: Path) -> None:
+    """Add, change, touch, move, copy, swap and delete."""
+    texts, sounds = media / "texts", media / "sounds"
+    for n in range(70, 120):
+        (texts / f"{n:03d}.txt").write_text(f"text number {n}")
+    for n in range(8, 20):
+        write_sound(sounds / f"{n:02d}.wav", n)
+    for n in range(10, 15):
+        (texts / f"{n:03d}.txt").write_text(f"another text {n}")
+    write_sound(sounds / "03.wav", 103)
+    (texts / "060.txt.json").write_text(json.dumps({"columns": {"rating": 5}}))
+    for n in range(40, 43):
+        os.utime(texts / f"{n:03d}.txt", (n, n))
+    (media / "moved").mkdir()
+    for n in range(10):
+        (texts / f"{n:03d}.txt").rename(media / "moved" / f"{n:03d}.txt")
+    (sounds / "04.wav").rename(media / "moved" / "04.wav")
+    for n in range(20, 25):
+        shutil.copy(texts / f"{n:03d}.txt", notes / f"copy of {n}.txt")
+    shutil.copy(sounds / "05.wav", media / "copy.wav")
+    for n in range(3):  # of one that is new
+        shutil.copy(sounds / "15.wav", notes / f"copy {n}.wav")
+    (texts / "050.txt").rename(texts / "x")
+    (texts / "051.txt").rename(texts / "050.txt")
+    (texts / "x").rename(texts / "051.txt")
+    for n in range(30, 40):
+        (texts / f"{n:03d}.txt").unlink()
+    (sounds / "07.wav").unlink()
+    (notes / "3.txt").unlink()
+    (media / "captions.csv").write_text("path,caption\n0.png,a caption\n1.png,other words\ntexts/066.txt,of a text\n")
+    (media / "worse.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture at all")
+    write_zip(media / "album.zip", range(5, 50))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_batches() -> Iterator[None]:
+    """As in the child, for the runs that go on where it was killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "COMMIT_SEGMENTS", child_module["COMMIT_SEGMENTS"])
+        patch.setattr(writer, "MAX_SMALL_FILES", child_module["MAX_SMALL_FILES"])
+        patch.setattr(writer, "MAX_PARTS", child_module["MAX_PARTS"])
+        yield
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any]]:
-    """Number of syncs of a whole run, and what it stored."""
-    store = tmp_path_factory.mktemp("undisturbed") / "store"
-    output, errors = child(store, folder).communicate(timeout=120)
-    assert output, errors
-    return int(output), stored(store)
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    place = tmp_path_factory.mktemp("world")
+    folders = place / "media", place / "notes"
+    write_old(*folders)
+    run(place / "old", *folders)
+    change(*folders)
+    shutil.copytree(place / "old", place / "undisturbed")
+    run(place / "undisturbed", *folders)
+    expected = stored(place / "undisturbed")
+    assert len(expected["items"]) == 110 + 20 + 45 + 4 + 17
+    assert len(expected["failures"]) == 2
+    assert_tidy(place / "undisturbed")
+    return World(folders, place / "old", expected)
+
+
+def run(store: Path, *folders: Path, wishes: IndexWishes | None = None) -> bs.IndexReport:
+    with bs.connect(store, encoder=Stays()) as opened:
+        return opened.index(*folders, wishes=wishes)
 
 
 def stored(store: Path) -> dict[str, Any]:
-    """Everything but the ids: each segment of each item with its vector, and the answers to some queries."""
+    """Everything but the ids: items with all that is known of them, their segments with vectors, who shares vectors
+    with whom, failures, containers, and the answers to some queries."""
     with Catalog(store / "catalog.duckdb") as catalog:
-        items = {item["item_id"]: item["rel_path"] for item in catalog.items_table().to_pylist()}
+        roots = {key: root.name for key, root in catalog.collections().items()}
+        items = {item["item_id"]: item for item in catalog.items_table().to_pylist()}
         segments = catalog.segments_table().to_pylist()
-    with bs.connect(store) as opened:
+        failures = [(roots[row["collection_id"]], row["rel_path"]) for row in catalog.failures_table().to_pylist()]
+        containers = {roots[key]: catalog.containers(key) for key in roots}
+    paths = {key: f"{roots[item.pop('collection_id')]}/{item['rel_path']}" for key, item in items.items()}
+    sharing: dict[int, set[str]] = {}
+    rows = []
+    with bs.connect(store, encoder=Stays()) as opened:
         generation = opened._reader.current()
-        rows = []
         for segment in segments:
             partition = generation.partitions[Modality(segment["modality"])]
             row = partition.rows_of_vectors(np.array([segment["vector_id"]]))
             assert partition.vector_ids[row[0]] == segment["vector_id"]
-            vector = partition.rows.embeddings(row)[0].tobytes()
-            path = items[segment["item_id"]]
-            rows.append((path, segment["start_s"], segment["end_s"], segment["text"], vector))
-        queries = ["text number 7", "text number 299", "nothing like it"]
-        hits = [hit for query in queries for hit in opened.search(query)]
-    answers = {"hits": [hit.path for hit in hits], "scores": [hit.score for hit in hits]}
-    by_place = sorted(rows, key=lambda row: (row[0], row[1] or 0.0))
-    return {"items": sorted(items.values()), "segments": by_place, **answers}
+            path, vector = paths[segment["item_id"]], partition.rows.embeddings(row)[0].tobytes()
+            sharing.setdefault(segment["vector_id"], set()).add(path)
+            rows.append((path, segment["start_s"] or 0.0, segment["end_s"], segment["text"] or "", vector))
+        hits = [
+            hit
+            for query, target in (("text number 7", "text"), ("text number 23", "text"), ("other words", "audio"))
+            for hit in opened.search(query, to=target, rank="cosine", k=5)
+        ]
+    return {
+        "items": sorted(str({"path": paths[key]} | item | {"item_id": 0}) for key, item in items.items()),
+        "segments": sorted(rows),
+        "sharing": sorted(sorted(group) for group in sharing.values()),
+        "failures": sorted(failures),
+        "containers": containers,
+        "answers": sorted((-round(hit.cosine, 4), str(hit.path)) for hit in hits),
+    }
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Equal; scores only nearly, since a covariance is summed in the order of the rows, which differs between runs."""
-    scores = pytest.approx(expected["scores"], abs=1e-3)
-    assert found == {**expected, "scores": scores}
-
-
-@pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
-def test_killed_at_a_sync_and_run_again(
-    moment: int, folder: Path, undisturbed: tuple[int, dict[str, Any]], tmp_path: Path
-) -> None:
-    syncs, expected = undisturbed
-    store = tmp_path / "store"
-    killed = child(store, folder, "--kill-at", str(max(1, syncs * moment // (MOMENTS + 1))))
-    killed.communicate(timeout=120)
-    assert killed.returncode == -9
-    again = child(store, folder)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
-    assert_same(stored(store), expected)
-
-
-def test_killed_twice_at_random_moments_and_run_again(
-    folder: Path, undisturbed: tuple[int, dict[str, Any]], tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    rng = random.Random(11)
-    for _ in range(2):
-        process = child(store, folder, "--pause", "0.02")
-        deadline = time.monotonic() + 60
-        while not (store / "CURRENT").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 0.4))
-        process.kill()
-        process.communicate()
-    again = child(store, folder)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
-    assert_same(stored(store), undisturbed[1])
-    names = {path.name for path in (store / "vectors").rglob("*") if path.is_file()}
+def assert_tidy(store: Path) -> None:
+    """Nothing is damaged, and nothing lies about that nobody refers to."""
+    assert verify(store).findings == ()
+    left = [str(path.relative_to(store)) for path in store.rglob("*") if "orphan" in path.name or ".tmp" in path.name]
+    assert left == []
+    manifest = read_manifest(store)
+    assert manifest is not None
     with Catalog(store / "catalog.duckdb") as catalog:
-        assert names == {name for files in catalog.vector_files().values() for name, _ in files}
+        held = {modality: {name for name, _ in files} for modality, files in catalog.vector_files().items()}
+    on_disk = {Modality(path.name): {file.name for file in path.iterdir()} for path in (store / "vectors").iterdir()}
+    assert {modality: names for modality, names in on_disk.items() if names} == held
+    young = {str(n) for n in range(manifest.generation - writer.KEPT_GENERATIONS, manifest.generation + 1)}
+    parts = {path.name for path in (store / "snapshots").iterdir()}
+    assert parts - young <= {str(number) for number in (*manifest.parts, manifest.failures)}
+    expected = {"store.json", "catalog.duckdb", "vectors", "snapshots", "CURRENT", "indexes", "writer.lock"}
+    assert {path.name for path in store.iterdir()} <= expected
 
 
-def test_search_in_another_process_while_indexing_sees_whole_batches_only(folder: Path, tmp_path: Path) -> None:
-    store, log = tmp_path / "store", tmp_path / "log"
-    process = child(store, folder, "--pause", "0.05", "--log", str(log))
-    observed: list[int] = []
-    while process.poll() is None:
-        if not (store / "CURRENT").exists():
-            time.sleep(0.01)
-            continue
-        with bs.connect(store) as reader:
-            snapshot = reader._reader.current().snapshot
-            assert reader.status().failures == ()
-            observed.append(sum(snapshot.counts("items").values()))
-            sounds = snapshot.counts("items").get(Modality.AUDIO, 0)
-            assert snapshot.counts("segments").get(Modality.AUDIO, 0) == 3 * sounds
-            if observed[-1]:
-                assert reader.search("text number 7", k=3)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    whole = {0, *(int(line) for line in log.read_text().split())}
-    assert set(observed) <= whole
-    assert len(set(observed)) >= 4
-    assert observed == sorted(observed)
+def litter(store: Path) -> None:
+    """What a run that was killed may have left."""
+    for name in (*ORPHANS, ROOT_TEMPORARY):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(b"half")
+
+
+@pytest.mark.parametrize("moment", POINTS)
+def test_killed_and_run_again(moment: str, world: World, tmp_path: Path) -> None:
+    store, point = tmp_path / "store", POINTS[moment]
+    if not point.fresh:
+        shutil.copytree(world.old, store)
+        litter(store)
+    options = ("--kill", moment, *(["--codes"] if point.codes else []))
+    killed = child(store, *world.folders, options=options)
+    _, errors = killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL, f"{moment} was never reached: {errors}"
+    report = run(store, *world.folders, wishes=CODES if point.codes else None)
+    assert report.failed == 2
+    assert stored(store) == world.expected
+    assert_tidy(store)
+    if point.codes:
+        with bs.connect(store) as opened:
+            forms = {part.modality: (part.form, part.trouble) for part in opened.status().partitions}
+        assert forms[Modality.TEXT] == (Form.IVF_PQ, None)

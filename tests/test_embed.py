@@ -13,7 +13,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import EncoderError
-from bindsearch.ingest import embed
+from bindsearch.ingest import decoders, embed
 from bindsearch.items import Modality
 from bindsearch.machine import usable_cores
 from bindsearch.media import Media, Passage
@@ -146,7 +146,7 @@ def test_a_hostile_sidecar_fails_its_file_only(tmp_path: Path) -> None:
 
 def test_the_queue_between_decoders_and_towers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long one file is, prepared segments wait for the towers in bounded numbers."""
-    monkeypatch.setattr(embed, "QUEUED_SEGMENTS", 8)
+    monkeypatch.setattr(decoders, "QUEUED_ANSWERS", 8)
     monkeypatch.setattr(embed, "BATCH_VIEWS", 4)
     prepared, encoded, ahead = 0, 0, []
 

@@ -1,5 +1,6 @@
 """Filters as data, as text and as masks: folders, collections, times, and all of them together."""
 
+import runpy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+import bindsearch as bs
 from bindsearch.errors import UsageError
 from bindsearch.filters import EVERYTHING, Filter, describe_filter, make_filter, parse_time, segment_mask
+from bindsearch.items import Metadata
 from bindsearch.where.columns import FilterColumns
 
 SECOND = 10**9
@@ -249,3 +252,39 @@ def test_times_are_told_as_short_as_they_go(ns: int, text: str) -> None:
 def test_empty_conditions_are_errors(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_filter(**arguments)
+
+
+METADATA = (
+    Metadata(datetime(2024, 6, 1, 12, 30), 48.8577, 2.295, "Canon EOS 5D", width_px=4000, height_px=3000),
+    Metadata(datetime(2023, 1, 1), 48.8577, 2.295, "Canon EOS 5D"),
+    Metadata(title="Rain", artist="Nina", length_s=200.5),
+    Metadata(),
+)
+USERS = (None, None, '{"rating": 4}', '{"camera": "Canon", "width_px": "wide"}')
+
+
+@pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        ("camera ilike '%canon%' and taken >= '2024-06-01' and latitude between 40 and 50", [0]),
+        ("camera = 'Canon EOS 5D'", [0, 1]),
+        ("year(taken) = 2023 or length_s > 200", [1, 2]),
+        ("title like 'R%' and artist = 'Nina' and rating = 4", [2]),
+        ("width_px * height_px > 10000000", [0]),
+        ("taken is null and length_s is null", [3]),
+        ("camera = 'Canon' or camera is null", [2, 3]),
+    ],
+)
+def test_a_search_is_filtered_by_metadata(metadata_store: Path, where: str, numbers: list[int]) -> None:
+    """The last item is of an older store, whose own columns had names that are documented now."""
+    with bs.connect(metadata_store, encoder="null") as store:
+        hits = store.search("x", to="image", filter=where)
+    assert sorted(int(hit.path.name) for hit in hits) == numbers
+
+
+@pytest.fixture(scope="module")
+def metadata_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("metadata") / "store"
+    write = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))["write_items"]
+    write(store, {"image": np.eye(4, 64, dtype=np.float32)}, columns=USERS, metadata=METADATA)
+    return store

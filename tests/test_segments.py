@@ -80,14 +80,14 @@ def test_every_modality_goes_through_one_path(one_of_each: dict[Modality, Path])
 
 def test_a_caption_gives_text_pieces_at_the_end(one_of_each: dict[Modality, Path]) -> None:
     for modality, path in one_of_each.items():
-        last = decode(path, modality, sidecar=Sidecar(caption="A red and blue thing."))[-1]
+        last = decode(path, modality, sidecar=Sidecar(captions=("A red and blue thing.",)))[-1]
         assert (last.modality, last.text, last.start_s) == (Modality.TEXT, "A red and blue thing.", None)
 
 
 def test_a_span_cuts_recordings_and_makes_no_sense_for_the_rest(one_of_each: dict[Modality, Path]) -> None:
     for modality, path in one_of_each.items():
         if modality in (Modality.VIDEO, Modality.AUDIO, Modality.IMU):
-            parts = decode(path, modality, Span(3, 6), Sidecar(caption="left out"))
+            parts = decode(path, modality, Span(3, 6), Sidecar(captions=("left out",)))
             assert {(part.start_s, part.end_s) for part in parts} == {(3, 6)}
         else:
             with pytest.raises(MediaError, match=f"a span of seconds means nothing for {modality}"):

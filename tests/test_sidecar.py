@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 import bindsearch as bs
 from bindsearch.errors import MediaError
-from bindsearch.ingest.sidecar import MAX_SIDECAR_BYTES, Sidecar, parse_sidecar, read_sidecar, sidecar_path
+from bindsearch.ingest.sidecar import (
+    MAX_SIDECAR_BYTES,
+    Sidecar,
+    decode_facts,
+    merged,
+    parse_columns,
+    parse_sidecar,
+    read_sidecar,
+    sidecar_path,
+)
+from bindsearch.items import Metadata
 from bindsearch.snapshot import open_snapshot, read_manifest
 
 
@@ -34,20 +45,107 @@ def test_every_key_is_read() -> None:
         50.5,
         ("a", "b", "c", "d", "e", "f"),
         {"accelerometer": "g", "gyroscope": "deg/s"},
-        "A hall.",
+        ("A hall.",),
         {"rating": 4},
     )
 
 
 def test_columns_hold_scalars_under_names_in_lower_case() -> None:
-    facts = {"Camera": "X100", "rating": 4, "_score2": 0.5, "indoor": True, "none": None, "big": 10**30}
+    facts = {"Lens": "X100", "rating": 4, "_score2": 0.5, "indoor": True, "none": None, "big": 10**30}
     found = parse_sidecar(json.dumps({"columns": facts}).encode()).columns
-    assert found == {"camera": "X100", "rating": 4, "_score2": 0.5, "indoor": True, "none": None, "big": 1e30}
+    assert found == {"lens": "X100", "rating": 4, "_score2": 0.5, "indoor": True, "none": None, "big": 1e30}
     assert type(found["indoor"]) is bool
     assert type(found["big"]) is float
     assert parse_sidecar(b'{"columns": {"half": "a\\ud800"}}').columns == {"half": "a?"}
     assert parse_sidecar(b'{"columns": {}}') == parse_sidecar(b'{"columns": null}') == Sidecar()
     assert len(parse_sidecar(json.dumps({"columns": {f"c{n}": n for n in range(64)}}).encode()).columns) == 64
+
+
+def test_columns_of_metadata_are_kept_apart() -> None:
+    facts = {
+        "Taken": "2024-06-01T14:30:00+02:00", "latitude": -33.5, "longitude": 180, "camera": "  Leica\nM6 ",
+        "title": "a\u0000b \ud800", "artist": "", "length_s": 0, "width_px": 640.0, "height_px": None, "rating": 4,
+    }  # fmt: skip
+    found = parse_sidecar(json.dumps({"columns": facts}).encode())
+    assert found.columns == {"rating": 4}
+    assert found.metadata == Metadata(
+        taken=datetime(2024, 6, 1, 12, 30),
+        latitude=-33.5,
+        longitude=180.0,
+        camera="Leica M6",
+        title="a b ?",
+        length_s=0.0,
+        width_px=640,
+    )
+    assert type(found.metadata.width_px) is int
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-06-01", datetime(2024, 6, 1)),
+        ("2024-06-01 12:30", datetime(2024, 6, 1, 12, 30)),
+        ("20240601T123000.25Z", datetime(2024, 6, 1, 12, 30, 0, 250_000)),
+        ("2024-06-01T00:30-02:00", datetime(2024, 6, 1, 2, 30)),
+    ],
+)
+def test_the_time_taken_is_utc_where_it_names_a_zone(text: str, moment: datetime) -> None:
+    assert parse_columns({"taken": text}) == ({}, Metadata(taken=moment))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("taken", "last summer", "column taken is last summer: expected a time such as 2024-05-01T12:30:00"),
+        ("Taken", 2024, "column taken is 2024: expected a time"),
+        ("taken", "0001-01-01T00:00+02:00", "expected a time"),
+        ("latitude", 90.5, "column latitude is 90.5: expected degrees from -90 to 90"),
+        ("longitude", "2.3 E", "column longitude is 2.3 E: expected degrees from -180 to 180"),
+        ("longitude", True, "column longitude is True: expected degrees"),
+        ("latitude", float("nan"), "column latitude is nan: expected degrees"),
+        ("camera", 100, "column camera is 100: expected a text"),
+        ("title", ["a"], r"column title is \['a'\]: expected a text"),
+        ("length_s", -1, "column length_s is -1: expected seconds, 0 or more"),
+        ("length_s", 10**400, "column length_s is a huge number: expected seconds"),
+        ("width_px", 0, "column width_px is 0: expected a whole number of pixels above 0"),
+        ("height_px", 2.5, "column height_px is 2.5: expected a whole number of pixels"),
+        ("height_px", 2**63, "expected a whole number of pixels"),
+    ],
+)
+def test_metadata_of_the_wrong_kind_is_refused(name: str, value: object, expected: str) -> None:
+    with pytest.raises(MediaError, match=expected):
+        parse_columns({name: value})
+
+
+def test_metadata_counts_among_the_columns() -> None:
+    with pytest.raises(MediaError, match="columns has the name 'camera' twice"):
+        parse_columns({"Camera": None, "camera": "X100"})
+    with pytest.raises(MediaError, match="holds 65 names"):
+        parse_columns({"camera": "X100"} | {f"c{n}": n for n in range(64)})
+    with pytest.raises(MediaError, match="unknown key 'metadata'"):
+        parse_sidecar(b'{"metadata": {}, "fx": 1}')
+
+
+def test_only_facts_that_decide_what_is_embedded_are_decode_facts() -> None:
+    assert decode_facts(Sidecar()) == decode_facts(parse_sidecar(b'{"columns": {"camera": "X100", "a": 1}}')) == ""
+    several = parse_sidecar(b'{"units": {"gyroscope": "deg/s", "accelerometer": "g"}, "fx": 500}')
+    assert decode_facts(several) == '{"fx": 500.0, "units": {"accelerometer": "g", "gyroscope": "deg/s"}}'
+    again = parse_sidecar(b'{"fx": 500, "units": {"accelerometer": "g", "gyroscope": "deg/s"}, "columns": {"b": 2}}')
+    assert decode_facts(again) == decode_facts(several)
+    facts = [{"fx": 1}, {"baseline_m": 1}, {"depth_unit": "mm"}, {"sample_rate_hz": 1}, {"axes": [*range(6)]},
+             {"axes": list("012345")}, {"units": {"gyroscope": "deg/s"}}, {"caption": "a \ud800"}]  # fmt: skip
+    assert len({decode_facts(parse_sidecar(json.dumps(fact).encode())) for fact in facts}) == len(facts)
+
+
+def test_a_sidecar_counts_before_a_list() -> None:
+    own = parse_sidecar(b'{"fx": 5, "caption": "mine", "columns": {"a": 1, "camera": "X100"}}')
+    listed = Metadata(camera="X200", title="theirs")
+    both = merged(own, "theirs", {"a": 2, "b": 3}, listed)
+    assert both == Sidecar(
+        fx=5.0, captions=("mine",), columns={"a": 1, "b": 3}, metadata=Metadata(camera="X100", title="theirs")
+    )
+    assert merged(Sidecar(), ("theirs",), {}, listed) == Sidecar(captions=("theirs",), metadata=listed)
+    assert merged(own, None, {}, Metadata()) == own
 
 
 def test_null_is_absent_and_a_blank_caption_none() -> None:
@@ -129,10 +227,10 @@ def test_columns_are_indexed_with_the_file_and_follow_its_sidecar(tmp_path: Path
     folder.mkdir()
     for name in ("a.txt", "b.txt"):
         (folder / name).write_text(f"some words of {name}")
-    (folder / "a.txt.json").write_text('{"columns": {"Camera": "X100", "rating": 4}}')
-    assert indexed_columns(store, folder) == ['{"camera": "X100", "rating": 4}', None]
-    (folder / "a.txt.json").write_text('{"columns": {"Camera": "X100", "rating": 5, "note": "new \u00e4"}}')
-    assert indexed_columns(store, folder) == ['{"camera": "X100", "rating": 5, "note": "new \u00e4"}', None]
+    (folder / "a.txt.json").write_text('{"columns": {"Lens": "X100", "rating": 4}}')
+    assert indexed_columns(store, folder) == ['{"lens": "X100", "rating": 4}', None]
+    (folder / "a.txt.json").write_text('{"columns": {"Lens": "X100", "rating": 5, "note": "new \u00e4"}}')
+    assert indexed_columns(store, folder) == ['{"lens": "X100", "rating": 5, "note": "new \u00e4"}', None]
 
 
 def indexed_columns(store: Path, folder: Path) -> list[str | None]:

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.errors import UsageError
-from bindsearch.items import DOCUMENTED_COLUMNS
+from bindsearch.items import DOCUMENTED_COLUMNS, METADATA_COLUMNS
 from bindsearch.where.arrow import simple_verdict
 from bindsearch.where.check import FUNCTIONS, parse_where
 from bindsearch.where.columns import DOCUMENTED, FilterColumns
@@ -36,6 +36,7 @@ ITEMS = pa.schema(
         ("mtime_ns", pa.int64()),
         ("content_hash", pa.large_string()),
         ("columns", pa.large_string()),
+        *METADATA_COLUMNS.items(),
     ]
 )
 SEGMENTS = pa.schema(
@@ -87,7 +88,8 @@ def make_columns(chance: random.Random) -> str | None:
         return None
     values: dict[str, Any] = {}
     if chance.random() < 0.8:
-        values["camera"] = chance.choice(CAMERAS)
+        values["lens"] = chance.choice(CAMERAS)
+        values["camera"] = "hidden: the store is older than the column camera"
     if chance.random() < 0.8:
         values["rating"] = chance.choice([1, 2, 3, 4.5, -0.0, None])
     if chance.random() < 0.8:
@@ -95,6 +97,23 @@ def make_columns(chance: random.Random) -> str | None:
     values["mixed"] = chance.choice([1, "1", True, [1], {"a": 1}])
     values["a/b~'\" c"] = chance.choice([1, 2])
     return json.dumps(values)
+
+
+def make_metadata(chance: random.Random) -> dict[str, Any]:
+    """Facts of a picture, or of a recording, or none."""
+    times = (datetime(2024, 6, 1, 12, 30), datetime(1826, 1, 1), datetime(2024, 6, 1, 12, 30, 0, 1), None)
+    facts = {
+        "taken": chance.choice(times),
+        "latitude": chance.choice([48.8577, -33.86, 0.0, 90.0, None]),
+        "longitude": chance.choice([2.295, -180.0, None]),
+        "camera": chance.choice(["Canon EOS 5D", "FUJIFILM X100V", "Leica é", "", None]),
+        "title": chance.choice(TEXTS),
+        "artist": chance.choice(["Nina", None]),
+    }
+    shape = {"length_s": chance.choice([0.5, 200.25])}
+    if chance.random() < 0.5:
+        shape = {"width_px": chance.choice([640, 4000]), "height_px": chance.choice([480, 3000])}
+    return facts | shape if chance.random() < 0.7 else dict.fromkeys(METADATA_COLUMNS)
 
 
 def make_tables(n_items: int, n: int, seed: int = 0, chunks: int = 3) -> Tables:
@@ -112,6 +131,7 @@ def make_tables(n_items: int, n: int, seed: int = 0, chunks: int = 3) -> Tables:
             "mtime_ns": chance.choice(times),
             "content_hash": str(number),
             "columns": make_columns(chance),
+            **make_metadata(chance),
         }
         for number in range(n_items)
     ]
@@ -165,7 +185,8 @@ def flat_table(tables: Tables) -> pa.Table:
                 "duration_s": None if start is None or end is None else end - start,
                 "text": segment["text"],
                 "item_id": item["item_id"],
-                "camera": user.get("camera"),
+                "lens": user.get("lens"),
+                **{name: item.get(name) for name in METADATA_COLUMNS},
                 "rating": user.get("rating"),
                 "flag": user.get("flag"),
             }
@@ -174,8 +195,8 @@ def flat_table(tables: Tables) -> pa.Table:
         [(name, pa.string()) for name in ("path", "name", "folder", "extension", "modality", "item_modality")]
         + [("collection", pa.string()), ("size_bytes", pa.int64()), ("modified", pa.timestamp("us"))]
         + [(name, pa.float64()) for name in ("start_s", "end_s", "duration_s")]
-        + [("text", pa.string()), ("item_id", pa.int64()), ("camera", pa.string())]
-        + [("rating", pa.float64()), ("flag", pa.bool_())]
+        + [("text", pa.string()), ("item_id", pa.int64()), ("lens", pa.string())]
+        + [("rating", pa.float64()), ("flag", pa.bool_()), *METADATA_COLUMNS.items()]
     )
     return pa.Table.from_pylist(flat, schema)
 
@@ -228,10 +249,16 @@ CONSTANTS = {
     "item_modality": ("'video'", "'image'"),
     "collection": ("'/media/x'", "'/'"),
     "extension": ("'jpg'", "'gz'", "''", "'ä'"),
-    "camera": ("'X100'", "'Leica é'", "''", "'a'"),
+    "camera": ("'Canon EOS 5D'", "'Leica é'", "''", "'a'"),
     "text": ("'a dog'", "'é'", "'it''s'", "'~'", "'50%'"),
     "modified": ("'2024-01-01'", "'1970-01-01 00:00:00'", "timestamp '2024-07-03 09:46:40'", "date '2024-01-01'"),
     "path": ("'/media/x/a.JPG'", "'/e.'"),
+    "lens": ("'X100'", "'Leica é'", "''", "'a'"),
+    "taken": ("'2024-06-01'", "timestamp '2024-06-01 12:30:00'", "'1826-01-01'", "'2024-06-01 12:30:00.000001'"),
+    "latitude": ("48.8577", "-33.86", "0", "90", "1e2"),
+    "title": ("'a dog'", "'é'", "'it''s'", "'50%'"),
+    "length_s": ("0.5", "200", "200.25"),
+    "width_px": ("640", "4000", "1e3", "640.5"),
 }
 PATTERNS = ("'%dog%'", "'a%'", "'%é'", "'a dog'", "'%_a%'", "'%'", "''", "'50\\%'", "'%2024%'", "'%a%g%'")
 
@@ -239,7 +266,7 @@ PATTERNS = ("'%dog%'", "'a%'", "'%é'", "'a dog'", "'%_a%'", "'%'", "''", "'50\\
 def random_predicate(chance: random.Random) -> str:
     column = chance.choice([*CONSTANTS])
     constants = CONSTANTS[column]
-    is_text = constants[0].startswith("'") and column != "modified"
+    is_text = constants[0].startswith("'") and column not in ("modified", "taken")
     match chance.randrange(8 if is_text else 7):
         case 0 | 1 | 2:
             operator = chance.choice(["=", "!=", "<", "<=", ">", ">=", "<>"])
@@ -297,7 +324,10 @@ def test_joined_predicates_answer_as_duckdb_does(tables: Tables, columns: Filter
         "length(text) > duration_s",
         "name = text or text || '.JPG' != name",
         "case when modality = 'text' then length(text) else size_bytes end > 4",
-        "lower(camera) = 'x100' and rating between 2 and 5",
+        "lower(lens) = 'x100' and rating between 2 and 5",
+        "camera ilike '%canon%' and taken >= '2024-06-01' and latitude between 40 and 50",
+        "year(taken) = 2024 and width_px > height_px or length_s * 2 > 400 and artist = 'Nina'",
+        "abs(latitude - 48.86) < 0.1 and abs(longitude - 2.29) < 0.1 and title is not null",
         "year(modified) = 2024 and month(modified) in (1, 7)",
         "modified > timestamp '2024-01-01' + interval 3 day",
         "date_trunc('year', modified) = '2024-01-01'",
@@ -329,7 +359,7 @@ def test_the_sql_that_is_run_reads_as_the_same_expression() -> None:
 
 def test_every_documented_column_can_be_named(columns: FilterColumns) -> None:
     assert tuple(DOCUMENTED) == DOCUMENTED_COLUMNS
-    for name in (*DOCUMENTED, "camera", "rating", "flag"):
+    for name in (*DOCUMENTED, "lens", "rating", "flag"):
         mask = where_mask(f"{name} is not null", columns)
         mixed = where_mask(f"({name} is not null) = (text is null or text is not null)", columns)
         np.testing.assert_array_equal(mask, mixed, name)
@@ -343,7 +373,7 @@ def test_every_allowed_function_is_duckdbs() -> None:
 
 def test_user_columns_have_the_type_of_their_values(columns: FilterColumns) -> None:
     name = "a/b~'\" c"
-    types = {"camera": "VARCHAR", "rating": "DOUBLE", "flag": "BOOLEAN", "mixed": "VARCHAR", name: "DOUBLE"}
+    types = {"lens": "VARCHAR", "rating": "DOUBLE", "flag": "BOOLEAN", "mixed": "VARCHAR", name: "DOUBLE"}
     assert columns.user_types == types
     assert where_mask("mixed = '1' or mixed = 'true' or mixed = '[1]'", columns).any()
     quoted = name.replace('"', '""')
@@ -357,8 +387,9 @@ def test_without_user_columns_and_without_rows(oracle: Oracle) -> None:
         assert where_mask(expression, FilterColumns(none)).shape == (0,)
     plain = make_tables(5, 9)
     plain = Tables(plain.items.drop(["columns"]), plain.segments, plain.rows)
-    with pytest.raises(UsageError, match="no column 'camera'"):
-        where_mask("camera = 'X100'", FilterColumns(plain))
+    assert not where_mask("camera like 'hidden%'", FilterColumns(make_tables(5, 9))).any()
+    with pytest.raises(UsageError, match="no column 'lens'"):
+        where_mask("lens = 'X100'", FilterColumns(plain))
 
 
 def test_rows_keep_their_order_over_many_rows_and_chunks() -> None:
@@ -394,7 +425,7 @@ def test_large_lists_and_nested_quantifiers_are_answered(columns: FilterColumns,
 
 def test_threads_ask_at_once(tables: Tables, oracle: Oracle) -> None:
     columns = FilterColumns(tables)
-    expression = "lower(camera) = 'x100' and length(text) > 3 and extension = 'jpg'"
+    expression = "lower(lens) = 'x100' and length(text) > 3 and extension = 'jpg'"
     wanted = oracle.mask(expression)
     answers: list[NDArray[np.bool_]] = []
     threads = [threading.Thread(target=lambda: answers.append(where_mask(expression, columns))) for _ in range(8)]

@@ -193,7 +193,12 @@ def test_a_catalog_of_the_first_version_gains_user_columns_and_keeps_its_rows(tm
         assert items.column("columns").to_pylist() == [None, "{}"]
     with duckdb.connect(str(path)) as connection:
         migrate(connection)
-        assert connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall() == [(1,), (2,), (3,)]
+        assert connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall() == [
+            (1,),
+            (2,),
+            (3,),
+            (4,),
+        ]
         connection.execute("INSERT INTO schema_version VALUES (?)", [len(MIGRATIONS) + 1])
     with pytest.raises(StoreError, match="install a newer one"):
         Catalog(path)

@@ -12,7 +12,7 @@ from bindsearch.catalog import FileState
 from bindsearch.encoders import load_encoder
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
-from bindsearch.items import Modality
+from bindsearch.items import Metadata, Modality
 from bindsearch.writing import open_writer
 
 ROOT = Path("/media/collection")
@@ -46,6 +46,7 @@ def write_items(
     vectors: Mapping[str, NDArray[np.float32]],
     *,
     columns: Sequence[str | None] | None = None,
+    metadata: Sequence[Metadata] | None = None,
     first: int = 0,
     remove: Sequence[int] = (),
     batch: int = 100_000,
@@ -69,6 +70,7 @@ def write_items(
                         fingerprint="",
                         segments=(segment,),
                         columns=None if columns is None else columns[number - first],
+                        metadata=Metadata() if metadata is None else metadata[number - first],
                     )
                 )
                 if len(staged.items) >= batch:

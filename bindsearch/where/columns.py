@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bindsearch.items import METADATA_COLUMNS
 from bindsearch.where.runner import run_select
 from bindsearch.where.tree import quote_name
 
@@ -41,8 +42,21 @@ DOCUMENTED: Mapping[str, tuple[Level, str, str]] = {
     "duration_s": (Level.SEGMENT, "DOUBLE", "end_s - start_s"),
     "text": (Level.SEGMENT, "VARCHAR", "of a text segment, else NULL"),
     "item_id": (Level.ITEM, "BIGINT", "the item's number, as like: takes it"),
+    "taken": (
+        Level.ITEM,
+        "TIMESTAMP",
+        "when it was recorded: UTC where the file names a zone, else local",
+    ),
+    "latitude": (Level.ITEM, "DOUBLE", "where it was recorded, degrees north"),
+    "longitude": (Level.ITEM, "DOUBLE", "degrees east"),
+    "camera": (Level.ITEM, "VARCHAR", "make and model"),
+    "title": (Level.ITEM, "VARCHAR", "as the file tells it"),
+    "artist": (Level.ITEM, "VARCHAR", "who made it"),
+    "length_s": (Level.ITEM, "DOUBLE", "of the whole recording"),
+    "width_px": (Level.ITEM, "BIGINT", "of the picture, upright"),
+    "height_px": (Level.ITEM, "BIGINT", "of the picture, upright"),
 }
-"""Level, type and meaning of the columns that every store has."""
+"""Level, type and meaning of the columns that every store has; those of metadata are NULL where nothing is known."""
 DERIVED: Mapping[str, str] = {
     "path": '"#root" || "#rel_path"',
     "name": """split_part("#rel_path", '/', -1)""",
@@ -77,7 +91,8 @@ class FilterTables(Protocol):
 
     @property
     def items(self) -> pa.Table:
-        """item_id, collection_id, rel_path, modality, size_bytes, mtime_ns, and where there are any `columns`."""
+        """item_id, collection_id, rel_path, modality, size_bytes, mtime_ns, those of metadata, and where there are any
+        `columns`."""
 
     @property
     def segments(self) -> pa.Table:
@@ -197,12 +212,14 @@ class FilterColumns:
                 return pc.subtract(segments.column("end_s"), segments.column("start_s"))
             case "start_s" | "end_s":
                 return segments.column(name)
+            case "camera" | "artist":
+                return _encode(items.column(name))
             case "item_id" | "size_bytes":
                 return items.column(name)
             case "extension" | "folder":
                 source = pa.table({"#root": self._roots("/"), "#rel_path": items.column("rel_path")})
                 return _encode(run_select(f"SELECT {DERIVED[name]} FROM source", {"source": source}).column(0))
-        return self._user_column(name)
+        return items.column(name) if name in METADATA_COLUMNS else self._user_column(name)
 
     def _user_column(self, name: str) -> pa.ChunkedArray:
         pointer = "/" + name.replace("~", "~0").replace("/", "~1").replace("'", "''")

@@ -68,7 +68,9 @@ def _read_array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
     shape, dtype, fortran = npy_header(file)
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > max_bytes:
-        raise MediaError(f"the array of shape {shape} has {wanted} bytes: more than {max_bytes} are not read")
+        raise MediaError(
+            f"the array of shape {shape} has {wanted} bytes: more than {max_bytes} are not read (--max array=N)"
+        )
     if wanted > size:
         raise MediaError(f"truncated: the array of shape {shape} needs {wanted} bytes, the file has {size}")
     raw = file.read(wanted)
@@ -96,9 +98,12 @@ def read_npz(path: Path, *, max_bytes: int) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     with _open_zip(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        if sum(info.file_size for info in members) > max_bytes:
-            raise MediaError(f"the arrays have more than {max_bytes} bytes")
+        total = sum(info.file_size for info in members)
+        if total > max_bytes:
+            raise MediaError(f"the arrays have {total} bytes: more than {max_bytes} are not read (--max array=N)")
         for info in members:
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise MediaError("damaged .npz file (a compression that NumPy does not write)")
             try:
                 with archive.open(info) as file:
                     if _holds_numbers(file):

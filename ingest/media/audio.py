@@ -7,6 +7,7 @@ their mean.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,17 +30,22 @@ if TYPE_CHECKING:
 
 _BY_LIBSNDFILE = frozenset({"wav", "flac", "ogg", "aiff", "caf", "au"})
 _BLOCK_SAMPLES = 1 << 18
+_MOST_CHUNKS = 10_000
 _RATES_HZ = (1_000, 1_000_000)
 _FULL_SCALE = {"uint8": 128.0, "int16": 32768.0, "int32": 2147483648.0, "int64": 9223372036854775808.0}
 
 
 @dataclass(frozen=True, slots=True)
 class SoundStream:
-    """A sound being read: mono `blocks`, float32 (n,), the first of which begins `start_s` into the recording."""
+    """A sound being read: mono `blocks`, float32 (n,), the first of which begins `start_s` into the recording.
+
+    `length_s`: of the whole recording, as its header says; 0 where it does not.
+    """
 
     sample_rate_hz: int
     start_s: float
     blocks: Iterator[NDArray[np.float32]]
+    length_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,14 @@ class SoundSpan:
     end_s: float
 
 
-def read_sound(path: Path, segment_s: float, span: Span | None = None) -> Iterator[SoundSpan]:
+def read_sound(
+    path: Path, segment_s: float, span: Span | None = None, *, max_s: float = math.inf
+) -> Iterator[SoundSpan]:
     """The recording at `path` in spans of `segment_s` seconds; only what lies inside `span` where one is given.
 
     Raises:
-        MediaError: no sound, damaged, truncated, NaN, no samples, or `span` lies behind its end.
+        MediaError: no sound, damaged, truncated, NaN, no samples, longer than `max_s` seconds (without a span), or
+            `span` lies behind its end.
     """
     check_span(span)
     kind = kind_of(path)
@@ -63,10 +72,12 @@ def read_sound(path: Path, segment_s: float, span: Span | None = None) -> Iterat
         found = f": it holds {kind}" if kind else ""
         raise MediaError(f"not a wav, flac, ogg, opus, mp3, m4a or aac sound{found}")
     with _open_sound(path, str(kind), span.start_s if span else 0.0) as stream:
-        yield from cut_sound(stream, segment_s, span)
+        yield from cut_sound(stream, segment_s, span, max_s=max_s)
 
 
-def read_sound_track(path: Path, kind: str, segment_s: float, span: Span | None = None) -> Iterator[SoundSpan]:
+def read_sound_track(
+    path: Path, kind: str, segment_s: float, span: Span | None = None, *, max_s: float = math.inf
+) -> Iterator[SoundSpan]:
     """As `read_sound` for the first sound track of a video; nothing where there is none, or it ends before `span`.
 
     Spans of digital silence are left out: there is nothing to hear in them.
@@ -75,13 +86,18 @@ def read_sound_track(path: Path, kind: str, segment_s: float, span: Span | None 
         if not container.streams.audio:
             return
         stream = _container_stream(container, span.start_s if span else 0.0)
-        for piece in cut_sound(stream, segment_s, span, may_be_empty=True):
+        for piece in cut_sound(stream, segment_s, span, may_be_empty=True, max_s=max_s):
             if piece.sound.samples.any():
                 yield piece
 
 
 def cut_sound(
-    stream: SoundStream, segment_s: float, span: Span | None = None, *, may_be_empty: bool = False
+    stream: SoundStream,
+    segment_s: float,
+    span: Span | None = None,
+    *,
+    may_be_empty: bool = False,
+    max_s: float = math.inf,
 ) -> Iterator[SoundSpan]:
     """Spans of a stream; at most one span and its tail are held in memory."""
     rate_hz = stream.sample_rate_hz
@@ -94,7 +110,7 @@ def cut_sound(
         start_s = stream.start_s + done / rate_hz
         return SoundSpan(Sound(samples, rate_hz), start_s, start_s + samples.size / rate_hz)
 
-    for block in _bounded(stream, span):
+    for block in _bounded(stream, span, max_s):
         blocks.append(block)
         held += block.size
         if held < length + tail:
@@ -110,10 +126,16 @@ def cut_sound(
         raise MediaError(f"the sound ends before {span.start_s:g} s" if span else "the file holds no sound samples")
 
 
-def _bounded(stream: SoundStream, span: Span | None) -> Iterator[NDArray[np.float32]]:
-    """Blocks up to the end of `span`, every sample finite."""
+def _bounded(stream: SoundStream, span: Span | None, max_s: float) -> Iterator[NDArray[np.float32]]:
+    """Blocks up to the end of `span`, every sample finite; without one, no more than `max_s` seconds."""
     left = None if span is None else max(0, round((span.end_s - stream.start_s) * stream.sample_rate_hz))
+    length_s = stream.length_s
+    read = 0
     for block in stream.blocks:
+        read += block.size
+        length_s = max(length_s, read / stream.sample_rate_hz)
+        if span is None and length_s > max_s:
+            raise MediaError(f"the sound is {length_s:.0f} s long: more than {max_s:g} are not decoded (--max sound=N)")
         if left is not None:
             block = block[:left]
             left -= block.size
@@ -164,12 +186,17 @@ def _file_stream(file: Any, start_s: float) -> SoundStream:
         if read < file.frames and file.frames < 1 << 62:
             raise MediaError(f"truncated or damaged: {read} of {file.frames} samples can be read")
 
-    return SoundStream(rate_hz, first / rate_hz, blocks())
+    length_s = file.frames / rate_hz if file.frames < 1 << 62 else 0.0
+    return SoundStream(rate_hz, first / rate_hz, blocks(), length_s)
 
 
 def _mixed_down(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, channels) to their mean (n,)."""
-    return block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+    if block.shape[1] == 1:
+        return block[:, 0].copy()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        mixed: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
+    return mixed
 
 
 def _check_wav_size(path: Path, kind: str) -> None:
@@ -184,7 +211,9 @@ def _check_wav_size(path: Path, kind: str) -> None:
         place = 12
         if file.read(4) != b"RIFF":
             return
-        while place + 8 <= size:
+        for _ in range(_MOST_CHUNKS):
+            if place + 8 > size:
+                return
             file.seek(place)
             header = file.read(8)
             length = int.from_bytes(header[4:8], "little")
@@ -217,7 +246,7 @@ def _container_stream(container: InputContainer, start_s: float) -> SoundStream:
             yield block[left:]
             left = max(0, left - block.size)
 
-    return SoundStream(rate_hz, first_s + skip / rate_hz, blocks())
+    return SoundStream(rate_hz, first_s + skip / rate_hz, blocks(), (container.duration or 0) / 1_000_000)
 
 
 def _with_first(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -33,17 +33,28 @@ def kind_of(path: Path) -> str | None:
         head = file.read(HEAD_BYTES)
     if not head:
         raise MediaError("the file is empty")
-    return sniff(head)
+    return sniff(head, path.suffix)
 
 
 @contextmanager
-def open_container(path: Path, kind: str) -> Iterator[InputContainer]:
-    """The container at `path`; closed on leaving. The file is passed open: its name is never read as an address."""
+def open_container(path: Path, kind: str, *, probe_bytes: int | None = None) -> Iterator[InputContainer]:
+    """The container at `path`; closed on leaving. The file is passed open: its name is never read as an address.
+
+    `probe_bytes`: how much FFmpeg may read to find out what its streams hold; None: as much as it likes.
+    """
     import av
 
+    options = {} if probe_bytes is None else {"probesize": str(probe_bytes)}
     with (
         path.open("rb") as file,
-        av.open(file, mode="r", format=_DEMUXERS[kind], metadata_errors="ignore", buffer_size=_READ_BYTES) as container,
+        av.open(
+            file,
+            mode="r",
+            format=_DEMUXERS[kind],
+            metadata_errors="ignore",
+            buffer_size=_READ_BYTES,
+            container_options=options,
+        ) as container,
     ):
         yield container
 

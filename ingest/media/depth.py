@@ -72,7 +72,7 @@ def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
             width_px = npy_header(file)[0][-1]
         unit = "m"
     else:
-        with open_picture(path, max_pixels=options.max_pixels) as picture:
+        with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
             width_px, mode = picture.size[0], picture.mode
         unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else "unknown unit"
     fx_px, baseline_m = camera(width_px, sidecar)
@@ -86,7 +86,7 @@ def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | N
     if kind_of(path) == "npy":
         raw = plane(read_npy(path, max_bytes=options.max_array_bytes), options)
         return raw, "m" if raw.dtype.kind == "f" else None
-    with open_picture(path, max_pixels=options.max_pixels) as picture:
+    with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         if picture.mode not in ("L", "I", "F", "P", "1") and not picture.mode.startswith("I;16"):
             raise MediaError(f"depth must have one channel, this is a {picture.mode} picture: --as image=... takes it")
         if picture.mode in ("P", "1"):
@@ -118,7 +118,10 @@ def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
     if flat.ndim != 2 or not flat.size:
         raise MediaError(f"the array has the shape {array.shape}: expected (height, width)")
     if flat.size > options.max_pixels:
-        raise MediaError(f"the array has the shape {flat.shape}: more than {options.max_pixels} pixels are not read")
+        height, width = flat.shape
+        raise MediaError(
+            f"the array is {width}x{height} pixels: more than {options.max_pixels} are not decoded (--max pixels=N)"
+        )
     return flat
 
 

@@ -1,4 +1,4 @@
-"""Images: JPEG, PNG, WebP, GIF (first frame), TIFF and BMP to upright RGB."""
+"""Images: JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF and raw previews to upright RGB; an animation's first frame."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from PIL.ImageFile import ImageFile
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures import open_picture
+from bindsearch.ingest.media.pictures import ORIENTATION_TAG, check_size, open_picture
 from bindsearch.media import Picture, Wants
 
-_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,13 +30,14 @@ def read_image(path: Path, wants: Wants, options: DecodeOptions) -> Picture:
     Raises:
         MediaError: no picture, damaged, truncated, or too large.
     """
-    with open_picture(path, max_pixels=options.max_pixels) as picture:
+    with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         floor_px = 2 * wants.picture_side_px
         _draft(picture, floor_px)
         try:
             picture.load()
-        except (SyntaxError, IndexError, EOFError, ValueError) as error:
-            raise MediaError(f"damaged picture ({error})") from error
+        except (SyntaxError, IndexError, EOFError, ValueError, RuntimeError) as error:
+            raise MediaError(f"damaged picture ({str(error).strip()})") from error
+        check_size(picture.size, options.max_pixels)  # a HEIF picture's header may lie
         orientation = _orientation(picture)
         rgb = to_rgb(_reduced(picture, floor_px))
     if orientation in _UPRIGHT:
@@ -46,7 +45,7 @@ def read_image(path: Path, wants: Wants, options: DecodeOptions) -> Picture:
     return Picture(np.asarray(rgb))
 
 
-def _draft(picture: ImageFile, floor_px: int) -> None:
+def _draft(picture: Image.Image, floor_px: int) -> None:
     """Let a JPEG be decoded at 1/2, 1/4 or 1/8: several times faster for a photo of 12 megapixels."""
     shorter = min(picture.size)
     if picture.format in ("JPEG", "MPO") and shorter >= 2 * floor_px:
@@ -67,7 +66,7 @@ def _reduced(picture: Image.Image, floor_px: int) -> Image.Image:
 def _orientation(picture: Image.Image) -> int:
     """EXIF orientation 1..8; 1 where there is none or the EXIF block is damaged."""
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
+        value = picture.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # Pillow's EXIF parser fails in many ways, and a photo is worth more than its metadata
         return 1
     return value if isinstance(value, int) else 1
@@ -82,8 +81,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise MediaError("a floating-point picture has no known range: for depth or thermal, say so with --as")
     if picture.mode.startswith("I"):
-        wide = np.asarray(picture).astype(np.int64)
-        return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        wide = np.clip(np.asarray(picture), 0, 65535)
+        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data or picture.mode in ("La", "RGBa"):
         layer = picture.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))

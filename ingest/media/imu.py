@@ -81,7 +81,9 @@ def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[l
     if len(samples) < 2:
         raise MediaError(f"the table has {len(samples)} rows: a recording needs at least 2")
     if len(samples) > options.max_samples:
-        raise MediaError(f"the table has {len(samples)} rows: more than {options.max_samples} are not read")
+        raise MediaError(
+            f"the table has {len(samples)} rows: more than {options.max_samples} are not read (--max samples=N)"
+        )
     rate_hz = _stated_rate(sidecar.sample_rate_hz, "sidecar sample_rate_hz")
     if rate_hz is None and columns.time is not None:
         times_s = _times(table, columns)
@@ -138,8 +140,8 @@ def _scales(columns: MotionColumns, sidecar: Sidecar) -> tuple[float, float]:
 def _samples(table: Table, columns: MotionColumns, scales: tuple[float, float]) -> NDArray[np.float32]:
     """The six columns as float32 (n, 6) in m/s^2 and rad/s."""
     samples = np.column_stack([table.columns[name].astype(np.float64) for name in columns.axes])
-    samples *= np.repeat(scales, 3)
     with np.errstate(over="ignore"):
+        samples *= np.repeat(scales, 3)
         narrow = samples.astype(np.float32)
     bad = np.argwhere(~np.isfinite(narrow))
     if len(bad):
@@ -165,9 +167,10 @@ def _times(table: Table, columns: MotionColumns) -> NDArray[np.float64]:
         raise MediaError(f"time column {name!r} has {len(raw)} rows, the axes {len(table.columns[columns.axes[0]])}")
     if not np.isfinite(raw).all():
         raise MediaError(f"time column {name!r} has a row without a number")
-    ticks: NDArray[np.float64] = (raw - raw[0]).astype(
-        np.float64
-    )  # before leaving integers: nanoseconds since 1970 exceed float64
+    with np.errstate(over="ignore"):  # subtracted before leaving integers: nanoseconds since 1970 exceed float64
+        ticks: NDArray[np.float64] = (raw - raw[0]).astype(np.float64)
+    if not np.isfinite(ticks).all():
+        raise MediaError(f"time column {name!r} runs from {raw.min():g} to {raw.max():g}: no such span is known")
     steps = np.diff(ticks)
     if (steps < 0).any():
         raise MediaError(f"time column {name!r} runs backwards in row {int(np.argmax(steps < 0)) + 2}")
@@ -202,8 +205,12 @@ def resample(
     breaks = np.flatnonzero(np.diff(times_s) > max(_LONGEST_PAUSE_S, 10 * step_s)) + 1
     edges = [0, *breaks.tolist(), len(times_s)]
     parts = [(times_s[a:b], samples[a:b]) for a, b in pairwise(edges)]
-    if sum(int((t[-1] - t[0]) * rate_hz) + 1 for t, _ in parts) > max_samples:
-        raise MediaError(f"at {rate_hz:g} Hz the recording has more than {max_samples} samples")
+    count = sum(int((t[-1] - t[0]) * rate_hz) + 1 for t, _ in parts)
+    if count > max_samples:
+        raise MediaError(
+            f"at {rate_hz:g} Hz the recording has {count} samples: more than {max_samples} are not read "
+            "(--max samples=N)"
+        )
     if len(parts) == 1 and np.abs(times_s - np.linspace(times_s[0], times_s[-1], len(times_s))).max() < step_s / 2:
         return [Stretch(samples, 0.0)], float((len(times_s) - 1) / (times_s[-1] - times_s[0]))
     return [_even(t, part, rate_hz) for t, part in parts], rate_hz

@@ -17,10 +17,11 @@ class DecodeOptions:
 
     `audio_segment_s`, `video_segment_s`, `imu_segment_s`: length of a span in seconds.
     `imu_rate_hz`: sample rate of motion files that carry none themselves.
-    `max_pixels`: width * height of a picture or a video frame, checked before decoding.
+    `max_pixels`: width * height of a picture or a video frame, checked before decoding; an eighth for animations.
     `max_samples`: rows of a motion recording, after resampling (2 GB in float32 x 6 would be 83 M).
-    `max_array_bytes`: size of one decompressed array or table.
+    `max_array_bytes`: size of one decompressed array or table, or of a picture file that can only be read whole.
     `max_text_bytes`: size of a text file.
+    `max_sound_s`: length of a sound or sound track; memory does not depend on it, time does.
 
     Raises:
         UsageError: a segment length or rate is out of range.
@@ -34,6 +35,7 @@ class DecodeOptions:
     max_samples: int = 20_000_000
     max_array_bytes: int = 1 << 30
     max_text_bytes: int = 32 << 20
+    max_sound_s: float = 86_400.0
 
     def __post_init__(self) -> None:
         for name in ("audio_segment_s", "video_segment_s", "imu_segment_s"):

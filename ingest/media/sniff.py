@@ -5,15 +5,34 @@ from __future__ import annotations
 HEAD_BYTES = 4096
 """How much of a file is read to tell what it is: one page, enough for every header looked at and a CSV header line."""
 
-PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp"})
+PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw"})
+ANIMATIONS = frozenset({"gif", "webp", "png"})
+"""Kinds of picture that may hold a series of frames with a time of their own."""
 SOUNDS = frozenset({"wav", "flac", "ogg", "mp3", "aac", "m4a", "aiff", "caf", "au"})
 VIDEOS = frozenset({"mp4", "matroska", "avi"})
+
+RAW_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        "3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "kdc", "mef", "mrw", "nef", "nrw", "orf", "pef",
+        "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f",
+    )
+)  # fmt: skip
+"""What cameras name their raw pictures; most are TIFF files that nothing but the name tells from other pictures."""
 
 _STARTS = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
+    (b"FUJIFILMCCD-RAW", "raw"),
+    (b"IIU\x00", "raw"),  # RW2
+    (b"IIRO", "raw"),  # ORF
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"\x00MRM", "raw"),
+    (b"FOVb", "raw"),  # X3F
+    (b"II\x1a\x00\x00\x00HEAPCCDR", "raw"),  # CRW
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
     (b"\x93NUMPY", "npy"),
@@ -30,21 +49,26 @@ _STARTS = (
 _RIFF = {b"WAVE": "wav", b"AVI ": "avi", b"WEBP": "webp"}
 _MP4_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _M4A_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
-def sniff(head: bytes) -> str | None:
-    """The kind of file that begins with `head` ("jpeg", "mp4", "npy", ...), None where the bytes do not say."""
+def sniff(head: bytes, extension: str = "") -> str | None:
+    """The kind of file that begins with `head` ("jpeg", "mp4", "npy", ...), None where the bytes do not say.
+
+    `extension`: the name's, with its dot, which tells a camera's raw picture from any other TIFF.
+    """
     for start, kind in _STARTS:
         if head.startswith(start):
-            return kind
+            is_raw = kind == "tiff" and (head[8:10] == b"CR" or extension.lower() in RAW_EXTENSIONS)
+            return "raw" if is_raw else kind
     if head[:4] in (b"RIFF", b"RF64"):
         return _RIFF.get(head[8:12])
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
     if head[4:8] == b"ftyp":
-        return _iso_media(head[8:12])
+        return _iso_media(head)
     if head[4:8] in _MP4_BOXES:
         return "mp4"
     if head[:2] == b"BM" and head[6:10] == bytes(4) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
@@ -52,15 +76,22 @@ def sniff(head: bytes) -> str | None:
     return _mpeg_audio(head)
 
 
-def _iso_media(brand: bytes) -> str:
+def _iso_media(head: bytes) -> str:
+    """By the major brand; a still picture's (MIAF) may be either of two codecs, which the other brands tell."""
+    brand = head[8:12]
     if brand in _M4A_BRANDS:
         return "m4a"
+    if brand == b"crx ":
+        return "raw"
+    others = {head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)}
+    if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and others.intersection(_AVIF_BRANDS)):
+        return "avif"
     return "heif" if brand in _HEIF_BRANDS else "mp4"
 
 
 def _mpeg_audio(head: bytes) -> str | None:
     """MPEG audio without a tag: a frame header whose every field is allowed (ISO 11172-3, 13818-7)."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or head[1] == 0xFE:  # 0xFFFE begins a UTF-16 text
         return None
     if head[1] & 0xF6 == 0xF0:
         return "aac" if (head[2] >> 2) & 0xF < 13 else None

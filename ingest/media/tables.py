@@ -85,13 +85,14 @@ def csv_header(head: bytes) -> list[str] | None:
         return None
     line = next((line for line in lines if line.strip()), "")
     try:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter_of(line)), [])]
     except csv.Error:
         return None
     return None if not cells or all(_is_number(cell) for cell in cells) else cells
 
 
-def _delimiter(line: str) -> str:
+def delimiter_of(line: str) -> str:
+    """What most likely separates the cells of a line: a comma, a semicolon or a tab."""
     return max(",;\t", key=line.count)
 
 
@@ -109,7 +110,9 @@ def _csv_table(path: Path, options: DecodeOptions) -> Table:
 
     size = path.stat().st_size
     if size > options.max_array_bytes:
-        raise MediaError(f"the table has {size} bytes: more than {options.max_array_bytes} are not read")
+        raise MediaError(
+            f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--max array=N)"
+        )
     text = decode_text(path.read_bytes())
     first = next((line for line in text.splitlines() if line.strip()), "")
     if not first:
@@ -119,7 +122,7 @@ def _csv_table(path: Path, options: DecodeOptions) -> Table:
         table = pacsv.read_csv(
             io.BytesIO(text.encode()),
             read_options=pacsv.ReadOptions(use_threads=False, autogenerate_column_names=names is None),
-            parse_options=pacsv.ParseOptions(delimiter=_delimiter(first)),
+            parse_options=pacsv.ParseOptions(delimiter=delimiter_of(first)),
         )
     except pa.ArrowInvalid as error:
         raise MediaError(f"not a table: {_first_line(error)}") from error
@@ -144,13 +147,38 @@ def _parquet_table(path: Path, options: DecodeOptions) -> Table:
 
     try:
         with parquet.ParquetFile(path) as file:
-            rows, columns = file.metadata.num_rows, file.metadata.num_columns
-            if rows > options.max_samples or rows * columns * 8 > options.max_array_bytes:
-                raise MediaError(f"the table has {rows} rows of {columns} columns: too large to read")
-            table = file.read(use_threads=False)
+            columns = file.metadata.num_columns
+            rows = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+            if rows > options.max_samples:
+                raise MediaError(
+                    f"the table has {rows} rows: more than {options.max_samples} are not read (--max samples=N)"
+                )
+            size = rows * columns * 8
+            if size > options.max_array_bytes:
+                raise MediaError(
+                    f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--max array=N)"
+                )
+            table = _only_numbers(file, rows)
     except (pa.ArrowException, OSError) as error:
         raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
     return _arrow_table(table)
+
+
+def _only_numbers(file: Any, rows: int) -> Any:
+    """A parquet file as a pyarrow.Table whose columns of anything but numbers and times are empty.
+
+    They count for nothing, and a text that is stored once may stand in every row: kilobytes become gigabytes.
+    """
+    import pyarrow as pa
+
+    schema = file.schema_arrow
+    kinds = pa.types
+    tests = (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_timestamp, kinds.is_duration)
+    wanted = [field.name for field in schema if any(test(field.type) for test in tests)]
+    table = file.read(columns=wanted, use_threads=False)
+    found = set(table.column_names)
+    columns = [table.column(name) if name in found else pa.nulls(rows) for name in schema.names]
+    return pa.table(columns, names=schema.names)
 
 
 def _arrow_table(table: Any) -> Table:

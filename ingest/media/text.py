@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,13 +22,15 @@ _BOMS = (
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SENTENCE_END = re.compile(
-    r"""[.!?…]+["')\]»”’]*\s+               # closing quotes and the space after the mark belong to the sentence
-      | [。！？]+["')\]»”’」』]*\s*          # these need no space
+    r"""(?<![.!?…])[.!?…]++["')\]»”’]*+\s+  # closing quotes and the space after the mark belong to the sentence
+      | [。！？]++["')\]»”’」』]*+\s*        # these need no space
       | \n[ \t\r]*\n\s*                     # a blank line
       | \n(?=[ \t]*(?:[#>|*+-]|\d+[.)]))    # the line before a heading or a list entry
     """,
     re.VERBOSE,
 )
+"""Never goes back over a run of marks, nor begins inside one: a megabyte of dots would take hours."""
+
 _WORD = re.compile(r"\S+\s*")
 _CHARS_A_TOKEN = 100
 """No tokenizer's token is longer on average: a sentence beyond that many characters a token is not even counted."""
@@ -41,8 +44,9 @@ def read_text(path: Path, options: DecodeOptions) -> str:
     """
     with path.open("rb") as file:
         raw = file.read(options.max_text_bytes + 1)
-    if len(raw) > options.max_text_bytes:
-        raise MediaError(f"the text is larger than {options.max_text_bytes} bytes")
+        size = max(len(raw), os.fstat(file.fileno()).st_size)
+    if size > options.max_text_bytes:
+        raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--max text=N)")
     text = decode_text(raw)
     if not text.strip():
         raise MediaError("the file holds no text" if raw else "the file is empty")

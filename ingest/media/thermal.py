@@ -30,7 +30,7 @@ def read_thermal(path: Path, options: DecodeOptions) -> ThermalPicture:
     """
     if kind_of(path) == "npy":
         return ThermalPicture(stretch(plane(read_npy(path, max_bytes=options.max_array_bytes), options)))
-    with open_picture(path, max_pixels=options.max_pixels) as picture:
+    with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         values = picture_values(picture)
         if picture.mode == "F" or picture.mode.startswith("I"):
             return ThermalPicture(stretch(values))

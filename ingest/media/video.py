@@ -1,8 +1,8 @@
 """Video: frames sampled in one pass over the file, reduced on the way, in spans.
 
-Time is cut into cells of 1 / frames_per_s from the beginning of the file; each gives one frame: the first at or after
-the cell's middle, else the last before it. A cell without a frame of its own gives none, so a still of ten minutes
-is one frame, not hundreds.
+Animated pictures (GIF, WebP, PNG) are videos without sound. Time is cut into cells of 1 / frames_per_s from the
+beginning of the file; each gives one frame: the first at or after the cell's middle, else the last before it. A cell
+without a frame of its own gives none, so a still of ten minutes is one frame, not hundreds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.animation import picture_rgb, timed_frames
 from bindsearch.ingest.media.containers import decoded, kind_of, open_container, origin_s, seek_before
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sniff import VIDEOS
+from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS
 from bindsearch.ingest.media.spans import check_span, shortest_tail_s
 from bindsearch.items import Span
 from bindsearch.media import Frames, Wants
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Timed = tuple[float, Any]
-"""(time_s, av.VideoFrame), or (end_s, None) once after the last one."""
+"""(time_s, av.VideoFrame or PIL.Image.Image), or (end_s, None) once after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +44,20 @@ class VideoSpan:
 
 
 def video_kind(path: Path) -> str:
-    """The kind of container at `path`.
+    """The kind of container at `path`, or of picture that can be animated.
 
     Raises:
         MediaError: it is none that holds video.
     """
     kind = kind_of(path)
-    if kind not in VIDEOS and kind != "m4a":
+    if kind is None or kind not in VIDEOS | ANIMATIONS | {"m4a"}:
         found = f": it holds {kind}" if kind else ""
-        raise MediaError(f"not an mp4, mov, mkv, webm or avi video{found}")
+        raise MediaError(f"not an mp4, mov, mkv, webm or avi video, or an animated gif, webp or png{found}")
     return kind
 
 
 def read_video(path: Path, wants: Wants, options: DecodeOptions, span: Span | None = None) -> Iterator[VideoSpan]:
-    """The pictures of the video at `path` in spans; nothing where it has no picture, only sound.
+    """The pictures of the video or animation at `path` in spans; nothing where it has no picture, only sound.
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
 
@@ -64,26 +65,41 @@ def read_video(path: Path, wants: Wants, options: DecodeOptions, span: Span | No
         MediaError: no video, damaged, larger than `options.max_pixels`, or `span` lies behind its end.
     """
     check_span(span)
-    with open_container(path, video_kind(path)) as container:
-        stream = _picture_stream(container)
+    kind, floor_px = video_kind(path), 2 * wants.picture_side_px
+    if kind in ANIMATIONS:
+        to_rgb = partial(picture_rgb, floor_px=floor_px)
+        yield from _spans(timed_frames(path, kind, options), to_rgb, wants.frames_per_s, options.video_segment_s, span)
+        return
+    with open_container(path, kind) as container:
+        stream = picture_stream(container)
         if stream is None:
             if not container.streams.audio:
                 raise MediaError("the file has neither pictures nor sound")
             return
         _prepare(stream, options)
-        start_s = span.start_s if span else 0.0
-        seek_before(container, start_s)
-        frames = _inside(_timed(container, stream), span)
-        to_rgb = partial(frame_rgb, floor_px=2 * wants.picture_side_px, ratio=_pixel_ratio(stream))
-        found = False
-        for piece in _cut(sample(frames, wants.frames_per_s), start_s, options.video_segment_s, to_rgb):
-            found = True
-            yield piece
-        if not found:
-            raise MediaError(f"the video ends before {start_s:g} s" if span else "no frame of the video can be decoded")
+        seek_before(container, span.start_s if span else 0.0)
+        to_rgb = partial(frame_rgb, floor_px=floor_px, ratio=_pixel_ratio(stream))
+        yield from _spans(_timed(container, stream), to_rgb, wants.frames_per_s, options.video_segment_s, span)
 
 
-def _picture_stream(container: InputContainer) -> VideoStream | None:
+def _spans(
+    frames: Iterator[Timed],
+    to_rgb: Callable[[Any], NDArray[np.uint8]],
+    frames_per_s: float,
+    segment_s: float,
+    span: Span | None,
+) -> Iterator[VideoSpan]:
+    """What lies inside `span`, sampled and cut."""
+    start_s = span.start_s if span else 0.0
+    found = False
+    for piece in _cut(sample(_inside(frames, span), frames_per_s), start_s, segment_s, to_rgb):
+        found = True
+        yield piece
+    if not found:
+        raise MediaError(f"the video ends before {start_s:g} s" if span else "no frame of the video can be decoded")
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
     """The first video stream that is no cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & stream.disposition.attached_pic:
@@ -97,7 +113,8 @@ def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
         raise MediaError("the video codec is not known")
     if codec.width * codec.height > options.max_pixels:
         raise MediaError(
-            f"the video is {codec.width}x{codec.height} pixels: more than {options.max_pixels} are not decoded"
+            f"the video is {codec.width}x{codec.height} pixels: "
+            f"more than {options.max_pixels} are not decoded (--max pixels=N)"
         )
     codec.options = {"max_pixels": str(options.max_pixels)}
     codec.thread_type = "AUTO"

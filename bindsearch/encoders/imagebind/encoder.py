@@ -66,6 +66,12 @@ class ImageBindEncoder:
         self._manifest = manifest
         self._preprocessing = parse_preprocessing(options or {})
         self._towers = Towers(load or self._load_file, runtime)
+        self._made_with = (manifest, options, runtime, load)
+
+    def __reduce__(self) -> tuple[Callable[..., ImageBindEncoder], tuple[object, ...]]:
+        """Made anew in another process: towers load there when they are needed."""
+        manifest, options, runtime, load = self._made_with
+        return _make, (manifest, dict(options or {}), runtime, load)
 
     @property
     def name(self) -> str:
@@ -197,3 +203,12 @@ def to_input(modality: Modality, views: NDArray[Any], device: torch.device) -> t
         case Modality.VIDEO:
             return to_frames(media)
     return media
+
+
+def _make(
+    manifest: ModelManifest,
+    options: Mapping[str, str | int | float | bool],
+    runtime: Runtime,
+    load: LoadTower | None,
+) -> ImageBindEncoder:
+    return ImageBindEncoder(manifest, options=options, runtime=runtime, load=load)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,10 @@ class MiniEncoder:
     def __init__(self, *, exclude_classes: frozenset[int] = frozenset()) -> None:
         self._exclude_classes = exclude_classes
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Callable[[], MiniEncoder], tuple[()]]:
+        """Made anew in another process: towers load there when they are needed."""
+        return partial(MiniEncoder, exclude_classes=self._exclude_classes), ()
 
     @cached_property
     def digest(self) -> str:

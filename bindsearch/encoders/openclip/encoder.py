@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,11 @@ class OpenClipEncoder:
                 f"`bindsearch model pull {manifest.name}` brings it again"
             ) from error
         self._towers = Towers(self._load, runtime)
+        self._runtime = runtime
+
+    def __reduce__(self) -> tuple[Callable[[], OpenClipEncoder], tuple[()]]:
+        """Made anew in another process: towers load there when they are needed."""
+        return partial(OpenClipEncoder, self._manifest, runtime=self._runtime), ()
 
     @property
     def name(self) -> str:

@@ -1,0 +1,88 @@
+"""What a check of a store has found: each finding says what is wrong, where, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+SHOWN = 20
+"""Paths or ids that a finding names; `count` tells of how many there are."""
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    CONFIG = "config"
+    CATALOG = "catalog"
+    CURRENT = "current"
+    SNAPSHOT = "snapshot"
+    VECTOR_FILE_MISSING = "vector-file-missing"
+    VECTOR_FILE_DAMAGED = "vector-file-damaged"
+    VECTORS_UNFIT = "vectors-unfit"
+    VECTORS_LOST = "vectors-lost"
+    INDEX = "index"
+    ITEMS_TO_EMBED = "items-to-embed"
+    ITEMS_WITHOUT_SEGMENTS = "items-without-segments"
+    ITEMS_WITHOUT_COLLECTION = "items-without-collection"
+    SEGMENTS_WITHOUT_ITEM = "segments-without-item"
+    ITEMS_TWICE = "items-twice"
+    COUNTERS = "counters"
+    ORPHANS = "orphans"
+    FILES_CHANGED = "files-changed"
+    FILES_GONE = "files-gone"
+
+
+class Mend(StrEnum):
+    """The command that mends it, or comes first of those that do."""
+
+    COMPACT = "bindsearch compact"
+    INDEX = "bindsearch index"
+    OPTIMIZE = "bindsearch optimize --force"
+    FORGET = "bindsearch forget"
+    BY_HAND = "by hand"
+
+
+WAY_OUT = {
+    Mend.COMPACT: "run `bindsearch compact`",
+    Mend.INDEX: "run `bindsearch index` on its collection",
+    Mend.OPTIMIZE: "run `bindsearch optimize --force`",
+}
+
+THEN_INDEX = "run `bindsearch compact`, then `bindsearch index` on its collection"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong. `message` ends with the way out, `mend` is its first command; `where`: the paths or ids it is
+    about, the first of `count`."""
+
+    kind: Kind
+    message: str
+    mend: Mend
+    where: tuple[str, ...] = ()
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check has found; `unchecked` tells what it could not look at, and why; `read_bytes`: what it has read."""
+
+    findings: tuple[Finding, ...]
+    unchecked: tuple[str, ...]
+    read_bytes: int
+    took_s: float
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def finding(
+    kind: Kind, what: str, mend: Mend, where: Iterable[object] = (), *, count: int | None = None, way_out: str = ""
+) -> Finding:
+    """A finding whose message is `what` with the way out, where none is given that of `mend`."""
+    places = tuple(str(place) for place in where)
+    n = max(len(places), 1) if count is None else count
+    return Finding(kind, f"{what}: {way_out or WAY_OUT[mend]}", mend, places[:SHOWN], n)

@@ -1,0 +1,157 @@
+"""Moving a store over to another encoder: all files are embedded anew beside it, then it is replaced at once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bindsearch.catalog import Catalog
+from bindsearch.config import StoreConfig, read_config
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import StoreError, UsageError
+from bindsearch.files import sync_folder
+from bindsearch.indexes.placement import Gpus
+from bindsearch.indexing import IndexRequest, Place, index_targets
+from bindsearch.ingest.decoders import Decoders
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.report import IndexReport, OnProgress, ignore_progress
+from bindsearch.ingest.survey import Target
+from bindsearch.lock import writer_lock
+from bindsearch.optimize import OnStage, ignore_stage
+from bindsearch.upkeep import read_wishes
+from bindsearch.writing import CATALOG_FILE
+
+SHOWN_LOST = 3
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+def reindex(
+    store: Path,
+    encoder: Encoder,
+    gpus: Gpus,
+    *,
+    rules: Iterable[str] = (),
+    prune: bool = False,
+    on_progress: OnProgress = ignore_progress,
+    on_stage: OnStage = ignore_stage,
+) -> IndexReport:
+    """Embed all collections of a store with another encoder; searches see the old store until all is done.
+
+    What was done stays where a run ends early, in a folder beside the store, and the next one goes on from there. Item
+    numbers are new ones. `prune`: leave out items whose files are no longer there, instead of refusing.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        StoreLockedError: another process is writing.
+        UsageError: items have no file now, or a rule is wrong.
+    """
+    store = store.resolve()
+    config = read_config(store)
+    beside = store.with_name(f".{store.name}.reindex")
+    with writer_lock(store), Decoders(encoder) as decoders:
+        _start(beside, config, encoder)
+        with Catalog(store / CATALOG_FILE) as catalog:
+            collections, items = catalog.collections(), _places(catalog)
+        place = Place(beside, encoder, _segments(config), gpus)
+        request = IndexRequest(rules, retry_failed=True, prune=True)
+        report = index_targets(
+            place,
+            lambda new: _targets(collections, new, store, beside),
+            request,
+            decoders,
+            read_wishes(store),
+            on_progress,
+            on_stage,
+        )
+        with Catalog(beside / CATALOG_FILE) as catalog:
+            known = {*_places(catalog), *_failed_places(catalog)}
+        lost = sorted(items - known)
+        if lost and not prune:
+            shown = ", ".join(lost[:SHOWN_LOST]) + (", ..." if len(lost) > SHOWN_LOST else "")
+            raise UsageError(
+                f"{len(lost)} items of the store have no file now ({shown}): bring the files back and run it again, or "
+                "leave the items out with --prune"
+            )
+        _replace(store, beside)
+    return report
+
+
+def _start(beside: Path, config: StoreConfig, encoder: Encoder) -> None:
+    """Keep what an earlier run left beside the store where it was for the same encoder, else start anew."""
+    if not beside.exists():
+        return
+    with suppress(StoreError):
+        left = read_config(beside)
+        same = (left.encoder, left.weights_digest, left.encoder_options) == (
+            encoder.name,
+            encoder.digest,
+            dict(encoder.options),
+        )
+        if same and _segments(left) == _segments(config):
+            return
+    shutil.rmtree(beside)
+
+
+def _segments(config: StoreConfig) -> DecodeOptions:
+    return replace(
+        DecodeOptions(),
+        audio_segment_s=config.audio_segment_s,
+        video_segment_s=config.video_segment_s,
+        imu_segment_s=config.imu_segment_s,
+    )
+
+
+def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Path) -> list[Target]:
+    """All collections, those whose roots are gone too: their items are told as lost then."""
+    known = {root: key for key, root in new.collections().items()}
+    roots = [*collections.values()]
+    targets = []
+    for root in roots:
+        key = known[root] if root in known else new.add_collection(root)
+        skipped = frozenset({store.resolve(), beside.resolve(), *roots} - {root})
+        targets.append(Target(key, root, skipped))
+    return targets
+
+
+def _places(catalog: Catalog) -> set[str]:
+    roots = catalog.collections()
+    rows = catalog.items_table().select(["collection_id", "rel_path"]).to_pylist()
+    return {str(roots[row["collection_id"]] / row["rel_path"]) for row in rows}
+
+
+def _failed_places(catalog: Catalog) -> set[str]:
+    roots = catalog.collections()
+    return {str(roots[row["collection_id"]] / row["rel_path"]) for row in catalog.failures_table().to_pylist()}
+
+
+def _replace(store: Path, new: Path) -> None:
+    """Put `new` where `store` is, in one step where the system can, and remove what was there.
+
+    Raises:
+        StoreError: the folder of the store cannot be renamed.
+    """
+    try:
+        if not _exchange(store, new):
+            old = store.with_name(f".{store.name}.old")
+            store.rename(old)
+            new.rename(store)
+            old.rename(new)
+    except OSError as error:
+        raise StoreError(f"the new store lies at {new}, but cannot be moved to {store}: {error.strerror}") from error
+    sync_folder(store.parent)
+    shutil.rmtree(new)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names at once (Linux's renameat2); whether the system and the disk can do that."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        done = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    except (OSError, AttributeError):
+        return False
+    return int(done) == 0

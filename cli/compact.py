@@ -1,0 +1,37 @@
+"""`bindsearch compact`: mend what `verify` has found, and give back the room of what is deleted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.output import human_bytes, print_json, print_line, show_stages
+
+
+def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
+    """Drop deleted rows and files that nobody refers to, write the catalog small, and mend what can be mended.
+
+    Vectors that are not as they were written are given up: `bindsearch index` on their collection embeds them anew.
+    Example: bindsearch compact
+    """
+    from bindsearch.mend import compact_store
+    from bindsearch.store import connect
+
+    with show_stages() as on_stage:
+        done = compact_store(connect(store).path, on_stage=on_stage)
+    if json:
+        print_json(
+            {
+                "before_bytes": done.before_bytes,
+                "after_bytes": done.after_bytes,
+                "mended": [asdict(one) for one in done.mended],
+                "left": [asdict(one) for one in done.left],
+            }
+        )
+        return 0
+    for one in done.mended:
+        print_line(f"mended: {one.kind}: {one.message}")
+    for one in done.left:
+        print_line(f"left: {one.kind}: {one.message}")
+    print_line(f"{human_bytes(done.before_bytes)} before, {human_bytes(done.after_bytes)} now")
+    return 0

@@ -1,0 +1,65 @@
+"""`bindsearch export`: vectors and their facts as files that other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import (
+    CollectionOption,
+    InOption,
+    JsonOption,
+    SinceOption,
+    StoreOption,
+    ToOption,
+    UntilOption,
+    WhereOption,
+)
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line
+from bindsearch.cli.transfer import show_rows
+
+
+def export_command(
+    folder: Annotated[Path, typer.Argument(help="An empty folder, or one that is made.", metavar="DIR")],
+    layout: Annotated[
+        str, typer.Option("--layout", help="parquet, or npy (that of clip-retrieval).", metavar="LAYOUT")
+    ] = "parquet",
+    to: ToOption = None,
+    where: WhereOption = None,
+    in_: InOption = None,
+    collection: CollectionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Write vectors with what is known of their files into DIR, as they are stored; `import` takes them back.
+
+    Examples: bindsearch export vectors --to image --where "path like '%2024%'"
+    bindsearch export for-clip-retrieval --layout npy --to image
+    """
+    from bindsearch.exporting import export_vectors
+    from bindsearch.filters import make_filter
+    from bindsearch.store import connect
+
+    filter = make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until)
+    with show_rows("exporting") as (on_progress, _):
+        done = export_vectors(
+            connect(store), folder, layout=layout, modalities=to, filter=filter, on_progress=on_progress
+        )
+    if json:
+        print_json(
+            {
+                "folder": str(done.target),
+                "vectors": {modality.value: n for modality, n in done.vectors.items()},
+                "files": done.files,
+                "size_bytes": done.size_bytes,
+                "took_s": round(done.took_s, 3),
+            }
+        )
+        return 0
+    counts = ", ".join(f"{n} {modality}" for modality, n in done.vectors.items())
+    print_line(f"{counts} in {plural(done.files, 'file')}, {human_bytes(done.size_bytes)}, {done.took_s:.1f} s")
+    return 0

@@ -1,0 +1,60 @@
+"""`bindsearch import`: ready vectors from files into a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, StoreOption, parse_encoder_options
+from bindsearch.cli.transfer import print_intake, show_rows
+
+
+def import_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="What `export` or clip-retrieval wrote, .parquet or .npy files.", metavar="PATH..."),
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="Folder that items belong to.", metavar="DIR"),
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="What vectors are of, where no file says so.", metavar="M")
+    ] = None,
+    vector_column: Annotated[
+        str | None,
+        typer.Option("--vector-column", help="Column of vectors; default: the only one of lists.", metavar="NAME"),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The encoder that made them, for a new store.", metavar="NAME")
+    ] = None,
+    encoder_option: EncoderOptions = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Put ready vectors into a store; rows of one path become one item, in place of what the store has of it.
+
+    Examples: bindsearch import vectors --store copy
+    bindsearch import laion --encoder openclip:ViT-B-32/openai --root /data/laion --store laion-store
+    """
+    from bindsearch.importing import import_vectors
+    from bindsearch.store import connect
+
+    with show_rows("importing") as (on_progress, on_stage):
+        report = import_vectors(
+            connect(store).path,
+            *paths,
+            root=root,
+            modality=modality,
+            vector_column=vector_column,
+            encoder=encoder,
+            encoder_options=parse_encoder_options(encoder_option),
+            device=device,
+            on_progress=on_progress,
+            on_stage=on_stage,
+        )
+    print_intake(report, as_json=json)
+    return 0

@@ -1,0 +1,30 @@
+"""`bindsearch merge`: several stores into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
+from bindsearch.cli.transfer import print_intake, show_rows
+
+
+def merge_command(
+    stores: Annotated[list[Path], typer.Argument(help="Stores of the same encoder; they stay.", metavar="STORE...")],
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Put all that stores hold into one (--store), made where there is none. Nothing is embedded.
+
+    A file that is there already stays, but for one of newer content. Example: bindsearch merge old new --store both
+    """
+    from bindsearch.merging import merge_stores
+    from bindsearch.store import connect
+
+    with show_rows("merging") as (on_progress, on_stage):
+        report = merge_stores(connect(store).path, *stores, device=device, on_progress=on_progress, on_stage=on_stage)
+    print_intake(report, as_json=json)
+    return 0

@@ -1,0 +1,133 @@
+"""How a run is shown while it goes on, and what is said of it at the end: for people, or a JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bindsearch.cli.output import SCHEMA, print_json, print_line, print_message, visible
+
+if TYPE_CHECKING:
+    from bindsearch.ingest.report import IndexReport, Progress
+
+SHOWN_FAILURES = 20
+LINE_SECONDS = 0.5
+"""Between two lines of progress for programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where a run tells how far it is, and what it does after the files."""
+
+    progress: Callable[[Progress], None]
+    stage: Callable[[str], None]
+
+
+@contextmanager
+def show_progress(*, as_lines: bool) -> Iterator[Shown]:
+    """A bar on a terminal with files done, rate, time left and counts by modality; or JSON lines on stdout."""
+    if as_lines:
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+    counts = (MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (TextColumn("indexing"), BarColumn(), *counts)
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(progress: Any) -> None:
+            described = [f"{n} {modality}" for modality, n in sorted(progress.items.items())]
+            if progress.failed:
+                described.append(f"{progress.failed} failed")
+            bar.update(task, completed=progress.done, total=progress.total, description=", ".join(described))
+
+        yield Shown(show, lambda stage: bar.update(task, description=visible(stage)))
+
+
+def _lines() -> Shown:
+    started = time.monotonic()
+    last = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LINE_SECONDS and progress.done < progress.total:
+            return
+        last = now
+        rate = progress.done / max(now - started, 1e-9)
+        left_s = round((progress.total - progress.done) / rate, 1) if rate else None
+        print_event(
+            "progress",
+            {
+                "done": progress.done,
+                "total": progress.total,
+                "failed": progress.failed,
+                "segments": progress.segments,
+                "items": dict(progress.items),
+                "rate": round(rate, 1),
+                "left_s": left_s,
+            },
+        )
+
+    return Shown(show, lambda stage: print_event("stage", {"stage": stage}))
+
+
+def print_event(event: str, facts: dict[str, Any]) -> None:
+    """One JSON object on a line of stdout, flushed: whoever reads may act on it at once."""
+    typer.echo(json.dumps({"schema": SCHEMA, "event": event, **facts}, ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def report_facts(report: IndexReport) -> dict[str, Any]:
+    """A report for programs."""
+    return {
+        "added": report.added,
+        "unchanged": report.unchanged,
+        "changed": report.changed,
+        "moved": report.moved,
+        "removed": report.removed,
+        "failed": report.failed,
+        "items": dict(report.items),
+        "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
+        "notices": report.notices,
+        "took_s": round(report.took_s, 3),
+    }
+
+
+def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
+    """What came of a run; notices and failures on stderr."""
+    if as_lines:
+        print_event("done", report_facts(report))
+        return
+    if as_json:
+        print_json(report_facts(report))
+    for notice in report.notices:
+        print_message(f"note: {notice}")
+    for failure in report.failures[:SHOWN_FAILURES]:
+        print_message(f"failed: {failure.path}: {failure.reason}")
+    if len(report.failures) > SHOWN_FAILURES:
+        print_message(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
+    if not as_json:
+        print_line(
+            f"{counts_line(report)}, {report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"
+        )
+
+
+def counts_line(report: IndexReport) -> str:
+    """What changed, in words."""
+    moved = f"{report.moved} moved, " if report.moved else ""
+    return f"{report.added} added, {report.changed} changed, {moved}{report.removed} removed"

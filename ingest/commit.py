@@ -1,0 +1,64 @@
+"""The commit stage: batches of what is through, committed in a thread of its own while the next one fills."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from bindsearch.ingest.staged import StagedBatch
+from bindsearch.ingest.writer import Writer
+
+COMMIT_SEGMENTS = 2048
+COMMIT_FILES = 4096
+COMMIT_SECONDS = 2.0
+"""A batch is committed when it holds this much or is this old: what a kill can cost."""
+
+
+class Committer:
+    """Commits batches one at a time. What is finished is committed when the block ends, also when it is interrupted."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.batch = StagedBatch()
+        """Where to put what the next commit is to hold."""
+        self.segments = 0
+        """Segments handed over so far."""
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._pending: Future[None] | None = None
+        self._staged_files = 0
+        self._staged_segments = 0
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Committer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None or kind is KeyboardInterrupt:
+                self._commit()
+            self._wait()
+        finally:
+            self._thread.shutdown()
+
+    def commit_if_due(self, new_segments: int) -> None:
+        """Count the segments of one more file, and commit what is staged when it is much or old."""
+        self._staged_files += 1
+        self._staged_segments += new_segments
+        old = time.monotonic() - self._last > COMMIT_SECONDS
+        if old or self._staged_files >= COMMIT_FILES or self._staged_segments >= COMMIT_SEGMENTS:
+            self._commit()
+
+    def _commit(self) -> None:
+        self._wait()
+        self._last = time.monotonic()
+        self.segments += self._staged_segments
+        self._staged_files = self._staged_segments = 0
+        if self.batch.is_empty:
+            return
+        batch, self.batch = self.batch, StagedBatch()
+        self._pending = self._thread.submit(self._writer.commit, batch)
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None

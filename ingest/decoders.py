@@ -1,0 +1,406 @@
+"""Decoders: workers that look at files and decode them side by side, kept busy, and replaced when they crash."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import BindSearchError
+from bindsearch.ingest.channel import (
+    ProcessWorker,
+    ThreadWorker,
+    UnusableEncoderError,
+    Worker,
+    WorkerLostError,
+    pack_encoder,
+)
+from bindsearch.ingest.decode import Failed, PreparedSegment, printable
+from bindsearch.ingest.jobs import Done, Job, SegmentFacts, Setup
+from bindsearch.ingest.look import Look, SourceFile
+from bindsearch.machine import usable_cores
+
+LOOKS_AT_ONCE = 16
+DECODES_AT_ONCE = 4
+"""Files handed to a worker together, at most; it gets the next ones before it is through, so that it never waits."""
+
+QUEUED_ANSWERS = 160
+"""Answers, most of them prepared segments, that may wait for the towers."""
+
+STALL_SECONDS = 300.0
+"""A worker that says nothing for so long hangs. A long recording says something every few seconds."""
+
+TRIES = 2
+_ROOM_SECONDS = 0.1
+
+
+@dataclass(eq=False, slots=True)
+class Taken:
+    """A file on its way through the run: looked at, and decoded where that is wanted. `decision`: the caller's."""
+
+    file: SourceFile
+    look: Look | None = None
+    failure: Failed | None = None
+    decision: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Nothing is to be decoded of this file: the look decided, or failed."""
+
+    taken: Taken
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A segment of a file."""
+
+    taken: Taken
+    segment: PreparedSegment
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """All segments of a file have been given, or it failed."""
+
+    taken: Taken
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """What has been given of this file does not count: it is decoded again."""
+
+    taken: Taken
+
+
+Message = Looked | Prepared | Decoded | GivenUp
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    error: BaseException
+
+
+@dataclass(eq=False, slots=True)
+class _Task:
+    """A job and how often it has been tried."""
+
+    taken: Taken
+    tries: int = 0
+
+    @property
+    def job(self) -> Job:
+        return Job(self.taken.file, self.taken.look)
+
+
+@dataclass(eq=False)
+class _Schedule:
+    """What is to be done next; shared by the threads that attend to workers.
+
+    `files` are looked at in their order, a None among them means that those before it are to be worked on first;
+    `has_room` tells whether more may be asked for now; `wanted` tells which of them are decoded, of the others `answer`
+    hears at once: in the order that was decided in.
+    """
+
+    files: Iterator[SourceFile | None]
+    has_room: Callable[[], bool]
+    wanted: Callable[[Taken], bool]
+    answer: Callable[[Looked], None]
+    workers: int
+    to_decode: deque[_Task] = field(default_factory=deque)
+    again: deque[_Task] = field(default_factory=deque)
+    under_way: int = 0
+    exhausted: bool = False
+    stopped: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, *, wait: bool) -> list[_Task]:
+        """The next handful; empty where there is nothing now, or with `wait` where there will be nothing more."""
+        while True:
+            with self.changed:
+                if self.stopped:
+                    return []
+                if self.again:  # alone, so that the one at fault is found
+                    return self._out([self.again.popleft()])
+                if self.to_decode:  # first, so that few files are between the two
+                    share = len(self.to_decode) // (2 * self.workers)
+                    return self._out([self.to_decode.popleft() for _ in range(max(1, min(share, DECODES_AT_ONCE)))])
+                if self.exhausted:
+                    if not wait or not self.under_way:
+                        return []
+                    self.changed.wait()
+                    continue
+                if self.under_way and not self.has_room():
+                    if not wait:
+                        return []
+                    self.changed.wait(_ROOM_SECONDS)
+                    continue
+                self.under_way += 1  # so that nobody takes this moment for the end
+            looks = self._next_files()
+            with self.changed:
+                self.under_way -= 1
+                if looks:
+                    return self._out([_Task(Taken(file)) for file in looks])
+                self.exhausted = True
+                self.changed.notify_all()
+
+    def _next_files(self) -> list[SourceFile]:
+        taken: list[SourceFile] = []
+        with self.turn:
+            for file in self.files:
+                if file is not None:
+                    taken.append(file)
+                if taken and (file is None or len(taken) == LOOKS_AT_ONCE):
+                    break
+        return taken
+
+    def _out(self, tasks: list[_Task]) -> list[_Task]:
+        self.under_way += len(tasks)
+        return tasks
+
+    def looked(self, taken: Taken) -> None:
+        """A look is done, or has failed."""
+        with self.changed:
+            self.under_way -= 1
+            if self.wanted(taken):
+                self.to_decode.append(_Task(taken))
+            else:
+                self.answer(Looked(taken))
+            self.changed.notify_all()
+
+    def decoded(self) -> None:
+        """A file is decoded."""
+        with self.changed:
+            self.under_way -= 1
+            self.changed.notify_all()
+
+    def give_back(self, tasks: list[_Task], *, first: bool) -> None:
+        """Tasks that a lost worker did not do; with `first`, the first of them may be what it died of."""
+        with self.changed:
+            self.under_way -= len(tasks)
+            for task in reversed(tasks[1:] if first else tasks):
+                (self.again if task.taken.look is None else self.to_decode).appendleft(task)
+            if first:
+                self.again.appendleft(tasks[0])
+            self.changed.notify_all()
+
+    def stop(self) -> None:
+        """Nothing more is to be done."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+
+
+class Decoders:
+    """The workers of one or more runs. They start when there is work and stay for the next run; close them."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._packed: bytes | None = None
+        self.notice: str | None = None
+        """Why files are decoded in this process after all, where they are."""
+        try:
+            self._packed = pack_encoder(encoder)
+        except UnusableEncoderError as error:
+            self._decode_here(error)
+        self._idle: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def run(
+        self,
+        files: Iterator[SourceFile | None],
+        has_room: Callable[[], bool],
+        wanted: Callable[[Taken], bool],
+        setup: Setup,
+    ) -> Generator[Message | None]:
+        """Look at files and decode those that are `wanted`; what is known of each, as it comes, None now and then.
+
+        `files` (see `_Schedule`), `has_room` and `wanted` are asked in other threads, each by one at a time; `wanted`
+        hears of failed looks as well.
+
+        Raises:
+            BindSearchError: workers cannot be started.
+        """
+        answers: queue.Queue[Message | _Broken | None] = queue.Queue(QUEUED_ANSWERS)
+        schedule = _Schedule(files, has_room, wanted, answers.put, usable_cores())
+        attendants = [
+            threading.Thread(target=self._attend, args=(schedule, answers, setup), name="attendant", daemon=True)
+            for _ in range(schedule.workers)
+        ]
+        for attendant in attendants:
+            attendant.start()
+        try:
+            yield from _answers(answers, len(attendants))
+        finally:
+            schedule.stop()
+            for attendant in attendants:
+                while attendant.is_alive():  # one may be about to put what nobody wants any more
+                    with suppress(queue.Empty):
+                        answers.get_nowait()
+                    attendant.join(0.01)
+
+    def _attend(self, schedule: _Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup) -> None:
+        try:
+            _Attendant(self, schedule, answers, setup).run()
+        except BaseException as error:
+            answers.put(_Broken(error))
+        finally:
+            answers.put(None)
+
+    def hire(self) -> Worker:
+        """A worker that is idle, or a new one."""
+        with suppress(IndexError):
+            return self._idle.pop()
+        if self._packed is not None:
+            try:
+                return ProcessWorker(self._packed)
+            except UnusableEncoderError as error:
+                self._decode_here(error)
+            except (WorkerLostError, OSError) as error:
+                raise BindSearchError(f"a decoder process cannot be started: it {error}") from error
+        return ThreadWorker(self._encoder)
+
+    def dismiss(self, worker: Worker) -> None:
+        """Keep a worker that has nothing to do for the next run."""
+        self._idle.append(worker)
+
+    def _decode_here(self, error: UnusableEncoderError) -> None:
+        self._packed = None
+        self.notice = (
+            f"files are decoded in this process, which a damaged one might crash: the encoder {self._encoder.name} "
+            f"cannot be sent to others ({printable(str(error))})"
+        )
+
+
+def _answers(answers: queue.Queue[Message | _Broken | None], attendants: int) -> Generator[Message | None]:
+    while attendants:
+        try:
+            answer = answers.get(timeout=0.5)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(answer, _Broken):
+            raise answer.error
+        if answer is None:
+            attendants -= 1
+        else:
+            yield answer
+
+
+class _Attendant:
+    """Keeps one worker busy, and another one in its place when it is lost. Runs in a thread of its own."""
+
+    def __init__(
+        self, decoders: Decoders, schedule: _Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup
+    ) -> None:
+        self._decoders = decoders
+        self._schedule = schedule
+        self._answers = answers
+        self._setup = setup
+        self._worker: Worker | None = None
+        self._tasks: deque[_Task] = deque()
+        self._suspect = False
+
+    def run(self) -> None:
+        """Work until there is nothing left to do."""
+        try:
+            while self._step():
+                pass
+        finally:
+            if self._worker is not None:
+                if self._tasks:
+                    self._worker.close()
+                else:
+                    self._decoders.dismiss(self._worker)
+
+    def _step(self) -> bool:
+        """Give the worker more, or hear what it has to say; False where all is done."""
+        if self._schedule.stopped:
+            return False
+        try:
+            if len(self._tasks) <= 1 and not self._suspect:
+                tasks = self._schedule.take(wait=not self._tasks)
+                if tasks:
+                    self._give(tasks)
+                elif not self._tasks:
+                    return False
+            assert self._worker is not None
+            self._hear(*self._worker.receive(STALL_SECONDS))
+        except WorkerLostError as error:
+            self._lost(str(error))
+        return True
+
+    def _give(self, tasks: list[_Task]) -> None:
+        self._tasks.extend(tasks)
+        self._suspect = any(task.tries for task in tasks)
+        if self._worker is None:
+            self._worker = self._decoders.hire()
+            self._worker.send(self._setup)
+        self._worker.send([task.job for task in tasks])
+
+    def _hear(self, message: object, views: object) -> None:
+        task = self._tasks[0]
+        taken = task.taken
+        match message:
+            case SegmentFacts(modality, start_s, end_s, text):
+                self._answers.put(Prepared(taken, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
+                return
+            case Look():
+                taken.look = message
+                self._schedule.looked(taken)
+            case Done():
+                self._decoded(taken)
+            case Failed():
+                self._failed(taken, message)
+            case _:
+                raise AssertionError(message)
+        self._tasks.popleft()
+        self._suspect = False
+
+    def _failed(self, taken: Taken, failure: Failed) -> None:
+        taken.failure = failure
+        if taken.look is None:
+            self._schedule.looked(taken)
+        else:
+            self._decoded(taken)
+
+    def _decoded(self, taken: Taken) -> None:
+        self._answers.put(Decoded(taken))
+        self._schedule.decoded()
+
+    def _lost(self, how: str) -> None:
+        """Find who it was: the first file that it has not answered for. That one gets another try, alone."""
+        assert self._worker is not None
+        self._worker.close()
+        self._worker = None
+        self._suspect = False
+        tasks = list(self._tasks)
+        self._tasks.clear()
+        if not tasks:
+            return
+        first = tasks[0]
+        first.tries += 1
+        if first.tries >= TRIES:
+            self._failed(first.taken, Failed(f"its decoder {how}, and again when it was tried once more"))
+            self._schedule.give_back(tasks[1:], first=False)
+            return
+        if first.taken.look is not None:
+            self._answers.put(GivenUp(first.taken))
+            first.taken = replace(first.taken)
+        self._schedule.give_back(tasks, first=True)

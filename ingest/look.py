@@ -1,0 +1,94 @@
+"""The first look at a file: what it is, whether its content is known, what is said of it. Nothing is decoded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bindsearch.catalog import FileState
+from bindsearch.hashing import fingerprint_of, hash_file
+from bindsearch.ingest.classify import Rule, Verdict, classify, rule_for
+from bindsearch.ingest.lists import Listed
+from bindsearch.ingest.sidecar import Sidecar, decode_facts, merged, read_sidecar
+from bindsearch.items import Metadata, Modality
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to take in: its bytes lie at `path`, it is known as `rel_path` inside its collection.
+
+    `sidecar`: what is said of it in the archive it comes from; None: in the sidecar beside it, if there is one.
+    `listed`: what a list says of it. `archive`: rel_path of the archive it comes from; then `path` is a temporary copy.
+    """
+
+    path: Path
+    rel_path: str
+    state: FileState
+    sidecar: Sidecar | None = None
+    listed: Listed | None = None
+    archive: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookOptions:
+    """What decides how files are taken: rules (the first that matches), and the modalities that can be embedded."""
+
+    rules: Sequence[Rule]
+    modalities: frozenset[Modality]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look found; modality None in the verdict: the file is left out.
+
+    `refused`: its modality where it is left out because the encoder cannot embed it. `fingerprint`: equal for files
+    that give equal vectors. `columns`: the user's own, a JSON object.
+    """
+
+    verdict: Verdict
+    refused: Modality | None = None
+    content_hash: str = ""
+    fingerprint: str = ""
+    sidecar: Sidecar = Sidecar()  # noqa: RUF009  (frozen)
+    columns: str | None = None
+    metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
+
+
+def look_at(file: SourceFile, options: LookOptions) -> Look:
+    """Classify a file, read what is said of it and what it says of itself, and hash it.
+
+    Raises:
+        MediaError: its sidecar is damaged.
+        OSError: it cannot be read.
+    """
+    from bindsearch.ingest.media.metadata import read_metadata
+
+    verdict = _verdict(file, options.rules)
+    if verdict.modality is None:
+        return Look(verdict)
+    if verdict.modality not in options.modalities:
+        return Look(Verdict(None, "the encoder cannot embed it"), refused=verdict.modality)
+    sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
+    if (listed := file.listed) is not None:
+        sidecar = merged(sidecar, listed.captions, listed.columns, listed.metadata)
+    content_hash = hash_file(file.path)
+    return Look(
+        verdict,
+        content_hash=content_hash,
+        fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value),
+        sidecar=sidecar,
+        columns=json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None,
+        metadata=sidecar.metadata.over(read_metadata(file.path, verdict.modality)),
+    )
+
+
+def _verdict(file: SourceFile, rules: Sequence[Rule]) -> Verdict:
+    """A rule first, then what a list says, then the file itself."""
+    listed = file.listed
+    if listed is not None and listed.modality is not None and rule_for(file.rel_path, rules) is None:
+        return Verdict(listed.modality, "as a list says")
+    if file.sidecar is not None and file.sidecar.axes:  # said in an archive, where `classify` does not look
+        return Verdict(Modality.IMU, "a sidecar names the axes")
+    return classify(file.path, file.rel_path, rules)

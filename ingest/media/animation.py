@@ -1,0 +1,86 @@
+"""Animations: the frames of a GIF, WebP or PNG with their times, composed one after the other."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.frames import count_frames, gif_frames
+from bindsearch.ingest.media.image import to_rgb
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures import check_size, open_picture
+
+_COPIES = 8
+"""A frame is held about so many times over: canvases, what they were before, a copy for the encoder."""
+
+_PIXELS_IN_ALL = 100
+"""Times `max_pixels` that are composed for one file: ten thousand frames of 1920x1040. Such a file may be tiny."""
+
+_NO_DURATION_S = 0.1
+_SHORTEST_S = 0.01
+"""Browsers show a frame of at most 10 ms, which many files say who mean nothing by it, for 100 ms."""
+
+_OPTION = "an eighth of --max pixels=N"
+
+
+def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tuple[float, Image.Image | None]]:
+    """Every frame of the animation at `path` with the time it appears, then (end_s, None); one at a time in memory.
+
+    Raises:
+        MediaError: damaged, truncated, larger than `options.max_pixels` / 8, or too many frames for their size.
+    """
+    max_pixels = options.max_pixels // _COPIES
+    count, width, height = _canvas(path, kind, max_pixels)
+    with open_picture(path, max_pixels=max_pixels, max_bytes=options.max_array_bytes, option=_OPTION) as picture:
+        width, height = max(width, picture.width), max(height, picture.height)
+        check_size((width, height), max_pixels, _OPTION)
+        if count * width * height > _PIXELS_IN_ALL * options.max_pixels:
+            raise MediaError(
+                f"the animation has {count} frames of {width}x{height} pixels: "
+                f"more than {_PIXELS_IN_ALL * options.max_pixels} in all are not decoded (100 x --max pixels=N)"
+            )
+        first = 1 if kind == "png" and count > 1 and getattr(picture, "default_image", False) else 0
+        time_s = 0.0
+        for index in range(first, first + count):
+            try:
+                picture.seek(index)
+                picture.load()
+            except (EOFError, OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
+                reason = f"truncated or damaged: {index - first} of {count} frames can be read"
+                raise MediaError(f"{reason} ({error})") from error
+            yield time_s, picture.copy()
+            duration_s = float(picture.info.get("duration", 0)) / 1000
+            time_s += duration_s if duration_s > _SHORTEST_S else _NO_DURATION_S
+        yield time_s, None
+
+
+def _canvas(path: Path, kind: str, max_pixels: int) -> tuple[int, int, int]:
+    """The number of frames, and the right and bottom edge of all; frames of a GIF enlarge it as they come.
+
+    Raises:
+        MediaError: what they cover has more than `max_pixels` pixels.
+    """
+    with path.open("rb") as file:
+        if kind != "gif":
+            return count_frames(file, kind), 1, 1
+        count = width = height = 1
+        for count, (right, bottom) in enumerate(gif_frames(file), start=1):  # noqa: B007
+            width, height = max(width, right), max(height, bottom)
+            check_size((width, height), max_pixels, _OPTION)
+    return count, width, height
+
+
+def picture_rgb(picture: Image.Image, floor_px: int) -> NDArray[np.uint8]:
+    """A frame of an animation as uint8 (height, width, 3), sides at most `floor_px` and 16 times that."""
+    width, height = picture.size
+    scale = min(1.0, floor_px / min(width, height), 16 * floor_px / max(width, height))
+    size = max(1, math.ceil(width * scale)), max(1, math.ceil(height * scale))
+    rgb = to_rgb(picture)
+    return np.asarray(rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BILINEAR))

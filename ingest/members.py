@@ -1,0 +1,121 @@
+"""Archives in a run: members are copied out a few at a time and taken in like files; then the archive is settled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bindsearch.catalog import FileState, KnownFiles
+from bindsearch.errors import MediaError
+from bindsearch.ingest.archives import ArchiveLimits, Skipped, read_members
+from bindsearch.ingest.ignore import Narrowing
+from bindsearch.ingest.look import SourceFile
+from bindsearch.ingest.sidecar import Sidecar
+
+SPOOLED_BYTES = 1 << 30
+"""Copies of members that may wait in all; one that is larger has to wait until it is alone."""
+
+
+@dataclass(eq=False)
+class Archive:
+    """An archive being taken in. `unseen`: rows of known members that have not turned up. `skipped`: members that
+    cannot be taken, with reasons. `error`: why it was not read to its end; `passing`: the machine is at fault."""
+
+    rel_path: str
+    state: FileState
+    unseen: set[int]
+    skipped: list[Skipped] = field(default_factory=list)
+    error: str | None = None
+    passing: bool = False
+    under_way: int = 0
+    read: bool = False
+
+
+class Members:
+    """Members of the archives of one pass. `files` runs in other threads than the rest."""
+
+    def __init__(self, root: Path, known: KnownFiles, limits: ArchiveLimits, narrowing: Narrowing, spool: Path) -> None:
+        """`spool`: an empty folder for copies, the caller's to remove."""
+        self._root = root
+        self._known = known
+        self._limits = limits
+        self._narrowing = narrowing
+        self._spool = spool
+        self._lock = threading.Lock()
+        self._archives: dict[str, Archive] = {}
+        self._spooled_bytes = 0
+        self._found = 0
+
+    @property
+    def found(self) -> int:
+        """Members found so far."""
+        return self._found
+
+    def has_room(self) -> bool:
+        """Whether more may be copied out."""
+        return self._spooled_bytes < SPOOLED_BYTES
+
+    def files(self, archives: Sequence[tuple[str, FileState]]) -> Iterator[SourceFile | None]:
+        """All members of these archives, None where those given should be worked on before more are asked for."""
+        for rel_path, state in archives:
+            unseen = {
+                row for row in self._known.rows_below(rel_path) if self._narrowing.takes(self._known.rel_path(row))
+            }
+            archive = Archive(rel_path, state, unseen)
+            self._archives[rel_path] = archive
+            try:
+                yield from self._members(archive)
+            except MediaError as error:
+                archive.error = str(error)
+            except OSError as error:
+                archive.error, archive.passing = error.strerror or str(error), True
+            with self._lock:
+                archive.read = True
+
+    def _members(self, archive: Archive) -> Iterator[SourceFile | None]:
+        members = read_members(
+            self._root / archive.rel_path,
+            self._limits,
+            Path(mkdtemp(dir=self._spool)),  # copies are numbered anew in each archive
+            wanted=lambda name: self._narrowing.takes(f"{archive.rel_path}/{name}"),
+        )
+        for member in members:
+            rel_path = f"{archive.rel_path}/{member.name}"
+            archive.unseen.difference_update(self._known.rows_of([rel_path]).tolist())
+            if isinstance(member, Skipped):
+                archive.skipped.append(member)
+                continue
+            with self._lock:
+                archive.under_way += 1
+                self._spooled_bytes += member.size_bytes
+                self._found += 1
+            state = replace(archive.state, inode=0)
+            yield SourceFile(
+                member.path, rel_path, state, sidecar=member.sidecar or Sidecar(), archive=archive.rel_path
+            )
+            if not self.has_room():
+                yield None
+
+    def finished(self, file: SourceFile) -> None:
+        """A file is through: its copy goes, if it is a member."""
+        if file.archive is None:
+            return
+        size = 0
+        with suppress(OSError):
+            size = file.path.stat().st_size
+            file.path.unlink()
+        with self._lock:
+            self._spooled_bytes -= size
+            self._archives[file.archive].under_way -= 1
+
+    def settled(self) -> list[Archive]:
+        """Archives that have been read and whose members are all through, each told once."""
+        with self._lock:
+            done = [archive for archive in self._archives.values() if archive.read and not archive.under_way]
+            for archive in done:
+                del self._archives[archive.rel_path]
+        return done

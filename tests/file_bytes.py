@@ -1,0 +1,143 @@
+"""Files built byte by byte, so that their headers may say anything; loaded with runpy, since tests are no package."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+import zlib
+
+import numpy as np
+from PIL import Image
+
+MIB = 1 << 20
+
+
+def png(width: int, height: int, bits: int, colour: int, pixels: bytes, before: bytes = b"") -> bytes:
+    facts = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", facts) + before + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def riff(kind: bytes, data: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + len(data)) + kind + data
+
+
+def wav(
+    rate_hz: int, channels: int, data: bytes, *, kind: int = 1, bits: int = 16, declared: int | None = None
+) -> bytes:
+    frame = channels * bits // 8
+    facts = struct.pack("<HHIIHH", kind, channels, rate_hz, rate_hz * frame & 0xFFFFFFFF, frame & 0xFFFF, bits)
+    size = len(data) if declared is None else declared
+    return riff(b"WAVE", b"fmt " + struct.pack("<I", 16) + facts + b"data" + struct.pack("<I", size) + data)
+
+
+def tiff(tags: dict[int, int]) -> bytes:
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4 + 64)
+
+
+def npy(shape: tuple[int, ...], kind: str, data: bytes) -> bytes:
+    facts = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape!r}}}".encode()
+    facts = facts.ljust(-(-(len(facts) + 13) // 64) * 64 - 13) + b"\n"
+    return b"\x93NUMPY\2\0" + struct.pack("<I", len(facts)) + facts + data
+
+
+def nested_boxes(depth: int) -> bytes:
+    return b"".join(struct.pack(">I", 8 * (depth - n)) + b"moov" for n in range(depth))
+
+
+def saved(array: np.ndarray, *, pickled: bool = False) -> bytes:  # type: ignore[type-arg]
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=pickled)
+    return out.getvalue()
+
+
+def encoded(picture: Image.Image, extension: str) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, {"jpg": "jpeg", "tif": "tiff"}.get(extension, extension))
+    return out.getvalue()
+
+
+def zip_of(members: dict[str, bytes]) -> bytes:
+    """Always of the same date, so that the same members give the same bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, raw in members.items():
+            member = zipfile.ZipInfo("x")
+            member.filename, member.compress_type = name, zipfile.ZIP_DEFLATED
+            archive.writestr(member, raw)
+    return out.getvalue()
+
+
+def tar_of(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", errors="surrogateescape") as archive:
+        for name, raw in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(raw)
+            archive.addfile(member, io.BytesIO(raw))
+    return out.getvalue()
+
+
+def pax_tar(picture: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a.jpg")
+        member.size = len(picture)
+        facts = {"size": "99999999999999999999", "path": "x" * 100_000, "mtime": "nan", "comment": "c" * MIB}
+        member.pax_headers = facts
+        archive.addfile(member, io.BytesIO(picture))
+    return out.getvalue()
+
+
+def nested_zip(depth: int) -> bytes:
+    inner = zip_of({"a.txt": b"two cups"})
+    for _ in range(depth):
+        inner = zip_of({"1.zip": inner, "2.zip": inner})
+    return inner
+
+
+def gzipped(raw: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(raw) + packer.flush()
+
+
+def deflated_zeros(n: int, start: bytes = b"") -> bytes:
+    """A deflate stream of `start` and then zeros, `n` bytes in all, at a thousandth of the size."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    whole, rest = divmod(n - len(start), MIB)
+    out = packer.compress(start + bytes(rest)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return out + block * whole + b"\3\0"
+
+
+def zlib_zeros(n: int) -> bytes:
+    """A zlib stream of `n` zeros."""
+    return b"\x78\x9c" + deflated_zeros(n) + struct.pack(">I", n % 65521 << 16 | 1)
+
+
+def zeros_crc(n: int, start: bytes = b"") -> int:
+    crc, block = zlib.crc32(start), bytes(16 * MIB)
+    whole, rest = divmod(n - len(start), len(block))
+    for _ in range(whole):
+        crc = zlib.crc32(block, crc)
+    return zlib.crc32(bytes(rest), crc)
+
+
+def zip_of_zeros(name: str, start: bytes, n: int) -> bytes:
+    raw = deflated_zeros(n, start)
+    facts = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, zeros_crc(n, start), len(raw), n, len(name), 0)
+    local = b"PK\3\4" + facts + name.encode() + raw
+    central = b"PK\1\2\x14\0" + facts + struct.pack("<HHHII", 0, 0, 0, 0, 0) + name.encode()
+    return local + central + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0)
+
+
+def gzip_of_zeros(start: bytes, n: int) -> bytes:
+    ends = struct.pack("<II", zeros_crc(n, start), n & 0xFFFFFFFF)
+    return b"\x1f\x8b\x08\0\0\0\0\0\2\xff" + deflated_zeros(n, start) + ends

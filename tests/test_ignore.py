@@ -1,0 +1,206 @@
+"""Ignore files leave out what git would leave out, and narrowings take what their globs say."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bindsearch.errors import UsageError
+from bindsearch.ingest.ignore import IGNORE_FILE, IgnoreRules, make_narrowing, rules_down_to
+
+
+def rules_of(folder: Path, *lines: str) -> IgnoreRules:
+    """The rules of a root with one ignore file."""
+    (folder / IGNORE_FILE).write_text("\n".join(lines))
+    return IgnoreRules.none().entering(folder, "")
+
+
+def walk(root: Path) -> set[str]:
+    """The files that are not ignored, as an indexing run walks."""
+    kept: set[str] = set()
+    pending = [(root, "", IgnoreRules.none())]
+    while pending:
+        folder, rel, outer = pending.pop()
+        rules = outer.entering(folder, rel)
+        for entry in os.scandir(folder):
+            inside = f"{rel}/{entry.name}" if rel else entry.name
+            if entry.name.startswith(".") or rules.ignores(inside, entry.is_dir()):
+                continue
+            if entry.is_dir():
+                pending.append((Path(entry.path), inside, rules))
+            else:
+                kept.add(inside)
+    return kept
+
+
+def test_without_an_ignore_file_nothing_is_ignored(tmp_path: Path) -> None:
+    rules = IgnoreRules.none().entering(tmp_path, "")
+    assert rules == IgnoreRules.none()
+    assert not rules.ignores("a/b.jpg", is_dir=False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "is_dir", "ignored"),
+    [
+        (["*.tmp"], "a/b/x.tmp", False, True),
+        (["*.tmp"], "a/b/x.jpg", False, False),
+        (["cache/"], "a/cache", True, True),
+        (["cache/"], "a/cache", False, False),
+        (["/cache"], "cache", True, True),
+        (["/cache"], "a/cache", True, False),
+        (["raw/*.jpg"], "raw/x.jpg", False, True),
+        (["raw/*.jpg"], "a/raw/x.jpg", False, False),
+        (["**/raw/*.jpg"], "a/raw/x.jpg", False, True),
+        (["*.jpg", "!best.jpg"], "a/best.jpg", False, False),
+        (["!best.jpg", "*.jpg"], "a/best.jpg", False, True),
+        (["album/**", "!album/best.jpg"], "album", True, False),
+        (["album/**", "!album/best.jpg"], "album/best.jpg", False, False),
+        (["album/**", "!album/best.jpg"], "album/other.jpg", False, True),
+        (["# *.jpg", "", "\\#1.jpg  "], "#1.jpg", False, True),
+        (["# *.jpg", "", "\\#1.jpg  "], "2.jpg", False, False),
+        (["*.jpg"], "ｗｅｉｒｄ \n name.jpg", False, True),
+    ],
+)
+def test_patterns_are_those_of_gitignore(
+    tmp_path: Path, lines: list[str], path: str, is_dir: bool, ignored: bool
+) -> None:
+    assert rules_of(tmp_path, *lines).ignores(path, is_dir) is ignored
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / IGNORE_FILE).write_bytes(b"\xef\xbb\xbf*.tmp\r\ncache/\r\n")
+    rules = IgnoreRules.none().entering(tmp_path, "")
+    assert rules.ignores("x.tmp", is_dir=False)
+    assert rules.ignores("cache", is_dir=True)
+
+
+def test_a_deeper_file_overrides_a_shallower_one_below_its_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    outer = rules_of(tmp_path, "*.png")
+    (tmp_path / "a" / IGNORE_FILE).write_text("!*.png\n/x.jpg\n")
+    inner = outer.entering(tmp_path / "a", "a")
+    assert not inner.ignores("a/1.png", is_dir=False)
+    assert inner.ignores("a/x.jpg", is_dir=False)
+    assert not inner.ignores("a/b/x.jpg", is_dir=False)
+    assert outer.ignores("1.png", is_dir=False)
+
+
+def test_taking_a_folder_in_again_takes_in_no_file_that_another_pattern_leaves_out(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    outer = rules_of(tmp_path, "keep/", "*.png")
+    (tmp_path / "a" / IGNORE_FILE).write_text("!keep/\n")
+    inner = outer.entering(tmp_path / "a", "a")
+    assert not inner.ignores("a/keep", is_dir=True)
+    assert inner.ignores("a/keep/1.png", is_dir=False)
+
+
+def test_a_caller_that_saw_no_ignore_file_saves_the_look(tmp_path: Path) -> None:
+    (tmp_path / IGNORE_FILE).write_text("*")
+    assert IgnoreRules.none().entering(tmp_path, "", has_file=False) == IgnoreRules.none()
+
+
+def test_a_run_that_starts_below_the_root_has_the_rules_above_it(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / IGNORE_FILE).write_text("*.png\nprivate/\n")
+    (tmp_path / "a" / IGNORE_FILE).write_text("!1.png\n")
+    rules = rules_down_to(tmp_path, "a/b")
+    assert rules.ignores("a/b/2.png", is_dir=False)
+    assert not rules.ignores("a/b/1.png", is_dir=False)
+    assert rules_down_to(tmp_path, "").ignores("1.png", is_dir=False)
+    below = rules_down_to(tmp_path, "a/private/c")
+    assert below.ignores("a/private/c/x.jpg", is_dir=False)
+    assert below.ignores("a/private/c/d", is_dir=True)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_random_trees_are_walked_as_git_walks_them(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    names = ["a", "b", "ab", "a.png", "b.png", "keep", "x y", "A"]
+    parts = ["a", "b", "*", "**", "a*", "*.png", "?", "[ab]", "[!a]", "keep", "b.png", "x y", "\\a"]
+
+    def pattern() -> str:
+        text = "/".join(rng.choice(parts) for _ in range(rng.choice([1, 1, 2, 2, 3])))
+        ends = (rng.choice(["", "", "!"]), rng.choice(["", "", "/"]), rng.choice(["", "", "/"]))
+        return f"{ends[0]}{ends[1]}{text}{ends[2]}"
+
+    def fill(folder: Path, depth: int) -> None:
+        folder.mkdir()
+        for name in rng.sample(names, 4):
+            if depth < 3 and rng.random() < 0.5:
+                fill(folder / name, depth + 1)
+            else:
+                (folder / name).touch()
+        if depth == 0 or rng.random() < 0.4:
+            lines = "\n".join(pattern() for _ in range(rng.randint(1, 5)))
+            (folder / ".gitignore").write_text(lines)
+            (folder / IGNORE_FILE).write_text(lines)
+
+    kept = 0
+    for n in range(40):
+        root = tmp_path / str(n)
+        fill(root, 0)
+        subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+        list_files = ["git", "ls-files", "-o", "-z", "--exclude-per-directory=.gitignore"]
+        listed = subprocess.run(list_files, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+        expected = {path for path in listed if path and not Path(path).name.startswith(".")}
+        assert walk(root) == expected
+        kept += len(expected)
+    assert kept > 100
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"*.jpg\n[z-a]\n", r"line 2: pattern '\[z-a\]' does not parse"),
+        (b"[[:alpha:]]", r"line 1: pattern '\[\[:alpha:\]\]' does not parse"),
+        (b"caf\xe9/", r"is not UTF-8 \(byte 3\): save it as UTF-8"),
+        (b"x\n" * (1 << 20), "is larger than 1 MiB"),
+    ],
+)
+def test_an_ignore_file_that_says_nothing_sensible_is_an_error_that_names_it(
+    tmp_path: Path, raw: bytes, message: str
+) -> None:
+    (tmp_path / IGNORE_FILE).write_bytes(raw)
+    with pytest.raises(UsageError, match=message) as caught:
+        IgnoreRules.none().entering(tmp_path, "")
+    assert str(tmp_path / IGNORE_FILE) in str(caught.value)
+
+
+def test_an_ignore_file_that_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:
+    (tmp_path / "folder" / IGNORE_FILE).mkdir(parents=True)
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        IgnoreRules.none().entering(tmp_path / "folder", "folder")
+    os.mkfifo(tmp_path / IGNORE_FILE)
+    with pytest.raises(UsageError, match="is no regular file"):
+        IgnoreRules.none().entering(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "path", "taken"),
+    [
+        ([], [], "a/b.jpg", True),
+        (["*.jpg"], [], "a/b.JPG", True),
+        (["*.jpg"], [], "a/b.png", False),
+        (["2024/**", "*.wav"], [], "2024/x/b.png", True),
+        (["2024/**", "*.wav"], [], "2023/b.wav", True),
+        (["2024/**"], ["*.png"], "2024/b.png", False),
+        ([], ["./raw/**"], "raw/b.png", False),
+        ([], ["raw/**"], "a/raw/b.png", True),
+    ],
+)
+def test_a_narrowing_takes_what_is_included_and_not_excluded(
+    include: list[str], exclude: list[str], path: str, taken: bool
+) -> None:
+    assert make_narrowing(include, exclude).takes(path) is taken
+
+
+def test_a_narrowing_of_a_bad_glob_is_an_error_that_names_the_option() -> None:
+    with pytest.raises(UsageError, match=r"--include: empty glob, expected one such as '\*\.jpg' or 'folder/\*\*'"):
+        make_narrowing([" "], [])
+    with pytest.raises(UsageError, match=r"--exclude: glob '\[z-a\]' does not parse"):
+        make_narrowing([], ["[z-a]"])

@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.list_rows import MAX_LINE_BYTES
+from bindsearch.ingest.lists import MAX_CAPTIONS, ListContent, Listed, is_list, named_files, read_list
+from bindsearch.items import Metadata, Modality
+
+MIB = 1 << 20
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read(path: Path, content: str | bytes) -> ListContent:
+    """What a list with that content says, in a root that is its folder."""
+    write(path, content)
+    assert is_list(path)
+    return read_list(path, path.parent)
+
+
+def captions(content: ListContent) -> dict[str, tuple[str, ...]]:
+    return {name: listed.captions for name, listed in content.entries.items()}
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.csv", "path,caption\na.jpg,A dog.\n"), ("a.tsv", "Image\tCaption\nx/a.jpg\tA dog.\n"),
+    ("a.csv", "file_name;text\na.jpg;A dog\n"), ("a.csv", "path,label\na.jpg,dog\n"), ("a.csv", "path,caption\n"),
+    ("a.CSV", "\ufeffpath,caption\r\na.jpg,x\r\n"), ("a.csv", "path\na.jpg\n"),
+    ("a.jsonl", '{"file_name": "a.jpg", "text": "A dog."}\n'), ("a.ndjson", '{"path": "a/b"}\n'),
+    ("a.csv", "path," + ",".join(f"column_{n}" for n in range(800)) + "\na.jpg" + "," * 800 + "\n"),
+])  # fmt: skip
+def test_a_table_with_a_column_of_paths_is_a_list(tmp_path: Path, name: str, content: str) -> None:
+    assert is_list(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.txt", "path,caption\na.jpg,A dog.\n"), ("a.json", '{"path": "a.jpg"}'), ("a.csv", "caption,label\nA dog,dog\n"),
+    ("a.csv", "file,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\na.b,1,2,3,4,5,6\n"), ("a.csv", "1,2,3\n4,5,6\n"),
+    ("a.csv", "image,caption\n17,A dog\n"), ("a.csv", "file,caption\n1.5,A dog\n"), ("a.csv", ""), ("a.csv", "\n\n"),
+    ("a.csv", b"path,caption\0\0\0\0\0\0"), ("a.csv", b"PK\3\4path,caption\n"), ("a.jsonl", "path,caption\n"),
+    ("a.jsonl", '["path"]\n'), ("a.jsonl", '{"path": 5}\n'), ("a.jsonl", ""), ("a.parquet", b"PAR1 no parquet PAR1"),
+    ("a.parquet", b""), ("a.jsonl", '{"path": "' + "x" * (1 << 17) + '.jpg"}\n'),
+])  # fmt: skip
+def test_other_tables_and_files_are_none(tmp_path: Path, name: str, content: str | bytes) -> None:
+    assert not is_list(write(tmp_path / name, content))
+
+
+def test_only_the_head_of_a_list_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "path,caption\n" + "a.jpg,A dog.\n" * 1000)
+    with path.open("ab") as file:
+        file.truncate(1 << 33)
+    start = time.perf_counter()
+    assert is_list(path)
+    assert time.perf_counter() - start < 1
+    with pytest.raises(MediaError, match="8589934592 bytes: more than 1073741824 are not read"):
+        read_list(path, tmp_path)
+
+
+def test_a_csv_says_captions_columns_metadata_and_modality(tmp_path: Path) -> None:
+    content = read(
+        tmp_path / "a.csv",
+        "Path,caption,Label,rating,score,indoor,code,title,taken,modality,note\n"
+        'x/a.jpg," A dog, ""big"".",dog,4,0.5,true,007,1984,2024-05-01T12:00:00,Thermal,\n'
+        'b.jpg,"two\nlines",cat,5,1e3,false,8,,,,seen\n'
+        "c.jpg,,,,,,,,,,\n",
+    )
+    assert content.problems == ()
+    assert content.entries == {
+        "x/a.jpg": Listed(
+            Modality.THERMAL,
+            ('A dog, "big".',),
+            {"label": "dog", "rating": 4, "score": 0.5, "indoor": True, "code": "007"},
+            Metadata(title="1984", taken=datetime(2024, 5, 1, 12)),
+        ),
+        "b.jpg": Listed(
+            None,
+            ("two\nlines",),
+            {"label": "cat", "rating": 5, "score": 1000.0, "indoor": False, "code": "8", "note": "seen"},
+            Metadata(),
+        ),
+        "c.jpg": Listed(None, (), {}, Metadata()),
+    }
+
+
+def test_columns_of_a_csv_have_one_kind(tmp_path: Path) -> None:
+    content = read(tmp_path / "a.csv", "path,mixed,whole,caption\na.b,1,1,5\nb.b,x,-2,6\nc.b,,,\n")
+    assert [listed.columns for listed in content.entries.values()] == [
+        {"mixed": "1", "whole": 1}, {"mixed": "x", "whole": -2}, {},
+    ]  # fmt: skip
+    assert captions(content) == {"a.b": ("5",), "b.b": ("6",), "c.b": ()}
+
+
+def test_a_file_listed_several_times_gets_all_its_captions(tmp_path: Path) -> None:
+    content = read(
+        tmp_path / "a.csv",
+        "path,caption,n,modality\na.jpg,One.,1,image\na.jpg,Two.,2,thermal\n./a.jpg,One.,,\nx/../a.jpg,Three.,,image\n",
+    )
+    assert content.entries["a.jpg"] == Listed(Modality.IMAGE, ("One.", "Two.", "Three."), {"n": 1}, Metadata())
+    assert content.problems == ("row 3: another modality than in a row before, thermal: the first counts",)
+    many = "".join(f"a.jpg,{n} dogs\n" for n in range(MAX_CAPTIONS + 5))
+    content = read(tmp_path / "a.csv", "path,caption\n" + many)
+    assert len(content.entries["a.jpg"].captions) == MAX_CAPTIONS
+    assert len(content.problems) == 5
+
+
+def test_every_column_of_text_gives_a_caption(tmp_path: Path) -> None:
+    line = {"file_name": "a.jpg", "caption": "One.", "text": "Two.", "description": "One.", "captions": ["Three.", " "]}
+    content = read(tmp_path / "a.jsonl", json.dumps(line) + "\n")
+    assert captions(content) == {"a.jpg": ("One.", "Two.", "Three.")}
+
+
+def test_paths_count_from_the_folder_of_the_list_and_stay_in_the_root(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "root" / "lists" / "a.csv",
+        "path,caption\n"
+        f"a.jpg,1\n../b.jpg,2\n../../c.jpg,3\n{tmp_path}/root/d.jpg,4\n/etc/passwd,5\nhttps://x/e.jpg,6\n"
+        "..,7\n,8\nna\0me.jpg,9\n../x//y/./f.jpg,10\n",
+    )
+    content = read_list(path, tmp_path / "root")
+    assert captions(content) == {
+        "lists/a.jpg": ("1",), "b.jpg": ("2",), "d.jpg": ("4",), "x/y/f.jpg": ("10",),
+    }  # fmt: skip
+    assert [problem.split(":")[0] for problem in content.problems] == [f"row {n}" for n in (4, 6, 7, 8, 9, 10)]
+    assert content.problems[0] == f"row 4: the path '../../c.jpg' is outside {tmp_path}/root/"
+    assert content.problems[4] == "row 9: no path"
+
+
+def test_a_list_names_its_files_for_a_run_of_their_own(tmp_path: Path) -> None:
+    text = "path,caption\na.jpg,1\n../b.jpg,2\na.jpg,3\n/etc/x.jpg,4\nhttps://x/e.jpg,5\n,6\n"
+    path = write(tmp_path / "x" / "a.csv", text)
+    assert named_files(path) == [tmp_path / "x/a.jpg", tmp_path / "b.jpg", Path("/etc/x.jpg")]
+    with pytest.raises(MediaError, match="no column of paths among a, b"):
+        named_files(write(tmp_path / "b.csv", "a,b\n1,2\n"))
+
+
+def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> None:
+    content = read(
+        tmp_path / "a.csv",
+        "path,caption,bad name,name,latitude,modality,label,Label\n"
+        "a.jpg,One.,1,n,95,picture,x,y\n"
+        "b.jpg,Two.,1,n\n"
+        "\n"
+        "c.jpg,Three.,1,n,5,image,x,y,z\n"
+        "d.jpg,Four.,1,n,5.5,image,z,\n",
+    )
+    assert content.entries == {
+        "a.jpg": Listed(None, ("One.",), {"label": "x"}, Metadata()),
+        "d.jpg": Listed(Modality.IMAGE, ("Four.",), {"label": "z"}, Metadata(latitude=5.5)),
+    }
+    told = "\n".join(sorted(content.problems))
+    for expected in (
+        "row 2: columns has the name 'bad name'", "row 2: columns has the name 'name', which every item has already",
+        "row 2: column latitude is 95.0: expected degrees", "row 2: no modality 'picture': expected one of text, image",
+        "row 2: column 'Label' comes twice", "row 3: 4 values, where the header has 8",
+        "row 5: 9 values, where the header has 8",
+    ):  # fmt: skip
+        assert expected in told
+    assert len(content.problems) == 7
+
+
+def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path: Path) -> None:
+    content = read(tmp_path / "a.csv", 'path,caption\na.jpg,"two\nlines"\n\nb.jpg,x,y\nc.jpg,x,y\n/d.jpg,x\n\n')
+    assert [problem.split(":")[0] for problem in content.problems] == ["row 4", "row 5", "row 6"]
+
+
+def test_no_more_than_twenty_problems_are_told(tmp_path: Path) -> None:
+    content = read(tmp_path / "a.jsonl", '{"path": "a.jpg"}\n' + "broken\n" * 150)
+    assert len(content.problems) == 21
+    assert content.problems[0].startswith("row 2: not JSON")
+    assert content.problems[-1] == "and 130 more"
+
+
+def test_a_csv_with_a_mark_carriage_returns_zero_bytes_and_a_huge_cell(tmp_path: Path) -> None:
+    content = read(tmp_path / "a.csv", "\ufeffpath,caption\r\na.jpg,Caf\u00e9\r\nb.jpg,ze\0ro\r\n")
+    assert captions(content) == {"a.jpg": ("Café",), "b.jpg": ()}
+    assert content.problems[0].startswith("row 3: the caption")
+    content = read(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (2 * MIB) + "\nb.jpg,B.\n")
+    assert captions(content) == {"a.jpg": (), "b.jpg": ("B.",)}
+    write(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (40 * MIB) + "\nb.jpg,B.\n")
+    with pytest.raises(MediaError, match="the list cannot be read"):
+        read_list(tmp_path / "a.csv", tmp_path)
+
+
+def test_a_csv_that_is_not_utf8_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "path,caption\na.jpg,Café\n".encode("latin-1"))
+    with pytest.raises(MediaError, match="is it a csv file in UTF-8"):
+        read_list(path, tmp_path)
+
+
+def test_a_jsonl_with_broken_lines(tmp_path: Path) -> None:
+    lines = [
+        b'\xef\xbb\xbf{"PATH": "a.jpg", "caption": "A.", "n": 4, "list": [1], "when": null}', b"", b"{broken", b"[1]",
+        b'{"caption": "no path"}', b'{"path": "b.jpg", "caption": 5, "n": "text", "n2": NaN, "half": "\\ud800"}',
+        b'{"path": "\xff.jpg"}', b'{"path": "' + b"x" * (3 * MAX_LINE_BYTES) + b'"}', b"[" * 100_000,
+        b'{"path": 5}', b'{"path": "c\\ud800.jpg", "n": 123456789012345678901234567890}', b'{"path": "d.jpg"}',
+    ]  # fmt: skip
+    content = read(tmp_path / "a.jsonl", b"\r\n".join(lines))
+    assert content.entries == {
+        "a.jpg": Listed(None, ("A.",), {"n": 4}, Metadata()),
+        "b.jpg": Listed(None, (), {"n": "text", "half": "?"}, Metadata()),
+        "c?.jpg": Listed(None, (), {"n": 123456789012345678901234567890.0}, Metadata()),
+        "d.jpg": Listed(None, (), {}, Metadata()),
+    }
+    assert [problem.split(":")[0] for problem in content.problems] == [
+        f"row {n}" for n in (1, 3, 4, 5, 6, 6, 7, 8, 9, 10)
+    ]
+
+
+def test_keys_of_a_jsonl_that_are_ever_new_do_not_pile_up(tmp_path: Path) -> None:
+    lines = [json.dumps({"path": f"{n}.jpg", f"key_{n}": n, f"bad {n}": n}) for n in range(5000)]
+    content = read(tmp_path / "a.jsonl", "\n".join(lines))
+    assert len(content.entries) == 5000
+    assert sum(bool(listed.columns) for listed in content.entries.values()) == 64
+
+
+def test_a_parquet_file(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "path": ["a.jpg", "b.jpg", None, "a.jpg"],
+            "caption": pa.array(["A.", None, "x", "A too."]).dictionary_encode(),
+            "captions": [["One."], [], None, None],
+            "n": [1, 2, 3, None],
+            "x": [0.5, float("nan"), 1.0, None],
+            "ok": [True, False, None, None],
+            "taken": pa.array([datetime(2024, 5, 1, 12, tzinfo=UTC), None, None, None], pa.timestamp("us", "UTC")),
+            "price": [Decimal("1.25"), None, None, None],
+            "embedding": [[0.1, 0.2]] * 4,
+            "image": [{"bytes": b"x"}] * 4,
+        }
+    )
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table, path)
+    assert is_list(path)
+    content = read_list(path, tmp_path)
+    assert content.entries == {
+        "a.jpg": Listed(
+            None,
+            ("A.", "One.", "A too."),
+            {"n": 1, "x": 0.5, "ok": True, "price": 1.25},
+            Metadata(taken=datetime(2024, 5, 1, 12)),
+        ),
+        "b.jpg": Listed(None, (), {"n": 2, "ok": False}, Metadata()),
+    }
+    assert sorted(problem.split(":")[0] + problem.split(":")[1][:20] for problem in content.problems) == [
+        "row 1 column 'embedding' ", "row 1 column 'image' is l", "row 2 column x is nan", "row 3 no path",
+    ]  # fmt: skip
+    assert named_files(path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+
+
+def test_a_parquet_file_of_pictures_or_of_motion_is_no_list(tmp_path: Path) -> None:
+    for name, table in {
+        "pictures": pa.table({"image": [{"bytes": b"x", "path": "a.jpg"}], "caption": ["A."]}),
+        "motion": pa.table({"file": ["a.b"], **{f"{s}_{a}": [0.5] for s in ("acc", "gyro") for a in "xyz"}}),
+        "other": pa.table({"path": [1, 2]}),
+    }.items():
+        parquet.write_table(table, tmp_path / f"{name}.parquet")
+        assert not is_list(tmp_path / f"{name}.parquet")
+
+
+def test_a_damaged_parquet_file_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table(
+        {"path": [f"{n}.jpg" for n in range(5000)], "caption": [f"picture {n * 7919}" for n in range(5000)]}
+    )
+    parquet.write_table(table, path)
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    assert not is_list(path)
+    with pytest.raises(MediaError, match="damaged parquet file"):
+        read_list(path, tmp_path)
+    path.write_bytes(good[:1000] + b"\xff" * 4000 + good[5000:])
+    with pytest.raises(MediaError, match="damaged parquet file"):
+        read_list(path, tmp_path)
+
+
+def test_a_text_that_repeats_in_a_parquet_file_is_kept_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    rows = 5000  # of 100 kB each: half a GB, were they copies
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["dog " * 25_000]))
+    parquet.write_table(pa.table({"path": [f"{n}.jpg" for n in range(rows)], "caption": text}), path)
+    content = read_list(path, tmp_path)
+    assert len(content.entries) == rows
+    assert len(content.entries["5.jpg"].captions[0]) == 99_999
+
+
+def test_too_many_rows_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bindsearch.ingest.list_rows.MAX_ROWS", 10)
+    lines = [f"{n}.jpg" for n in range(11)]
+    parquet.write_table(pa.table({"path": lines}), tmp_path / "a.parquet")
+    write(tmp_path / "a.csv", "path\n" + "\n".join(lines))
+    write(tmp_path / "a.jsonl", "\n".join(json.dumps({"path": line}) for line in lines))
+    for name in ("a.parquet", "a.csv", "a.jsonl"):
+        with pytest.raises(MediaError, match="more than 10 rows: split it"):
+            read_list(tmp_path / name, tmp_path)
+
+
+def test_a_stamp_tells_apart_what_is_said_and_nothing_else() -> None:
+    listed = Listed(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1)))
+    same = Listed(Modality.IMAGE, ("a", "b"), {"m": True, "n": 1}, Metadata(taken=datetime(2024, 5, 1)))
+    assert listed.stamp == same.stamp == 1559799847748777367
+    others = [
+        Listed(None, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
+        Listed(Modality.IMAGE, ("a b",), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
+        Listed(Modality.IMAGE, ("a", "b"), {"n": 1, "m": 1}, Metadata(taken=datetime(2024, 5, 1))),
+        Listed(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 2))),
+        Listed(None, (), {}, Metadata()),
+    ]
+    stamps = {each.stamp for each in (listed, *others)}
+    assert len(stamps) == 6
+    assert all(0 < stamp < 1 << 63 for stamp in stamps)
+
+
+def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
+    count = 100_000  # a million take a few seconds
+    rows = "".join(f"images/{n:07d}.jpg,a picture of thing number {n} on the beach\n" for n in range(count))
+    path = write(tmp_path / "a.csv", "path,caption\n" + rows)
+    start = time.process_time()
+    assert len(read_list(path, tmp_path).entries) == count
+    assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(("name", "count", "captioned"), [
+    ("images_flickr8k/captions.csv", 750, 5), ("audio_esc10/labels.csv", 240, 0), ("video_clips/labels.csv", 14, 1),
+])  # fmt: skip
+def test_the_lists_of_real_data_name_files_that_are_there(
+    shared_data: Path, name: str, count: int, captioned: int
+) -> None:
+    path = shared_data / name
+    assert is_list(path)
+    content = read_list(path, shared_data)
+    assert len(content.entries) == count
+    assert all((shared_data / place).is_file() for place in content.entries)
+    assert all(len(listed.captions) <= captioned for listed in content.entries.values())
+    assert sorted(named_files(path)) == sorted(shared_data.absolute() / place for place in content.entries)

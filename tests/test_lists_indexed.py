@@ -1,0 +1,113 @@
+"""Lists in a folder caption its files and add columns; a list given as the source names the files itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import bindsearch as bs
+from bindsearch.items import Modality
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "media"
+    (root / "sub").mkdir(parents=True)
+    for n, place in enumerate(("a.png", "b.png", "sub/c.png")):
+        Image.fromarray(np.full((20, 20, 3), 40 * n, np.uint8)).save(root / place)
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[bs.Store]:
+    with bs.connect(tmp_path / "store", encoder="null") as opened:
+        yield opened
+
+
+def names(hits: list[bs.Hit]) -> list[str]:
+    return [hit.path.name for hit in hits]
+
+
+def test_captions_are_found_and_lead_to_their_files(store: bs.Store, folder: Path) -> None:
+    (folder / "captions.csv").write_text("path,caption\na.png,a red dog\na.png,a dog that is red\nsub/c.png,a boat\n")
+    report = store.index(folder)
+    assert (report.added, report.failed, report.notices) == (3, 0, [])
+    assert store.status().segments == {Modality.TEXT: 3, Modality.IMAGE: 3}
+    assert names(store.search("a dog that is red", to="text", k=1)) == ["a.png"]
+    assert names(store.search("a boat", to="text", k=1)) == ["c.png"]
+    assert store.index(folder).unchanged == 3
+
+
+def test_a_changed_list_changes_the_files_it_speaks_of_and_no_other(store: bs.Store, folder: Path) -> None:
+    (folder / "captions.csv").write_text("path,caption,rating\na.png,a dog,1\nb.png,a cat,2\n")
+    store.index(folder)
+    (folder / "captions.csv").write_text("path,caption,rating\na.png,a dog,5\nb.png,a cat,2\n")
+    report = store.index(folder)
+    assert (report.changed, report.unchanged) == (1, 2)
+    assert names(store.search("x", to="image", filter="rating = 5")) == ["a.png"]
+    (folder / "captions.csv").unlink()
+    report = store.index(folder)
+    assert (report.changed, report.unchanged, report.removed) == (2, 1, 0)
+    assert store.status().segments == {Modality.IMAGE: 3}
+
+
+def test_a_list_counts_also_where_only_a_part_is_indexed_again(store: bs.Store, folder: Path) -> None:
+    (folder / "captions.csv").write_text("path,caption\nsub/c.png,a boat\na.png,a dog\n")
+    store.index(folder)
+    assert store.index(folder / "sub").unchanged == 1
+    assert store.index(folder / "a.png").unchanged == 1
+    (folder / "captions.csv").write_text("path,caption\nsub/c.png,a ship\na.png,a dog\n")
+    assert store.index(folder / "captions.csv").changed == 1
+    assert names(store.search("a ship", to="text", k=1)) == ["c.png"]
+
+
+def test_a_manifest_is_a_source_of_its_own(store: bs.Store, folder: Path, tmp_path: Path) -> None:
+    table = {
+        "path": [str(folder / "a.png"), str(folder / "sub" / "c.png"), str(folder / "missing.png")],
+        "modality": ["thermal", None, None],
+        "caption": ["warm", "cold", "nothing"],
+        "site": ["north", "south", "north"],
+        "taken": ["2024-05-01T12:00:00", None, None],
+    }
+    manifest = tmp_path / "lists" / "manifest.parquet"
+    manifest.parent.mkdir()
+    pq.write_table(pa.table(table), manifest)
+    report = store.index(manifest)
+    assert (report.added, report.failed) == (2, 0)
+    assert store.status().collections == (tmp_path,)
+    assert store.status().segments == {Modality.TEXT: 2, Modality.IMAGE: 1, Modality.THERMAL: 1}
+    assert names(store.search("x", to="thermal", filter="site = 'north' and taken >= '2024-01-01'")) == ["a.png"]
+    assert store.index(manifest).unchanged == 2
+    (folder / "a.png").unlink()
+    assert store.index(manifest).removed == 1
+
+
+def test_a_jsonl_manifest_with_relative_paths(store: bs.Store, folder: Path) -> None:
+    rows = [{"path": "a.png", "caption": "one", "n": 1}, {"path": "sub/c.png", "n": 2}]
+    (folder / "list.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert store.index(folder / "list.jsonl").added == 2
+    assert names(store.search("x", to="image", filter="n = 2")) == ["c.png"]
+    assert store.index(folder).added == 1  # b.png, which the list does not name
+
+
+def test_broken_rows_are_told_and_the_rest_is_used(store: bs.Store, folder: Path) -> None:
+    (folder / "list.jsonl").write_text('{"path": "a.png", "caption": "one"}\n{"path": 5}\nno json\n')
+    report = store.index(folder)
+    assert (report.added, report.failed) == (3, 0)
+    assert len(report.notices) == 2
+    assert all(str(folder / "list.jsonl") in notice for notice in report.notices)
+    assert names(store.search("one", to="text", k=1)) == ["a.png"]
+
+
+def test_a_motion_table_is_no_list(store: bs.Store, folder: Path) -> None:
+    rows = "\n".join(f"{n / 50},0,0,9.8,0,0,0" for n in range(300))
+    (folder / "walk.csv").write_text("time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
+    assert store.index(folder).added == 4
+    assert store.index(folder).unchanged == 4

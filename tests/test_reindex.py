@@ -1,0 +1,113 @@
+"""Moving a store to another encoder: all is embedded anew, searches go on meanwhile, an interrupted run goes on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bindsearch as bs
+from bindsearch.encoders.null import NullEncoder
+from bindsearch.indexes.base import IndexWishes
+from bindsearch.ingest.report import Progress
+from bindsearch.items import Modality
+from bindsearch.media import Media
+
+
+class Other(NullEncoder):
+    """Another space."""
+
+    name = "other"
+    dim = 96
+    digest = "other-1"
+
+    def prepare(self, media: Media) -> np.ndarray:
+        return super().prepare(media) + np.uint64(1)
+
+
+def stop_in_the_middle(progress: Progress) -> None:
+    """A user's Ctrl-C."""
+    if progress.done >= 5:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for root in roots:
+        root.mkdir()
+        for n in range(6):
+            (root / f"{n}.txt").write_text(f"text {n} of {root.name}")
+    return roots
+
+
+@pytest.fixture
+def path(tmp_path: Path, folders: list[Path]) -> Path:
+    with bs.connect(tmp_path / "store", encoder="null", segment_s={"audio": 3.0}) as store:
+        store.index(*folders, wishes=IndexWishes(recall=0.97))
+    return tmp_path / "store"
+
+
+def test_a_store_is_moved_to_another_encoder(path: Path, folders: list[Path]) -> None:
+    with bs.connect(path) as reader, bs.connect(path) as store:
+        assert reader.search("text 3 of two", k=1)[0].path == folders[1] / "3.txt"
+        report = store.reindex(Other())
+        assert (report.added, report.failed) == (12, 0)
+        assert store.search("text 3 of two", k=1)[0].path == folders[1] / "3.txt"
+        assert store.config.encoder == "other"
+        assert store.config.audio_segment_s == 3.0
+        assert store.wishes.recall == 0.97
+        assert store.status().dim == 96
+    with bs.connect(path, encoder="null") as old, pytest.raises(bs.StoreError, match="vectors of encoder other"):
+        old.search("text")
+    with bs.connect(path, encoder=Other()) as store:
+        assert store.index(*folders).unchanged == 12
+    assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_items_whose_files_are_gone_are_not_lost_in_silence(path: Path, folders: list[Path]) -> None:
+    (folders[0] / "3.txt").unlink()
+    shutil.move(folders[1], folders[1].with_name("away"))
+    with bs.connect(path) as store:
+        with pytest.raises(bs.UsageError, match=r"7 items of the store have no file now .*one/3\.txt.*--prune"):
+            store.reindex(Other())
+        assert store.config.encoder == "null"
+        assert len(store.search("text", k=20)) == 12
+        shutil.move(folders[1].with_name("away"), folders[1])
+        assert store.reindex(Other(), prune=True).added == 6  # those of the other folder are there already
+        assert store.status().items == {Modality.TEXT: 11}
+
+
+def test_an_interrupted_move_goes_on_where_it_was(path: Path) -> None:
+    with bs.connect(path) as store:
+        with pytest.raises(KeyboardInterrupt):
+            store.reindex(Other(), on_progress=stop_in_the_middle)
+        assert len(store.search("text", k=20)) == 12
+        report = store.reindex(Other())
+        assert report.added + report.unchanged == 12
+        assert report.unchanged > 0
+        assert store.status().items == {Modality.TEXT: 12}
+
+
+def test_the_same_encoder_embeds_anew_too(path: Path) -> None:
+    with bs.connect(path) as store:
+        assert store.reindex("null").added == 12
+
+
+def test_failed_files_are_tried_again_alone(path: Path, folders: list[Path]) -> None:
+    (folders[0] / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    (folders[0] / "motion.csv").write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + "0,0,9.8,0,0,0\n" * 300)
+    (folders[0] / "5.txt").write_text("changed since")
+    with bs.connect(path) as store:
+        assert store.index(folders[0]).failed == 2
+        (folders[0] / "4.txt").write_text("changed again")
+        report = store.retry()
+        assert (report.failed, report.added, report.changed, report.removed) == (2, 0, 0, 0)
+        report = store.retry(imu_rate_hz=50)
+        assert (report.failed, report.added, report.changed) == (1, 1, 0)
+        (folders[0] / "bad.png").unlink()
+        report = store.retry()
+        assert (report.failed, report.added) == (0, 0)
+        assert store.status().failures == ()
