@@ -43,10 +43,10 @@ def kinds(data: Path | None) -> list[Kind]:
         Kind("videos", "20 s of 640x360 H.264 with sound", make_videos),
     ]
     if data is not None:
-        found.append(
-            Kind("real-sounds", "real flac of ESC-10, 5 s", lambda _: sorted(data.glob("audio_esc10/*/*.flac")))
-        )
-        found.append(Kind("real-videos", "real H.264 clips", lambda _: sorted(data.glob("video_clips/clips/*.mp4"))))
+        found += [
+            Kind("real-sounds", "real flac, 5 s, ESC-10", lambda _: sorted(data.glob("audio_esc10/*/*.flac"))),
+            Kind("real-videos", "real H.264 clips", lambda _: sorted(data.glob("video_clips/clips/*.mp4"))),
+        ]
     return found
 
 

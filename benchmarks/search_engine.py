@@ -17,13 +17,13 @@ from search_data import LABELS, Dataset, K
 from search_timing import Ask, Contender
 
 import bindsearch as bs
-from bindsearch.catalog import FileState
 from bindsearch.filters import make_filter
 from bindsearch.generation import Generation
 from bindsearch.indexes.base import IndexWishes, UnitCosts
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.items import Hit, Modality
+from bindsearch.known import FileState
 from bindsearch.media import Media, Wants
 from bindsearch.plan import Plan, PlanFacts, Strategy
 from bindsearch.planner import make_plan

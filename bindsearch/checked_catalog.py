@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bindsearch.catalog import UNKNOWN_STATE, Catalog
+from bindsearch.catalog import Catalog
 from bindsearch.errors import StoreError
 from bindsearch.findings import SHOWN
 from bindsearch.items import Modality
+from bindsearch.known import UNKNOWN_STATE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bindsearch.catalog import UNKNOWN_STATE, Catalog, Failure, FileState
+from bindsearch.catalog import Catalog, Failure
 from bindsearch.config import STORE_FILE, StoreConfig, new_config
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
@@ -16,6 +16,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import METADATA_COLUMNS, Metadata, Modality
+from bindsearch.known import UNKNOWN_STATE, FileState
 from bindsearch.store import Store, connect
 from bindsearch.transfer import BLOCK_ROWS, Columns
 from bindsearch.writing import decode_options

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bindsearch.catalog import UNKNOWN_STATE
 from bindsearch.config import StoreConfig, read_config
 from bindsearch.errors import StoreError
 from bindsearch.generation import Generation
 from bindsearch.items import METADATA_COLUMNS, Modality
+from bindsearch.known import UNKNOWN_STATE
 from bindsearch.reader import Reader
 from bindsearch.snapshot import Snapshot
 from bindsearch.writing import rebuild_snapshot

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bindsearch.catalog import FileState
 from bindsearch.findings import Finding, Kind, Mend, finding
 from bindsearch.hashing import hash_file
+from bindsearch.known import FileState
 from bindsearch.snapshot import Snapshot
 
 COLUMNS = ("collection_id", "rel_path", "size_bytes", "mtime_ns", "content_hash")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.catalog import KnownFiles
 from bindsearch.ingest.classify import Rule, rule_for
 from bindsearch.ingest.ignore import Narrowing
 from bindsearch.ingest.sources import Scan
+from bindsearch.known import KnownFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

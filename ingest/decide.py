@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from bindsearch.catalog import KnownFile, KnownFiles
 from bindsearch.ingest.decoders import Taken
 from bindsearch.ingest.prints import KnownPrints, SeenPrints
+from bindsearch.known import KnownFile, KnownFiles
 
 
 class Action(Enum):

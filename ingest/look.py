@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindsearch.catalog import FileState
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.classify import Rule, Verdict, classify, rule_for
 from bindsearch.ingest.lists import Listed
 from bindsearch.ingest.sidecar import Sidecar, decode_facts, merged, read_sidecar
 from bindsearch.items import Metadata, Modality
+from bindsearch.known import FileState
 
 
 @dataclass(frozen=True, slots=True)

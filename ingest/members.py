@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
-from bindsearch.catalog import FileState, KnownFiles
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives import ArchiveLimits, Skipped, read_members
 from bindsearch.ingest.ignore import Narrowing
 from bindsearch.ingest.look import SourceFile
 from bindsearch.ingest.sidecar import Sidecar
+from bindsearch.known import FileState, KnownFiles
 
 SPOOLED_BYTES = 1 << 30
 """Copies of members that may wait in all; one that is larger has to wait until it is alone."""

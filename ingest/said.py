@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from bindsearch.catalog import FileState, KnownFiles
 from bindsearch.errors import MediaError
 from bindsearch.ingest.list_rows import LIST_NAMES
 from bindsearch.ingest.lists import Listed, is_list, read_list
 from bindsearch.ingest.sources import Scan, file_state
+from bindsearch.known import FileState, KnownFiles
 
 
 @dataclass(frozen=True)

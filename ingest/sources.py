@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.catalog import FileState
 from bindsearch.ingest.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
+from bindsearch.known import FileState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from bindsearch.catalog import UNKNOWN_STATE, Failure
+from bindsearch.catalog import Failure
 from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.decide import Action, Decider, Decision
 from bindsearch.ingest.decode import Failed
@@ -14,6 +14,7 @@ from bindsearch.ingest.report import FailedFile, IndexReport
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.ingest.survey import Target
 from bindsearch.items import Modality
+from bindsearch.known import UNKNOWN_STATE
 
 PADDING_SHOWN_S = 0.05
 """Less missing motion than this is a matter of rounding and not worth a word."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.catalog import Container, Failure, FileState
+from bindsearch.catalog import Container, Failure
 from bindsearch.errors import StoreError
 from bindsearch.items import METADATA_COLUMNS, Metadata, Modality
+from bindsearch.known import FileState
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bindsearch.catalog import UNKNOWN_STATE, Container, Failure, FileState, KnownFiles
+from bindsearch.catalog import Container, Failure
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
 from bindsearch.ingest.classify import Rule, Verdict, classify, is_left_out_by_name, rule_for
@@ -26,6 +26,7 @@ from bindsearch.ingest.segments import describe
 from bindsearch.ingest.sidecar import read_sidecar
 from bindsearch.ingest.sources import scan
 from bindsearch.ingest.staged import StagedBatch
+from bindsearch.known import UNKNOWN_STATE, FileState, KnownFiles
 
 EVERYWHERE = ("",)
 """The place that holds all of a collection."""

@@ -48,7 +48,17 @@ def test_index_json(bindsearch_command: Run, media: Path) -> None:
     assert report.pop("took_s") > 0
     (failure,) = report.pop("failures")
     assert failure["path"] == str(media / "bad.jpg")
-    assert report == {"schema": 1, "added": 6, "unchanged": 0, "changed": 0, "removed": 0, "failed": 1}
+    assert report == {
+        "schema": 1,
+        "added": 6,
+        "unchanged": 0,
+        "changed": 0,
+        "moved": 0,
+        "removed": 0,
+        "failed": 1,
+        "items": {"audio": 1, "image": 4, "text": 1},
+        "notices": [],
+    }
     assert "bad.jpg" in done.stderr
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -32,7 +36,7 @@ from bindsearch.verify import verify
 CHILD = Path(__file__).with_name("indexing_child.py")
 CODES = IndexWishes(Form.IVF_PQ, overrides={"lists": 4})
 child_module = runpy.run_path(str(CHILD))
-POINTS = child_module["POINTS"]
+POINTS, FAULTS = child_module["POINTS"], child_module["FAULTS"]
 ORPHANS = ("vectors/text/000000000000-orphan.arrow", "vectors/audio/.orphan.arrow.1.tmp", "snapshots/1/.orphan.1.tmp")
 ROOT_TEMPORARY = ".CURRENT.1.tmp"
 RUNS = 10
@@ -211,6 +215,11 @@ def assert_tidy(store: Path) -> None:
     assert {path.name for path in store.iterdir()} <= expected
 
 
+def assert_as_undisturbed(store: Path, world: World) -> None:
+    assert stored(store) == world.expected
+    assert_tidy(store)
+
+
 def litter(store: Path) -> None:
     """What a run that was killed may have left."""
     for name in (*ORPHANS, ROOT_TEMPORARY):
@@ -218,21 +227,213 @@ def litter(store: Path) -> None:
         (store / name).write_bytes(b"half")
 
 
+class KilledRuns:
+    """Runs that were killed at moments named in POINTS; the next one is under way while one is looked at."""
+
+    def __init__(self, world: World, place: Path) -> None:
+        self._world = world
+        self._place = place
+        self._pool = ThreadPoolExecutor(1)
+        self._runs: dict[str, Future[tuple[Path, int, str]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, moment: str) -> tuple[Path, int, str]:
+        """The store that a run left, its return code, and what it said."""
+        names = list(POINTS)
+        for name in names[names.index(moment) :][:2]:
+            if name not in self._runs:
+                self._runs[name] = self._pool.submit(self._kill, name)
+        return self._runs[moment].result()
+
+    def _kill(self, moment: str) -> tuple[Path, int, str]:
+        point, store = POINTS[moment], self._place / moment
+        if not point.fresh:
+            shutil.copytree(self._world.old, store)
+            litter(store)
+        options = ("--kill", moment, *(["--codes"] if point.codes else []))
+        killed = child(store, *self._world.folders, options=options)
+        _, errors = killed.communicate(timeout=120)
+        return store, killed.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def killed_runs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KilledRuns]:
+    with KilledRuns(world, tmp_path_factory.mktemp("killed")) as runs:
+        yield runs
+
+
 @pytest.mark.parametrize("moment", POINTS)
-def test_killed_and_run_again(moment: str, world: World, tmp_path: Path) -> None:
-    store, point = tmp_path / "store", POINTS[moment]
-    if not point.fresh:
-        shutil.copytree(world.old, store)
-        litter(store)
-    options = ("--kill", moment, *(["--codes"] if point.codes else []))
-    killed = child(store, *world.folders, options=options)
-    _, errors = killed.communicate(timeout=60)
-    assert killed.returncode == -signal.SIGKILL, f"{moment} was never reached: {errors}"
-    report = run(store, *world.folders, wishes=CODES if point.codes else None)
+def test_killed_and_run_again(moment: str, world: World, killed_runs: KilledRuns) -> None:
+    store, code, errors = killed_runs.take(moment)
+    assert code == -signal.SIGKILL, f"{moment} was never reached: {errors}"
+    codes = POINTS[moment].codes
+    report = run(store, *world.folders, wishes=CODES if codes else None)
     assert report.failed == 2
-    assert stored(store) == world.expected
-    assert_tidy(store)
-    if point.codes:
+    assert_as_undisturbed(store, world)
+    if codes:
         with bs.connect(store) as opened:
             forms = {part.modality: (part.form, part.trouble) for part in opened.status().partitions}
         assert forms[Modality.TEXT] == (Form.IVF_PQ, None)
+    shutil.rmtree(store)
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (3, 4, 5)])
+def test_killed_at_random_moments_over_and_over(seeds: tuple[int, ...], world: World, tmp_path: Path) -> None:
+    """Ten times a store; one that gets through before that starts over."""
+    with ThreadPoolExecutor(2) as pool:
+        for finished in [pool.submit(kill_at_random, seed, world, tmp_path / str(seed)) for seed in seeds]:
+            finished.result()
+
+
+def kill_at_random(seed: int, world: World, store: Path) -> None:
+    """The store with seed 2 is new at first, and that with seed 3 filled with the help of worker processes."""
+    rng = random.Random(seed)
+    fresh, workers = seed == 2, seed == 3
+    options = ("--pause", "0.1", *(["--workers"] if workers else []))
+    kills = outlived = 0
+    while kills < RUNS:
+        if not store.exists() and not fresh:
+            shutil.copytree(world.old, store)
+        process = child(store, *world.folders, options=options)
+        until_ready(process)
+        time.sleep(rng.uniform(0.0, 1.5 if workers else 0.7))
+        helpers = children_of(process.pid)
+        process.kill()
+        process.communicate(timeout=60)
+        outlived += bool(helpers)
+        assert_gone(helpers)
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+            continue
+        assert process.returncode == 3  # the two pictures that cannot be read
+        assert_as_undisturbed(store, world)
+        shutil.rmtree(store)
+    assert outlived or not workers
+    run(store, *world.folders)
+    assert_as_undisturbed(store, world)
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def assert_gone(pids: list[int]) -> None:
+    """Soon none of them runs any more; one may be left as a zombie, where nobody asks what became of it."""
+    deadline = time.monotonic() + 20
+    left = list(pids)
+    while left and time.monotonic() < deadline:
+        left = [pid for pid in left if state_of(pid) not in ("", "Z")]
+        time.sleep(0.01)
+    assert left == []
+
+
+def state_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_store_that_cannot_be_written_ends_the_run_with_one_line(fault: str, world: World, tmp_path: Path) -> None:
+    assert_ends_and_goes_on(world, tmp_path / "store", ("--fail", fault))
+
+
+@pytest.mark.parametrize("largest", [20_000, 2_400_000])
+def test_a_catalog_that_cannot_grow_ends_the_run_with_one_line(largest: int, world: World, tmp_path: Path) -> None:
+    assert_ends_and_goes_on(world, tmp_path / "store", ("--largest-file", str(largest)))
+
+
+def assert_ends_and_goes_on(world: World, store: Path, options: tuple[str, ...]) -> None:
+    shutil.copytree(world.old, store)
+    process = child(store, *world.folders, options=options)
+    _, errors = process.communicate(timeout=120)
+    lines = [line for line in errors.splitlines() if not line.startswith("note: ")]
+    assert (process.returncode, len(lines)) == (5, 1), errors
+    assert str(store) in lines[0]
+    assert not lines[0].startswith("bindsearch: unexpected")
+    with bs.connect(store, encoder=Stays()) as opened:
+        assert opened.search("text number 23", to="text", k=1)[0].path.name == "023.txt"
+        assert not (store / "spool").exists()
+    run(store, *world.folders)
+    assert_as_undisturbed(store, world)
+
+
+def test_folders_that_vanish_and_come_back(world: World, tmp_path: Path) -> None:
+    store, away = tmp_path / "store", world.folders[0].with_name("away")
+    shutil.copytree(world.old, store)
+    before = stored(store)["items"]
+    process = child(store, *world.folders, options=("--pause", "1", "--log", str(tmp_path / "log")))
+    until_ready(process)
+    wait_for(lambda: (tmp_path / "log").exists() and len((tmp_path / "log").read_text().splitlines()) >= 2)
+    world.folders[0].rename(away)
+    try:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode in (0, 3), errors
+        assert "unexpected" not in errors
+        assert verify(store).findings == ()
+        assert len(stored(store)["items"]) >= len(before) - 12  # what had gone before may be swept
+    finally:
+        away.rename(world.folders[0])
+    run(store, *world.folders)
+    assert_as_undisturbed(store, world)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_killed_three_times_with_a_real_encoder(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for n in range(60):
+        (folder / f"{n}.txt").write_text(f"{n} dogs on a beach at noon")
+    rng = np.random.default_rng(0)
+    for n in range(30):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(folder / f"{n}.png")
+    with bs.connect(tmp_path / "undisturbed", encoder="mini") as store:
+        store.index(folder)
+    expected = vectors_of(tmp_path / "undisturbed")
+    assert len(expected) == 90
+    for seconds in (1.0, 3.0, 6.0):
+        process = child(tmp_path / "store", folder, options=("--encoder", "mini", "--workers", "--pause", "2"))
+        until_ready(process)
+        time.sleep(seconds)
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    with bs.connect(tmp_path / "store", encoder="mini") as store:
+        store.index(folder)
+    found = vectors_of(tmp_path / "store")
+    assert found.keys() == expected.keys()
+    assert min(float(found[path] @ expected[path]) for path in expected) >= 0.9999
+    assert_tidy(tmp_path / "store")
+
+
+def vectors_of(store: Path) -> dict[str, np.ndarray]:
+    """The vector of each item, of unit length."""
+    with bs.connect(store, encoder="mini") as opened:
+        generation = opened._reader.current()
+        items, segments = generation.snapshot.living()
+        paths = {row["item_id"]: row["rel_path"] for row in items.to_pylist()}
+        found = {}
+        for segment in segments.to_pylist():
+            partition = generation.partitions[Modality(segment["modality"])]
+            row = partition.rows_of_vectors(np.array([segment["vector_id"]]))
+            vector = partition.rows.embeddings(row)[0].astype(np.float64)
+            found[paths[segment["item_id"]]] = vector / np.linalg.norm(vector)
+    return found

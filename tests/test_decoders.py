@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.catalog import FileState
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import channel, decoders
 from bindsearch.ingest.channel import ProcessWorker, WorkerLostError, pack_encoder
@@ -22,6 +21,7 @@ from bindsearch.ingest.jobs import Done, Job, Setup
 from bindsearch.ingest.look import Look, LookOptions, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.items import Modality
+from bindsearch.known import FileState
 from bindsearch.media import Media
 
 MakeEncoder = Callable[[Path], NullEncoder]

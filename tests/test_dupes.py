@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 import bindsearch as bs
-from bindsearch.catalog import FileState
 from bindsearch.dupes import NearGroup, find_near, find_same_bytes, newest_generation
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import UsageError
@@ -22,6 +21,7 @@ from bindsearch.indexes.base import Form
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.items import Modality
+from bindsearch.known import FileState
 from bindsearch.writing import open_writer
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))

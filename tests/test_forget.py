@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 import bindsearch as bs
-from bindsearch.catalog import Catalog, Container, FileState
+from bindsearch.catalog import Catalog, Container
 from bindsearch.dupes import newest_generation
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.forget import forget, forget_paths
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.staged import StagedBatch
+from bindsearch.known import FileState
 from bindsearch.mend import locked_catalog
 from bindsearch.verify import verify
 from bindsearch.writing import open_writer

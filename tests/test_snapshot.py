@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from bindsearch.catalog import Catalog, FileState
+from bindsearch.catalog import Catalog
 from bindsearch.errors import StoreError
 from bindsearch.ingest import writer as writing
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
+from bindsearch.known import FileState
 from bindsearch.snapshot import SegmentFacts, Snapshot, open_snapshot, read_manifest
 from bindsearch.snapshot_files import SNAPSHOTS, write_part
 from bindsearch.space import l2_normalize
@@ -317,7 +318,7 @@ def test_a_snapshot_of_format_1_is_read_and_then_written_anew(tmp_path: Path) ->
     with Catalog(tmp_path / "catalog.duckdb") as catalog:
         Writer(tmp_path, catalog, DIM)
     renewed = newest(tmp_path)
-    assert renewed.manifest.format == 2
+    assert renewed.manifest.format == 3
     assert len(renewed.parts) == 1
     assert renewed.counts("segments") == snapshot.counts("segments")
 
@@ -346,7 +347,7 @@ def test_nonsense_in_current_is_an_error_that_says_what_to_do(tmp_path: Path, ke
 
 def test_a_snapshot_of_a_later_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_text('{"format": 99}')
-    with pytest.raises(StoreError, match="has format 99, this BindSearch reads up to 2"):
+    with pytest.raises(StoreError, match="has format 99, this BindSearch reads up to 3"):
         read_manifest(tmp_path)
 
 

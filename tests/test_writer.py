@@ -10,12 +10,13 @@ import duckdb
 import numpy as np
 import pytest
 
-from bindsearch.catalog import Catalog, FileState
+from bindsearch.catalog import Catalog
 from bindsearch.errors import StoreError, VectorError
 from bindsearch.ingest import writer as writing
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.ingest.writer import Writer
 from bindsearch.items import Modality
+from bindsearch.known import FileState
 from bindsearch.migrations import MIGRATIONS, m001_create_tables, migrate
 from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
 from bindsearch.snapshot_files import write_manifest

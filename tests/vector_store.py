@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bindsearch.catalog import FileState
 from bindsearch.encoders import load_encoder
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
 from bindsearch.items import Metadata, Modality
+from bindsearch.known import FileState
 from bindsearch.writing import open_writer
 
 ROOT = Path("/media/collection")
