@@ -34,7 +34,7 @@ MB = 1e6
 
 SPEED = (
     *("files", "n", "workers' start s", "threads /s", "a: workers /s", "b: towers /s", "c: whole /s"),
-    *("c / min(a, b)", "possible here", "wanted", ""),
+    *("c / min(a, b)", "possible here", "cores' time c / (a + b)", "wanted", ""),
 )
 MEMORY = (
     *("encoder", "files", "took s", "peak MB", "anonymous", "mapped", "parent MB", "workers MB", "left MB"),
@@ -133,15 +133,16 @@ def as_tables(results: Results, arguments: argparse.Namespace) -> tuple[str, boo
 
 
 def _speed_row(one: Compared) -> tuple[str, ...]:
-    share = one.median(lambda rates: rates.whole / rates.limit)
-    figures = [one.median(attrgetter(name)) for name in ("threads", "workers", "tower", "whole")]
+    share = one.median(attrgetter("share"))
+    rates = [one.median(attrgetter(f"{name}.rate")) for name in ("threads", "workers", "tower", "whole")]
     return (
         one.kind.title,
         f"{one.files:,}",
-        f"{one.start_s:.2f} ({100 * one.start_s * figures[-1] / one.files:.0f}%)",
-        *map(_figure, figures),
+        f"{one.start_s:.2f} ({100 * one.start_s * rates[-1] / one.files:.0f}%)",
+        *map(_figure, rates),
         f"{share:.2f}",
-        f"{one.median(lambda rates: rates.possible):.2f}",
+        f"{one.median(attrgetter('possible')):.2f}",
+        f"{one.median(attrgetter('added')):.2f}",
         f">= {WHOLE_SHARE:.2f}",
         _verdict(share >= WHOLE_SHARE),
     )
@@ -183,7 +184,8 @@ answer, in brackets its share of c, from which nothing is subtracted. threads: d
 core of one process, nothing looked at, hashed or handed over. a: workers that are running look at each file, decode,
 preprocess, and hand over; what they say is dropped. b: views prepared before, in batches as a run's. c: `Store.index`
 into a new store, towers loaded, no index made. Possible here: 1 / (1/a + 1/b) / min(a, b), since decoders and towers
-share these {cores} cores and each file costs both."""
+share these {cores} cores and each file costs both. Cores' time: what all processes together have used for a file, which
+tells what a run adds to its parts also where others use the machine."""
 MEMORY_NOTE = """Each in a fresh process, sampled every 50 ms: resident size of the process and its workers, pages that
 several of them share counted in each. Peak: of all together; anonymous and mapped: of that sample; left: of the process
 after its workers have ended. Files of about 1 KB, a third each of JPEG, PNG and text. Wanted: as much as with 1,000."""

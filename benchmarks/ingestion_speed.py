@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ingestion_media import Kind, multiply
+from ingestion_memory import children
 
 import bindsearch as bs
 from bindsearch.indexes.base import Form, IndexWishes
@@ -33,25 +37,46 @@ KEPT_VIEWS = 1024
 TRIED_FILES = 64
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Files a second of one round: decoded by the workers of a run, in threads of this process without looking, through
-    the towers, and in a whole run."""
+class Cost(NamedTuple):
+    """What a file takes: seconds of the clock, and of all cores, of this process and those it has started."""
 
-    workers: float
-    threads: float
-    tower: float
-    whole: float
+    clock_s: float
+    cores_s: float
 
     @property
-    def limit(self) -> float:
-        """What no run can be faster than."""
-        return min(self.workers, self.tower)
+    def rate(self) -> float:
+        """Files a second."""
+        return 1 / self.clock_s
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a file takes: decoded by the workers of a run, in threads of this process without looking, through the
+    towers, and in a whole run."""
+
+    workers: Cost
+    threads: Cost
+    tower: Cost
+    whole: Cost
+
+    @property
+    def share(self) -> float:
+        """Rate of the whole run beside what no run can be faster than."""
+        return self._limit_s / self.whole.clock_s
 
     @property
     def possible(self) -> float:
-        """Share of the limit where decoders and towers share the same cores: each file costs both."""
-        return 1 / (1 / self.workers + 1 / self.tower) / self.limit
+        """The same of a run that loses nothing where decoders and towers share the cores: each file costs both."""
+        return self._limit_s / (self.workers.clock_s + self.tower.clock_s)
+
+    @property
+    def added(self) -> float:
+        """Cores' time of the whole run beside that of decoding and of the towers."""
+        return self.whole.cores_s / (self.workers.cores_s + self.tower.cores_s)
+
+    @property
+    def _limit_s(self) -> float:
+        return max(self.workers.clock_s, self.tower.clock_s)
 
 
 @dataclass(frozen=True)
@@ -61,11 +86,11 @@ class Compared:
     kind: Kind
     files: int
     start_s: float
-    rounds: Sequence[Rates]
+    rounds: Sequence[Round]
 
-    def median(self, of: Callable[[Rates], float]) -> float:
+    def median(self, of: Callable[[Round], float]) -> float:
         """Median over the rounds."""
-        return statistics.median(of(rates) for rates in self.rounds)
+        return statistics.median(of(one) for one in self.rounds)
 
 
 class Bench:
@@ -97,12 +122,12 @@ class Bench:
                     return time.perf_counter() - started
         raise SystemExit(f"{self._sources[0].path} cannot be decoded")
 
-    def workers_rate(self, paths: Sequence[Path]) -> float:
-        """Files a second: classified, hashed, their metadata read, decoded, preprocessed and handed over."""
-        return _rate(lambda: sum(1 for _ in self.decode(paths)), len(paths))
+    def workers(self, paths: Sequence[Path]) -> Cost:
+        """Files classified, hashed, their metadata read, decoded, preprocessed and handed over."""
+        return _cost(lambda: sum(1 for _ in self.decode(paths)), len(paths))
 
-    def threads_rate(self, passes: int) -> float:
-        """Files a second of the made files: decoded and preprocessed, in a thread a core of this process."""
+    def threads(self, n: int) -> Cost:
+        """The made files, n in all, decoded and preprocessed in a thread a core of this process."""
         looks = [look_at(source, LookOptions((), self._encoder.modalities)) for source in self._sources]
 
         def prepare(number: int) -> int:
@@ -111,30 +136,30 @@ class Bench:
             return sum(1 for _ in found)
 
         with ThreadPoolExecutor(usable_cores()) as threads:
-            return _rate(lambda: list(threads.map(prepare, range(passes))), passes)
+            return _cost(lambda: list(threads.map(prepare, range(n))), n)
 
-    def tower_rate(self, least_s: float) -> float:
-        """Files a second through their towers, in batches as large as a run's, for at least so long."""
-        passes, started = 0, time.perf_counter()
-        while passes == 0 or time.perf_counter() - started < least_s:
+    def tower(self, least_s: float) -> Cost:
+        """Prepared files through their towers, in batches as large as a run's, for at least so long."""
+        passes, started = 0, Clock()
+        while passes == 0 or started.since(1).clock_s < least_s:
             for modality, segments in self._segments.items():
                 for batch in _batches(segments):
                     self._encoder.encode(modality, [segment.views for segment in batch])
             passes += 1
-        return passes * self._files_kept / (time.perf_counter() - started)
+        return started.since(passes * self._files_kept)
 
-    def whole_rate(self, paths: Sequence[Path]) -> float:
-        """Files a second of `Store.index` into a new store: workers' start, commits and all; no index is made."""
+    def whole(self, paths: Sequence[Path]) -> Cost:
+        """`Store.index` into a new store: workers' start, commits and all; no index is made."""
         with (
             tempfile.TemporaryDirectory(dir=paths[0].parents[1]) as place,
             bs.connect(Path(place) / "store", encoder=self._encoder) as store,
         ):
-            started = time.perf_counter()
+            started = Clock()
             report = store.index(paths[0].parent, wishes=IndexWishes(form=Form.EXACT))
-            took_s = time.perf_counter() - started
+            cost = started.since(len(paths))
         if report.added != len(paths):
             raise SystemExit(f"{report.added} of {len(paths)} files were indexed: {report.failures[:3]}")
-        return len(paths) / took_s
+        return cost
 
     def _keep_segments(self) -> None:
         """Prepare what the tower is timed on: whole files, until there are views enough."""
@@ -155,14 +180,14 @@ def compare(kind: Kind, encoder: bs.Encoder, folder: Path, *, seconds: float, re
         bench = Bench(encoder, decoders, made)
         start_s = bench.start_s()
         tried = multiply(made, folder / "tried", max(TRIED_FILES, len(made)))
-        bench.workers_rate(tried)
-        limit = min(bench.workers_rate(tried), bench.tower_rate(1.0))
+        bench.workers(tried)
+        limit = min(bench.workers(tried).rate, bench.tower(1.0).rate)
         paths = multiply(made, folder / "files", max(len(made), round(seconds * limit)))
-        rounds = []
-        for _ in range(repeats):
-            workers = bench.workers_rate(paths)
-            threads = bench.threads_rate(max(TRIED_FILES, len(paths) // 4))
-            rounds.append(Rates(workers, threads, bench.tower_rate(seconds / 2), bench.whole_rate(paths)))
+        few = max(TRIED_FILES, len(paths) // 4)
+        rounds = [
+            Round(bench.workers(paths), bench.threads(few), bench.tower(seconds / 2), bench.whole(paths))
+            for _ in range(repeats)
+        ]
     return Compared(kind, len(paths), start_s, rounds)
 
 
@@ -187,9 +212,9 @@ def compare_null(kind: Kind, folder: Path, *, files: int, repeats: int, with_loa
     null, loader = [], []
     with Decoders(encoder) as decoders:
         bench = Bench(encoder, decoders, made)
-        bench.whole_rate(paths)
+        bench.whole(paths)
         for _ in range(repeats):
-            null.append(bench.whole_rate(paths))
+            null.append(bench.whole(paths).rate)
             if with_loader:
                 loader.append(_loader_rate(paths))
     return Beside(null, loader)
@@ -225,7 +250,28 @@ def _batches(segments: Sequence[PreparedSegment]) -> Iterator[list[PreparedSegme
         yield batch
 
 
-def _rate(run: Callable[[], object], n: int) -> float:
-    started = time.perf_counter()
+def _cost(run: Callable[[], object], n: int) -> Cost:
+    started = Clock()
     run()
-    return n / (time.perf_counter() - started)
+    return started.since(n)
+
+
+class Clock:
+    """A moment: what the clock and the cores showed then."""
+
+    def __init__(self) -> None:
+        self._clock_s, self._cores_s = time.perf_counter(), _cores_s()
+
+    def since(self, n: int) -> Cost:
+        """What each of `n` files has taken since."""
+        return Cost((time.perf_counter() - self._clock_s) / n, (_cores_s() - self._cores_s) / n)
+
+
+def _cores_s() -> float:
+    """Seconds that cores have worked for this process and those it has started, ended or not."""
+    times = os.times()
+    running = 0
+    for pid in children(os.getpid()):
+        with suppress(OSError):
+            running += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return sum(times[:4]) + running / os.sysconf("SC_CLK_TCK")

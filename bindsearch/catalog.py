@@ -125,7 +125,7 @@ class Catalog:
             self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
         return collection_id
 
-    def known_files(self, collection_id: int, places: Sequence[str]) -> KnownFiles:
+    def known_files(self, collection_id: int, places: tuple[str, ...]) -> KnownFiles:
         """Items and failures at or below these relative paths ("" for all); where they are many, of all places."""
         asked = [] if "" in places or len(places) > MOST_PLACES else list(places)
         below = (
@@ -178,8 +178,8 @@ class Catalog:
                     self._insert_table(table, rows)
             self._touch(change.touched)
             self._drop_failures(change)
-            failures = [{**_row_of_path(failure), "reason": failure.reason} for failure in change.failures]
-            self._insert("failures", failures)
+            failures = {(failure.collection_id, failure.rel_path): failure for failure in change.failures}
+            self._insert("failures", [{**_row_of_path(one), "reason": one.reason} for one in failures.values()])
             self._put_vector_files(change.vector_files)
             self._put_containers(change)
             for collection_id in change.forgotten_collections:

@@ -67,7 +67,7 @@ def _stage_path(catalog: Catalog, path: str, batch: StagedBatch) -> set[int]:
     items: set[int] = set()
     known = False
     for key, prefix in _places(path, [*catalog.collections().items()]):
-        found = catalog.known_files(key, prefix)
+        found = catalog.known_files(key, (prefix,))
         items.update(found.item_ids[found.item_ids >= 0].tolist())
         below = [row["rel_path"] for row in catalog.failures_table().to_pylist() if row["collection_id"] == key]
         batch.forgotten_failures += [(key, failed) for failed in below if _is_at_or_below(failed, prefix)]

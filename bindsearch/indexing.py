@@ -75,7 +75,8 @@ def _limited(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[Decode
     caps = {name: options for name, options in caps.items() if name.startswith("max_")}
     given: dict[str, Any] = {}
     for asked, value in limits.items():
-        name = next((cap for cap in caps if asked in (cap, re.sub("_(bytes|s)$", "", cap))), None)
+        wanted = f"max_{asked.removeprefix('max_')}"
+        name = next((cap for cap in caps if wanted in (cap, re.sub("_(bytes|s)$", "", cap))), None)
         if name is None:
             known = ", ".join(re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps)
             raise UsageError(f"unknown cap {asked.removeprefix('max_')!r}: choose from {known}")
@@ -178,6 +179,8 @@ def watch_paths(
                     except StoreLockedError:
                         stop.wait(LOCKED_SECONDS)
                         continue
+                    except UsageError as error:  # such as an ignore file that is being written
+                        on_report(IndexReport(notices=[str(error)]))
                     break
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from bindsearch.ingest.decoders import Decoders
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.report import IndexReport, OnProgress, ignore_progress
 from bindsearch.ingest.survey import Target
+from bindsearch.items import Modality
 from bindsearch.lock import writer_lock
 from bindsearch.optimize import OnStage, ignore_stage
 from bindsearch.upkeep import read_wishes
@@ -36,6 +37,8 @@ def reindex(
     gpus: Gpus,
     *,
     rules: Iterable[str] = (),
+    imu_rate_hz: float | None = None,
+    limits: Mapping[str, float] | None = None,
     prune: bool = False,
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
@@ -43,12 +46,13 @@ def reindex(
     """Embed all collections of a store with another encoder; searches see the old store until all is done.
 
     What was done stays where a run ends early, in a folder beside the store, and the next one goes on from there. Item
-    numbers are new ones. `prune`: leave out items whose files are no longer there, instead of refusing.
+    numbers are new ones. `prune`: leave out items whose files are gone, fail now or are of a modality that the encoder
+    does not know, instead of refusing.
 
     Raises:
         StoreNotFoundError: there is no store.
         StoreLockedError: another process is writing.
-        UsageError: items have no file now, or a rule is wrong.
+        UsageError: items would be lost, or a rule or limit is wrong.
     """
     store = store.resolve()
     config = read_config(store)
@@ -57,8 +61,11 @@ def reindex(
         _start(beside, config, encoder)
         with Catalog(store / CATALOG_FILE) as catalog:
             collections, items = catalog.collections(), _places(catalog)
+        unknown = sorted(place for place, modality in items.items() if modality not in encoder.modalities)
+        if unknown and not prune:
+            raise _would_lose(unknown, f"are of modalities that the encoder {encoder.name} does not know", "")
         place = Place(beside, encoder, _segments(config), gpus)
-        request = IndexRequest(rules, retry_failed=True, prune=True)
+        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
             place,
             lambda new: _targets(collections, new, store, beside),
@@ -69,14 +76,9 @@ def reindex(
             on_stage,
         )
         with Catalog(beside / CATALOG_FILE) as catalog:
-            known = {*_places(catalog), *_failed_places(catalog)}
-        lost = sorted(items - known)
+            lost = sorted(items.keys() - _places(catalog).keys())
         if lost and not prune:
-            shown = ", ".join(lost[:SHOWN_LOST]) + (", ..." if len(lost) > SHOWN_LOST else "")
-            raise UsageError(
-                f"{len(lost)} items of the store have no file now ({shown}): bring the files back and run it again, or "
-                "leave the items out with --prune"
-            )
+            raise _would_lose(lost, "have no file now or fail", "bring the files back and run it again, or ")
         _replace(store, beside)
     return report
 
@@ -118,15 +120,16 @@ def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Pa
     return targets
 
 
-def _places(catalog: Catalog) -> set[str]:
+def _places(catalog: Catalog) -> dict[str, Modality]:
+    """Path and modality of all items."""
     roots = catalog.collections()
-    rows = catalog.items_table().select(["collection_id", "rel_path"]).to_pylist()
-    return {str(roots[row["collection_id"]] / row["rel_path"]) for row in rows}
+    rows = catalog.items_table().select(["collection_id", "rel_path", "modality"]).to_pylist()
+    return {str(roots[row["collection_id"]] / row["rel_path"]): Modality(row["modality"]) for row in rows}
 
 
-def _failed_places(catalog: Catalog) -> set[str]:
-    roots = catalog.collections()
-    return {str(roots[row["collection_id"]] / row["rel_path"]) for row in catalog.failures_table().to_pylist()}
+def _would_lose(places: Sequence[str], why: str, way_out: str) -> UsageError:
+    shown = ", ".join(places[:SHOWN_LOST]) + (", ..." if len(places) > SHOWN_LOST else "")
+    return UsageError(f"{len(places)} items of the store {why} ({shown}): {way_out}leave them out with --prune")
 
 
 def _replace(store: Path, new: Path) -> None:

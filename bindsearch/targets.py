@@ -51,7 +51,7 @@ def plan_targets(
 ) -> Iterator[Target]:
     """Each path within the collection that holds it, or as a new one; collections inside it are rescanned too."""
     known = dict(collections)
-    for path in paths:
+    for path in map(_standing, paths):
         if (named := _named_by(path)) is not None:
             yield _listed_target(named, known, add_collection, store)
             continue
@@ -82,6 +82,11 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
     ]
 
 
+def _standing(path: Path) -> Path:
+    """The archive that a path leads into; other paths as they are."""
+    return next((above for above in path.parents if above.is_file()), path)
+
+
 def _holder(path: Path, collections: Mapping[int, Path]) -> int | None:
     """The innermost collection that holds a path."""
     holders = [key for key, root in collections.items() if path.is_relative_to(root)]
@@ -110,9 +115,10 @@ def failed_targets(failures: Iterable[tuple[int, str]], collections: Mapping[int
     """The files that failed, each given by its collection and relative path; the archive where it is a member."""
     named: dict[int, set[str]] = {}
     for key, rel_path in failures:
+        if not collections[key].is_dir():  # a disk that is not mounted
+            continue
         place = collections[key] / rel_path
-        archive = next((above for above in place.parents if above.is_file()), place)
-        named.setdefault(key, set()).add(archive.relative_to(collections[key]).as_posix())
+        named.setdefault(key, set()).add(_standing(place).relative_to(collections[key]).as_posix())
     return [
         Target(key, collections[key], _skipped(collections, key, store), _outermost(names), sure=True)
         for key, names in named.items()

@@ -206,24 +206,35 @@ class WritableStore:
         *,
         encoder_options: Mapping[str, str | int | float | bool] | None = None,
         rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        limits: Mapping[str, float] | None = None,
         prune: bool = False,
         on_progress: OnProgress = ignore_progress,
         on_stage: OnStage = ignore_stage,
     ) -> IndexReport:
         """Move the store over to another encoder: everything is embedded anew, and what was there serves until then.
 
-        An interrupted run goes on where it was. Items get new numbers. `prune`: leave out items whose files are gone.
+        An interrupted run goes on where it was. Items get new numbers. `prune`: leave out items that cannot be embedded
+        now.
 
         Raises:
             StoreNotFoundError: there is no store.
             StoreLockedError: another process is writing.
-            UsageError: items have no file now, or a rule is wrong.
+            UsageError: items would be lost, or a rule or limit is wrong.
         """
         new = encoder
         if isinstance(new, str):
             new = load_encoder(new, options=encoder_options or {}, runtime=self._runtime)
         report = reindex(
-            self.path, new, self._gpus, rules=rules, prune=prune, on_progress=on_progress, on_stage=on_stage
+            self.path,
+            new,
+            self._gpus,
+            rules=rules,
+            imu_rate_hz=imu_rate_hz,
+            limits=limits,
+            prune=prune,
+            on_progress=on_progress,
+            on_stage=on_stage,
         )
         self.close()
         self._wanted_encoder = new

@@ -10,10 +10,13 @@ from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import (
     DeviceOption,
     EncoderOptions,
+    ImuRateOption,
     JsonLinesOption,
     JsonOption,
+    LimitOption,
     StoreOption,
     parse_encoder_options,
+    parse_limits,
 )
 from bindsearch.cli.progress import print_report, show_progress
 
@@ -26,8 +29,10 @@ def reindex_command(
         list[str] | None,
         typer.Option("--as", help="Say what files are, such as depth='**/depth/*.png'.", metavar="MODALITY=GLOB"),
     ] = None,
+    imu_rate: ImuRateOption = None,
+    max_: LimitOption = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Leave out items whose files are no longer there, instead of refusing.")
+        bool, typer.Option("--prune", help="Leave out items that cannot be embedded now, instead of refusing.")
     ] = False,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -45,6 +50,8 @@ def reindex_command(
             encoder,
             encoder_options=parse_encoder_options(encoder_option),
             rules=as_ or (),
+            imu_rate_hz=imu_rate,
+            limits=parse_limits(max_),
             prune=prune,
             on_progress=shown.progress,
             on_stage=shown.stage,

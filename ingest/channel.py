@@ -21,7 +21,7 @@ import numpy as np
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.jobs import Ready, Unusable
-from bindsearch.ingest.worker import serve
+from bindsearch.ingest.worker import RunEndedError, serve
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -58,11 +58,11 @@ class Worker(Protocol):
             WorkerLostError: the worker is gone.
         """
 
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None]:
-        """The next answer and the views that belong to it.
+    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
+        """The next answer and the views that belong to it; None where there is none in that time.
 
         Raises:
-            WorkerLostError: the worker is gone, or silent for that long.
+            WorkerLostError: the worker is gone.
         """
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class _Arena:
         """Copy an array in, once there is room; None where it is too large.
 
         Raises:
-            ConnectionError: the other process has died.
+            RunEndedError: the other process has died.
         """
         size = -(-array.nbytes // _ALIGNED) * _ALIGNED
         if size > ARENA_BYTES // 2 or array.dtype.hasobject:
@@ -104,7 +104,7 @@ class _Arena:
         while self._put - int(self._taken[0]) > ARENA_BYTES:
             time.sleep(_POLL_S)
             if os.getppid() != parent:
-                raise ConnectionError("the run has ended")
+                raise RunEndedError
         self._ring[offset : offset + array.nbytes] = np.frombuffer(np.ascontiguousarray(array), np.uint8)
         return _Placed(offset, array.shape, array.dtype.str, self._put)
 
@@ -137,7 +137,10 @@ class ProcessWorkerEnd:
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
         """Send an answer; views through the arena where they fit."""
         placed = None if views is None else self._arena.put(views)
-        self._connection.send((message, views if placed is None else placed))
+        try:
+            self._connection.send((message, views if placed is None else placed))
+        except OSError as error:
+            raise RunEndedError from error
 
 
 class ProcessWorker:
@@ -168,10 +171,13 @@ class ProcessWorker:
         self._connection: Connection = Connection(ours.detach())
         try:
             self.send(packed_encoder)
-            answer, _ = self.receive(START_SECONDS)
+            started = self.receive(START_SECONDS)
+            if started is None:
+                raise WorkerLostError(f"did not start within {START_SECONDS:g} s")
         except WorkerLostError:
             self.close()
             raise
+        answer, _ = started
         if isinstance(answer, Unusable):
             self.close()
             raise UnusableEncoderError(answer.reason)
@@ -184,11 +190,11 @@ class ProcessWorker:
         except OSError:
             raise WorkerLostError(self._how_it_ended()) from None
 
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None]:
+    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
         """The next answer, its views copied out of shared memory."""
         try:
             if not self._connection.poll(timeout_s):
-                raise WorkerLostError(f"gave no sign of life for {timeout_s:g} s")
+                return None
             message, views = self._connection.recv()
         except (EOFError, OSError):
             raise WorkerLostError(self._how_it_ended()) from None
@@ -248,11 +254,13 @@ class ThreadWorker:
         """Give an order."""
         self._orders.put(order)
 
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None]:
-        """The next answer. A thread cannot be ended, so it is waited for, however long it takes."""
-        while True:
-            with suppress(queue.Empty):
-                return self._answers.get(timeout=timeout_s)
+    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
+        """The next answer."""
+        with suppress(queue.Empty):
+            return self._answers.get(timeout=timeout_s)
+        if not self._thread.is_alive():
+            raise WorkerLostError("ended")
+        return None
 
     def close(self) -> None:
         """Let it end once it has noticed, and wait for that."""
@@ -264,7 +272,7 @@ class ThreadWorker:
             self._thread.join(0.01)
 
     def _serve(self, encoder: Encoder) -> None:
-        with suppress(ConnectionError):
+        with suppress(RunEndedError):
             serve(_ThreadEnd(self._orders, self._answers, self._closed), encoder)
 
 
@@ -282,5 +290,5 @@ class _ThreadEnd(NamedTuple):
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
         """Hand an answer over."""
         if self.closed.is_set():
-            raise ConnectionError("the run has ended")
+            raise RunEndedError
         self.answers.put((message, views))

@@ -100,9 +100,6 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
 _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
 
-_COLOUR = frozenset({"webp", "heif", "avif", "raw"})
-"""Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
-
 
 def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
     """What the file at `path`, at `rel_path` inside its collection, is taken for. Never raises for a strange file."""

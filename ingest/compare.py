@@ -63,9 +63,9 @@ def _same_state(found: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[n
 
 def _doubtful(found: Scan, known: KnownFiles, rows: NDArray[np.int64], doubts: Doubts) -> NDArray[np.bool_]:
     doubtful = np.zeros(len(rows), np.bool_)
-    if doubts.retry_failed:
-        here = np.flatnonzero(rows >= 0)
-        doubtful[here] = known.item_ids[rows[here]] < 0
+    here = np.flatnonzero(rows >= 0)
+    held = known.item_ids[rows[here]] >= 0  # an item that could not be read of late, and is as it was, is looked at
+    doubtful[here] = known.failed[rows[here]] & (held | doubts.retry_failed)
     if doubts.rules:
         for place in np.flatnonzero(rows >= 0).tolist():
             rule = rule_for(found.rel_paths[place], doubts.rules)

@@ -36,7 +36,7 @@ class Decider:
     """Decides for the files of one pass, in the order it is asked; use it from one thread at a time."""
 
     def __init__(self, known: KnownFiles, prints: KnownPrints, seen: SeenPrints, gone: dict[int, int]) -> None:
-        """`known`: the collection's files; `prints`: of all items; `seen`: fingerprints embedded in this run;
+        """`known`: the collection's files; `prints`: of all items; `seen`: fingerprints embedded in this pass;
         `gone`: item_id of files that are no more, with their rows in `known`; a moved one is taken out."""
         self._known = known
         self._prints = prints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -33,7 +34,11 @@ QUEUED_ANSWERS = 160
 """Answers, most of them prepared segments, that may wait for the towers."""
 
 STALL_SECONDS = 300.0
-"""A worker that says nothing for so long hangs. A long recording says something every few seconds."""
+SLOWEST_BYTES_PER_S = 5e6
+"""A worker that says nothing for so long, and as long as it takes to read its file at that rate, hangs. A long
+recording says something every few seconds."""
+
+_LOOK_UP_SECONDS = 0.2
 
 TRIES = 2
 _ROOM_SECONDS = 0.1
@@ -191,10 +196,12 @@ class _Schedule:
             self.changed.notify_all()
 
     def stop(self) -> None:
-        """Nothing more is to be done."""
-        with self.changed:
-            self.stopped = True
+        """Nothing more is to be done. Call it again until all have noticed: whoever holds the lock may be waiting for
+        the caller to take an answer."""
+        self.stopped = True
+        if self.changed.acquire(blocking=False):
             self.changed.notify_all()
+            self.changed.release()
 
 
 class Decoders:
@@ -248,9 +255,9 @@ class Decoders:
         try:
             yield from _answers(answers, len(attendants))
         finally:
-            schedule.stop()
             for attendant in attendants:
                 while attendant.is_alive():  # one may be about to put what nobody wants any more
+                    schedule.stop()
                     with suppress(queue.Empty):
                         answers.get_nowait()
                     attendant.join(0.01)
@@ -340,11 +347,27 @@ class _Attendant:
                     self._give(tasks)
                 elif not self._tasks:
                     return False
-            assert self._worker is not None
-            self._hear(*self._worker.receive(STALL_SECONDS))
+            self._listen()
         except WorkerLostError as error:
             self._lost(str(error))
         return True
+
+    def _listen(self) -> None:
+        """Hear the worker's next answer, or give up with the run.
+
+        Raises:
+            WorkerLostError: it is gone, or hangs.
+        """
+        assert self._worker is not None
+        patience_s = STALL_SECONDS + self._tasks[0].taken.file.state.size_bytes / SLOWEST_BYTES_PER_S
+        started = time.monotonic()
+        while not self._schedule.stopped:
+            answer = self._worker.receive(_LOOK_UP_SECONDS)
+            if answer is not None:
+                self._hear(*answer)
+                return
+            if time.monotonic() - started > patience_s:
+                raise WorkerLostError(f"gave no sign of life for {patience_s:.0f} s")
 
     def _give(self, tasks: list[_Task]) -> None:
         self._tasks.extend(tasks)

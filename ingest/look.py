@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.classify import Rule, Verdict, classify, rule_for
 from bindsearch.ingest.lists import Listed
+from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.ingest.sidecar import Sidecar, decode_facts, merged, read_sidecar
 from bindsearch.items import Metadata, Modality
 from bindsearch.known import FileState
@@ -44,7 +46,8 @@ class Look:
     """What a look found; modality None in the verdict: the file is left out.
 
     `refused`: its modality where it is left out because the encoder cannot embed it. `fingerprint`: equal for files
-    that give equal vectors. `columns`: the user's own, a JSON object.
+    that give equal vectors. `columns`: the user's own, a JSON object. `content_state`: what would differ had the file
+    changed since.
     """
 
     verdict: Verdict
@@ -54,6 +57,23 @@ class Look:
     sidecar: Sidecar = Sidecar()  # noqa: RUF009  (frozen)
     columns: str | None = None
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
+    content_state: tuple[int, int, int] = (0, 0, 0)
+
+
+def content_state(path: Path) -> tuple[int, int, int]:
+    """Size, time of the last change and inode of a file."""
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def check_same(path: Path, before: tuple[int, int, int]) -> None:
+    """Refuse a file that is not as it was.
+
+    Raises:
+        OSError: it has changed: what was read of it may be of two minds.
+    """
+    if content_state(path) != before:
+        raise OSError(errno.ESTALE, "it changed while it was read")
 
 
 def look_at(file: SourceFile, options: LookOptions) -> Look:
@@ -61,7 +81,7 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
 
     Raises:
         MediaError: its sidecar is damaged.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or changed meanwhile.
     """
     from bindsearch.ingest.media.metadata import read_metadata
 
@@ -73,14 +93,20 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
     sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
     if (listed := file.listed) is not None:
         sidecar = merged(sidecar, listed.captions, listed.columns, listed.metadata)
+    state = content_state(file.path)
     content_hash = hash_file(file.path)
+    metadata = sidecar.metadata.over(read_metadata(file.path, verdict.modality))
+    check_same(file.path, state)
+    suffix = file.path.suffix.lower()
+    as_raw = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
     return Look(
         verdict,
         content_hash=content_hash,
-        fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value),
+        fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value, as_raw),
         sidecar=sidecar,
         columns=json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None,
-        metadata=sidecar.metadata.over(read_metadata(file.path, verdict.modality)),
+        metadata=metadata,
+        content_state=state,
     )
 
 

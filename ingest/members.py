@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives import ArchiveLimits, Skipped, read_members
+from bindsearch.ingest.decode import Failed
 from bindsearch.ingest.ignore import Narrowing
 from bindsearch.ingest.look import SourceFile
 from bindsearch.ingest.sidecar import Sidecar
@@ -23,7 +24,8 @@ SPOOLED_BYTES = 1 << 30
 @dataclass(eq=False)
 class Archive:
     """An archive being taken in. `unseen`: rows of known members that have not turned up. `skipped`: members that
-    cannot be taken, with reasons. `error`: why it was not read to its end; `passing`: the machine is at fault."""
+    cannot be taken, with reasons. `error`: why it was not read to its end. `passing`: the machine is at fault for that,
+    or for what became of a member, so it is to be read again."""
 
     rel_path: str
     state: FileState
@@ -93,14 +95,15 @@ class Members:
                 archive.under_way += 1
                 self._spooled_bytes += member.size_bytes
                 self._found += 1
-            state = replace(archive.state, inode=0)
+            stamp = 0 if member.sidecar is None else _stamp(member.sidecar)
+            state = replace(archive.state, facts_stamp=stamp, inode=0)
             yield SourceFile(
                 member.path, rel_path, state, sidecar=member.sidecar or Sidecar(), archive=archive.rel_path
             )
             if not self.has_room():
                 yield None
 
-    def finished(self, file: SourceFile) -> None:
+    def finished(self, file: SourceFile, failure: Failed | None) -> None:
         """A file is through: its copy goes, if it is a member."""
         if file.archive is None:
             return
@@ -110,7 +113,9 @@ class Members:
             file.path.unlink()
         with self._lock:
             self._spooled_bytes -= size
-            self._archives[file.archive].under_way -= 1
+            archive = self._archives[file.archive]
+            archive.under_way -= 1
+            archive.passing |= failure is not None and failure.passing
 
     def settled(self) -> list[Archive]:
         """Archives that have been read and whose members are all through, each told once."""
@@ -119,3 +124,10 @@ class Members:
             for archive in done:
                 del self._archives[archive.rel_path]
         return done
+
+
+def _stamp(sidecar: Sidecar) -> int:
+    """A number that changes with what is said."""
+    import xxhash
+
+    return int(xxhash.xxh3_64_intdigest(repr(sidecar).encode())) >> 1

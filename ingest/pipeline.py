@@ -41,9 +41,9 @@ class Indexer:
         self._writer = writer
         self._encoder = encoder
         self._decoders = decoders
+        shutil.rmtree(spool, ignore_errors=True)  # what a run before that was killed has left
         self._spool = spool
         self._on_progress = on_progress
-        self._seen = SeenPrints()
         self.report = IndexReport()
 
     def index(self, target: Target, options: IndexOptions) -> None:
@@ -70,7 +70,7 @@ class Indexer:
 
     def _take_in(self, one_pass: Pass, options: IndexOptions, gone: dict[int, int], committer: Committer) -> None:
         prints = KnownPrints(*self._catalog.fingerprints())
-        decider = Decider(one_pass.known, prints, self._seen, gone)
+        decider = Decider(one_pass.known, prints, SeenPrints(), gone)
         setup = Setup(LookOptions(options.rules, self._encoder.modalities), options.decode)
         stage = Stage(one_pass.target, decider, self._encoder, self.report)
         done = 0
@@ -81,9 +81,9 @@ class Indexer:
             # Closed at once when the run is interrupted, so that no worker goes on with it.
             with closing(messages):
                 for embedded in embed_files(messages, self._encoder):
-                    for through in stage.stage(embedded, committer.batch):
+                    for through in stage.stage(embedded, committer):
                         done += 1
-                        members.finished(through.taken.file)
+                        members.finished(through.taken.file, through.failure)
                         committer.commit_if_due(len(through.segments))
                     for archive in members.settled():
                         one_pass.stage_archive(archive, gone, committer.batch)
@@ -102,8 +102,7 @@ class Indexer:
 
 @contextmanager
 def spool_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that is gone afterwards, with whatever a run before left in it."""
-    shutil.rmtree(path, ignore_errors=True)
+    """An empty folder that is gone afterwards."""
     path.mkdir()
     try:
         yield path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from bindsearch.errors import MediaError
+from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.list_rows import LIST_NAMES
-from bindsearch.ingest.lists import Listed, is_list, read_list
+from bindsearch.ingest.lists import ListContent, Listed, is_list, read_list
 from bindsearch.ingest.sources import Scan, file_state
 from bindsearch.known import FileState, KnownFiles
 
@@ -28,6 +28,9 @@ def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles
     """Read the lists in a scan, and those `recorded` before that lie outside of it; deeper ones have the last word.
 
     Which of `files` are items and have not changed are no lists.
+
+    Raises:
+        UsageError: a recorded list cannot be read now: what it says must not be lost for that.
     """
     states = {}
     for row, path in enumerate(found.rel_paths):
@@ -41,21 +44,32 @@ def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles
                 states[path] = state
     known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}
     for path in known.keys() - states.keys():
-        with suppress(OSError):
+        try:
             states[path] = file_state((found.root / path).stat())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _unreadable(found.root / path, error) from error
     entries: dict[str, Listed] = {}
     lists: dict[str, FileState] = {}
     problems: list[str] = []
     for path in sorted(states, key=lambda path: (path.count("/"), path)):
-        with suppress(OSError):
+        try:
             if known.get(path) != states[path] and not is_list(found.root / path):
                 continue
-            lists[path] = states[path]
-            try:
-                content = read_list(found.root / path, found.root)
-            except MediaError as error:
-                problems.append(f"the list {found.root / path} is not used: {error}")
-                continue
-            entries.update(content.entries)
-            problems += [f"{found.root / path}: {problem}" for problem in content.problems]
+            content = read_list(found.root / path, found.root)
+        except MediaError as error:
+            problems.append(f"the list {found.root / path} is not used: {error}")
+            content = ListContent({}, ())
+        except OSError as error:
+            if path in known:
+                raise _unreadable(found.root / path, error) from error
+            continue
+        lists[path] = states[path]
+        entries.update(content.entries)
+        problems += [f"{found.root / path}: {problem}" for problem in content.problems]
     return Said(entries, lists, lists != known, problems)
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"the list {path} cannot be read ({error.strerror}): mend that, or delete it")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bindsearch.catalog import Failure
 from bindsearch.encoders.base import Encoder
+from bindsearch.ingest.commit import Committer
 from bindsearch.ingest.decide import Action, Decider, Decision
 from bindsearch.ingest.decode import Failed
 from bindsearch.ingest.embed import EmbeddedFile
@@ -33,8 +34,9 @@ class Stage:
         self._padded = 0
         self._refused: Counter[Modality] = Counter()
 
-    def stage(self, embedded: EmbeddedFile, batch: StagedBatch) -> Iterator[EmbeddedFile]:
-        """Stage a file, or keep it back until the one it follows is through; the files that were staged."""
+    def stage(self, embedded: EmbeddedFile, committer: Committer) -> Iterator[EmbeddedFile]:
+        """Stage a file, or keep it back until the one it follows is through; the files that were staged. Each goes into
+        the batch that is filling then: between two of them it may be handed over."""
         look, decision = embedded.taken.look, embedded.taken.decision
         assert isinstance(decision, Decision)
         fingerprint = "" if look is None else look.fingerprint
@@ -43,14 +45,14 @@ class Stage:
                 self._followers.setdefault(fingerprint, []).append(embedded)
                 return
             embedded.failure = self._failed.get(fingerprint)
-        self._put(embedded, decision, batch)
+        self._put(embedded, decision, committer.batch)
         yield embedded
         if decision.action is Action.EMBED:
             self._decider.under_way.discard(fingerprint)
             if embedded.failure is not None:
                 self._failed[fingerprint] = embedded.failure
             for follower in self._followers.pop(fingerprint, ()):
-                yield from self.stage(follower, batch)
+                yield from self.stage(follower, committer)
 
     def _put(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
         before = decision.before

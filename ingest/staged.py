@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +66,24 @@ class StagedBatch:
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
         return not any(getattr(self, entry.name) for entry in fields(self))
+
+
+def with_shared_modalities(
+    items: Sequence[StagedItem], item_ids: Sequence[int], segments: pa.Table
+) -> Sequence[StagedItem]:
+    """Items that share segments, with a modality that is among them: an mp4 without a picture is a sound, also as a
+    copy."""
+    if all(item.segments is not None for item in items):
+        return items
+    held: dict[int, list[str]] = {}
+    for key, modality in zip(*(segments.column(name).to_pylist() for name in ("item_id", "modality")), strict=True):
+        held.setdefault(key, []).append(modality)
+    return [
+        item
+        if item.segments is not None or item.modality.value in held[key]
+        else replace(item, modality=Modality(held[key][0]))
+        for key, item in zip(item_ids, items, strict=True)
+    ]
 
 
 def own_segments(item_ids: Sequence[int], items: Sequence[StagedItem]) -> tuple[pa.Table, list[StagedSegment]]:

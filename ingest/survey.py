@@ -111,12 +111,15 @@ class Pass:
         self.known = known
         self._containers = containers
         self._report = report
+        self._narrows = options.narrowing.narrows
         only = None if target.places == EVERYWHERE else frozenset(target.places)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
         found = scan(target.root, target.places, target.skipped_folders)
         self.said = read_lists(found, containers, known)
         self._found = found.with_stamps({path: listed.stamp for path, listed in self.said.entries.items()})
-        archives = self._find_archives()
+        archives = self._archives = self._find_archives()
+        self._failed_paths: set[str] = set()
+        self._believes = True
         retry = options.retry_failed or options.decode.imu_rate_hz is not None
         compared = compare(self._found, known, self._options.narrowing, Doubts(options.rules, retry))
         failed_as_they_are = {known.rel_path(row) for row in compared.settled.tolist() if known.item_ids[row] < 0}
@@ -124,7 +127,7 @@ class Pass:
             (path, state)
             for path, state in archives.items()
             if (containers.get(path) != state and path not in failed_as_they_are)
-            or (options.retry_failed and any(known.item_ids[row] < 0 for row in known.rows_below(path)))
+            or (options.retry_failed and known.failed[[*known.rows_below(path)]].any())
         ]
         """Archives to be read: path and state."""
         to_read = {path for path, _ in self.archives}
@@ -139,9 +142,11 @@ class Pass:
         for row, path in enumerate(self._found.rel_paths):
             if path.lower().endswith((*TAR_NAMES, *ZIP_NAMES)):
                 state = self._found.state(row)
-                with suppress(OSError):  # a file that cannot be read fails when it is looked at
+                try:
                     if self._containers.get(path) == state or archive_kind(self.target.root / path) is not None:
                         archives[path] = state
+                except OSError:  # told when it is read, and its members stay
+                    archives[path] = state
         return archives
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
@@ -175,9 +180,8 @@ class Pass:
 
     def report_settled(self) -> None:
         """Report files that need no look: unchanged ones, and those that failed as they are."""
-        held = self.known.item_ids[self._settled] >= 0
-        self._report.unchanged += int(held.sum())
-        for row in self._settled[~held].tolist():
+        self._report.unchanged += int((self.known.item_ids[self._settled] >= 0).sum())
+        for row in self._settled[self.known.failed[self._settled]].tolist():
             file = self.known.file(row)
             assert file.reason is not None
             self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
@@ -205,6 +209,7 @@ class Pass:
                 f"{start} is suddenly {'empty' if start.is_dir() else 'gone'}: its {len(rows)} indexed files stay; "
                 "if they are really gone, say so with --prune"
             )
+            self._believes = False
             return {}
         ids = self.known.item_ids[rows]
         return dict(zip(np.where(ids < 0, -1 - rows, ids).tolist(), rows.tolist(), strict=True))
@@ -215,26 +220,26 @@ class Pass:
         return [*self.known.rows_of([rel_path]).tolist(), *self.known.rows_below(rel_path)]
 
     def stage_found(self, batch: StagedBatch) -> None:
-        """Record what the walk alone tells: names that cannot be stored, and lists that have come, changed or gone."""
+        """Record what the walk alone tells: names that cannot be stored. Archives that are read count as unknown until
+        they are through: what is taken in of them is no longer what they were."""
+        collection_id = self.target.collection_id
+        batch.forgotten_containers += [(collection_id, path) for path, _ in self.archives if path in self._containers]
         for name in self._found.not_utf8:
             shown = Path(name.decode(errors="backslashreplace"))
             rel_path = shown.relative_to(self.target.root).as_posix()
             self._fail(rel_path, UNKNOWN_STATE, "its name is not UTF-8: rename it", batch)
-        for path, state in self.said.lists.items():
-            if self._containers.get(path) != state:
-                batch.containers.append(Container(self.target.collection_id, path, state))
-        standing = {*self.said.lists, *(path for path, _ in self.archives), *self._find_archives()}
-        for path in self._containers.keys() - standing:
-            if not (self.target.root / path).exists():
-                batch.forgotten_containers.append((self.target.collection_id, path))
 
     def stage_archive(self, archive: Archive, gone: dict[int, int], batch: StagedBatch) -> None:
         """Record an archive whose members are all through: its container, what is gone from it, what it failed of."""
         for skipped in archive.skipped:
             if skipped.again:  # its place is that of the member taken
                 self._report.notices.append(f"{self.target.root / archive.rel_path}: {skipped.name}: {skipped.reason}")
-            else:
-                self._fail(f"{archive.rel_path}/{skipped.name}", archive.state, skipped.reason, batch)
+                continue
+            rel_path = f"{archive.rel_path}/{skipped.name}"
+            self._fail(rel_path, archive.state, skipped.reason, batch)
+            before = self.known.file_at(rel_path)
+            if before is not None and before.item_id is not None:
+                batch.removed.append(before.item_id)
         if archive.error is not None:
             self._fail(archive.rel_path, UNKNOWN_STATE if archive.passing else archive.state, archive.error, batch)
             return
@@ -243,20 +248,33 @@ class Pass:
         for row in archive.unseen:
             item_id = int(self.known.item_ids[row])
             gone[item_id if item_id >= 0 else -1 - row] = row
-        if not self._options.narrowing.narrows:
+        if not (self._narrows or archive.passing):
             batch.containers.append(Container(self.target.collection_id, archive.rel_path, archive.state))
 
     def _fail(self, rel_path: str, state: FileState, reason: str, batch: StagedBatch) -> None:
+        self._failed_paths.add(rel_path)
         batch.failures.append(Failure(self.target.collection_id, rel_path, state, reason))
         self._report.failures.append(FailedFile(self.target.root / rel_path, reason))
 
     def sweep(self, gone: Mapping[int, int], batch: StagedBatch) -> None:
-        """Remove what is gone."""
-        failures = {failure.rel_path for failure in batch.failures}
+        """Remove what is gone, and record lists that have come, changed or gone, now that all files know of it."""
         for key, row in gone.items():
             file = self.known.file(row)
             if key >= 0:
                 batch.removed.append(key)
                 self._report.removed += 1
-            if file.reason is not None and file.rel_path not in failures:
+            if file.reason is not None and file.rel_path not in self._failed_paths:
                 batch.forgotten_failures.append((self.target.collection_id, file.rel_path))
+        for path, state in self.said.lists.items():
+            if self._containers.get(path) != state:
+                batch.containers.append(Container(self.target.collection_id, path, state))
+        for path in self._containers.keys() - self.said.lists.keys() - self._archives.keys():
+            if self._stands_no_more(path):
+                batch.forgotten_containers.append((self.target.collection_id, path))
+
+    def _stands_no_more(self, path: str) -> bool:
+        """Whether a recorded archive or list that was not met is one no more, as far as this pass can tell."""
+        hidden = any(path == place or not place or path.startswith(f"{place}/") for place in self._found.unreadable)
+        is_list = path.lower().endswith(LIST_NAMES)  # lists are looked for wherever they lie
+        only = self._options.narrowing.only
+        return self._believes and not hidden and (is_list or only is None or Narrowing(only=only).takes(path))

@@ -15,12 +15,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bindsearch.ingest.jobs import Done, Job, Ready, SegmentFacts, Setup, Unusable
-from bindsearch.ingest.look import look_at
+from bindsearch.ingest.look import check_same, look_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+
+
+class RunEndedError(Exception):
+    """There is nobody to work for any more."""
 
 
 class WorkerEnd(Protocol):
@@ -30,7 +34,11 @@ class WorkerEnd(Protocol):
         """The next order; None: there is nobody to work for any more."""
 
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Tell what was found; waits while the other end is far behind."""
+        """Tell what was found; waits while the other end is far behind.
+
+        Raises:
+            RunEndedError: nobody listens.
+        """
 
 
 def serve(channel: WorkerEnd, encoder: Encoder) -> None:
@@ -47,7 +55,7 @@ def serve(channel: WorkerEnd, encoder: Encoder) -> None:
             try:
                 for message, views in _outcome(job, setup, encoder):
                     channel.send(message, views)
-            except (ConnectionError, KeyboardInterrupt):
+            except RunEndedError:
                 raise
             except BaseException as error:  # a library's panic too must not end the worker
                 channel.send(failure_of(error))
@@ -61,6 +69,7 @@ def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object,
         return
     for segment in prepare_file(job.file, job.look, encoder, setup.decode):
         yield SegmentFacts(segment.modality, segment.start_s, segment.end_s, segment.text), segment.views
+    check_same(job.file.path, job.look.content_state)
     yield Done(), None
 
 
@@ -79,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
         channel.send(Unusable(f"{type(error).__name__}: {error}"))
         return
     channel.send(Ready())
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(RunEndedError):
         serve(channel, encoder)
 
 

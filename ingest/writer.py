@@ -12,9 +12,16 @@ import numpy as np
 
 from bindsearch.catalog import Catalog, Change
 from bindsearch.errors import StoreError
-from bindsearch.files import TEMPORARY_SUFFIX
+from bindsearch.files import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.indexes.storage import INDEXES
-from bindsearch.ingest.staged import StagedBatch, StagedItem, items_table, own_segments, with_shared_segments
+from bindsearch.ingest.staged import (
+    StagedBatch,
+    StagedItem,
+    items_table,
+    own_segments,
+    with_shared_modalities,
+    with_shared_segments,
+)
 from bindsearch.items import Modality
 from bindsearch.snapshot import open_snapshot
 from bindsearch.snapshot_files import (
@@ -144,7 +151,7 @@ class Writer:
         first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
         numbers = np.arange(first_segment, first_segment + segments.num_rows, dtype=np.int64)
         return Change(
-            items=items_table(item_ids, batch.items),
+            items=items_table(item_ids, with_shared_modalities(batch.items, item_ids, segments)),
             segments=segments.append_column("segment_id", [numbers]),
             removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
             touched=batch.touched,
@@ -278,7 +285,10 @@ class Writer:
 
     def _vector_folder(self, modality: Modality) -> Path:
         folder = self._store / VECTORS / modality
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            sync_folder(folder.parent)
+            sync_folder(self._store)
         return folder
 
     def _forget_lost_files(self) -> None:

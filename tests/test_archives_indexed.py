@@ -142,3 +142,49 @@ def test_only_what_is_included_is_taken_from_an_archive(store: bs.Store, folder:
     assert store.index(folder, include=["**/*.png"]).added == 5
     report = store.index(folder)
     assert (report.added, report.unchanged) == (2, 5)
+
+
+def test_new_facts_about_a_member_reach_it(store: bs.Store, folder: Path) -> None:
+    for rating in (4, 5):
+        sidecar = json.dumps({"columns": {"rating": rating}}).encode()
+        write_zip(folder / "a.zip", {"x.png": png(1), "x.png.json": sidecar})
+        store.index(folder)
+        assert len(store.search("x", to="image", filter=f"rating = {rating}")) == 1
+
+
+def test_an_archive_that_comes_back_as_it_was_has_its_members_again(store: bs.Store, folder: Path) -> None:
+    first = write_zip(folder / "a.zip", {"x.png": png(1), "y.png": png(2)})
+    store.index(folder)
+    first.rename(folder.parent / "kept")
+    for other in (
+        lambda: write_zip(folder / "a.zip", {"x.png": png(3)}),
+        lambda: (folder / "a.zip").write_text("none"),
+    ):
+        other()
+        store.index(folder / "a.zip")
+        (folder.parent / "kept").replace(folder / "a.zip")
+        store.index(folder)
+        assert paths(store) == {"plain.txt", "a.zip/x.png", "a.zip/y.png"}
+        assert store.status().failures == ()
+        (folder / "a.zip").rename(folder.parent / "kept")
+    (folder / "a.zip").mkdir()
+    (folder / "a.zip" / "z.txt").write_text("a folder now")
+    store.index(folder)
+    assert paths(store) == {"plain.txt", "a.zip/z.txt"}
+
+
+def test_a_member_that_is_left_out_now_is_an_item_no_more(store: bs.Store, folder: Path) -> None:
+    write_zip(folder / "a.zip", {"x.txt": b"small", "y.txt": b"text"})
+    store.index(folder)
+    write_zip(folder / "a.zip", {"x.txt": b"large" * 100, "y.txt": b"text"})
+    report = store.index(folder, limits={"member": 100})
+    assert [failure.path.name for failure in report.failures] == ["x.txt"]
+    assert paths(store) == {"plain.txt", "a.zip/y.txt"}
+
+
+def test_a_path_inside_an_archive_stands_for_the_archive(store: bs.Store, folder: Path) -> None:
+    write_zip(folder / "a.zip", {"x.png": png(1), "y.png": png(2)})
+    store.index(folder)
+    write_zip(folder / "a.zip", {"x.png": png(1), "y.png": png(3)})
+    report = store.index(folder / "a.zip" / "y.png")
+    assert (report.changed, report.unchanged, report.removed) == (1, 1, 0)

@@ -20,9 +20,10 @@ from bindsearch.ingest.channel import ProcessWorker, WorkerLostError, pack_encod
 from bindsearch.ingest.jobs import Done, Job, Setup
 from bindsearch.ingest.look import Look, LookOptions, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.report import Progress
 from bindsearch.items import Modality
 from bindsearch.known import FileState
-from bindsearch.media import Media
+from bindsearch.media import Media, Passage
 
 MakeEncoder = Callable[[Path], NullEncoder]
 
@@ -177,3 +178,39 @@ def test_an_encoder_that_cannot_be_sent_decodes_in_this_process_and_says_so(tmp_
     assert processes == {os.getpid()}
     (notice,) = report.notices
     assert notice.startswith("files are decoded in this process, which a damaged one might crash: the encoder null")
+
+
+def test_a_run_ends_at_once_when_its_caller_gives_up(tmp_path: Path, make_encoder: MakeEncoder) -> None:
+    """With every queue full, and with a decoder that hangs."""
+    folder = write_texts(tmp_path / "texts", *[f"calm {n}" for n in range(600)], "hang")
+
+    def give_up(progress: Progress) -> None:
+        if progress.done:
+            time.sleep(1.5)
+            raise KeyboardInterrupt
+
+    with bs.connect(tmp_path / "store", encoder=make_encoder(tmp_path / "log")) as store:
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            store.index(folder, on_progress=give_up)
+        assert time.monotonic() - started < 20
+        (folder / "600 hang.txt").unlink()
+        for path in folder.iterdir():
+            os.utime(path, (1, 1))  # answers that need no decoding come faster than they are taken
+        with pytest.raises(KeyboardInterrupt):
+            store.index(folder, on_progress=give_up)
+        assert time.monotonic() - started < 40
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(111, "Connection refused"), SystemExit(3), GeneratorExit()])
+def test_whatever_preprocessing_raises_fails_its_file_only(tmp_path: Path, error: BaseException) -> None:
+    class Raising(NullEncoder):
+        def prepare(self, media: Media) -> Any:
+            if isinstance(media, Passage) and media.text == "bad":
+                raise error
+            return super().prepare(media)
+
+    folder = write_texts(tmp_path / "texts", "good", "bad", "fine")
+    with bs.connect(tmp_path / "store", encoder=Raising()) as store:
+        report = store.index(folder)
+    assert (report.added, report.failed) == (2, 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
+from bindsearch.ingest import commit
 from bindsearch.items import Modality
 from bindsearch.media import Media
 
@@ -217,3 +220,52 @@ def test_links_that_form_a_loop_and_special_files_are_left_out(store: bs.Store, 
     assert report.added == 11  # a link to a file is a second copy of it
     assert store.status().segments == {Modality.TEXT: 11}
     assert vector_ids(store)["linked.txt"] == vector_ids(store)["1.txt"]
+
+
+class Slow(Counting):
+    """A tower so slow that a batch is committed after each of its."""
+
+    def encode(self, modality: Modality, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        time.sleep(commit.COMMIT_SECONDS + 0.1)
+        return super().encode(modality, prepared)
+
+
+def test_copies_whose_first_one_is_committed_before_them(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.1)
+    for n in range(5):
+        shutil.copy(folder / "3.txt", folder / f"copy-{n}.txt")
+    with bs.connect(tmp_path / "store", encoder=Slow()) as store:
+        assert counts(store.index(folder)) == (15, 0, 0, 0, 0, 0)
+        assert len(vector_ids(store)) == 15
+        assert store.index(folder).unchanged == 15
+
+
+def test_a_file_that_changes_while_it_is_read_is_taken_in_the_next_time(tmp_path: Path, folder: Path) -> None:
+    class Editing(Counting):
+        def prepare(self, media: Media) -> np.ndarray:
+            if self.prepared == 0:
+                (folder / "3.txt").write_text("edited meanwhile")
+                (folder / "3 copy.txt").write_text("edited meanwhile")
+            return super().prepare(media)
+
+    shutil.copy(folder / "3.txt", folder / "3 copy.txt")
+    with bs.connect(tmp_path / "store", encoder=Editing()) as store:
+        report = store.index(folder)
+        assert {failure.reason for failure in report.failures} <= {"it changed while it was read"}
+        report = store.index(folder)
+        assert report.failed == 0
+        assert {hit.path.name for hit in store.search("edited meanwhile", k=2)} == {"3.txt", "3 copy.txt"}
+        assert {hit.text for hit in store.search("edited meanwhile", k=2)} == {"edited meanwhile"}
+
+
+def test_a_copy_of_a_video_without_pictures_is_a_sound_too(store: bs.Store, folder: Path) -> None:
+    media = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
+    media["write_sound"](folder / "a.m4a", media["tone"](1.0))
+    (folder / "a.m4a").rename(folder / "a.mp4")
+    store.index(folder, rules=["video=*.mp4"])
+    shutil.copy(folder / "a.mp4", folder / "b.mp4")
+    (folder / "a.mp4.json").write_text('{"columns": {"rating": 1}}')
+    store.index(folder, rules=["video=*.mp4"])
+    assert store.status().items == {Modality.TEXT: 10, Modality.AUDIO: 2}

@@ -71,7 +71,7 @@ def test_items_whose_files_are_gone_are_not_lost_in_silence(path: Path, folders:
     (folders[0] / "3.txt").unlink()
     shutil.move(folders[1], folders[1].with_name("away"))
     with bs.connect(path) as store:
-        with pytest.raises(bs.UsageError, match=r"7 items of the store have no file now .*one/3\.txt.*--prune"):
+        with pytest.raises(bs.UsageError, match=r"7 items of the store have no file now or fail .*one/3\.txt.*--prune"):
             store.reindex(Other())
         assert store.config.encoder == "null"
         assert len(store.search("text", k=20)) == 12
@@ -111,3 +111,19 @@ def test_failed_files_are_tried_again_alone(path: Path, folders: list[Path]) -> 
         report = store.retry()
         assert (report.failed, report.added) == (0, 0)
         assert store.status().failures == ()
+
+
+def test_a_store_is_not_replaced_by_one_that_has_less(path: Path, folders: list[Path]) -> None:
+    class Flaky(Other):
+        def prepare(self, media: Media) -> np.ndarray:
+            raise OSError(5, "Input/output error")
+
+    class Deaf(Other):
+        modalities = frozenset({Modality.IMAGE})
+
+    with bs.connect(path) as store:
+        with pytest.raises(bs.UsageError, match="12 items of the store have no file now or fail"):
+            store.reindex(Flaky())
+        with pytest.raises(bs.UsageError, match=r"12 items .* modalities that the encoder other does not know"):
+            store.reindex(Deaf())
+        assert len(store.search("text", k=20)) == 12
