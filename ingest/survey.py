@@ -266,7 +266,7 @@ class Pass:
             if file.reason is not None and file.rel_path not in self._failed_paths:
                 batch.forgotten_failures.append((self.target.collection_id, file.rel_path))
         for path, state in self.said.lists.items():
-            if self._containers.get(path) != state:
+            if self._containers.get(path) != state and not self._narrows:
                 batch.containers.append(Container(self.target.collection_id, path, state))
         for path in self._containers.keys() - self.said.lists.keys() - self._archives.keys():
             if self._stands_no_more(path):
