@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bindsearch.errors import StoreLockedError
+from bindsearch.errors import StoreError, StoreLockedError
 
 LOCK_FILE = "writer.lock"
 NOTE_FILE = "writer.json"
@@ -29,6 +29,7 @@ def writer_lock(store: Path) -> Iterator[None]:
 
     Raises:
         StoreLockedError: another process holds it; the message names it.
+        StoreError: the store's folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -40,6 +41,8 @@ def writer_lock(store: Path) -> Iterator[None]:
         raise StoreLockedError(
             f"the store {store} is being written by {_holder(note)}: wait for it to finish"
         ) from None
+    except OSError as error:
+        raise StoreError(f"the store {store} cannot be written: {error.strerror or error}") from error
     try:
         write_note(note)
         yield

@@ -64,6 +64,9 @@ def reindex(
         unknown = sorted(place for place, modality in items.items() if modality not in encoder.modalities)
         if unknown and not prune:
             raise _would_lose(unknown, f"are of modalities that the encoder {encoder.name} does not know", "")
+        missing = sorted(place for place in items if not _is_there(Path(place)))
+        if missing and not prune:
+            raise _would_lose(missing, "have no file now", "bring the files back, or ")
         place = Place(beside, encoder, _segments(config), gpus)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
@@ -77,8 +80,12 @@ def reindex(
         )
         with Catalog(beside / CATALOG_FILE) as catalog:
             lost = sorted(items.keys() - _places(catalog).keys())
+            roots = catalog.collections()
+            failures = catalog.failures_table().to_pylist()
         if lost and not prune:
-            raise _would_lose(lost, "have no file now or fail", "bring the files back and run it again, or ")
+            reasons = {str(roots[row["collection_id"]] / row["rel_path"]): row["reason"] for row in failures}
+            told = [f"{place}: {reasons[place]}" if place in reasons else place for place in lost]
+            raise _would_lose(told, "cannot be embedded now", "mend that and run it again, or ")
         _replace(store, beside)
     return report
 
@@ -129,7 +136,12 @@ def _places(catalog: Catalog) -> dict[str, Modality]:
 
 def _would_lose(places: Sequence[str], why: str, way_out: str) -> UsageError:
     shown = ", ".join(places[:SHOWN_LOST]) + (", ..." if len(places) > SHOWN_LOST else "")
-    return UsageError(f"{len(places)} items of the store {why} ({shown}): {way_out}leave them out with --prune")
+    return UsageError(f"{len(places)} of the store's items {why} ({shown}): {way_out}leave them out with --prune")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or the archive that a path leads into."""
+    return path.exists() or any(above.is_file() for above in path.parents)
 
 
 def _replace(store: Path, new: Path) -> None:

@@ -53,7 +53,7 @@ def plan_targets(
     known = dict(collections)
     for path in map(_standing, paths):
         if (named := _named_by(path)) is not None:
-            yield _listed_target(named, known, add_collection, store)
+            yield from _listed_targets(path, named, known, add_collection, store)
             continue
         if not any(path.is_relative_to(root) for root in known.values()):
             root = path if path.is_dir() else path.parent
@@ -115,18 +115,22 @@ def failed_targets(failures: Iterable[tuple[int, str]], collections: Mapping[int
     """The files that failed, each given by its collection and relative path; the archive where it is a member."""
     named: dict[int, set[str]] = {}
     for key, rel_path in failures:
-        if not collections[key].is_dir():  # a disk that is not mounted
-            continue
         place = collections[key] / rel_path
         named.setdefault(key, set()).add(_standing(place).relative_to(collections[key]).as_posix())
     return [
-        Target(key, collections[key], _skipped(collections, key, store), _outermost(names), sure=True)
+        Target(
+            key,
+            collections[key],
+            _skipped(collections, key, store),
+            _outermost(names),
+            sure=collections[key].is_dir(),  # else it is a disk that is not mounted
+        )
         for key, names in named.items()
     ]
 
 
 def _named_by(path: Path) -> list[Path] | None:
-    """The list at `path` and the files it names; None where it is no list.
+    """The files that the list at `path` names; None where it is no list.
 
     Raises:
         UsageError: the list is damaged.
@@ -134,19 +138,33 @@ def _named_by(path: Path) -> list[Path] | None:
     if not path.is_file() or not is_list(path):
         return None
     try:
-        return [path, *named_files(path)]
+        return named_files(path)
     except MediaError as error:
         raise UsageError(f"the list {path} cannot be used: {error}") from error
 
 
-def _listed_target(
-    named: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
-) -> Target:
-    """The files of a list within the collection that holds them all, or as a new one."""
-    common = Path(os.path.commonpath([path.parent for path in named]))
-    holder = _holder(common, known)
-    if holder is None:
-        holder = add_collection(common)
-        known[holder] = common
-    places = {path.relative_to(known[holder]).as_posix() for path in named}
-    return Target(holder, known[holder], _skipped(known, holder, store), _outermost(places), closed=True)
+def _listed_targets(
+    path: Path, named: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
+) -> Iterator[Target]:
+    """The files of the list at `path` within the collections that hold them, the others in a new one.
+
+    Raises:
+        UsageError: those have no folder in common.
+    """
+    outside = [file for file in named if _holder(file, known) is None]
+    if outside:
+        common = Path(os.path.commonpath([file.parent for file in outside]))
+        if common == Path(common.anchor):
+            raise UsageError(
+                f"the list {path} names files that have no folder in common, such as {outside[0]} and {outside[-1]}: "
+                "give it in parts"
+            )
+        known[add_collection(common)] = common
+    places: dict[int, set[str]] = {}
+    for file in named:
+        key = _holder(file, known)
+        assert key is not None
+        places.setdefault(key, set()).add(_rel_path(file, known[key]))
+    for key, found in places.items():
+        lists = (Path(os.path.relpath(path, known[key])).as_posix(),)
+        yield Target(key, known[key], _skipped(known, key, store), _outermost(found), closed=True, lists=lists)

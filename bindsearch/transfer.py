@@ -147,7 +147,7 @@ def read_blocks(generation: Generation, rows: NDArray[np.int64], whole: NDArray[
     `whole`: the items that may keep their fingerprint, as all their vectors are read.
     """
     snapshot = generation.snapshot
-    for block in cut_between_items(snapshot, rows, BLOCK_ROWS):
+    for block in cut_between_items(snapshot, rows, BLOCK_ROWS) if len(rows) else ():
         facts = _facts(snapshot, block, whole)
         vector_ids = snapshot.segments.column("vector_id").take(block).to_numpy()
         yield Block(facts, _vectors(generation, facts.column("modality"), vector_ids))

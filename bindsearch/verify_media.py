@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ class MediaCheck:
     _gone: dict[int, list[Path]] = field(default_factory=dict)
     _changed: dict[int, list[Path]] = field(default_factory=dict)
     _silent: dict[int, list[Path]] = field(default_factory=dict)
+    _unreadable: dict[int, list[Path]] = field(default_factory=dict)
     _held_by: dict[Path, bool] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
@@ -59,6 +59,9 @@ class MediaCheck:
         if changed := self._changed.get(key):
             what = f"{_files(changed)} changed in {root} since indexed"
             yield finding(Kind.FILES_CHANGED, what, Mend.INDEX, changed, way_out=again)
+        if unreadable := self._unreadable.get(key):
+            what = f"{_files(unreadable)} become unreadable in {root}"
+            yield finding(Kind.FILES_GONE, what, Mend.BY_HAND, unreadable, way_out="check their permissions")
         if silent := self._silent.get(key):
             what = f"{_files(silent)} other bytes in {root} than indexed, of the same size and time"
             way_out = f"put the right files back, or `touch` them and {again}"
@@ -81,19 +84,17 @@ class MediaCheck:
                 self._gone.setdefault(key, []).append(path)
             return
         except OSError:
-            self._gone.setdefault(key, []).append(path)
+            self._unreadable.setdefault(key, []).append(path)
             return
         if (state.st_size, state.st_mtime_ns) != (size_bytes, mtime_ns):
             self._changed.setdefault(key, []).append(path)
-        elif self.content and content_hash and not self._holds(path, state, content_hash):
-            self._silent.setdefault(key, []).append(path)
-
-    def _holds(self, path: Path, state: os.stat_result, content_hash: str) -> bool:
-        self.read_bytes += state.st_size
-        try:
-            return hash_file(path) == content_hash
-        except OSError:
-            return False
+        elif self.content and content_hash:
+            self.read_bytes += state.st_size
+            try:
+                if hash_file(path) != content_hash:
+                    self._silent.setdefault(key, []).append(path)
+            except OSError:
+                self._unreadable.setdefault(key, []).append(path)
 
     def _in_archive(self, path: Path) -> bool:
         """Whether a file lies where the path wants a folder."""

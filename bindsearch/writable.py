@@ -155,7 +155,10 @@ class WritableStore:
         self._check_wishes(wishes)
         with Decoders(self.encoder) as decoders:
             find = at_paths(resolved, self.path)
-            return index_targets(self._place, find, request, decoders, wishes, on_progress, on_stage)
+            report = index_targets(self._place, find, request, decoders, wishes, on_progress, on_stage)
+        if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
+            report.notices.append("no file there is one that can be indexed")
+        return report
 
     def retry(
         self,
@@ -182,6 +185,8 @@ class WritableStore:
         on_report: Callable[[IndexReport], None],
         stop: threading.Event,
         rules: Iterable[str] = (),
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
         rescan_s: float = RESCAN_S,
         polling: bool = False,
     ) -> None:
@@ -193,7 +198,7 @@ class WritableStore:
             UsageError: a path does not exist or is no folder, or the system allows no more watches.
         """
         resolved = resolve_paths(paths, self._known_collections().values())
-        request = IndexRequest(rules)
+        request = IndexRequest(rules, include=tuple(include), exclude=tuple(exclude))
         watch_paths(self._place, resolved, request, on_report, stop, rescan_s=rescan_s, polling=polling)
 
     @property

@@ -171,6 +171,8 @@ def _make_folder(store: Path) -> None:
     Raises:
         UsageError: it holds something else.
     """
+    if store.exists() and not store.is_dir():
+        raise UsageError(f"{store} is no folder: give --store one")
     store.mkdir(parents=True, exist_ok=True)
     found = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES
     if STORE_FILE in found:

@@ -100,7 +100,7 @@ def index_command(
             planned = opened.plan_index(
                 *paths, rules=as_ or (), imu_rate_hz=imu_rate, include=include or (), exclude=exclude or ()
             )
-            _print_plan(planned, as_json=json)
+            _print_plan(planned, as_json=json or json_lines)
             return 0
         wishes = wished(lambda: opened.wishes, index, memory, recall, index_option)
         with show_progress(as_lines=json_lines) as shown:

@@ -84,7 +84,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows the others escaped
             stream.reconfigure(errors="backslashreplace")
     logging.getLogger("bindsearch").addHandler(logging.NullHandler())  # commands print what is worth a line
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)  # not by SIGINT, which jobs in the background may ignore
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -107,6 +107,10 @@ def main() -> None:
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
         _complain("interrupted; what was committed stays, run the same command to go on")
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _complain(message: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import JsonLinesOption, StoreOption
+from bindsearch.cli.options import ExcludeOption, IncludeOption, JsonLinesOption, StoreOption
 from bindsearch.cli.output import print_line, print_message
 from bindsearch.cli.progress import counts_line, print_event, report_facts
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 def watch_command(
     paths: Annotated[list[str], typer.Argument(help="Folders to keep up with.", metavar="PATH...")],
     store: StoreOption = None,
+    as_: Annotated[
+        list[str] | None,
+        typer.Option("--as", help="Say what files are, such as depth='**/depth/*.png'.", metavar="MODALITY=GLOB"),
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="The encoder of a new store.", metavar="NAME")] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     rescan: Annotated[
         float,
         typer.Option(
@@ -35,13 +42,19 @@ def watch_command(
     """Index folders, then keep up with them: what is added, changed or removed can be found within seconds.
 
     Runs until it is interrupted; a folder that is not there now (a disk, a share) is waited for.
+    Example: bindsearch watch ~/Pictures ~/Recordings
     """
     from bindsearch.store import connect
 
     try:
-        with connect(store) as opened:
+        with connect(store, encoder=encoder) as opened:
+            if not json_lines:
+                print_message(f"watching {', '.join(paths)}; Ctrl-C ends it")
             opened.watch(
                 *paths,
+                rules=as_ or (),
+                include=include or (),
+                exclude=exclude or (),
                 rescan_s=rescan,
                 polling=polling,
                 on_report=_lines() if json_lines else _texts(),

@@ -101,8 +101,9 @@ _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
 
 
-def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
-    """What the file at `path`, at `rel_path` inside its collection, is taken for. Never raises for a strange file."""
+def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Verdict:
+    """What the file at `path`, at `rel_path` inside its collection, is taken for; `root_name`: of the collection's
+    folder, which names a modality too. Never raises for a strange file."""
     posix = rel_path.replace("\\", "/")
     name = posix.rsplit("/", 1)[-1]
     if any(part.startswith(".") for part in posix.split("/")):
@@ -119,7 +120,7 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule]) -> Verdict:
             return Verdict(None, "not a regular file")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        return _by_content(path, head, extension, _named(posix))
+        return _by_content(path, head, extension, _named(f"{root_name}/{posix}"))
     except OSError as error:
         return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
     except Exception as error:  # a library that fails on a strange header must not end the scan
@@ -296,20 +297,20 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise UsageError(f"{RULES_FILE} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{root / RULES_FILE} cannot be read: {error.strerror}") from error
     try:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{RULES_FILE} is no TOML: {error}") from error
+        raise UsageError(f"{root / RULES_FILE} is no TOML: {error}") from error
     if set(settings) - {"as"}:
-        raise UsageError(f"{RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
+        raise UsageError(f"{root / RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
     table = settings.get("as", {})
     if not isinstance(table, dict):
-        raise UsageError(f"{RULES_FILE}: as is {table!r}: expected a table of MODALITY = [GLOB, ...]")
+        raise UsageError(f"{root / RULES_FILE}: as is {table!r}: expected a table of MODALITY = [GLOB, ...]")
     rules = []
     for name, globs in table.items():
         for glob in [globs] if isinstance(globs, str) else globs if isinstance(globs, list) else [None]:
             if not isinstance(glob, str):
-                raise UsageError(f"{RULES_FILE}: {name} is {globs!r}: expected a glob or a list of globs")
-            rules.append(make_rule(name, glob, RULES_FILE))
+                raise UsageError(f"{root / RULES_FILE}: {name} is {globs!r}: expected a glob or a list of globs")
+            rules.append(make_rule(name, glob, str(root / RULES_FILE)))
     return tuple(rules)

@@ -27,6 +27,8 @@ def parse_glob(text: str, source: str) -> str:
     glob = text.strip().removeprefix("./")
     if not glob:
         raise UsageError(f"{source}: empty glob, expected one such as '*.jpg' or 'folder/**'")
+    if glob.startswith("/"):
+        raise UsageError(f"{source}: glob {glob!r} begins at the disk's root: begin it at the indexed folder")
     try:
         _pattern(glob)
     except re.error as error:

@@ -51,15 +51,15 @@ def make_narrowing(include: Sequence[str], exclude: Sequence[str]) -> Narrowing:
         UsageError: a glob is empty or does not parse.
     """
     return Narrowing(
-        tuple(parse_glob(glob, "--include") for glob in include),
-        tuple(parse_glob(glob, "--exclude") for glob in exclude),
+        tuple(parse_glob(glob, "--include").rstrip("/") for glob in include),
+        tuple(parse_glob(glob, "--exclude").rstrip("/") for glob in exclude),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """Globs (ingest/globs.py) that narrow one run, and the files and archives it is `only` about (None: all): those
-    outside are neither looked at nor removed."""
+    """Globs (ingest/globs.py) of files and folders that narrow one run, and the files and archives it is `only` about
+    (None: all): those outside are neither looked at nor removed."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -74,9 +74,12 @@ class Narrowing:
         """Whether the file at `rel_path` inside its collection is part of the run."""
         if self.only is not None and not any(place in self.only for place in _at_and_above(rel_path)):
             return False
-        if self.include and not any(glob_matches(glob, rel_path) for glob in self.include):
+        if not (self.include or self.exclude):
+            return True
+        places = [*_at_and_above(rel_path)]
+        if self.include and not any(glob_matches(glob, place) for glob in self.include for place in places):
             return False
-        return not any(glob_matches(glob, rel_path) for glob in self.exclude)
+        return not any(glob_matches(glob, place) for glob in self.exclude for place in places)
 
 
 def _at_and_above(rel_path: str) -> Iterator[str]:

@@ -35,10 +35,12 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class LookOptions:
-    """What decides how files are taken: rules (the first that matches), and the modalities that can be embedded."""
+    """What decides how files are taken: rules (the first that matches), the modalities that can be embedded, and the
+    name of the collection's folder."""
 
     rules: Sequence[Rule]
     modalities: frozenset[Modality]
+    root_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
     """
     from bindsearch.ingest.media.metadata import read_metadata
 
-    verdict = _verdict(file, options.rules)
+    verdict = _verdict(file, options)
     if verdict.modality is None:
         return Look(verdict)
     if verdict.modality not in options.modalities:
@@ -110,11 +112,11 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
     )
 
 
-def _verdict(file: SourceFile, rules: Sequence[Rule]) -> Verdict:
+def _verdict(file: SourceFile, options: LookOptions) -> Verdict:
     """A rule first, then what a list says, then the file itself."""
     listed = file.listed
-    if listed is not None and listed.modality is not None and rule_for(file.rel_path, rules) is None:
+    if listed is not None and listed.modality is not None and rule_for(file.rel_path, options.rules) is None:
         return Verdict(listed.modality, "as a list says")
     if file.sidecar is not None and file.sidecar.axes:  # said in an archive, where `classify` does not look
         return Verdict(Modality.IMU, "a sidecar names the axes")
-    return classify(file.path, file.rel_path, rules)
+    return classify(file.path, file.rel_path, options.rules, root_name=options.root_name)

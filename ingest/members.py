@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -96,7 +96,7 @@ class Members:
                 self._spooled_bytes += member.size_bytes
                 self._found += 1
             stamp = 0 if member.sidecar is None else _stamp(member.sidecar)
-            state = replace(archive.state, facts_stamp=stamp, inode=0)
+            state = FileState(member.size_bytes, member.mtime_ns, stamp)
             yield SourceFile(
                 member.path, rel_path, state, sidecar=member.sidecar or Sidecar(), archive=archive.rel_path
             )

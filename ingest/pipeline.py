@@ -71,7 +71,7 @@ class Indexer:
     def _take_in(self, one_pass: Pass, options: IndexOptions, gone: dict[int, int], committer: Committer) -> None:
         prints = KnownPrints(*self._catalog.fingerprints())
         decider = Decider(one_pass.known, prints, SeenPrints(), gone)
-        setup = Setup(LookOptions(options.rules, self._encoder.modalities), options.decode)
+        setup = Setup(LookOptions(options.rules, self._encoder.modalities, one_pass.target.root.name), options.decode)
         stage = Stage(one_pass.target, decider, self._encoder, self.report)
         done = 0
         with spool_folder(self._spool) as spool:

@@ -24,8 +24,9 @@ class Said:
     problems: Sequence[str]
 
 
-def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles) -> Said:
-    """Read the lists in a scan, and those `recorded` before that lie outside of it; deeper ones have the last word.
+def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles, besides: Sequence[str] = ()) -> Said:
+    """Read the lists in a scan, and those `recorded` before or named `besides` that lie outside of it; deeper ones have
+    the last word.
 
     Which of `files` are items and have not changed are no lists.
 
@@ -43,7 +44,7 @@ def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles
             ):
                 states[path] = state
     known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}
-    for path in known.keys() - states.keys():
+    for path in (known.keys() | {*besides}) - states.keys():
         try:
             states[path] = file_state((found.root / path).stat())
         except (FileNotFoundError, NotADirectoryError):

@@ -25,7 +25,7 @@ class Scan:
     """What a walk found: n regular files by relative path with forward slashes, in the order of the walk.
 
     `states`: int64 (n, 4), the fields of FileState. `unreadable`: folders and files that could not be looked at.
-    `not_utf8`: absolute paths whose names cannot be stored.
+    `not_utf8`: absolute paths whose names cannot be stored. `empty`: folders with nothing in them at all.
     """
 
     root: Path
@@ -33,6 +33,7 @@ class Scan:
     states: NDArray[np.int64]
     unreadable: tuple[str, ...] = ()
     not_utf8: tuple[bytes, ...] = ()
+    empty: tuple[str, ...] = ()
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
         """The same where more is said about some files: a stamp for each."""
@@ -52,6 +53,7 @@ class _Found:
     states: list[tuple[int, ...]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     not_utf8: list[bytes] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
     def add(self, facts: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
         """Add a file; not a special one, nor the sidecar of another. A sidecar's time is part of its file's state."""
@@ -68,7 +70,7 @@ class _Found:
 
     def as_scan(self, root: Path) -> Scan:
         states = np.array(self.states, np.int64).reshape(-1, 4)
-        return Scan(root, self.rel_paths, states, tuple(self.unreadable), tuple(self.not_utf8))
+        return Scan(root, self.rel_paths, states, tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty))
 
 
 def file_state(facts: os.stat_result, stamp: int = 0) -> FileState:
@@ -127,6 +129,8 @@ def _walk_folder(
     except OSError:
         found.unreadable.append(rel_folder.rstrip("/"))
         return []
+    if not entries:
+        found.empty.append(rel_folder.rstrip("/"))
     names = {entry.name for entry in entries}
     if IGNORE_FILE in names:
         rules = rules.entering(Path(folder), rel_folder.rstrip("/"))

@@ -71,6 +71,8 @@ class Stage:
         if before is not None and before.reason is not None:
             batch.forgotten_failures.append((collection_id, file.rel_path))
         if decision.action is Action.LEAVE_OUT:
+            if self._target.is_named(file.rel_path):
+                self._report.notices.append(f"{self._target.root / file.rel_path} is left out: {look.verdict.why}")
             if look.refused is not None:
                 self._refused[look.refused] += 1
             if old_item is not None:
@@ -115,6 +117,8 @@ class Stage:
             self._report.moved += 1
         elif item_id is None:
             self._report.added += 1
+        elif not embeds and decision.before is not None and decision.before.state.facts_stamp < 0:
+            self._report.unchanged += 1  # it came from another store, and is as it was there
         else:
             self._report.changed += 1
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from bindsearch.ingest.sources import scan
 from bindsearch.ingest.staged import StagedBatch
 from bindsearch.known import UNKNOWN_STATE, FileState, KnownFiles
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 EVERYWHERE = ("",)
 """The place that holds all of a collection."""
 
@@ -36,7 +40,7 @@ EVERYWHERE = ("",)
 class Target:
     """What to index: all at or under `places`, relative paths of files and folders, but `skipped_folders` (other
     collections, the store). `sure`: what is not there has gone for certain, since it was seen to go. `closed`: no other
-    file is looked at, whatever lists say of it."""
+    file is looked at, whatever lists say of it. `lists`: those that are read besides, also from outside of the root."""
 
     collection_id: int
     root: Path
@@ -44,6 +48,11 @@ class Target:
     places: tuple[str, ...] = EVERYWHERE
     sure: bool = False
     closed: bool = False
+    lists: tuple[str, ...] = ()
+
+    def is_named(self, rel_path: str) -> bool:
+        """Whether the user has named this very file."""
+        return not (self.sure or self.closed) and rel_path in self.places
 
     @property
     def start(self) -> Path:
@@ -70,7 +79,7 @@ def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFi
         if not options.narrowing.takes(rel_path):
             continue
         path = target.root / rel_path
-        verdict = _of_many(path) or classify(path, rel_path, options.rules)
+        verdict = _of_many(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
         note = ""
         if verdict.modality is not None:
             try:
@@ -115,7 +124,7 @@ class Pass:
         only = None if target.places == EVERYWHERE else frozenset(target.places)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
         found = scan(target.root, target.places, target.skipped_folders)
-        self.said = read_lists(found, containers, known)
+        self.said = read_lists(found, containers, known, target.lists)
         self._found = found.with_stamps({path: listed.stamp for path, listed in self.said.entries.items()})
         archives = self._archives = self._find_archives()
         self._failed_paths: set[str] = set()
@@ -128,6 +137,7 @@ class Pass:
             for path, state in archives.items()
             if (containers.get(path) != state and path not in failed_as_they_are)
             or (options.retry_failed and known.failed[[*known.rows_below(path)]].any())
+            or (options.rules and any(map(self._is_ruled_otherwise, known.rows_below(path))))
         ]
         """Archives to be read: path and state."""
         to_read = {path for path, _ in self.archives}
@@ -149,12 +159,18 @@ class Pass:
                     archives[path] = state
         return archives
 
+    def _is_ruled_otherwise(self, row: int) -> bool:
+        """Whether a rule takes a known file for something else than it was taken for."""
+        rule = rule_for(self.known.rel_path(row), self._options.rules)
+        return rule is not None and rule.modality is not self.known.modality(row)
+
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
         """Whether a new or changed file has to be opened: not where its name alone says that it is left out."""
         if rel_path in archives or rel_path in self.said.lists:
             return False
         listed = self.said.entries.get(rel_path)
-        wanted = rule_for(rel_path, self._options.rules) is not None or not is_left_out_by_name(rel_path)
+        named = self.target.is_named(rel_path)  # then it is told why it is left out
+        wanted = named or rule_for(rel_path, self._options.rules) is not None or not is_left_out_by_name(rel_path)
         said = listed is not None and listed.modality is not None
         return wanted or said or self.known.file_at(rel_path) is not None
 
@@ -186,6 +202,10 @@ class Pass:
             assert file.reason is not None
             self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
         self._report.notices.extend(self.said.problems)
+        if self.target.closed:
+            for place in sorted({*self.target.places} - {*self._found.rel_paths}):
+                reason = "a list names it, and it is not there"
+                self._report.failures.append(FailedFile(self.target.root / place, reason))
 
     def gone(self) -> dict[int, int]:
         """What is to be swept: item_id, or -1 - row where a file had only failed, and its row in the known files.
@@ -201,18 +221,32 @@ class Pass:
                 "check its permissions"
             )
             rows = rows[~inside]
-        start = self.target.start
-        nothing_left = not any(path not in self.said.lists for path in self._found.rel_paths)
-        all_at_once = nothing_left and (start.is_dir() or start == self.target.root)
-        if len(rows) and all_at_once and not (self._options.prune or self.target.sure):
-            self._report.notices.append(
-                f"{start} is suddenly {'empty' if start.is_dir() else 'gone'}: its {len(rows)} indexed files stay; "
-                "if they are really gone, say so with --prune"
-            )
-            self._believes = False
-            return {}
+        rows = self._without_sudden(rows)
         ids = self.known.item_ids[rows]
         return dict(zip(np.where(ids < 0, -1 - rows, ids).tolist(), rows.tolist(), strict=True))
+
+    def _without_sudden(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows without those in folders that have lost all at once."""
+        if self._options.prune or self.target.sure or not len(rows):
+            return rows
+        start, root = self.target.start, self.target.root
+        nothing_left = not any(path not in self.said.lists for path in self._found.rel_paths)
+        if nothing_left and (start.is_dir() or start == root or not root.is_dir()):
+            self._doubt(start if root.is_dir() else root, len(rows))
+            self._believes = False
+            return rows[:0]
+        for place in self._found.empty:
+            inside = np.isin(rows, self._at_or_below(place))
+            if inside.any():
+                self._doubt(root / place, int(inside.sum()))
+                rows = rows[~inside]
+        return rows
+
+    def _doubt(self, place: Path, n: int) -> None:
+        self._report.notices.append(
+            f"{place} is suddenly {'empty' if place.is_dir() else 'gone'}: what is indexed there stays ({n} files); "
+            "if it is really gone, say so with --prune"
+        )
 
     def _at_or_below(self, rel_path: str) -> list[int]:
         if not rel_path:

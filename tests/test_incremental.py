@@ -184,10 +184,48 @@ def test_a_folder_that_is_suddenly_empty_is_believed_with_prune_only(store: bs.S
     report = store.index(folder)
     assert counts(report) == (0, 0, 0, 0, 0, 0)
     assert report.notices == [
-        f"{folder} is suddenly empty: its 10 indexed files stay; if they are really gone, say so with --prune"
+        f"{folder} is suddenly empty: what is indexed there stays (10 files); if it is really gone, say so with --prune"
     ]
     assert store.index(folder, prune=True).removed == 10
     assert store.status().items == {}
+
+
+def test_a_folder_inside_that_is_suddenly_empty_is_believed_with_prune_only(store: bs.Store, folder: Path) -> None:
+    """What a disk that is not mounted leaves behind; a folder that is no more has been removed."""
+    store.index(folder)
+    for path in (folder / "sub").iterdir():
+        path.unlink()
+    report = store.index(folder)
+    assert (report.removed, report.unchanged, len(report.notices)) == (0, 5, 1)
+    assert str(folder / "sub") in report.notices[0]
+    assert store.index(folder, prune=True).removed == 5
+    shutil.rmtree(folder / "sub")
+    (folder / "1.txt").rename(folder.parent / "away.txt")
+    assert store.index(folder).removed == 1
+
+
+def test_a_glob_of_a_folder_means_all_in_it(store: bs.Store, folder: Path) -> None:
+    assert store.index(folder, exclude=["sub/"]).added == 5
+    assert store.index(folder, include=["sub"]).added == 5
+    with pytest.raises(bs.UsageError, match="begin it at the indexed folder"):
+        store.index(folder, exclude=["/media/**"])
+
+
+def test_a_file_that_is_named_and_left_out_is_told(store: bs.Store, folder: Path) -> None:
+    (folder / "x.xyz").write_text("?")
+    report = store.index(folder / "x.xyz")
+    assert report.notices[0] == f"{folder / 'x.xyz'} is left out: not media: .xyz"
+    (folder / "empty").mkdir()
+    assert store.index(folder / "empty").notices == ["no file there is one that can be indexed"]
+
+
+def test_the_folder_that_is_indexed_names_a_modality_too(store: bs.Store, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "thermal").mkdir()
+    Image.new("L", (20, 20), 7).save(tmp_path / "thermal" / "a.png")
+    store.index(tmp_path / "thermal")
+    assert store.status().items == {Modality.THERMAL: 1}
 
 
 def test_what_lies_outside_of_include_and_exclude_stays_as_it_is(store: bs.Store, folder: Path) -> None:

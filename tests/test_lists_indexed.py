@@ -80,13 +80,24 @@ def test_a_manifest_is_a_source_of_its_own(store: bs.Store, folder: Path, tmp_pa
     manifest.parent.mkdir()
     pq.write_table(pa.table(table), manifest)
     report = store.index(manifest)
-    assert (report.added, report.failed) == (2, 0)
-    assert store.status().collections == (tmp_path,)
+    assert report.added == 2
+    assert [(file.path.name, file.reason) for file in report.failures] == [
+        ("missing.png", "a list names it, and it is not there")
+    ]
+    assert store.status().collections == (folder,)
     assert store.status().segments == {Modality.TEXT: 2, Modality.IMAGE: 1, Modality.THERMAL: 1}
     assert names(store.search("x", to="thermal", filter="site = 'north' and taken >= '2024-01-01'")) == ["a.png"]
     assert store.index(manifest).unchanged == 2
+    assert store.index(folder).added == 1  # and what the list says stays
+    assert store.status().segments == {Modality.TEXT: 2, Modality.IMAGE: 2, Modality.THERMAL: 1}
     (folder / "a.png").unlink()
     assert store.index(manifest).removed == 1
+
+
+def test_a_list_of_files_all_over_the_disk_makes_no_collection_of_it(store: bs.Store, folder: Path) -> None:
+    (folder / "list.csv").write_text("path\n/etc/hostname\n" + str(folder / "a.png") + "\n")
+    with pytest.raises(bs.UsageError, match="no folder in common"):
+        store.index(folder / "list.csv")
 
 
 def test_a_jsonl_manifest_with_relative_paths(store: bs.Store, folder: Path) -> None:
