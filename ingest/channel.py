@@ -6,6 +6,7 @@ import mmap
 import os
 import pickle
 import queue
+import select
 import signal
 import socket
 import subprocess
@@ -169,6 +170,8 @@ class ProcessWorker:
                 env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": _import_path()},
             )
         self._connection: Connection = Connection(ours.detach())
+        self._answers = select.poll()  # asked for each answer: Connection.poll would make one anew
+        self._answers.register(self._connection.fileno(), select.POLLIN)
         try:
             self.send(packed_encoder)
             started = self.receive(START_SECONDS)
@@ -193,7 +196,7 @@ class ProcessWorker:
     def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
         """The next answer, its views copied out of shared memory."""
         try:
-            if not self._connection.poll(timeout_s):
+            if not self._answers.poll(1000 * timeout_s):
                 return None
             message, views = self._connection.recv()
         except (EOFError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bindsearch.ingest.look import Look, LookOptions, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
@@ -25,9 +26,8 @@ class Job:
     look: Look | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentFacts:
-    """What is told of a segment whose views travel beside it."""
+class SegmentFacts(NamedTuple):
+    """What is told of a segment whose views travel beside it; a tuple, since it is sent so often."""
 
     modality: Modality
     start_s: float | None

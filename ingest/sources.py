@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDECAR_SUFFIX = ".json"
+_LARGEST = (1 << 63) - 1
+"""Some file systems number files with 64 bits; the catalog's integers have a sign."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Scan:
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
         """The same where more is said about some files: a stamp for each."""
+        if not stamps:
+            return self
         rows = [row for row, path in enumerate(self.rel_paths) if path in stamps]
         states = self.states.copy()
         states[rows, 2] ^= np.array([stamps[self.rel_paths[row]] for row in rows], np.int64)
@@ -50,7 +55,7 @@ class Scan:
 @dataclass
 class _Found:
     rel_paths: list[str] = field(default_factory=list)
-    states: list[tuple[int, ...]] = field(default_factory=list)
+    states: array[int] = field(default_factory=lambda: array("q"))
     unreadable: list[str] = field(default_factory=list)
     not_utf8: list[bytes] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -66,16 +71,16 @@ class _Found:
             sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path a file is what a walk spends)
             stamp = sidecar.st_mtime_ns if stat.S_ISREG(sidecar.st_mode) else 0
         self.rel_paths.append(rel_folder + name)
-        self.states.append(astuple(file_state(facts, stamp)))
+        self.states.extend((facts.st_size, facts.st_mtime_ns, stamp, facts.st_ino & _LARGEST))
 
     def as_scan(self, root: Path) -> Scan:
-        states = np.array(self.states, np.int64).reshape(-1, 4)
+        states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
         return Scan(root, self.rel_paths, states, tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty))
 
 
 def file_state(facts: os.stat_result, stamp: int = 0) -> FileState:
     """State of a file; `stamp`: of what is said about it."""
-    return FileState(facts.st_size, facts.st_mtime_ns, stamp, facts.st_ino)
+    return FileState(facts.st_size, facts.st_mtime_ns, stamp, facts.st_ino & _LARGEST)
 
 
 def scan(root: Path, places: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:

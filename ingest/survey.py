@@ -143,7 +143,8 @@ class Pass:
         to_read = {path for path, _ in self.archives}
         kept = [row for path in archives if path not in to_read for row in known.rows_below(path)]
         inside = [row for path in archives for row in known.rows_below(path)]
-        self._work = [row for row in compared.work.tolist() if self._is_work(self._found.rel_paths[row], archives)]
+        wanted = [self._is_work(self._found.rel_paths[row], archives) for row in compared.work.tolist()]
+        self._work = compared.work[np.array(wanted, np.bool_)]
         self._settled = np.union1d(compared.settled, np.array(kept, np.int64))
         self._gone = np.setdiff1d(compared.gone, np.array(inside, np.int64))
 
@@ -177,7 +178,7 @@ class Pass:
     @property
     def has_work(self) -> bool:
         """Whether anything is to be looked at."""
-        return bool(self._work or self.archives)
+        return bool(len(self._work) or self.archives)
 
     @property
     def total(self) -> int:
@@ -186,7 +187,7 @@ class Pass:
 
     def files(self, members: Members) -> Iterator[SourceFile | None]:
         """What is to be looked at."""
-        for row in self._work:
+        for row in map(int, self._work):
             rel_path = self._found.rel_paths[row]
             listed = self.said.entries.get(rel_path)
             if listed is not None:  # a view of a mapping cannot be sent to a worker

@@ -94,6 +94,8 @@ class Writer:
         Raises:
             VectorError: an embedding is not finite, not of unit length or of the wrong size; nothing is committed.
         """
+        import pyarrow as pa
+
         change = self._write_vector_files(batch)
         generation = self._catalog.commit(change)
         self._publish_delta(generation, change)
@@ -101,6 +103,7 @@ class Writer:
             self._merge_small_files(modality)
         if len(self._manifest.parts) > MAX_PARTS:
             self._merge_parts(self._first_worth_merging())
+        pa.default_memory_pool().release_unused()  # what a batch took must not stay until the next
 
     @property
     def indexes(self) -> Mapping[Modality, tuple[str, str]]:

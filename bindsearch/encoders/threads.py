@@ -7,9 +7,16 @@ for each other: measured 100 ms a sound instead of 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TypeVar
+
+from bindsearch.machine import usable_cores
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 @lru_cache(maxsize=1)
@@ -45,3 +52,22 @@ def single_threaded() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+class Passes:
+    """Runs whole passes of a tower side by side: a thread a core, each with one thread of torch's own.
+
+    That is faster than one pass over all cores, does not stall when a decoder takes a core, and burns none waiting:
+    torch's own workers, once woken, spin for a while (measured on 2 cores: 250 against 180 pictures/s; 400 sounds,
+    decoded meanwhile, in 10 s instead of 22).
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        tower_threads()  # reads torch's choice before the initializer below changes it for new threads
+        self._threads = ThreadPoolExecutor(usable_cores(), "passes", initializer=lambda: torch.set_num_threads(1))
+
+    def map(self, run: Callable[[Given], Made], groups: Iterable[Given]) -> list[Made]:
+        """What `run` makes of each group, in their order; it is called in several threads at once."""
+        return list(self._threads.map(run, groups))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.pooling import mean_of_views
-from bindsearch.encoders.threads import all_threads, single_threaded
+from bindsearch.encoders.threads import Passes, all_threads, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.text import TextTower
 
 PICTURE_SIDE_PX = 224
-VIEWS_PER_PASS = 256
-"""Views of sound or motion that go through a tower at once, which bounds memory; pictures see to that themselves."""
+VIEWS_PER_PASS = 16
+"""Views of sound or motion that go through a tower at once; pictures see to that themselves."""
 
 _PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})
 
@@ -110,15 +110,22 @@ class MiniEncoder:
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm. One call at a time runs a tower."""
-        with self._lock, all_threads():
+        with self._lock:
             if modality is Modality.TEXT:
-                return self._text.encode(prepared)
+                with all_threads():
+                    return self._text.encode(prepared)
             if modality in _PICTURE_LIKE:
                 embedded = self._image.encode([picture for views in prepared for picture in views])
             else:
                 tower = self._audio if modality is Modality.AUDIO else self._imu
-                embedded = _run_in_passes(tower.encode, np.concatenate(list(prepared)))
+                views = np.concatenate(list(prepared))
+                groups = [views[start : start + VIEWS_PER_PASS] for start in range(0, len(views), VIEWS_PER_PASS)]
+                embedded = np.concatenate(self._passes.map(tower.encode, groups))
             return l2_normalize(mean_of_views(embedded, prepared))
+
+    @cached_property
+    def _passes(self) -> Passes:
+        return Passes()
 
     @cached_property
     def _text(self) -> TextTower:
@@ -143,11 +150,6 @@ class MiniEncoder:
         from bindsearch.encoders.mini.imu import ImuTower
 
         return ImuTower()
-
-
-def _run_in_passes(tower: Callable[[NDArray[Any]], NDArray[np.float32]], views: NDArray[Any]) -> NDArray[np.float32]:
-    """Run n views through `tower` in bounded passes: float32 (n, 384)."""
-    return np.concatenate([tower(views[i : i + VIEWS_PER_PASS]) for i in range(0, len(views), VIEWS_PER_PASS)])
 
 
 def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,8 @@ from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
 from bindsearch.encoders.packaged import packaged_file
 from bindsearch.encoders.runtime import has_fast_bf16
-from bindsearch.encoders.threads import tower_threads
+from bindsearch.encoders.threads import Passes
 from bindsearch.errors import EncoderError, MediaError
-from bindsearch.machine import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -58,16 +56,12 @@ def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The network and what its features mean; `dtype` is that of the network.
-
-    `threads`: one a core, each with one thread of torch's own. Whole passes side by side are faster than one pass over
-    all cores, and do not stall when a decoder takes a core (measured: 250 against 180 pictures/s on 2 cores).
-    """
+    """The network and what its features mean; `dtype` is that of the network."""
 
     network: torch.nn.Module
     dtype: torch.dtype
     class_map: ClassMap
-    threads: ThreadPoolExecutor
+    passes: Passes
 
 
 class ImageTower:
@@ -104,22 +98,19 @@ class ImageTower:
             return np.empty((0, DIM), dtype=np.float32)
         a_pass = PICTURES_A_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_A_PASS_FP32
         groups = (pictures[start : start + a_pass] for start in range(0, len(pictures), a_pass))
-        passes = loaded.threads.map(partial(_run, loaded), groups)
-        # On one of the threads too: torch's own workers, once woken, spin for a while and take cores from the rest.
-        return loaded.threads.submit(_map, loaded, list(passes)).result()
+        features = loaded.passes.map(partial(_run, loaded), groups)
+        return loaded.passes.map(partial(_map, loaded), [features])[0]
 
     def _load(self) -> _Loaded:
         import torch
 
         with self._lock:
             if self._loaded is None:
-                tower_threads()  # reads torch's choice before the initializer below changes it for new threads
                 weights = read_weights(self.files[0])
                 bf16 = has_fast_bf16() if self._bf16 is None else self._bf16
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 network = build_network(weights).to(dtype)
-                threads = ThreadPoolExecutor(usable_cores(), "pictures", initializer=lambda: torch.set_num_threads(1))
-                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), threads)
+                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), Passes())
             return self._loaded
 
 
