@@ -22,11 +22,12 @@ from ingestion_memory import children
 import bindsearch as bs
 from bindsearch.indexes.base import Form, IndexWishes
 from bindsearch.ingest.decode import PreparedSegment, prepare_file
-from bindsearch.ingest.decoders import Decoders, Message, Prepared, Taken
+from bindsearch.ingest.decoders import Decoders, Message, Prepared
 from bindsearch.ingest.embed import BATCH_VIEWS
 from bindsearch.ingest.jobs import Setup
 from bindsearch.ingest.look import LookOptions, SourceFile, look_at
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.schedule import Taken
 from bindsearch.ingest.sources import file_state
 from bindsearch.items import Modality
 from bindsearch.machine import usable_cores

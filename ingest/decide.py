@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from bindsearch.ingest.decoders import Taken
 from bindsearch.ingest.prints import KnownPrints, SeenPrints
+from bindsearch.ingest.schedule import Taken
 from bindsearch.known import KnownFile, KnownFiles
 
 

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import BindSearchError
@@ -22,13 +22,10 @@ from bindsearch.ingest.channel import (
     pack_encoder,
 )
 from bindsearch.ingest.decode import Failed, PreparedSegment, printable
-from bindsearch.ingest.jobs import Done, Job, SegmentFacts, Setup
+from bindsearch.ingest.jobs import Done, SegmentFacts, Setup
 from bindsearch.ingest.look import Look, SourceFile
+from bindsearch.ingest.schedule import Looked, Schedule, Taken, Task
 from bindsearch.machine import usable_cores
-
-LOOKS_AT_ONCE = 16
-DECODES_AT_ONCE = 4
-"""Files handed to a worker together, at most; it gets the next ones before it is through, so that it never waits."""
 
 QUEUED_ANSWERS = 160
 """Answers, most of them prepared segments, that may wait for the towers."""
@@ -41,24 +38,6 @@ recording says something every few seconds."""
 _LOOK_UP_SECONDS = 0.2
 
 TRIES = 2
-_ROOM_SECONDS = 0.1
-
-
-@dataclass(eq=False, slots=True)
-class Taken:
-    """A file on its way through the run: looked at, and decoded where that is wanted. `decision`: the caller's."""
-
-    file: SourceFile
-    look: Look | None = None
-    failure: Failed | None = None
-    decision: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """Nothing is to be decoded of this file: the look decided, or failed."""
-
-    taken: Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,119 +68,6 @@ Message = Looked | Prepared | Decoded | GivenUp
 @dataclass(frozen=True, slots=True)
 class _Broken:
     error: BaseException
-
-
-@dataclass(eq=False, slots=True)
-class _Task:
-    """A job and how often it has been tried."""
-
-    taken: Taken
-    tries: int = 0
-
-    @property
-    def job(self) -> Job:
-        return Job(self.taken.file, self.taken.look)
-
-
-@dataclass(eq=False)
-class _Schedule:
-    """What is to be done next; shared by the threads that attend to workers.
-
-    `files` are looked at in their order, a None among them means that those before it are to be worked on first;
-    `has_room` tells whether more may be asked for now; `wanted` tells which of them are decoded, of the others `answer`
-    hears at once: in the order that was decided in.
-    """
-
-    files: Iterator[SourceFile | None]
-    has_room: Callable[[], bool]
-    wanted: Callable[[Taken], bool]
-    answer: Callable[[Looked], None]
-    workers: int
-    to_decode: deque[_Task] = field(default_factory=deque)
-    again: deque[_Task] = field(default_factory=deque)
-    under_way: int = 0
-    exhausted: bool = False
-    stopped: bool = False
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    turn: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self, *, wait: bool) -> list[_Task]:
-        """The next handful; empty where there is nothing now, or with `wait` where there will be nothing more."""
-        while True:
-            with self.changed:
-                if self.stopped:
-                    return []
-                if self.again:  # alone, so that the one at fault is found
-                    return self._out([self.again.popleft()])
-                if self.to_decode:  # first, so that few files are between the two
-                    share = len(self.to_decode) // (2 * self.workers)
-                    return self._out([self.to_decode.popleft() for _ in range(max(1, min(share, DECODES_AT_ONCE)))])
-                if self.exhausted:
-                    if not wait or not self.under_way:
-                        return []
-                    self.changed.wait()
-                    continue
-                if self.under_way and not self.has_room():
-                    if not wait:
-                        return []
-                    self.changed.wait(_ROOM_SECONDS)
-                    continue
-                self.under_way += 1  # so that nobody takes this moment for the end
-            looks = self._next_files()
-            with self.changed:
-                self.under_way -= 1
-                if looks:
-                    return self._out([_Task(Taken(file)) for file in looks])
-                self.exhausted = True
-                self.changed.notify_all()
-
-    def _next_files(self) -> list[SourceFile]:
-        taken: list[SourceFile] = []
-        with self.turn:
-            for file in self.files:
-                if file is not None:
-                    taken.append(file)
-                if taken and (file is None or len(taken) == LOOKS_AT_ONCE):
-                    break
-        return taken
-
-    def _out(self, tasks: list[_Task]) -> list[_Task]:
-        self.under_way += len(tasks)
-        return tasks
-
-    def looked(self, taken: Taken) -> None:
-        """A look is done, or has failed."""
-        with self.changed:
-            self.under_way -= 1
-            if self.wanted(taken):
-                self.to_decode.append(_Task(taken))
-            else:
-                self.answer(Looked(taken))
-            self.changed.notify_all()
-
-    def decoded(self) -> None:
-        """A file is decoded."""
-        with self.changed:
-            self.under_way -= 1
-            self.changed.notify_all()
-
-    def give_back(self, tasks: list[_Task], *, first: bool) -> None:
-        """Tasks that a lost worker did not do; with `first`, the first of them may be what it died of."""
-        with self.changed:
-            self.under_way -= len(tasks)
-            for task in reversed(tasks[1:] if first else tasks):
-                (self.again if task.taken.look is None else self.to_decode).appendleft(task)
-            if first:
-                self.again.appendleft(tasks[0])
-            self.changed.notify_all()
-
-    def stop(self) -> None:
-        """Nothing more is to be done. Call it again until all have noticed: whoever holds the lock may be waiting for
-        the caller to take an answer."""
-        self.stopped = True
-        if self.changed.acquire(blocking=False):
-            self.changed.notify_all()
-            self.changed.release()
 
 
 class Decoders:
@@ -238,14 +104,14 @@ class Decoders:
     ) -> Generator[Message | None]:
         """Look at files and decode those that are `wanted`; what is known of each, as it comes, None now and then.
 
-        `files` (see `_Schedule`), `has_room` and `wanted` are asked in other threads, each by one at a time; `wanted`
+        `files` (see `Schedule`), `has_room` and `wanted` are asked in other threads, each by one at a time; `wanted`
         hears of failed looks as well.
 
         Raises:
             BindSearchError: workers cannot be started.
         """
         answers: queue.Queue[Message | _Broken | None] = queue.Queue(QUEUED_ANSWERS)
-        schedule = _Schedule(files, has_room, wanted, answers.put, usable_cores())
+        schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
         attendants = [
             threading.Thread(target=self._attend, args=(schedule, answers, setup), name="attendant", daemon=True)
             for _ in range(schedule.workers)
@@ -262,7 +128,7 @@ class Decoders:
                         answers.get_nowait()
                     attendant.join(0.01)
 
-    def _attend(self, schedule: _Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup) -> None:
+    def _attend(self, schedule: Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup) -> None:
         try:
             _Attendant(self, schedule, answers, setup).run()
         except BaseException as error:
@@ -314,14 +180,14 @@ class _Attendant:
     """Keeps one worker busy, and another one in its place when it is lost. Runs in a thread of its own."""
 
     def __init__(
-        self, decoders: Decoders, schedule: _Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup
+        self, decoders: Decoders, schedule: Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup
     ) -> None:
         self._decoders = decoders
         self._schedule = schedule
         self._answers = answers
         self._setup = setup
         self._worker: Worker | None = None
-        self._tasks: deque[_Task] = deque()
+        self._tasks: deque[Task] = deque()
         self._suspect = False
 
     def run(self) -> None:
@@ -369,7 +235,7 @@ class _Attendant:
             if time.monotonic() - started > patience_s:
                 raise WorkerLostError(f"gave no sign of life for {patience_s:.0f} s")
 
-    def _give(self, tasks: list[_Task]) -> None:
+    def _give(self, tasks: list[Task]) -> None:
         self._tasks.extend(tasks)
         self._suspect = any(task.tries for task in tasks)
         if self._worker is None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import EncoderError
 from bindsearch.ingest.decode import Failed, PreparedSegment, failure_of
-from bindsearch.ingest.decoders import Decoded, GivenUp, Looked, Message, Prepared, Taken
+from bindsearch.ingest.decoders import Decoded, GivenUp, Message, Prepared
+from bindsearch.ingest.schedule import Looked, Taken
 from bindsearch.ingest.staged import StagedSegment
 from bindsearch.items import Modality
 from bindsearch.vectors import check_vectors

@@ -1,0 +1,81 @@
+"""The commands that keep a store: what they print for people and for programs, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import bindsearch as bs
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "media").mkdir()
+    for n in range(3):
+        (tmp_path / "media" / f"{n}.txt").write_text(f"text {n}")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "media" / "large.png")
+    with bs.connect(tmp_path / "store", encoder="null") as opened:
+        opened.index(tmp_path / "media", limits={"pixels": 1000})
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def command(store: Path) -> Run:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [str(Path(sys.executable).with_name("bindsearch")), *map(str, arguments), "--store", str(store)]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_retry_with_a_larger_cap(command: Run, store: Path) -> None:
+    done = command("retry", "--max", "pixels=1500")
+    assert done.returncode == 3
+    assert "is 40x40 pixels: more than 1500 are not decoded (--max pixels=N)" in done.stderr
+    done = command("retry", "--max", "pixels=2000", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["items"] == {"image": 1}
+    for wrong, message in (("pixels", "expected CAP=NUMBER"), ("colour=3", "unknown cap 'colour': choose from pixels")):
+        done = command("retry", "--max", wrong)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert message in done.stderr
+
+
+def test_progress_as_lines(command: Run, store: Path) -> None:
+    for n in range(50):
+        (store.parent / "media" / f"more {n}.txt").write_text(f"more {n}")
+    done = command("index", store.parent / "media", "--json-lines")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 3
+    assert [event["event"] for event in events[:2]] == ["progress", "progress"]
+    assert (events[0]["done"], events[0]["total"]) == (0, 50)
+    assert (events[-1]["event"], events[-1]["added"], events[-1]["items"]) == ("done", 50, {"text": 50})
+    done = command("index", store.parent / "media", "--dry-run", "--json-lines")
+    assert len(json.loads(done.stdout)["files"]) == 54
+
+
+def test_reindex(command: Run, store: Path) -> None:
+    (store.parent / "media" / "1.txt").unlink()
+    done = command("reindex", "--encoder", "null")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "1 of the store's items have no file now" in done.stderr
+    done = command("reindex", "--encoder", "null", "--prune")
+    assert (done.returncode, done.stdout.split(",")[0]) == (0, "3 added")
+
+
+def test_forget_says_how_many(command: Run, store: Path) -> None:
+    done = command("forget", store.parent / "media" / "1.txt")
+    assert (done.returncode, done.stdout.splitlines()[0].split(";")[0]) == (0, "1 item forgotten")
+    done = command("forget", store.parent / "nowhere")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert command("verify").returncode == 0
+    assert "now" in command("compact").stdout
