@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.cli.options import (
+    AsOption,
     DeviceOption,
     EncoderOptions,
     ExcludeOption,
@@ -37,12 +38,7 @@ EXIT_SOME_FAILED = 3
 def index_command(
     paths: Annotated[list[str], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
     store: StoreOption = None,
-    as_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--as", help="Say what files are, such as depth='**/depth/*.png'. Repeatable.", metavar="MODALITY=GLOB"
-        ),
-    ] = None,
+    as_: AsOption = None,
     encoder: Annotated[
         str | None, typer.Option(help="The encoder; default: the store's, mini for a new store.", metavar="NAME")
     ] = None,

@@ -25,6 +25,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 JsonLinesOption = Annotated[
     bool, typer.Option("--json-lines", help="Print progress and result as JSON objects, one a line, on stdout.")
 ]
+AsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--as", help="Say what files are, such as depth='**/depth/*.png'. Repeatable.", metavar="MODALITY=GLOB"
+    ),
+]
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,6 +8,7 @@ import typer
 
 from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import (
+    AsOption,
     DeviceOption,
     EncoderOptions,
     ImuRateOption,
@@ -25,10 +26,7 @@ def reindex_command(
     encoder: Annotated[str, typer.Option(help="The encoder to move to.", metavar="NAME")],
     encoder_option: EncoderOptions = None,
     store: StoreOption = None,
-    as_: Annotated[
-        list[str] | None,
-        typer.Option("--as", help="Say what files are, such as depth='**/depth/*.png'.", metavar="MODALITY=GLOB"),
-    ] = None,
+    as_: AsOption = None,
     imu_rate: ImuRateOption = None,
     max_: LimitOption = None,
     prune: Annotated[

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import (
+    AsOption,
     DeviceOption,
     ImuRateOption,
     JsonLinesOption,
@@ -21,10 +18,7 @@ from bindsearch.cli.progress import print_report, show_progress
 
 def retry_command(
     store: StoreOption = None,
-    as_: Annotated[
-        list[str] | None,
-        typer.Option("--as", help="Say what files are, such as depth='**/depth/*.png'.", metavar="MODALITY=GLOB"),
-    ] = None,
+    as_: AsOption = None,
     imu_rate: ImuRateOption = None,
     max_: LimitOption = None,
     device: DeviceOption = "auto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import ExcludeOption, IncludeOption, JsonLinesOption, StoreOption
+from bindsearch.cli.options import AsOption, ExcludeOption, IncludeOption, JsonLinesOption, StoreOption
 from bindsearch.cli.output import print_line, print_message
 from bindsearch.cli.progress import counts_line, print_event, report_facts
 
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 def watch_command(
     paths: Annotated[list[str], typer.Argument(help="Folders to keep up with.", metavar="PATH...")],
     store: StoreOption = None,
-    as_: Annotated[
-        list[str] | None,
-        typer.Option("--as", help="Say what files are, such as depth='**/depth/*.png'.", metavar="MODALITY=GLOB"),
-    ] = None,
+    as_: AsOption = None,
     encoder: Annotated[str | None, typer.Option(help="The encoder of a new store.", metavar="NAME")] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
