@@ -267,6 +267,7 @@ def _living(rows: pa.Table, alive: NDArray[np.bool_] | None) -> int:
 
 
 def _size(path: Path) -> int:
-    if path.is_dir():
-        return folder_size(path)
-    return path.stat().st_size if path.is_file() else 0
+    try:
+        return folder_size(path) if path.is_dir() else path.stat().st_size
+    except OSError:  # missing, or merged away by a writer just now
+        return 0
