@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.catalog import Catalog
@@ -18,14 +17,13 @@ from bindsearch.files import sync_folder
 from bindsearch.indexes.placement import Gpus
 from bindsearch.indexing import IndexRequest, Place, index_targets
 from bindsearch.ingest.decoders import Decoders
-from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.report import IndexReport, OnProgress, ignore_progress
 from bindsearch.ingest.survey import Target
 from bindsearch.items import Modality
 from bindsearch.lock import writer_lock
 from bindsearch.optimize import OnStage, ignore_stage
 from bindsearch.upkeep import read_wishes
-from bindsearch.writing import CATALOG_FILE
+from bindsearch.writing import CATALOG_FILE, decode_options
 
 SHOWN_LOST = 3
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -67,7 +65,7 @@ def reindex(
         missing = sorted(place for place in items if not _is_there(Path(place)))
         if missing and not prune:
             raise _would_lose(missing, "have no file now", "bring the files back, or ")
-        place = Place(beside, encoder, _segments(config), gpus)
+        place = Place(beside, encoder, decode_options(config, None), gpus)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
             place,
@@ -101,18 +99,9 @@ def _start(beside: Path, config: StoreConfig, encoder: Encoder) -> None:
             encoder.digest,
             dict(encoder.options),
         )
-        if same and _segments(left) == _segments(config):
+        if same and decode_options(left, None) == decode_options(config, None):
             return
     shutil.rmtree(beside)
-
-
-def _segments(config: StoreConfig) -> DecodeOptions:
-    return replace(
-        DecodeOptions(),
-        audio_segment_s=config.audio_segment_s,
-        video_segment_s=config.video_segment_s,
-        imu_segment_s=config.imu_segment_s,
-    )
 
 
 def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Path) -> list[Target]:

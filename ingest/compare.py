@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Comparison:
     """Rows of a scan and of the known files: `work` needs a look, `settled` does not (known rows), `gone` is no more
     (known rows)."""
 
@@ -31,27 +31,33 @@ class Survey:
 class Doubts:
     """What makes a known file worth a look although it has not changed.
 
-    `rules`: what they say now. `retry`: failed ones are tried again, all or (None: no) as the caller says.
+    `rules`: what they say now. `retry_failed`: files that failed are tried again.
     """
 
     rules: Sequence[Rule]
     retry_failed: bool
 
 
-def compare(found: Scan, known: KnownFiles, narrowing: Narrowing, doubts: Doubts) -> Survey:
+def compare(found: Scan, known: KnownFiles, narrowing: Narrowing, doubts: Doubts) -> Comparison:
     """Compare by path and state. Files outside of `narrowing` are neither found nor gone."""
     rows = known.rows_of(found.rel_paths)
     here = rows >= 0
     same = np.zeros(len(rows), np.bool_)
     same[here] = _same_state(found.states[here], known.states[rows[here]])
-    work = ~same | _doubtful(found, known, rows, doubts)
+    work = ~same | _doubtful(known, rows, doubts)
     taken = _taken(found.rel_paths, narrowing)
     missing = np.ones(known.n, np.bool_)
     missing[rows[here]] = False
     gone = np.flatnonzero(missing)
     if narrowing.narrows:
         gone = np.array([row for row in gone.tolist() if narrowing.takes(known.rel_path(row))], np.int64)
-    return Survey(np.flatnonzero(work & taken), rows[~work & taken], gone)
+    return Comparison(np.flatnonzero(work & taken), rows[~work & taken], gone)
+
+
+def ruled_otherwise(known: KnownFiles, row: int, rules: Sequence[Rule]) -> bool:
+    """Whether a rule takes a known file for something else than it was taken for."""
+    rule = rule_for(known.rel_path(row), rules)
+    return rule is not None and rule.modality is not known.modality(row)
 
 
 def _same_state(found: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -61,16 +67,14 @@ def _same_state(found: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[n
     return np.asarray(same.all(axis=1))
 
 
-def _doubtful(found: Scan, known: KnownFiles, rows: NDArray[np.int64], doubts: Doubts) -> NDArray[np.bool_]:
+def _doubtful(known: KnownFiles, rows: NDArray[np.int64], doubts: Doubts) -> NDArray[np.bool_]:
     doubtful = np.zeros(len(rows), np.bool_)
     here = np.flatnonzero(rows >= 0)
     held = known.item_ids[rows[here]] >= 0  # an item that could not be read of late, and is as it was, is looked at
     doubtful[here] = known.failed[rows[here]] & (held | doubts.retry_failed)
     if doubts.rules:
         for place in np.flatnonzero(rows >= 0).tolist():
-            rule = rule_for(found.rel_paths[place], doubts.rules)
-            if rule is not None and known.modality(int(rows[place])) is not rule.modality:
-                doubtful[place] = True
+            doubtful[place] |= ruled_otherwise(known, int(rows[place]), doubts.rules)
     return doubtful
 
 

@@ -13,7 +13,6 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.facts import tidy_text
@@ -32,7 +31,7 @@ from bindsearch.ingest.sidecar import MAX_COLUMNS, MAX_SIDECAR_BYTES, Scalar, pa
 from bindsearch.items import METADATA_COLUMNS, Metadata, Modality
 
 MAX_CAPTIONS = 64
-_NO_COLUMNS: Mapping[str, Scalar] = MappingProxyType({})
+_NO_COLUMNS: Mapping[str, Scalar] = {}
 _NO_METADATA = Metadata()
 """One for all files that nothing of the kind is said of: there may be millions."""
 

@@ -14,7 +14,7 @@ from bindsearch.catalog import Container, Failure
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
 from bindsearch.ingest.classify import Rule, Verdict, classify, is_left_out_by_name, rule_for
-from bindsearch.ingest.compare import Doubts, compare
+from bindsearch.ingest.compare import Doubts, compare, ruled_otherwise
 from bindsearch.ingest.ignore import Narrowing
 from bindsearch.ingest.list_rows import LIST_NAMES
 from bindsearch.ingest.lists import is_list
@@ -137,7 +137,7 @@ class Pass:
             for path, state in archives.items()
             if (containers.get(path) != state and path not in failed_as_they_are)
             or (options.retry_failed and known.failed[[*known.rows_below(path)]].any())
-            or (options.rules and any(map(self._is_ruled_otherwise, known.rows_below(path))))
+            or (options.rules and any(ruled_otherwise(known, row, options.rules) for row in known.rows_below(path)))
         ]
         """Archives to be read: path and state."""
         to_read = {path for path, _ in self.archives}
@@ -159,11 +159,6 @@ class Pass:
                 except OSError:  # told when it is read, and its members stay
                     archives[path] = state
         return archives
-
-    def _is_ruled_otherwise(self, row: int) -> bool:
-        """Whether a rule takes a known file for something else than it was taken for."""
-        rule = rule_for(self.known.rel_path(row), self._options.rules)
-        return rule is not None and rule.modality is not self.known.modality(row)
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
         """Whether a new or changed file has to be opened: not where its name alone says that it is left out."""
@@ -190,8 +185,6 @@ class Pass:
         for row in map(int, self._work):
             rel_path = self._found.rel_paths[row]
             listed = self.said.entries.get(rel_path)
-            if listed is not None:  # a view of a mapping cannot be sent to a worker
-                listed = replace(listed, columns=dict(listed.columns))
             yield SourceFile(self.target.root / rel_path, rel_path, self._found.state(row), listed=listed)
         yield from members.files(self.archives)
 
