@@ -6,6 +6,7 @@ BindSearchError                 exit code 5
 │   └── MediaError              2   a file that cannot be decoded (as a query; while indexing it is recorded)
 ├── StoreNotFoundError          4   no store there, or nothing indexed yet
 ├── EncoderError                4   an encoder or its weights are missing
+├── InstallationError           5   a library is missing, cannot be loaded or does not fit another
 ├── StoreError                  5   the store is damaged or of another format or encoder
 │   ├── StoreLockedError        5   another process is writing
 │   └── IndexDamagedError       5   an index file is missing or damaged; derived data, so it can be rebuilt
@@ -50,6 +51,10 @@ class EncoderError(BindSearchError):
     """An encoder is unknown, or its weights or packages are missing."""
 
     exit_code = 4
+
+
+class InstallationError(BindSearchError):
+    """A library is missing, cannot be loaded or does not fit another; no file and no store is at fault."""
 
 
 class StoreError(BindSearchError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.catalog import Catalog
+from bindsearch.config import STORE_FILE
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreLockedError, UsageError
 from bindsearch.indexes.base import IndexWishes
@@ -116,9 +117,12 @@ def index_targets(
     Raises:
         UsageError: the request is wrong, or the wishes cannot be met.
         StoreLockedError: another process is writing.
+        InstallationError: a library that decoding or embedding needs cannot be loaded.
     """
     started = time.monotonic()
     request.options(DecodeOptions())  # what is wrong is said before anything is made
+    if not (place.store / STORE_FILE).is_file():
+        decoders.check_libraries()
     with open_writer(place.store, place.encoder, place.segments) as (config, catalog, writer):
         options = request.options(decode_options(config, request.imu_rate_hz))
         indexer = Indexer(catalog, writer, place.encoder, decoders, place.store / SPOOL, on_progress)
@@ -165,6 +169,7 @@ def watch_paths(
     While another process is writing, changes wait.
     """
     with Decoders(place.encoder) as decoders:
+        decoders.check_libraries()
         changes = watch_changes(
             paths, stop=stop, skipped_folders=frozenset({place.store.resolve()}), rescan_s=rescan_s, polling=polling
         )

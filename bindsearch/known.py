@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.environment import is_installation_failure
 from bindsearch.items import Modality
 
 if TYPE_CHECKING:
@@ -68,6 +70,15 @@ class KnownFiles:
         """Which of them have failed: bool (n,)."""
         self.n = self._rows.num_rows
         self._path_set = pa.array(self._rel_paths.to_pylist(), pa.string()) if self.n else pa.array([], pa.string())
+
+    @cached_property
+    def failed_by_installation(self) -> NDArray[np.bool_]:
+        """Which of them failed since a library could not be loaded, which is worth another try: bool (n,)."""
+        result = np.zeros(self.n, np.bool_)
+        failed = np.flatnonzero(self.failed)
+        reasons = self._rows.column("reason").take(failed).to_pylist()
+        result[failed] = [is_installation_failure(reason) for reason in reasons]
+        return result
 
     def rows_of(self, rel_paths: Sequence[str]) -> NDArray[np.int64]:
         """Row of each path: int64 (m,), -1 where nothing is known of it."""

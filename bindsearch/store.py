@@ -15,6 +15,7 @@ import numpy as np
 from bindsearch.answer import Answer, AnsweredTerm, Status, store_status
 from bindsearch.config import default_store
 from bindsearch.encoders.base import Encoder
+from bindsearch.environment import check_libraries, installation_faults
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.executor import QueryVector
 from bindsearch.filters import EVERYTHING, Filter, make_filter
@@ -42,6 +43,10 @@ from bindsearch.writing import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+SEARCH_LIBRARIES = ("faiss",)
+"""Modules that every search imports; terms import those of the encoder."""
 
 
 class Store(WritableStore):
@@ -85,6 +90,7 @@ class Store(WritableStore):
         )
         return found[0]
 
+    @installation_faults()
     def search_many(
         self,
         queries: Sequence[Searchable | NDArray[np.floating]],
@@ -99,6 +105,7 @@ class Store(WritableStore):
         imu_rate_hz: float | None = None,
     ) -> list[list[Hit]]:
         """`search` for several queries, one list of hits each; texts are encoded and indexes searched together."""
+        check_libraries(SEARCH_LIBRARIES)
         if isinstance(queries, str):
             raise UsageError(f"{queries!r} is one query: give a list of them, or ask `search`")
         wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or EVERYTHING)
@@ -115,6 +122,7 @@ class Store(WritableStore):
         plans = [plan_query(generation, one, self._machine) for one in asked]
         return [result.hits for result in run(generation, asked, plans, self._workers)]
 
+    @installation_faults()
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
         """Answer a query: encode its terms, compose them, search each target modality, rank the whole.
 
@@ -124,6 +132,7 @@ class Store(WritableStore):
             StoreNotFoundError: there is no store.
         """
         started = time.perf_counter()
+        check_libraries(SEARCH_LIBRARIES)
         generation = self._reader.current()
         (asked,) = self._encode(generation, [query], imu_rate_hz)
         encoded = time.perf_counter()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.encoders.base import Encoder
+from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
 from bindsearch.ingest.classify import classify
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.text import passages
-from bindsearch.ingest.segments import Piece, pieces
+from bindsearch.ingest.segments import Piece, libraries_of, pieces
 from bindsearch.ingest.sidecar import read_sidecar
 from bindsearch.items import Item, Modality, Span
 from bindsearch.media import Passage
@@ -153,6 +154,7 @@ def _check_file(path: Path) -> None:
 
 def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
     """A unit vector (d,) of each text: the mean of its passages, which are encoded in batches."""
+    check_libraries(libraries_of(encoder, [Modality.TEXT]))
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
     everything = (encoder.prepare(Passage(passage)) for text in split for passage in text)
     embedded = []
@@ -168,6 +170,7 @@ def _file_term(term: Term, modality: Modality, encoder: Encoder, options: Decode
     if modality not in encoder.modalities:
         known = ", ".join(known for known in Modality if known in encoder.modalities)
         raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it takes {known}")
+    check_libraries(libraries_of(encoder, [modality]))
     try:
         found = pieces(
             path,
@@ -182,6 +185,7 @@ def _file_term(term: Term, modality: Modality, encoder: Encoder, options: Decode
         embeddings = _embed_pieces(takewhile(lambda piece: piece.modality is modality, found), modality, encoder)
         content_hash = hash_file(path)
     except (MediaError, OSError) as error:
+        raise_installation_fault(error)
         raise UsageError(f"query file {path} cannot be used as {modality}: {error}") from error
     return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality))
 

@@ -16,6 +16,7 @@ from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, read_confi
 from bindsearch.encoders import load_encoder, takes_options
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.runtime import Runtime
+from bindsearch.environment import check_libraries, installation_faults
 from bindsearch.errors import StoreError
 from bindsearch.forget import forget
 from bindsearch.indexes.base import IndexWishes
@@ -124,6 +125,7 @@ class WritableStore:
             options = {**self.config.encoder_options, **options}
         return load_encoder(name, options=options, runtime=self._runtime)
 
+    @installation_faults()
     def index(
         self,
         *paths: PathLike,
@@ -160,6 +162,7 @@ class WritableStore:
             report.notices.append("no file there is one that can be indexed")
         return report
 
+    @installation_faults()
     def retry(
         self,
         *,
@@ -179,6 +182,7 @@ class WritableStore:
         with Decoders(self.encoder) as decoders:
             return index_targets(self._place, at_failures(self.path), request, decoders, on_progress=on_progress)
 
+    @installation_faults()
     def watch(
         self,
         *paths: PathLike,
@@ -205,6 +209,7 @@ class WritableStore:
     def _place(self) -> Place:
         return Place(self.path, self.encoder, self._segments, self._gpus)
 
+    @installation_faults()
     def reindex(
         self,
         encoder: str | Encoder,
@@ -257,6 +262,7 @@ class WritableStore:
         """
         return forget(self.path, [os.fspath(path) for path in paths], item_ids)
 
+    @installation_faults()
     def optimize(
         self, *, wishes: IndexWishes | None = None, force: bool = False, on_stage: OnStage = ignore_stage
     ) -> list[Optimized]:
@@ -270,6 +276,7 @@ class WritableStore:
             StoreLockedError: another process is writing.
         """
         config = self.config
+        check_libraries(("faiss",))
         self._gpus.check()
         self._check_wishes(wishes)
         with open_writer(self.path, self.encoder, self._segments) as (_, _, writer):

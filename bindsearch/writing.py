@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bindsearch.catalog import Catalog
 from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, new_config, read_config, write_config
 from bindsearch.encoders.base import Encoder
+from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import StoreError, StoreLockedError, UsageError
 from bindsearch.files import TEMPORARY_SUFFIX
 from bindsearch.generation import Generation
@@ -85,6 +86,7 @@ def open_writer(
             with Catalog(store / CATALOG_FILE) as catalog:
                 yield config, catalog, Writer(store, catalog, config.dim)
     except OSError as error:  # those of media files are recorded, so this is the store's
+        raise_installation_fault(error)
         raise StoreError(f"cannot write the store {store}: {error}; what was committed stays") from error
 
 

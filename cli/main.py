@@ -28,6 +28,7 @@ from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
 from bindsearch.cli.verify import verify_command
 from bindsearch.cli.watch import watch_command
+from bindsearch.environment import installation_fault
 from bindsearch.errors import BindSearchError
 
 EXIT_WRONG_USE = 2
@@ -102,7 +103,7 @@ def main() -> None:
     except SystemExit:  # Typer's answer to a reader that has closed the pipe: it has all it wanted
         code = 0
     except Exception as error:
-        _complain(f"unexpected {type(error).__name__}: {error}")
+        _complain(str(installation_fault(error) or f"unexpected {type(error).__name__}: {error}"))
         code = EXIT_OTHER_ERROR
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
         _complain("interrupted; what was committed stays, run the same command to go on")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.environment import check_libraries
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.base import Form, IndexParameters, IndexWishes
 from bindsearch.indexes.exact import decode
@@ -43,7 +44,9 @@ def resolve_device(device: str) -> tuple[str, ...]:
 
     Raises:
         UsageError: there is no such device.
+        InstallationError: FAISS cannot be loaded.
     """
+    check_libraries(["faiss"])
     import faiss
 
     if device == "cpu":

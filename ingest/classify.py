@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from bindsearch.errors import BindSearchError, MediaError, UsageError
+from bindsearch.environment import raise_installation_fault
+from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
 from bindsearch.ingest.globs import glob_matches, parse_glob
 from bindsearch.ingest.media.arrays import npy_header, npz_names
 from bindsearch.ingest.media.columns import find_columns
@@ -121,9 +122,13 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         return _by_content(path, head, extension, _named(f"{root_name}/{posix}"))
+    except InstallationError:
+        raise
     except OSError as error:
+        raise_installation_fault(error)
         return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
     except Exception as error:  # a library that fails on a strange header must not end the scan
+        raise_installation_fault(error)
         return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
@@ -203,7 +208,8 @@ def _mode(path: Path) -> str:
     try:
         with open_picture(path, max_pixels=1 << 62) as picture:
             return picture.mode
-    except Exception:  # any failure of a picture library on a strange header means: not known
+    except Exception as error:  # any failure of a picture library on a strange header means: not known
+        raise_installation_fault(error)
         return ""
 
 
@@ -240,6 +246,7 @@ def _table(path: Path, head: bytes, kind: str | None, extension: str, named: tup
         if read_sidecar(path).axes:
             return Verdict(Modality.IMU, f"{label} whose sidecar names the axes")
     except (BindSearchError, OSError) as error:
+        raise_installation_fault(error)
         return Verdict(None, f"not media: {error}")
     return Verdict(None, f"not media: {label} without accelerometer and gyroscope columns")
 

@@ -71,7 +71,8 @@ def _doubtful(known: KnownFiles, rows: NDArray[np.int64], doubts: Doubts) -> NDA
     doubtful = np.zeros(len(rows), np.bool_)
     here = np.flatnonzero(rows >= 0)
     held = known.item_ids[rows[here]] >= 0  # an item that could not be read of late, and is as it was, is looked at
-    doubtful[here] = known.failed[rows[here]] & (held | doubts.retry_failed)
+    again = held | doubts.retry_failed | known.failed_by_installation[rows[here]]
+    doubtful[here] = known.failed[rows[here]] & again
     if doubts.rules:
         for place in np.flatnonzero(rows >= 0).tolist():
             doubtful[place] |= ruled_otherwise(known, int(rows[place]), doubts.rules)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import BindSearchError, EncoderError, MediaError, VectorError
+from bindsearch.environment import installation_fault
+from bindsearch.errors import BindSearchError, EncoderError, InstallationError, MediaError, VectorError
 from bindsearch.ingest.facts import tidy_text
 from bindsearch.ingest.look import Look, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
@@ -33,11 +34,12 @@ class PreparedSegment:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """Why a file failed, in one line; `passing`: the machine, not the file, is at fault, so it is worth another try;
-    `encoder`: the encoder is, so that no other file would fare better."""
+    `ends_run`: the encoder or the installation is, so that no other file would fare better, and this is to be raised.
+    """
 
     reason: str
     passing: bool = False
-    encoder: bool = False
+    ends_run: type[BindSearchError] | None = None
 
 
 _PASSING_ERRORS = frozenset(
@@ -86,13 +88,15 @@ def _embeddable(found: Iterator[Piece], encoder: Encoder) -> Iterator[Piece]:
 
 def failure_of(error: BaseException) -> Failed:
     """What to record of a file that raised this."""
+    if (fault := installation_fault(error)) is not None:
+        return Failed(str(fault), ends_run=InstallationError)
     causes = (error, error.__cause__)
     passing = any(
         isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING_ERRORS)
         for cause in causes
     )
     reason = tidy_text(_reason(error)) or type(error).__name__
-    return Failed(reason, passing, isinstance(error, EncoderError))
+    return Failed(reason, passing, EncoderError if isinstance(error, EncoderError) else None)
 
 
 def _reason(error: BaseException) -> str:

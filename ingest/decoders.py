@@ -7,11 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
 from bindsearch.encoders.base import Encoder
+from bindsearch.environment import check_libraries
 from bindsearch.errors import BindSearchError
 from bindsearch.ingest.channel import (
     ProcessWorker,
@@ -25,6 +27,7 @@ from bindsearch.ingest.decode import Failed, PreparedSegment, printable
 from bindsearch.ingest.jobs import Done, SegmentFacts, Setup
 from bindsearch.ingest.look import Look, SourceFile
 from bindsearch.ingest.schedule import Looked, Schedule, Taken, Task
+from bindsearch.ingest.segments import libraries_of
 from bindsearch.machine import usable_cores
 
 QUEUED_ANSWERS = 160
@@ -84,6 +87,14 @@ class Decoders:
             self._decode_here(error)
         self._idle: list[Worker] = []
 
+    def check_libraries(self) -> None:
+        """Load the libraries that decoding, embedding and indexing need, so that none fails in the middle of a run.
+
+        Raises:
+            InstallationError: one of them is missing, cannot be loaded or does not fit another.
+        """
+        check_libraries((*libraries_of(self._encoder, self._encoder.modalities), "faiss"))
+
     def __enter__(self) -> Self:
         return self
 
@@ -109,6 +120,8 @@ class Decoders:
 
         Raises:
             BindSearchError: workers cannot be started.
+            InstallationError: a library that decoding, embedding or indexing needs cannot be loaded; raised before
+                anything is given.
         """
         answers: queue.Queue[Message | _Broken | None] = queue.Queue(QUEUED_ANSWERS)
         schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
@@ -116,11 +129,15 @@ class Decoders:
             threading.Thread(target=self._attend, args=(schedule, answers, setup), name="attendant", daemon=True)
             for _ in range(schedule.workers)
         ]
+        loading = ThreadPoolExecutor(1, "libraries")  # while workers start
+        loaded = loading.submit(self.check_libraries)
         for attendant in attendants:
             attendant.start()
         try:
+            loaded.result()
             yield from _answers(answers, len(attendants))
         finally:
+            loading.shutdown()
             for attendant in attendants:
                 while attendant.is_alive():  # one may be about to put what nobody wants any more
                     schedule.stop()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bindsearch.encoders.base import Encoder
+from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import EncoderError
 from bindsearch.ingest.decode import Failed, PreparedSegment, failure_of
 from bindsearch.ingest.decoders import Decoded, GivenUp, Message, Prepared
@@ -77,6 +78,7 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
 
     Raises:
         EncoderError: the encoder cannot work at all.
+        InstallationError: a library cannot be loaded.
     """
     owners: dict[Taken, EmbeddedFile] = {}
     batches: dict[Modality, _Batch] = {}
@@ -84,6 +86,7 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
     for message in messages:
         match message:
             case Looked(taken):
+                _end_run_if_called_for(taken)
                 yield EmbeddedFile(taken, failure=taken.failure)
             case Prepared(taken, segment):
                 owner = owners.setdefault(taken, EmbeddedFile(taken))
@@ -95,10 +98,9 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
             case Decoded(taken):
                 owner = owners.pop(taken, EmbeddedFile(taken))
                 owner._decoded = True
+                _end_run_if_called_for(taken)
                 if taken.failure is not None:
                     owner.fail(taken.failure)
-                    if taken.failure.encoder:
-                        raise EncoderError(taken.failure.reason)
                 if owner._is_whole:
                     yield owner
         for modality in list(batches):
@@ -106,6 +108,11 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
                 yield from _run_batch(batches.pop(modality), modality, encoder, full)
     for modality in list(batches):
         yield from _run_batch(batches.pop(modality), modality, encoder, full)
+
+
+def _end_run_if_called_for(taken: Taken) -> None:
+    if taken.failure is not None and taken.failure.ends_run is not None:
+        raise taken.failure.ends_run(taken.failure.reason)
 
 
 def _run_batch(
@@ -129,7 +136,8 @@ def _embed(batch: _Batch, modality: Modality, encoder: Encoder) -> None:
         outcomes = _encode(encoder, modality, [segment for _, segment in wanted])
     except EncoderError:
         raise
-    except Exception:
+    except Exception as error:
+        raise_installation_fault(error)
         outcomes = []
         for owner, segment in wanted:
             try:

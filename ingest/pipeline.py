@@ -51,6 +51,7 @@ class Indexer:
 
         Raises:
             UsageError: an ignore file is damaged.
+            InstallationError: a library that decoding or embedding needs cannot be loaded.
         """
         one_pass = self._survey(target, options)
         if one_pass.said.changed and not target.closed and target.places != EVERYWHERE:

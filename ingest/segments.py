@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from bindsearch.errors import BindSearchError, MediaError
+from bindsearch.encoders.base import Encoder
+from bindsearch.environment import raise_installation_fault
+from bindsearch.errors import BindSearchError, InstallationError, MediaError
 from bindsearch.ingest.media.audio import read_sound, read_sound_track
 from bindsearch.ingest.media.depth import describe_depth, read_depth
 from bindsearch.ingest.media.image import read_image
@@ -84,7 +86,29 @@ def pieces(
     except BindSearchError:
         raise
     except Exception as error:  # the one place where a library's failure on a strange file becomes ours
+        raise_installation_fault(error)
         raise MediaError(f"cannot be decoded as {modality}: {reason_of(error)}") from error
+
+
+LIBRARIES: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
+    {
+        Modality.TEXT: (),
+        Modality.IMAGE: ("PIL",),
+        Modality.VIDEO: ("av", "PIL"),
+        Modality.AUDIO: ("soundfile", "av"),
+        Modality.DEPTH: ("PIL",),
+        Modality.THERMAL: ("PIL",),
+        Modality.IMU: ("pyarrow",),
+    }
+)
+"""Modules that decode files of each modality."""
+
+
+def libraries_of(encoder: Encoder, modalities: Iterable[Modality]) -> list[str]:
+    """Return the modules that decoding and embedding files of these modalities imports, each once."""
+    of_encoder: Mapping[Modality, tuple[str, ...]] = getattr(encoder, "libraries", {})
+    chosen = sorted(modalities)
+    return [*dict.fromkeys(name for one in chosen for name in (*LIBRARIES[one], *of_encoder.get(one, ())))]
 
 
 def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:
@@ -99,9 +123,12 @@ def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOp
     try:
         _check_file(path)
         return describer(path, sidecar, options)
+    except InstallationError:
+        raise
     except BindSearchError as error:
         return f"cannot be decoded: {error}"
     except Exception as error:
+        raise_installation_fault(error)
         return f"cannot be decoded: {reason_of(error)}"
 
 

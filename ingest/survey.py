@@ -136,7 +136,7 @@ class Pass:
             (path, state)
             for path, state in archives.items()
             if (containers.get(path) != state and path not in failed_as_they_are)
-            or (options.retry_failed and known.failed[[*known.rows_below(path)]].any())
+            or self._is_retried(path)
             or (options.rules and any(ruled_otherwise(known, row, options.rules) for row in known.rows_below(path)))
         ]
         """Archives to be read: path and state."""
@@ -147,6 +147,12 @@ class Pass:
         self._work = compared.work[np.array(wanted, np.bool_)]
         self._settled = np.union1d(compared.settled, np.array(kept, np.int64))
         self._gone = np.setdiff1d(compared.gone, np.array(inside, np.int64))
+
+    def _is_retried(self, archive: str) -> bool:
+        """Whether members of an archive have failed that are to be tried again."""
+        rows = [*self.known.rows_below(archive)]
+        again = self.known.failed if self._options.retry_failed else self.known.failed_by_installation
+        return bool(again[rows].any())
 
     def _find_archives(self) -> dict[str, FileState]:
         archives: dict[str, FileState] = {}

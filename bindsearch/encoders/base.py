@@ -19,6 +19,10 @@ class Encoder(Protocol):
 
     Work is split in two so that ingestion can overlap it: `prepare` is the per-file preprocessing (NumPy and Pillow
     only, thread-safe, loads no tower), `encode` runs the tower of one modality over a batch. Towers load on first use.
+
+    An encoder may also have `libraries`: for each modality the names of the modules that it imports to embed it, such
+    as {Modality.TEXT: ("torch",)}. They are loaded before anything is embedded; where one cannot be, a run ends with
+    one line.
     """
 
     @property

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.facts import tidy_text, without_zone
 from bindsearch.ingest.media.boxes import turned_tracks
 from bindsearch.ingest.media.containers import kind_of, open_container
@@ -72,8 +73,10 @@ def read_metadata(path: Path, modality: Modality) -> Metadata:
     if modality in (Modality.TEXT, Modality.IMU):
         return Metadata()
     found: dict[str, Any] = {}
-    with suppress(Exception):  # the readers of headers fail in many ways, and a file is worth more than its metadata
+    try:
         found.update((name, value) for name, value in _facts(path) if value is not None)
+    except Exception as error:  # the readers of headers fail in many ways, and a file is worth more than its metadata
+        raise_installation_fault(error)
     return Metadata(**found)
 
 

@@ -9,6 +9,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.frames import gif_frames
 from bindsearch.ingest.media.raw import read_preview
@@ -34,10 +36,10 @@ MAX_FILE_BYTES = 1 << 30
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
     """A HEIF picture, upright: libheif turns it as the file says, and the plugin then takes EXIF's word for it away."""
-    try:
+    if find_spec("pi_heif") is None:
+        raise MediaError("HEIC pictures need the extra [heic]: pip install 'bindsearch[heic]'")
+    with installation_faults():
         from pi_heif import HeifImageFile  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MediaError("HEIC pictures need the extra [heic]: pip install 'bindsearch[heic]'") from error
     picture: Image.Image = HeifImageFile(file, name)
     return picture
 

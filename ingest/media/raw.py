@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 
 _ORIENTATION_OF = {0: 1, 3: 3, 5: 8, 6: 6}
@@ -19,10 +21,10 @@ def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
     Raises:
         MediaError: the extra [raw] is not installed, no raw picture, damaged, or without a preview.
     """
-    try:
+    if find_spec("rawpy") is None:
+        raise MediaError("raw pictures need the extra [raw]: pip install 'bindsearch[raw]'")
+    with installation_faults():
         import rawpy
-    except ImportError as error:
-        raise MediaError("raw pictures need the extra [raw]: pip install 'bindsearch[raw]'") from error
     try:
         with rawpy.imread(file) as raw:
             preview = raw.extract_thumb()

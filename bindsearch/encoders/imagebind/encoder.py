@@ -54,6 +54,14 @@ class ImageBindEncoder:
     """
 
     modalities = frozenset(Modality)
+    libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
+        {
+            **dict.fromkeys(Modality, ("torch", "safetensors")),
+            Modality.AUDIO: ("torch", "safetensors", "torchaudio"),
+            Modality.DEPTH: ("torch", "safetensors", "scipy.ndimage"),
+            Modality.IMU: ("torch", "safetensors", "torchaudio"),
+        }
+    )
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
         assert isinstance(member, SoundMember)
         _fuse(member)
     # Channels last is what the convolutions of a CPU are fastest in.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cast("Any", network).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
     return network
 
 

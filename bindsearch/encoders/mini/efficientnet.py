@@ -8,7 +8,7 @@ normalisation with epsilon 1e-3, and pixels scaled as (x - 127) / 128.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from bindsearch.errors import EncoderError
 
@@ -122,7 +122,8 @@ def build_network(weights: Weights) -> torch.nn.Module:
     kernel, bias = _folded(weights, "_conv_head", "_bn1")
     layers += [*_convolution(kernel, bias, side, 1, 1), nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     network = nn.Sequential(*layers).eval().requires_grad_(False)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    cast("Any", network).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
+    return network
 
 
 def _block(weights: Weights, name: str, side: int, stride: int, expansion: int) -> torch.nn.Sequential:

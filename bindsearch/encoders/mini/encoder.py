@@ -38,6 +38,14 @@ class MiniEncoder:
     name = "mini"
     dim = 384
     modalities = frozenset(Modality)
+    libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
+        {
+            **dict.fromkeys(Modality, ("torch", "safetensors")),
+            Modality.TEXT: ("torch", "safetensors", "tokenizers"),
+            Modality.AUDIO: ("torch", "safetensors", "torchaudio"),
+            Modality.IMU: ("torch", "safetensors", "torchaudio"),
+        }
+    )
     wants = Wants(picture_side_px=PICTURE_SIDE_PX, frames_per_s=1.0)
     temperatures: Mapping[Modality, float] = MappingProxyType(
         # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, never directions.

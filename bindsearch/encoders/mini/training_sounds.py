@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ def train_audio(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture
         member_seed = MEMBERS * seed + number
         torch.manual_seed(member_seed)
         member = SoundMember(len(PHRASES), width=WIDTH)
-        member.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        cast("Any", member).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
         members.append(train_member(member, sound_batches(recordings), phrases, schedule, seed=member_seed))
     return LabelMixture(members, label_bank(phrases)).eval()
 

@@ -57,6 +57,9 @@ class OpenClipEncoder:
     """See `bindsearch.encoders.base.Encoder`. A video's frames are embedded one by one and averaged."""
 
     modalities = frozenset(_TOWER_OF)
+    libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
+        dict.fromkeys(_TOWER_OF, ("torch", "torchvision", "open_clip", "safetensors"))
+    )
 
     def __init__(
         self,

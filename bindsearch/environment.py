@@ -1,0 +1,322 @@
+"""Installed libraries: failures to load one, told apart from bad files, and the command that repairs them."""
+
+from __future__ import annotations
+
+import errno
+import re
+import struct
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+
+from bindsearch.errors import InstallationError
+
+PROJECT = "bindsearch"
+
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "PIL": ("pillow",),
+        "faiss": ("faiss-gpu", "faiss-cpu"),
+        "open_clip": ("open_clip_torch",),
+        "pi_heif": ("pi-heif",),
+    }
+)
+"""Distributions that provide a module, where they do not have the module's name."""
+
+EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw"})
+"""Modules that an extra of this project brings, and the extra."""
+
+FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        "torchaudio": ((">=2.13,<2.15", "2.11.1"), (">=2.11,<2.15", "2.11.0")),
+        "torchvision": (
+            (">=2.14,<2.15", "0.29.*"),
+            (">=2.13,<2.14", "0.28.*"),
+            (">=2.12,<2.13", "0.27.*"),
+            (">=2.11,<2.12", "0.26.*"),
+        ),
+    }
+)
+"""Versions of torch, and the version of a library that loads beside them: the newest that fits comes first.
+
+Found by loading each beside each (Linux x86-64, 2026-11-28). torchaudio's own metadata asks for torch>=2.11 only, but
+2.11.1 needs a symbol that torch has from 2.13 on, and 2.11.0 refuses the CUDA version of torch 2.15."""
+
+_TRANSIENT_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
+
+_RECORDED_REASON = re.compile(
+    r"No module named|ImportError|ModuleNotFoundError|[Cc]annot import name|partially initialized module"
+    r"|Could not load this library|cannot load library|library not found|Library not loaded|dlopen\("
+    r"|undefined symbol|file too short|invalid ELF header|cannot open shared object file|DLL load failed"
+    r"|operator torchvision::nms does not exist"
+)
+"""How earlier versions recorded that a library could not be loaded, as the reason why a file failed."""
+
+_RECORDED_EXTRA = re.compile(r"need the extra \[(\w+)\]")
+
+
+def check_libraries(modules: Iterable[str]) -> None:
+    """Import each of these modules.
+
+    Raises:
+        InstallationError: one of them is missing, cut off, cannot be loaded or does not fit another.
+    """
+    with installation_faults():
+        for module in modules:
+            _check_library(module)
+
+
+@cache
+def _check_library(module: str) -> None:
+    if (cut := truncated_library(_top(module))) is not None:
+        fault = ImportError(f"{cut} is cut off")  # loading it would kill the process by a bus error
+        raise InstallationError(describe_fault(_top(module), fault)) from None
+    import_module(module)
+
+
+def truncated_library(module: str) -> Path | None:
+    """Return a shared library of a module's distribution that ends before its ELF headers say; None where none does."""
+    try:
+        distribution = metadata.distribution(distribution_of(module))
+    except metadata.PackageNotFoundError:
+        return None
+    record = distribution.read_text("RECORD") or ""
+    names = (line.rsplit(",", 2)[0].strip('"') for line in record.splitlines() if ".so" in line)
+    paths = (Path(str(distribution.locate_file(name))) for name in names)
+    return next((path for path in paths if is_truncated_elf(path)), None)
+
+
+def is_truncated_elf(path: Path) -> bool:
+    """Return whether a 64-bit little-endian ELF file ends before the last of its segments (ELF-64 object format 1.5,
+    program headers); False for other files, and where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            head = file.read(64)
+            if head[:6] != b"\x7fELF\x02\x01":
+                return size == 0
+            if len(head) < 64:
+                return True
+            offset, entry_bytes, count = struct.unpack_from("<Q", head, 32)[0], *struct.unpack_from("<HH", head, 54)
+            file.seek(offset)
+            headers = file.read(entry_bytes * count)
+    except OSError:
+        return False
+    if len(headers) < entry_bytes * count or entry_bytes < 56:
+        return True
+    places = (struct.unpack_from("<QQQQ", headers, start + 8) for start in range(0, len(headers), entry_bytes))
+    return any(start + in_file > size for start, _, _, in_file in places)
+
+
+@contextmanager
+def installation_faults() -> Iterator[None]:
+    """Turn a failure to load a library into an InstallationError; also a decorator.
+
+    Raises:
+        InstallationError: a library could not be loaded; any other exception passes as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise_installation_fault(error)
+        raise
+
+
+def raise_installation_fault(error: BaseException) -> None:
+    """Raise an InstallationError where `error` was raised because a library could not be loaded; else return.
+
+    For the start of handlers that catch any exception of a library as a fault of the file.
+
+    Raises:
+        InstallationError: a library could not be loaded.
+    """
+    fault = installation_fault(error)
+    if fault is not None:
+        raise fault from (None if fault is error else error)
+
+
+def installation_fault(error: BaseException) -> InstallationError | None:
+    """Return what to raise where `error` was raised because a library could not be loaded; else None."""
+    if isinstance(error, InstallationError):
+        return error
+    module = failed_module(error)
+    return None if module is None else InstallationError(describe_fault(module, error))
+
+
+def failed_module(error: BaseException) -> str | None:
+    """Return the top-level module whose import raised `error`; None where no import of a library did.
+
+    An import is known by the frame of a module's body in the traceback: libraries that cannot be loaded raise
+    ImportError, OSError, RuntimeError and others.
+    """
+    transient = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRORS)
+    if transient or not isinstance(error, Exception):
+        return None
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    bodies = [str(frame.f_globals.get("__name__")) for frame in frames if frame.f_code.co_name == "<module>"]
+    names = [name for name in map(_top, bodies) if name not in (PROJECT, "__main__")]
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        names.append(_top(error.name))
+    elif isinstance(error, ImportError) and not names:
+        names.append(_top(error.name or str(frames[-1].f_globals.get("__name__")) if frames else error.name or ""))
+    return names[-1] if names and names[-1] not in ("", PROJECT) else None
+
+
+def describe_fault(module: str, error: BaseException) -> str:
+    """Return one line on a module that cannot be loaded: versions, reason, and the command that repairs it."""
+    distribution = distribution_of(module)
+    version = version_of(distribution)
+    if version is None:
+        return f"the library {distribution} is missing ({_reason(error)}): {install_command(distribution)}"
+    torch = version_of("torch") if module in FITS else None
+    beside = f" beside torch {torch}" if torch is not None else ""
+    unmet = [f"{wanted}, but {found or 'none'} is installed" for wanted, found in unmet_requirements(distribution)]
+    needs = f", and needs {'; '.join(unmet)}" if unmet else ""
+    head = f"{distribution} {version} cannot be loaded{beside} ({_reason(error)}){needs}"
+    if (shadow := shadowing_path(module)) is not None:
+        return f"{head}: it is imported from {shadow}, not from the installed package; remove or rename that"
+    return f"{head}: {repair_command(module)}"
+
+
+def repair_command(module: str) -> str:
+    """Return the pip command that brings an installed library that cannot be loaded to a state that was tried."""
+    from packaging.specifiers import SpecifierSet
+
+    distribution = distribution_of(module)
+    version = version_of(distribution)
+    torch = version_of("torch")
+    if module in FITS and torch is not None:
+        wanted = fitting_version(module, torch)
+        if wanted is None:
+            return f"{install_command('torch')} '{requirement_of(distribution)}'"
+        if version is None or not SpecifierSet(f"=={wanted}").contains(version):
+            return f"pip install '{distribution}=={wanted}' 'torch=={torch}'"
+    if missing := unmet_requirements(distribution):
+        return "pip install " + " ".join(f"'{requirement}'" for requirement, _ in missing)
+    return f"pip install --force-reinstall --no-deps {distribution}=={version}"
+
+
+def install_command(distribution: str) -> str:
+    """Return the pip command that installs a distribution in the versions this project allows."""
+    return f"pip install '{requirement_of(distribution)}'"
+
+
+def fitting_version(module: str, torch: str) -> str | None:
+    """Return the newest version of a library that loads beside that version of torch; None where none was tried."""
+    from packaging.specifiers import SpecifierSet
+
+    return next((version for needs, version in FITS[module] if SpecifierSet(needs).contains(torch)), None)
+
+
+def does_fit(module: str, version: str, torch: str) -> bool:
+    """Return whether a version of a library was tried and loads beside that version of torch."""
+    from packaging.specifiers import SpecifierSet
+
+    return any(
+        SpecifierSet(needs).contains(torch) and SpecifierSet(f"=={fitting}").contains(version)
+        for needs, fitting in FITS[module]
+    )
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution that provides a module: an installed one where there are several."""
+    names = DISTRIBUTIONS.get(module, (module,))
+    return next((name for name in names if version_of(name) is not None), names[0])
+
+
+@cache
+def version_of(distribution: str) -> str | None:
+    """Return the installed version; None where it is not installed or its metadata is damaged."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def requirement_of(distribution: str) -> str:
+    """Return what this project asks of a distribution, such as "av<19,>=18"; its name where it asks nothing."""
+    from packaging.utils import canonicalize_name
+
+    wanted = canonicalize_name(distribution)
+    found = (name for name in project_requirements() if canonicalize_name(re.split(r"[^\w.-]", name)[0]) == wanted)
+    return next(found, distribution)
+
+
+@cache
+def project_requirements() -> tuple[str, ...]:
+    """Return what this project requires on this platform, extras included, as "name<2,>=1"."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:  # run from a folder without an installation
+        declared = []
+    found = []
+    for line in declared:
+        requirement = Requirement(line)
+        extras = {"", *EXTRAS.values()}
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+            found.append(f"{requirement.name}{requirement.specifier}")
+    return tuple(found)
+
+
+def unmet_requirements(distribution: str) -> list[tuple[str, str | None]]:
+    """Return what an installed distribution requires and does not find, with the version that is there instead."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    unmet: list[tuple[str, str | None]] = []
+    for line in metadata.requires(distribution) or []:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = version_of(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            unmet.append((f"{requirement.name}{requirement.specifier}", version))
+    return unmet
+
+
+def shadowing_path(module: str) -> Path | None:
+    """Return where a module is imported from if that is not the installed distribution; None where it is."""
+    try:
+        spec = find_spec(module)
+        installed = metadata.distribution(distribution_of(module))
+    except (ImportError, ValueError, metadata.PackageNotFoundError):
+        return None
+    origin = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+    if origin is None or origin in ("built-in", "frozen"):
+        return None
+    path, home = Path(origin).absolute(), Path(str(installed.locate_file(""))).absolute()
+    inside = path.is_relative_to(home) or path.resolve().is_relative_to(home.resolve())
+    editable = any(str(file).endswith(".pth") for file in installed.files or ())
+    return None if editable or inside else path
+
+
+def is_installation_failure(reason: str) -> bool:
+    """Return whether a recorded reason why a file failed was the installation's fault and may be gone by now.
+
+    Such are reasons that earlier versions recorded when a library could not be loaded, and extras that were missing
+    and are here now.
+    """
+    if (extra := _RECORDED_EXTRA.search(reason)) is not None:
+        return any(name == extra[1] and find_spec(module) is not None for module, name in EXTRAS.items())
+    return _RECORDED_REASON.search(reason) is not None
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause in one short line: it says what the others only report."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = " ".join(str(error).split())
+    return line[:200] if line else type(error).__name__
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
