@@ -75,7 +75,7 @@ def check_libraries(modules: Iterable[str]) -> None:
 def _check_library(module: str) -> None:
     if (cut := truncated_library(_top(module))) is not None:
         fault = ImportError(f"{cut} is cut off")  # loading it would kill the process by a bus error
-        raise InstallationError(describe_fault(_top(module), fault)) from None
+        raise describe_fault(_top(module), fault)
     import_module(module)
 
 
@@ -99,7 +99,7 @@ def is_truncated_elf(path: Path) -> bool:
             size = path.stat().st_size
             head = file.read(64)
             if head[:6] != b"\x7fELF\x02\x01":
-                return size == 0
+                return False
             if len(head) < 64:
                 return True
             offset, entry_bytes, count = struct.unpack_from("<Q", head, 32)[0], *struct.unpack_from("<HH", head, 54)
@@ -145,7 +145,7 @@ def installation_fault(error: BaseException) -> InstallationError | None:
     if isinstance(error, InstallationError):
         return error
     module = failed_module(error)
-    return None if module is None else InstallationError(describe_fault(module, error))
+    return None if module is None else describe_fault(module, error)
 
 
 def failed_module(error: BaseException) -> str | None:
@@ -167,20 +167,26 @@ def failed_module(error: BaseException) -> str | None:
     return names[-1] if names and names[-1] not in ("", PROJECT) else None
 
 
-def describe_fault(module: str, error: BaseException) -> str:
-    """Return one line on a module that cannot be loaded: versions, reason, and the command that repairs it."""
+def describe_fault(module: str, error: BaseException) -> InstallationError:
+    """Return what to raise for a module that cannot be loaded: versions, reason, and what repairs it."""
     distribution = distribution_of(module)
     version = version_of(distribution)
     if version is None:
-        return f"the library {distribution} is missing ({_reason(error)}): {install_command(distribution)}"
+        fault = f"the library {distribution} is missing ({_reason(error)})"
+        return InstallationError(fault, install_command(distribution))
     torch = version_of("torch") if module in FITS else None
     beside = f" beside torch {torch}" if torch is not None else ""
-    unmet = [f"{wanted}, but {found or 'none'} is installed" for wanted, found in unmet_requirements(distribution)]
-    needs = f", and needs {'; '.join(unmet)}" if unmet else ""
-    head = f"{distribution} {version} cannot be loaded{beside} ({_reason(error)}){needs}"
+    needs = "".join(f", and {needs_text(wanted, found)}" for wanted, found in unmet_requirements(distribution))
+    fault = f"{distribution} {version} cannot be loaded{beside} ({_reason(error)}){needs}"
     if (shadow := shadowing_path(module)) is not None:
-        return f"{head}: it is imported from {shadow}, not from the installed package; remove or rename that"
-    return f"{head}: {repair_command(module)}"
+        imported = f"it is imported from {shadow}, not from the installed package"
+        return InstallationError(f"{fault}: {imported}", f"remove or rename {shadow}")
+    return InstallationError(fault, repair_command(module))
+
+
+def needs_text(wanted: str, found: str | None) -> str:
+    """Return a requirement that is not met as a part of a sentence."""
+    return f"it needs {wanted}, but {found or 'none'} is installed"
 
 
 def repair_command(module: str) -> str:
@@ -295,8 +301,8 @@ def shadowing_path(module: str) -> Path | None:
         return None
     path, home = Path(origin).absolute(), Path(str(installed.locate_file(""))).absolute()
     inside = path.is_relative_to(home) or path.resolve().is_relative_to(home.resolve())
-    editable = any(str(file).endswith(".pth") for file in installed.files or ())
-    return None if editable or inside else path
+    editable = ".pth," in (installed.read_text("RECORD") or "")
+    return None if inside or editable else path
 
 
 def is_installation_failure(reason: str) -> bool:

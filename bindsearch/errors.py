@@ -54,7 +54,15 @@ class EncoderError(BindSearchError):
 
 
 class InstallationError(BindSearchError):
-    """A library is missing, cannot be loaded or does not fit another; no file and no store is at fault."""
+    """A library is missing, cannot be loaded or does not fit another; no file and no store is at fault.
+
+    `fault` and `remedy` (a command, mostly) together are the message.
+    """
+
+    def __init__(self, fault: str, remedy: str = "") -> None:
+        super().__init__(f"{fault}: {remedy}" if remedy else fault)
+        self.fault = fault
+        self.remedy = remedy
 
 
 class StoreError(BindSearchError):

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from bindsearch.cli.bench import bench_app
 from bindsearch.cli.compact import compact_command
+from bindsearch.cli.doctor import doctor_command
 from bindsearch.cli.dupes import dupes_command
 from bindsearch.cli.explain import explain_command
 from bindsearch.cli.export import export_command
@@ -54,6 +55,7 @@ app.command("reindex")(reindex_command)
 app.command("status")(status_command)
 app.command("verify")(verify_command)
 app.command("compact")(compact_command)
+app.command("doctor")(doctor_command)
 app.command("dupes")(dupes_command)
 app.command("forget")(forget_command)
 app.command("export")(export_command)

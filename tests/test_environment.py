@@ -346,9 +346,9 @@ def test_every_cut_of_a_library_is_seen(tmp_path: Path) -> None:
     assert spec.origin is not None
     whole = Path(spec.origin).read_bytes()
     path = tmp_path / "library.so"
-    for size in (0, 10, 63, 200, 4_096, 20_000, len(whole) // 2):
+    for size in (10, 63, 200, 4_096, 20_000, len(whole) // 2):
         path.write_bytes(whole[:size])
-        assert is_truncated_elf(path) == (size != 10 or whole[:4] == b"\x7fELF"), size
+        assert is_truncated_elf(path), size
     path.write_bytes(whole)
     assert not is_truncated_elf(path)
     path.write_bytes(b"/* a linker script */ GROUP ( libstub.so.1 )")

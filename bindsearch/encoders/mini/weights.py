@@ -18,6 +18,14 @@ def digest_weights(exclude_classes: frozenset[int]) -> str:
     Raises:
         EncoderError: a file is missing.
     """
+    return fingerprint_of(str(RECIPE), repr(sorted(exclude_classes)), *map(hash_file, weight_files()))
+
+
+def weight_files() -> list[Path]:
+    """Return the weight files of all towers, by name.
+
+    Raises:
+        EncoderError: a file is missing.
+    """
     shipped = sorted(Path(__file__).parent.glob("*.safetensors"))
-    files = sorted({*ImageTower().files, *TextTower().files, *shipped}, key=lambda file: file.name)
-    return fingerprint_of(str(RECIPE), repr(sorted(exclude_classes)), *map(hash_file, files))
+    return sorted({*ImageTower().files, *TextTower().files, *shipped}, key=lambda file: file.name)
