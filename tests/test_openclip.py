@@ -308,7 +308,7 @@ def test_files_that_are_no_checkpoints_are_refused(vit: torch.nn.Module, tmp_pat
 
 
 # torch 2.11 says of its own TorchScript, which OpenAI's files are made of, that it is deprecated.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_a_program_instead_of_tensors_is_refused(tmp_path: Path) -> None:
     torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "checkpoint"))
     with pytest.raises(EncoderError, match="is a TorchScript program, as OpenAI publishes them"):
