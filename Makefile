@@ -1,16 +1,25 @@
 # make demo: install, index a small media folder, search it.   make test: lint, types and tests.
+# Both install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
+# make lock: renew constraints.txt.   make test-latest: test with the newest versions that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
+LOCK ?= constraints.txt
 BIN := $(VENV)/bin
+# older pips hold build tools to the first variable too, newer ones to the second
+PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-latest lint format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-latest:
+	rm -rf .venv-latest
+	$(MAKE) test VENV=.venv-latest LOCK=
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -21,16 +30,23 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --no-annotate \
+	    --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) .venv-latest .venv-lock demo build *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[demo]'
-	touch $@
+# without the lock no mark is left, so that the next run with it installs its versions
+$(VENV)/.demo: pyproject.toml $(LOCK) | $(BIN)/python
+	$(PIP_INSTALL) -e '.[demo]'
+	$(if $(LOCK),touch $@)
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	touch $@
+$(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	$(if $(LOCK),touch $@)
