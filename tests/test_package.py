@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
@@ -66,3 +70,24 @@ def test_public_names_are_there_and_sorted() -> None:
         assert getattr(bs, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = bs.nothing
+
+
+def test_the_lock_pins_every_dependency_within_its_range() -> None:
+    """constraints.txt holds one exact version of each requirement for the platforms that it is for; `make lock`."""
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = [*declared["dependencies"], *(line for lines in extras(declared).values() for line in lines)]
+    pins = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line]
+    assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) and pin.url is None for pin in pins)
+    for line in wanted:
+        requirement = Requirement(line)
+        if requirement.name == "bindsearch":
+            continue
+        found = [pin for pin in pins if canonicalize_name(pin.name) == canonicalize_name(requirement.name)]
+        assert found, f"{line}: run `make lock`"
+        for pin in found:
+            (version,) = (specifier.version for specifier in pin.specifier)
+            assert requirement.specifier.contains(version), f"{line}: run `make lock`"
+
+
+def extras(declared: dict[str, Any]) -> dict[str, list[str]]:
+    return {name: lines for name, lines in declared["optional-dependencies"].items() if name != "bench"}
