@@ -33,19 +33,20 @@ EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw"}
 
 FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
-        "torchaudio": ((">=2.13,<2.15", "2.11.1"), (">=2.11,<2.15", "2.11.0")),
+        "torchaudio": ((">=2.13,<2.15", "==2.11.1"), (">=2.11,<2.15", "==2.11.0")),
         "torchvision": (
-            (">=2.14,<2.15", "0.29.*"),
-            (">=2.13,<2.14", "0.28.*"),
-            (">=2.12,<2.13", "0.27.*"),
-            (">=2.11,<2.12", "0.26.*"),
+            (">=2.14,<2.15", ">=0.29,<0.29.2"),
+            (">=2.13,<2.14", "==0.28.*"),
+            (">=2.12,<2.13", "==0.27.*"),
+            (">=2.11,<2.12", "==0.26.*"),
         ),
     }
 )
-"""Versions of torch, and the version of a library that loads beside them: the newest that fits comes first.
+"""Versions of torch, and the versions of a library that load beside them: the newest that fit come first.
 
 Found by loading each beside each (Linux x86-64, 2026-11-28). torchaudio's own metadata asks for torch>=2.11 only, but
-2.11.1 needs a symbol that torch has from 2.13 on, and 2.11.0 refuses the CUDA version of torch 2.15."""
+2.11.1 needs a symbol that torch has from 2.13 on, and 2.11.0 refuses the CUDA version of torch 2.15. torchvision 0.29.2
+asks for torch>=2.14 only, but is built with a newer CUDA than torch 2.14."""
 
 _TRANSIENT_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 
@@ -197,11 +198,11 @@ def repair_command(module: str) -> str:
     version = version_of(distribution)
     torch = version_of("torch")
     if module in FITS and torch is not None:
-        wanted = fitting_version(module, torch)
+        wanted = fitting_versions(module, torch)
         if wanted is None:
             return f"{install_command('torch')} '{requirement_of(distribution)}'"
-        if version is None or not SpecifierSet(f"=={wanted}").contains(version):
-            return f"pip install '{distribution}=={wanted}' 'torch=={torch}'"
+        if version is None or not SpecifierSet(wanted).contains(version):
+            return f"pip install '{distribution}{wanted}' 'torch=={torch}'"
     if missing := unmet_requirements(distribution):
         return "pip install " + " ".join(f"'{requirement}'" for requirement, _ in missing)
     return f"pip install --force-reinstall --no-deps {distribution}=={version}"
@@ -212,11 +213,11 @@ def install_command(distribution: str) -> str:
     return f"pip install '{requirement_of(distribution)}'"
 
 
-def fitting_version(module: str, torch: str) -> str | None:
-    """Return the newest version of a library that loads beside that version of torch; None where none was tried."""
+def fitting_versions(module: str, torch: str) -> str | None:
+    """Return the newest versions of a library that load beside that version of torch; None where none was tried."""
     from packaging.specifiers import SpecifierSet
 
-    return next((version for needs, version in FITS[module] if SpecifierSet(needs).contains(torch)), None)
+    return next((fitting for needs, fitting in FITS[module] if SpecifierSet(needs).contains(torch)), None)
 
 
 def does_fit(module: str, version: str, torch: str) -> bool:
@@ -224,7 +225,7 @@ def does_fit(module: str, version: str, torch: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
     return any(
-        SpecifierSet(needs).contains(torch) and SpecifierSet(f"=={fitting}").contains(version)
+        SpecifierSet(needs).contains(torch) and SpecifierSet(fitting).contains(version)
         for needs, fitting in FITS[module]
     )
 

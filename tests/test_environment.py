@@ -332,6 +332,7 @@ def test_versions_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert does_fit("torchaudio", "2.11.0", "2.11.0+cpu")
     assert not does_fit("torchaudio", "2.11.1", "2.11.0")
     assert not does_fit("torchvision", "0.29.1", "2.11.0")
+    assert not does_fit("torchvision", "0.29.2", "2.14.1")
     assert does_fit("torchvision", metadata.version("torchvision"), metadata.version("torch"))
     assert does_fit("torchaudio", metadata.version("torchaudio"), metadata.version("torch"))
     versions = {"torch": "2.11.0", "torchaudio": "2.11.1", "torchvision": "0.29.1"}
