@@ -28,12 +28,19 @@ import torch
 from main_job import Figure, as_table, paired, rate, ratio
 from results import save_table
 
+from bindsearch.encoders.benchmark import measure_speed, sample_media
 from bindsearch.encoders.imagebind.config import HUGE
 from bindsearch.encoders.imagebind.encoder import TOWER_OF, random_encoder, to_input
 from bindsearch.encoders.imagebind.random_weights import random_tower
-from bindsearch.encoders.runtime import BATCHES, Runtime, default_dtype, has_fast_bf16, resolve_device, torch_dtype
-from bindsearch.encoders.speed import measure_speed, sample_media
-from bindsearch.items import Modality
+from bindsearch.encoders.torch_runtime.device import (
+    BATCHES,
+    Runtime,
+    default_dtype,
+    has_fast_bf16,
+    resolve_device,
+    torch_dtype,
+)
+from bindsearch.types import Modality
 
 HERE = Path(__file__).parent
 MODEL = "imagebind-huge"
@@ -42,7 +49,7 @@ import time
 import numpy, torch, safetensors, torch.nn
 from bindsearch import load_encoder
 from bindsearch.encoders.imagebind import encoder, towers
-from bindsearch.items import Modality
+from bindsearch.types import Modality
 from bindsearch.media import Passage
 text = load_encoder("{MODEL}")
 prepared = [text.prepare(Passage("a dog barks at the waves"))]

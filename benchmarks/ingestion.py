@@ -26,7 +26,7 @@ from ingestion_speed import Beside, Compared, compare, compare_null
 from results import save_table
 
 import bindsearch as bs
-from bindsearch.machine import usable_cores
+from bindsearch.device import usable_cores
 
 LEAST_FILES, NULL_FILES = 1000, 5000
 WHOLE_SHARE, NULL_RATE, RERUN_S, MEMORY_GROWTH = 0.80, 700.0, 5.0, 0.10

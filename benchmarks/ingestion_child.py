@@ -34,7 +34,7 @@ def main() -> int:
 def index(folder: Path, store: str, encoder: str) -> dict[str, float]:
     """One `Store.index`: files and seconds."""
     import bindsearch as bs
-    from bindsearch.indexes.base import Form, IndexWishes
+    from bindsearch.indexes.types import Form, IndexWishes
 
     with bs.connect(store, encoder=encoder) as opened:
         report = opened.index(folder, wishes=IndexWishes(form=Form.EXACT))

@@ -20,17 +20,17 @@ from ingestion_media import Kind, multiply
 from ingestion_memory import children
 
 import bindsearch as bs
-from bindsearch.indexes.base import Form, IndexWishes
-from bindsearch.ingest.decode import PreparedSegment, prepare_file
-from bindsearch.ingest.decoders import Decoders, Message, Prepared
+from bindsearch.device import usable_cores
+from bindsearch.indexes.types import Form, IndexWishes
 from bindsearch.ingest.embed import BATCH_VIEWS
-from bindsearch.ingest.jobs import Setup
-from bindsearch.ingest.look import LookOptions, SourceFile, look_at
+from bindsearch.ingest.inspect.inspect_file import LookOptions, SourceFile, look_at
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.schedule import Taken
-from bindsearch.ingest.sources import file_state
-from bindsearch.items import Modality
-from bindsearch.machine import usable_cores
+from bindsearch.ingest.scan.walk import file_state
+from bindsearch.ingest.workers.messages import Setup
+from bindsearch.ingest.workers.pool import Decoders, Message, Prepared
+from bindsearch.ingest.workers.prepare import PreparedSegment, prepare_file
+from bindsearch.ingest.workers.scheduler import Taken
+from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("ingestion_child.py")
 KEPT_VIEWS = 1024

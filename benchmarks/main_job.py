@@ -29,10 +29,10 @@ from PIL import Image
 from results import save_table
 
 import bindsearch as bs
-from bindsearch.encoders.runtime import has_fast_bf16
+from bindsearch.encoders.torch_runtime.device import has_fast_bf16
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.items import Modality
+from bindsearch.types import Modality
 
 SMALL_PX = (366, 256)
 LARGE_PX = (4000, 3000)

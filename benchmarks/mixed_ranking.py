@@ -22,9 +22,9 @@ from quality_sounds import load_motions
 from results import save_table
 
 import bindsearch as bs
-from bindsearch.items import Modality
-from bindsearch.query import Rank, Searchable
+from bindsearch.search.query import Rank, Searchable
 from bindsearch.store import Store
+from bindsearch.types import Modality
 
 TOP = 30
 FILES = {

@@ -14,14 +14,14 @@ from quality_rows import Row
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini import MiniEncoder
-from bindsearch.encoders.mini.class_bank import read_classes
+from bindsearch.encoders.mini.class_prototypes import read_classes
 from bindsearch.ingest.media.depth import read_depth
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.thermal import read_thermal
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Modality
 from bindsearch.media import Passage
+from bindsearch.types import Modality
 
 Vectors = NDArray[np.float32]
 EVERY = 5  # every fifth class, by WordNet id, is left out of the bank in the held-out run

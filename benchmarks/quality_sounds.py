@@ -21,9 +21,9 @@ from bindsearch.encoders.mini.audio import AudioTower, prepare_sound
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES, ImuTower, prepare_motion
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.items import Modality
 from bindsearch.media import Motion, Passage, Sound
-from bindsearch.space import l2_normalize
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
 
 MediaT = TypeVar("MediaT", Sound, Motion)
 Vectors = NDArray[np.float32]
@@ -166,8 +166,8 @@ def _crossval_rows(
 
 
 def _trained_audio(data: Path, fold: int) -> Embed:
-    from bindsearch.encoders.mini.training import save_network
-    from bindsearch.encoders.mini.training_sounds import train_audio
+    from bindsearch.encoders.mini.training.audio import train_audio
+    from bindsearch.encoders.mini.training.objective import save_network
 
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         weights = Path(folder) / "audio.safetensors"
@@ -176,8 +176,8 @@ def _trained_audio(data: Path, fold: int) -> Embed:
 
 
 def _trained_imu(data: Path, subject: int) -> Embed:
-    from bindsearch.encoders.mini.training import save_network
-    from bindsearch.encoders.mini.training_motion import train_imu
+    from bindsearch.encoders.mini.training.imu import train_imu
+    from bindsearch.encoders.mini.training.objective import save_network
 
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         weights = Path(folder) / "imu.safetensors"

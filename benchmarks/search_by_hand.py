@@ -11,8 +11,8 @@ import faiss
 import numpy as np
 from search_data import K
 
-from bindsearch.indexes.base import IndexParameters
-from bindsearch.indexes.threads import one_thread
+from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.types import IndexParameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

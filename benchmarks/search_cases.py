@@ -19,8 +19,8 @@ from search_engine import BuildFigures, Engine, fill_store, key
 from search_peers import Peer, Sweep, fastest, sweep, try_setting
 from search_timing import Contender, Timed, time_in_turn
 
-from bindsearch.indexes.base import Form, IndexWishes
 from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.indexes.types import Form, IndexWishes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,19 +17,19 @@ from search_data import LABELS, Dataset, K
 from search_timing import Ask, Contender
 
 import bindsearch as bs
-from bindsearch.filters import make_filter
-from bindsearch.generation import Generation
-from bindsearch.indexes.base import IndexWishes, UnitCosts
+from bindsearch.indexes.types import IndexWishes, UnitCosts
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
-from bindsearch.items import Hit, Modality
-from bindsearch.known import FileState
 from bindsearch.media import Media, Wants
-from bindsearch.plan import Plan, PlanFacts, Strategy
-from bindsearch.planner import make_plan
-from bindsearch.query import Query, make_query
-from bindsearch.search import Asked, plan_query, run
-from bindsearch.writing import open_writer
+from bindsearch.operations.writing import open_writer
+from bindsearch.search.engine import Asked, plan_query, run
+from bindsearch.search.filter import make_filter
+from bindsearch.search.generation import Generation
+from bindsearch.search.plan import Plan, PlanFacts, Strategy
+from bindsearch.search.planner import make_plan
+from bindsearch.search.query import Query, make_query
+from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.file_state import FileState
+from bindsearch.types import Hit, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

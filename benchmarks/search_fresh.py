@@ -41,10 +41,19 @@ def import_all() -> None:
     """Import what searching needs, so that none of it is timed or counted."""
     import bindsearch
     import bindsearch.indexes
+    import bindsearch.operations
+    import bindsearch.search
+    import bindsearch.storage
 
     for name in HEAVY:
         importlib.import_module(name)
-    for package in (bindsearch, bindsearch.indexes):
+    for package in (
+        bindsearch,
+        bindsearch.indexes,
+        bindsearch.operations,
+        bindsearch.search,
+        bindsearch.storage,
+    ):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
 

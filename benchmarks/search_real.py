@@ -13,9 +13,9 @@ from search_engine import Engine
 from search_timing import time_in_turn
 
 import bindsearch as bs
-from bindsearch.indexes.base import Form, IndexWishes
-from bindsearch.items import Modality
-from bindsearch.vectors import VECTORS, open_vectors
+from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.storage.vector_files import VECTORS, open_vectors
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bindsearch.answer import Answer, Status
     from bindsearch.encoders import Encoder, Runtime, encode_media, load_encoder
     from bindsearch.errors import (
         BindSearchError,
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
         UsageError,
         VectorError,
     )
-    from bindsearch.exporting import export_vectors
-    from bindsearch.filters import Filter, make_filter
-    from bindsearch.importing import import_vectors
-    from bindsearch.indexes.base import IndexWishes
-    from bindsearch.items import Hit, Modality
-    from bindsearch.merging import merge_stores
-    from bindsearch.plan import Plan
-    from bindsearch.query import (
+    from bindsearch.indexes.types import IndexWishes
+    from bindsearch.operations.export import export_vectors
+    from bindsearch.operations.import_ import import_vectors
+    from bindsearch.operations.merge import merge_stores
+    from bindsearch.results import Answer, Status
+    from bindsearch.search.filter import Filter, make_filter
+    from bindsearch.search.plan import Plan
+    from bindsearch.search.query import (
         Composition,
         Query,
         Rank,
@@ -54,11 +53,12 @@ if TYPE_CHECKING:
         video,
     )
     from bindsearch.store import Store, connect
+    from bindsearch.types import Hit, Modality
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bindsearch.answer": ("Answer", "Status"),
+    "bindsearch.results": ("Answer", "Status"),
     "bindsearch.encoders": ("Encoder", "Runtime", "encode_media", "load_encoder"),
     "bindsearch.errors": (
         "BindSearchError",
@@ -73,14 +73,14 @@ _HOMES = {
         "UsageError",
         "VectorError",
     ),
-    "bindsearch.exporting": ("export_vectors",),
-    "bindsearch.filters": ("Filter", "make_filter"),
-    "bindsearch.importing": ("import_vectors",),
-    "bindsearch.indexes.base": ("IndexWishes",),
-    "bindsearch.items": ("Hit", "Modality"),
-    "bindsearch.merging": ("merge_stores",),
-    "bindsearch.plan": ("Plan",),
-    "bindsearch.query": (
+    "bindsearch.operations.export": ("export_vectors",),
+    "bindsearch.search.filter": ("Filter", "make_filter"),
+    "bindsearch.operations.import_": ("import_vectors",),
+    "bindsearch.indexes.types": ("IndexWishes",),
+    "bindsearch.types": ("Hit", "Modality"),
+    "bindsearch.operations.merge": ("merge_stores",),
+    "bindsearch.search.plan": ("Plan",),
+    "bindsearch.search.query": (
         "Composition",
         "Query",
         "Rank",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bindsearch.items import Modality
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.answer import Answer, AnsweredTerm, Status, store_status
-from bindsearch.config import default_store
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries, installation_faults
 from bindsearch.errors import UsageError, VectorError
-from bindsearch.executor import QueryVector
-from bindsearch.filters import EVERYTHING, Filter, make_filter
-from bindsearch.generation import Generation
-from bindsearch.indexes.base import UnitCosts
-from bindsearch.indexes.costs import costs_path, load_costs
-from bindsearch.items import Hit, Modality
-from bindsearch.plan import Plan, PlanRun
-from bindsearch.query import (
+from bindsearch.indexes.cost_model import costs_path, load_costs
+from bindsearch.indexes.types import UnitCosts
+from bindsearch.operations.writing import (
+    decode_options,
+)
+from bindsearch.results import Answer, AnsweredTerm, Status, store_status
+from bindsearch.search.engine import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
+from bindsearch.search.executor import QueryVector
+from bindsearch.search.filter import EVERYTHING, Filter, make_filter
+from bindsearch.search.generation import Generation
+from bindsearch.search.plan import Plan, PlanRun
+from bindsearch.search.query import (
     Query,
     Rank,
     Searchable,
@@ -32,14 +34,12 @@ from bindsearch.query import (
     resolve_weights,
     terms_of,
 )
-from bindsearch.search import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
-from bindsearch.space import l2_normalize
-from bindsearch.terms import encode_terms, find_source
-from bindsearch.workers import Workers
+from bindsearch.search.query_encoding import encode_terms, find_source
+from bindsearch.search.thread_pool import Workers
+from bindsearch.storage.config import default_store
+from bindsearch.types import Hit, Modality
+from bindsearch.vectors import l2_normalize
 from bindsearch.writable import PathLike, WritableStore
-from bindsearch.writing import (
-    decode_options,
-)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

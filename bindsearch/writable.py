@@ -12,32 +12,40 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from bindsearch.config import STORE_FILE, StoreConfig, check_encoder, read_config
 from bindsearch.encoders import load_encoder, takes_options
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.runtime import Runtime
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import check_libraries, installation_faults
 from bindsearch.errors import StoreError
-from bindsearch.forget import forget
-from bindsearch.indexes.base import IndexWishes
+from bindsearch.indexes.gpu.placement import Gpus
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.placement import Gpus
-from bindsearch.indexing import IndexRequest, Place, at_failures, at_paths, index_targets, plan_paths, watch_paths
-from bindsearch.ingest.decoders import Decoders
-from bindsearch.ingest.report import IndexReport, OnProgress, PlannedFile, ignore_progress
-from bindsearch.ingest.watch import RESCAN_S
-from bindsearch.optimize import OnStage, Optimized, ignore_stage
-from bindsearch.reader import Reader
-from bindsearch.reindexing import reindex
-from bindsearch.snapshot import read_manifest
-from bindsearch.targets import resolve_paths
-from bindsearch.upkeep import read_wishes
-from bindsearch.writing import (
+from bindsearch.indexes.types import IndexWishes
+from bindsearch.ingest.scan.watch import RESCAN_S
+from bindsearch.ingest.targets import resolve_paths
+from bindsearch.ingest.workers.pool import Decoders
+from bindsearch.operations.forget import forget
+from bindsearch.operations.index import (
+    IndexRequest,
+    Place,
+    at_failures,
+    at_paths,
+    index_targets,
+    plan_paths,
+    watch_paths,
+)
+from bindsearch.operations.index_policy import read_wishes
+from bindsearch.operations.optimize import OnStage, Optimized, ignore_stage
+from bindsearch.operations.reindex import reindex
+from bindsearch.operations.writing import (
     open_writer,
     optimize,
     rebuild_snapshot,
     segment_lengths,
 )
+from bindsearch.reports import IndexReport, OnProgress, PlannedFile, ignore_progress
+from bindsearch.search.reader import Reader
+from bindsearch.storage.config import STORE_FILE, StoreConfig, check_encoder, read_config
+from bindsearch.storage.snapshot import read_manifest
 
 if TYPE_CHECKING:
     pass

@@ -13,7 +13,7 @@ from bindsearch.cli.output import human_bytes, print_json, print_line, print_mes
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from bindsearch.encoders.speed import EncodeSpeed
+    from bindsearch.encoders.benchmark import EncodeSpeed
 
 bench_app = typer.Typer(help="Measure how fast this machine runs an encoder.", no_args_is_help=True)
 
@@ -44,9 +44,9 @@ def encode_command(
 
     Example: bindsearch bench encode --encoder imagebind-huge --random-weights --modality image
     """
-    from bindsearch.encoders.runtime import Runtime
-    from bindsearch.encoders.speed import bench_encoder
-    from bindsearch.items import Modality
+    from bindsearch.encoders.benchmark import bench_encoder
+    from bindsearch.encoders.torch_runtime.device import Runtime
+    from bindsearch.types import Modality
 
     if modality not in list(Modality):
         raise UsageError(f"unknown modality {modality!r}: choose from {', '.join(Modality)}")

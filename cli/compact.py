@@ -14,7 +14,7 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
     Vectors that are not as they were written are given up: `bindsearch index` on their collection embeds them anew.
     Example: bindsearch compact
     """
-    from bindsearch.mend import compact_store
+    from bindsearch.operations.compact import compact_store
     from bindsearch.store import connect
 
     with show_stages() as on_stage:

@@ -12,7 +12,7 @@ from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import plural, print_json, print_line
 
 if TYPE_CHECKING:
-    from bindsearch.doctor import Check
+    from bindsearch.operations.doctor import Check
 
 EXIT_PROBLEMS = 5
 
@@ -28,8 +28,8 @@ def doctor_command(
 
     Nothing is changed. The exit code is 0 where all is well, else 5. Example: bindsearch doctor --deep
     """
-    from bindsearch.config import default_store
-    from bindsearch.doctor import Level, diagnose
+    from bindsearch.operations.doctor import Level, diagnose
+    from bindsearch.storage.config import default_store
 
     place = Path(store).expanduser() if store else default_store()
     checks: list[Check] = []

@@ -34,7 +34,7 @@ from bindsearch.cli.options import (
     read_query,
 )
 from bindsearch.cli.output import print_json, print_line
-from bindsearch.query import Rank
+from bindsearch.search.query import Rank
 
 
 def explain_command(
@@ -71,7 +71,7 @@ def explain_command(
     Examples: bindsearch explain "a dog barking" --to image
     bindsearch explain --audio bark.wav --where "duration_s > 3" --analyze
     """
-    from bindsearch.explain import explain_plan, explain_run, plan_json, run_json
+    from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
     from bindsearch.store import connect
 
     asked = read_query(

@@ -40,8 +40,8 @@ def export_command(
     Examples: bindsearch export vectors --to image --where "path like '%2024%'"
     bindsearch export for-clip-retrieval --layout npy --to image
     """
-    from bindsearch.exporting import export_vectors
-    from bindsearch.filters import make_filter
+    from bindsearch.operations.export import export_vectors
+    from bindsearch.search.filter import make_filter
     from bindsearch.store import connect
 
     filter = make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until)

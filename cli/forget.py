@@ -24,7 +24,7 @@ def forget_command(
     The next `index` of their folder adds them again: to keep them out, name them in a .bindsearchignore file there.
     Example: bindsearch forget ~/Media/old
     """
-    from bindsearch.forget import forget
+    from bindsearch.operations.forget import forget
     from bindsearch.store import connect
 
     forgotten = forget(connect(store).path, paths or [], item or [])

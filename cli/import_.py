@@ -40,7 +40,7 @@ def import_command(
     Examples: bindsearch import vectors --store copy
     bindsearch import laion --encoder openclip:ViT-B-32/openai --root /data/laion --store laion-store
     """
-    from bindsearch.importing import import_vectors
+    from bindsearch.operations.import_ import import_vectors
     from bindsearch.store import connect
 
     with show_rows("importing") as (on_progress, on_stage):

@@ -30,7 +30,7 @@ from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from bindsearch.ingest.report import PlannedFile
+    from bindsearch.reports import PlannedFile
 
 EXIT_SOME_FAILED = 3
 

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from bindsearch.cli.bench import bench_app
 from bindsearch.cli.compact import compact_command
 from bindsearch.cli.doctor import doctor_command
-from bindsearch.cli.dupes import dupes_command
+from bindsearch.cli.duplicates import dupes_command
 from bindsearch.cli.explain import explain_command
 from bindsearch.cli.export import export_command
 from bindsearch.cli.forget import forget_command

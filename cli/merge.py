@@ -21,7 +21,7 @@ def merge_command(
 
     A file that is there already stays, but for one of newer content. Example: bindsearch merge old new --store both
     """
-    from bindsearch.merging import merge_stores
+    from bindsearch.operations.merge import merge_stores
     from bindsearch.store import connect
 
     with show_rows("merging") as (on_progress, on_stage):

@@ -15,9 +15,9 @@ from bindsearch.cli.output import human_bytes, plural, print_json, print_line, p
 from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
-    from bindsearch.encoders.models import ModelManifest
-    from bindsearch.encoders.pull import Pulled, PullProgress
-    from bindsearch.encoders.sources import ModelSource
+    from bindsearch.encoders.model_store.installed import ModelManifest
+    from bindsearch.encoders.model_store.pull import Pulled, PullProgress
+    from bindsearch.encoders.model_store.source import ModelSource
 
 STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
 
@@ -56,9 +56,9 @@ def pull_command(
     Example: bindsearch model pull imagebind-huge
     Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
     """
-    from bindsearch.encoders.models import model_folder
-    from bindsearch.encoders.pull import pull_model
-    from bindsearch.encoders.sources import find_source
+    from bindsearch.encoders.model_store.installed import model_folder
+    from bindsearch.encoders.model_store.pull import pull_model
+    from bindsearch.encoders.model_store.source import find_source
 
     def consent(source: ModelSource) -> bool:
         print_message(source.license_text)
@@ -90,7 +90,7 @@ def list_command(json: JsonOption = False) -> int:
 
     Example: bindsearch model list
     """
-    from bindsearch.encoders.models import damaged_models, list_models, models_folder, unfinished_pulls
+    from bindsearch.encoders.model_store.installed import damaged_models, list_models, models_folder, unfinished_pulls
 
     models, faults, unfinished = list_models(), damaged_models(), unfinished_pulls()
     for fault in faults:
@@ -121,7 +121,7 @@ def info_command(
 
     Example: bindsearch model info imagebind-huge --check
     """
-    from bindsearch.encoders.models import read_model, verify_model
+    from bindsearch.encoders.model_store.installed import read_model, verify_model
 
     manifest = read_model(name)
     faults = verify_model(name, digests=check)
@@ -145,7 +145,7 @@ def remove_command(name: NameArgument, json: JsonOption = False) -> int:
 
     Example: bindsearch model remove imagebind-huge
     """
-    from bindsearch.encoders.models import remove_model
+    from bindsearch.encoders.model_store.installed import remove_model
 
     freed = remove_model(name)
     if json:
@@ -214,7 +214,7 @@ def _print_info(model: ModelManifest, state: str) -> None:
 def _model_json(model: ModelManifest) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from bindsearch.encoders.models import model_folder
+    from bindsearch.encoders.model_store.installed import model_folder
 
     facts = asdict(model)
     del facts["format"]

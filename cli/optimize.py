@@ -19,7 +19,7 @@ from bindsearch.cli.options import (
 from bindsearch.cli.output import print_json, print_line, show_stages
 
 if TYPE_CHECKING:
-    from bindsearch.optimize import Optimized
+    from bindsearch.operations.optimize import Optimized
 
 
 def optimize_command(

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from bindsearch import query as terms
 from bindsearch.errors import UsageError
-from bindsearch.filters import make_filter
-from bindsearch.indexes.base import Form, IndexWishes
-from bindsearch.query import Composition, Query, make_query, parse_query
+from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.search import query as terms
+from bindsearch.search.filter import make_filter
+from bindsearch.search.query import Composition, Query, make_query, parse_query
 
 StoreOption = Annotated[
     str | None,

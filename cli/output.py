@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from bindsearch.items import Hit
+    from bindsearch.types import Hit
 
 SCHEMA = 1
 

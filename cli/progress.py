@@ -15,7 +15,7 @@ import typer
 from bindsearch.cli.output import SCHEMA, print_json, print_line, print_message, visible
 
 if TYPE_CHECKING:
-    from bindsearch.ingest.report import IndexReport, Progress
+    from bindsearch.reports import IndexReport, Progress
 
 SHOWN_FAILURES = 20
 LINE_SECONDS = 0.5

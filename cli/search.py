@@ -34,10 +34,10 @@ from bindsearch.cli.options import (
     read_query,
 )
 from bindsearch.cli.output import plural, print_json, print_line, print_message, span_label
-from bindsearch.query import Rank
+from bindsearch.search.query import Rank
 
 if TYPE_CHECKING:
-    from bindsearch.answer import Answer
+    from bindsearch.results import Answer
 
 EXIT_NO_HITS = 1
 SHOWN_TEXT_CHARACTERS = 80

@@ -9,10 +9,10 @@ import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line
-from bindsearch.items import Modality
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from bindsearch.answer import PartitionStatus, Status
+    from bindsearch.results import PartitionStatus, Status
 
 SHOWN_K = 10
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.cli.output import plural, print_json, print_line, print_message, visible
 
 if TYPE_CHECKING:
-    from bindsearch.intake import IntakeReport
+    from bindsearch.operations.vector_import import IntakeReport
 
 
 @contextmanager

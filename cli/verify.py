@@ -11,7 +11,7 @@ from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
-    from bindsearch.findings import Report
+    from bindsearch.operations.verify.findings import Report
 
 EXIT_FINDINGS = 5
 SHOWN_PLACES = 3
@@ -32,8 +32,8 @@ def verify_command(
 
     Each finding names what mends it. The exit code is 0 where there is none, else 5. Example: bindsearch verify --files
     """
+    from bindsearch.operations.verify import verify
     from bindsearch.store import connect
-    from bindsearch.verify import verify
 
     with show_stages() as on_stage:
         report = verify(connect(store).path, files=files, content=content, on_stage=on_stage)

@@ -15,7 +15,7 @@ from bindsearch.cli.progress import counts_line, print_event, report_facts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bindsearch.ingest.report import FailedFile, IndexReport
+    from bindsearch.reports import FailedFile, IndexReport
 
 
 def watch_command(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bindsearch.indexes.base import Found
-from bindsearch.indexes.filters import RowMask, selector
-from bindsearch.indexes.threads import one_thread
+from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.row_mask import RowMask, selector
+from bindsearch.indexes.types import Found
 
 if TYPE_CHECKING:
     import faiss

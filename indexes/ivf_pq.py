@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.indexes.base import Form, IndexParameters, IndexQuality
 from bindsearch.indexes.exact import ExactRows, decode
-from bindsearch.indexes.filters import RowMask, selector
-from bindsearch.indexes.threads import one_thread
+from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.row_mask import RowMask, selector
+from bindsearch.indexes.types import Form, IndexParameters, IndexQuality
 
 if TYPE_CHECKING:
     import faiss

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.base import Form, IndexParameters, IndexWishes
+from bindsearch.indexes.types import Form, IndexParameters, IndexWishes
 
 EXACT_ELEMENTS = 4096 * 1024
 """Rows times dimensions up to which every row is scored: 0.35 ms, what an index with its rerank costs as well."""

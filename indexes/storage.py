@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import IndexDamagedError
-from bindsearch.files import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.hashing import hash_file
-from bindsearch.indexes.base import Form, IndexManifest, IndexParameters, IndexQuality, IndexWishes, OperatingPoint
+from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexWishes, OperatingPoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

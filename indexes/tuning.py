@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.indexes.base import MIXED, UNMEASURED, OperatingPoint, UnitCosts
 from bindsearch.indexes.exact import ExactRows
-from bindsearch.indexes.filters import RowMask
+from bindsearch.indexes.row_mask import RowMask
+from bindsearch.indexes.types import MIXED, UNMEASURED, OperatingPoint, UnitCosts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from bindsearch.ingest.staged import StagedBatch
-from bindsearch.ingest.writer import Writer
+from bindsearch.storage.batch import StagedBatch
+from bindsearch.storage.writer import Writer
 
 COMMIT_SEGMENTS = 2048
 COMMIT_FILES = 4096

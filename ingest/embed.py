@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import EncoderError
-from bindsearch.ingest.decode import Failed, PreparedSegment, failure_of
-from bindsearch.ingest.decoders import Decoded, GivenUp, Message, Prepared
-from bindsearch.ingest.schedule import Looked, Taken
-from bindsearch.ingest.staged import StagedSegment
-from bindsearch.items import Modality
-from bindsearch.vectors import check_vectors
+from bindsearch.ingest.workers.pool import Decoded, GivenUp, Message, Prepared
+from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, failure_of
+from bindsearch.ingest.workers.scheduler import Looked, Taken
+from bindsearch.storage.batch import StagedSegment
+from bindsearch.storage.vector_files import check_vectors
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,20 +8,20 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bindsearch.catalog import Catalog
 from bindsearch.encoders.base import Encoder
+from bindsearch.ingest.collect import Stage
 from bindsearch.ingest.commit import Committer
-from bindsearch.ingest.decide import Decider
-from bindsearch.ingest.decoders import Decoders
+from bindsearch.ingest.dedup import Decider
 from bindsearch.ingest.embed import embed_files
-from bindsearch.ingest.jobs import Setup
-from bindsearch.ingest.look import LookOptions
-from bindsearch.ingest.members import Members
+from bindsearch.ingest.inspect.inspect_file import LookOptions
 from bindsearch.ingest.prints import KnownPrints, SeenPrints
-from bindsearch.ingest.report import IndexReport, OnProgress, Progress
-from bindsearch.ingest.stage import Stage
-from bindsearch.ingest.survey import EVERYWHERE, IndexOptions, Pass, Target
-from bindsearch.ingest.writer import Writer
+from bindsearch.ingest.scan.archive_members import Members
+from bindsearch.ingest.scan.collection import EVERYWHERE, IndexOptions, Pass, Target
+from bindsearch.ingest.workers.messages import Setup
+from bindsearch.ingest.workers.pool import Decoders
+from bindsearch.reports import IndexReport, OnProgress, Progress
+from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.writer import Writer
 
 
 class Indexer:

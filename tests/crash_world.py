@@ -18,13 +18,13 @@ import soundfile
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.catalog import Catalog
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.indexes.base import IndexWishes
-from bindsearch.ingest import writer
-from bindsearch.items import Modality
-from bindsearch.snapshot import read_manifest
-from bindsearch.verify import verify
+from bindsearch.indexes.types import IndexWishes
+from bindsearch.operations.verify import verify
+from bindsearch.storage import writer
+from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.snapshot import read_manifest
+from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("indexing_child.py")
 ORPHANS = (

@@ -29,7 +29,8 @@ from typing import Any, BinaryIO
 
 from bindsearch.cli.main import main as command
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.ingest import commit, writer
+from bindsearch.ingest import commit
+from bindsearch.storage import writer
 
 COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS = 25, 3, 4
 """Small, so that merges of vector files and of snapshot parts are among what is killed."""
@@ -50,22 +51,26 @@ class Point:
     codes: bool = False
 
 
-WRITER, CATALOG, PARTS = "bindsearch.ingest.writer:Writer", "bindsearch.catalog:Catalog", "bindsearch.snapshot_files"
-REPLACE, UNLINK, SYNC = "pathlib:Path.replace", "pathlib:Path.unlink", "bindsearch.files:sync_folder"
+WRITER, CATALOG, PARTS = (
+    "bindsearch.storage.writer:Writer",
+    "bindsearch.storage.catalog:Catalog",
+    "bindsearch.storage.snapshot_format",
+)
+REPLACE, UNLINK, SYNC = "pathlib:Path.replace", "pathlib:Path.unlink", "bindsearch.atomic:sync_folder"
 
 POINTS = {
-    "before the lock note is written": Point("bindsearch.lock:write_note", "before"),
-    "before store.json is written": Point("bindsearch.config:atomic_write", "before", fresh=True),
-    "half of store.json is written": Point("bindsearch.config:atomic_write", "half", fresh=True),
-    "the catalog has no tables yet": Point("bindsearch.catalog:migrate", "before", fresh=True),
+    "before the lock note is written": Point("bindsearch.storage.lock:write_note", "before"),
+    "before store.json is written": Point("bindsearch.storage.config:atomic_write", "before", fresh=True),
+    "half of store.json is written": Point("bindsearch.storage.config:atomic_write", "half", fresh=True),
+    "the catalog has no tables yet": Point("bindsearch.storage.catalog:migrate", "before", fresh=True),
     "before the first snapshot": Point(f"{WRITER}._write_base", "before", fresh=True),
     "after a collection is recorded": Point(f"{CATALOG}.add_collection", "after", 2, fresh=True),
     "while orphans are removed": Point(UNLINK, "after", 2, "orphan"),
-    "half of a vector file is written": Point("bindsearch.vectors:atomic_write", "half", 3),
+    "half of a vector file is written": Point("bindsearch.storage.vector_files:atomic_write", "half", 3),
     "before a vector file is renamed": Point(REPLACE, "before", 2, "vectors/"),
     "after a vector file is renamed": Point(REPLACE, "after", 2, "vectors/"),
     "before the folder of vector files is synced": Point(SYNC, "before", 3, "vectors/"),
-    "after a vector file is written": Point("bindsearch.ingest.writer:write_vectors", "after", 4),
+    "after a vector file is written": Point("bindsearch.storage.writer:write_vectors", "after", 4),
     "inside the catalog's transaction": Point(f"{CATALOG}._put_containers", "after", 3),
     "before the catalog's commit": Point(f"{CATALOG}.commit", "before", 3),
     "after the catalog's commit": Point(f"{CATALOG}.commit", "after", 3),
@@ -81,25 +86,25 @@ POINTS = {
     "while the old vector files are unlinked": Point(UNLINK, "after", 2, "vectors/text/0"),
     "before snapshot parts are merged": Point(f"{WRITER}._merge_parts", "before"),
     "after snapshot parts are merged": Point(f"{WRITER}._merge_parts", "after"),
-    "a member of an archive is copied out": Point("bindsearch.ingest.members:SourceFile", "before", 9),
-    "half of an archive is taken in": Point("bindsearch.ingest.members:Members.finished", "after", 40),
-    "before an archive is recorded": Point("bindsearch.ingest.survey:Pass.stage_archive", "before"),
-    "before the sweep": Point("bindsearch.ingest.survey:Pass.sweep", "before"),
-    "after the sweep, before it is committed": Point("bindsearch.ingest.survey:Pass.sweep", "after"),
+    "a member of an archive is copied out": Point("bindsearch.ingest.scan.archive_members:SourceFile", "before", 9),
+    "half of an archive is taken in": Point("bindsearch.ingest.scan.archive_members:Members.finished", "after", 40),
+    "before an archive is recorded": Point("bindsearch.ingest.scan.collection:Pass.stage_archive", "before"),
+    "before the sweep": Point("bindsearch.ingest.scan.collection:Pass.sweep", "before"),
+    "after the sweep, before it is committed": Point("bindsearch.ingest.scan.collection:Pass.sweep", "after"),
     "between two collections": Point("bindsearch.ingest.pipeline:Indexer.index", "after"),
     "before the catalog is closed": Point(f"{CATALOG}.close", "before"),
     "before an index is renamed": Point("pathlib:Path.rename", "before", 1, "indexes/", codes=True),
     "before an index is published": Point(f"{WRITER}.publish_indexes", "before", codes=True),
-    "while the wishes are written": Point("bindsearch.upkeep:atomic_write", "half", codes=True),
+    "while the wishes are written": Point("bindsearch.operations.index_policy:atomic_write", "half", codes=True),
 }
 
 FAULTS = {
-    "no space for a vector file": ("bindsearch.vectors:atomic_write", errno.ENOSPC, 3),
+    "no space for a vector file": ("bindsearch.storage.vector_files:atomic_write", errno.ENOSPC, 3),
     "no space for a snapshot": (f"{PARTS}:atomic_write", errno.ENOSPC, 14),
     "no space for what a sync writes": ("os:fsync", errno.ENOSPC, 25),
-    "no space for members of archives": ("bindsearch.ingest.archives:_Reader._copy", errno.ENOSPC, 3),
-    "the folder of vectors may not be written": ("bindsearch.vectors:atomic_write", errno.EACCES, 3),
-    "the disk fails": ("bindsearch.vectors:atomic_write", errno.EIO, 2),
+    "no space for members of archives": ("bindsearch.ingest.archives.samples:_Reader._copy", errno.ENOSPC, 3),
+    "the folder of vectors may not be written": ("bindsearch.storage.vector_files:atomic_write", errno.EACCES, 3),
+    "the disk fails": ("bindsearch.storage.vector_files:atomic_write", errno.EIO, 2),
 }
 
 
@@ -189,7 +194,7 @@ def fail_at(function: str, number: int, nth: int) -> None:
 
 def log_generations(path: Path) -> None:
     """What each generation holds, before any reader can see it."""
-    from bindsearch.snapshot import open_snapshot
+    from bindsearch.storage.snapshot import open_snapshot
 
     def logging(real: Callable[..., None]) -> Callable[..., None]:
         def wrapped(store: Path, manifest: Any) -> None:
@@ -200,7 +205,7 @@ def log_generations(path: Path) -> None:
 
         return wrapped
 
-    wrap("bindsearch.ingest.writer:write_manifest", logging)
+    wrap("bindsearch.storage.writer:write_manifest", logging)
 
 
 def pause_after_commits(seconds: float) -> None:
@@ -217,9 +222,9 @@ def pause_after_commits(seconds: float) -> None:
 def keep_up(store: Path, folders: list[Path]) -> None:
     """Forget and index again, optimize and compact."""
     import bindsearch as bs
-    from bindsearch.forget import forget
-    from bindsearch.indexes.base import Form, IndexWishes
-    from bindsearch.mend import compact_store
+    from bindsearch.indexes.types import Form, IndexWishes
+    from bindsearch.operations.compact import compact_store
+    from bindsearch.operations.forget import forget
 
     for form in (Form.IVF_PQ, Form.EXACT):
         with bs.connect(store) as opened:

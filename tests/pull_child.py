@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from bindsearch.cli.main import main as bindsearch_main
-from bindsearch.encoders import sources
+from bindsearch.encoders.model_store import source as sources
 
 CHANGES = (
     (os, "fsync"),
@@ -37,8 +37,8 @@ def install_converter(pause_s: float = 0.0) -> None:
     def convert(
         source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: Callable[[int, int], None]
     ) -> Mapping[str, float]:
+        from bindsearch.atomic import atomic_write
         from bindsearch.errors import EncoderError
-        from bindsearch.files import atomic_write
 
         content = source.read_bytes()
         if content.startswith(b"bad"):

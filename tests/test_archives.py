@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.archives import (
+from bindsearch.ingest.archives.samples import (
     MAX_SAMPLE_MEMBERS,
     ArchiveLimits,
     Member,
@@ -27,8 +27,8 @@ from bindsearch.ingest.archives import (
     read_members,
     safe_name,
 )
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Metadata
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.types import Metadata
 
 LIMITS = ArchiveLimits()
 MIB = 1 << 20
@@ -653,7 +653,7 @@ def test_members_take_no_memory_of_their_size(tmp_path: Path) -> None:
     program = f"""
 import resource
 from pathlib import Path
-from bindsearch.ingest.archives import ArchiveLimits, read_members
+from bindsearch.ingest.archives.samples import ArchiveLimits, read_members
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for member in read_members(Path({str(path)!r}), ArchiveLimits(), Path({str(tmp_path)!r})):
     assert member.path.stat().st_size == 100 << 20

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.items import Modality
+from bindsearch.types import Modality
 
 
 def png(shade: int) -> bytes:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bindsearch.encoders.benchmark import bench_encoder
 from bindsearch.encoders.imagebind.config import HUGE
-from bindsearch.encoders.runtime import Runtime
-from bindsearch.encoders.speed import bench_encoder
-from bindsearch.items import Modality
+from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.types import Modality
 
 CLOSENESS = runpy.run_path(str(Path(__file__).with_name("closeness.py")))
 Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
@@ -67,8 +67,8 @@ def test_refusals(bindsearch_command: Run, options: list[str], code: int, messag
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("modality", list(Modality))
 def test_every_tower_runs_on_the_gpu_and_agrees_with_fp32(modality: Modality) -> None:
+    from bindsearch.encoders.benchmark import sample_media
     from bindsearch.encoders.imagebind.encoder import random_encoder
-    from bindsearch.encoders.speed import sample_media
 
     exact, quick = (random_encoder(dtype, Runtime("cuda")) for dtype in ("fp32", "bf16"))
     prepared = [exact.prepare(sample_media(modality, seed)) for seed in range(CLOSENESS["MEDIA"])]

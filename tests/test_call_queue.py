@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bindsearch.indexes.base import Found
-from bindsearch.indexes.call_queue import CallQueue
+from bindsearch.indexes.gpu.call_queue import CallQueue
+from bindsearch.indexes.types import Found
 
 
 class Calls:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bindsearch.captions import caption_vectors, generic_captions
 from bindsearch.encoders.base import Encoder, encode_media
-from bindsearch.items import Modality
 from bindsearch.media import Passage
-from bindsearch.space import l2_normalize
-from bindsearch.vectors import open_vectors, write_vectors
+from bindsearch.operations.probe_captions import caption_vectors, generic_captions
+from bindsearch.storage.vector_files import open_vectors, write_vectors
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
 
 
 class PairEncoder:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.classify import Rule, Verdict, classify, parse_rule, read_folder_rules
-from bindsearch.items import Modality
+from bindsearch.ingest.inspect.classify import Rule, Verdict, classify, parse_rule, read_folder_rules
+from bindsearch.types import Modality
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 

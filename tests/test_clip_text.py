@@ -13,8 +13,8 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from bindsearch.encoders import clip_text
-from bindsearch.encoders.clip_text import ClipTokenizer, clip_tokenizer, pad_tokens, tokenize
+from bindsearch.encoders.preprocessing import clip_tokenizer as clip_text
+from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer, pad_tokens, tokenize
 from bindsearch.errors import MediaError
 
 GOLDEN = Path(__file__).with_name("golden") / "imagebind"
@@ -121,7 +121,8 @@ def test_padding_puts_zeros_behind_the_end() -> None:
 
 def test_importing_loads_neither_torch_nor_open_clip() -> None:
     code = (
-        "import sys, bindsearch.encoders.clip_text, bindsearch.encoders.squares, bindsearch.encoders.resampling\n"
+        "import sys, bindsearch.encoders.preprocessing.clip_tokenizer, "
+        "bindsearch.encoders.preprocessing.crops, bindsearch.encoders.preprocessing.resampling\n"
         "print([name for name in ('torch', 'open_clip', 'torchaudio') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 import bindsearch as bs
-from bindsearch.forget import forget
-from bindsearch.lock import NOTE_FILE, writer_lock
-from bindsearch.mend import compact_store
+from bindsearch.operations.compact import compact_store
+from bindsearch.operations.forget import forget
+from bindsearch.storage.lock import NOTE_FILE, writer_lock
 
 CHILD = Path(__file__).with_name("indexing_child.py")
 SEARCHER = Path(__file__).with_name("searching_child.py")

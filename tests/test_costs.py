@@ -9,8 +9,8 @@ import faiss
 import numpy as np
 import pytest
 
-from bindsearch.indexes.base import UnitCosts
-from bindsearch.indexes.costs import COSTS_FILE, costs_path, load_costs, machine, measure_costs, save_costs
+from bindsearch.indexes.cost_model import COSTS_FILE, costs_path, load_costs, machine, measure_costs, save_costs
+from bindsearch.indexes.types import UnitCosts
 
 COSTS = UnitCosts(0.05, 0.2, 1.5, 0.03, 900.0, 30_000.0)
 

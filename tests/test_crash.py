@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.indexes.base import Form, IndexWishes
-from bindsearch.ingest import commit, writer
-from bindsearch.items import Modality
-from bindsearch.verify import verify
+from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.ingest import commit
+from bindsearch.operations.verify import verify
+from bindsearch.storage import writer
+from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("indexing_child.py")
 CODES = IndexWishes(Form.IVF_PQ, overrides={"lists": 4})

@@ -15,15 +15,15 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.ingest import channel, decoders
-from bindsearch.ingest.channel import ProcessWorker, WorkerLostError, pack_encoder
-from bindsearch.ingest.jobs import Done, Job, Setup
-from bindsearch.ingest.look import Look, LookOptions, SourceFile
+from bindsearch.ingest.inspect.inspect_file import Look, LookOptions, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.report import Progress
-from bindsearch.items import Modality
-from bindsearch.known import FileState
+from bindsearch.ingest.workers import pool, process
+from bindsearch.ingest.workers.messages import Done, Job, Setup
+from bindsearch.ingest.workers.process import ProcessWorker, WorkerLostError, pack_encoder
 from bindsearch.media import Media, Passage
+from bindsearch.reports import Progress
+from bindsearch.storage.file_state import FileState
+from bindsearch.types import Modality
 
 MakeEncoder = Callable[[Path], NullEncoder]
 
@@ -75,7 +75,7 @@ def test_a_worker_that_dies_by_accident_costs_no_file(tmp_path: Path, make_encod
 def test_a_file_that_hangs_its_worker_is_given_up(
     tmp_path: Path, make_encoder: MakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoders, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(pool, "STALL_SECONDS", 1.0)
     folder = write_texts(tmp_path / "texts", "hang", *[f"calm {n}" for n in range(10)])
     with bs.connect(tmp_path / "store", encoder=make_encoder(tmp_path / "log")) as store:
         report = store.index(folder)
@@ -122,9 +122,9 @@ def _children(pid: int) -> list[int]:
 
 def test_views_of_any_size_arrive_as_they_were_made() -> None:
     """More in all than the arena holds, so that it wraps around, and one that does not fit."""
-    sizes = [1, 1000, channel.ARENA_BYTES // 3, 7, channel.ARENA_BYTES // 3 + 5, channel.ARENA_BYTES // 3, 64, 0]
+    sizes = [1, 1000, process.ARENA_BYTES // 3, 7, process.ARENA_BYTES // 3 + 5, process.ARENA_BYTES // 3, 64, 0]
     memory = _memory()
-    arena, other = channel._Arena(memory), channel._Arena(memory)
+    arena, other = process._Arena(memory), process._Arena(memory)
     rng = np.random.default_rng(0)
     for _ in range(5):
         for size in sizes:
@@ -132,13 +132,13 @@ def test_views_of_any_size_arrive_as_they_were_made() -> None:
             placed = arena.put(array)
             assert placed is not None
             assert np.array_equal(other.take(placed), array)
-    assert arena.put(np.zeros(channel.ARENA_BYTES, np.uint8)) is None
+    assert arena.put(np.zeros(process.ARENA_BYTES, np.uint8)) is None
     assert arena.put(np.array([None])) is None
 
 
 def _memory() -> int:
     descriptor = os.memfd_create("test")
-    os.ftruncate(descriptor, channel.ARENA_BYTES + channel._HEADER_BYTES)
+    os.ftruncate(descriptor, process.ARENA_BYTES + process._HEADER_BYTES)
     return descriptor
 
 

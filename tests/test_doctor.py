@@ -18,8 +18,8 @@ import pytest
 
 import bindsearch as bs
 from bindsearch import environment
-from bindsearch.doctor import Check, Level, diagnose
-from bindsearch.doctor import machine as doctor_machine
+from bindsearch.operations.doctor import Check, Level, diagnose
+from bindsearch.operations.doctor import machine as doctor_machine
 
 BROKEN = runpy.run_path(str(Path(__file__).with_name("test_environment.py")))
 break_library, copy_installed = BROKEN["break_library"], BROKEN["copy_installed"]
@@ -57,16 +57,9 @@ def test_a_sound_installation(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    script = (
-        "import sys, pathlib; from bindsearch.doctor import diagnose; n = len(list(diagnose(pathlib.Path('/none'))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"{script}; print(n > 20, 'torch' in sys.modules)"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+    script = "import sys, pathlib; from bindsearch.operations.doctor import diagnose; place = pathlib.Path('/none')"
+    command = [sys.executable, "-c", f"{script}; print(len(list(diagnose(place))) > 20, 'torch' in sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "True False\n"
 
 
@@ -155,7 +148,7 @@ def test_the_store_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     healthy = of(list(diagnose(tmp_path / "store")), "store")
     assert healthy.level is Level.OK
     assert healthy.message.startswith("1 items, 1 failed files")
-    monkeypatch.setattr("bindsearch.doctor.models.is_installation_failure", lambda _reason: True)
+    monkeypatch.setattr("bindsearch.operations.doctor.models.is_installation_failure", lambda _reason: True)
     waiting = of(list(diagnose(tmp_path / "store")), "failed files")
     assert waiting.remedy == "the next `bindsearch index` tries them again"
     (tmp_path / "store" / "store.json").write_text("{")

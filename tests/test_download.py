@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bindsearch.encoders.download import (
+from bindsearch.encoders.model_store.download import (
     Downloaded,
     NotFoundError,
     download,
@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(server: Any, tmp_path: Path
 def test_a_killed_process_goes_on_where_it_was(server: Any, place: Path) -> None:
     server.hold_at = 200_000
     code = (
-        "import sys; from pathlib import Path; from bindsearch.encoders.download import download; "
+        "import sys; from pathlib import Path; from bindsearch.encoders.model_store.download import download; "
         "download(sys.argv[1], Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.url, str(place)])

@@ -14,15 +14,15 @@ import pytest
 from numpy.typing import NDArray
 
 import bindsearch as bs
-from bindsearch.dupes import NearGroup, find_near, find_same_bytes, newest_generation
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import UsageError
-from bindsearch.indexes.base import Form
+from bindsearch.indexes.types import Form
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
-from bindsearch.items import Modality
-from bindsearch.known import FileState
-from bindsearch.writing import open_writer
+from bindsearch.operations.duplicates import NearGroup, find_near, find_same_bytes, newest_generation
+from bindsearch.operations.writing import open_writer
+from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.file_state import FileState
+from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 DIM = 64
@@ -89,7 +89,7 @@ def test_groups_are_those_of_all_pairs_in_blocks_or_at_once(
     vector_store["write_items"](tmp_path, {"image": near_rows}, batch=300)
     wanted = plain_groups(near_rows, threshold)
     assert names(find_near(newest_generation(tmp_path), Modality.IMAGE, threshold)) == wanted
-    monkeypatch.setattr("bindsearch.dupes.BLOCK_ROWS", 37)
+    monkeypatch.setattr("bindsearch.operations.duplicates.BLOCK_ROWS", 37)
     done = []
     found = find_near(newest_generation(tmp_path), Modality.IMAGE, threshold, on_rows=lambda n, _: done.append(n))
     assert names(found) == wanted
@@ -99,8 +99,8 @@ def test_groups_are_those_of_all_pairs_in_blocks_or_at_once(
 def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
     near_rows: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bindsearch.optimize.TUNE_SECONDS", 0.05)
-    monkeypatch.setattr("bindsearch.dupes.EXACT_ROWS", 10)
+    monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
+    monkeypatch.setattr("bindsearch.operations.duplicates.EXACT_ROWS", 10)
     vector_store["write_items"](tmp_path, {"image": near_rows[:800]})
     bs.connect(tmp_path).optimize(wishes=bs.IndexWishes(Form.IVF_PQ, overrides={"lists": 8}))
     vector_store["write_items"](tmp_path, {"image": near_rows[800:]}, first=800, remove=[1, 2, 3])

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
+from bindsearch.device import usable_cores
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import EncoderError
-from bindsearch.ingest import decoders, embed
-from bindsearch.items import Modality
-from bindsearch.machine import usable_cores
+from bindsearch.ingest import embed
+from bindsearch.ingest.workers import pool
 from bindsearch.media import Media, Passage
+from bindsearch.types import Modality
 
 
 class FaultyEncoder(NullEncoder):
@@ -146,7 +147,7 @@ def test_a_hostile_sidecar_fails_its_file_only(tmp_path: Path) -> None:
 
 def test_the_queue_between_decoders_and_towers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long one file is, prepared segments wait for the towers in bounded numbers."""
-    monkeypatch.setattr(decoders, "QUEUED_ANSWERS", 8)
+    monkeypatch.setattr(pool, "QUEUED_ANSWERS", 8)
     monkeypatch.setattr(embed, "BATCH_VIEWS", 4)
     prepared, encoded, ahead = 0, 0, []
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bindsearch.indexes.exact import SMALL_ROWS, ExactRows, decode
-from bindsearch.indexes.filters import RowMask
-from bindsearch.indexes.threads import one_thread
-from bindsearch.space import l2_normalize
+from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.row_mask import RowMask
+from bindsearch.vectors import l2_normalize
 
 DIM = 24
 

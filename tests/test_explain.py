@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bindsearch.explain import explain_plan, explain_run, plan_json, run_json
-from bindsearch.indexes.base import MIXED, OperatingPoint
-from bindsearch.items import Modality
-from bindsearch.plan import IndexFacts, PartitionFacts, PartitionRun, Plan, PlanFacts, PlanRun
-from bindsearch.planner import make_plan
-from bindsearch.query import Query, Rank, Term
+from bindsearch.indexes.types import MIXED, OperatingPoint
+from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
+from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionRun, Plan, PlanFacts, PlanRun
+from bindsearch.search.planner import make_plan
+from bindsearch.search.query import Query, Rank, Term
+from bindsearch.types import Modality
 
 GOLDEN = Path(__file__).parent / "golden" / "plans"
 N = 420_000

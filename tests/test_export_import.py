@@ -17,12 +17,12 @@ import pytest
 from typer.testing import CliRunner
 
 import bindsearch as bs
-from bindsearch import exporting, importing, intake, shards, transfer
 from bindsearch.cli.main import app
-from bindsearch.config import read_config, write_config
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.importing import place_items
-from bindsearch.items import Modality
+from bindsearch.operations import exchange_format, export, import_, vector_import, vector_sources
+from bindsearch.operations.import_ import place_items
+from bindsearch.storage.config import read_config, write_config
+from bindsearch.types import Modality
 
 helpers = runpy.run_path(str(Path(__file__).with_name("transfer_store.py")))
 answers, contents, files, unit, vectors_held, write_store, DIM = (
@@ -48,9 +48,9 @@ def write_parquet(file: Path, n: int = 3, **columns: Any) -> Path:
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch, rows: int, shard_rows: int) -> None:
-    for module in (importing, intake, shards, transfer):
+    for module in (import_, vector_import, vector_sources, exchange_format):
         monkeypatch.setattr(module, "BLOCK_ROWS", rows)
-    monkeypatch.setattr(exporting, "SHARD_ROWS", shard_rows)
+    monkeypatch.setattr(export, "SHARD_ROWS", shard_rows)
 
 
 @pytest.mark.parametrize("layout", ["npy", "parquet"])
@@ -75,8 +75,8 @@ def test_what_is_exported_comes_back_with_the_same_facts_hits_and_scores(
 def test_deleted_items_are_not_exported(tmp_path: Path, store: Path) -> None:
     from bindsearch.encoders import load_encoder
     from bindsearch.ingest.media.options import DecodeOptions
-    from bindsearch.ingest.staged import StagedBatch
-    from bindsearch.writing import open_writer
+    from bindsearch.operations.writing import open_writer
+    from bindsearch.storage.batch import StagedBatch
 
     with open_writer(store, load_encoder("null"), DecodeOptions()) as (_, _, writer):
         writer.commit(StagedBatch(removed=[2]))

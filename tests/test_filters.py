@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.errors import UsageError
-from bindsearch.filters import EVERYTHING, Filter, describe_filter, make_filter, parse_time, segment_mask
-from bindsearch.items import Metadata
-from bindsearch.where.columns import FilterColumns
+from bindsearch.search.filter import EVERYTHING, Filter, describe_filter, make_filter, parse_time, segment_mask
+from bindsearch.search.sql_filter.columns import FilterColumns
+from bindsearch.types import Metadata
 
 SECOND = 10**9
 NEW_YEAR = 1_704_067_200 * SECOND

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 import bindsearch as bs
-from bindsearch.catalog import Catalog, Container
-from bindsearch.dupes import newest_generation
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import StoreNotFoundError, UsageError
-from bindsearch.forget import forget, forget_paths
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.staged import StagedBatch
-from bindsearch.known import FileState
-from bindsearch.mend import locked_catalog
-from bindsearch.verify import verify
-from bindsearch.writing import open_writer
+from bindsearch.operations.compact import locked_catalog
+from bindsearch.operations.duplicates import newest_generation
+from bindsearch.operations.forget import forget, forget_paths
+from bindsearch.operations.verify import verify
+from bindsearch.operations.writing import open_writer
+from bindsearch.storage.batch import StagedBatch
+from bindsearch.storage.catalog import Catalog, Container
+from bindsearch.storage.file_state import FileState
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 import bindsearch as bs
-from bindsearch.generation import Generation
-from bindsearch.items import Modality
-from bindsearch.snapshot import read_manifest
+from bindsearch.search.generation import Generation
+from bindsearch.storage.snapshot import read_manifest
+from bindsearch.types import Modality
 
 HERE = Path(__file__).parent
 media = runpy.run_path(str(HERE / "media_files.py"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.ignore import IGNORE_FILE, IgnoreRules, make_narrowing, rules_down_to
+from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, make_narrowing, rules_down_to
 
 
 def rules_of(folder: Path, *lines: str) -> IgnoreRules:

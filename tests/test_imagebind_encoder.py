@@ -14,18 +14,18 @@ import pytest
 import torch
 
 import bindsearch as bs
+from bindsearch.encoders.benchmark import sample_media
 from bindsearch.encoders.imagebind.checkpoint import convert
 from bindsearch.encoders.imagebind.config import make_config
 from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
 from bindsearch.encoders.imagebind.model import build_model, load_published_weights
 from bindsearch.encoders.imagebind.random_weights import random_checkpoint
-from bindsearch.encoders.models import ModelFile, ModelManifest, model_folder, write_manifest
-from bindsearch.encoders.runtime import Runtime
-from bindsearch.encoders.speed import sample_media
+from bindsearch.encoders.model_store.installed import ModelFile, ModelManifest, model_folder, write_manifest
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
-from bindsearch.items import Modality
 from bindsearch.media import Passage, Sound
+from bindsearch.types import Modality
 
 CLOSENESS = runpy.run_path(str(Path(__file__).with_name("closeness.py")))
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from bindsearch.encoders.benchmark import sample_media
 from bindsearch.encoders.imagebind.config import HUGE, make_config
 from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
 from bindsearch.encoders.imagebind.random_weights import random_checkpoint
-from bindsearch.encoders.models import read_model
-from bindsearch.encoders.pull import pull_model
-from bindsearch.encoders.sources import ModelSource
-from bindsearch.encoders.speed import sample_media
-from bindsearch.items import Modality
-from bindsearch.space import l2_normalize
+from bindsearch.encoders.model_store.installed import read_model
+from bindsearch.encoders.model_store.pull import pull_model
+from bindsearch.encoders.model_store.source import ModelSource
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
 
 HERE = Path(__file__).parent
 write_every_modality = runpy.run_path(str(HERE / "media_files.py"))["write_every_modality"]

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 
-from bindsearch.encoders.clip_text import pad_tokens
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture, preprocess_image, to_pixels
 from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
 from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_starts, even_views
+from bindsearch.encoders.preprocessing.clip_tokenizer import pad_tokens
 from bindsearch.errors import MediaError, UsageError
 
 GOLDEN = Path(__file__).with_name("golden") / "imagebind"
@@ -200,7 +200,7 @@ def test_text_is_padded_to_the_longest_only() -> None:
 
 
 def test_importing_loads_no_torch() -> None:
-    modules = ["audio", "depth", "image", "motion", "options", "text", "thermal", "video", "views"]
+    modules = ["audio", "depth", "image", "imu", "options", "text", "thermal", "video", "views"]
     imports = ", ".join(f"bindsearch.encoders.imagebind.preprocessing.{module}" for module in modules)
     code = f"import sys, {imports}\nprint([m for m in ('torch', 'open_clip', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

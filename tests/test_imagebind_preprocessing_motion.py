@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing
 from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture
-from bindsearch.encoders.imagebind.preprocessing.motion import prepare_motion
+from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
 from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
 from bindsearch.errors import MediaError
 

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind import ImageBindEncoder, preprocess_audio
-from bindsearch.encoders.models import is_installed, read_model
-from bindsearch.encoders.runtime import Runtime
+from bindsearch.encoders.model_store.installed import is_installed, read_model
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.items import Modality
 from bindsearch.media import Passage, Wants
+from bindsearch.types import Modality
 
 MODEL = "imagebind-huge"
 TEXTS = ("A dog.", "A car", "A bird")

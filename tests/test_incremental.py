@@ -15,8 +15,8 @@ import pytest
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import commit
-from bindsearch.items import Modality
 from bindsearch.media import Media
+from bindsearch.types import Modality
 
 
 class Counting(NullEncoder):

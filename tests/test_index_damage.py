@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.indexes.base import Form
-from bindsearch.items import Modality
+from bindsearch.indexes.types import Form
 from bindsearch.media import Passage
+from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 PLACES = 40

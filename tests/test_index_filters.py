@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindsearch.indexes.filters import RowMask, selector
+from bindsearch.indexes.row_mask import RowMask, selector
 
 
 @given(st.lists(st.booleans(), max_size=70))

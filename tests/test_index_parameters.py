@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.base import Form, IndexParameters, IndexWishes
 from bindsearch.indexes.parameters import GPU_SUBQUANTIZERS, choose_parameters
+from bindsearch.indexes.types import Form, IndexParameters, IndexWishes
 
 
 def test_few_rows_are_searched_exactly_and_many_are_coded() -> None:

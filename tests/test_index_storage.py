@@ -9,11 +9,11 @@ import pytest
 import xxhash
 
 from bindsearch.errors import IndexDamagedError, StoreError
-from bindsearch.indexes.base import Form, IndexManifest, IndexQuality, IndexWishes, OperatingPoint
 from bindsearch.indexes.ivf_pq import build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.storage import open_index, publish_index, remove_indexes
-from bindsearch.space import l2_normalize
+from bindsearch.indexes.types import Form, IndexManifest, IndexQuality, IndexWishes, OperatingPoint
+from bindsearch.vectors import l2_normalize
 
 N, DIM = 400, 16
 FILES = ["index.faiss", "manifest.json", "statistics.npz", "vector_ids.npy"]

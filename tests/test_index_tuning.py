@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bindsearch.indexes.base import MIXED, UNMEASURED, Form, IndexWishes, OperatingPoint
 from bindsearch.indexes.exact import ExactRows
-from bindsearch.indexes.filters import RowMask
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.tuning import (
     MIN_QUERIES,
     OUTSIDE,
@@ -21,7 +20,8 @@ from bindsearch.indexes.tuning import (
     inside_cosine,
     measure_points,
 )
-from bindsearch.space import l2_normalize
+from bindsearch.indexes.types import MIXED, UNMEASURED, Form, IndexWishes, OperatingPoint
+from bindsearch.vectors import l2_normalize
 
 N, DIM, LISTS = 8000, 32, 16
 RNG = np.random.default_rng(0)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bindsearch.indexes.base import Form, IndexParameters, IndexWishes
 from bindsearch.indexes.exact import ExactRows
-from bindsearch.indexes.filters import RowMask
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index, read_ivf_pq
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.space import l2_normalize
+from bindsearch.indexes.row_mask import RowMask
+from bindsearch.indexes.types import Form, IndexParameters, IndexWishes
+from bindsearch.vectors import l2_normalize
 
 DIM = 64
 FORMS = [Form.IVF_PQ, Form.IVF_PQ8]

@@ -11,9 +11,9 @@ import pytest
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.list_rows import MAX_LINE_BYTES
-from bindsearch.ingest.lists import MAX_CAPTIONS, ListContent, Listed, is_list, named_files, read_list
-from bindsearch.items import Metadata, Modality
+from bindsearch.ingest.manifests.manifest import MAX_CAPTIONS, ListContent, Listed, is_list, named_files, read_list
+from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES
+from bindsearch.types import Metadata, Modality
 
 MIB = 1 << 20
 
@@ -297,7 +297,7 @@ def test_a_text_that_repeats_in_a_parquet_file_is_kept_once(tmp_path: Path) -> N
 
 
 def test_too_many_rows_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bindsearch.ingest.list_rows.MAX_ROWS", 10)
+    monkeypatch.setattr("bindsearch.ingest.manifests.rows.MAX_ROWS", 10)
     lines = [f"{n}.jpg" for n in range(11)]
     parquet.write_table(pa.table({"path": lines}), tmp_path / "a.parquet")
     write(tmp_path / "a.csv", "path\n" + "\n".join(lines))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bindsearch.ingest.classify import classify
+from bindsearch.ingest.inspect.classify import classify
+from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.segments import pieces
-from bindsearch.ingest.sidecar import read_sidecar
-from bindsearch.items import Modality
+from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.media import Wants
+from bindsearch.types import Modality
 
 pytest.importorskip("skimage")
 pytest.importorskip("sklearn")

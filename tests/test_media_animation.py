@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.classify import Verdict, classify
-from bindsearch.ingest.media import frames as frames_module
-from bindsearch.ingest.media.frames import count_frames
+from bindsearch.ingest.inspect.classify import Verdict, classify
+from bindsearch.ingest.media import frame_count as frames_module
+from bindsearch.ingest.media.decode import pieces
+from bindsearch.ingest.media.frame_count import count_frames
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.video import VideoSpan, read_video
-from bindsearch.ingest.segments import pieces
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Modality, Span
 from bindsearch.media import Wants
+from bindsearch.types import Modality, Span
 
 KINDS = ("gif", "webp", "png")
 

@@ -9,7 +9,7 @@ import soundfile
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.audio import read_sound, read_sound_track
-from bindsearch.items import Span
+from bindsearch.types import Span
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 tone, write_sound, write_video = files["tone"], files["write_sound"], files["write_video"]

@@ -14,12 +14,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.classify import classify
+from bindsearch.ingest.inspect.classify import classify
+from bindsearch.ingest.media.decode import describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.segments import describe, pieces
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Modality
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import Wants
+from bindsearch.types import Modality
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 OPTIONS = DecodeOptions(imu_rate_hz=50.0)

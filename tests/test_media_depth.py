@@ -10,7 +10,7 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.depth import describe_depth, parse_unit, read_depth
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.sidecar import Sidecar
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap
 
 MILLIMETRES = np.array([[0, 1000, 2500], [500, 65535, 4000]], np.uint16)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.classify import Verdict, classify
+from bindsearch.ingest.inspect.classify import Verdict, classify
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.items import Modality
 from bindsearch.media import Wants
+from bindsearch.types import Modality
 
 pytest.importorskip("pi_heif")
 

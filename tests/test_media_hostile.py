@@ -20,14 +20,14 @@ from pyarrow import parquet
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.audio import SoundStream, cut_sound, read_sound
+from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.image import read_image
+from bindsearch.ingest.media.imu_tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.tables import read_table
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.text import passages
-from bindsearch.ingest.segments import pieces
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Modality, Span
 from bindsearch.media import Wants
+from bindsearch.types import Modality, Span
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 

@@ -9,11 +9,11 @@ import pytest
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.columns import find_columns
 from bindsearch.ingest.media.imu import MotionSpan, describe_imu, read_imu, time_step_s
+from bindsearch.ingest.media.imu_columns import find_columns
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Span
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.types import Span
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 motion, write_csv = files["motion"], files["write_motion_csv"]

@@ -10,8 +10,8 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.video import VideoSpan, read_video
 from bindsearch.ingest.media.video import sample as sampled
-from bindsearch.items import Span
 from bindsearch.media import Wants
+from bindsearch.types import Span
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 write_video, half_and_half, tone = files["write_video"], files["half_and_half"], files["tone"]

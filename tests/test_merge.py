@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import bindsearch as bs
-from bindsearch import intake, transfer
-from bindsearch.config import read_config, write_config
-from bindsearch.items import Modality
-from bindsearch.lock import writer_lock
+from bindsearch.operations import exchange_format, vector_import
+from bindsearch.storage.config import read_config, write_config
+from bindsearch.storage.lock import writer_lock
+from bindsearch.types import Modality
 
 helpers = runpy.run_path(str(Path(__file__).with_name("transfer_store.py")))
 File, answers, contents, failures, files, vectors_held, write_store = (
@@ -36,7 +36,7 @@ def write_halves(tmp_path: Path) -> tuple[Path, Path, Path]:
 def test_two_halves_make_the_whole(tmp_path: Path, block_rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, first, second = write_halves(tmp_path)
     if block_rows is not None:
-        for module in (intake, transfer):
+        for module in (vector_import, exchange_format):
             monkeypatch.setattr(module, "BLOCK_ROWS", block_rows)
     done: list[tuple[int, int]] = []
     report = bs.merge_stores(tmp_path / "merged", first, second, on_progress=lambda *counts: done.append(counts))
@@ -109,7 +109,7 @@ def test_a_file_belongs_to_the_deepest_collection_that_holds_it(tmp_path: Path, 
 
 def test_a_merge_that_was_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, first, second = write_halves(tmp_path)
-    for module in (intake, transfer):
+    for module in (vector_import, exchange_format):
         monkeypatch.setattr(module, "BLOCK_ROWS", 5)
 
     def stop(done: int, total: int) -> None:
@@ -174,7 +174,7 @@ def test_the_command(tmp_path: Path, bindsearch_command: Run) -> None:
 def test_vectors_that_go_with_a_replaced_item_are_shared_by_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (intake, transfer):
+    for module in (vector_import, exchange_format):
         monkeypatch.setattr(module, "BLOCK_ROWS", 1)
     old = File("a.jpg", Modality.IMAGE, "old", mtime_ns=1)
     source = [replace(old, content="new", mtime_ns=2), replace(old, rel_path="b.jpg")]

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
-from bindsearch.ingest.facts import tidy_text
-from bindsearch.ingest.media.metadata import read_metadata
-from bindsearch.items import Metadata, Modality
+from bindsearch.ingest.media.file_tags import read_metadata
+from bindsearch.ingest.media.text_fields import tidy_text
+from bindsearch.types import Metadata, Modality
 
 media = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 SIZE = {"width_px": 40, "height_px": 20}

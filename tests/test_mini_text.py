@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bindsearch.encoders.mini.text import DIM, TextTower, _buckets
-from bindsearch.encoders.packaged import packaged_file
+from bindsearch.encoders.package_files import packaged_file
 from bindsearch.errors import EncoderError, MediaError
 
 # First components of "a dog barking" by sentence-transformers 6.2, normalised: what the published model gives.

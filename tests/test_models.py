@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bindsearch.encoders.models import (
+from bindsearch.encoders.model_store.installed import (
     ModelManifest,
     damaged_models,
     list_models,
@@ -28,8 +28,8 @@ from bindsearch.encoders.models import (
     verify_model,
     work_folder,
 )
-from bindsearch.encoders.pull import Pulled, PullProgress, has_consent, pull_model
-from bindsearch.encoders.sources import ModelSource, find_source
+from bindsearch.encoders.model_store.pull import Pulled, PullProgress, has_consent, pull_model
+from bindsearch.encoders.model_store.source import ModelSource, find_source
 from bindsearch.errors import EncoderError, UsageError
 
 CHILD = Path(__file__).with_name("pull_child.py")

@@ -20,13 +20,13 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.encoders.models import FORMAT, ModelFile, ModelManifest, model_folder, write_manifest
-from bindsearch.encoders.openclip import checkpoint, sources
+from bindsearch.encoders.model_store.installed import FORMAT, ModelFile, ModelManifest, model_folder, write_manifest
+from bindsearch.encoders.openclip import checkpoint, model_source
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
-from bindsearch.encoders.runtime import Runtime, has_fast_bf16
+from bindsearch.encoders.torch_runtime.device import Runtime, has_fast_bf16
 from bindsearch.errors import EncoderError, MediaError
-from bindsearch.items import Modality
 from bindsearch.media import Frames, Passage, Picture, Sound
+from bindsearch.types import Modality
 
 NAME = "openclip:ViT-S-32-alt/random"
 TEXTS = ["a dog", "two cats sleep on a red sofa in the afternoon sun", "!", "42 birds, 3 trees"]
@@ -323,7 +323,7 @@ def test_numbers_too_large_for_fp16_are_refused(vit: torch.nn.Module, tmp_path: 
 
 def test_real_names_resolve_without_network() -> None:
     hub = "https://huggingface.co"
-    source = sources.find_openclip_source("openclip:ViT-B-32/laion2b_s34b_b79k")
+    source = model_source.find_openclip_source("openclip:ViT-B-32/laion2b_s34b_b79k")
     repository = f"{hub}/laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
     assert source.urls == (
         f"{repository}/resolve/main/open_clip_model.safetensors",
@@ -333,7 +333,7 @@ def test_real_names_resolve_without_network() -> None:
     assert (source.family, source.needs_consent) == ("openclip", False)
     assert source.architecture["config"]["quick_gelu"] is False
     assert source.architecture["preprocess"]["size_px"] == 224
-    source = sources.find_openclip_source("openclip:ViT-B-32/laion400m_e32")
+    source = model_source.find_openclip_source("openclip:ViT-B-32/laion400m_e32")
     assert (
         source.urls[0] == f"{hub}/timm/vit_base_patch32_clip_224.laion400m_e32/resolve/main/open_clip_model.safetensors"
     )
@@ -341,7 +341,7 @@ def test_real_names_resolve_without_network() -> None:
 
 
 def test_the_weights_decide_the_activation_and_programs_are_not_offered() -> None:
-    source = sources.find_openclip_source("openclip:ViT-B-32/openai")
+    source = model_source.find_openclip_source("openclip:ViT-B-32/openai")
     assert source.architecture["config"]["quick_gelu"] is True
     assert all("timm/vit_base_patch32_clip_224.openai" in url for url in source.urls)
 
@@ -363,18 +363,18 @@ def test_the_weights_decide_the_activation_and_programs_are_not_offered() -> Non
 )
 def test_names_that_cannot_be_are_refused_by_the_reason(name: str, message: str) -> None:
     with pytest.raises(EncoderError, match=message):
-        sources.find_openclip_source(name)
+        model_source.find_openclip_source(name)
 
 
 def test_every_offered_model_is_built_without_memory_and_without_tables_of_its_own() -> None:
     """Towers are filled from their files alone: a buffer that no checkpoint holds would stay empty."""
     from bindsearch.encoders.openclip.networks import ImageTower, TextTower
 
-    names = sources.list_openclip_names()
+    names = model_source.list_openclip_names()
     assert len(names) > 100
     for model in sorted({name.partition("/")[0] for name in names}):
         first = next(name for name in names if name.startswith(f"{model}/"))
-        config = sources.find_openclip_source(first).architecture["config"]
+        config = model_source.find_openclip_source(first).architecture["config"]
         with torch.device("meta"):
             towers = [ImageTower(config), TextTower(config)]
         for tower in towers:

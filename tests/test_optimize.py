@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch import upkeep
 from bindsearch.errors import UsageError
-from bindsearch.indexes.base import Form, IndexWishes
-from bindsearch.items import Modality
-from bindsearch.upkeep import Work
+from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.operations import index_policy
+from bindsearch.operations.index_policy import Work
+from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 CODES = IndexWishes(Form.IVF_PQ, overrides={"lists": 8})
@@ -101,8 +101,8 @@ def test_few_texts_are_not_what_text_queries_are_measured_with(tmp_path: Path) -
 
 
 def test_new_rows_that_crowd_into_one_list_count_as_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "TAIL_ELEMENTS", 100 * 64)
-    monkeypatch.setattr(upkeep, "WORSE_CODES", 100.0)
+    monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)
+    monkeypatch.setattr(index_policy, "WORSE_CODES", 100.0)
     store = fill(tmp_path / "s", {"image": 1500})
     store.optimize(wishes=IndexWishes(Form.IVF_PQ, overrides={"lists": 16}))
     row = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 1})["image"]

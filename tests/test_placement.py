@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.errors import UsageError
-from bindsearch.filters import make_filter
-from bindsearch.indexes import placement
-from bindsearch.indexes.base import Form, IndexParameters, IndexWishes, UnitCosts
 from bindsearch.indexes.exact import ExactRows
-from bindsearch.indexes.gpu import GPU_LIMIT, Gpu
+from bindsearch.indexes.gpu import placement
+from bindsearch.indexes.gpu.index import GPU_LIMIT, Gpu
+from bindsearch.indexes.gpu.placement import Gpus, build_codes, choose_exact, code_parameters, resolve_device
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
-from bindsearch.indexes.placement import Gpus, build_codes, choose_exact, code_parameters, resolve_device
-from bindsearch.items import Modality
-from bindsearch.plan import Strategy
-from bindsearch.upkeep import Work
+from bindsearch.indexes.types import Form, IndexParameters, IndexWishes, UnitCosts
+from bindsearch.operations.index_policy import Work
+from bindsearch.search.filter import make_filter
+from bindsearch.search.plan import Strategy
+from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 
@@ -302,11 +302,11 @@ def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None
 @pytest.fixture
 def coded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bs.Store]:
     """Opens a store whose pictures do not fit as they are: GPUs of 150 KB."""
-    from bindsearch import optimize, upkeep
+    from bindsearch.operations import index_policy, optimize
 
-    monkeypatch.setattr(upkeep, "TAIL_ELEMENTS", 100 * 64)
+    monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)
     monkeypatch.setattr(optimize, "QUERIES", 60)
-    monkeypatch.setattr(upkeep, "WORSE_CODES", 3.0)  # so few rows that codes fit those they were trained on best
+    monkeypatch.setattr(index_policy, "WORSE_CODES", 3.0)  # so few rows that codes fit those they were trained on best
     return lambda: open_store(path, stand_ins(free=150_000))
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bindsearch.indexes.base import MIXED, Form, OperatingPoint, UnitCosts
-from bindsearch.items import Modality
-from bindsearch.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy
-from bindsearch.planner import GPU_WIDTH, RULES, make_plan
-from bindsearch.query import Query, Rank, Term
+from bindsearch.indexes.types import MIXED, Form, OperatingPoint, UnitCosts
+from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy
+from bindsearch.search.planner import GPU_WIDTH, RULES, make_plan
+from bindsearch.search.query import Query, Rank, Term
+from bindsearch.types import Modality
 
 N = 420_000
 QUERY = Query((Term("text", "a dog"),), to=(Modality.IMAGE,))

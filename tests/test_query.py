@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 import bindsearch as bs
 from bindsearch.errors import QuerySyntaxError, UsageError
-from bindsearch.items import Modality, Span
-from bindsearch.query import (
+from bindsearch.search.query import (
     PREFIXES,
     Composition,
     Query,
@@ -19,7 +18,8 @@ from bindsearch.query import (
     parse_query,
     resolve_weights,
 )
-from bindsearch.space import compose, l2_normalize, scale_features
+from bindsearch.types import Modality, Span
+from bindsearch.vectors import compose, l2_normalize, scale_features
 
 
 def test_the_issue_example_parses() -> None:

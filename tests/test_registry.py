@@ -13,7 +13,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders import Encoder, encode_media, load_encoder, takes_options
-from bindsearch.encoders.models import FORMAT, MANIFEST_FILE, model_folder
+from bindsearch.encoders.model_store.installed import FORMAT, MANIFEST_FILE, model_folder
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.media import Passage

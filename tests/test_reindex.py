@@ -10,10 +10,10 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.indexes.base import IndexWishes
-from bindsearch.ingest.report import Progress
-from bindsearch.items import Modality
+from bindsearch.indexes.types import IndexWishes
 from bindsearch.media import Media
+from bindsearch.reports import Progress
+from bindsearch.types import Modality
 
 
 class Other(NullEncoder):

@@ -8,8 +8,8 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from bindsearch.encoders import resampling
-from bindsearch.encoders.resampling import check_motion, check_sound, resample_motion, resample_sound
+from bindsearch.encoders.preprocessing import resampling
+from bindsearch.encoders.preprocessing.resampling import check_motion, check_sound, resample_motion, resample_sound
 from bindsearch.errors import MediaError
 
 

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from bindsearch.encoders.runtime import compute_dtype, has_fast_bf16, resolve_device, run_in_batches
+from bindsearch.encoders.torch_runtime.device import compute_dtype, has_fast_bf16, resolve_device, run_in_batches
 from bindsearch.errors import EncoderError, UsageError
 
 TOO_MUCH = 1 << 55

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 import bindsearch as bs
-from bindsearch import upkeep
-from bindsearch.indexes.base import Form, IndexWishes
-from bindsearch.items import Modality
-from bindsearch.plan import Strategy
+from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.operations import index_policy
+from bindsearch.search.plan import Strategy
+from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 LABELS = ("red", "green", "blue", None)
@@ -116,28 +116,28 @@ def test_exact_plans_equal_a_plain_search(model: Model) -> None:
 def test_indexed_plans_reach_the_wanted_recall_whatever_happens_to_the_rows(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "TAIL_ELEMENTS", 200 * 64)
+    monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 200 * 64)
     wishes = IndexWishes(Form.IVF_PQ, overrides={"lists": 16, "train_rows": 2000})
     model.add({"text": 1500, "image": 3000, "audio": 1500})
     done = {one.modality: one.need.work for one in model.store.optimize(wishes=wishes)}
-    assert done == dict.fromkeys((Modality.TEXT, Modality.IMAGE, Modality.AUDIO), upkeep.Work.BUILD)
+    assert done == dict.fromkeys((Modality.TEXT, Modality.IMAGE, Modality.AUDIO), index_policy.Work.BUILD)
     check(model, wanted=0.97)
     model.add({"text": 50, "image": 100, "audio": 1})  # a tail, not yet in the index
     assert model.store.optimize() == []
     check(model, wanted=0.96)
     model.add({"image": 600})
     (done_now,) = model.store.optimize()
-    assert (done_now.modality, done_now.need.work) == (Modality.IMAGE, upkeep.Work.APPEND)
+    assert (done_now.modality, done_now.need.work) == (Modality.IMAGE, index_policy.Work.APPEND)
     check(model, wanted=0.96)
     model.remove(0.1)
     check(model, wanted=0.96)
     model.add({"image": 1500}, shift=2.0)
     (done_now,) = model.store.optimize()
-    assert done_now.need.work is upkeep.Work.BUILD
+    assert done_now.need.work is index_policy.Work.BUILD
     check(model, wanted=0.96)
     model.remove(0.5)
     check(model, wanted=0.95)
-    assert {one.need.work for one in model.store.optimize()} == {upkeep.Work.BUILD}
+    assert {one.need.work for one in model.store.optimize()} == {index_policy.Work.BUILD}
     check(model, wanted=0.97)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.decode import DECODERS, Piece, describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.segments import DECODERS, Piece, describe, pieces
-from bindsearch.ingest.sidecar import Sidecar, read_sidecar
-from bindsearch.items import Modality, Span
+from bindsearch.ingest.media.sidecar import Sidecar, read_sidecar
 from bindsearch.media import MODALITY_OF, Wants
+from bindsearch.types import Modality, Span
 
 files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
 tone = files["tone"]

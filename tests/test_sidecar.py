@@ -8,7 +8,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.errors import MediaError
-from bindsearch.ingest.sidecar import (
+from bindsearch.ingest.media.sidecar import (
     MAX_SIDECAR_BYTES,
     Sidecar,
     decode_facts,
@@ -18,8 +18,8 @@ from bindsearch.ingest.sidecar import (
     read_sidecar,
     sidecar_path,
 )
-from bindsearch.items import Metadata
-from bindsearch.snapshot import open_snapshot, read_manifest
+from bindsearch.storage.snapshot import open_snapshot, read_manifest
+from bindsearch.types import Metadata
 
 
 def test_there_need_not_be_one(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindsearch.errors import StoreError, UsageError, VectorError
-from bindsearch.space import (
+from bindsearch.vectors import (
     FACTOR_RANK,
     MIN_DEVIATION,
     PartitionStatistics,

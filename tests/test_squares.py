@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from bindsearch.encoders.squares import LONGEST_ASPECT, centre_strip, square_crop_plane, square_crops
+from bindsearch.encoders.preprocessing.crops import LONGEST_ASPECT, centre_strip, square_crop_plane, square_crops
 from bindsearch.errors import MediaError, UsageError
 
 SIZES = [(224, 224), (100, 100), (320, 400), (401, 320), (333, 500), (77, 1231), (1024, 31), (1, 1), (1, 60), (60, 1)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bindsearch.encoders.tensors import ALIGNMENT_BYTES, TensorSpec, map_tensors, write_tensors
+from bindsearch.encoders.torch_runtime.tensor_files import ALIGNMENT_BYTES, TensorSpec, map_tensors, write_tensors
 from bindsearch.errors import EncoderError
 
 

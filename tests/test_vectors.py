@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bindsearch.errors import StoreError, VectorError
-from bindsearch.space import l2_normalize
-from bindsearch.vectors import check_vectors, open_vectors, write_vectors
+from bindsearch.storage.vector_files import check_vectors, open_vectors, write_vectors
+from bindsearch.vectors import l2_normalize
 
 
 def rows(n: int = 10, d: int = 8) -> np.ndarray:

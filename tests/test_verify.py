@@ -19,15 +19,15 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.errors import StoreError, StoreNotFoundError
-from bindsearch.findings import Finding, Kind, Mend, Report
 from bindsearch.hashing import hash_file
-from bindsearch.indexes.base import Form
-from bindsearch.items import Modality
-from bindsearch.lock import writer_lock
-from bindsearch.mend import compact_store, shrink_catalog
-from bindsearch.vectors import open_vectors, write_vectors
-from bindsearch.verify import verify
-from bindsearch.verify_files import StoredVectors, vector_file_findings
+from bindsearch.indexes.types import Form
+from bindsearch.operations.compact import compact_store, shrink_catalog
+from bindsearch.operations.verify import verify
+from bindsearch.operations.verify.findings import Finding, Kind, Mend, Report
+from bindsearch.operations.verify.store_files import StoredVectors, vector_file_findings
+from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.vector_files import open_vectors, write_vectors
+from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).with_name("vector_store.py")))
 media_files = runpy.run_path(str(Path(__file__).with_name("media_files.py")))
@@ -331,7 +331,7 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
 
 
 def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bindsearch.optimize.TUNE_SECONDS", 0.05)
+    monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
     made = tmp_path / "made"
     vector_store["write_items"](made, vector_store["gap_vectors"](np.random.default_rng(3), {"image": 300}))
     bs.connect(made).optimize(wishes=bs.IndexWishes(Form.IVF_PQ, overrides={"lists": 4}))
@@ -352,8 +352,8 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
 
 
 def test_healthy_stores_of_all_kinds_are_clean(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bindsearch.ingest.writer.MAX_PARTS", 4)
-    monkeypatch.setattr("bindsearch.ingest.writer.MAX_SMALL_FILES", 3)
+    monkeypatch.setattr("bindsearch.storage.writer.MAX_PARTS", 4)
+    monkeypatch.setattr("bindsearch.storage.writer.MAX_SMALL_FILES", 3)
     assert verify(store, content=True).findings == ()
     (tmp_path / "empty").mkdir()
     index(tmp_path / "fresh", tmp_path / "empty")
@@ -393,8 +393,8 @@ def test_a_store_being_written_is_checked_as_far_as_can_be(store: Path) -> None:
 def test_while_batches_are_committed_and_files_merged_nothing_wrong_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bindsearch.ingest.writer.MAX_PARTS", 4)
-    monkeypatch.setattr("bindsearch.ingest.writer.MAX_SMALL_FILES", 3)
+    monkeypatch.setattr("bindsearch.storage.writer.MAX_PARTS", 4)
+    monkeypatch.setattr("bindsearch.storage.writer.MAX_SMALL_FILES", 3)
     vectors = vector_store["gap_vectors"](np.random.default_rng(1), {"image": 300})
     vector_store["write_items"](tmp_path, {"image": vectors["image"][:2]})
     thread = Thread(target=vector_store["write_items"], args=(tmp_path, vectors), kwargs={"batch": 5, "first": 2})

@@ -17,8 +17,8 @@ from queue import Empty, Queue
 import pytest
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.ignore import IGNORE_FILE
-from bindsearch.ingest.watch import BURST, SETTLE_S, ChangeSet, watch_changes
+from bindsearch.ingest.scan.ignore import IGNORE_FILE
+from bindsearch.ingest.scan.watch import BURST, SETTLE_S, ChangeSet, watch_changes
 
 
 class Watched:
@@ -240,7 +240,7 @@ def test_a_folder_that_may_not_be_read_does_not_blind_the_watch(root: Path) -> N
         f"""
         import os, threading, watchfiles
         from pathlib import Path
-        from bindsearch.ingest.watch import watch_changes
+        from bindsearch.ingest.scan.watch import watch_changes
         os.setresuid(65534, 65534, 65534)
         stop = threading.Event()
         for changes in watch_changes([Path({str(root)!r})], stop=stop):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import bindsearch as bs
-from bindsearch.ingest.report import IndexReport
+from bindsearch.reports import IndexReport
 
 FOUND_WITHIN_S = 2.0
 
@@ -92,7 +92,7 @@ def test_captions_that_come_later_reach_the_files_they_speak_of(
 
 
 def test_changes_wait_while_another_process_writes(reports: list[IndexReport], folder: Path, tmp_path: Path) -> None:
-    from bindsearch.lock import writer_lock
+    from bindsearch.storage.lock import writer_lock
 
     with writer_lock(tmp_path / "store"):
         (folder / "late.txt").write_text("a late text")

@@ -18,12 +18,12 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.errors import UsageError
-from bindsearch.items import DOCUMENTED_COLUMNS, METADATA_COLUMNS
-from bindsearch.where.arrow import simple_verdict
-from bindsearch.where.check import FUNCTIONS, parse_where
-from bindsearch.where.columns import DOCUMENTED, FilterColumns
-from bindsearch.where.mask import where_mask
-from bindsearch.where.tree import to_sql
+from bindsearch.search.sql_filter.arrow_predicates import simple_verdict
+from bindsearch.search.sql_filter.ast import to_sql
+from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns
+from bindsearch.search.sql_filter.evaluate import where_mask
+from bindsearch.search.sql_filter.parse import FUNCTIONS, parse_where
+from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS
 
 MODALITIES = ("image", "video", "text", "audio", "depth", "thermal", "imu")
 ITEMS = pa.schema(

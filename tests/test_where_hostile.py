@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.errors import QuerySyntaxError, UsageError
-from bindsearch.where.check import parse_where
-from bindsearch.where.columns import FilterColumns
-from bindsearch.where.mask import where_mask
-from bindsearch.where.runner import run_select, serialize_select
-from bindsearch.where.tree import Column, rename_columns, walk
+from bindsearch.search.sql_filter.ast import Column, rename_columns, walk
+from bindsearch.search.sql_filter.columns import FilterColumns
+from bindsearch.search.sql_filter.duckdb_sandbox import run_select, serialize_select
+from bindsearch.search.sql_filter.evaluate import where_mask
+from bindsearch.search.sql_filter.parse import parse_where
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ import duckdb
 import numpy as np
 import pytest
 
-from bindsearch.catalog import Catalog
 from bindsearch.errors import StoreError, VectorError
-from bindsearch.ingest import writer as writing
-from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
-from bindsearch.ingest.writer import Writer
-from bindsearch.items import Modality
-from bindsearch.known import FileState
-from bindsearch.migrations import MIGRATIONS, m001_create_tables, migrate
-from bindsearch.snapshot import Snapshot, open_snapshot, read_manifest
-from bindsearch.snapshot_files import write_manifest
-from bindsearch.space import l2_normalize
-from bindsearch.vectors import VECTORS, open_vectors
+from bindsearch.storage import writer as writing
+from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.file_state import FileState
+from bindsearch.storage.migrations import MIGRATIONS, m001_create_tables, migrate
+from bindsearch.storage.snapshot import Snapshot, open_snapshot, read_manifest
+from bindsearch.storage.snapshot_format import write_manifest
+from bindsearch.storage.vector_files import VECTORS, open_vectors
+from bindsearch.storage.writer import Writer
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
 
 DIM = 8
 

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bindsearch as bs
-from bindsearch.catalog import Failure
 from bindsearch.encoders import load_encoder
 from bindsearch.hashing import fingerprint_of
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
-from bindsearch.items import Metadata, Modality
-from bindsearch.known import UNKNOWN_STATE, FileState
-from bindsearch.snapshot import open_snapshot, read_manifest
-from bindsearch.transfer import living_rows, open_generation, read_blocks, whole_items
-from bindsearch.writing import open_writer
+from bindsearch.operations.exchange_format import living_rows, open_generation, read_blocks, whole_items
+from bindsearch.operations.writing import open_writer
+from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.catalog import Failure
+from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
+from bindsearch.storage.snapshot import open_snapshot, read_manifest
+from bindsearch.types import Metadata, Modality
 
 ROOT = "/media/collection"
 DIM = 64

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bindsearch.encoders import load_encoder
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.staged import StagedBatch, StagedItem, StagedSegment
-from bindsearch.items import Metadata, Modality
-from bindsearch.known import FileState
-from bindsearch.writing import open_writer
+from bindsearch.operations.writing import open_writer
+from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.file_state import FileState
+from bindsearch.types import Metadata, Modality
 
 ROOT = Path("/media/collection")
 DIM = 64

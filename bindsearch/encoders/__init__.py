@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.registry import load_encoder, takes_options
-from bindsearch.encoders.runtime import Runtime
+from bindsearch.encoders.torch_runtime.device import Runtime
 
 __all__ = ["Encoder", "Runtime", "encode_media", "load_encoder", "takes_options"]

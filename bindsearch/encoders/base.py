@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bindsearch.errors import UsageError
-from bindsearch.items import Modality
 from bindsearch.media import MODALITY_OF, Media, Wants
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.models import list_models, read_model
-from bindsearch.encoders.runtime import Runtime, check_device
+from bindsearch.encoders.model_store.installed import list_models, read_model
+from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
 if TYPE_CHECKING:

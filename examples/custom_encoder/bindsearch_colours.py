@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.items import Modality
 from bindsearch.media import Frames, Media, Passage, Picture, Wants
-from bindsearch.space import l2_normalize
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
 
 COLOURS = {
     "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "red": (220, 30, 30),

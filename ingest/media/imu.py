@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.media.columns import ACCELERATION, ROTATION, MotionColumns, find_columns
+from bindsearch.ingest.media.imu_columns import ACCELERATION, ROTATION, MotionColumns, find_columns
+from bindsearch.ingest.media.imu_tables import Table, column_names, read_table
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
-from bindsearch.ingest.media.spans import check_span, shortest_tail_s, span_edges
-from bindsearch.ingest.media.tables import Table, column_names, read_table
-from bindsearch.ingest.sidecar import Sidecar
-from bindsearch.items import Span
+from bindsearch.ingest.media.segmenting import check_span, shortest_tail_s, span_edges
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import Motion
+from bindsearch.types import Span
 
 NO_RATE = (
     "the sample rate is not known: give sample_rate_hz in the sidecar <file>.json, a timestamp column, or --imu-rate HZ"

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.animation import picture_rgb, timed_frames
-from bindsearch.ingest.media.containers import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.av_container import decoded, kind_of, open_container, origin_s, seek_before
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS
-from bindsearch.ingest.media.spans import check_span, shortest_tail_s
-from bindsearch.items import Span
 from bindsearch.media import Frames, Wants
+from bindsearch.types import Span
 
 if TYPE_CHECKING:
     from av.container import InputContainer

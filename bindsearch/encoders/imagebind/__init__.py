@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bindsearch.encoders.clip_text import tokenize
     from bindsearch.encoders.imagebind.config import HUGE, ModelConfig
     from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
     from bindsearch.encoders.imagebind.model import ImageBindModel, build_model, load_published_weights
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from bindsearch.encoders.imagebind.preprocessing.audio import preprocess_audio
     from bindsearch.encoders.imagebind.preprocessing.image import preprocess_image
     from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints
+    from bindsearch.encoders.preprocessing.clip_tokenizer import tokenize
 
 _HERE = "bindsearch.encoders.imagebind"
 _HOME_OF = {
@@ -37,7 +37,7 @@ _HOME_OF = {
     "load_published_weights": f"{_HERE}.model",
     "preprocess_audio": f"{_HERE}.preprocessing.audio",
     "preprocess_image": f"{_HERE}.preprocessing.image",
-    "tokenize": "bindsearch.encoders.clip_text",
+    "tokenize": "bindsearch.encoders.preprocessing.clip_tokenizer",
 }
 
 __all__ = [

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.checkpoints import MappedCheckpoint, checked, temperature_of
-from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
+from bindsearch.encoders.model_store.checkpoints import MappedCheckpoint, checked, temperature_of
+from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
 
 if TYPE_CHECKING:
-    from bindsearch.encoders.imagebind.published import PublishedTensor
+    from bindsearch.encoders.imagebind.published_weights import PublishedTensor
 
 
 def convert(
@@ -25,7 +25,7 @@ def convert(
         EncoderError: the checkpoint is damaged, or not one of this architecture; names the fault.
     """
     from bindsearch.encoders.imagebind.config import make_config
-    from bindsearch.encoders.imagebind.published import check_published, published_tensors
+    from bindsearch.encoders.imagebind.published_weights import check_published, published_tensors
     from bindsearch.encoders.imagebind.towers import TOWERS
 
     config = make_config(**architecture)
@@ -39,7 +39,7 @@ def convert(
 
 
 def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
-    from bindsearch.encoders.imagebind.published import convert_tensor
+    from bindsearch.encoders.imagebind.published_weights import convert_tensor
     from bindsearch.encoders.imagebind.towers import stays_fp32
 
     kept = "fp32" if stays_fp32(tensor.parameter) else dtype

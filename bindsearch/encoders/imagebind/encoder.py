@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.clip_text import clip_tokenizer
 from bindsearch.encoders.imagebind.config import IMU_SAMPLES
 from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
 from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, prepare_picture, to_pixels
-from bindsearch.encoders.imagebind.preprocessing.motion import prepare_motion
+from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
 from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
 from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
 from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
-from bindsearch.encoders.models import FORMAT, ModelManifest
-from bindsearch.encoders.pooling import mean_of_views
-from bindsearch.encoders.runtime import Runtime, compute_dtype, torch_dtype
-from bindsearch.encoders.sources import HUGE_NAME
-from bindsearch.encoders.towers import Towers, load_installed_tower, on_device, run_texts
+from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest
+from bindsearch.encoders.model_store.source import HUGE_NAME
+from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
+from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
+from bindsearch.encoders.torch_runtime.towers import Towers, load_installed_tower, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
-from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
-from bindsearch.space import l2_normalize
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
 
 if TYPE_CHECKING:
     import torch

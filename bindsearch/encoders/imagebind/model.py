@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bindsearch.encoders.imagebind.config import ModelConfig, make_config
-from bindsearch.encoders.imagebind.published import check_published, convert_tensor, published_tensors
+from bindsearch.encoders.imagebind.published_weights import check_published, convert_tensor, published_tensors
 from bindsearch.encoders.imagebind.random_weights import fill_randomly
 from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
 from bindsearch.errors import UsageError

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bindsearch.encoders.imagebind.config import ModelConfig
-from bindsearch.encoders.imagebind.published import MASK_KEY, published_shapes
+from bindsearch.encoders.imagebind.published_weights import MASK_KEY, published_shapes
 from bindsearch.encoders.imagebind.towers import TEMPERATURES, Tower, build_tower, stays_fp32
 
 GAIN = 0.8

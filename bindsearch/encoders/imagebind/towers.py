@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bindsearch.encoders.checkpoints import MAX_TEMPERATURE
 from bindsearch.encoders.imagebind.config import (
     CONTEXT_TOKENS,
     IMU_AXES,
@@ -26,6 +25,7 @@ from bindsearch.encoders.imagebind.config import (
     ModelConfig,
 )
 from bindsearch.encoders.imagebind.transformer import Norm, Transformer
+from bindsearch.encoders.model_store.checkpoints import MAX_TEMPERATURE
 
 TOWERS = ("image", "text", "audio", "depth", "thermal", "imu")
 """Names of the towers; `image` takes pictures and videos."""

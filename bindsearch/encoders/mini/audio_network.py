@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bindsearch.encoders.mini.label_mixture import LabelMixture, mixture_from_state
+from bindsearch.encoders.mini.label_head import LabelMixture, mixture_from_state
 
 
 class SoundMember(nn.Module):

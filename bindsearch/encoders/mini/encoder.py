@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.pooling import mean_of_views
-from bindsearch.encoders.threads import Passes, all_threads, single_threaded
+from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.threads import Passes, all_threads, single_threaded
 from bindsearch.errors import MediaError
-from bindsearch.items import Modality
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
-from bindsearch.space import l2_normalize, scale_features
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize, scale_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

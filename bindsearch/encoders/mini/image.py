@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.mini.class_bank import BANK_FILE, load_class_map
 from bindsearch.encoders.mini.class_map import ClassMap, map_features
+from bindsearch.encoders.mini.class_prototypes import BANK_FILE, load_class_map
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
-from bindsearch.encoders.packaged import packaged_file
-from bindsearch.encoders.runtime import has_fast_bf16
-from bindsearch.encoders.threads import Passes
+from bindsearch.encoders.package_files import packaged_file
+from bindsearch.encoders.torch_runtime.device import has_fast_bf16
+from bindsearch.encoders.torch_runtime.threads import Passes
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.resampling import check_motion, resample_motion
+from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,12 +59,12 @@ class ImuTower:
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         from bindsearch.encoders.mini.imu_network import network_from_state
-        from bindsearch.encoders.mini.label_mixture import load_mixture
+        from bindsearch.encoders.mini.label_head import load_mixture
 
         self._network = load_mixture(weights, network_from_state)
 
     def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed views float32 (n, 6, 128): float32 (n, 384), unit L2 norm."""
-        from bindsearch.encoders.mini.label_mixture import embed_views
+        from bindsearch.encoders.mini.label_head import embed_views
 
         return embed_views(self._network, views)

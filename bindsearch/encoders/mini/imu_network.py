@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bindsearch.encoders.mini.label_mixture import LabelMixture, mixture_from_state
+from bindsearch.encoders.mini.label_head import LabelMixture, mixture_from_state
 
 CHANNELS = 6
 POSITIONS = 16  # of a view of 128 samples after three strides of 2

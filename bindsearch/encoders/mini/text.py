@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.packaged import packaged_file
+from bindsearch.encoders.package_files import packaged_file
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:

@@ -9,8 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.checkpoints import BadCheckpointError, MappedCheckpoint, checked, in_format, temperature_of
-from bindsearch.encoders.tensors import OnProgress, TensorSpec, write_towers
+from bindsearch.encoders.model_store.checkpoints import (
+    BadCheckpointError,
+    MappedCheckpoint,
+    checked,
+    in_format,
+    temperature_of,
+)
+from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
 
 if TYPE_CHECKING:
     import torch

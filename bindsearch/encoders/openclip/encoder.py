@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.clip_text import ClipTokenizer, clip_tokenizer
-from bindsearch.encoders.models import MANIFEST_FILE, ModelManifest
-from bindsearch.encoders.pooling import mean_of_views
-from bindsearch.encoders.runtime import Runtime
-from bindsearch.encoders.squares import square_crops
-from bindsearch.encoders.towers import Towers, load_installed_tower, on_device, run_texts
+from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest
+from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer
+from bindsearch.encoders.preprocessing.crops import square_crops
+from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.towers import Towers, load_installed_tower, on_device, run_texts
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.hashing import fingerprint_of
-from bindsearch.items import Modality
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture, Wants
-from bindsearch.space import l2_normalize, scale_features
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize, scale_features
 
 if TYPE_CHECKING:
     import torch

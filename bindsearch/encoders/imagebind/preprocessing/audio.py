@@ -11,8 +11,8 @@ import numpy as np
 
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
 from bindsearch.encoders.imagebind.preprocessing.views import count_views, even_starts, exact_timepoints
-from bindsearch.encoders.resampling import check_sound, resample_sound
-from bindsearch.encoders.threads import single_threaded
+from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
+from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:

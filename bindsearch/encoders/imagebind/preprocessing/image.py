@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
-from bindsearch.encoders.squares import square_crops
+from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:

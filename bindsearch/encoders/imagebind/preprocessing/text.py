@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bindsearch.encoders.clip_text import clip_tokenizer
+from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np

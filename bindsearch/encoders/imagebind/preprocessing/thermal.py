@@ -8,7 +8,7 @@ import numpy as np
 
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
-from bindsearch.encoders.squares import square_crop_plane
+from bindsearch.encoders.preprocessing.crops import square_crop_plane
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:

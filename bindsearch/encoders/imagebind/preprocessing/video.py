@@ -9,7 +9,7 @@ import numpy as np
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, to_pixels
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
 from bindsearch.encoders.imagebind.preprocessing.views import even_views
-from bindsearch.encoders.squares import square_crops
+from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Training of the audio and IMU towers of `mini`."""

@@ -1,0 +1,1 @@
+"""Installed models: their sources, download, conversion and files."""

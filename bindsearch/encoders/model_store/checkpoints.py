@@ -1,0 +1,117 @@
+"""Checkpoints of others, read one tensor at a time in little memory, without running what is in them."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.torch_runtime.device import torch_dtype
+from bindsearch.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_TEMPERATURE = 100.0
+
+MAPPED_BYTES = 256 << 20
+"""The file is mapped anew after this much has been read, since pages once touched count as memory until then."""
+
+
+class MappedCheckpoint:
+    """A checkpoint saved by torch.save, mapped: `state` has its tensors without reading them.
+
+    Raises:
+        EncoderError: the file does not exist.
+        BadCheckpointError: it is none, damaged, in the format of before PyTorch 1.6, or holds more than plain tensors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_bytes = 0
+        self.state = _open(path)
+
+    def read(self, key: str) -> torch.Tensor:
+        """One tensor. Let go of it before the next is read, and memory stays within a tensor and MAPPED_BYTES."""
+        if self._read_bytes > MAPPED_BYTES:
+            self.state = {}  # unmapped before it is mapped again
+            self.state = _open(self._path)
+            self._read_bytes = 0
+        tensor: torch.Tensor = self.state[key]
+        self._read_bytes += tensor.nbytes
+        return tensor
+
+
+class BadCheckpointError(EncoderError):
+    """A file is not the checkpoint it should be, however often it is tried."""
+
+
+def _open(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise EncoderError(f"checkpoint {path} does not exist: check the path") from None
+    except Exception as error:  # the reader of a damaged pickle fails in every way there is
+        raise BadCheckpointError(f"checkpoint {path} cannot be read: {_fault(path, error)}") from error
+    if not isinstance(state, dict):
+        raise BadCheckpointError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
+    return state
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """What is wrong with the file, as far as its first bytes and the reader tell."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[8:9] == b"{":
+        return "it is a safetensors file, expected one of torch.save (.pth)"
+    if not start.startswith(b"PK"):
+        return "it is not a file of torch.save (.pth)"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors, or is damaged; code in it is never run"
+    return "it is cut short or damaged; bring it again"
+
+
+def checked(tensor: object, key: str) -> torch.Tensor:
+    """A tensor of a checkpoint that can be weights: plain, of 16, 32 or 64-bit floats, all of them finite.
+
+    Raises:
+        BadCheckpointError: it is not; names the key.
+    """
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in (
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    ):
+        kind = str(tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise BadCheckpointError(f"{key} is {kind}, expected a tensor of floats")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise BadCheckpointError(f"{key} is a sparse or empty tensor, expected a plain one")
+    if not torch.isfinite(tensor).all():
+        raise BadCheckpointError(f"{key} holds NaN or infinity: the checkpoint is damaged, bring it again")
+    return tensor
+
+
+def in_format(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
+    """The tensor in "fp32", "bf16" or "fp16".
+
+    Raises:
+        EncoderError: its numbers are too large for that; names the key.
+    """
+    import torch
+
+    converted = tensor.to(torch_dtype(dtype))
+    if not torch.isfinite(converted).all():
+        raise EncoderError(f"{key} holds numbers too large for {dtype}: convert with --dtype bf16 or fp32")
+    return converted
+
+
+def temperature_of(log_scale: float) -> float:
+    """A learned logit scale, kept as its logarithm and clipped at 100 (CLIP, arXiv 2103.00020, section 2.5)."""
+    return min(math.exp(min(log_scale, 10.0)), MAX_TEMPERATURE)  # e^10 is far above, and no overflow

@@ -1,0 +1,1 @@
+"""Preprocessing that encoders share: crops, resampling, pooling, CLIP tokens."""

@@ -1,0 +1,1 @@
+"""PyTorch at run time: devices, threads, towers and tensor files."""

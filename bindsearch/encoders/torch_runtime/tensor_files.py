@@ -1,0 +1,125 @@
+"""Tensor files: written one tensor at a time, mapped without a copy.
+
+The format is safetensors (https://github.com/huggingface/safetensors, "Format"): eight bytes of header length, a JSON
+header, then the tensors. Its own writer wants a whole tower in memory; this one holds one tensor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from bindsearch.atomic import atomic_write
+from bindsearch.errors import EncoderError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+ALIGNMENT_BYTES = 64
+"""Tensors begin at a multiple of this, a cache line, so that vector instructions read the mapped file as it is."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes written and those to write."""
+
+_DTYPES = {"fp32": ("F32", 4), "bf16": ("BF16", 2), "fp16": ("F16", 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor to be written: `dtype` is "fp32", "bf16" or "fp16"; `read` gives it, in any format, when asked."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], torch.Tensor]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes it takes in the file."""
+        return prod(self.shape) * _DTYPES[self.dtype][1]
+
+
+def write_towers(folder: Path, towers: Mapping[str, Sequence[TensorSpec]], on_progress: OnProgress) -> None:
+    """Write `<tower>.safetensors` of each tower into `folder`.
+
+    Raises:
+        EncoderError: as `write_tensors`.
+    """
+    total = sum(spec.size_bytes for specs in towers.values() for spec in specs)
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        on_progress(done, total)
+
+    for tower, specs in towers.items():
+        write_tensors(folder / f"{tower}.safetensors", specs, count)
+
+
+def write_tensors(
+    path: Path, tensors: Iterable[TensorSpec], on_written: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write a safetensors file atomically, one tensor in memory at a time, in the order that keeps all aligned.
+
+    `on_written` is called with the bytes of each tensor that is done.
+
+    Raises:
+        EncoderError: a tensor has another shape than was announced.
+    """
+    # Where all but the last few are multiples of the alignment, all of them begin at one.
+    ordered = sorted(
+        tensors, key=lambda spec: (spec.size_bytes % ALIGNMENT_BYTES != 0, -_DTYPES[spec.dtype][1], spec.name)
+    )
+    with atomic_write(path) as file:
+        _write_header(file, ordered)
+        for spec in ordered:
+            tensor = spec.read()
+            if tuple(tensor.shape) != spec.shape:
+                raise EncoderError(f"{spec.name} has the shape {tuple(tensor.shape)}, expected {spec.shape}")
+            file.write(_bytes_of(tensor, spec.dtype))
+            on_written(spec.size_bytes)
+
+
+def map_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, mapped: pages are read when they are used, and shared between processes.
+
+    Raises:
+        EncoderError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, no iteration)
+    except (OSError, SafetensorError) as error:
+        raise EncoderError(
+            f"cannot read {path}: {error}; bring the model again with `bindsearch model pull`"
+        ) from error
+
+
+def _write_header(file: BinaryIO, ordered: list[TensorSpec]) -> None:
+    header, begin = {}, 0
+    for spec in ordered:
+        end = begin + spec.size_bytes
+        header[spec.name] = {"dtype": _DTYPES[spec.dtype][0], "shape": list(spec.shape), "data_offsets": [begin, end]}
+        begin = end
+    raw = json.dumps(header).encode()
+    raw += b" " * (-(8 + len(raw)) % ALIGNMENT_BYTES)
+    file.write(len(raw).to_bytes(8, "little") + raw)
+
+
+def _bytes_of(tensor: torch.Tensor, dtype: str) -> memoryview:
+    import torch
+
+    from bindsearch.encoders.torch_runtime.device import torch_dtype
+
+    converted = tensor.detach().to(torch_dtype(dtype)).contiguous()
+    raw: NDArray[np.uint8] = converted.reshape(-1).view(torch.uint8).numpy()
+    return raw.data

@@ -1,0 +1,1 @@
+"""Operations on a store, one module a command."""

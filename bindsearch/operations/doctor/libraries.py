@@ -1,0 +1,195 @@
+"""Installed libraries: versions against what was tried, damaged files, and which formats they read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from bindsearch.environment import (
+    EXTRAS,
+    FITS,
+    check_libraries,
+    describe_fault,
+    distribution_of,
+    does_fit,
+    failed_module,
+    install_command,
+    is_truncated_elf,
+    needs_text,
+    project_requirements,
+    repair_command,
+    shadowing_path,
+    unmet_requirements,
+    version_of,
+)
+from bindsearch.errors import InstallationError
+from bindsearch.operations.doctor.check import Check, Level
+
+LIGHT = (
+    "numpy", "scipy", "pyarrow", "duckdb", "PIL", "av", "soundfile", "faiss", "tokenizers", "safetensors",
+    "watchfiles",
+)  # fmt: skip
+"""Modules that are imported to see whether they can be: together they take a few tenths of a second."""
+
+HEAVY = ("torch", "torchaudio", "torchvision", "open_clip")
+"""Modules that take seconds to import: their files and versions are looked at, and they are imported on demand."""
+
+VIDEO_CODECS = ("h264", "hevc", "vp9", "av1")
+SOUND_CODECS = ("aac", "mp3", "opus", "flac")
+
+SHOWN_FILES = 2
+
+
+def check_installed(*, deep: bool) -> Iterator[Check]:
+    """Look at every library that this project requires, and at those of extras that are here."""
+    from packaging.requirements import Requirement
+
+    modules = {distribution_of(module): module for module in (*LIGHT, *HEAVY, *EXTRAS)}
+    imported = (*LIGHT, *(module for module in EXTRAS if find_spec(module)), *(HEAVY if deep else ()))
+    for line in project_requirements():
+        requirement = Requirement(line)
+        version = version_of(requirement.name)
+        module = modules.get(requirement.name)
+        extra = EXTRAS.get(module or "")
+        if version is None:
+            yield _missing(requirement.name, extra)
+            continue
+        problem = _problem(requirement, version, module, imports=module in imported)
+        if problem is None:
+            asked = f" (tried: {requirement.specifier})" if requirement.specifier else ""
+            yield Check("libraries", requirement.name, Level.OK, f"{version}{asked}")
+        else:
+            yield problem
+
+
+def check_codecs() -> Iterator[Check]:
+    """Look at which formats the libraries read."""
+    for module, check in (("av", _ffmpeg), ("soundfile", _libsndfile), ("PIL", _pillow)):
+        with suppress(InstallationError):  # said where the libraries are looked at
+            check_libraries([module])
+            yield from check()
+    for module, extra in EXTRAS.items():
+        kind = {"heic": "HEIC pictures", "raw": "camera raw pictures"}[extra]
+        here = find_spec(module) is not None
+        remedy = "" if here else f"to read them: pip install 'bindsearch[{extra}]'"
+        yield Check("codecs", kind, Level.OK if here else Level.NOTE, "read" if here else "not read", remedy)
+
+
+def _missing(distribution: str, extra: str | None) -> Check:
+    if extra is not None:
+        return Check(
+            "libraries", distribution, Level.NOTE, "not installed", f"pip install 'bindsearch[{extra}]' brings it"
+        )
+    return Check("libraries", distribution, Level.PROBLEM, "not installed", install_command(distribution))
+
+
+def _problem(requirement: object, version: str, module: str | None, *, imports: bool) -> Check | None:
+    """What is wrong with an installed library; None where nothing is. Damaged files come first: importing them may
+    kill the process."""
+    from packaging.requirements import Requirement
+
+    assert isinstance(requirement, Requirement)
+    name = requirement.name
+
+    def problem(message: str, remedy: str) -> Check:
+        return Check("libraries", name, Level.PROBLEM, f"{version}: {message}", remedy)
+
+    if module is not None and (shadow := shadowing_path(module)) is not None:
+        return problem(f"is imported from {shadow}, not from the installed package", f"remove or rename {shadow}")
+    reinstall = f"pip install --force-reinstall --no-deps {name}=={version}"
+    if damaged := damaged_files(name):
+        more = f" and {len(damaged) - SHOWN_FILES} more" if len(damaged) > SHOWN_FILES else ""
+        return problem(f"damaged: {', '.join(damaged[:SHOWN_FILES])}{more}", reinstall)
+    torch = version_of("torch")
+    if module is not None and module in FITS and torch is not None and not does_fit(module, version, torch):
+        return problem(f"was not seen to work beside torch {torch}", repair_command(module))
+    if unmet := unmet_requirements(name):
+        needs = "; ".join(needs_text(*one) for one in unmet)
+        return problem(needs, "pip install " + " ".join(f"'{wanted}'" for wanted, _ in unmet))
+    if not requirement.specifier.contains(version, prereleases=True):
+        return problem(f"is not a version that was tried ({requirement.specifier})", install_command(name))
+    if imports and module is not None:
+        return _import_problem(name, module)
+    return None
+
+
+def _import_problem(name: str, module: str) -> Check | None:
+    try:
+        import_module(module)
+    except Exception as error:
+        fault = describe_fault(failed_module(error) or module, error)
+        return Check("libraries", name, Level.PROBLEM, fault.fault, fault.remedy)
+    return None
+
+
+def damaged_files(distribution: str) -> list[str]:
+    """Return files of an installed distribution that are gone, shorter than they were installed, or cut off."""
+    installed = metadata.distribution(distribution)
+    home = str(installed.locate_file(""))
+    damaged = []
+    for line in (installed.read_text("RECORD") or "").splitlines():
+        name, _, size = line.rpartition(",")
+        name = name.rpartition(",")[0].strip('"')
+        is_library = name.endswith(".so") or ".so." in name
+        if not size.isdigit() or not (is_library or name.endswith((".py", ".safetensors", ".pth"))):
+            continue
+        path = os.path.join(home, name)  # noqa: PTH118  (ten thousands of paths)
+        try:
+            found = os.stat(path).st_size  # noqa: PTH116
+        except OSError:
+            damaged.append(f"{name} is missing")
+            continue
+        if found < int(size) or (is_library and is_truncated_elf(Path(path))):
+            damaged.append(f"{name} has {found} of {size} bytes")
+    return damaged
+
+
+def _ffmpeg() -> Iterator[Check]:
+    import av
+    from av.codec import Codec
+
+    def reads(name: str) -> bool:
+        try:
+            Codec(name, "r")
+        except ValueError:  # UnknownCodecError
+            return False
+        return True
+
+    version = ".".join(map(str, av.library_versions["libavcodec"]))
+    for kind, names in (("video", VIDEO_CODECS), ("sound", SOUND_CODECS)):
+        lacking = [name for name in names if not reads(name)]
+        message = f"libavcodec {version} reads {', '.join(name for name in names if name not in lacking)}"
+        yield Check(
+            "codecs",
+            f"{kind} (PyAV)",
+            Level.NOTE if lacking else Level.OK,
+            message + (f", not {', '.join(lacking)}" if lacking else ""),
+            "install PyAV from its wheel, which brings them: pip install --force-reinstall av" if lacking else "",
+        )
+
+
+def _libsndfile() -> Iterator[Check]:
+    import soundfile
+
+    formats = [name for name in ("WAV", "FLAC", "OGG", "AIFF", "CAF") if name in soundfile.available_formats()]
+    message = f"{soundfile.__libsndfile_version__} reads {', '.join(formats)}"
+    yield Check("codecs", "sound (libsndfile)", Level.OK, message)
+
+
+def _pillow() -> Iterator[Check]:
+    from PIL import features
+
+    wanted = {"jpg": "JPEG", "zlib": "PNG", "libtiff": "TIFF", "webp": "WebP", "avif": "AVIF"}
+    lacking = [name for feature, name in wanted.items() if not features.check(feature)]
+    read = ", ".join(name for name in wanted.values() if name not in lacking)
+    yield Check(
+        "codecs",
+        "pictures (Pillow)",
+        Level.NOTE if lacking else Level.OK,
+        f"reads {read}" + (f", not {', '.join(lacking)}" if lacking else ""),
+        "install Pillow from its wheel, which brings them: pip install --force-reinstall pillow" if lacking else "",
+    )

@@ -1,0 +1,131 @@
+"""Encoders and the store: which models are here, whether the store opens, and one tiny item of each modality."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bindsearch.encoders.base import Encoder, encode_media
+from bindsearch.encoders.mini.weights import weight_files
+from bindsearch.encoders.model_store.installed import damaged_models, list_models, verify_model
+from bindsearch.environment import check_libraries, installation_fault, is_installation_failure
+from bindsearch.errors import BindSearchError, EncoderError
+from bindsearch.media import MODALITY_OF, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.operations.doctor.check import Check, Level
+from bindsearch.storage.config import STORE_FILE
+from bindsearch.types import Modality
+
+
+def check_encoders() -> Iterator[Check]:
+    """Look at the weights of the default encoder and at installed models, by their sizes."""
+    try:
+        size = sum(file.stat().st_size for file in weight_files())
+    except EncoderError as error:
+        message, _, remedy = str(error).partition("; ")
+        yield Check("encoders", "mini", Level.PROBLEM, message, remedy.replace("install it again with: ", ""))
+    except OSError as error:
+        message = f"its weights cannot be read: {error}"
+        yield Check("encoders", "mini", Level.PROBLEM, message, "check their permissions")
+    else:
+        yield Check("encoders", "mini", Level.OK, f"weights are here ({size / 1e6:.0f} MB)")
+    for manifest in list_models():
+        faults = verify_model(manifest.name, digests=False)
+        yield Check(
+            "encoders",
+            manifest.name,
+            Level.PROBLEM if faults else Level.OK,
+            "; ".join(faults) or f"{len(manifest.files)} towers, {manifest.dtype}",
+            f"bindsearch model pull {manifest.name} --force" if faults else "",
+        )
+    for fault in damaged_models():
+        yield Check("encoders", "models", Level.PROBLEM, fault, "remove its folder and pull it again")
+
+
+def check_store(path: Path) -> Iterator[Check]:
+    """Open the newest generation of a store, and say in one line what it holds."""
+    if not (path / STORE_FILE).is_file():
+        yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` makes one")
+        return
+    try:
+        check_libraries(["duckdb", "faiss"])
+        from bindsearch.store import connect
+
+        with connect(path) as store:
+            status = store.status()
+    except Exception as error:
+        if installation_fault(error) is not None:  # said where the libraries are looked at
+            return
+        if not isinstance(error, BindSearchError | OSError):
+            raise
+        yield Check("store", "store", Level.PROBLEM, str(error), f"bindsearch verify --store {path}")
+        return
+    items, failed = sum(status.items.values()), len(status.failures)
+    troubles = [partition.trouble for partition in status.partitions if partition.trouble is not None]
+    message = f"{items} items, {failed} failed files, {status.size_bytes / 1e6:.1f} MB at {path}"
+    yield Check(
+        "store",
+        "store",
+        Level.NOTE if troubles else Level.OK,
+        "; ".join([message, *troubles]),
+        "bindsearch optimize" if troubles else "",
+    )
+    again = sum(is_installation_failure(failure.reason) for failure in status.failures)
+    if again:
+        yield Check(
+            "store",
+            "failed files",
+            Level.NOTE,
+            f"{again} files failed since a library could not be loaded",
+            "the next `bindsearch index` tries them again",
+        )
+
+
+def embed_samples(path: Path) -> Iterator[Check]:
+    """Embed one tiny item of each modality with the store's encoder, or the default one."""
+    from bindsearch.store import connect
+
+    try:
+        with connect(path) as store:
+            encoder = store.encoder
+    except (BindSearchError, OSError) as error:
+        yield Check("deep", "encoder", Level.PROBLEM, str(error), "see the store and the encoders above")
+        return
+    for medium in _samples():
+        modality = MODALITY_OF[type(medium)]
+        if modality not in encoder.modalities:
+            continue
+        yield _embed(encoder, modality, medium)
+
+
+def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
+    name = f"{modality} by {encoder.name}"
+    started = time.perf_counter()
+    try:
+        vectors = encode_media(encoder, [medium])
+    except Exception as error:
+        fault = installation_fault(error)
+        message = str(error) or type(error).__name__
+        return Check("deep", name, Level.PROBLEM, *((message, "") if fault is None else (fault.fault, fault.remedy)))
+    took_s = time.perf_counter() - started
+    norm = float(np.linalg.norm(vectors[0]))
+    if not abs(norm - 1.0) < 1e-3:
+        return Check("deep", name, Level.PROBLEM, f"gave a vector of length {norm:g}, expected 1", "report this")
+    return Check("deep", name, Level.OK, f"embedded in {took_s:.2f} s")
+
+
+def _samples() -> list[Media]:
+    noise = np.random.default_rng(7)
+    picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
+    grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)
+    return [
+        Passage("a dog on the beach"),
+        Picture(picture),
+        Frames(np.stack([picture, picture]), np.array([0.0, 1.0])),
+        Sound(noise.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000),
+        DepthMap(1.0 + grey, np.ones((64, 64), np.bool_), 52.0, 0.075),
+        ThermalPicture(grey),
+        Motion(np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (250, 1)), 50.0),
+    ]

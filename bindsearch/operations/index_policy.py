@@ -1,0 +1,135 @@
+"""Upkeep: what the index of a partition needs, as its rows change. Pure; `optimize` does it. And what was wished."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bindsearch.atomic import atomic_write
+from bindsearch.errors import StoreError
+from bindsearch.indexes.storage import INDEXES
+from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexWishes
+
+TAIL_ELEMENTS = 2048 * 1024
+"""A tail of so many numbers takes 0.2 ms to scan: beyond it, and beyond `TAIL_SHARE`, it is added to the index."""
+
+TAIL_SHARE = 0.02
+
+GROWTH_TRAINED = 2.0
+GROWTH_TUNED = 1.25
+"""An index is trained anew when it holds so many times the rows it was trained on; its operating points are measured
+anew when it holds so many times the rows they were measured on."""
+
+WORSE_CODES = 1.15
+WORSE_BALANCE = 2.0
+"""New rows whose codes err so many times more, or lists so many times more uneven, mean that the data has drifted."""
+
+DEAD_SHARE = 0.2
+"""An index with more dead rows than this is built anew without them."""
+
+WISHES_FILE = "wishes.json"
+
+
+class Work(StrEnum):
+    """What a partition needs."""
+
+    NOTHING = "nothing"
+    REFUSED = "refused"
+    """What was once wished cannot be met any more: it stays as it is."""
+    DROP = "drop"
+    TUNE = "tune"
+    APPEND = "append"
+    BUILD = "build"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a partition needs, and why."""
+
+    work: Work
+    reason: str
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """What decides: `rows` and `living` of the partition, rows that the index covers, `dead` ones that it holds;
+    `wanted`: what the rows call for today, or why they cannot have what is wished; `sources`: modalities that queries
+    can be taken from; `wants_codes`: for a GPU, where the rows themselves do not fit."""
+
+    rows: int
+    living: int
+    covered: int
+    dead: int
+    dim: int
+    wanted: IndexParameters | str
+    wishes: IndexWishes
+    sources: frozenset[str]
+    manifest: IndexManifest | None
+    trouble: str | None
+    wants_codes: bool = False
+
+
+def decide(state: IndexState) -> Need:
+    """What a partition needs; pure."""
+    manifest, wanted = state.manifest, state.wanted
+    if state.living == 0 or (not isinstance(wanted, str) and wanted.form is Form.EXACT):
+        if manifest is None and state.trouble is None:
+            return Need(Work.NOTHING, "few rows: scanned exactly")
+        return Need(Work.DROP, "exact scans do: few rows, or asked for")
+    if isinstance(wanted, str):
+        return Need(Work.REFUSED, wanted)
+    if state.trouble is not None:
+        return Need(Work.BUILD, f"the index is damaged ({state.trouble})")
+    if manifest is None:
+        return Need(Work.BUILD, f"{state.living:,} rows have none")
+    if manifest.wishes != state.wishes or manifest.parameters.form is not wanted.form:
+        return Need(Work.BUILD, "other options are wished")
+    if state.wants_codes and manifest.gpu_parameters is None:
+        return Need(Work.BUILD, "it has no codes for the GPU")
+    if state.dead > DEAD_SHARE * manifest.n:
+        return Need(Work.BUILD, f"{state.dead:,} of its {manifest.n:,} rows are deleted")
+    if state.living > GROWTH_TRAINED * manifest.trained_rows:
+        return Need(Work.BUILD, f"{state.living:,} rows, trained on {manifest.trained_rows:,}")
+    tail = state.rows - state.covered
+    if tail * state.dim > TAIL_ELEMENTS and tail > TAIL_SHARE * state.covered:
+        return Need(Work.APPEND, f"{tail:,} rows are newer than the index")
+    if missing := sorted(state.sources.difference(manifest.queried)):
+        return Need(Work.TUNE, f"not measured for queries of {', '.join(missing)}")
+    return Need(Work.NOTHING, "it is good")
+
+
+def drifted(trained: IndexQuality, now: IndexQuality) -> str | None:
+    """Why new rows should not be added to codes trained on old ones; None where they may. Pure."""
+    if now.code_error > WORSE_CODES * trained.code_error:
+        return f"the codes of new rows err {now.code_error / trained.code_error:.2f} times as much as at training"
+    if now.imbalance > WORSE_BALANCE * trained.imbalance:
+        return f"the lists are {now.imbalance / trained.imbalance:.1f} times as uneven as at training"
+    return None
+
+
+def read_wishes(store: Path) -> IndexWishes:
+    """What was last asked of the indexes of a store; the defaults where nothing was.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    path = store / INDEXES / WISHES_FILE
+    try:
+        data = json.loads(path.read_text())
+        form = None if data["form"] is None else Form(data["form"])
+        memory = None if data["memory_bytes"] is None else int(data["memory_bytes"])
+        overrides = {str(name): int(value) for name, value in data["overrides"].items()}
+        return IndexWishes(form, memory, float(data["recall"]), overrides or None)
+    except FileNotFoundError:
+        return IndexWishes()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is damaged ({error}): remove it, and give the options again") from error
+
+
+def write_wishes(store: Path, wishes: IndexWishes) -> None:
+    """Remember what is asked of the indexes of a store."""
+    (store / INDEXES).mkdir(parents=True, exist_ok=True)
+    with atomic_write(store / INDEXES / WISHES_FILE) as file:
+        file.write(json.dumps({**asdict(wishes), "overrides": dict(wishes.overrides or {})}).encode())

@@ -1,0 +1,303 @@
+"""Keeping the indexes of a store good: which partitions need one, more rows in it, or a new one; and making it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from bindsearch.errors import IndexDamagedError, UsageError
+from bindsearch.indexes.gpu.index import GpuIndex
+from bindsearch.indexes.gpu.placement import Gpus, build_codes, code_parameters
+from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
+from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.indexes.source_classifier import find_regions
+from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
+from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
+from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
+from bindsearch.operations.index_policy import GROWTH_TUNED, IndexState, Need, Work, decide, drifted
+from bindsearch.search.generation import Generation
+from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
+from bindsearch.types import Modality
+from bindsearch.vectors import partition_statistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+QUERIES = 300
+"""Stored vectors of a modality that are run as queries to measure operating points."""
+
+TUNE_SECONDS = 90.0
+"""For each partition."""
+
+DRIFT_SAMPLE = 2048
+APPEND_ROWS = 32768
+
+OnStage = Callable[[str], None]
+
+
+def ignore_stage(_stage: str) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What was done to one partition, and why; `index`: folder and manifest digest of the new index."""
+
+    modality: Modality
+    need: Need
+    index: tuple[str, str] | None
+
+
+class Optimizer:
+    """Makes the indexes of one generation. The caller holds the writer's lock and publishes what is returned."""
+
+    def __init__(
+        self,
+        store: Path,
+        generation: Generation,
+        wishes: IndexWishes,
+        encoder_modalities: frozenset[Modality],
+        captions: Callable[[], NDArray[np.float32]] | None,
+        costs: Callable[[], UnitCosts],
+        gpus: Gpus,
+        on_stage: OnStage,
+    ) -> None:
+        """`encoder_modalities`: what queries may come in; `captions`: vectors of generic texts float32 (m, d), for
+        a store of few texts; they and `costs` are asked for only where an index is made. `gpus`: where the store
+        will be searched; the generation itself is one for the CPU."""
+        self._store = store
+        self._generation = generation
+        self._wishes = wishes
+        self._modalities = encoder_modalities
+        self._captions = captions
+        self._measure_costs = costs
+        self._gpus = gpus
+        self._on_stage = on_stage
+        self._queries: dict[Modality, NDArray[np.float32]] | None = None
+
+    def run(self, *, force: bool) -> Iterator[Optimized]:
+        """Do what each partition needs, one after the other; `force` builds every index anew."""
+        for partition in self._generation.partitions.values():
+            done = self._optimize(partition, force=force)
+            if done is not None:
+                yield done
+        for modality in self._generation.manifest.indexes.keys() - self._generation.partitions.keys():
+            yield Optimized(modality, Need(Work.DROP, "no rows are left"), None)
+
+    def needs(self, *, force: bool) -> dict[Modality, Need]:
+        """What each partition needs."""
+        return {modality: self._need(place, force=force) for modality, place in self._generation.partitions.items()}
+
+    def _need(self, partition: Partition, *, force: bool) -> Need:
+        state = self._state(partition)
+        need = decide(state)
+        if force and need.work in (Work.TUNE, Work.APPEND, Work.NOTHING) and state.manifest is not None:
+            return Need(Work.BUILD, "asked for")
+        if need.work in (Work.APPEND, Work.TUNE) and partition.moved:
+            return Need(Work.BUILD, "deleted rows have gone from the files it was made from")
+        if need.work is Work.APPEND and (drift := self._drift(partition)) is not None:
+            return Need(Work.BUILD, drift)
+        return need
+
+    def _optimize(self, partition: Partition, *, force: bool) -> Optimized | None:
+        need = self._need(partition, force=force)
+        if need.work is Work.NOTHING:
+            return None
+        self._on_stage(f"{partition.modality}: {need.work} ({need.reason})")
+        if need.work is Work.REFUSED:
+            return Optimized(partition.modality, need, self._generation.manifest.indexes.get(partition.modality))
+        if need.work is Work.DROP:
+            return Optimized(partition.modality, need, None)
+        index = self._index(partition, need)
+        codes = self._gpu_codes(partition, need)
+        return Optimized(partition.modality, need, self._publish(partition, need, index, codes))
+
+    def _state(self, partition: Partition) -> IndexState:
+        opened = partition.index
+        covered, wants_codes = partition.covered, self._wants_codes(partition)
+        living = covered if partition.alive is None else int(partition.alive.kept[:covered].sum())
+        return IndexState(
+            rows=partition.n,
+            living=partition.living,
+            covered=covered,
+            dead=0 if opened is None else opened.manifest.n - living,
+            dim=partition.dim,
+            wanted=self._wanted(partition),
+            wishes=self._wishes,
+            sources=self._measurable(),
+            manifest=None if opened is None else opened.manifest,
+            trouble=partition.trouble or (self._held_codes(partition)[1] if wants_codes else None),
+            wants_codes=wants_codes,
+        )
+
+    def _wanted(self, partition: Partition) -> IndexParameters | str:
+        try:
+            return choose_parameters(max(partition.living, 1), partition.dim, self._wishes)
+        except UsageError as error:
+            return str(error)
+
+    def _wants_codes(self, partition: Partition) -> bool:
+        """Whether it is to be searched on GPUs, and its rows do not fit there as they are."""
+        rows = {modality.value: place.n for modality, place in self._generation.partitions.items()}
+        return bool(self._gpus.devices) and not self._gpus.holds_exact(partition.modality.value, rows, partition.dim)
+
+    @staticmethod
+    def _held_codes(partition: Partition) -> tuple[IvfPqIndex | None, str | None]:
+        """The published codes for GPUs, or why they cannot be used."""
+        if partition.index is None or partition.index.manifest.gpu_parameters is None:
+            return None, None
+        try:
+            return partition.open_gpu_codes(), None
+        except IndexDamagedError as error:
+            return None, str(error)
+
+    def _measurable(self) -> frozenset[str]:
+        places = self._generation.partitions.items()
+        present = {modality.value for modality, place in places if place.living >= MIN_QUERIES}
+        text = {Modality.TEXT.value} if self._captions is not None else set()
+        return frozenset(present | text)
+
+    def _drift(self, partition: Partition) -> str | None:
+        """Why new rows should not be added to codes trained on old ones; None where they may."""
+        assert partition.index is not None
+        assert partition.index.index is not None
+        trained = partition.index.manifest.quality
+        tail = np.arange(partition.covered, partition.n)
+        chosen = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
+        now = partition.index.index.quality(partition.rows.gather(chosen), added=len(tail))
+        return None if trained is None else drifted(trained, now)
+
+    def _index(self, partition: Partition, need: Need) -> IvfPqIndex:
+        """The index that is to be published. One that readers search is never touched: an appended one is a copy."""
+        if need.work is Work.BUILD:
+            parameters = choose_parameters(partition.living, partition.dim, self._wishes)
+            return build_index(partition.blocks, parameters, self._rows_done(partition, need))
+        opened = partition.index
+        assert opened is not None
+        assert opened.index is not None
+        return opened.index if need.work is Work.TUNE else self._grown(partition, need, opened.index)
+
+    def _gpu_codes(self, partition: Partition, need: Need) -> IvfPqIndex | None:
+        """The codes for GPUs that are to be published beside; those there are grow on a machine without GPUs too."""
+        if need.work is Work.BUILD:
+            if not self._wants_codes(partition):
+                return None
+            parameters = code_parameters(partition.living, partition.dim, self._wishes)
+            return build_codes(partition.blocks, parameters, self._gpus.devices, self._rows_done(partition, need))
+        codes, _ = self._held_codes(partition)  # damaged ones that nobody wants here are left out
+        return codes if codes is None or need.work is Work.TUNE else self._grown(partition, need, codes)
+
+    def _grown(self, partition: Partition, need: Need, index: IvfPqIndex) -> IvfPqIndex:
+        """A copy of the index that holds the tail too."""
+        rows_done = self._rows_done(partition, need)
+        grown = index.copy_for_append()
+        for start in range(partition.covered, partition.n, APPEND_ROWS):
+            stop = min(start + APPEND_ROWS, partition.n)
+            grown.add(partition.rows.gather(np.arange(start, stop)))
+            rows_done(stop)
+        return grown
+
+    def _rows_done(self, partition: Partition, need: Need) -> Callable[[int], None]:
+        return lambda rows: self._on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
+
+    def _publish(
+        self, partition: Partition, need: Need, index: IvfPqIndex, codes: IvfPqIndex | None
+    ) -> tuple[str, str]:
+        """Measure the index, write it under a new name, and remove those that no reader is sent to any more."""
+        statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.living)
+        old = None if partition.index is None or need.work is Work.BUILD else partition.index.manifest
+        tuned = old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is Work.APPEND
+        if old is not None and tuned:
+            points, inside, tuned_rows, queried = old.points, old.inside_cosine, old.tuned_rows, old.queried
+        else:
+            self._on_stage(f"{partition.modality}: measuring the index")
+            points, inside = self._points(partition, index), self._inside_cosine(partition, statistics.mu)
+            tuned_rows, queried = index.n, tuple(sorted(self._measurable()))
+        gpu_points = () if old is None or codes is None else old.gpu_points
+        if codes is not None and self._gpus.devices and not tuned:
+            gpu_points = ()
+            with suppress(RuntimeError):  # FAISS's, where it gets no memory: searched with all lists then, if at all
+                gpu_points = self._points(partition, self._gpus.on_codes(codes))
+        quality = index.quality(partition.rows.gather(partition.sample(DRIFT_SAMPLE)[0]))
+        manifest = IndexManifest(
+            modality=partition.modality.value,
+            generation=next_generation(self._store, partition.modality),
+            n=index.n,
+            last_vector_id=int(partition.vector_ids[index.n - 1]),
+            dim=partition.dim,
+            parameters=index.parameters,
+            wishes=self._wishes,
+            trained_rows=index.n if old is None else old.trained_rows,
+            tuned_rows=tuned_rows,
+            queried=queried,
+            quality=quality if old is None else old.quality,
+            inside_cosine=inside,
+            points=points,
+            files={},
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            gpu_parameters=None if codes is None else codes.parameters,
+            gpu_points=gpu_points,
+        )
+        vector_ids = partition.vector_ids[: index.n]
+        regions = find_regions({source.value: rows for source, rows in self._source_queries().items()}, partition.dim)
+        arrays = {**statistics.to_arrays(), **regions.to_arrays()}
+        folder, digest = publish_index(self._store, manifest, index, vector_ids, arrays, codes)
+        held = self._generation.manifest.indexes.get(partition.modality)
+        remove_indexes(self._store, partition.modality, {folder} if held is None else {folder, held[0]})
+        return folder, digest
+
+    def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
+        """Operating points for queries of every modality that may come; on a GPU over all rows, dead ones included."""
+        own, members = partition.sample(QUERIES)
+        queries = {source.value: rows for source, rows in self._source_queries().items()}
+        enough = len(members) >= MIN_QUERIES
+        if enough:
+            queries[partition.modality.value] = members
+        on_gpu = isinstance(index, GpuIndex)
+        measured = cast("IvfPqIndex", index)  # a GpuIndex is one in all that is asked of it without filters
+        points = measure_points(
+            measured,
+            partition.rows,
+            queries,
+            modality=partition.modality.value,
+            own=own if enough else None,
+            alive=None if on_gpu else partition.alive,
+            recall=self._wishes.recall,
+            kept=(1.0,) if on_gpu else KEPT,
+            budget_s=TUNE_SECONDS,
+            costs=self._costs,
+        )
+        sources = [modality.value for modality in self._modalities]
+        return fill_missing(points, sources, partition.modality.value, measured, self._costs)
+
+    def _inside_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
+        """The cosine to the mean that tells queries that lie among the vectors."""
+        strangers = [rows for source, rows in self._source_queries().items() if source != partition.modality]
+        return inside_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, strangers)
+
+    @cached_property
+    def _costs(self) -> UnitCosts:
+        return self._measure_costs()
+
+    def _source_queries(self) -> dict[Modality, NDArray[np.float32]]:
+        """Queries (nq, d) of each modality that the store holds enough of, and of text where it can be encoded."""
+        if self._queries is None:
+            partitions = self._generation.partitions.values()
+            self._queries = {p.modality: p.sample(QUERIES)[1] for p in partitions if p.living >= MIN_QUERIES}
+            if self._captions is not None:
+                self._queries[Modality.TEXT] = self._captions()
+        return self._queries
+
+
+def next_generation(store: Path, modality: Modality) -> int:
+    """The number of the next index of a modality: greater than that of any folder there is."""
+    place = store / INDEXES / modality
+    numbers = [int(folder.name) for folder in place.iterdir() if folder.name.isdigit()] if place.is_dir() else []
+    return max(numbers, default=0) + 1

@@ -1,0 +1,1 @@
+"""Searches of a store: queries, filters, plans and their execution."""

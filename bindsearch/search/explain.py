@@ -1,0 +1,225 @@
+"""Explain: a plan, and what running it took, as text for people and as plain data for JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, PlanRun, Strategy
+from bindsearch.search.planner import format_ms
+from bindsearch.types import Modality
+
+WIDTH = 100
+"""Columns that notes, filters and reasons are wrapped to."""
+
+LABEL_WIDTH = 48
+"""Columns that a term's label is cut to."""
+
+MARGIN = " " * 11
+"""Left of what belongs to a word at the start of a line."""
+
+Json = dict[str, object]
+Row = list[str]
+
+
+def explain_plan(plan: Plan) -> str:
+    """The plan in words, without a newline at the end; the same text for the same plan."""
+    return _text(plan, None)
+
+
+def explain_run(plan: Plan, run: PlanRun) -> str:
+    """The plan with what each partition and step took beside its estimate."""
+    return _text(plan, run)
+
+
+def plan_json(plan: Plan) -> Json:
+    """The plan as str, int, float, bool, None, lists and dicts.
+
+    Keys: `terms` (label, source, weight, load); `filter` (where, kept, living) or None; `partitions` (modality,
+    strategy, rows, living, kept, want, lists, probes, rerank, tail, recall, measured, estimate_ms, considered, reason);
+    `rank`; `k`; `diverse`; `estimate_ms`; `notes`. `measured` holds the fields of the operating point that the
+    step comes from, or None; `considered` milliseconds by strategy. Milliseconds are rounded to 0.0001.
+    """
+    return {
+        "terms": [{**asdict(term), "source": term.source.value if term.source else None} for term in plan.terms],
+        "filter": None if plan.filter is None else {"where": plan.filter, **_kept_of(plan)},
+        "partitions": [_step_json(step) for step in plan.partitions],
+        "rank": plan.rank.value,
+        "k": plan.k,
+        "diverse": plan.diverse,
+        "estimate_ms": _round_ms(plan.estimate_ms),
+        "notes": list(plan.notes),
+    }
+
+
+def run_json(plan: Plan, run: PlanRun) -> Json:
+    """`plan_json` with `actual` beside each estimate: scored, found and ms (or None where skipped) of each partition;
+    encode_ms, filter_ms, merge_ms, facts_ms and total_ms of the whole."""
+    runs = {part.modality: part for part in run.partitions}
+    steps = [{**_step_json(step), "actual": _part_json(runs.get(step.modality))} for step in plan.partitions]
+    actual = {name: _round_ms(ms) for name, ms in asdict(run).items() if name != "partitions"}
+    return {**plan_json(plan), "partitions": steps, "actual": actual}
+
+
+def _text(plan: Plan, run: PlanRun | None) -> str:
+    blocks = [
+        _query_lines(plan, run),
+        _filter_lines(plan, run),
+        _partition_lines(plan, run),
+        _merge_lines(plan, run),
+        _total_lines(plan, run),
+        *(_wrapped("note", note) for note in plan.notes),
+    ]
+    return "\n".join(line.rstrip() for block in blocks for line in block)
+
+
+def _query_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    """`query  0.5 x image:fruit.jpg  image  the ImageBind vision tower`, a line a term."""
+    rows = [
+        [f"{term.weight:.3g} x", _cut(term.label), term.source.value if term.source else "-", term.load]
+        for term in plan.terms
+    ]
+    lines = _aligned(rows, right={0})
+    if run:
+        lines.append(f"encoded in {format_ms(run.encode_ms)}")
+    return _block("query", lines)
+
+
+def _filter_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    if plan.filter is None:
+        return ["filter     none"]
+    counts = _kept_of(plan)
+    share = f" ({100 * counts['kept'] / counts['living']:.3g}%)" if counts["living"] else ""
+    keeps = f"keeps {counts['kept']:,} of {counts['living']:,} rows{share}"
+    if run:
+        keeps += f", evaluated in {format_ms(run.filter_ms)}"
+    return [*_wrapped("filter", plan.filter), MARGIN + keeps]
+
+
+def _partition_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    """A table with a line and a reason a partition; columns that say nothing for any of them are left out."""
+    runs = {part.modality: part for part in run.partitions} if run else {}
+    header = ["partition", "strategy", "rows", "kept", "lists", "rerank", "tail", "want", "estimate"]
+    header += ["actual", "scored", "found", "recall"] if run else ["recall"]
+    rows = [header, *(_row(step, runs, analyzed=run is not None) for step in plan.partitions)]
+    told = [column for column in range(len(header)) if any(row[column] != "-" for row in rows[1:])]
+    rows = [[row[column] for column in told] for row in rows]
+    left = {0, 1, len(told) - 1}
+    lines = _aligned(rows, right=set(range(len(told))) - left)
+    text = [lines[0]]
+    for line, step in zip(lines[1:], plan.partitions, strict=True):
+        text += [line, *_wrap(step.reason)]
+    return text
+
+
+def _row(step: PartitionStep, runs: dict[Modality, PartitionRun], *, analyzed: bool) -> Row:
+    skipped = step.strategy is Strategy.SKIP
+    row = [
+        step.modality.value,
+        step.strategy.value,
+        f"{step.rows:,}",
+        f"{step.kept:,}",
+        f"{step.probes:,} of {step.lists:,}" if step.probes else "-",
+        f"{step.rerank:,}" if step.rerank else "-",
+        f"{step.tail:,}" if step.tail else "-",
+        f"{step.want:,}",
+        "-" if skipped else format_ms(step.estimate_ms),
+    ]
+    if analyzed:
+        part = runs.get(step.modality)
+        row += [format_ms(part.ms), f"{part.scored:,}", f"{part.found:,}"] if part else ["-", "-", "-"]
+    return [*row, _recall(step)]
+
+
+def _recall(step: PartitionStep) -> str:
+    """`0.984 (text)`: the source of the queries that the recall was measured with."""
+    if step.strategy is Strategy.SKIP:
+        return "-"
+    if step.recall is None:
+        return "not measured"
+    if step.point is None:
+        return "exact"
+    return f"{step.recall:.3f} ({step.point.stand_in or step.point.source})"
+
+
+def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    parts = [f"{plan.rank} scores" if plan.rank != "per-modality" else "a list per modality"]
+    parts.append(f"best {plan.k:,} items, each once")
+    if plan.diverse:
+        parts.append(f"diverse {plan.diverse:g}")
+    if run:
+        parts.append(f"merged in {format_ms(run.merge_ms)}, facts in {format_ms(run.facts_ms)}")
+    return _wrapped("merge", ", ".join(parts))
+
+
+def _total_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    total = f"{format_ms(plan.estimate_ms)} estimated for the partitions"
+    if run:
+        searched = sum(part.ms for part in run.partitions)
+        total += f", {format_ms(searched)} actual; {format_ms(run.total_ms)} for everything"
+    return _wrapped("total", total)
+
+
+def _block(name: str, lines: Sequence[str]) -> list[str]:
+    return [f"{name:<{len(MARGIN)}}{lines[0]}", *(MARGIN + line for line in lines[1:])]
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return _block(name, [line.removeprefix(MARGIN) for line in _wrap(text)])
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=MARGIN, subsequent_indent=MARGIN, break_on_hyphens=False)
+
+
+def _aligned(rows: Sequence[Row], right: set[int]) -> list[str]:
+    """The rows in columns two spaces apart; those in `right` end at the same place."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _cut(label: str) -> str:
+    label = " ".join(label.split())
+    return label if len(label) <= LABEL_WIDTH else label[: LABEL_WIDTH - 1] + "…"
+
+
+def _kept_of(plan: Plan) -> dict[str, int]:
+    return {
+        "kept": sum(step.kept for step in plan.partitions),
+        "living": sum(step.living for step in plan.partitions),
+    }
+
+
+def _step_json(step: PartitionStep) -> Json:
+    return {
+        "modality": step.modality.value,
+        "strategy": step.strategy.value,
+        "rows": step.rows,
+        "living": step.living,
+        "kept": step.kept,
+        "want": step.want,
+        "lists": step.lists,
+        "probes": step.probes,
+        "rerank": step.rerank,
+        "tail": step.tail,
+        "recall": step.recall,
+        "measured": asdict(step.point) if step.point else None,
+        "estimate_ms": _round_ms(step.estimate_ms),
+        "considered": {strategy.value: _round_ms(ms) for strategy, ms in step.considered},
+        "reason": step.reason,
+    }
+
+
+def _part_json(part: PartitionRun | None) -> Json | None:
+    return {"scored": part.scored, "found": part.found, "ms": _round_ms(part.ms)} if part else None
+
+
+def _round_ms(ms: float) -> float:
+    return round(ms, 4)

@@ -1,0 +1,219 @@
+"""Filters: which segments may be found, as data, as text, and as a mask over a snapshot's segments."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bindsearch.search.sql_filter.columns import FilterColumns, FilterTables
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+"""Units of times such as 7d."""
+_AGO = re.compile(rf"(\d{{1,6}})\s*({'|'.join(UNITS)})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that all must hold; one that is empty lets everything pass.
+
+    `where`: an expression over the documented columns. `folders`: absolute folders, one of which must hold the item.
+    `collections`: roots (absolute, or their last name), one of which must be the item's. `since_ns`, `until_ns`: bounds
+    of the file's modification time in nanoseconds since 1970, the second one excluded.
+    """
+
+    where: str | None = None
+    folders: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folders", tuple(self.folders))
+        object.__setattr__(self, "collections", tuple(self.collections))
+
+    def __bool__(self) -> bool:
+        return self != Filter()
+
+
+EVERYTHING = Filter()
+
+
+def make_filter(
+    where: str | None = None,
+    folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    collections: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    since: str | datetime | None = None,
+    until: str | datetime | None = None,
+) -> Filter:
+    """A Filter from what a user gives: folders are made absolute, times read as `parse_time` does (naive ones: local).
+
+    Collections are named by the last part of their root, or by a path (anything that holds a slash).
+
+    Raises:
+        UsageError: something is given but empty, a time is none, or `until` is not after `since`.
+    """
+    if where is not None and not where.strip():
+        raise UsageError("the filter is empty: write a condition such as modality = 'audio'")
+    since_ns, until_ns = _to_time(since), _to_time(until)
+    if since_ns is not None and until_ns is not None and since_ns >= until_ns:
+        raise UsageError(f"nothing lies between {format_time(since_ns)} and {format_time(until_ns)}: exchange them")
+    roots = _to_texts(collections, "collection")
+    return Filter(
+        where=where.strip() if where is not None else None,
+        folders=tuple(_to_absolute(folder) for folder in _to_texts(folders, "folder")),
+        collections=tuple(_to_absolute(root) if "/" in root else root for root in roots),
+        since_ns=since_ns,
+        until_ns=until_ns,
+    )
+
+
+def parse_time(text: str, now: datetime | None = None) -> int:
+    """Nanoseconds since 1970 of "2024-05-01", "2024-05-01 12:30", "...+02:00" (naive: local time) or "7d", "12h" ago.
+
+    `now`: what ago counts from, the present by default.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    try:
+        if ago := _AGO.fullmatch(text.strip()):
+            start = (now or datetime.now(UTC)).replace(microsecond=0)
+            return to_ns(start - int(ago.group(1)) * UNITS[ago.group(2).lower()])
+        return to_ns(datetime.fromisoformat(text.strip()))
+    except (ValueError, OverflowError, OSError):
+        message = f"{text!r} is no time: give a date (2024-05-01), date and time (2024-05-01 12:30), or 7d, 12h, 2w ago"
+        raise UsageError(message) from None
+
+
+def to_ns(moment: datetime) -> int:
+    """Nanoseconds since 1970 of a time; a naive one is local.
+
+    Raises:
+        OverflowError: it is among the first or last hours that there are.
+    """
+    return (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def format_time(ns: int) -> str:
+    """A time in nanoseconds since 1970 in local time, as short as it goes: a date alone at midnight."""
+    try:
+        moment = (EPOCH + timedelta(microseconds=ns // 1000)).astimezone().replace(tzinfo=None)
+    except OverflowError:
+        return f"{ns} ns"
+    if moment.time() == datetime.min.time():
+        return moment.date().isoformat()
+    return moment.isoformat(" ", "minutes" if moment.second == moment.microsecond == 0 else "auto")
+
+
+def describe_filter(filter: Filter) -> str:
+    """The filter in one line: "modality = 'audio', in /media/x, since 2024-01-01"."""
+    parts = [" ".join(filter.where.split())] if filter.where is not None else []
+    if filter.folders:
+        parts.append(f"in {' or '.join(filter.folders)}")
+    if filter.collections:
+        parts.append(f"of collection {' or '.join(filter.collections)}")
+    if filter.since_ns is not None:
+        parts.append(f"since {format_time(filter.since_ns)}")
+    if filter.until_ns is not None:
+        parts.append(f"until {format_time(filter.until_ns)}")
+    return ", ".join(parts) or "everything"
+
+
+def segment_mask(filter: Filter, tables: FilterTables, columns: FilterColumns | None = None) -> NDArray[np.bool_]:
+    """Which rows of `segments` a filter lets pass: bool (n,).
+
+    `columns`: what earlier filters had to derive from the same tables, for callers that keep it.
+
+    Raises:
+        UsageError: no collection has that name, or the expression is refused or fails (see `where_mask`).
+    """
+    import numpy as np
+
+    from bindsearch.search.sql_filter.columns import FilterColumns
+    from bindsearch.search.sql_filter.evaluate import where_mask
+
+    columns = columns or FilterColumns(tables)
+    kept = _item_mask(filter, tables)
+    mask = np.ones(tables.segments.num_rows, bool) if kept is None else kept[columns.item_rows]
+    return mask if filter.where is None else mask & where_mask(filter.where, columns)
+
+
+def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None:
+    """Which items all but `where` lets pass; None: every one."""
+    conditions = []
+    roots = tables.manifest.collections
+    if filter.folders:
+        conditions.append(_in_folders(filter.folders, tables))
+    if filter.collections:
+        wanted = {number for name in filter.collections for number in _collections_named(name, roots)}
+        conditions.append(_in_collections(wanted, tables))
+    if filter.since_ns is not None:
+        conditions.append(tables.items.column("mtime_ns").to_numpy() >= filter.since_ns)
+    if filter.until_ns is not None:
+        conditions.append(tables.items.column("mtime_ns").to_numpy() < filter.until_ns)
+    kept = conditions.pop() if conditions else None
+    for condition in conditions:
+        kept &= condition
+    return kept
+
+
+def _in_folders(folders: tuple[str, ...], tables: FilterTables) -> Any:
+    import pyarrow.compute as pc
+
+    roots = {number: PurePosixPath(root) for number, root in tables.manifest.collections.items()}
+    whole = {number for number, root in roots.items() for folder in folders if root.is_relative_to(folder)}
+    inside = _in_collections(whole, tables)
+    for folder in map(PurePosixPath, folders):
+        for number, root in roots.items():
+            if number not in whole and folder.is_relative_to(root):
+                start = f"{folder.relative_to(root)}/"
+                below = pc.starts_with(tables.items.column("rel_path"), start).to_numpy()
+                inside |= below & _in_collections({number}, tables)
+    return inside
+
+
+def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
+    import numpy as np
+
+    return np.isin(tables.items.column("collection_id").to_numpy(), np.array([*wanted], np.int64))
+
+
+def _collections_named(name: str, roots: Any) -> set[int]:
+    found = {number for number, root in roots.items() if name in (root, PurePosixPath(root).name)}
+    if not found:
+        there = ", ".join(sorted(roots.values())) or "none"
+        raise UsageError(f"there is no collection {name!r}: there are {there}")
+    return found
+
+
+def _to_time(moment: str | datetime | None) -> int | None:
+    if moment is None or isinstance(moment, str):
+        return parse_time(moment) if moment is not None else None
+    try:
+        return to_ns(moment)
+    except (OverflowError, ValueError):
+        raise UsageError(f"{moment} lies outside of all times: leave it out") from None
+
+
+def _to_texts(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], what: str) -> list[str]:
+    several = (given,) if isinstance(given, str | os.PathLike) else given
+    texts = [os.fspath(one) for one in several]
+    if not all(text.strip() for text in texts):
+        raise UsageError(f"the name of a {what} is empty: give one, or leave the option out")
+    return texts
+
+
+def _to_absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())

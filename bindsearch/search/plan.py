@@ -1,0 +1,165 @@
+"""Plan: what a search will do, as data. `explain` tells it in words, the same words for the same plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bindsearch.indexes.types import DEFAULT_RECALL, Form, OperatingPoint, UnitCosts
+from bindsearch.search.query import Rank
+from bindsearch.types import Modality
+
+DIVERSE_FACTOR = 5
+"""A diverse list is chosen from so many times k results."""
+
+
+def depth_of(k: int, diverse: float) -> int:
+    """Results that are to be right: k, or what a diverse list is chosen from."""
+    return DIVERSE_FACTOR * k if diverse else k
+
+
+class Strategy(StrEnum):
+    """How the rows of one partition are searched. Whatever the strategy, cosines come from the fp16 rows."""
+
+    SKIP = "skip"
+    """Nothing can match."""
+    GATHER = "gather"
+    """Fetch the rows that the filter keeps and score each."""
+    SCAN = "scan"
+    """Score all rows in order, those a bitmap leaves out skipped."""
+    PROBE = "probe"
+    """Scan codes in the nearest inverted lists, with a bitmap; score the best candidates exactly."""
+    PROBE_WIDE = "probe wide"
+    """The same on a GPU, where no bitmap can be given: more candidates, filtered afterwards."""
+
+
+@dataclass(frozen=True)
+class IndexFacts:
+    """What the planner knows of a partition's index: `n` rows covered, those after them are the tail.
+
+    `device`: "cpu" or "cuda:0"; `recall`: what its points were to reach (`IndexManifest.wishes`). Form EXACT stands
+    here on a GPU only: on the CPU it is the scan, and a partition in that form has no index.
+    """
+
+    n: int
+    lists: int
+    code_bytes: int
+    points: tuple[OperatingPoint, ...]
+    device: str = "cpu"
+    form: Form = Form.IVF_PQ
+    recall: float = DEFAULT_RECALL
+
+
+@dataclass(frozen=True)
+class PartitionFacts:
+    """What the planner knows of a partition. `rows` are all, `living` those a segment refers to, `kept` those of them
+    that the filter keeps; `index` None: it has none; `trouble`: why an index that should be there is not used;
+    `inside`: whether the query lies among the partition's vectors (None: not known before encoding); `runs`: stretches
+    of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random); `lies_among`: the
+    modality among whose queries a ready vector lies (None: not known)."""
+
+    modality: Modality
+    dim: int
+    rows: int
+    living: int
+    kept: int
+    index: IndexFacts | None = None
+    trouble: str | None = None
+    inside: bool | None = None
+    runs: int | None = None
+    lies_among: Modality | None = None
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """Everything a plan depends on beside the query. `sources`: modality of each term, in order (None: a ready
+    vector of unknown modality); `loads`: what encoding each term takes, in words; `weights`: those used;
+    `filter`: its text, None without one; `excluded`: rows of the query's own files, left out of the answer;
+    `notes`: what else the reader of a plan should know."""
+
+    partitions: tuple[PartitionFacts, ...]
+    sources: tuple[Modality | None, ...] = (None,)
+    labels: tuple[str, ...] = ("vector",)
+    weights: tuple[float, ...] = (1.0,)
+    loads: tuple[str, ...] = ("a ready vector",)
+    filter: str | None = None
+    excluded: int = 0
+    costs: UnitCosts = field(default_factory=UnitCosts)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TermStep:
+    """How a term becomes a vector."""
+
+    label: str
+    source: Modality | None
+    weight: float
+    load: str
+
+
+@dataclass(frozen=True)
+class PartitionStep:
+    """How a partition is searched. `want`: rows fetched at first; `rerank`: candidates scored exactly;
+    `tail`: rows after the index, always scanned; `recall`: as measured, 1.0 where exact, None where not known;
+    `considered`: every strategy that could have been taken with its estimate in milliseconds; `living`: rows that
+    the filter chose from; `point`: what `probes`, `rerank` and `recall` come from, None where nothing was measured."""
+
+    modality: Modality
+    strategy: Strategy
+    want: int
+    kept: int
+    rows: int
+    tail: int
+    probes: int
+    lists: int
+    rerank: int
+    recall: float | None
+    estimate_ms: float
+    reason: str
+    considered: tuple[tuple[Strategy, float], ...] = ()
+    living: int = 0
+    point: OperatingPoint | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search will do. `estimate_ms`: of the partitions together, encoding and merging apart."""
+
+    terms: tuple[TermStep, ...]
+    filter: str | None
+    partitions: tuple[PartitionStep, ...]
+    rank: Rank
+    k: int
+    diverse: float
+    estimate_ms: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """Results that are to be right: k, or what a diverse list is chosen from."""
+        return depth_of(self.k, self.diverse)
+
+
+@dataclass(frozen=True)
+class PartitionRun:
+    """What searching a partition took: `scored` rows compared exactly (those of the tail too), `found` rows that were
+    fetched from it, `ms` milliseconds."""
+
+    modality: Modality
+    scored: int
+    found: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class PlanRun:
+    """What a plan took when it was run: rows and milliseconds of each partition, milliseconds of the steps around
+    them and of everything. A partition that was skipped may be missing."""
+
+    partitions: tuple[PartitionRun, ...]
+    encode_ms: float
+    filter_ms: float
+    merge_ms: float
+    facts_ms: float
+    total_ms: float

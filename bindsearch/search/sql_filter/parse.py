@@ -1,0 +1,294 @@
+"""The check of `where` expressions: DuckDB's syntax tree, read into our own by a list of what is allowed.
+
+Only what our tree can say is ever run: its SQL is written anew from the tree, not taken from the user.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from bindsearch.errors import QuerySyntaxError, UsageError
+from bindsearch.search.sql_filter.ast import Column, Constant, Expression, Form, Kind, Operation, walk
+from bindsearch.search.sql_filter.duckdb_sandbox import serialize_select
+
+MAX_LENGTH = 10_000
+"""Characters of an expression."""
+MAX_NESTING = 100
+"""Levels of parentheses, and of the tree."""
+MAX_JOINED = 32
+"""Texts joined by || and concat in one expression: more would only serve to fill the memory."""
+MAX_PATTERN = 1_000
+"""Characters of a regular expression times its repetitions: DuckDB looks at the clock every 2048 rows only."""
+
+_FUNCTIONS = (
+    "abs ceil ceiling floor round trunc sign sqrt ln log log2 log10 exp pow power mod greatest least if ifnull nullif "
+    "isnan isinf isfinite lower lcase upper ucase length len strlen char_length character_length trim ltrim rtrim "
+    "substring substr left right reverse concat contains starts_with ends_with prefix suffix instr strpos position "
+    "split_part ascii translate strip_accents like_escape not_like_escape ilike_escape not_ilike_escape "
+    "regexp_matches regexp_full_match regexp_extract year month day hour minute second quarter week weekofyear "
+    "dayofweek weekday isodow dayofyear dayname monthname date_trunc datetrunc date_part datepart date_diff datediff "
+    "last_day epoch strftime to_years to_months to_weeks to_days to_hours to_minutes to_seconds"
+)
+FUNCTIONS = frozenset(_FUNCTIONS.split())
+"""Functions of one row's values that reach nothing else and cannot blow a text up."""
+OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "**", "^", "||"))
+LIKES: Mapping[str, str] = {"~~": "LIKE", "!~~": "NOT LIKE", "~~*": "ILIKE", "!~~*": "NOT ILIKE"}
+_ESCAPES = ("like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape")
+_AS_OPERATORS = frozenset((*OPERATORS, *LIKES, *_ESCAPES))
+PATTERNS = frozenset(("regexp_matches", "regexp_full_match", "regexp_extract"))
+"""Functions whose second argument is a regular expression."""
+_TYPES = (
+    "BOOLEAN BOOL TINYINT SMALLINT INTEGER INT BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT REAL DOUBLE "
+    "DECIMAL NUMERIC VARCHAR TEXT STRING DATE TIME TIMESTAMP INTERVAL"
+)
+TYPES = frozenset(_TYPES.split())
+"""Types that a value may be cast to."""
+COMPARISONS: Mapping[str, str] = {
+    "COMPARE_EQUAL": "=",
+    "COMPARE_NOTEQUAL": "!=",
+    "COMPARE_LESSTHAN": "<",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
+    "COMPARE_DISTINCT_FROM": "IS DISTINCT FROM",
+    "COMPARE_NOT_DISTINCT_FROM": "IS NOT DISTINCT FROM",
+}
+REFUSED: Mapping[str, str] = {
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function",
+    "LAMBDA": "a lambda",
+    "PARAMETER": "a parameter",
+    "STAR": "a *",
+    "POSITIONAL_REFERENCE": "a #",
+    "COLLATE": "a collation",
+    "DEFAULT": "DEFAULT",
+}
+"""What else DuckDB's parser knows, in words."""
+_QUERY = "SELECT ("
+_TOKEN = re.compile(r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--|/\*|[()\[\]{};$]|[eExXbBuU]&?(?=')")
+_NUMBER = re.compile(r"-?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
+_REPETITION = re.compile(r"\{(\d*)(?:,(\d*))?\}")
+_WIDE_CLASS = re.compile(r"\\[pP]|\(\?[a-z]*i")
+
+
+def parse_where(text: str) -> Expression:
+    """Check an expression and read it; names of columns are left as they were written.
+
+    Raises:
+        UsageError: it does not parse, is too long or too deep, or holds something that is not allowed (a
+            QuerySyntaxError that points at it).
+    """
+    if len(text) > MAX_LENGTH:
+        raise UsageError(f"the filter has {len(text)} characters: write at most {MAX_LENGTH}")
+    _check_tokens(text)
+    deep = UsageError(f"the filter is nested too deeply: at most {MAX_NESTING} levels")
+    try:
+        answer = serialize_select(f"{_QUERY}{text})")
+    except RecursionError:
+        raise deep from None
+    if answer["error"]:
+        message = answer["error_message"]
+        if "expression depth" in message:
+            raise deep
+        refuse(text, _to_position(text, int(answer.get("position") or 0)), f"the filter does not parse: {message}")
+    expected = serialize_select(f"{_QUERY}TRUE)")
+    selected = _take_selected(answer)
+    _take_selected(expected)
+    if len(selected) != 1 or _without_places(answer) != _without_places(expected):
+        refuse(text, 0, "the filter must be one expression, nothing around it")
+    expression = _Reader(text).read(selected[0], MAX_NESTING)
+    if (joined := _count_joined(expression)) > MAX_JOINED:
+        raise UsageError(f"the filter joins {joined} texts: at most {MAX_JOINED}")
+    return expression
+
+
+def refuse(text: str, position: int, message: str) -> NoReturn:
+    """Raise a QuerySyntaxError that points at a character, with the surroundings alone of a long expression.
+
+    Raises:
+        QuerySyntaxError: always.
+    """
+    start = max(position - 60, 0) if len(text) > 200 else 0
+    excerpt = text[start : start + 120] if len(text) > 200 else text
+    raise QuerySyntaxError(message, excerpt, min(position - start, len(excerpt)))
+
+
+def _check_tokens(text: str) -> None:
+    """Refuse before DuckDB sees it what its parser is slow at, or what another reader could take otherwise."""
+    if not text.strip():
+        raise UsageError("the filter is empty: write a condition such as modality = 'audio'")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the filter {text[:120]!r} is not UTF-8: give it in UTF-8") from None
+    if (zero := text.find("\0")) >= 0:
+        refuse(text, zero, "the filter holds a zero character")
+    open_brackets: list[int] = []
+    for match in _TOKEN.finditer(text):
+        token, position = match.group(), match.start()
+        if token[0] in "'\"" and token.count(token[0]) % 2 == 1:
+            refuse(text, position, f"this {token[0]} is not closed")
+        elif token in ("--", "/*"):
+            refuse(text, position, "comments are not allowed in a filter")
+        elif token in (";", "$"):
+            refuse(text, position, f"{token} is not allowed in a filter")
+        elif token[0].isalpha() and not text[position - 1 : position].isalnum():
+            refuse(text, position, f"write a text in plain quotes, without {token} before them")
+        elif token in "([{":
+            open_brackets.append(position)
+            if len(open_brackets) > MAX_NESTING:
+                refuse(text, position, f"the filter is nested too deeply: at most {MAX_NESTING} levels")
+        elif token in ")]}":
+            if not open_brackets:
+                refuse(text, position, f"this {token} closes nothing")
+            open_brackets.pop()
+    if open_brackets:
+        refuse(text, open_brackets[-1], f"this {text[open_brackets[-1]]} is not closed")
+
+
+def _take_selected(answer: Any) -> Any:
+    """Take the list of what is selected out of a syntax tree; empty where that is no plain SELECT."""
+    node = answer["statements"][0]["node"] if len(answer["statements"]) == 1 else {}
+    return node.pop("select_list", [])
+
+
+def _without_places(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_places(value) for key, value in tree.items() if not key.startswith("query_location")}
+    return [_without_places(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _to_position(text: str, location: int) -> int:
+    """The character of `text` at a byte of the query that holds it."""
+    return len(text.encode()[: max(location - len(_QUERY), 0)].decode(errors="ignore"))
+
+
+def _count_joined(expression: Expression) -> int:
+    joins = [e for e in walk(expression) if isinstance(e, Operation) and e.name in ("||", "concat")]
+    return sum(len(join.args) - 1 for join in joins)
+
+
+def _pattern_cost(pattern: str) -> int:
+    cost = len(pattern) + 100 * len(_WIDE_CLASS.findall(pattern))
+    for bounds in _REPETITION.findall(pattern):
+        cost *= max(1, *(int(bound) for bound in bounds if bound), 1)
+    return cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads DuckDB's syntax tree; whatever it does not know is refused."""
+
+    text: str
+
+    def read(self, node: Any, levels: int) -> Expression:
+        if levels == 0:
+            self._refuse(node, f"the filter is nested too deeply: at most {MAX_NESTING} levels")
+        if node["class"] == "COLUMN_REF":
+            return self._column(node)
+        if node["class"] == "CONSTANT":
+            return self._constant(node)
+        readers: Mapping[str, Callable[[Any, int], Expression]] = {
+            "COMPARISON": self._comparison,
+            "CONJUNCTION": self._conjunction,
+            "OPERATOR": self._operator,
+            "BETWEEN": self._between,
+            "CASE": self._case,
+            "CAST": self._cast,
+            "FUNCTION": self._function,
+        }
+        name = node["class"]
+        if name not in readers:
+            self._refuse(node, f"{REFUSED.get(name, name.lower())} is not allowed in a filter")
+        return readers[name](node, levels - 1)
+
+    def _refuse(self, node: Any, message: str) -> NoReturn:
+        refuse(self.text, self._position(node), message)
+
+    def _position(self, node: Any) -> int:
+        return _to_position(self.text, int(node.get("query_location") or 0))
+
+    def _all(self, nodes: Sequence[Any], levels: int) -> tuple[Expression, ...]:
+        return tuple(self.read(node, levels) for node in nodes)
+
+    def _column(self, node: Any) -> Expression:
+        names = node["column_names"]
+        if len(names) != 1:
+            self._refuse(node, f'there is no table to name a column of: write "{".".join(names)}" in double quotes')
+        return Column(names[0], self._position(node))
+
+    def _constant(self, node: Any) -> Expression:
+        kind, text = node["literal"]["kind"], node["literal"].get("text", "")
+        if kind == Kind.NULL:
+            return Constant(Kind.NULL, "null")
+        if kind == Kind.TEXT or (kind == Kind.BOOLEAN and text in ("true", "false")):
+            return Constant(Kind(kind), text)
+        if kind not in (Kind.INTEGER, Kind.NUMBER) or not _NUMBER.fullmatch(text):
+            self._refuse(node, f"a constant of the kind {kind} is not allowed in a filter")
+        return Constant(Kind(kind), text)
+
+    def _comparison(self, node: Any, levels: int) -> Expression:
+        if node["type"] not in COMPARISONS:
+            self._refuse(node, f"{node['type']} is not allowed in a filter")
+        return Operation(Form.COMPARE, COMPARISONS[node["type"]], self._all((node["left"], node["right"]), levels))
+
+    def _conjunction(self, node: Any, levels: int) -> Expression:
+        form = {"CONJUNCTION_AND": Form.AND, "CONJUNCTION_OR": Form.OR}[node["type"]]
+        return Operation(form, form.value, self._all(node["children"], levels))
+
+    def _operator(self, node: Any, levels: int) -> Expression:
+        forms = {
+            "OPERATOR_NOT": Form.NOT,
+            "OPERATOR_IS_NULL": Form.IS_NULL,
+            "OPERATOR_IS_NOT_NULL": Form.IS_NOT_NULL,
+            "OPERATOR_COALESCE": Form.COALESCE,
+            "COMPARE_IN": Form.IN,
+        }
+        if node["type"] not in forms:
+            self._refuse(node, f"{node['type'].lower().replace('_', ' ')} is not allowed in a filter")
+        form = forms[node["type"]]
+        return Operation(form, form.value, self._all(node["children"], levels))
+
+    def _between(self, node: Any, levels: int) -> Expression:
+        args = self._all((node["input"], node["lower"], node["upper"]), levels)
+        return Operation(Form.BETWEEN, Form.BETWEEN.value, args)
+
+    def _case(self, node: Any, levels: int) -> Expression:
+        parts = [part for check in node["case_checks"] for part in (check["when_expr"], check["then_expr"])]
+        return Operation(Form.CASE, Form.CASE.value, self._all((*parts, node["else_expr"]), levels))
+
+    def _cast(self, node: Any, levels: int) -> Expression:
+        target = node["type_expr"]
+        name = str(target.get("type_name", "")).upper()
+        if name not in TYPES or target.get("children") or target["qualified_name"]["path"] != [target["type_name"]]:
+            self._refuse(
+                node, f"a cast to {name or 'this type'} is not allowed: cast to one of {', '.join(sorted(TYPES))}"
+            )
+        form = Form.TRY_CAST if node["try_cast"] else Form.CAST
+        return Operation(form, name, (self.read(node["child"], levels),))
+
+    def _function(self, node: Any, levels: int) -> Expression:
+        name = node["function_name"].lower()
+        if name not in (FUNCTIONS if not node["is_operator"] else _AS_OPERATORS):
+            what = f"the function {name}" if name.isidentifier() else f"the operator {name}"
+            self._refuse(node, f"{what} is not allowed in a filter")
+        plain = not (node["filter"] or node["distinct"] or node["export_state"] or node["order_bys"]["orders"])
+        if not plain or len(node["qualified_name"]["path"]) != 1 or any(arg["name"] for arg in node["arguments"]):
+            self._refuse(node, f"{name} is not allowed in this form: write {name}(...)")
+        args = self._all([arg["expression"] for arg in node["arguments"]], levels)
+        if name in LIKES:
+            return Operation(Form.LIKE, LIKES[name], args)
+        if name in OPERATORS:
+            return Operation(Form.OPERATOR, name, args)
+        if name in PATTERNS:
+            self._check_pattern(node, args)
+        return Operation(Form.FUNCTION, name, args)
+
+    def _check_pattern(self, node: Any, args: tuple[Expression, ...]) -> None:
+        if not all(isinstance(arg, Constant) for arg in args[1:]):
+            self._refuse(node, "a regular expression must be a text in quotes")
+        if len(args) > 1 and isinstance(args[1], Constant) and _pattern_cost(args[1].text) > MAX_PATTERN:
+            self._refuse(node, "the regular expression is too large: shorten it or its repetitions")

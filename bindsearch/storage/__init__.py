@@ -1,0 +1,1 @@
+"""The store on disk: configuration, lock, catalog, vector files, snapshots and their writer."""

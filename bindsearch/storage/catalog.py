@@ -1,0 +1,356 @@
+"""The catalog: one DuckDB file with the truth about collections, items, segments, vector files and failures.
+
+Only the writer opens it (DuckDB lets nobody in beside a writer); readers use the snapshot. All SQL is here or in
+`migrations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from bindsearch.errors import StoreError
+from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, KnownFiles
+from bindsearch.storage.migrations import migrate
+from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+FAILURE_COLUMNS = "collection_id, rel_path, reason"
+MOST_PLACES = 100
+"""More than so many are not looked for one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    collection_id: int
+    rel_path: str
+    state: FileState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A file that stands for others, an archive or a list, as it was when all of it was last taken in."""
+
+    collection_id: int
+    rel_path: str
+    state: FileState
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one transaction commits.
+
+    `items`: rows to add (all columns of the table but `indexed_at`), `segments` theirs. `removed`: items that go first
+    with their segments, those that `items` replaces among them. `touched`: items with only a new file state.
+    `vector_files`: modality, name, row count and digest of each new one.
+    """
+
+    items: pa.Table | None = None
+    segments: pa.Table | None = None
+    removed: Sequence[int] = ()
+    touched: Mapping[int, FileState] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+    forgotten_failures: Sequence[tuple[int, str]] = ()
+    vector_files: Sequence[tuple[Modality, str, int, str]] = ()
+    containers: Sequence[Container] = ()
+    forgotten_containers: Sequence[tuple[int, str]] = ()
+    forgotten_collections: Sequence[int] = ()
+
+
+class Catalog:
+    """The writer's connection to `catalog.duckdb`. Use it from one thread at a time; close it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the catalog.
+
+        Raises:
+            StoreError: the file is damaged, or another process has it open.
+        """
+        import duckdb
+
+        try:
+            self._connection = duckdb.connect(str(path))
+            try:
+                migrate(self._connection)
+                rows = self._connection.execute("SELECT name, value FROM counters").fetchall()
+            except BaseException:
+                self._connection.close()
+                raise
+        except duckdb.Error as error:
+            raise StoreError(f"the catalog {path} cannot be opened: {str(error).splitlines()[0]}") from error
+        self._counters = {str(name): int(value) for name, value in rows}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @property
+    def generation(self) -> int:
+        """The number of the last committed change."""
+        return self._counters["generation"]
+
+    def take_ids(self, counter: str, n: int) -> int:
+        """Reserve n ids ("item_id", "segment_id" or "vector_id") and return the first; `commit` makes it durable."""
+        first = self._counters[counter]
+        self._counters[counter] = first + n
+        return first
+
+    def collections(self) -> dict[int, Path]:
+        """Root folder of each collection."""
+        rows = self._connection.execute("SELECT collection_id, root FROM collections ORDER BY collection_id").fetchall()
+        return {int(collection_id): Path(root) for collection_id, root in rows}
+
+    def add_collection(self, root: Path) -> int:
+        """Record a root folder and return its id. No new generation: readers see it with its first items."""
+        collection_id = self.take_ids("collection_id", 1)
+        with self._transaction(visible=False):
+            self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
+        return collection_id
+
+    def known_files(self, collection_id: int, places: tuple[str, ...]) -> KnownFiles:
+        """Items and failures at or below these relative paths ("" for all); where they are many, of all places."""
+        asked = [] if "" in places or len(places) > MOST_PLACES else list(places)
+        below = (
+            "collection_id = $key AND (len($places) = 0 OR len(list_filter($places, lambda place: "
+            "rel_path = place OR starts_with(rel_path, place || '/'))) > 0)"
+        )
+        either = ", ".join(f"coalesce(i.{name}, f.{name}) AS {name}" for name in STATE_COLUMNS)
+        query = f"""
+            SELECT rel_path, {either}, coalesce(item_id, -1) AS item_id, modality, fingerprint, reason
+            FROM (SELECT * FROM items WHERE {below}) i
+            FULL JOIN (SELECT * FROM failures WHERE {below}) f USING (rel_path) ORDER BY rel_path"""
+        return KnownFiles(self._connection.sql(query, params={"key": collection_id, "places": asked}).to_arrow_table())
+
+    def containers(self, collection_id: int) -> dict[str, FileState]:
+        """State of each archive of a collection when all of it was last taken in, by relative path."""
+        query = f"SELECT rel_path, {', '.join(STATE_COLUMNS)} FROM containers WHERE collection_id = ?"
+        rows = self._connection.execute(query, [collection_id]).fetchall()
+        return {path: FileState(*state) for path, *state in rows}
+
+    def fingerprints(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+        """Fingerprint S16 (n,) and item_id (n,) of all items that have one."""
+        import pyarrow as pa
+
+        query = "SELECT unhex(fingerprint) AS fingerprint, item_id FROM items WHERE len(fingerprint) = 32"
+        rows = self._connection.sql(query).to_arrow_table().combine_chunks()
+        if not rows.num_rows:
+            return np.zeros(0, "S16"), np.zeros(0, np.int64)
+        raw = rows.column("fingerprint").cast(pa.binary(16)).chunk(0)
+        return np.frombuffer(raw.buffers()[1], "S16", len(raw), raw.offset * 16), rows.column("item_id").to_numpy()
+
+    def vector_files(self) -> dict[Modality, list[tuple[str, int]]]:
+        """Name and row count of every vector file, oldest ids first, by modality."""
+        files: dict[Modality, list[tuple[str, int]]] = {}
+        for modality, name, n in self._connection.execute(
+            "SELECT modality, name, n FROM vector_files ORDER BY modality, name"
+        ).fetchall():
+            files.setdefault(Modality(modality), []).append((name, n))
+        return files
+
+    def commit(self, change: Change) -> int:
+        """Apply a change in one transaction, the commit point of a batch, and return the new generation.
+
+        Raises:
+            StoreError: the catalog refuses it; nothing of it is kept.
+        """
+        with self._transaction():
+            self._drop_items(change.removed)
+            for table, rows in (("items", change.items), ("segments", change.segments)):
+                if rows is not None and rows.num_rows:
+                    self._insert_table(table, rows)
+            self._touch(change.touched)
+            self._drop_failures(change)
+            failures = {(failure.collection_id, failure.rel_path): failure for failure in change.failures}
+            self._insert("failures", [{**_row_of_path(one), "reason": one.reason} for one in failures.values()])
+            self._put_vector_files(change.vector_files)
+            self._put_containers(change)
+            for collection_id in change.forgotten_collections:
+                self._connection.execute("DELETE FROM collections WHERE collection_id = ?", [collection_id])
+        return self.generation
+
+    def replace_vector_files(
+        self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int, str]]
+    ) -> int:
+        """Swap `names` for files (name, row count, digest) that hold their living vectors; the new generation."""
+        with self._transaction():
+            self._drop_vector_files(modality, names)
+            self._put_vector_files([(modality, *file) for file in merged])
+        return self.generation
+
+    def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
+        """Give up a vector file that cannot be read, with the vectors first_id..end_id-1: a new generation.
+
+        Items that had one of them lose their segments and count as changed, so that the next look embeds them anew.
+        """
+        with self._transaction():
+            lost = "SELECT DISTINCT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
+            rows = self._connection.sql(lost, params=[modality.value, first_id, end_id])
+            self._forget_segments(rows.to_arrow_table())
+            self._drop_vector_files(modality, [name])
+        return self.generation
+
+    def live_vector_ids(self, modality: Modality, first_id: int, last_id: int) -> NDArray[np.int64]:
+        """Vector ids first_id..last_id of a modality that a segment refers to: int64 (n,), ascending."""
+        query = "SELECT DISTINCT vector_id FROM segments WHERE modality = ? AND vector_id BETWEEN ? AND ? ORDER BY 1"
+        found = self._connection.execute(query, [modality.value, first_id, last_id]).fetchnumpy()
+        ids: NDArray[np.int64] = found["vector_id"]
+        return ids
+
+    def segments_of_fingerprints(self, fingerprints: Sequence[str]) -> pa.Table:
+        """The segments of one item of each fingerprint, the oldest, with a column `fingerprint`."""
+        import pyarrow as pa
+
+        with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
+            return self._connection.sql(
+                "SELECT segments.*, fingerprint FROM segments JOIN (SELECT fingerprint, min(item_id) AS item_id "
+                "FROM items SEMI JOIN incoming USING (fingerprint) GROUP BY fingerprint) USING (item_id)"
+            ).to_arrow_table()
+
+    def items_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
+        """The given items (None: all), as the snapshot holds them."""
+        return self._rows_of_items("items", tuple(ITEM_COLUMNS), item_ids)
+
+    def segments_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
+        """The segments of the given items (None: all), as the snapshot holds them."""
+        return self._rows_of_items("segments", tuple(SEGMENT_COLUMNS), item_ids)
+
+    def failures_table(self) -> pa.Table:
+        """All failures, as the snapshot holds them."""
+        query = f"SELECT {FAILURE_COLUMNS} FROM failures ORDER BY collection_id, rel_path"
+        return self._connection.sql(query).to_arrow_table()
+
+    @contextmanager
+    def _transaction(self, *, visible: bool = True) -> Iterator[None]:
+        """What happens inside happens wholly or not at all; it is a generation where it is `visible` to readers."""
+        import duckdb
+
+        counters = dict(self._counters)
+        self._connection.begin()
+        try:
+            yield
+            self._counters["generation"] += visible
+            rows = [{"name": name, "value": value} for name, value in self._counters.items()]
+            self._connection.execute("DELETE FROM counters")
+            self._insert("counters", rows)
+            self._connection.commit()
+        except BaseException as error:
+            self._counters = counters
+            with suppress(duckdb.Error):  # a commit that failed has ended the transaction already
+                self._connection.rollback()
+            if isinstance(error, duckdb.Error):
+                raise StoreError(f"the catalog refused a change: {str(error).splitlines()[0]}") from error
+            raise
+
+    def _rows_of_items(self, table: str, columns: Sequence[str], item_ids: Sequence[int] | None) -> pa.Table:
+        query = f"SELECT {', '.join(columns)} FROM {table}"
+        if item_ids is None:
+            return self._connection.sql(query).to_arrow_table()
+        with self._incoming(_ids(item_ids)):
+            return self._connection.sql(f"{query} SEMI JOIN incoming USING (item_id)").to_arrow_table()
+
+    def _drop_items(self, item_ids: Sequence[int]) -> None:
+        if item_ids:
+            with self._incoming(_ids(item_ids)):  # a join: a list would be searched anew for every row
+                for table in ("segments", "items"):
+                    self._connection.execute(
+                        f"DELETE FROM {table} USING incoming WHERE {table}.item_id = incoming.item_id"
+                    )
+
+    def _forget_segments(self, item_ids: pa.Table) -> None:
+        """Leave these items (a column item_id) without segments until they are embedded anew."""
+        with self._incoming(item_ids):
+            self._connection.execute("DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id")
+            self._connection.execute(
+                f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
+                "FROM incoming WHERE items.item_id = incoming.item_id"
+            )
+
+    def _put_vector_files(self, files: Sequence[tuple[Modality, str, int, str]]) -> None:
+        columns = ("modality", "name", "n", "digest")
+        self._insert("vector_files", [dict(zip(columns, file, strict=True)) for file in files])
+
+    def _drop_vector_files(self, modality: Modality, names: Sequence[str]) -> None:
+        with self._incoming([{"name": name} for name in names]):
+            self._connection.execute(
+                "DELETE FROM vector_files USING incoming WHERE modality = ? AND vector_files.name = incoming.name",
+                [modality.value],
+            )
+
+    def _touch(self, touched: Mapping[int, FileState]) -> None:
+        if touched:
+            with self._incoming([{"item_id": item_id, **asdict(state)} for item_id, state in touched.items()]):
+                self._connection.execute(
+                    "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
+                    "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
+                    "FROM incoming WHERE items.item_id = incoming.item_id"
+                )
+
+    def _drop_failures(self, change: Change) -> None:
+        failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
+        self._drop_paths("failures", [*failed, *change.forgotten_failures])
+
+    def _put_containers(self, change: Change) -> None:
+        replaced = [(container.collection_id, container.rel_path) for container in change.containers]
+        self._drop_paths("containers", [*replaced, *change.forgotten_containers])
+        rows = [_row_of_path(container) for container in change.containers]
+        self._insert("containers", rows)
+
+    def _drop_paths(self, table: str, paths: Sequence[tuple[int, str]]) -> None:
+        """Delete the rows of a table at these places (collection_id, rel_path)."""
+        if paths:
+            with self._incoming([{"collection_id": key, "rel_path": path} for key, path in paths]):
+                self._connection.execute(
+                    f"DELETE FROM {table} USING incoming WHERE {table}.collection_id = incoming.collection_id "
+                    f"AND {table}.rel_path = incoming.rel_path"
+                )
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            import pyarrow as pa
+
+            self._insert_table(table, pa.Table.from_pylist(list(rows)))
+
+    def _insert_table(self, table: str, rows: pa.Table) -> None:
+        columns = ", ".join(rows.column_names)
+        with self._incoming(rows):
+            self._connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM incoming")
+
+    @contextmanager
+    def _incoming(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Rows that SQL sees as the table `incoming`."""
+        import pyarrow as pa
+
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
+        self._connection.register("incoming", table)
+        try:
+            yield
+        finally:
+            self._connection.unregister("incoming")
+
+
+def _ids(item_ids: Sequence[int]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({"item_id": pa.array(item_ids, pa.int64())})
+
+
+def _row_of_path(entry: Failure | Container) -> dict[str, Any]:
+    return {"collection_id": entry.collection_id, "rel_path": entry.rel_path, **asdict(entry.state)}

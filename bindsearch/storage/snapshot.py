@@ -1,0 +1,302 @@
+"""What readers see: one generation's items, segments and failures as memory-mapped Arrow files.
+
+A base and the deltas after it lie in `snapshots/<generation>/`; the file CURRENT names those that make up the newest
+generation and is replaced atomically, so a reader sees a batch whole or not at all and never waits. All of it is
+derived from the catalog and can be rebuilt.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bindsearch.storage.snapshot_format import (
+    CURRENT,
+    ITEM_COLUMNS,
+    SEGMENT_COLUMNS,
+    SNAPSHOTS,
+    Manifest,
+    Part,
+    open_failures,
+    open_part,
+    read_manifest,
+)
+from bindsearch.types import Item, Modality, Segment
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open_snapshot", "read_manifest"]
+
+
+def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
+    """Map the files of a generation; nothing of them is read.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    parts = tuple(open_part(store, number) for number in manifest.parts)
+    failures = None if manifest.failures is None else open_failures(store, manifest.failures)
+    return Snapshot(manifest, parts, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFacts:
+    """What a hit tells of its segment and the item it belongs to."""
+
+    item_id: int
+    path: Path
+    collection: Path
+    modality: Modality
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+
+
+class PartitionSegments(NamedTuple):
+    """Living segments of one modality: their vectors int64 (m,), ascending, and their rows int64 (m,)."""
+
+    vector_ids: NDArray[np.int64]
+    segment_rows: NDArray[np.int64]
+
+
+class _Dead(NamedTuple):
+    """Rows of items and of segments that a later part has replaced or removed: int64 each."""
+
+    items: NDArray[np.int64]
+    segments: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One generation. Rows of items and segments are counted through its parts, dead ones (replaced or removed by a
+    later part) included: nothing is copied or filtered when it is opened. Any thread may read."""
+
+    manifest: Manifest
+    parts: tuple[Part, ...]
+    failures: pa.Table | None
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """All items, dead ones included, by item_id within each part; a view of the files."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches([part.items for part in self.parts]).select(list(ITEM_COLUMNS))
+
+    @cached_property
+    def segments(self) -> pa.Table:
+        """All segments, dead ones included, by (modality, vector_id) within each part; a view of the files."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches([part.segments for part in self.parts]).select(list(SEGMENT_COLUMNS))
+
+    @cached_property
+    def item_alive(self) -> NDArray[np.bool_] | None:
+        """Which rows of `items` count: bool (n items,); None where all do."""
+        return _mask(self._item_starts[-1], self._dead.items)
+
+    @cached_property
+    def segment_alive(self) -> NDArray[np.bool_] | None:
+        """Which rows of `segments` count: bool (n segments,); None where all do."""
+        return _mask(self._segment_starts[-1], self._dead.segments)
+
+    def partition_segments(self, modality: Modality) -> PartitionSegments:
+        """The living segments of a modality. Where there is one part and nothing is dead the vector ids are a view."""
+        ids, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for part, first in zip(self.parts, self._segment_starts, strict=False):
+            start, end = part.ranges.get(modality, (0, 0))
+            here = np.arange(first + start, first + end, dtype=np.int64)
+            found = part.vector_ids[start:end]
+            if self.segment_alive is not None:
+                alive = self.segment_alive[first + start : first + end]
+                here, found = (here, found) if alive.all() else (here[alive], found[alive])
+            if len(found):
+                ids.append(found)
+                rows.append(here)
+        if len(ids) <= 2:
+            return PartitionSegments(ids[-1], rows[-1])
+        vector_ids, segment_rows = np.concatenate(ids), np.concatenate(rows)
+        if np.any(vector_ids[1:] < vector_ids[:-1]):  # a later part holds items again whose files were only touched
+            order = np.argsort(vector_ids, kind="stable")
+            vector_ids, segment_rows = vector_ids[order], segment_rows[order]
+        return PartitionSegments(vector_ids, segment_rows)
+
+    def facts(self, segment_rows: NDArray[np.int64]) -> list[SegmentFacts]:
+        """What hits tell of these segments."""
+        return [self._facts(row) for row in segment_rows.tolist()]
+
+    def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """item_id of each of these segments: int64 (m,)."""
+        if len(self.parts) == 1:
+            return self.parts[0].segment_items[segment_rows]
+        out = np.empty(len(segment_rows), np.int64)
+        part_of = np.searchsorted(self._segment_starts, segment_rows, side="right") - 1
+        for number in np.unique(part_of).tolist():
+            here = part_of == number
+            out[here] = self.parts[number].segment_items[segment_rows[here] - self._segment_starts[number]]
+        return out
+
+    def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The living row of each item: int64 (m,), -1 where there is none of that id."""
+        out = np.full(len(item_ids), -1, np.int64)
+        for part, first in zip(self.parts, self._item_starts, strict=False):
+            rows = part.item_rows(item_ids)
+            rows[rows >= 0] += first
+            if self.item_alive is not None:
+                rows[~self.item_alive[rows]] = -1
+            out = np.maximum(out, rows)
+        return out
+
+    def segments_of(self, item_id: int) -> NDArray[np.int64]:
+        """Living rows of an item's segments: int64 (m,), ascending; empty where there is no such item."""
+        row = int(self.item_rows(np.array([item_id]))[0])
+        if row < 0:
+            return np.zeros(0, np.int64)
+        number = bisect_right(self._item_bounds, row) - 1
+        rows = np.sort(self.parts[number].segments_of(np.array([item_id])))
+        return rows + np.int64(self._segment_bounds[number])
+
+    def item_of_segment_rows(self) -> NDArray[np.int64]:
+        """Row in `items` of each segment, dead ones included: int64 (n segments,)."""
+        return self._item_of_segment_rows
+
+    def living(self) -> tuple[pa.Table, pa.Table]:
+        """Items and segments without the dead ones."""
+        import pyarrow as pa
+
+        items, segments = self.items, self.segments
+        if self.item_alive is not None:
+            items = items.filter(pa.array(self.item_alive))
+        if self.segment_alive is not None:
+            segments = segments.filter(pa.array(self.segment_alive))
+        return items, segments
+
+    def item(self, item_id: int) -> Item | None:
+        """The item of that id; None where there is none."""
+        row = int(self.item_rows(np.array([item_id]))[0])
+        return None if row < 0 else self._item_at(row)
+
+    def item_at_path(self, path: Path) -> Item | None:
+        """The item of an absolute path; None where there is none."""
+        import pyarrow.compute as pc
+
+        for collection_id, root in self.manifest.collections.items():
+            if path.is_relative_to(root):
+                same_path = pc.equal(self.items.column("rel_path"), path.relative_to(root).as_posix())
+                same_root = pc.equal(self.items.column("collection_id"), collection_id)
+                for row in self._living_items(pc.and_(same_path, same_root)).tolist():
+                    return self._item_at(row)
+        return None
+
+    def items_with_content(self, hashes: Sequence[str]) -> NDArray[np.int64]:
+        """Ids of the items that hold the same bytes as one of these content hashes: int64 (m,)."""
+        import pyarrow.compute as pc
+
+        column = self.items.column("content_hash")
+        found = [self._living_items(pc.equal(column, content_hash)) for content_hash in hashes]
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
+        return np.asarray(self.items.column("item_id").take(rows).to_numpy())
+
+    def counts(self, table: str) -> dict[Modality, int]:
+        """Number of living "items" or "segments" by modality; modalities without any are left out."""
+        if table == "segments":
+            counted = {modality: len(self.partition_segments(modality).segment_rows) for modality in Modality}
+        else:
+            rows = self.living()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
+            found = {row["modality"]: int(row["count_all"]) for row in rows}
+            counted = {modality: found.get(modality.value, 0) for modality in Modality}
+        return {modality: n for modality, n in counted.items() if n}
+
+    def segment(self, row: int) -> Segment:
+        """The segment in a row of `segments`."""
+        facts = self.segments.slice(row, 1).to_pylist()[0]
+        return Segment(**{**facts, "modality": Modality(facts["modality"])})
+
+    @cached_property
+    def _item_starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(part.items.num_rows for part in self.parts)], dtype=np.int64)
+
+    @cached_property
+    def _segment_starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(part.segments.num_rows for part in self.parts)], dtype=np.int64)
+
+    @cached_property
+    def _item_bounds(self) -> list[int]:
+        return list(self._item_starts.tolist())
+
+    @cached_property
+    def _segment_bounds(self) -> list[int]:
+        return list(self._segment_starts.tolist())
+
+    @cached_property
+    def _roots(self) -> dict[int, Path]:
+        return {key: Path(root) for key, root in self.manifest.collections.items()}
+
+    @cached_property
+    def _dead(self) -> _Dead:
+        """Found by the ids that later parts name, so that nothing is touched where they name none."""
+        items, segments = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        later = np.zeros(0, np.int64)
+        for number in reversed(range(len(self.parts))):
+            part = self.parts[number]
+            if len(later):
+                rows = part.item_rows(later)
+                items.append(rows[rows >= 0] + self._item_starts[number])
+                segments.append(part.segments_of(later) + self._segment_starts[number])
+            if len(part.removed):
+                later = np.union1d(later, part.removed)
+        return _Dead(np.concatenate(items), np.concatenate(segments))
+
+    @cached_property
+    def _item_of_segment_rows(self) -> NDArray[np.int64]:
+        if len(self.parts) == 1:
+            return self.parts[0].item_of_segments
+        pairs = zip(self.parts, self._item_starts, strict=False)
+        return np.concatenate([part.item_of_segments + first for part, first in pairs])
+
+    def _facts(self, row: int) -> SegmentFacts:
+        number = bisect_right(self._segment_bounds, row) - 1
+        part = self.parts[number]
+        here = row - self._segment_bounds[number]
+        item = part.item_of_segments[here]
+        collection = self._roots[part.collection_ids[item]]
+        return SegmentFacts(
+            int(part.item_ids[item]),
+            collection / part.rel_paths[item].as_py(),
+            collection,
+            part.modality_at(here),
+            part.starts_s[here].as_py(),
+            part.ends_s[here].as_py(),
+            part.texts[here].as_py(),
+        )
+
+    def _living_items(self, chosen: pa.ChunkedArray) -> NDArray[np.int64]:
+        rows = np.flatnonzero(chosen.to_numpy())
+        return rows if self.item_alive is None else rows[self.item_alive[rows]]
+
+    def _item_at(self, row: int) -> Item:
+        facts = self.items.slice(row, 1).to_pylist()[0]
+        return Item(
+            item_id=facts["item_id"],
+            collection=self._roots[facts["collection_id"]],
+            rel_path=facts["rel_path"],
+            modality=Modality(facts["modality"]),
+            size_bytes=facts["size_bytes"],
+            mtime_ns=facts["mtime_ns"],
+            content_hash=facts["content_hash"],
+        )
+
+
+def _mask(n: int, dead: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    if not len(dead):
+        return None
+    alive = np.ones(n, np.bool_)
+    alive[dead] = False
+    return alive

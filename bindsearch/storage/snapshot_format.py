@@ -1,0 +1,372 @@
+"""The files of snapshots: CURRENT, which names a generation's parts, and the Arrow files of each part."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import shutil
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.atomic import atomic_write
+from bindsearch.errors import StoreError
+from bindsearch.hashing import HashingFile, hash_file
+from bindsearch.types import METADATA_COLUMNS, Modality
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+FORMAT = 3
+READABLE_FORMATS = (1, 2, 3)
+"""Parts of format 1 are in no order and know no user columns, those of 2 no metadata and no fingerprints; they are
+brought to the newest format when they are opened."""
+
+CURRENT = "CURRENT"
+SNAPSHOTS = "snapshots"
+DIGESTS = "digests.json"
+
+ITEM_COLUMNS = {
+    "item_id": "int64",
+    "collection_id": "int64",
+    "rel_path": "large_string",
+    "modality": "large_string",
+    "size_bytes": "int64",
+    "mtime_ns": "int64",
+    "content_hash": "large_string",
+    "fingerprint": "large_string",
+    "columns": "large_string",
+    **METADATA_COLUMNS,
+}
+"""Columns of items and their Arrow types; `columns` holds the user's own ones as JSON, null where there are none."""
+
+SEGMENT_COLUMNS = {
+    "segment_id": "int64",
+    "item_id": "int64",
+    "modality": "large_string",
+    "vector_id": "int64",
+    "start_s": "float64",
+    "end_s": "float64",
+    "text": "large_string",
+}
+"""Columns of segments and their Arrow types."""
+
+SCAN_SHARE = 0.05
+"""Share of a part's segments from which looking for items one by one takes longer than going through all rows."""
+
+LOOKUP_COLUMNS = {"item_row": "int64", "by_item": "int64"}
+"""Columns that a part's segments have besides: the row of each one's item, and the rows of the segments by item_id."""
+
+RANGES_KEY = b"modality_rows"
+"""Key of the schema's metadata that holds the rows [start, end) of each modality, as JSON."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of CURRENT: which files make up a generation."""
+
+    generation: int
+    parts: tuple[int, ...]
+    """Generations of the base and its deltas, in order."""
+    collections: Mapping[int, str]
+    vectors: Mapping[Modality, tuple[tuple[str, int], ...]]
+    """Name and row count of each vector file, oldest ids first."""
+    failures: int | None
+    """Generation whose folder holds the list of failures; None where nothing has failed."""
+    indexes: Mapping[Modality, tuple[str, str]] = field(default_factory=dict)
+    """Name of the folder and digest of the manifest of each partition's published index."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Part:
+    """A base or a delta. Rows count from the part's own first ones; all arrays are views of the mapped files.
+
+    `items` by item_id; `segments` by (modality, vector_id), those of each modality in the rows `ranges`; `removed`
+    int64, ascending: items whose rows in earlier parts no longer count.
+    """
+
+    items: pa.RecordBatch
+    segments: pa.RecordBatch
+    removed: NDArray[np.int64]
+    ranges: Mapping[Modality, tuple[int, int]]
+
+    @cached_property
+    def item_ids(self) -> NDArray[np.int64]:
+        """item_id of each item: int64 (n items,), ascending."""
+        return _view(self.items, "item_id")
+
+    @cached_property
+    def collection_ids(self) -> NDArray[np.int64]:
+        """collection_id of each item: int64 (n items,)."""
+        return _view(self.items, "collection_id")
+
+    @cached_property
+    def rel_paths(self) -> pa.LargeStringArray:
+        """Relative path of each item."""
+        return self.items.column("rel_path")
+
+    @cached_property
+    def segment_items(self) -> NDArray[np.int64]:
+        """item_id of each segment: int64 (n segments,)."""
+        return _view(self.segments, "item_id")
+
+    @cached_property
+    def vector_ids(self) -> NDArray[np.int64]:
+        """vector_id of each segment: int64 (n segments,), ascending within a modality."""
+        return _view(self.segments, "vector_id")
+
+    @cached_property
+    def item_of_segments(self) -> NDArray[np.int64]:
+        """Row in `items` of each segment: int64 (n segments,)."""
+        return _view(self.segments, "item_row")
+
+    @cached_property
+    def starts_s(self) -> pa.DoubleArray:
+        """Start of each segment in seconds, null where it has none."""
+        return self.segments.column("start_s")
+
+    @cached_property
+    def ends_s(self) -> pa.DoubleArray:
+        """End of each segment in seconds, null where it has none."""
+        return self.segments.column("end_s")
+
+    @cached_property
+    def texts(self) -> pa.LargeStringArray:
+        """Text of each segment, null where it has none."""
+        return self.segments.column("text")
+
+    def modality_at(self, row: int) -> Modality:
+        """The modality of the segment in `row`."""
+        starts, modalities = self._starts
+        return modalities[bisect_right(starts, row) - 1]
+
+    def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row of each item: int64 (m,), -1 where the part has none of that id."""
+        if not len(self.item_ids):
+            return np.full(len(item_ids), -1, np.int64)
+        rows = np.minimum(np.searchsorted(self.item_ids, item_ids), len(self.item_ids) - 1)
+        return np.where(self.item_ids[rows] == item_ids, rows, -1)
+
+    def segments_of(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of all segments of these items, in no order: int64 (m,)."""
+        if len(item_ids) > SCAN_SHARE * len(self.segment_items):
+            return np.flatnonzero(np.isin(self.segment_items, item_ids))
+        order = _view(self.segments, "by_item")
+        low = np.searchsorted(self.segment_items, item_ids, "left", order)
+        high = np.searchsorted(self.segment_items, item_ids, "right", order)
+        lengths = high - low
+        before = np.cumsum(lengths) - lengths
+        return np.asarray(order[np.repeat(low - before, lengths) + np.arange(lengths.sum())])
+
+    @cached_property
+    def _starts(self) -> tuple[list[int], list[Modality]]:
+        ordered = sorted((start, modality) for modality, (start, _) in self.ranges.items())
+        return [start for start, _ in ordered], [modality for _, modality in ordered]
+
+
+def read_manifest(store: Path) -> Manifest | None:
+    """Read CURRENT; None where there is none yet.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        text = (store / CURRENT).read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        data = json.loads(text)
+        if data["format"] not in READABLE_FORMATS:
+            raise StoreError(f"{store / CURRENT} has format {data['format']}, this BindSearch reads up to {FORMAT}")
+        return Manifest(
+            generation=int(data["generation"]),
+            parts=tuple(int(part) for part in data["parts"]),
+            collections={int(key): str(root) for key, root in data["collections"].items()},
+            vectors={Modality(m): tuple((str(name), int(n)) for name, n in v) for m, v in data["vectors"].items()},
+            failures=None if data["failures"] is None else int(data["failures"]),
+            indexes={Modality(m): _published(entry) for m, entry in data.get("indexes", {}).items()},
+            format=int(data["format"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{store / CURRENT} is damaged: run `bindsearch index` to rebuild it") from error
+
+
+def _published(entry: list[str]) -> tuple[str, str]:
+    folder, digest = entry
+    if not (isinstance(digest, str) and folder and Path(folder).name == folder):
+        raise ValueError(f"no index: {entry}")
+    return folder, digest
+
+
+def write_manifest(store: Path, manifest: Manifest) -> None:
+    """Replace CURRENT, the moment a generation becomes visible to readers."""
+    data = {
+        "format": manifest.format,
+        "generation": manifest.generation,
+        "parts": manifest.parts,
+        "collections": {str(key): root for key, root in manifest.collections.items()},
+        "vectors": {modality.value: files for modality, files in manifest.vectors.items()},
+        "failures": manifest.failures,
+        "indexes": {modality.value: index for modality, index in manifest.indexes.items()},
+    }
+    with atomic_write(store / CURRENT) as file:
+        file.write(json.dumps(data).encode())
+
+
+def write_part(
+    store: Path,
+    generation: int,
+    items: pa.Table,
+    segments: pa.Table,
+    removed: Sequence[int] | NDArray[np.int64],
+    failures: pa.Table | None,
+) -> None:
+    """Write a base or a delta. `removed`: items whose rows in earlier parts no longer count."""
+    import pyarrow as pa
+
+    folder = store / SNAPSHOTS / str(generation)
+    folder.mkdir(parents=True, exist_ok=True)
+    item_rows, segment_rows = _arranged(items, segments)
+    gone = np.unique(np.asarray(removed, np.int64))
+    batches = {"items": item_rows, "segments": segment_rows, "removed": pa.record_batch({"item_id": gone})}
+    if failures is not None:
+        batches["failures"] = _one_batch(failures)
+    digests = {}
+    for name, batch in batches.items():
+        with atomic_write(folder / f"{name}.arrow") as file:
+            hashing = HashingFile(file)
+            with pa.ipc.new_file(hashing, batch.schema) as writer:
+                writer.write_batch(batch)
+            digests[f"{name}.arrow"] = hashing.hexdigest
+    with atomic_write(folder / DIGESTS) as file:
+        file.write(json.dumps(digests).encode())
+
+
+def open_part(store: Path, number: int) -> Part:
+    """Map a base or a delta.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    items, segments, removed = (_read(store, number, name) for name in ("items", "segments", "removed"))
+    if RANGES_KEY in (segments.schema.metadata or {}) and ITEM_COLUMNS.keys() <= {*items.column_names}:
+        stored = _one_batch(items), _one_batch(segments)
+    else:
+        stored = _arranged(items, segments)
+    ranges = json.loads(stored[1].schema.metadata[RANGES_KEY])
+    return Part(
+        *stored,
+        removed=np.unique(_one_batch(removed).column(0).to_numpy()),
+        ranges={Modality(modality): (start, end) for modality, (start, end) in ranges.items()},
+    )
+
+
+def open_failures(store: Path, number: int) -> pa.Table:
+    """The list of failures in the folder of that generation.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    return _read(store, number, "failures")
+
+
+def check_part(store: Path, number: int, *, failures: bool) -> None:
+    """Read all of a part, with its list of failures or that list alone, and compare it with what was written.
+
+    Parts of older versions have no digests; what can be seen of them is checked.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    folder = store / SNAPSHOTS / str(number)
+    if failures:
+        open_failures(store, number)
+    else:
+        open_part(store, number)
+    try:
+        digests = json.loads((folder / DIGESTS).read_text())
+        for name, digest in digests.items():
+            if hash_file(folder / name) != digest:
+                raise StoreError(f"snapshot file {folder / name} is not what was written")
+    except FileNotFoundError as error:
+        if error.filename is not None and Path(error.filename).name != DIGESTS:
+            raise StoreError(f"snapshot file {error.filename} is missing") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"snapshot file {folder / DIGESTS} is damaged") from error
+
+
+def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
+    """Delete snapshot folders that `manifest` does not name and that are older than generation `keep_from`."""
+    used = {*manifest.parts, manifest.failures}
+    for folder in (store / SNAPSHOTS).iterdir():
+        if folder.name.isdigit() and int(folder.name) not in used and int(folder.name) < keep_from:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(store: Path, number: int, name: str) -> pa.Table:
+    import pyarrow as pa
+
+    path = store / SNAPSHOTS / str(number) / f"{name}.arrow"
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # half the time of pa.memory_map
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+        table.validate()
+        return table
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: it is empty
+        raise StoreError(f"snapshot file {path} is missing or damaged: run `bindsearch index` to rebuild it") from error
+
+
+def _arranged(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """A part as it is stored: in order, with the columns and ranges that look-ups need."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in ITEM_COLUMNS.keys() - {*items.column_names}:  # older formats lack the later ones
+        items = items.append_column(name, pa.nulls(items.num_rows, pa.type_for_alias(ITEM_COLUMNS[name])))
+    items = _in_order(items, np.argsort(items.column("item_id").to_numpy(), kind="stable"))
+    modalities = pa.array([modality.value for modality in Modality], segments.schema.field("modality").type)
+    codes = pc.index_in(segments.column("modality"), value_set=modalities).to_numpy()
+    segments = _in_order(segments, np.lexsort((segments.column("vector_id").to_numpy(), codes)))
+    bounds = np.searchsorted(np.sort(codes), np.arange(len(Modality) + 1)).tolist()
+    ranges = zip(Modality, pairwise(bounds), strict=True)
+    found = {modality.value: (start, end) for modality, (start, end) in ranges if start < end}
+    owners = segments.column("item_id").to_numpy()
+    lookups = {
+        "item_row": np.searchsorted(items.column("item_id").to_numpy(), owners),
+        "by_item": np.argsort(owners, kind="stable"),
+    }
+    for name, rows in lookups.items():
+        segments = segments.append_column(name, pa.array(rows, pa.int64()))
+    item_schema = pa.schema(list(ITEM_COLUMNS.items()))
+    segment_schema = pa.schema(list({**SEGMENT_COLUMNS, **LOOKUP_COLUMNS}.items()), {RANGES_KEY: json.dumps(found)})
+    return (
+        _one_batch(items.select(item_schema.names).cast(item_schema)),
+        _one_batch(segments.select(segment_schema.names).cast(segment_schema)),
+    )
+
+
+def _in_order(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
+    return table if np.array_equal(order, np.arange(len(order))) else table.take(order)
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    whole = table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
+    columns: list[Any] = [
+        column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in whole.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+
+
+def _view(batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:
+    return np.asarray(batch.column(name).to_numpy(zero_copy_only=True))

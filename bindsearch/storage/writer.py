@@ -1,0 +1,345 @@
+"""Committing a batch: vector files, one catalog transaction (the commit point), the snapshot, then CURRENT."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
+from bindsearch.errors import StoreError
+from bindsearch.indexes.storage import INDEXES
+from bindsearch.storage.batch import (
+    StagedBatch,
+    StagedItem,
+    items_table,
+    own_segments,
+    with_shared_modalities,
+    with_shared_segments,
+)
+from bindsearch.storage.catalog import Catalog, Change
+from bindsearch.storage.snapshot import open_snapshot
+from bindsearch.storage.snapshot_format import (
+    FORMAT,
+    SNAPSHOTS,
+    Manifest,
+    Part,
+    read_manifest,
+    remove_unused_parts,
+    write_manifest,
+    write_part,
+)
+from bindsearch.storage.vector_files import VECTORS, check_dim, check_vectors, open_vectors, write_vectors
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_PARTS = 32
+"""Snapshot parts beyond which the newest are merged, so that opening a generation stays a matter of milliseconds."""
+
+PART_GROWTH = 2
+"""A part is merged with the newer ones once it is at most this many times as large as they are together: a row is then
+written again a number of times that grows with the logarithm of the whole."""
+
+MAX_SMALL_FILES = 32
+"""Small vector files of a modality beyond which they are merged."""
+
+SMALL_FILE_VECTORS = 65_536
+
+MERGED_FILE_VECTORS = 131_072
+"""The most that one merged file holds: what a merge has in memory (268 MB of 1024 dimensions)."""
+
+WORN_SHARE = 0.2
+"""Share of dead rows from which compaction writes a vector file again."""
+
+END_OF_IDS = 2**62
+
+KEPT_GENERATIONS = 2
+"""Unused snapshot folders this young stay, for readers that have read CURRENT and not yet opened its files."""
+
+
+class Writer:
+    """Writes batches into a store whose lock the caller holds. Use it from one thread at a time."""
+
+    def __init__(self, store: Path, catalog: Catalog, dim: int) -> None:
+        """Recover from whatever the last writer left: give up lost vector files, rebuild a stale snapshot, and only
+        then, when no reader is sent to them any more, remove files nobody refers to.
+
+        Raises:
+            StoreError: the vectors are not of `dim` dimensions, so that store.json is not theirs.
+        """
+        self._store = store
+        self._catalog = catalog
+        self._dim = dim
+        self._forget_lost_files()
+        try:
+            known = read_manifest(store)
+        except StoreError:
+            known = None
+        if known is not None and known.generation == catalog.generation and self._is_readable(known):
+            self._manifest = known
+        else:
+            catalog.commit(Change())  # a number of its own: readers may still be in that of the last base
+            self._manifest = self._write_base({} if known is None else known.indexes)
+        self._remove_orphans()
+
+    def commit(self, batch: StagedBatch) -> None:
+        """Commit a batch; when this returns it is durable and every reader that looks sees it.
+
+        Raises:
+            VectorError: an embedding is not finite, not of unit length or of the wrong size; nothing is committed.
+        """
+        import pyarrow as pa
+
+        change = self._write_vector_files(batch)
+        generation = self._catalog.commit(change)
+        self._publish_delta(generation, change)
+        for modality in {modality for modality, *_ in change.vector_files}:
+            self._merge_small_files(modality)
+        if len(self._manifest.parts) > MAX_PARTS:
+            self._merge_parts(self._first_worth_merging())
+        pa.default_memory_pool().release_unused()  # what a batch took must not stay until the next
+
+    @property
+    def indexes(self) -> Mapping[Modality, tuple[str, str]]:
+        """The published index of each partition: its folder and the digest of its manifest."""
+        return self._manifest.indexes
+
+    def publish_indexes(self, changes: Mapping[Modality, tuple[str, str] | None]) -> None:
+        """Let readers see other indexes: the name of the folder and the digest of the manifest of each partition that
+        changes, None for one that goes."""
+        indexes = {**self._manifest.indexes, **changes}
+        kept = {modality: index for modality, index in indexes.items() if index is not None}
+        self._publish(replace(self._manifest, indexes=kept))
+
+    def compact(self, worn_share: float = WORN_SHARE) -> None:
+        """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows.
+
+        `worn_share`: of dead rows, above which a vector file is written again.
+        """
+        for modality, files in self._catalog.vector_files().items():
+            rows = dict(files)
+            living = {name: self._living_rows(modality, name) for name in rows}
+            groups = [
+                group
+                for group in _neighbours(list(living.items()))
+                if len(group) > 1 or living[group[0]] < (1 - worn_share) * rows[group[0]]
+            ]
+            self._rewrite_files(modality, groups)
+        if len(self._manifest.parts) > 1:
+            self._merge_parts(0)
+
+    def _write_vector_files(self, batch: StagedBatch) -> Change:
+        """Write the vectors of a batch; the change that makes them count."""
+        item_ids = self._item_ids(batch.items)
+        segments, vectors = own_segments(item_ids, batch.items)
+        vector_ids = np.zeros(len(vectors), np.int64)
+        files = []
+        for modality in dict.fromkeys(segment.modality for segment in vectors):
+            positions = [position for position, segment in enumerate(vectors) if segment.modality is modality]
+            embeddings = np.stack([vectors[position].embedding for position in positions])
+            check_vectors(embeddings, self._dim)
+            first = self._catalog.take_ids("vector_id", len(positions))
+            vector_ids[positions] = ids = np.arange(first, first + len(positions), dtype=np.int64)
+            name = self._file_name(first)
+            digest = write_vectors(self._vector_folder(modality) / name, ids, embeddings)
+            files.append((modality, name, len(positions), digest))
+        segments = segments.append_column("vector_id", [vector_ids])
+        segments = with_shared_segments(segments, item_ids, batch.items, self._catalog.segments_of_fingerprints)
+        first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
+        numbers = np.arange(first_segment, first_segment + segments.num_rows, dtype=np.int64)
+        return Change(
+            items=items_table(item_ids, with_shared_modalities(batch.items, item_ids, segments)),
+            segments=segments.append_column("segment_id", [numbers]),
+            removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
+            touched=batch.touched,
+            failures=batch.failures,
+            forgotten_failures=batch.forgotten_failures,
+            vector_files=files,
+            containers=batch.containers,
+            forgotten_containers=batch.forgotten_containers,
+            forgotten_collections=batch.forgotten_collections,
+        )
+
+    def _item_ids(self, items: Sequence[StagedItem]) -> list[int]:
+        first = self._catalog.take_ids("item_id", sum(item.item_id is None for item in items))
+        fresh = iter(range(first, first + len(items)))
+        return [next(fresh) if item.item_id is None else item.item_id for item in items]
+
+    def _publish_delta(self, generation: int, change: Change) -> None:
+        """Make a committed change visible. Items that were only touched are in it again with what is new of them."""
+        import pyarrow as pa
+
+        items, segments = change.items, change.segments
+        assert items is not None  # every batch has tables of both, if empty ones
+        assert segments is not None
+        touched = list(change.touched)
+        if touched:
+            known = self._catalog.items_table(touched)
+            items = pa.concat_tables([items.select(known.column_names), known])
+            segments = pa.concat_tables([segments, self._catalog.segments_table(touched).select(segments.column_names)])
+        failures_changed = bool(change.failures or change.forgotten_failures)
+        failures = self._catalog.failures_table() if failures_changed else None
+        write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
+        self._publish(
+            Manifest(
+                generation=generation,
+                parts=(*self._manifest.parts, generation),
+                collections=self._collections(),
+                vectors=self._vectors(),
+                failures=generation if failures_changed else self._manifest.failures,
+                indexes=self._manifest.indexes,
+            )
+        )
+
+    def _write_base(self, indexes: Mapping[Modality, tuple[str, str]]) -> Manifest:
+        """Derive a snapshot from the catalog anew."""
+        generation = self._catalog.generation
+        failures = self._catalog.failures_table()
+        has_failures = failures.num_rows > 0
+        items, segments = self._catalog.items_table(), self._catalog.segments_table()
+        write_part(self._store, generation, items, segments, (), failures if has_failures else None)
+        manifest = Manifest(
+            generation=generation,
+            parts=(generation,),
+            collections=self._collections(),
+            vectors=self._vectors(),
+            failures=generation if has_failures else None,
+            indexes=indexes,
+        )
+        self._publish(manifest)
+        return manifest
+
+    def _first_worth_merging(self) -> int:
+        """Position of the first part to merge with all after it: half of them at least, and what is not far larger."""
+        sizes = [_size(part) for part in open_snapshot(self._store, self._manifest).parts]
+        first = MAX_PARTS // 2
+        while first and sizes[first - 1] <= PART_GROWTH * sum(sizes[first:]):
+            first -= 1
+        return first
+
+    def _merge_parts(self, first: int) -> None:
+        """Write the parts from that position on as one, without the rows that are dead among them."""
+        parts = self._manifest.parts
+        merged = open_snapshot(self._store, replace(self._manifest, parts=parts[first:]))
+        items, segments = merged.living()
+        removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
+        generation = self._catalog.commit(Change())
+        write_part(self._store, generation, items, segments, removed, None)
+        self._publish(replace(self._manifest, generation=generation, parts=(*parts[:first], generation)))
+
+    def _publish(self, manifest: Manifest) -> None:
+        write_manifest(self._store, manifest)
+        self._manifest = manifest
+        remove_unused_parts(self._store, manifest, manifest.generation - KEPT_GENERATIONS)
+
+    def _vectors(self) -> Mapping[Modality, tuple[tuple[str, int], ...]]:
+        return {modality: tuple(files) for modality, files in self._catalog.vector_files().items()}
+
+    def _collections(self) -> Mapping[int, str]:
+        return {key: str(root) for key, root in self._catalog.collections().items()}
+
+    def _file_name(self, first_id: int) -> str:
+        return f"{first_id:012d}-{self._catalog.generation + 1:08d}.arrow"
+
+    def _merge_small_files(self, modality: Modality) -> None:
+        """Merge the newest small files of a modality. Older, larger ones stay as they are."""
+        files = self._catalog.vector_files()[modality]
+        small = len(files)
+        while small and files[small - 1][1] < SMALL_FILE_VECTORS:
+            small -= 1
+        if len(files) - small <= MAX_SMALL_FILES:
+            return
+        self._rewrite_files(modality, [group for group in _neighbours(files[small:]) if len(group) > 1])
+
+    def _rewrite_files(self, modality: Modality, groups: Sequence[Sequence[str]]) -> None:
+        """Write each group of neighbouring vector files as one, without its dead rows."""
+        if not groups:
+            return
+        folder = self._vector_folder(modality)
+        merged = []
+        for group in groups:
+            opened = [open_vectors(folder / name, self._dim) for name in group]
+            living = [self._living(modality, file.vector_ids) for file in opened]
+            ids = np.concatenate([file.vector_ids[alive] for file, alive in zip(opened, living, strict=True)])
+            if len(ids):
+                rows = np.concatenate([file.embeddings[alive] for file, alive in zip(opened, living, strict=True)])
+                name = self._file_name(int(ids[0]))
+                merged.append((name, len(ids), write_vectors(folder / name, ids, rows)))
+        names = [name for group in groups for name in group]
+        generation = self._catalog.replace_vector_files(modality, names, merged)
+        self._publish(replace(self._manifest, generation=generation, vectors=self._vectors()))
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+
+    def _living(self, modality: Modality, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
+        """Which of these ascending ids a segment refers to: bool (n,), or a slice of all."""
+        living = self._catalog.live_vector_ids(modality, int(vector_ids[0]), int(vector_ids[-1]))
+        return slice(None) if len(living) == len(vector_ids) else np.isin(vector_ids, living)
+
+    def _living_rows(self, modality: Modality, name: str) -> int:
+        ids = open_vectors(self._vector_folder(modality) / name, self._dim).vector_ids
+        return len(self._catalog.live_vector_ids(modality, int(ids[0]), int(ids[-1])))
+
+    def _vector_folder(self, modality: Modality) -> Path:
+        folder = self._store / VECTORS / modality
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            sync_folder(folder.parent)
+            sync_folder(self._store)
+        return folder
+
+    def _forget_lost_files(self) -> None:
+        """Vector files that are missing or damaged: their items will be embedded again."""
+        known = self._catalog.vector_files()
+        paths = [self._store / VECTORS / modality / name for modality in known for name, _ in known[modality]]
+        check_dim(paths, self._dim)
+        for modality, files in known.items():
+            firsts = [int(name.split("-")[0]) for name, _ in files]
+            for (name, _), first, end in zip(files, firsts, [*firsts[1:], END_OF_IDS], strict=True):
+                try:
+                    open_vectors(self._vector_folder(modality) / name, self._dim)
+                except StoreError:
+                    self._catalog.forget_lost_vectors(modality, name, first, end)
+
+    def _remove_orphans(self) -> None:
+        known = self._catalog.vector_files()
+        for modality in Modality:
+            names = {name for name, _ in known.get(modality, [])}
+            for path in (self._store / VECTORS / modality).glob("*"):
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
+        for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*"):
+            for path in self._store.glob(f"{folder}/.*{TEMPORARY_SUFFIX}"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _is_readable(self, manifest: Manifest) -> bool:
+        if manifest.format != FORMAT:  # readers get on with it, but more slowly
+            return False
+        try:
+            open_snapshot(self._store, manifest)
+        except StoreError:
+            return False
+        return True
+
+
+def _neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
+    """Names of neighbouring files (name, rows) in groups of at most MERGED_FILE_VECTORS rows, larger ones alone."""
+    groups: list[list[str]] = []
+    room = -1
+    for name, n in files:
+        if n > room:
+            groups.append([])
+            room = MERGED_FILE_VECTORS
+        groups[-1].append(name)
+        room -= n
+    return groups
+
+
+def _size(part: Part) -> int:
+    return int(part.items.num_rows + part.segments.num_rows + len(part.removed))

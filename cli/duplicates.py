@@ -1,0 +1,108 @@
+"""`bindsearch dupes`: items that are the same, or nearly."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bindsearch.cli.options import JsonOption, StoreOption, ToOption
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, show_stages
+from bindsearch.search.query import parse_modalities
+
+if TYPE_CHECKING:
+    from bindsearch.operations.duplicates import Likeness, NearGroup
+    from bindsearch.search.generation import Generation
+    from bindsearch.types import Item, Modality
+
+
+def dupes_command(
+    near: Annotated[
+        bool, typer.Option("--near", help="What is nearly the same to the encoder, not only files of the same bytes.")
+    ] = False,
+    cosine: Annotated[
+        float | None,
+        typer.Option("--cosine", help="With --near: cosine from which two are nearly the same.", metavar="X"),
+    ] = None,
+    to: ToOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """List files that hold the same bytes, or with --near pictures and recordings that are nearly the same.
+
+    Recordings are nearly the same where half of the shorter one's segments have a match in the other.
+    Example: bindsearch dupes --near --cosine 0.95 --to image
+    """
+    from bindsearch.operations.duplicates import NEAR_COSINE, find_same_bytes, newest_generation
+    from bindsearch.store import connect
+
+    generation = newest_generation(connect(store).path)
+    wanted = parse_modalities(to)
+    if near or cosine is not None:
+        near_groups = _near(generation, wanted, NEAR_COSINE if cosine is None else cosine)
+        if json:
+            print_json({"groups": [_near_json(group) for group in near_groups]})
+        else:
+            _print_near(near_groups)
+        return 0
+    groups = [group for group in find_same_bytes(generation.snapshot) if any(item.modality in wanted for item in group)]
+    if json:
+        print_json({"groups": [{"items": [_json(item) for item in group]} for group in groups]})
+    else:
+        _print_same(groups)
+    return 0
+
+
+def _near(generation: Generation, wanted: tuple[Modality, ...], cosine: float) -> list[NearGroup]:
+    from bindsearch.operations.duplicates import find_near
+
+    found = []
+    with show_stages() as on_stage:
+
+        def show(modality: Modality, done: int, total: int) -> None:
+            on_stage(f"{modality}: {done:,} of {total:,} rows")
+
+        for modality in wanted:
+            found += find_near(generation, modality, cosine, on_rows=partial(show, modality))
+    return found
+
+
+def _json(item: Item) -> dict[str, object]:
+    return {
+        "item_id": item.item_id,
+        "path": str(item.path),
+        "modality": item.modality.value,
+        "size_bytes": item.size_bytes,
+    }
+
+
+def _near_json(group: NearGroup) -> dict[str, object]:
+    items = [
+        {**_json(one.item), "cosine": round(one.cosine, 4), "matching": one.matching, "segments": one.segments}
+        for one in group.items
+    ]
+    return {"modality": group.modality.value, "items": items}
+
+
+def _print_same(groups: list[tuple[Item, ...]]) -> None:
+    for group in groups:
+        print_line(f"{len(group)} items of {human_bytes(group[0].size_bytes)}")
+        for item in group:
+            print_line(f"    {item.path}")
+    spare = sum((len(group) - 1) * group[0].size_bytes for group in groups)
+    print_line(
+        f"{plural(len(groups), 'group')}; {human_bytes(spare)} in copies" if groups else "no two files are equal"
+    )
+
+
+def _print_near(groups: list[NearGroup]) -> None:
+    for group in groups:
+        print_line(f"{len(group.items)} {group.modality} items")
+        for one in group.items:
+            print_line(f"    {one.cosine:.3f}  {one.item.path}{_share(one)}")
+    print_line(plural(len(groups), "group") if groups else "no two items are nearly the same")
+
+
+def _share(one: Likeness) -> str:
+    return f"  ({one.matching} of {one.segments} segments)" if one.segments > 1 else ""

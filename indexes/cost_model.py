@@ -1,0 +1,220 @@
+"""Unit costs of a search on this machine: measured once with the code that searches, kept in the user's cache."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+
+from bindsearch.atomic import atomic_write
+from bindsearch.indexes.exact import ExactRows
+from bindsearch.indexes.ivf_pq import IvfPqIndex
+from bindsearch.indexes.row_mask import RowMask
+from bindsearch.indexes.types import Form, IndexParameters, UnitCosts
+
+FORMAT = 1
+COSTS_FILE = "costs.json"
+CACHE_VARIABLE = "BINDSEARCH_CACHE"
+
+ROW_BYTES = 128 * 2**20
+"""Of the fp16 rows that are scanned and gathered from: more than the caches hold, so that memory is measured."""
+
+CODE_ROWS = 131_072
+"""Codes scanned: 16 MB for 1024 dimensions, more than a core's own cache."""
+
+GATHERED_ROWS = 4096
+"""Rows gathered at once: between a rerank, some hundreds, and a filter's choice, up to 16,384 of 1024 dimensions.
+Each costs twice as much among 20,000 as among 2,000, whose copy the caches hold."""
+
+MASK_KEEPS = 0.001
+"""Share of the rows that the mask keeps in the measurement of what it costs."""
+
+WIDTH = 200
+"""Candidates asked of the codes."""
+
+RESULTS = 26
+"""Results asked of exact rows."""
+
+LISTS = 256
+"""Inverted lists of the index that tells what visiting one costs; each holds one SIMD block of codes."""
+
+BLOCK_ROWS = 32
+"""Codes that fast-scan compares at once."""
+
+REPEATS = (3, 25)
+"""Times that each search is timed, at least and at most."""
+
+TRUSTED_FACTOR = 10.0
+"""A cost so many times more or less than usual is taken for a disturbed measurement, and held at that."""
+
+
+def costs_path() -> Path:
+    """Where this machine's unit costs are kept: in $BINDSEARCH_CACHE, else in the user's cache directory."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser() / COSTS_FILE
+    from platformdirs import user_cache_path
+
+    return user_cache_path("bindsearch", appauthor=False) / COSTS_FILE
+
+
+def machine() -> Mapping[str, str | int]:
+    """What unit costs hold for: FAISS's version and how it was built, the processor and its cores."""
+    import faiss
+
+    return {
+        "faiss": faiss.__version__,
+        "build": faiss.get_compile_options().strip(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+    }
+
+
+def load_costs(path: Path) -> UnitCosts | None:
+    """The unit costs kept at `path`; None where there are none, they are damaged or another machine's."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        costs, names = kept["costs"], [field.name for field in fields(UnitCosts)]
+        sound = kept["format"] == FORMAT and kept["machine"] == machine() and sorted(costs) == sorted(names)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not sound or not all(type(value) is float and 0 < value < math.inf for value in costs.values()):
+        return None
+    return UnitCosts(**costs)
+
+
+def save_costs(path: Path, costs: UnitCosts) -> None:
+    """Keep unit costs of this machine at `path`; the folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"format": FORMAT, "machine": machine(), "costs": asdict(costs)}
+    with atomic_write(path) as file:
+        file.write(json.dumps(kept, indent=1).encode() + b"\n")
+
+
+def measure_costs(dim: int = 1024, budget_s: float = 1.0, *, seed: int = 0) -> UnitCosts:
+    """Unit costs from searches of made-up rows of `dim` dimensions, one query at a time; takes about `budget_s`.
+
+    Rows are read from memory, not from the processor's caches, and not from disk: a page that is not in the page cache
+    costs 100 us more. A store whose rows fit the caches is faster than estimated. Each cost is that of the fastest of
+    several runs on one thread: what other processes take of the machine meanwhile is no part of it.
+    """
+    import faiss
+
+    rng = np.random.default_rng(seed)
+    share_s = budget_s / 12  # six measurements; the rest is for making what they search
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of this thread alone
+    try:
+        scan, gather, mask, call = _measure_rows(dim, share_s, rng)
+        code, probe = _measure_codes(dim, share_s, rng)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return _trusted(UnitCosts(scan, gather, mask, code, probe, call))
+
+
+def _trusted(costs: UnitCosts) -> UnitCosts:
+    usual = asdict(UnitCosts())
+    bounds = {name: (value / TRUSTED_FACTOR, value * TRUSTED_FACTOR) for name, value in usual.items()}
+    measured = asdict(costs).items()
+    return UnitCosts(**{name: min(max(value, bounds[name][0]), bounds[name][1]) for name, value in measured})
+
+
+def _measure_rows(dim: int, share_s: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Nanoseconds a byte scanned and gathered, a row masked, and a call."""
+    rows = _rows(ROW_BYTES // (2 * dim), dim, rng)
+    exact, few = ExactRows(dim, [rows]), ExactRows(dim, [rows[:BLOCK_ROWS]])
+    queries = rng.standard_normal((REPEATS[1], 1, dim), np.float32)
+    row_bytes, n = 2 * dim, len(rows)
+
+    first = np.arange(BLOCK_ROWS)[None]
+    call_ns = _time_ns(lambda turn: few.rerank(queries[turn], first, RESULTS), share_s)
+    scan_ns = _time_ns(lambda turn: exact.scan(queries[turn], RESULTS), share_s)
+    # Other rows each time: those of the last time would still be in a cache.
+    gathered = min(GATHERED_ROWS, n // 4)
+    chosen = [rng.choice(n, (1, gathered), replace=False, shuffle=False) for _ in range(REPEATS[1])]
+    gather_ns = _time_ns(lambda turn: exact.rerank(queries[turn], chosen[turn], RESULTS), share_s)
+    gather_ns = (gather_ns - call_ns) / (gathered * row_bytes)
+    # Some rows must be kept, or the processor learns to expect none.
+    mask = RowMask(rng.random(n) < MASK_KEEPS)
+    mask_ns = _time_ns(lambda turn: exact.scan(queries[turn], RESULTS, mask), share_s)
+    mask_ns = (mask_ns - call_ns - mask.count * row_bytes * gather_ns) / n
+    return (scan_ns - call_ns) / (n * row_bytes), gather_ns, mask_ns, call_ns
+
+
+def _measure_codes(dim: int, share_s: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Nanoseconds a byte of codes scanned and an inverted list visited."""
+    queries = rng.standard_normal((REPEATS[1], 1, dim), np.float32)
+    long, short = _index(dim, 1, CODE_ROWS, rng), _index(dim, 1, BLOCK_ROWS, rng)
+    many = _index(dim, LISTS, LISTS * BLOCK_ROWS, rng)
+    code_bytes = long.parameters.code_bytes
+
+    def time_ns(index: IvfPqIndex, probes: int) -> float:
+        return _time_ns(lambda turn: index.candidates(queries[turn], WIDTH, probes), share_s / 2)
+
+    code_ns = (time_ns(long, 1) - time_ns(short, 1)) / ((CODE_ROWS - BLOCK_ROWS) * code_bytes)
+    visit_ns = (time_ns(many, LISTS) - time_ns(many, LISTS // 8)) / (LISTS - LISTS // 8)
+    return code_ns, visit_ns - BLOCK_ROWS * code_bytes * code_ns
+
+
+def _rows(n: int, dim: int, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    """Rows (n, dim) that all differ and have about unit length: a few thousand, turned by a place at a time."""
+    base = (rng.standard_normal((min(n, 4096), dim), np.float32) / math.sqrt(dim)).astype(np.float16)
+    rows = np.empty((n, dim), np.float16)
+    for number, start in enumerate(range(0, n, len(base))):
+        block = rows[start : start + len(base)]
+        block[:] = np.roll(base, number, axis=1)[: len(block)]
+    return rows
+
+
+def _index(dim: int, lists: int, n: int, rng: np.random.Generator) -> IvfPqIndex:
+    """An index with n random codes, evenly in its lists. What codes say does not change what scanning them costs."""
+    import faiss
+
+    reduced_dim = max(2, dim // 2 - dim // 2 % 2)
+    parameters = IndexParameters(Form.IVF_PQ, reduced_dim, reduced_dim // 2, 4, lists)
+    coarse = faiss.IndexFlatIP(reduced_dim)
+    coarse.add(rng.standard_normal((lists, reduced_dim), np.float32) / np.float32(math.sqrt(reduced_dim)))
+    inner = faiss.IndexIVFPQFastScan(coarse, reduced_dim, lists, reduced_dim // 2, 4, faiss.METRIC_INNER_PRODUCT)
+    inner.by_residual = True
+    faiss.copy_array_to_vector(rng.standard_normal(reduced_dim * 16, np.float32) / 32, inner.pq.centroids)
+    inner.is_trained = True
+    per_list = n // lists
+    codes = rng.integers(0, 256, (per_list, inner.code_size), np.uint8)
+    assert inner.invlists is not None
+    for number in range(lists):
+        ids = np.arange(number * per_list, (number + 1) * per_list)
+        inner.invlists.add_entries(number, per_list, faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+    inner.ntotal = n
+    transform = faiss.LinearTransform(dim, reduced_dim, False)
+    matrix = rng.standard_normal(reduced_dim * dim, np.float32) / np.float32(math.sqrt(dim))
+    faiss.copy_array_to_vector(matrix, transform.A)
+    transform.is_trained = True
+    return IvfPqIndex(faiss.IndexPreTransform(transform, inner), parameters)  # which refers to its parts
+
+
+def _time_ns(search: Callable[[int], object], budget_s: float) -> float:
+    """The least time of `search`, given the turn's number, over as many turns as the budget allows."""
+    search(0)
+    times: list[int] = []
+    least, most = REPEATS
+    while len(times) < least or (len(times) < most and sum(times) < budget_s * 1e9):
+        started = time.perf_counter_ns()
+        search(len(times))
+        times.append(time.perf_counter_ns() - started)
+    return float(min(times))
+
+
+def _cpu_name() -> str:
+    """The processor's own name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

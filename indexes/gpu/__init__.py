@@ -1,0 +1,1 @@
+"""Indexes on GPUs: search, queue of calls, and placement."""

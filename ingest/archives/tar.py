@@ -1,0 +1,205 @@
+"""Tar archives as a stream, member by member (POSIX ustar and pax, GNU long names), plain or compressed.
+
+The blocks are read here rather than by `tarfile`, which keeps all members, takes damage for the end of an archive, and
+believes every size that a header states.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.archives.limits import (
+    BLOCK_BYTES,
+    DAMAGE,
+    Budget,
+    Entry,
+    new_bzip2,
+    new_gzip,
+    new_xz,
+    time_ns,
+    unpacked,
+)
+
+_COMPRESSED = ((b"\x1f\x8b\x08", new_gzip), (b"BZh", new_bzip2), (b"\xfd7zXZ\0", new_xz))
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_MAGIC_BYTES = 6
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_HEADERS = 16
+"""Headers of headers before one member."""
+
+_LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+_PAX, _GLOBAL_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
+_LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
+_DEVICES = (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether `head`, the first 512 bytes of a file or more, begins a tar, or something compressed that may be one."""
+    if head.startswith((*(magic for magic, _ in _COMPRESSED), _ZSTD)):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return head[: tarfile.BLOCKSIZE] == bytes(tarfile.BLOCKSIZE)
+    return True
+
+
+def read_tar(path: Path, budget: Budget) -> Iterator[Entry]:
+    """The members of the tar at `path` in their order, without its folders.
+
+    Raises:
+        MediaError: damaged, cut off, or past a limit; what came before is good.
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        stream = _Stream(_blocks(file, budget))
+        while (header := _next_header(stream)) is not None:
+            info, refusal = header
+            budget.add_member()
+            content = stream.pieces(_content_bytes(info))
+            if not info.isdir():
+                yield Entry(info.name, info.size, time_ns(info.mtime), refusal, content)
+            for _ in content:  # what nobody asked for
+                pass
+            stream.take(-_content_bytes(info) % tarfile.BLOCKSIZE)
+        stream.drain()  # a checksum comes last
+
+
+def _blocks(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    """All of the file, unpacked."""
+    head = file.read(_MAGIC_BYTES)
+    file.seek(0)
+    new = next((new for magic, new in _COMPRESSED if head.startswith(magic)), None)
+    try:
+        if head.startswith(_ZSTD):
+            blocks = _unpacked_zstd(file)
+        else:
+            blocks = unpacked(file.read, new) if new else iter(lambda: file.read(BLOCK_BYTES), b"")
+        for block in blocks:
+            budget.add_bytes(len(block))
+            yield block
+    except DAMAGE as error:
+        raise MediaError(f"the archive is damaged or cut off: {error}") from error
+
+
+def _unpacked_zstd(file: BinaryIO) -> Iterator[bytes]:
+    import pyarrow as pa
+
+    with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
+        yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
+
+
+class _Stream:
+    """Exact counts of bytes out of blocks of any size."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._block = b""
+        self._at = 0
+        self.position = 0
+
+    def pieces(self, count: int) -> Iterator[bytes]:
+        """The next `count` bytes."""
+        while count:
+            if self._at == len(self._block):
+                self._block, self._at = next(self._blocks, b""), 0
+                if not self._block:
+                    raise MediaError("the archive is cut off")
+            piece = self._block[self._at : self._at + count]
+            self._at += len(piece)
+            self.position += len(piece)
+            count -= len(piece)
+            yield piece
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes as one."""
+        return b"".join(self.pieces(count))
+
+    def drain(self) -> None:
+        """Read what is left."""
+        for _ in self._blocks:
+            pass
+
+
+def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
+    """The next member and why it is refused, with what the headers before its own say of it; None at the end."""
+    said: dict[str, str] = {}
+    for _ in range(_MAX_HEADERS):
+        place = stream.position
+        raw = stream.take(tarfile.BLOCKSIZE)
+        if raw == bytes(tarfile.BLOCKSIZE):
+            return None
+        try:
+            info = tarfile.TarInfo.frombuf(raw, "utf-8", "surrogateescape")
+            if info.size < 0:
+                raise ValueError("a size below 0")
+            if info.type not in (_LONG_NAME, _LONG_LINK, *_PAX, _GLOBAL_PAX):
+                _apply(said, info)
+                if info.type == tarfile.GNUTYPE_SPARSE:
+                    _skip_sparse_map(stream, raw)
+                return info, _refusal(info, said)
+            _read_extension(stream, info, said)
+        except (tarfile.HeaderError, ValueError) as error:
+            raise MediaError(f"the archive is damaged: a header that is none at byte {place} ({error})") from error
+    raise MediaError(f"the archive is damaged: more than {_MAX_HEADERS} headers in a row at byte {stream.position}")
+
+
+def _read_extension(stream: _Stream, info: tarfile.TarInfo, said: dict[str, str]) -> None:
+    """Put what a header about the next header says into `said`; what holds for all that follow is of no use here."""
+    if info.size > _MAX_HEADER_BYTES:
+        raise ValueError(f"{info.size} bytes about one member")
+    raw = stream.take(info.size)
+    stream.take(-info.size % tarfile.BLOCKSIZE)
+    if info.type == _LONG_NAME:
+        said["path"] = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    elif info.type in _PAX:
+        said.update(_pax(raw))
+
+
+def _pax(raw: bytes) -> dict[str, str]:
+    """Records "LENGTH KEY=VALUE\\n", the length counting all of the record."""
+    found = {}
+    at = 0
+    while at < len(raw) and raw[at]:
+        space = raw.index(b" ", at, at + 20)
+        end = at + int(raw[at:space])
+        if not space < end <= len(raw) or raw[end - 1] != ord("\n"):
+            raise ValueError("a pax record of the wrong length")
+        key, _, value = raw[space + 1 : end - 1].partition(b"=")
+        found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+        at = end
+    return found
+
+
+def _apply(said: dict[str, str], info: Any) -> None:
+    info.name = said.get("GNU.sparse.name", said.get("path", info.name))
+    info.size = int(said.get("size", info.size))
+    info.mtime = float(said.get("mtime", info.mtime))
+    if info.size < 0:
+        raise ValueError("a size below 0")
+
+
+def _refusal(info: tarfile.TarInfo, said: dict[str, str]) -> str | None:
+    if info.type in _LINKS:
+        return "a link"
+    if info.type in _DEVICES:
+        return "a device"
+    if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in said):
+        return "a sparse file: pack it without --sparse"
+    return None if info.isreg() or info.isdir() else f"a member of unknown kind {info.type!r}"
+
+
+def _content_bytes(info: tarfile.TarInfo) -> int:
+    """Bytes that follow the header: links, devices and folders have none, whatever size they state."""
+    return 0 if info.type in (*_LINKS, *_DEVICES, tarfile.DIRTYPE) else info.size
+
+
+def _skip_sparse_map(stream: _Stream, header: bytes) -> None:
+    """Pass the blocks in which an old GNU header goes on."""
+    more = header[482]
+    while more:
+        more = stream.take(tarfile.BLOCKSIZE)[504]

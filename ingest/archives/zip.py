@@ -1,0 +1,224 @@
+"""Zip archives member by member, in the order of names, believing nothing that their directory says.
+
+The directory is read here rather than by `zipfile`, which decodes all names or none, sets no bound to their number, and
+in some versions reads members that overlap, which is how a few megabytes hold petabytes (David Fifield, "A better zip
+bomb", WOOT 2019). Format: PKWARE APPNOTE 6.3.10.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.archives.limits import (
+    BLOCK_BYTES,
+    DAMAGE,
+    Budget,
+    Entry,
+    MemberError,
+    new_bzip2,
+    new_deflate,
+    sample_key,
+    time_ns,
+    unpacked,
+)
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_IN_ZIP64 = 0xFFFFFFFF
+_STORED, _DEFLATED, _BZIP2 = 0, 8, 12
+_ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
+_UNIX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A member as the directory describes it; `offset` from the file's beginning."""
+
+    name: str
+    flags: int
+    method: int
+    crc: int
+    packed_bytes: int
+    size_bytes: int
+    offset: int
+    mtime_ns: int
+    is_link: bool
+
+    @property
+    def end(self) -> int:
+        """Where it ends at the earliest."""
+        return self.offset + _LOCAL.size + len(self.name) + self.packed_bytes
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether `head` begins a zip."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def read_zip(path: Path, budget: Budget) -> Iterator[Entry]:
+    """The members of the zip at `path` without its folders, those of one sample key together.
+
+    A content raises MemberError where it is damaged or not what the directory says.
+
+    Raises:
+        MediaError: damaged, cut off, entries that overlap, or past a limit; what came before is good.
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            records = list(_directory(file, budget))
+        except (struct.error, OSError) as error:
+            raise MediaError(f"the archive is damaged: its directory cannot be read ({error})") from error
+        records.sort(key=lambda record: record.offset)
+        if any(first.end > second.offset for first, second in pairwise(records)):
+            raise MediaError("the archive is damaged: its members overlap, as in a zip bomb")
+        records.sort(key=lambda record: (sample_key(record.name), record.name))
+        for record in records:
+            if not record.name.endswith("/"):
+                content = _content(file, record, budget)
+                yield Entry(record.name, record.size_bytes, record.mtime_ns, _refusal(record), content)
+
+
+def _directory(file: BinaryIO, budget: Budget) -> Iterator[_Record]:
+    start, size, shift = _find_directory(file)
+    file.seek(start)
+    left = size
+    while left > 0:
+        fields = _CENTRAL.unpack(file.read(_CENTRAL.size))
+        if fields[0] != b"PK\x01\x02":
+            raise MediaError("the archive is damaged: its directory holds what is no entry")
+        budget.add_member()
+        name_bytes, extra_bytes, comment_bytes = fields[10:13]
+        raw_name, extra = file.read(name_bytes), file.read(extra_bytes)
+        file.seek(comment_bytes, 1)
+        record = _record(fields, raw_name, extra, shift)
+        if record.end > start:
+            raise MediaError("the archive is damaged: a member reaches into its directory")
+        yield record
+        left -= _CENTRAL.size + name_bytes + extra_bytes + comment_bytes
+
+
+def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
+    """Place and size of the directory, and how many bytes something else in front shifts all offsets by."""
+    file_bytes = file.seek(0, 2)
+    tail_at = max(0, file_bytes - (1 << 16) - _END.size - _LOCATOR64.size - _END64.size)
+    file.seek(tail_at)
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or end + _END.size > len(tail):
+        raise MediaError("the archive is damaged or cut off: its directory, which comes last, is missing")
+    size, offset = _END.unpack_from(tail, end)[5:7]
+    locator = end - _LOCATOR64.size
+    if locator >= _END64.size and tail[locator : locator + 4] == b"PK\x06\x07":
+        end = locator - _END64.size
+        magic, *_, size, offset = _END64.unpack_from(tail, end)
+        if magic != b"PK\x06\x06":
+            raise MediaError("the archive is damaged: the end of its directory is missing")
+    start = tail_at + end - size
+    if start < offset:
+        raise MediaError("the archive is damaged: the place of its directory is wrong")
+    return start, size, start - offset
+
+
+def _record(fields: tuple[int, ...], raw_name: bytes, extra: bytes, shift: int) -> _Record:
+    _, made_by, _, flags, method, time, date, crc, packed, size, *_ = fields
+    mode, offset = fields[-2] >> 16, fields[-1]
+    mtime_ns = _dos_time_ns(date, time)
+    for kind, data in _extras(extra):
+        if kind == 0x0001:
+            wide = iter(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8]))
+            size, packed, offset = (next(wide, n) if n == _IN_ZIP64 else n for n in (size, packed, offset))
+        elif kind == 0x5455 and len(data) >= 5 and data[0] & 1:
+            mtime_ns = time_ns(int.from_bytes(data[1:5], "little"))
+    is_link = made_by >> 8 == _UNIX and stat.S_ISLNK(mode)
+    return _Record(_decode_name(raw_name, flags), flags, method, crc, packed, size, offset + shift, mtime_ns, is_link)
+
+
+def _extras(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        yield kind, extra[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def _decode_name(raw_name: bytes, flags: int) -> str:
+    """UTF-8 also where no flag says so, since macOS writes it that way; else the code page of the format."""
+    try:
+        return raw_name.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw_name.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw_name.decode("cp437")
+
+
+def _dos_time_ns(date: int, time: int) -> int:
+    """A local time of an unknown zone, taken for UTC."""
+    try:
+        moment = datetime(
+            (date >> 9) + 1980, date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, (time & 31) * 2, tzinfo=UTC
+        )
+    except ValueError:
+        return 0
+    return time_ns(moment.timestamp())
+
+
+def _refusal(record: _Record) -> str | None:
+    if record.is_link:
+        return "a link"
+    if record.flags & _ENCRYPTED:
+        return "encrypted: unpack it with its password"
+    if record.method not in (_STORED, _DEFLATED, _BZIP2):
+        return f"compressed by method {record.method}, which is not read: pack it with deflate"
+    return None
+
+
+def _content(file: BinaryIO, record: _Record, budget: Budget) -> Iterator[bytes]:
+    budget.limits.check_ratio(record.size_bytes, record.packed_bytes)
+    count = crc = 0
+    try:
+        for block in _blocks(file, record):
+            count += len(block)
+            budget.add_bytes(len(block))
+            if count > record.size_bytes:
+                raise MemberError(f"damaged: it holds more than the {record.size_bytes} bytes that the directory says")
+            crc = zlib.crc32(block, crc)
+            yield block
+    except DAMAGE as error:
+        raise MemberError(f"damaged: {error}") from error
+    if count < record.size_bytes:
+        raise MemberError(f"damaged: it holds {count} of the {record.size_bytes} bytes that the directory says")
+    if crc != record.crc:
+        raise MemberError("damaged: its checksum is not the one that the directory says")
+
+
+def _blocks(file: BinaryIO, record: _Record) -> Iterator[bytes]:
+    file.seek(record.offset)
+    header = file.read(_LOCAL.size)
+    if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
+        raise MemberError("damaged: it is not where the directory says")
+    name_bytes, extra_bytes = _LOCAL.unpack(header)[-2:]
+    if _decode_name(file.read(name_bytes), record.flags) != record.name:
+        raise MemberError("damaged: it has another name than the directory says")
+    file.seek(extra_bytes, 1)
+    left = record.packed_bytes
+
+    def read(count: int) -> bytes:
+        nonlocal left
+        block = file.read(min(count, left))
+        left -= len(block)
+        return block
+
+    if record.method == _STORED:
+        return iter(lambda: read(BLOCK_BYTES), b"")
+    return unpacked(read, new_bzip2 if record.method == _BZIP2 else new_deflate)

@@ -1,0 +1,77 @@
+"""What is to be done with a file once it has been looked at: embed it, or refer to vectors that are there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bindsearch.ingest.prints import KnownPrints, SeenPrints
+from bindsearch.ingest.workers.scheduler import Taken
+from bindsearch.storage.file_state import KnownFile, KnownFiles
+
+
+class Action(Enum):
+    """What becomes of a file."""
+
+    LEAVE_OUT = "leave out"
+    TOUCH = "touch"
+    SHARE = "share"
+    MOVE = "move"
+    FOLLOW = "follow"
+    EMBED = "embed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An action on a file of which `before` was known. TOUCH: it is as it was. SHARE: an item with equal content has
+    its vectors. MOVE: that item (`item_id`) was this one, at another place. FOLLOW: a file with equal content is just
+    being embedded."""
+
+    action: Action
+    before: KnownFile | None
+    item_id: int | None = None
+
+
+class Decider:
+    """Decides for the files of one pass, in the order it is asked; use it from one thread at a time."""
+
+    def __init__(self, known: KnownFiles, prints: KnownPrints, seen: SeenPrints, gone: dict[int, int]) -> None:
+        """`known`: the collection's files; `prints`: of all items; `seen`: fingerprints embedded in this pass;
+        `gone`: item_id of files that are no more, with their rows in `known`; a moved one is taken out."""
+        self._known = known
+        self._prints = prints
+        self._seen = seen
+        self._gone = gone
+        self._replaced: set[int] = set()
+        self.under_way: set[str] = set()
+        """Fingerprints of files that are being embedded; whoever finishes one takes it out."""
+
+    def wants_decoding(self, taken: Taken) -> bool:
+        """Decide; whether the file is to be decoded."""
+        decision = self._decide(taken)
+        taken.decision = decision
+        before = decision.before
+        if before is not None and before.item_id is not None and decision.action is not Action.TOUCH:
+            self._replaced.add(before.item_id)  # its vectors are no longer there for others
+        return decision.action is Action.EMBED
+
+    def _decide(self, taken: Taken) -> Decision:
+        before = self._known.file_at(taken.file.rel_path)
+        look = taken.look
+        if look is None or look.verdict.modality is None:
+            return Decision(Action.LEAVE_OUT, before)
+        if before is not None and before.item_id is not None and before.fingerprint == look.fingerprint:
+            same_facts = before.state.facts_stamp == taken.file.state.facts_stamp
+            return Decision(Action.TOUCH if same_facts else Action.SHARE, before)
+        holders = [key for key in self._prints.items_of(look.fingerprint).tolist() if key not in self._replaced]
+        if before is None or before.item_id is None:
+            for key in holders:
+                if self._gone.pop(key, None) is not None:
+                    return Decision(Action.MOVE, before, key)
+        if holders:
+            return Decision(Action.SHARE, before)
+        if look.fingerprint in self._seen:
+            return Decision(Action.FOLLOW, before)
+        self._seen.add(look.fingerprint)
+        self.under_way.add(look.fingerprint)
+        return Decision(Action.EMBED, before)

@@ -1,0 +1,1 @@
+"""Inspection of files: modality, fingerprint and metadata."""

@@ -1,0 +1,323 @@
+"""What each file of a folder is taken for, and why: an explicit rule, else its content and its name.
+
+Rules come from `--as MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
+
+    [as]
+    depth = ["**/depth/*.png", "scan_*.tif"]
+    thermal = "flir/*.jpg"
+
+A glob (ingest/inspect/globs.py) is matched against the path inside the collection. The first rule that matches decides.
+Without a rule, the first bytes of a file decide, not its extension; a folder or name part (split where letters and
+digits end) `depth`, `thermal|ir|lwir|infrared` or `imu|accel|gyro` decides between kinds of picture and table, the part
+nearest to the end of the path first; `rgb`, `visible`, `color` and `colour` say that it is none of them, so that
+`thermal_set/visible/1.jpg` is an image.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+from bindsearch.environment import raise_installation_fault
+from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
+from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
+from bindsearch.ingest.media.frame_count import count_frames
+from bindsearch.ingest.media.imu_columns import find_columns
+from bindsearch.ingest.media.imu_tables import column_names, csv_header
+from bindsearch.ingest.media.numpy_files import npy_header, npz_names
+from bindsearch.ingest.media.sidecar import read_sidecar
+from bindsearch.ingest.media.sniff import (
+    ANIMATIONS,
+    HEAD_BYTES,
+    PICTURES,
+    RAW_EXTENSIONS,
+    SOUNDS,
+    VIDEOS,
+    sniff,
+)
+from bindsearch.types import Modality
+
+RULES_FILE = ".bindsearch.toml"
+_MAX_RULES_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Files that match `pattern` are of `modality`."""
+
+    modality: Modality
+    pattern: str
+
+    def matches(self, rel_path: str) -> bool:
+        """Whether the file at `rel_path` inside its collection is meant."""
+        return glob_matches(self.pattern, rel_path)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a file is taken for and why; modality None: it is left out."""
+
+    modality: Modality | None
+    why: str
+
+
+_PARTS: Mapping[str, Modality] = MappingProxyType(
+    {
+        "depth": Modality.DEPTH,
+        "thermal": Modality.THERMAL,
+        "ir": Modality.THERMAL,
+        "lwir": Modality.THERMAL,
+        "infrared": Modality.THERMAL,
+        "imu": Modality.IMU,
+        "accel": Modality.IMU,
+        "gyro": Modality.IMU,
+        "accelerometer": Modality.IMU,
+        "gyroscope": Modality.IMU,
+        "rgb": Modality.IMAGE,
+        "visible": Modality.IMAGE,
+        "color": Modality.IMAGE,
+        "colour": Modality.IMAGE,
+    }
+)
+
+_EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
+    dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
+    | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", *RAW_EXTENSIONS), Modality.IMAGE)
+    | dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp"), Modality.VIDEO)
+    | dict.fromkeys(
+        (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".aac", ".aif", ".aiff", ".mka"),
+        Modality.AUDIO,
+    )
+    | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
+    | dict.fromkeys((".npy", ".npz", ".csv", ".parquet"), None)
+)
+"""What an extension promises where the bytes do not tell; None: a table or array, which may be anything."""
+
+_COLOUR = frozenset({"webp", "heif", "avif", "raw"})
+"""Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
+
+
+def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Verdict:
+    """What the file at `path`, at `rel_path` inside its collection, is taken for; `root_name`: of the collection's
+    folder, which names a modality too. Never raises for a strange file."""
+    posix = rel_path.replace("\\", "/")
+    name = posix.rsplit("/", 1)[-1]
+    if any(part.startswith(".") for part in posix.split("/")):
+        return Verdict(None, "hidden")
+    if name.lower().endswith(".json"):
+        return Verdict(None, "sidecar" if path.with_name(path.name[:-5]).is_file() else "not media: .json")
+    if (rule := rule_for(posix, rules)) is not None:
+        return Verdict(rule.modality, f"rule {rule.modality}={rule.pattern}")
+    extension = PurePosixPath(name).suffix.lower()
+    if is_left_out_by_name(name):
+        return Verdict(None, f"not media: {extension}")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return Verdict(None, "not a regular file")
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        return _by_content(path, head, extension, _named(f"{root_name}/{posix}"))
+    except InstallationError:
+        raise
+    except OSError as error:
+        raise_installation_fault(error)
+        return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
+    except Exception as error:  # a library that fails on a strange header must not end the scan
+        raise_installation_fault(error)
+        return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
+
+
+def promises_media(name: str) -> bool:
+    """Whether the extension of a file name is that of media other than text; tables and arrays may be some."""
+    return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
+
+
+def is_left_out_by_name(name: str) -> bool:
+    """Whether `classify` leaves a file out for its extension, whatever it holds and where no rule matches."""
+    extension = PurePosixPath(name).suffix.lower()
+    return bool(extension) and extension not in _EXTENSIONS
+
+
+def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
+    """The first rule that matches a relative path."""
+    return next((rule for rule in rules if rule.matches(rel_path)), None)
+
+
+def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Verdict:
+    kind = sniff(head, extension)
+    expected = _EXTENSIONS.get(extension)
+    if kind == "mp3" and head[:3] != b"ID3" and expected is not Modality.AUDIO:
+        kind = None  # two bytes are too little to believe against the name
+    if kind in PICTURES:
+        return _picture(path, head, kind, named)
+    if kind in VIDEOS:
+        audio = expected is Modality.AUDIO and extension in (".m4a", ".m4b", ".mka")
+        return Verdict(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
+    if kind in SOUNDS:
+        return Verdict(Modality.AUDIO, f"{kind} content")
+    if kind == "npy":
+        return _npy(path, named)
+    if kind in ("zip", "parquet") or extension in (".csv", ".npz", ".parquet", ".npy"):
+        return _table(path, head, kind, extension, named)
+    if expected is None:
+        return Verdict(None, "not media: no extension and no known content")
+    return Verdict(
+        expected, f"extension {extension}" + ("" if expected is Modality.TEXT else ", content not recognised")
+    )
+
+
+def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Verdict:
+    if kind in ANIMATIONS and _is_animated(path, kind):
+        return Verdict(Modality.VIDEO, f"animated {kind}")
+    wide = _sixteen_bit_grey(path, head, kind)
+    if named is not None and named[0] is Modality.THERMAL:
+        return Verdict(Modality.THERMAL, f"{kind} named {named[1]!r}")
+    if named is not None and named[0] is Modality.DEPTH:
+        if wide or (kind not in _COLOUR and _single_channel(path)):
+            return Verdict(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
+        return Verdict(Modality.IMAGE, f"{kind} named {named[1]!r}, but in colour, which depth is not")
+    if wide:
+        return Verdict(Modality.DEPTH, f"16-bit single-channel {kind}")
+    return Verdict(Modality.IMAGE, f"{kind} content")
+
+
+def _is_animated(path: Path, kind: str) -> bool:
+    with path.open("rb") as file:
+        return count_frames(file, kind, enough=2) > 1
+
+
+def _sixteen_bit_grey(path: Path, head: bytes, kind: str) -> bool:
+    if kind == "png":
+        return len(head) > 25 and head[24] == 16 and head[25] == 0
+    return kind == "tiff" and _mode(path).startswith("I;16")
+
+
+def _single_channel(path: Path) -> bool:
+    """True also where the header cannot be read: then the decoder says what is wrong with it."""
+    return _mode(path) in ("", "L", "I", "F") or _mode(path).startswith("I;16")
+
+
+def _mode(path: Path) -> str:
+    from bindsearch.ingest.media.pillow import open_picture
+
+    try:
+        with open_picture(path, max_pixels=1 << 62) as picture:
+            return picture.mode
+    except Exception as error:  # any failure of a picture library on a strange header means: not known
+        raise_installation_fault(error)
+        return ""
+
+
+def _npy(path: Path, named: tuple[Modality, str] | None) -> Verdict:
+    if named is not None and named[0] is not Modality.IMAGE:
+        return Verdict(named[0], f"npy named {named[1]!r}")
+    try:
+        with path.open("rb") as file:
+            shape = npy_header(file)[0]
+    except MediaError as error:
+        return Verdict(None, f"not media: {error}")
+    if len(shape) == 2 and shape[1] == 6:
+        return Verdict(Modality.IMU, f"npy of shape {shape}: six columns are motion")
+    return Verdict(
+        None, f"npy of shape {shape} may be anything: name it or its folder depth, thermal or imu, or use --as"
+    )
+
+
+def _table(path: Path, head: bytes, kind: str | None, extension: str, named: tuple[Modality, str] | None) -> Verdict:
+    """Tables are motion where their name or their columns say so."""
+    label = extension.lstrip(".") or str(kind)
+    if kind == "zip" and extension != ".npz":
+        return Verdict(None, "not media: zip content")
+    is_csv = kind is None and extension == ".csv"
+    names = csv_header(head) or [] if is_csv else []
+    if named is not None and (named[0] is Modality.IMU or extension == ".npy"):
+        if 0 < len(names) < 6 and _named(path.name) is None:
+            return Verdict(None, f"not media: csv of {len(names)} columns in a folder named {named[1]!r}")
+        return Verdict(named[0], f"{label} named {named[1]!r}")
+    try:
+        names = names if is_csv else column_names(path)
+        if find_columns(names) is not None or _npz_motion(path, kind):
+            return Verdict(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
+        if read_sidecar(path).axes:
+            return Verdict(Modality.IMU, f"{label} whose sidecar names the axes")
+    except (BindSearchError, OSError) as error:
+        raise_installation_fault(error)
+        return Verdict(None, f"not media: {error}")
+    return Verdict(None, f"not media: {label} without accelerometer and gyroscope columns")
+
+
+def _npz_motion(path: Path, kind: str | None) -> bool:
+    if kind != "zip":
+        return False
+    names = {name.lower() for name in npz_names(path)}
+    accelerometer, gyroscope = {"accelerometer", "accel", "acc", "acceleration"}, {"gyroscope", "gyro", "gyr"}
+    return bool(names & accelerometer and names & gyroscope)
+
+
+def _named(rel_path: str) -> tuple[Modality, str] | None:
+    """The last part of the path that names a modality, and that modality."""
+    for part in reversed(re.split(r"[^a-z0-9]+", rel_path.lower())):
+        if part in _PARTS:
+            return _PARTS[part], part
+    return None
+
+
+def parse_rule(text: str) -> Rule:
+    """A rule from MODALITY=GLOB, as `--as` takes it.
+
+    Raises:
+        UsageError: no such modality, or no glob.
+    """
+    name, equals, glob = text.partition("=")
+    if not equals:
+        raise UsageError(f"--as {text!r}: expected MODALITY=GLOB, such as depth='**/depth/*.png'")
+    return make_rule(name, glob, "--as")
+
+
+def make_rule(name: str, glob: str, source: str) -> Rule:
+    """A rule from its two parts; `source` names where it was written.
+
+    Raises:
+        UsageError: no such modality, or no glob.
+    """
+    try:
+        modality = Modality(name.strip().lower())
+    except ValueError:
+        raise UsageError(f"{source}: no modality {name!r}: expected one of {', '.join(Modality)}") from None
+    return Rule(modality, parse_glob(glob, f"{source} {modality}"))
+
+
+def read_folder_rules(root: Path) -> tuple[Rule, ...]:
+    """The rules in `.bindsearch.toml` of a collection's root, in the order written; none where there is no such file.
+
+    Raises:
+        UsageError: it is no TOML, or holds anything but the table [as] of globs.
+    """
+    try:
+        with (root / RULES_FILE).open("rb") as file:
+            raw = file.read(_MAX_RULES_BYTES)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise UsageError(f"{root / RULES_FILE} cannot be read: {error.strerror}") from error
+    try:
+        settings = tomllib.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{root / RULES_FILE} is no TOML: {error}") from error
+    if set(settings) - {"as"}:
+        raise UsageError(f"{root / RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
+    table = settings.get("as", {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{root / RULES_FILE}: as is {table!r}: expected a table of MODALITY = [GLOB, ...]")
+    rules = []
+    for name, globs in table.items():
+        for glob in [globs] if isinstance(globs, str) else globs if isinstance(globs, list) else [None]:
+            if not isinstance(glob, str):
+                raise UsageError(f"{root / RULES_FILE}: {name} is {globs!r}: expected a glob or a list of globs")
+            rules.append(make_rule(name, glob, str(root / RULES_FILE)))
+    return tuple(rules)

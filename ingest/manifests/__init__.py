@@ -1,0 +1,1 @@
+"""Manifests: csv, jsonl and parquet files with metadata of other files."""

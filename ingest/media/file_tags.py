@@ -1,0 +1,293 @@
+"""What a media file says of itself: EXIF and PNG texts of pictures, tags of containers. Headers alone are read."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.environment import raise_installation_fault
+from bindsearch.ingest.media.av_container import kind_of, open_container
+from bindsearch.ingest.media.exif import Exif, read_exif
+from bindsearch.ingest.media.mp4 import turned_tracks
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
+from bindsearch.ingest.media.text_fields import tidy_text, without_zone
+from bindsearch.ingest.media.video import picture_stream
+from bindsearch.types import Metadata, Modality
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from PIL.Image import Image
+
+Facts = Iterator[tuple[str, Any]]
+"""Names and values of `Metadata`; a later one of the same name counts, None does not."""
+
+_MAKE, _MODEL, _ORIENTATION, _DESCRIPTION, _ARTIST = 0x010F, 0x0110, 0x0112, 0x010E, 0x013B
+_XP_TITLE, _XP_AUTHOR = 0x9C9B, 0x9C9D
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+"""Tags of Exif 2.32, and Windows' own (XP), which are UTF-16."""
+_EXIF_TIMES = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012), (0x0132, 0x9290, 0x9010))
+"""Time, fraction of a second and offset from UTC: of the picture, of its digital form, of the last change."""
+_EXIF_START = re.compile(rb"(?:Exif\0\0)*")
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
+_NO_TITLE = re.compile(r"[<{].*|OLYMPUS DIGITAL CAMERA|SONY DSC|DCIM.*|Exif_JPEG_PICTURE|default", re.IGNORECASE)
+"""Descriptions that no person wrote: by cameras, and XML or JSON by programs."""
+
+_TIME = re.compile(
+    r"(\d{4})[:/.-](\d\d?)[:/.-](\d\d?)"
+    r"(?:[T ]\s*(\d\d?)[:-](\d\d)(?:[:-](\d\d)(?:[.,](\d+))?)?\s*(?:(Z)|([+-])(\d\d):?(\d\d))?)?",
+    re.ASCII,
+)
+_ZONE = re.compile(r"Z|[+-]\d\d:?\d\d", re.ASCII)
+_CLOCK = re.compile(r"\d\d?[:-]\d\d[:-]\d\d", re.ASCII)
+_CLOCK_ZEROS = (datetime(1970, 1, 1), datetime(1904, 1, 1))
+"""Times that programs write who know none."""
+_ISO_6709 = re.compile(r"([+-])(\d+)(\.\d+)?([+-])(\d+)(\.\d+)?", re.ASCII)
+
+_PCM_PROBE_BYTES = 4096
+"""The headers of uncompressed sound say it all; FFmpeg would decode five seconds to be sure, in 20 ms."""
+
+_TAGS = {
+    "title": ("title", "com.apple.quicktime.title"),
+    "artist": ("artist", "com.apple.quicktime.artist", "author", "com.apple.quicktime.author"),
+}
+_TAKEN_TAGS = ("com.apple.quicktime.creationdate", "creation_time", "date")
+_PLACE_TAGS = ("com.apple.quicktime.location.iso6709", "location")
+_CAMERA_TAGS = (
+    ("com.apple.quicktime.make", "com.apple.quicktime.model"),
+    ("com.android.manufacturer", "com.android.model"),
+    ("make", "model"),
+)
+
+
+def read_metadata(path: Path, modality: Modality) -> Metadata:
+    """What the file at `path` says of itself; of a strange or damaged file what could be read, of texts and motion
+    nothing. No pixel and no sample is decoded."""
+    if modality in (Modality.TEXT, Modality.IMU):
+        return Metadata()
+    found: dict[str, Any] = {}
+    try:
+        found.update((name, value) for name, value in _facts(path) if value is not None)
+    except Exception as error:  # the readers of headers fail in many ways, and a file is worth more than its metadata
+        raise_installation_fault(error)
+    return Metadata(**found)
+
+
+def _facts(path: Path) -> Facts:
+    kind = kind_of(path)
+    if kind == "raw":
+        yield from _raw_facts(path)
+    elif kind in PICTURES:
+        yield from _picture_facts(path)
+    elif kind in SOUNDS or kind in VIDEOS:
+        yield from _recording_facts(path, kind)
+
+
+def _picture_facts(path: Path) -> Facts:
+    from bindsearch.ingest.media.pillow import open_picture
+
+    with open_picture(path, max_pixels=DecodeOptions().max_pixels) as picture:
+        width, height = picture.size
+        yield from _size(width, height)
+        if picture.format == "PNG":
+            yield from _png_facts(picture.info)
+        exif = _exif(path, picture)
+        orientation = exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)
+    if orientation in (5, 6, 7, 8):
+        yield from _size(height, width)
+    yield from _exif_facts(exif)
+
+
+def _exif(path: Path, picture: Image) -> Exif:
+    if picture.format == "TIFF":
+        with path.open("rb") as file:
+            return read_exif(file)
+    said = picture.info.get("exif")
+    if said is None and (profile := picture.info.get("Raw profile type exif")):  # in PNGs of ImageMagick
+        said = bytes.fromhex("".join(profile.split("\n")[3:]))
+    return read_exif(io.BytesIO(_EXIF_START.sub(b"", said, count=1))) if said else Exif()
+
+
+def _xmp_orientation(info: Mapping[Any, Any]) -> int:
+    said = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    found = _XMP_ORIENTATION.search(said.encode() if isinstance(said, str) else said)
+    return int(found[1]) if found else 1
+
+
+def _raw_facts(path: Path) -> Facts:
+    """Of a camera's raw picture: most are TIFF files but for two bytes; in others the preview may have EXIF."""
+    with path.open("rb") as file:
+        exif = read_exif(file)
+    yield from _exif_facts(exif) if exif.picture else _picture_facts(path)
+    yield from _raw_size(path)
+
+
+def _raw_size(path: Path) -> Facts:
+    import rawpy
+
+    with rawpy.imread(str(path)) as raw:
+        sizes = raw.sizes
+        yield from _size(*((sizes.height, sizes.width) if sizes.flip in (5, 6) else (sizes.width, sizes.height)))
+
+
+def _size(width: int, height: int) -> Facts:
+    yield "width_px", width
+    yield "height_px", height
+
+
+def _png_facts(info: Mapping[Any, Any]) -> Facts:
+    """Of a PNG's texts (PNG specification, 11.3.4.2), as far as they come before its pixels."""
+    yield "title", _text(info.get("Title"))
+    yield "artist", _text(info.get("Author"))
+    yield "taken", _to_time(_text(info.get("Creation Time")))
+
+
+def _exif_facts(exif: Exif) -> Facts:
+    picture, photo, gps = exif.picture, exif.photo, exif.gps
+    yield "camera", _camera(_text(picture.get(_MAKE)), _text(picture.get(_MODEL)))
+    titles = (_wide_text(picture.get(_XP_TITLE)), _text(picture.get(_DESCRIPTION)))
+    yield "title", next((title for title in titles if title and not _NO_TITLE.fullmatch(title)), None)
+    yield "artist", _text(picture.get(_ARTIST)) or _wide_text(picture.get(_XP_AUTHOR))
+    times = ([_text(photo.get(tag) or picture.get(tag)) for tag in tags] for tags in _EXIF_TIMES)
+    yield "taken", next(filter(None, (_exif_time(*parts) for parts in times)), None)
+    yield from _place(
+        _degrees(gps.get(_LATITUDE), _text(gps.get(_LATITUDE_REF)), "NS"),
+        _degrees(gps.get(_LONGITUDE), _text(gps.get(_LONGITUDE_REF)), "EW"),
+    )
+
+
+def _text(value: object) -> str | None:
+    """A text of EXIF or of a tag up to its first NUL; Latin-1 where it is no UTF-8, which some readers take it for."""
+    if isinstance(value, bytes):
+        value = value.split(b"\0", 1)[0].decode("latin-1")
+    if not isinstance(value, str):
+        return None
+    text = value.split("\0", 1)[0]
+    if not text.isascii():
+        with suppress(UnicodeError):
+            text = text.encode("latin-1").decode()
+    return tidy_text(text)
+
+
+def _wide_text(value: object) -> str | None:
+    return tidy_text(value.decode("utf-16-le", "replace").split("\0", 1)[0]) if isinstance(value, bytes) else None
+
+
+def _camera(make: str | None, model: str | None) -> str | None:
+    """Make and model, without a make that the model begins with ("NIKON CORPORATION", "NIKON D90")."""
+    if not make or not model:
+        return make or model
+    same = model.split()[0].casefold() == make.split()[0].casefold()
+    return model if same else tidy_text(f"{make} {model}")
+
+
+def _exif_time(text: str | None, fraction: str | None, zone: str | None) -> datetime | None:
+    if text is None:
+        return None
+    after_second = f".{fraction}" if fraction and fraction.isdigit() else ""
+    offset = zone if zone and _ZONE.fullmatch(zone) else ""
+    return _to_time(f"{text}{after_second}{offset}") or _to_time(text)
+
+
+def _to_time(text: str | None) -> datetime | None:
+    """A time as EXIF, ISO 8601 or RFC 2822 write it, in UTC where it names a zone; a year alone is none."""
+    if text is None:
+        return None
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
+        parts = _TIME.fullmatch(text)
+        taken = without_zone(_to_datetime(parts) if parts else parsedate_to_datetime(text))
+        return None if taken in _CLOCK_ZEROS else taken
+    return None
+
+
+def _to_datetime(parts: re.Match[str]) -> datetime:
+    *numbers, fraction, utc, sign, hours, minutes = parts.groups()
+    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
+    zone = UTC if utc else None
+    if sign:
+        ahead = timedelta(hours=int(hours), minutes=int(minutes))
+        zone = timezone(ahead if sign == "+" else -ahead)
+    microsecond = int((fraction or "0")[:6].ljust(6, "0"))
+    return datetime(year, month, day, hour, minute, second, microsecond, zone)
+
+
+def _degrees(value: object, reference: str | None, signs: str) -> float | None:
+    """Degrees, minutes and seconds of EXIF as degrees; None without a hemisphere, or where one is no number."""
+    if not isinstance(value, tuple) or len(value) > 3 or not reference or reference[0].upper() not in signs:
+        return None
+    if not all(number >= 0 for number in value):  # NaN is not
+        return None
+    degrees = math.fsum(number / 60**power for power, number in enumerate(value))
+    return -degrees if reference[0].upper() == signs[1] else degrees
+
+
+def _place(latitude: float | None, longitude: float | None) -> Facts:
+    """Both coordinates to 1 cm, or none: out of range, or 0, 0, which receivers write without a fix."""
+    if latitude is None or longitude is None or not (abs(latitude) <= 90 and abs(longitude) <= 180):
+        return
+    if latitude or longitude:
+        yield "latitude", round(latitude, 7)
+        yield "longitude", round(longitude, 7)
+
+
+def _recording_facts(path: Path, kind: str) -> Facts:
+    probe_bytes = _PCM_PROBE_BYTES if kind in ("wav", "aiff", "caf", "au") else None
+    with open_container(path, kind, probe_bytes=probe_bytes) as container:
+        if container.duration is not None and container.duration > 0:
+            yield "length_s", container.duration / 1_000_000
+        tags = _tags(container, kind)
+        for name, keys in _TAGS.items():
+            yield name, next((tags[key] for key in keys if key in tags), None)
+        yield "taken", _taken(tags)
+        cameras = (_camera(tags.get(make), tags.get(model)) for make, model in _CAMERA_TAGS)
+        yield "camera", next(filter(None, cameras), None)
+        where = next((tags[key] for key in _PLACE_TAGS if key in tags), "")
+        yield from _place(*_iso_6709(where))
+        stream = picture_stream(container)
+        if stream is not None and stream.codec_context is not None:
+            width, height = stream.codec_context.width, stream.codec_context.height
+            if kind in ("mp4", "m4a") and stream.id in turned_tracks(path):
+                width, height = height, width
+            if width > 0 and height > 0:
+                yield from _size(width, height)
+
+
+def _tags(container: InputContainer, kind: str) -> dict[str, str]:
+    """Tags by their names in lower case. Ogg has them in its stream; elsewhere those of a stream are of a track."""
+    places = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
+    said = ((key.casefold(), _text(value)) for place in reversed(places) for key, value in place.items())
+    return {key: value for key, value in said if value is not None}
+
+
+def _taken(tags: Mapping[str, str]) -> datetime | None:
+    times = [tags.get(key) for key in _TAKEN_TAGS]
+    if "date" in tags and _CLOCK.fullmatch(tags.get("creation_time", "")):  # of a field recorder (EBU Tech 3285)
+        times.insert(0, f"{tags['date']} {tags['creation_time']}")
+    return next(filter(None, map(_to_time, times)), None)
+
+
+def _iso_6709(text: str) -> tuple[float | None, float | None]:
+    """Latitude and longitude of "+48.8577+002.295/", in degrees, with minutes, or with seconds too (ISO 6709)."""
+    parts = _ISO_6709.match(text)
+    if parts is None:
+        return None, None
+    sign, digits, rest, sign_2, digits_2, rest_2 = parts.groups()
+    return _packed_degrees(sign, digits, rest or "", 2), _packed_degrees(sign_2, digits_2, rest_2 or "", 3)
+
+
+def _packed_degrees(sign: str, digits: str, rest: str, width: int) -> float | None:
+    """DD.d, DDMM.m or DDMMSS.s, with `width` digits of degrees."""
+    pairs = [digits[i : i + 2] for i in range(width, len(digits), 2)]
+    if len(pairs) > 2 or any(len(pair) == 1 for pair in pairs):
+        return None
+    *whole, last = [digits[:width], *pairs]
+    numbers = [*map(float, whole), float(last + rest)]
+    degrees = math.fsum(number / 60**power for power, number in enumerate(numbers))
+    return -degrees if sign == "-" else degrees

@@ -1,0 +1,190 @@
+"""Opening picture files safely, for images, depth maps and thermal pictures alike."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from bindsearch.environment import installation_faults
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.frame_count import gif_frames
+from bindsearch.ingest.media.raw import read_preview
+from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
+
+ORIENTATION_TAG = 0x0112
+MAX_FILE_BYTES = 1 << 30
+
+
+def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+    """A HEIF picture, upright: libheif turns it as the file says, and the plugin then takes EXIF's word for it away."""
+    if find_spec("pi_heif") is None:
+        raise MediaError("HEIC pictures need the extra [heic]: pip install 'bindsearch[heic]'")
+    with installation_faults():
+        from pi_heif import HeifImageFile  # type: ignore[import-untyped]
+    picture: Image.Image = HeifImageFile(file, name)
+    return picture
+
+
+def _open_raw(file: BinaryIO, name: str) -> Image.Image:
+    """The preview of a camera's raw picture, with the orientation of the whole where it has none of its own."""
+    preview, orientation = read_preview(file)
+    if isinstance(preview, bytes):
+        picture: Image.Image = JpegImagePlugin.jpeg_factory(io.BytesIO(preview), name)
+    else:
+        picture = Image.fromarray(preview[:, :, 0] if preview.shape[2:] == (1,) else preview)
+    exif = picture.getexif()
+    if ORIENTATION_TAG not in exif:
+        exif[ORIENTATION_TAG] = orientation
+    return picture
+
+
+_READERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
+    "jpeg": JpegImagePlugin.jpeg_factory,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+    "heif": _open_heif,
+    "raw": _open_raw,
+}
+"""Readers by kind. Pillow's are called directly, not through `Image.open`: that warns of large pictures by its own
+global limit and tries formats that are never wanted here (EPS, PSD, FITS, ...)."""
+
+_READ_WHOLE = frozenset({"webp", "avif", "heif", "raw"})
+"""Kinds whose reader takes the whole file into memory on opening."""
+
+_QUIET = tuple(
+    ("ignore", None, category, re.compile(r"PIL\."), 0) for category in (UserWarning, Image.DecompressionBombWarning)
+)
+
+
+@contextmanager
+def open_picture(
+    path: Path, *, max_pixels: int, max_bytes: int = MAX_FILE_BYTES, option: str = "--max pixels=N"
+) -> Iterator[Image.Image]:
+    """The picture at `path` with its header read and its pixels not; closed on leaving.
+
+    `max_bytes`: size of a file that can only be read whole. `option`: what raises `max_pixels`, for the message.
+
+    Raises:
+        MediaError: the file is empty, no picture, or larger than it may be; or the package that reads it is missing.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        if not head:
+            raise MediaError("the file is empty")
+        kind = sniff(head, path.suffix)
+        if kind not in _READERS:
+            found = f": it holds {kind}" if kind else ""
+            raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF or raw picture{found}")
+        size_bytes = os.fstat(file.fileno()).st_size
+        if kind in _READ_WHOLE and size_bytes > max_bytes:
+            raise MediaError(f"the picture has {size_bytes} bytes: more than {max_bytes} are not read (--max array=N)")
+        _check_canvas(head, kind, file, max_pixels, option)
+        file.seek(0)
+        _silence_pillow()
+        with _read_header(file, kind) as picture:
+            check_size(picture.size, max_pixels, option)
+            check_size(_tile_size(picture), max_pixels, option, what="a tile of the picture")
+            try:
+                yield picture
+            except Image.DecompressionBombError as error:
+                raise _too_large_for_pillow(kind, picture.size) from error
+
+
+def _read_header(file: BinaryIO, kind: str) -> Image.Image:
+    try:
+        return _READERS[kind](file, "")
+    except Image.DecompressionBombError as error:
+        raise _too_large_for_pillow(kind, None) from error
+    except (
+        SyntaxError, IndexError, TypeError, KeyError, AssertionError, ValueError, EOFError, OSError, struct.error
+    ) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the file
+        raise MediaError(f"damaged {kind.upper()} header ({error or type(error).__name__})") from error
+
+
+def check_size(
+    size: tuple[int, int], max_pixels: int, option: str = "--max pixels=N", *, what: str = "the picture"
+) -> None:
+    """Width and height of a picture are above 0, and their product is at most `max_pixels`.
+
+    Raises:
+        MediaError: they are not; the message names `option`, which raises the limit.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        raise MediaError(f"{what} is {width}x{height} pixels")
+    if width * height > max_pixels:
+        raise MediaError(f"{what} is {width}x{height} pixels: more than {max_pixels} are not decoded ({option})")
+
+
+def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError:
+    """Pillow has a limit of its own, global to the process, for a few formats."""
+    found = f"{size[0]}x{size[1]} pixels" if size else "larger"
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return MediaError(f"the picture is {found}: Pillow decodes no {kind.upper()} of more than {limit} pixels")
+
+
+def _check_canvas(head: bytes, kind: str, file: BinaryIO, max_pixels: int, option: str) -> None:
+    """Sizes that a reader would allocate on opening: WebP's whole canvas, GIF's first frame."""
+    if kind == "webp" and len(head) >= 30:
+        check_size(_webp_size(head), max_pixels, option)
+    if kind == "gif":
+        file.seek(0)
+        if (edges := next(gif_frames(file), None)) is not None:
+            check_size((max(1, edges[0]), max(1, edges[1])), max_pixels, option)
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height of a WebP canvas (RFC 9649, sections 2.5 to 2.7)."""
+    if head[12:16] == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return 1, 1
+
+
+def _tile_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, one of which is decoded whole however small the picture."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        sides = [picture.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+        if all(isinstance(side, int) and side > 0 for side in sides):
+            return sides[0], sides[1]
+    return 1, 1
+
+
+def _silence_pillow() -> None:
+    """Keep Pillow's remarks about odd metadata and large pictures off stderr, and from being raised where warnings are
+    errors.
+
+    A filter put in once stays; saving and restoring filters around each file would be a race between threads.
+    """
+    for quiet in _QUIET:
+        if quiet not in warnings.filters:
+            warnings.filterwarnings("ignore", category=quiet[2], module=r"PIL\.")

@@ -1,0 +1,309 @@
+"""Sidecars: what a file cannot say about itself, in `<file>.json` next to it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.text_fields import tidy_text, without_zone
+from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata
+
+MAX_SIDECAR_BYTES = 1 << 20
+MAX_COLUMNS = 64
+MAX_COLUMN_NAME = 64
+COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+LARGEST_INTEGER = 2**63 - 1
+"""Integers further from zero are kept as floating-point numbers."""
+
+DECIDING = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "captions")
+"""Fields that decide what is embedded of a file."""
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The facts of one file; what is absent is None (or empty).
+
+    `fx`: focal length in pixels of this file. `baseline_m`: baseline in metres that disparity is computed with.
+    `depth_unit`: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (kept as the text "0.0002 m");
+    "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
+    `sample_rate_hz`: rate of a motion recording. `axes`: its six columns (names, or numbers from 0), accelerometer
+    x, y, z, then gyroscope x, y, z. `units`: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
+    `captions`: texts about the file, each indexed with it. `columns`: facts of the user's own that filters may ask for,
+    such as {"rating": 4, "indoor": true}; names in lower case. `metadata`: what `columns` says under the names of
+    metadata (`taken`, `camera`, ...), which counts before what the file says.
+    """
+
+    fx: float | None = None
+    baseline_m: float | None = None
+    depth_unit: str | None = None
+    sample_rate_hz: float | None = None
+    axes: tuple[str, ...] | tuple[int, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
+    columns: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
+
+
+KEYS = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "caption", "columns")
+"""What a sidecar may say."""
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the sidecar of `path` would be: the full name plus ".json"."""
+    return path.with_name(path.name + ".json")
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """The sidecar of the media file `path`; an empty one where there is none.
+
+    Raises:
+        MediaError: it is no JSON object, too large, or has an unknown key or a value of the wrong kind.
+    """
+    place = sidecar_path(path)
+    try:
+        with place.open("rb") as file:
+            raw = file.read(MAX_SIDECAR_BYTES + 1)
+    except FileNotFoundError:
+        return Sidecar()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # then no such file can be
+            return Sidecar()
+        raise MediaError(f"sidecar {place.name} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_SIDECAR_BYTES:
+        raise MediaError(f"sidecar {place.name} is larger than {MAX_SIDECAR_BYTES} bytes")
+    try:
+        return parse_sidecar(raw)
+    except MediaError as error:
+        raise MediaError(f"sidecar {place.name}: {error}") from error
+
+
+def parse_sidecar(raw: bytes) -> Sidecar:
+    """A sidecar from its JSON; an object with none of the known keys is another program's and counts as none.
+
+    Raises:
+        MediaError: as `read_sidecar`.
+    """
+    try:
+        facts = json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise MediaError(f"not JSON ({_short(error)})") from error
+    if not isinstance(facts, dict):
+        raise MediaError(f"expected an object, found {type(facts).__name__}")
+    if not any(key in KEYS for key in facts):  # another program's, such as a photo service's export
+        return Sidecar()
+    for key in facts:
+        if key not in KEYS:
+            raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(KEYS)}")
+    facts = {key: value for key, value in facts.items() if value is not None}
+    columns, metadata = _columns(facts)
+    return Sidecar(
+        fx=_positive(facts, "fx"),
+        baseline_m=_positive(facts, "baseline_m"),
+        depth_unit=_depth_unit(facts),
+        sample_rate_hz=_positive(facts, "sample_rate_hz"),
+        axes=_axes(facts),
+        units=_units(facts),
+        captions=_captions(facts),
+        columns=columns,
+        metadata=metadata,
+    )
+
+
+def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Metadata]:
+    """The user's own columns, names in lower case, and what `value` says under the names of metadata (None: nothing).
+
+    `taken` is a text in ISO 8601, in UTC or with its offset from it, else local; see `Metadata` for the units.
+
+    Raises:
+        MediaError: too many columns, a name that is none, is taken or comes twice, or a value of the wrong kind.
+    """
+    if len(value) > MAX_COLUMNS:
+        raise MediaError(f"columns holds {len(value)} names: expected at most {MAX_COLUMNS}")
+    columns: dict[str, Scalar] = {}
+    metadata: dict[str, Any] = {}
+    for name, content in value.items():
+        key = name.lower()
+        if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
+            raise MediaError(
+                f"columns has the name {_short(name)!r}: expected a letter or _, then letters, digits or _, "
+                f"at most {MAX_COLUMN_NAME} in all"
+            )
+        if key in DOCUMENTED_COLUMNS and key not in METADATA_COLUMNS:
+            raise MediaError(f"columns has the name {name!r}, which every item has already: choose another one")
+        if key in columns or key in metadata:
+            raise MediaError(f"columns has the name {name!r} twice: case makes no difference")
+        if key in METADATA_COLUMNS:
+            metadata[key] = None if content is None else _metadata_value(key, content)
+        else:
+            columns[key] = _scalar(name, content)
+    return columns, Metadata(**metadata)
+
+
+def decode_facts(sidecar: Sidecar) -> str:
+    """What a sidecar says that decides what is embedded, as JSON: the same for the same facts, "" for none."""
+    said = {name: getattr(sidecar, name) for name in DECIDING}
+    said = {name: value for name, value in said.items() if value}
+    return json.dumps(said, sort_keys=True) if said else ""
+
+
+def merged(
+    sidecar: Sidecar,
+    listed_captions: tuple[str, ...],
+    listed_columns: Mapping[str, Scalar],
+    listed_metadata: Metadata,
+) -> Sidecar:
+    """What the sidecar says, and of the rest what a list says of the file."""
+    return replace(
+        sidecar,
+        captions=sidecar.captions or listed_captions,
+        columns={**listed_columns, **sidecar.columns},
+        metadata=sidecar.metadata.over(listed_metadata),
+    )
+
+
+def _positive(facts: Mapping[str, Any], key: str) -> float | None:
+    value = facts.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(key, value, "a number")
+    number = _to_float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise _wrong(key, value, "a number above 0")
+    return number
+
+
+def _depth_unit(facts: Mapping[str, Any]) -> str | None:
+    value = facts.get("depth_unit")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = _positive(facts, "depth_unit")
+        return f"{number!r} m"
+    if value is None or isinstance(value, str):
+        return value
+    raise _wrong("depth_unit", value, 'a unit such as "mm", or metres per step')
+
+
+def _axes(facts: Mapping[str, Any]) -> tuple[str, ...] | tuple[int, ...]:
+    value = facts.get("axes", [])
+    expected = "six column names (or numbers from 0): accelerometer x, y, z, gyroscope x, y, z"
+    if not isinstance(value, list) or len(value) not in (0, 6):
+        raise _wrong("axes", value, expected)
+    if all(isinstance(name, str) for name in value):
+        axes: tuple[str, ...] | tuple[int, ...] = tuple(value)
+    elif all(isinstance(name, int) and not isinstance(name, bool) and name >= 0 for name in value):
+        axes = tuple(value)
+    else:
+        raise _wrong("axes", value, expected)
+    if len(set(axes)) != len(axes):
+        raise _wrong("axes", value, expected + ", each once")
+    return axes
+
+
+def _units(facts: Mapping[str, Any]) -> Mapping[str, str]:
+    value = facts.get("units", {})
+    expected = '{"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}'
+    names = {"accelerometer", "gyroscope"}
+    if not isinstance(value, dict) or not set(value) <= names or not all(isinstance(v, str) for v in value.values()):
+        raise _wrong("units", value, expected)
+    return dict(value)
+
+
+def _captions(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    value = facts.get("caption")
+    texts = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise _wrong("caption", value, "a text, or a list of texts")
+    return tuple(dict.fromkeys(_storable(text) for text in texts if text.strip()))
+
+
+def _columns(facts: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
+    value = facts.get("columns", {})
+    if not isinstance(value, dict):
+        raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
+    return parse_columns(value)
+
+
+def _metadata_value(key: str, value: object) -> str | datetime | float | int | None:
+    """The value of one of the columns of metadata, given as JSON has it."""
+    match key:
+        case "taken":
+            return _time(key, value)
+        case "camera" | "title" | "artist":
+            if not isinstance(value, str):
+                raise _wrong(f"column {key}", value, "a text")
+            return tidy_text(value)
+        case "latitude":
+            return _number(key, value, -90, 90, "degrees from -90 to 90")
+        case "longitude":
+            return _number(key, value, -180, 180, "degrees from -180 to 180")
+        case "length_s":
+            return _number(key, value, 0, math.inf, "seconds, 0 or more")
+    expected = "a whole number of pixels above 0"
+    pixels = _number(key, value, 1, LARGEST_INTEGER, expected)
+    if not pixels.is_integer():
+        raise _wrong(f"column {key}", value, expected)
+    return int(pixels)
+
+
+def _time(key: str, value: object) -> datetime:
+    try:
+        taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
+    except ValueError:
+        taken = None
+    if taken is None:
+        raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
+    return taken
+
+
+def _number(key: str, value: object, lowest: float, highest: float, expected: str) -> float:
+    number = _to_float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(number) and lowest <= number <= highest):
+        raise _wrong(f"column {key}", value, expected)
+    return number
+
+
+def _scalar(name: str, value: object) -> Scalar:
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = _to_float(value)
+        if not math.isfinite(number):
+            raise _wrong(f"column {name}", value, "a finite number")
+        return value if abs(value) <= LARGEST_INTEGER else number
+    if value is None or isinstance(value, bool):
+        return value
+    raise _wrong(f"column {name}", value, "a text, a number, true, false or null")
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _storable(value: str) -> str:
+    """`value` without the halves of letters that JSON can hold and nothing can store."""
+    return value.encode(errors="replace").decode()
+
+
+def _wrong(key: str, value: object, expected: str) -> MediaError:
+    return MediaError(f"{key} is {_short(value)}: expected {expected}")
+
+
+def _short(value: object) -> str:
+    """`value` on one line of at most 80 characters."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return "a huge number"  # str() refuses integers of more than 4300 digits
+    text = " ".join((value if isinstance(value, str | Exception) and str(value) else repr(value)).__str__().split())
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,1 @@
+"""Scans of a collection: walk, changes since the last run, and file events."""

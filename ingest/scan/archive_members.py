@@ -1,0 +1,133 @@
+"""Archives in a run: members are copied out a few at a time and taken in like files; then the archive is settled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, read_members
+from bindsearch.ingest.inspect.inspect_file import SourceFile
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.ingest.scan.ignore import Narrowing
+from bindsearch.ingest.workers.prepare import Failed
+from bindsearch.storage.file_state import FileState, KnownFiles
+
+SPOOLED_BYTES = 1 << 30
+"""Copies of members that may wait in all; one that is larger has to wait until it is alone."""
+
+
+@dataclass(eq=False)
+class Archive:
+    """An archive being taken in. `unseen`: rows of known members that have not turned up. `skipped`: members that
+    cannot be taken, with reasons. `error`: why it was not read to its end. `passing`: the machine is at fault for that,
+    or for what became of a member, so it is to be read again."""
+
+    rel_path: str
+    state: FileState
+    unseen: set[int]
+    skipped: list[Skipped] = field(default_factory=list)
+    error: str | None = None
+    passing: bool = False
+    under_way: int = 0
+    read: bool = False
+
+
+class Members:
+    """Members of the archives of one pass. `files` runs in other threads than the rest."""
+
+    def __init__(self, root: Path, known: KnownFiles, limits: ArchiveLimits, narrowing: Narrowing, spool: Path) -> None:
+        """`spool`: an empty folder for copies, the caller's to remove."""
+        self._root = root
+        self._known = known
+        self._limits = limits
+        self._narrowing = narrowing
+        self._spool = spool
+        self._lock = threading.Lock()
+        self._archives: dict[str, Archive] = {}
+        self._spooled_bytes = 0
+        self._found = 0
+
+    @property
+    def found(self) -> int:
+        """Members found so far."""
+        return self._found
+
+    def has_room(self) -> bool:
+        """Whether more may be copied out."""
+        return self._spooled_bytes < SPOOLED_BYTES
+
+    def files(self, archives: Sequence[tuple[str, FileState]]) -> Iterator[SourceFile | None]:
+        """All members of these archives, None where those given should be worked on before more are asked for."""
+        for rel_path, state in archives:
+            unseen = {
+                row for row in self._known.rows_below(rel_path) if self._narrowing.takes(self._known.rel_path(row))
+            }
+            archive = Archive(rel_path, state, unseen)
+            self._archives[rel_path] = archive
+            try:
+                yield from self._members(archive)
+            except MediaError as error:
+                archive.error = str(error)
+            except OSError as error:
+                archive.error, archive.passing = error.strerror or str(error), True
+            with self._lock:
+                archive.read = True
+
+    def _members(self, archive: Archive) -> Iterator[SourceFile | None]:
+        members = read_members(
+            self._root / archive.rel_path,
+            self._limits,
+            Path(mkdtemp(dir=self._spool)),  # copies are numbered anew in each archive
+            wanted=lambda name: self._narrowing.takes(f"{archive.rel_path}/{name}"),
+        )
+        for member in members:
+            rel_path = f"{archive.rel_path}/{member.name}"
+            archive.unseen.difference_update(self._known.rows_of([rel_path]).tolist())
+            if isinstance(member, Skipped):
+                archive.skipped.append(member)
+                continue
+            with self._lock:
+                archive.under_way += 1
+                self._spooled_bytes += member.size_bytes
+                self._found += 1
+            stamp = 0 if member.sidecar is None else _stamp(member.sidecar)
+            state = FileState(member.size_bytes, member.mtime_ns, stamp)
+            yield SourceFile(
+                member.path, rel_path, state, sidecar=member.sidecar or Sidecar(), archive=archive.rel_path
+            )
+            if not self.has_room():
+                yield None
+
+    def finished(self, file: SourceFile, failure: Failed | None) -> None:
+        """A file is through: its copy goes, if it is a member."""
+        if file.archive is None:
+            return
+        size = 0
+        with suppress(OSError):
+            size = file.path.stat().st_size
+            file.path.unlink()
+        with self._lock:
+            self._spooled_bytes -= size
+            archive = self._archives[file.archive]
+            archive.under_way -= 1
+            archive.passing |= failure is not None and failure.passing
+
+    def settled(self) -> list[Archive]:
+        """Archives that have been read and whose members are all through, each told once."""
+        with self._lock:
+            done = [archive for archive in self._archives.values() if archive.read and not archive.under_way]
+            for archive in done:
+                del self._archives[archive.rel_path]
+        return done
+
+
+def _stamp(sidecar: Sidecar) -> int:
+    """A number that changes with what is said."""
+    import xxhash
+
+    return int(xxhash.xxh3_64_intdigest(repr(sidecar).encode())) >> 1

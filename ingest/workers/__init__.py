@@ -1,0 +1,1 @@
+"""Worker processes and threads that inspect and decode files."""

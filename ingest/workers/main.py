@@ -1,0 +1,98 @@
+"""A decoder's worker: looks at files and decodes them, one after the other, as it is told.
+
+    python -m bindsearch.ingest.workers.main SOCKET ARENA
+
+(file descriptors; started by `bindsearch.ingest.workers.process`)
+
+It answers each job in turn: a look with what it found, a decode job with its segments as they come, then its end.
+What crashes here takes this process down, not the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bindsearch.ingest.inspect.inspect_file import check_same, look_at
+from bindsearch.ingest.workers.messages import Done, Job, Ready, SegmentFacts, Setup, Unusable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bindsearch.encoders.base import Encoder
+
+
+class RunEndedError(Exception):
+    """There is nobody to work for any more."""
+
+
+class WorkerEnd(Protocol):
+    """The worker's end of a channel."""
+
+    def receive(self) -> Any:
+        """The next order; None: there is nobody to work for any more."""
+
+    def send(self, message: object, views: NDArray[Any] | None = None) -> None:
+        """Tell what was found; waits while the other end is far behind.
+
+        Raises:
+            RunEndedError: nobody listens.
+        """
+
+
+def serve(channel: WorkerEnd, encoder: Encoder) -> None:
+    """Do jobs until there is nobody to do them for."""
+    from bindsearch.ingest.workers.prepare import failure_of
+
+    setup: Setup | None = None
+    while (order := channel.receive()) is not None:
+        if isinstance(order, Setup):
+            setup = order
+            continue
+        assert setup is not None
+        for job in order:
+            try:
+                for message, views in _outcome(job, setup, encoder):
+                    channel.send(message, views)
+            except RunEndedError:
+                raise
+            except BaseException as error:  # a library's panic too must not end the worker
+                channel.send(failure_of(error))
+
+
+def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object, NDArray[Any] | None]]:
+    from bindsearch.ingest.workers.prepare import prepare_file
+
+    if job.look is None:
+        yield look_at(job.file, setup.look), None
+        return
+    for segment in prepare_file(job.file, job.look, encoder, setup.decode):
+        yield SegmentFacts(segment.modality, segment.start_s, segment.end_s, segment.text), segment.views
+    check_same(job.file.path, job.look.content_state)
+    yield Done(), None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve over the file descriptors named."""
+    import pickle
+
+    from bindsearch.ingest.workers.process import ProcessWorkerEnd
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides when its workers end
+    channel = ProcessWorkerEnd(*map(int, arguments))
+    packed = channel.receive()
+    try:
+        encoder = pickle.loads(packed)
+    except BaseException as error:  # whatever the encoder's own code raises when it is not at home
+        channel.send(Unusable(f"{type(error).__name__}: {error}"))
+        return
+    channel.send(Ready())
+    with contextlib.suppress(RunEndedError):
+        serve(channel, encoder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
