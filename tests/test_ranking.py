@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bindsearch.search.calibration import calibrate, partition_statistics
 from bindsearch.search.ranking import best_of_each_item, diversify
-from bindsearch.vectors import calibrate, l2_normalize, partition_statistics
+from bindsearch.vectors import l2_normalize
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -6,17 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindsearch.errors import StoreError, UsageError, VectorError
-from bindsearch.vectors import (
+from bindsearch.search.calibration import (
     FACTOR_RANK,
     MIN_DEVIATION,
     PartitionStatistics,
     calibrate,
-    compose,
-    l2_normalize,
     partition_statistics,
-    scale_features,
-    softmax_scores,
 )
+from bindsearch.vectors import compose, l2_normalize, scale_features, softmax_scores
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -22,10 +22,10 @@ from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
 from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
 from bindsearch.operations.index_policy import GROWTH_TUNED, IndexState, Need, Work, decide, drifted
+from bindsearch.search.calibration import partition_statistics
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
 from bindsearch.types import Modality
-from bindsearch.vectors import partition_statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,6 +12,7 @@ import numpy as np
 
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import Found
+from bindsearch.search.calibration import calibrate
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
 from bindsearch.search.query import Rank
@@ -19,7 +20,6 @@ from bindsearch.search.ranking import best_of_each_item, diversify
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Hit, Modality
-from bindsearch.vectors import calibrate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,11 +19,12 @@ from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.source_classifier import Regions
 from bindsearch.indexes.storage import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.indexes.types import Form
+from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.vector_files import VECTORS, open_vectors
 from bindsearch.types import Modality
-from bindsearch.vectors import PartitionStatistics, l2_normalize, partition_statistics
+from bindsearch.vectors import l2_normalize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
