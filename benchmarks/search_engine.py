@@ -20,7 +20,6 @@ import bindsearch as bs
 from bindsearch.indexes.types import IndexWishes, UnitCosts
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import Media, Wants
-from bindsearch.operations.writing import open_writer
 from bindsearch.search.engine import Asked, plan_query, run
 from bindsearch.search.filter import make_filter
 from bindsearch.search.generation import Generation
@@ -29,6 +28,7 @@ from bindsearch.search.planner import make_plan
 from bindsearch.search.query import Query, make_query
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.file_state import FileState
+from bindsearch.storage.session import open_writer
 from bindsearch.types import Hit, Modality
 
 if TYPE_CHECKING:

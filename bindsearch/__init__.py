@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         VectorError,
     )
     from bindsearch.indexes.types import IndexWishes
-    from bindsearch.operations.export import export_vectors
     from bindsearch.operations.import_ import import_vectors
     from bindsearch.operations.merge import merge_stores
     from bindsearch.results import Answer, Status
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
         thermal,
         video,
     )
-    from bindsearch.store import Store, connect
+    from bindsearch.store import Store, connect, export_vectors
     from bindsearch.types import Hit, Modality
 
 __version__ = "0.1.0"
@@ -73,7 +72,6 @@ _HOMES = {
         "UsageError",
         "VectorError",
     ),
-    "bindsearch.operations.export": ("export_vectors",),
     "bindsearch.search.filter": ("Filter", "make_filter"),
     "bindsearch.operations.import_": ("import_vectors",),
     "bindsearch.indexes.types": ("IndexWishes",),
@@ -96,7 +94,7 @@ _HOMES = {
         "thermal",
         "video",
     ),
-    "bindsearch.store": ("Store", "connect"),
+    "bindsearch.store": ("Store", "connect", "export_vectors"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -28,6 +28,22 @@ def ignore_progress(_progress: Progress) -> None:
     """Shows nothing."""
 
 
+OnStage = Callable[[str], None]
+"""Called with what is being done."""
+
+
+def ignore_stage(_stage: str) -> None:
+    """Shows nothing."""
+
+
+OnRows = Callable[[int, int], None]
+"""Called with the number of rows that are done, and of all."""
+
+
+def ignore_rows(_done: int, _total: int) -> None:
+    """Shows nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailedFile:
     """A file that could not be indexed, and why."""

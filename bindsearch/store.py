@@ -2,58 +2,127 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries, installation_faults
-from bindsearch.errors import UsageError, VectorError
+from bindsearch.errors import StoreError, UsageError, VectorError
 from bindsearch.indexes.cost_model import costs_path, load_costs
+from bindsearch.indexes.gpu.placement import Gpus
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.operations.writing import (
-    decode_options,
-)
+from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, store_status
 from bindsearch.search.engine import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
 from bindsearch.search.executor import QueryVector
 from bindsearch.search.filter import EVERYTHING, Filter, make_filter
-from bindsearch.search.generation import Generation
+from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.query import (
-    Query,
-    Rank,
-    Searchable,
-    make_query,
-    resolve_weights,
-    terms_of,
-)
+from bindsearch.search.query import Query, Rank, Searchable, make_query, parse_modalities, resolve_weights, terms_of
 from bindsearch.search.query_encoding import encode_terms, find_source
 from bindsearch.search.thread_pool import Workers
-from bindsearch.storage.config import default_store
-from bindsearch.types import Hit, Modality
+from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config, resolve_store
+from bindsearch.storage.snapshot import read_manifest
+from bindsearch.types import Hit, Item, Modality, PathLike
 from bindsearch.vectors import l2_normalize
-from bindsearch.writable import PathLike, WritableStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.encoders.base import Encoder
+    from bindsearch.indexes.types import IndexWishes
+    from bindsearch.ingest.media.options import DecodeOptions
+    from bindsearch.operations.compact import Compacted
+    from bindsearch.operations.context import StoreContext
+    from bindsearch.operations.duplicates import NearGroup
+    from bindsearch.operations.export import ExportReport, Layout
+    from bindsearch.operations.optimize import Optimized
+    from bindsearch.operations.vector_import import IntakeReport
+    from bindsearch.operations.verify.findings import Report
+    from bindsearch.reports import IndexReport, PlannedFile
 
 SEARCH_LIBRARIES = ("faiss",)
 """Modules that every search imports; terms import those of the encoder."""
 
 
-class Store(WritableStore):
-    """A store on disk. Searching needs no lock and sees whole batches only; one process at a time may index.
+class Store:
+    """A store on disk. Searching needs no lock and sees whole batches only; one process at a time may write.
 
-    Use it as a context manager or call `close`.
+    Use it as a context manager or call `close`. Operations that change a store are loaded when they are called.
     """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        encoder: str | Encoder | None = None,
+        encoder_options: Mapping[str, str | int | float | bool] | None = None,
+        device: str = "auto",
+        compile: bool = False,
+        segment_s: Mapping[str, float] | None = None,
+    ) -> None:
+        """Name a store; nothing is opened until it is needed. See `connect`."""
+        self.path = path
+        self._segment_s = dict(segment_s or {})
+        if self._segment_s:
+            self._segments  # noqa: B018  (what is wrong is said at once)
+        self._wanted_encoder = encoder
+        self._encoder_options = encoder_options or {}
+        self._device, self._compile = device, compile
+        self._gpus = Gpus(device)
+
+        self._reader = open_reader(path, self._gpus)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the open generation, and of what lies on GPUs."""
+        self._reader.close()
+        self._gpus.close()
+
+    @property
+    def exists(self) -> bool:
+        """Whether something has been indexed here."""
+        return (self.path / STORE_FILE).is_file()
+
+    @cached_property
+    def config(self) -> StoreConfig:
+        """What the store was made with; fixed for its life.
+
+        Raises:
+            StoreNotFoundError: there is no store yet.
+        """
+        return read_config(self.path)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The store's encoder; its towers load when they are first needed.
+
+        Raises:
+            StoreError: the store was made with another one.
+            EncoderError: there is no such encoder, or its model is not here.
+            UsageError: the encoder has no such option.
+        """
+        from bindsearch.encoders.torch_runtime.device import Runtime
+        from bindsearch.operations.context import load_store_encoder
+
+        runtime = Runtime(device=self._device, compile=self._compile)
+        return load_store_encoder(self.path, self._wanted_encoder, self._encoder_options, runtime)
 
     @cached_property
     def _workers(self) -> Workers:
@@ -184,6 +253,336 @@ class Store(WritableStore):
         """
         return store_status(self.path, self.config, self._reader.current())
 
+    @installation_faults()
+    def index(
+        self,
+        *paths: PathLike,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        retry_failed: bool = False,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        prune: bool = False,
+        limits: Mapping[str, float] | None = None,
+        wishes: IndexWishes | None = None,
+        on_progress: OnProgress = ignore_progress,
+        on_stage: OnStage = ignore_stage,
+    ) -> IndexReport:
+        """Bring the store up to date with folders or files: add, update and remove what changed under them.
+
+        `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked. `include`, `exclude`:
+        globs that narrow this run; what lies outside stays as it is. `prune`: believe it where all files of a folder
+        have gone at once. `limits`: caps on what a file may ask of the machine, such as {"max_pixels": 10**9}. What the
+        indexes need is done at the end, by `wishes` or as was wished before (see `optimize`).
+
+        Raises:
+            UsageError: a path does not exist, or a rule, glob or limit is wrong.
+            StoreLockedError: another process is indexing.
+        """
+        from bindsearch.ingest.targets import resolve_paths
+        from bindsearch.ingest.workers.pool import Decoders
+        from bindsearch.operations.index import IndexRequest, at_paths, index_targets
+        from bindsearch.operations.optimize import check_wishes
+
+        request = IndexRequest(rules, imu_rate_hz, retry_failed, include, exclude, prune, limits or {})
+        self._gpus.check()
+        resolved = resolve_paths(paths, self._known_collections().values())
+        check_wishes(wishes, self.encoder.dim)
+        with Decoders(self.encoder) as decoders:
+            find = at_paths(resolved, self.path)
+            report = index_targets(self._context, find, request, decoders, wishes, on_progress, on_stage)
+        if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
+            report.notices.append("no file there is one that can be indexed")
+        return report
+
+    @installation_faults()
+    def retry(
+        self,
+        *,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        limits: Mapping[str, float] | None = None,
+        on_progress: OnProgress = ignore_progress,
+    ) -> IndexReport:
+        """Try the files again that failed, and nothing else.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.ingest.workers.pool import Decoders
+        from bindsearch.operations.index import IndexRequest, at_failures, index_targets
+
+        self.config  # noqa: B018  (there is nothing to try again where there is no store)
+        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits=limits or {})
+        with Decoders(self.encoder) as decoders:
+            return index_targets(self._context, at_failures(self.path), request, decoders, on_progress=on_progress)
+
+    @installation_faults()
+    def watch(
+        self,
+        *paths: PathLike,
+        on_report: Callable[[IndexReport], None],
+        stop: threading.Event,
+        rules: Iterable[str] = (),
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        rescan_s: float | None = None,
+        polling: bool = False,
+    ) -> None:
+        """Index folders, then whatever changes in them, until `stop` is set; `on_report` hears of each run.
+
+        All is looked at again every `rescan_s` (default: 300). `polling`: for network folders, whose changes no kernel
+        tells.
+
+        Raises:
+            UsageError: a path does not exist or is no folder, or the system allows no more watches.
+        """
+        from bindsearch.ingest.scan.watch import RESCAN_S
+        from bindsearch.ingest.targets import resolve_paths
+        from bindsearch.operations.index import IndexRequest, watch_paths
+
+        resolved = resolve_paths(paths, self._known_collections().values())
+        request = IndexRequest(rules, include=tuple(include), exclude=tuple(exclude))
+        watch_paths(self._context, resolved, request, on_report, stop, rescan_s=rescan_s or RESCAN_S, polling=polling)
+
+    def verify(self, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:
+        """Check every byte of the store against what was written, and that all of it fits together; changes nothing.
+
+        `files`: whether the media files are as they were indexed, by size and time; `content`: by all their bytes.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.verify import verify
+
+        return verify(self.path, files=files, content=content, on_stage=on_stage)
+
+    def compact(self, *, on_stage: OnStage = ignore_stage) -> Compacted:
+        """Repair what can be repaired without embedding, drop deleted rows, and free disk space.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+            StoreError: the store cannot be repaired; nothing was changed.
+        """
+        from bindsearch.operations.compact import compact_store
+
+        return compact_store(self.path, on_stage=on_stage)
+
+    def duplicates(self, *, to: str | Modality | Iterable[str | Modality] | None = None) -> list[tuple[Item, ...]]:
+        """Items that hold the same bytes, as groups of which an item has one of the modalities; largest groups first.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.duplicates import find_same_bytes
+
+        wanted = parse_modalities(to)
+        groups = find_same_bytes(open_reader(self.path).current().snapshot)
+        return [group for group in groups if any(item.modality in wanted for item in group)]
+
+    def near_duplicates(
+        self,
+        threshold: float | None = None,
+        *,
+        to: str | Modality | Iterable[str | Modality] | None = None,
+        on_rows: Callable[[Modality, int, int], None] = lambda _modality, _done, _total: None,
+    ) -> list[NearGroup]:
+        """Items of a modality that are nearly the same: segments match from a cosine of `threshold` on (default .97).
+
+        Raises:
+            UsageError: the threshold is not in 0..1.
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.duplicates import NEAR_COSINE, find_near
+
+        cosine = NEAR_COSINE if threshold is None else threshold
+        generation = open_reader(self.path).current()
+        found: list[NearGroup] = []
+        for modality in parse_modalities(to):
+            found += find_near(generation, modality, cosine, on_rows=partial(on_rows, modality))
+        return found
+
+    def export(
+        self,
+        target: PathLike,
+        *,
+        layout: str | Layout = "parquet",
+        modalities: str | Modality | Iterable[str | Modality] | None = None,
+        filter: Filter | str | None = None,
+        on_progress: OnRows = ignore_rows,
+    ) -> ExportReport:
+        """Write vectors with their facts into the empty folder `target`; see `bindsearch.export_vectors`."""
+        from bindsearch.operations.export import export_vectors
+
+        return export_vectors(
+            self.path, target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress
+        )
+
+    def import_vectors(
+        self,
+        *sources: PathLike,
+        root: PathLike | None = None,
+        modality: str | Modality | None = None,
+        vector_column: str | None = None,
+        on_progress: OnRows = ignore_rows,
+        on_stage: OnStage = ignore_stage,
+    ) -> IntakeReport:
+        """Put vectors of files into the store; rows of one path become one item. See `bindsearch.import_vectors`."""
+        from bindsearch.operations.import_ import import_vectors
+
+        return import_vectors(
+            self.path,
+            *sources,
+            root=root,
+            modality=modality,
+            vector_column=vector_column,
+            encoder=self._wanted_encoder,
+            encoder_options=self._encoder_options,
+            device=self._device,
+            on_progress=on_progress,
+            on_stage=on_stage,
+        )
+
+    def merge(
+        self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
+    ) -> IntakeReport:
+        """Put everything that other stores hold into this one; see `bindsearch.merge_stores`."""
+        from bindsearch.operations.merge import merge_stores
+
+        return merge_stores(
+            self.path,
+            *sources,
+            encoder=self._wanted_encoder,
+            device=self._device,
+            on_progress=on_progress,
+            on_stage=on_stage,
+        )
+
+    @property
+    def _context(self) -> StoreContext:
+        from bindsearch.operations.context import StoreContext
+
+        return StoreContext(self.path, self.encoder, self._segments, self._gpus)
+
+    @cached_property
+    def _segments(self) -> DecodeOptions:
+        from bindsearch.ingest.media.options import segment_lengths
+
+        return segment_lengths(self._segment_s)
+
+    @installation_faults()
+    def reindex(
+        self,
+        encoder: str | Encoder,
+        *,
+        encoder_options: Mapping[str, str | int | float | bool] | None = None,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        limits: Mapping[str, float] | None = None,
+        prune: bool = False,
+        on_progress: OnProgress = ignore_progress,
+        on_stage: OnStage = ignore_stage,
+    ) -> IndexReport:
+        """Move the store over to another encoder: everything is embedded anew, and what was there serves until then.
+
+        An interrupted run goes on where it was. Items get new numbers. `prune`: leave out items that cannot be embedded
+        now.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+            UsageError: items would be lost, or a rule or limit is wrong.
+        """
+        from bindsearch.encoders import load_encoder
+        from bindsearch.encoders.torch_runtime.device import Runtime
+        from bindsearch.operations.reindex import reindex
+
+        new = encoder
+        if isinstance(new, str):
+            runtime = Runtime(device=self._device, compile=self._compile)
+            new = load_encoder(new, options=encoder_options or {}, runtime=runtime)
+        report = reindex(
+            self.path,
+            new,
+            self._gpus,
+            rules=rules,
+            imu_rate_hz=imu_rate_hz,
+            limits=limits,
+            prune=prune,
+            on_progress=on_progress,
+            on_stage=on_stage,
+        )
+        self.close()
+        self._wanted_encoder = new
+        for known in ("config", "encoder"):
+            self.__dict__.pop(known, None)
+        return report
+
+    def forget(self, *paths: PathLike, item_ids: Sequence[int] = ()) -> int:
+        """Take items out by the paths they lie at or below, or by number; their files stay. The number of items.
+
+        Raises:
+            UsageError: nothing was indexed there, or there is no such item.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.forget import forget
+
+        return forget(self.path, [os.fspath(path) for path in paths], item_ids)
+
+    @installation_faults()
+    def optimize(
+        self, *, wishes: IndexWishes | None = None, force: bool = False, on_stage: OnStage = ignore_stage
+    ) -> list[Optimized]:
+        """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
+
+        `wishes`: form, memory, recall and parameters asked for, remembered from then on.
+
+        Raises:
+            UsageError: the wishes cannot be met.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.optimize import optimize_store
+
+        self.config  # noqa: B018  (there is nothing to optimize where there is no store)
+        return optimize_store(self._context, wishes, force=force, on_stage=on_stage)
+
+    @property
+    def wishes(self) -> IndexWishes:
+        """What was last asked of the indexes.
+
+        Raises:
+            StoreError: the note of it is damaged.
+        """
+        from bindsearch.operations.index_policy import read_wishes
+
+        return read_wishes(self.path)
+
+    def plan_index(
+        self,
+        *paths: PathLike,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> list[PlannedFile]:
+        """What each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
+        from bindsearch.ingest.targets import resolve_paths
+        from bindsearch.operations.index import IndexRequest, plan_paths
+
+        known = self._known_collections()
+        request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
+        return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
+
+    def _known_collections(self) -> dict[int, Path]:
+        manifest = None
+        with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
+            manifest = read_manifest(self.path)
+        return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
+
     @property
     def _machine(self) -> Machine:
         return Machine(self._costs, self._gpus.notes)
@@ -198,9 +597,10 @@ class Store(WritableStore):
         if not queries:
             return []
         everything = [term for query in queries for term in query.terms]
-        options = decode_options(self.config, imu_rate_hz)
         encoded = iter(
-            encode_terms(everything, lambda: self.encoder, options, generation.snapshot, generation.partitions)
+            encode_terms(
+                everything, lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
+            )
         )
         return [ask(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
 
@@ -241,9 +641,7 @@ def connect(
     Raises:
         UsageError: the path is empty, or a segment length is not one.
     """
-    if path is not None and not os.fspath(path):
-        raise UsageError("the store's path is empty: name a folder")
-    place = default_store() if path is None else Path(path).expanduser()
+    place = resolve_store(path)
     return Store(
         place,
         encoder=encoder,
@@ -252,3 +650,25 @@ def connect(
         compile=compile,
         segment_s=segment_s,
     )
+
+
+def export_vectors(
+    store: Store | PathLike | None,
+    target: PathLike,
+    *,
+    layout: str | Layout = "parquet",
+    modalities: str | Modality | Iterable[str | Modality] | None = None,
+    filter: Filter | str | None = None,
+    on_progress: OnRows = ignore_rows,
+) -> ExportReport:
+    """Write vectors with their facts into the empty folder `target`; half-precision rows go out as they are stored.
+
+    `modalities`: those of segments, default all; `filter` as of `Store.search`. The store is read in one generation
+    and may be written to meanwhile. Each file appears whole or not at all.
+
+    Raises:
+        UsageError: an unknown layout or modality, a wrong filter, nothing to export, or `target` is not empty.
+        StoreNotFoundError: there is no store.
+    """
+    opened = store if isinstance(store, Store) else connect(store)
+    return opened.export(target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -36,6 +37,8 @@ DOCUMENTED_COLUMNS = (
 )
 """Columns of a segment that a filter's expression may name, the last nine those of `Metadata`; no column of the user's
 own takes one of these names."""
+
+PathLike = str | os.PathLike[str]
 
 
 class Modality(StrEnum):

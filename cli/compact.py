@@ -14,11 +14,10 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
     Vectors that are not as they were written are given up: `bindsearch index` on their collection embeds them anew.
     Example: bindsearch compact
     """
-    from bindsearch.operations.compact import compact_store
     from bindsearch.store import connect
 
     with show_stages() as on_stage:
-        done = compact_store(connect(store).path, on_stage=on_stage)
+        done = connect(store).compact(on_stage=on_stage)
     if json:
         print_json(
             {

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption, ToOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, show_stages
-from bindsearch.search.query import parse_modalities
 
 if TYPE_CHECKING:
     from bindsearch.operations.duplicates import Likeness, NearGroup
-    from bindsearch.search.generation import Generation
+    from bindsearch.store import Store
     from bindsearch.types import Item, Modality
 
 
@@ -34,19 +32,17 @@ def dupes_command(
     Recordings are nearly the same where half of the shorter one's segments have a match in the other.
     Example: bindsearch dupes --near --cosine 0.95 --to image
     """
-    from bindsearch.operations.duplicates import NEAR_COSINE, find_same_bytes, newest_generation
     from bindsearch.store import connect
 
-    generation = newest_generation(connect(store).path)
-    wanted = parse_modalities(to)
+    opened = connect(store)
     if near or cosine is not None:
-        near_groups = _near(generation, wanted, NEAR_COSINE if cosine is None else cosine)
+        near_groups = _near(opened, to, cosine)
         if json:
             print_json({"groups": [_near_json(group) for group in near_groups]})
         else:
             _print_near(near_groups)
         return 0
-    groups = [group for group in find_same_bytes(generation.snapshot) if any(item.modality in wanted for item in group)]
+    groups = opened.duplicates(to=to)
     if json:
         print_json({"groups": [{"items": [_json(item) for item in group]} for group in groups]})
     else:
@@ -54,18 +50,13 @@ def dupes_command(
     return 0
 
 
-def _near(generation: Generation, wanted: tuple[Modality, ...], cosine: float) -> list[NearGroup]:
-    from bindsearch.operations.duplicates import find_near
-
-    found = []
+def _near(opened: Store, to: str | None, cosine: float | None) -> list[NearGroup]:
     with show_stages() as on_stage:
 
         def show(modality: Modality, done: int, total: int) -> None:
             on_stage(f"{modality}: {done:,} of {total:,} rows")
 
-        for modality in wanted:
-            found += find_near(generation, modality, cosine, on_rows=partial(show, modality))
-    return found
+        return opened.near_duplicates(cosine, to=to, on_rows=show)
 
 
 def _json(item: Item) -> dict[str, object]:

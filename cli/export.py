@@ -40,15 +40,12 @@ def export_command(
     Examples: bindsearch export vectors --to image --where "path like '%2024%'"
     bindsearch export for-clip-retrieval --layout npy --to image
     """
-    from bindsearch.operations.export import export_vectors
     from bindsearch.search.filter import make_filter
     from bindsearch.store import connect
 
     filter = make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, _):
-        done = export_vectors(
-            connect(store), folder, layout=layout, modalities=to, filter=filter, on_progress=on_progress
-        )
+        done = connect(store).export(folder, layout=layout, modalities=to, filter=filter, on_progress=on_progress)
     if json:
         print_json(
             {

@@ -24,10 +24,9 @@ def forget_command(
     The next `index` of their folder adds them again: to keep them out, name them in a .bindsearchignore file there.
     Example: bindsearch forget ~/Media/old
     """
-    from bindsearch.operations.forget import forget
     from bindsearch.store import connect
 
-    forgotten = forget(connect(store).path, paths or [], item or [])
+    forgotten = connect(store).forget(*(paths or ()), item_ids=item or ())
     if json:
         print_json({"forgotten": forgotten})
     else:

@@ -40,19 +40,15 @@ def import_command(
     Examples: bindsearch import vectors --store copy
     bindsearch import laion --encoder openclip:ViT-B-32/openai --root /data/laion --store laion-store
     """
-    from bindsearch.operations.import_ import import_vectors
     from bindsearch.store import connect
 
     with show_rows("importing") as (on_progress, on_stage):
-        report = import_vectors(
-            connect(store).path,
+        opened = connect(store, encoder=encoder, encoder_options=parse_encoder_options(encoder_option), device=device)
+        report = opened.import_vectors(
             *paths,
             root=root,
             modality=modality,
             vector_column=vector_column,
-            encoder=encoder,
-            encoder_options=parse_encoder_options(encoder_option),
-            device=device,
             on_progress=on_progress,
             on_stage=on_stage,
         )

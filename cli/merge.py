@@ -21,10 +21,9 @@ def merge_command(
 
     A file that is there already stays, but for one of newer content. Example: bindsearch merge old new --store both
     """
-    from bindsearch.operations.merge import merge_stores
     from bindsearch.store import connect
 
     with show_rows("merging") as (on_progress, on_stage):
-        report = merge_stores(connect(store).path, *stores, device=device, on_progress=on_progress, on_stage=on_stage)
+        report = connect(store, device=device).merge(*stores, on_progress=on_progress, on_stage=on_stage)
     print_intake(report, as_json=json)
     return 0

@@ -32,11 +32,10 @@ def verify_command(
 
     Each finding names what mends it. The exit code is 0 where there is none, else 5. Example: bindsearch verify --files
     """
-    from bindsearch.operations.verify import verify
     from bindsearch.store import connect
 
     with show_stages() as on_stage:
-        report = verify(connect(store).path, files=files, content=content, on_stage=on_stage)
+        report = connect(store).verify(files=files, content=content, on_stage=on_stage)
     if json:
         print_json(
             {

@@ -27,7 +27,7 @@ class Committer:
         self._pending: Future[None] | None = None
         self._staged_files = 0
         self._staged_segments = 0
-        self._last = time.monotonic()
+        self._last: float | None = None
 
     def __enter__(self) -> Committer:
         return self
@@ -44,6 +44,8 @@ class Committer:
         """Count the segments of one more file, and commit what is staged when it is much or old."""
         self._staged_files += 1
         self._staged_segments += new_segments
+        if self._last is None:  # workers and libraries have just started, which took its time
+            self._last = time.monotonic()
         old = time.monotonic() - self._last > COMMIT_SECONDS
         if old or self._staged_files >= COMMIT_FILES or self._staged_segments >= COMMIT_SEGMENTS:
             self._commit()

@@ -75,8 +75,8 @@ def test_what_is_exported_comes_back_with_the_same_facts_hits_and_scores(
 def test_deleted_items_are_not_exported(tmp_path: Path, store: Path) -> None:
     from bindsearch.encoders import load_encoder
     from bindsearch.ingest.media.options import DecodeOptions
-    from bindsearch.operations.writing import open_writer
     from bindsearch.storage.batch import StagedBatch
+    from bindsearch.storage.session import open_writer
 
     with open_writer(store, load_encoder("null"), DecodeOptions()) as (_, _, writer):
         writer.commit(StagedBatch(removed=[2]))

@@ -14,13 +14,13 @@ from bindsearch.encoders import load_encoder
 from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.compact import locked_catalog
-from bindsearch.operations.duplicates import newest_generation
 from bindsearch.operations.forget import forget, forget_paths
 from bindsearch.operations.verify import verify
-from bindsearch.operations.writing import open_writer
+from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog, Container
 from bindsearch.storage.file_state import FileState
+from bindsearch.storage.session import open_writer
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def store(media: Path, tmp_path: Path) -> Path:
 
 
 def held(store: Path) -> list[str]:
-    items, _ = newest_generation(store).snapshot.living()
+    items, _ = open_reader(store).current().snapshot.living()
     return sorted(items.column("rel_path").to_pylist())
 
 
 def failed(store: Path) -> list[str]:
-    table = newest_generation(store).snapshot.failures
+    table = open_reader(store).current().snapshot.failures
     return [] if table is None else sorted(table.column("rel_path").to_pylist())
 
 
@@ -78,7 +78,7 @@ def test_files_items_and_several_paths_that_overlap(store: Path, media: Path, mo
     monkeypatch.chdir(media)
     assert forget(store, ["5.txt"]) == 1
     assert forget(store, ["a/b", media / "a", "a/1.txt"]) == 3
-    item = newest_generation(store).snapshot.item_at_path(media / "ab" / "4.txt")
+    item = open_reader(store).current().snapshot.item_at_path(media / "ab" / "4.txt")
     assert item is not None
     assert forget(store, [], [item.item_id]) == 1
     assert held(store) == ["zip/7.txt", "zip/x/6.txt"]
@@ -97,7 +97,7 @@ def test_an_archive_goes_with_its_members(store: Path, media: Path) -> None:
 
 
 def test_an_item_by_id_leaves_its_archive_to_be_looked_at_again(store: Path, media: Path) -> None:
-    item = newest_generation(store).snapshot.item_at_path(media / "zip" / "7.txt")
+    item = open_reader(store).current().snapshot.item_at_path(media / "zip" / "7.txt")
     assert item is not None
     forget(store, [], [item.item_id])
     assert containers(store) == []
@@ -109,10 +109,10 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
     (other / "own.txt").write_text("of its own")
     with bs.connect(store, encoder="null") as opened:
         opened.index(other)
-    before = newest_generation(store)
+    before = open_reader(store).current()
     rows = before.snapshot.segments_of(1)
     assert forget(store, [media]) == 7
-    assert [Path(root) for root in newest_generation(store).manifest.collections.values()] == [other]
+    assert [Path(root) for root in open_reader(store).current().manifest.collections.values()] == [other]
     with locked_catalog(store) as (_, catalog):
         assert list(catalog.collections().values()) == [other]
     assert before.snapshot.facts(rows)[0].collection == media
@@ -127,7 +127,7 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
 def test_a_folder_above_takes_all_collections_below_it(store: Path, tmp_path: Path) -> None:
     assert forget(store, [tmp_path]) == 7
     assert held(store) == []
-    assert newest_generation(store).manifest.collections == {}
+    assert open_reader(store).current().manifest.collections == {}
 
 
 def test_a_root_that_is_no_longer_there_can_be_forgotten(store: Path, media: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from bindsearch.encoders import load_encoder
 from bindsearch.hashing import fingerprint_of
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.exchange_format import living_rows, open_generation, read_blocks, whole_items
-from bindsearch.operations.writing import open_writer
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
+from bindsearch.storage.session import open_writer
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
 from bindsearch.types import Metadata, Modality
 

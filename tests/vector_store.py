@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from bindsearch.encoders import load_encoder
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.operations.writing import open_writer
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.file_state import FileState
+from bindsearch.storage.session import open_writer
 from bindsearch.types import Metadata, Modality
 
 ROOT = Path("/media/collection")

@@ -15,7 +15,7 @@ from bindsearch.operations.verify import StoreCheck, check_is_store
 from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.findings import Finding, Kind, Mend
 from bindsearch.operations.verify.store_files import find_orphans, lost_vectors, stored_vectors
-from bindsearch.operations.writing import CATALOG_FILE
+from bindsearch.storage.catalog import CATALOG_FILE
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import read_manifest

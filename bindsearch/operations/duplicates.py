@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import Form
-from bindsearch.operations.writing import rebuild_snapshot
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
-from bindsearch.search.reader import Reader
-from bindsearch.storage.config import read_config
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
 
@@ -58,19 +54,6 @@ class NearGroup:
 
     modality: Modality
     items: tuple[Likeness, ...]
-
-
-def newest_generation(store: Path) -> Generation:
-    """The newest generation of a store; no encoder is asked for.
-
-    Raises:
-        StoreNotFoundError: there is no store.
-    """
-
-    def dim() -> int:
-        return read_config(store).dim
-
-    return Reader(store, dim, lambda: rebuild_snapshot(store, dim)).current()
 
 
 def find_same_bytes(snapshot: Snapshot) -> list[tuple[Item, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bindsearch.errors import StoreError
-from bindsearch.operations.writing import rebuild_snapshot
-from bindsearch.search.generation import Generation
-from bindsearch.search.reader import Reader
+from bindsearch.search.generation import Generation, open_reader
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.storage.snapshot import Snapshot
@@ -53,15 +51,8 @@ FACTS: Mapping[str, str] = MappingProxyType(
 UTC, to the nanosecond since 1970 in `mtime_ns`; `fingerprint` null where vectors of the item are missing; `columns` the
 user's own as JSON; the rest as in `DOCUMENTED_COLUMNS`."""
 
-OnRows = Callable[[int, int], None]
-"""Is told how many vectors are dealt with, and of how many."""
-
 Columns = Mapping[str, list[Any]]
 """Values of all FACTS by name, one for each vector."""
-
-
-def ignore_rows(_done: int, _total: int) -> None:
-    """Shows nothing."""
 
 
 class Block(NamedTuple):
@@ -72,15 +63,12 @@ class Block(NamedTuple):
 
 
 def open_generation(store: Path) -> tuple[StoreConfig, Generation]:
-    """What a store was made with, and its newest generation.
+    """The newest generation of a store and what the store was made with; no encoder is asked for.
 
     Raises:
         StoreNotFoundError: there is no store.
-        StoreError: it is damaged and cannot be rebuilt.
     """
-    config = read_config(store)
-    reader = Reader(store, lambda: config.dim, lambda: rebuild_snapshot(store, lambda: config.dim))
-    return config, reader.current()
+    return read_config(store), open_reader(store).current()
 
 
 def space_to_json(config: StoreConfig) -> bytes:

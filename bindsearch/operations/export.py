@@ -25,22 +25,19 @@ from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange_format import (
     FACTS,
     SPACE_KEY,
-    OnRows,
     cut_between_items,
-    ignore_rows,
     living_rows,
     open_generation,
     read_blocks,
     space_to_json,
     whole_items,
 )
+from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import EVERYTHING, Filter, make_filter, segment_mask
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
-from bindsearch.storage.config import StoreConfig
-from bindsearch.store import Store, connect
-from bindsearch.types import Modality
-from bindsearch.writable import PathLike
+from bindsearch.storage.config import StoreConfig, resolve_store
+from bindsearch.types import Modality, PathLike
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +77,7 @@ class ExportReport:
 
 
 def export_vectors(
-    store: Store | PathLike | None,
+    store: PathLike | None,
     target: PathLike,
     *,
     layout: str | Layout = Layout.PARQUET,
@@ -102,7 +99,7 @@ def export_vectors(
     if layout not in list(Layout):
         raise UsageError(f"unknown layout {str(layout)!r}: choose from {', '.join(Layout)}")
     chosen = make_filter(where=filter) if isinstance(filter, str) else filter or EVERYTHING
-    config, generation = open_generation((store if isinstance(store, Store) else connect(store)).path)
+    config, generation = open_generation(resolve_store(store))
     rows = _chosen_rows(generation, wanted, chosen)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:

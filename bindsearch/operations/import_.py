@@ -22,17 +22,16 @@ import numpy as np
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
-from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns, OnRows, check_space, ignore_rows, to_lists
-from bindsearch.operations.optimize import OnStage, ignore_stage
-from bindsearch.operations.vector_import import Intake, IntakeReport, connect_like, segment_at
+from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
+from bindsearch.operations.optimize import optimize_store
+from bindsearch.operations.vector_import import Intake, IntakeReport, context_like, segment_at
 from bindsearch.operations.vector_sources import OpenShard, find_shards
-from bindsearch.operations.writing import decode_options, open_writer
+from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.storage.batch import StagedSegment
-from bindsearch.storage.config import StoreConfig
+from bindsearch.storage.config import StoreConfig, resolve_store
+from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE
-from bindsearch.store import connect
-from bindsearch.types import DOCUMENTED_COLUMNS, Modality
-from bindsearch.writable import PathLike
+from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,22 +80,21 @@ def import_vectors(
     opened_sources = [[OpenShard(shard, vector_column) for shard in find_shards(source)] for source in unique]
     shards = [shard for group in opened_sources for shard in group]
     report = IntakeReport()
-    place = connect(store).path
+    place = resolve_store(store)
     like = next((shard.space for shard in shards if shard.space is not None), None)
-    opened, made = connect_like(place, like, encoder=encoder, encoder_options=encoder_options, device=device)
-    with opened:
+    with context_like(place, like, encoder=encoder, encoder_options=encoder_options, device=device) as (context, made):
         _check(made, place, shards)
         planned = [_plan(group, folder) for group in opened_sources]
         done, total = 0, sum(shard.n for shard in shards)
         on_progress(0, total)
-        with open_writer(place, opened.encoder, decode_options(made, None)) as (_, catalog, writer):
+        with open_writer(place, context.encoder, context.segments) as (_, catalog, writer):
             for plan in planned:
                 intake = Intake(catalog, writer, report, trusted=False)
                 for n in _take_in(plan, intake, made.dim, chosen, report):
                     done += n
                     on_progress(done, total)
                 intake.flush()
-        report.optimized = opened.optimize(on_stage=on_stage)
+        report.optimized = optimize_store(context, on_stage=on_stage)
     report.took_s = time.monotonic() - started
     return report
 

@@ -12,25 +12,24 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreLockedError, UsageError
-from bindsearch.indexes.gpu.placement import Gpus
 from bindsearch.indexes.types import IndexWishes
 from bindsearch.ingest.archives.samples import ArchiveLimits
 from bindsearch.ingest.inspect.classify import parse_rule, read_folder_rules
-from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
 from bindsearch.ingest.scan.collection import IndexOptions, Target, plan_collection
 from bindsearch.ingest.scan.ignore import make_narrowing
 from bindsearch.ingest.scan.watch import watch_changes
 from bindsearch.ingest.targets import changed_targets, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
+from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import Work
-from bindsearch.operations.optimize import OnStage, ignore_stage
-from bindsearch.operations.writing import decode_options, open_writer, optimize
-from bindsearch.reports import IndexReport, OnProgress, PlannedFile, ignore_progress
+from bindsearch.operations.optimize import optimize
+from bindsearch.reports import IndexReport, OnProgress, OnStage, PlannedFile, ignore_progress, ignore_stage
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
+from bindsearch.storage.session import open_writer
 
 LOCKED_SECONDS = 0.5
 """Between two tries to write beside another writer."""
@@ -89,22 +88,12 @@ def _limited(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[Decode
     return replace(decode, **of_files), replace(archives, **of_archives)
 
 
-@dataclass(frozen=True)
-class Place:
-    """A store to index into: its folder, encoder, segment lengths in case it is new, and where its indexes are made."""
-
-    store: Path
-    encoder: Encoder
-    segments: DecodeOptions
-    gpus: Gpus
-
-
 FindTargets = Callable[[Catalog], Iterable[Target]]
 """What to index, found once the catalog is open; a root that is new may be added to it."""
 
 
 def index_targets(
-    place: Place,
+    context: StoreContext,
     find_targets: FindTargets,
     request: IndexRequest,
     decoders: Decoders,
@@ -121,16 +110,16 @@ def index_targets(
     """
     started = time.monotonic()
     request.options(DecodeOptions())  # what is wrong is said before anything is made
-    if not (place.store / STORE_FILE).is_file():
+    if not (context.path / STORE_FILE).is_file():
         decoders.check_libraries()
-    with open_writer(place.store, place.encoder, place.segments) as (config, catalog, writer):
+    with open_writer(context.path, context.encoder, context.segments) as (config, catalog, writer):
         options = request.options(decode_options(config, request.imu_rate_hz))
-        indexer = Indexer(catalog, writer, place.encoder, decoders, place.store / SPOOL, on_progress)
+        indexer = Indexer(catalog, writer, context.encoder, decoders, context.path / SPOOL, on_progress)
         for target in find_targets(catalog):
             rules = (*options.rules, *read_folder_rules(target.root))  # those asked for come first
             indexer.index(target, replace(options, rules=rules))
         done = optimize(
-            place.store, config.dim, writer, place.encoder, wishes, place.gpus, force=False, on_stage=on_stage
+            context.path, config.dim, writer, context.encoder, wishes, context.gpus, force=False, on_stage=on_stage
         )
     report = indexer.report
     refused = [one for one in done if one.need.work is Work.REFUSED]
@@ -155,7 +144,7 @@ def at_failures(store: Path) -> FindTargets:
 
 
 def watch_paths(
-    place: Place,
+    context: StoreContext,
     paths: Sequence[Path],
     request: IndexRequest,
     on_report: Callable[[IndexReport], None],
@@ -168,19 +157,19 @@ def watch_paths(
 
     While another process is writing, changes wait.
     """
-    with Decoders(place.encoder) as decoders:
+    with Decoders(context.encoder) as decoders:
         decoders.check_libraries()
         changes = watch_changes(
-            paths, stop=stop, skipped_folders=frozenset({place.store.resolve()}), rescan_s=rescan_s, polling=polling
+            paths, stop=stop, skipped_folders=frozenset({context.path.resolve()}), rescan_s=rescan_s, polling=polling
         )
         with closing(changes):
             for change in changes:
-                find = at_paths([path for path in paths if path.is_dir()], place.store)
+                find = at_paths([path for path in paths if path.is_dir()], context.path)
                 if not change.rescan:
-                    find = _at_changes(change.paths, place.store)
+                    find = _at_changes(change.paths, context.path)
                 while not stop.is_set():
                     try:
-                        on_report(index_targets(place, find, request, decoders))
+                        on_report(index_targets(context, find, request, decoders))
                     except StoreLockedError:
                         stop.wait(LOCKED_SECONDS)
                         continue

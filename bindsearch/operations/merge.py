@@ -14,24 +14,22 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
 from bindsearch.operations.exchange_format import (
     Block,
-    OnRows,
     check_space,
-    ignore_rows,
     living_rows,
     open_generation,
     read_blocks,
     to_lists,
     whole_items,
 )
-from bindsearch.operations.optimize import OnStage, ignore_stage
-from bindsearch.operations.vector_import import Intake, IntakeReport, Place, connect_like, segment_at
-from bindsearch.operations.writing import decode_options, open_writer
+from bindsearch.operations.optimize import optimize_store
+from bindsearch.operations.vector_import import Intake, IntakeReport, Place, context_like, segment_at
+from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.storage.catalog import Catalog
-from bindsearch.storage.config import StoreConfig, read_config
+from bindsearch.storage.config import StoreConfig, read_config, resolve_store
+from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import Writer
-from bindsearch.store import connect
-from bindsearch.writable import PathLike
+from bindsearch.types import PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,24 +64,23 @@ def merge_stores(
         StoreLockedError: another process writes into the target.
     """
     started = time.monotonic()
-    place = connect(target).path
+    place = resolve_store(target)
     paths = _source_paths(place, sources)
     configs = [read_config(path) for path in paths]
     report = IntakeReport()
-    opened, made = connect_like(place, configs[0], encoder=encoder, device=device)
-    with opened:
+    with context_like(place, configs[0], encoder=encoder, device=device) as (context, made):
         for path, config in zip(paths, configs, strict=True):
             check_space(made, place, config, path)
         opened_sources = [_open(path) for path in paths]
         total = sum(len(source.rows) for source in opened_sources)
         done = 0
         on_progress(0, total)
-        with open_writer(place, opened.encoder, decode_options(made, None)) as (_, catalog, writer):
+        with open_writer(place, context.encoder, context.segments) as (_, catalog, writer):
             for source in opened_sources:
                 for n in _take_in(source, catalog, writer, report):
                     done += n
                     on_progress(done, total)
-        report.optimized = opened.optimize(on_stage=on_stage)
+        report.optimized = optimize_store(context, on_stage=on_stage)
     report.took_s = time.monotonic() - started
     return report
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from bindsearch.encoders.base import Encoder
+from bindsearch.environment import check_libraries
 from bindsearch.errors import IndexDamagedError, UsageError
+from bindsearch.indexes.cost_model import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.gpu.index import GpuIndex
 from bindsearch.indexes.gpu.placement import Gpus, build_codes, code_parameters
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
@@ -21,10 +25,25 @@ from bindsearch.indexes.source_classifier import find_regions
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
 from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
-from bindsearch.operations.index_policy import GROWTH_TUNED, IndexState, Need, Work, decide, drifted
+from bindsearch.operations.context import StoreContext
+from bindsearch.operations.index_policy import (
+    GROWTH_TUNED,
+    IndexState,
+    Need,
+    Work,
+    decide,
+    drifted,
+    read_wishes,
+    write_wishes,
+)
+from bindsearch.operations.probe_captions import caption_vectors
+from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.calibration import partition_statistics
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
+from bindsearch.storage.session import open_writer
+from bindsearch.storage.snapshot import read_manifest
+from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -38,12 +57,6 @@ TUNE_SECONDS = 90.0
 
 DRIFT_SAMPLE = 2048
 APPEND_ROWS = 32768
-
-OnStage = Callable[[str], None]
-
-
-def ignore_stage(_stage: str) -> None:
-    """Shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -301,3 +314,98 @@ def next_generation(store: Path, modality: Modality) -> int:
     place = store / INDEXES / modality
     numbers = [int(folder.name) for folder in place.iterdir() if folder.name.isdigit()] if place.is_dir() else []
     return max(numbers, default=0) + 1
+
+
+def optimize(
+    store: Path,
+    dim: int,
+    writer: Writer,
+    encoder: Encoder,
+    wishes: IndexWishes | None,
+    gpus: Gpus,
+    *,
+    force: bool,
+    on_stage: OnStage,
+) -> list[Optimized]:
+    """Make what indexes are called for and publish them; `wishes` None: what was asked before.
+
+    Raises:
+        UsageError: what is asked now cannot be met.
+    """
+    before = read_wishes(store)
+    given, wishes = wishes is not None, wishes or before
+    optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
+    needs = optimizer.needs(force=force).values()
+    if given and (refused := [need.reason for need in needs if need.work is Work.REFUSED]):
+        raise UsageError(refused[0])
+    if wishes != before:
+        write_wishes(store, wishes)
+    if any(need.work is Work.BUILD for need in needs):
+        writer.compact()  # an index is made over files that stay
+        optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
+    done = []
+    for optimized in optimizer.run(force=force):
+        held = writer.indexes.get(optimized.modality)
+        writer.publish_indexes({optimized.modality: optimized.index})
+        if optimized.index is None:  # a reader may be about to open what it was sent to: it goes next time
+            remove_indexes(store, optimized.modality, set() if held is None else {held[0]})
+        done.append(optimized)
+    return done
+
+
+def _optimizer(
+    store: Path, dim: int, encoder: Encoder, wishes: IndexWishes, gpus: Gpus, on_stage: OnStage
+) -> Optimizer:
+    manifest = read_manifest(store)
+    assert manifest is not None  # the writer has made one
+    generation = Generation(store, manifest, dim)
+    texts = generation.partitions.get(Modality.TEXT)
+    has_texts = texts is not None and texts.living >= MIN_QUERIES
+    captions = None
+    if not has_texts and Modality.TEXT in encoder.modalities:
+        captions = partial(caption_vectors, encoder, store)
+    return Optimizer(store, generation, wishes, encoder.modalities, captions, machine_costs, gpus, on_stage)
+
+
+def machine_costs() -> UnitCosts:
+    """What searching costs on this machine: measured once, and kept where it can be."""
+    path = costs_path()
+    costs = load_costs(path)
+    if costs is None:
+        costs = measure_costs()
+        with contextlib.suppress(OSError):  # a cache: without it they are measured again
+            save_costs(path, costs)
+    return costs
+
+
+CHECKED_ROWS = 1_000_000
+"""Wishes are checked as for a partition of so many rows."""
+
+
+def check_wishes(wishes: IndexWishes | None, dim: int) -> None:
+    """Refuse what cannot be before anything is written.
+
+    Raises:
+        UsageError: a parameter is unknown, out of range or does not fit another.
+    """
+    if wishes is not None:
+        choose_parameters(CHECKED_ROWS, dim, replace(wishes, memory_bytes=None))
+
+
+def optimize_store(
+    context: StoreContext, wishes: IndexWishes | None = None, *, force: bool = False, on_stage: OnStage = ignore_stage
+) -> list[Optimized]:
+    """Bring the indexes of a store up to date with its vectors; see `Store.optimize`.
+
+    Raises:
+        UsageError: the wishes cannot be met.
+        StoreLockedError: another process is writing.
+    """
+    check_libraries(("faiss",))
+    context.gpus.check()
+    check_wishes(wishes, context.encoder.dim)
+    with open_writer(context.path, context.encoder, context.segments) as (config, _, writer):
+        writer.compact()
+        return optimize(
+            context.path, config.dim, writer, context.encoder, wishes, context.gpus, force=force, on_stage=on_stage
+        )

@@ -13,14 +13,14 @@ from bindsearch.atomic import sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.ingest.media.options import decode_options
 from bindsearch.ingest.scan.collection import Target
 from bindsearch.ingest.workers.pool import Decoders
-from bindsearch.operations.index import IndexRequest, Place, index_targets
+from bindsearch.operations.context import StoreContext
+from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.index_policy import read_wishes
-from bindsearch.operations.optimize import OnStage, ignore_stage
-from bindsearch.operations.writing import CATALOG_FILE, decode_options
-from bindsearch.reports import IndexReport, OnProgress, ignore_progress
-from bindsearch.storage.catalog import Catalog
+from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
+from bindsearch.storage.catalog import CATALOG_FILE, Catalog
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.types import Modality
@@ -65,10 +65,10 @@ def reindex(
         missing = sorted(place for place in items if not _is_there(Path(place)))
         if missing and not prune:
             raise _would_lose(missing, "have no file now", "bring the files back, or ")
-        place = Place(beside, encoder, decode_options(config, None), gpus)
+        context = StoreContext(beside, encoder, decode_options(config, None), gpus)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
-            place,
+            context,
             lambda new: _targets(collections, new, store, beside),
             request,
             decoders,

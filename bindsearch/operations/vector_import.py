@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import UsageError
-from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.ingest.media.options import DecodeOptions, decode_options
+from bindsearch.operations.context import StoreContext, load_store_encoder
 from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns
-from bindsearch.operations.writing import decode_options
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Catalog, Failure
-from bindsearch.storage.config import STORE_FILE, StoreConfig, new_config
+from bindsearch.storage.config import STORE_FILE, StoreConfig, new_config, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
 from bindsearch.storage.writer import Writer
-from bindsearch.store import Store, connect
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 
 if TYPE_CHECKING:
@@ -68,14 +70,15 @@ class _Holder(NamedTuple):
     inner: tuple[tuple[str, int], ...]
 
 
-def connect_like(
+@contextmanager
+def context_like(
     path: Path,
     like: StoreConfig | None,
     *,
     encoder: str | Encoder | None,
     encoder_options: Mapping[str, str | int | float | bool] | None = None,
     device: str,
-) -> tuple[Store, StoreConfig]:
+) -> Iterator[tuple[StoreContext, StoreConfig]]:
     """The store at `path` and what it was made with, or will be: a new one is made like another one.
 
     Raises:
@@ -83,16 +86,19 @@ def connect_like(
         StoreError: it was made with another encoder.
         EncoderError: there is no such encoder, or its model is not here.
     """
-    if (path / STORE_FILE).is_file():
-        opened = connect(path, encoder=encoder, encoder_options=encoder_options, device=device)
-        return opened, opened.config
-    if like is None and encoder is None:
+    exists = (path / STORE_FILE).is_file()
+    if not exists and like is None and encoder is None:
         raise UsageError(f"{path} would be a new store: say which encoder made the vectors (--encoder NAME)")
-    segments = DecodeOptions() if like is None else decode_options(like, None)
-    if like is not None and encoder is None:
+    if not exists and like is not None and encoder is None:
         encoder, encoder_options = like.encoder, encoder_options or like.encoder_options
-    opened = connect(path, encoder=encoder, encoder_options=encoder_options, device=device)
-    return opened, new_config(opened.encoder, segments)
+    loaded = load_store_encoder(path, encoder, encoder_options or {}, Runtime(device=device))
+    lengths = DecodeOptions() if exists or like is None else decode_options(like, None)
+    made = read_config(path) if exists else new_config(loaded, lengths)
+    gpus = Gpus(device)
+    try:
+        yield StoreContext(path, loaded, decode_options(made, None), gpus), made
+    finally:
+        gpus.close()
 
 
 def segment_at(facts: Columns, row: int, embedding: NDArray[np.float32]) -> StagedSegment:

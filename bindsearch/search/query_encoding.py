@@ -14,20 +14,18 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
-from bindsearch.ingest.inspect.classify import classify
-from bindsearch.ingest.media.decode import Piece, libraries_of, pieces
-from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sidecar import read_sidecar
-from bindsearch.ingest.media.text import passages
 from bindsearch.media import Passage
 from bindsearch.search.partition import Partition
 from bindsearch.search.query import LIKE, Term
+from bindsearch.storage.config import StoreConfig
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality, Span
 from bindsearch.vectors import l2_normalize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bindsearch.ingest.media.decode import Piece
 
 BATCH_SEGMENTS = 32
 
@@ -84,7 +82,8 @@ def find_source(term: Term, snapshot: Snapshot) -> Source:
 def encode_terms(
     terms: Sequence[Term],
     encoder: Callable[[], Encoder],
-    options: DecodeOptions,
+    config: StoreConfig,
+    imu_rate_hz: float | None,
     snapshot: Snapshot,
     partitions: Mapping[Modality, Partition],
 ) -> list[EncodedTerm]:
@@ -107,7 +106,7 @@ def encode_terms(
             texts.append(term)
         else:
             modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
-            encoded[term] = _file_term(term, modality, encoder(), options)
+            encoded[term] = _file_term(term, modality, encoder(), config, imu_rate_hz)
     if texts:
         vectors = _embed_texts([term.source for term in texts], encoder())
         encoded |= {
@@ -132,6 +131,8 @@ def _guess_kind(source: str) -> str:
 
 
 def _modality_of_file(path: Path) -> Modality:
+    from bindsearch.ingest.inspect.classify import classify
+
     _check_file(path)
     verdict = classify(path, path.name, ())
     if verdict.modality is None:
@@ -154,7 +155,9 @@ def _check_file(path: Path) -> None:
 
 def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
     """A unit vector (d,) of each text: the mean of its passages, which are encoded in batches."""
-    check_libraries(libraries_of(encoder, [Modality.TEXT]))
+    from bindsearch.ingest.media.text import passages
+
+    check_libraries(getattr(encoder, "libraries", {}).get(Modality.TEXT, ()))
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
     everything = (encoder.prepare(Passage(passage)) for text in split for passage in text)
     embedded = []
@@ -164,7 +167,13 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
     return [_mean_direction(rows) for rows in np.split(np.concatenate(embedded), ends)]
 
 
-def _file_term(term: Term, modality: Modality, encoder: Encoder, options: DecodeOptions) -> EncodedTerm:
+def _file_term(
+    term: Term, modality: Modality, encoder: Encoder, config: StoreConfig, imu_rate_hz: float | None
+) -> EncodedTerm:
+    from bindsearch.ingest.media.decode import libraries_of, pieces  # decoders load where a file is to be decoded
+    from bindsearch.ingest.media.options import decode_options
+    from bindsearch.ingest.media.sidecar import read_sidecar
+
     path = Path(term.source)
     _check_file(path)
     if modality not in encoder.modalities:
@@ -176,7 +185,7 @@ def _file_term(term: Term, modality: Modality, encoder: Encoder, options: Decode
             path,
             modality,
             wants=encoder.wants,
-            options=options,
+            options=decode_options(config, imu_rate_hz),
             sidecar=read_sidecar(path),
             count_tokens=encoder.count_tokens,
             max_tokens=encoder.max_tokens,

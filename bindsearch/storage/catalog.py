@@ -28,6 +28,8 @@ FAILURE_COLUMNS = "collection_id, rel_path, reason"
 MOST_PLACES = 100
 """More than so many are not looked for one by one."""
 
+CATALOG_FILE = "catalog.duckdb"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

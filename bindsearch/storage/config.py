@@ -12,7 +12,8 @@ from typing import Protocol
 
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import StoreError, StoreNotFoundError
+from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
+from bindsearch.types import PathLike
 
 FORMAT = 1
 STORE_FILE = "store.json"
@@ -26,6 +27,17 @@ def default_store() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("bindsearch", appauthor=False) / "store"
+
+
+def resolve_store(path: PathLike | None) -> Path:
+    """The folder of a store: the one named, else the default.
+
+    Raises:
+        UsageError: the path is empty.
+    """
+    if path is not None and not os.fspath(path):
+        raise UsageError("the store's path is empty: name a folder")
+    return default_store() if path is None else Path(path).expanduser()
 
 
 class SegmentLengths(Protocol):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bindsearch.errors import UsageError
+from bindsearch.storage.config import StoreConfig
+from bindsearch.types import Modality
 
 LONGEST_SPAN_S = 600.0
 """A span is held in memory whole: ten minutes of 192 kHz sound is 460 MB, more is no span any more."""
@@ -55,3 +58,31 @@ def check_imu_rate(rate_hz: float, source: str) -> float:
     if not (math.isfinite(rate_hz) and 0.5 <= rate_hz <= 20_000):
         raise UsageError(f"{source} is {rate_hz:g} Hz: expected 0.5 to 20000")
     return rate_hz
+
+
+def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
+    """How files are decoded for a store."""
+    return DecodeOptions(
+        audio_segment_s=config.audio_segment_s,
+        video_segment_s=config.video_segment_s,
+        imu_segment_s=config.imu_segment_s,
+        imu_rate_hz=imu_rate_hz,
+    )
+
+
+def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
+    """Lengths of segments in a new store, from {"audio": 5.0}; the defaults where none is given.
+
+    Raises:
+        UsageError: segments of that modality have no length, or the length is none.
+    """
+    for modality in segment_s:
+        if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
+            raise UsageError(f"segments of {modality!r} have no length: choose from audio, video, imu")
+    given = {str(modality): float(length) for modality, length in segment_s.items()}
+    default = DecodeOptions()
+    return DecodeOptions(
+        audio_segment_s=given.get("audio", default.audio_segment_s),
+        video_segment_s=given.get("video", default.video_segment_s),
+        imu_segment_s=given.get("imu", default.imu_segment_s),
+    )

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from bindsearch.atomic import folder_size
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import damaged_models, list_models, verify_model
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import check_libraries, installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
 from bindsearch.media import MODALITY_OF, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.operations.context import load_store_encoder
 from bindsearch.operations.doctor.check import Check, Level
+from bindsearch.search.generation import open_reader
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.types import Modality
 
@@ -51,10 +55,7 @@ def check_store(path: Path) -> Iterator[Check]:
         return
     try:
         check_libraries(["duckdb", "faiss"])
-        from bindsearch.store import connect
-
-        with connect(path) as store:
-            status = store.status()
+        generation = open_reader(path).current()
     except Exception as error:
         if installation_fault(error) is not None:  # said where the libraries are looked at
             return
@@ -62,9 +63,11 @@ def check_store(path: Path) -> Iterator[Check]:
             raise
         yield Check("store", "store", Level.PROBLEM, str(error), f"bindsearch verify --store {path}")
         return
-    items, failed = sum(status.items.values()), len(status.failures)
-    troubles = [partition.trouble for partition in status.partitions if partition.trouble is not None]
-    message = f"{items} items, {failed} failed files, {status.size_bytes / 1e6:.1f} MB at {path}"
+    snapshot = generation.snapshot
+    failures = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()
+    troubles = [partition.trouble for partition in generation.partitions.values() if partition.trouble is not None]
+    size = folder_size(path) / 1e6
+    message = f"{sum(snapshot.counts('items').values())} items, {len(failures)} failed files, {size:.1f} MB at {path}"
     yield Check(
         "store",
         "store",
@@ -72,7 +75,7 @@ def check_store(path: Path) -> Iterator[Check]:
         "; ".join([message, *troubles]),
         "bindsearch optimize" if troubles else "",
     )
-    again = sum(is_installation_failure(failure.reason) for failure in status.failures)
+    again = sum(map(is_installation_failure, failures))
     if again:
         yield Check(
             "store",
@@ -85,11 +88,8 @@ def check_store(path: Path) -> Iterator[Check]:
 
 def embed_samples(path: Path) -> Iterator[Check]:
     """Embed one tiny item of each modality with the store's encoder, or the default one."""
-    from bindsearch.store import connect
-
     try:
-        with connect(path) as store:
-            encoder = store.encoder
+        encoder = load_store_encoder(path, None, {}, Runtime())
     except (BindSearchError, OSError) as error:
         yield Check("deep", "encoder", Level.PROBLEM, str(error), "see the store and the encoders above")
         return

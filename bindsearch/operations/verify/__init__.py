@@ -27,7 +27,7 @@ from bindsearch.operations.verify.store_files import (
     stored_vectors,
     vector_file_findings,
 )
-from bindsearch.operations.writing import CATALOG_FILE
+from bindsearch.storage.catalog import CATALOG_FILE
 from bindsearch.storage.config import STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest

@@ -1,0 +1,56 @@
+"""What an operation that writes needs of a store: its folder, encoder, segment lengths and GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bindsearch.encoders import load_encoder, takes_options
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.storage.config import STORE_FILE, SegmentLengths, check_encoder, read_config
+
+DEFAULT_ENCODER = "mini"
+
+Options = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True)
+class StoreContext:
+    """A store to write into: its folder, encoder, segment lengths in case it is new, and where its indexes are made."""
+
+    path: Path
+    encoder: Encoder
+    segments: SegmentLengths
+    gpus: Gpus
+
+
+def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Options, runtime: Runtime) -> Encoder:
+    """Load the encoder of the store at `path`, or of the store that is to be made there.
+
+    Args:
+        path: Folder of the store.
+        encoder: A name or an encoder; None: the one the store was made with, `mini` for a new store.
+        options: Preprocessing options of an encoder given by name, on top of those that the store was made with.
+        runtime: Where and how towers run.
+
+    Raises:
+        StoreError: the store was made with another one.
+        EncoderError: there is no such encoder, or its model is not here.
+        UsageError: the encoder has no such option.
+    """
+    config = read_config(path) if (path / STORE_FILE).is_file() else None
+    name = encoder
+    if name is None:
+        name = DEFAULT_ENCODER if config is None else config.encoder
+    if isinstance(name, str):
+        if config is not None and name == config.encoder and takes_options(name):
+            options = {**config.encoder_options, **options}
+        loaded = load_encoder(name, options=options, runtime=runtime)
+    else:
+        loaded = name
+    if config is not None:
+        check_encoder(config, loaded, path)
+    return loaded
