@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.model_store.installed import list_models, read_model
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -79,6 +78,8 @@ def _family(name: str) -> str | None:
 
 
 def _load_model(name: str, family: str, options: Options | None, runtime: Runtime) -> Encoder:
+    from bindsearch.encoders.model_store.installed import read_model
+
     manifest = read_model(name)
     if manifest.family != family:
         raise EncoderError(
@@ -178,6 +179,8 @@ def _refuse_shadows(name: str) -> None:
 
 
 def _unknown(name: str) -> str:
+    from bindsearch.encoders.model_store.installed import list_models
+
     models = [model.name for model in list_models()]
     others = sorted({point.name for point in _entry_points()})
     known = [f"the encoders are {', '.join(LISTED)}"]

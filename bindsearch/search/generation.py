@@ -20,15 +20,15 @@ from bindsearch.search.executor import Searched
 from bindsearch.search.filter import Filter, segment_mask
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
-from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.storage.config import read_config
-from bindsearch.storage.session import rebuild_snapshot
 from bindsearch.storage.snapshot import CURRENT, Manifest, open_snapshot, read_manifest
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from bindsearch.search.sql_filter.columns import FilterColumns
 
 KEPT_FILTERS = 16
 """Filters whose bitmaps a generation remembers: 2 bytes a segment each."""
@@ -128,6 +128,8 @@ class Generation:
     @cached_property
     def _columns(self) -> FilterColumns:
         """What filters look at, worked out once."""
+        from bindsearch.search.sql_filter.columns import FilterColumns
+
         return FilterColumns(self.snapshot)
 
     def plan(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
@@ -204,4 +206,9 @@ def open_reader(store: Path, gpus: Gpus | None = None) -> Reader:
     def dim() -> int:
         return read_config(store).dim
 
-    return Reader(store, dim, lambda: rebuild_snapshot(store, dim), gpus)
+    def rebuild() -> None:
+        from bindsearch.storage.session import rebuild_snapshot  # the writer loads where a snapshot is damaged
+
+        rebuild_snapshot(store, dim)
+
+    return Reader(store, dim, rebuild, gpus)
