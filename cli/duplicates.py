@@ -1,4 +1,4 @@
-"""`bindsearch dupes`: items that are the same, or nearly."""
+"""`bindsearch duplicates`: items that are the same, or nearly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bindsearch.types import Item, Modality
 
 
-def dupes_command(
+def duplicates_command(
     near: Annotated[
         bool, typer.Option("--near", help="What is nearly the same to the encoder, not only files of the same bytes.")
     ] = False,
@@ -30,7 +30,7 @@ def dupes_command(
     """List files that hold the same bytes, or with --near pictures and recordings that are nearly the same.
 
     Recordings are nearly the same where half of the shorter one's segments have a match in the other.
-    Example: bindsearch dupes --near --cosine 0.95 --to image
+    Example: bindsearch duplicates --near --cosine 0.95 --to image
     """
     from bindsearch.store import connect
 

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from bindsearch.cli.bench import bench_app
 from bindsearch.cli.compact import compact_command
 from bindsearch.cli.doctor import doctor_command
-from bindsearch.cli.duplicates import dupes_command
+from bindsearch.cli.duplicates import duplicates_command
 from bindsearch.cli.explain import explain_command
 from bindsearch.cli.export import export_command
 from bindsearch.cli.forget import forget_command
@@ -56,7 +56,8 @@ app.command("status")(status_command)
 app.command("verify")(verify_command)
 app.command("compact")(compact_command)
 app.command("doctor")(doctor_command)
-app.command("dupes")(dupes_command)
+app.command("duplicates")(duplicates_command)
+app.command("dupes", hidden=True)(duplicates_command)  # its former name
 app.command("forget")(forget_command)
 app.command("export")(export_command)
 app.command("import")(import_command)

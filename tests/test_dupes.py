@@ -168,7 +168,7 @@ def test_files_of_the_same_bytes_are_grouped_and_removed_ones_are_not(
         opened.index(media)
     groups = find_same_bytes(open_reader(store).current().snapshot)
     assert [sorted(item.rel_path for item in group) for group in groups] == [["a.txt", "d.txt", "f.txt"]]
-    shown = bindsearch_command(["dupes", "--store", store])
+    shown = bindsearch_command(["duplicates", "--store", store])
     assert "3 items of 8 B" in shown.stdout
     assert "1 group; 16 B in copies" in shown.stdout
     near = bindsearch_command(["dupes", "--near", "--cosine", "0.99", "--to", "text", "--json", "--store", store])
