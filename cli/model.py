@@ -56,9 +56,9 @@ def pull_command(
     Example: bindsearch model pull imagebind-huge
     Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
     """
+    from bindsearch.encoders.model_catalog import find_source
     from bindsearch.encoders.model_store.installed import model_folder
     from bindsearch.encoders.model_store.pull import pull_model
-    from bindsearch.encoders.model_store.source import find_source
 
     def consent(source: ModelSource) -> bool:
         print_message(source.license_text)

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from bindsearch.cli.main import main as bindsearch_main
-from bindsearch.encoders.model_store import source as sources
+from bindsearch.encoders import model_catalog
+from bindsearch.encoders.model_store.source import ModelSource
 
 CHANGES = (
     (os, "fsync"),
@@ -56,7 +57,7 @@ def install_converter(pause_s: float = 0.0) -> None:
     sys.modules |= {package.__name__: package, module.__name__: module}
 
 
-def make_source(name: str, *urls: str, **changes: Any) -> sources.ModelSource:
+def make_source(name: str, *urls: str, **changes: Any) -> ModelSource:
     """A source of the family "stub"."""
     facts: dict[str, Any] = {
         "family": "stub",
@@ -66,7 +67,7 @@ def make_source(name: str, *urls: str, **changes: Any) -> sources.ModelSource:
         "architecture": {"depth": 2},
         "expected_bytes": 1000,
     }
-    return sources.ModelSource(name=name, urls=urls, **(facts | changes))
+    return ModelSource(name=name, urls=urls, **(facts | changes))
 
 
 def _kill_at(n: int) -> None:
@@ -95,8 +96,8 @@ def main() -> None:
     install_converter(ours.pause)
     facts = json.loads(ours.source.read_text())
     source = make_source(facts.pop("name"), *facts.pop("urls"), **facts)
-    found = sources.find_source
-    sources.find_source = lambda name: source if name == source.name else found(name)
+    found = model_catalog.find_source
+    model_catalog.find_source = lambda name: source if name == source.name else found(name)
     _kill_at(ours.kill_at)
     bindsearch_main()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bindsearch.encoders.model_catalog import find_source
 from bindsearch.encoders.model_store.installed import (
     ModelManifest,
     damaged_models,
@@ -29,7 +30,7 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
 )
 from bindsearch.encoders.model_store.pull import Pulled, PullProgress, has_consent, pull_model
-from bindsearch.encoders.model_store.source import ModelSource, find_source
+from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 
 CHILD = Path(__file__).with_name("pull_child.py")

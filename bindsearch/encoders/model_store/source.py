@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bindsearch.errors import EncoderError
-
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
@@ -35,27 +33,5 @@ OPENCLIP_PREFIX = "openclip:"
 
 
 def can_be_pulled(name: str) -> bool:
-    """Whether `name` is that of a model to pull, by its form; `find_source` knows for sure."""
+    """Whether `name` is that of a model to pull, by its form; `model_catalog.find_source` knows for sure."""
     return name == HUGE_NAME or name.startswith(OPENCLIP_PREFIX)
-
-
-def find_source(name: str) -> ModelSource:
-    """Where the model of that name comes from.
-
-    Raises:
-        EncoderError: no such model.
-    """
-    from bindsearch.encoders.imagebind.model_source import IMAGEBIND_HUGE
-    from bindsearch.encoders.openclip import model_source as openclip
-
-    if name == HUGE_NAME:
-        return IMAGEBIND_HUGE
-    if name.startswith(OPENCLIP_PREFIX):
-        return openclip.find_openclip_source(name)
-    if name == "mini":
-        raise EncoderError("mini comes with BindSearch: there is nothing to pull")
-    near = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
-    raise EncoderError(
-        f"unknown model {name!r}: {near}those to pull are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
-        f"such as {openclip.EXAMPLE}"
-    )

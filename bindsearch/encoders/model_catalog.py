@@ -1,0 +1,27 @@
+"""The models that can be pulled, of all families, by name."""
+
+from __future__ import annotations
+
+from bindsearch.encoders.imagebind.model_source import IMAGEBIND_HUGE
+from bindsearch.encoders.model_store.source import HUGE_NAME, OPENCLIP_PREFIX, ModelSource
+from bindsearch.encoders.openclip import model_source as openclip
+from bindsearch.errors import EncoderError
+
+
+def find_source(name: str) -> ModelSource:
+    """Where the model of that name comes from.
+
+    Raises:
+        EncoderError: no such model.
+    """
+    if name == HUGE_NAME:
+        return IMAGEBIND_HUGE
+    if name.startswith(OPENCLIP_PREFIX):
+        return openclip.find_openclip_source(name)
+    if name == "mini":
+        raise EncoderError("mini comes with BindSearch: there is nothing to pull")
+    near = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
+    raise EncoderError(
+        f"unknown model {name!r}: {near}those to pull are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
+        f"such as {openclip.EXAMPLE}"
+    )
