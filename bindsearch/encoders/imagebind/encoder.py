@@ -19,12 +19,12 @@ from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
 from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
 from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
 from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
-from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest
+from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, load_installed_tower
 from bindsearch.encoders.model_store.source import HUGE_NAME
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
-from bindsearch.encoders.torch_runtime.towers import Towers, load_installed_tower, on_device, run_texts
+from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
 from bindsearch.types import Modality

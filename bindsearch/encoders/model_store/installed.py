@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from bindsearch.encoders.model_store.source import can_be_pulled
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 MODELS_VARIABLE = "BINDSEARCH_MODELS"
 MANIFEST_FILE = "model.json"
@@ -198,6 +202,23 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
             f"`bindsearch model pull {manifest.name}` brings it again"
         )
     return path
+
+
+def load_installed_tower(
+    manifest: ModelManifest, name: str, build: Callable[[], nn.Module], device: torch.device
+) -> nn.Module:
+    """One tower of an installed model; see `torch_runtime.towers.load_tower`.
+
+    Raises:
+        EncoderError: as `load_tower`, or the model has been replaced since `manifest` was read: its towers would not
+            share a space with those that are loaded.
+    """
+    from bindsearch.encoders.torch_runtime.towers import load_tower
+
+    tower = load_tower(build, tower_file(manifest, name), device)
+    if read_model(manifest.name) != manifest:  # asked after the file was mapped, which no replacement changes
+        raise EncoderError(f"the model {manifest.name} was replaced meanwhile: run the same command again")
+    return tower
 
 
 def work_folder(name: str) -> Path:

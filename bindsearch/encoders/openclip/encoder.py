@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest
+from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, load_installed_tower
 from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer
 from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.encoders.torch_runtime.towers import Towers, load_installed_tower, on_device, run_texts
+from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture, Wants

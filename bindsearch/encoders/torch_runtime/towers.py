@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.model_store.installed import ModelManifest, read_model, tower_file
 from bindsearch.encoders.torch_runtime.device import BATCHES, Runtime, compute_dtype, resolve_device, run_in_batches
 from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
 from bindsearch.encoders.torch_runtime.threads import all_threads
@@ -103,21 +102,6 @@ def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np
 def _trimmed(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     """Tokens (n, length) without the columns behind the last end token."""
     return on_device(tokens[:, : tokens.argmax(axis=1).max() + 1], device)
-
-
-def load_installed_tower(
-    manifest: ModelManifest, name: str, build: Callable[[], nn.Module], device: torch.device
-) -> nn.Module:
-    """One tower of an installed model; see `load_tower`.
-
-    Raises:
-        EncoderError: as `load_tower`, or the model has been replaced since `manifest` was read: its towers would not
-            share a space with those that are loaded.
-    """
-    tower = load_tower(build, tower_file(manifest, name), device)
-    if read_model(manifest.name) != manifest:  # asked after the file was mapped, which no replacement changes
-        raise EncoderError(f"the model {manifest.name} was replaced meanwhile: run the same command again")
-    return tower
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
