@@ -19,7 +19,8 @@ from bindsearch.ingest.inspect.inspect_file import Look, LookOptions, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.workers import pool, process
 from bindsearch.ingest.workers.messages import Done, Job, Setup
-from bindsearch.ingest.workers.process import ProcessWorker, WorkerLostError, pack_encoder
+from bindsearch.ingest.workers.process import ProcessWorker, pack_encoder
+from bindsearch.ingest.workers.protocol import WorkerLostError
 from bindsearch.media import Media, Passage
 from bindsearch.reports import Progress
 from bindsearch.storage.file_state import FileState

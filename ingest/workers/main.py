@@ -14,33 +14,16 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.ingest.inspect.inspect_file import check_same, look_at
 from bindsearch.ingest.workers.messages import Done, Job, Ready, SegmentFacts, Setup, Unusable
+from bindsearch.ingest.workers.protocol import RunEndedError, WorkerEnd
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
-
-
-class RunEndedError(Exception):
-    """There is nobody to work for any more."""
-
-
-class WorkerEnd(Protocol):
-    """The worker's end of a channel."""
-
-    def receive(self) -> Any:
-        """The next order; None: there is nobody to work for any more."""
-
-    def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Tell what was found; waits while the other end is far behind.
-
-        Raises:
-            RunEndedError: nobody listens.
-        """
 
 
 def serve(channel: WorkerEnd, encoder: Encoder) -> None:

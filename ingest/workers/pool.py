@@ -20,15 +20,10 @@ from bindsearch.ingest.inspect.inspect_file import Look, SourceFile
 from bindsearch.ingest.media.decode import libraries_of
 from bindsearch.ingest.workers.messages import Done, SegmentFacts, Setup
 from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, printable
-from bindsearch.ingest.workers.process import (
-    ProcessWorker,
-    ThreadWorker,
-    UnusableEncoderError,
-    Worker,
-    WorkerLostError,
-    pack_encoder,
-)
+from bindsearch.ingest.workers.process import ProcessWorker, UnusableEncoderError, pack_encoder
+from bindsearch.ingest.workers.protocol import Worker, WorkerLostError
 from bindsearch.ingest.workers.scheduler import Looked, Schedule, Taken, Task
+from bindsearch.ingest.workers.thread import ThreadWorker
 
 QUEUED_ANSWERS = 160
 """Answers, most of them prepared segments, that may wait for the towers."""

@@ -1,28 +1,26 @@
-"""Channels between a run and its workers: orders and answers over a socket, views through shared memory."""
+"""A worker in a process of its own: orders and answers over a socket, views through shared memory."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import pickle
-import queue
 import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.ingest.workers.main import RunEndedError, serve
 from bindsearch.ingest.workers.messages import Ready, Unusable
+from bindsearch.ingest.workers.protocol import RunEndedError, WorkerLostError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -41,33 +39,8 @@ _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MK
 """There is a worker a core, so libraries start no threads of their own."""
 
 
-class WorkerLostError(Exception):
-    """A worker has died or hangs; the message says how."""
-
-
 class UnusableEncoderError(Exception):
     """The encoder cannot be used in another process; the message says why."""
-
-
-class Worker(Protocol):
-    """The run's end of a channel to a worker."""
-
-    def send(self, order: object) -> None:
-        """Give an order.
-
-        Raises:
-            WorkerLostError: the worker is gone.
-        """
-
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """The next answer and the views that belong to it; None where there is none in that time.
-
-        Raises:
-            WorkerLostError: the worker is gone.
-        """
-
-    def close(self) -> None:
-        """End the worker, also in the middle of a job."""
 
 
 class _Placed(NamedTuple):
@@ -120,7 +93,7 @@ class _Arena:
 
 
 class ProcessWorkerEnd:
-    """The worker's end, in a process of its own; see `bindsearch.ingest.workers.main.WorkerEnd`."""
+    """The worker's end, in a process of its own; see `bindsearch.ingest.workers.protocol.WorkerEnd`."""
 
     def __init__(self, descriptor: int, arena: int) -> None:
         from multiprocessing.connection import Connection
@@ -241,57 +214,3 @@ def _shared_memory() -> Any:
 def _import_path() -> str:
     """Where this process imports from, so that encoders found here are found there."""
     return os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-
-
-class ThreadWorker:
-    """A worker in a thread of this process, for encoders that cannot be sent to another one."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._answers: queue.Queue[tuple[Any, NDArray[Any] | None]] = queue.Queue(1)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(encoder,), name="decoder", daemon=True)
-        self._thread.start()
-
-    def send(self, order: object) -> None:
-        """Give an order."""
-        self._orders.put(order)
-
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """The next answer."""
-        with suppress(queue.Empty):
-            return self._answers.get(timeout=timeout_s)
-        if not self._thread.is_alive():
-            raise WorkerLostError("ended")
-        return None
-
-    def close(self) -> None:
-        """Let it end once it has noticed, and wait for that."""
-        self._closed.set()
-        self._orders.put(None)
-        while self._thread.is_alive():
-            with suppress(queue.Empty):
-                self._answers.get_nowait()
-            self._thread.join(0.01)
-
-    def _serve(self, encoder: Encoder) -> None:
-        with suppress(RunEndedError):
-            serve(_ThreadEnd(self._orders, self._answers, self._closed), encoder)
-
-
-class _ThreadEnd(NamedTuple):
-    """The worker's end, in a thread; see `bindsearch.ingest.workers.main.WorkerEnd`."""
-
-    orders: queue.SimpleQueue[Any]
-    answers: queue.Queue[tuple[Any, Any]]
-    closed: threading.Event
-
-    def receive(self) -> Any:
-        """The next order; None where the run has ended."""
-        return self.orders.get()
-
-    def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Hand an answer over."""
-        if self.closed.is_set():
-            raise RunEndedError
-        self.answers.put((message, views))
