@@ -11,10 +11,9 @@ from pathlib import Path
 from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.collect import Stage
 from bindsearch.ingest.commit import Committer
-from bindsearch.ingest.dedup import Decider
+from bindsearch.ingest.dedup import Decider, KnownPrints, SeenPrints
 from bindsearch.ingest.embed import embed_files
 from bindsearch.ingest.inspect.inspect_file import LookOptions
-from bindsearch.ingest.prints import KnownPrints, SeenPrints
 from bindsearch.ingest.scan.archive_members import Members
 from bindsearch.ingest.scan.collection import EVERYWHERE, IndexOptions, Pass, Target
 from bindsearch.ingest.workers.messages import Setup
