@@ -15,10 +15,11 @@ from typing import Any
 from bindsearch.errors import StoreLockedError, UsageError
 from bindsearch.indexes.types import IndexWishes
 from bindsearch.ingest.archives.samples import ArchiveLimits
+from bindsearch.ingest.dry_run import plan_collection
 from bindsearch.ingest.inspect.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
-from bindsearch.ingest.scan.collection import IndexOptions, Target, plan_collection
+from bindsearch.ingest.scan.collection import IndexOptions, Target
 from bindsearch.ingest.scan.ignore import make_narrowing
 from bindsearch.ingest.scan.watch import watch_changes
 from bindsearch.ingest.targets import changed_targets, failed_targets, plan_targets

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
-from bindsearch.ingest.inspect.classify import Rule, Verdict, classify, is_left_out_by_name, rule_for
+from bindsearch.ingest.inspect.classify import Rule, is_left_out_by_name, rule_for
 from bindsearch.ingest.inspect.inspect_file import SourceFile
-from bindsearch.ingest.manifests.manifest import is_list
 from bindsearch.ingest.manifests.rows import LIST_NAMES
-from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.diff import Doubts, compare, ruled_otherwise
 from bindsearch.ingest.scan.ignore import Narrowing
 from bindsearch.ingest.scan.manifests import read_lists
 from bindsearch.ingest.scan.walk import scan
-from bindsearch.reports import FailedFile, IndexReport, PlannedFile
+from bindsearch.reports import FailedFile, IndexReport
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Container, Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState, KnownFiles
@@ -71,32 +66,6 @@ class IndexOptions:
     narrowing: Narrowing = Narrowing()  # noqa: RUF009  (frozen)
     prune: bool = False
     archives: ArchiveLimits = ArchiveLimits()  # noqa: RUF009  (frozen)
-
-
-def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFile]:
-    """What each file would be taken for, and why; nothing is decoded or written."""
-    for rel_path in scan(target.root, target.places, target.skipped_folders).rel_paths:
-        if not options.narrowing.takes(rel_path):
-            continue
-        path = target.root / rel_path
-        verdict = _of_many(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
-        note = ""
-        if verdict.modality is not None:
-            try:
-                note = describe(path, verdict.modality, read_sidecar(path), options.decode)
-            except MediaError as error:
-                note = f"would fail: {error}"
-        yield PlannedFile(path, verdict.modality, verdict.why, note)
-
-
-def _of_many(path: Path) -> Verdict | None:
-    """What is said of a file that stands for others; None where it does not."""
-    with suppress(OSError):
-        if (kind := archive_kind(path)) is not None:
-            return Verdict(None, f"{kind} archive: its members are indexed")
-        if path.suffix.lower() in LIST_NAMES and is_list(path):
-            return Verdict(None, "a list: says what other files are")
-    return None
 
 
 class Pass:

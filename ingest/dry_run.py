@@ -1,0 +1,44 @@
+"""What indexing would do with each file of a collection, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.archives.samples import archive_kind
+from bindsearch.ingest.inspect.classify import Verdict, classify
+from bindsearch.ingest.manifests.manifest import is_list
+from bindsearch.ingest.manifests.rows import LIST_NAMES
+from bindsearch.ingest.media.decode import describe
+from bindsearch.ingest.media.sidecar import read_sidecar
+from bindsearch.ingest.scan.collection import IndexOptions, Target
+from bindsearch.ingest.scan.walk import scan
+from bindsearch.reports import PlannedFile
+
+
+def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFile]:
+    """What each file would be taken for, and why; nothing is decoded or written."""
+    for rel_path in scan(target.root, target.places, target.skipped_folders).rel_paths:
+        if not options.narrowing.takes(rel_path):
+            continue
+        path = target.root / rel_path
+        verdict = _of_many(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
+        note = ""
+        if verdict.modality is not None:
+            try:
+                note = describe(path, verdict.modality, read_sidecar(path), options.decode)
+            except MediaError as error:
+                note = f"would fail: {error}"
+        yield PlannedFile(path, verdict.modality, verdict.why, note)
+
+
+def _of_many(path: Path) -> Verdict | None:
+    """What is said of a file that stands for others; None where it does not."""
+    with suppress(OSError):
+        if (kind := archive_kind(path)) is not None:
+            return Verdict(None, f"{kind} archive: its members are indexed")
+        if path.suffix.lower() in LIST_NAMES and is_list(path):
+            return Verdict(None, "a list: says what other files are")
+    return None
