@@ -31,9 +31,9 @@ from bindsearch.cli.options import (
     Videos,
     WhereOption,
     Words,
-    read_query,
 )
 from bindsearch.cli.output import print_json, print_line
+from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Rank
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, StoreOption, parse_encoder_options
+from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, StoreOption
+from bindsearch.cli.parse import parse_encoder_options
 from bindsearch.cli.transfer import print_intake, show_rows
 
 

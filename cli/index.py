@@ -21,11 +21,9 @@ from bindsearch.cli.options import (
     MemoryOption,
     RecallOption,
     StoreOption,
-    parse_encoder_options,
-    parse_limits,
-    wished,
 )
 from bindsearch.cli.output import print_json, print_line
+from bindsearch.cli.parse import parse_encoder_options, parse_limits, wished
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.errors import UsageError
 

@@ -14,9 +14,9 @@ from bindsearch.cli.options import (
     MemoryOption,
     RecallOption,
     StoreOption,
-    wished,
 )
 from bindsearch.cli.output import print_json, print_line, show_stages
+from bindsearch.cli.parse import wished
 
 if TYPE_CHECKING:
     from bindsearch.operations.optimize import Optimized

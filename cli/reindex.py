@@ -16,9 +16,8 @@ from bindsearch.cli.options import (
     JsonOption,
     LimitOption,
     StoreOption,
-    parse_encoder_options,
-    parse_limits,
 )
+from bindsearch.cli.parse import parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress
 
 

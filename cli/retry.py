@@ -11,8 +11,8 @@ from bindsearch.cli.options import (
     JsonOption,
     LimitOption,
     StoreOption,
-    parse_limits,
 )
+from bindsearch.cli.parse import parse_limits
 from bindsearch.cli.progress import print_report, show_progress
 
 

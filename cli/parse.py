@@ -1,0 +1,152 @@
+"""What the options of a command ask for: queries, indexes, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bindsearch.errors import UsageError
+from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.search import query as terms
+from bindsearch.search.filter import make_filter
+from bindsearch.search.query import Composition, Query, make_query, parse_query
+
+AUTO = "auto"
+MOST_DIGITS = 10
+SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def parse_encoder_options(options: list[str] | None) -> dict[str, str | int | float | bool] | None:
+    """{"spatial_crops": "3"} from ["spatial_crops=3"]; None from none.
+
+    Raises:
+        UsageError: one has no "=".
+    """
+    parsed: dict[str, str | int | float | bool] = {}
+    for option in options or []:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--encoder-option {option!r}: expected NAME=VALUE, such as spatial_crops=3")
+        parsed[name] = value
+    return parsed or None
+
+
+def read_query(
+    *,
+    words: str | None,
+    text: list[str] | None,
+    image: list[Path] | None,
+    video: list[Path] | None,
+    audio: list[Path] | None,
+    depth: list[Path] | None,
+    thermal: list[Path] | None,
+    imu: list[Path] | None,
+    like: list[str] | None,
+    query: str | None,
+    to: str | None,
+    k: int,
+    rank: str,
+    diverse: float | None,
+    where: str | None,
+    in_: list[Path] | None,
+    collection: list[str] | None,
+    since: str | None,
+    until: str | None,
+    include_query: bool,
+) -> Query:
+    """The query that the options of `search` and `explain` ask; terms add up.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    chosen = [
+        *map(terms.text, [*([] if words is None else [words]), *(text or [])]),
+        *map(terms.image, image or []),
+        *map(terms.video, video or []),
+        *map(terms.audio, audio or []),
+        *map(terms.depth, depth or []),
+        *map(terms.thermal, thermal or []),
+        *map(terms.imu, imu or []),
+        *map(terms.like, like or []),
+        *([] if query is None else parse_query(query).terms),
+    ]
+    return make_query(
+        Composition(tuple(chosen)),
+        to=to,
+        k=k,
+        rank=rank,
+        include_query=include_query,
+        filter=make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until),
+        diverse=diverse or 0.0,
+    )
+
+
+def wished(
+    before: Callable[[], IndexWishes],
+    index: str | None,
+    memory: str | None,
+    recall: float | None,
+    parameters: list[str] | None,
+) -> IndexWishes | None:
+    """What is asked of the indexes: what was `before`, with what these options change; None where they change nothing.
+
+    Raises:
+        UsageError: one of the options is wrong.
+    """
+    if index is None and memory is None and recall is None and not parameters:
+        return None
+    forms = (AUTO, Form.EXACT.value, Form.IVF_PQ.value)
+    if index is not None and index not in forms:
+        raise UsageError(f"--index {index!r}: choose from {', '.join(forms)}")
+    overrides = _parse_parameters(parameters or [])
+    wishes = before()
+    if index is not None:
+        wishes = replace(wishes, form=None if index == AUTO else Form(index))
+    if memory is not None:
+        wishes = replace(wishes, memory_bytes=None if memory == AUTO else _parse_size(memory))
+    if recall is not None:
+        wishes = replace(wishes, recall=recall)
+    if overrides:
+        merged = {**(wishes.overrides or {}), **overrides}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        wishes = replace(wishes, overrides=kept or None)
+    return wishes
+
+
+def _parse_parameters(parameters: list[str]) -> dict[str, int | None]:
+    """{"lists": 512} from ["lists=512"]; None from "lists=auto"."""
+    overrides: dict[str, int | None] = {}
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if value != AUTO and not (value.isdecimal() and len(value) < MOST_DIGITS):
+            raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512, or NAME=auto")
+        overrides[name] = None if value == AUTO else int(value)
+    return overrides
+
+
+def _parse_size(size: str) -> int:
+    number, unit = size[:-2].strip(), size[-2:].upper()
+    try:
+        n = int(float(number) * SIZES[unit])
+    except (KeyError, ValueError, OverflowError):
+        n = 0
+    if n <= 0:
+        raise UsageError(f"--memory {size!r}: give a size such as 500MB or 2GB")
+    return n
+
+
+def parse_limits(given: list[str] | None) -> dict[str, float]:
+    """{"max_pixels": 5e8} from ["pixels=5e8"].
+
+    Raises:
+        UsageError: a value is no number.
+    """
+    limits = {}
+    for text in given or ():
+        name, _, number = text.partition("=")
+        try:
+            limits[f"max_{name.strip().replace('-', '_')}"] = float(number)
+        except ValueError:
+            raise UsageError(f"--max {text!r}: expected CAP=NUMBER, such as pixels=500000000") from None
+    return limits
