@@ -18,7 +18,7 @@ from bindsearch.cli.options import (
     WhereOption,
 )
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line
-from bindsearch.cli.transfer import show_rows
+from bindsearch.cli.progress import show_rows
 
 
 def export_command(

@@ -9,7 +9,7 @@ import typer
 
 from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, StoreOption
 from bindsearch.cli.parse import parse_encoder_options
-from bindsearch.cli.transfer import print_intake, show_rows
+from bindsearch.cli.progress import print_intake, show_rows
 
 
 def import_command(

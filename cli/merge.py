@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
-from bindsearch.cli.transfer import print_intake, show_rows
+from bindsearch.cli.progress import print_intake, show_rows
 
 
 def merge_command(

@@ -1,4 +1,4 @@
-"""How a run is shown while it goes on, and what is said of it at the end: for people, or a JSON object a line."""
+"""How indexing and transfers are shown while they go on, and what is said of them at the end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bindsearch.cli.output import SCHEMA, print_json, print_line, print_message, visible
+from bindsearch.cli.output import SCHEMA, plural, print_json, print_line, print_message, visible
 
 if TYPE_CHECKING:
+    from bindsearch.operations.vector_import import IntakeReport
     from bindsearch.reports import IndexReport, Progress
 
 SHOWN_FAILURES = 20
@@ -86,6 +87,24 @@ def _lines() -> Shown:
     return Shown(show, lambda stage: print_event("stage", {"stage": stage}))
 
 
+@contextmanager
+def show_rows(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """Two functions that show how many vectors are dealt with, and what is done besides; nothing where nobody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    stage = TextColumn("{task.description}")
+    with Progress(
+        *columns, stage, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield (
+            lambda done, total: bar.update(task, completed=done, total=total),
+            lambda text: bar.update(task, description=visible(text)),
+        )
+
+
 def print_event(event: str, facts: dict[str, Any]) -> None:
     """One JSON object on a line of stdout, flushed: whoever reads may act on it at once."""
     typer.echo(json.dumps({"schema": SCHEMA, "event": event, **facts}, ensure_ascii=False))
@@ -131,3 +150,30 @@ def counts_line(report: IndexReport) -> str:
     """What changed, in words."""
     moved = f"{report.moved} moved, " if report.moved else ""
     return f"{report.added} added, {report.changed} changed, {moved}{report.removed} removed"
+
+
+def print_intake(report: IntakeReport, *, as_json: bool) -> None:
+    """What an import or a merge has done."""
+    for notice in report.notices:
+        print_message(f"note: {notice}")
+    if as_json:
+        print_json(_intake_facts(report))
+        return
+    failures = f", {plural(report.failures, 'failure')} noted" if report.failures else ""
+    print_line(
+        f"{report.added} added, {report.replaced} replaced, {report.kept} kept{failures}: "
+        f"{plural(report.vectors, 'vector')} in {report.took_s:.1f} s"
+    )
+
+
+def _intake_facts(report: IntakeReport) -> dict[str, Any]:
+    return {
+        "added": report.added,
+        "replaced": report.replaced,
+        "kept": report.kept,
+        "vectors": report.vectors,
+        "failures": report.failures,
+        "notices": report.notices,
+        "indexes": [{"modality": one.modality.value, "work": one.need.work.value} for one in report.optimized],
+        "took_s": round(report.took_s, 3),
+    }
