@@ -7,6 +7,7 @@ time (the lazy names of `bindsearch`, encoders of other packages) are not seen.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -247,3 +248,13 @@ def test_a_text_search_loads_no_decoder_and_no_operation(tmp_path: Path) -> None
         "bindsearch.ingest.media.text",
         "bindsearch.operations.context",
     }
+
+
+def test_paths_that_pages_name_exist() -> None:
+    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
+        text = (PROJECT / page).read_text()
+        for name in re.findall(r"`((?:bindsearch|cli|ingest|indexes|tests|docs)/[\w/.]*)`", text):
+            assert (PROJECT / name).exists(), f"{page} names {name}"
+        for name in re.findall(r"(?<![\w/])((?:ingest|search|operations|storage)/[a-z_/]+)", text):
+            places = [PROJECT / name, PROJECT / "bindsearch" / name]
+            assert any(place.exists() or place.with_suffix(".py").exists() for place in places), f"{page} names {name}"
