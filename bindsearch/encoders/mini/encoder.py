@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.threads import Passes, all_threads, single_threaded
 from bindsearch.errors import MediaError
+from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.image import ImageTower
     from bindsearch.encoders.mini.imu import ImuTower
     from bindsearch.encoders.mini.text import TextTower
+
+RECIPE = 1
+"""Raised when code, not weights, changes what a vector means: preprocessing, a network, a formula."""
 
 PICTURE_SIDE_PX = 224
 VIEWS_PER_PASS = 16
@@ -71,8 +76,6 @@ class MiniEncoder:
     @cached_property
     def digest(self) -> str:
         """xxh3-128 over the weight files of all towers, hex."""
-        from bindsearch.encoders.mini.weights import digest_weights
-
         return digest_weights(self._exclude_classes)
 
     @property
@@ -158,6 +161,28 @@ class MiniEncoder:
         from bindsearch.encoders.mini.imu import ImuTower
 
         return ImuTower()
+
+
+def digest_weights(exclude_classes: frozenset[int]) -> str:
+    """xxh3-128, hex, over the weight files of all towers, the recipe's number and the classes left out of the bank.
+
+    Raises:
+        EncoderError: a file is missing.
+    """
+    return fingerprint_of(str(RECIPE), repr(sorted(exclude_classes)), *map(hash_file, weight_files()))
+
+
+def weight_files() -> list[Path]:
+    """Return the weight files of all towers, by name.
+
+    Raises:
+        EncoderError: a file is missing.
+    """
+    from bindsearch.encoders.mini.image import ImageTower
+    from bindsearch.encoders.mini.text import TextTower
+
+    shipped = sorted(Path(__file__).parent.glob("*.safetensors"))
+    return sorted({*ImageTower().files, *TextTower().files, *shipped}, key=lambda file: file.name)
 
 
 def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:
