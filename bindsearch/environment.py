@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import struct
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -81,15 +81,35 @@ def _check_library(module: str) -> None:
 
 
 def truncated_library(module: str) -> Path | None:
-    """Return a shared library of a module's distribution that ends before its ELF headers say; None where none does."""
+    """Return a shared library of a module that ends before its ELF headers say; None where none does."""
+    return next((path for path in _shared_libraries(module) if is_truncated_elf(path)), None)
+
+
+def _shared_libraries(module: str) -> Iterator[Path]:
+    """Yield shared libraries in a module's folder, in those below it, and in the folders that wheels put beside it."""
     try:
-        distribution = metadata.distribution(distribution_of(module))
-    except metadata.PackageNotFoundError:
-        return None
-    record = distribution.read_text("RECORD") or ""
-    names = (line.rsplit(",", 2)[0].strip('"') for line in record.splitlines() if ".so" in line)
-    paths = (Path(str(distribution.locate_file(name))) for name in names)
-    return next((path for path in paths if is_truncated_elf(path)), None)
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return
+    if spec is None or spec.origin is None:
+        return
+    site = Path(spec.origin).parent if spec.submodule_search_locations is None else Path(spec.origin).parents[1]
+    distributions = [name.replace("-", "_") for name in DISTRIBUTIONS.get(module, (module,))]
+    beside = [f"_{module}_data", *(f"{name}.libs" for name in distributions)]
+    folders = [site / name for name in beside]
+    if spec.submodule_search_locations is not None:
+        home = site / module
+        folders += [home, *(home / entry.name for entry in _entries(home) if entry.is_dir())]
+    for folder in folders:
+        yield from (folder / entry.name for entry in _entries(folder) if ".so" in entry.name)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def is_truncated_elf(path: Path) -> bool:
@@ -158,6 +178,8 @@ def failed_module(error: BaseException) -> str | None:
     transient = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRORS)
     if transient or not isinstance(error, Exception):
         return None
+    import traceback
+
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     bodies = [str(frame.f_globals.get("__name__")) for frame in frames if frame.f_code.co_name == "<module>"]
     names = [name for name in map(_top, bodies) if name not in (PROJECT, "__main__")]
@@ -239,6 +261,8 @@ def distribution_of(module: str) -> str:
 @cache
 def version_of(distribution: str) -> str | None:
     """Return the installed version; None where it is not installed or its metadata is damaged."""
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -257,6 +281,8 @@ def requirement_of(distribution: str) -> str:
 @cache
 def project_requirements() -> tuple[str, ...]:
     """Return what this project requires on this platform, extras included, as "name<2,>=1"."""
+    from importlib import metadata
+
     from packaging.requirements import Requirement
 
     try:
@@ -274,6 +300,8 @@ def project_requirements() -> tuple[str, ...]:
 
 def unmet_requirements(distribution: str) -> list[tuple[str, str | None]]:
     """Return what an installed distribution requires and does not find, with the version that is there instead."""
+    from importlib import metadata
+
     from packaging.requirements import InvalidRequirement, Requirement
 
     unmet: list[tuple[str, str | None]] = []
@@ -292,6 +320,8 @@ def unmet_requirements(distribution: str) -> list[tuple[str, str | None]]:
 
 def shadowing_path(module: str) -> Path | None:
     """Return where a module is imported from if that is not the installed distribution; None where it is."""
+    from importlib import metadata
+
     try:
         spec = find_spec(module)
         installed = metadata.distribution(distribution_of(module))
