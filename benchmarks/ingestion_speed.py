@@ -21,15 +21,15 @@ from ingestion_memory import children
 
 import bindsearch as bs
 from bindsearch.device import usable_cores
-from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.ingest.embed import BATCH_VIEWS
-from bindsearch.ingest.inspect.inspect_file import LookOptions, SourceFile, look_at
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, inspect_file
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.walk import file_state
 from bindsearch.ingest.workers.messages import Setup
-from bindsearch.ingest.workers.pool import Decoders, Message, Prepared
+from bindsearch.ingest.workers.pool import Decoders, Message, SegmentReady
 from bindsearch.ingest.workers.prepare import PreparedSegment, prepare_file
-from bindsearch.ingest.workers.scheduler import Taken
+from bindsearch.ingest.workers.scheduler import FileTask
 from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("ingestion_child.py")
@@ -107,7 +107,7 @@ class Bench:
 
     def decode(self, paths: Sequence[Path]) -> Iterator[Message]:
         """All that the workers say of these files, each of them decoded."""
-        setup = Setup(LookOptions((), self._encoder.modalities), DecodeOptions())
+        setup = Setup(InspectOptions((), self._encoder.modalities), DecodeOptions())
         files = iter([_source(path) for path in paths])
         for message in self._decoders.run(files, lambda: True, _is_looked_at, setup):
             if message is not None:
@@ -117,9 +117,9 @@ class Bench:
         """Seconds from nothing to the first answer of a worker: Python's start and imports."""
         started = time.perf_counter()
         with Decoders(self._encoder) as decoders:
-            setup = Setup(LookOptions((), self._encoder.modalities), DecodeOptions())
+            setup = Setup(InspectOptions((), self._encoder.modalities), DecodeOptions())
             for message in decoders.run(iter(self._sources[:1]), lambda: True, _is_looked_at, setup):
-                if isinstance(message, Prepared):
+                if isinstance(message, SegmentReady):
                     return time.perf_counter() - started
         raise SystemExit(f"{self._sources[0].path} cannot be decoded")
 
@@ -129,7 +129,7 @@ class Bench:
 
     def threads(self, n: int) -> Cost:
         """The made files, n in all, decoded and preprocessed in a thread a core of this process."""
-        looks = [look_at(source, LookOptions((), self._encoder.modalities)) for source in self._sources]
+        looks = [inspect_file(source, InspectOptions((), self._encoder.modalities)) for source in self._sources]
 
         def prepare(number: int) -> int:
             place = number % len(self._sources)
@@ -156,7 +156,7 @@ class Bench:
             bs.connect(Path(place) / "store", encoder=self._encoder) as store,
         ):
             started = Clock()
-            report = store.index(paths[0].parent, wishes=IndexWishes(form=Form.EXACT))
+            report = store.index(paths[0].parent, wishes=IndexSettings(form=Form.EXACT))
             cost = started.since(len(paths))
         if report.added != len(paths):
             raise SystemExit(f"{report.added} of {len(paths)} files were indexed: {report.failures[:3]}")
@@ -165,10 +165,10 @@ class Bench:
     def _keep_segments(self) -> None:
         """Prepare what the tower is timed on: whole files, until there are views enough."""
         views = 0
-        options = LookOptions((), self._encoder.modalities)
+        options = InspectOptions((), self._encoder.modalities)
         while views < KEPT_VIEWS:
             source = self._sources[self._files_kept % len(self._sources)]
-            for segment in prepare_file(source, look_at(source, options), self._encoder, DecodeOptions()):
+            for segment in prepare_file(source, inspect_file(source, options), self._encoder, DecodeOptions()):
                 self._segments.setdefault(segment.modality, []).append(segment)
                 views += len(segment.views)
             self._files_kept += 1
@@ -233,7 +233,7 @@ def _source(path: Path) -> SourceFile:
     return SourceFile(path, path.name, file_state(path.stat()))
 
 
-def _is_looked_at(taken: Taken) -> bool:
+def _is_looked_at(taken: FileTask) -> bool:
     return taken.failure is None
 
 

@@ -20,7 +20,7 @@ from search_peers import Peer, Sweep, fastest, sweep, try_setting
 from search_timing import Contender, Timed, time_in_turn
 
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.indexes.types import Form, IndexSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PreparedQuery:
     """A limit and what was seen of it; `seen` and `limit` in `unit`."""
 
     what: str
@@ -74,7 +74,7 @@ class Bench:
     rounds: int = 3
     measured: list[Measured] = field(default_factory=list)
     swept: list[Sweep] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[PreparedQuery] = field(default_factory=list)
     builds: dict[str, BuildFigures] = field(default_factory=dict)
     peer_build_s: dict[str, float] = field(default_factory=dict)
     hand: dict[str, HandIndex] = field(default_factory=dict)
@@ -116,12 +116,12 @@ class Bench:
 
     def ask(self, what: str, seen: float, limit: float, unit: str, *, at_most: bool = True) -> None:
         """Hold a figure against its limit."""
-        self.asked.append(Asked(what, seen, limit, unit, at_most))
+        self.asked.append(PreparedQuery(what, seen, limit, unit, at_most))
 
     def hand_part(self, source: str, target: str) -> tuple[HandIndex, HandSetting] | HandFlat:
         """The partition by hand, as the engine's plan for that pair has it; exact where the plan takes no index."""
         rows = self.data.vectors[target]
-        parameters = choose_parameters(len(rows), rows.shape[1], IndexWishes())
+        parameters = choose_parameters(len(rows), rows.shape[1], IndexSettings())
         setting: HandSetting | None = UNKNOWN_SETTING
         if self.engine is not None:
             setting = self.engine.hand_setting(self.data.queries[source][0], target)

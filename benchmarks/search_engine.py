@@ -17,10 +17,10 @@ from search_data import LABELS, Dataset, K
 from search_timing import Ask, Contender
 
 import bindsearch as bs
-from bindsearch.indexes.types import IndexWishes, UnitCosts
+from bindsearch.indexes.types import IndexSettings, UnitCosts
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import Media, Wants
-from bindsearch.search.engine import Asked, plan_query, run
+from bindsearch.media import DecodeHints, Media
+from bindsearch.search.engine import PreparedQuery, plan_query, run
 from bindsearch.search.filter import make_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import Plan, PlanFacts, Strategy
@@ -63,7 +63,7 @@ class SyntheticEncoder:
     name = "synthetic"
     digest = "0"
     max_tokens = 77
-    wants = Wants(picture_side_px=224, frames_per_s=1.0)
+    wants = DecodeHints(picture_side_px=224, frames_per_s=1.0)
     options: Mapping[str, str | int | float | bool] = {}
     modalities = frozenset(Modality(name) for name in synthetic.SHARES)
     temperatures: Mapping[Modality, float] = dict.fromkeys(modalities, 1.0)
@@ -102,7 +102,7 @@ def fill_store(place: Path, data: Dataset) -> BuildFigures:
                 writer.commit(batch)
     committed = time.perf_counter()
     with bs.connect(place, encoder=encoder) as store:
-        store.optimize(wishes=IndexWishes(recall=RECALL_SMALL) if data.n <= SMALL else None)
+        store.optimize(wishes=IndexSettings(recall=RECALL_SMALL) if data.n <= SMALL else None)
     done = time.perf_counter()
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     return BuildFigures(data.n, committed - started, data.n / (committed - started), done - committed, size)
@@ -158,7 +158,7 @@ def _query(to: str | None, rank: str = "calibrated", where: str | None = None) -
     return make_query("vector", to=to, k=K, rank=rank, filter=make_filter(where=where))
 
 
-def _forced_plan(generation: Generation, asked: Asked, costs: UnitCosts, strategy: Strategy) -> Plan:
+def _forced_plan(generation: Generation, asked: PreparedQuery, costs: UnitCosts, strategy: Strategy) -> Plan:
     query = asked.query
     held = [modality for modality in query.to if modality in generation.partitions]
     vector = None if asked.vector is None else asked.vector.vector

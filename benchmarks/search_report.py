@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from search_cases import Asked, Bench
+from search_cases import Bench, PreparedQuery
 
 ASKED = ("figure", "seen", "wanted", "")
 MEASURED = ("case", "system", "setting", "recall@10", "p50 ms", "p95 ms")
@@ -48,7 +48,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _asked_row(asked: Asked) -> tuple[str, ...]:
+def _asked_row(asked: PreparedQuery) -> tuple[str, ...]:
     sign = "<=" if asked.at_most else ">="
     return (
         asked.what,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         UsageError,
         VectorError,
     )
-    from bindsearch.indexes.types import IndexWishes
+    from bindsearch.indexes.types import IndexSettings, IndexWishes
     from bindsearch.operations.import_ import import_vectors
     from bindsearch.operations.merge import merge_stores
     from bindsearch.results import Answer, Status
@@ -74,7 +74,7 @@ _HOMES = {
     ),
     "bindsearch.search.filter": ("Filter", "make_filter"),
     "bindsearch.operations.import_": ("import_vectors",),
-    "bindsearch.indexes.types": ("IndexWishes",),
+    "bindsearch.indexes.types": ("IndexSettings", "IndexWishes"),
     "bindsearch.types": ("Hit", "Modality"),
     "bindsearch.operations.merge": ("merge_stores",),
     "bindsearch.search.plan": ("Plan",),
@@ -107,6 +107,7 @@ __all__ = [
     "Filter",
     "Hit",
     "IndexDamagedError",
+    "IndexSettings",
     "IndexWishes",
     "InstallationError",
     "MediaError",

@@ -84,7 +84,7 @@ MODALITY_OF: dict[type[Media], Modality] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wants:
+class DecodeHints:
     """What an encoder asks of the decoders, so that no pixel or frame is decoded for nothing.
 
     `picture_side_px`: the shorter side may come down to this (JPEGs are decoded at a reduced scale);
@@ -95,3 +95,7 @@ class Wants:
     picture_side_px: int
     frames_per_s: float
     motion_s: float = 0.0
+
+
+Wants = DecodeHints
+"""The former name, for encoders of other packages."""

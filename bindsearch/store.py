@@ -18,13 +18,23 @@ import numpy as np
 from bindsearch.environment import check_libraries, installation_faults
 from bindsearch.errors import StoreError, UsageError, VectorError
 from bindsearch.indexes.cost_model import costs_path, load_costs
-from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, store_status
-from bindsearch.search.engine import NO_ITEMS, Asked, Machine, Terms, ask, labels_of, left_out, plan_query, run
+from bindsearch.search.engine import (
+    NO_ITEMS,
+    PlanContext,
+    PreparedQuery,
+    ResolvedTerms,
+    ask,
+    labels_of,
+    left_out,
+    plan_query,
+    run,
+)
 from bindsearch.search.executor import QueryVector
-from bindsearch.search.filter import EVERYTHING, Filter, make_filter
+from bindsearch.search.filter import NO_FILTER, Filter, make_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
 from bindsearch.search.query import Query, Rank, Searchable, make_query, parse_modalities, resolve_weights, terms_of
@@ -39,14 +49,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
-    from bindsearch.indexes.types import IndexWishes
+    from bindsearch.indexes.types import IndexSettings
     from bindsearch.ingest.media.options import DecodeOptions
-    from bindsearch.operations.compact import Compacted
+    from bindsearch.operations.compact import CompactReport
     from bindsearch.operations.context import StoreContext
     from bindsearch.operations.duplicates import NearGroup
     from bindsearch.operations.export import ExportReport, Layout
-    from bindsearch.operations.optimize import Optimized
-    from bindsearch.operations.vector_import import IntakeReport
+    from bindsearch.operations.optimize import OptimizeResult
+    from bindsearch.operations.vector_import import ImportReport
     from bindsearch.operations.verify.findings import Report
     from bindsearch.reports import IndexReport, PlannedFile
 
@@ -78,7 +88,7 @@ class Store:
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._device, self._compile = device, compile
-        self._gpus = Gpus(device)
+        self._gpus = GpuResidency(device)
 
         self._reader = open_reader(path, self._gpus)
 
@@ -177,7 +187,7 @@ class Store:
         check_libraries(SEARCH_LIBRARIES)
         if isinstance(queries, str):
             raise UsageError(f"{queries!r} is one query: give a list of them, or ask `search`")
-        wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or EVERYTHING)
+        wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or NO_FILTER)
         known = _known_source(source)
         generation = self._reader.current()
         shared = make_query(
@@ -235,7 +245,7 @@ class Store:
         """
         generation = self._reader.current()
         found = [find_source(term, generation.snapshot) for term in query.terms]
-        terms = Terms(
+        terms = ResolvedTerms(
             sources=tuple(source.modality for source in found),
             labels=labels_of(query),
             weights=resolve_weights(query.terms),
@@ -243,7 +253,7 @@ class Store:
         )
         hashes = [source.content_hash for source in found if source.content_hash is not None]
         excluded, rows = left_out(generation, query, hashes)
-        return plan_query(generation, Asked(query, terms, None, excluded, rows), self._machine)
+        return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._machine)
 
     def status(self) -> Status:
         """What the store holds in its newest generation.
@@ -264,7 +274,7 @@ class Store:
         exclude: Iterable[str] = (),
         prune: bool = False,
         limits: Mapping[str, float] | None = None,
-        wishes: IndexWishes | None = None,
+        wishes: IndexSettings | None = None,
         on_progress: OnProgress = ignore_progress,
         on_stage: OnStage = ignore_stage,
     ) -> IndexReport:
@@ -358,7 +368,7 @@ class Store:
 
         return verify(self.path, files=files, content=content, on_stage=on_stage)
 
-    def compact(self, *, on_stage: OnStage = ignore_stage) -> Compacted:
+    def compact(self, *, on_stage: OnStage = ignore_stage) -> CompactReport:
         """Repair what can be repaired without embedding, drop deleted rows, and free disk space.
 
         Raises:
@@ -376,10 +386,10 @@ class Store:
         Raises:
             StoreNotFoundError: there is no store.
         """
-        from bindsearch.operations.duplicates import find_same_bytes
+        from bindsearch.operations.duplicates import find_exact_duplicates
 
         wanted = parse_modalities(to)
-        groups = find_same_bytes(open_reader(self.path).current().snapshot)
+        groups = find_exact_duplicates(open_reader(self.path).current().snapshot)
         return [group for group in groups if any(item.modality in wanted for item in group)]
 
     def near_duplicates(
@@ -395,13 +405,13 @@ class Store:
             UsageError: the threshold is not in 0..1.
             StoreNotFoundError: there is no store.
         """
-        from bindsearch.operations.duplicates import NEAR_COSINE, find_near
+        from bindsearch.operations.duplicates import NEAR_COSINE, find_near_duplicates
 
         cosine = NEAR_COSINE if threshold is None else threshold
         generation = open_reader(self.path).current()
         found: list[NearGroup] = []
         for modality in parse_modalities(to):
-            found += find_near(generation, modality, cosine, on_rows=partial(on_rows, modality))
+            found += find_near_duplicates(generation, modality, cosine, on_rows=partial(on_rows, modality))
         return found
 
     def export(
@@ -428,7 +438,7 @@ class Store:
         vector_column: str | None = None,
         on_progress: OnRows = ignore_rows,
         on_stage: OnStage = ignore_stage,
-    ) -> IntakeReport:
+    ) -> ImportReport:
         """Put vectors of files into the store; rows of one path become one item. See `bindsearch.import_vectors`."""
         from bindsearch.operations.import_ import import_vectors
 
@@ -447,7 +457,7 @@ class Store:
 
     def merge(
         self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
-    ) -> IntakeReport:
+    ) -> ImportReport:
         """Put everything that other stores hold into this one; see `bindsearch.merge_stores`."""
         from bindsearch.operations.merge import merge_stores
 
@@ -534,8 +544,8 @@ class Store:
 
     @installation_faults()
     def optimize(
-        self, *, wishes: IndexWishes | None = None, force: bool = False, on_stage: OnStage = ignore_stage
-    ) -> list[Optimized]:
+        self, *, wishes: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
+    ) -> list[OptimizeResult]:
         """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
 
         `wishes`: form, memory, recall and parameters asked for, remembered from then on.
@@ -551,15 +561,15 @@ class Store:
         return optimize_store(self._context, wishes, force=force, on_stage=on_stage)
 
     @property
-    def wishes(self) -> IndexWishes:
+    def wishes(self) -> IndexSettings:
         """What was last asked of the indexes.
 
         Raises:
             StoreError: the note of it is damaged.
         """
-        from bindsearch.operations.index_policy import read_wishes
+        from bindsearch.operations.index_policy import read_index_settings
 
-        return read_wishes(self.path)
+        return read_index_settings(self.path)
 
     def plan_index(
         self,
@@ -584,15 +594,17 @@ class Store:
         return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
 
     @property
-    def _machine(self) -> Machine:
-        return Machine(self._costs, self._gpus.notes)
+    def _machine(self) -> PlanContext:
+        return PlanContext(self._costs, self._gpus.notes)
 
     @cached_property
     def _costs(self) -> UnitCosts:
         """As measured here when an index was last made; the defaults before that."""
         return load_costs(costs_path()) or UnitCosts()
 
-    def _encode(self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None) -> list[Asked]:
+    def _encode(
+        self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None
+    ) -> list[PreparedQuery]:
         """Queries with their terms encoded, all at once."""
         if not queries:
             return []
@@ -604,12 +616,12 @@ class Store:
         )
         return [ask(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
 
-    def _ready(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> Asked:
+    def _ready(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
         unit = l2_normalize(vector)
-        return Asked(query, Terms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
+        return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
 
 
 def _known_source(source: str | Modality | None) -> Modality | None:

@@ -10,7 +10,7 @@ from bindsearch.cli.options import JsonOption, StoreOption, ToOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, show_stages
 
 if TYPE_CHECKING:
-    from bindsearch.operations.duplicates import Likeness, NearGroup
+    from bindsearch.operations.duplicates import NearDuplicate, NearGroup
     from bindsearch.store import Store
     from bindsearch.types import Item, Modality
 
@@ -95,5 +95,5 @@ def _print_near(groups: list[NearGroup]) -> None:
     print_line(plural(len(groups), "group") if groups else "no two items are nearly the same")
 
 
-def _share(one: Likeness) -> str:
+def _share(one: NearDuplicate) -> str:
     return f"  ({one.matching} of {one.segments} segments)" if one.segments > 1 else ""

@@ -23,7 +23,7 @@ from bindsearch.cli.options import (
     StoreOption,
 )
 from bindsearch.cli.output import print_json, print_line
-from bindsearch.cli.parse import parse_encoder_options, parse_limits, wished
+from bindsearch.cli.parse import index_settings_from_options, parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.errors import UsageError
 
@@ -96,7 +96,7 @@ def index_command(
             )
             _print_plan(planned, as_json=json or json_lines)
             return 0
-        wishes = wished(lambda: opened.wishes, index, memory, recall, index_option)
+        wishes = index_settings_from_options(lambda: opened.wishes, index, memory, recall, index_option)
         with show_progress(as_lines=json_lines) as shown:
             report = opened.index(
                 *paths,

@@ -16,7 +16,7 @@ from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.encoders.model_store.installed import ModelManifest
-    from bindsearch.encoders.model_store.pull import Pulled, PullProgress
+    from bindsearch.encoders.model_store.pull import PullProgress, PullResult
     from bindsearch.encoders.model_store.source import ModelSource
 
 STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
@@ -189,7 +189,7 @@ def _progress() -> Iterator[Callable[[PullProgress], None]]:
         yield show
 
 
-def _print_pulled(pulled: Pulled, folder: Path) -> None:
+def _print_pulled(pulled: PullResult, folder: Path) -> None:
     model = pulled.manifest
     print_line(f"{model.name} is here: {model.dtype}, {human_bytes(_size(model))} in {folder}")
     print_line(f"licence: {model.license}; use it with: bindsearch index PATH --encoder {model.name}")

@@ -16,10 +16,10 @@ from bindsearch.cli.options import (
     StoreOption,
 )
 from bindsearch.cli.output import print_json, print_line, show_stages
-from bindsearch.cli.parse import wished
+from bindsearch.cli.parse import index_settings_from_options
 
 if TYPE_CHECKING:
-    from bindsearch.operations.optimize import Optimized
+    from bindsearch.operations.optimize import OptimizeResult
 
 
 def optimize_command(
@@ -39,7 +39,7 @@ def optimize_command(
     from bindsearch.store import connect
 
     with connect(store, device=device) as opened, show_stages() as on_stage:
-        wishes = wished(lambda: opened.wishes, index, memory, recall, index_option)
+        wishes = index_settings_from_options(lambda: opened.wishes, index, memory, recall, index_option)
         done = opened.optimize(wishes=wishes, force=force, on_stage=on_stage)
     if json:
         print_json({"partitions": [_json(one) for one in done]})
@@ -51,5 +51,5 @@ def optimize_command(
     return 0
 
 
-def _json(one: Optimized) -> dict[str, object]:
+def _json(one: OptimizeResult) -> dict[str, object]:
     return {"modality": one.modality.value, "work": one.need.work.value, "reason": one.need.reason}

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.search import query as terms
 from bindsearch.search.filter import make_filter
 from bindsearch.search.query import Composition, Query, make_query, parse_query
 
 AUTO = "auto"
-MOST_DIGITS = 10
+MAX_ID_DIGITS = 10
 SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -82,13 +82,13 @@ def read_query(
     )
 
 
-def wished(
-    before: Callable[[], IndexWishes],
+def index_settings_from_options(
+    before: Callable[[], IndexSettings],
     index: str | None,
     memory: str | None,
     recall: float | None,
     parameters: list[str] | None,
-) -> IndexWishes | None:
+) -> IndexSettings | None:
     """What is asked of the indexes: what was `before`, with what these options change; None where they change nothing.
 
     Raises:
@@ -119,7 +119,7 @@ def _parse_parameters(parameters: list[str]) -> dict[str, int | None]:
     overrides: dict[str, int | None] = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if value != AUTO and not (value.isdecimal() and len(value) < MOST_DIGITS):
+        if value != AUTO and not (value.isdecimal() and len(value) < MAX_ID_DIGITS):
             raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512, or NAME=auto")
         overrides[name] = None if value == AUTO else int(value)
     return overrides

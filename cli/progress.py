@@ -15,7 +15,7 @@ import typer
 from bindsearch.cli.output import SCHEMA, plural, print_json, print_line, print_message, visible
 
 if TYPE_CHECKING:
-    from bindsearch.operations.vector_import import IntakeReport
+    from bindsearch.operations.vector_import import ImportReport
     from bindsearch.reports import IndexReport, Progress
 
 SHOWN_FAILURES = 20
@@ -24,7 +24,7 @@ LINE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ProgressCallbacks:
     """Where a run tells how far it is, and what it does after the files."""
 
     progress: Callable[[Progress], None]
@@ -32,7 +32,7 @@ class Shown:
 
 
 @contextmanager
-def show_progress(*, as_lines: bool) -> Iterator[Shown]:
+def show_progress(*, as_lines: bool) -> Iterator[ProgressCallbacks]:
     """A bar on a terminal with files done, rate, time left and counts by modality; or JSON lines on stdout."""
     if as_lines:
         yield _lines()
@@ -56,10 +56,10 @@ def show_progress(*, as_lines: bool) -> Iterator[Shown]:
                 described.append(f"{progress.failed} failed")
             bar.update(task, completed=progress.done, total=progress.total, description=", ".join(described))
 
-        yield Shown(show, lambda stage: bar.update(task, description=visible(stage)))
+        yield ProgressCallbacks(show, lambda stage: bar.update(task, description=visible(stage)))
 
 
-def _lines() -> Shown:
+def _lines() -> ProgressCallbacks:
     started = time.monotonic()
     last = 0.0
 
@@ -84,7 +84,7 @@ def _lines() -> Shown:
             },
         )
 
-    return Shown(show, lambda stage: print_event("stage", {"stage": stage}))
+    return ProgressCallbacks(show, lambda stage: print_event("stage", {"stage": stage}))
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def counts_line(report: IndexReport) -> str:
     return f"{report.added} added, {report.changed} changed, {moved}{report.removed} removed"
 
 
-def print_intake(report: IntakeReport, *, as_json: bool) -> None:
+def print_intake(report: ImportReport, *, as_json: bool) -> None:
     """What an import or a merge has done."""
     for notice in report.notices:
         print_message(f"note: {notice}")
@@ -166,7 +166,7 @@ def print_intake(report: IntakeReport, *, as_json: bool) -> None:
     )
 
 
-def _intake_facts(report: IntakeReport) -> dict[str, Any]:
+def _intake_facts(report: ImportReport) -> dict[str, Any]:
     return {
         "added": report.added,
         "replaced": report.replaced,

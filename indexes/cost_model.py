@@ -51,7 +51,7 @@ BLOCK_ROWS = 32
 REPEATS = (3, 25)
 """Times that each search is timed, at least and at most."""
 
-TRUSTED_FACTOR = 10.0
+CLAMP_FACTOR = 10.0
 """A cost so many times more or less than usual is taken for a disturbed measurement, and held at that."""
 
 
@@ -120,7 +120,7 @@ def measure_costs(dim: int = 1024, budget_s: float = 1.0, *, seed: int = 0) -> U
 
 def _trusted(costs: UnitCosts) -> UnitCosts:
     usual = asdict(UnitCosts())
-    bounds = {name: (value / TRUSTED_FACTOR, value * TRUSTED_FACTOR) for name, value in usual.items()}
+    bounds = {name: (value / CLAMP_FACTOR, value * CLAMP_FACTOR) for name, value in usual.items()}
     measured = asdict(costs).items()
     return UnitCosts(**{name: min(max(value, bounds[name][0]), bounds[name][1]) for name, value in measured})
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from bindsearch.indexes.omp_threads import one_thread
 from bindsearch.indexes.row_mask import RowMask, selector
-from bindsearch.indexes.types import Found
+from bindsearch.indexes.types import SearchResult
 
 if TYPE_CHECKING:
     import faiss
@@ -59,7 +59,7 @@ class ExactRows:
         self.n = start
         self._starts = np.array([block.start for block in self._blocks], np.int64)
 
-    def scan(self, queries: NDArray[np.float32], k: int, mask: RowMask | None = None, start: int = 0) -> Found:
+    def scan(self, queries: NDArray[np.float32], k: int, mask: RowMask | None = None, start: int = 0) -> SearchResult:
         """The k nearest of rows start..n for each of the queries (nq, d); equal cosines are ordered by position.
 
         `mask`, over all n rows, leaves rows out.
@@ -74,10 +74,10 @@ class ExactRows:
                 continue
             view = block.view if first == block.start else _view(block.rows[first - block.start :])
             found = _nearest(view, queries, k, here)
-            parts.append(Found(np.where(found.positions < 0, -1, found.positions + first), found.cosines))
+            parts.append(SearchResult(np.where(found.positions < 0, -1, found.positions + first), found.cosines))
         return _merge(parts, len(queries), k)
 
-    def rerank(self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> Found:
+    def rerank(self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> SearchResult:
         """The k nearest of each query's own candidates, `positions` int64 (nq, r), distinct, -1 for none."""
         queries = np.ascontiguousarray(queries, np.float32)
         best = _nothing(len(queries), k)
@@ -143,7 +143,7 @@ def _view(rows: NDArray[np.float16]) -> faiss.IndexScalarQuantizer:
 
 def _nearest(
     view: faiss.IndexScalarQuantizer, queries: NDArray[np.float32], k: int, mask: RowMask | None, depth: int = 0
-) -> Found:
+) -> SearchResult:
     """The min(k, n) nearest rows of one block, equal cosines by position.
 
     FAISS lets any of several equal rows have the last place, so `depth` rows are fetched, more than k, and more again
@@ -161,7 +161,7 @@ def _nearest(
     cosines[positions < 0] = -np.inf
     order = np.lexsort((positions, -cosines), axis=-1)[:, :k]
     rows = np.arange(len(queries))[:, None]
-    found = Found(positions[rows, order], cosines[rows, order])
+    found = SearchResult(positions[rows, order], cosines[rows, order])
     open_ended = (positions[:, -1] >= 0) & (cosines[:, -1] == cosines[:, k - 1])
     if depth < n and open_ended.any():
         deeper = _nearest(view, queries[open_ended], k, mask, 4 * depth)
@@ -170,11 +170,11 @@ def _nearest(
     return found
 
 
-def _nothing(nq: int, k: int) -> Found:
-    return Found(np.full((nq, k), -1, np.int64), np.full((nq, k), -np.inf, np.float32))
+def _nothing(nq: int, k: int) -> SearchResult:
+    return SearchResult(np.full((nq, k), -1, np.int64), np.full((nq, k), -np.inf, np.float32))
 
 
-def _merge(parts: Sequence[Found], nq: int, k: int) -> Found:
+def _merge(parts: Sequence[SearchResult], nq: int, k: int) -> SearchResult:
     """The k best of the finds of several blocks, given in the order of their rows."""
     best = _nothing(nq, k)
     if len(parts) == 1:

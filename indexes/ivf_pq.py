@@ -175,7 +175,7 @@ class IvfPqIndex:
         lengths += np.bincount(nearest[:, 0], minlength=self.lists) * (added / len(rows))
         return IndexQuality(lost, float(self.lists * np.square(lengths).sum() / max(lengths.sum(), 1.0) ** 2))
 
-    def copy_for_append(self) -> IvfPqIndex:
+    def clone(self) -> IvfPqIndex:
         """An index of its own with the same rows, to be added to while others search this one."""
         import faiss
 

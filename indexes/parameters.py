@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form, IndexParameters, IndexWishes
+from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
 
 EXACT_ELEMENTS = 4096 * 1024
 """Rows times dimensions up to which every row is scored: 0.35 ms, what an index with its rerank costs as well."""
@@ -20,7 +20,7 @@ pictures of a text among 100 candidates: .996 with 768 dimensions, .966 with 512
 DIMS_PER_CODE = 2
 """Dimensions of the reduced space that one 4-bit subquantizer codes, where memory allows."""
 
-LEAST_DIMS_PER_CODE = 16
+MAX_DIMS_PER_CODE = 16
 """The same where memory is shortest: fewer bits would no longer tell candidates from other rows."""
 
 ONE_LIST_ROWS = 100_000
@@ -43,20 +43,20 @@ MAX_GPU_SUBQUANTIZERS = 64
 
 ID_BYTES = 8
 
-LEAST_RECALL = 0.5
+MIN_RECALL = 0.5
 
 BITS = {Form.IVF_PQ: 4, Form.IVF_PQ8: 8}
 
 
-def choose_parameters(n: int, dim: int, wishes: IndexWishes, gpu: bool = False) -> IndexParameters:
+def choose_parameters(n: int, dim: int, wishes: IndexSettings, gpu: bool = False) -> IndexParameters:
     """Parameters for n >= 1 rows of `dim` dimensions. `gpu`: the index is to be searched on a GPU, in 8-bit codes.
 
     Raises:
         UsageError: an override is unknown, out of range or does not fit another, or the memory does not suffice.
     """
     overrides = _checked(wishes.overrides or {})
-    if not LEAST_RECALL <= wishes.recall < 1:
-        raise UsageError(f"recall={wishes.recall:g} cannot be: give a number of at least {LEAST_RECALL} and below 1")
+    if not MIN_RECALL <= wishes.recall < 1:
+        raise UsageError(f"recall={wishes.recall:g} cannot be: give a number of at least {MIN_RECALL} and below 1")
     form = wishes.form or (Form.EXACT if n * dim <= EXACT_ELEMENTS else Form.IVF_PQ)
     if form == Form.EXACT:
         return IndexParameters(form, seed=overrides.get("seed", 0))
@@ -132,7 +132,7 @@ def _choose_reduced_dim(n: int, dim: int, form: Form) -> int:
 
 def _code_sizes(reduced_dim: int, form: Form) -> list[int]:
     """Numbers of subquantizers a code may have, the one to take first, then what less memory allows."""
-    least = max(1, reduced_dim // LEAST_DIMS_PER_CODE)
+    least = max(1, reduced_dim // MAX_DIMS_PER_CODE)
     if form == Form.IVF_PQ8:
         known = [size for size in GPU_SUBQUANTIZERS if size <= MAX_GPU_SUBQUANTIZERS and reduced_dim % size == 0]
         return [size for size in known if size >= min(least, known[0])]

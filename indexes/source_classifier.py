@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class SourceClassifier:
     """Of s sources, the unit mean of their queries float32 (s, d), and the cosine to it from which on a query is one of
     theirs and of nobody else's: float32 (s,)."""
 
@@ -23,7 +23,7 @@ class Regions:
     means: NDArray[np.float32]
     cosines: NDArray[np.float32]
 
-    def source_of(self, query: NDArray[np.float32]) -> str | None:
+    def predict_source(self, query: NDArray[np.float32]) -> str | None:
         """The source among whose queries a query (d,) lies; None where it lies among none's."""
         if not self.sources:
             return None
@@ -40,13 +40,13 @@ class Regions:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Regions:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> SourceClassifier:
         """What `to_arrays` gave."""
         names, means, cosines = (arrays[f"source_{what}"] for what in ("names", "means", "cosines"))
         return cls(tuple(names.tolist()), means, cosines)
 
 
-def find_regions(queries: Mapping[str, NDArray[np.float32]], dim: int) -> Regions:
+def find_regions(queries: Mapping[str, NDArray[np.float32]], dim: int) -> SourceClassifier:
     """The region of each source from samples of its queries, each float32 (nq, d), nq >= 1."""
     means = np.zeros((len(queries), dim), np.float32)
     cosines = np.zeros(len(queries), np.float32)
@@ -55,4 +55,4 @@ def find_regions(queries: Mapping[str, NDArray[np.float32]], dim: int) -> Region
         strangers = [others for other, others in queries.items() if other != source]
         means[number] = mean / max(float(np.linalg.norm(mean)), 1e-12)
         cosines[number] = inside_cosine(held, mean, strangers)
-    return Regions(tuple(queries), means, cosines)
+    return SourceClassifier(tuple(queries), means, cosines)

@@ -22,7 +22,7 @@ import numpy as np
 from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import IndexDamagedError
 from bindsearch.hashing import hash_file
-from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexWishes, OperatingPoint
+from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexSettings, OperatingPoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -186,7 +186,7 @@ def _parse_manifest(data: dict[str, Any]) -> IndexManifest:
     wishes, gpu = data["wishes"], data.get("gpu_parameters")
     parsed = {
         "parameters": _parse_parameters(data["parameters"]),
-        "wishes": IndexWishes(**wishes | {"form": None if wishes["form"] is None else Form(wishes["form"])}),
+        "wishes": IndexSettings(**wishes | {"form": None if wishes["form"] is None else Form(wishes["form"])}),
         "queried": tuple(data["queried"]),
         "quality": None if data["quality"] is None else IndexQuality(**data["quality"]),
         "points": tuple(OperatingPoint(**point) for point in data["points"]),

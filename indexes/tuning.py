@@ -28,13 +28,13 @@ RERANKS = (50, 100, 200, 400, 800, 1600)
 KS = (10, 100)
 """Numbers of results that points are measured for."""
 
-KEPT = (1.0, 0.5, 0.1)
+SELECTIVITIES = (1.0, 0.5, 0.1)
 """Shares of the rows kept by the filters that points are measured under."""
 
 MIN_QUERIES = 50
 """With fewer, the standard error of a recall near .98 is beyond .01."""
 
-SURE_ERRORS = 2.0
+CONFIDENCE_SIGMA = 2.0
 """Standard errors that a mean recall must lie above what is wanted: the cheapest of many settings that just reach it is
 one that the sample flatters."""
 
@@ -54,7 +54,7 @@ OUTSIDE = 2.0
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _FilterCase:
     """A filter to measure under: `kept` the share it stands for, `mask` a case of it (None: every row)."""
 
     kept: float
@@ -86,26 +86,26 @@ class Tuner:
     alive: RowMask | None
     recall: float
     ks: tuple[int, ...] = KS
-    kept: tuple[float, ...] = KEPT
+    kept: tuple[float, ...] = SELECTIVITIES
     costs: UnitCosts = DEFAULT_COSTS
     clock: Callable[[], float] = time.perf_counter
 
-    def trials(self, seed: int) -> list[_Trial]:
+    def trials(self, seed: int) -> list[_FilterCase]:
         """For each share the cases that are measured; without lists to take whole, rows at random are the only one."""
         rng = np.random.default_rng(seed)
         alive = np.ones(self.index.n, np.bool_) if self.alive is None else self.alive.kept[: self.index.n]
         trials = []
         for share in self.kept:
             if share == 1.0:
-                trials.append(_Trial(share, None if self.alive is None else RowMask(alive)))
+                trials.append(_FilterCase(share, None if self.alive is None else RowMask(alive)))
                 continue
-            trials.append(_Trial(share, RowMask(alive & (rng.random(self.index.n) < share))))
+            trials.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
             if self.index.lists > 1:
-                trials.append(_Trial(share, RowMask(alive & _whole_lists(self.index, share, rng))))
+                trials.append(_FilterCase(share, RowMask(alive & _whole_lists(self.index, share, rng))))
         return [trial for trial in trials if trial.mask is None or trial.mask.count]
 
     def points(
-        self, source: str, queries: NDArray[np.float32], own: NDArray[np.int64] | None, trials: Sequence[_Trial]
+        self, source: str, queries: NDArray[np.float32], own: NDArray[np.int64] | None, trials: Sequence[_FilterCase]
     ) -> list[OperatingPoint]:
         """The points for queries (nq, d) of one source; `own` int64 (nq,): their own rows, left out of the truth."""
         masks = [trial.mask for trial in trials]
@@ -186,7 +186,7 @@ def measure_points(
     alive: RowMask | None = None,
     recall: float,
     ks: tuple[int, ...] = KS,
-    kept: tuple[float, ...] = KEPT,
+    kept: tuple[float, ...] = SELECTIVITIES,
     budget_s: float,
     costs: UnitCosts = DEFAULT_COSTS,
     clock: Callable[[], float] = time.perf_counter,
@@ -233,7 +233,9 @@ def fill_missing(
     """
     measured = [point for point in points if point.stand_in is None]
     filled = [point for point in points if point.source != MIXED]
-    cases = dict.fromkeys((point.k, point.kept) for point in measured) or [(k, kept) for k in KS for kept in KEPT]
+    cases = dict.fromkeys((point.k, point.kept) for point in measured) or [
+        (k, kept) for k in KS for kept in SELECTIVITIES
+    ]
     for source in dict.fromkeys(sources):
         if any(point.source == source for point in filled):
             continue
@@ -310,7 +312,7 @@ def exact_nearest(
     return [heap.I for heap in heaps]
 
 
-def _pilot_seconds(tuner: Tuner, queries: NDArray[np.float32], trials: Sequence[_Trial]) -> float:
+def _pilot_seconds(tuner: Tuner, queries: NDArray[np.float32], trials: Sequence[_FilterCase]) -> float:
     """Seconds that one query is likely to take: the truth and the widest search of a few."""
     few = queries[_evenly(len(queries), PILOT_QUERIES)]
     start = tuner.clock()
@@ -358,4 +360,4 @@ def _recall(ranks: NDArray[np.int64], rerank: int) -> tuple[float, float]:
     if not len(shares):
         return 1.0, 1.0
     mean = float(shares.mean())
-    return mean - SURE_ERRORS * float(shares.std()) / np.sqrt(len(shares)), mean
+    return mean - CONFIDENCE_SIGMA * float(shares.std()) / np.sqrt(len(shares)), mean

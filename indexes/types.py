@@ -32,7 +32,7 @@ class Form(StrEnum):
     """8-bit PQ codes in inverted lists: the form that FAISS can search on a GPU."""
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Positions of rows int64 (nq, k) and cosines float32 (nq, k), best first; -1 and -inf where fewer match."""
 
     positions: NDArray[np.int64]
@@ -62,7 +62,7 @@ class IndexParameters:
 
 
 @dataclass(frozen=True)
-class IndexWishes:
+class IndexSettings:
     """What the user asks of a store's indexes. `form` None: by size; `memory_bytes`: of a partition's index;
     `overrides`: fields of IndexParameters."""
 
@@ -70,6 +70,10 @@ class IndexWishes:
     memory_bytes: int | None = None
     recall: float = DEFAULT_RECALL
     overrides: Mapping[str, int] | None = None
+
+
+IndexWishes = IndexSettings
+"""The former name."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class IndexManifest:
     last_vector_id: int
     dim: int
     parameters: IndexParameters
-    wishes: IndexWishes
+    wishes: IndexSettings
     trained_rows: int
     """Rows the index held when it was trained; far more since then is a reason to train anew."""
     tuned_rows: int

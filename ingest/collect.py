@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.commit import Committer
-from bindsearch.ingest.dedup import Action, Decider, Decision
+from bindsearch.ingest.dedup import Action, Decision, Deduplicator
 from bindsearch.ingest.embed import EmbeddedFile
-from bindsearch.ingest.scan.collection import Target
+from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.prepare import Failed
 from bindsearch.reports import FailedFile, IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
@@ -21,10 +21,10 @@ PADDING_SHOWN_S = 0.05
 """Less missing motion than this is a matter of rounding and not worth a word."""
 
 
-class Stage:
+class BatchCollector:
     """Stages the files of one collection."""
 
-    def __init__(self, target: Target, decider: Decider, encoder: Encoder, report: IndexReport) -> None:
+    def __init__(self, target: ScanTarget, decider: Deduplicator, encoder: Encoder, report: IndexReport) -> None:
         self._target = target
         self._decider = decider
         self._encoder = encoder

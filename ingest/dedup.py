@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.ingest.workers.scheduler import Taken
-from bindsearch.storage.file_state import KnownFile, KnownFiles
+from bindsearch.ingest.workers.scheduler import FileTask
+from bindsearch.storage.file_state import IndexedFile, IndexedFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,14 +39,16 @@ class Decision:
     being embedded."""
 
     action: Action
-    before: KnownFile | None
+    before: IndexedFile | None
     item_id: int | None = None
 
 
-class Decider:
+class Deduplicator:
     """Decides for the files of one pass, in the order it is asked; use it from one thread at a time."""
 
-    def __init__(self, known: KnownFiles, prints: KnownPrints, seen: SeenPrints, gone: dict[int, int]) -> None:
+    def __init__(
+        self, known: IndexedFiles, prints: FingerprintIndex, seen: FingerprintSet, gone: dict[int, int]
+    ) -> None:
         """`known`: the collection's files; `prints`: of all items; `seen`: fingerprints embedded in this pass;
         `gone`: item_id of files that are no more, with their rows in `known`; a moved one is taken out."""
         self._known = known
@@ -57,7 +59,7 @@ class Decider:
         self.under_way: set[str] = set()
         """Fingerprints of files that are being embedded; whoever finishes one takes it out."""
 
-    def wants_decoding(self, taken: Taken) -> bool:
+    def wants_decoding(self, taken: FileTask) -> bool:
         """Decide; whether the file is to be decoded."""
         decision = self._decide(taken)
         taken.decision = decision
@@ -66,7 +68,7 @@ class Decider:
             self._replaced.add(before.item_id)  # its vectors are no longer there for others
         return decision.action is Action.EMBED
 
-    def _decide(self, taken: Taken) -> Decision:
+    def _decide(self, taken: FileTask) -> Decision:
         before = self._known.file_at(taken.file.rel_path)
         look = taken.look
         if look is None or look.verdict.modality is None:
@@ -88,7 +90,7 @@ class Decider:
         return Decision(Action.EMBED, before)
 
 
-class KnownPrints:
+class FingerprintIndex:
     """Fingerprints of the items that a store holds, and whose they are."""
 
     def __init__(self, rows: NDArray[np.bytes_], item_ids: NDArray[np.int64]) -> None:
@@ -103,7 +105,7 @@ class KnownPrints:
         return self._item_ids[low:high]
 
 
-class SeenPrints:
+class FingerprintSet:
     """A growing set of fingerprints."""
 
     def __init__(self) -> None:

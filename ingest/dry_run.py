@@ -8,17 +8,17 @@ from pathlib import Path
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import archive_kind
-from bindsearch.ingest.inspect.classify import Verdict, classify
+from bindsearch.ingest.inspect.classify import Classification, classify
 from bindsearch.ingest.manifests.manifest import is_list
 from bindsearch.ingest.manifests.rows import LIST_NAMES
 from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.media.sidecar import read_sidecar
-from bindsearch.ingest.scan.collection import IndexOptions, Target
+from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import PlannedFile
 
 
-def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFile]:
+def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[PlannedFile]:
     """What each file would be taken for, and why; nothing is decoded or written."""
     for rel_path in scan(target.root, target.places, target.skipped_folders).rel_paths:
         if not options.narrowing.takes(rel_path):
@@ -34,11 +34,11 @@ def plan_collection(target: Target, options: IndexOptions) -> Iterator[PlannedFi
         yield PlannedFile(path, verdict.modality, verdict.why, note)
 
 
-def _of_many(path: Path) -> Verdict | None:
+def _of_many(path: Path) -> Classification | None:
     """What is said of a file that stands for others; None where it does not."""
     with suppress(OSError):
         if (kind := archive_kind(path)) is not None:
-            return Verdict(None, f"{kind} archive: its members are indexed")
+            return Classification(None, f"{kind} archive: its members are indexed")
         if path.suffix.lower() in LIST_NAMES and is_list(path):
-            return Verdict(None, "a list: says what other files are")
+            return Classification(None, "a list: says what other files are")
     return None

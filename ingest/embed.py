@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import EncoderError
-from bindsearch.ingest.workers.pool import Decoded, GivenUp, Message, Prepared
+from bindsearch.ingest.workers.pool import Decoded, Message, Retracted, SegmentReady
 from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, failure_of
-from bindsearch.ingest.workers.scheduler import Looked, Taken
+from bindsearch.ingest.workers.scheduler import FileTask, Inspected
 from bindsearch.storage.batch import StagedSegment
 from bindsearch.storage.vector_files import check_vectors
 from bindsearch.types import Modality
@@ -39,7 +39,7 @@ MAX_BATCH_AGES = 4
 class EmbeddedFile:
     """A file that is through: its segments are all embedded, or it failed, or a look was enough."""
 
-    taken: Taken
+    taken: FileTask
     segments: list[StagedSegment] = field(default_factory=list)
     failure: Failed | None = None
     _waiting: int = 0
@@ -80,19 +80,19 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
         EncoderError: the encoder cannot work at all.
         InstallationError: a library cannot be loaded.
     """
-    owners: dict[Taken, EmbeddedFile] = {}
+    owners: dict[FileTask, EmbeddedFile] = {}
     batches: dict[Modality, _Batch] = {}
     full: dict[Modality, int] = {}
     for message in messages:
         match message:
-            case Looked(taken):
+            case Inspected(taken):
                 _end_run_if_called_for(taken)
                 yield EmbeddedFile(taken, failure=taken.failure)
-            case Prepared(taken, segment):
+            case SegmentReady(taken, segment):
                 owner = owners.setdefault(taken, EmbeddedFile(taken))
                 owner._waiting += 1
                 batches.setdefault(segment.modality, _Batch()).add(owner, segment)
-            case GivenUp(taken):
+            case Retracted(taken):
                 if taken in owners:
                     owners.pop(taken)._given_up = True
             case Decoded(taken):
@@ -110,7 +110,7 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
         yield from _run_batch(batches.pop(modality), modality, encoder, full)
 
 
-def _end_run_if_called_for(taken: Taken) -> None:
+def _end_run_if_called_for(taken: FileTask) -> None:
     if taken.failure is not None and taken.failure.ends_run is not None:
         raise taken.failure.ends_run(taken.failure.reason)
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.ingest.collect import Stage
+from bindsearch.ingest.collect import BatchCollector
 from bindsearch.ingest.commit import Committer
-from bindsearch.ingest.dedup import Decider, KnownPrints, SeenPrints
+from bindsearch.ingest.dedup import Deduplicator, FingerprintIndex, FingerprintSet
 from bindsearch.ingest.embed import embed_files
-from bindsearch.ingest.inspect.inspect_file import LookOptions
+from bindsearch.ingest.inspect.inspect_file import InspectOptions
 from bindsearch.ingest.scan.archive_members import Members
-from bindsearch.ingest.scan.collection import EVERYWHERE, IndexOptions, Pass, Target
+from bindsearch.ingest.scan.collection import WHOLE_COLLECTION, CollectionScan, IndexOptions, ScanTarget
 from bindsearch.ingest.workers.messages import Setup
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.reports import IndexReport, OnProgress, Progress
@@ -45,7 +45,7 @@ class Indexer:
         self._on_progress = on_progress
         self.report = IndexReport()
 
-    def index(self, target: Target, options: IndexOptions) -> None:
+    def index(self, target: ScanTarget, options: IndexOptions) -> None:
         """Bring the catalog up to date with the files of `target`; counts go into `report`.
 
         Raises:
@@ -53,8 +53,8 @@ class Indexer:
             InstallationError: a library that decoding or embedding needs cannot be loaded.
         """
         one_pass = self._survey(target, options)
-        if one_pass.said.changed and not target.closed and target.places != EVERYWHERE:
-            one_pass = self._survey(replace(target, places=EVERYWHERE), options)  # lists speak of files anywhere
+        if one_pass.said.changed and not target.closed and target.places != WHOLE_COLLECTION:
+            one_pass = self._survey(replace(target, places=WHOLE_COLLECTION), options)  # lists speak of files anywhere
         one_pass.report_settled()
         gone = one_pass.gone()
         with Committer(self._writer) as committer:
@@ -63,16 +63,20 @@ class Indexer:
                 self._take_in(one_pass, options, gone, committer)
             one_pass.sweep(gone, committer.batch)
 
-    def _survey(self, target: Target, options: IndexOptions) -> Pass:
+    def _survey(self, target: ScanTarget, options: IndexOptions) -> CollectionScan:
         known = self._catalog.known_files(target.collection_id, target.places)
         containers = self._catalog.containers(target.collection_id)
-        return Pass(target, options, known, containers, self.report)
+        return CollectionScan(target, options, known, containers, self.report)
 
-    def _take_in(self, one_pass: Pass, options: IndexOptions, gone: dict[int, int], committer: Committer) -> None:
-        prints = KnownPrints(*self._catalog.fingerprints())
-        decider = Decider(one_pass.known, prints, SeenPrints(), gone)
-        setup = Setup(LookOptions(options.rules, self._encoder.modalities, one_pass.target.root.name), options.decode)
-        stage = Stage(one_pass.target, decider, self._encoder, self.report)
+    def _take_in(
+        self, one_pass: CollectionScan, options: IndexOptions, gone: dict[int, int], committer: Committer
+    ) -> None:
+        prints = FingerprintIndex(*self._catalog.fingerprints())
+        decider = Deduplicator(one_pass.known, prints, FingerprintSet(), gone)
+        setup = Setup(
+            InspectOptions(options.rules, self._encoder.modalities, one_pass.target.root.name), options.decode
+        )
+        stage = BatchCollector(one_pass.target, decider, self._encoder, self.report)
         done = 0
         with spool_folder(self._spool) as spool:
             members = Members(one_pass.target.root, one_pass.known, options.archives, options.narrowing, spool)
@@ -94,7 +98,7 @@ class Indexer:
         if self._decoders.notice is not None and self._decoders.notice not in self.report.notices:
             self.report.notices.append(self._decoders.notice)
 
-    def _tell(self, done: int, one_pass: Pass, members: Members, committer: Committer) -> None:
+    def _tell(self, done: int, one_pass: CollectionScan, members: Members, committer: Committer) -> None:
         total = one_pass.total + members.found
         items = dict(self.report.items)
         self._on_progress(Progress(done, total, self.report.failed, committer.segments, items))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.manifests.manifest import is_list, named_files
+from bindsearch.ingest.manifests.manifest import is_list, list_paths
 from bindsearch.ingest.manifests.rows import LIST_NAMES
-from bindsearch.ingest.scan.collection import Target
+from bindsearch.ingest.scan.collection import ScanTarget
 
 
 def resolve_paths(paths: Iterable[str | os.PathLike[str]], roots: Iterable[Path]) -> list[Path]:
@@ -48,7 +48,7 @@ def _resolve(path: str, roots: Iterable[Path]) -> Path:
 
 def plan_targets(
     paths: Iterable[Path], collections: Mapping[int, Path], add_collection: Callable[[Path], int], store: Path
-) -> Iterator[Target]:
+) -> Iterator[ScanTarget]:
     """Each path within the collection that holds it, or as a new one; collections inside it are rescanned too."""
     known = dict(collections)
     for path in map(_standing, paths):
@@ -63,10 +63,10 @@ def plan_targets(
         inner = [key for key, root in known.items() if root.is_relative_to(path) and key != holder]
         for key in (holder, *inner):
             place = _rel_path(path, known[key]) if key == holder else ""
-            yield Target(key, known[key], _skipped(known, key, store), (place,))
+            yield ScanTarget(key, known[key], _skipped(known, key, store), (place,))
 
 
-def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], store: Path) -> list[Target]:
+def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], store: Path) -> list[ScanTarget]:
     """What to index where these files and folders have changed: one pass a collection, so that what has moved is known
     again. A list stands for the collection it speaks of. Paths outside of all collections are left out."""
     places: dict[int, set[str]] = {}
@@ -77,7 +77,7 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
             speaks = rel_path.lower().endswith(LIST_NAMES) and (not path.is_file() or is_list(path))
             places.setdefault(key, set()).add("" if speaks else rel_path)
     return [
-        Target(key, collections[key], _skipped(collections, key, store), _outermost(found), sure="" not in found)
+        ScanTarget(key, collections[key], _skipped(collections, key, store), _outermost(found), sure="" not in found)
         for key, found in places.items()
     ]
 
@@ -111,14 +111,16 @@ def _outermost(places: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def failed_targets(failures: Iterable[tuple[int, str]], collections: Mapping[int, Path], store: Path) -> list[Target]:
+def failed_targets(
+    failures: Iterable[tuple[int, str]], collections: Mapping[int, Path], store: Path
+) -> list[ScanTarget]:
     """The files that failed, each given by its collection and relative path; the archive where it is a member."""
     named: dict[int, set[str]] = {}
     for key, rel_path in failures:
         place = collections[key] / rel_path
         named.setdefault(key, set()).add(_standing(place).relative_to(collections[key]).as_posix())
     return [
-        Target(
+        ScanTarget(
             key,
             collections[key],
             _skipped(collections, key, store),
@@ -138,14 +140,14 @@ def _named_by(path: Path) -> list[Path] | None:
     if not path.is_file() or not is_list(path):
         return None
     try:
-        return named_files(path)
+        return list_paths(path)
     except MediaError as error:
         raise UsageError(f"the list {path} cannot be used: {error}") from error
 
 
 def _listed_targets(
     path: Path, named: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
-) -> Iterator[Target]:
+) -> Iterator[ScanTarget]:
     """The files of the list at `path` within the collections that hold them, the others in a new one.
 
     Raises:
@@ -167,4 +169,4 @@ def _listed_targets(
         places.setdefault(key, set()).add(_rel_path(file, known[key]))
     for key, found in places.items():
         lists = (Path(os.path.relpath(path, known[key])).as_posix(),)
-        yield Target(key, known[key], _skipped(known, key, store), _outermost(found), closed=True, lists=lists)
+        yield ScanTarget(key, known[key], _skipped(known, key, store), _outermost(found), closed=True, lists=lists)

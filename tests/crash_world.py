@@ -19,7 +19,7 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.indexes.types import IndexWishes
+from bindsearch.indexes.types import IndexSettings
 from bindsearch.operations.verify import verify
 from bindsearch.storage import writer
 from bindsearch.storage.catalog import Catalog
@@ -119,7 +119,7 @@ def change(media: Path, notes: Path) -> None:
     write_zip(media / "album.zip", range(5, 50))
 
 
-def run(store: Path, *folders: Path, wishes: IndexWishes | None = None) -> bs.IndexReport:
+def run(store: Path, *folders: Path, wishes: IndexSettings | None = None) -> bs.IndexReport:
     with bs.connect(store, encoder=Stays()) as opened:
         return opened.index(*folders, wishes=wishes)
 

@@ -222,7 +222,7 @@ def pause_after_commits(seconds: float) -> None:
 def keep_up(store: Path, folders: list[Path]) -> None:
     """Forget and index again, optimize and compact."""
     import bindsearch as bs
-    from bindsearch.indexes.types import Form, IndexWishes
+    from bindsearch.indexes.types import Form, IndexSettings
     from bindsearch.operations.compact import compact_store
     from bindsearch.operations.forget import forget
 
@@ -230,7 +230,7 @@ def keep_up(store: Path, folders: list[Path]) -> None:
         with bs.connect(store) as opened:
             gone = sorted(path for path in folders[0].rglob("*.txt"))[:20]
             forget(store, [*map(str, gone)])
-            opened.optimize(wishes=IndexWishes(form, overrides={"lists": 4} if form is Form.IVF_PQ else None))
+            opened.optimize(wishes=IndexSettings(form, overrides={"lists": 4} if form is Form.IVF_PQ else None))
             compact_store(store)
             opened.index(*folders)
             opened.optimize(force=True)

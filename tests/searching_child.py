@@ -18,7 +18,7 @@ K = 1000
 """More than there are items."""
 
 
-class Look(NamedTuple):
+class InspectResult(NamedTuple):
     """What a search saw: the generations before and after it, how many items it found, and how long this thread
     worked on it, without what it waited for others on a busy machine."""
 
@@ -28,14 +28,14 @@ class Look(NamedTuple):
     worked_s: float
 
 
-def look(store: bs.Store, n: int) -> Look:
+def look(store: bs.Store, n: int) -> InspectResult:
     """Search for all texts, every other time with a filter that all of them pass."""
     started = time.thread_time()
     before = store._reader.current().manifest.generation
     hits = store.search("text number 7", to="text", k=K, filter="path like '%.txt'" if n % 2 else None)
     after = store._reader.current().manifest.generation
     assert len({hit.item_id for hit in hits}) == len(hits)
-    return Look(before, after, len(hits), time.thread_time() - started)
+    return InspectResult(before, after, len(hits), time.thread_time() - started)
 
 
 def main() -> None:

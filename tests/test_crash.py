@@ -19,14 +19,14 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.ingest import commit
 from bindsearch.operations.verify import verify
 from bindsearch.storage import writer
 from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("indexing_child.py")
-CODES = IndexWishes(Form.IVF_PQ, overrides={"lists": 4})
+CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 4})
 child_module = runpy.run_path(str(CHILD))
 world_module = runpy.run_path(str(Path(__file__).with_name("crash_world.py")))
 Stays, World = world_module["Stays"], world_module["World"]

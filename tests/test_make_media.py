@@ -12,7 +12,7 @@ from bindsearch.ingest.inspect.classify import classify
 from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import read_sidecar
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 
 pytest.importorskip("skimage")
@@ -41,7 +41,7 @@ def test_all_seven_modalities_are_made_and_decode(folder: Path) -> None:
         modality = classify(path, str(path.relative_to(folder / "media")), ()).modality if path.is_file() else None
         if modality is not None:
             parts = pieces(
-                path, modality, wants=Wants(224, 1.0), options=DecodeOptions(), sidecar=read_sidecar(path),
+                path, modality, wants=DecodeHints(224, 1.0), options=DecodeOptions(), sidecar=read_sidecar(path),
                 count_tokens=lambda text: len(text.split()), max_tokens=100,
             )  # fmt: skip
             found |= {part.modality for part in parts}

@@ -61,3 +61,16 @@ def test_it_is_verified_updated_and_compacted(old_store: Path, tmp_path: Path) -
         assert store.verify().findings == ()
         exported = store.export(tmp_path / "export")
         assert exported.vectors[Modality.TEXT] == 303
+
+
+def test_former_names_are_there() -> None:
+    """Names of earlier versions that encoders of other packages and programs may use."""
+    from bindsearch.items import Modality as FormerModality
+    from bindsearch.media import DecodeHints, Wants
+    from bindsearch.space import l2_normalize as former_l2_normalize
+    from bindsearch.vectors import l2_normalize
+
+    assert bs.IndexWishes is bs.IndexSettings
+    assert Wants is DecodeHints
+    assert FormerModality is Modality
+    assert former_l2_normalize is l2_normalize

@@ -15,7 +15,7 @@ import bindsearch as bs
 from bindsearch.encoders import load_encoder
 from bindsearch.hashing import fingerprint_of
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.operations.exchange_format import living_rows, open_generation, read_blocks, whole_items
+from bindsearch.operations.exchange_format import complete_items, living_rows, open_generation, read_blocks
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
@@ -113,7 +113,7 @@ def contents(store: Path) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     _, generation = open_generation(store)
     rows = living_rows(generation.snapshot)
     found = {}
-    for block in read_blocks(generation, rows, whole_items(generation.snapshot, rows)):
+    for block in read_blocks(generation, rows, complete_items(generation.snapshot, rows)):
         for facts, vector in zip(block.facts.drop_columns("item_id").to_pylist(), block.vectors, strict=True):
             key = (facts["path"], facts["modality"], facts["start_s"], facts["text"])
             assert key not in found, key

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bindsearch.errors import UsageError
-from bindsearch.media import MODALITY_OF, Media, Wants
+from bindsearch.media import MODALITY_OF, DecodeHints, Media
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Encoder(Protocol):
         """Logit scale of each modality: features = temperature * unit vector."""
 
     @property
-    def wants(self) -> Wants:
+    def wants(self) -> DecodeHints:
         """What decoders should deliver."""
 
     @property

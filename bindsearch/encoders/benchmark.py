@@ -15,7 +15,7 @@ import numpy as np
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.model_store.installed import is_installed, read_model
 from bindsearch.encoders.model_store.source import HUGE_NAME
-from bindsearch.encoders.registry import load_encoder, runs_on_devices
+from bindsearch.encoders.registry import load_encoder, supports_device
 from bindsearch.encoders.torch_runtime.device import (
     BATCHES,
     DTYPES,
@@ -103,7 +103,7 @@ def bench_encoder(
     if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
         raise UsageError(f"seconds is {seconds:g}: expected more than 0, at most {MAX_SECONDS:g}")
     runtime = replace(runtime, batch=batch)
-    device = resolve_device(runtime.device if runs_on_devices(name) else "cpu")
+    device = resolve_device(runtime.device if supports_device(name) else "cpu")
     if random_weights:
         chosen = dtype or default_dtype()
         if compute_dtype(torch_dtype(chosen), device) != torch_dtype(chosen):

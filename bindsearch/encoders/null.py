@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class NullEncoder:
     options: Mapping[str, str | int | float | bool] = MappingProxyType({})
     modalities = frozenset(Modality)
     temperatures: Mapping[Modality, float] = MappingProxyType(dict.fromkeys(Modality, 1.0))
-    wants = Wants(picture_side_px=64, frames_per_s=1.0)
+    wants = DecodeHints(picture_side_px=64, frames_per_s=1.0)
     max_tokens = 64
 
     def count_tokens(self, text: str) -> int:

@@ -36,7 +36,7 @@ def load_encoder(
 ) -> Encoder:
     """Return the encoder of that name; its towers load when they are first needed.
 
-    `options` are preprocessing options by name, where the encoder has any to set (`takes_options`).
+    `options` are preprocessing options by name, where the encoder has any to set (`has_options`).
 
     Raises:
         EncoderError: no encoder has that name, its model is not here, or the package that offers it is at fault.
@@ -63,12 +63,12 @@ def load_encoder(
     return _with_own_options(_load_from_package(name), options)
 
 
-def runs_on_devices(name: str) -> bool:
+def supports_device(name: str) -> bool:
     """Whether the encoder of that name can be told where to run; others run on the CPU."""
     return _family(name) is not None
 
 
-def takes_options(name: str) -> bool:
+def has_options(name: str) -> bool:
     """Whether the encoder of that name has preprocessing options to set."""
     return _family(name) == "imagebind"
 

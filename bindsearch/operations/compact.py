@@ -13,7 +13,7 @@ from bindsearch.atomic import TEMPORARY_SUFFIX, folder_size, sync_folder
 from bindsearch.errors import StoreError
 from bindsearch.operations.verify import StoreCheck, check_is_store
 from bindsearch.operations.verify.catalog import CheckedCatalog
-from bindsearch.operations.verify.findings import Finding, Kind, Mend
+from bindsearch.operations.verify.findings import Finding, Kind, Repair
 from bindsearch.operations.verify.store_files import find_orphans, lost_vectors, stored_vectors
 from bindsearch.storage.catalog import CATALOG_FILE
 from bindsearch.storage.config import StoreConfig, read_config
@@ -22,15 +22,15 @@ from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality
 
-WORTH_SHARE = 0.9
+SHRINK_THRESHOLD = 0.9
 """A copy of the catalog takes its place where it is at most this share of it."""
 
-GIVEN_UP = (Kind.VECTOR_FILE_MISSING, Kind.VECTOR_FILE_DAMAGED, Kind.VECTORS_UNFIT)
-BEYOND = (Kind.CONFIG, Kind.CATALOG)
+DISCARDED_KINDS = (Kind.VECTOR_FILE_MISSING, Kind.VECTOR_FILE_DAMAGED, Kind.VECTORS_UNFIT)
+UNREPAIRABLE_KINDS = (Kind.CONFIG, Kind.CATALOG)
 
 
 @dataclass(frozen=True, slots=True)
-class Compacted:
+class CompactReport:
     """Bytes of the store before and after; what was mended, and what needs another command."""
 
     before_bytes: int
@@ -53,7 +53,7 @@ def locked_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
         yield opened
 
 
-def compact_store(store: Path, *, on_stage: Callable[[str], None] = lambda _stage: None) -> Compacted:
+def compact_store(store: Path, *, on_stage: Callable[[str], None] = lambda _stage: None) -> CompactReport:
     """Mend what can be mended without embedding, drop dead rows and orphans, and write the catalog small.
 
     Raises:
@@ -70,9 +70,9 @@ def compact_store(store: Path, *, on_stage: Callable[[str], None] = lambda _stag
             Writer(store, catalog, config.dim).compact(worn_share=0.0)
             _remove_orphans(store, catalog)
         shrink_catalog(store / CATALOG_FILE)
-    mended = tuple(one for one in found if one.mend is Mend.COMPACT or one.kind in GIVEN_UP)
+    mended = tuple(one for one in found if one.mend is Repair.COMPACT or one.kind in DISCARDED_KINDS)
     left = tuple(one for one in found if one not in mended)
-    return Compacted(before, folder_size(store), mended, left)
+    return CompactReport(before, folder_size(store), mended, left)
 
 
 def mend(
@@ -95,10 +95,10 @@ def mend(
     check.look_at_files()
     kinds = {one.kind for one in check.findings}
     for one in check.findings:
-        if one.kind in BEYOND:
+        if one.kind in UNREPAIRABLE_KINDS:
             raise StoreError(one.message)
     catalog.mend()
-    given_up = {one.where[0] for one in check.findings if one.kind in GIVEN_UP}
+    given_up = {one.where[0] for one in check.findings if one.kind in DISCARDED_KINDS}
     for file in check.vectors:
         if str(file.path) in given_up:
             catalog.forget_lost_vectors(file.modality, file.path.name, file.first_id, file.end_id)
@@ -136,7 +136,7 @@ def shrink_catalog(path: Path) -> None:
             connection.execute("DETACH old")
         with copy.open("rb+") as file:
             os.fsync(file.fileno())
-        if copy.stat().st_size <= WORTH_SHARE * path.stat().st_size:
+        if copy.stat().st_size <= SHRINK_THRESHOLD * path.stat().st_size:
             copy.replace(path)
     except duckdb.Error as error:
         raise StoreError(f"the catalog {path} could not be copied: {str(error).splitlines()[0]}") from error

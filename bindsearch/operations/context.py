@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindsearch.encoders import load_encoder, takes_options
+from bindsearch.encoders import has_options, load_encoder
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.storage.config import STORE_FILE, SegmentLengths, check_encoder, read_config
 
 DEFAULT_ENCODER = "mini"
@@ -24,7 +24,7 @@ class StoreContext:
     path: Path
     encoder: Encoder
     segments: SegmentLengths
-    gpus: Gpus
+    gpus: GpuResidency
 
 
 def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Options, runtime: Runtime) -> Encoder:
@@ -46,7 +46,7 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Optio
     if name is None:
         name = DEFAULT_ENCODER if config is None else config.encoder
     if isinstance(name, str):
-        if config is not None and name == config.encoder and takes_options(name):
+        if config is not None and name == config.encoder and has_options(name):
             options = {**config.encoder_options, **options}
         loaded = load_encoder(name, options=options, runtime=runtime)
     else:

@@ -39,7 +39,7 @@ CANDIDATES = 4 * NEIGHBOURS
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class NearDuplicate:
     """An item of a group: its largest cosine to another one of it, and how many of its segments have a match there."""
 
     item: Item
@@ -53,10 +53,10 @@ class NearGroup:
     """Items that hang together by pairs that are nearly the same; the one that was indexed first comes first."""
 
     modality: Modality
-    items: tuple[Likeness, ...]
+    items: tuple[NearDuplicate, ...]
 
 
-def find_same_bytes(snapshot: Snapshot) -> list[tuple[Item, ...]]:
+def find_exact_duplicates(snapshot: Snapshot) -> list[tuple[Item, ...]]:
     """Items that hold the same bytes, as groups, those of most items first."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -74,7 +74,7 @@ def find_same_bytes(snapshot: Snapshot) -> list[tuple[Item, ...]]:
     return sorted(found, key=lambda items: (-len(items), items[0].item_id))
 
 
-def find_near(
+def find_near_duplicates(
     generation: Generation,
     modality: Modality,
     threshold: float = NEAR_COSINE,
@@ -98,9 +98,9 @@ def find_near(
     owners = _Owners.of(partition, snapshot, rows)
     pairs = _Pairs(owners.first_of_row, threshold)
     if len(rows) <= EXACT_ROWS or partition.index is None or partition.index.manifest.parameters.form is Form.EXACT:
-        _multiply_out(partition, rows, rows, pairs, on_rows)
+        _all_pairs(partition, rows, rows, pairs, on_rows)
     else:
-        _ask_index(partition, rows, pairs, on_rows)
+        _neighbours_by_index(partition, rows, pairs, on_rows)
     return _groups(modality, snapshot, owners, pairs)
 
 
@@ -116,7 +116,7 @@ class _Owners:
 
     @classmethod
     def of(cls, partition: Partition, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Owners:
-        places, segment_rows = partition.segments_at(rows)
+        places, segment_rows = partition.segments_of_rows(rows)
         items = snapshot.items_of(segment_rows)
         first = np.full(partition.n, np.iinfo(np.int64).max)
         np.minimum.at(first, rows[places], items)
@@ -163,7 +163,7 @@ class _Pairs:
         return rows[first], others[first], cosines[first]
 
 
-def _multiply_out(
+def _all_pairs(
     partition: Partition,
     left: NDArray[np.int64],
     right: NDArray[np.int64],
@@ -184,7 +184,7 @@ def _multiply_out(
         on_rows(min(start + BLOCK_ROWS, len(left)), len(left))
 
 
-def _ask_index(
+def _neighbours_by_index(
     partition: Partition, rows: NDArray[np.int64], pairs: _Pairs, on_rows: Callable[[int, int], None]
 ) -> None:
     """Each row with its nearest ones by the index; those that are newer than it with all of the newer ones."""
@@ -197,7 +197,7 @@ def _ask_index(
         pairs.add(own[here], found.positions[here, place], found.cosines[here, place])
         on_rows(min(start + BLOCK_ROWS, len(rows)), len(rows))
     newer = rows[np.searchsorted(rows, partition.covered) :]
-    _multiply_out(partition, newer, newer, pairs, lambda _done, _total: None)
+    _all_pairs(partition, newer, newer, pairs, lambda _done, _total: None)
 
 
 def _groups(modality: Modality, snapshot: Snapshot, owners: _Owners, pairs: _Pairs) -> list[NearGroup]:
@@ -225,7 +225,7 @@ def _groups(modality: Modality, snapshot: Snapshot, owners: _Owners, pairs: _Pai
         groups.append(
             NearGroup(
                 modality,
-                tuple(Likeness(item, *likeness[item.item_id], owners.segments[item.item_id]) for item in items),
+                tuple(NearDuplicate(item, *likeness[item.item_id], owners.segments[item.item_id]) for item in items),
             )
         )
     return sorted(groups, key=lambda group: (-len(group.items), group.items[0].item.item_id))

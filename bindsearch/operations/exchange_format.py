@@ -113,7 +113,7 @@ def living_rows(snapshot: Snapshot) -> NDArray[np.int64]:
     return rows[np.argsort(snapshot.items_of(rows), kind="stable")]
 
 
-def cut_between_items(snapshot: Snapshot, rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Segment rows (m,), those of an item together, in pieces of about `size` that hold whole items."""
     owners = snapshot.item_of_segment_rows()[rows]
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
@@ -121,7 +121,7 @@ def cut_between_items(snapshot: Snapshot, rows: NDArray[np.int64], size: int) ->
     return np.split(rows, np.unique(firsts)[1:])
 
 
-def whole_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def complete_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Of which items (n,) all living segments are among these rows (m,)."""
     owners = snapshot.item_of_segment_rows()
     alive = owners if snapshot.segment_alive is None else owners[snapshot.segment_alive]
@@ -135,7 +135,7 @@ def read_blocks(generation: Generation, rows: NDArray[np.int64], whole: NDArray[
     `whole`: the items that may keep their fingerprint, as all their vectors are read.
     """
     snapshot = generation.snapshot
-    for block in cut_between_items(snapshot, rows, BLOCK_ROWS) if len(rows) else ():
+    for block in split_at_item_boundaries(snapshot, rows, BLOCK_ROWS) if len(rows) else ():
         facts = _facts(snapshot, block, whole)
         vector_ids = snapshot.segments.column("vector_id").take(block).to_numpy()
         yield Block(facts, _vectors(generation, facts.column("modality"), vector_ids))

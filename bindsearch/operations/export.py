@@ -25,15 +25,15 @@ from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange_format import (
     FACTS,
     SPACE_KEY,
-    cut_between_items,
+    complete_items,
     living_rows,
     open_generation,
     read_blocks,
     space_to_json,
-    whole_items,
+    split_at_item_boundaries,
 )
 from bindsearch.reports import OnRows, ignore_rows
-from bindsearch.search.filter import EVERYTHING, Filter, make_filter, segment_mask
+from bindsearch.search.filter import NO_FILTER, Filter, make_filter, segment_mask
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
 from bindsearch.storage.config import StoreConfig, resolve_store
@@ -98,7 +98,7 @@ def export_vectors(
     wanted = parse_modalities(modalities)
     if layout not in list(Layout):
         raise UsageError(f"unknown layout {str(layout)!r}: choose from {', '.join(Layout)}")
-    chosen = make_filter(where=filter) if isinstance(filter, str) else filter or EVERYTHING
+    chosen = make_filter(where=filter) if isinstance(filter, str) else filter or NO_FILTER
     config, generation = open_generation(resolve_store(store))
     rows = _chosen_rows(generation, wanted, chosen)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
@@ -147,10 +147,10 @@ def _write_parquet(
     snapshot = generation.snapshot
     everything = np.concatenate(list(rows.values()))
     everything = everything[np.argsort(snapshot.items_of(everything), kind="stable")]
-    whole = whole_items(snapshot, everything)
+    whole = complete_items(snapshot, everything)
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), config.dim)
     schema = _schema(config).append(pa.field(VECTOR_COLUMN, kind))
-    for number, shard in enumerate(cut_between_items(snapshot, everything, SHARD_ROWS)):
+    for number, shard in enumerate(split_at_item_boundaries(snapshot, everything, SHARD_ROWS)):
         with _parquet_file(folder / f"vectors-{number:05d}.parquet", schema) as file:
             for block in read_blocks(generation, shard, whole):
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.vectors.reshape(-1)), type=kind)
@@ -163,7 +163,7 @@ def _write_npy(
 ) -> Iterator[int]:
     """Each modality in files of its own, numbered as clip-retrieval does. Yields as `_write_parquet`."""
     snapshot = generation.snapshot
-    whole = whole_items(snapshot, np.concatenate(list(rows.values())))
+    whole = complete_items(snapshot, np.concatenate(list(rows.values())))
     first = next((one for one in (Modality.IMAGE, Modality.TEXT) if len(rows.get(one, ()))), None)
     for modality, wanted in rows.items():
         if not len(wanted):
@@ -172,7 +172,7 @@ def _write_npy(
         facts_name = "metadata" if modality is first else f"{short}_metadata"
         for place in (folder / f"{short}_emb", folder / facts_name):
             place.mkdir()
-        shards = cut_between_items(snapshot, wanted, SHARD_ROWS)
+        shards = split_at_item_boundaries(snapshot, wanted, SHARD_ROWS)
         renamed = CLIP_COLUMNS.get(modality, {})
         schema = _schema(config, renamed)
         for number, shard in enumerate(shards):

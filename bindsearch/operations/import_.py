@@ -24,8 +24,8 @@ from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
 from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import Intake, IntakeReport, context_like, segment_at
-from bindsearch.operations.vector_sources import OpenShard, find_shards
+from bindsearch.operations.vector_import import ImportReport, VectorImporter, context_like, segment_from_row
+from bindsearch.operations.vector_sources import VectorFileReader, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.storage.batch import StagedSegment
 from bindsearch.storage.config import StoreConfig, resolve_store
@@ -55,7 +55,7 @@ def import_vectors(
     device: str = "auto",
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
-) -> IntakeReport:
+) -> ImportReport:
     """Put vectors of files into the store at that path (as of `connect`); rows of one path become one item.
 
     An item that is there already is replaced. Items belong to the collection `root`: by default the one that an export
@@ -77,9 +77,9 @@ def import_vectors(
     if not sources:
         raise UsageError("nothing to import: give a folder, a .parquet or a .npy file")
     unique = dict.fromkeys(Path(source).expanduser().resolve() for source in sources)
-    opened_sources = [[OpenShard(shard, vector_column) for shard in find_shards(source)] for source in unique]
+    opened_sources = [[VectorFileReader(shard, vector_column) for shard in find_shards(source)] for source in unique]
     shards = [shard for group in opened_sources for shard in group]
-    report = IntakeReport()
+    report = ImportReport()
     place = resolve_store(store)
     like = next((shard.space for shard in shards if shard.space is not None), None)
     with context_like(place, like, encoder=encoder, encoder_options=encoder_options, device=device) as (context, made):
@@ -89,7 +89,7 @@ def import_vectors(
         on_progress(0, total)
         with open_writer(place, context.encoder, context.segments) as (_, catalog, writer):
             for plan in planned:
-                intake = Intake(catalog, writer, report, trusted=False)
+                intake = VectorImporter(catalog, writer, report, trusted=False)
                 for n in _take_in(plan, intake, made.dim, chosen, report):
                     done += n
                     on_progress(done, total)
@@ -105,7 +105,7 @@ def _modality(name: str | Modality) -> Modality:
     return Modality(name)
 
 
-def _check(made: StoreConfig, place: Path, shards: Sequence[OpenShard]) -> None:
+def _check(made: StoreConfig, place: Path, shards: Sequence[VectorFileReader]) -> None:
     for shard in shards:
         if shard.dim is not None and shard.dim != made.dim:
             raise VectorError(
@@ -121,13 +121,13 @@ class _Plan:
     """Which item each row of some shards belongs to: for each shard `codes` int64 (n,), numbers of items; of each item
     its number of rows, and its root with its path below."""
 
-    shards: Sequence[OpenShard]
+    shards: Sequence[VectorFileReader]
     codes: Sequence[NDArray[np.int64]]
     counts: NDArray[np.int64]
     places: Sequence[tuple[str, str]]
 
 
-def _plan(shards: Sequence[OpenShard], root: str | None) -> _Plan:
+def _plan(shards: Sequence[VectorFileReader], root: str | None) -> _Plan:
     """Read the paths of all rows, and nothing else.
 
     Raises:
@@ -209,7 +209,9 @@ def _with_slash(folder: str) -> str:
     return f"{folder.rstrip('/')}/"
 
 
-def _take_in(plan: _Plan, intake: Intake, dim: int, modality: Modality | None, report: IntakeReport) -> Iterator[int]:
+def _take_in(
+    plan: _Plan, intake: VectorImporter, dim: int, modality: Modality | None, report: ImportReport
+) -> Iterator[int]:
     """Stage all items of some shards; yields the size of each block that is read.
 
     The next block is always the one that holds the first item not yet read: files that hold the same items, such as
@@ -243,16 +245,16 @@ def _stage(
     facts: Columns,
     vectors: NDArray[np.float32],
     waiting: dict[int, list[StagedSegment]],
-    intake: Intake,
+    intake: VectorImporter,
 ) -> None:
     """Stage the items that are whole with these rows; `waiting` holds what there is of others, by number."""
     for row, code in enumerate(codes):
         wanted = plan.counts[code]
-        segments = [segment_at(facts, row, vectors[row])]
+        segments = [segment_from_row(facts, row, vectors[row])]
         if wanted > 1:
             segments = waiting.setdefault(code, [])
             last = len(segments) + 1 == wanted
-            segments.append(segment_at(facts, row, vectors[row] if last else vectors[row].copy()))
+            segments.append(segment_from_row(facts, row, vectors[row] if last else vectors[row].copy()))
             if not last:
                 continue
             del waiting[code]
@@ -278,7 +280,7 @@ def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[N
     return rows, int(other.sum())
 
 
-def _facts(shard: OpenShard, table: pa.Table, modality: Modality | None) -> Columns:
+def _facts(shard: VectorFileReader, table: pa.Table, modality: Modality | None) -> Columns:
     """The facts of a block. Only an export's own are taken at their word."""
     facts = dict(to_lists(table))
     nothing = [None] * table.num_rows

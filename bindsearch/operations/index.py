@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import StoreLockedError, UsageError
-from bindsearch.indexes.types import IndexWishes
+from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
 from bindsearch.ingest.dry_run import plan_collection
 from bindsearch.ingest.inspect.classify import parse_rule, read_folder_rules
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
-from bindsearch.ingest.scan.collection import IndexOptions, Target
+from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.ignore import make_narrowing
 from bindsearch.ingest.scan.watch import watch_changes
 from bindsearch.ingest.targets import changed_targets, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
-from bindsearch.operations.index_policy import Work
+from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.operations.optimize import optimize
 from bindsearch.reports import IndexReport, OnProgress, OnStage, PlannedFile, ignore_progress, ignore_stage
 from bindsearch.storage.catalog import Catalog
@@ -89,7 +89,7 @@ def _limited(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[Decode
     return replace(decode, **of_files), replace(archives, **of_archives)
 
 
-FindTargets = Callable[[Catalog], Iterable[Target]]
+FindTargets = Callable[[Catalog], Iterable[ScanTarget]]
 """What to index, found once the catalog is open; a root that is new may be added to it."""
 
 
@@ -98,7 +98,7 @@ def index_targets(
     find_targets: FindTargets,
     request: IndexRequest,
     decoders: Decoders,
-    wishes: IndexWishes | None = None,
+    wishes: IndexSettings | None = None,
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
@@ -123,7 +123,7 @@ def index_targets(
             context.path, config.dim, writer, context.encoder, wishes, context.gpus, force=False, on_stage=on_stage
         )
     report = indexer.report
-    refused = [one for one in done if one.need.work is Work.REFUSED]
+    refused = [one for one in done if one.need.work is IndexActionKind.REFUSED]
     report.notices.extend(f"the {one.modality} index stays as it is: {one.need.reason}" for one in refused)
     report.took_s = time.monotonic() - started
     return report
@@ -137,7 +137,7 @@ def at_paths(paths: Sequence[Path], store: Path) -> FindTargets:
 def at_failures(store: Path) -> FindTargets:
     """All files that have failed."""
 
-    def find(catalog: Catalog) -> list[Target]:
+    def find(catalog: Catalog) -> list[ScanTarget]:
         rows = catalog.failures_table().to_pylist()
         return failed_targets([(row["collection_id"], row["rel_path"]) for row in rows], catalog.collections(), store)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import StoreError
 from bindsearch.indexes.storage import INDEXES
-from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexWishes
+from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexSettings
 
 TAIL_ELEMENTS = 2048 * 1024
 """A tail of so many numbers takes 0.2 ms to scan: beyond it, and beyond `TAIL_SHARE`, it is added to the index."""
@@ -22,8 +22,8 @@ GROWTH_TUNED = 1.25
 """An index is trained anew when it holds so many times the rows it was trained on; its operating points are measured
 anew when it holds so many times the rows they were measured on."""
 
-WORSE_CODES = 1.15
-WORSE_BALANCE = 2.0
+MAX_CODE_ERROR_GROWTH = 1.15
+MAX_IMBALANCE_GROWTH = 2.0
 """New rows whose codes err so many times more, or lists so many times more uneven, mean that the data has drifted."""
 
 DEAD_SHARE = 0.2
@@ -32,7 +32,7 @@ DEAD_SHARE = 0.2
 WISHES_FILE = "wishes.json"
 
 
-class Work(StrEnum):
+class IndexActionKind(StrEnum):
     """What a partition needs."""
 
     NOTHING = "nothing"
@@ -45,10 +45,10 @@ class Work(StrEnum):
 
 
 @dataclass(frozen=True)
-class Need:
+class IndexAction:
     """What a partition needs, and why."""
 
-    work: Work
+    work: IndexActionKind
     reason: str
 
 
@@ -64,52 +64,52 @@ class IndexState:
     dead: int
     dim: int
     wanted: IndexParameters | str
-    wishes: IndexWishes
+    wishes: IndexSettings
     sources: frozenset[str]
     manifest: IndexManifest | None
     trouble: str | None
     wants_codes: bool = False
 
 
-def decide(state: IndexState) -> Need:
+def decide(state: IndexState) -> IndexAction:
     """What a partition needs; pure."""
     manifest, wanted = state.manifest, state.wanted
     if state.living == 0 or (not isinstance(wanted, str) and wanted.form is Form.EXACT):
         if manifest is None and state.trouble is None:
-            return Need(Work.NOTHING, "few rows: scanned exactly")
-        return Need(Work.DROP, "exact scans do: few rows, or asked for")
+            return IndexAction(IndexActionKind.NOTHING, "few rows: scanned exactly")
+        return IndexAction(IndexActionKind.DROP, "exact scans do: few rows, or asked for")
     if isinstance(wanted, str):
-        return Need(Work.REFUSED, wanted)
+        return IndexAction(IndexActionKind.REFUSED, wanted)
     if state.trouble is not None:
-        return Need(Work.BUILD, f"the index is damaged ({state.trouble})")
+        return IndexAction(IndexActionKind.BUILD, f"the index is damaged ({state.trouble})")
     if manifest is None:
-        return Need(Work.BUILD, f"{state.living:,} rows have none")
+        return IndexAction(IndexActionKind.BUILD, f"{state.living:,} rows have none")
     if manifest.wishes != state.wishes or manifest.parameters.form is not wanted.form:
-        return Need(Work.BUILD, "other options are wished")
+        return IndexAction(IndexActionKind.BUILD, "other options are wished")
     if state.wants_codes and manifest.gpu_parameters is None:
-        return Need(Work.BUILD, "it has no codes for the GPU")
+        return IndexAction(IndexActionKind.BUILD, "it has no codes for the GPU")
     if state.dead > DEAD_SHARE * manifest.n:
-        return Need(Work.BUILD, f"{state.dead:,} of its {manifest.n:,} rows are deleted")
+        return IndexAction(IndexActionKind.BUILD, f"{state.dead:,} of its {manifest.n:,} rows are deleted")
     if state.living > GROWTH_TRAINED * manifest.trained_rows:
-        return Need(Work.BUILD, f"{state.living:,} rows, trained on {manifest.trained_rows:,}")
+        return IndexAction(IndexActionKind.BUILD, f"{state.living:,} rows, trained on {manifest.trained_rows:,}")
     tail = state.rows - state.covered
     if tail * state.dim > TAIL_ELEMENTS and tail > TAIL_SHARE * state.covered:
-        return Need(Work.APPEND, f"{tail:,} rows are newer than the index")
+        return IndexAction(IndexActionKind.APPEND, f"{tail:,} rows are newer than the index")
     if missing := sorted(state.sources.difference(manifest.queried)):
-        return Need(Work.TUNE, f"not measured for queries of {', '.join(missing)}")
-    return Need(Work.NOTHING, "it is good")
+        return IndexAction(IndexActionKind.TUNE, f"not measured for queries of {', '.join(missing)}")
+    return IndexAction(IndexActionKind.NOTHING, "it is good")
 
 
-def drifted(trained: IndexQuality, now: IndexQuality) -> str | None:
+def drift_reason(trained: IndexQuality, now: IndexQuality) -> str | None:
     """Why new rows should not be added to codes trained on old ones; None where they may. Pure."""
-    if now.code_error > WORSE_CODES * trained.code_error:
+    if now.code_error > MAX_CODE_ERROR_GROWTH * trained.code_error:
         return f"the codes of new rows err {now.code_error / trained.code_error:.2f} times as much as at training"
-    if now.imbalance > WORSE_BALANCE * trained.imbalance:
+    if now.imbalance > MAX_IMBALANCE_GROWTH * trained.imbalance:
         return f"the lists are {now.imbalance / trained.imbalance:.1f} times as uneven as at training"
     return None
 
 
-def read_wishes(store: Path) -> IndexWishes:
+def read_index_settings(store: Path) -> IndexSettings:
     """What was last asked of the indexes of a store; the defaults where nothing was.
 
     Raises:
@@ -121,14 +121,14 @@ def read_wishes(store: Path) -> IndexWishes:
         form = None if data["form"] is None else Form(data["form"])
         memory = None if data["memory_bytes"] is None else int(data["memory_bytes"])
         overrides = {str(name): int(value) for name, value in data["overrides"].items()}
-        return IndexWishes(form, memory, float(data["recall"]), overrides or None)
+        return IndexSettings(form, memory, float(data["recall"]), overrides or None)
     except FileNotFoundError:
-        return IndexWishes()
+        return IndexSettings()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({error}): remove it, and give the options again") from error
 
 
-def write_wishes(store: Path, wishes: IndexWishes) -> None:
+def write_index_settings(store: Path, wishes: IndexSettings) -> None:
     """Remember what is asked of the indexes of a store."""
     (store / INDEXES).mkdir(parents=True, exist_ok=True)
     with atomic_write(store / INDEXES / WISHES_FILE) as file:

@@ -15,14 +15,14 @@ from bindsearch.errors import UsageError
 from bindsearch.operations.exchange_format import (
     Block,
     check_space,
+    complete_items,
     living_rows,
     open_generation,
     read_blocks,
     to_lists,
-    whole_items,
 )
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import Intake, IntakeReport, Place, context_like, segment_at
+from bindsearch.operations.vector_import import ImportReport, Place, VectorImporter, context_like, segment_from_row
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.storage.catalog import Catalog
@@ -49,7 +49,7 @@ def merge_stores(
     device: str = "auto",
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
-) -> IntakeReport:
+) -> ImportReport:
     """Put everything the `sources` hold into the store `target`, made like the first one where there is none.
 
     Collections with the same root become one. A file that the target has already stays as it is there, unless the
@@ -67,7 +67,7 @@ def merge_stores(
     place = resolve_store(target)
     paths = _source_paths(place, sources)
     configs = [read_config(path) for path in paths]
-    report = IntakeReport()
+    report = ImportReport()
     with context_like(place, configs[0], encoder=encoder, device=device) as (context, made):
         for path, config in zip(paths, configs, strict=True):
             check_space(made, place, config, path)
@@ -99,17 +99,17 @@ def _open(path: Path) -> _Source:
     return _Source(path, config, generation, living_rows(generation.snapshot))
 
 
-def _take_in(source: _Source, catalog: Catalog, writer: Writer, report: IntakeReport) -> Iterator[int]:
+def _take_in(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:
     """Commit what a source holds; yields how many of its vectors each step has dealt with."""
-    intake = Intake(catalog, writer, report, trusted=True)
+    intake = VectorImporter(catalog, writer, report, trusted=True)
     snapshot = source.generation.snapshot
-    for block in read_blocks(source.generation, source.rows, whole_items(snapshot, source.rows)):
+    for block in read_blocks(source.generation, source.rows, complete_items(snapshot, source.rows)):
         _stage(block, intake, report)
         yield len(block.vectors)
     intake.flush()
     if snapshot.failures is None:
         return
-    intake = Intake(catalog, writer, report, trusted=True)  # one that knows what has just been taken in
+    intake = VectorImporter(catalog, writer, report, trusted=True)  # one that knows what has just been taken in
     for failure in snapshot.failures.to_pylist():
         place = intake.locate(snapshot.manifest.collections[failure["collection_id"]], failure["rel_path"])
         if place.item_id is None and not place.failed:
@@ -117,7 +117,7 @@ def _take_in(source: _Source, catalog: Catalog, writer: Writer, report: IntakeRe
     intake.flush()
 
 
-def _stage(block: Block, intake: Intake, report: IntakeReport) -> None:
+def _stage(block: Block, intake: VectorImporter, report: ImportReport) -> None:
     facts, vectors = to_lists(block.facts), block.vectors.astype(np.float32)
     starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
     for start, end in pairwise([*starts, len(vectors)]):
@@ -126,7 +126,7 @@ def _stage(block: Block, intake: Intake, report: IntakeReport) -> None:
         if _stays(place, facts["content_hash"][start], facts["mtime_ns"][start]):
             report.kept += 1
         else:
-            segments = [segment_at(facts, row, vectors[row]) for row in range(start, end)]
+            segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
             intake.add(place, facts, start, segments)
 
 

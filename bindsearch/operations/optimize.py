@@ -18,23 +18,23 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.gpu.index import GpuIndex
-from bindsearch.indexes.gpu.placement import Gpus, build_codes, code_parameters
+from bindsearch.indexes.gpu.placement import GpuResidency, build_codes, code_parameters
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.source_classifier import find_regions
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
-from bindsearch.indexes.tuning import KEPT, MIN_QUERIES, fill_missing, inside_cosine, measure_points
-from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexWishes, OperatingPoint, UnitCosts
+from bindsearch.indexes.tuning import MIN_QUERIES, SELECTIVITIES, fill_missing, inside_cosine, measure_points
+from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexSettings, OperatingPoint, UnitCosts
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import (
     GROWTH_TUNED,
+    IndexAction,
+    IndexActionKind,
     IndexState,
-    Need,
-    Work,
     decide,
-    drifted,
-    read_wishes,
-    write_wishes,
+    drift_reason,
+    read_index_settings,
+    write_index_settings,
 )
 from bindsearch.operations.probe_captions import caption_vectors
 from bindsearch.reports import OnStage, ignore_stage
@@ -60,11 +60,11 @@ APPEND_ROWS = 32768
 
 
 @dataclass(frozen=True)
-class Optimized:
+class OptimizeResult:
     """What was done to one partition, and why; `index`: folder and manifest digest of the new index."""
 
     modality: Modality
-    need: Need
+    need: IndexAction
     index: tuple[str, str] | None
 
 
@@ -75,11 +75,11 @@ class Optimizer:
         self,
         store: Path,
         generation: Generation,
-        wishes: IndexWishes,
+        wishes: IndexSettings,
         encoder_modalities: frozenset[Modality],
         captions: Callable[[], NDArray[np.float32]] | None,
         costs: Callable[[], UnitCosts],
-        gpus: Gpus,
+        gpus: GpuResidency,
         on_stage: OnStage,
     ) -> None:
         """`encoder_modalities`: what queries may come in; `captions`: vectors of generic texts float32 (m, d), for
@@ -95,42 +95,46 @@ class Optimizer:
         self._on_stage = on_stage
         self._queries: dict[Modality, NDArray[np.float32]] | None = None
 
-    def run(self, *, force: bool) -> Iterator[Optimized]:
+    def run(self, *, force: bool) -> Iterator[OptimizeResult]:
         """Do what each partition needs, one after the other; `force` builds every index anew."""
         for partition in self._generation.partitions.values():
             done = self._optimize(partition, force=force)
             if done is not None:
                 yield done
         for modality in self._generation.manifest.indexes.keys() - self._generation.partitions.keys():
-            yield Optimized(modality, Need(Work.DROP, "no rows are left"), None)
+            yield OptimizeResult(modality, IndexAction(IndexActionKind.DROP, "no rows are left"), None)
 
-    def needs(self, *, force: bool) -> dict[Modality, Need]:
+    def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
         """What each partition needs."""
         return {modality: self._need(place, force=force) for modality, place in self._generation.partitions.items()}
 
-    def _need(self, partition: Partition, *, force: bool) -> Need:
+    def _need(self, partition: Partition, *, force: bool) -> IndexAction:
         state = self._state(partition)
         need = decide(state)
-        if force and need.work in (Work.TUNE, Work.APPEND, Work.NOTHING) and state.manifest is not None:
-            return Need(Work.BUILD, "asked for")
-        if need.work in (Work.APPEND, Work.TUNE) and partition.moved:
-            return Need(Work.BUILD, "deleted rows have gone from the files it was made from")
-        if need.work is Work.APPEND and (drift := self._drift(partition)) is not None:
-            return Need(Work.BUILD, drift)
+        if (
+            force
+            and need.work in (IndexActionKind.TUNE, IndexActionKind.APPEND, IndexActionKind.NOTHING)
+            and state.manifest is not None
+        ):
+            return IndexAction(IndexActionKind.BUILD, "asked for")
+        if need.work in (IndexActionKind.APPEND, IndexActionKind.TUNE) and partition.moved:
+            return IndexAction(IndexActionKind.BUILD, "deleted rows have gone from the files it was made from")
+        if need.work is IndexActionKind.APPEND and (drift := self._drift(partition)) is not None:
+            return IndexAction(IndexActionKind.BUILD, drift)
         return need
 
-    def _optimize(self, partition: Partition, *, force: bool) -> Optimized | None:
+    def _optimize(self, partition: Partition, *, force: bool) -> OptimizeResult | None:
         need = self._need(partition, force=force)
-        if need.work is Work.NOTHING:
+        if need.work is IndexActionKind.NOTHING:
             return None
         self._on_stage(f"{partition.modality}: {need.work} ({need.reason})")
-        if need.work is Work.REFUSED:
-            return Optimized(partition.modality, need, self._generation.manifest.indexes.get(partition.modality))
-        if need.work is Work.DROP:
-            return Optimized(partition.modality, need, None)
+        if need.work is IndexActionKind.REFUSED:
+            return OptimizeResult(partition.modality, need, self._generation.manifest.indexes.get(partition.modality))
+        if need.work is IndexActionKind.DROP:
+            return OptimizeResult(partition.modality, need, None)
         index = self._index(partition, need)
         codes = self._gpu_codes(partition, need)
-        return Optimized(partition.modality, need, self._publish(partition, need, index, codes))
+        return OptimizeResult(partition.modality, need, self._publish(partition, need, index, codes))
 
     def _state(self, partition: Partition) -> IndexState:
         opened = partition.index
@@ -185,48 +189,48 @@ class Optimizer:
         tail = np.arange(partition.covered, partition.n)
         chosen = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
         now = partition.index.index.quality(partition.rows.gather(chosen), added=len(tail))
-        return None if trained is None else drifted(trained, now)
+        return None if trained is None else drift_reason(trained, now)
 
-    def _index(self, partition: Partition, need: Need) -> IvfPqIndex:
+    def _index(self, partition: Partition, need: IndexAction) -> IvfPqIndex:
         """The index that is to be published. One that readers search is never touched: an appended one is a copy."""
-        if need.work is Work.BUILD:
+        if need.work is IndexActionKind.BUILD:
             parameters = choose_parameters(partition.living, partition.dim, self._wishes)
             return build_index(partition.blocks, parameters, self._rows_done(partition, need))
         opened = partition.index
         assert opened is not None
         assert opened.index is not None
-        return opened.index if need.work is Work.TUNE else self._grown(partition, need, opened.index)
+        return opened.index if need.work is IndexActionKind.TUNE else self._grown(partition, need, opened.index)
 
-    def _gpu_codes(self, partition: Partition, need: Need) -> IvfPqIndex | None:
+    def _gpu_codes(self, partition: Partition, need: IndexAction) -> IvfPqIndex | None:
         """The codes for GPUs that are to be published beside; those there are grow on a machine without GPUs too."""
-        if need.work is Work.BUILD:
+        if need.work is IndexActionKind.BUILD:
             if not self._wants_codes(partition):
                 return None
             parameters = code_parameters(partition.living, partition.dim, self._wishes)
             return build_codes(partition.blocks, parameters, self._gpus.devices, self._rows_done(partition, need))
         codes, _ = self._held_codes(partition)  # damaged ones that nobody wants here are left out
-        return codes if codes is None or need.work is Work.TUNE else self._grown(partition, need, codes)
+        return codes if codes is None or need.work is IndexActionKind.TUNE else self._grown(partition, need, codes)
 
-    def _grown(self, partition: Partition, need: Need, index: IvfPqIndex) -> IvfPqIndex:
+    def _grown(self, partition: Partition, need: IndexAction, index: IvfPqIndex) -> IvfPqIndex:
         """A copy of the index that holds the tail too."""
         rows_done = self._rows_done(partition, need)
-        grown = index.copy_for_append()
+        grown = index.clone()
         for start in range(partition.covered, partition.n, APPEND_ROWS):
             stop = min(start + APPEND_ROWS, partition.n)
             grown.add(partition.rows.gather(np.arange(start, stop)))
             rows_done(stop)
         return grown
 
-    def _rows_done(self, partition: Partition, need: Need) -> Callable[[int], None]:
+    def _rows_done(self, partition: Partition, need: IndexAction) -> Callable[[int], None]:
         return lambda rows: self._on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
 
     def _publish(
-        self, partition: Partition, need: Need, index: IvfPqIndex, codes: IvfPqIndex | None
+        self, partition: Partition, need: IndexAction, index: IvfPqIndex, codes: IvfPqIndex | None
     ) -> tuple[str, str]:
         """Measure the index, write it under a new name, and remove those that no reader is sent to any more."""
         statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.living)
-        old = None if partition.index is None or need.work is Work.BUILD else partition.index.manifest
-        tuned = old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is Work.APPEND
+        old = None if partition.index is None or need.work is IndexActionKind.BUILD else partition.index.manifest
+        tuned = old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND
         if old is not None and tuned:
             points, inside, tuned_rows, queried = old.points, old.inside_cosine, old.tuned_rows, old.queried
         else:
@@ -283,7 +287,7 @@ class Optimizer:
             own=own if enough else None,
             alive=None if on_gpu else partition.alive,
             recall=self._wishes.recall,
-            kept=(1.0,) if on_gpu else KEPT,
+            kept=(1.0,) if on_gpu else SELECTIVITIES,
             budget_s=TUNE_SECONDS,
             costs=self._costs,
         )
@@ -321,32 +325,32 @@ def optimize(
     dim: int,
     writer: Writer,
     encoder: Encoder,
-    wishes: IndexWishes | None,
-    gpus: Gpus,
+    wishes: IndexSettings | None,
+    gpus: GpuResidency,
     *,
     force: bool,
     on_stage: OnStage,
-) -> list[Optimized]:
+) -> list[OptimizeResult]:
     """Make what indexes are called for and publish them; `wishes` None: what was asked before.
 
     Raises:
         UsageError: what is asked now cannot be met.
     """
-    before = read_wishes(store)
+    before = read_index_settings(store)
     given, wishes = wishes is not None, wishes or before
     optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
     needs = optimizer.needs(force=force).values()
-    if given and (refused := [need.reason for need in needs if need.work is Work.REFUSED]):
+    if given and (refused := [need.reason for need in needs if need.work is IndexActionKind.REFUSED]):
         raise UsageError(refused[0])
     if wishes != before:
-        write_wishes(store, wishes)
-    if any(need.work is Work.BUILD for need in needs):
+        write_index_settings(store, wishes)
+    if any(need.work is IndexActionKind.BUILD for need in needs):
         writer.compact()  # an index is made over files that stay
         optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
     done = []
     for optimized in optimizer.run(force=force):
         held = writer.indexes.get(optimized.modality)
-        writer.publish_indexes({optimized.modality: optimized.index})
+        writer.set_indexes({optimized.modality: optimized.index})
         if optimized.index is None:  # a reader may be about to open what it was sent to: it goes next time
             remove_indexes(store, optimized.modality, set() if held is None else {held[0]})
         done.append(optimized)
@@ -354,7 +358,7 @@ def optimize(
 
 
 def _optimizer(
-    store: Path, dim: int, encoder: Encoder, wishes: IndexWishes, gpus: Gpus, on_stage: OnStage
+    store: Path, dim: int, encoder: Encoder, wishes: IndexSettings, gpus: GpuResidency, on_stage: OnStage
 ) -> Optimizer:
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
@@ -382,7 +386,7 @@ CHECKED_ROWS = 1_000_000
 """Wishes are checked as for a partition of so many rows."""
 
 
-def check_wishes(wishes: IndexWishes | None, dim: int) -> None:
+def check_wishes(wishes: IndexSettings | None, dim: int) -> None:
     """Refuse what cannot be before anything is written.
 
     Raises:
@@ -393,8 +397,8 @@ def check_wishes(wishes: IndexWishes | None, dim: int) -> None:
 
 
 def optimize_store(
-    context: StoreContext, wishes: IndexWishes | None = None, *, force: bool = False, on_stage: OnStage = ignore_stage
-) -> list[Optimized]:
+    context: StoreContext, wishes: IndexSettings | None = None, *, force: bool = False, on_stage: OnStage = ignore_stage
+) -> list[OptimizeResult]:
     """Bring the indexes of a store up to date with its vectors; see `Store.optimize`.
 
     Raises:

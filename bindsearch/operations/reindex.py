@@ -12,13 +12,13 @@ from pathlib import Path
 from bindsearch.atomic import sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import decode_options
-from bindsearch.ingest.scan.collection import Target
+from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
-from bindsearch.operations.index_policy import read_wishes
+from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
 from bindsearch.storage.catalog import CATALOG_FILE, Catalog
 from bindsearch.storage.config import StoreConfig, read_config
@@ -32,7 +32,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 def reindex(
     store: Path,
     encoder: Encoder,
-    gpus: Gpus,
+    gpus: GpuResidency,
     *,
     rules: Iterable[str] = (),
     imu_rate_hz: float | None = None,
@@ -72,7 +72,7 @@ def reindex(
             lambda new: _targets(collections, new, store, beside),
             request,
             decoders,
-            read_wishes(store),
+            read_index_settings(store),
             on_progress,
             on_stage,
         )
@@ -104,7 +104,7 @@ def _start(beside: Path, config: StoreConfig, encoder: Encoder) -> None:
     shutil.rmtree(beside)
 
 
-def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Path) -> list[Target]:
+def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Path) -> list[ScanTarget]:
     """All collections, those whose roots are gone too: their items are told as lost then."""
     known = {root: key for key, root in new.collections().items()}
     roots = [*collections.values()]
@@ -112,7 +112,7 @@ def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Pa
     for root in roots:
         key = known[root] if root in known else new.add_collection(root)
         skipped = frozenset({store.resolve(), beside.resolve(), *roots} - {root})
-        targets.append(Target(key, root, skipped))
+        targets.append(ScanTarget(key, root, skipped))
     return targets
 
 

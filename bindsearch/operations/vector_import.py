@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import UsageError
-from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.operations.context import StoreContext, load_store_encoder
 from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bindsearch.operations.optimize import Optimized
+    from bindsearch.operations.optimize import OptimizeResult
 
 
 _KNOWN = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "fingerprint")
@@ -35,7 +35,7 @@ _KNOWN = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "f
 
 
 @dataclass(slots=True)
-class IntakeReport:
+class ImportReport:
     """What came of an import or a merge: items that are new, took the place of others, or were left out as those that
     were there stay; vectors of them; failures that were recorded; what was done to the indexes."""
 
@@ -45,7 +45,7 @@ class IntakeReport:
     vectors: int = 0
     failures: int = 0
     notices: list[str] = field(default_factory=list)
-    optimized: Sequence[Optimized] = ()
+    optimized: Sequence[OptimizeResult] = ()
     took_s: float = 0.0
 
 
@@ -61,7 +61,7 @@ class Place(NamedTuple):
     failed: bool
 
 
-class _Holder(NamedTuple):
+class _CollectionMatch(NamedTuple):
     """The collection that holds a root: its id, the root within it ("" or with a slash at its end), and collections
     inside the root: where within it (with a slash), and their ids."""
 
@@ -94,14 +94,14 @@ def context_like(
     loaded = load_store_encoder(path, encoder, encoder_options or {}, Runtime(device=device))
     lengths = DecodeOptions() if exists or like is None else decode_options(like, None)
     made = read_config(path) if exists else new_config(loaded, lengths)
-    gpus = Gpus(device)
+    gpus = GpuResidency(device)
     try:
         yield StoreContext(path, loaded, decode_options(made, None), gpus), made
     finally:
         gpus.close()
 
 
-def segment_at(facts: Columns, row: int, embedding: NDArray[np.float32]) -> StagedSegment:
+def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> StagedSegment:
     """The segment in a row of facts, with its embedding (d,)."""
     modality = Modality(facts["modality"][row])
     text = facts["text"][row] if modality is Modality.TEXT else None
@@ -119,10 +119,10 @@ def _digest(segments: Sequence[StagedSegment]) -> str:
     return str(digest.hexdigest())
 
 
-class Intake:
+class VectorImporter:
     """Stages items for a writer. Places are looked up once: have one for each source of items."""
 
-    def __init__(self, catalog: Catalog, writer: Writer, report: IntakeReport, *, trusted: bool) -> None:
+    def __init__(self, catalog: Catalog, writer: Writer, report: ImportReport, *, trusted: bool) -> None:
         """`trusted`: equal fingerprints mean equal vectors, so that an item shares those of any other; else only those
         of one that was staged here with the very same ones."""
         self._catalog = catalog
@@ -131,7 +131,7 @@ class Intake:
         self._trusted = trusted
         self._batch = StagedBatch()
         self._staged = 0
-        self._holders: dict[str, _Holder] = {}
+        self._holders: dict[str, _CollectionMatch] = {}
         items = catalog.items_table().select(list(_KNOWN)).combine_chunks()
         self._items = {name: items.column(name) for name in _KNOWN}
         self._rows: dict[int, dict[str, int]] = {key: {} for key in catalog.collections()}
@@ -228,7 +228,7 @@ class Intake:
         self._first[fingerprint] = (digest, self._batches)
         return False
 
-    def _hold(self, root: Path) -> _Holder:
+    def _hold(self, root: Path) -> _CollectionMatch:
         roots = self._catalog.collections()
         if not any(root.is_relative_to(other) for other in roots.values()):
             key = self._catalog.add_collection(root)
@@ -238,7 +238,9 @@ class Intake:
         key = max(around, key=lambda one: len(around[one].parts))
         inside = {one: other for one, other in roots.items() if other.is_relative_to(root) and one != key}
         deepest_first = sorted(inside, key=lambda one: -len(inside[one].parts))
-        return _Holder(key, _below(root, roots[key]), tuple((_below(inside[one], root), one) for one in deepest_first))
+        return _CollectionMatch(
+            key, _below(root, roots[key]), tuple((_below(inside[one], root), one) for one in deepest_first)
+        )
 
 
 def _below(path: Path, root: Path) -> str:

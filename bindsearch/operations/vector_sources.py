@@ -84,7 +84,7 @@ def _with_facts(vectors: Path) -> Shard:
     return Shard(found[0], vectors, None)
 
 
-class OpenShard:
+class VectorFileReader:
     """A shard that has been looked at: n rows, whose vectors and facts fit together."""
 
     def __init__(self, shard: Shard, vector_column: str | None) -> None:

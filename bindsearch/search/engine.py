@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.search.executor import QueryVector, Result, Searched, run_plans
+from bindsearch.search.executor import FilteredPartition, QueryVector, Result, run_plans
 from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts
@@ -27,7 +27,7 @@ NO_ITEMS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Terms:
+class ResolvedTerms:
     """The terms of a query as they were understood: modality (None: not known), text form, weight, and what making the
     vector takes; one entry a term each."""
 
@@ -38,19 +38,19 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PreparedQuery:
     """A query ready to be planned; `vector` None: to be explained only. `excluded`: ids of items left out, with
     `excluded_rows` segments."""
 
     query: Query
-    terms: Terms
+    terms: ResolvedTerms
     vector: QueryVector | None
     excluded: NDArray[np.int64]
     excluded_rows: int = 0
 
 
 @dataclass(frozen=True)
-class Machine:
+class PlanContext:
     """What plans are made for: measured costs, and what a reader of the plan should know of the devices."""
 
     costs: UnitCosts
@@ -83,7 +83,7 @@ def left_out(generation: Generation, query: Query, hashes: Sequence[str]) -> tup
     return items, sum(len(generation.snapshot.segments_of(item)) for item in items.tolist())
 
 
-def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> Asked:
+def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
     """A query with its terms encoded, ready to be planned.
 
     Raises:
@@ -93,17 +93,17 @@ def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) ->
     excluded, rows = left_out(
         generation, query, [term.content_hash for term in encoded if term.content_hash is not None]
     )
-    terms = Terms(
+    terms = ResolvedTerms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
         weights=weights,
         loads=tuple(term.load for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    return Asked(query, terms, vector, excluded, rows)
+    return PreparedQuery(query, terms, vector, excluded, rows)
 
 
-def plan_query(generation: Generation, asked: Asked, machine: Machine) -> Plan:
+def plan_query(generation: Generation, asked: PreparedQuery, machine: PlanContext) -> Plan:
     """The plan of a query. Plans are remembered: what they depend on of the vector is which partitions it lies in.
 
     Raises:
@@ -119,7 +119,7 @@ def plan_query(generation: Generation, asked: Asked, machine: Machine) -> Plan:
     return generation.plan(key, lambda: _make_plan(asked, partitions, machine))
 
 
-def _make_plan(asked: Asked, partitions: tuple[PartitionFacts, ...], machine: Machine) -> Plan:
+def _make_plan(asked: PreparedQuery, partitions: tuple[PartitionFacts, ...], machine: PlanContext) -> Plan:
     return make_plan(
         asked.query,
         PlanFacts(
@@ -136,12 +136,14 @@ def _make_plan(asked: Asked, partitions: tuple[PartitionFacts, ...], machine: Ma
     )
 
 
-def _places(generation: Generation, query: Query) -> dict[Modality, Searched]:
+def _places(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
     held = [modality for modality in query.to if modality in generation.partitions]
     return {modality: generation.searched(modality, query.filter) for modality in held}
 
 
-def run(generation: Generation, asked: Sequence[Asked], plans: Sequence[Plan], workers: Workers) -> list[Result]:
+def run(
+    generation: Generation, asked: Sequence[PreparedQuery], plans: Sequence[Plan], workers: Workers
+) -> list[Result]:
     """Answer queries by their plans; queries with the same targets and filter share the work."""
     results: list[Result | None] = [None] * len(asked)
     groups: dict[object, list[int]] = {}

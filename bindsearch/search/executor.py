@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.types import Found
+from bindsearch.indexes.types import SearchResult
 from bindsearch.search.calibration import calibrate
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
@@ -24,13 +24,13 @@ from bindsearch.types import Hit, Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WIDER = 4
+FETCH_GROWTH_FACTOR = 4
 """Where several found segments belong to one item, so many times more rows are fetched until there are k items."""
 
 MAX_RERANK = 4096
 """Beyond so many candidates a scan of the rows is as cheap as scoring what the codes find."""
 
-MOST_TIED = 4096
+MAX_TIED_ROWS = 4096
 """Rows as near as the last one wanted are all fetched, so that ties go by item; of more than this, the oldest."""
 
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
@@ -46,7 +46,7 @@ class QueryVector:
 
 
 @dataclass(frozen=True)
-class Searched:
+class FilteredPartition:
     """A partition in one search: rows that may be found (None: all), the segments a filter keeps (None: all), and
     items that are left out."""
 
@@ -79,7 +79,7 @@ class Result:
 def run_plans(
     plans: Sequence[Plan],
     queries: Sequence[QueryVector],
-    searched: Mapping[Modality, Searched],
+    searched: Mapping[Modality, FilteredPartition],
     snapshot: Snapshot,
     excluded: Sequence[NDArray[np.int64]],
     workers: Workers,
@@ -113,8 +113,8 @@ def run_plans(
 
 
 def _longest_first(
-    plans: Sequence[Plan], searched: Mapping[Modality, Searched]
-) -> list[tuple[PartitionStep, list[int], Searched]]:
+    plans: Sequence[Plan], searched: Mapping[Modality, FilteredPartition]
+) -> list[tuple[PartitionStep, list[int], FilteredPartition]]:
     """The different steps, each with the numbers of the queries that take it and the partition it searches."""
     steps = [
         (step, numbers, place) for modality, place in searched.items() for step, numbers in _same_steps(plans, modality)
@@ -123,7 +123,7 @@ def _longest_first(
 
 
 def _search_step(
-    place: Searched,
+    place: FilteredPartition,
     step: PartitionStep,
     numbers: Sequence[int],
     plans: Sequence[Plan],
@@ -135,7 +135,9 @@ def _search_step(
     started = perf_counter()
     batch, scored = search_partition(place, step, np.stack([queries[number].vector for number in numbers]))
     candidates = [
-        _enough_items(place, step, Found(positions, cosines), queries[number].vector, plans[number], snapshot, left_out)
+        _enough_items(
+            place, step, SearchResult(positions, cosines), queries[number].vector, plans[number], snapshot, left_out
+        )
         for number, positions, cosines, left_out in zip(
             numbers, batch.positions, batch.cosines, [excluded[number] for number in numbers], strict=True
         )
@@ -159,7 +161,9 @@ def _same_steps(plans: Sequence[Plan], modality: Modality) -> list[tuple[Partiti
     return list(groups.values())
 
 
-def search_partition(place: Searched, step: PartitionStep, queries: NDArray[np.float32]) -> tuple[Found, int]:
+def search_partition(
+    place: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32]
+) -> tuple[SearchResult, int]:
     """The `step.want` nearest rows of each query (nq, d) by the step's strategy, their cosines exact, and how many rows
     were scored for each."""
     partition, mask = place.partition, place.rows
@@ -182,9 +186,9 @@ def search_partition(place: Searched, step: PartitionStep, queries: NDArray[np.f
 
 
 def _enough_items(
-    place: Searched,
+    place: FilteredPartition,
     step: PartitionStep,
-    found: Found,
+    found: SearchResult,
     vector: NDArray[np.float32],
     plan: Plan,
     snapshot: Snapshot,
@@ -199,12 +203,12 @@ def _enough_items(
         if valid == step.kept or (valid < step.want and step.strategy in _EXACT):
             return candidates
         last = _cosine_of_item(candidates, items)
-        tied = last is not None and last == found.cosines[valid - 1] and valid < MOST_TIED
+        tied = last is not None and last == found.cosines[valid - 1] and valid < MAX_TIED_ROWS
         if valid >= step.want and last is not None and not tied:
             return candidates
         step = _wider(step, valid)
         again, _ = search_partition(place, step, vector[None])
-        found = Found(again.positions[0], again.cosines[0])
+        found = SearchResult(again.positions[0], again.cosines[0])
 
 
 def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
@@ -220,22 +224,24 @@ def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
 def _wider(step: PartitionStep, valid: int) -> PartitionStep:
     """The step after one that gave `valid` rows of the `step.want` asked for, and too few items."""
     if step.strategy in _EXACT:
-        return replace(step, want=min(WIDER * step.want, step.kept))
+        return replace(step, want=min(FETCH_GROWTH_FACTOR * step.want, step.kept))
     if step.probes < step.lists:  # the lists probed hold too few rows that the filter keeps
-        return replace(step, probes=min(WIDER * step.probes, step.lists), rerank=WIDER * step.rerank)
-    if valid < step.want or WIDER * step.rerank > MAX_RERANK:
+        return replace(
+            step, probes=min(FETCH_GROWTH_FACTOR * step.probes, step.lists), rerank=FETCH_GROWTH_FACTOR * step.rerank
+        )
+    if valid < step.want or FETCH_GROWTH_FACTOR * step.rerank > MAX_RERANK:
         return replace(step, strategy=Strategy.SCAN)
-    return replace(step, want=min(WIDER * step.want, step.kept), rerank=WIDER * step.rerank)
+    return replace(step, want=min(FETCH_GROWTH_FACTOR * step.want, step.kept), rerank=FETCH_GROWTH_FACTOR * step.rerank)
 
 
 def _segments(
-    place: Searched,
+    place: FilteredPartition,
     rows: NDArray[np.int64],
     cosines: NDArray[np.float32],
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
 ) -> Candidates:
-    places, segment_rows = place.partition.segments_at(rows)
+    places, segment_rows = place.partition.segments_of_rows(rows)
     item_ids = snapshot.items_of(segment_rows)
     if place.segments is not None or len(excluded):
         kept = np.ones(len(places), np.bool_) if place.segments is None else place.segments[segment_rows]
@@ -249,7 +255,7 @@ def _rank(
     plan: Plan,
     query: QueryVector,
     found: Sequence[Candidates],
-    searched: Mapping[Modality, Searched],
+    searched: Mapping[Modality, FilteredPartition],
     snapshot: Snapshot,
     runs: tuple[PartitionRun, ...],
 ) -> Result:
@@ -263,7 +269,7 @@ def _rank(
 
 
 def _choose(
-    plan: Plan, query: QueryVector, present: Sequence[Candidates], searched: Mapping[Modality, Searched]
+    plan: Plan, query: QueryVector, present: Sequence[Candidates], searched: Mapping[Modality, FilteredPartition]
 ) -> list[tuple[int, int, float]]:
     """Partition number, place in its candidates and score of each hit, best first."""
     cosines = [candidates.cosines for candidates in present]
@@ -311,7 +317,7 @@ def _tower(modality: Modality | None) -> Modality | None:
 
 def _embeddings(
     present: Sequence[Candidates],
-    searched: Mapping[Modality, Searched],
+    searched: Mapping[Modality, FilteredPartition],
     owner: NDArray[np.int64],
     place: NDArray[np.int64],
 ) -> NDArray[np.float32]:
@@ -331,7 +337,7 @@ def _embeddings(
 def _hits(
     query: QueryVector,
     present: Sequence[Candidates],
-    searched: Mapping[Modality, Searched],
+    searched: Mapping[Modality, FilteredPartition],
     chosen: Sequence[tuple[int, int, float]],
     snapshot: Snapshot,
 ) -> list[Hit]:

@@ -47,7 +47,7 @@ class Filter:
         return self != Filter()
 
 
-EVERYTHING = Filter()
+NO_FILTER = Filter()
 
 
 def make_filter(

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bindsearch.errors import StoreError, StoreNotFoundError
-from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import Form
-from bindsearch.search.executor import Searched
+from bindsearch.search.executor import FilteredPartition
 from bindsearch.search.filter import Filter, segment_mask
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from bindsearch.search.sql_filter.columns import FilterColumns
 
-KEPT_FILTERS = 16
+FILTER_CACHE_SIZE = 16
 """Filters whose bitmaps a generation remembers: 2 bytes a segment each."""
 
-KEPT_PLANS = 256
+PLAN_CACHE_SIZE = 256
 
 OPEN_ATTEMPTS = 5
 OPEN_PAUSE_S = 0.03
@@ -42,7 +42,7 @@ OPEN_PAUSE_S = 0.03
 Value = TypeVar("Value")
 
 
-class _Recent(Generic[Value]):
+class _LruCache(Generic[Value]):
     """The last values made, by key. Thread-safe; a value may be made twice at the same time, and one is kept."""
 
     def __init__(self, size: int) -> None:
@@ -79,7 +79,7 @@ class Generation:
         store: Path,
         manifest: Manifest,
         dim: int,
-        gpus: Gpus | None = None,
+        gpus: GpuResidency | None = None,
         before: Generation | None = None,
     ) -> None:
         """Map it. `gpus`: where it may be searched (None: on the CPU); `before`: an older one, of which indexes that
@@ -95,11 +95,11 @@ class Generation:
             modality: Partition(store, self.snapshot, modality, dim, gpus, older.get(modality))
             for modality in manifest.vectors
         }
-        self._filters: _Recent[_Mask] = _Recent(KEPT_FILTERS)
-        self._plans: _Recent[Plan] = _Recent(KEPT_PLANS)
+        self._filters: _LruCache[_Mask] = _LruCache(FILTER_CACHE_SIZE)
+        self._plans: _LruCache[Plan] = _LruCache(PLAN_CACHE_SIZE)
         self._lock = threading.Lock()
 
-    def searched(self, modality: Modality, filter: Filter) -> Searched:
+    def searched(self, modality: Modality, filter: Filter) -> FilteredPartition:
         """A partition with what the filter and deletions leave of it.
 
         Raises:
@@ -108,20 +108,20 @@ class Generation:
         partition = self.partitions[modality]
         if not filter:
             with self._lock:
-                return Searched(partition, partition.alive, None)
+                return FilteredPartition(partition, partition.alive, None)
         mask = self._filters.get(filter, lambda: _Mask(segment_mask(filter, self.snapshot, self._columns), {}))
         if modality not in mask.rows:
             mask.rows[modality] = partition.mask_of_segments(mask.segments)
-        return Searched(partition, mask.rows[modality], mask.segments)
+        return FilteredPartition(partition, mask.rows[modality], mask.segments)
 
-    def facts(self, place: Searched, vector: NDArray[np.float32] | None) -> PartitionFacts:
+    def facts(self, place: FilteredPartition, vector: NDArray[np.float32] | None) -> PartitionFacts:
         """What the planner is told of a partition; `vector`: the query (d,), where it is known."""
         partition = place.partition
         facts = partition.facts
         kept = facts.living if place.rows is None else place.rows.count
         inside = lies_among = None
         if vector is not None and facts.index is not None and facts.index.form is not Form.EXACT:
-            inside, lies_among = partition.holds(vector), partition.source_of(vector)
+            inside, lies_among = partition.holds(vector), partition.predict_source(vector)
         runs = None if place.rows is None else place.rows.runs
         return replace(facts, kept=kept, inside=inside, runs=runs, lies_among=lies_among)
 
@@ -141,7 +141,7 @@ class Reader:
     """Opens a generation when CURRENT names another one than before; a damaged one is rebuilt. Thread-safe."""
 
     def __init__(
-        self, store: Path, dim: Callable[[], int], rebuild: Callable[[], None], gpus: Gpus | None = None
+        self, store: Path, dim: Callable[[], int], rebuild: Callable[[], None], gpus: GpuResidency | None = None
     ) -> None:
         """`dim`: dimensions of the store's space; `rebuild`: derives the snapshot from the catalog again; `gpus`: where
         it may be searched (None: on the CPU)."""
@@ -200,7 +200,7 @@ class Reader:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def open_reader(store: Path, gpus: Gpus | None = None) -> Reader:
+def open_reader(store: Path, gpus: GpuResidency | None = None) -> Reader:
     """Return a reader of a store; no encoder is asked for, and nothing is opened yet."""
 
     def dim() -> int:

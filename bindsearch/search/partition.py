@@ -13,10 +13,10 @@ import numpy as np
 from bindsearch.errors import IndexDamagedError
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.gpu.index import GpuIndex
-from bindsearch.indexes.gpu.placement import Gpus
+from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.source_classifier import Regions
+from bindsearch.indexes.source_classifier import SourceClassifier
 from bindsearch.indexes.storage import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.indexes.types import Form
 from bindsearch.search.calibration import PartitionStatistics, partition_statistics
@@ -47,7 +47,7 @@ class Partition:
         snapshot: Snapshot,
         modality: Modality,
         dim: int,
-        gpus: Gpus | None = None,
+        gpus: GpuResidency | None = None,
         before: Partition | None = None,
     ) -> None:
         """Map the vector files of a modality. `gpus`: where it may be searched (None: on the CPU); `before`: the
@@ -248,15 +248,15 @@ class Partition:
         assert self.index is not None
         return float(self._direction @ query) >= self.index.manifest.inside_cosine
 
-    def source_of(self, query: NDArray[np.float32]) -> Modality | None:
+    def predict_source(self, query: NDArray[np.float32]) -> Modality | None:
         """The modality among whose queries a query (d,) lies; None where that is not known."""
-        source = self._regions.source_of(query)
+        source = self._regions.predict_source(query)
         return None if source is None else Modality(source)
 
     @cached_property
-    def _regions(self) -> Regions:
+    def _regions(self) -> SourceClassifier:
         assert self.index is not None
-        return Regions.from_arrays(self.index.statistics)
+        return SourceClassifier.from_arrays(self.index.statistics)
 
     @cached_property
     def _direction(self) -> NDArray[np.float32]:
@@ -266,7 +266,7 @@ class Partition:
         """Rows that hold these vectors: int64 (m,)."""
         return np.searchsorted(self.vector_ids, vector_ids)
 
-    def segments_at(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def segments_of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Living segments that refer to the vectors in `rows` (m,): for each its place in `rows` and its row in the
         snapshot, int64 (s,) both."""
         if self._one_to_one:

@@ -13,7 +13,7 @@ DIVERSE_FACTOR = 5
 """A diverse list is chosen from so many times k results."""
 
 
-def depth_of(k: int, diverse: float) -> int:
+def rerank_depth(k: int, diverse: float) -> int:
     """Results that are to be right: k, or what a diverse list is chosen from."""
     return DIVERSE_FACTOR * k if diverse else k
 
@@ -138,7 +138,7 @@ class Plan:
     @property
     def depth(self) -> int:
         """Results that are to be right: k, or what a diverse list is chosen from."""
-        return depth_of(self.k, self.diverse)
+        return rerank_depth(self.k, self.diverse)
 
 
 @dataclass(frozen=True)

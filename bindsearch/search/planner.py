@@ -18,7 +18,7 @@ from bindsearch.search.plan import (
     PlanFacts,
     Strategy,
     TermStep,
-    depth_of,
+    rerank_depth,
 )
 from bindsearch.search.query import Query
 
@@ -35,14 +35,14 @@ across modalities."""
 GPU_WIDTH = 2048
 """Candidates and probes that FAISS gives at most on a GPU."""
 
-GPU_LEAST_KEPT = 0.1
+GPU_MIN_SELECTIVITY = 0.1
 """A filter that keeps less is not answered from a GPU's candidates."""
 
 Rule = Callable[[Query, PlanFacts, PartitionFacts], PartitionStep | None]
 
 
 @dataclass(frozen=True)
-class Setting:
+class ProbeSetting:
     """How an index is searched: as the fields of PartitionStep; `notes`: why, in words."""
 
     probes: int
@@ -130,14 +130,14 @@ def propose_probe_wide(query: Query, facts: PlanFacts, partition: PartitionFacts
     setting = choose_setting(query, facts, replace(partition, kept=partition.living), index)
     width = math.ceil(max(setting.rerank, wanted_rows(query, facts, partition)) / share)
     width = min(width, partition.rows)
-    if share < GPU_LEAST_KEPT or width > GPU_WIDTH:
+    if share < GPU_MIN_SELECTIVITY or width > GPU_WIDTH:
         return None
     probes = min(setting.probes, GPU_WIDTH)
     recall, notes = setting.recall, setting.notes
     if partition.kept < partition.living and index.form is not Form.EXACT:
         note = f"a GPU takes no filter: {1 / share:.3g}x the candidates, filtered afterwards, recall not measured so"
         recall, notes = None, (*notes, note)
-    setting = Setting(probes, width, recall, setting.point, notes)
+    setting = ProbeSetting(probes, width, recall, setting.point, notes)
     cost_ns = _probe_wide_ns(facts, partition, index, setting)
     return _step(Strategy.PROBE_WIDE, query, facts, partition, setting, cost_ns)
 
@@ -148,13 +148,13 @@ RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:
     """Rows fetched at first: those asked for, some to spare, and the query's own ones that are then left out."""
-    return min(partition.kept, depth_of(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
+    return min(partition.kept, rerank_depth(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
 
 
-def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> Setting:
+def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> ProbeSetting:
     """Probes and rerank of the dearest of the query's sources; of the partition's own where the query lies inside."""
     if index.form is Form.EXACT:
-        return Setting(1, wanted_rows(query, facts, partition), 1.0, None)
+        return ProbeSetting(1, wanted_rows(query, facts, partition), 1.0, None)
     measured = {point.source for point in index.points}
     if partition.inside and partition.modality.value in measured:
         setting = _setting_of(partition.modality.value, query, facts, partition, index)
@@ -176,13 +176,15 @@ def _stand_in(source: str, asked: list[str], measured: set[str]) -> str:
     return MIXED if source not in measured and len(asked) > 1 and MIXED in measured else source
 
 
-def _setting_of(source: str, query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> Setting:
+def _setting_of(
+    source: str, query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts
+) -> ProbeSetting:
     """The setting that the points of one source give; all lists where it has none."""
     want = wanted_rows(query, facts, partition)
-    points = _points_for(index.points, source, depth_of(query.k, query.diverse))
+    points = _points_for(index.points, source, rerank_depth(query.k, query.diverse))
     if not points:
         wide = min(partition.kept, max(UNMEASURED_RERANK, 10 * want))
-        return Setting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
+        return ProbeSetting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
     point, probes = _at_share(points, partition.kept / partition.living, index.lists)
     notes = []
     if point.stand_in:
@@ -191,11 +193,11 @@ def _setting_of(source: str, query: Query, facts: PlanFacts, partition: Partitio
         notes.append(f"{point.probes} probes widened to {probes}: the filter keeps {_percent(partition)}")
     rerank: int = point.rerank
     recall: float | None = point.recall
-    if depth_of(query.k, query.diverse) > point.k:
-        rerank = math.ceil(point.rerank * depth_of(query.k, query.diverse) / point.k)
+    if rerank_depth(query.k, query.diverse) > point.k:
+        rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diverse) / point.k)
         recall = None
         notes.append(f"measured up to {point.k} results: rerank scaled up")
-    return Setting(probes, min(partition.kept, max(rerank, want)), recall, point, tuple(notes))
+    return ProbeSetting(probes, min(partition.kept, max(rerank, want)), recall, point, tuple(notes))
 
 
 def _points_for(points: tuple[OperatingPoint, ...], source: str, depth: int) -> list[OperatingPoint]:
@@ -249,7 +251,7 @@ def _tail_ns(costs: UnitCosts, partition: PartitionFacts) -> float:
     return _scan_ns(costs, partition, tail) if tail else 0.0
 
 
-def _probe_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: Setting) -> float:
+def _probe_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: ProbeSetting) -> float:
     """Two calls: one for the candidates and one for scoring them."""
     costs = facts.costs
     visited = setting.probes / max(index.lists, 1) * index.n
@@ -258,7 +260,7 @@ def _probe_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, se
     return index_ns + _gather_ns(costs, setting.rerank, partition.dim) + _tail_ns(costs, partition)
 
 
-def _probe_wide_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: Setting) -> float:
+def _probe_wide_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: ProbeSetting) -> float:
     """Unit costs are the CPU's: the GPU's time is that of the point, measured there, and the wider rerank's."""
     if setting.point is None:
         return _probe_ns(facts, partition, index, setting)
@@ -270,12 +272,12 @@ def _probe_wide_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFact
 def _exact_step(
     strategy: Strategy, query: Query, facts: PlanFacts, partition: PartitionFacts, cost_ns: float, reason: str = ""
 ) -> PartitionStep:
-    setting = Setting(0, 0, 1.0, None, (reason,) if reason else ())
+    setting = ProbeSetting(0, 0, 1.0, None, (reason,) if reason else ())
     return _step(strategy, query, facts, partition, setting, cost_ns)
 
 
 def _step(
-    strategy: Strategy, query: Query, facts: PlanFacts, partition: PartitionFacts, setting: Setting, cost_ns: float
+    strategy: Strategy, query: Query, facts: PlanFacts, partition: PartitionFacts, setting: ProbeSetting, cost_ns: float
 ) -> PartitionStep:
     index = partition.index if strategy in (Strategy.PROBE, Strategy.PROBE_WIDE) else None
     return PartitionStep(

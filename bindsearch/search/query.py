@@ -27,7 +27,7 @@ from numbers import Integral
 from os import PathLike, fspath
 
 from bindsearch.errors import QuerySyntaxError, UsageError
-from bindsearch.search.filter import EVERYTHING, Filter
+from bindsearch.search.filter import NO_FILTER, Filter
 from bindsearch.types import Modality, Span
 
 LIKE = "like"
@@ -118,7 +118,7 @@ class Query:
     k: int = 10
     rank: Rank = Rank.CALIBRATED
     include_query: bool = False
-    filter: Filter = EVERYTHING
+    filter: Filter = NO_FILTER
     diverse: float = 0.0
 
     def __post_init__(self) -> None:
@@ -221,7 +221,7 @@ def make_query(
     k: int = 10,
     rank: str | Rank = Rank.CALIBRATED,
     include_query: bool = False,
-    filter: Filter = EVERYTHING,
+    filter: Filter = NO_FILTER,
     diverse: float = 0.0,
 ) -> Query:
     """A Query from a text, a term or a composition. A plain string is a text, never an expression.

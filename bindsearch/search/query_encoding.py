@@ -25,11 +25,11 @@ from bindsearch.vectors import l2_normalize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bindsearch.ingest.media.decode import Piece
+    from bindsearch.ingest.media.decode import DecodedSegment
 
 BATCH_SEGMENTS = 32
 
-MOST_DIGITS = 18
+MAX_ID_DIGITS = 18
 """Item numbers have no more."""
 
 
@@ -199,7 +199,7 @@ def _file_term(
     return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality))
 
 
-def _embed_pieces(found: Iterator[Piece], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
+def _embed_pieces(found: Iterator[DecodedSegment], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
     embeddings = []
     while batch := [encoder.prepare(piece.media) for piece in islice(found, BATCH_SEGMENTS)]:
         embeddings.append(encoder.encode(modality, batch))
@@ -225,7 +225,7 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
 
 
 def _find_item(source: str, snapshot: Snapshot) -> Item:
-    item = snapshot.item(int(source)) if source.isdecimal() and len(source) <= MOST_DIGITS else None
+    item = snapshot.item(int(source)) if source.isdecimal() and len(source) <= MAX_ID_DIGITS else None
     item = item or snapshot.item_at_path(Path(source).expanduser().resolve())
     if item is None:
         raise UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bindsearch.device import usable_cores
 
-MOST_THREADS = 8
+MAX_THREADS = 8
 
 Value = TypeVar("Value")
 
@@ -19,7 +19,7 @@ class Workers:
 
     def __init__(self, threads: int | None = None) -> None:
         """`threads` None: as many as there are cores, MOST_THREADS at most."""
-        self._threads = threads or min(usable_cores(), MOST_THREADS)
+        self._threads = threads or min(usable_cores(), MAX_THREADS)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.errors import StoreError
-from bindsearch.storage.catalog import Container, Failure
+from bindsearch.storage.catalog import Failure, SourceContainer
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 
@@ -58,7 +58,7 @@ class StagedBatch:
     touched: dict[int, FileState] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     forgotten_failures: list[tuple[int, str]] = field(default_factory=list)
-    containers: list[Container] = field(default_factory=list)
+    containers: list[SourceContainer] = field(default_factory=list)
     forgotten_containers: list[tuple[int, str]] = field(default_factory=list)
     forgotten_collections: list[int] = field(default_factory=list)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bindsearch.errors import StoreError
-from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, KnownFiles
+from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles
 from bindsearch.storage.migrations import migrate
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
 from bindsearch.types import Modality
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FAILURE_COLUMNS = "collection_id, rel_path, reason"
-MOST_PLACES = 100
+MAX_PATH_FILTERS = 100
 """More than so many are not looked for one by one."""
 
 CATALOG_FILE = "catalog.duckdb"
@@ -42,7 +42,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class SourceContainer:
     """A file that stands for others, an archive or a list, as it was when all of it was last taken in."""
 
     collection_id: int
@@ -51,7 +51,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Change:
+class CatalogTransaction:
     """What one transaction commits.
 
     `items`: rows to add (all columns of the table but `indexed_at`), `segments` theirs. `removed`: items that go first
@@ -66,7 +66,7 @@ class Change:
     failures: Sequence[Failure] = ()
     forgotten_failures: Sequence[tuple[int, str]] = ()
     vector_files: Sequence[tuple[Modality, str, int, str]] = ()
-    containers: Sequence[Container] = ()
+    containers: Sequence[SourceContainer] = ()
     forgotten_containers: Sequence[tuple[int, str]] = ()
     forgotten_collections: Sequence[int] = ()
 
@@ -127,9 +127,9 @@ class Catalog:
             self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
         return collection_id
 
-    def known_files(self, collection_id: int, places: tuple[str, ...]) -> KnownFiles:
+    def known_files(self, collection_id: int, places: tuple[str, ...]) -> IndexedFiles:
         """Items and failures at or below these relative paths ("" for all); where they are many, of all places."""
-        asked = [] if "" in places or len(places) > MOST_PLACES else list(places)
+        asked = [] if "" in places or len(places) > MAX_PATH_FILTERS else list(places)
         below = (
             "collection_id = $key AND (len($places) = 0 OR len(list_filter($places, lambda place: "
             "rel_path = place OR starts_with(rel_path, place || '/'))) > 0)"
@@ -139,7 +139,9 @@ class Catalog:
             SELECT rel_path, {either}, coalesce(item_id, -1) AS item_id, modality, fingerprint, reason
             FROM (SELECT * FROM items WHERE {below}) i
             FULL JOIN (SELECT * FROM failures WHERE {below}) f USING (rel_path) ORDER BY rel_path"""
-        return KnownFiles(self._connection.sql(query, params={"key": collection_id, "places": asked}).to_arrow_table())
+        return IndexedFiles(
+            self._connection.sql(query, params={"key": collection_id, "places": asked}).to_arrow_table()
+        )
 
     def containers(self, collection_id: int) -> dict[str, FileState]:
         """State of each archive of a collection when all of it was last taken in, by relative path."""
@@ -167,7 +169,7 @@ class Catalog:
             files.setdefault(Modality(modality), []).append((name, n))
         return files
 
-    def commit(self, change: Change) -> int:
+    def commit(self, change: CatalogTransaction) -> int:
         """Apply a change in one transaction, the commit point of a batch, and return the new generation.
 
         Raises:
@@ -305,11 +307,11 @@ class Catalog:
                     "FROM incoming WHERE items.item_id = incoming.item_id"
                 )
 
-    def _drop_failures(self, change: Change) -> None:
+    def _drop_failures(self, change: CatalogTransaction) -> None:
         failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
         self._drop_paths("failures", [*failed, *change.forgotten_failures])
 
-    def _put_containers(self, change: Change) -> None:
+    def _put_containers(self, change: CatalogTransaction) -> None:
         replaced = [(container.collection_id, container.rel_path) for container in change.containers]
         self._drop_paths("containers", [*replaced, *change.forgotten_containers])
         rows = [_row_of_path(container) for container in change.containers]
@@ -354,5 +356,5 @@ def _ids(item_ids: Sequence[int]) -> pa.Table:
     return pa.table({"item_id": pa.array(item_ids, pa.int64())})
 
 
-def _row_of_path(entry: Failure | Container) -> dict[str, Any]:
+def _row_of_path(entry: Failure | SourceContainer) -> dict[str, Any]:
     return {"collection_id": entry.collection_id, "rel_path": entry.rel_path, **asdict(entry.state)}

@@ -40,7 +40,7 @@ STATE_COLUMNS = tuple(entry.name for entry in fields(FileState))
 
 
 @dataclass(frozen=True, slots=True)
-class KnownFile:
+class IndexedFile:
     """What the catalog holds about a file: an item, a failure (`reason` set), or an item that could not be read of late
     (both)."""
 
@@ -52,7 +52,7 @@ class KnownFile:
     reason: str | None
 
 
-class KnownFiles:
+class IndexedFiles:
     """What the catalog holds about n files, by relative path in the order of bytes; about 100 bytes each."""
 
     def __init__(self, rows: pa.Table) -> None:
@@ -103,10 +103,10 @@ class KnownFiles:
         found = self._rows.column("modality")[row].as_py()
         return None if found is None else Modality(found)
 
-    def file(self, row: int) -> KnownFile:
+    def file(self, row: int) -> IndexedFile:
         """All that is known of a row."""
         facts = self._rows.slice(row, 1).to_pylist()[0]
-        return KnownFile(
+        return IndexedFile(
             facts["rel_path"],
             FileState(*self.states[row].tolist()),
             None if facts["item_id"] < 0 else facts["item_id"],
@@ -115,7 +115,7 @@ class KnownFiles:
             facts["reason"],
         )
 
-    def file_at(self, rel_path: str) -> KnownFile | None:
+    def file_at(self, rel_path: str) -> IndexedFile | None:
         """What is known of a path; None where nothing is."""
         row = bisect_left(range(self.n), rel_path, key=self.rel_path)
         return self.file(row) if row < self.n and self.rel_path(row) == rel_path else None

@@ -58,7 +58,7 @@ SEGMENT_COLUMNS = {
 }
 """Columns of segments and their Arrow types."""
 
-SCAN_SHARE = 0.05
+LINEAR_SCAN_FRACTION = 0.05
 """Share of a part's segments from which looking for items one by one takes longer than going through all rows."""
 
 LOOKUP_COLUMNS = {"item_row": "int64", "by_item": "int64"}
@@ -157,7 +157,7 @@ class Part:
 
     def segments_of(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of all segments of these items, in no order: int64 (m,)."""
-        if len(item_ids) > SCAN_SHARE * len(self.segment_items):
+        if len(item_ids) > LINEAR_SCAN_FRACTION * len(self.segment_items):
             return np.flatnonzero(np.isin(self.segment_items, item_ids))
         order = _view(self.segments, "by_item")
         low = np.searchsorted(self.segment_items, item_ids, "left", order)

@@ -21,7 +21,7 @@ from bindsearch.storage.batch import (
     with_shared_modalities,
     with_shared_segments,
 )
-from bindsearch.storage.catalog import Catalog, Change
+from bindsearch.storage.catalog import Catalog, CatalogTransaction
 from bindsearch.storage.snapshot import open_snapshot
 from bindsearch.storage.snapshot_format import (
     FORMAT,
@@ -54,7 +54,7 @@ SMALL_FILE_VECTORS = 65_536
 MERGED_FILE_VECTORS = 131_072
 """The most that one merged file holds: what a merge has in memory (268 MB of 1024 dimensions)."""
 
-WORN_SHARE = 0.2
+COMPACT_DEAD_SHARE = 0.2
 """Share of dead rows from which compaction writes a vector file again."""
 
 END_OF_IDS = 2**62
@@ -84,7 +84,7 @@ class Writer:
         if known is not None and known.generation == catalog.generation and self._is_readable(known):
             self._manifest = known
         else:
-            catalog.commit(Change())  # a number of its own: readers may still be in that of the last base
+            catalog.commit(CatalogTransaction())  # a number of its own: readers may still be in that of the last base
             self._manifest = self._write_base({} if known is None else known.indexes)
         self._remove_orphans()
 
@@ -110,14 +110,14 @@ class Writer:
         """The published index of each partition: its folder and the digest of its manifest."""
         return self._manifest.indexes
 
-    def publish_indexes(self, changes: Mapping[Modality, tuple[str, str] | None]) -> None:
+    def set_indexes(self, changes: Mapping[Modality, tuple[str, str] | None]) -> None:
         """Let readers see other indexes: the name of the folder and the digest of the manifest of each partition that
         changes, None for one that goes."""
         indexes = {**self._manifest.indexes, **changes}
         kept = {modality: index for modality, index in indexes.items() if index is not None}
         self._publish(replace(self._manifest, indexes=kept))
 
-    def compact(self, worn_share: float = WORN_SHARE) -> None:
+    def compact(self, worn_share: float = COMPACT_DEAD_SHARE) -> None:
         """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows.
 
         `worn_share`: of dead rows, above which a vector file is written again.
@@ -134,7 +134,7 @@ class Writer:
         if len(self._manifest.parts) > 1:
             self._merge_parts(0)
 
-    def _write_vector_files(self, batch: StagedBatch) -> Change:
+    def _write_vector_files(self, batch: StagedBatch) -> CatalogTransaction:
         """Write the vectors of a batch; the change that makes them count."""
         item_ids = self._item_ids(batch.items)
         segments, vectors = own_segments(item_ids, batch.items)
@@ -153,7 +153,7 @@ class Writer:
         segments = with_shared_segments(segments, item_ids, batch.items, self._catalog.segments_of_fingerprints)
         first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
         numbers = np.arange(first_segment, first_segment + segments.num_rows, dtype=np.int64)
-        return Change(
+        return CatalogTransaction(
             items=items_table(item_ids, with_shared_modalities(batch.items, item_ids, segments)),
             segments=segments.append_column("segment_id", [numbers]),
             removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
@@ -171,7 +171,7 @@ class Writer:
         fresh = iter(range(first, first + len(items)))
         return [next(fresh) if item.item_id is None else item.item_id for item in items]
 
-    def _publish_delta(self, generation: int, change: Change) -> None:
+    def _publish_delta(self, generation: int, change: CatalogTransaction) -> None:
         """Make a committed change visible. Items that were only touched are in it again with what is new of them."""
         import pyarrow as pa
 
@@ -229,7 +229,7 @@ class Writer:
         merged = open_snapshot(self._store, replace(self._manifest, parts=parts[first:]))
         items, segments = merged.living()
         removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
-        generation = self._catalog.commit(Change())
+        generation = self._catalog.commit(CatalogTransaction())
         write_part(self._store, generation, items, segments, removed, None)
         self._publish(replace(self._manifest, generation=generation, parts=(*parts[:first], generation)))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.media import Frames, Media, Passage, Picture, Wants
+from bindsearch.media import DecodeHints, Frames, Media, Passage, Picture
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
 
@@ -37,7 +37,7 @@ class ColoursEncoder:
     options: Mapping[str, str | int | float | bool] = {}  # preprocessing that a store should remember
     modalities = frozenset({Modality.TEXT, Modality.IMAGE, Modality.VIDEO})
     temperatures: Mapping[Modality, float] = dict.fromkeys(modalities, 1.0)  # logit scales, for softmaxes
-    wants = Wants(picture_side_px=64, frames_per_s=1.0)  # pictures need not be decoded any larger
+    wants = DecodeHints(picture_side_px=64, frames_per_s=1.0)  # pictures need not be decoded any larger
     max_tokens = 1000  # longer texts are split into passages, by what count_tokens says
 
     def count_tokens(self, text: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.indexes.types import Found
+from bindsearch.indexes.types import SearchResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 QUEUE_QUERIES = 1024
 """Queries of several callers that are joined to one call, at most."""
 
-Job = Callable[["NDArray[np.float32]"], Found]
+Job = Callable[["NDArray[np.float32]"], SearchResult]
 """Searches for queries (nq, d). Equal ones may be joined, so it is hashable or at least tells who equals it."""
 
 
@@ -27,7 +27,7 @@ class _Request:
 
     job: Job
     queries: NDArray[np.float32]
-    found: Found | None = None
+    found: SearchResult | None = None
     error: BaseException | None = None
 
     @property
@@ -46,7 +46,7 @@ class CallQueue:
         self._waiting: list[_Request] = []
         self._busy = False
 
-    def run(self, job: Job, queries: NDArray[np.float32]) -> Found:
+    def run(self, job: Job, queries: NDArray[np.float32]) -> SearchResult:
         """What `job` finds for queries (nq, d). An error of the call that they were part of is raised here."""
         request = _Request(job, queries)
         with self._changed:
@@ -77,12 +77,12 @@ class CallQueue:
 
     def _serve(self, batch: Sequence[_Request]) -> None:
         error: BaseException | None = None
-        answers: list[Found] = []
+        answers: list[SearchResult] = []
         try:
             together = batch[0].queries if len(batch) == 1 else np.concatenate([one.queries for one in batch])
             found = batch[0].job(together)
             edges = np.cumsum([len(one.queries) for one in batch])[:-1]
-            answers = [Found(*parts) for parts in zip(*(np.split(part, edges) for part in found), strict=True)]
+            answers = [SearchResult(*parts) for parts in zip(*(np.split(part, edges) for part in found), strict=True)]
         except BaseException as raised:  # every caller gets it: they would wait for ever otherwise
             error = raised
         with self._changed:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.indexes.gpu.call_queue import CallQueue
-from bindsearch.indexes.types import Found, IndexParameters
+from bindsearch.indexes.types import IndexParameters, SearchResult
 
 if TYPE_CHECKING:
     import faiss
@@ -112,7 +112,7 @@ class _Search:
     width: int
     probes: int
 
-    def __call__(self, queries: NDArray[np.float32]) -> Found:
+    def __call__(self, queries: NDArray[np.float32]) -> SearchResult:
         return self.index.search(queries, self.width, self.probes)
 
 
@@ -150,12 +150,12 @@ class GpuIndex:
         ordinals = self._queue.run(_Search(self, depth, min(probes, self.lists, GPU_LIMIT)), queries).positions
         return np.pad(ordinals, ((0, 0), (0, width - depth)), constant_values=-1)
 
-    def search(self, queries: NDArray[np.float32], width: int, probes: int) -> Found:
+    def search(self, queries: NDArray[np.float32], width: int, probes: int) -> SearchResult:
         """Ordinals and scores (nq, width), best first. Only for one thread at a time: that of the queue."""
         if self._reduction is not None:
             queries = queries @ self._reduction.T
 
-        def search_gpu(shards: Sequence[Shard]) -> list[Found]:
+        def search_gpu(shards: Sequence[Shard]) -> list[SearchResult]:
             return [_search_shard(shard, queries, width, probes if self.parameters.lists else 0) for shard in shards]
 
         each = self._pool.map if self._pool is not None and len(self._shards) > 1 else map
@@ -164,10 +164,10 @@ class GpuIndex:
             return parts[0]
         positions, scores = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
         order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
-        return Found(np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1))
+        return SearchResult(np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1))
 
 
-def _search_shard(shard: Shard, queries: NDArray[np.float32], width: int, probes: int) -> Found:
+def _search_shard(shard: Shard, queries: NDArray[np.float32], width: int, probes: int) -> SearchResult:
     """What one FAISS index finds, (nq, width); `probes` 0: it has no lists."""
     import faiss
 
@@ -175,4 +175,4 @@ def _search_shard(shard: Shard, queries: NDArray[np.float32], width: int, probes
     parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None  # type: ignore[call-arg]
     scores, ids = shard.index.search(queries, width, params=parameters)
     scores[ids < 0] = -np.inf
-    return Found(np.where(ids < 0, -1, ids + shard.first), scores)
+    return SearchResult(np.where(ids < 0, -1, ids + shard.first), scores)

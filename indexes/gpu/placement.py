@@ -18,7 +18,7 @@ from bindsearch.indexes.exact import decode
 from bindsearch.indexes.gpu.index import Gpu, GpuIndex, Shard
 from bindsearch.indexes.ivf_pq import ADD_ROWS, IvfPqIndex, build_index, train_on_blocks
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.types import Form, IndexParameters, IndexWishes
+from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,11 +75,11 @@ def choose_exact(rows: Mapping[str, int], dim: int, budget: int) -> frozenset[st
     return frozenset()
 
 
-def code_parameters(n: int, dim: int, wishes: IndexWishes) -> IndexParameters:
+def code_parameters(n: int, dim: int, wishes: IndexSettings) -> IndexParameters:
     """Of 8-bit codes for n rows on GPUs: by size, and by those of the wishes that mean the same in every form."""
     common = ("lists", "train_rows", "seed")
     overrides = {name: value for name, value in (wishes.overrides or {}).items() if name in common}
-    return choose_parameters(max(n, 1), dim, IndexWishes(Form.IVF_PQ8, overrides=overrides), gpu=True)
+    return choose_parameters(max(n, 1), dim, IndexSettings(Form.IVF_PQ8, overrides=overrides), gpu=True)
 
 
 def build_codes(
@@ -131,7 +131,7 @@ def _cuts(n: int, gpus: int, most: int) -> list[tuple[int, int, int]]:
     ]
 
 
-class Gpus:
+class GpuResidency:
     """The GPUs of one store and what lies on them: of each partition the rows or codes that were last asked for."""
 
     def __init__(self, device: str, devices: Sequence[Gpu] | None = None) -> None:

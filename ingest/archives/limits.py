@@ -15,7 +15,7 @@ from bindsearch.errors import MediaError
 BLOCK_BYTES = 1 << 20
 """How much is read, and at most comes out of a decompressor, at a time."""
 
-DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)
+DECOMPRESSION_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error)
 """What decompressors raise over damaged data."""
 
 RATIO_COUNTS_FROM_BYTES = 64 << 20

@@ -18,7 +18,7 @@ from bindsearch.ingest.archives.limits import ArchiveLimits as ArchiveLimits
 from bindsearch.ingest.archives.limits import Budget, Entry, MemberError, sample_key
 from bindsearch.ingest.archives.tar import is_tar, read_tar
 from bindsearch.ingest.archives.zip import is_zip, read_zip
-from bindsearch.ingest.inspect.classify import promises_media
+from bindsearch.ingest.inspect.classify import has_media_extension
 from bindsearch.ingest.media.sidecar import (
     MAX_COLUMNS,
     MAX_SIDECAR_BYTES,
@@ -29,7 +29,7 @@ from bindsearch.ingest.media.sidecar import (
     parse_sidecar,
 )
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import tidy_text
+from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import Metadata
 
 TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -72,7 +72,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Held:
+class _BufferedMember:
     """A member of the sample at hand: copied to `path`, or `raw` where it may be said about others."""
 
     name: str
@@ -163,7 +163,7 @@ class _Reader:
     limits: ArchiveLimits
     spool: Path
     wanted: Callable[[str], bool]
-    held: list[_Held] = field(default_factory=list)
+    held: list[_BufferedMember] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
     count: int = 0
 
@@ -171,7 +171,7 @@ class _Reader:
         """Hold one more member; what is released for it."""
         import xxhash
 
-        name = tidy_text(entry.name) or "?"
+        name = normalize_text(entry.name) or "?"
         try:
             name = safe_name(entry.name)
             if not name or not (self._is_said(name) or self.wanted(name)):
@@ -225,11 +225,11 @@ class _Reader:
         suffix = PurePosixPath(name).suffix.lower()
         return suffix == ".json" or (self.tar and suffix in (*_CAPTIONS, ".cls"))
 
-    def _hold(self, entry: Entry, name: str) -> _Held:
+    def _hold(self, entry: Entry, name: str) -> _BufferedMember:
         if self._is_said(name) and entry.size_bytes <= MAX_SIDECAR_BYTES:
-            return _Held(name, entry.mtime_ns, entry.size_bytes, raw=b"".join(entry.content))
+            return _BufferedMember(name, entry.mtime_ns, entry.size_bytes, raw=b"".join(entry.content))
         place, size_bytes = self._copy(name, entry.content)
-        return _Held(name, entry.mtime_ns, size_bytes, path=place)
+        return _BufferedMember(name, entry.mtime_ns, size_bytes, path=place)
 
     def _copy(self, name: str, content: Iterable[bytes]) -> tuple[Path, int]:
         """Write a numbered file that keeps the extension; its place and size."""
@@ -243,14 +243,14 @@ class _Reader:
                 place.unlink()
                 raise
 
-    def _give(self, sample: Sequence[_Held]) -> Iterator[Member | Skipped]:
+    def _give(self, sample: Sequence[_BufferedMember]) -> Iterator[Member | Skipped]:
         """Give out members held as one sample."""
         names = {held.name for held in sample}
         said = [held for held in sample if held.path is None]
         sidecars = {held.name[:-5]: held for held in said if held.suffix == ".json" and held.name[:-5] in names}
         facts = [held for held in said if held not in sidecars.values()]
         texts = [held for held in facts if held.suffix in _CAPTIONS]
-        has_media = any(promises_media(name) for name in names)
+        has_media = any(has_media_extension(name) for name in names)
         common = Sidecar()
         if self.tar and (has_media or texts):
             common, problems = _said_of_all(facts, captioned=has_media)
@@ -260,7 +260,9 @@ class _Reader:
             if held.path is not None or (held in texts and not has_media):
                 yield from self._member(held, sidecars.get(held.name), common)
 
-    def _member(self, held: _Held, said: _Held | None, common: Sidecar) -> Iterator[Member | Skipped]:
+    def _member(
+        self, held: _BufferedMember, said: _BufferedMember | None, common: Sidecar
+    ) -> Iterator[Member | Skipped]:
         try:
             sidecar = parse_sidecar(said.raw) if said else Sidecar()
         except MediaError as error:
@@ -280,7 +282,7 @@ def _are_partners(one: str, other: str) -> bool:
     return one == other + ".json" or other == one + ".json"
 
 
-def _said_of_all(facts: Sequence[_Held], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:
+def _said_of_all(facts: Sequence[_BufferedMember], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:
     """What the texts, `.json` and `.cls` of a sample say of its media, and those that cannot be read."""
     captions: list[str] = []
     entries: dict[str, object] = {}
@@ -314,7 +316,7 @@ def _json_object(raw: bytes) -> dict[str, object]:
     try:
         found = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({tidy_text(str(error))})") from error
+        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
     if not isinstance(found, dict):
         raise MediaError(f"expected a JSON object, found {type(found).__name__}")
     return found

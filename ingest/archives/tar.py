@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.limits import (
     BLOCK_BYTES,
-    DAMAGE,
+    DECOMPRESSION_ERRORS,
     Budget,
     Entry,
     new_bzip2,
@@ -82,7 +82,7 @@ def _blocks(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
         for block in blocks:
             budget.add_bytes(len(block))
             yield block
-    except DAMAGE as error:
+    except DECOMPRESSION_ERRORS as error:
         raise MediaError(f"the archive is damaged or cut off: {error}") from error
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.limits import (
     BLOCK_BYTES,
-    DAMAGE,
+    DECOMPRESSION_ERRORS,
     Budget,
     Entry,
     MemberError,
@@ -194,7 +194,7 @@ def _content(file: BinaryIO, record: _Record, budget: Budget) -> Iterator[bytes]
                 raise MemberError(f"damaged: it holds more than the {record.size_bytes} bytes that the directory says")
             crc = zlib.crc32(block, crc)
             yield block
-    except DAMAGE as error:
+    except DECOMPRESSION_ERRORS as error:
         raise MemberError(f"damaged: {error}") from error
     if count < record.size_bytes:
         raise MemberError(f"damaged: it holds {count} of the {record.size_bytes} bytes that the directory says")

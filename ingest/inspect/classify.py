@@ -59,7 +59,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """What a file is taken for and why; modality None: it is left out."""
 
     modality: Modality | None
@@ -102,23 +102,23 @@ _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
 
 
-def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Verdict:
+def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Classification:
     """What the file at `path`, at `rel_path` inside its collection, is taken for; `root_name`: of the collection's
     folder, which names a modality too. Never raises for a strange file."""
     posix = rel_path.replace("\\", "/")
     name = posix.rsplit("/", 1)[-1]
     if any(part.startswith(".") for part in posix.split("/")):
-        return Verdict(None, "hidden")
+        return Classification(None, "hidden")
     if name.lower().endswith(".json"):
-        return Verdict(None, "sidecar" if path.with_name(path.name[:-5]).is_file() else "not media: .json")
+        return Classification(None, "sidecar" if path.with_name(path.name[:-5]).is_file() else "not media: .json")
     if (rule := rule_for(posix, rules)) is not None:
-        return Verdict(rule.modality, f"rule {rule.modality}={rule.pattern}")
+        return Classification(rule.modality, f"rule {rule.modality}={rule.pattern}")
     extension = PurePosixPath(name).suffix.lower()
-    if is_left_out_by_name(name):
-        return Verdict(None, f"not media: {extension}")
+    if is_ignored_extension(name):
+        return Classification(None, f"not media: {extension}")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return Verdict(None, "not a regular file")
+            return Classification(None, "not a regular file")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         return _by_content(path, head, extension, _named(f"{root_name}/{posix}"))
@@ -126,18 +126,18 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
         raise
     except OSError as error:
         raise_installation_fault(error)
-        return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
+        return Classification(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
     except Exception as error:  # a library that fails on a strange header must not end the scan
         raise_installation_fault(error)
-        return Verdict(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
+        return Classification(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
-def promises_media(name: str) -> bool:
+def has_media_extension(name: str) -> bool:
     """Whether the extension of a file name is that of media other than text; tables and arrays may be some."""
     return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
 
 
-def is_left_out_by_name(name: str) -> bool:
+def is_ignored_extension(name: str) -> bool:
     """Whether `classify` leaves a file out for its extension, whatever it holds and where no rule matches."""
     extension = PurePosixPath(name).suffix.lower()
     return bool(extension) and extension not in _EXTENSIONS
@@ -148,7 +148,7 @@ def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
     return next((rule for rule in rules if rule.matches(rel_path)), None)
 
 
-def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Verdict:
+def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Classification:
     kind = sniff(head, extension)
     expected = _EXTENSIONS.get(extension)
     if kind == "mp3" and head[:3] != b"ID3" and expected is not Modality.AUDIO:
@@ -157,33 +157,33 @@ def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, 
         return _picture(path, head, kind, named)
     if kind in VIDEOS:
         audio = expected is Modality.AUDIO and extension in (".m4a", ".m4b", ".mka")
-        return Verdict(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
+        return Classification(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
     if kind in SOUNDS:
-        return Verdict(Modality.AUDIO, f"{kind} content")
+        return Classification(Modality.AUDIO, f"{kind} content")
     if kind == "npy":
         return _npy(path, named)
     if kind in ("zip", "parquet") or extension in (".csv", ".npz", ".parquet", ".npy"):
         return _table(path, head, kind, extension, named)
     if expected is None:
-        return Verdict(None, "not media: no extension and no known content")
-    return Verdict(
+        return Classification(None, "not media: no extension and no known content")
+    return Classification(
         expected, f"extension {extension}" + ("" if expected is Modality.TEXT else ", content not recognised")
     )
 
 
-def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Verdict:
+def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Classification:
     if kind in ANIMATIONS and _is_animated(path, kind):
-        return Verdict(Modality.VIDEO, f"animated {kind}")
+        return Classification(Modality.VIDEO, f"animated {kind}")
     wide = _sixteen_bit_grey(path, head, kind)
     if named is not None and named[0] is Modality.THERMAL:
-        return Verdict(Modality.THERMAL, f"{kind} named {named[1]!r}")
+        return Classification(Modality.THERMAL, f"{kind} named {named[1]!r}")
     if named is not None and named[0] is Modality.DEPTH:
         if wide or (kind not in _COLOUR and _single_channel(path)):
-            return Verdict(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
-        return Verdict(Modality.IMAGE, f"{kind} named {named[1]!r}, but in colour, which depth is not")
+            return Classification(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
+        return Classification(Modality.IMAGE, f"{kind} named {named[1]!r}, but in colour, which depth is not")
     if wide:
-        return Verdict(Modality.DEPTH, f"16-bit single-channel {kind}")
-    return Verdict(Modality.IMAGE, f"{kind} content")
+        return Classification(Modality.DEPTH, f"16-bit single-channel {kind}")
+    return Classification(Modality.IMAGE, f"{kind} content")
 
 
 def _is_animated(path: Path, kind: str) -> bool:
@@ -213,42 +213,44 @@ def _mode(path: Path) -> str:
         return ""
 
 
-def _npy(path: Path, named: tuple[Modality, str] | None) -> Verdict:
+def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     if named is not None and named[0] is not Modality.IMAGE:
-        return Verdict(named[0], f"npy named {named[1]!r}")
+        return Classification(named[0], f"npy named {named[1]!r}")
     try:
         with path.open("rb") as file:
             shape = npy_header(file)[0]
     except MediaError as error:
-        return Verdict(None, f"not media: {error}")
+        return Classification(None, f"not media: {error}")
     if len(shape) == 2 and shape[1] == 6:
-        return Verdict(Modality.IMU, f"npy of shape {shape}: six columns are motion")
-    return Verdict(
+        return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
+    return Classification(
         None, f"npy of shape {shape} may be anything: name it or its folder depth, thermal or imu, or use --as"
     )
 
 
-def _table(path: Path, head: bytes, kind: str | None, extension: str, named: tuple[Modality, str] | None) -> Verdict:
+def _table(
+    path: Path, head: bytes, kind: str | None, extension: str, named: tuple[Modality, str] | None
+) -> Classification:
     """Tables are motion where their name or their columns say so."""
     label = extension.lstrip(".") or str(kind)
     if kind == "zip" and extension != ".npz":
-        return Verdict(None, "not media: zip content")
+        return Classification(None, "not media: zip content")
     is_csv = kind is None and extension == ".csv"
     names = csv_header(head) or [] if is_csv else []
     if named is not None and (named[0] is Modality.IMU or extension == ".npy"):
         if 0 < len(names) < 6 and _named(path.name) is None:
-            return Verdict(None, f"not media: csv of {len(names)} columns in a folder named {named[1]!r}")
-        return Verdict(named[0], f"{label} named {named[1]!r}")
+            return Classification(None, f"not media: csv of {len(names)} columns in a folder named {named[1]!r}")
+        return Classification(named[0], f"{label} named {named[1]!r}")
     try:
         names = names if is_csv else column_names(path)
         if find_columns(names) is not None or _npz_motion(path, kind):
-            return Verdict(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
+            return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
         if read_sidecar(path).axes:
-            return Verdict(Modality.IMU, f"{label} whose sidecar names the axes")
+            return Classification(Modality.IMU, f"{label} whose sidecar names the axes")
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
-        return Verdict(None, f"not media: {error}")
-    return Verdict(None, f"not media: {label} without accelerometer and gyroscope columns")
+        return Classification(None, f"not media: {error}")
+    return Classification(None, f"not media: {label} without accelerometer and gyroscope columns")
 
 
 def _npz_motion(path: Path, kind: str | None) -> bool:

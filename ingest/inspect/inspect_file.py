@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bindsearch.hashing import fingerprint_of, hash_file
-from bindsearch.ingest.inspect.classify import Rule, Verdict, classify, rule_for
-from bindsearch.ingest.manifests.manifest import Listed
+from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
+from bindsearch.ingest.manifests.manifest import ListEntry
 from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merged, read_sidecar
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
@@ -29,12 +29,12 @@ class SourceFile:
     rel_path: str
     state: FileState
     sidecar: Sidecar | None = None
-    listed: Listed | None = None
+    listed: ListEntry | None = None
     archive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LookOptions:
+class InspectOptions:
     """What decides how files are taken: rules (the first that matches), the modalities that can be embedded, and the
     name of the collection's folder."""
 
@@ -44,7 +44,7 @@ class LookOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InspectResult:
     """What a look found; modality None in the verdict: the file is left out.
 
     `refused`: its modality where it is left out because the encoder cannot embed it. `fingerprint`: equal for files
@@ -52,7 +52,7 @@ class Look:
     changed since.
     """
 
-    verdict: Verdict
+    verdict: Classification
     refused: Modality | None = None
     content_hash: str = ""
     fingerprint: str = ""
@@ -78,7 +78,7 @@ def check_same(path: Path, before: tuple[int, int, int]) -> None:
         raise OSError(errno.ESTALE, "it changed while it was read")
 
 
-def look_at(file: SourceFile, options: LookOptions) -> Look:
+def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     """Classify a file, read what is said of it and what it says of itself, and hash it.
 
     Raises:
@@ -89,9 +89,9 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
 
     verdict = _verdict(file, options)
     if verdict.modality is None:
-        return Look(verdict)
+        return InspectResult(verdict)
     if verdict.modality not in options.modalities:
-        return Look(Verdict(None, "the encoder cannot embed it"), refused=verdict.modality)
+        return InspectResult(Classification(None, "the encoder cannot embed it"), refused=verdict.modality)
     sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
     if (listed := file.listed) is not None:
         sidecar = merged(sidecar, listed.captions, listed.columns, listed.metadata)
@@ -101,7 +101,7 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
     as_raw = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
-    return Look(
+    return InspectResult(
         verdict,
         content_hash=content_hash,
         fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value, as_raw),
@@ -112,11 +112,11 @@ def look_at(file: SourceFile, options: LookOptions) -> Look:
     )
 
 
-def _verdict(file: SourceFile, options: LookOptions) -> Verdict:
+def _verdict(file: SourceFile, options: InspectOptions) -> Classification:
     """A rule first, then what a list says, then the file itself."""
     listed = file.listed
     if listed is not None and listed.modality is not None and rule_for(file.rel_path, options.rules) is None:
-        return Verdict(listed.modality, "as a list says")
+        return Classification(listed.modality, "as a list says")
     if file.sidecar is not None and file.sidecar.axes:  # said in an archive, where `classify` does not look
-        return Verdict(Modality.IMU, "a sidecar names the axes")
+        return Classification(Modality.IMU, "a sidecar names the axes")
     return classify(file.path, file.rel_path, options.rules, root_name=options.root_name)

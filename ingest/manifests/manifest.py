@@ -27,7 +27,7 @@ from bindsearch.ingest.manifests.rows import (
 )
 from bindsearch.ingest.media.imu_columns import find_columns
 from bindsearch.ingest.media.sidecar import MAX_COLUMNS, MAX_SIDECAR_BYTES, Scalar, parse_columns
-from bindsearch.ingest.media.text_fields import tidy_text
+from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 
 MAX_CAPTIONS = 64
@@ -37,7 +37,7 @@ _NO_METADATA = Metadata()
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListEntry:
     """What a list says of a file; `columns`: facts of the user's own, names in lower case."""
 
     modality: Modality | None
@@ -60,7 +60,7 @@ class Listed:
 class ListContent:
     """What a list says, by path inside the root, and up to 20 lines on rows or values that cannot be used."""
 
-    entries: Mapping[str, Listed]
+    entries: Mapping[str, ListEntry]
     problems: tuple[str, ...]
 
 
@@ -95,7 +95,7 @@ def read_list(path: Path, root: Path) -> ListContent:
     return ListContent(reading.entries, reading.problems.lines())
 
 
-def named_files(path: Path) -> list[Path]:
+def list_paths(path: Path) -> list[Path]:
     """Absolute paths of all files that the list at `path` names, each once, there or not.
 
     Raises:
@@ -138,7 +138,7 @@ def _locate(value: object, folder: str, root: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return tidy_text(repr(value)[:80]) or "?"
+    return normalize_text(repr(value)[:80]) or "?"
 
 
 @dataclass
@@ -147,7 +147,7 @@ class _Reading:
 
     folder: str
     root: str
-    entries: dict[str, Listed] = field(default_factory=dict)
+    entries: dict[str, ListEntry] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     names: dict[str, str | None] = field(default_factory=dict)
 
@@ -172,7 +172,7 @@ class _Reading:
             elif key is not None:
                 own[key] = value
         columns, metadata = self._columns(own, row.number) if own else (_NO_COLUMNS, _NO_METADATA)
-        listed = Listed(modality, tuple(dict.fromkeys(captions)), columns, metadata)
+        listed = ListEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
         before = self.entries.get(place)
         self.entries[place] = listed if before is None else self._joined(before, listed, row.number)
 
@@ -226,7 +226,7 @@ class _Reading:
             metadata = metadata.over(fact)
         return columns, metadata
 
-    def _joined(self, first: Listed, other: Listed, number: int) -> Listed:
+    def _joined(self, first: ListEntry, other: ListEntry, number: int) -> ListEntry:
         """Two rows about one file."""
         if first.modality and other.modality and first.modality is not other.modality:
             self.problems.add(number, f"another modality than in a row before, {other.modality}: the first counts")
@@ -236,4 +236,4 @@ class _Reading:
             captions = captions[:MAX_CAPTIONS]
         columns = {**other.columns, **first.columns}
         metadata = first.metadata.over(other.metadata)
-        return Listed(first.modality or other.modality, captions, columns, metadata)
+        return ListEntry(first.modality or other.modality, captions, columns, metadata)

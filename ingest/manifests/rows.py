@@ -12,7 +12,7 @@ from typing import Any
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu_tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import tidy_text
+from bindsearch.ingest.media.text_fields import normalize_text
 
 LIST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
@@ -236,7 +236,7 @@ def _object(line: str) -> dict[str, object]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({tidy_text(str(error))})") from error
+        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
     if not isinstance(found, dict):
         raise MediaError(f"expected a JSON object, found {type(found).__name__}")
     return found
@@ -342,4 +342,4 @@ def _csv_cells(text: str, delimiter: str, count: int) -> list[list[str]]:
 
 
 def _first_line(error: Exception) -> str:
-    return tidy_text((str(error).splitlines() or [type(error).__name__])[0][:160]) or ""
+    return normalize_text((str(error).splitlines() or [type(error).__name__])[0][:160]) or ""

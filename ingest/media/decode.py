@@ -21,14 +21,14 @@ from bindsearch.ingest.media.sniff import ANIMATIONS
 from bindsearch.ingest.media.text import CountTokens, passages, read_text
 from bindsearch.ingest.media.thermal import read_thermal
 from bindsearch.ingest.media.video import read_video, video_kind
-from bindsearch.media import Media, Passage, Wants
+from bindsearch.media import DecodeHints, Media, Passage
 from bindsearch.types import Modality, Span
 
-__all__ = ["DECODERS", "Job", "Piece", "describe", "passages", "pieces"]
+__all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class DecodedSegment:
     """What becomes one segment: the medium, its place in seconds where it is a span, its text where it is one."""
 
     modality: Modality
@@ -43,7 +43,7 @@ class Job:
     """One file to decode, and all that decides how."""
 
     path: Path
-    wants: Wants
+    wants: DecodeHints
     options: DecodeOptions
     sidecar: Sidecar
     count_tokens: CountTokens
@@ -55,13 +55,13 @@ def pieces(
     path: Path,
     modality: Modality,
     *,
-    wants: Wants,
+    wants: DecodeHints,
     options: DecodeOptions,
     sidecar: Sidecar,
     count_tokens: Callable[[str], int],
     max_tokens: int,
     span: Span | None = None,
-) -> Iterator[Piece]:
+) -> Iterator[DecodedSegment]:
     """Decode one file as `modality`, lazily and in order of time; with `span` only what lies inside it.
 
     A video gives its pictures, then its sound track as audio. Captions in the sidecar are text pieces at the end
@@ -146,49 +146,49 @@ def _check_file(path: Path) -> None:
         raise MediaError("not a regular file")
 
 
-def _decode_text(job: Job) -> Iterator[Piece]:
+def _decode_text(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.TEXT)
     yield from _text_pieces(read_text(job.path, job.options), job)
 
 
-def _text_pieces(text: str, job: Job) -> Iterator[Piece]:
+def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:
     for passage in passages(text, job.count_tokens, job.max_tokens):
-        yield Piece(Modality.TEXT, Passage(passage), text=passage)
+        yield DecodedSegment(Modality.TEXT, Passage(passage), text=passage)
 
 
-def _decode_image(job: Job) -> Iterator[Piece]:
+def _decode_image(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.IMAGE)
-    yield Piece(Modality.IMAGE, read_image(job.path, job.wants, job.options))
+    yield DecodedSegment(Modality.IMAGE, read_image(job.path, job.wants, job.options))
 
 
-def _decode_video(job: Job) -> Iterator[Piece]:
+def _decode_video(job: Job) -> Iterator[DecodedSegment]:
     for part in read_video(job.path, job.wants, job.options, job.span):
-        yield Piece(Modality.VIDEO, part.frames, part.start_s, part.end_s)
+        yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s)
     kind = video_kind(job.path)
     if kind in ANIMATIONS:
         return
     for sound in read_sound_track(job.path, kind, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
-        yield Piece(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
+        yield DecodedSegment(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
 
 
-def _decode_audio(job: Job) -> Iterator[Piece]:
+def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
     for part in read_sound(job.path, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
-        yield Piece(Modality.AUDIO, part.sound, part.start_s, part.end_s)
+        yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, part.end_s)
 
 
-def _decode_depth(job: Job) -> Iterator[Piece]:
+def _decode_depth(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.DEPTH)
-    yield Piece(Modality.DEPTH, read_depth(job.path, job.sidecar, job.options))
+    yield DecodedSegment(Modality.DEPTH, read_depth(job.path, job.sidecar, job.options))
 
 
-def _decode_thermal(job: Job) -> Iterator[Piece]:
+def _decode_thermal(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.THERMAL)
-    yield Piece(Modality.THERMAL, read_thermal(job.path, job.options))
+    yield DecodedSegment(Modality.THERMAL, read_thermal(job.path, job.options))
 
 
-def _decode_imu(job: Job) -> Iterator[Piece]:
+def _decode_imu(job: Job) -> Iterator[DecodedSegment]:
     for part in read_imu(job.path, job.sidecar, job.options, job.span):
-        yield Piece(Modality.IMU, part.motion, part.start_s, part.end_s)
+        yield DecodedSegment(Modality.IMU, part.motion, part.start_s, part.end_s)
 
 
 def _refuse_span(job: Job, modality: Modality) -> None:
@@ -196,7 +196,7 @@ def _refuse_span(job: Job, modality: Modality) -> None:
         raise MediaError(f"a span of seconds means nothing for {modality}")
 
 
-DECODERS: Mapping[Modality, Callable[[Job], Iterator[Piece]]] = MappingProxyType(
+DECODERS: Mapping[Modality, Callable[[Job], Iterator[DecodedSegment]]] = MappingProxyType(
     {
         Modality.TEXT: _decode_text,
         Modality.IMAGE: _decode_image,

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.av_container import kind_of, open_container
 from bindsearch.ingest.media.exif import Exif, read_exif
-from bindsearch.ingest.media.mp4 import turned_tracks
+from bindsearch.ingest.media.mp4 import rotated_tracks
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
-from bindsearch.ingest.media.text_fields import tidy_text, without_zone
+from bindsearch.ingest.media.text_fields import normalize_text, without_zone
 from bindsearch.ingest.media.video import picture_stream
 from bindsearch.types import Metadata, Modality
 
@@ -173,11 +173,11 @@ def _text(value: object) -> str | None:
     if not text.isascii():
         with suppress(UnicodeError):
             text = text.encode("latin-1").decode()
-    return tidy_text(text)
+    return normalize_text(text)
 
 
 def _wide_text(value: object) -> str | None:
-    return tidy_text(value.decode("utf-16-le", "replace").split("\0", 1)[0]) if isinstance(value, bytes) else None
+    return normalize_text(value.decode("utf-16-le", "replace").split("\0", 1)[0]) if isinstance(value, bytes) else None
 
 
 def _camera(make: str | None, model: str | None) -> str | None:
@@ -185,7 +185,7 @@ def _camera(make: str | None, model: str | None) -> str | None:
     if not make or not model:
         return make or model
     same = model.split()[0].casefold() == make.split()[0].casefold()
-    return model if same else tidy_text(f"{make} {model}")
+    return model if same else normalize_text(f"{make} {model}")
 
 
 def _exif_time(text: str | None, fraction: str | None, zone: str | None) -> datetime | None:
@@ -253,7 +253,7 @@ def _recording_facts(path: Path, kind: str) -> Facts:
         stream = picture_stream(container)
         if stream is not None and stream.codec_context is not None:
             width, height = stream.codec_context.width, stream.codec_context.height
-            if kind in ("mp4", "m4a") and stream.id in turned_tracks(path):
+            if kind in ("mp4", "m4a") and stream.id in rotated_tracks(path):
                 width, height = height, width
             if width > 0 and height > 0:
                 yield from _size(width, height)

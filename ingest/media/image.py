@@ -10,7 +10,7 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pillow import ORIENTATION_TAG, check_size, open_picture
-from bindsearch.media import Picture, Wants
+from bindsearch.media import DecodeHints, Picture
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -24,7 +24,7 @@ _UPRIGHT = {
 """What brings a picture of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
 
 
-def read_image(path: Path, wants: Wants, options: DecodeOptions) -> Picture:
+def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Picture:
     """The picture at `path`, upright, on white, reduced while its shorter side stays >= 2 * wants.picture_side_px.
 
     Raises:

@@ -43,7 +43,7 @@ class MotionSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ImuRun:
     """A recording without pauses: `samples` float32 (n, 6) evenly spaced from `start_s` on."""
 
     samples: NDArray[np.float32]
@@ -69,7 +69,7 @@ def read_imu(path: Path, sidecar: Sidecar, options: DecodeOptions, span: Span | 
         raise MediaError(f"the recording has nothing between {span.start_s:g} s and {span.end_s:g} s")
 
 
-def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[list[Stretch], float]:
+def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[list[ImuRun], float]:
     """The whole recording in stretches without pauses, and its rate in Hz.
 
     Raises:
@@ -91,7 +91,7 @@ def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[l
     rate_hz = rate_hz or _stated_rate(table.rate_hz, "the file's sample rate") or options.imu_rate_hz
     if rate_hz is None:
         raise MediaError(NO_RATE)
-    return [Stretch(samples, 0.0)], rate_hz
+    return [ImuRun(samples, 0.0)], rate_hz
 
 
 def describe_imu(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
@@ -191,7 +191,7 @@ def time_step_s(median_step: float) -> float:
 
 def resample(
     samples: NDArray[np.float32], times_s: NDArray[np.float64], max_samples: int
-) -> tuple[list[Stretch], float]:
+) -> tuple[list[ImuRun], float]:
     """`samples` (n, 6) at `times_s` (n,), rising, as even stretches and their rate.
 
     Raises:
@@ -212,18 +212,18 @@ def resample(
             "(--max samples=N)"
         )
     if len(parts) == 1 and np.abs(times_s - np.linspace(times_s[0], times_s[-1], len(times_s))).max() < step_s / 2:
-        return [Stretch(samples, 0.0)], float((len(times_s) - 1) / (times_s[-1] - times_s[0]))
+        return [ImuRun(samples, 0.0)], float((len(times_s) - 1) / (times_s[-1] - times_s[0]))
     return [_even(t, part, rate_hz) for t, part in parts], rate_hz
 
 
-def _even(times_s: NDArray[np.float64], samples: NDArray[np.float32], rate_hz: float) -> Stretch:
+def _even(times_s: NDArray[np.float64], samples: NDArray[np.float32], rate_hz: float) -> ImuRun:
     """One stretch on an even grid, by linear interpolation."""
     grid = times_s[0] + np.arange(int((times_s[-1] - times_s[0]) * rate_hz + 1e-6) + 1) / rate_hz
     columns = [np.interp(grid, times_s, samples[:, axis]) for axis in range(samples.shape[1])]
-    return Stretch(np.column_stack(columns).astype(np.float32), float(times_s[0]))
+    return ImuRun(np.column_stack(columns).astype(np.float32), float(times_s[0]))
 
 
-def _cut(stretch: Stretch, rate_hz: float, segment_s: float, span: Span | None) -> Iterator[MotionSpan]:
+def _cut(stretch: ImuRun, rate_hz: float, segment_s: float, span: Span | None) -> Iterator[MotionSpan]:
     """Spans of a stretch, of what lies inside `span`."""
     count = len(stretch.samples)
     first, last = 0, count

@@ -10,7 +10,7 @@ MAX_BOXES = 256
 """Boxes of one parent that are looked at."""
 
 
-def turned_tracks(path: Path) -> frozenset[int]:
+def rotated_tracks(path: Path) -> frozenset[int]:
     """Ids of the tracks that are shown turned by a quarter, either way (ISO 14496-12, 8.3.2: matrix of tkhd)."""
     found: set[int] = set()
     with path.open("rb") as file:

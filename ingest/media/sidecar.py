@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.text_fields import tidy_text, without_zone
+from bindsearch.ingest.media.text_fields import normalize_text, without_zone
 from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -241,7 +241,7 @@ def _metadata_value(key: str, value: object) -> str | datetime | float | int | N
         case "camera" | "title" | "artist":
             if not isinstance(value, str):
                 raise _wrong(f"column {key}", value, "a text")
-            return tidy_text(value)
+            return normalize_text(value)
         case "latitude":
             return _number(key, value, -90, 90, "degrees from -90 to 90")
         case "longitude":

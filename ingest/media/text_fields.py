@@ -9,7 +9,7 @@ MAX_TEXT = 500
 _MAX_READ = 8 * MAX_TEXT
 
 
-def tidy_text(text: str) -> str | None:
+def normalize_text(text: str) -> str | None:
     """`text` on one line, printable and storable, of at most 500 characters; None where nothing is left."""
     shown = text[:_MAX_READ]
     if not (shown.isascii() and shown.isprintable()):

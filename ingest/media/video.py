@@ -23,7 +23,7 @@ from bindsearch.ingest.media.av_container import decoded, kind_of, open_containe
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS
-from bindsearch.media import Frames, Wants
+from bindsearch.media import DecodeHints, Frames
 from bindsearch.types import Span
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def video_kind(path: Path) -> str:
     return kind
 
 
-def read_video(path: Path, wants: Wants, options: DecodeOptions, span: Span | None = None) -> Iterator[VideoSpan]:
+def read_video(path: Path, wants: DecodeHints, options: DecodeOptions, span: Span | None = None) -> Iterator[VideoSpan]:
     """The pictures of the video or animation at `path` in spans; nothing where it has no picture, only sound.
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.

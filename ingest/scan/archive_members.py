@@ -13,9 +13,9 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, read_members
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.ingest.scan.ignore import Narrowing
+from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.workers.prepare import Failed
-from bindsearch.storage.file_state import FileState, KnownFiles
+from bindsearch.storage.file_state import FileState, IndexedFiles
 
 SPOOLED_BYTES = 1 << 30
 """Copies of members that may wait in all; one that is larger has to wait until it is alone."""
@@ -40,7 +40,9 @@ class Archive:
 class Members:
     """Members of the archives of one pass. `files` runs in other threads than the rest."""
 
-    def __init__(self, root: Path, known: KnownFiles, limits: ArchiveLimits, narrowing: Narrowing, spool: Path) -> None:
+    def __init__(
+        self, root: Path, known: IndexedFiles, limits: ArchiveLimits, narrowing: PathFilter, spool: Path
+    ) -> None:
         """`spool`: an empty folder for copies, the caller's to remove."""
         self._root = root
         self._known = known

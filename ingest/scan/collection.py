@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
-from bindsearch.ingest.inspect.classify import Rule, is_left_out_by_name, rule_for
+from bindsearch.ingest.inspect.classify import Rule, is_ignored_extension, rule_for
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.manifests.rows import LIST_NAMES
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.archive_members import Archive, Members
-from bindsearch.ingest.scan.diff import Doubts, compare, ruled_otherwise
-from bindsearch.ingest.scan.ignore import Narrowing
+from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
+from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.manifests import read_lists
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import FailedFile, IndexReport
 from bindsearch.storage.batch import StagedBatch
-from bindsearch.storage.catalog import Container, Failure
-from bindsearch.storage.file_state import UNKNOWN_STATE, FileState, KnownFiles
+from bindsearch.storage.catalog import Failure, SourceContainer
+from bindsearch.storage.file_state import UNKNOWN_STATE, FileState, IndexedFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EVERYWHERE = ("",)
+WHOLE_COLLECTION = ("",)
 """The place that holds all of a collection."""
 
 
 @dataclass(frozen=True)
-class Target:
+class ScanTarget:
     """What to index: all at or under `places`, relative paths of files and folders, but `skipped_folders` (other
     collections, the store). `sure`: what is not there has gone for certain, since it was seen to go. `closed`: no other
     file is looked at, whatever lists say of it. `lists`: those that are read besides, also from outside of the root."""
@@ -40,7 +40,7 @@ class Target:
     collection_id: int
     root: Path
     skipped_folders: frozenset[Path]
-    places: tuple[str, ...] = EVERYWHERE
+    places: tuple[str, ...] = WHOLE_COLLECTION
     sure: bool = False
     closed: bool = False
     lists: tuple[str, ...] = ()
@@ -63,19 +63,19 @@ class IndexOptions:
     rules: Sequence[Rule]
     decode: DecodeOptions
     retry_failed: bool = False
-    narrowing: Narrowing = Narrowing()  # noqa: RUF009  (frozen)
+    narrowing: PathFilter = PathFilter()  # noqa: RUF009  (frozen)
     prune: bool = False
     archives: ArchiveLimits = ArchiveLimits()  # noqa: RUF009  (frozen)
 
 
-class Pass:
+class CollectionScan:
     """One pass over a collection: the files that are settled, those to be looked at, and those that are gone."""
 
     def __init__(
         self,
-        target: Target,
+        target: ScanTarget,
         options: IndexOptions,
-        known: KnownFiles,
+        known: IndexedFiles,
         containers: Mapping[str, FileState],
         report: IndexReport,
     ) -> None:
@@ -90,7 +90,7 @@ class Pass:
         self._containers = containers
         self._report = report
         self._narrows = options.narrowing.narrows
-        only = None if target.places == EVERYWHERE else frozenset(target.places)
+        only = None if target.places == WHOLE_COLLECTION else frozenset(target.places)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
         found = scan(target.root, target.places, target.skipped_folders)
         self.said = read_lists(found, containers, known, target.lists)
@@ -99,14 +99,16 @@ class Pass:
         self._failed_paths: set[str] = set()
         self._believes = True
         retry = options.retry_failed or options.decode.imu_rate_hz is not None
-        compared = compare(self._found, known, self._options.narrowing, Doubts(options.rules, retry))
+        compared = compare(self._found, known, self._options.narrowing, RecheckRules(options.rules, retry))
         failed_as_they_are = {known.rel_path(row) for row in compared.settled.tolist() if known.item_ids[row] < 0}
         self.archives = [
             (path, state)
             for path, state in archives.items()
             if (containers.get(path) != state and path not in failed_as_they_are)
             or self._is_retried(path)
-            or (options.rules and any(ruled_otherwise(known, row, options.rules) for row in known.rows_below(path)))
+            or (
+                options.rules and any(reclassified_by_rule(known, row, options.rules) for row in known.rows_below(path))
+            )
         ]
         """Archives to be read: path and state."""
         to_read = {path for path, _ in self.archives}
@@ -141,7 +143,7 @@ class Pass:
             return False
         listed = self.said.entries.get(rel_path)
         named = self.target.is_named(rel_path)  # then it is told why it is left out
-        wanted = named or rule_for(rel_path, self._options.rules) is not None or not is_left_out_by_name(rel_path)
+        wanted = named or rule_for(rel_path, self._options.rules) is not None or not is_ignored_extension(rel_path)
         said = listed is not None and listed.modality is not None
         return wanted or said or self.known.file_at(rel_path) is not None
 
@@ -252,7 +254,7 @@ class Pass:
             item_id = int(self.known.item_ids[row])
             gone[item_id if item_id >= 0 else -1 - row] = row
         if not (self._narrows or archive.passing):
-            batch.containers.append(Container(self.target.collection_id, archive.rel_path, archive.state))
+            batch.containers.append(SourceContainer(self.target.collection_id, archive.rel_path, archive.state))
 
     def _fail(self, rel_path: str, state: FileState, reason: str, batch: StagedBatch) -> None:
         self._failed_paths.add(rel_path)
@@ -270,7 +272,7 @@ class Pass:
                 batch.forgotten_failures.append((self.target.collection_id, file.rel_path))
         for path, state in self.said.lists.items():
             if self._containers.get(path) != state and not self._narrows:
-                batch.containers.append(Container(self.target.collection_id, path, state))
+                batch.containers.append(SourceContainer(self.target.collection_id, path, state))
         for path in self._containers.keys() - self.said.lists.keys() - self._archives.keys():
             if self._stands_no_more(path):
                 batch.forgotten_containers.append((self.target.collection_id, path))
@@ -280,4 +282,4 @@ class Pass:
         hidden = any(path == place or not place or path.startswith(f"{place}/") for place in self._found.unreadable)
         is_list = path.lower().endswith(LIST_NAMES)  # lists are looked for wherever they lie
         only = self._options.narrowing.only
-        return self._believes and not hidden and (is_list or only is None or Narrowing(only=only).takes(path))
+        return self._believes and not hidden and (is_list or only is None or PathFilter(only=only).takes(path))

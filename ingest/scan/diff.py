@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.ingest.inspect.classify import Rule, rule_for
-from bindsearch.ingest.scan.ignore import Narrowing
+from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.walk import Scan
-from bindsearch.storage.file_state import KnownFiles
+from bindsearch.storage.file_state import IndexedFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Doubts:
+class RecheckRules:
     """What makes a known file worth a look although it has not changed.
 
     `rules`: what they say now. `retry_failed`: files that failed are tried again.
@@ -38,7 +38,7 @@ class Doubts:
     retry_failed: bool
 
 
-def compare(found: Scan, known: KnownFiles, narrowing: Narrowing, doubts: Doubts) -> Comparison:
+def compare(found: Scan, known: IndexedFiles, narrowing: PathFilter, doubts: RecheckRules) -> Comparison:
     """Compare by path and state. Files outside of `narrowing` are neither found nor gone."""
     rows = known.rows_of(found.rel_paths)
     here = rows >= 0
@@ -54,7 +54,7 @@ def compare(found: Scan, known: KnownFiles, narrowing: Narrowing, doubts: Doubts
     return Comparison(np.flatnonzero(work & taken), rows[~work & taken], gone)
 
 
-def ruled_otherwise(known: KnownFiles, row: int, rules: Sequence[Rule]) -> bool:
+def reclassified_by_rule(known: IndexedFiles, row: int, rules: Sequence[Rule]) -> bool:
     """Whether a rule takes a known file for something else than it was taken for."""
     rule = rule_for(known.rel_path(row), rules)
     return rule is not None and rule.modality is not known.modality(row)
@@ -67,7 +67,7 @@ def _same_state(found: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[n
     return np.asarray(same.all(axis=1))
 
 
-def _doubtful(known: KnownFiles, rows: NDArray[np.int64], doubts: Doubts) -> NDArray[np.bool_]:
+def _doubtful(known: IndexedFiles, rows: NDArray[np.int64], doubts: RecheckRules) -> NDArray[np.bool_]:
     doubtful = np.zeros(len(rows), np.bool_)
     here = np.flatnonzero(rows >= 0)
     held = known.item_ids[rows[here]] >= 0  # an item that could not be read of late, and is as it was, is looked at
@@ -75,11 +75,11 @@ def _doubtful(known: KnownFiles, rows: NDArray[np.int64], doubts: Doubts) -> NDA
     doubtful[here] = known.failed[rows[here]] & again
     if doubts.rules:
         for place in np.flatnonzero(rows >= 0).tolist():
-            doubtful[place] |= ruled_otherwise(known, int(rows[place]), doubts.rules)
+            doubtful[place] |= reclassified_by_rule(known, int(rows[place]), doubts.rules)
     return doubtful
 
 
-def _taken(rel_paths: Sequence[str], narrowing: Narrowing) -> NDArray[np.bool_]:
+def _taken(rel_paths: Sequence[str], narrowing: PathFilter) -> NDArray[np.bool_]:
     if not narrowing.narrows:
         return np.ones(len(rel_paths), np.bool_)
     return np.array([narrowing.takes(path) for path in rel_paths], np.bool_)

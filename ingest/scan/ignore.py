@@ -44,20 +44,20 @@ def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
     return rules
 
 
-def make_narrowing(include: Sequence[str], exclude: Sequence[str]) -> Narrowing:
+def make_narrowing(include: Sequence[str], exclude: Sequence[str]) -> PathFilter:
     """The narrowing that `--include` and `--exclude` ask for.
 
     Raises:
         UsageError: a glob is empty or does not parse.
     """
-    return Narrowing(
+    return PathFilter(
         tuple(parse_glob(glob, "--include").rstrip("/") for glob in include),
         tuple(parse_glob(glob, "--exclude").rstrip("/") for glob in exclude),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Narrowing:
+class PathFilter:
     """Globs (ingest/inspect/globs.py) of files and folders that narrow one run, and the files and archives it is `only`
     about (None: all): those outside are neither looked at nor removed."""
 

@@ -7,24 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.manifests.manifest import ListContent, Listed, is_list, read_list
+from bindsearch.ingest.manifests.manifest import ListContent, ListEntry, is_list, read_list
 from bindsearch.ingest.manifests.rows import LIST_NAMES
 from bindsearch.ingest.scan.walk import Scan, file_state
-from bindsearch.storage.file_state import FileState, KnownFiles
+from bindsearch.storage.file_state import FileState, IndexedFiles
 
 
 @dataclass(frozen=True)
-class Said:
+class ManifestContents:
     """`entries`: by relative path. `lists`: state of each list read. `changed`: whether any is new, gone or other than
     it was. `problems`: a line each."""
 
-    entries: Mapping[str, Listed]
+    entries: Mapping[str, ListEntry]
     lists: Mapping[str, FileState]
     changed: bool
     problems: Sequence[str]
 
 
-def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles, besides: Sequence[str] = ()) -> Said:
+def read_lists(
+    found: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
+) -> ManifestContents:
     """Read the lists in a scan, and those `recorded` before or named `besides` that lie outside of it; deeper ones have
     the last word.
 
@@ -51,7 +53,7 @@ def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles
             continue
         except OSError as error:
             raise _unreadable(found.root / path, error) from error
-    entries: dict[str, Listed] = {}
+    entries: dict[str, ListEntry] = {}
     lists: dict[str, FileState] = {}
     problems: list[str] = []
     for path in sorted(states, key=lambda path: (path.count("/"), path)):
@@ -69,7 +71,7 @@ def read_lists(found: Scan, recorded: Mapping[str, FileState], files: KnownFiles
         lists[path] = states[path]
         entries.update(content.entries)
         problems += [f"{found.root / path}: {problem}" for problem in content.problems]
-    return Said(entries, lists, lists != known, problems)
+    return ManifestContents(entries, lists, lists != known, problems)
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

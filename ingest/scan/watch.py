@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SETTLE_S = 0.4
 MAX_WAIT_S = 5.0
 RESCAN_S = 300.0
-MOST_PENDING = 10_000
-BURST = 2_000
+MAX_PENDING_PATHS = 10_000
+OVERFLOW_THRESHOLD = 2_000
 """Changes in one look after which events may be missing: the kernel queues 16,384, about five a new file."""
 
 _LOOK_MS = 100
@@ -89,7 +89,7 @@ def watch_changes(
                 for change, path in changes:
                     if (place := places.meant_by(path)) is not None:
                         pending.add(place, now, whole=change != _MODIFIED or place != path)
-                if len(changes) > BURST or len(pending) > MOST_PENDING:
+                if len(changes) > OVERFLOW_THRESHOLD or len(pending) > MAX_PENDING_PATHS:
                     rescan_at = min(rescan_at, now + settle_s)
                 if now >= rescan_at:
                     pending.clear()  # what is still being written will be heard of again
@@ -146,14 +146,14 @@ class _Pending:
     def __init__(self, settle_s: float, max_wait_s: float) -> None:
         self._settle_s = settle_s
         self._max_wait_s = max_wait_s
-        self._paths: dict[str, _Stir] = {}
+        self._paths: dict[str, _PendingChange] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def add(self, path: str, now: float, *, whole: bool) -> None:
         """Something happened to `path`; `whole`: it appeared or vanished, so a folder there is to be looked through."""
-        stir = self._paths.setdefault(path, _Stir(now))
+        stir = self._paths.setdefault(path, _PendingChange(now))
         stir.last = now
         stir.whole |= whole
         above = os.path.dirname(path)  # noqa: PTH120
@@ -176,11 +176,11 @@ class _Pending:
         """Forget all."""
         self._paths.clear()
 
-    def _is_due(self, stir: _Stir, now: float) -> bool:
+    def _is_due(self, stir: _PendingChange, now: float) -> bool:
         return now - stir.last >= self._settle_s or now - stir.first >= self._max_wait_s
 
 
-class _Stir:
+class _PendingChange:
     """When something happened to a path first and last, and whether it appeared or vanished."""
 
     __slots__ = ("first", "last", "whole")

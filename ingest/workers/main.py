@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.ingest.inspect.inspect_file import check_same, look_at
+from bindsearch.ingest.inspect.inspect_file import check_same, inspect_file
 from bindsearch.ingest.workers.messages import Done, Job, Ready, SegmentFacts, Setup, Unusable
 from bindsearch.ingest.workers.protocol import RunEndedError, WorkerEnd
 
@@ -50,7 +50,7 @@ def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object,
     from bindsearch.ingest.workers.prepare import prepare_file
 
     if job.look is None:
-        yield look_at(job.file, setup.look), None
+        yield inspect_file(job.file, setup.look), None
         return
     for segment in prepare_file(job.file, job.look, encoder, setup.decode):
         yield SegmentFacts(segment.modality, segment.start_s, segment.end_s, segment.text), segment.views

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bindsearch.ingest.inspect.inspect_file import Look, LookOptions, SourceFile
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.types import Modality
 
@@ -14,7 +14,7 @@ from bindsearch.types import Modality
 class Setup:
     """What the jobs that follow are done with."""
 
-    look: LookOptions
+    look: InspectOptions
     decode: DecodeOptions
 
 
@@ -23,7 +23,7 @@ class Job:
     """A file to look at, or, where a look at it is given, to decode."""
 
     file: SourceFile
-    look: Look | None = None
+    look: InspectResult | None = None
 
 
 class SegmentFacts(NamedTuple):

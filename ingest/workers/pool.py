@@ -16,13 +16,13 @@ from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import BindSearchError
-from bindsearch.ingest.inspect.inspect_file import Look, SourceFile
+from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.media.decode import libraries_of
 from bindsearch.ingest.workers.messages import Done, SegmentFacts, Setup
 from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, printable
 from bindsearch.ingest.workers.process import ProcessWorker, UnusableEncoderError, pack_encoder
 from bindsearch.ingest.workers.protocol import Worker, WorkerLostError
-from bindsearch.ingest.workers.scheduler import Looked, Schedule, Taken, Task
+from bindsearch.ingest.workers.scheduler import FileTask, Inspected, Schedule, Task
 from bindsearch.ingest.workers.thread import ThreadWorker
 
 QUEUED_ANSWERS = 160
@@ -39,10 +39,10 @@ TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class SegmentReady:
     """A segment of a file."""
 
-    taken: Taken
+    taken: FileTask
     segment: PreparedSegment
 
 
@@ -50,21 +50,21 @@ class Prepared:
 class Decoded:
     """All segments of a file have been given, or it failed."""
 
-    taken: Taken
+    taken: FileTask
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class Retracted:
     """What has been given of this file does not count: it is decoded again."""
 
-    taken: Taken
+    taken: FileTask
 
 
-Message = Looked | Prepared | Decoded | GivenUp
+Message = Inspected | SegmentReady | Decoded | Retracted
 
 
 @dataclass(frozen=True, slots=True)
-class _Broken:
+class _WorkerFailure:
     error: BaseException
 
 
@@ -105,7 +105,7 @@ class Decoders:
         self,
         files: Iterator[SourceFile | None],
         has_room: Callable[[], bool],
-        wanted: Callable[[Taken], bool],
+        wanted: Callable[[FileTask], bool],
         setup: Setup,
     ) -> Generator[Message | None]:
         """Look at files and decode those that are `wanted`; what is known of each, as it comes, None now and then.
@@ -118,7 +118,7 @@ class Decoders:
             InstallationError: a library that decoding, embedding or indexing needs cannot be loaded; raised before
                 anything is given.
         """
-        answers: queue.Queue[Message | _Broken | None] = queue.Queue(QUEUED_ANSWERS)
+        answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
         schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
         attendants = [
             threading.Thread(target=self._attend, args=(schedule, answers, setup), name="attendant", daemon=True)
@@ -140,11 +140,11 @@ class Decoders:
                         answers.get_nowait()
                     attendant.join(0.01)
 
-    def _attend(self, schedule: Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup) -> None:
+    def _attend(self, schedule: Schedule, answers: queue.Queue[Message | _WorkerFailure | None], setup: Setup) -> None:
         try:
-            _Attendant(self, schedule, answers, setup).run()
+            _WorkerSupervisor(self, schedule, answers, setup).run()
         except BaseException as error:
-            answers.put(_Broken(error))
+            answers.put(_WorkerFailure(error))
         finally:
             answers.put(None)
 
@@ -173,14 +173,14 @@ class Decoders:
         )
 
 
-def _answers(answers: queue.Queue[Message | _Broken | None], attendants: int) -> Generator[Message | None]:
+def _answers(answers: queue.Queue[Message | _WorkerFailure | None], attendants: int) -> Generator[Message | None]:
     while attendants:
         try:
             answer = answers.get(timeout=0.5)
         except queue.Empty:
             yield None
             continue
-        if isinstance(answer, _Broken):
+        if isinstance(answer, _WorkerFailure):
             raise answer.error
         if answer is None:
             attendants -= 1
@@ -188,11 +188,15 @@ def _answers(answers: queue.Queue[Message | _Broken | None], attendants: int) ->
             yield answer
 
 
-class _Attendant:
+class _WorkerSupervisor:
     """Keeps one worker busy, and another one in its place when it is lost. Runs in a thread of its own."""
 
     def __init__(
-        self, decoders: Decoders, schedule: Schedule, answers: queue.Queue[Message | _Broken | None], setup: Setup
+        self,
+        decoders: Decoders,
+        schedule: Schedule,
+        answers: queue.Queue[Message | _WorkerFailure | None],
+        setup: Setup,
     ) -> None:
         self._decoders = decoders
         self._schedule = schedule
@@ -260,9 +264,9 @@ class _Attendant:
         taken = task.taken
         match message:
             case SegmentFacts(modality, start_s, end_s, text):
-                self._answers.put(Prepared(taken, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
+                self._answers.put(SegmentReady(taken, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
                 return
-            case Look():
+            case InspectResult():
                 taken.look = message
                 self._schedule.looked(taken)
             case Done():
@@ -274,14 +278,14 @@ class _Attendant:
         self._tasks.popleft()
         self._suspect = False
 
-    def _failed(self, taken: Taken, failure: Failed) -> None:
+    def _failed(self, taken: FileTask, failure: Failed) -> None:
         taken.failure = failure
         if taken.look is None:
             self._schedule.looked(taken)
         else:
             self._decoded(taken)
 
-    def _decoded(self, taken: Taken) -> None:
+    def _decoded(self, taken: FileTask) -> None:
         self._answers.put(Decoded(taken))
         self._schedule.decoded()
 
@@ -302,6 +306,6 @@ class _Attendant:
             self._schedule.give_back(tasks[1:], first=False)
             return
         if first.taken.look is not None:
-            self._answers.put(GivenUp(first.taken))
+            self._answers.put(Retracted(first.taken))
             first.taken = replace(first.taken)
         self._schedule.give_back(tasks, first=True)

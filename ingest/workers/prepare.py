@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_fault
 from bindsearch.errors import BindSearchError, EncoderError, InstallationError, MediaError, VectorError
-from bindsearch.ingest.inspect.inspect_file import Look, SourceFile
-from bindsearch.ingest.media.decode import Piece, pieces
+from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
+from bindsearch.ingest.media.decode import DecodedSegment, pieces
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.text_fields import tidy_text
+from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ _PASSING_ERRORS = frozenset(
 )
 
 
-def prepare_file(file: SourceFile, look: Look, encoder: Encoder, options: DecodeOptions) -> Iterator[PreparedSegment]:
+def prepare_file(
+    file: SourceFile, look: InspectResult, encoder: Encoder, options: DecodeOptions
+) -> Iterator[PreparedSegment]:
     """Decode a file and prepare its segments, lazily. Good only when the iteration has ended.
 
     Raises:
@@ -72,7 +74,7 @@ def prepare_file(file: SourceFile, look: Look, encoder: Encoder, options: Decode
         yield PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text)
 
 
-def _embeddable(found: Iterator[Piece], encoder: Encoder) -> Iterator[Piece]:
+def _embeddable(found: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[DecodedSegment]:
     """What the encoder can embed: without ears it takes a video's pictures and leaves the sound."""
     left_out: set[Modality] = set()
     empty = True
@@ -95,7 +97,7 @@ def failure_of(error: BaseException) -> Failed:
         isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING_ERRORS)
         for cause in causes
     )
-    reason = tidy_text(_reason(error)) or type(error).__name__
+    reason = normalize_text(_reason(error)) or type(error).__name__
     return Failed(reason, passing, EncoderError if isinstance(error, EncoderError) else None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bindsearch.ingest.inspect.inspect_file import Look, SourceFile
+from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.workers.messages import Job
 from bindsearch.ingest.workers.prepare import Failed
 
@@ -20,27 +20,27 @@ _ROOM_SECONDS = 0.1
 
 
 @dataclass(eq=False, slots=True)
-class Taken:
+class FileTask:
     """A file on its way through the run: looked at, and decoded where that is wanted. `decision`: the caller's."""
 
     file: SourceFile
-    look: Look | None = None
+    look: InspectResult | None = None
     failure: Failed | None = None
     decision: Any = None
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Inspected:
     """Nothing is to be decoded of this file: the look decided, or failed."""
 
-    taken: Taken
+    taken: FileTask
 
 
 @dataclass(eq=False, slots=True)
 class Task:
     """A job and how often it has been tried."""
 
-    taken: Taken
+    taken: FileTask
     tries: int = 0
 
     @property
@@ -60,8 +60,8 @@ class Schedule:
 
     files: Iterator[SourceFile | None]
     has_room: Callable[[], bool]
-    wanted: Callable[[Taken], bool]
-    answer: Callable[[Looked], None]
+    wanted: Callable[[FileTask], bool]
+    answer: Callable[[Inspected], None]
     workers: int
     to_decode: deque[Task] = field(default_factory=deque)
     again: deque[Task] = field(default_factory=deque)
@@ -97,7 +97,7 @@ class Schedule:
             with self.changed:
                 self.under_way -= 1
                 if looks:
-                    return self._out([Task(Taken(file)) for file in looks])
+                    return self._out([Task(FileTask(file)) for file in looks])
                 self.exhausted = True
                 self.changed.notify_all()
 
@@ -115,14 +115,14 @@ class Schedule:
         self.under_way += len(tasks)
         return tasks
 
-    def looked(self, taken: Taken) -> None:
+    def looked(self, taken: FileTask) -> None:
         """A look is done, or has failed."""
         with self.changed:
             self.under_way -= 1
             if self.wanted(taken):
                 self.to_decode.append(Task(taken))
             else:
-                self.answer(Looked(taken))
+                self.answer(Inspected(taken))
             self.changed.notify_all()
 
     def decoded(self) -> None:

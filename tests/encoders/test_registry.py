@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.encoders import Encoder, encode_media, load_encoder, takes_options
+from bindsearch.encoders import Encoder, encode_media, has_options, load_encoder
 from bindsearch.encoders.model_store.installed import FORMAT, MANIFEST_FILE, model_folder
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import EncoderError, UsageError
@@ -128,8 +128,8 @@ def test_an_installed_model_is_run_by_its_family() -> None:
 
 
 def test_only_imagebind_has_options_to_set() -> None:
-    assert takes_options("imagebind-huge")
-    assert not any(map(takes_options, ("mini", "null", "openclip:ViT-B-32/openai", "whole")))
+    assert has_options("imagebind-huge")
+    assert not any(map(has_options, ("mini", "null", "openclip:ViT-B-32/openai", "whole")))
 
 
 def test_options_of_other_encoders_may_be_said_but_not_changed() -> None:

@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("damage") / "store"
     vectors = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 700, "text": 200})
     vector_store["write_items"](path, vectors)
-    bs.connect(path).optimize(wishes=bs.IndexWishes(Form.IVF_PQ, overrides={"lists": 4}))
+    bs.connect(path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
     return path
 
 

@@ -11,7 +11,7 @@ from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index, read_ivf_pq
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.types import Form, IndexParameters, IndexWishes
+from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
 from bindsearch.vectors import l2_normalize
 
 DIM = 64
@@ -27,7 +27,7 @@ def make_rows(n: int, seed: int = 0, dim: int = DIM) -> NDArray[np.float16]:
 
 
 def parameters_for(n: int, form: Form = Form.IVF_PQ, dim: int = DIM, **overrides: int) -> IndexParameters:
-    return choose_parameters(n, dim, IndexWishes(form=form, overrides=overrides))
+    return choose_parameters(n, dim, IndexSettings(form=form, overrides=overrides))
 
 
 def recall(index: IvfPqIndex, rows: NDArray[np.float16], probes: int, mask: RowMask | None = None) -> float:
@@ -116,7 +116,7 @@ def test_a_copy_of_an_index_from_a_file_grows_without_it(
     opened = read_ivf_pq(np.fromfile(tmp_path / "index.faiss", np.uint8), index.parameters)
     queries = rows[:20].astype(np.float32)
     before = opened.candidates(queries, 50, 3)
-    copies = [opened.copy_for_append(), index.copy_for_append()]
+    copies = [opened.clone(), index.clone()]
     more = make_rows(3000, seed=8)
     for copy in copies:
         copy.add(more)

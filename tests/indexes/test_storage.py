@@ -12,7 +12,7 @@ from bindsearch.errors import IndexDamagedError, StoreError
 from bindsearch.indexes.ivf_pq import build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.storage import open_index, publish_index, remove_indexes
-from bindsearch.indexes.types import Form, IndexManifest, IndexQuality, IndexWishes, OperatingPoint
+from bindsearch.indexes.types import Form, IndexManifest, IndexQuality, IndexSettings, OperatingPoint
 from bindsearch.vectors import l2_normalize
 
 N, DIM = 400, 16
@@ -28,7 +28,7 @@ STATISTICS = {
 
 
 def publish(store: Path, generation: int = 3, form: Form = Form.IVF_PQ) -> tuple[IndexManifest, str, str]:
-    wishes = IndexWishes(form=form, memory_bytes=10**6, overrides={"seed": 5})
+    wishes = IndexSettings(form=form, memory_bytes=10**6, overrides={"seed": 5})
     parameters = choose_parameters(N, DIM, wishes)
     index = None if form == Form.EXACT else build_index([ROWS], parameters)
     points = (

@@ -20,7 +20,7 @@ from bindsearch.indexes.tuning import (
     inside_cosine,
     measure_points,
 )
-from bindsearch.indexes.types import MIXED, UNMEASURED, Form, IndexWishes, OperatingPoint
+from bindsearch.indexes.types import MIXED, UNMEASURED, Form, IndexSettings, OperatingPoint
 from bindsearch.vectors import l2_normalize
 
 N, DIM, LISTS = 8000, 32, 16
@@ -47,7 +47,7 @@ def rows() -> ExactRows:
 
 @pytest.fixture(scope="module")
 def index() -> IvfPqIndex:
-    wishes = IndexWishes(form=Form.IVF_PQ, overrides={"lists": LISTS, "train_rows": 3000})
+    wishes = IndexSettings(form=Form.IVF_PQ, overrides={"lists": LISTS, "train_rows": 3000})
     return build_index([ROWS], choose_parameters(N, DIM, wishes))
 
 
@@ -158,7 +158,7 @@ def test_with_little_time_fewer_queries_are_used(index: IvfPqIndex, rows: ExactR
 
 def test_few_rows_in_one_list_can_be_measured() -> None:
     few = ROWS[:60]
-    wishes = IndexWishes(form=Form.IVF_PQ)
+    wishes = IndexSettings(form=Form.IVF_PQ)
     index = build_index([few], choose_parameters(60, DIM, wishes))
     told = measure_points(
         index, ExactRows(DIM, [few]), {"text": QUERIES["text"][:5]}, modality="image", recall=0.98, budget_s=60

@@ -18,7 +18,7 @@ from bindsearch.operations.forget import forget, forget_paths
 from bindsearch.operations.verify import verify
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedBatch
-from bindsearch.storage.catalog import Catalog, Container
+from bindsearch.storage.catalog import Catalog, SourceContainer
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
 
@@ -42,7 +42,7 @@ def store(media: Path, tmp_path: Path) -> Path:
         opened.index(media)
     with open_writer(path, load_encoder("null"), DecodeOptions()) as (_, catalog, writer):
         (key,) = catalog.collections()
-        writer.commit(StagedBatch(containers=[Container(key, "zip", FileState(1, 2, 3))]))
+        writer.commit(StagedBatch(containers=[SourceContainer(key, "zip", FileState(1, 2, 3))]))
     return path
 
 

@@ -10,13 +10,13 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form, IndexWishes
+from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.operations import index_policy
-from bindsearch.operations.index_policy import Work
+from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.types import Modality
 
 vector_store = runpy.run_path(str(Path(__file__).parents[1] / "vector_store.py"))
-CODES = IndexWishes(Form.IVF_PQ, overrides={"lists": 8})
+CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 8})
 
 
 def fill(path: Path, counts: dict[str, int], seed: int = 3, first: int = 0) -> bs.Store:
@@ -33,7 +33,7 @@ def test_repeated_vectors_leave_lists_empty_and_are_indexed_all_the_same(tmp_pat
     rows = vector_store["unit"](np.random.default_rng(1).standard_normal((40, 64)))
     vector_store["write_items"](tmp_path / "s", {"image": np.repeat(rows, 20, axis=0)})
     with bs.connect(tmp_path / "s") as store:
-        store.optimize(wishes=IndexWishes(Form.IVF_PQ, overrides={"lists": 64}))
+        store.optimize(wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 64}))
         assert image_of(store).form is Form.IVF_PQ
         hits = store.search(rows[3], to="image", k=20)
     assert sorted(int(hit.path.name) for hit in hits) == list(range(60, 80))
@@ -60,27 +60,27 @@ def test_ties_go_by_item_whatever_k_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        (IndexWishes(Form.IVF_PQ, overrides={"bogus": 3}), "'bogus' is no parameter of an index"),
-        (IndexWishes(Form.IVF_PQ, recall=1.5), "recall=1.5 cannot be"),
-        (IndexWishes(Form.IVF_PQ, memory_bytes=10), "10 bytes of memory are too few"),
+        (IndexSettings(Form.IVF_PQ, overrides={"bogus": 3}), "'bogus' is no parameter of an index"),
+        (IndexSettings(Form.IVF_PQ, recall=1.5), "recall=1.5 cannot be"),
+        (IndexSettings(Form.IVF_PQ, memory_bytes=10), "10 bytes of memory are too few"),
     ],
 )
 def test_wishes_that_cannot_be_are_refused_and_not_remembered(
-    tmp_path: Path, wishes: IndexWishes, message: str
+    tmp_path: Path, wishes: IndexSettings, message: str
 ) -> None:
     store = fill(tmp_path / "s", {"image": 200})
     with pytest.raises(UsageError, match=message):
         store.optimize(wishes=wishes)
-    assert store.wishes == IndexWishes()
+    assert store.wishes == IndexSettings()
     assert store.optimize() == []
 
 
 def test_memory_that_is_outgrown_leaves_the_index_as_it_is_and_says_so(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 1000})
-    store.optimize(wishes=IndexWishes(Form.IVF_PQ, memory_bytes=14_000))
+    store.optimize(wishes=IndexSettings(Form.IVF_PQ, memory_bytes=14_000))
     fill(store.path, {"image": 3000}, seed=5, first=1000)
     (done,) = store.optimize()
-    assert (done.need.work, "too few" in done.need.reason) == (Work.REFUSED, True)
+    assert (done.need.work, "too few" in done.need.reason) == (IndexActionKind.REFUSED, True)
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "note.txt").write_text("a dog")
     report = store.index(tmp_path / "media")
@@ -102,14 +102,14 @@ def test_few_texts_are_not_what_text_queries_are_measured_with(tmp_path: Path) -
 
 def test_new_rows_that_crowd_into_one_list_count_as_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)
-    monkeypatch.setattr(index_policy, "WORSE_CODES", 100.0)
+    monkeypatch.setattr(index_policy, "MAX_CODE_ERROR_GROWTH", 100.0)
     store = fill(tmp_path / "s", {"image": 1500})
-    store.optimize(wishes=IndexWishes(Form.IVF_PQ, overrides={"lists": 16}))
+    store.optimize(wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 16}))
     row = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 1})["image"]
     near = vector_store["unit"](row + 0.02 * np.random.default_rng(6).standard_normal((1400, 64)))
     vector_store["write_items"](store.path, {"image": near}, first=1500)
     (done,) = store.optimize()
-    assert done.need.work is Work.BUILD
+    assert done.need.work is IndexActionKind.BUILD
     assert "as uneven as at training" in done.need.reason
 
 
@@ -173,7 +173,7 @@ def test_a_ready_vector_tells_its_own_modality(tmp_path: Path) -> None:
     store.optimize(wishes=CODES)
     partition = store._reader.current().partitions[Modality.IMAGE]
     for modality, rows in vectors.items():
-        told = [partition.source_of(row) for row in rows[:100]]
+        told = [partition.predict_source(row) for row in rows[:100]]
         assert set(told) <= {Modality(modality), None}
         assert told.count(Modality(modality)) >= 90
-    assert partition.source_of(-vectors["text"][0]) is None
+    assert partition.predict_source(-vectors["text"][0]) is None

@@ -10,7 +10,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.indexes.types import IndexWishes
+from bindsearch.indexes.types import IndexSettings
 from bindsearch.media import Media
 from bindsearch.reports import Progress
 from bindsearch.types import Modality
@@ -46,7 +46,7 @@ def folders(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def path(tmp_path: Path, folders: list[Path]) -> Path:
     with bs.connect(tmp_path / "store", encoder="null", segment_s={"audio": 3.0}) as store:
-        store.index(*folders, wishes=IndexWishes(recall=0.97))
+        store.index(*folders, wishes=IndexSettings(recall=0.97))
     return tmp_path / "store"
 
 

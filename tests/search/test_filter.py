@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.errors import UsageError
-from bindsearch.search.filter import EVERYTHING, Filter, describe_filter, make_filter, parse_time, segment_mask
+from bindsearch.search.filter import NO_FILTER, Filter, describe_filter, make_filter, parse_time, segment_mask
 from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.types import Metadata
 
@@ -89,10 +89,10 @@ EVERY_FILE = {"one", "two", "three", "four", "five", "six"}
 
 
 def test_no_condition_lets_everything_pass(tables: Tables) -> None:
-    assert segment_mask(EVERYTHING, tables).all()
-    assert not EVERYTHING
-    assert make_filter() == EVERYTHING
-    assert describe_filter(EVERYTHING) == "everything"
+    assert segment_mask(NO_FILTER, tables).all()
+    assert not NO_FILTER
+    assert make_filter() == NO_FILTER
+    assert describe_filter(NO_FILTER) == "everything"
 
 
 @pytest.mark.parametrize(

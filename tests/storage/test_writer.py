@@ -136,7 +136,7 @@ def test_published_indexes_stay_until_they_are_replaced(
     writer = Writer(tmp_path, catalog, DIM)
     assert newest(tmp_path).manifest.indexes == {}
     before = newest(tmp_path).manifest
-    writer.publish_indexes({Modality.IMAGE: ("7", "digest"), Modality.TEXT: ("8", "other")})
+    writer.set_indexes({Modality.IMAGE: ("7", "digest"), Modality.TEXT: ("8", "other")})
     published = {Modality.IMAGE: ("7", "digest"), Modality.TEXT: ("8", "other")}
     assert newest(tmp_path).manifest.indexes == published
     assert newest(tmp_path).manifest != before
@@ -148,7 +148,7 @@ def test_published_indexes_stay_until_they_are_replaced(
     writer = Writer(tmp_path, catalog, DIM)
     assert newest(tmp_path).manifest.generation == catalog.generation
     assert newest(tmp_path).manifest.indexes == published
-    writer.publish_indexes({Modality.IMAGE: None})
+    writer.set_indexes({Modality.IMAGE: None})
     assert newest(tmp_path).manifest.indexes == {Modality.TEXT: ("8", "other")}
 
 

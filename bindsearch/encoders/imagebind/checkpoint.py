@@ -40,9 +40,9 @@ def convert(
 
 def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
     from bindsearch.encoders.imagebind.published_weights import convert_tensor
-    from bindsearch.encoders.imagebind.towers import stays_fp32
+    from bindsearch.encoders.imagebind.towers import keep_fp32
 
-    kept = "fp32" if stays_fp32(tensor.parameter) else dtype
+    kept = "fp32" if keep_fp32(tensor.parameter) else dtype
     return TensorSpec(
         tensor.parameter, tensor.shape, kept, lambda: convert_tensor(checkpoint.read(tensor.key), tensor, kept)
     )

@@ -26,7 +26,7 @@ from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
-from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-RECIPE = 1
+PREPROCESSING_VERSION = 1
 """Raised when code, not weights or options, changes what a vector means."""
 
 TOWER_OF: Mapping[Modality, str] = MappingProxyType(
@@ -94,7 +94,7 @@ class ImageBindEncoder:
     @cached_property
     def digest(self) -> str:
         """Over the published checkpoint: conversions to other number formats share its space."""
-        return fingerprint_of(str(RECIPE), self._manifest.source_sha256)
+        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
@@ -107,10 +107,10 @@ class ImageBindEncoder:
         return {Modality(name): scale for name, scale in self._manifest.temperatures.items()}
 
     @property
-    def wants(self) -> Wants:
+    def wants(self) -> DecodeHints:
         """Pictures of at least 224 pixels a side, the video's sampling rate, and motion of 5 s."""
         options = self._preprocessing
-        return Wants(SIDE_PX, options.frames_per_s, motion_s=IMU_SAMPLES / options.imu_rate_hz)
+        return DecodeHints(SIDE_PX, options.frames_per_s, motion_s=IMU_SAMPLES / options.imu_rate_hz)
 
     @property
     def max_tokens(self) -> int:

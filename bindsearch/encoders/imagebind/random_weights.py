@@ -9,7 +9,7 @@ from torch import nn
 
 from bindsearch.encoders.imagebind.config import ModelConfig
 from bindsearch.encoders.imagebind.published_weights import MASK_KEY, published_shapes
-from bindsearch.encoders.imagebind.towers import TEMPERATURES, Tower, build_tower, stays_fp32
+from bindsearch.encoders.imagebind.towers import TEMPERATURES, Tower, build_tower, keep_fp32
 
 GAIN = 0.8
 """Matrices have a deviation of GAIN / sqrt(inputs), which for the published widths is about the 0.02 its training began
@@ -39,7 +39,7 @@ def random_tower(name: str, config: ModelConfig, dtype: torch.dtype, device: tor
     state = {}
     for key, parameter in tower.named_parameters():
         values = _random(key, tuple(parameter.shape), device, generator)
-        state[key] = values if stays_fp32(key) else values.to(dtype)
+        state[key] = values if keep_fp32(key) else values.to(dtype)
     tower.load_state_dict(state, assign=True)
     return tower.eval().requires_grad_(False)
 

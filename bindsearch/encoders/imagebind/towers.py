@@ -182,7 +182,7 @@ def build_tower(name: str, config: ModelConfig) -> Tower:
     return SensorTower(stem, patches, trunk, width, config.out_embed_dim, temperature=TEMPERATURES[name])
 
 
-def stays_fp32(name: str) -> bool:
+def keep_fp32(name: str) -> bool:
     """Whether a tower's parameter of that name keeps float32: norms, class and position embeddings, temperature."""
     return any(part in name for part in ("norm", "ln_", "class_token", "position", "log_logit_scale"))
 

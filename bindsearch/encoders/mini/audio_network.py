@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from bindsearch.encoders.mini.label_head import LabelMixture, mixture_from_state
 
 
-class SoundMember(nn.Module):
+class AudioNetwork(nn.Module):
     """Log-mel views (n, mel, frames) to logits (n, labels), with 64 mels and any number of frames."""
 
     def __init__(self, labels: int, *, width: int, dropout: float = 0.3) -> None:
@@ -48,16 +48,16 @@ def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
         KeyError, RuntimeError: the state is not one of this network.
     """
     width = state["members.0.stem.0.weight"].shape[0]
-    network = mixture_from_state(state, lambda labels: SoundMember(labels, width=width))
+    network = mixture_from_state(state, lambda labels: AudioNetwork(labels, width=width))
     for member in network.members:
-        assert isinstance(member, SoundMember)
+        assert isinstance(member, AudioNetwork)
         _fuse(member)
     # Channels last is what the convolutions of a CPU are fastest in.
     cast("Any", network).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
     return network
 
 
-def _fuse(member: SoundMember) -> None:
+def _fuse(member: AudioNetwork) -> None:
     """Put the batch normalisation into the convolution before it: the same answers, faster, for inference only."""
     for part in (member.stem, member.body):
         for index, (layer, following) in enumerate(pairwise(list(part))):

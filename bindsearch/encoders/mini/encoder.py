@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
-from bindsearch.encoders.torch_runtime.threads import Passes, all_threads, single_threaded
+from bindsearch.encoders.torch_runtime.threads import ParallelForward, all_threads, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
-from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture, Wants
+from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.imu import ImuTower
     from bindsearch.encoders.mini.text import TextTower
 
-RECIPE = 1
+PREPROCESSING_VERSION = 1
 """Raised when code, not weights, changes what a vector means: preprocessing, a network, a formula."""
 
 PICTURE_SIDE_PX = 224
@@ -51,7 +51,7 @@ class MiniEncoder:
             Modality.IMU: ("torch", "safetensors", "torchaudio"),
         }
     )
-    wants = Wants(picture_side_px=PICTURE_SIDE_PX, frames_per_s=1.0)
+    wants = DecodeHints(picture_side_px=PICTURE_SIDE_PX, frames_per_s=1.0)
     temperatures: Mapping[Modality, float] = MappingProxyType(
         # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, never directions.
         {
@@ -135,8 +135,8 @@ class MiniEncoder:
             return l2_normalize(mean_of_views(embedded, prepared))
 
     @cached_property
-    def _passes(self) -> Passes:
-        return Passes()
+    def _passes(self) -> ParallelForward:
+        return ParallelForward()
 
     @cached_property
     def _text(self) -> TextTower:
@@ -169,7 +169,7 @@ def digest_weights(exclude_classes: frozenset[int]) -> str:
     Raises:
         EncoderError: a file is missing.
     """
-    return fingerprint_of(str(RECIPE), repr(sorted(exclude_classes)), *map(hash_file, weight_files()))
+    return fingerprint_of(str(PREPROCESSING_VERSION), repr(sorted(exclude_classes)), *map(hash_file, weight_files()))
 
 
 def weight_files() -> list[Path]:

@@ -19,7 +19,7 @@ from bindsearch.encoders.mini.class_prototypes import BANK_FILE, load_class_map
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
 from bindsearch.encoders.package_files import packaged_file
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
-from bindsearch.encoders.torch_runtime.threads import Passes
+from bindsearch.encoders.torch_runtime.threads import ParallelForward
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Loaded:
     network: torch.nn.Module
     dtype: torch.dtype
     class_map: ClassMap
-    passes: Passes
+    passes: ParallelForward
 
 
 class ImageTower:
@@ -110,7 +110,7 @@ class ImageTower:
                 bf16 = has_fast_bf16() if self._bf16 is None else self._bf16
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 network = build_network(weights).to(dtype)
-                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), Passes())
+                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), ParallelForward())
             return self._loaded
 
 

@@ -15,7 +15,7 @@ SCALE = (10.0, 10.0, 10.0, 2.0, 2.0, 2.0)  # about gravity in m/s^2, and a brisk
 TREMOR = (0.1, 0.1, 0.1, 0.02, 0.02, 0.02)  # about what tells a standing from a seated body: sway, in the same units
 
 
-class MotionMember(nn.Module):
+class ImuNetwork(nn.Module):
     """Views (n, 6, 128) of accelerometer and gyroscope to logits (n, labels)."""
 
     scale: Tensor
@@ -59,4 +59,4 @@ def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
         KeyError, RuntimeError: the state is not one of this network.
     """
     width = state["members.0.convolutions.0.weight"].shape[0]
-    return mixture_from_state(state, lambda labels: MotionMember(labels, width=width))
+    return mixture_from_state(state, lambda labels: ImuNetwork(labels, width=width))

@@ -48,7 +48,7 @@ class NotFoundError(EncoderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Downloaded:
+class DownloadedFile:
     """A whole file; `sha256` is over all its bytes, however many requests they took."""
 
     path: Path
@@ -65,7 +65,7 @@ def download(
     tries: int = TRIES,
     delay_s: float = 1.0,
     timeout_s: float = TIMEOUT_S,
-) -> Downloaded:
+) -> DownloadedFile:
     """Bring `url` to `place`; a cut or killed download goes on from the bytes that are there.
 
     `reserve_bytes`: disk space to be free beyond the file's own. `tries`: requests in a row that may bring nothing;
@@ -155,14 +155,14 @@ def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
             time.sleep(min(delay_s * 2 ** (failed - 1), LONGEST_DELAY_S))
 
 
-def _kept(url: str, place: Path, on_progress: OnProgress) -> Downloaded | None:
+def _kept(url: str, place: Path, on_progress: OnProgress) -> DownloadedFile | None:
     note = _Note.read(note_of(place))
     if note is None or note.url != url or not note.sha256 or not place.is_file():
         return None
     size = place.stat().st_size
     if size != note.total_bytes or hash_sha256(place, on_progress) != note.sha256:
         return None
-    return Downloaded(place, size, note.sha256)
+    return DownloadedFile(place, size, note.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class _Transfer:
         offset = self._offset()
         return f"; {offset:,} bytes are here, the same command goes on from there" if offset else ""
 
-    def finish(self) -> Downloaded:
+    def finish(self) -> DownloadedFile:
         """Give the whole file its name."""
         with self._part.open("rb") as file:
             os.fsync(file.fileno())
@@ -252,7 +252,7 @@ class _Transfer:
         self._write_note(replace(self._note or _Note(self.url), total_bytes=size, sha256=digest))
         self._part.replace(self._place)
         sync_folder(self._place.parent)
-        return Downloaded(self._place, size, digest)
+        return DownloadedFile(self._place, size, digest)
 
     def _offset(self) -> int:
         """Bytes of the part that a request may leave out; 0 where it is not known whose they are."""

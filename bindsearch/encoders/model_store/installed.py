@@ -256,7 +256,7 @@ def model_lock(name: str) -> Iterator[None]:
 def publish_model(name: str) -> None:
     """Put what was made in `new` of the work folder, model.json included, in the model's place. Hold `model_lock`.
 
-    A kill between the two renames leaves no model; `sweep_leftovers` then brings the old one back.
+    A kill between the two renames leaves no model; `clean_up_partial_pulls` then brings the old one back.
     """
     work, folder = work_folder(name), model_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +267,7 @@ def publish_model(name: str) -> None:
     _delete(work / OLD_FOLDER)
 
 
-def sweep_leftovers(name: str) -> None:
+def clean_up_partial_pulls(name: str) -> None:
     """Tidy up after killed pulls, of `name` (hold its lock) and of any other that is not being pulled."""
     _sweep(work_folder(name))
     for work in (models_folder() / WORK_FOLDER).glob("*/"):

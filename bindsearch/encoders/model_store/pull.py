@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bindsearch.encoders.model_store.checkpoints import BadCheckpointError
 from bindsearch.encoders.model_store.download import (
-    Downloaded,
+    DownloadedFile,
     NotFoundError,
     check_space,
     check_url,
@@ -29,12 +29,12 @@ from bindsearch.encoders.model_store.installed import (
     NEW_FOLDER,
     ModelFile,
     ModelManifest,
+    clean_up_partial_pulls,
     is_installed,
     model_folder,
     model_lock,
     publish_model,
     read_model,
-    sweep_leftovers,
     verify_model,
     work_folder,
     write_manifest,
@@ -61,7 +61,7 @@ class PullProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PullResult:
     """What a pull led to. `is_new`: False where the model was here already. `notices`: what the user should know."""
 
     manifest: ModelManifest
@@ -108,7 +108,7 @@ def pull_model(
     force: bool = False,
     on_progress: OnPullProgress = ignore_pull_progress,
     delay_s: float = 1.0,
-) -> Pulled:
+) -> PullResult:
     """Bring a model and convert it; where it is here already, from there and in that format, do nothing.
 
     `from_file`: a checkpoint to take, never changed; `url`: a mirror to take it from; neither: the source's own.
@@ -121,13 +121,13 @@ def pull_model(
         EncoderError: the checkpoint cannot be had or converted, the disk is full, or another process pulls the model.
     """
     _check_options(from_file, url, dtype)
-    asked = _Asked(source, from_file, url, dtype, force)
+    asked = _PullRequest(source, from_file, url, dtype, force)
     work = work_folder(source.name)
     if not work.exists() and (here := asked.is_here()):  # nothing to tidy up, so a read-only folder will do
         return here
     try:
         with model_lock(source.name):
-            sweep_leftovers(source.name)
+            clean_up_partial_pulls(source.name)
             if here := asked.is_here():
                 shutil.rmtree(work, ignore_errors=True)
                 return here
@@ -151,7 +151,7 @@ def pull_model(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _PullRequest:
     """What a pull was asked for."""
 
     source: ModelSource
@@ -160,7 +160,7 @@ class _Asked:
     dtype: str | None
     force: bool
 
-    def is_here(self, sha256: str = "") -> Pulled | None:
+    def is_here(self, sha256: str = "") -> PullResult | None:
         """The installed model, if it is whole and what was asked for, by where it came from or by `sha256`."""
         found = None if self.force else self.installed()
         if found is None:
@@ -172,7 +172,7 @@ class _Asked:
         if not sha256 and (self.from_file is not None or self.url not in (None, found.source)):
             return None
         notice = f"{found.name} is here already, in {found.dtype}, from {found.source}; --force pulls it again"
-        return Pulled(found, is_new=False, notices=(notice,))
+        return PullResult(found, is_new=False, notices=(notice,))
 
     def installed(self) -> ModelManifest | None:
         """The installed model, if it is whole."""
@@ -205,7 +205,7 @@ def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -
         raise UsageError(f"dtype {dtype!r} is not known: choose fp16, bf16 or fp32")
 
 
-def _pull(asked: _Asked, on_progress: OnPullProgress, delay_s: float) -> Pulled:
+def _pull(asked: _PullRequest, on_progress: OnPullProgress, delay_s: float) -> PullResult:
     source, work, dtype = asked.source, work_folder(asked.source.name), asked.stored_dtype
     work.mkdir(parents=True, exist_ok=True)
     if asked.from_file is None:
@@ -236,10 +236,10 @@ def _pull(asked: _Asked, on_progress: OnPullProgress, delay_s: float) -> Pulled:
         shutil.rmtree(work / NEW_FOLDER, ignore_errors=True)
     write_record(source.name, PullRecord(source.license, checkpoint.sha256))
     _drop_download(asked, checkpoint)
-    return Pulled(manifest, is_new=True, notices=notices)
+    return PullResult(manifest, is_new=True, notices=notices)
 
 
-def _refuse_another(asked: _Asked, checkpoint: Downloaded) -> None:
+def _refuse_another(asked: _PullRequest, checkpoint: DownloadedFile) -> None:
     """Keep a whole model from being replaced unasked by one whose vectors mean something else."""
     name, here = asked.source.name, asked.installed()
     if not asked.force and here is not None and here.source_sha256 != checkpoint.sha256:
@@ -249,7 +249,9 @@ def _refuse_another(asked: _Asked, checkpoint: Downloaded) -> None:
         )
 
 
-def _download(asked: _Asked, dtype: str, on_progress: OnPullProgress, delay_s: float) -> tuple[Downloaded, str]:
+def _download(
+    asked: _PullRequest, dtype: str, on_progress: OnPullProgress, delay_s: float
+) -> tuple[DownloadedFile, str]:
     """The checkpoint in the work folder, and the URL it came from."""
     source = asked.source
 
@@ -282,9 +284,9 @@ def _download_place(name: str, url: str) -> Path:
     return work_folder(name) / f"checkpoint{suffix if suffix[1:].isalnum() and suffix.isascii() else ''}"
 
 
-def _read(file: Path, on_progress: OnPullProgress) -> Downloaded:
+def _read(file: Path, on_progress: OnPullProgress) -> DownloadedFile:
     digest = hash_sha256(file, lambda done, total: on_progress(PullProgress("read", done, total)))
-    return Downloaded(file, file.stat().st_size, digest)
+    return DownloadedFile(file, file.stat().st_size, digest)
 
 
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
@@ -293,7 +295,7 @@ def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
 
 
 def _convert(
-    source: ModelSource, checkpoint: Downloaded, origin: str, dtype: str, on_progress: OnPullProgress
+    source: ModelSource, checkpoint: DownloadedFile, origin: str, dtype: str, on_progress: OnPullProgress
 ) -> ModelManifest:
     """Make the model in `new` of the work folder."""
     folder = work_folder(source.name) / NEW_FOLDER
@@ -323,7 +325,7 @@ def _convert(
     return manifest
 
 
-def _drop_download(asked: _Asked, checkpoint: Downloaded) -> None:
+def _drop_download(asked: _PullRequest, checkpoint: DownloadedFile) -> None:
     """Delete the checkpoint, unless it is the user's own file."""
     if asked.from_file is None:
         for path in (checkpoint.path, part_of(checkpoint.path), note_of(checkpoint.path)):

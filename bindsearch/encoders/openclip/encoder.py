@@ -20,7 +20,7 @@ from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.hashing import fingerprint_of
-from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture, Wants
+from bindsearch.media import MODALITY_OF, DecodeHints, Frames, Media, Passage, Picture
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-RECIPE = 1
+PREPROCESSING_VERSION = 1
 """Raised when code, not weights or options, changes what a vector means."""
 
 FRAMES_PER_S = 1.0
@@ -97,7 +97,7 @@ class OpenClipEncoder:
     def digest(self) -> str:
         """Over the published checkpoint and how it is read: conversions to other number formats share its space."""
         architecture = json.dumps(self._config, sort_keys=True)
-        return fingerprint_of(str(RECIPE), self._manifest.source_sha256, architecture)
+        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256, architecture)
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
@@ -118,9 +118,9 @@ class OpenClipEncoder:
         return MappingProxyType({Modality(name): value for name, value in self._manifest.temperatures.items()})
 
     @property
-    def wants(self) -> Wants:
+    def wants(self) -> DecodeHints:
         """Pictures of the model's size, a frame a second."""
-        return Wants(picture_side_px=self._preprocessing.size_px, frames_per_s=FRAMES_PER_S)
+        return DecodeHints(picture_side_px=self._preprocessing.size_px, frames_per_s=FRAMES_PER_S)
 
     @property
     def loaded_towers(self) -> frozenset[str]:

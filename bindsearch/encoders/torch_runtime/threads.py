@@ -54,7 +54,7 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class Passes:
+class ParallelForward:
     """Runs whole passes of a tower side by side: a thread a core, each with one thread of torch's own.
 
     That is faster than one pass over all cores, does not stall when a decoder takes a core, and burns none waiting:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bindsearch.errors import StoreError
-from bindsearch.operations.verify.findings import SHOWN
+from bindsearch.operations.verify.findings import MAX_EXAMPLES
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.types import Modality
@@ -43,7 +43,7 @@ USED_IDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowSample:
     """How many rows there are of a kind, and the first ids."""
 
     count: int
@@ -51,22 +51,22 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Troubles:
+class IntegrityReport:
     """What must not be in a catalog. `counters`: the next id that each would hand out, and the largest in use."""
 
-    to_embed: Rows
-    without_segments: Rows
-    without_collection: Rows
-    without_item: Rows
-    one_id_twice: Rows
-    one_place_twice: Rows
+    to_embed: RowSample
+    without_segments: RowSample
+    without_collection: RowSample
+    without_item: RowSample
+    one_id_twice: RowSample
+    one_place_twice: RowSample
     counters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class CheckedCatalog(Catalog):
     """A catalog that can tell what is wrong with it. The caller holds the writer's lock."""
 
-    def troubles(self) -> Troubles:
+    def troubles(self) -> IntegrityReport:
         """Read all of it and say what is wrong.
 
         Raises:
@@ -77,7 +77,7 @@ class CheckedCatalog(Catalog):
         try:
             for table in TABLES:
                 self._connection.execute(f"SELECT bit_xor(hash({table})) FROM {table}").fetchone()
-            return Troubles(
+            return IntegrityReport(
                 self._rows(TO_EMBED),
                 self._rows(WITHOUT_SEGMENTS),
                 self._rows(WITHOUT_COLLECTION),
@@ -130,10 +130,10 @@ class CheckedCatalog(Catalog):
         with self._transaction():
             self._counters["generation"] = max(self._counters["generation"], generation)
 
-    def _rows(self, query: str) -> Rows:
+    def _rows(self, query: str) -> RowSample:
         ((count,),) = self._connection.execute(f"WITH found AS ({query}) SELECT count(*) FROM found").fetchall()
-        ids = self._connection.execute(f"{query} ORDER BY 1 LIMIT {SHOWN}").fetchall()
-        return Rows(int(count), tuple(int(row[0]) for row in ids))
+        ids = self._connection.execute(f"{query} ORDER BY 1 LIMIT {MAX_EXAMPLES}").fetchall()
+        return RowSample(int(count), tuple(int(row[0]) for row in ids))
 
     def _low_counters(self) -> dict[str, tuple[int, int]]:
         low = {}

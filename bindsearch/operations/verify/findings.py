@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-SHOWN = 20
+MAX_EXAMPLES = 20
 """Paths or ids that a finding names; `count` tells of how many there are."""
 
 
@@ -33,7 +33,7 @@ class Kind(StrEnum):
     FILES_GONE = "files-gone"
 
 
-class Mend(StrEnum):
+class Repair(StrEnum):
     """The command that mends it, or comes first of those that do."""
 
     COMPACT = "bindsearch compact"
@@ -43,13 +43,13 @@ class Mend(StrEnum):
     BY_HAND = "by hand"
 
 
-WAY_OUT = {
-    Mend.COMPACT: "run `bindsearch compact`",
-    Mend.INDEX: "run `bindsearch index` on its collection",
-    Mend.OPTIMIZE: "run `bindsearch optimize --force`",
+REPAIR_HINT = {
+    Repair.COMPACT: "run `bindsearch compact`",
+    Repair.INDEX: "run `bindsearch index` on its collection",
+    Repair.OPTIMIZE: "run `bindsearch optimize --force`",
 }
 
-THEN_INDEX = "run `bindsearch compact`, then `bindsearch index` on its collection"
+REPAIR_THEN_INDEX = "run `bindsearch compact`, then `bindsearch index` on its collection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Finding:
 
     kind: Kind
     message: str
-    mend: Mend
+    mend: Repair
     where: tuple[str, ...] = ()
     count: int = 1
 
@@ -80,9 +80,9 @@ class Report:
 
 
 def finding(
-    kind: Kind, what: str, mend: Mend, where: Iterable[object] = (), *, count: int | None = None, way_out: str = ""
+    kind: Kind, what: str, mend: Repair, where: Iterable[object] = (), *, count: int | None = None, way_out: str = ""
 ) -> Finding:
     """A finding whose message is `what` with the way out, where none is given that of `mend`."""
     places = tuple(str(place) for place in where)
     n = max(len(places), 1) if count is None else count
-    return Finding(kind, f"{what}: {way_out or WAY_OUT[mend]}", mend, places[:SHOWN], n)
+    return Finding(kind, f"{what}: {way_out or REPAIR_HINT[mend]}", mend, places[:MAX_EXAMPLES], n)

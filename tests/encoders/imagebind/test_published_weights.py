@@ -14,7 +14,7 @@ from bindsearch.encoders.model_store.installed import is_installed, read_model
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import Passage, Wants
+from bindsearch.media import DecodeHints, Passage
 from bindsearch.types import Modality
 
 MODEL = "imagebind-huge"
@@ -44,7 +44,7 @@ def features(shared_data: Path) -> dict[str, NDArray[np.float32]]:
     folder = shared_data / "imagebind_trio"
     with (folder / "labels.csv").open() as file:
         rows = {(row["modality"], row["text"]): folder / row["path"] for row in csv.DictReader(file)}
-    pictures = [read_image(rows["image", text], Wants(10_000, 1.0), DecodeOptions()) for text in TEXTS]
+    pictures = [read_image(rows["image", text], DecodeHints(10_000, 1.0), DecodeOptions()) for text in TEXTS]
     sounds = [soundfile.read(rows["audio", text], dtype="float32", always_2d=True) for text in TEXTS]
     # The first channel, at the three views of the published sampler.
     views = [preprocess_audio(samples[:, 0], rate_hz)[0].numpy() for samples, rate_hz in sounds]

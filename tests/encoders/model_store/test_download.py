@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bindsearch.encoders.model_store.download import (
-    Downloaded,
+    DownloadedFile,
     NotFoundError,
     download,
     note_of,
@@ -40,13 +40,13 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "work" / "checkpoint.pth"
 
 
-def fetch(url: str, place: Path, **options: Any) -> Downloaded:
+def fetch(url: str, place: Path, **options: Any) -> DownloadedFile:
     return download(url, place, **{"delay_s": 0.001, "timeout_s": 10.0, **options})
 
 
-def check_whole(found: Downloaded, place: Path, content: bytes = CONTENT) -> None:
+def check_whole(found: DownloadedFile, place: Path, content: bytes = CONTENT) -> None:
     assert place.read_bytes() == content
-    assert found == Downloaded(place, len(content), hashlib.sha256(content).hexdigest())
+    assert found == DownloadedFile(place, len(content), hashlib.sha256(content).hexdigest())
     assert not part_of(place).exists()
 
 

@@ -29,7 +29,7 @@ from bindsearch.encoders.model_store.installed import (
     verify_model,
     work_folder,
 )
-from bindsearch.encoders.model_store.pull import Pulled, PullProgress, has_consent, pull_model
+from bindsearch.encoders.model_store.pull import PullProgress, PullResult, has_consent, pull_model
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 
@@ -69,7 +69,7 @@ def source(*urls: str, name: str = NAME, **changes: Any) -> Any:
     return child["make_source"](name, *urls, **changes)
 
 
-def pull(found: Any, **options: Any) -> Pulled:
+def pull(found: Any, **options: Any) -> PullResult:
     return pull_model(found, **{"dtype": "bf16", "delay_s": 0.001, **options})
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.indexes.gpu.call_queue import CallQueue
-from bindsearch.indexes.types import Found
+from bindsearch.indexes.types import SearchResult
 
 
 class Calls:
@@ -29,7 +29,7 @@ class Doubled:
     calls: Calls
     add: int = 0
 
-    def __call__(self, queries: NDArray[np.float32]) -> Found:
+    def __call__(self, queries: NDArray[np.float32]) -> SearchResult:
         self.calls.running += 1
         self.calls.most = max(self.calls.most, self.calls.running)
         self.calls.sizes.append(len(queries))
@@ -37,7 +37,7 @@ class Doubled:
         self.calls.running -= 1
         if (queries < 0).any():
             raise ValueError("a negative query")
-        return Found((2 * queries[:, :1] + self.add).astype(np.int64), queries[:, :1])
+        return SearchResult((2 * queries[:, :1] + self.add).astype(np.int64), queries[:, :1])
 
 
 def query(*numbers: float) -> NDArray[np.float32]:
@@ -89,10 +89,10 @@ def test_whoever_waits_is_woken_as_soon_as_his_call_is_done() -> None:
     queue, release = CallQueue(), threading.Event()
     first, blocking = Doubled(Calls()), threading.Event()
 
-    def block(queries: NDArray[np.float32]) -> Found:
+    def block(queries: NDArray[np.float32]) -> SearchResult:
         blocking.set()
         release.wait(10)
-        return Found(queries.astype(np.int64), queries)
+        return SearchResult(queries.astype(np.int64), queries)
 
     with ThreadPoolExecutor(4) as pool:
         leader = pool.submit(queue.run, block, query(0))
@@ -106,10 +106,10 @@ def test_answers_of_a_query_do_not_change_with_its_company() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((500, 16)).astype(np.float32)
 
-    def nearest(queries: NDArray[np.float32]) -> Found:
+    def nearest(queries: NDArray[np.float32]) -> SearchResult:
         scores = queries @ rows.T
         order = np.argsort(-scores, axis=1)[:, :5]
-        return Found(order, np.take_along_axis(scores, order, axis=1))
+        return SearchResult(order, np.take_along_axis(scores, order, axis=1))
 
     queries = rng.standard_normal((40, 16)).astype(np.float32)
     queue = CallQueue(most=7)

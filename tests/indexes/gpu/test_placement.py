@@ -18,10 +18,10 @@ from bindsearch.errors import UsageError
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.gpu import placement
 from bindsearch.indexes.gpu.index import GPU_LIMIT, Gpu
-from bindsearch.indexes.gpu.placement import Gpus, build_codes, choose_exact, code_parameters, resolve_device
+from bindsearch.indexes.gpu.placement import GpuResidency, build_codes, choose_exact, code_parameters, resolve_device
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
-from bindsearch.indexes.types import Form, IndexParameters, IndexWishes, UnitCosts
-from bindsearch.operations.index_policy import Work
+from bindsearch.indexes.types import Form, IndexParameters, IndexSettings, UnitCosts
+from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Strategy
 from bindsearch.types import Modality
@@ -61,8 +61,8 @@ class OnTheCpu(Gpu):
         return lists
 
 
-def stand_ins(count: int = 1, free: int = 2**30) -> Gpus:
-    return Gpus("auto", [OnTheCpu(number, free) for number in range(count)])
+def stand_ins(count: int = 1, free: int = 2**30) -> GpuResidency:
+    return GpuResidency("auto", [OnTheCpu(number, free) for number in range(count)])
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +86,14 @@ def codes(rows: NDArray[np.float16]) -> IvfPqIndex:
 
 def test_cpu_is_no_gpu_wherever_it_runs() -> None:
     assert resolve_device("cpu") == ()
-    assert Gpus("cpu").devices == ()
-    assert Gpus("cpu").notes == ()
+    assert GpuResidency("cpu").devices == ()
+    assert GpuResidency("cpu").notes == ()
 
 
 @without_a_gpu
 def test_auto_without_a_gpu_is_the_cpu_and_says_so() -> None:
     assert resolve_device("auto") == ()
-    assert Gpus("auto").notes == ("no GPU: the CPU",)
+    assert GpuResidency("auto").notes == ("no GPU: the CPU",)
 
 
 @without_a_gpu
@@ -104,7 +104,7 @@ def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) ->
         resolve_device(device)
     assert str(raised.value) == message
     with pytest.raises(UsageError):
-        Gpus(device).check()
+        GpuResidency(device).check()
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:", "cuda:x", ""])
@@ -136,7 +136,7 @@ def test_as_many_partitions_as_can_go_whole_and_leave_room_for_the_codes_of_the_
 
 
 def test_parameters_of_codes_are_such_that_a_gpu_takes_them() -> None:
-    wishes = IndexWishes(Form.IVF_PQ, memory_bytes=10**6, overrides={"subquantizers": 256, "bits": 4, "lists": 77})
+    wishes = IndexSettings(Form.IVF_PQ, memory_bytes=10**6, overrides={"subquantizers": 256, "bits": 4, "lists": 77})
     parameters = code_parameters(400_000, 1024, wishes)
     assert (parameters.form, parameters.subquantizers, parameters.bits) == (Form.IVF_PQ8, 64, 8)
     assert (parameters.lists, parameters.reduced_dim) == (77, 512)
@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu_and_told(rows: NDArray[np.floa
         def flat(self, dim: int, *, half: bool = True) -> Any:
             raise RuntimeError("StandardGpuResources: alloc fail\n at GpuIndex.cu")
 
-    gpus = Gpus("auto", [Full(0)])
+    gpus = GpuResidency("auto", [Full(0)])
     assert gpus.place_rows("image", (("a", N),), [rows]) is None
     assert gpus.notes == ("image is searched on the CPU: StandardGpuResources: alloc fail",)
     assert build_codes([rows], CODED, gpus.devices).n == N
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu_and_told(rows: NDArray[np.floa
 # ---- the store
 
 
-def open_store(path: Path, gpus: Gpus | None) -> bs.Store:
+def open_store(path: Path, gpus: GpuResidency | None) -> bs.Store:
     """The store, on those GPUs, where scanning and gathering even few rows is taken to cost more than they do."""
     store = bs.connect(path, device="cpu" if gpus is None else "auto")
     if gpus is not None:
@@ -306,17 +306,19 @@ def coded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bs.Store]
 
     monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)
     monkeypatch.setattr(optimize, "QUERIES", 60)
-    monkeypatch.setattr(index_policy, "WORSE_CODES", 3.0)  # so few rows that codes fit those they were trained on best
+    monkeypatch.setattr(
+        index_policy, "MAX_CODE_ERROR_GROWTH", 3.0
+    )  # so few rows that codes fit those they were trained on best
     return lambda: open_store(path, stand_ins(free=150_000))
 
 
 def test_rows_that_do_not_fit_get_codes_of_their_own(
     coded: Callable[[], bs.Store], path: Path, queries: NDArray[np.float32]
 ) -> None:
-    wishes = IndexWishes(Form.IVF_PQ, overrides={"lists": 16, "train_rows": 1000})
+    wishes = IndexSettings(Form.IVF_PQ, overrides={"lists": 16, "train_rows": 1000})
     store = coded()
     done = {one.modality: one.need.work for one in store.optimize(wishes=wishes)}
-    assert done == dict.fromkeys((Modality.TEXT, Modality.IMAGE), Work.BUILD)
+    assert done == dict.fromkeys((Modality.TEXT, Modality.IMAGE), IndexActionKind.BUILD)
     assert [file.parent.parent.name for file in path.glob("indexes/*/*/gpu.faiss")] == ["image"]
     (step,) = store.explain(bs.make_query("x", to="image")).partitions
     assert step.strategy is Strategy.PROBE_WIDE
@@ -336,7 +338,7 @@ def test_rows_that_do_not_fit_get_codes_of_their_own(
     assert recall() >= 0.97  # a tail
     with open_store(path, None) as elsewhere:  # a machine without GPUs keeps their codes up to date
         (done_now,) = elsewhere.optimize()
-    assert (done_now.modality, done_now.need.work) == (Modality.IMAGE, Work.APPEND), done_now.need.reason
+    assert (done_now.modality, done_now.need.work) == (Modality.IMAGE, IndexActionKind.APPEND), done_now.need.reason
     vector_store["write_items"](path, {}, remove=list(range(110, 160)))
     assert recall() >= 0.97
     (step,) = store.explain(bs.make_query("x", to="image")).partitions
@@ -346,7 +348,7 @@ def test_rows_that_do_not_fit_get_codes_of_their_own(
 def test_damaged_codes_are_told_not_used_and_built_anew(
     coded: Callable[[], bs.Store], path: Path, queries: NDArray[np.float32]
 ) -> None:
-    coded().optimize(wishes=IndexWishes(Form.IVF_PQ))
+    coded().optimize(wishes=IndexSettings(Form.IVF_PQ))
     (file,) = path.glob("indexes/image/*/gpu.faiss")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -358,12 +360,12 @@ def test_damaged_codes_are_told_not_used_and_built_anew(
     assert any("gpu.faiss" in note and "not what was written" in note for note in plan.notes)
     assert open_store(path, None).optimize() == []
     (done,) = store.optimize()
-    assert done.need.work is Work.BUILD
+    assert done.need.work is IndexActionKind.BUILD
     assert coded().explain(bs.make_query("x", to="image")).partitions[0].strategy is Strategy.PROBE_WIDE
 
 
 def test_a_store_gets_codes_when_it_first_meets_a_gpu(coded: Callable[[], bs.Store], path: Path) -> None:
-    open_store(path, None).optimize(wishes=IndexWishes(Form.IVF_PQ))
+    open_store(path, None).optimize(wishes=IndexSettings(Form.IVF_PQ))
     (done,) = coded().optimize()
     assert (done.modality, done.need.reason) == (Modality.IMAGE, "it has no codes for the GPU")
 
@@ -403,7 +405,7 @@ def test_rows_on_gpus_give_what_a_scan_gives(
 ) -> None:
     rows, queries = many
     monkeypatch.setattr(placement, "SHARD_BYTES", 40_000 * 2 * 1024)
-    index = Gpus("auto").on_rows([rows[:30_000], rows[30_000:]])
+    index = GpuResidency("auto").on_rows([rows[:30_000], rows[30_000:]])
     exact = ExactRows(1024, [rows])
     found = exact.rerank(queries[:200], index.candidates(queries[:200], 26, 1), 10)
     due = exact.scan(queries[:200], 10)
@@ -417,7 +419,7 @@ def test_codes_built_and_searched_on_gpus_find_what_they_find_on_the_cpu(
     many: tuple[NDArray[np.float16], NDArray[np.float32]],
 ) -> None:
     rows, queries = many
-    gpus, parameters = Gpus("auto"), code_parameters(len(rows), 1024, IndexWishes())
+    gpus, parameters = GpuResidency("auto"), code_parameters(len(rows), 1024, IndexSettings())
     exact = ExactRows(1024, [rows])
     due = exact.scan(queries[:200], 10).positions
     built = build_codes([rows], parameters, gpus.devices)
@@ -441,7 +443,7 @@ def test_candidates_come_as_fast_as_from_faiss_by_hand(
 ) -> None:
     rows, queries = many[0], many[1][:batch]
     resources = faiss.StandardGpuResources()
-    gpus = Gpus("cuda:0")
+    gpus = GpuResidency("cuda:0")
     if form == "exact":
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
@@ -449,7 +451,7 @@ def test_candidates_come_as_fast_as_from_faiss_by_hand(
         by_hand.add(rows.astype(np.float32))
         index, params = gpus.on_rows([rows]), None
     else:
-        codes = build_index([rows], code_parameters(len(rows), 1024, IndexWishes()))
+        codes = build_index([rows], code_parameters(len(rows), 1024, IndexSettings()))
         options = faiss.GpuClonerOptions()
         options.useFloat16 = True
         by_hand = faiss.index_cpu_to_gpu(resources, 0, codes._chain, options)

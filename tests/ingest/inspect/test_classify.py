@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.inspect.classify import Rule, Verdict, classify, parse_rule, read_folder_rules
+from bindsearch.ingest.inspect.classify import Classification, Rule, classify, parse_rule, read_folder_rules
 from bindsearch.types import Modality
 
 files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
@@ -49,7 +49,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def verdict(samples: Path, rel_path: str, content: bytes | str, rules: tuple[Rule, ...] = ()) -> Verdict:
+def verdict(samples: Path, rel_path: str, content: bytes | str, rules: tuple[Rule, ...] = ()) -> Classification:
     root = samples.parent / "collection"
     path = put(root, rel_path, content)
     try:
@@ -122,20 +122,23 @@ def test_name_parts_decide_between_kinds_of_picture_and_table(
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
-        ("a.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Verdict(Modality.IMAGE, "heif content")),
-        ("a.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Verdict(Modality.IMAGE, "heif content")),
-        ("a.avif", b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Verdict(Modality.IMAGE, "avif content")),
-        ("a.mp4", b"\0\0\0\x18ftypisom\0\0\0\0mif1avif", Verdict(Modality.VIDEO, "mp4 content")),
-        ("a.CR3", b"\0\0\0\x18ftypcrx \0\0\0\0crx isom", Verdict(Modality.IMAGE, "raw content")),
-        ("a.nef", b"MM\0*\0\0\0\x08", Verdict(Modality.IMAGE, "raw content")),
+        ("a.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Classification(Modality.IMAGE, "heif content")),
+        ("a.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Classification(Modality.IMAGE, "heif content")),
+        ("a.avif", b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Classification(Modality.IMAGE, "avif content")),
+        ("a.mp4", b"\0\0\0\x18ftypisom\0\0\0\0mif1avif", Classification(Modality.VIDEO, "mp4 content")),
+        ("a.CR3", b"\0\0\0\x18ftypcrx \0\0\0\0crx isom", Classification(Modality.IMAGE, "raw content")),
+        ("a.nef", b"MM\0*\0\0\0\x08", Classification(Modality.IMAGE, "raw content")),
         ("depth/a.nef", b"MM\0*\0\0\0\x08",
-         Verdict(Modality.IMAGE, "raw named 'depth', but in colour, which depth is not")),
-        ("thermal/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Verdict(Modality.THERMAL, "heif named 'thermal'")),
-        ("a.dng", b"", Verdict(Modality.IMAGE, "extension .dng, content not recognised")),
-        ("a.svg", b"<svg/>", Verdict(None, "not media: .svg")),
+         Classification(Modality.IMAGE, "raw named 'depth', but in colour, which depth is not")),
+        ("thermal/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+         Classification(Modality.THERMAL, "heif named 'thermal'")),
+        ("a.dng", b"", Classification(Modality.IMAGE, "extension .dng, content not recognised")),
+        ("a.svg", b"<svg/>", Classification(None, "not media: .svg")),
     ],
 )  # fmt: skip
-def test_what_phones_and_cameras_write_is_an_image(samples: Path, name: str, content: bytes, found: Verdict) -> None:
+def test_what_phones_and_cameras_write_is_an_image(
+    samples: Path, name: str, content: bytes, found: Classification
+) -> None:
     assert verdict(samples, name, content) == found
 
 
@@ -167,7 +170,7 @@ def test_a_sidecar_is_no_media_and_can_name_axes(tmp_path: Path) -> None:
     assert classify(table, "run.csv", ()).modality is None
     sidecar = tmp_path / "run.csv.json"
     sidecar.write_text('{"axes": ["a", "b", "c", "d", "e", "f"]}')
-    assert classify(sidecar, "run.csv.json", (Rule(Modality.TEXT, "*.json"),)) == Verdict(None, "sidecar")
+    assert classify(sidecar, "run.csv.json", (Rule(Modality.TEXT, "*.json"),)) == Classification(None, "sidecar")
     assert classify(table, "run.csv", ()).modality is Modality.IMU
 
 
@@ -184,7 +187,7 @@ def test_unknown_content_goes_by_the_extension_so_that_the_decoder_says_what_is_
 def test_an_explicit_rule_comes_first_and_the_first_rule_wins(samples: Path) -> None:
     rules = (parse_rule("thermal=raw/*.png"), parse_rule("depth=*.png"), parse_rule("image=raw/**"))
     assert verdict(samples, "raw/1.png", "wide.png", rules).modality is Modality.THERMAL
-    assert verdict(samples, "other/1.PNG", "rgb.png", rules) == Verdict(Modality.DEPTH, "rule depth=*.png")
+    assert verdict(samples, "other/1.PNG", "rgb.png", rules) == Classification(Modality.DEPTH, "rule depth=*.png")
     assert verdict(samples, "raw/x/1.jpg", "rgb.jpg", rules).modality is Modality.IMAGE
     assert verdict(samples, "raw/x/1.dat", "rgb.jpg", rules).modality is Modality.IMAGE
 
@@ -250,5 +253,5 @@ def test_a_rules_file_that_does_not_parse_is_one_clear_line(tmp_path: Path, text
 
 def test_pipes_missing_and_unreadable_files_do_not_stop_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
-    assert classify(tmp_path / "a.jpg", "a.jpg", ()) == Verdict(None, "not a regular file")
+    assert classify(tmp_path / "a.jpg", "a.jpg", ()) == Classification(None, "not a regular file")
     assert "unreadable" in classify(tmp_path / "gone.jpg", "gone.jpg", ()).why

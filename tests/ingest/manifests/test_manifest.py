@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.manifests.manifest import MAX_CAPTIONS, ListContent, Listed, is_list, named_files, read_list
+from bindsearch.ingest.manifests.manifest import MAX_CAPTIONS, ListContent, ListEntry, is_list, list_paths, read_list
 from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES
 from bindsearch.types import Metadata, Modality
 
@@ -79,19 +79,19 @@ def test_a_csv_says_captions_columns_metadata_and_modality(tmp_path: Path) -> No
     )
     assert content.problems == ()
     assert content.entries == {
-        "x/a.jpg": Listed(
+        "x/a.jpg": ListEntry(
             Modality.THERMAL,
             ('A dog, "big".',),
             {"label": "dog", "rating": 4, "score": 0.5, "indoor": True, "code": "007"},
             Metadata(title="1984", taken=datetime(2024, 5, 1, 12)),
         ),
-        "b.jpg": Listed(
+        "b.jpg": ListEntry(
             None,
             ("two\nlines",),
             {"label": "cat", "rating": 5, "score": 1000.0, "indoor": False, "code": "8", "note": "seen"},
             Metadata(),
         ),
-        "c.jpg": Listed(None, (), {}, Metadata()),
+        "c.jpg": ListEntry(None, (), {}, Metadata()),
     }
 
 
@@ -108,7 +108,7 @@ def test_a_file_listed_several_times_gets_all_its_captions(tmp_path: Path) -> No
         tmp_path / "a.csv",
         "path,caption,n,modality\na.jpg,One.,1,image\na.jpg,Two.,2,thermal\n./a.jpg,One.,,\nx/../a.jpg,Three.,,image\n",
     )
-    assert content.entries["a.jpg"] == Listed(Modality.IMAGE, ("One.", "Two.", "Three."), {"n": 1}, Metadata())
+    assert content.entries["a.jpg"] == ListEntry(Modality.IMAGE, ("One.", "Two.", "Three."), {"n": 1}, Metadata())
     assert content.problems == ("row 3: another modality than in a row before, thermal: the first counts",)
     many = "".join(f"a.jpg,{n} dogs\n" for n in range(MAX_CAPTIONS + 5))
     content = read(tmp_path / "a.csv", "path,caption\n" + many)
@@ -141,9 +141,9 @@ def test_paths_count_from_the_folder_of_the_list_and_stay_in_the_root(tmp_path: 
 def test_a_list_names_its_files_for_a_run_of_their_own(tmp_path: Path) -> None:
     text = "path,caption\na.jpg,1\n../b.jpg,2\na.jpg,3\n/etc/x.jpg,4\nhttps://x/e.jpg,5\n,6\n"
     path = write(tmp_path / "x" / "a.csv", text)
-    assert named_files(path) == [tmp_path / "x/a.jpg", tmp_path / "b.jpg", Path("/etc/x.jpg")]
+    assert list_paths(path) == [tmp_path / "x/a.jpg", tmp_path / "b.jpg", Path("/etc/x.jpg")]
     with pytest.raises(MediaError, match="no column of paths among a, b"):
-        named_files(write(tmp_path / "b.csv", "a,b\n1,2\n"))
+        list_paths(write(tmp_path / "b.csv", "a,b\n1,2\n"))
 
 
 def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> 
         "d.jpg,Four.,1,n,5.5,image,z,\n",
     )
     assert content.entries == {
-        "a.jpg": Listed(None, ("One.",), {"label": "x"}, Metadata()),
-        "d.jpg": Listed(Modality.IMAGE, ("Four.",), {"label": "z"}, Metadata(latitude=5.5)),
+        "a.jpg": ListEntry(None, ("One.",), {"label": "x"}, Metadata()),
+        "d.jpg": ListEntry(Modality.IMAGE, ("Four.",), {"label": "z"}, Metadata(latitude=5.5)),
     }
     told = "\n".join(sorted(content.problems))
     for expected in (
@@ -209,10 +209,10 @@ def test_a_jsonl_with_broken_lines(tmp_path: Path) -> None:
     ]  # fmt: skip
     content = read(tmp_path / "a.jsonl", b"\r\n".join(lines))
     assert content.entries == {
-        "a.jpg": Listed(None, ("A.",), {"n": 4}, Metadata()),
-        "b.jpg": Listed(None, (), {"n": "text", "half": "?"}, Metadata()),
-        "c?.jpg": Listed(None, (), {"n": 123456789012345678901234567890.0}, Metadata()),
-        "d.jpg": Listed(None, (), {}, Metadata()),
+        "a.jpg": ListEntry(None, ("A.",), {"n": 4}, Metadata()),
+        "b.jpg": ListEntry(None, (), {"n": "text", "half": "?"}, Metadata()),
+        "c?.jpg": ListEntry(None, (), {"n": 123456789012345678901234567890.0}, Metadata()),
+        "d.jpg": ListEntry(None, (), {}, Metadata()),
     }
     assert [problem.split(":")[0] for problem in content.problems] == [
         f"row {n}" for n in (1, 3, 4, 5, 6, 6, 7, 8, 9, 10)
@@ -246,18 +246,18 @@ def test_a_parquet_file(tmp_path: Path) -> None:
     assert is_list(path)
     content = read_list(path, tmp_path)
     assert content.entries == {
-        "a.jpg": Listed(
+        "a.jpg": ListEntry(
             None,
             ("A.", "One.", "A too."),
             {"n": 1, "x": 0.5, "ok": True, "price": 1.25},
             Metadata(taken=datetime(2024, 5, 1, 12)),
         ),
-        "b.jpg": Listed(None, (), {"n": 2, "ok": False}, Metadata()),
+        "b.jpg": ListEntry(None, (), {"n": 2, "ok": False}, Metadata()),
     }
     assert sorted(problem.split(":")[0] + problem.split(":")[1][:20] for problem in content.problems) == [
         "row 1 column 'embedding' ", "row 1 column 'image' is l", "row 2 column x is nan", "row 3 no path",
     ]  # fmt: skip
-    assert named_files(path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert list_paths(path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
 
 
 def test_a_parquet_file_of_pictures_or_of_motion_is_no_list(tmp_path: Path) -> None:
@@ -308,15 +308,15 @@ def test_too_many_rows_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_stamp_tells_apart_what_is_said_and_nothing_else() -> None:
-    listed = Listed(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1)))
-    same = Listed(Modality.IMAGE, ("a", "b"), {"m": True, "n": 1}, Metadata(taken=datetime(2024, 5, 1)))
+    listed = ListEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1)))
+    same = ListEntry(Modality.IMAGE, ("a", "b"), {"m": True, "n": 1}, Metadata(taken=datetime(2024, 5, 1)))
     assert listed.stamp == same.stamp == 1559799847748777367
     others = [
-        Listed(None, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
-        Listed(Modality.IMAGE, ("a b",), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
-        Listed(Modality.IMAGE, ("a", "b"), {"n": 1, "m": 1}, Metadata(taken=datetime(2024, 5, 1))),
-        Listed(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 2))),
-        Listed(None, (), {}, Metadata()),
+        ListEntry(None, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
+        ListEntry(Modality.IMAGE, ("a b",), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
+        ListEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": 1}, Metadata(taken=datetime(2024, 5, 1))),
+        ListEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 2))),
+        ListEntry(None, (), {}, Metadata()),
     ]
     stamps = {each.stamp for each in (listed, *others)}
     assert len(stamps) == 6
@@ -344,4 +344,4 @@ def test_the_lists_of_real_data_name_files_that_are_there(
     assert len(content.entries) == count
     assert all((shared_data / place).is_file() for place in content.entries)
     assert all(len(listed.captions) <= captioned for listed in content.entries.values())
-    assert sorted(named_files(path)) == sorted(shared_data.absolute() / place for place in content.entries)
+    assert sorted(list_paths(path)) == sorted(shared_data.absolute() / place for place in content.entries)

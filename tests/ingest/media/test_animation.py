@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.inspect.classify import Verdict, classify
+from bindsearch.ingest.inspect.classify import Classification, classify
 from bindsearch.ingest.media import frame_count as frames_module
 from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.frame_count import count_frames
@@ -20,7 +20,7 @@ from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.video import VideoSpan, read_video
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span
 
 KINDS = ("gif", "webp", "png")
@@ -44,13 +44,13 @@ def write_animation(
 def decode(
     path: Path, *, frames_per_s: float = 1.0, side: int = 24, span: Span | None = None, **limits: float
 ) -> list[VideoSpan]:
-    return list(read_video(path, Wants(side, frames_per_s), DecodeOptions(**limits), span))  # type: ignore[arg-type]
+    return list(read_video(path, DecodeHints(side, frames_per_s), DecodeOptions(**limits), span))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_animation_is_a_video_of_its_frames(tmp_path: Path, kind: str) -> None:
     path = write_animation(tmp_path / f"a.{kind}")
-    assert classify(path, path.name, ()) == Verdict(Modality.VIDEO, f"animated {kind}")
+    assert classify(path, path.name, ()) == Classification(Modality.VIDEO, f"animated {kind}")
     (span,) = decode(path, frames_per_s=2.0)
     assert span.frames.rgb.dtype == np.uint8
     assert span.frames.rgb.shape == (8, 48, 64, 3)
@@ -98,14 +98,14 @@ def test_a_picture_of_one_frame_taken_for_video_is_one_frame(tmp_path: Path, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_animation_taken_for_an_image_is_its_first_frame(tmp_path: Path, kind: str) -> None:
-    rgb = read_image(write_animation(tmp_path / f"a.{kind}"), Wants(24, 1.0), DecodeOptions()).rgb
+    rgb = read_image(write_animation(tmp_path / f"a.{kind}"), DecodeHints(24, 1.0), DecodeOptions()).rgb
     assert rgb[20, 40].tolist() == [0, 0, 0]
 
 
 def test_it_has_no_sound(tmp_path: Path) -> None:
     path = write_animation(tmp_path / "a.gif")
     found = pieces(
-        path, Modality.VIDEO, wants=Wants(24, 1.0), options=DecodeOptions(), sidecar=Sidecar(),
+        path, Modality.VIDEO, wants=DecodeHints(24, 1.0), options=DecodeOptions(), sidecar=Sidecar(),
         count_tokens=len, max_tokens=64,
     )  # fmt: skip
     assert [piece.modality for piece in found] == [Modality.VIDEO]
@@ -147,7 +147,7 @@ def test_frames_are_streamed(tmp_path: Path, kind: str) -> None:
     path = write_animation(tmp_path / f"a.{kind}", 100, duration_ms=500, size=(200, 150))
     tracemalloc.start()
     try:
-        count = sum(len(span.frames.times_s) for span in read_video(path, Wants(16, 1.0), DecodeOptions()))
+        count = sum(len(span.frames.times_s) for span in read_video(path, DecodeHints(16, 1.0), DecodeOptions()))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -194,7 +194,7 @@ def test_a_gif_whose_later_frames_are_huge_is_refused_before_they_are_decoded(tm
         decode(tmp_path / "a.gif")
     (tmp_path / "b.gif").write_bytes(gif_of(1, screen=60_000, dispose=dispose))
     with pytest.raises(MediaError, match="is 60000x60000 pixels: more than 200000000 are not decoded"):
-        read_image(tmp_path / "b.gif", Wants(24, 1.0), DecodeOptions())
+        read_image(tmp_path / "b.gif", DecodeHints(24, 1.0), DecodeOptions())
 
 
 def test_gif_frames_that_are_huge_only_together_are_refused(tmp_path: Path) -> None:

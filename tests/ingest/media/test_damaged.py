@@ -18,7 +18,7 @@ from bindsearch.ingest.inspect.classify import classify
 from bindsearch.ingest.media.decode import describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 
 files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
@@ -84,7 +84,7 @@ def decode(path: Path, modality: Modality) -> None:
     reason = ""
     try:
         for piece in pieces(
-            path, modality, wants=Wants(24, 2.0), options=OPTIONS, sidecar=Sidecar(),
+            path, modality, wants=DecodeHints(24, 2.0), options=OPTIONS, sidecar=Sidecar(),
             count_tokens=lambda text: len(text.split()) + 2, max_tokens=64,
         ):  # fmt: skip
             for name in ("samples", "values", "depth_m"):
@@ -133,7 +133,7 @@ def test_a_truncated_mp4_fails(tmp_path: Path, cut: float) -> None:
     with pytest.raises(MediaError):
         list(
             pieces(
-                path, Modality.VIDEO, wants=Wants(24, 2.0), options=OPTIONS, sidecar=Sidecar(),
+                path, Modality.VIDEO, wants=DecodeHints(24, 2.0), options=OPTIONS, sidecar=Sidecar(),
                 count_tokens=len, max_tokens=64,
             )
         )  # fmt: skip

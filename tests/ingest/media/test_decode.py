@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.decode import DECODERS, Piece, describe, pieces
+from bindsearch.ingest.media.decode import DECODERS, DecodedSegment, describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar, read_sidecar
-from bindsearch.media import MODALITY_OF, Wants
+from bindsearch.media import MODALITY_OF, DecodeHints
 from bindsearch.types import Modality, Span
 
 files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
@@ -23,12 +23,14 @@ def count_words(text: str) -> int:
     return len(text.split()) + 2
 
 
-def decode(path: Path, modality: Modality, span: Span | None = None, sidecar: Sidecar | None = None) -> list[Piece]:
+def decode(
+    path: Path, modality: Modality, span: Span | None = None, sidecar: Sidecar | None = None
+) -> list[DecodedSegment]:
     return list(
         pieces(
             path,
             modality,
-            wants=Wants(24, 1.0),
+            wants=DecodeHints(24, 1.0),
             options=DecodeOptions(imu_rate_hz=50.0),
             sidecar=read_sidecar(path) if sidecar is None else sidecar,
             count_tokens=count_words,
@@ -126,7 +128,7 @@ def test_long_recordings_are_streamed(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         stream = pieces(
-            path, Modality.AUDIO, wants=Wants(24, 1.0), options=DecodeOptions(), sidecar=Sidecar(),
+            path, Modality.AUDIO, wants=DecodeHints(24, 1.0), options=DecodeOptions(), sidecar=Sidecar(),
             count_tokens=count_words, max_tokens=8,
         )  # fmt: skip
         count = sum(1 for _ in stream)

@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from bindsearch.ingest.media.file_tags import read_metadata
-from bindsearch.ingest.media.text_fields import tidy_text
+from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import Metadata, Modality
 
 media = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
@@ -191,8 +191,8 @@ def test_texts_of_windows_are_utf_16_and_others_utf_8(tmp_path: Path) -> None:
 
 def test_texts_are_one_printable_line_of_bounded_length(tmp_path: Path) -> None:
     assert facts_of(tmp_path, make_exif({0x010E: "a\r\n\t b\x1b[31m" + "x" * 9_000})).title == "a b [31m" + "x" * 492
-    assert tidy_text("a\ud800b\u202ec\u2028d") == "a?b c d"
-    assert tidy_text("\u200b \0\n") is None
+    assert normalize_text("a\ud800b\u202ec\u2028d") == "a?b c d"
+    assert normalize_text("\u200b \0\n") is None
 
 
 @pytest.mark.parametrize("created", ["2024:06:01 12:30:05", "Sat, 01 Jun 2024 14:30:05 +0200", "2024-06-01T12:30:05Z"])

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.inspect.classify import Verdict, classify
+from bindsearch.ingest.inspect.classify import Classification, classify
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 
 pytest.importorskip("pi_heif")
@@ -94,13 +94,13 @@ def sideways() -> bytes:
 
 
 def decode(path: Path, side_px: int = 24, **limits: int) -> NDArray[np.uint8]:
-    return read_image(path, Wants(side_px, 1.0), DecodeOptions(**limits)).rgb
+    return read_image(path, DecodeHints(side_px, 1.0), DecodeOptions(**limits)).rgb
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_a_heic_picture_is_an_image(tmp_path: Path, brand: bytes) -> None:
     path = write_heic(tmp_path / "IMG_1.HEIC", brand=brand)
-    assert classify(path, path.name, ()) == Verdict(Modality.IMAGE, "heif content")
+    assert classify(path, path.name, ()) == Classification(Modality.IMAGE, "heif content")
     rgb = decode(path)
     assert (rgb.dtype, rgb.shape) == (np.uint8, (64, 128, 3))
     assert np.abs(rgb.astype(int) - corners()).mean() < 6
@@ -171,7 +171,7 @@ def test_avif_is_read_and_turned_once(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(corners()).save(tmp_path / "a.avif", exif=exif, quality=95)
-    assert classify(tmp_path / "a.avif", "a.avif", ()) == Verdict(Modality.IMAGE, "avif content")
+    assert classify(tmp_path / "a.avif", "a.avif", ()) == Classification(Modality.IMAGE, "avif content")
     upright = np.rot90(corners(), {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
     rgb = decode(tmp_path / "a.avif")
     assert rgb.shape == upright.shape

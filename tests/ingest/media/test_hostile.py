@@ -26,7 +26,7 @@ from bindsearch.ingest.media.imu_tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.text import passages
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span
 
 files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
@@ -35,7 +35,7 @@ files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
 def decode(path: Path, modality: Modality, sidecar: Sidecar | None = None, **limits: float) -> int:
     """Number of segments."""
     found = pieces(
-        path, modality, wants=Wants(24, 1.0), options=DecodeOptions(imu_rate_hz=50.0, **limits),  # type: ignore[arg-type]
+        path, modality, wants=DecodeHints(24, 1.0), options=DecodeOptions(imu_rate_hz=50.0, **limits),  # type: ignore[arg-type]
         sidecar=sidecar or Sidecar(), count_tokens=lambda text: len(text.split()) + 2, max_tokens=64,
     )  # fmt: skip
     return sum(1 for _ in found)
@@ -57,7 +57,7 @@ def test_a_png_with_a_bomb_for_metadata_is_refused(tmp_path: Path, name: bytes, 
     tracemalloc.start()
     try:
         with pytest.raises(MediaError, match=r"^damaged .*Decompressed data too large"):
-            read_image(tmp_path / "a.png", Wants(24, 1.0), DecodeOptions())
+            read_image(tmp_path / "a.png", DecodeHints(24, 1.0), DecodeOptions())
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -72,7 +72,7 @@ def test_a_small_tiff_of_one_huge_tile_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(head + data)
     message = r"a tile of the picture is 20000x20000 pixels: more than 200000000 are not decoded \(--max pixels=N\)"
     with pytest.raises(MediaError, match=message):
-        read_image(tmp_path / "a.tif", Wants(24, 1.0), DecodeOptions())
+        read_image(tmp_path / "a.tif", DecodeHints(24, 1.0), DecodeOptions())
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -80,7 +80,7 @@ def test_a_webp_is_refused_before_its_canvas_is_allocated(tmp_path: Path, lossle
     Image.new("RGB", (200, 100)).save(tmp_path / "a.webp", lossless=lossless)
     (tmp_path / "a.webp").write_bytes((tmp_path / "a.webp").read_bytes()[:40])  # too little for Pillow to open
     with pytest.raises(MediaError, match="is 200x100 pixels: more than 10000 are not decoded"):
-        read_image(tmp_path / "a.webp", Wants(24, 1.0), DecodeOptions(max_pixels=10_000))
+        read_image(tmp_path / "a.webp", DecodeHints(24, 1.0), DecodeOptions(max_pixels=10_000))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 
-SMALL = Wants(picture_side_px=32, frames_per_s=1)
+SMALL = DecodeHints(picture_side_px=32, frames_per_s=1)
 
 
 def halves(width: int = 60, height: int = 40) -> Image.Image:
@@ -26,7 +26,7 @@ def halves(width: int = 60, height: int = 40) -> Image.Image:
     return Image.fromarray(rgb)
 
 
-def decode(path: Path, wants: Wants = SMALL, **limits: int) -> np.ndarray:
+def decode(path: Path, wants: DecodeHints = SMALL, **limits: int) -> np.ndarray:
     return read_image(path, wants, DecodeOptions(**limits)).rgb
 
 
@@ -113,7 +113,7 @@ def test_reduction_agrees_with_exact_resizing(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 900, 3), np.uint8))
     picture = noise.resize((1800, 1200), Image.Resampling.BICUBIC)
     picture.save(tmp_path / "a.jpg", quality=95)
-    ours = Image.fromarray(decode(tmp_path / "a.jpg", Wants(100, 1))).resize((150, 100), Image.Resampling.BOX)
+    ours = Image.fromarray(decode(tmp_path / "a.jpg", DecodeHints(100, 1))).resize((150, 100), Image.Resampling.BOX)
     exact = picture.resize((150, 100), Image.Resampling.BOX)
     assert np.abs(np.asarray(ours, float) - np.asarray(exact, float)).mean() < 3
 

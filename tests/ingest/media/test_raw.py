@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.inspect.classify import Verdict, classify
+from bindsearch.ingest.inspect.classify import Classification, classify
 from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS, sniff
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 
 pytest.importorskip("rawpy")
@@ -92,7 +92,7 @@ def jpeg_of(rgb: NDArray[np.uint8], exif: Image.Exif | None = None) -> bytes:
 
 
 def decode(path: Path, side_px: int = 24, **limits: int) -> NDArray[np.uint8]:
-    return read_image(path, Wants(side_px, 1.0), DecodeOptions(**limits)).rgb
+    return read_image(path, DecodeHints(side_px, 1.0), DecodeOptions(**limits)).rgb
 
 
 def colours(rgb: NDArray[np.uint8]) -> tuple[str, str]:
@@ -110,7 +110,7 @@ def test_the_preview_is_shown_upright(
 ) -> None:
     content = jpeg_of(halves()) if preview == "jpeg" else halves()
     path = write_dng(tmp_path / "a.dng", content, orientation=orientation)
-    assert classify(path, "a.dng", ()) == Verdict(Modality.IMAGE, "raw content")
+    assert classify(path, "a.dng", ()) == Classification(Modality.IMAGE, "raw content")
     rgb = decode(path, side_px=200)
     assert rgb.shape == ((300, 200, 3) if tall else (200, 300, 3))
     assert colours(rgb) == corners

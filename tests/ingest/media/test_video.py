@@ -10,7 +10,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.video import VideoSpan, read_video
 from bindsearch.ingest.media.video import sample as sampled
-from bindsearch.media import Wants
+from bindsearch.media import DecodeHints
 from bindsearch.types import Span
 
 files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
@@ -18,7 +18,7 @@ write_video, half_and_half, tone = files["write_video"], files["half_and_half"],
 
 
 def decode(path: Path, *, frames_per_s: float = 1.0, side: int = 24, span: Span | None = None) -> list[VideoSpan]:
-    return list(read_video(path, Wants(side, frames_per_s), DecodeOptions(), span))
+    return list(read_video(path, DecodeHints(side, frames_per_s), DecodeOptions(), span))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_file_with_sound_only_gives_no_pictures(tmp_path: Path) -> None:
 def test_too_large_frames_are_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 0.5)
     with pytest.raises(MediaError, match="64x48 pixels: more than 1000"):
-        list(read_video(path, Wants(24, 1.0), DecodeOptions(max_pixels=1000)))
+        list(read_video(path, DecodeHints(24, 1.0), DecodeOptions(max_pixels=1000)))
 
 
 def test_a_playlist_is_not_followed(tmp_path: Path) -> None:

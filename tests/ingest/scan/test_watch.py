@@ -18,7 +18,7 @@ import pytest
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
-from bindsearch.ingest.scan.watch import BURST, SETTLE_S, ChangeSet, watch_changes
+from bindsearch.ingest.scan.watch import OVERFLOW_THRESHOLD, SETTLE_S, ChangeSet, watch_changes
 
 
 class Watched:
@@ -186,7 +186,7 @@ def test_a_burst_of_changes_of_which_some_may_be_lost_becomes_one_rescan(root: P
     stop = threading.Event()
     with closing(watch_changes([root], stop=stop)) as watched:
         assert next(watched) == ChangeSet(rescan=True)
-        for n in range(BURST + 100):  # while the watch is at work on the first
+        for n in range(OVERFLOW_THRESHOLD + 100):  # while the watch is at work on the first
             (root / f"{n}.txt").touch()
         assert next(watched) == ChangeSet(rescan=True)
         (root / "after.txt").touch()

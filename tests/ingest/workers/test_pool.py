@@ -15,7 +15,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.ingest.inspect.inspect_file import Look, LookOptions, SourceFile
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.workers import pool, process
 from bindsearch.ingest.workers.messages import Done, Job, Setup
@@ -147,11 +147,11 @@ def test_a_worker_answers_a_job_and_says_how_it_died(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a text")
     worker = ProcessWorker(pack_encoder(NullEncoder()))
     try:
-        worker.send(Setup(LookOptions((), frozenset(Modality)), DecodeOptions()))
+        worker.send(Setup(InspectOptions((), frozenset(Modality)), DecodeOptions()))
         file = SourceFile(tmp_path / "a.txt", "a.txt", FileState(1, 2, 0))
         worker.send([Job(file)])
         look, views = worker.receive(10.0)
-        assert isinstance(look, Look)
+        assert isinstance(look, InspectResult)
         assert (look.verdict.modality, views) == (Modality.TEXT, None)
         worker.send([Job(file, look)])
         segment, views = worker.receive(10.0)

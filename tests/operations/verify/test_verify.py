@@ -23,7 +23,7 @@ from bindsearch.hashing import hash_file
 from bindsearch.indexes.types import Form
 from bindsearch.operations.compact import compact_store, shrink_catalog
 from bindsearch.operations.verify import verify
-from bindsearch.operations.verify.findings import Finding, Kind, Mend, Report
+from bindsearch.operations.verify.findings import Finding, Kind, Repair, Report
 from bindsearch.operations.verify.store_files import StoredVectors, vector_file_findings
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
@@ -226,7 +226,7 @@ def test_planted_damage_is_found_and_compact_and_index_mend_it(store: Path, medi
     found = next(one for one in report.findings if one.kind is kind)
     assert message in found.message
     assert found.message.count("\n") == 0
-    if found.mend is Mend.COMPACT:
+    if found.mend is Repair.COMPACT:
         done = compact_store(store)
         assert kind in {one.kind for one in done.mended}
         assert done.after_bytes > 0
@@ -238,7 +238,7 @@ def test_vectors_given_up_wait_for_index_and_verify_says_so(store: Path) -> None
     flip_a_value(vector_file(store))
     compact_store(store)
     found = only(verify(store))
-    assert (found.kind, found.mend, found.count) == (Kind.ITEMS_TO_EMBED, Mend.INDEX, 6)
+    assert (found.kind, found.mend, found.count) == (Kind.ITEMS_TO_EMBED, Repair.INDEX, 6)
     assert "6 items wait for vectors that were lost" in found.message
 
 
@@ -262,7 +262,7 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
     before = sorted(path.name for path in store.rglob("*.arrow"))
     (store / "store.json").write_text(json.dumps({**config, "dim": 8}))
     found = only(verify(store))
-    assert (found.kind, found.mend) == (Kind.CONFIG, Mend.BY_HAND)
+    assert (found.kind, found.mend) == (Kind.CONFIG, Repair.BY_HAND)
     assert "says 8 dimensions, the vector files hold 64: put the right store.json back" in found.message
     with pytest.raises(StoreError, match=r"put the right store\.json back"):
         compact_store(store)
@@ -321,7 +321,7 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     assert (gone.kind, gone.where) == (Kind.FILES_GONE, (str(pictures / "0.png"),))
     assert (changed.kind, changed.where) == (Kind.FILES_CHANGED, (str(pictures / "1.png"),))
     *_, silent = verify(store, content=True).findings
-    assert (silent.kind, silent.mend, silent.where) == (Kind.FILES_CHANGED, Mend.BY_HAND, (str(pictures / "2.png"),))
+    assert (silent.kind, silent.mend, silent.where) == (Kind.FILES_CHANGED, Repair.BY_HAND, (str(pictures / "2.png"),))
     (pictures / "2.png").touch()
     index(store, media)
     assert verify(store, content=True).is_clean
@@ -334,7 +334,7 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
     monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
     made = tmp_path / "made"
     vector_store["write_items"](made, vector_store["gap_vectors"](np.random.default_rng(3), {"image": 300}))
-    bs.connect(made).optimize(wishes=bs.IndexWishes(Form.IVF_PQ, overrides={"lists": 4}))
+    bs.connect(made).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
     shutil.copytree(made / "indexes" / "image" / "00000001", made / "indexes" / "image" / "00000000")
     assert verify(made).is_clean  # the index before the published one stays for those who read it
     published = json.loads((made / "CURRENT").read_text())["indexes"]["image"][0]
@@ -343,7 +343,7 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
         whole = (path / name).read_bytes()
         damage(path / name)
         found = only(verify(made))
-        assert (found.kind, found.mend, found.where) == (Kind.INDEX, Mend.OPTIMIZE, (str(path),))
+        assert (found.kind, found.mend, found.where) == (Kind.INDEX, Repair.OPTIMIZE, (str(path),))
         assert name in found.message
         if name != "statistics.npz":
             (path / name).write_bytes(whole)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bindsearch.encoders.mini.audio import MEL_BINS, VIEW_FRAMES, normalize_levels, sound_levels
-from bindsearch.encoders.mini.audio_network import SoundMember
+from bindsearch.encoders.mini.audio_network import AudioNetwork
 from bindsearch.encoders.mini.label_head import LabelMixture
 from bindsearch.encoders.mini.training.objective import Batches, Schedule, label_bank, phrase_vectors, train_member
 
@@ -85,7 +85,7 @@ def train_audio(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture
     for number in range(MEMBERS):
         member_seed = MEMBERS * seed + number
         torch.manual_seed(member_seed)
-        member = SoundMember(len(PHRASES), width=WIDTH)
+        member = AudioNetwork(len(PHRASES), width=WIDTH)
         cast("Any", member).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
         members.append(train_member(member, sound_batches(recordings), phrases, schedule, seed=member_seed))
     return LabelMixture(members, label_bank(phrases)).eval()

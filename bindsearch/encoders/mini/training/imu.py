@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES
-from bindsearch.encoders.mini.imu_network import MotionMember
+from bindsearch.encoders.mini.imu_network import ImuNetwork
 from bindsearch.encoders.mini.label_head import LabelMixture
 from bindsearch.encoders.mini.training.objective import Batches, Schedule, label_bank, phrase_vectors, train_member
 
@@ -78,7 +78,7 @@ def train_imu(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
     for number in range(MEMBERS):
         member_seed = MEMBERS * seed + number
         torch.manual_seed(member_seed)
-        member = MotionMember(len(PHRASES), width=WIDTH)
+        member = ImuNetwork(len(PHRASES), width=WIDTH)
         members.append(train_member(member, motion_batches(runs), phrases, schedule, seed=member_seed))
     return LabelMixture(members, label_bank(phrases)).eval()
 
