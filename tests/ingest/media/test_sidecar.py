@@ -63,7 +63,7 @@ def test_columns_hold_scalars_under_names_in_lower_case() -> None:
 
 def test_columns_of_metadata_are_kept_apart() -> None:
     facts = {
-        "FileTask": "2024-06-01T14:30:00+02:00", "latitude": -33.5, "longitude": 180, "camera": "  Leica\nM6 ",
+        "Taken": "2024-06-01T14:30:00+02:00", "latitude": -33.5, "longitude": 180, "camera": "  Leica\nM6 ",
         "title": "a\u0000b \ud800", "artist": "", "length_s": 0, "width_px": 640.0, "height_px": None, "rating": 4,
     }  # fmt: skip
     found = parse_sidecar(json.dumps({"columns": facts}).encode())
@@ -97,7 +97,7 @@ def test_the_time_taken_is_utc_where_it_names_a_zone(text: str, moment: datetime
     ("name", "value", "expected"),
     [
         ("taken", "last summer", "column taken is last summer: expected a time such as 2024-05-01T12:30:00"),
-        ("FileTask", 2024, "column taken is 2024: expected a time"),
+        ("Taken", 2024, "column taken is 2024: expected a time"),
         ("taken", "0001-01-01T00:00+02:00", "expected a time"),
         ("latitude", 90.5, "column latitude is 90.5: expected degrees from -90 to 90"),
         ("longitude", "2.3 E", "column longitude is 2.3 E: expected degrees from -180 to 180"),
