@@ -88,13 +88,13 @@ POINTS = {
     "after snapshot parts are merged": Point(f"{WRITER}._merge_parts", "after"),
     "a member of an archive is copied out": Point("bindsearch.ingest.scan.archive_members:SourceFile", "before", 9),
     "half of an archive is taken in": Point("bindsearch.ingest.scan.archive_members:Members.finished", "after", 40),
-    "before an archive is recorded": Point("bindsearch.ingest.scan.collection:Pass.stage_archive", "before"),
-    "before the sweep": Point("bindsearch.ingest.scan.collection:Pass.sweep", "before"),
-    "after the sweep, before it is committed": Point("bindsearch.ingest.scan.collection:Pass.sweep", "after"),
+    "before an archive is recorded": Point("bindsearch.ingest.scan.collection:CollectionScan.stage_archive", "before"),
+    "before the sweep": Point("bindsearch.ingest.scan.collection:CollectionScan.sweep", "before"),
+    "after the sweep, before it is committed": Point("bindsearch.ingest.scan.collection:CollectionScan.sweep", "after"),
     "between two collections": Point("bindsearch.ingest.pipeline:Indexer.index", "after"),
     "before the catalog is closed": Point(f"{CATALOG}.close", "before"),
     "before an index is renamed": Point("pathlib:Path.rename", "before", 1, "indexes/", codes=True),
-    "before an index is published": Point(f"{WRITER}.publish_indexes", "before", codes=True),
+    "before an index is published": Point(f"{WRITER}.set_indexes", "before", codes=True),
     "while the wishes are written": Point("bindsearch.operations.index_policy:atomic_write", "half", codes=True),
 }
 
