@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VectorError,
     )
     from bindsearch.indexes.types import IndexSettings, IndexWishes
+    from bindsearch.operations.export import export_vectors
     from bindsearch.operations.import_ import import_vectors
     from bindsearch.operations.merge import merge_stores
     from bindsearch.results import Answer, Status
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
         thermal,
         video,
     )
-    from bindsearch.store import Store, connect, export_vectors
+    from bindsearch.store import Store, connect
     from bindsearch.types import Hit, Modality
 
 __version__ = "0.1.0"
@@ -94,7 +95,8 @@ _HOMES = {
         "thermal",
         "video",
     ),
-    "bindsearch.store": ("Store", "connect", "export_vectors"),
+    "bindsearch.operations.export": ("export_vectors",),
+    "bindsearch.store": ("Store", "connect"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

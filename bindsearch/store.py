@@ -20,6 +20,7 @@ from bindsearch.errors import StoreError, UsageError, VectorError
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
+from bindsearch.ingest.media.options import segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, store_status
 from bindsearch.search.engine import (
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.base import Encoder
     from bindsearch.indexes.types import IndexSettings
-    from bindsearch.ingest.media.options import DecodeOptions
     from bindsearch.operations.compact import CompactReport
     from bindsearch.operations.context import StoreContext
     from bindsearch.operations.duplicates import NearGroup
@@ -82,15 +82,17 @@ class Store:
     ) -> None:
         """Name a store; nothing is opened until it is needed. See `connect`."""
         self.path = path
-        self._segment_s = dict(segment_s or {})
-        if self._segment_s:
-            self._segments  # noqa: B018  (what is wrong is said at once)
+        self._segments = segment_lengths(segment_s or {})
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._device, self._compile = device, compile
         self._gpus = GpuResidency(device)
 
         self._reader = open_reader(path, self._gpus)
+
+    def __fspath__(self) -> str:
+        """Return the store's folder: a store may be given wherever the path of one may."""
+        return os.fspath(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -389,7 +391,7 @@ class Store:
         from bindsearch.operations.duplicates import find_exact_duplicates
 
         wanted = parse_modalities(to)
-        groups = find_exact_duplicates(open_reader(self.path).current().snapshot)
+        groups = find_exact_duplicates(self._reader.current().snapshot)
         return [group for group in groups if any(item.modality in wanted for item in group)]
 
     def near_duplicates(
@@ -408,7 +410,7 @@ class Store:
         from bindsearch.operations.duplicates import NEAR_COSINE, find_near_duplicates
 
         cosine = NEAR_COSINE if threshold is None else threshold
-        generation = open_reader(self.path).current()
+        generation = self._reader.current()
         found: list[NearGroup] = []
         for modality in parse_modalities(to):
             found += find_near_duplicates(generation, modality, cosine, on_rows=partial(on_rows, modality))
@@ -475,12 +477,6 @@ class Store:
         from bindsearch.operations.context import StoreContext
 
         return StoreContext(self.path, self.encoder, self._segments, self._gpus)
-
-    @cached_property
-    def _segments(self) -> DecodeOptions:
-        from bindsearch.ingest.media.options import segment_lengths
-
-        return segment_lengths(self._segment_s)
 
     @installation_faults()
     def reindex(
@@ -662,25 +658,3 @@ def connect(
         compile=compile,
         segment_s=segment_s,
     )
-
-
-def export_vectors(
-    store: Store | PathLike | None,
-    target: PathLike,
-    *,
-    layout: str | Layout = "parquet",
-    modalities: str | Modality | Iterable[str | Modality] | None = None,
-    filter: Filter | str | None = None,
-    on_progress: OnRows = ignore_rows,
-) -> ExportReport:
-    """Write vectors with their facts into the empty folder `target`; half-precision rows go out as they are stored.
-
-    `modalities`: those of segments, default all; `filter` as of `Store.search`. The store is read in one generation
-    and may be written to meanwhile. Each file appears whole or not at all.
-
-    Raises:
-        UsageError: an unknown layout or modality, a wrong filter, nothing to export, or `target` is not empty.
-        StoreNotFoundError: there is no store.
-    """
-    opened = store if isinstance(store, Store) else connect(store)
-    return opened.export(target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from bindsearch.operations.verify import StoreCheck, check_is_store
 from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.findings import Finding, Kind, Repair
 from bindsearch.operations.verify.store_files import find_orphans, lost_vectors, stored_vectors
+from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import CATALOG_FILE
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
@@ -53,7 +54,7 @@ def locked_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
         yield opened
 
 
-def compact_store(store: Path, *, on_stage: Callable[[str], None] = lambda _stage: None) -> CompactReport:
+def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactReport:
     """Mend what can be mended without embedding, drop dead rows and orphans, and write the catalog small.
 
     Raises:
@@ -80,7 +81,7 @@ def mend(
     config: StoreConfig,
     catalog: CheckedCatalog,
     *,
-    on_stage: Callable[[str], None] = lambda _stage: None,
+    on_stage: OnStage = ignore_stage,
 ) -> list[Finding]:
     """Mend the catalog of a store whose lock is held, so that a Writer made next finds all in order but what it
     recovers from itself; what was found.

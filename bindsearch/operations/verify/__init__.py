@@ -27,6 +27,7 @@ from bindsearch.operations.verify.store_files import (
     stored_vectors,
     vector_file_findings,
 )
+from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import CATALOG_FILE
 from bindsearch.storage.config import STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
@@ -46,9 +47,7 @@ OF_FILES = frozenset(
 """What is said of a single file or folder, which a writer may have replaced meanwhile."""
 
 
-def verify(
-    store: Path, *, files: bool = False, content: bool = False, on_stage: Callable[[str], None] = lambda _stage: None
-) -> Report:
+def verify(store: Path, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:
     """Check a store. `files`: whether the media files are as they were indexed, by size and time; `content`: by all
     their bytes. While another process writes, what needs the catalog is left out, and the report says so.
 
