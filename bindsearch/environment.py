@@ -75,8 +75,7 @@ def check_libraries(modules: Iterable[str]) -> None:
 @cache
 def _check_library(module: str) -> None:
     if (cut := truncated_library(_top(module))) is not None:
-        fault = ImportError(f"{cut} is cut off")  # loading it would kill the process by a bus error
-        raise describe_fault(_top(module), fault)
+        raise fault_of(_top(module), f"{cut} is cut off")  # loading it would kill the process by a bus error
     import_module(module)
 
 
@@ -166,7 +165,7 @@ def installation_fault(error: BaseException) -> InstallationError | None:
     if isinstance(error, InstallationError):
         return error
     module = failed_module(error)
-    return None if module is None else describe_fault(module, error)
+    return None if module is None else fault_of(module, reason_of(error))
 
 
 def failed_module(error: BaseException) -> str | None:
@@ -190,17 +189,17 @@ def failed_module(error: BaseException) -> str | None:
     return names[-1] if names and names[-1] not in ("", PROJECT) else None
 
 
-def describe_fault(module: str, error: BaseException) -> InstallationError:
+def fault_of(module: str, reason: str) -> InstallationError:
     """Return what to raise for a module that cannot be loaded: versions, reason, and what repairs it."""
     distribution = distribution_of(module)
     version = version_of(distribution)
     if version is None:
-        fault = f"the library {distribution} is missing ({_reason(error)})"
+        fault = f"the library {distribution} is missing ({reason})"
         return InstallationError(fault, install_command(distribution))
     torch = version_of("torch") if module in FITS else None
     beside = f" beside torch {torch}" if torch is not None else ""
     needs = "".join(f", and {needs_text(wanted, found)}" for wanted, found in unmet_requirements(distribution))
-    fault = f"{distribution} {version} cannot be loaded{beside} ({_reason(error)}){needs}"
+    fault = f"{distribution} {version} cannot be loaded{beside} ({reason}){needs}"
     if (shadow := shadowing_path(module)) is not None:
         imported = f"it is imported from {shadow}, not from the installed package"
         return InstallationError(f"{fault}: {imported}", f"remove or rename {shadow}")
@@ -347,7 +346,7 @@ def is_installation_failure(reason: str) -> bool:
     return _RECORDED_REASON.search(reason) is not None
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the innermost cause in one short line: it says what the others only report."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -81,6 +81,12 @@ class Encoder(Protocol):
         """
 
 
+def libraries_of(encoder: Encoder, modality: Modality) -> tuple[str, ...]:
+    """Return the modules that an encoder imports to embed a modality; none where it does not say."""
+    declared: Mapping[Modality, tuple[str, ...]] = getattr(encoder, "libraries", {})
+    return declared.get(modality, ())
+
+
 def encode_media(encoder: Encoder, media: Sequence[Media]) -> NDArray[np.float32]:
     """Embed media of one modality, such as [Passage("a dog")]: float32 (n, d), unit L2 norm.
 

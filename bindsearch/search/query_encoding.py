@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
@@ -157,7 +157,7 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
     """A unit vector (d,) of each text: the mean of its passages, which are encoded in batches."""
     from bindsearch.ingest.media.text import passages
 
-    check_libraries(getattr(encoder, "libraries", {}).get(Modality.TEXT, ()))
+    check_libraries(libraries_of(encoder, Modality.TEXT))
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
     everything = (encoder.prepare(Passage(passage)) for text in split for passage in text)
     embedded = []
@@ -170,7 +170,7 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
 def _file_term(
     term: Term, modality: Modality, encoder: Encoder, config: StoreConfig, imu_rate_hz: float | None
 ) -> EncodedTerm:
-    from bindsearch.ingest.media.decode import libraries_of, pieces  # decoders load where a file is to be decoded
+    from bindsearch.ingest.media.decode import pieces, required_libraries  # decoders load where a file is to be decoded
     from bindsearch.ingest.media.options import decode_options
     from bindsearch.ingest.media.sidecar import read_sidecar
 
@@ -179,7 +179,7 @@ def _file_term(
     if modality not in encoder.modalities:
         known = ", ".join(known for known in Modality if known in encoder.modalities)
         raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it takes {known}")
-    check_libraries(libraries_of(encoder, [modality]))
+    check_libraries(required_libraries(encoder, [modality]))
     try:
         found = pieces(
             path,

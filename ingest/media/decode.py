@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError
 from bindsearch.ingest.media.audio import read_sound, read_sound_track
@@ -104,11 +104,10 @@ LIBRARIES: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
 """Modules that decode files of each modality."""
 
 
-def libraries_of(encoder: Encoder, modalities: Iterable[Modality]) -> list[str]:
+def required_libraries(encoder: Encoder, modalities: Iterable[Modality]) -> list[str]:
     """Return the modules that decoding and embedding files of these modalities imports, each once."""
-    of_encoder: Mapping[Modality, tuple[str, ...]] = getattr(encoder, "libraries", {})
     chosen = sorted(modalities)
-    return [*dict.fromkeys(name for one in chosen for name in (*LIBRARIES[one], *of_encoder.get(one, ())))]
+    return [*dict.fromkeys(name for one in chosen for name in (*LIBRARIES[one], *libraries_of(encoder, one)))]
 
 
 def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:

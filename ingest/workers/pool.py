@@ -17,7 +17,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import BindSearchError
 from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
-from bindsearch.ingest.media.decode import libraries_of
+from bindsearch.ingest.media.decode import required_libraries
 from bindsearch.ingest.workers.messages import Done, SegmentFacts, Setup
 from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, printable
 from bindsearch.ingest.workers.process import ProcessWorker, UnusableEncoderError, pack_encoder
@@ -88,7 +88,7 @@ class Decoders:
         Raises:
             InstallationError: one of them is missing, cannot be loaded or does not fit another.
         """
-        check_libraries((*libraries_of(self._encoder, self._encoder.modalities), "faiss"))
+        check_libraries((*required_libraries(self._encoder, self._encoder.modalities), "faiss"))
 
     def __enter__(self) -> Self:
         return self

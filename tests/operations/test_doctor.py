@@ -21,7 +21,7 @@ from bindsearch import environment
 from bindsearch.operations.doctor import Check, Level, diagnose
 from bindsearch.operations.doctor import machine as doctor_machine
 
-BROKEN = runpy.run_path(str(Path(__file__).parents[1] / "test_environment.py"))
+BROKEN = runpy.run_path(str(Path(__file__).parents[1] / "broken_library.py"))
 break_library, copy_installed = BROKEN["break_library"], BROKEN["copy_installed"]
 
 

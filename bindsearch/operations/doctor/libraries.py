@@ -8,19 +8,21 @@ from contextlib import suppress
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bindsearch.environment import (
     EXTRAS,
     FITS,
     check_libraries,
-    describe_fault,
     distribution_of,
     does_fit,
     failed_module,
+    fault_of,
     install_command,
     is_truncated_elf,
     needs_text,
     project_requirements,
+    reason_of,
     repair_command,
     shadowing_path,
     unmet_requirements,
@@ -28,6 +30,9 @@ from bindsearch.environment import (
 )
 from bindsearch.errors import InstallationError
 from bindsearch.operations.doctor.check import Check, Level
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 LIGHT = (
     "numpy", "scipy", "pyarrow", "duckdb", "PIL", "av", "soundfile", "faiss", "tokenizers", "safetensors",
@@ -87,12 +92,9 @@ def _missing(distribution: str, extra: str | None) -> Check:
     return Check("libraries", distribution, Level.PROBLEM, "not installed", install_command(distribution))
 
 
-def _problem(requirement: object, version: str, module: str | None, *, imports: bool) -> Check | None:
+def _problem(requirement: Requirement, version: str, module: str | None, *, imports: bool) -> Check | None:
     """What is wrong with an installed library; None where nothing is. Damaged files come first: importing them may
     kill the process."""
-    from packaging.requirements import Requirement
-
-    assert isinstance(requirement, Requirement)
     name = requirement.name
 
     def problem(message: str, remedy: str) -> Check:
@@ -121,7 +123,7 @@ def _import_problem(name: str, module: str) -> Check | None:
     try:
         import_module(module)
     except Exception as error:
-        fault = describe_fault(failed_module(error) or module, error)
+        fault = fault_of(failed_module(error) or module, reason_of(error))
         return Check("libraries", name, Level.PROBLEM, fault.fault, fault.remedy)
     return None
 
