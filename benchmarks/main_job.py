@@ -30,8 +30,8 @@ from results import save_table
 
 import bindsearch as bs
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.types import Modality
 
 SMALL_PX = (366, 256)

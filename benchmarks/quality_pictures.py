@@ -15,11 +15,11 @@ from quality_rows import Row
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini import MiniEncoder
 from bindsearch.encoders.mini.class_prototypes import read_classes
-from bindsearch.ingest.media.depth import read_depth
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.depth import read_depth
+from bindsearch.ingest.media.pictures.image import read_image
+from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.ingest.media.thermal import read_thermal
 from bindsearch.media import Passage
 from bindsearch.types import Modality
 

@@ -19,8 +19,8 @@ from quality_rows import Row
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.audio import AudioTower, prepare_sound
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES, ImuTower, prepare_motion
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.media import Motion, Passage, Sound
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize

@@ -26,10 +26,10 @@ from types import MappingProxyType
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
 from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
-from bindsearch.ingest.media.frame_count import count_frames
-from bindsearch.ingest.media.imu_columns import find_columns
-from bindsearch.ingest.media.imu_tables import column_names, csv_header
+from bindsearch.ingest.media.imu.columns import find_columns
+from bindsearch.ingest.media.imu.tables import column_names, csv_header
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
+from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.ingest.media.sniff import (
     ANIMATIONS,
@@ -203,7 +203,7 @@ def _single_channel(path: Path) -> bool:
 
 
 def _mode(path: Path) -> str:
-    from bindsearch.ingest.media.pillow import open_picture
+    from bindsearch.ingest.media.pictures.pillow import open_picture
 
     try:
         with open_picture(path, max_pixels=1 << 62) as picture:

@@ -25,7 +25,7 @@ from bindsearch.ingest.manifests.rows import (
     path_column,
     rows,
 )
-from bindsearch.ingest.media.imu_columns import find_columns
+from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.sidecar import MAX_COLUMNS, MAX_SIDECAR_BYTES, Scalar, parse_columns
 from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality

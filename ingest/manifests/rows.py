@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.imu_tables import delimiter_of
+from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text
 

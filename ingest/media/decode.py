@@ -11,16 +11,16 @@ from types import MappingProxyType
 from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError
-from bindsearch.ingest.media.audio import read_sound, read_sound_track
-from bindsearch.ingest.media.depth import describe_depth, read_depth
-from bindsearch.ingest.media.image import read_image
-from bindsearch.ingest.media.imu import describe_imu, read_imu
+from bindsearch.ingest.media.imu.recording import describe_imu, read_imu
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.depth import describe_depth, read_depth
+from bindsearch.ingest.media.pictures.image import read_image
+from bindsearch.ingest.media.pictures.thermal import read_thermal
+from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
+from bindsearch.ingest.media.recordings.video import read_video, video_kind
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import ANIMATIONS
 from bindsearch.ingest.media.text import CountTokens, passages, read_text
-from bindsearch.ingest.media.thermal import read_thermal
-from bindsearch.ingest.media.video import read_video, video_kind
 from bindsearch.media import DecodeHints, Media, Passage
 from bindsearch.types import Modality, Span
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.environment import raise_installation_fault
-from bindsearch.ingest.media.av_container import kind_of, open_container
-from bindsearch.ingest.media.exif import Exif, read_exif
-from bindsearch.ingest.media.mp4 import rotated_tracks
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.exif import Exif, read_exif
+from bindsearch.ingest.media.recordings.av_container import kind_of, open_container
+from bindsearch.ingest.media.recordings.mp4 import rotated_tracks
+from bindsearch.ingest.media.recordings.video import picture_stream
 from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
-from bindsearch.ingest.media.video import picture_stream
 from bindsearch.types import Metadata, Modality
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _facts(path: Path) -> Facts:
 
 
 def _picture_facts(path: Path) -> Facts:
-    from bindsearch.ingest.media.pillow import open_picture
+    from bindsearch.ingest.media.pictures.pillow import open_picture
 
     with open_picture(path, max_pixels=DecodeOptions().max_pixels) as picture:
         width, height = picture.size

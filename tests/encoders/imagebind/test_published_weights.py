@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from bindsearch.encoders.imagebind import ImageBindEncoder, preprocess_audio
 from bindsearch.encoders.model_store.installed import is_installed, read_model
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.media import DecodeHints, Passage
 from bindsearch.types import Modality
 

@@ -19,11 +19,11 @@ from PIL import Image
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.audio import SoundStream, cut_sound, read_sound
 from bindsearch.ingest.media.decode import pieces
-from bindsearch.ingest.media.image import read_image
-from bindsearch.ingest.media.imu_tables import read_table
+from bindsearch.ingest.media.imu.tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
+from bindsearch.ingest.media.recordings.audio import SoundStream, cut_sound, read_sound
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.text import passages
 from bindsearch.media import DecodeHints

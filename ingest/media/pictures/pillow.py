@@ -26,8 +26,8 @@ from PIL import (
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.frame_count import gif_frames
-from bindsearch.ingest.media.raw import read_preview
+from bindsearch.ingest.media.pictures.frame_count import gif_frames
+from bindsearch.ingest.media.pictures.raw import read_preview
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 
 ORIENTATION_TAG = 0x0112

@@ -9,13 +9,13 @@ import pytest
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.imu import MotionSpan, describe_imu, read_imu, time_step_s
-from bindsearch.ingest.media.imu_columns import find_columns
+from bindsearch.ingest.media.imu.columns import find_columns
+from bindsearch.ingest.media.imu.recording import MotionSpan, describe_imu, read_imu, time_step_s
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.types import Span
 
-files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
+files = runpy.run_path(str(Path(__file__).parents[3] / "media_files.py"))
 motion, write_csv = files["motion"], files["write_motion_csv"]
 PLAIN = Sidecar()
 AXES = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.av_container import kind_of
 from bindsearch.ingest.media.numpy_files import npy_header, read_npy
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pillow import open_picture
+from bindsearch.ingest.media.pictures.pillow import open_picture
+from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap
 

@@ -13,13 +13,13 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.inspect.classify import Classification, classify
-from bindsearch.ingest.media import frame_count as frames_module
 from bindsearch.ingest.media.decode import pieces
-from bindsearch.ingest.media.frame_count import count_frames
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures import frame_count as frames_module
+from bindsearch.ingest.media.pictures.frame_count import count_frames
+from bindsearch.ingest.media.pictures.image import read_image
+from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.ingest.media.video import VideoSpan, read_video
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span
 
@@ -240,7 +240,7 @@ def test_counting_ends_where_enough_are_found_and_where_blocks_are_endless(monke
 
 def test_damaged_animations_give_frames_or_fail(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    damage = runpy.run_path(str(Path(__file__).with_name("test_damaged.py")))
+    damage = runpy.run_path(str(Path(__file__).parents[1] / "test_damaged.py"))
     import random
 
     for kind in KINDS:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.av_container import decoded, kind_of, open_container, origin_s, seek_before
-from bindsearch.ingest.media.segmenting import check_span, shortest_tail_s
+from bindsearch.ingest.media.recordings.av_container import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS
 from bindsearch.media import Sound
 from bindsearch.types import Span

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.depth import describe_depth, parse_unit, read_depth
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.depth import describe_depth, parse_unit, read_depth
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap
 

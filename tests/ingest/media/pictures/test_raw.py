@@ -12,8 +12,8 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.inspect.classify import Classification, classify
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS, sniff
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.animation import picture_rgb, timed_frames
-from bindsearch.ingest.media.av_container import decoded, kind_of, open_container, origin_s, seek_before
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.segmenting import check_span, shortest_tail_s
+from bindsearch.ingest.media.pictures.animation import picture_rgb, timed_frames
+from bindsearch.ingest.media.recordings.av_container import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS
 from bindsearch.media import DecodeHints, Frames
 from bindsearch.types import Span

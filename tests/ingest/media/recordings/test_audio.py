@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.audio import read_sound, read_sound_track
+from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
 from bindsearch.types import Span
 
-files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
+files = runpy.run_path(str(Path(__file__).parents[3] / "media_files.py"))
 tone, write_sound, write_video = files["tone"], files["write_sound"], files["write_video"]
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pillow import ORIENTATION_TAG, check_size, open_picture
+from bindsearch.ingest.media.pictures.pillow import ORIENTATION_TAG, check_size, open_picture
 from bindsearch.media import DecodeHints, Picture
 
 _UPRIGHT = {

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.av_container import kind_of
-from bindsearch.ingest.media.imu_columns import find_columns
+from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.numpy_files import npz_names, read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.text import decode_text
 

@@ -8,12 +8,12 @@ import pytest
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.video import VideoSpan, read_video
-from bindsearch.ingest.media.video import sample as sampled
+from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
+from bindsearch.ingest.media.recordings.video import sample as sampled
 from bindsearch.media import DecodeHints
 from bindsearch.types import Span
 
-files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
+files = runpy.run_path(str(Path(__file__).parents[3] / "media_files.py"))
 write_video, half_and_half, tone = files["write_video"], files["half_and_half"], files["tone"]
 
 

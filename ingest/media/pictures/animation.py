@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.frame_count import count_frames, gif_frames
-from bindsearch.ingest.media.image import to_rgb
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pillow import check_size, open_picture
+from bindsearch.ingest.media.pictures.frame_count import count_frames, gif_frames
+from bindsearch.ingest.media.pictures.image import to_rgb
+from bindsearch.ingest.media.pictures.pillow import check_size, open_picture
 
 _COPIES = 8
 """A frame is held about so many times over: canvases, what they were before, a copy for the encoder."""

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.media.imu_columns import ACCELERATION, ROTATION, MotionColumns, find_columns
-from bindsearch.ingest.media.imu_tables import Table, column_names, read_table
+from bindsearch.ingest.media.imu.columns import ACCELERATION, ROTATION, MotionColumns, find_columns
+from bindsearch.ingest.media.imu.tables import Table, column_names, read_table
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
-from bindsearch.ingest.media.segmenting import check_span, shortest_tail_s, span_edges
+from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s, span_edges
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import Motion
 from bindsearch.types import Span

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.av_container import kind_of
-from bindsearch.ingest.media.depth import picture_values, plane
-from bindsearch.ingest.media.image import to_rgb
 from bindsearch.ingest.media.numpy_files import read_npy
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pillow import open_picture
+from bindsearch.ingest.media.pictures.depth import picture_values, plane
+from bindsearch.ingest.media.pictures.image import to_rgb
+from bindsearch.ingest.media.pictures.pillow import open_picture
+from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.media import ThermalPicture
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.image import read_image
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.media import DecodeHints
 
 SMALL = DecodeHints(picture_side_px=32, frames_per_s=1)

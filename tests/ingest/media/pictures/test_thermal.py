@@ -8,7 +8,7 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.thermal import read_thermal, stretch
+from bindsearch.ingest.media.pictures.thermal import read_thermal, stretch
 
 
 def decode(path: Path) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Motion recordings: tables, columns, units and rates."""

@@ -1,0 +1,1 @@
+"""Sound and video: containers, tracks, spans."""
