@@ -45,7 +45,7 @@ FIGURES = ("figure", "seen", "wanted", "")
 
 @dataclass
 class Results:
-    """What was measured."""
+    """Measurements."""
 
     speed: list[Compared] = field(default_factory=list)
     null: Beside | None = None
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def measure(folder: Path, arguments: argparse.Namespace, known: Sequence[Kind], only: Sequence[str]) -> Results:
-    """What `only` names, one after the other; files are removed as soon as they are not needed any more."""
+    """Return what `only` names, one after the other; files are removed as soon as they are not needed any more."""
     results = Results()
     encoder = bs.load_encoder("mini")
     for kind in known:

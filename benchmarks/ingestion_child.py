@@ -1,4 +1,4 @@
-"""What a fresh process does for ingestion.py; prints JSON.
+"""Work of a fresh process for ingestion.py; prints JSON.
 
 python benchmarks/ingestion_child.py index FOLDER STORE ENCODER     index, then wait for a line of input
 python benchmarks/ingestion_child.py loader FOLDER                  decode by torch's DataLoader

@@ -34,7 +34,7 @@ class Kind:
 
 
 def kinds(data: Path | None) -> list[Kind]:
-    """What is made here, and with `data` the real recordings below it."""
+    """Return what is made here, and with `data` the real recordings below it."""
     found = [
         Kind("large", "12-megapixel JPEGs", lambda folder: make_pictures(folder, 6, LARGE_PX)),
         Kind("medium", "2-megapixel JPEGs", lambda folder: make_pictures(folder, 24, MEDIUM_PX)),

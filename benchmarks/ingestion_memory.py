@@ -1,4 +1,4 @@
-"""What a run holds in memory and how long a rerun takes, each in a fresh process that is watched from here."""
+"""Memory of a run and time of a rerun, each in a fresh process that is watched from here."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def rerun(folder: Path, store: Path, files: int, repeats: int) -> Rerun:
 
 
 def resident(pid: int) -> Resident:
-    """What a process holds now; nothing where it has ended. Pages that processes share count in each of them."""
+    """Return what a process holds now; nothing where it has ended. Pages that processes share count in each of them."""
     fields = {}
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:

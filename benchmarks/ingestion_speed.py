@@ -39,7 +39,7 @@ TRIED_FILES = 64
 
 
 class Cost(NamedTuple):
-    """What a file takes: seconds of the clock, and of all cores, of this process and those it has started."""
+    """Cost of a file: seconds of the clock, and of all cores, of this process and those it has started."""
 
     clock_s: float
     cores_s: float
@@ -52,7 +52,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Round:
-    """What a file takes: decoded by the workers of a run, in threads of this process without looking, through the
+    """Cost of a file: decoded by the workers of a run, in threads of this process without looking, through the
     towers, and in a whole run."""
 
     workers: Cost
@@ -264,7 +264,7 @@ class Clock:
         self._clock_s, self._cores_s = time.perf_counter(), _cores_s()
 
     def since(self, n: int) -> Cost:
-        """What each of `n` files has taken since."""
+        """Return what each of `n` files has taken since."""
         return Cost((time.perf_counter() - self._clock_s) / n, (_cores_s() - self._cores_s) / n)
 
 

@@ -1,4 +1,4 @@
-"""What a list over several modalities holds when it is ranked by calibrated scores, and by raw cosines.
+"""Content of a list over several modalities, ranked by calibrated scores and by raw cosines.
 
     python benchmarks/mixed_ranking.py --data ../shared/data     # saves a table to benchmarks/results
 

@@ -1,4 +1,4 @@
-"""How good an encoder's embeddings are: one table of figures, each beside what is wanted of it.
+"""Quality of an encoder's embeddings: one table of figures, each beside what is wanted of it.
 
     python benchmarks/quality.py --data DIR --encoder mini [--json FILE] [--crossval]
 

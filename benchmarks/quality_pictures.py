@@ -40,7 +40,7 @@ def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
 
 
 def ranks(queries: Vectors, candidates: Vectors, relevant: Sequence[int]) -> NDArray[np.int64]:
-    """How many candidates (n, d) are closer to each query (nq, d) than its relevant one: int64 (nq,)."""
+    """Return how many candidates (n, d) are closer to each query (nq, d) than its relevant one: int64 (nq,)."""
     scores = queries @ candidates.T
     own = scores[np.arange(len(scores)), np.asarray(relevant)]
     return np.asarray((scores > own[:, None]).sum(axis=1), dtype=np.int64)

@@ -277,5 +277,5 @@ def picture_shares(
 
 
 def chance_share(pictures: int, listed: int) -> float:
-    """How often a random ranking has one of `listed` pictures among its first TOP (hypergeometric)."""
+    """Return how often a random ranking has one of `listed` pictures among its first TOP (hypergeometric)."""
     return 1.0 - comb(pictures - listed, TOP) / comb(pictures, TOP)

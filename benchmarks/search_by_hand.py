@@ -23,7 +23,7 @@ COVARIANCE_ROWS = 20000
 
 @dataclass(frozen=True)
 class HandSetting:
-    """How one kind of query is answered: probes of the inverted lists, candidates scored exactly."""
+    """Settings of one kind of query: probes of the inverted lists, candidates scored exactly."""
 
     probes: int
     rerank: int

@@ -41,7 +41,7 @@ UNKNOWN_SETTING = HandSetting(probes=1, rerank=400)
 
 @dataclass(frozen=True)
 class Measured:
-    """What one system gave in one case."""
+    """Result of one system in one case."""
 
     case: str
     timed: Timed
@@ -219,7 +219,7 @@ def filters(bench: Bench) -> None:
 
 
 def durability(bench: Bench, figures: BuildFigures) -> None:
-    """How fast the store was filled and indexed."""
+    """Return how fast the store was filled and indexed."""
     bench.builds["store"] = figures
     if bench.large:
         bench.ask("vectors committed durably a second", figures.vectors_per_s, 10_000, "/s", at_most=False)

@@ -23,8 +23,9 @@ FILTER_SHARES = (0.5, 0.1, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is indexed and asked: of each modality `vectors` fp16 (n, d), held-out `queries` float32 (nq, d) of unit
-    length, and for each row `labels` (positions in LABELS, int8 (n,)) and `chances` (float64 (n,), even in 0..1)."""
+    """Data that is indexed and asked: of each modality `vectors` fp16 (n, d), held-out `queries` float32 (nq, d) of
+    unit length, and for each row `labels` (positions in LABELS, int8 (n,)) and `chances` (float64 (n,), even in
+    0..1)."""
 
     vectors: Mapping[str, NDArray[np.float16]]
     queries: Mapping[str, NDArray[np.float32]]

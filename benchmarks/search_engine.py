@@ -48,7 +48,7 @@ SMALL, RECALL_SMALL = 200_000, 0.99
 
 @dataclass(frozen=True)
 class BuildFigures:
-    """What making a store took: seconds of committing and of indexing, committed vectors a second, bytes on disk."""
+    """Cost of making a store: seconds of committing and of indexing, committed vectors a second, bytes on disk."""
 
     vectors: int
     commit_s: float

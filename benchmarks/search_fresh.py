@@ -1,4 +1,4 @@
-"""What a fresh process measures: the time from opening a store to its first answer, and the memory it then holds.
+"""Measurements in a fresh process: the time from opening a store to its first answer, and the memory it then holds.
 
     python benchmarks/search_fresh.py open|memory STORE QUERIES.npz
 

@@ -15,7 +15,7 @@ BUILT = ("store", "vectors", "commit s", "vectors/s", "build s", "MB on disk")
 
 
 def as_table(bench: Bench) -> str:
-    """What was asked, what was measured, what building took, and notes."""
+    """Return what was asked, what was measured, what building took, and notes."""
     parts = ["## Asked", _table(ASKED, map(_asked_row, bench.asked))]
     parts += ["## Measured", _table(MEASURED, _measured(bench))]
     if bench.swept:

@@ -37,7 +37,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a contender gave: recall@10 and milliseconds a query (median and 95th percentile) over `n` answers;
+    """Result of a contender: recall@10 and milliseconds a query (median and 95th percentile) over `n` answers;
     `first_ms`: of the very first one."""
 
     system: str

@@ -44,7 +44,7 @@ BLOCK = 16384
 
 @dataclass(frozen=True)
 class Space:
-    """What all blocks share: a rotation (d, d), the means, and topic and concept centres, each in an order of
+    """Common data of all blocks: a rotation (d, d), the means, and topic and concept centres, each in an order of
     coordinates of its own."""
 
     dim: int
@@ -150,7 +150,7 @@ def vectors(space: Space, modality: str, n: int, seed: int = 1) -> NDArray[np.fl
 
 
 def sizes(size: int) -> dict[str, int]:
-    """How many of `size` vectors each modality has, by SHARES."""
+    """Return how many of `size` vectors each modality has, by SHARES."""
     return {modality: round(size * share) for modality, share in SHARES.items()}
 
 

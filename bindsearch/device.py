@@ -1,4 +1,4 @@
-"""What the machine offers this process."""
+"""Cores that this process may use, and names of devices."""
 
 from __future__ import annotations
 

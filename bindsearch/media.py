@@ -85,7 +85,7 @@ MODALITY_OF: dict[type[Media], Modality] = {
 
 @dataclass(frozen=True, slots=True)
 class DecodeHints:
-    """What an encoder asks of the decoders, so that no pixel or frame is decoded for nothing.
+    """Hints of an encoder to the decoders, so that no pixel or frame is decoded for nothing.
 
     `picture_side_px`: the shorter side may come down to this (JPEGs are decoded at a reduced scale);
     `frames_per_s`: how densely video is sampled; `motion_s`: motion shorter than this is padded by the encoder, which

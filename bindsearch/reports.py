@@ -1,4 +1,4 @@
-"""What an indexing run tells its caller: progress while it runs, a report when it is done."""
+"""Reports to callers of long operations: progress while it runs, a report when it is done."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FailedFile:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """What `--dry-run` says of a file: its modality (None: left out), why, and what is assumed about it."""
+    """Plan of `--dry-run` for a file: its modality (None: left out), why, and what is assumed about it."""
 
     path: Path
     modality: Modality | None

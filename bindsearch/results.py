@@ -1,4 +1,4 @@
-"""What a store answers with: hits and the query as it was understood, and what it holds."""
+"""Results of a store: hits with the query as it was understood, and the status of the store."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PartitionStatus:
 
 
 def partition_status(partition: Partition) -> PartitionStatus:
-    """What is to be told of a partition."""
+    """Return what is to be told of a partition."""
     opened = partition.index
     manifest = None if opened is None else opened.manifest
     return PartitionStatus(
@@ -75,7 +75,7 @@ def partition_status(partition: Partition) -> PartitionStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What a store holds: counts by modality, and the files that failed."""
+    """Status of a store: counts by modality, and the files that failed."""
 
     path: Path
     encoder: str
@@ -92,7 +92,7 @@ class Status:
 
 
 def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:
-    """What is to be told of a store."""
+    """Return what is to be told of a store."""
     snapshot = generation.snapshot
     roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
     failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()

@@ -258,7 +258,7 @@ class Store:
         return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._machine)
 
     def status(self) -> Status:
-        """What the store holds in its newest generation.
+        """Return what the store holds in its newest generation.
 
         Raises:
             StoreNotFoundError: there is no store.
@@ -575,7 +575,7 @@ class Store:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> list[PlannedFile]:
-        """What each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
+        """Return what each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
         from bindsearch.ingest.targets import resolve_paths
         from bindsearch.operations.index import IndexRequest, plan_paths
 

@@ -63,7 +63,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file says of itself (EXIF, ID3, container tags) or is said of it; what is not known is None.
+    """Metadata that a file says of itself (EXIF, ID3, container tags) or is said of it; what is not known is None.
 
     `taken`: when it was recorded, without a time zone: the local time of the camera where the file names no zone, else
     UTC. `latitude`, `longitude`: degrees, WGS 84. `camera`: make and model. `length_s`: of the whole recording.
@@ -81,7 +81,7 @@ class Metadata:
     height_px: int | None = None
 
     def over(self, other: Metadata) -> Metadata:
-        """What is known here, and of the rest what `other` knows."""
+        """Return what is known here, and of the rest what `other` knows."""
         known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(other, **{name: value for name, value in known.items() if value is not None})
 
@@ -122,7 +122,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What is embedded: a span of sound, video or motion, a passage of text, else the whole item.
+    """Segment, the unit that is embedded: a span of sound, video or motion, a passage of text, else the whole item.
 
     Its modality may differ from its item's: the sound track of a video gives audio segments.
     """

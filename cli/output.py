@@ -1,4 +1,4 @@
-"""What commands print: JSON on stdout for programs, plain lines for people, messages and progress on stderr."""
+"""Output of commands: JSON on stdout for programs, plain lines for people, messages and progress on stderr."""
 
 from __future__ import annotations
 

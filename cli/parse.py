@@ -1,4 +1,4 @@
-"""What the options of a command ask for: queries, indexes, limits."""
+"""Parsing of options: queries, indexes, limits."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def index_settings_from_options(
     recall: float | None,
     parameters: list[str] | None,
 ) -> IndexSettings | None:
-    """What is asked of the indexes: what was `before`, with what these options change; None where they change nothing.
+    """Return what is asked of the indexes: what was `before`, with what these options change; None where they change
+    nothing.
 
     Raises:
         UsageError: one of the options is wrong.

@@ -1,4 +1,4 @@
-"""How indexing and transfers are shown while they go on, and what is said of them at the end."""
+"""Progress of indexing and transfers, and their reports at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ProgressCallbacks:
-    """Where a run tells how far it is, and what it does after the files."""
+    """Callbacks for a run's progress and for its stages after the files."""
 
     progress: Callable[[Progress], None]
     stage: Callable[[str], None]
@@ -128,7 +128,7 @@ def report_facts(report: IndexReport) -> dict[str, Any]:
 
 
 def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
-    """What came of a run; notices and failures on stderr."""
+    """Return what came of a run; notices and failures on stderr."""
     if as_lines:
         print_event("done", report_facts(report))
         return
@@ -147,13 +147,13 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
 
 
 def counts_line(report: IndexReport) -> str:
-    """What changed, in words."""
+    """Return what changed, in words."""
     moved = f"{report.moved} moved, " if report.moved else ""
     return f"{report.added} added, {report.changed} changed, {moved}{report.removed} removed"
 
 
 def print_intake(report: ImportReport, *, as_json: bool) -> None:
-    """What an import or a merge has done."""
+    """Return what an import or a merge has done."""
     for notice in report.notices:
         print_message(f"note: {notice}")
     if as_json:

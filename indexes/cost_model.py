@@ -56,7 +56,7 @@ CLAMP_FACTOR = 10.0
 
 
 def costs_path() -> Path:
-    """Where this machine's unit costs are kept: in $BINDSEARCH_CACHE, else in the user's cache directory."""
+    """Return where this machine's unit costs are kept: in $BINDSEARCH_CACHE, else in the user's cache directory."""
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser() / COSTS_FILE
     from platformdirs import user_cache_path
@@ -65,7 +65,7 @@ def costs_path() -> Path:
 
 
 def machine() -> Mapping[str, str | int]:
-    """What unit costs hold for: FAISS's version and how it was built, the processor and its cores."""
+    """Return what unit costs hold for: FAISS's version and how it was built, the processor and its cores."""
     import faiss
 
     return {

@@ -157,8 +157,8 @@ class IvfPqIndex:
         self._chain.ntotal = self._lists.ntotal
 
     def quality(self, rows: NDArray[np.float16], added: int = 0) -> IndexQuality:
-        """How well the index fits `rows` (m, d), m >= 1: what codes lose of them, and how even the lists are, or would
-        be with `added` more rows like these.
+        """Return how well the index fits `rows` (m, d), m >= 1: what codes lose of them, and how even the lists are, or
+        would be with `added` more rows like these.
 
         Their mean is left out of what the reduction loses: it is the same for all, so no ranking depends on it, and
         it is so large that the rest would hardly be seen.

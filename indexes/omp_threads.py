@@ -1,4 +1,4 @@
-"""How many threads FAISS takes for a call."""
+"""Number of threads that FAISS takes for a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which form of index a partition gets, and with what parameters: from its size, a memory budget and overrides."""
+"""Choice of a partition's index and its parameters: from its size, a memory budget and overrides."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RowMask:
-    """Which of n rows may be found. `kept` bool (n,) becomes read-only: a copy where the caller could still write."""
+    """Mask of the rows, of n, that may be found. `kept` bool (n,) becomes read-only: a copy where the caller could
+    still write."""
 
     kept: NDArray[np.bool_]
 
@@ -62,7 +63,7 @@ class RowMask:
 
 
 def selector(mask: RowMask) -> faiss.IDSelector:
-    """What FAISS takes as a filter; it keeps the mask's bits alive."""
+    """Return what FAISS takes as a filter; it keeps the mask's bits alive."""
     import faiss
 
     return faiss.IDSelectorBitmap(mask.bits)  # type: ignore[call-arg,arg-type]  # the wrapper takes an array

@@ -41,7 +41,7 @@ class SourceClassifier:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> SourceClassifier:
-        """What `to_arrays` gave."""
+        """Return what `to_arrays` gave."""
         names, means, cosines = (arrays[f"source_{what}"] for what in ("names", "means", "cosines"))
         return cls(tuple(names.tolist()), means, cosines)
 

@@ -75,7 +75,7 @@ class _Setting:
 
 @dataclass(frozen=True)
 class Tuner:
-    """What all measurements of a partition share.
+    """Common data of all measurements of a partition.
 
     `index` covers the first rows of `rows`; `alive`: those of its rows that searches may find (None: all); `recall`:
     the wanted one.
@@ -146,7 +146,7 @@ class Tuner:
         return {k: best.get(k, widest[k]) for k in self.ks}
 
     def cost_ns(self, probes: int, rerank: int) -> float:
-        """What a search is taken to cost, its fixed part apart."""
+        """Return what a search is taken to cost, its fixed part apart."""
         return setting_cost_ns(self.index, self.costs, probes, rerank)
 
     def _ranks(
@@ -258,7 +258,8 @@ def fill_missing(
 
 
 def setting_cost_ns(index: IvfPqIndex, costs: UnitCosts, probes: int, rerank: int) -> float:
-    """What one query with this setting costs, calls apart: codes scanned, lists visited, rows fetched and scored."""
+    """Return what one query with this setting costs, calls apart: codes scanned, lists visited, rows fetched and
+    scored."""
     scanned = index.n * min(1.0, probes / index.lists) * index.parameters.code_bytes
     gathered = rerank * index.dim * 2
     return scanned * costs.code_ns_per_byte + probes * costs.probe_ns + gathered * costs.gather_ns_per_byte

@@ -23,7 +23,7 @@ such a point takes all lists and the widest rerank; its recall and latency, give
 
 
 class Form(StrEnum):
-    """What a partition is searched with."""
+    """Form of index that a partition is searched with."""
 
     EXACT = "exact"
     IVF_PQ = "ivfpq"
@@ -41,7 +41,7 @@ class SearchResult(NamedTuple):
 
 @dataclass(frozen=True)
 class IndexParameters:
-    """What an index is built with; all of it stands in its manifest.
+    """Parameters that an index is built with; all of it stands in its manifest.
 
     `reduced_dim`: dimensions kept by the bias-free PCA; `subquantizers` (M) of `bits` bits each make a code; `lists`:
     inverted lists; `train_rows`: rows of the training sample; `seed`: of sample and rotation.
@@ -63,8 +63,8 @@ class IndexParameters:
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """What the user asks of a store's indexes. `form` None: by size; `memory_bytes`: of a partition's index;
-    `overrides`: fields of IndexParameters."""
+    """Settings of a store's indexes, as the user asks for them. `form` None: by size; `memory_bytes`: of a partition's
+    index; `overrides`: fields of IndexParameters."""
 
     form: Form | None = None
     memory_bytes: int | None = None
@@ -98,8 +98,8 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class IndexQuality:
-    """What tells drift from what an index was trained on: mean squared error of the codes over rows of the training
-    time, and FAISS's imbalance factor of the lists (1: all equally long)."""
+    """Quality of an index, which shows drift from what it was trained on: mean squared error of the codes over rows of
+    the training time, and FAISS's imbalance factor of the lists (1: all equally long)."""
 
     code_error: float
     imbalance: float
@@ -107,7 +107,7 @@ class IndexQuality:
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """What is known of a published index: JSON beside it.
+    """Manifest of a published index: JSON beside it.
 
     `n` rows are covered, of vector ids up to `last_vector_id`; `files` gives name, bytes and xxh3-128 hex digest of
     each file. `inside_cosine`: a query whose cosine to the partition's mean is at least this lies among its vectors.
@@ -139,7 +139,7 @@ class IndexManifest:
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """What the parts of a search cost on this machine, in nanoseconds, one query at a time."""
+    """Costs of the parts of a search on this machine, in nanoseconds, one query at a time."""
 
     scan_ns_per_byte: float = 0.042
     """Of fp16 rows scored in order."""

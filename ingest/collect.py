@@ -123,13 +123,13 @@ class BatchCollector:
             self._report.changed += 1
 
     def _is_padded(self, segment: StagedSegment) -> bool:
-        """Whether the encoder had to pad it: motion shorter than it looks at."""
+        """Return whether the encoder had to pad it: motion shorter than it looks at."""
         if segment.modality is not Modality.IMU or segment.start_s is None or segment.end_s is None:
             return False
         return segment.end_s - segment.start_s < self._encoder.wants.motion_s - PADDING_SHOWN_S
 
     def notices(self) -> Iterator[str]:
-        """What a user should know of files that were indexed or left out as they should be."""
+        """Yield what a user should know of files that were indexed or left out as they should be."""
         encoder = self._encoder
         if self._refused:
             counts = ", ".join(f"{n} {modality}" for modality, n in sorted(self._refused.items()))

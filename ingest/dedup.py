@@ -1,4 +1,4 @@
-"""What is to be done with a file once it has been looked at: embed it, or refer to vectors that are there already.
+"""Decision about a file that was inspected: embed it, or refer to vectors that are there already.
 
 Fingerprints are kept in 16 bytes each: knowing what has been seen costs little however much that is.
 """
@@ -22,7 +22,7 @@ _NEW_AT_MOST = 4096
 
 
 class Action(Enum):
-    """What becomes of a file."""
+    """Action for a file."""
 
     LEAVE_OUT = "leave out"
     TOUCH = "touch"

@@ -1,4 +1,4 @@
-"""What indexing would do with each file of a collection, without doing it."""
+"""Dry run: the plan of indexing for each file of a collection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bindsearch.reports import PlannedFile
 
 
 def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[PlannedFile]:
-    """What each file would be taken for, and why; nothing is decoded or written."""
+    """Yield what each file would be taken for, and why; nothing is decoded or written."""
     for rel_path in scan(target.root, target.places, target.skipped_folders).rel_paths:
         if not options.narrowing.takes(rel_path):
             continue
@@ -35,7 +35,7 @@ def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[Plann
 
 
 def _of_many(path: Path) -> Classification | None:
-    """What is said of a file that stands for others; None where it does not."""
+    """Return what is said of a file that stands for others; None where it does not."""
     with suppress(OSError):
         if (kind := archive_kind(path)) is not None:
             return Classification(None, f"{kind} archive: its members are indexed")

@@ -1,4 +1,4 @@
-"""Which collection each path given to `index` belongs to."""
+"""Collections of the paths given to `index`."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def plan_targets(
 
 
 def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], store: Path) -> list[ScanTarget]:
-    """What to index where these files and folders have changed: one pass a collection, so that what has moved is known
-    again. A list stands for the collection it speaks of. Paths outside of all collections are left out."""
+    """Return what to index where these files and folders have changed: one pass a collection, so that what has moved is
+    known again. A list stands for the collection it speaks of. Paths outside of all collections are left out."""
     places: dict[int, set[str]] = {}
     for path in paths:
         key = _holder(path, collections)

@@ -258,3 +258,22 @@ def test_paths_that_pages_name_exist() -> None:
         for name in re.findall(r"(?<![\w/])((?:ingest|search|operations|storage)/[a-z_/]+)", text):
             places = [PROJECT / name, PROJECT / "bindsearch" / name]
             assert any(place.exists() or place.with_suffix(".py").exists() for place in places), f"{page} names {name}"
+
+
+QUESTION_WORDS = {"What", "Whether", "Which", "How", "Where", "Why", "Who", "When"}
+
+
+def test_docstrings_open_with_a_noun_or_an_imperative() -> None:
+    """Of modules, classes and functions; a property's docstring may say whether something is so."""
+    found = []
+    for name, path in find_modules(PROJECT).items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            is_property = isinstance(node, ast.FunctionDef) and any(
+                "property" in ast.unparse(decorator) for decorator in node.decorator_list
+            )
+            words = (ast.get_docstring(node) or "").split(maxsplit=1)
+            if words and words[0] in QUESTION_WORDS and not is_property:
+                found.append(f"{name}: {getattr(node, 'name', 'module')}")
+    assert found == []

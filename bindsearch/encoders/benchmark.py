@@ -1,4 +1,4 @@
-"""How fast an encoder embeds one modality, held against what the machine multiplies in the same run."""
+"""Speed of an encoder for one modality, compared with a matrix product of the same machine in the same run."""
 
 from __future__ import annotations
 

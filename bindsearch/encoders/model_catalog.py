@@ -9,7 +9,7 @@ from bindsearch.errors import EncoderError
 
 
 def find_source(name: str) -> ModelSource:
-    """Where the model of that name comes from.
+    """Return where the model of that name comes from.
 
     Raises:
         EncoderError: no such model.

@@ -1,4 +1,4 @@
-"""Where the packages that carry weights keep their files: found by path, never imported."""
+"""Files of installed packages that carry weights: found by path, never imported."""
 
 from __future__ import annotations
 

@@ -64,12 +64,12 @@ def load_encoder(
 
 
 def supports_device(name: str) -> bool:
-    """Whether the encoder of that name can be told where to run; others run on the CPU."""
+    """Return whether the encoder of that name can be told where to run; others run on the CPU."""
     return _family(name) is not None
 
 
 def has_options(name: str) -> bool:
-    """Whether the encoder of that name has preprocessing options to set."""
+    """Return whether the encoder of that name has preprocessing options to set."""
     return _family(name) == "imagebind"
 
 
@@ -106,7 +106,7 @@ def _with_own_options(encoder: Encoder, options: Options | None) -> Encoder:
 
 
 def _same(own: object, given: object) -> bool:
-    """Whether two values of an option are the same; a command line gives texts."""
+    """Return whether two values of an option are the same; a command line gives texts."""
     try:
         return own == given or float(str(own)) == float(str(given))
     except ValueError:
@@ -145,7 +145,7 @@ def _load_from_package(name: str) -> Encoder:
 
 
 def _lacking(encoder: object) -> list[str]:
-    """What of the protocol an object does not have; asks no property, which might load weights."""
+    """Return what of the protocol an object does not have; asks no property, which might load weights."""
     lacking = []
     for member, declared in vars(Encoder).items():
         if member.startswith("_"):

@@ -1,4 +1,4 @@
-"""Mend and compact: give up what is damaged so that it is made anew, and leave a store no larger than it need be."""
+"""Repair and compaction: damaged parts are given up so that they are rebuilt, deleted rows and orphans are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation that writes needs of a store: its folder, encoder, segment lengths and GPUs."""
+"""Context of an operation that writes to a store: its folder, encoder, segment lengths and GPUs."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def _groups(modality: Modality, snapshot: Snapshot, owners: _Owners, pairs: _Pai
 
 
 class _Union:
-    """Which ids hang together."""
+    """Groups of ids that hang together (union-find)."""
 
     def __init__(self) -> None:
         self._parent: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What export, import and merge share: the facts that travel with a vector, and the space it belongs to."""
+"""Common parts of export, import and merge: the facts that travel with a vector, and the space it belongs to."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def space_to_json(config: StoreConfig) -> bytes:
 
 
 def space_from_json(text: bytes) -> StoreConfig | None:
-    """What `space_to_json` wrote; None where it is something else."""
+    """Return what `space_to_json` wrote; None where it is something else."""
     try:
         return StoreConfig(**json.loads(text))
     except (ValueError, TypeError):

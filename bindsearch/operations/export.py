@@ -59,7 +59,7 @@ CLIP_COLUMNS: Mapping[Modality, Mapping[str, str]] = {
 
 
 class Layout(StrEnum):
-    """How the files of an export lie."""
+    """Layout of the files of an export."""
 
     NPY = "npy"
     PARQUET = "parquet"
@@ -67,7 +67,7 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written: the number of vectors by modality, files, bytes, and the seconds it took."""
+    """Report of an export: the number of vectors by modality, files, bytes, and the seconds it took."""
 
     target: Path
     vectors: Mapping[Modality, int]

@@ -118,7 +118,7 @@ def _check(made: StoreConfig, place: Path, shards: Sequence[VectorFileReader]) -
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which item each row of some shards belongs to: for each shard `codes` int64 (n,), numbers of items; of each item
+    """Item of each row of some shards: for each shard `codes` int64 (n,), numbers of items; of each item
     its number of rows, and its root with its path below."""
 
     shards: Sequence[VectorFileReader]

@@ -41,7 +41,7 @@ SPOOL = "spool"
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """What a user asks of a run; see `Store.index`."""
+    """Request of an indexing run; see `Store.index`."""
 
     rules: Iterable[str] = ()
     imu_rate_hz: float | None = None
@@ -186,7 +186,7 @@ def _at_changes(paths: Sequence[Path], store: Path) -> FindTargets:
 def plan_paths(
     store: Path, paths: Iterable[Path], collections: Mapping[int, Path], request: IndexRequest
 ) -> list[PlannedFile]:
-    """What each file would be taken for, and why; writes nothing."""
+    """Return what each file would be taken for, and why; writes nothing."""
     options = request.options(DecodeOptions(imu_rate_hz=request.imu_rate_hz))
     planned: list[PlannedFile] = []
     for target in plan_targets(paths, collections, lambda _root: -1, store):

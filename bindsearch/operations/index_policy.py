@@ -33,7 +33,7 @@ WISHES_FILE = "wishes.json"
 
 
 class IndexActionKind(StrEnum):
-    """What a partition needs."""
+    """Maintenance that an index can need."""
 
     NOTHING = "nothing"
     REFUSED = "refused"
@@ -46,7 +46,7 @@ class IndexActionKind(StrEnum):
 
 @dataclass(frozen=True)
 class IndexAction:
-    """What a partition needs, and why."""
+    """Maintenance action for a partition's index, and the reason for it."""
 
     work: IndexActionKind
     reason: str
@@ -54,9 +54,10 @@ class IndexAction:
 
 @dataclass(frozen=True)
 class IndexState:
-    """What decides: `rows` and `living` of the partition, rows that the index covers, `dead` ones that it holds;
-    `wanted`: what the rows call for today, or why they cannot have what is wished; `sources`: modalities that queries
-    can be taken from; `wants_codes`: for a GPU, where the rows themselves do not fit."""
+    """State of a partition that an action is chosen by: `rows` and `living` of the partition, rows that the index
+    covers, `dead` ones that it holds; `wanted`: what the rows call for today, or why they cannot have what is wished;
+    `sources`: modalities that queries can be taken from; `wants_codes`: for a GPU, where the rows themselves do not
+    fit."""
 
     rows: int
     living: int
@@ -72,7 +73,7 @@ class IndexState:
 
 
 def decide(state: IndexState) -> IndexAction:
-    """What a partition needs; pure."""
+    """Return what a partition needs; pure."""
     manifest, wanted = state.manifest, state.wanted
     if state.living == 0 or (not isinstance(wanted, str) and wanted.form is Form.EXACT):
         if manifest is None and state.trouble is None:
@@ -101,7 +102,7 @@ def decide(state: IndexState) -> IndexAction:
 
 
 def drift_reason(trained: IndexQuality, now: IndexQuality) -> str | None:
-    """Why new rows should not be added to codes trained on old ones; None where they may. Pure."""
+    """Return why new rows should not be added to codes trained on old ones; None where they may. Pure."""
     if now.code_error > MAX_CODE_ERROR_GROWTH * trained.code_error:
         return f"the codes of new rows err {now.code_error / trained.code_error:.2f} times as much as at training"
     if now.imbalance > MAX_IMBALANCE_GROWTH * trained.imbalance:
@@ -110,7 +111,7 @@ def drift_reason(trained: IndexQuality, now: IndexQuality) -> str | None:
 
 
 def read_index_settings(store: Path) -> IndexSettings:
-    """What was last asked of the indexes of a store; the defaults where nothing was.
+    """Return what was last asked of the indexes of a store; the defaults where nothing was.
 
     Raises:
         StoreError: the file is damaged.

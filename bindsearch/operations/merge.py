@@ -131,7 +131,7 @@ def _stage(block: Block, intake: VectorImporter, report: ImportReport) -> None:
 
 
 def _stays(place: Place, content_hash: str, mtime_ns: int | None) -> bool:
-    """Whether what is at a place has the same content as what comes, or is no older."""
+    """Return whether what is at a place has the same content as what comes, or is no older."""
     if place.item_id is None:
         return False
     return place.content_hash == content_hash or mtime_ns is None or mtime_ns <= place.mtime_ns

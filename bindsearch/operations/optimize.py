@@ -61,7 +61,7 @@ APPEND_ROWS = 32768
 
 @dataclass(frozen=True)
 class OptimizeResult:
-    """What was done to one partition, and why; `index`: folder and manifest digest of the new index."""
+    """Action that was done to one partition, with its reason; `index`: folder and manifest digest of the new index."""
 
     modality: Modality
     need: IndexAction
@@ -105,7 +105,7 @@ class Optimizer:
             yield OptimizeResult(modality, IndexAction(IndexActionKind.DROP, "no rows are left"), None)
 
     def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
-        """What each partition needs."""
+        """Return what each partition needs."""
         return {modality: self._need(place, force=force) for modality, place in self._generation.partitions.items()}
 
     def _need(self, partition: Partition, *, force: bool) -> IndexAction:
@@ -161,7 +161,7 @@ class Optimizer:
             return str(error)
 
     def _wants_codes(self, partition: Partition) -> bool:
-        """Whether it is to be searched on GPUs, and its rows do not fit there as they are."""
+        """Return whether it is to be searched on GPUs, and its rows do not fit there as they are."""
         rows = {modality.value: place.n for modality, place in self._generation.partitions.items()}
         return bool(self._gpus.devices) and not self._gpus.holds_exact(partition.modality.value, rows, partition.dim)
 
@@ -182,7 +182,7 @@ class Optimizer:
         return frozenset(present | text)
 
     def _drift(self, partition: Partition) -> str | None:
-        """Why new rows should not be added to codes trained on old ones; None where they may."""
+        """Return why new rows should not be added to codes trained on old ones; None where they may."""
         assert partition.index is not None
         assert partition.index.index is not None
         trained = partition.index.manifest.quality
@@ -372,7 +372,7 @@ def _optimizer(
 
 
 def machine_costs() -> UnitCosts:
-    """What searching costs on this machine: measured once, and kept where it can be."""
+    """Return what searching costs on this machine: measured once, and kept where it can be."""
     path = costs_path()
     costs = load_costs(path)
     if costs is None:

@@ -129,7 +129,7 @@ def _would_lose(places: Sequence[str], why: str, way_out: str) -> UsageError:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file, or the archive that a path leads into."""
+    """Return whether there is a file, or the archive that a path leads into."""
     return path.exists() or any(above.is_file() for above in path.parents)
 
 

@@ -36,7 +36,7 @@ _KNOWN = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "f
 
 @dataclass(slots=True)
 class ImportReport:
-    """What came of an import or a merge: items that are new, took the place of others, or were left out as those that
+    """Report of an import or a merge: items that are new, took the place of others, or were left out as those that
     were there stay; vectors of them; failures that were recorded; what was done to the indexes."""
 
     added: int = 0
@@ -50,7 +50,7 @@ class ImportReport:
 
 
 class Place(NamedTuple):
-    """Where an item belongs, and what is there: the item's id (None: none is), its content hash and modification time,
+    """Place of an item, and what is there: the item's id (None: none is), its content hash and modification time,
     and whether the file has failed."""
 
     collection_id: int
@@ -215,7 +215,7 @@ class VectorImporter:
         return Place(key, rel_path, item_id, content_hash, mtime_ns, failed)
 
     def _was_staged(self, fingerprint: str, segments: Sequence[StagedSegment]) -> bool:
-        """Whether the first item of this fingerprint had the same vectors, and the writer will find those."""
+        """Return whether the first item of this fingerprint had the same vectors, and the writer will find those."""
         digest = _digest(segments)
         first, batch = self._first.get(fingerprint, (None, -1))
         if first not in (None, digest):

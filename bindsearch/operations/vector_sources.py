@@ -41,7 +41,8 @@ _NUMBER = re.compile(r"_(\d+)\.npy")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Where rows lie: `vectors` None where they are in a column of `facts`; `modality` as the folder's name says."""
+    """Files of some rows: `vectors` None where they are in a column of `facts`; `modality` as the folder's name
+    says."""
 
     facts: Path
     vectors: Path | None

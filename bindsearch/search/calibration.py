@@ -189,7 +189,7 @@ def calibrate(
 def _coefficients(
     n: int, mean: float, variance: float, prior_variance: float, prior_mean: float, prior_mean_variance: float
 ) -> tuple[float, ...]:
-    """What `calibrate` needs of a partition, for cosines that lie `excess` above its `mean`.
+    """Return what `calibrate` needs of a partition, for cosines that lie `excess` above its `mean`.
 
     Without such a vector the mean of the others is mean - excess / (n - 1), and the sum of squares about it
     n variance - n / (n - 1) excess^2.
@@ -217,7 +217,7 @@ def _pooled_variance(partitions: Sequence[PartitionStatistics], moments: Sequenc
 def _prior_means(
     partitions: Sequence[PartitionStatistics], means: Sequence[float], own: Sequence[float] | None
 ) -> list[tuple[float, float]]:
-    """What is expected of each partition's mean before its own vectors are seen, and the variance of that."""
+    """Return what is expected of each partition's mean before its own vectors are seen, and the variance of that."""
     trust = [partition.n / (partition.n + PRIOR_VECTORS) for partition in partitions]
     pairs = [partition.pair_cosine for partition in partitions]
     if own is None:
@@ -237,8 +237,9 @@ def _prior_means(
 
 
 def _guess_own(trust: Sequence[float], pairs: Sequence[float], means: Sequence[float]) -> list[float]:
-    """Which share of a query is of each partition's modality, from where it lies: it is inside a partition when its
-    mean cosine is that of the partition's own vectors. What no large partition holds may belong to any small one."""
+    """Return which share of a query is of each partition's modality, from where it lies: it is inside a partition when
+    its mean cosine is that of the partition's own vectors. What no large partition holds may belong to any small
+    one."""
     inside = [
         t * min(max((mean - PRIOR_OTHER_MEAN) / max(pair - PRIOR_OTHER_MEAN, MEAN_DEVIATION), 0.0), 1.0)
         for t, pair, mean in zip(trust, pairs, means, strict=True)

@@ -51,7 +51,7 @@ class PreparedQuery:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What plans are made for: measured costs, and what a reader of the plan should know of the devices."""
+    """Context of planning: measured costs, and notes on the devices for readers of the plan."""
 
     costs: UnitCosts
     notes: tuple[str, ...]

@@ -68,7 +68,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Result:
-    """What running a plan gave: hits, best first, and what each step did."""
+    """Result of a plan: hits, best first, and what each step did."""
 
     hits: list[Hit]
     partitions: tuple[PartitionRun, ...]
@@ -131,7 +131,7 @@ def _search_step(
     snapshot: Snapshot,
     excluded: Sequence[NDArray[np.int64]],
 ) -> list[tuple[int, Candidates, PartitionRun]]:
-    """What one partition holds for those queries that search it alike: for each its number and candidates."""
+    """Return what one partition holds for those queries that search it alike: for each its number and candidates."""
     started = perf_counter()
     batch, scored = search_partition(place, step, np.stack([queries[number].vector for number in numbers]))
     candidates = [
@@ -298,7 +298,7 @@ def _choose(
 
 
 def _own_shares(plan: Plan, present: Sequence[Candidates]) -> list[float] | None:
-    """Which share of the query is of each partition's modality; None where a term's modality is not known.
+    """Return which share of the query is of each partition's modality; None where a term's modality is not known.
 
     Pictures and videos count as one: every encoder embeds them with one tower, and there is no gap between them.
     """

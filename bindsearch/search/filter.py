@@ -132,7 +132,7 @@ def describe_filter(filter: Filter) -> str:
 
 
 def segment_mask(filter: Filter, tables: FilterTables, columns: FilterColumns | None = None) -> NDArray[np.bool_]:
-    """Which rows of `segments` a filter lets pass: bool (n,).
+    """Return which rows of `segments` a filter lets pass: bool (n,).
 
     `columns`: what earlier filters had to derive from the same tables, for callers that keep it.
 
@@ -151,7 +151,7 @@ def segment_mask(filter: Filter, tables: FilterTables, columns: FilterColumns | 
 
 
 def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None:
-    """Which items all but `where` lets pass; None: every one."""
+    """Return which items all but `where` lets pass; None: every one."""
     conditions = []
     roots = tables.manifest.collections
     if filter.folders:

@@ -65,7 +65,7 @@ class _LruCache(Generic[Value]):
 
 @dataclass(frozen=True)
 class _Mask:
-    """What a filter keeps: segments of the snapshot, and rows of each partition, made on first use."""
+    """Result of a filter: segments of the snapshot, and rows of each partition, made on first use."""
 
     segments: NDArray[np.bool_]
     rows: dict[Modality, RowMask]
@@ -115,7 +115,7 @@ class Generation:
         return FilteredPartition(partition, mask.rows[modality], mask.segments)
 
     def facts(self, place: FilteredPartition, vector: NDArray[np.float32] | None) -> PartitionFacts:
-        """What the planner is told of a partition; `vector`: the query (d,), where it is known."""
+        """Return what the planner is told of a partition; `vector`: the query (d,), where it is known."""
         partition = place.partition
         facts = partition.facts
         kept = facts.living if place.rows is None else place.rows.count
@@ -192,7 +192,7 @@ class Reader:
             return self._generation
 
     def _current_mark(self) -> tuple[int, int, int] | None:
-        """What tells one CURRENT from the next without reading it: it is replaced, never written to."""
+        """Return what tells one CURRENT from the next without reading it: it is replaced, never written to."""
         try:
             found = (self._store / CURRENT).stat()
         except OSError:

@@ -244,7 +244,7 @@ class Partition:
         return IndexFacts(self.covered, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
 
     def holds(self, query: NDArray[np.float32]) -> bool:
-        """Whether a query (d,) lies among the vectors, not across the gap between modalities."""
+        """Return whether a query (d,) lies among the vectors, not across the gap between modalities."""
         assert self.index is not None
         return float(self._direction @ query) >= self.index.manifest.inside_cosine
 

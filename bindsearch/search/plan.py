@@ -19,7 +19,7 @@ def rerank_depth(k: int, diverse: float) -> int:
 
 
 class Strategy(StrEnum):
-    """How the rows of one partition are searched. Whatever the strategy, cosines come from the fp16 rows."""
+    """Strategy of searching the rows of one partition. Whatever the strategy, cosines come from the fp16 rows."""
 
     SKIP = "skip"
     """Nothing can match."""
@@ -35,7 +35,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What the planner knows of a partition's index: `n` rows covered, those after them are the tail.
+    """Facts on a partition's index for the planner: `n` rows covered, those after them are the tail.
 
     `device`: "cpu" or "cuda:0"; `recall`: what its points were to reach (`IndexManifest.wishes`). Form EXACT stands
     here on a GPU only: on the CPU it is the scan, and a partition in that form has no index.
@@ -52,7 +52,7 @@ class IndexFacts:
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """What the planner knows of a partition. `rows` are all, `living` those a segment refers to, `kept` those of them
+    """Facts on a partition for the planner. `rows` are all, `living` those a segment refers to, `kept` those of them
     that the filter keeps; `index` None: it has none; `trouble`: why an index that should be there is not used;
     `inside`: whether the query lies among the partition's vectors (None: not known before encoding); `runs`: stretches
     of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random); `lies_among`: the
@@ -90,7 +90,7 @@ class PlanFacts:
 
 @dataclass(frozen=True)
 class TermStep:
-    """How a term becomes a vector."""
+    """Step that turns a term into a vector."""
 
     label: str
     source: Modality | None
@@ -100,7 +100,7 @@ class TermStep:
 
 @dataclass(frozen=True)
 class PartitionStep:
-    """How a partition is searched. `want`: rows fetched at first; `rerank`: candidates scored exactly;
+    """Step that searches a partition. `want`: rows fetched at first; `rerank`: candidates scored exactly;
     `tail`: rows after the index, always scanned; `recall`: as measured, 1.0 where exact, None where not known;
     `considered`: every strategy that could have been taken with its estimate in milliseconds; `living`: rows that
     the filter chose from; `point`: what `probes`, `rerank` and `recall` come from, None where nothing was measured."""
@@ -124,7 +124,7 @@ class PartitionStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search will do. `estimate_ms`: of the partitions together, encoding and merging apart."""
+    """Plan of a search. `estimate_ms`: of the partitions together, encoding and merging apart."""
 
     terms: tuple[TermStep, ...]
     filter: str | None
@@ -143,8 +143,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class PartitionRun:
-    """What searching a partition took: `scored` rows compared exactly (those of the tail too), `found` rows that were
-    fetched from it, `ms` milliseconds."""
+    """Measurements of searching a partition: `scored` rows compared exactly (those of the tail too), `found` rows that
+    were fetched from it, `ms` milliseconds."""
 
     modality: Modality
     scored: int
@@ -154,7 +154,7 @@ class PartitionRun:
 
 @dataclass(frozen=True)
 class PlanRun:
-    """What a plan took when it was run: rows and milliseconds of each partition, milliseconds of the steps around
+    """Measurements of a plan that was run: rows and milliseconds of each partition, milliseconds of the steps around
     them and of everything. A partition that was skipped may be missing."""
 
     partitions: tuple[PartitionRun, ...]

@@ -43,7 +43,7 @@ Rule = Callable[[Query, PlanFacts, PartitionFacts], PartitionStep | None]
 
 @dataclass(frozen=True)
 class ProbeSetting:
-    """How an index is searched: as the fields of PartitionStep; `notes`: why, in words."""
+    """Settings of searching an index: as the fields of PartitionStep; `notes`: why, in words."""
 
     probes: int
     rerank: int
@@ -233,7 +233,7 @@ def _scan_ns(costs: UnitCosts, partition: PartitionFacts, rows: int) -> float:
 
 
 def _apart(partition: PartitionFacts) -> float:
-    """How far a scan's kept rows cost what gathered ones do, 0..1: the first of a stretch cannot be read ahead.
+    """Return how far a scan's kept rows cost what gathered ones do, 0..1: the first of a stretch cannot be read ahead.
 
     Fitted to times at d = 1024: filters that keep 99, 90, 75, 50% at random gave .15, .33, .73, 1; stretches of 50
     rows gave .2.
@@ -307,7 +307,7 @@ def _reason(
     *,
     forced: bool,
 ) -> str:
-    """Why this step: what it was chosen from, what could not be done, and what its setting says."""
+    """Return why this step: what it was chosen from, what could not be done, and what its setting says."""
     prices = ", ".join(f"{strategy} {format_ms(estimate_ms)}" for strategy, estimate_ms in considered)
     if forced:
         parts = [f"forced, from {prices}"]
@@ -339,7 +339,7 @@ def _usable_index(partition: PartitionFacts) -> IndexFacts | None:
 
 
 def _masked(partition: PartitionFacts) -> bool:
-    """Whether a bitmap is needed: for a filter or for deleted rows."""
+    """Return whether a bitmap is needed: for a filter or for deleted rows."""
     return partition.kept < partition.rows
 
 

@@ -35,7 +35,7 @@ PREFIXES = (*(modality.value for modality in Modality), LIKE)
 
 
 class Rank(StrEnum):
-    """How a list over several modalities is ranked."""
+    """Ranking of a list over several modalities."""
 
     CALIBRATED = "calibrated"
     COSINE = "cosine"
@@ -105,7 +105,7 @@ Searchable = str | Term | Composition
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: terms, target modalities, number of hits, ranking, filter.
+    """Query: terms, target modalities, number of hits, ranking, filter.
 
     `diverse` in 0..1: how much a hit's likeness to the hits before it counts against it.
 
@@ -140,7 +140,7 @@ class Query:
 
 
 def is_count(value: object) -> bool:
-    """Whether it is a whole number of at least 1, NumPy's among them; True is none."""
+    """Return whether it is a whole number of at least 1, NumPy's among them; True is none."""
     return value is not True and isinstance(value, Integral) and int(value) >= 1
 
 

@@ -50,7 +50,7 @@ class EncodedTerm:
 
 @dataclass(frozen=True)
 class Source:
-    """What a term turns out to be, without encoding it: its modality, what its vector takes, and its content's hash
+    """Resolved term, not encoded: its modality, what its vector takes, and its content's hash
     where it is a file or an item."""
 
     modality: Modality
@@ -62,7 +62,7 @@ STORED = "stored vectors, no model"
 
 
 def find_source(term: Term, snapshot: Snapshot) -> Source:
-    """What a term is; nothing is encoded and no model is loaded.
+    """Return what a term is; nothing is encoded and no model is loaded.
 
     Raises:
         UsageError: its file or item does not exist, or cannot be told.

@@ -26,7 +26,7 @@ class Workers:
         return ThreadPoolExecutor(self._threads - 1, thread_name_prefix="search")
 
     def run(self, jobs: Sequence[Callable[[], Value]]) -> list[Value]:
-        """What each job returns, in their order; the longest should come first. An error of one is raised."""
+        """Return what each job returns, in their order; the longest should come first. An error of one is raised."""
         helpers = min(self._threads, len(jobs)) - 1
         if helpers < 1:
             return [job() for job in jobs]

@@ -1,4 +1,4 @@
-"""What is staged for the next commit, and how it becomes rows of the catalog's tables."""
+"""Content of the next commit, and its conversion to rows of the catalog's tables."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StagedItem:
 
 @dataclass
 class StagedBatch:
-    """What the next commit holds."""
+    """Content of the next commit."""
 
     items: list[StagedItem] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)

@@ -52,7 +52,7 @@ class SourceContainer:
 
 @dataclass(frozen=True)
 class CatalogTransaction:
-    """What one transaction commits.
+    """Changes of one transaction.
 
     `items`: rows to add (all columns of the table but `indexed_at`), `segments` theirs. `removed`: items that go first
     with their segments, those that `items` replaces among them. `touched`: items with only a new file state.
@@ -243,7 +243,8 @@ class Catalog:
 
     @contextmanager
     def _transaction(self, *, visible: bool = True) -> Iterator[None]:
-        """What happens inside happens wholly or not at all; it is a generation where it is `visible` to readers."""
+        """Yield what happens inside happens wholly or not at all; it is a generation where it is `visible` to
+        readers."""
         import duckdb
 
         counters = dict(self._counters)

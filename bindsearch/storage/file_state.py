@@ -1,4 +1,4 @@
-"""What the catalog holds about files, as a run asks for it: by path, many at once, in little memory."""
+"""Files as the catalog knows them, for an indexing run: by path, many at once, in little memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells a changed file from an unchanged one without reading it.
+    """State of a file, which tells a changed one from an unchanged one without reading it.
 
     `facts_stamp` changes with what is said of the file elsewhere, in its sidecar or a list; 0 where nothing is. `inode`
     0: not known.
@@ -41,7 +41,7 @@ STATE_COLUMNS = tuple(entry.name for entry in fields(FileState))
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """What the catalog holds about a file: an item, a failure (`reason` set), or an item that could not be read of late
+    """A file as the catalog knows it: an item, a failure (`reason` set), or an item that could not be read of late
     (both)."""
 
     rel_path: str
@@ -53,7 +53,7 @@ class IndexedFile:
 
 
 class IndexedFiles:
-    """What the catalog holds about n files, by relative path in the order of bytes; about 100 bytes each."""
+    """The n files that the catalog knows, by relative path in the order of bytes; about 100 bytes each."""
 
     def __init__(self, rows: pa.Table) -> None:
         """`rows` as `Catalog.known_files` selects them."""
@@ -116,6 +116,6 @@ class IndexedFiles:
         )
 
     def file_at(self, rel_path: str) -> IndexedFile | None:
-        """What is known of a path; None where nothing is."""
+        """Return what is known of a path; None where nothing is."""
         row = bisect_left(range(self.n), rel_path, key=self.rel_path)
         return self.file(row) if row < self.n and self.rel_path(row) == rel_path else None

@@ -71,7 +71,7 @@ def _holder(note: Path) -> str:
 
 
 def _lives(pid: int, started: float) -> bool:
-    """Whether that process of this machine is still there, and not another one with its number."""
+    """Return whether that process of this machine is still there, and not another one with its number."""
     found = _started(pid)
     if found is not None:
         return abs(found - started) < SAME_START_S
@@ -87,7 +87,7 @@ def _lives(pid: int, started: float) -> bool:
 
 
 def _started(pid: int) -> float | None:
-    """When a process started, in seconds since 1970; None where there is none, or the system does not tell."""
+    """Return when a process started, in seconds since 1970; None where there is none, or the system does not tell."""
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))

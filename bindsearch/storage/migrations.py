@@ -45,7 +45,8 @@ def m002_add_user_columns(connection: DuckDBPyConnection) -> None:
 
 
 def m003_add_metadata_and_containers(connection: DuckDBPyConnection) -> None:
-    """What files say of themselves as typed columns; inodes; and files that stand for others: archives and lists.
+    """Return what files say of themselves as typed columns; inodes; and files that stand for others: archives and
+    lists.
 
     `facts_stamp` is what `sidecar_mtime_ns` was, and covers what lists say of a file too.
     """

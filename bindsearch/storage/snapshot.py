@@ -1,4 +1,4 @@
-"""What readers see: one generation's items, segments and failures as memory-mapped Arrow files.
+"""Snapshots, which readers see: one generation's items, segments and failures as memory-mapped Arrow files.
 
 A base and the deltas after it lie in `snapshots/<generation>/`; the file CURRENT names those that make up the newest
 generation and is replaced atomically, so a reader sees a batch whole or not at all and never waits. All of it is
@@ -49,7 +49,7 @@ def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """What a hit tells of its segment and the item it belongs to."""
+    """Facts of a hit on its segment and the item it belongs to."""
 
     item_id: int
     path: Path
@@ -129,7 +129,7 @@ class Snapshot:
         return PartitionSegments(vector_ids, segment_rows)
 
     def facts(self, segment_rows: NDArray[np.int64]) -> list[SegmentFacts]:
-        """What hits tell of these segments."""
+        """Return what hits tell of these segments."""
         return [self._facts(row) for row in segment_rows.tolist()]
 
     def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -278,7 +278,7 @@ class Writer:
             (folder / name).unlink(missing_ok=True)
 
     def _living(self, modality: Modality, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
-        """Which of these ascending ids a segment refers to: bool (n,), or a slice of all."""
+        """Return which of these ascending ids a segment refers to: bool (n,), or a slice of all."""
         living = self._catalog.live_vector_ids(modality, int(vector_ids[0]), int(vector_ids[-1]))
         return slice(None) if len(living) == len(vector_ids) else np.isin(vector_ids, living)
 

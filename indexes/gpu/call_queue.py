@@ -47,7 +47,7 @@ class CallQueue:
         self._busy = False
 
     def run(self, job: Job, queries: NDArray[np.float32]) -> SearchResult:
-        """What `job` finds for queries (nq, d). An error of the call that they were part of is raised here."""
+        """Return what `job` finds for queries (nq, d). An error of the call that they were part of is raised here."""
         request = _Request(job, queries)
         with self._changed:
             self._waiting.append(request)

@@ -168,7 +168,7 @@ class GpuIndex:
 
 
 def _search_shard(shard: Shard, queries: NDArray[np.float32], width: int, probes: int) -> SearchResult:
-    """What one FAISS index finds, (nq, width); `probes` 0: it has no lists."""
+    """Return what one FAISS index finds, (nq, width); `probes` 0: it has no lists."""
     import faiss
 
     # FAISS's wrapper takes the fields by name, which its stubs do not tell.

@@ -186,7 +186,7 @@ class GpuResidency:
         return int(MEMORY_SHARE * min(gpu.free_bytes() for gpu in self.devices) * len(self.devices))
 
     def holds_exact(self, name: str, rows: Mapping[str, int], dim: int) -> bool:
-        """Whether the fp16 rows of partition `name` fit, where all partitions have so many `rows`."""
+        """Return whether the fp16 rows of partition `name` fit, where all partitions have so many `rows`."""
         return bool(self.devices) and name in choose_exact(rows, dim, self.budget)
 
     def place_rows(

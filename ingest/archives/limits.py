@@ -1,4 +1,4 @@
-"""What reading tars and zips has in common: limits and the count kept against them, entries, decompression."""
+"""Common parts of reading tars and zips: limits and the count kept against them, entries, decompression."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_DICTIONARY_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What an archive may hold before it counts as a bomb.
+    """Limits beyond which an archive counts as a bomb.
 
     `max_ratio`: uncompressed over compressed size, of a member and of the whole, judged where more than 64 MiB came
     out. A member of more than `max_member_bytes` is left out; beyond the others the archive is not read on.
@@ -53,7 +53,7 @@ class ArchiveLimits:
 
 
 class Budget:
-    """What has come out of an archive of `packed_bytes` so far."""
+    """Count of what has come out of an archive of `packed_bytes` so far."""
 
     def __init__(self, limits: ArchiveLimits, packed_bytes: int) -> None:
         self.limits = limits
@@ -104,13 +104,13 @@ class Entry:
 
 
 def sample_key(name: str) -> str:
-    """What the members of a WebDataset sample have in common: the path up to the first dot of the file name."""
+    """Return what the members of a WebDataset sample have in common: the path up to the first dot of the file name."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
 
 def unpacked(read: Callable[[int], bytes], start_stream: Callable[[], Any]) -> Iterator[bytes]:
-    """What the compressed bytes from `read` hold, in blocks; streams one after another count as one.
+    """Yield what the compressed bytes from `read` hold, in blocks; streams one after another count as one.
 
     `start_stream` makes a decompressor object of zlib, bz2 or lzma. Raises what is in DAMAGE.
     """

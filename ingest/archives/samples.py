@@ -87,7 +87,8 @@ class _BufferedMember:
 
 
 def archive_kind(path: Path) -> str | None:
-    """What the name and the first bytes of a file say it is, "tar", "zip" or None; other names are not even opened.
+    """Return what the name and the first bytes of a file say it is, "tar", "zip" or None; other names are not even
+    opened.
 
     Raises:
         OSError: it cannot be read.
@@ -213,7 +214,7 @@ class _Reader:
             raise MemberError(f"not media: .json, and too large to be about other members ({entry.size_bytes} bytes)")
 
     def _is_full(self, name: str, size_bytes: int) -> bool:
-        """Whether what is held is no sample together with this."""
+        """Return whether what is held is no sample together with this."""
         return (
             sample_key(self.held[-1].name) != sample_key(name)
             or len(self.held) >= MAX_SAMPLE_MEMBERS
@@ -221,7 +222,7 @@ class _Reader:
         )
 
     def _is_said(self, name: str) -> bool:
-        """Whether a member may be there to say something about others."""
+        """Return whether a member may be there to say something about others."""
         suffix = PurePosixPath(name).suffix.lower()
         return suffix == ".json" or (self.tar and suffix in (*_CAPTIONS, ".cls"))
 
@@ -278,12 +279,12 @@ class _Reader:
 
 
 def _are_partners(one: str, other: str) -> bool:
-    """Whether one is the sidecar of the other, by its name."""
+    """Return whether one is the sidecar of the other, by its name."""
     return one == other + ".json" or other == one + ".json"
 
 
 def _said_of_all(facts: Sequence[_BufferedMember], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:
-    """What the texts, `.json` and `.cls` of a sample say of its media, and those that cannot be read."""
+    """Return what the texts, `.json` and `.cls` of a sample say of its media, and those that cannot be read."""
     captions: list[str] = []
     entries: dict[str, object] = {}
     problems = []

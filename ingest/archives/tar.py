@@ -38,7 +38,8 @@ _DEVICES = (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether `head`, the first 512 bytes of a file or more, begins a tar, or something compressed that may be one."""
+    """Return whether `head`, the first 512 bytes of a file or more, begins a tar, or something compressed that may be
+    one."""
     if head.startswith((*(magic for magic, _ in _COMPRESSED), _ZSTD)):
         return True
     try:

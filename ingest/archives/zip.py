@@ -63,7 +63,7 @@ class _Record:
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether `head` begins a zip."""
+    """Return whether `head` begins a zip."""
     return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 

@@ -1,4 +1,4 @@
-"""What each file of a folder is taken for, and why: an explicit rule, else its content and its name.
+"""Classification of files, with the reason: an explicit rule, else its content and its name.
 
 Rules come from `--as MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
 
@@ -54,13 +54,13 @@ class Rule:
     pattern: str
 
     def matches(self, rel_path: str) -> bool:
-        """Whether the file at `rel_path` inside its collection is meant."""
+        """Return whether the file at `rel_path` inside its collection is meant."""
         return glob_matches(self.pattern, rel_path)
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What a file is taken for and why; modality None: it is left out."""
+    """Modality that a file is taken for, and why; modality None: it is left out."""
 
     modality: Modality | None
     why: str
@@ -103,8 +103,8 @@ _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 
 
 def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Classification:
-    """What the file at `path`, at `rel_path` inside its collection, is taken for; `root_name`: of the collection's
-    folder, which names a modality too. Never raises for a strange file."""
+    """Return what the file at `path`, at `rel_path` inside its collection, is taken for; `root_name`: of the
+    collection's folder, which names a modality too. Never raises for a strange file."""
     posix = rel_path.replace("\\", "/")
     name = posix.rsplit("/", 1)[-1]
     if any(part.startswith(".") for part in posix.split("/")):
@@ -133,12 +133,12 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
 
 
 def has_media_extension(name: str) -> bool:
-    """Whether the extension of a file name is that of media other than text; tables and arrays may be some."""
+    """Return whether the extension of a file name is that of media other than text; tables and arrays may be some."""
     return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
 
 
 def is_ignored_extension(name: str) -> bool:
-    """Whether `classify` leaves a file out for its extension, whatever it holds and where no rule matches."""
+    """Return whether `classify` leaves a file out for its extension, whatever it holds and where no rule matches."""
     extension = PurePosixPath(name).suffix.lower()
     return bool(extension) and extension not in _EXTENSIONS
 

@@ -13,7 +13,7 @@ from bindsearch.errors import UsageError
 
 
 def glob_matches(glob: str, rel_path: str) -> bool:
-    """Whether the file at `rel_path` inside its collection is meant by a glob that parses."""
+    """Return whether the file at `rel_path` inside its collection is meant by a glob that parses."""
     subject = rel_path if "/" in glob else rel_path.rsplit("/", 1)[-1]
     return _pattern(glob).fullmatch(subject) is not None
 

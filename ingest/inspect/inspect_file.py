@@ -35,8 +35,8 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """What decides how files are taken: rules (the first that matches), the modalities that can be embedded, and the
-    name of the collection's folder."""
+    """Options that decide how files are classified: rules (the first that matches), the modalities that can be
+    embedded, and the name of the collection's folder."""
 
     rules: Sequence[Rule]
     modalities: frozenset[Modality]
@@ -45,7 +45,7 @@ class InspectOptions:
 
 @dataclass(frozen=True, slots=True)
 class InspectResult:
-    """What a look found; modality None in the verdict: the file is left out.
+    """Result of an inspection; modality None in the verdict: the file is left out.
 
     `refused`: its modality where it is left out because the encoder cannot embed it. `fingerprint`: equal for files
     that give equal vectors. `columns`: the user's own, a JSON object. `content_state`: what would differ had the file

@@ -38,7 +38,7 @@ _NO_METADATA = Metadata()
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """What a list says of a file; `columns`: facts of the user's own, names in lower case."""
+    """Entry of a list for a file; `columns`: facts of the user's own, names in lower case."""
 
     modality: Modality | None
     captions: tuple[str, ...]
@@ -58,14 +58,14 @@ class ListEntry:
 
 @dataclass(frozen=True, slots=True)
 class ListContent:
-    """What a list says, by path inside the root, and up to 20 lines on rows or values that cannot be used."""
+    """Content of a list, by path inside the root, and up to 20 lines on rows or values that cannot be used."""
 
     entries: Mapping[str, ListEntry]
     problems: tuple[str, ...]
 
 
 def is_list(path: Path) -> bool:
-    """Whether a csv, tsv, jsonl or parquet file is a list, by its header alone.
+    """Return whether a csv, tsv, jsonl or parquet file is a list, by its header alone.
 
     Raises:
         OSError: it cannot be read.
@@ -84,7 +84,8 @@ def is_list(path: Path) -> bool:
 
 
 def read_list(path: Path, root: Path) -> ListContent:
-    """What the list at `path` says of files inside `root`, there or not. Rows that say nothing usable are problems.
+    """Return what the list at `path` says of files inside `root`, there or not. Rows that say nothing usable are
+    problems.
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.

@@ -29,7 +29,8 @@ __all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"
 
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
-    """What becomes one segment: the medium, its place in seconds where it is a span, its text where it is one."""
+    """Medium that becomes one segment: the medium, its place in seconds where it is a span, its text where it is
+    one."""
 
     modality: Modality
     media: Media

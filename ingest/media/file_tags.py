@@ -1,4 +1,4 @@
-"""What a media file says of itself: EXIF and PNG texts of pictures, tags of containers. Headers alone are read."""
+"""Metadata in media files: EXIF and PNG texts of pictures, tags of containers. Headers alone are read."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ _CAMERA_TAGS = (
 
 
 def read_metadata(path: Path, modality: Modality) -> Metadata:
-    """What the file at `path` says of itself; of a strange or damaged file what could be read, of texts and motion
-    nothing. No pixel and no sample is decoded."""
+    """Return what the file at `path` says of itself; of a strange or damaged file what could be read, of texts and
+    motion nothing. No pixel and no sample is decoded."""
     if modality in (Modality.TEXT, Modality.IMU):
         return Metadata()
     found: dict[str, Any] = {}

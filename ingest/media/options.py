@@ -1,4 +1,4 @@
-"""How decoders cut recordings, and the bounds that keep a hostile file from eating the machine."""
+"""Options of decoders: lengths of segments, and the bounds that keep a hostile file from eating the machine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check_imu_rate(rate_hz: float, source: str) -> float:
 
 
 def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
-    """How files are decoded for a store."""
+    """Return how files are decoded for a store."""
     return DecodeOptions(
         audio_segment_s=config.audio_segment_s,
         video_segment_s=config.video_segment_s,

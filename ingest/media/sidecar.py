@@ -59,7 +59,7 @@ KEYS = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "ca
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of `path` would be: the full name plus ".json"."""
+    """Return where the sidecar of `path` would be: the full name plus ".json"."""
     return path.with_name(path.name + ".json")
 
 
@@ -150,7 +150,7 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
 
 
 def decode_facts(sidecar: Sidecar) -> str:
-    """What a sidecar says that decides what is embedded, as JSON: the same for the same facts, "" for none."""
+    """Return what a sidecar says that decides what is embedded, as JSON: the same for the same facts, "" for none."""
     said = {name: getattr(sidecar, name) for name in DECIDING}
     said = {name: value for name, value in said.items() if value}
     return json.dumps(said, sort_keys=True) if said else ""
@@ -162,7 +162,7 @@ def merged(
     listed_columns: Mapping[str, Scalar],
     listed_metadata: Metadata,
 ) -> Sidecar:
-    """What the sidecar says, and of the rest what a list says of the file."""
+    """Return what the sidecar says, and of the rest what a list says of the file."""
     return replace(
         sidecar,
         captions=sidecar.captions or listed_captions,

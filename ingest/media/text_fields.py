@@ -1,4 +1,4 @@
-"""What is kept of a fact about a file, whoever says it: a text on one line, a time without a zone."""
+"""Normal form of facts about a file: a text on one line, a time without a zone."""
 
 from __future__ import annotations
 

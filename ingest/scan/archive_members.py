@@ -60,7 +60,7 @@ class Members:
         return self._found
 
     def has_room(self) -> bool:
-        """Whether more may be copied out."""
+        """Return whether more may be copied out."""
         return self._spooled_bytes < SPOOLED_BYTES
 
     def files(self, archives: Sequence[tuple[str, FileState]]) -> Iterator[SourceFile | None]:

@@ -1,4 +1,4 @@
-"""What there is to do in a collection: what was found, what was known, and what lies in between."""
+"""Work to do in a collection: what was found, what was known, and what lies in between."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WHOLE_COLLECTION = ("",)
 
 @dataclass(frozen=True)
 class ScanTarget:
-    """What to index: all at or under `places`, relative paths of files and folders, but `skipped_folders` (other
+    """Files to index: all at or under `places`, relative paths of files and folders, but `skipped_folders` (other
     collections, the store). `sure`: what is not there has gone for certain, since it was seen to go. `closed`: no other
     file is looked at, whatever lists say of it. `lists`: those that are read besides, also from outside of the root."""
 
@@ -46,7 +46,7 @@ class ScanTarget:
     lists: tuple[str, ...] = ()
 
     def is_named(self, rel_path: str) -> bool:
-        """Whether the user has named this very file."""
+        """Return whether the user has named this very file."""
         return not (self.sure or self.closed) and rel_path in self.places
 
     @property
@@ -57,8 +57,8 @@ class ScanTarget:
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How to index: classification rules (first match wins), decoder options, whether to try failed files again, what
-    the run is narrowed to, whether to believe that everything has gone at once (`prune`), and caps on archives."""
+    """Options of indexing: classification rules (first match wins), decoder options, whether to try failed files again,
+    what the run is narrowed to, whether to believe that everything has gone at once (`prune`), and caps on archives."""
 
     rules: Sequence[Rule]
     decode: DecodeOptions
@@ -120,7 +120,7 @@ class CollectionScan:
         self._gone = np.setdiff1d(compared.gone, np.array(inside, np.int64))
 
     def _is_retried(self, archive: str) -> bool:
-        """Whether members of an archive have failed that are to be tried again."""
+        """Return whether members of an archive have failed that are to be tried again."""
         rows = [*self.known.rows_below(archive)]
         again = self.known.failed if self._options.retry_failed else self.known.failed_by_installation
         return bool(again[rows].any())
@@ -138,7 +138,7 @@ class CollectionScan:
         return archives
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
-        """Whether a new or changed file has to be opened: not where its name alone says that it is left out."""
+        """Return whether a new or changed file has to be opened: not where its name alone says that it is left out."""
         if rel_path in archives or rel_path in self.said.lists:
             return False
         listed = self.said.entries.get(rel_path)
@@ -158,7 +158,7 @@ class CollectionScan:
         return len(self._work)
 
     def files(self, members: Members) -> Iterator[SourceFile | None]:
-        """What is to be looked at."""
+        """Yield what is to be looked at."""
         for row in map(int, self._work):
             rel_path = self._found.rel_paths[row]
             listed = self.said.entries.get(rel_path)
@@ -179,7 +179,8 @@ class CollectionScan:
                 self._report.failures.append(FailedFile(self.target.root / place, reason))
 
     def gone(self) -> dict[int, int]:
-        """What is to be swept: item_id, or -1 - row where a file had only failed, and its row in the known files.
+        """Return what is to be swept: item_id, or -1 - row where a file had only failed, and its row in the known
+        files.
 
         Nothing below a folder that could not be read, nor, but with `prune`, all of it at once: a disk that is not
         mounted looks like an empty folder.
@@ -278,7 +279,7 @@ class CollectionScan:
                 batch.forgotten_containers.append((self.target.collection_id, path))
 
     def _stands_no_more(self, path: str) -> bool:
-        """Whether a recorded archive or list that was not met is one no more, as far as this pass can tell."""
+        """Return whether a recorded archive or list that was not met is one no more, as far as this pass can tell."""
         hidden = any(path == place or not place or path.startswith(f"{place}/") for place in self._found.unreadable)
         is_list = path.lower().endswith(LIST_NAMES)  # lists are looked for wherever they lie
         only = self._options.narrowing.only

@@ -1,4 +1,4 @@
-"""What a walk found held against what the catalog knows: which files need a look, which are settled, which are gone."""
+"""Comparison of a walk with the catalog: which files need a look, which are settled, which are gone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RecheckRules:
-    """What makes a known file worth a look although it has not changed.
+    """Rules by which a known file is inspected although it has not changed.
 
     `rules`: what they say now. `retry_failed`: files that failed are tried again.
     """
@@ -55,7 +55,7 @@ def compare(found: Scan, known: IndexedFiles, narrowing: PathFilter, doubts: Rec
 
 
 def reclassified_by_rule(known: IndexedFiles, row: int, rules: Sequence[Rule]) -> bool:
-    """Whether a rule takes a known file for something else than it was taken for."""
+    """Return whether a rule takes a known file for something else than it was taken for."""
     rule = rule_for(known.rel_path(row), rules)
     return rule is not None and rule.modality is not known.modality(row)
 

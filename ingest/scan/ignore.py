@@ -1,4 +1,4 @@
-"""What the user wants left out: `.bindsearchignore` files, for good, and the narrowing of one run.
+"""Files that the user wants left out: `.bindsearchignore` files, for good, and the narrowing of one run.
 
 A `.bindsearchignore` holds patterns as a .gitignore does and counts for what lies below its folder: a deeper file
 overrides a shallower one, the last pattern that matches decides, `!` takes a path in again, a trailing "/" means
@@ -71,7 +71,7 @@ class PathFilter:
         return bool(self.include or self.exclude or self.only is not None)
 
     def takes(self, rel_path: str) -> bool:
-        """Whether the file at `rel_path` inside its collection is part of the run."""
+        """Return whether the file at `rel_path` inside its collection is part of the run."""
         if self.only is not None and not any(place in self.only for place in _at_and_above(rel_path)):
             return False
         if not (self.include or self.exclude):
@@ -117,7 +117,8 @@ class IgnoreRules:
         return IgnoreRules((*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", patterns)))
 
     def ignores(self, rel_path: str, is_dir: bool) -> bool:
-        """Whether a path inside the collection is left out. Folders above it are not asked: a walk skips those."""
+        """Return whether a path inside the collection is left out. Folders above it are not asked: a walk skips
+        those."""
         if not self._layers:
             return False
         for layer in reversed(self._layers):
@@ -132,8 +133,8 @@ class _Pattern:
     folders_only: bool
 
     def matches(self, subject: str) -> bool:
-        """Whether it means this path itself: GitIgnoreSpecPattern, made for lists of files, also matches all below a
-        folder, and captures the "/" there."""
+        """Return whether it means this path itself: GitIgnoreSpecPattern, made for lists of files, also matches all
+        below a folder, and captures the "/" there."""
         found = self.spec.match_file(subject)
         return found is not None and found.match.lastindex is None
 
@@ -146,7 +147,7 @@ class _Layer:
     patterns: tuple[_Pattern, ...]
 
     def verdict(self, rel_path: str, is_dir: bool) -> bool | None:
-        """Whether the path is left out; None: no pattern matches it."""
+        """Return whether the path is left out; None: no pattern matches it."""
         subject = rel_path[len(self.prefix) :]
         for pattern in self.patterns:
             if (is_dir or not pattern.folders_only) and pattern.matches(subject):

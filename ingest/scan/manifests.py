@@ -1,4 +1,4 @@
-"""What lists say of the files of a collection, and whether any of them has changed since the last run."""
+"""Lists of a collection, and those of them that have changed since the last run."""
 
 from __future__ import annotations
 

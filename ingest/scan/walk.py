@@ -1,4 +1,4 @@
-"""Which files lie under a root: a plain walk that reads no file but ignore files."""
+"""Files under a root: a plain walk that reads no file but ignore files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Scan:
-    """What a walk found: n regular files by relative path with forward slashes, in the order of the walk.
+    """Result of a walk: n regular files by relative path with forward slashes, in the order of the walk.
 
     `states`: int64 (n, 4), the fields of FileState. `unreadable`: folders and files that could not be looked at.
     `not_utf8`: absolute paths whose names cannot be stored. `empty`: folders with nothing in them at all.
@@ -165,7 +165,8 @@ def _walk_folder(
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name can be stored and printed: Linux allows any bytes, which Python keeps as lone surrogates."""
+    """Return whether a name can be stored and printed: Linux allows any bytes, which Python keeps as lone
+    surrogates."""
     if name.isascii():
         return True
     try:

@@ -1,4 +1,4 @@
-"""What changes under folders, as it happens: settled, coalesced, and safe against lost events.
+"""Changes under folders, as they happen: settled, coalesced, and safe against lost events.
 
 watchfiles tells what it saw, not what it missed: it passes over the kernel's word that its queue overflowed, and the
 files that were put into a new folder before the watch on it stood. So a new folder is handed over as a whole, a burst
@@ -136,7 +136,7 @@ class _Places:
         return path
 
     def is_skipped(self, path: str) -> bool:
-        """Whether it lies in one of the folders to leave out."""
+        """Return whether it lies in one of the folders to leave out."""
         return any(_is_below(path, folder) for folder in self.skipped)
 
 
@@ -181,7 +181,7 @@ class _Pending:
 
 
 class _PendingChange:
-    """When something happened to a path first and last, and whether it appeared or vanished."""
+    """Times of the first and last change of a path, and whether it appeared or vanished."""
 
     __slots__ = ("first", "last", "whole")
 
@@ -289,12 +289,12 @@ def _no_more_watches(error: Exception) -> UsageError:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """Whether it is the folder or lies in it."""
+    """Return whether it is the folder or lies in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _has_one_of(path: str, folders: set[str]) -> bool:
-    """Whether it lies in one of them."""
+    """Return whether it lies in one of them."""
     above = os.path.dirname(path)  # noqa: PTH120
     while above not in folders:
         if len(above) <= 1:
@@ -304,7 +304,7 @@ def _has_one_of(path: str, folders: set[str]) -> bool:
 
 
 def _counts(path: str, *, whole: bool) -> bool:
-    """Whether a settled path is worth a look: a folder of which only a date or a right changed is not."""
+    """Return whether a settled path is worth a look: a folder of which only a date or a right changed is not."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

@@ -1,4 +1,4 @@
-"""What a run and its workers tell each other."""
+"""Messages between a run and its workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bindsearch.types import Modality
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the jobs that follow are done with."""
+    """Setup of the jobs that follow."""
 
     look: InspectOptions
     decode: DecodeOptions
@@ -27,7 +27,7 @@ class Job:
 
 
 class SegmentFacts(NamedTuple):
-    """What is told of a segment whose views travel beside it; a tuple, since it is sent so often."""
+    """Facts of a segment whose views travel beside it; a tuple, since it is sent so often."""
 
     modality: Modality
     start_s: float | None

@@ -55,7 +55,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Retracted:
-    """What has been given of this file does not count: it is decoded again."""
+    """Retraction of what has been given of a file: it is decoded again."""
 
     taken: FileTask
 

@@ -33,7 +33,7 @@ class PreparedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why a file failed, in one line; `passing`: the machine, not the file, is at fault, so it is worth another try;
+    """Failure of a file, in one line; `passing`: the machine, not the file, is at fault, so it is worth another try;
     `ends_run`: the encoder or the installation is, so that no other file would fare better, and this is to be raised.
     """
 
@@ -75,7 +75,7 @@ def prepare_file(
 
 
 def _embeddable(found: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[DecodedSegment]:
-    """What the encoder can embed: without ears it takes a video's pictures and leaves the sound."""
+    """Yield what the encoder can embed: without ears it takes a video's pictures and leaves the sound."""
     left_out: set[Modality] = set()
     empty = True
     for piece in found:
@@ -89,7 +89,7 @@ def _embeddable(found: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[D
 
 
 def failure_of(error: BaseException) -> Failed:
-    """What to record of a file that raised this."""
+    """Return what to record of a file that raised this."""
     if (fault := installation_fault(error)) is not None:
         return Failed(str(fault), ends_run=InstallationError)
     causes = (error, error.__cause__)

@@ -44,7 +44,7 @@ class UnusableEncoderError(Exception):
 
 
 class _Placed(NamedTuple):
-    """Where views lie in the arena; `end`: how much has been written in all when they were."""
+    """Place of views in the arena; `end`: how much has been written in all when they were."""
 
     offset: int
     shape: tuple[int, ...]
@@ -212,5 +212,5 @@ def _shared_memory() -> Any:
 
 
 def _import_path() -> str:
-    """Where this process imports from, so that encoders found here are found there."""
+    """Return where this process imports from, so that encoders found here are found there."""
     return os.pathsep.join(place or str(Path.cwd()) for place in sys.path)

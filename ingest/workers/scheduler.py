@@ -1,4 +1,4 @@
-"""What is to be done next: files to look at, and those that were looked at to decode, shared out to workers."""
+"""Schedule of a run: files to look at, and those that were looked at to decode, shared out to workers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(eq=False)
 class Schedule:
-    """What is to be done next; shared by the threads that attend to workers.
+    """Schedule of a run; shared by the threads that attend to workers.
 
     `files` are looked at in their order, a None among them means that those before it are to be worked on first;
     `has_room` tells whether more may be asked for now; `wanted` tells which of them are decoded, of the others `answer`

@@ -1,4 +1,4 @@
-"""Where ImageBind's weights come from."""
+"""Source of ImageBind's weights."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _BLOCK_PARTS = {"ln_1": "norm_1", "ln_2": "norm_2", "attn": "attn", "mlp": "mlp"
 
 @dataclass(frozen=True, slots=True)
 class PublishedTensor:
-    """Where a parameter of a tower comes from: the published key with its shape, and what is made of that tensor."""
+    """Origin of a parameter of a tower: the published key with its shape, and what is made of that tensor."""
 
     parameter: str
     shape: tuple[int, ...]

@@ -183,7 +183,8 @@ def build_tower(name: str, config: ModelConfig) -> Tower:
 
 
 def keep_fp32(name: str) -> bool:
-    """Whether a tower's parameter of that name keeps float32: norms, class and position embeddings, temperature."""
+    """Return whether a tower's parameter of that name keeps float32: norms, class and position embeddings,
+    temperature."""
     return any(part in name for part in ("norm", "ln_", "class_token", "position", "log_logit_scale"))
 
 

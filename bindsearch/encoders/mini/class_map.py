@@ -30,7 +30,7 @@ APPEARANCE_DIMS = 128
 
 @dataclass(frozen=True, slots=True)
 class ClassTexts:
-    """What is known of k classes: `names` and `scenes` float32 (k, d), unit vectors of the text space."""
+    """The k classes of the image tower: `names` and `scenes` float32 (k, d), unit vectors of the text space."""
 
     names: torch.Tensor
     scenes: torch.Tensor

@@ -116,7 +116,7 @@ class MiniEncoder:
         return _prepare_pictures(media)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """What `encode` gives, scaled by the temperature of the modality: float32 (n, 384)."""
+        """Return what `encode` gives, scaled by the temperature of the modality: float32 (n, 384)."""
         return scale_features(self.encode(modality, prepared), self.temperatures[modality])
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:

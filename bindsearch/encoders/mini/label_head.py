@@ -1,4 +1,4 @@
-"""What the sound and motion towers share: a mixture of label texts, weighted with the probabilities of its members.
+"""The head of the sound and motion towers: a mixture of label texts, weighted with the probabilities of its members.
 
 So their vectors lie among the texts (as ConSE's do, arXiv 1312.5650), and a sound of two labels lies between both.
 """

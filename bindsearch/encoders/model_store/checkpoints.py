@@ -63,7 +63,7 @@ def _open(path: Path) -> Mapping[str, Any]:
 
 
 def _fault(path: Path, error: Exception) -> str:
-    """What is wrong with the file, as far as its first bytes and the reader tell."""
+    """Return what is wrong with the file, as far as its first bytes and the reader tell."""
     with path.open("rb") as file:
         start = file.read(16)
     if start[8:9] == b"{":

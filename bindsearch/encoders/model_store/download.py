@@ -133,12 +133,12 @@ def hash_sha256(path: Path, on_progress: OnProgress = ignore_progress) -> str:
 
 
 def part_of(place: Path) -> Path:
-    """Where the bytes of an unfinished download are."""
+    """Return where the bytes of an unfinished download are."""
     return place.with_name(f"{place.name}.part")
 
 
 def note_of(place: Path) -> Path:
-    """Where it is written which file they are of."""
+    """Return where it is written which file they are of."""
     return place.with_name(f"{place.name}.part.json")
 
 
@@ -167,7 +167,8 @@ def _kept(url: str, place: Path, on_progress: OnProgress) -> DownloadedFile | No
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Which file a part is of: `etag` and `last_modified` as its server gave them; `sha256` once it is whole."""
+    """Identity of the file that a part belongs to: `etag` and `last_modified` as its server gave them; `sha256` once it
+    is whole."""
 
     url: str
     etag: str = ""
@@ -234,13 +235,13 @@ class _Transfer:
             self._receive(response, offset)
 
     def is_complete(self) -> bool:
-        """Whether all bytes are there."""
+        """Return whether all bytes are there."""
         if self._note is None or self._note.url != self.url or not self._part.is_file():
             return False
         return self._ended or (self._note.total_bytes is not None and self._offset() == self._note.total_bytes)
 
     def way_on(self) -> str:
-        """What is left to do after the last try, for the end of a message."""
+        """Return what is left to do after the last try, for the end of a message."""
         offset = self._offset()
         return f"; {offset:,} bytes are here, the same command goes on from there" if offset else ""
 
@@ -287,7 +288,7 @@ class _Transfer:
         return EncoderError(f"cannot download {self.url}: the server answers {status}")
 
     def _check_range(self, response: HTTPResponse, offset: int) -> None:
-        """Whether a 206 continues the file that was begun."""
+        """Return whether a 206 continues the file that was begun."""
         unit, _, extent = response.headers.get("Content-Range", "").partition(" ")
         span, _, total = extent.partition("/")
         same_etag = self._note is None or response.headers.get("ETag", self._note.etag) == self._note.etag

@@ -46,7 +46,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """What model.json records.
+    """Content of model.json.
 
     `name`: what the encoder is asked for by. `family`: which code runs it, "imagebind" or "openclip". `architecture`:
     what that code needs to build the towers. `dtype`: "fp32", "bf16" or "fp16". `source`: where the checkpoint came
@@ -69,7 +69,7 @@ class ModelManifest:
 
 
 def models_folder() -> Path:
-    """Where models live: $BINDSEARCH_MODELS, else `models` in the user's data directory."""
+    """Return where models live: $BINDSEARCH_MODELS, else `models` in the user's data directory."""
     if named := os.environ.get(MODELS_VARIABLE):
         return Path(named).expanduser()
     from platformdirs import user_data_path
@@ -90,12 +90,12 @@ def model_folder(name: str) -> Path:
 
 
 def is_installed(name: str) -> bool:
-    """Whether the model is there."""
+    """Return whether the model is there."""
     return (model_folder(name) / MANIFEST_FILE).is_file()
 
 
 def read_model(name: str) -> ModelManifest:
-    """What is known of an installed model.
+    """Return what is known of an installed model.
 
     Raises:
         EncoderError: it is not installed (the message says which command brings it), or model.json is damaged.
@@ -141,7 +141,7 @@ def unfinished_pulls() -> dict[str, int]:
 
 
 def verify_model(name: str, *, digests: bool = True) -> list[str]:
-    """What is wrong with the files of an installed model, one line each; nothing: it is whole.
+    """Return what is wrong with the files of an installed model, one line each; nothing: it is whole.
 
     `digests`: read every byte, not only the sizes.
 
@@ -222,7 +222,7 @@ def load_installed_tower(
 
 
 def work_folder(name: str) -> Path:
-    """Where a pull of `name` keeps its download and makes the new model.
+    """Return where a pull of `name` keeps its download and makes the new model.
 
     Raises:
         UsageError: the name would lead out of the models' folder.

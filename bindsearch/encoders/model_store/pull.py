@@ -50,7 +50,7 @@ _BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """How far one step is: "download" and "read" (the digest of a file) count bytes, "convert" what its family counts.
+    """Progress of one step: "download" and "read" (the digest of a file) count bytes, "convert" what its family counts.
 
     `total`: None where a server does not tell.
     """
@@ -62,7 +62,7 @@ class PullProgress:
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """What a pull led to. `is_new`: False where the model was here already. `notices`: what the user should know."""
+    """Result of a pull. `is_new`: False where the model was here already. `notices`: what the user should know."""
 
     manifest: ModelManifest
     is_new: bool
@@ -93,7 +93,7 @@ def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool
 
 
 def has_consent(source: ModelSource) -> bool:
-    """Whether the licence needs no consent, or was accepted before."""
+    """Return whether the licence needs no consent, or was accepted before."""
     return not source.needs_consent or read_record(source.name).license == source.license
 
 
@@ -152,7 +152,7 @@ def pull_model(
 
 @dataclass(frozen=True, slots=True)
 class _PullRequest:
-    """What a pull was asked for."""
+    """Request of a pull."""
 
     source: ModelSource
     from_file: Path | None
@@ -279,7 +279,7 @@ def _download(
 
 
 def _download_place(name: str, url: str) -> Path:
-    """Where a checkpoint is downloaded to; it keeps its suffix, by which converters know what it is."""
+    """Return where a checkpoint is downloaded to; it keeps its suffix, by which converters know what it is."""
     suffix = PurePosixPath(urlsplit(url).path).suffix
     return work_folder(name) / f"checkpoint{suffix if suffix[1:].isalnum() and suffix.isascii() else ''}"
 

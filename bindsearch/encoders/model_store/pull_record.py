@@ -1,4 +1,4 @@
-"""What is remembered of a pulled model even when it is removed: the accepted licence, the last checkpoint's digest."""
+"""Record of a pulled model that outlives its removal: the accepted licence, the last checkpoint's digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PullRecord:
 
 
 def read_record(name: str) -> PullRecord:
-    """What is remembered of the model; nothing, where the record is damaged."""
+    """Return what is remembered of the model; nothing, where the record is damaged."""
     try:
         return PullRecord(**json.loads(_path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -33,5 +33,5 @@ OPENCLIP_PREFIX = "openclip:"
 
 
 def can_be_pulled(name: str) -> bool:
-    """Whether `name` is that of a model to pull, by its form; `model_catalog.find_source` knows for sure."""
+    """Return whether `name` is that of a model to pull, by its form; `model_catalog.find_source` knows for sure."""
     return name == HUGE_NAME or name.startswith(OPENCLIP_PREFIX)

@@ -40,7 +40,7 @@ _TOWER_OF = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "im
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a model's authors prepare pictures, in open_clip's words.
+    """Preprocessing of pictures by a model's authors, in open_clip's words.
 
     `size_px`: of the square. `mean`, `std`: of each colour in 0..1. `interpolation`: "bicubic" or "bilinear".
     `resize_mode`: "shortest", which crops to the middle square, or "squash", which does not keep the aspect.

@@ -1,4 +1,4 @@
-"""Where an open_clip model's checkpoint comes from, and what is needed to build it. Asks no network."""
+"""Source of an open_clip model's checkpoint, and the settings that build it. Uses no network."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _unknown(name: str, model: str) -> str:
 
 
 def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
-    """Why the model cannot be run from its checkpoint alone, or None."""
+    """Return why the model cannot be run from its checkpoint alone, or None."""
     text, vision = config["text_cfg"], config["vision_cfg"]
     if "multimodal_cfg" in config or text.get("embed_cls"):
         return "CoCa's captioning towers are not supported"

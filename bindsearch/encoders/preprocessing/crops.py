@@ -71,7 +71,8 @@ def _strip(height: int, width: int, place: float, longest_aspect: int) -> tuple[
 
 
 def _offset(length: int, keep: int, place: float) -> int:
-    """Where `keep` of `length` pixels begin; in the middle it rounds half to even, as torchvision's center_crop."""
+    """Return where `keep` of `length` pixels begin; in the middle it rounds half to even, as torchvision's
+    center_crop."""
     return max(0, round((length - keep) * place))
 
 

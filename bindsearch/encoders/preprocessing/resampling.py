@@ -80,7 +80,7 @@ def _resample_in_blocks(sound: torch.Tensor, ratio: Fraction, float32_filter: bo
 
 
 def _reach_periods(ratio: Fraction) -> int:
-    """How far the filter reaches to either side, in periods of `ratio.denominator` samples, rounded up."""
+    """Return how far the filter reaches to either side, in periods of `ratio.denominator` samples, rounded up."""
     return math.ceil(_FILTER_REACH / min(ratio.numerator, ratio.denominator)) + 1
 
 

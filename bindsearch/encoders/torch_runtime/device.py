@@ -1,4 +1,4 @@
-"""How towers run, whatever their family: device, number format, batches that shrink when memory runs out."""
+"""Running of towers of any family: device, number format, batches that shrink when memory runs out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DTYPES: Mapping[str, str] = MappingProxyType({"fp32": "float32", "bf16": "bfloat
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How to run towers; never changes what a vector means.
+    """Options of running towers; they never change what a vector means.
 
     `device`: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:1". `compile`: let torch.compile fuse the
     tower, which pays on a GPU after a minute. `batch`: views that go through a tower together; None: what suits the
@@ -69,7 +69,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16)."""
+    """Return whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16)."""
     import torch
 
     capabilities = torch.cpu.get_capabilities()
@@ -123,7 +123,7 @@ def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) 
 
 
 def _try_step(run: Callable[[int, int], torch.Tensor], start: int, stop: int, *, last_try: bool) -> torch.Tensor | None:
-    """What the step gives; None where memory ran out."""
+    """Return what the step gives; None where memory ran out."""
     try:
         return run(start, stop)
     except (MemoryError, RuntimeError) as error:

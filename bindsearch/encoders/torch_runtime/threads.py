@@ -1,4 +1,4 @@
-"""How many threads torch may use, and where: preprocessing runs in threads of its own, towers over all cores.
+"""Threads that torch may use: preprocessing runs in threads of its own, towers over all cores.
 
 `torch.set_num_threads` counts for the calling thread and for threads that touch torch for the first time later.
 Preprocessing with torch's own threads inside decoder threads would oversubscribe the cores, and its threads would wait
@@ -69,5 +69,5 @@ class ParallelForward:
         self._threads = ThreadPoolExecutor(usable_cores(), "passes", initializer=lambda: torch.set_num_threads(1))
 
     def map(self, run: Callable[[Given], Made], groups: Iterable[Given]) -> list[Made]:
-        """What `run` makes of each group, in their order; it is called in several threads at once."""
+        """Return what `run` makes of each group, in their order; it is called in several threads at once."""
         return list(self._threads.map(run, groups))

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad a finding is: nothing to do, something is missing that not everybody needs, or something is broken."""
+    """Severity of a finding: nothing to do, something is missing that not everybody needs, or something is broken."""
 
     OK = "ok"
     NOTE = "note"
@@ -16,7 +16,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, what was found, and what to do about it ("" where there is nothing to do)."""
+    """One finding: subject, result, and what to do about it ("" where there is nothing to do)."""
 
     topic: str
     name: str

@@ -93,8 +93,8 @@ def _missing(distribution: str, extra: str | None) -> Check:
 
 
 def _problem(requirement: Requirement, version: str, module: str | None, *, imports: bool) -> Check | None:
-    """What is wrong with an installed library; None where nothing is. Damaged files come first: importing them may
-    kill the process."""
+    """Return what is wrong with an installed library; None where nothing is. Damaged files come first: importing them
+    may kill the process."""
     name = requirement.name
 
     def problem(message: str, remedy: str) -> Check:

@@ -84,7 +84,7 @@ def check_is_store(store: Path) -> None:
 
 @dataclass
 class StoreCheck:
-    """What is known of a store so far, and what is wrong with it."""
+    """State of a check of a store: what is known so far, and what is wrong."""
 
     store: Path
     on_stage: Callable[[str], None]

@@ -44,7 +44,7 @@ USED_IDS = {
 
 @dataclass(frozen=True, slots=True)
 class RowSample:
-    """How many rows there are of a kind, and the first ids."""
+    """Count of the rows of a kind, and their first ids."""
 
     count: int
     ids: tuple[int, ...]
@@ -52,7 +52,7 @@ class RowSample:
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """What must not be in a catalog. `counters`: the next id that each would hand out, and the largest in use."""
+    """Faults of a catalog. `counters`: the next id that each would hand out, and the largest in use."""
 
     to_embed: RowSample
     without_segments: RowSample

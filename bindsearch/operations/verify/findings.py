@@ -1,4 +1,4 @@
-"""What a check of a store has found: each finding says what is wrong, where, and what mends it."""
+"""Findings of a check of a store: each says what is wrong, where, and what mends it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_EXAMPLES = 20
 
 
 class Kind(StrEnum):
-    """What is wrong."""
+    """Kind of a finding."""
 
     CONFIG = "config"
     CATALOG = "catalog"
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check has found; `unchecked` tells what it could not look at, and why; `read_bytes`: what it has read."""
+    """Report of a check; `unchecked` tells what it could not look at, and why; `read_bytes`: what it has read."""
 
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]

@@ -20,7 +20,7 @@ Containers = Mapping[int, Mapping[str, FileState]]
 
 @dataclass
 class MediaCheck:
-    """What a look at the files of a snapshot has found so far, by collection."""
+    """State of a check of the files of a snapshot, by collection."""
 
     snapshot: Snapshot
     containers: Containers
@@ -97,7 +97,7 @@ class MediaCheck:
                 self._unreadable.setdefault(key, []).append(path)
 
     def _in_archive(self, path: Path) -> bool:
-        """Whether a file lies where the path wants a folder."""
+        """Return whether a file lies where the path wants a folder."""
         folder = path.parent
         if folder not in self._held_by:
             self._held_by[folder] = folder.is_file() or (not folder.is_dir() and self._in_archive(folder))

@@ -58,7 +58,7 @@ def stored_vectors(
 
 
 def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
-    """What is wrong with a vector file; every byte of it is read."""
+    """Yield what is wrong with a vector file; every byte of it is read."""
     path = file.path
     if not path.is_file():
         yield finding(Kind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
@@ -105,7 +105,7 @@ def lost_vectors(
 
 
 def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
-    """What is wrong with the parts that a generation is made of."""
+    """Yield what is wrong with the parts that a generation is made of."""
     parts = [(number, False) for number in manifest.parts]
     if manifest.failures is not None and manifest.failures not in manifest.parts:
         parts.append((manifest.failures, True))
@@ -118,7 +118,7 @@ def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
 
 
 def index_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
-    """What is wrong with the indexes that a generation is searched by."""
+    """Yield what is wrong with the indexes that a generation is searched by."""
     for modality, (folder, digest) in manifest.indexes.items():
         try:
             check_index(store, modality, folder, digest)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a constant is written as."""
+    """Form in which a constant is written."""
 
     TEXT = "STRING"
     INTEGER = "INTEGER"
@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
 
 class Form(StrEnum):
-    """What an operation is; `name` says which one: of comparisons, functions and operators, or the type of a cast."""
+    """Sort of an operation; `name` says which one: of comparisons, functions and operators, or the type of a cast."""
 
     COMPARE = "compare"
     AND = "and"

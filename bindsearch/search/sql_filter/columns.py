@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Level(Enum):
-    """Which table's rows a value belongs to."""
+    """Table to whose rows a value belongs."""
 
     ITEM = "items"
     SEGMENT = "segments"
@@ -75,7 +75,7 @@ NUMBERS = frozenset(("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE"))
 
 
 class Collections(Protocol):
-    """What is read of a manifest."""
+    """Part of a manifest that filters read."""
 
     @property
     def collections(self) -> Mapping[int, str]:
@@ -83,7 +83,7 @@ class Collections(Protocol):
 
 
 class FilterTables(Protocol):
-    """What is read of a snapshot."""
+    """Part of a snapshot that filters read."""
 
     @property
     def manifest(self) -> Collections:
@@ -134,7 +134,7 @@ class FilterColumns:
         return alike[0] if len(alike) == 1 else None
 
     def explain_unknown(self, name: str) -> str:
-        """What to say of a name that no column has."""
+        """Return what to say of a name that no column has."""
         names = [*DOCUMENTED, *self.user_types]
         near = [repr(match) for match in get_close_matches(name.lower(), names, n=3)]
         hint = f": did you mean {' or '.join(near)}?" if near else "."

@@ -82,7 +82,7 @@ def run_select(
 
 
 def first_line(error: Exception) -> str:
-    """What DuckDB says, without the kind of error in front and the lines after."""
+    """Return what DuckDB says, without the kind of error in front and the lines after."""
     line = str(error).split("\n", 1)[0].strip()
     kind, colon, rest = line.partition(" Error: ")
     return rest if colon and " " not in kind.replace("Invalid Input", "").replace("Out of", "").strip() else line

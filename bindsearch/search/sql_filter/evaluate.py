@@ -26,7 +26,7 @@ Verdict = tuple[Level, "pa.ChunkedArray"]
 
 
 def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S) -> NDArray[np.bool_]:
-    """Which segments an expression is true of: bool (n segments,). Unknown (NULL) counts as false.
+    """Return which segments an expression is true of: bool (n segments,). Unknown (NULL) counts as false.
 
     Raises:
         UsageError: the expression does not parse or holds what is not allowed, a column is unknown, the result is no

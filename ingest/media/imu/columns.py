@@ -1,4 +1,4 @@
-"""Which columns of a motion table are which, by their names: axes, time, and the units in the names."""
+"""Roles of the columns of a motion table, by their names: axes, time, and the units in the names."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[l
 
 
 def describe_imu(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Where a recording's rate will come from, by its header alone: "50 Hz (sidecar)".
+    """Return where a recording's rate will come from, by its header alone: "50 Hz (sidecar)".
 
     Raises:
         MediaError: the header cannot be read.
@@ -123,7 +123,7 @@ def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
 
 
 def _scales(columns: MotionColumns, sidecar: Sidecar) -> tuple[float, float]:
-    """What the two sensors' values are multiplied with."""
+    """Return what the two sensors' values are multiplied with."""
     said = sidecar.units.get("accelerometer"), sidecar.units.get("gyroscope")
     factors = []
     for i, (sensor, table, default) in enumerate(

@@ -92,7 +92,7 @@ def csv_header(head: bytes) -> list[str] | None:
 
 
 def delimiter_of(line: str) -> str:
-    """What most likely separates the cells of a line: a comma, a semicolon or a tab."""
+    """Return what most likely separates the cells of a line: a comma, a semicolon or a tab."""
     return max(",;\t", key=line.count)
 
 

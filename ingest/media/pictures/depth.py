@@ -62,7 +62,7 @@ def camera(width_px: int, sidecar: Sidecar) -> tuple[float, float]:
 
 
 def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """What a depth map's values will be computed with, from its header alone: "fx 259 px (0.81 x width), ...".
+    """Return what a depth map's values will be computed with, from its header alone: "fx 259 px (0.81 x width), ...".
 
     Raises:
         MediaError: the header cannot be read.

@@ -1,4 +1,4 @@
-"""How many frames a GIF, WebP or PNG file holds, by walking its blocks: nothing is decoded, nothing allocated."""
+"""Number of frames of a GIF, WebP or PNG file, by walking its blocks: nothing is decoded, nothing allocated."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def _webp_frames(file: IO[bytes]) -> Iterator[None]:
 
 
 def _png_frames(file: IO[bytes]) -> int:
-    """What the acTL chunk says, which stands before the picture (PNG, third edition, 11.3.6.1); 1 without one."""
+    """Return what the acTL chunk says, which stands before the picture (PNG, third edition, 11.3.6.1); 1 without
+    one."""
     file.seek(8, 1)
     blocks = iter(range(_MOST_BLOCKS))
     while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND") and _more(blocks):

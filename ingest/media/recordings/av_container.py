@@ -24,7 +24,7 @@ _READ_BYTES = 1 << 18
 
 
 def kind_of(path: Path) -> str | None:
-    """What `sniff` says of the file.
+    """Return what `sniff` says of the file.
 
     Raises:
         MediaError: the file is empty.

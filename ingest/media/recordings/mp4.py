@@ -31,7 +31,8 @@ def _turned_id(header: bytes) -> int:
 
 
 def _boxes(file: BinaryIO, inside: tuple[int, int], wanted: bytes) -> Iterator[tuple[int, int]]:
-    """Where the contents of the boxes of a kind begin and end, among those that lie directly between two places."""
+    """Yield where the contents of the boxes of a kind begin and end, among those that lie directly between two
+    places."""
     start, last = inside
     for _ in range(MAX_BOXES):
         file.seek(start)

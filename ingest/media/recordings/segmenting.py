@@ -1,4 +1,4 @@
-"""How a recording is cut into spans: equal lengths, and no sliver at the end.
+"""Cutting of a recording into spans: equal lengths, and no sliver at the end.
 
 The rule: spans of `segment_s` from the start; what is left at the end makes a span of its own when it is at least
 `shortest_tail_s(segment_s)` long (1 s, or half a segment where segments are shorter than 2 s), else it joins the span

@@ -89,7 +89,7 @@ def _spans(
     segment_s: float,
     span: Span | None,
 ) -> Iterator[VideoSpan]:
-    """What lies inside `span`, sampled and cut."""
+    """Yield what lies inside `span`, sampled and cut."""
     start_s = span.start_s if span else 0.0
     found = False
     for piece in _cut(sample(_inside(frames, span), frames_per_s), start_s, segment_s, to_rgb):
@@ -135,7 +135,7 @@ def _timed(container: InputContainer, stream: VideoStream) -> Iterator[Timed]:
 
 
 def _inside(frames: Iterator[Timed], span: Span | None) -> Iterator[Timed]:
-    """What lies inside `span`; the frame showing when it begins stands in where no other frame does."""
+    """Yield what lies inside `span`; the frame showing when it begins stands in where no other frame does."""
     if span is None:
         yield from frames
         return

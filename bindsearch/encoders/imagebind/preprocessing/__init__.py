@@ -1,4 +1,5 @@
-"""What ImageBind's towers see of each medium: one module a modality, NumPy arrays out, thread-safe, no tower loaded.
+"""Preprocessing of each medium for ImageBind's towers: one module a modality, NumPy arrays out, thread-safe, no tower
+loaded.
 
 Importing this package does not load torch.
 """

@@ -1,4 +1,4 @@
-"""Where views lie in a recording: evenly for embedding, and as the published sampler puts them for parity."""
+"""Places of views in a recording: evenly for embedding, and as the published sampler puts them for parity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the audio tower is trained on: ESC-10 (Piczak 2015), with its augmentation."""
+"""Training data of the audio tower: ESC-10 (Piczak 2015), with its augmentation."""
 
 from __future__ import annotations
 

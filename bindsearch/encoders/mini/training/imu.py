@@ -1,4 +1,4 @@
-"""What the IMU tower is trained on: UCI HAR (Anguita et al. 2013), with its augmentation."""
+"""Training data of the IMU tower: UCI HAR (Anguita et al. 2013), with its augmentation."""
 
 from __future__ import annotations
 

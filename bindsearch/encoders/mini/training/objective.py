@@ -22,7 +22,7 @@ Batches = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast one member is trained, and what its logits are multiplied with in the end.
+    """Steps and learning rate of one member's training, and the factor of its logits in the end.
 
     `sharpness`: InfoNCE leaves the probabilities far too even (the greatest is 0.37 on average on unseen sounds of
     which 0.9 are told right), and an even mixture of texts is near to other pictures than its parts.
