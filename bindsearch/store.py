@@ -358,6 +358,111 @@ class Store:
         request = IndexRequest(rules, include=tuple(include), exclude=tuple(exclude))
         watch_paths(self._context, resolved, request, on_report, stop, rescan_s=rescan_s or RESCAN_S, polling=polling)
 
+    @installation_faults()
+    def reindex(
+        self,
+        encoder: str | Encoder,
+        *,
+        encoder_options: Mapping[str, str | int | float | bool] | None = None,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        limits: Mapping[str, float] | None = None,
+        prune: bool = False,
+        on_progress: OnProgress = ignore_progress,
+        on_stage: OnStage = ignore_stage,
+    ) -> IndexReport:
+        """Move the store over to another encoder: everything is embedded anew, and what was there serves until then.
+
+        An interrupted run goes on where it was. Items get new numbers. `prune`: leave out items that cannot be embedded
+        now.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+            UsageError: items would be lost, or a rule or limit is wrong.
+        """
+        from bindsearch.encoders import load_encoder
+        from bindsearch.encoders.torch_runtime.device import Runtime
+        from bindsearch.operations.reindex import reindex
+
+        new = encoder
+        if isinstance(new, str):
+            runtime = Runtime(device=self._device, compile=self._compile)
+            new = load_encoder(new, options=encoder_options or {}, runtime=runtime)
+        report = reindex(
+            self.path,
+            new,
+            self._gpus,
+            rules=rules,
+            imu_rate_hz=imu_rate_hz,
+            limits=limits,
+            prune=prune,
+            on_progress=on_progress,
+            on_stage=on_stage,
+        )
+        self.close()
+        self._wanted_encoder = new
+        for known in ("config", "encoder"):
+            self.__dict__.pop(known, None)
+        return report
+
+    def forget(self, *paths: PathLike, item_ids: Sequence[int] = ()) -> int:
+        """Take items out by the paths they lie at or below, or by number; their files stay. The number of items.
+
+        Raises:
+            UsageError: nothing was indexed there, or there is no such item.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.forget import forget
+
+        return forget(self.path, [os.fspath(path) for path in paths], item_ids)
+
+    @installation_faults()
+    def optimize(
+        self, *, wishes: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
+    ) -> list[OptimizeResult]:
+        """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
+
+        `wishes`: form, memory, recall and parameters asked for, remembered from then on.
+
+        Raises:
+            UsageError: the wishes cannot be met.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.optimize import optimize_store
+
+        self.config  # noqa: B018  (there is nothing to optimize where there is no store)
+        return optimize_store(self._context, wishes, force=force, on_stage=on_stage)
+
+    @property
+    def wishes(self) -> IndexSettings:
+        """What was last asked of the indexes.
+
+        Raises:
+            StoreError: the note of it is damaged.
+        """
+        from bindsearch.operations.index_policy import read_index_settings
+
+        return read_index_settings(self.path)
+
+    def plan_index(
+        self,
+        *paths: PathLike,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> list[PlannedFile]:
+        """Return what each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
+        from bindsearch.ingest.targets import resolve_paths
+        from bindsearch.operations.index import IndexRequest, plan_paths
+
+        known = self._known_collections()
+        request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
+        return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
+
     def verify(self, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:
         """Check every byte of the store against what was written, and that all of it fits together; changes nothing.
 
@@ -472,122 +577,17 @@ class Store:
             on_stage=on_stage,
         )
 
-    @property
-    def _context(self) -> StoreContext:
-        from bindsearch.operations.context import StoreContext
-
-        return StoreContext(self.path, self.encoder, self._segments, self._gpus)
-
-    @installation_faults()
-    def reindex(
-        self,
-        encoder: str | Encoder,
-        *,
-        encoder_options: Mapping[str, str | int | float | bool] | None = None,
-        rules: Iterable[str] = (),
-        imu_rate_hz: float | None = None,
-        limits: Mapping[str, float] | None = None,
-        prune: bool = False,
-        on_progress: OnProgress = ignore_progress,
-        on_stage: OnStage = ignore_stage,
-    ) -> IndexReport:
-        """Move the store over to another encoder: everything is embedded anew, and what was there serves until then.
-
-        An interrupted run goes on where it was. Items get new numbers. `prune`: leave out items that cannot be embedded
-        now.
-
-        Raises:
-            StoreNotFoundError: there is no store.
-            StoreLockedError: another process is writing.
-            UsageError: items would be lost, or a rule or limit is wrong.
-        """
-        from bindsearch.encoders import load_encoder
-        from bindsearch.encoders.torch_runtime.device import Runtime
-        from bindsearch.operations.reindex import reindex
-
-        new = encoder
-        if isinstance(new, str):
-            runtime = Runtime(device=self._device, compile=self._compile)
-            new = load_encoder(new, options=encoder_options or {}, runtime=runtime)
-        report = reindex(
-            self.path,
-            new,
-            self._gpus,
-            rules=rules,
-            imu_rate_hz=imu_rate_hz,
-            limits=limits,
-            prune=prune,
-            on_progress=on_progress,
-            on_stage=on_stage,
-        )
-        self.close()
-        self._wanted_encoder = new
-        for known in ("config", "encoder"):
-            self.__dict__.pop(known, None)
-        return report
-
-    def forget(self, *paths: PathLike, item_ids: Sequence[int] = ()) -> int:
-        """Take items out by the paths they lie at or below, or by number; their files stay. The number of items.
-
-        Raises:
-            UsageError: nothing was indexed there, or there is no such item.
-            StoreNotFoundError: there is no store.
-            StoreLockedError: another process is writing.
-        """
-        from bindsearch.operations.forget import forget
-
-        return forget(self.path, [os.fspath(path) for path in paths], item_ids)
-
-    @installation_faults()
-    def optimize(
-        self, *, wishes: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
-    ) -> list[OptimizeResult]:
-        """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
-
-        `wishes`: form, memory, recall and parameters asked for, remembered from then on.
-
-        Raises:
-            UsageError: the wishes cannot be met.
-            StoreNotFoundError: there is no store.
-            StoreLockedError: another process is writing.
-        """
-        from bindsearch.operations.optimize import optimize_store
-
-        self.config  # noqa: B018  (there is nothing to optimize where there is no store)
-        return optimize_store(self._context, wishes, force=force, on_stage=on_stage)
-
-    @property
-    def wishes(self) -> IndexSettings:
-        """What was last asked of the indexes.
-
-        Raises:
-            StoreError: the note of it is damaged.
-        """
-        from bindsearch.operations.index_policy import read_index_settings
-
-        return read_index_settings(self.path)
-
-    def plan_index(
-        self,
-        *paths: PathLike,
-        rules: Iterable[str] = (),
-        imu_rate_hz: float | None = None,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
-    ) -> list[PlannedFile]:
-        """Return what each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
-        from bindsearch.ingest.targets import resolve_paths
-        from bindsearch.operations.index import IndexRequest, plan_paths
-
-        known = self._known_collections()
-        request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
-        return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
-
     def _known_collections(self) -> dict[int, Path]:
         manifest = None
         with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
             manifest = read_manifest(self.path)
         return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
+
+    @property
+    def _context(self) -> StoreContext:
+        from bindsearch.operations.context import StoreContext
+
+        return StoreContext(self.path, self.encoder, self._segments, self._gpus)
 
     @property
     def _machine(self) -> PlanContext:

@@ -24,7 +24,7 @@ from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
 from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import ImportReport, VectorImporter, context_like, segment_from_row
+from bindsearch.operations.vector_import import ImportReport, VectorImporter, import_context, segment_from_row
 from bindsearch.operations.vector_sources import VectorFileReader, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.storage.batch import StagedSegment
@@ -82,7 +82,10 @@ def import_vectors(
     report = ImportReport()
     place = resolve_store(store)
     like = next((shard.space for shard in shards if shard.space is not None), None)
-    with context_like(place, like, encoder=encoder, encoder_options=encoder_options, device=device) as (context, made):
+    with import_context(place, like, encoder=encoder, encoder_options=encoder_options, device=device) as (
+        context,
+        made,
+    ):
         _check(made, place, shards)
         planned = [_plan(group, folder) for group in opened_sources]
         done, total = 0, sum(shard.n for shard in shards)

@@ -22,7 +22,7 @@ from bindsearch.operations.exchange_format import (
     to_lists,
 )
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import ImportReport, Place, VectorImporter, context_like, segment_from_row
+from bindsearch.operations.vector_import import ImportReport, Place, VectorImporter, import_context, segment_from_row
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.storage.catalog import Catalog
@@ -68,7 +68,7 @@ def merge_stores(
     paths = _source_paths(place, sources)
     configs = [read_config(path) for path in paths]
     report = ImportReport()
-    with context_like(place, configs[0], encoder=encoder, device=device) as (context, made):
+    with import_context(place, configs[0], encoder=encoder, device=device) as (context, made):
         for path, config in zip(paths, configs, strict=True):
             check_space(made, place, config, path)
         opened_sources = [_open(path) for path in paths]

@@ -71,7 +71,7 @@ class _CollectionMatch(NamedTuple):
 
 
 @contextmanager
-def context_like(
+def import_context(
     path: Path,
     like: StoreConfig | None,
     *,

@@ -3,14 +3,13 @@
 import runpy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.errors import UsageError
@@ -33,20 +32,9 @@ def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@dataclass(frozen=True)
-class Roots:
-    collections: dict[int, str] = field(default_factory=lambda: {3: "/a/b", 5: "/a/bc", 6: "/x/b"})
-
-
-@dataclass(frozen=True)
-class Tables:
-    items: pa.Table
-    segments: pa.Table
-    rows: NDArray[np.int64]
-    manifest: Roots = Roots()
-
-    def item_of_segment_rows(self) -> NDArray[np.int64]:
-        return self.rows
+TABLES = runpy.run_path(str(Path(__file__).with_name("filter_tables.py")))
+ROOTS = TABLES["Roots"]({3: "/a/b", 5: "/a/bc", 6: "/x/b"})
+Tables = partial(TABLES["Tables"], manifest=ROOTS)
 
 
 FILES = (

@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import runpy
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -52,20 +53,9 @@ SEGMENTS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Roots:
-    collections: dict[int, str] = field(default_factory=lambda: {1: "/media/x", 7: "/media/é y", 9: "/"})
-
-
-@dataclass(frozen=True)
-class Tables:
-    items: pa.Table
-    segments: pa.Table
-    rows: NDArray[np.int64]
-    manifest: Roots = Roots()
-
-    def item_of_segment_rows(self) -> NDArray[np.int64]:
-        return self.rows
+TABLES = runpy.run_path(str(Path(__file__).parents[1] / "filter_tables.py"))
+ROOTS = TABLES["Roots"]({1: "/media/x", 7: "/media/é y", 9: "/"})
+Tables = partial(TABLES["Tables"], manifest=ROOTS)
 
 
 NAMES = (

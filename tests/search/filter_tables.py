@@ -1,0 +1,29 @@
+"""The tables that a filter looks at, made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Roots of collections, by their ids."""
+
+    collections: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Items and segments as Arrow tables, and the row in `items` of each segment: int64 (n segments,)."""
+
+    items: Any
+    segments: Any
+    rows: NDArray[np.int64]
+    manifest: Roots
+
+    def item_of_segment_rows(self) -> NDArray[np.int64]:
+        return self.rows
