@@ -185,7 +185,8 @@ def failed_module(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
         names.append(_top(error.name))
     elif isinstance(error, ImportError) and not names:
-        names.append(_top(error.name or str(frames[-1].f_globals.get("__name__")) if frames else error.name or ""))
+        raiser = str(frames[-1].f_globals.get("__name__")) if frames else ""
+        names.append(_top(error.name or raiser))
     return names[-1] if names and names[-1] not in ("", PROJECT) else None
 
 

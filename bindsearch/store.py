@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from bindsearch.environment import check_libraries, installation_faults
+from bindsearch.environment import installation_faults
 from bindsearch.errors import StoreError, UsageError, VectorError
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.gpu.placement import GpuResidency
@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from bindsearch.operations.vector_import import ImportReport
     from bindsearch.operations.verify.findings import Report
     from bindsearch.reports import IndexReport, PlannedFile
-
-SEARCH_LIBRARIES = ("faiss",)
-"""Modules that every search imports; terms import those of the encoder."""
 
 
 class Store:
@@ -186,7 +183,6 @@ class Store:
         imu_rate_hz: float | None = None,
     ) -> list[list[Hit]]:
         """`search` for several queries, one list of hits each; texts are encoded and indexes searched together."""
-        check_libraries(SEARCH_LIBRARIES)
         if isinstance(queries, str):
             raise UsageError(f"{queries!r} is one query: give a list of them, or ask `search`")
         wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or NO_FILTER)
@@ -213,7 +209,6 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         started = time.perf_counter()
-        check_libraries(SEARCH_LIBRARIES)
         generation = self._reader.current()
         (asked,) = self._encode(generation, [query], imu_rate_hz)
         encoded = time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,9 +28,9 @@ def doctor_command(
     Nothing is changed. The exit code is 0 where all is well, else 5. Example: bindsearch doctor --deep
     """
     from bindsearch.operations.doctor import Level, diagnose
-    from bindsearch.storage.config import default_store
+    from bindsearch.storage.config import resolve_store
 
-    place = Path(store).expanduser() if store else default_store()
+    place = resolve_store(store)
     checks: list[Check] = []
     topic = ""
     for check in diagnose(place, deep=deep):

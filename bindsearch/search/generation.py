@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from bindsearch.environment import check_libraries
 from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
@@ -87,7 +88,9 @@ class Generation:
 
         Raises:
             StoreError: a file of it is missing or damaged.
+            InstallationError: FAISS cannot be loaded.
         """
+        check_libraries(["faiss"])  # partitions are scanned with it
         self.manifest = manifest
         self.snapshot = open_snapshot(store, manifest)
         older: Mapping[Modality, Partition] = {} if before is None else before.partitions

@@ -157,6 +157,18 @@ def test_the_store_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert damaged.remedy == f"bindsearch verify --store {tmp_path / 'store'}"
 
 
+def test_a_damaged_snapshot_is_reported_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("a dog")
+    with bs.connect(tmp_path / "store", encoder="null") as store:
+        store.index(tmp_path / "note.txt")
+    for part in (tmp_path / "store" / "snapshots").glob("*/items.arrow"):
+        part.write_bytes(part.read_bytes()[:100])
+    before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
+    damaged = of(list(diagnose(tmp_path / "store")), "store")
+    assert damaged.level is Level.PROBLEM
+    assert {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()} == before
+
+
 def test_limits_and_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "max_user_watches").write_text("8192\n")
     (tmp_path / "max_user_instances").write_text("128\n")

@@ -75,7 +75,7 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
                 "torch",
                 Level.PROBLEM,
                 f"torch was built for CUDA {built_for}, the driver supports CUDA {_dotted(version)}",
-                "update the NVIDIA driver, or install a torch that was built for its version (see README, Versions)",
+                "update the NVIDIA driver, or use --device cpu",
             )
     expected = len(driver[0]) if driver is not None else 0
     yield from _faiss_gpus(expected)

@@ -13,13 +13,13 @@ from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.encoder import weight_files
 from bindsearch.encoders.model_store.installed import damaged_models, list_models, verify_model
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.environment import check_libraries, installation_fault, is_installation_failure
+from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
 from bindsearch.media import MODALITY_OF, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.context import load_store_encoder
 from bindsearch.operations.doctor.check import Check, Level
-from bindsearch.search.generation import open_reader
-from bindsearch.storage.config import STORE_FILE
+from bindsearch.search.generation import Reader
+from bindsearch.storage.config import STORE_FILE, read_config
 from bindsearch.types import Modality
 
 
@@ -54,8 +54,8 @@ def check_store(path: Path) -> Iterator[Check]:
         yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` makes one")
         return
     try:
-        check_libraries(["duckdb", "faiss"])
-        generation = open_reader(path).current()
+        # What a reader would do about a damaged snapshot, derive it again, is not the doctor's to do.
+        generation = Reader(path, lambda: read_config(path).dim, lambda: None).current()
     except Exception as error:
         if installation_fault(error) is not None:  # said where the libraries are looked at
             return
