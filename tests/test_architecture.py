@@ -277,3 +277,19 @@ def test_docstrings_open_with_a_noun_or_an_imperative() -> None:
             if words and words[0] in QUESTION_WORDS and not is_property:
                 found.append(f"{name}: {getattr(node, 'name', 'module')}")
     assert found == []
+
+
+def test_the_graph_sees_lazy_imports_upward_edges_and_cycles(tmp_path: Path) -> None:
+    (tmp_path / "low.py").write_text("def late():\n    from bindsearch.store import connect\n    return connect\n")
+    (tmp_path / "typed.py").write_text("if TYPE_CHECKING:\n    from bindsearch.store import Store\n")
+    modules = {
+        "bindsearch.vectors": tmp_path / "low.py",
+        "bindsearch.types": tmp_path / "typed.py",
+        "bindsearch.store": tmp_path / "typed.py",
+    }
+    edges = import_graph(modules)
+    assert edges == [Edge("bindsearch.vectors", "bindsearch.store", 2)]
+    assert upward_edges(edges) == edges
+    assert find_cycles(edges) == []
+    back = Edge("bindsearch.store", "bindsearch.vectors", 1)
+    assert find_cycles([*edges, back]) == [sorted([*edges, back])]
