@@ -40,7 +40,7 @@ TEXT_QUERIES = ("a dog barking", "children playing", "a road with cars", "a fire
 
 
 @dataclass(frozen=True)
-class PreparedQuery:
+class LabelledQuery:
     """A query, its kind as the table names it."""
 
     kind: str
@@ -62,9 +62,9 @@ def main() -> None:
     print(save_table("mixed-ranking", "Modalities in the top 30, mini encoder", table))
 
 
-def gather(data: Path, media: Path) -> tuple[Path, list[PreparedQuery]]:
+def gather(data: Path, media: Path) -> tuple[Path, list[LabelledQuery]]:
     """Copy some files of each modality below `media`, keep others as queries."""
-    asked = [PreparedQuery("text", bs.text(words)) for words in TEXT_QUERIES]
+    asked = [LabelledQuery("text", bs.text(words)) for words in TEXT_QUERIES]
     for name, (pattern, count) in FILES.items():
         files = [path for path in sorted((data / name).glob(pattern)) if path.is_file()]
         chosen = evenly(files, count)
@@ -74,9 +74,9 @@ def gather(data: Path, media: Path) -> tuple[Path, list[PreparedQuery]]:
             shutil.copy(path, target)
         left = [path for path in files if path not in chosen]
         if name.startswith("images"):
-            asked += [PreparedQuery("image", bs.image(path)) for path in evenly(left, 7)]
+            asked += [LabelledQuery("image", bs.image(path)) for path in evenly(left, 7)]
         elif name.startswith("audio"):
-            asked += [PreparedQuery("audio", bs.audio(path)) for path in evenly(left, 4)]
+            asked += [LabelledQuery("audio", bs.audio(path)) for path in evenly(left, 4)]
     texts = media / "texts"
     texts.mkdir()
     for number, caption in enumerate(evenly(sorted(captions(data)), CAPTIONS)):
@@ -103,7 +103,7 @@ def evenly(things: list[Any], count: int) -> list[Any]:
     return things[:: max(len(things) // count, 1)][:count]
 
 
-def ranking_table(store: Store, asked: list[PreparedQuery]) -> str:
+def ranking_table(store: Store, asked: list[LabelledQuery]) -> str:
     """Mean number of each modality in the top 30 by kind of query, for both rankings, as Markdown."""
     holds = store.status().segments
     present = [modality for modality in Modality if holds.get(modality)]

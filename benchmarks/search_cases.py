@@ -48,7 +48,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class PreparedQuery:
+class LimitCheck:
     """A limit and what was seen of it; `seen` and `limit` in `unit`."""
 
     what: str
@@ -74,7 +74,7 @@ class Bench:
     rounds: int = 3
     measured: list[Measured] = field(default_factory=list)
     swept: list[Sweep] = field(default_factory=list)
-    asked: list[PreparedQuery] = field(default_factory=list)
+    asked: list[LimitCheck] = field(default_factory=list)
     builds: dict[str, BuildFigures] = field(default_factory=dict)
     peer_build_s: dict[str, float] = field(default_factory=dict)
     hand: dict[str, HandIndex] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Bench:
 
     def ask(self, what: str, seen: float, limit: float, unit: str, *, at_most: bool = True) -> None:
         """Hold a figure against its limit."""
-        self.asked.append(PreparedQuery(what, seen, limit, unit, at_most))
+        self.asked.append(LimitCheck(what, seen, limit, unit, at_most))
 
     def hand_part(self, source: str, target: str) -> tuple[HandIndex, HandSetting] | HandFlat:
         """The partition by hand, as the engine's plan for that pair has it; exact where the plan takes no index."""

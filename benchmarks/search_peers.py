@@ -35,7 +35,7 @@ SLOW_SWEEP_QUERIES = 50
 
 
 @dataclass(frozen=True)
-class ProbeSetting:
+class PeerSetting:
     """One way to ask a peer for the pictures nearest to a query."""
 
     name: str
@@ -51,13 +51,13 @@ class Peer:
     """
 
     system: str
-    ladder: tuple[ProbeSetting, ...]
-    others: tuple[ProbeSetting, ...]
-    default: ProbeSetting
+    ladder: tuple[PeerSetting, ...]
+    others: tuple[PeerSetting, ...]
+    default: PeerSetting
     rows: RowsOf
     build_s: float
 
-    def contender(self, setting: ProbeSetting) -> Contender:
+    def contender(self, setting: PeerSetting) -> Contender:
         """The peer at one setting."""
         return Contender(self.system, setting.name, setting.ask, self.rows)
 
@@ -68,7 +68,7 @@ class Sweep:
 
     system: str
     source: str
-    setting: ProbeSetting
+    setting: PeerSetting
     recall: float
     p50_ms: float
 
@@ -104,7 +104,7 @@ def sweep(
 
 
 def try_setting(
-    peer: Peer, source: str, setting: ProbeSetting, queries: NDArray[np.float32], truth: NDArray[np.int64]
+    peer: Peer, source: str, setting: PeerSetting, queries: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> Sweep:
     """One setting over all the queries given, the first of them asked once more before."""
     setting.ask(queries[0])
@@ -123,7 +123,7 @@ def fastest(tried: Sequence[Sweep], wanted: float) -> Sweep:
     return min(enough, key=lambda one: one.p50_ms) if enough else max(tried, key=lambda one: one.recall)
 
 
-Built = tuple[tuple[ProbeSetting, ...], tuple[ProbeSetting, ...], ProbeSetting, RowsOf]
+Built = tuple[tuple[PeerSetting, ...], tuple[PeerSetting, ...], PeerSetting, RowsOf]
 
 
 def build_lancedb(data: Dataset, folder: Path) -> Built:
@@ -148,13 +148,13 @@ def build_lancedb(data: Dataset, folder: Path) -> Built:
     def search(query: NDArray[np.float32]) -> Any:
         return table.search(query).where("modality = 'image'", prefilter=True).select(["row", "_distance"]).limit(K)
 
-    def at(probes: int, refine: int) -> ProbeSetting:
+    def at(probes: int, refine: int) -> PeerSetting:
         name = f"{probes} probes, refine {refine}"
-        return ProbeSetting(name, lambda query: search(query).nprobes(probes).refine_factor(refine).to_arrow())
+        return PeerSetting(name, lambda query: search(query).nprobes(probes).refine_factor(refine).to_arrow())
 
     settings = [at(probes, refine) for probes in LANCE_PROBES for refine in LANCE_REFINE]
-    exact = ProbeSetting("exact", lambda query: search(query).bypass_vector_index().to_arrow())
-    default = ProbeSetting("defaults", lambda query: search(query).to_arrow())
+    exact = PeerSetting("exact", lambda query: search(query).bypass_vector_index().to_arrow())
+    default = PeerSetting("defaults", lambda query: search(query).to_arrow())
     return (), (*settings, exact), default, lambda answer: answer["row"].to_pylist()
 
 
@@ -178,7 +178,7 @@ def build_chroma(data: Dataset, folder: Path) -> Built:
     def ask(query: NDArray[np.float32]) -> Any:
         return collection.query(query_embeddings=query[None], n_results=K, where={"modality": "image"}, include=[])
 
-    default = ProbeSetting("defaults (ef 100)", ask)
+    default = PeerSetting("defaults (ef 100)", ask)
     return (), (default,), default, lambda answer: [int(name.split("/")[1]) for name in answer["ids"][0]]
 
 
@@ -195,12 +195,12 @@ def build_hnswlib(data: Dataset, folder: Path) -> Built:
         index.add_items(block, np.arange(start, start + len(block)))
     index.set_num_threads(1)  # one query at a time: threads would only be woken for nothing
 
-    def at(width: int) -> ProbeSetting:
+    def at(width: int) -> PeerSetting:
         def ask(query: NDArray[np.float32]) -> Any:
             index.set_ef(width)
             return index.knn_query(query, K)
 
-        return ProbeSetting(f"ef {width}", ask)
+        return PeerSetting(f"ef {width}", ask)
 
     settings = tuple(at(width) for width in WIDTHS if width <= len(rows))
     return settings, (), settings[0], lambda answer: answer[0][0].tolist()
@@ -222,15 +222,15 @@ def build_usearch(data: Dataset, folder: Path) -> Built:
     for start in range(0, len(rows), ADD_ROWS):
         index.add(np.arange(start, min(start + ADD_ROWS, len(rows))), np.asarray(rows[start : start + ADD_ROWS]))
 
-    def at(width: int) -> ProbeSetting:
+    def at(width: int) -> PeerSetting:
         def ask(query: NDArray[np.float32]) -> Any:
             index.expansion_search = width
             return index.search(query.astype(np.float16), K, threads=1)
 
-        return ProbeSetting(f"ef {width}", ask)
+        return PeerSetting(f"ef {width}", ask)
 
     settings = tuple(at(width) for width in WIDTHS if width <= len(rows))
-    exact = ProbeSetting("exact", lambda query: index.search(query.astype(np.float16), K, exact=True))
+    exact = PeerSetting("exact", lambda query: index.search(query.astype(np.float16), K, exact=True))
     return settings, (exact,), settings[0], lambda answer: answer.keys.tolist()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from search_cases import Bench, PreparedQuery
+from search_cases import Bench, LimitCheck
 
 ASKED = ("figure", "seen", "wanted", "")
 MEASURED = ("case", "system", "setting", "recall@10", "p50 ms", "p95 ms")
@@ -16,7 +16,7 @@ BUILT = ("store", "vectors", "commit s", "vectors/s", "build s", "MB on disk")
 
 def as_table(bench: Bench) -> str:
     """Return what was asked, what was measured, what building took, and notes."""
-    parts = ["## Asked", _table(ASKED, map(_asked_row, bench.asked))]
+    parts = ["## Asked", _table(ASKED, map(_limit_row, bench.asked))]
     parts += ["## Measured", _table(MEASURED, _measured(bench))]
     if bench.swept:
         parts += ["## Settings tried on others, pictures sought", _table(SWEPT, _swept(bench))]
@@ -48,13 +48,13 @@ def as_json(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _asked_row(asked: PreparedQuery) -> tuple[str, ...]:
-    sign = "<=" if asked.at_most else ">="
+def _limit_row(check: LimitCheck) -> tuple[str, ...]:
+    sign = "<=" if check.at_most else ">="
     return (
-        asked.what,
-        f"{_figure(asked.seen)} {asked.unit}".strip(),
-        f"{sign} {_figure(asked.limit)}",
-        "met" if asked.met else "missed",
+        check.what,
+        f"{_figure(check.seen)} {check.unit}".strip(),
+        f"{sign} {_figure(check.limit)}",
+        "met" if check.met else "missed",
     )
 
 

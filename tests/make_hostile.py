@@ -95,7 +95,7 @@ def originals(folder: Path) -> dict[str, bytes]:
     for extension in ("txt", "md"):
         (folder / f"text.{extension}").write_text("A cat sat on the mat. A dog ran!\n\n" * 20)
     if importlib.util.find_spec("pi_heif") is not None:
-        runpy.run_path(str(HERE / "ingest/media/test_heic.py"))["write_heic"](folder / "image.heic")
+        runpy.run_path(str(HERE / "ingest/media/pictures/test_heic.py"))["write_heic"](folder / "image.heic")
     good = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     for name, kind in (("video.mkv", "matroska"), ("video.webm", "webm"), ("sound.ogg", "ogg"), ("sound.opus", "ogg")):
         good[name] = without_chance(good[name], kind)

@@ -1,4 +1,4 @@
-"""Searches a store again and again until its input ends, then prints what it saw: a JSON list a search.
+"""Say "ready" after two searches, search on until the input ends, then print what was seen: a JSON list a search.
 
 python searching_child.py STORE
 """
@@ -18,7 +18,7 @@ K = 1000
 """More than there are items."""
 
 
-class InspectResult(NamedTuple):
+class SearchObservation(NamedTuple):
     """What a search saw: the generations before and after it, how many items it found, and how long this thread
     worked on it, without what it waited for others on a busy machine."""
 
@@ -28,14 +28,14 @@ class InspectResult(NamedTuple):
     worked_s: float
 
 
-def look(store: bs.Store, n: int) -> InspectResult:
+def look(store: bs.Store, n: int) -> SearchObservation:
     """Search for all texts, every other time with a filter that all of them pass."""
     started = time.thread_time()
     before = store._reader.current().manifest.generation
     hits = store.search("text number 7", to="text", k=K, filter="path like '%.txt'" if n % 2 else None)
     after = store._reader.current().manifest.generation
     assert len({hit.item_id for hit in hits}) == len(hits)
-    return InspectResult(before, after, len(hits), time.thread_time() - started)
+    return SearchObservation(before, after, len(hits), time.thread_time() - started)
 
 
 def main() -> None:
@@ -43,6 +43,8 @@ def main() -> None:
     with bs.connect(Path(sys.argv[1]), encoder="null") as store:
         look(store, 0)
         look(store, 1)  # all modules are loaded
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         while not select.select([sys.stdin], [], [], 0.005)[0]:
             looks.append(look(store, len(looks)))
     sys.stdout.write("".join(json.dumps(seen) + "\n" for seen in looks))

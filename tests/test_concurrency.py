@@ -26,7 +26,7 @@ from bindsearch.storage.lock import NOTE_FILE, writer_lock
 CHILD = Path(__file__).with_name("indexing_child.py")
 SEARCHER = Path(__file__).with_name("searching_child.py")
 searching = runpy.run_path(str(SEARCHER))
-look, InspectResult = searching["look"], searching["InspectResult"]
+look, SearchObservation = searching["look"], searching["SearchObservation"]
 Command = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 TEXTS = 150
 SLOWEST_S = 1.0
@@ -159,8 +159,12 @@ def test_readers_see_whole_generations_whatever_is_written(folder: Path, tmp_pat
     store, log = tmp_path / "store", tmp_path / "log"
     writer = child(CHILD, store, folder, "--pause", "0.05", "--log", log, "--upkeep")
     wait_for((store / "CURRENT").exists)
+    writer.send_signal(signal.SIGSTOP)  # not through before the searcher, which loads for long from a cold disk
     searcher = child(SEARCHER, store)
-    looks: list[list[InspectResult]] = [[], [], []]
+    assert searcher.stdout is not None
+    assert searcher.stdout.readline() == "ready\n"
+    writer.send_signal(signal.SIGCONT)
+    looks: list[list[SearchObservation]] = [[], [], []]
     with bs.connect(store, encoder="null") as opened, ThreadPoolExecutor(3) as pool:
         reading = [pool.submit(read_beside, opened, writer, mine) for mine in looks]
         stops = stop_now_and_then(writer, looks)
@@ -171,7 +175,7 @@ def test_readers_see_whole_generations_whatever_is_written(folder: Path, tmp_pat
     assert stops >= 5
     output, errors = searcher.communicate("stop", timeout=60)
     assert searcher.returncode == 0, errors
-    looks.append([InspectResult(*json.loads(line)) for line in output.splitlines()])
+    looks.append([SearchObservation(*json.loads(line)) for line in output.splitlines()])
     published: dict[int, set[int]] = {}
     for line in log.read_text().splitlines():
         generation, texts = json.loads(line)
@@ -187,14 +191,14 @@ def test_readers_see_whole_generations_whatever_is_written(folder: Path, tmp_pat
     assert len({one.before for seen in looks for one in seen}) >= 10
 
 
-def read_beside(store: bs.Store, writer: subprocess.Popen[str], seen: list[InspectResult]) -> None:
+def read_beside(store: bs.Store, writer: subprocess.Popen[str], seen: list[SearchObservation]) -> None:
     """Search until the writer is through."""
     while writer.poll() is None:
         seen.append(look(store, len(seen)))
         time.sleep(0.005)
 
 
-def stop_now_and_then(writer: subprocess.Popen[str], looks: Sequence[Sequence[InspectResult]]) -> int:
+def stop_now_and_then(writer: subprocess.Popen[str], looks: Sequence[Sequence[SearchObservation]]) -> int:
     """Stop the writer wherever it is: readers who waited for it would never get through. How often it was stopped."""
     stops = 0
     while writer.poll() is None:
