@@ -17,7 +17,7 @@ from main_job import SMALL_PX, make_pictures
 from numpy.typing import NDArray
 from PIL import Image
 
-MEDIA_FILES = Path(__file__).parents[1] / "tests" / "media_files.py"
+MEDIA_FILES = Path(__file__).parents[1] / "tests" / "helpers" / "media_files.py"
 LARGE_PX, MEDIUM_PX = (4000, 3000), (1632, 1224)
 SOUND_S, SOUND_RATE_HZ = 10.0, 44_100
 VIDEO_S, VIDEO_PX, VIDEO_FPS = 20.0, (640, 360), 25

@@ -43,7 +43,7 @@ from bindsearch.search.query_encoding import encode_terms, find_source
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config, resolve_store
 from bindsearch.storage.snapshot import read_manifest
-from bindsearch.types import Hit, Item, Modality, PathLike
+from bindsearch.types import DecodeIn, Hit, Item, Modality, PathLike
 from bindsearch.vectors import l2_normalize
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Store:
         device: str = "auto",
         compile: bool = False,
         segment_s: Mapping[str, float] | None = None,
+        decode: DecodeIn = DecodeIn.PROCESS,
     ) -> None:
         """Name a store; nothing is opened until it is needed. See `connect`."""
         self.path = path
@@ -83,8 +84,8 @@ class Store:
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._device, self._compile = device, compile
+        self._decode = decode
         self._gpus = GpuResidency(device)
-
         self._reader = open_reader(path, self._gpus)
 
     def __fspath__(self) -> str:
@@ -295,7 +296,7 @@ class Store:
         self._gpus.check()
         resolved = resolve_paths(paths, self._known_collections().values())
         check_wishes(wishes, self.encoder.dim)
-        with Decoders(self.encoder) as decoders:
+        with Decoders(self.encoder, self._decode) as decoders:
             find = at_paths(resolved, self.path)
             report = index_targets(self._context, find, request, decoders, wishes, on_progress, on_stage)
         if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
@@ -322,7 +323,7 @@ class Store:
 
         self.config  # noqa: B018  (there is nothing to try again where there is no store)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits=limits or {})
-        with Decoders(self.encoder) as decoders:
+        with Decoders(self.encoder, self._decode) as decoders:
             return index_targets(self._context, at_failures(self.path), request, decoders, on_progress=on_progress)
 
     @installation_faults()
@@ -388,6 +389,7 @@ class Store:
             self.path,
             new,
             self._gpus,
+            decode=self._decode,
             rules=rules,
             imu_rate_hz=imu_rate_hz,
             limits=limits,
@@ -582,7 +584,7 @@ class Store:
     def _context(self) -> StoreContext:
         from bindsearch.operations.context import StoreContext
 
-        return StoreContext(self.path, self.encoder, self._segments, self._gpus)
+        return StoreContext(self.path, self.encoder, self._segments, self._gpus, self._decode)
 
     @property
     def _machine(self) -> PlanContext:
@@ -631,6 +633,7 @@ def connect(
     device: str = "auto",
     compile: bool = False,
     segment_s: Mapping[str, float] | None = None,
+    decode: str | DecodeIn = DecodeIn.PROCESS,
 ) -> Store:
     """Open the store at `path` (default: $BINDSEARCH_STORE, else the user's data directory), made by the first `index`.
 
@@ -640,11 +643,15 @@ def connect(
     towers take the first GPU, indexes all. `compile`: let torch.compile fuse towers first, which pays for long runs
     on a GPU.
     `segment_s`: lengths of segments in a new store, such as {"audio": 5.0}; for audio, video (10 s) and imu (5 s).
+    `decode`: "process": media files are decoded in processes of their own, so that a file that crashes its decoder is
+    one failed file; "thread": in threads of this process, which start at once, and which such a file takes with them.
 
     Raises:
-        UsageError: the path is empty, or a segment length is not one.
+        UsageError: the path is empty, a segment length is not one, or files cannot be decoded there.
     """
     place = resolve_store(path)
+    if decode not in list(DecodeIn):
+        raise UsageError(f"files cannot be decoded in a {decode!r}: choose one of {', '.join(DecodeIn)}")
     return Store(
         place,
         encoder=encoder,
@@ -652,4 +659,5 @@ def connect(
         device=device,
         compile=compile,
         segment_s=segment_s,
+        decode=DecodeIn(decode),
     )

@@ -53,6 +53,13 @@ class Modality(StrEnum):
     IMU = "imu"
 
 
+class DecodeIn(StrEnum):
+    """Where media files are decoded: in worker processes, or in threads of this process."""
+
+    PROCESS = "process"
+    THREAD = "thread"
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of a recording in seconds from its start."""

@@ -1,4 +1,4 @@
-"""Check types of the package as it is installed: in a checkout mypy sees only part of the mapped folders."""
+"""Check types of the package as it is installed, and of its tests: in a checkout mypy sees part of the folders only."""
 
 import subprocess
 import sys
@@ -16,9 +16,11 @@ def main() -> int:
         site = Path(folder)
         for package, source in PACKAGES.items():
             _copy(PROJECT / source, site / package.replace(".", "/"))
+        _copy(PROJECT / "tests", site / "tests")
+        (site / "tests" / "helpers").rename(site / "helpers")  # imported from the top, as pytest's `pythonpath` has it
         command = [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml")]
-        cache = ["--cache-dir", str(PROJECT / ".mypy_cache")]
-        return subprocess.run([*command, *cache, "-p", "bindsearch"], cwd=site, check=False).returncode
+        command += ["--cache-dir", str(PROJECT / ".mypy_cache"), "-p", "bindsearch", "-p", "helpers", "-p", "tests"]
+        return subprocess.run(command, cwd=site, check=False).returncode
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -22,11 +21,10 @@ import bindsearch as bs
 from bindsearch.operations.compact import compact_store
 from bindsearch.operations.forget import forget
 from bindsearch.storage.lock import NOTE_FILE, writer_lock
+from helpers.children import indexing, searching
+from helpers.children.searching import SearchObservation, look
 
-CHILD = Path(__file__).with_name("indexing_child.py")
-SEARCHER = Path(__file__).with_name("searching_child.py")
-searching = runpy.run_path(str(SEARCHER))
-look, SearchObservation = searching["look"], searching["SearchObservation"]
+CHILD, SEARCHER = Path(indexing.__file__), Path(searching.__file__)
 Command = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 TEXTS = 150
 SLOWEST_S = 1.0

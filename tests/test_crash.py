@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import runpy
 import shutil
 import signal
 import subprocess
@@ -23,18 +22,25 @@ from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.ingest import commit
 from bindsearch.operations.verify import verify
 from bindsearch.storage import writer
+from bindsearch.storage.batch import StagedBatch
 from bindsearch.types import Modality
+from helpers.children import indexing
+from helpers.children.indexing import FAULTS, POINTS
+from helpers.crash_world import (
+    World,
+    assert_as_undisturbed,
+    assert_searchable,
+    assert_tidy,
+    change,
+    child,
+    litter,
+    run,
+    stored,
+    write_old,
+)
 
-CHILD = Path(__file__).with_name("indexing_child.py")
+CHILD = Path(indexing.__file__)
 CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 4})
-child_module = runpy.run_path(str(CHILD))
-world_module = runpy.run_path(str(Path(__file__).with_name("crash_world.py")))
-Stays, World = world_module["Stays"], world_module["World"]
-child, run, stored = world_module["child"], world_module["run"], world_module["stored"]
-write_old, change, litter = world_module["write_old"], world_module["change"], world_module["litter"]
-assert_tidy, assert_searchable = world_module["assert_tidy"], world_module["assert_searchable"]
-assert_as_undisturbed = world_module["assert_as_undisturbed"]
-POINTS, FAULTS = child_module["POINTS"], child_module["FAULTS"]
 RUNS = 10
 
 
@@ -42,9 +48,9 @@ RUNS = 10
 def small_batches() -> Iterator[None]:
     """As in the child, for the runs that go on where it was killed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commit, "COMMIT_SEGMENTS", child_module["COMMIT_SEGMENTS"])
-        patch.setattr(writer, "MAX_SMALL_FILES", child_module["MAX_SMALL_FILES"])
-        patch.setattr(writer, "MAX_PARTS", child_module["MAX_PARTS"])
+        patch.setattr(commit, "COMMIT_SEGMENTS", indexing.COMMIT_SEGMENTS)
+        patch.setattr(writer, "MAX_SMALL_FILES", indexing.MAX_SMALL_FILES)
+        patch.setattr(writer, "MAX_PARTS", indexing.MAX_PARTS)
         yield
 
 
@@ -266,7 +272,7 @@ def test_a_run_over_a_part_that_ends_early_leaves_a_changed_list_to_the_next(
     (media / "captions.csv").write_text("path,caption\n0.txt,first\n1.txt,second\n2.txt,third\n")
     real, commits = writer.Writer.commit, 0
 
-    def commit_once(self: writer.Writer, batch: writer.StagedBatch) -> None:
+    def commit_once(self: writer.Writer, batch: StagedBatch) -> None:
         nonlocal commits
         commits += 1
         if commits > 1:

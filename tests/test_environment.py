@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 from PIL import Image
 
 import bindsearch as bs
@@ -34,10 +36,8 @@ from bindsearch.environment import (
     repair_command,
 )
 from bindsearch.errors import InstallationError
-from bindsearch.media import Sound
-
-BROKEN = runpy.run_path(str(Path(__file__).with_name("broken_library.py")))
-break_library = BROKEN["break_library"]
+from bindsearch.media import Media, Sound
+from helpers.broken_library import break_library
 
 ENCODER = {"av": "null", "soundfile": "null", "faiss": "null", "torchaudio": "mini"}
 
@@ -132,7 +132,7 @@ ASKS_FOR_TORCHVISION = """
 import sys, threading, types
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-
+from helpers.broken_library import break_library
 class Encoder(NullEncoder):
     libraries = dict.fromkeys(NullEncoder.modalities, ("torchvision",))
 
@@ -203,9 +203,9 @@ def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path, monkey
 class Deaf(NullEncoder):
     """An encoder whose preprocessing fails to load a library, in a process of its own as well."""
 
-    def prepare(self, media: object) -> object:
+    def prepare(self, media: Media) -> NDArray[Any]:
         if isinstance(media, Sound):
-            import broken_late  # noqa: F401
+            importlib.import_module("broken_late")
         return super().prepare(media)
 
 
@@ -274,7 +274,7 @@ def test_failed_module() -> None:
         raise AssertionError("nothing was raised")
 
     def import_missing() -> None:
-        import no_such_module_at_all  # noqa: F401
+        importlib.import_module("no_such_module_at_all")
 
     assert failed_module(error_of(import_missing)) == "no_such_module_at_all"
     assert failed_module(error_of(lambda: Path("/no/such/file").read_bytes())) is None

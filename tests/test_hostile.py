@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import stat
 import subprocess
 import sys
@@ -20,10 +19,8 @@ import bindsearch as bs
 from bindsearch.search.generation import Generation
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import Modality
-
-HERE = Path(__file__).parent
-media = runpy.run_path(str(HERE / "media_files.py"))
-hostile = runpy.run_path(str(HERE / "make_hostile.py"))
+from helpers import hostile_files, media_files
+from helpers.children import hostile
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and names may be any bytes")
 
@@ -45,7 +42,7 @@ class Indexed:
 
 def index(store: Path, folder: Path) -> tuple[dict[str, Any], str]:
     """What a process of its own tells of two runs, and what it let slip on stderr."""
-    command = [sys.executable, str(HERE / "hostile_child.py"), str(store), str(folder)]
+    command = [sys.executable, str(hostile.__file__), str(store), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -54,8 +51,8 @@ def index(store: Path, folder: Path) -> tuple[dict[str, Any], str]:
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
     folder = tmp_path_factory.mktemp("hostile")
-    good = [path for paths in media["write_every_modality"](folder / "root" / "good", 2).values() for path in paths]
-    assert len(hostile["make_hostile"](folder / "root" / "hostile")) > 250
+    good = [path for paths in media_files.write_every_modality(folder / "root" / "good", 2).values() for path in paths]
+    assert len(hostile_files.make_hostile(folder / "root" / "hostile")) > 250
     told, stderr = index(folder / "store", folder / "root")
     return Indexed(folder / "root", folder / "store", good, told["runs"], told["peak_mb"], stderr)
 
@@ -129,8 +126,8 @@ def test_good_files_are_found_and_have_the_vectors_they_have_alone(indexed: Inde
     index(tmp_path / "store", indexed.root / "good")
     alone, beside = vectors(tmp_path / "store"), vectors(indexed.store)
     assert len(alone) == len(indexed.good)
-    for path, rows in alone.items():
-        np.testing.assert_array_equal(np.array(rows), np.array(beside[f"good/{path}"]))
+    for name, rows in alone.items():
+        np.testing.assert_array_equal(np.array(rows), np.array(beside[f"good/{name}"]))
     with bs.connect(indexed.store, encoder="null") as store:
         for path in indexed.good:
             modality = path.name.split("-")[0]

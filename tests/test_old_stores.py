@@ -14,6 +14,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 FIXTURES = Path(__file__).with_name("fixtures")
 QUERY = "a dog runs on the beach"
@@ -27,7 +28,7 @@ def old_store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_it_is_searched_as_it_was(old_store: Path) -> None:
-    with bs.connect(old_store) as store:
+    with connect(old_store) as store:
         status = store.status()
         assert status.encoder == "null"
         assert status.items == {Modality.TEXT: 302, Modality.IMAGE: 2, Modality.AUDIO: 1}
@@ -50,7 +51,7 @@ def test_it_is_verified_updated_and_compacted(old_store: Path, tmp_path: Path) -
     media = tmp_path / "media"
     media.mkdir()
     (media / "new.txt").write_text("three mice")
-    with bs.connect(old_store) as store:
+    with connect(old_store) as store:
         assert store.verify().findings == ()
         assert store.index(media).added == 1
         assert store.search("three mice", k=1)[0].path == media / "new.txt"

@@ -14,7 +14,9 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError, VectorError
+from bindsearch.search.query import Searchable
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 
 def write_picture(path: Path, seed: int) -> Path:
@@ -43,7 +45,7 @@ def media(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> bs.Store:
-    return bs.connect(tmp_path / "store", encoder="null")
+    return connect(tmp_path / "store", encoder="null")
 
 
 def counts(report: object) -> tuple[int, ...]:
@@ -92,7 +94,7 @@ def test_like_by_id_and_by_path_are_the_same_and_need_no_encoder(store: bs.Store
     config = json.loads((tmp_path / "store" / "store.json").read_text())
     config["encoder"] = "no-such-encoder"
     (tmp_path / "store" / "store.json").write_text(json.dumps(config))
-    unknown = bs.connect(tmp_path / "store")
+    unknown = connect(tmp_path / "store")
     assert unknown.search(bs.like(item)) == unknown.search(bs.like(path))
     with pytest.raises(bs.EncoderError, match="no-such-encoder"):
         unknown.search("text needs one")
@@ -122,7 +124,7 @@ def test_a_ready_vector_is_a_query(store: bs.Store, media: Path) -> None:
 
 def test_search_many_gives_what_search_gives(store: bs.Store, media: Path) -> None:
     store.index(media)
-    queries = ["a dog", bs.like(1), 0.5 * bs.text("x") + 0.5 * bs.like(2)]
+    queries: list[Searchable] = ["a dog", bs.like(1), 0.5 * bs.text("x") + 0.5 * bs.like(2)]
     assert store.search_many(queries, k=4) == [store.search(query, k=4) for query in queries]
 
 
@@ -281,7 +283,7 @@ def test_a_caption_in_the_sidecar_finds_the_file_and_its_change_is_noticed(store
 def test_hidden_files_and_the_store_itself_are_not_indexed(media: Path) -> None:
     write_picture(media / ".hidden" / "a.png", 1)
     write_picture(media / ".b.png", 2)
-    store = bs.connect(media / "my-store", encoder="null")
+    store = connect(media / "my-store", encoder="null")
     assert counts(store.index(media)) == (9, 0, 0, 0, 0)
     assert counts(store.index(media)) == (0, 9, 0, 0, 0)
 
@@ -320,7 +322,7 @@ def test_a_damaged_snapshot_is_rebuilt(
         current.unlink()
     else:
         current.write_text("{")
-    reopened = bs.connect(tmp_path / "store")
+    reopened = connect(tmp_path / "store")
     if rebuilt_by == "search":
         assert reopened.search("two cats sleep", k=9) == before
     assert counts(reopened.index(media)) == (0, 9, 0, 0, 0)
@@ -330,7 +332,7 @@ def test_a_damaged_snapshot_is_rebuilt(
 def test_another_encoder_is_refused_by_name(store: bs.Store, media: Path, tmp_path: Path) -> None:
     store.index(media)
     with pytest.raises(StoreError, match=r"encoder null, not of mini"):
-        bs.connect(tmp_path / "store", encoder="mini").index(media)
+        connect(tmp_path / "store", encoder="mini").index(media)
 
 
 def test_no_store_and_no_path_are_one_clear_line(store: bs.Store, tmp_path: Path) -> None:
@@ -391,21 +393,21 @@ def test_a_link_to_a_disk_that_is_away_keeps_its_item(store: bs.Store, media: Pa
 
 def test_a_folder_that_is_no_store_is_not_written_into(media: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not empty and no store"):
-        bs.connect(media, encoder="null").index(media)
+        connect(media, encoder="null").index(media)
     with pytest.raises(UsageError, match="empty: name a folder"):
-        bs.connect("")
+        connect("")
     (tmp_path / "file").touch()
     with pytest.raises(StoreNotFoundError):
-        bs.connect(tmp_path / "file").search("x")
+        connect(tmp_path / "file").search("x")
 
 
 def test_segment_lengths_are_chosen_once_and_recorded(media: Path, tmp_path: Path) -> None:
-    store = bs.connect(tmp_path / "short", encoder="null", segment_s={"audio": 5.0})
+    store = connect(tmp_path / "short", encoder="null", segment_s={"audio": 5.0})
     store.index(media)
     assert store.status().segments[Modality.AUDIO] == 5
-    assert bs.connect(tmp_path / "short").config.audio_segment_s == 5.0
+    assert connect(tmp_path / "short").config.audio_segment_s == 5.0
     with pytest.raises(UsageError, match="segments of 'text' have no length"):
-        bs.connect(tmp_path / "other", segment_s={"text": 5.0})
+        connect(tmp_path / "other", segment_s={"text": 5.0})
 
 
 def test_a_video_file_without_a_picture_is_a_sound(store: bs.Store, media: Path) -> None:
@@ -431,5 +433,5 @@ def test_a_store_killed_before_its_first_commit_holds_nothing_yet(store: bs.Stor
         if path.name != "store.json":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(StoreNotFoundError, match="bindsearch index"):
-        bs.connect(tmp_path / "store").search("x")
-    assert bs.connect(tmp_path / "store").index(media).added == 9
+        connect(tmp_path / "store").search("x")
+    assert connect(tmp_path / "store").index(media).added == 9

@@ -11,6 +11,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.storage.config import STORE_FILE, SegmentLengths, check_encoder, read_config
+from bindsearch.types import DecodeIn
 
 DEFAULT_ENCODER = "mini"
 
@@ -19,12 +20,16 @@ Options = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class StoreContext:
-    """A store to write into: its folder, encoder, segment lengths in case it is new, and where its indexes are made."""
+    """A store to write into: its folder, encoder, segment lengths in case it is new, and where its indexes are made.
+
+    `decode`: where media files are decoded.
+    """
 
     path: Path
     encoder: Encoder
     segments: SegmentLengths
     gpus: GpuResidency
+    decode: DecodeIn = DecodeIn.PROCESS
 
 
 def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Options, runtime: Runtime) -> Encoder:

@@ -158,7 +158,7 @@ def watch_paths(
 
     While another process is writing, changes wait.
     """
-    with Decoders(context.encoder) as decoders:
+    with Decoders(context.encoder, context.decode) as decoders:
         decoders.check_libraries()
         changes = watch_changes(
             paths, stop=stop, skipped_folders=frozenset({context.path.resolve()}), rescan_s=rescan_s, polling=polling

@@ -23,7 +23,7 @@ from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress
 from bindsearch.storage.catalog import CATALOG_FILE, Catalog
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
-from bindsearch.types import Modality
+from bindsearch.types import DecodeIn, Modality
 
 SHOWN_LOST = 3
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -34,6 +34,7 @@ def reindex(
     encoder: Encoder,
     gpus: GpuResidency,
     *,
+    decode: DecodeIn = DecodeIn.PROCESS,
     rules: Iterable[str] = (),
     imu_rate_hz: float | None = None,
     limits: Mapping[str, float] | None = None,
@@ -55,7 +56,7 @@ def reindex(
     store = store.resolve()
     config = read_config(store)
     beside = store.with_name(f".{store.name}.reindex")
-    with writer_lock(store), Decoders(encoder) as decoders:
+    with writer_lock(store), Decoders(encoder, decode) as decoders:
         _start(beside, config, encoder)
         with Catalog(store / CATALOG_FILE) as catalog:
             collections, items = catalog.collections(), _places(catalog)
@@ -65,7 +66,7 @@ def reindex(
         missing = sorted(place for place in items if not _is_there(Path(place)))
         if missing and not prune:
             raise _would_lose(missing, "have no file now", "bring the files back, or ")
-        context = StoreContext(beside, encoder, decode_options(config, None), gpus)
+        context = StoreContext(beside, encoder, decode_options(config, None), gpus, decode)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
             context,

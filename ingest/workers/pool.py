@@ -24,6 +24,7 @@ from bindsearch.ingest.workers.process import ProcessWorker, UnusableEncoderErro
 from bindsearch.ingest.workers.protocol import Worker, WorkerLostError
 from bindsearch.ingest.workers.scheduler import FileTask, Inspected, Schedule, Task
 from bindsearch.ingest.workers.thread import ThreadWorker
+from bindsearch.types import DecodeIn
 
 QUEUED_ANSWERS = 160
 """Answers, most of them prepared segments, that may wait for the towers."""
@@ -71,15 +72,16 @@ class _WorkerFailure:
 class Decoders:
     """The workers of one or more runs. They start when there is work and stay for the next run; close them."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, where: DecodeIn = DecodeIn.PROCESS) -> None:
         self._encoder = encoder
         self._packed: bytes | None = None
         self.notice: str | None = None
-        """Why files are decoded in this process after all, where they are."""
-        try:
-            self._packed = pack_encoder(encoder)
-        except UnusableEncoderError as error:
-            self._decode_here(error)
+        """Why files are decoded in this process although processes were asked for, where they are."""
+        if where is DecodeIn.PROCESS:
+            try:
+                self._packed = pack_encoder(encoder)
+            except UnusableEncoderError as error:
+                self._decode_here(error)
         self._idle: list[Worker] = []
 
     def check_libraries(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker in a thread of this process, for encoders that cannot be sent to another one."""
+"""A worker in a thread of this process: where it is asked for, and for encoders that no other process can have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ThreadWorker:
-    """A worker in a thread of this process, for encoders that cannot be sent to another one."""
+    """A worker in a thread of this process; a file that crashes its decoder ends the process."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import bindsearch as bs
+from helpers.stores import connect
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Path:
     for n in range(3):
         (tmp_path / "media" / f"{n}.txt").write_text(f"text {n}")
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "media" / "large.png")
-    with bs.connect(tmp_path / "store", encoder="null") as opened:
+    with connect(tmp_path / "store", encoder="null") as opened:
         opened.index(tmp_path / "media", limits={"pixels": 1000})
     return tmp_path / "store"
 

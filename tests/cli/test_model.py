@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import runpy
 import select
 import signal
 import subprocess
@@ -17,8 +16,10 @@ from typing import Any
 
 import pytest
 
-CHILD = Path(__file__).parents[1] / "pull_child.py"
-serve = runpy.run_path(str(Path(__file__).parents[1] / "file_server.py"))["serve"]
+from helpers.children import pull
+from helpers.file_server import serve
+
+CHILD = Path(pull.__file__)
 CONTENT = bytes(range(256)) * 1200
 NAME = "stub:small/one"
 Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from bindsearch.encoders.benchmark import bench_encoder
 from bindsearch.encoders.imagebind.config import HUGE
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.types import Modality
+from helpers import closeness
 
-CLOSENESS = runpy.run_path(str(Path(__file__).parents[1] / "closeness.py"))
 Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 
@@ -71,8 +70,8 @@ def test_every_tower_runs_on_the_gpu_and_agrees_with_fp32(modality: Modality) ->
     from bindsearch.encoders.imagebind.encoder import random_encoder
 
     exact, quick = (random_encoder(dtype, Runtime("cuda")) for dtype in ("fp32", "bf16"))
-    prepared = [exact.prepare(sample_media(modality, seed)) for seed in range(CLOSENESS["MEDIA"])]
-    CLOSENESS["check_alike"](exact.encode(modality, prepared), quick.encode(modality, prepared))
+    prepared = [exact.prepare(sample_media(modality, seed)) for seed in range(closeness.MEDIA)]
+    closeness.check_alike(exact.encode(modality, prepared), quick.encode(modality, prepared))
 
 
 @pytest.mark.gpu

@@ -1,6 +1,5 @@
 """A damaged index never gives a wrong answer: it is told, scanned around, and made anew."""
 
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import bindsearch as bs
 from bindsearch.indexes.types import Form
 from bindsearch.media import Passage
 from bindsearch.types import Modality
+from helpers import vector_store
+from helpers.stores import connect
 
-vector_store = runpy.run_path(str(Path(__file__).parents[1] / "vector_store.py"))
 PLACES = 40
 FILES = ("index.faiss", "vector_ids.npy", "statistics.npz", "manifest.json")
 
@@ -20,9 +20,9 @@ FILES = ("index.faiss", "vector_ids.npy", "statistics.npz", "manifest.json")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("damage") / "store"
-    vectors = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 700, "text": 200})
-    vector_store["write_items"](path, vectors)
-    bs.connect(path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
+    vectors = vector_store.gap_vectors(np.random.default_rng(3), {"image": 700, "text": 200})
+    vector_store.write_items(path, vectors)
+    connect(path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
     return path
 
 
@@ -32,7 +32,7 @@ def index_folder(store: Path) -> Path:
 
 
 def answer(store: Path) -> bs.Answer:
-    with bs.connect(store) as opened:
+    with connect(store) as opened:
         return opened.answer(bs.make_query("text number 7", to="image", rank="cosine"))
 
 
@@ -48,7 +48,7 @@ def test_truncated_anywhere_or_with_one_byte_flipped_it_is_told_and_answers_are_
     whole = path.read_bytes()
     healthy = answer(made)
     assert healthy.notices == ()
-    with bs.connect(made) as store:
+    with connect(made) as store:
         generation = store._reader.current()
         exact = generation.partitions[Modality.IMAGE].rows
         query = store.encoder.encode(Modality.TEXT, [store.encoder.prepare(Passage("text number 7"))])
@@ -75,7 +75,7 @@ def test_a_missing_or_damaged_file_is_shown_by_status_and_made_anew(made: Path, 
     path = tmp_path / "store"
     shutil.copytree(made, path)
     (index_folder(path) / name).unlink()
-    with bs.connect(path) as store:
+    with connect(path) as store:
         (trouble,) = [part.trouble for part in store.status().partitions if part.trouble]
         assert name in trouble
         done = store.optimize()

@@ -118,8 +118,8 @@ def test_gathered_rows_are_the_stored_ones() -> None:
 
 
 def test_decoding_is_what_numpy_does() -> None:
-    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    values = values[np.isfinite(values)].reshape(-1, 32)
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    values = halves[np.isfinite(halves)].reshape(-1, 32)
     np.testing.assert_array_equal(decode(values), values.astype(np.float32))
 
 

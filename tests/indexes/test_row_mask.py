@@ -1,6 +1,7 @@
 """Masks of rows, and the selectors made of them."""
 
 import gc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_a_mask_does_not_change_with_the_array_it_was_made_of() -> None:
 
 def test_the_selector_outlives_the_mask_and_leaves_out_rows_beyond_it() -> None:
     kept = np.random.default_rng(0).random(1001) < 0.5
-    made = selector(RowMask(kept))
+    made: Any = selector(RowMask(kept))
     gc.collect()
     assert [made.is_member(row) for row in range(1001)] == kept.tolist()
     assert not made.is_member(1008)

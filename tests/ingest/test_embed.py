@@ -18,6 +18,7 @@ from bindsearch.ingest import embed
 from bindsearch.ingest.workers import pool
 from bindsearch.media import Media, Passage
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 
 class FaultyEncoder(NullEncoder):
@@ -45,7 +46,7 @@ def test_a_bad_vector_never_reaches_the_store_nor_spoils_its_batch(tmp_path: Pat
     folder.mkdir()
     for name in ("nan", "short", "raise", "prepare", *(f"good {n}" for n in range(20))):
         (folder / f"{name}.txt").write_text(name)
-    with bs.connect(tmp_path / "store", encoder=FaultyEncoder()) as store:
+    with connect(tmp_path / "store", encoder=FaultyEncoder()) as store:
         report = store.index(folder)
         assert report.added == 20
         reasons = {file.path.stem: file.reason for file in report.failures}
@@ -71,7 +72,7 @@ def test_a_file_that_fails_half_way_leaves_no_segment(tmp_path: Path) -> None:
                 raise ValueError("half way")
             return super().prepare(media)
 
-    with bs.connect(tmp_path / "store", encoder=HalfWay()) as store:
+    with connect(tmp_path / "store", encoder=HalfWay()) as store:
         assert [file.reason for file in store.index(folder).failures] == ["ValueError: half way"]
         assert store.status().segments == {Modality.TEXT: 1}
 
@@ -80,7 +81,7 @@ def test_a_missing_tower_ends_the_run_and_costs_no_item(tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "a.txt").write_text("first")
-    with bs.connect(tmp_path / "store", encoder="null") as store:
+    with connect(tmp_path / "store", encoder="null") as store:
         store.index(folder)
 
     class Broken(NullEncoder):
@@ -88,9 +89,9 @@ def test_a_missing_tower_ends_the_run_and_costs_no_item(tmp_path: Path) -> None:
             raise EncoderError("the weights are gone")
 
     (folder / "a.txt").write_text("changed")
-    with bs.connect(tmp_path / "store", encoder=Broken()) as store, pytest.raises(EncoderError, match="gone"):
+    with connect(tmp_path / "store", encoder=Broken()) as store, pytest.raises(EncoderError, match="gone"):
         store.index(folder)
-    with bs.connect(tmp_path / "store") as store:
+    with connect(tmp_path / "store") as store:
         assert sum(store.status().items.values()) == 1
         assert store.index(folder).changed == 1
 
@@ -104,13 +105,13 @@ def test_a_passing_fault_of_the_machine_costs_no_item(tmp_path: Path) -> None:
         def prepare(self, media: Media) -> np.ndarray:
             raise MemoryError
 
-    with bs.connect(tmp_path / "store", encoder="null") as store:
+    with connect(tmp_path / "store", encoder="null") as store:
         store.index(folder)
     (folder / "a.txt").write_text("changed")
-    with bs.connect(tmp_path / "store", encoder=NoMemory()) as store:
+    with connect(tmp_path / "store", encoder=NoMemory()) as store:
         assert store.index(folder).failed == 1
         assert sum(store.status().items.values()) == 1
-    with bs.connect(tmp_path / "store") as store:
+    with connect(tmp_path / "store") as store:
         assert store.index(folder).changed == 1
         assert store.status().failures == ()
 
@@ -128,7 +129,7 @@ def test_a_panic_in_a_decoder_thread_fails_its_file_only(tmp_path: Path) -> None
     (tmp_path / "texts").mkdir()
     for word in ("panic", "calm"):
         (tmp_path / "texts" / f"{word}.txt").write_text(word)
-    with bs.connect(tmp_path / "store", encoder=Panicking()) as store:
+    with connect(tmp_path / "store", encoder=Panicking()) as store:
         report = store.index(tmp_path / "texts")
     assert (report.added, [file.reason for file in report.failures]) == (1, ["Panic: at the disco"])
 
@@ -138,7 +139,7 @@ def test_a_hostile_sidecar_fails_its_file_only(tmp_path: Path) -> None:
     for name, sidecar in (("a", '{"fx": "\\ud800"}'), ("b", '{"caption": "a \\ud800 b"}'), ("c", "{}")):
         (tmp_path / "texts" / f"{name}.txt").write_text(name)
         (tmp_path / "texts" / f"{name}.txt.json").write_text(sidecar)
-    with bs.connect(tmp_path / "store", encoder="null") as store:
+    with connect(tmp_path / "store", encoder="null") as store:
         report = store.index(tmp_path / "texts")
         assert [file.path.name for file in report.failures] == ["a.txt"]
         assert report.added == 2
@@ -164,7 +165,7 @@ def test_the_queue_between_decoders_and_towers_is_bounded(tmp_path: Path, monkey
             return super().encode(modality, views)
 
     (tmp_path / "book.txt").write_text("A sentence of six words here. " * 3000)
-    with bs.connect(tmp_path / "store", encoder=Counting()) as store:
+    with connect(tmp_path / "store", encoder=Counting()) as store:
         store.index(tmp_path / "book.txt")
         assert store.status().segments[Modality.TEXT] > 200
     assert max(ahead) <= 8 + 4 + usable_cores() + 1
@@ -177,7 +178,7 @@ def test_a_full_disk_is_one_clear_line_and_costs_nothing_that_was_committed(
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "a.txt").write_text("first text")
-    with bs.connect(tmp_path / "store", encoder="null") as store:
+    with connect(tmp_path / "store", encoder="null") as store:
         store.index(folder)
         (folder / "b.txt").write_text("second text")
 

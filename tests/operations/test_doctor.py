@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -20,9 +19,7 @@ import bindsearch as bs
 from bindsearch import environment
 from bindsearch.operations.doctor import Check, Level, diagnose
 from bindsearch.operations.doctor import machine as doctor_machine
-
-BROKEN = runpy.run_path(str(Path(__file__).parents[1] / "broken_library.py"))
-break_library, copy_installed = BROKEN["break_library"], BROKEN["copy_installed"]
+from helpers.broken_library import break_library, copy_installed
 
 
 def doctor(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -24,8 +23,9 @@ from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
 from bindsearch.types import Modality
+from helpers import vector_store
+from helpers.stores import connect
 
-vector_store = runpy.run_path(str(Path(__file__).parents[1] / "vector_store.py"))
 DIM = 64
 
 
@@ -47,7 +47,7 @@ def write_recordings(store: Path, recordings: dict[str, NDArray[np.float32]], sh
 
 
 def close_to(rows: NDArray[np.float32], rng: np.random.Generator, spread: float) -> NDArray[np.float32]:
-    return vector_store["unit"](rows + spread * rng.standard_normal(rows.shape) / np.sqrt(DIM))
+    return vector_store.unit(rows + spread * rng.standard_normal(rows.shape) / np.sqrt(DIM))
 
 
 def names(groups: list[NearGroup]) -> list[list[str]]:
@@ -76,7 +76,7 @@ def plain_groups(rows: NDArray[np.float32], threshold: float) -> list[list[str]]
 def near_rows() -> NDArray[np.float32]:
     """Rows some of which are nearly the same, in chains and in groups of very many."""
     rng = np.random.default_rng(5)
-    single = vector_store["unit"](rng.standard_normal((700, DIM)))
+    single = vector_store.unit(rng.standard_normal((700, DIM)))
     crowd = close_to(np.repeat(single[:1], 90, axis=0), rng, 0.1)
     copies = close_to(single[rng.integers(1, 300, 200)], rng, 0.2)
     rows = np.concatenate([single, crowd, copies])
@@ -87,7 +87,7 @@ def near_rows() -> NDArray[np.float32]:
 def test_groups_are_those_of_all_pairs_in_blocks_or_at_once(
     near_rows: NDArray[np.float32], threshold: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vector_store["write_items"](tmp_path, {"image": near_rows}, batch=300)
+    vector_store.write_items(tmp_path, {"image": near_rows}, batch=300)
     wanted = plain_groups(near_rows, threshold)
     assert names(find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
     monkeypatch.setattr("bindsearch.operations.duplicates.BLOCK_ROWS", 37)
@@ -104,9 +104,9 @@ def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
 ) -> None:
     monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
     monkeypatch.setattr("bindsearch.operations.duplicates.EXACT_ROWS", 10)
-    vector_store["write_items"](tmp_path, {"image": near_rows[:800]})
-    bs.connect(tmp_path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 8}))
-    vector_store["write_items"](tmp_path, {"image": near_rows[800:]}, first=800, remove=[1, 2, 3])
+    vector_store.write_items(tmp_path, {"image": near_rows[:800]})
+    connect(tmp_path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 8}))
+    vector_store.write_items(tmp_path, {"image": near_rows[800:]}, first=800, remove=[1, 2, 3])
     kept = near_rows.copy()
     kept[:3] = np.eye(3, DIM)  # like nothing else
     generation = open_reader(tmp_path).current()
@@ -116,9 +116,9 @@ def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
 
 def test_each_item_tells_its_largest_cosine(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    one = vector_store["unit"](rng.standard_normal((1, DIM)))
+    one = vector_store.unit(rng.standard_normal((1, DIM)))
     rows = np.concatenate([one, close_to(one, rng, 0.1), close_to(one, rng, 0.2), -one])
-    vector_store["write_items"](tmp_path, {"image": rows})
+    vector_store.write_items(tmp_path, {"image": rows})
     (group,) = find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, 0.9)
     cosines = rows @ rows.T - 2 * np.eye(4)
     assert [likeness.cosine for likeness in group.items] == pytest.approx(cosines[:3].max(axis=1).tolist(), abs=1e-3)
@@ -128,9 +128,9 @@ def test_each_item_tells_its_largest_cosine(tmp_path: Path) -> None:
 
 def test_recordings_match_by_half_of_the_shorter_ones_segments(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
-    song = vector_store["unit"](rng.standard_normal((8, DIM)))
-    silence = vector_store["unit"](rng.standard_normal((1, DIM)))
-    others = vector_store["unit"](rng.standard_normal((12, DIM)))
+    song = vector_store.unit(rng.standard_normal((8, DIM)))
+    silence = vector_store.unit(rng.standard_normal((1, DIM)))
+    others = vector_store.unit(rng.standard_normal((12, DIM)))
     recordings = {
         "song": np.concatenate([song, silence]),
         "again": close_to(song, rng, 0.05),
@@ -151,7 +151,7 @@ def test_recordings_match_by_half_of_the_shorter_ones_segments(tmp_path: Path) -
 
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.01, float("nan")])
 def test_a_threshold_that_is_none_is_refused(threshold: float, tmp_path: Path) -> None:
-    vector_store["write_items"](tmp_path, {"image": np.eye(2, DIM, dtype=np.float32)})
+    vector_store.write_items(tmp_path, {"image": np.eye(2, DIM, dtype=np.float32)})
     with pytest.raises(UsageError, match="give one above 0 and at most 1"):
         find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)
 
@@ -164,7 +164,7 @@ def test_files_of_the_same_bytes_are_grouped_and_removed_ones_are_not(
     for name in ("a.txt", "b.txt", "c.txt", "d.txt", "e.txt"):
         (media / name).write_text({"a": "one text", "d": "one text", "b": "two", "e": "two"}.get(name[0], "three"))
     shutil.copy(media / "a.txt", media / "f.txt")
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         opened.index(media)
         (media / "e.txt").unlink()
         opened.index(media)

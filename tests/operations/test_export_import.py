@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +22,10 @@ from bindsearch.operations import exchange_format, export, import_, vector_impor
 from bindsearch.operations.import_ import place_items
 from bindsearch.storage.config import read_config, write_config
 from bindsearch.types import Modality
+from helpers import media_files
+from helpers.stores import connect
+from helpers.transfer_store import DIM, answers, contents, files, unit, vectors_held, write_store
 
-helpers = runpy.run_path(str(Path(__file__).parents[1] / "transfer_store.py"))
-answers, contents, files, unit, vectors_held, write_store, DIM = (
-    helpers[name] for name in ("answers", "contents", "files", "unit", "vectors_held", "write_store", "DIM")
-)
-media_files = runpy.run_path(str(Path(__file__).parents[1] / "media_files.py"))
 Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 
@@ -181,13 +178,13 @@ def test_items_of_one_fingerprint_share_vectors_only_where_these_are_the_same(
 def test_imported_files_are_looked_at_again_and_not_embedded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    media_files["write_every_modality"](tmp_path / "media")
-    with bs.connect(tmp_path / "store", encoder="null") as indexed:
+    media_files.write_every_modality(tmp_path / "media")
+    with connect(tmp_path / "store", encoder="null") as indexed:
         indexed.index(tmp_path / "media")
     bs.export_vectors(tmp_path / "store", tmp_path / "out")
     bs.import_vectors(tmp_path / "copy", tmp_path / "out")
     before = contents(tmp_path / "copy")
-    with bs.connect(tmp_path / "copy") as copy:
+    with connect(tmp_path / "copy") as copy:
         with monkeypatch.context() as patched:
             patched.delattr(NullEncoder, "encode")
             report = copy.index(tmp_path / "media")
@@ -244,7 +241,7 @@ def test_pictures_and_captions_of_clip_retrieval_become_one_item_each(tmp_path: 
     taken = bs.import_vectors(tmp_path / "store", tmp_path / "laion", encoder="null")
     assert (taken.added, taken.vectors) == (2, 4)
     assert taken.notices == ["4 vectors were not of length 1: they have been normalised"]
-    with bs.connect(tmp_path / "store") as opened:
+    with connect(tmp_path / "store") as opened:
         (hit,) = opened.search(unit("text_emb 1"), k=1, to="text")
         assert (str(hit.path), hit.text) == ("/data/y.jpg", "an owl")
         (hit,) = opened.search(unit("img_emb 1"), k=1, to="image", filter="nsfw = 'no'")
@@ -261,14 +258,14 @@ def test_columns_of_other_programs_are_taken_where_they_fit(tmp_path: Path) -> N
         stars=[5, 4, None],
         fingerprint=["mine", "mine", "mine"],
         columns=["no json", None, None],
-        **{"not a name": [1, 2, 3], "nested": [{"a": 1}] * 3},
+        **cast(Any, {"not a name": [1, 2, 3], "nested": [{"a": 1}] * 3}),
     )
     bs.import_vectors(tmp_path / "store", file, encoder="null")
     found = [dict(value[1:]) for value in contents(tmp_path / "store").values()]
     assert [fact["latitude"] for fact in found] == [1.5, None, None]
     assert [fact["columns"] for fact in found] == ['{"stars": 5}', '{"stars": 4}', None]
     assert {fact["fingerprint"] for fact in found} == {None}
-    with bs.connect(tmp_path / "store") as opened:
+    with connect(tmp_path / "store") as opened:
         assert len(opened.search(unit("row 0"), filter="stars > 4")) == 1
         assert len(opened.search(unit("row 0"), filter="modified > '2023-11-01'")) == 1
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import bindsearch as bs
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
@@ -21,6 +20,7 @@ from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog, SourceContainer
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
+from helpers.stores import connect
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def media(tmp_path: Path) -> Path:
 def store(media: Path, tmp_path: Path) -> Path:
     """A store of the folder, in which `zip` is known as an archive."""
     path = tmp_path / "store"
-    with bs.connect(path, encoder="null") as opened:
+    with connect(path, encoder="null") as opened:
         opened.index(media)
     with open_writer(path, load_encoder("null"), DecodeOptions()) as (_, catalog, writer):
         (key,) = catalog.collections()
@@ -69,7 +69,7 @@ def test_a_folder_goes_with_what_failed_in_it_and_its_neighbours_stay(store: Pat
     assert containers(store) == ["zip"]
     assert (media / "a" / "1.txt").is_file()
     assert verify(store).findings == ()
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         assert all("media/a/" not in str(hit.path) for hit in opened.search("text of a/1.txt", k=10))
         assert opened.index(media).added == 3
 
@@ -107,7 +107,7 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
     other = tmp_path / "other"
     other.mkdir()
     (other / "own.txt").write_text("of its own")
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         opened.index(other)
     before = open_reader(store).current()
     rows = before.snapshot.segments_of(1)
@@ -117,7 +117,7 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
         assert list(catalog.collections().values()) == [other]
     assert before.snapshot.facts(rows)[0].collection == media
     assert verify(store, files=True).findings == ()
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         assert [hit.path for hit in opened.search("text of 5.txt", k=10)] == [other / "own.txt"]
         assert [hit.path for hit in opened.search("text", k=10, filter="path like '%other%'")] == [other / "own.txt"]
         assert opened.status().collections == (other,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import commit
 from bindsearch.media import Media
 from bindsearch.types import Modality
+from helpers import media_files
+from helpers.stores import connect
 
 
 class Counting(NullEncoder):
@@ -50,7 +51,7 @@ def encoder() -> Counting:
 
 @pytest.fixture
 def store(tmp_path: Path, encoder: Counting) -> Iterator[bs.Store]:
-    with bs.connect(tmp_path / "store", encoder=encoder) as opened:
+    with connect(tmp_path / "store", encoder=encoder) as opened:
         yield opened
 
 
@@ -274,7 +275,7 @@ def test_copies_whose_first_one_is_committed_before_them(
     monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.1)
     for n in range(5):
         shutil.copy(folder / "3.txt", folder / f"copy-{n}.txt")
-    with bs.connect(tmp_path / "store", encoder=Slow()) as store:
+    with connect(tmp_path / "store", encoder=Slow()) as store:
         assert counts(store.index(folder)) == (15, 0, 0, 0, 0, 0)
         assert len(vector_ids(store)) == 15
         assert store.index(folder).unchanged == 15
@@ -289,7 +290,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_in_the_next_time(tmp_path
             return super().prepare(media)
 
     shutil.copy(folder / "3.txt", folder / "3 copy.txt")
-    with bs.connect(tmp_path / "store", encoder=Editing()) as store:
+    with connect(tmp_path / "store", encoder=Editing()) as store:
         report = store.index(folder)
         assert {failure.reason for failure in report.failures} <= {"it changed while it was read"}
         report = store.index(folder)
@@ -299,8 +300,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_in_the_next_time(tmp_path
 
 
 def test_a_copy_of_a_video_without_pictures_is_a_sound_too(store: bs.Store, folder: Path) -> None:
-    media = runpy.run_path(str(Path(__file__).parents[1] / "media_files.py"))
-    media["write_sound"](folder / "a.m4a", media["tone"](1.0))
+    media_files.write_sound(folder / "a.m4a", media_files.tone(1.0))
     (folder / "a.m4a").rename(folder / "a.mp4")
     store.index(folder, rules=["video=*.mp4"])
     shutil.copy(folder / "a.mp4", folder / "b.mp4")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +16,8 @@ from bindsearch.operations import exchange_format, vector_import
 from bindsearch.storage.config import read_config, write_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.types import Modality
+from helpers.transfer_store import File, answers, contents, failures, files, vectors_held, write_store
 
-helpers = runpy.run_path(str(Path(__file__).parents[1] / "transfer_store.py"))
-File, answers, contents, failures, files, vectors_held, write_store = (
-    helpers[name] for name in ("File", "answers", "contents", "failures", "files", "vectors_held", "write_store")
-)
 Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 
@@ -141,7 +138,7 @@ def test_sources_are_read_while_others_write_into_them(tmp_path: Path) -> None:
         ("audio_segment_s", 3.0, "audio segments in seconds 3.0 there, 10.0 here"),
     ],
 )
-def test_stores_of_another_space_are_refused_by_name(tmp_path: Path, field: str, value: object, message: str) -> None:
+def test_stores_of_another_space_are_refused_by_name(tmp_path: Path, field: str, value: Any, message: str) -> None:
     _, first, second = write_halves(tmp_path)
     write_config(second, replace(read_config(second), **{field: value}))
     with pytest.raises(bs.StoreError, match=f"second do not belong into .*merged: {message}"):

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,28 @@ from bindsearch.errors import UsageError
 from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.operations import index_policy
 from bindsearch.operations.index_policy import IndexActionKind
+from bindsearch.results import PartitionStatus
 from bindsearch.types import Modality
+from helpers import vector_store
+from helpers.stores import connect
 
-vector_store = runpy.run_path(str(Path(__file__).parents[1] / "vector_store.py"))
 CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 8})
 
 
 def fill(path: Path, counts: dict[str, int], seed: int = 3, first: int = 0) -> bs.Store:
-    vectors = vector_store["gap_vectors"](np.random.default_rng(seed), counts)
-    vector_store["write_items"](path, vectors, first=first)
-    return bs.connect(path, encoder="null")
+    vectors = vector_store.gap_vectors(np.random.default_rng(seed), counts)
+    vector_store.write_items(path, vectors, first=first)
+    return connect(path, encoder="null")
 
 
-def image_of(store: bs.Store) -> object:
+def image_of(store: bs.Store) -> PartitionStatus:
     return next(part for part in store.status().partitions if part.modality is Modality.IMAGE)
 
 
 def test_repeated_vectors_leave_lists_empty_and_are_indexed_all_the_same(tmp_path: Path) -> None:
-    rows = vector_store["unit"](np.random.default_rng(1).standard_normal((40, 64)))
-    vector_store["write_items"](tmp_path / "s", {"image": np.repeat(rows, 20, axis=0)})
-    with bs.connect(tmp_path / "s") as store:
+    rows = vector_store.unit(np.random.default_rng(1).standard_normal((40, 64)))
+    vector_store.write_items(tmp_path / "s", {"image": np.repeat(rows, 20, axis=0)})
+    with connect(tmp_path / "s") as store:
         store.optimize(wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 64}))
         assert image_of(store).form is Form.IVF_PQ
         hits = store.search(rows[3], to="image", k=20)
@@ -41,17 +42,17 @@ def test_repeated_vectors_leave_lists_empty_and_are_indexed_all_the_same(tmp_pat
 
 def test_a_modality_of_equal_vectors_harms_no_search(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 100})
-    row = vector_store["unit"](np.random.default_rng(2).standard_normal((1, 64)))
-    vector_store["write_items"](store.path, {"audio": np.repeat(row, 300, axis=0)})
+    row = vector_store.unit(np.random.default_rng(2).standard_normal((1, 64)))
+    vector_store.write_items(store.path, {"audio": np.repeat(row, 300, axis=0)})
     assert len(store.search(row[0], k=30)) == 30
     store.optimize(wishes=CODES)
     assert store.search(row[0], to="audio", k=1)[0].cosine == pytest.approx(1.0, abs=1e-3)
 
 
 def test_ties_go_by_item_whatever_k_is(tmp_path: Path) -> None:
-    row = vector_store["unit"](np.random.default_rng(4).standard_normal((1, 64)))
-    vector_store["write_items"](tmp_path / "s", {"image": np.repeat(row, 100, axis=0)})
-    store = bs.connect(tmp_path / "s")
+    row = vector_store.unit(np.random.default_rng(4).standard_normal((1, 64)))
+    vector_store.write_items(tmp_path / "s", {"image": np.repeat(row, 100, axis=0)})
+    store = connect(tmp_path / "s")
     many = [hit.item_id for hit in store.search(row[0], k=100)]
     assert many == sorted(many)
     assert [hit.item_id for hit in store.search(row[0], k=5)] == many[:5]
@@ -105,9 +106,9 @@ def test_new_rows_that_crowd_into_one_list_count_as_drift(tmp_path: Path, monkey
     monkeypatch.setattr(index_policy, "MAX_CODE_ERROR_GROWTH", 100.0)
     store = fill(tmp_path / "s", {"image": 1500})
     store.optimize(wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 16}))
-    row = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 1})["image"]
-    near = vector_store["unit"](row + 0.02 * np.random.default_rng(6).standard_normal((1400, 64)))
-    vector_store["write_items"](store.path, {"image": near}, first=1500)
+    row = vector_store.gap_vectors(np.random.default_rng(3), {"image": 1})["image"]
+    near = vector_store.unit(row + 0.02 * np.random.default_rng(6).standard_normal((1400, 64)))
+    vector_store.write_items(store.path, {"image": near}, first=1500)
     (done,) = store.optimize()
     assert done.need.work is IndexActionKind.BUILD
     assert "as uneven as at training" in done.need.reason
@@ -130,7 +131,7 @@ def test_a_damaged_index_is_logged_once_for_those_who_only_see_hits(
     store.optimize(wishes=CODES)
     (path,) = (store.path / "indexes" / "image").glob("*/index.faiss")
     path.write_bytes(path.read_bytes()[:-3])
-    with caplog.at_level(logging.WARNING, "bindsearch"), bs.connect(store.path) as again:
+    with caplog.at_level(logging.WARNING, "bindsearch"), connect(store.path) as again:
         for _ in range(3):
             assert again.search(np.ones(64, np.float32), to="image")
     assert len(caplog.records) == 1
@@ -141,9 +142,11 @@ def test_the_index_of_a_modality_that_has_gone_goes_too(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 100, "audio": 100})
     store.optimize(wishes=CODES)
     snapshot = store._reader.current().snapshot
-    paths = [vector_store["ROOT"] / "audio" / str(n) for n in range(100)]
-    ids = [snapshot.item_at_path(path).item_id for path in paths]
-    vector_store["write_items"](store.path, {}, remove=ids)
+    paths = [vector_store.ROOT / "audio" / str(n) for n in range(100)]
+    items = [snapshot.item_at_path(path) for path in paths]
+    ids = [item.item_id for item in items if item is not None]
+    assert len(ids) == 100
+    vector_store.write_items(store.path, {}, remove=ids)
     store.optimize()
     store.optimize()
     current = json.loads((store.path / "CURRENT").read_text())
@@ -167,9 +170,9 @@ def test_explain_and_search_plan_alike_when_the_querys_own_item_is_left_out(tmp_
 
 
 def test_a_ready_vector_tells_its_own_modality(tmp_path: Path) -> None:
-    vectors = vector_store["gap_vectors"](np.random.default_rng(3), {"image": 800, "text": 400, "audio": 400})
-    vector_store["write_items"](tmp_path / "s", vectors)
-    store = bs.connect(tmp_path / "s")
+    vectors = vector_store.gap_vectors(np.random.default_rng(3), {"image": 800, "text": 400, "audio": 400})
+    vector_store.write_items(tmp_path / "s", vectors)
+    store = connect(tmp_path / "s")
     store.optimize(wishes=CODES)
     partition = store._reader.current().partitions[Modality.IMAGE]
     for modality, rows in vectors.items():

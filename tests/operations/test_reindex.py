@@ -14,6 +14,7 @@ from bindsearch.indexes.types import IndexSettings
 from bindsearch.media import Media
 from bindsearch.reports import Progress
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 
 class Other(NullEncoder):
@@ -45,13 +46,13 @@ def folders(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def path(tmp_path: Path, folders: list[Path]) -> Path:
-    with bs.connect(tmp_path / "store", encoder="null", segment_s={"audio": 3.0}) as store:
+    with connect(tmp_path / "store", encoder="null", segment_s={"audio": 3.0}) as store:
         store.index(*folders, wishes=IndexSettings(recall=0.97))
     return tmp_path / "store"
 
 
 def test_a_store_is_moved_to_another_encoder(path: Path, folders: list[Path]) -> None:
-    with bs.connect(path) as reader, bs.connect(path) as store:
+    with connect(path) as reader, connect(path) as store:
         assert reader.search("text 3 of two", k=1)[0].path == folders[1] / "3.txt"
         report = store.reindex(Other())
         assert (report.added, report.failed) == (12, 0)
@@ -60,9 +61,9 @@ def test_a_store_is_moved_to_another_encoder(path: Path, folders: list[Path]) ->
         assert store.config.audio_segment_s == 3.0
         assert store.wishes.recall == 0.97
         assert store.status().dim == 96
-    with bs.connect(path, encoder="null") as old, pytest.raises(bs.StoreError, match="vectors of encoder other"):
+    with connect(path, encoder="null") as old, pytest.raises(bs.StoreError, match="vectors of encoder other"):
         old.search("text")
-    with bs.connect(path, encoder=Other()) as store:
+    with connect(path, encoder=Other()) as store:
         assert store.index(*folders).unchanged == 12
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
@@ -70,7 +71,7 @@ def test_a_store_is_moved_to_another_encoder(path: Path, folders: list[Path]) ->
 def test_items_whose_files_are_gone_are_not_lost_in_silence(path: Path, folders: list[Path]) -> None:
     (folders[0] / "3.txt").unlink()
     shutil.move(folders[1], folders[1].with_name("away"))
-    with bs.connect(path) as store:
+    with connect(path) as store:
         with pytest.raises(bs.UsageError, match=r"7 of the store's items have no file now .*one/3\.txt.*--prune"):
             store.reindex(Other())
         assert store.config.encoder == "null"
@@ -81,7 +82,7 @@ def test_items_whose_files_are_gone_are_not_lost_in_silence(path: Path, folders:
 
 
 def test_an_interrupted_move_goes_on_where_it_was(path: Path) -> None:
-    with bs.connect(path) as store:
+    with connect(path) as store:
         with pytest.raises(KeyboardInterrupt):
             store.reindex(Other(), on_progress=stop_in_the_middle)
         assert len(store.search("text", k=20)) == 12
@@ -92,7 +93,7 @@ def test_an_interrupted_move_goes_on_where_it_was(path: Path) -> None:
 
 
 def test_the_same_encoder_embeds_anew_too(path: Path) -> None:
-    with bs.connect(path) as store:
+    with connect(path) as store:
         assert store.reindex("null").added == 12
 
 
@@ -100,7 +101,7 @@ def test_failed_files_are_tried_again_alone(path: Path, folders: list[Path]) -> 
     (folders[0] / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (folders[0] / "motion.csv").write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + "0,0,9.8,0,0,0\n" * 300)
     (folders[0] / "5.txt").write_text("changed since")
-    with bs.connect(path) as store:
+    with connect(path) as store:
         assert store.index(folders[0]).failed == 2
         (folders[0] / "4.txt").write_text("changed again")
         report = store.retry()
@@ -121,7 +122,7 @@ def test_a_store_is_not_replaced_by_one_that_has_less(path: Path, folders: list[
     class Deaf(Other):
         modalities = frozenset({Modality.IMAGE})
 
-    with bs.connect(path) as store:
+    with connect(path) as store:
         with pytest.raises(bs.UsageError, match=r"12 of the store's items cannot be embedded now .*Input/output error"):
             store.reindex(Flaky())
         with pytest.raises(bs.UsageError, match=r"12 of the store's items are of modalities"):

@@ -15,6 +15,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.reports import IndexReport
+from helpers.stores import connect
 
 FOUND_WITHIN_S = 2.0
 
@@ -32,7 +33,7 @@ def reports(tmp_path: Path, folder: Path) -> Iterator[list[IndexReport]]:
     """Reports of a watch that goes on in a thread; the first one has come."""
     seen: list[IndexReport] = []
     stop = threading.Event()
-    with bs.connect(tmp_path / "store", encoder="null") as store:
+    with connect(tmp_path / "store", encoder="null") as store:
         watch = threading.Thread(target=store.watch, args=(folder,), kwargs={"on_report": seen.append, "stop": stop})
         watch.start()
         wait_for(lambda: bool(seen))
@@ -59,7 +60,7 @@ def test_a_new_file_is_found_within_two_seconds_of_being_closed(
     reports: list[IndexReport], folder: Path, tmp_path: Path
 ) -> None:
     assert reports[0].added == 1
-    with bs.connect(tmp_path / "store") as reader:
+    with connect(tmp_path / "store") as reader:
         for n in range(3):
             (folder / "sub" / f"new {n}.txt").write_text(f"new text {n}")
             took_s = wait_for(lambda n=n: found(reader, f"new text {n}") == [f"new {n}.txt"])  # type: ignore[misc]
@@ -67,7 +68,7 @@ def test_a_new_file_is_found_within_two_seconds_of_being_closed(
 
 
 def test_changes_moves_and_removals_are_followed(reports: list[IndexReport], folder: Path, tmp_path: Path) -> None:
-    with bs.connect(tmp_path / "store") as reader:
+    with connect(tmp_path / "store") as reader:
         number = reader.search("the first text", k=1)[0].item_id
         (folder / "first.txt").rename(folder / "sub" / "moved.txt")
         wait_for(lambda: found(reader, "the first text") == ["moved.txt"])
@@ -85,7 +86,7 @@ def test_captions_that_come_later_reach_the_files_they_speak_of(
     reports: list[IndexReport], folder: Path, tmp_path: Path
 ) -> None:
     (folder / "captions.csv").write_text("path,caption\nfirst.txt,what a caption says\n")
-    with bs.connect(tmp_path / "store") as reader:
+    with connect(tmp_path / "store") as reader:
         wait_for(lambda: found(reader, "what a caption says") == ["first.txt"])
         (folder / "captions.csv").unlink()
         wait_for(lambda: found(reader, "what a caption says") == [])
@@ -98,7 +99,7 @@ def test_changes_wait_while_another_process_writes(reports: list[IndexReport], f
         (folder / "late.txt").write_text("a late text")
         time.sleep(1.5)
         assert len(reports) == 1
-    with bs.connect(tmp_path / "store") as reader:
+    with connect(tmp_path / "store") as reader:
         wait_for(lambda: found(reader, "a late text") == ["late.txt"])
 
 
@@ -106,7 +107,7 @@ def test_changes_wait_while_another_process_writes(reports: list[IndexReport], f
 def test_the_command_tells_what_changed_and_ends_when_it_is_interrupted(
     folder: Path, tmp_path: Path, ending: signal.Signals
 ) -> None:
-    with bs.connect(tmp_path / "store", encoder="null") as store:
+    with connect(tmp_path / "store", encoder="null") as store:
         store.index(folder)
     command = [sys.executable, "-m", "bindsearch.cli", "watch", str(folder), "--store", str(tmp_path / "store")]
     command[1:3] = ["-c", "from bindsearch.cli.main import main; main()"]

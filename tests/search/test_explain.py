@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,9 +175,9 @@ def only_plain(value: object) -> None:
 
 
 def test_json_tells_what_a_probe_was_measured_with() -> None:
-    told = plan_json(make_plan(TEXT, filtered(N // 2)))
+    told: Mapping[str, Any] = plan_json(make_plan(TEXT, filtered(N // 2)))
     assert told["filter"] == {"where": "duration_s > 3 and path like '%2024%'", "kept": 210_000, "living": N}
-    (step,) = told["partitions"]  # type: ignore[misc]
+    (step,) = told["partitions"]
     assert step["strategy"] == "probe"
     assert step["measured"]["source"] == "text"
     assert step["measured"]["kept"] == 0.5

@@ -1,21 +1,21 @@
 """Filters as data, as text and as masks: folders, collections, times, and all of them together."""
 
-import runpy
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-import bindsearch as bs
 from bindsearch.errors import UsageError
 from bindsearch.search.filter import NO_FILTER, Filter, describe_filter, make_filter, parse_time, segment_mask
 from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.types import Metadata
+from helpers.filter_tables import Roots, Tables
+from helpers.stores import connect
+from helpers.vector_store import write_items as write
 
 SECOND = 10**9
 NEW_YEAR = 1_704_067_200 * SECOND
@@ -32,9 +32,7 @@ def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-TABLES = runpy.run_path(str(Path(__file__).with_name("filter_tables.py")))
-ROOTS = TABLES["Roots"]({3: "/a/b", 5: "/a/bc", 6: "/x/b"})
-Tables = partial(TABLES["Tables"], manifest=ROOTS)
+ROOTS = Roots({3: "/a/b", 5: "/a/bc", 6: "/x/b"})
 
 
 FILES = (
@@ -62,7 +60,8 @@ def tables() -> Tables:
     )
     rows = np.repeat(np.arange(6)[::-1], 2)
     segments = pa.table({"item_id": rows + 100, "modality": ["image", "audio"] * 6})
-    return Tables(*(pa.concat_tables([table.slice(0, 3), table.slice(3)]) for table in (items, segments)), rows)
+    items, segments = (pa.concat_tables([table.slice(0, 3), table.slice(3)]) for table in (items, segments))
+    return Tables(items, segments, rows, ROOTS)
 
 
 def found(filter: Filter, tables: Tables) -> set[str]:
@@ -150,7 +149,7 @@ def test_columns_can_be_kept_between_filters(tables: Tables) -> None:
 
 def test_a_dead_row_of_an_item_does_not_count(tables: Tables) -> None:
     dead = tables.items.slice(1, 1).set_column(2, "rel_path", pa.array(["old/two.wav"]))
-    both = Tables(pa.concat_tables([dead, tables.items]), tables.segments, tables.rows + 1)
+    both = Tables(pa.concat_tables([dead, tables.items]), tables.segments, tables.rows + 1, ROOTS)
     assert not segment_mask(make_filter(folders="/a/b/old"), both).any()
     assert not segment_mask(make_filter("name = 'two.wav' and folder like '%old'"), both).any()
     assert segment_mask(make_filter("name = 'two.wav' and item_id = 101"), both).sum() == 2
@@ -265,7 +264,7 @@ USERS = (None, None, '{"rating": 4}', '{"camera": "Canon", "width_px": "wide"}')
 )
 def test_a_search_is_filtered_by_metadata(metadata_store: Path, where: str, numbers: list[int]) -> None:
     """The last item is of an older store, whose own columns had names that are documented now."""
-    with bs.connect(metadata_store, encoder="null") as store:
+    with connect(metadata_store, encoder="null") as store:
         hits = store.search("x", to="image", filter=where)
     assert sorted(int(hit.path.name) for hit in hits) == numbers
 
@@ -273,6 +272,5 @@ def test_a_search_is_filtered_by_metadata(metadata_store: Path, where: str, numb
 @pytest.fixture(scope="module")
 def metadata_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("metadata") / "store"
-    write = runpy.run_path(str(Path(__file__).parents[1] / "vector_store.py"))["write_items"]
     write(store, {"image": np.eye(4, 64, dtype=np.float32)}, columns=USERS, metadata=METADATA)
     return store

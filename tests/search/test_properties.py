@@ -1,7 +1,6 @@
 """Searching against a plain numpy search, over random collections, filters, deletions, appends and retrainings."""
 
 import json
-import runpy
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from bindsearch.indexes.types import Form, IndexSettings
 from bindsearch.operations import index_policy
 from bindsearch.search.plan import Strategy
 from bindsearch.types import Modality
+from helpers import vector_store
+from helpers.stores import connect
 
-vector_store = runpy.run_path(str(Path(__file__).parents[1] / "vector_store.py"))
 LABELS = ("red", "green", "blue", None)
 
 
@@ -31,14 +31,14 @@ class Model:
     added: int = 0
 
     def add(self, counts: dict[str, int], shift: float = 0.0) -> None:
-        vectors = vector_store["gap_vectors"](self.rng, counts)
+        vectors = vector_store.gap_vectors(self.rng, counts)
         if shift:
             moved = {name: rows + shift * np.roll(rows, 7, axis=1) for name, rows in vectors.items()}
-            vectors = {name: vector_store["unit"](rows) for name, rows in moved.items()}
+            vectors = {name: vector_store.unit(rows) for name, rows in moved.items()}
         most = max(counts.values())
         labels = [LABELS[i] for i in self.rng.integers(0, len(LABELS), most)]
         columns = [None if label is None else json.dumps({"label": label}) for label in labels]
-        vector_store["write_items"](self.store.path, vectors, columns=columns, first=self.added)
+        vector_store.write_items(self.store.path, vectors, columns=columns, first=self.added)
         for name, rows in vectors.items():
             for number, row in enumerate(rows):
                 self.held[f"{name}/{self.added + number}"] = (name, row, labels[number])
@@ -47,8 +47,10 @@ class Model:
     def remove(self, share: float) -> None:
         snapshot = self.store._reader.current().snapshot
         gone = {path for path in self.held if self.rng.random() < share}
-        ids = [snapshot.item_at_path(vector_store["ROOT"] / path).item_id for path in gone]
-        vector_store["write_items"](self.store.path, {}, remove=ids)
+        items = [snapshot.item_at_path(vector_store.ROOT / path) for path in gone]
+        ids = [item.item_id for item in items if item is not None]
+        assert len(ids) == len(gone)
+        vector_store.write_items(self.store.path, {}, remove=ids)
         for path in gone:
             del self.held[path]
 
@@ -69,7 +71,7 @@ class Model:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
-    return Model(bs.connect(tmp_path / "store"), np.random.default_rng(11))
+    return Model(connect(tmp_path / "store"), np.random.default_rng(11))
 
 
 def found(hits: list[bs.Hit]) -> list[str]:
@@ -142,8 +144,8 @@ def test_indexed_plans_reach_the_wanted_recall_whatever_happens_to_the_rows(
 
 
 def test_the_same_query_gives_the_same_list_and_equal_scores_go_by_item(model: Model) -> None:
-    row = vector_store["unit"](model.rng.standard_normal((1, 64)))
-    vector_store["write_items"](model.store.path, {"image": np.repeat(row, 40, axis=0)})
+    row = vector_store.unit(model.rng.standard_normal((1, 64)))
+    vector_store.write_items(model.store.path, {"image": np.repeat(row, 40, axis=0)})
     model.store.optimize(wishes=IndexSettings(Form.IVF_PQ))
     lists = [found(model.store.search(row[0], to="image", k=7)) for _ in range(3)]
     assert lists == [[f"image/{n}" for n in range(7)]] * 3
@@ -157,7 +159,7 @@ import sys
 import numpy as np
 import bindsearch as bs
 vector = np.ones(64, np.float32)
-with bs.connect(sys.argv[1]) as store:
+with connect(sys.argv[1]) as store:
     assert len(store.search(vector, k=5, filter="size_bytes < 100 and name like '1%'", diverse=0.3)) == 5
     store.status()
     assert store.explain(bs.make_query("a dog")).partitions
@@ -171,8 +173,8 @@ assert "torch" not in sys.modules
 
 def test_a_lone_video_does_not_outrank_the_very_picture_that_is_asked_with(model: Model) -> None:
     base = model.rng.standard_normal((1, 64))
-    near = vector_store["unit"](base + 0.15 * model.rng.standard_normal((4, 64)))
-    vector_store["write_items"](model.store.path, {"image": near[:3], "video": near[3:]})
+    near = vector_store.unit(base + 0.15 * model.rng.standard_normal((4, 64)))
+    vector_store.write_items(model.store.path, {"image": near[:3], "video": near[3:]})
     for item in (1, 2, 3):
         first = model.store.search(bs.like(item), include_query=True)[0]
         assert first.item_id == item

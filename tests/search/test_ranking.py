@@ -1,9 +1,12 @@
 """An item once, by its best segment; diverse lists; and mixed lists in which every modality has its share."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bindsearch.search.calibration import calibrate, partition_statistics
 from bindsearch.search.ranking import best_of_each_item, diversify
@@ -77,7 +80,9 @@ def test_equal_scores_diversify_the_same_way_each_time() -> None:
     assert first.tolist() == diversify(equal, rows, 6, 0.3).tolist()
 
 
-def mixed_partitions(seed: int, modalities: int, *, relevance: float = 0.9, d: int = 512) -> tuple[np.ndarray, list]:
+def mixed_partitions(
+    seed: int, modalities: int, *, relevance: float = 0.9, d: int = 512
+) -> tuple[NDArray[np.float32], list[Any]]:
     """A query and the vectors of each modality, the first 30 / modalities of each of equal relevance to the query.
 
     As behind ImageBind's gap: x = normalize(g mu_m + content), content of shared and private parts. Modalities differ

@@ -55,6 +55,7 @@ def random_item(rng: np.random.Generator, path: str, item_id: int | None) -> Sta
 
 
 def known(staged: StagedItem, item_id: int) -> Known:
+    assert staged.segments is not None
     segments = [
         (segment.modality, segment.start_s, segment.end_s, segment.text, segment.embedding.astype(np.float16).tobytes())
         for segment in staged.segments
@@ -75,7 +76,7 @@ def newest(store: Path) -> Snapshot:
 
 
 def stored_vectors(store: Path, snapshot: Snapshot) -> dict[int, bytes]:
-    stored = {}
+    stored: dict[int, bytes] = {}
     for modality, files in snapshot.manifest.vectors.items():
         for name, n in files:
             opened = open_vectors(store / VECTORS / modality / name, DIM)
@@ -233,8 +234,8 @@ def test_opening_and_reading_copies_nothing(tmp_path: Path) -> None:
 
 def test_removals_mask_rows_and_copy_no_columns(tmp_path: Path) -> None:
     write_part(tmp_path, 1, *big_tables(1000), (), None)
-    nothing = [table.slice(0, 0) for table in big_tables(1)]
-    write_part(tmp_path, 2, *nothing, range(10, 1000), None)
+    items, segments = (table.slice(0, 0) for table in big_tables(1))
+    write_part(tmp_path, 2, items, segments, range(10, 1000), None)
     write_snapshot(tmp_path, (1, 2))
     snapshot = newest(tmp_path)
     assert snapshot.segments.num_rows == 1000
@@ -258,7 +259,8 @@ def test_an_empty_store_has_an_empty_snapshot(tmp_path: Path) -> None:
 
 def test_threads_may_read_one_snapshot_at_once(tmp_path: Path) -> None:
     write_part(tmp_path, 1, *big_tables(2000), (), None)
-    write_part(tmp_path, 2, *(table.slice(0, 0) for table in big_tables(1)), range(1000), None)
+    items, segments = (table.slice(0, 0) for table in big_tables(1))
+    write_part(tmp_path, 2, items, segments, range(1000), None)
     write_snapshot(tmp_path, (1, 2))
     snapshot = newest(tmp_path)
     found: list[list[int]] = []

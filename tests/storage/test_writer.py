@@ -121,7 +121,9 @@ def test_removing_nearly_everything_leaves_the_rest_and_compaction_drops_the_row
 def test_a_vector_that_must_not_be_stored_spoils_its_batch_alone(tmp_path: Path, catalog: Catalog) -> None:
     writer = Writer(tmp_path, catalog, DIM)
     good = batch(0, 3)
-    bad = replace(good.items[0].segments[0], embedding=np.full(DIM, np.nan, np.float32))
+    segments = good.items[0].segments
+    assert segments is not None
+    bad = replace(segments[0], embedding=np.full(DIM, np.nan, np.float32))
     with pytest.raises(VectorError, match="NaN"):
         writer.commit(StagedBatch(items=[replace(good.items[0], segments=(bad,))]))
     assert newest(tmp_path).counts("items") == {}

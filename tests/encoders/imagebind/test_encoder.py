@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import runpy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
 from bindsearch.media import Passage, Sound
 from bindsearch.types import Modality
-
-CLOSENESS = runpy.run_path(str(Path(__file__).parents[2] / "closeness.py"))
+from helpers import closeness
+from helpers.stores import connect
 
 SMALL = {
     "out_embed_dim": 64,
@@ -107,8 +107,8 @@ def test_16_bit_towers_stay_close(models: Path, checkpoint: Path, dtype: str) ->
     exact = ImageBindEncoder(install(checkpoint, "imagebind-exact", "fp32"), runtime=Runtime("cpu"))
     half = ImageBindEncoder(install(checkpoint, "imagebind-half", dtype), runtime=Runtime("cpu"))
     for modality in Modality:
-        prepared = [exact.prepare(sample_media(modality, seed)) for seed in range(CLOSENESS["MEDIA"])]
-        CLOSENESS["check_alike"](exact.encode(modality, prepared), half.encode(modality, prepared))
+        prepared = [exact.prepare(sample_media(modality, seed)) for seed in range(closeness.MEDIA)]
+        closeness.check_alike(exact.encode(modality, prepared), half.encode(modality, prepared))
 
 
 def test_conversions_of_one_checkpoint_share_its_space(models: Path, checkpoint: Path) -> None:
@@ -134,7 +134,8 @@ def test_mapped_weights_are_not_copied(models: Path, checkpoint: Path) -> None:
     manifest = install(checkpoint, "imagebind-small", "fp32")
     encoder = ImageBindEncoder(manifest, runtime=Runtime("cpu"))
     encoder.encode(Modality.TEXT, [encoder.prepare(sample_media(Modality.TEXT, 1))])
-    weight = encoder._towers._loaded["text"].token_embedding.weight  # type: ignore[attr-defined]
+    tower: Any = encoder._towers._loaded["text"]
+    weight = tower.token_embedding.weight
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("no /proc here")
@@ -187,29 +188,29 @@ def test_a_store_remembers_the_model_and_its_options(models: Path, checkpoint: P
     media.mkdir()
     for number, text in enumerate(["a dog on the beach", "rain on a roof"]):
         (media / f"{number}.txt").write_text(text)
-    with bs.connect(tmp_path / "s", encoder="imagebind-small", encoder_options={"spatial_crops": "3"}) as store:
+    with connect(tmp_path / "s", encoder="imagebind-small", encoder_options={"spatial_crops": "3"}) as store:
         assert store.index(media).added == 2
-    with bs.connect(tmp_path / "s") as store:
+    with connect(tmp_path / "s") as store:
         assert store.config.encoder_options["spatial_crops"] == 3
         assert store.search("a dog on the beach", k=1)[0].path.name == "0.txt"
     with (
-        bs.connect(tmp_path / "s", encoder="imagebind-small", encoder_options={"spatial_crops": 1}) as store,
+        connect(tmp_path / "s", encoder="imagebind-small", encoder_options={"spatial_crops": 1}) as store,
         pytest.raises(bs.StoreError, match=r"was made with spatial_crops=3, not 1: leave"),
     ):
         store.search("a dog")
     with (
-        bs.connect(tmp_path / "t", encoder="imagebind-small", encoder_options={"crops": 3}) as store,
+        connect(tmp_path / "t", encoder="imagebind-small", encoder_options={"crops": 3}) as store,
         pytest.raises(UsageError, match="unknown preprocessing option 'crops'"),
     ):
         store.index(media)
     (models / "imagebind-small" / "model.json").unlink()
-    with bs.connect(tmp_path / "s") as store:
+    with connect(tmp_path / "s") as store:
         assert store.search(bs.like(str(media / "1.txt")), include_query=True)[0].path.name == "1.txt"
         with pytest.raises(EncoderError, match="the model imagebind-small is not here: `bindsearch model list`"):
             store.search("a dog")
     write_manifest(models / "imagebind-small", replace(manifest, source_sha256="0" * 64))
     with (
-        bs.connect(tmp_path / "s") as store,
+        connect(tmp_path / "s") as store,
         pytest.raises(bs.StoreError, match="holds vectors of other weights of imagebind-small"),
     ):
         store.search("a dog")
@@ -222,7 +223,7 @@ def test_motion_that_is_padded_is_told(models: Path, checkpoint: Path, tmp_path:
     rows = np.random.default_rng(1).standard_normal((350, 6))  # 7 s at 50 Hz: 5 s and 2 s
     header = "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"
     np.savetxt(media / "imu.csv", rows, delimiter=",", header=header, comments="")
-    with bs.connect(tmp_path / "s", encoder="imagebind-small") as store:
+    with connect(tmp_path / "s", encoder="imagebind-small") as store:
         report = store.index(media, imu_rate_hz=50.0)
         (notice,) = report.notices
         assert notice == (
@@ -248,7 +249,7 @@ def test_a_wrong_device_costs_nothing(models: Path, checkpoint: Path, tmp_path: 
     (tmp_path / "media" / "0.txt").write_text("a dog")
     for device, message in (("cuda:99", "is not here"), ("tpu", "is not known"), ("cpu:", "is not known")):
         with (
-            bs.connect(tmp_path / "s", encoder="imagebind-small", device=device) as store,
+            connect(tmp_path / "s", encoder="imagebind-small", device=device) as store,
             pytest.raises(UsageError, match=message),
         ):
             store.index(tmp_path / "media")
@@ -261,10 +262,10 @@ def test_another_encoder_on_a_store_of_mini_is_named(models: Path, checkpoint: P
     install(checkpoint, "imagebind-small", "fp32")
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "0.txt").write_text("a dog")
-    with bs.connect(tmp_path / "s", encoder="mini", encoder_options={"frames_per_s": "1"}) as store:
+    with connect(tmp_path / "s", encoder="mini", encoder_options={"frames_per_s": "1"}) as store:
         store.index(tmp_path / "media")
     with (
-        bs.connect(tmp_path / "s", encoder="imagebind-small") as store,
+        connect(tmp_path / "s", encoder="imagebind-small") as store,
         pytest.raises(bs.StoreError, match="holds vectors of encoder mini, not of imagebind-small"),
     ):
         store.search("a dog")
@@ -275,11 +276,11 @@ def test_options_given_for_a_store_lie_over_its_own(models: Path, checkpoint: Pa
     options = {"spatial_crops": 3, "view_s": 1.5}
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "0.txt").write_text("a dog")
-    with bs.connect(tmp_path / "s", encoder="imagebind-small", encoder_options=options) as store:
+    with connect(tmp_path / "s", encoder="imagebind-small", encoder_options=options) as store:
         store.index(tmp_path / "media")
         status = store.status()
         assert (status.encoder_options["view_s"], status.weights_digest) == (1.5, store.encoder.digest)
-    with bs.connect(tmp_path / "s", encoder_options={"spatial_crops": "3"}) as store:
+    with connect(tmp_path / "s", encoder_options={"spatial_crops": "3"}) as store:
         assert store.encoder.options["view_s"] == 1.5
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,11 +22,11 @@ from bindsearch.encoders.model_store.pull import pull_model
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
+from helpers import closeness
+from helpers.file_server import serve
+from helpers.media_files import write_every_modality
 
 HERE = Path(__file__).parents[2]
-write_every_modality = runpy.run_path(str(HERE / "media_files.py"))["write_every_modality"]
-CLOSENESS = runpy.run_path(str(HERE / "closeness.py"))
-serve = runpy.run_path(str(HERE / "file_server.py"))["serve"]
 
 TOWERS = ("vision", "text", "audio", "depth", "thermal", "imu")
 SMALL = {
@@ -103,7 +102,7 @@ def test_full_size_towers_agree_with_the_whole_model(
 
     monkeypatch.setenv("BINDSEARCH_MODELS", str(full_size / "models"))
     encoder = ImageBindEncoder(read_model("imagebind-huge"))
-    prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(CLOSENESS["MEDIA"])]
+    prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(closeness.MEDIA)]
     vectors = encoder.encode(modality, prepared)
     state = torch.load(full_size / "imagebind_huge.pth", weights_only=True, mmap=True)
     assert len(state) == 1311
@@ -114,7 +113,7 @@ def test_full_size_towers_agree_with_the_whole_model(
     key = "vision" if modality in (Modality.IMAGE, Modality.VIDEO) else modality.value
     with torch.inference_mode():
         exact = torch.cat([model({key: published_input(modality, views)})[key] for views in prepared]).numpy()
-    lowest = CLOSENESS["check_alike"](l2_normalize(exact), vectors)
+    lowest = closeness.check_alike(l2_normalize(exact), vectors)
     print(f"{modality}: lowest cosine {lowest:.6f}")  # noqa: T201
 
 

@@ -100,7 +100,7 @@ def replaced(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 QKV = "modality_trunks.vision.blocks.31.attn.in_proj_weight"
 KERNEL = "modality_preprocessors.vision.rgbt_stem.proj.1.weight"
-DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a key missing": (without(QKV), f"the key {QKV} is missing"),
     "a tower missing": (
         lambda state: [state.pop(key) for key in list(state) if ".imu." in key],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 import shutil
 import socket
 import subprocess
@@ -24,8 +23,8 @@ from bindsearch.encoders.model_store.download import (
     part_of,
 )
 from bindsearch.errors import EncoderError, UsageError
+from helpers.file_server import serve
 
-serve = runpy.run_path(str(Path(__file__).parents[2] / "file_server.py"))["serve"]
 CONTENT = bytes(range(256)) * 1200  # 300 KB
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -32,10 +31,10 @@ from bindsearch.encoders.model_store.installed import (
 from bindsearch.encoders.model_store.pull import PullProgress, PullResult, has_consent, pull_model
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
+from helpers.children import pull as pull_child
+from helpers.file_server import serve
 
-CHILD = Path(__file__).parents[2] / "pull_child.py"
-child = runpy.run_path(str(CHILD))
-serve = runpy.run_path(str(Path(__file__).parents[2] / "file_server.py"))["serve"]
+CHILD = Path(pull_child.__file__)
 CONTENT = bytes(range(256)) * 1200
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = "stub:small/one"
@@ -48,7 +47,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("BINDSEARCH_OFFLINE", raising=False)
     for module in ("bindsearch.encoders.stub", "bindsearch.encoders.stub.checkpoint"):
         monkeypatch.setitem(sys.modules, module, None)  # so that they go again
-    child["install_converter"]()
+    pull_child.install_converter()
     return tmp_path / "models"
 
 
@@ -66,7 +65,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def source(*urls: str, name: str = NAME, **changes: Any) -> Any:
-    return child["make_source"](name, *urls, **changes)
+    return pull_child.make_source(name, *urls, **changes)
 
 
 def pull(found: Any, **options: Any) -> PullResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-MEDIA = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
-tone, write_sound, write_video = MEDIA["tone"], MEDIA["write_sound"], MEDIA["write_video"]
+from helpers.media_files import tone, write_sound, write_video
 
 NAME = "openclip:RN50/yfcc15m"
 

@@ -27,6 +27,7 @@ from bindsearch.encoders.torch_runtime.device import Runtime, has_fast_bf16
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.media import Frames, Passage, Picture, Sound
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 NAME = "openclip:ViT-S-32-alt/random"
 TEXTS = ["a dog", "two cats sleep on a red sofa in the afternoon sun", "!", "42 birds, 3 trees"]
@@ -310,7 +311,8 @@ def test_files_that_are_no_checkpoints_are_refused(vit: torch.nn.Module, tmp_pat
 # torch 2.11 says of its own TorchScript, which OpenAI's files are made of, that it is deprecated.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_a_program_instead_of_tensors_is_refused(tmp_path: Path) -> None:
-    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "checkpoint"))
+    trace: Any = torch.jit.trace
+    trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "checkpoint"))
     with pytest.raises(EncoderError, match="is a TorchScript program, as OpenAI publishes them"):
         install(tmp_path / "checkpoint", architecture("vit"))
 
@@ -388,9 +390,9 @@ def test_a_folder_is_indexed_and_searched(vit: torch.nn.Module, tmp_path: Path) 
     for number, rgb in enumerate(pictures()):
         Image.fromarray(rgb).save(media / f"{number}.png")
     (media / "notes.txt").write_text("a dog runs on the beach")
-    with bs.connect(tmp_path / "store", encoder=NAME) as store:
+    with connect(tmp_path / "store", encoder=NAME) as store:
         assert store.index(media).added == 4
-    with bs.connect(tmp_path / "store") as store:
+    with connect(tmp_path / "store") as store:
         hit = store.search(bs.image(media / "1.png"), to="image", k=1, include_query=True)[0]
         assert (hit.path.name, round(hit.cosine, 2)) == ("1.png", 1.0)
         assert store.search("a dog runs on the beach", to="text", k=1)[0].path.name == "notes.txt"

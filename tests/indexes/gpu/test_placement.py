@@ -1,7 +1,6 @@
 """Placement on GPUs: what can be shown without one, with FAISS's CPU indexes in their place, and, marked, on one."""
 
 import json
-import runpy
 import statistics
 import time
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Strategy
 from bindsearch.types import Modality
-
-vector_store = runpy.run_path(str(Path(__file__).parents[2] / "vector_store.py"))
+from helpers import vector_store
+from helpers.stores import connect
 
 SEEN = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
 on_a_gpu = pytest.mark.skipif(SEEN == 0, reason="FAISS sees no GPU here")
@@ -67,13 +66,13 @@ def stand_ins(count: int = 1, free: int = 2**30) -> GpuResidency:
 
 @pytest.fixture(scope="module")
 def rows() -> NDArray[np.float16]:
-    vectors = vector_store["gap_vectors"](np.random.default_rng(1), {"image": N}, DIM)
+    vectors = vector_store.gap_vectors(np.random.default_rng(1), {"image": N}, DIM)
     return vectors["image"].astype(np.float16)
 
 
 @pytest.fixture(scope="module")
 def queries() -> NDArray[np.float32]:
-    return vector_store["gap_vectors"](np.random.default_rng(2), {"image": 20}, DIM)["image"]
+    return vector_store.gap_vectors(np.random.default_rng(2), {"image": 20}, DIM)["image"]
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +241,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu_and_told(rows: NDArray[np.floa
 
 def open_store(path: Path, gpus: GpuResidency | None) -> bs.Store:
     """The store, on those GPUs, where scanning and gathering even few rows is taken to cost more than they do."""
-    store = bs.connect(path, device="cpu" if gpus is None else "auto")
+    store = connect(path, device="cpu" if gpus is None else "auto")
     if gpus is not None:
         store._gpus.devices = gpus.devices
         store._costs = UnitCosts(scan_ns_per_byte=50.0, gather_ns_per_byte=50.0)
@@ -255,9 +254,9 @@ def paths(hits: list[bs.Hit]) -> list[str]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    vectors = vector_store["gap_vectors"](np.random.default_rng(3), {"text": 100, "image": 1200})
+    vectors = vector_store.gap_vectors(np.random.default_rng(3), {"text": 100, "image": 1200})
     columns = [json.dumps({"label": "red" if n % 2 else "blue"}) for n in range(1200)]
-    vector_store["write_items"](tmp_path / "store", vectors, columns=columns)
+    vector_store.write_items(tmp_path / "store", vectors, columns=columns)
     return tmp_path / "store"
 
 
@@ -271,8 +270,8 @@ def test_a_store_on_gpus_answers_as_on_the_cpu(path: Path, queries: NDArray[np.f
                 assert [paths(hits) for hits in found] == [paths(hits) for hits in due]
                 assert [hit.cosine for hits in found for hit in hits] == [hit.cosine for hits in due for hit in hits]
         ids = [hit.item_id for hits in due for hit in hits]
-        more = vector_store["gap_vectors"](np.random.default_rng(4), {"image": 40})
-        vector_store["write_items"](path, more, first=1200, remove=ids)
+        more = vector_store.gap_vectors(np.random.default_rng(4), {"image": 40})
+        vector_store.write_items(path, more, first=1200, remove=ids)
         found, due = (store.search_many(asked, to="image", rank="cosine", source="text") for store in (there, here))
         assert [paths(hits) for hits in found] == [paths(hits) for hits in due]
 
@@ -291,9 +290,9 @@ def test_the_plan_says_how_a_gpu_is_used_and_why_not(path: Path) -> None:
 @without_a_gpu
 def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None:
     query, vector = bs.make_query("x", to="image"), np.ones(64)
-    assert bs.connect(path).explain(query).notes == ("no GPU: the CPU",)
-    assert bs.connect(path, device="cpu").explain(query).notes == ()
-    refused = bs.connect(path, device="cuda")
+    assert connect(path).explain(query).notes == ("no GPU: the CPU",)
+    assert connect(path, device="cpu").explain(query).notes == ()
+    refused = connect(path, device="cuda")
     for call in (lambda: refused.search(vector), lambda: refused.explain(query), refused.optimize, refused.index):
         with pytest.raises(UsageError, match="device 'cuda' is not here"):
             call()
@@ -333,13 +332,13 @@ def test_rows_that_do_not_fit_get_codes_of_their_own(
 
     assert recall() >= 0.97
     assert store.optimize() == []
-    more = vector_store["gap_vectors"](np.random.default_rng(5), {"image": 150})
-    vector_store["write_items"](path, more, first=1200)
+    more = vector_store.gap_vectors(np.random.default_rng(5), {"image": 150})
+    vector_store.write_items(path, more, first=1200)
     assert recall() >= 0.97  # a tail
     with open_store(path, None) as elsewhere:  # a machine without GPUs keeps their codes up to date
         (done_now,) = elsewhere.optimize()
     assert (done_now.modality, done_now.need.work) == (Modality.IMAGE, IndexActionKind.APPEND), done_now.need.reason
-    vector_store["write_items"](path, {}, remove=list(range(110, 160)))
+    vector_store.write_items(path, {}, remove=list(range(110, 160)))
     assert recall() >= 0.97
     (step,) = store.explain(bs.make_query("x", to="image")).partitions
     assert (step.strategy, step.tail) == (Strategy.PROBE_WIDE, 0)
@@ -444,6 +443,9 @@ def test_candidates_come_as_fast_as_from_faiss_by_hand(
     rows, queries = many[0], many[1][:batch]
     resources = faiss.StandardGpuResources()
     gpus = GpuResidency("cuda:0")
+    by_hand: Any
+    index: Any
+    params: Any
     if form == "exact":
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
@@ -455,9 +457,13 @@ def test_candidates_come_as_fast_as_from_faiss_by_hand(
         options = faiss.GpuClonerOptions()
         options.useFloat16 = True
         by_hand = faiss.index_cpu_to_gpu(resources, 0, codes._chain, options)
-        lists = faiss.SearchParametersIVF(nprobe=32)
-        index, params = gpus.on_codes(codes), faiss.SearchParametersPreTransform(index_params=lists)
-    calls = (lambda: by_hand.search(queries, 200, params=params), lambda: index.candidates(queries, 200, 32))
+        untyped: Any = faiss
+        lists = untyped.SearchParametersIVF(nprobe=32)
+        index, params = gpus.on_codes(codes), untyped.SearchParametersPreTransform(index_params=lists)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: by_hand.search(queries, 200, params=params),
+        lambda: index.candidates(queries, 200, 32),
+    )
     times: list[list[float]] = [[], []]
     for round in range(30):
         for number, call in enumerate(calls):
@@ -471,7 +477,7 @@ def test_candidates_come_as_fast_as_from_faiss_by_hand(
 @pytest.mark.gpu
 @on_a_gpu
 def test_a_store_on_a_gpu_answers_as_on_the_cpu(path: Path, queries: NDArray[np.float32]) -> None:
-    with bs.connect(path, device="cuda") as there, bs.connect(path, device="cpu") as here:
+    with connect(path, device="cuda") as there, connect(path, device="cpu") as here:
         for filter in (None, "label = 'red'"):
             found, due = (
                 store.search_many(list(queries), to="image", filter=filter, source="text") for store in (there, here)

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,9 @@ def write_zip(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZI
     return path
 
 
-def zip_entry(name: bytes, packed: bytes, *, size: int, crc: int, method: int = 8, offset: int = 0, flags: int = 0):
+def zip_entry(
+    name: bytes, packed: bytes, *, size: int, crc: int, method: int = 8, offset: int = 0, flags: int = 0
+) -> tuple[bytes, bytes]:
     """The two headers of a member, as a writer that lies would put them."""
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, flags, method, 0, 33, crc, len(packed), size, len(name), 0) + name
     central = struct.pack(
@@ -560,7 +563,7 @@ def test_a_sample_of_a_shard_gives_its_media_their_caption_and_columns(tmp_path:
     assert list(found) == [
         f"0/{name}" for name in ("001.jpg", "002.seg.png", "002.jpg", "003.txt", "004.flac", "006.wav")
     ]
-    columns = {"url": "http://x/y", "width": 3, "similarity": 0.31, "cls": 7}
+    columns: dict[str, Any] = {"url": "http://x/y", "width": 3, "similarity": 0.31, "cls": 7}
     assert found["0/001.jpg"] == Sidecar(captions=("A dog.",), columns=columns, metadata=Metadata(title="Rome"))
     assert found["0/002.seg.png"] == found["0/002.jpg"] == Sidecar(captions=("Two.",), columns={"cls": "dog"})
     assert found["0/003.txt"] == Sidecar(columns={"lang": "en"})

@@ -15,6 +15,7 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 
 def png(shade: int) -> bytes:
@@ -49,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[bs.Store]:
-    with bs.connect(tmp_path / "store", encoder="null") as opened:
+    with connect(tmp_path / "store", encoder="null") as opened:
         yield opened
 
 
@@ -90,7 +91,7 @@ def test_members_with_the_bytes_of_files_share_their_vectors(store: bs.Store, fo
 
 
 def test_a_web_dataset_shard_gives_captions_and_columns(store: bs.Store, folder: Path) -> None:
-    members = {}
+    members: dict[str, bytes] = {}
     for n in range(4):
         members |= {f"{n:05d}.png": png(n), f"{n:05d}.txt": f"caption {n}".encode()}
         members |= {f"{n:05d}.json": json.dumps({"score": n / 10, "nested": {"x": 1}}).encode()}

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 import os
-import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, parse_rule, read_folder_rules
 from bindsearch.types import Modality
-
-files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
+from helpers import media_files
 
 
 def put(root: Path, rel_path: str, content: bytes | str | None = None) -> Path:
@@ -31,17 +31,19 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kinds") / "samples"
     root.mkdir()
     rgb, grey = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
-    for name, array in {"rgb.png": rgb, "rgb.jpg": rgb, "grey.png": grey, "grey.jpg": grey, "rgb.gif": rgb,
+    arrays: dict[str, NDArray[Any]] = {
+                        "rgb.png": rgb, "rgb.jpg": rgb, "grey.png": grey, "grey.jpg": grey, "rgb.gif": rgb,
                         "rgb.webp": rgb, "rgb.bmp": rgb, "rgb.tif": rgb,
-                        "wide.png": grey.astype(np.uint16), "wide.tif": grey.astype(np.uint16)}.items():  # fmt: skip
+                        "wide.png": grey.astype(np.uint16), "wide.tif": grey.astype(np.uint16)}  # fmt: skip
+    for name, array in arrays.items():
         Image.fromarray(array).save(root / name)
     for extension in ("wav", "flac", "ogg", "mp3", "m4a", "aac"):
-        files["write_sound"](root / f"s.{extension}", files["tone"](0.3))
+        media_files.write_sound(root / f"s.{extension}", media_files.tone(0.3))
     for extension in ("mp4", "mov", "mkv", "avi"):
-        files["write_video"](root / f"v.{extension}", 0.3)
-    files["write_motion_csv"](root / "motion.csv", files["motion"](1))
+        media_files.write_video(root / f"v.{extension}", 0.3)
+    media_files.write_motion_csv(root / "motion.csv", media_files.motion(1))
     (root / "labels.csv").write_text("path,label\na.jpg,cat\n")
-    np.save(root / "motion.npy", files["motion"](1))
+    np.save(root / "motion.npy", media_files.motion(1))
     np.save(root / "map.npy", np.ones((40, 50), np.float32))
     np.savez(root / "motion.npz", accelerometer=np.ones((9, 3)), gyroscope=np.ones((9, 3)))
     np.savez(root / "other.npz", weights=np.ones(9))

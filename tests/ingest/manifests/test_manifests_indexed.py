@@ -14,6 +14,7 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.types import Modality
+from helpers.stores import connect
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[bs.Store]:
-    with bs.connect(tmp_path / "store", encoder="null") as opened:
+    with connect(tmp_path / "store", encoder="null") as opened:
         yield opened
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import tracemalloc
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar, read_sidecar
 from bindsearch.media import MODALITY_OF, DecodeHints
 from bindsearch.types import Modality, Span
-
-files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
-tone = files["tone"]
+from helpers import media_files
+from helpers.media_files import tone
 
 
 def count_words(text: str) -> int:
@@ -44,14 +42,14 @@ def decode(
 def one_of_each(tmp_path: Path) -> dict[Modality, Path]:
     """A file of every modality."""
     (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")
-    np.save(tmp_path / "motion.npy", files["motion"](12))
+    np.save(tmp_path / "motion.npy", media_files.motion(12))
     return {
         Modality.TEXT: tmp_path / "a.txt",
-        Modality.IMAGE: files["write_picture"](tmp_path / "a.png", files["half_and_half"](60, 40)),
-        Modality.VIDEO: files["write_video"](tmp_path / "a.mp4", 12, sound=tone(12, 48_000)),
-        Modality.AUDIO: files["write_sound"](tmp_path / "a.wav", tone(25)),
-        Modality.DEPTH: files["write_depth"](tmp_path / "d.png", np.full((4, 6), 900, np.uint16)),
-        Modality.THERMAL: files["write_depth"](tmp_path / "t.png", np.arange(24, dtype=np.uint16).reshape(4, 6)),
+        Modality.IMAGE: media_files.write_picture(tmp_path / "a.png", media_files.half_and_half(60, 40)),
+        Modality.VIDEO: media_files.write_video(tmp_path / "a.mp4", 12, sound=tone(12, 48_000)),
+        Modality.AUDIO: media_files.write_sound(tmp_path / "a.wav", tone(25)),
+        Modality.DEPTH: media_files.write_depth(tmp_path / "d.png", np.full((4, 6), 900, np.uint16)),
+        Modality.THERMAL: media_files.write_depth(tmp_path / "t.png", np.arange(24, dtype=np.uint16).reshape(4, 6)),
         Modality.IMU: tmp_path / "motion.npy",
     }
 
@@ -97,7 +95,7 @@ def test_a_span_cuts_recordings_and_makes_no_sense_for_the_rest(one_of_each: dic
 
 
 def test_a_video_without_pictures_gives_its_sound(tmp_path: Path) -> None:
-    path = files["write_sound"](tmp_path / "a.m4a", tone(2))
+    path = media_files.write_sound(tmp_path / "a.m4a", tone(2))
     assert [part.modality for part in decode(path, Modality.VIDEO)] == [Modality.AUDIO]
 
 
@@ -124,7 +122,7 @@ def test_missing_files_folders_and_pipes_fail_at_once(tmp_path: Path) -> None:
 
 
 def test_long_recordings_are_streamed(tmp_path: Path) -> None:
-    path = files["write_sound"](tmp_path / "a.flac", np.tile(tone(60), 10))
+    path = media_files.write_sound(tmp_path / "a.flac", np.tile(tone(60), 10))
     tracemalloc.start()
     try:
         stream = pieces(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import runpy
 import struct
 import time
 from collections.abc import Callable
@@ -21,9 +20,9 @@ from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import Metadata, Modality
+from helpers import media_files
 
-media = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
-SIZE = {"width_px": 40, "height_px": 20}
+SIZE: dict[str, Any] = {"width_px": 40, "height_px": 20}
 PARIS = {1: "N", 2: (48.0, 51.0, 27.72), 3: "E", 4: (2.0, 17.0, 42.0)}
 EXIF = 0x8769
 GPS = 0x8825
@@ -299,13 +298,13 @@ def write_recording(path: Path, tags: dict[str, str], *, seconds: float = 1.0, r
         return write_ogg(path, tags, seconds)
     plain = path.with_name("plain" + path.suffix)
     if path.suffix in (".mp4", ".mov", ".mkv"):
-        media["write_video"](plain, seconds, rotation=rotation)
+        media_files.write_video(plain, seconds, rotation=rotation)
     else:
-        media["write_sound"](plain, media["tone"](seconds))
+        media_files.write_sound(plain, media_files.tone(seconds))
     options = {"movflags": "use_metadata_tags"} if any(key.startswith("com.") for key in tags) else {}
     with av.open(str(plain)) as source, av.open(str(path), "w", options=options) as target:
         target.metadata.update(tags)
-        stream = target.add_stream_from_template(source.streams[0])
+        stream: Any = target.add_stream_from_template(source.streams[0])
         if rotation:
             stream.set_display_rotation(rotation)
         for packet in source.demux(source.streams[0]):
@@ -321,7 +320,7 @@ def write_ogg(path: Path, tags: dict[str, str], seconds: float) -> Path:
     with soundfile.SoundFile(path, "w", 16_000, 1) as file:
         for name in {"title", "artist", "date"} & tags.keys():
             setattr(file, name, tags[name])
-        file.write(media["tone"](seconds))
+        file.write(media_files.tone(seconds))
     return path
 
 
@@ -392,7 +391,7 @@ def test_a_clock_at_zero_tells_no_time(tmp_path: Path) -> None:
 
 
 def test_a_field_recorders_wav_tells_when_it_began(tmp_path: Path) -> None:
-    media["write_sound"](tmp_path / "plain.wav", media["tone"](0.5))
+    media_files.write_sound(tmp_path / "plain.wav", media_files.tone(0.5))
     whole = (tmp_path / "plain.wav").read_bytes()
     origin = bytes(256 + 32 + 32) + b"2024-06-01" + b"12:30:05" + bytes(8 + 2 + 64 + 190)
     chunk = b"bext" + struct.pack("<L", len(origin)) + origin
@@ -403,7 +402,7 @@ def test_a_field_recorders_wav_tells_when_it_began(tmp_path: Path) -> None:
 
 
 def test_a_cover_is_no_picture_of_a_sound(tmp_path: Path) -> None:
-    media["write_sound"](tmp_path / "plain.mp3", media["tone"](0.5))
+    media_files.write_sound(tmp_path / "plain.mp3", media_files.tone(0.5))
     cover = io.BytesIO()
     Image.new("RGB", (40, 20)).save(cover, "PNG")
     frame = b"\0image/png\0\3\0" + cover.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import runpy
 import struct
 import time
 import tracemalloc
@@ -28,8 +27,7 @@ from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.text import passages
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span
-
-files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
+from helpers import media_files
 
 
 def decode(path: Path, modality: Modality, sidecar: Sidecar | None = None, **limits: float) -> int:
@@ -107,7 +105,7 @@ def test_a_parquet_file_whose_texts_unfold_to_gigabytes_costs_nothing(tmp_path: 
 
 
 def test_an_npz_compressed_as_numpy_does_not_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "m.npy", files["motion"](3))
+    np.save(tmp_path / "m.npy", media_files.motion(3))
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:  # its dictionary may be of 4 GB
         archive.write(tmp_path / "m.npy", "imu.npy")
     with pytest.raises(MediaError, match="a compression that NumPy does not write"):
@@ -115,7 +113,7 @@ def test_an_npz_compressed_as_numpy_does_not_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_wav_of_a_hundred_thousand_chunks_is_read_as_if_it_were_whole(tmp_path: Path) -> None:
-    path = files["write_sound"](tmp_path / "a.wav", files["tone"](1))
+    path = media_files.write_sound(tmp_path / "a.wav", media_files.tone(1))
     raw = path.read_bytes()
     path.write_bytes(raw[:12] + 100_000 * (b"junk" + bytes(4)) + raw[12:])
     start = time.monotonic()
@@ -142,12 +140,12 @@ def test_numbers_beyond_all_measure_are_errors_without_warnings(tmp_path: Path) 
 def test_a_sound_longer_than_the_cap_is_refused_by_its_header(tmp_path: Path) -> None:
     message = r"the sound is 5 s long: more than 3 are not decoded \(--max sound=N\)"
     for extension in ("wav", "flac", "m4a"):
-        path = files["write_sound"](tmp_path / f"a.{extension}", files["tone"](5))
+        path = media_files.write_sound(tmp_path / f"a.{extension}", media_files.tone(5))
         found = read_sound(path, 1.0, max_s=3)
         with pytest.raises(MediaError, match=message):
             next(found)
         assert [round(part.end_s) for part in read_sound(path, 1.0, Span(3, 5), max_s=3)] == [4, 5]
-    video = files["write_video"](tmp_path / "a.mp4", 5, sound=files["tone"](5, 48_000))
+    video = media_files.write_video(tmp_path / "a.mp4", 5, sound=media_files.tone(5, 48_000))
     with pytest.raises(MediaError, match=message):
         decode(video, Modality.VIDEO, max_sound_s=3)
 
@@ -161,7 +159,7 @@ def test_a_sound_whose_header_says_no_length_ends_at_the_cap() -> None:
 
 
 def write_picture(folder: Path) -> Path:
-    return files["write_picture"](folder / "a.png", np.zeros((40, 60, 3), np.uint8))
+    return media_files.write_picture(folder / "a.png", np.zeros((40, 60, 3), np.uint8))
 
 
 def write_array(folder: Path) -> Path:
@@ -181,7 +179,7 @@ def write_parquet(folder: Path) -> Path:
 
 
 def write_csv(folder: Path) -> Path:
-    return files["write_motion_csv"](folder / "a.csv", files["motion"](6))
+    return media_files.write_motion_csv(folder / "a.csv", media_files.motion(6))
 
 
 def write_text(folder: Path) -> Path:
@@ -196,7 +194,7 @@ def write_text(folder: Path) -> Path:
          "the picture is 60x40 pixels: more than 2000 are not decoded (--max pixels=N)"),
         (write_picture, "thermal", {"max_pixels": 2000},
          "the picture is 60x40 pixels: more than 2000 are not decoded (--max pixels=N)"),
-        (lambda folder: files["write_video"](folder / "a.mp4", 0.5), "video", {"max_pixels": 2000},
+        (lambda folder: media_files.write_video(folder / "a.mp4", 0.5), "video", {"max_pixels": 2000},
          "the video is 64x48 pixels: more than 2000 are not decoded (--max pixels=N)"),
         (write_array, "depth", {"max_pixels": 2000},
          "the array is 60x40 pixels: more than 2000 are not decoded (--max pixels=N)"),

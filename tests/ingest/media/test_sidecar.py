@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import bindsearch as bs
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.sidecar import (
     MAX_SIDECAR_BYTES,
@@ -20,6 +19,7 @@ from bindsearch.ingest.media.sidecar import (
 )
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
 from bindsearch.types import Metadata
+from helpers.stores import connect
 
 
 def test_there_need_not_be_one(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_only_facts_that_decide_what_is_embedded_are_decode_facts() -> None:
 def test_a_sidecar_counts_before_a_list() -> None:
     own = parse_sidecar(b'{"fx": 5, "caption": "mine", "columns": {"a": 1, "camera": "X100"}}')
     listed = Metadata(camera="X200", title="theirs")
-    both = merged(own, "theirs", {"a": 2, "b": 3}, listed)
+    both = merged(own, ("theirs",), {"a": 2, "b": 3}, listed)
     assert both == Sidecar(
         fx=5.0, captions=("mine",), columns={"a": 1, "b": 3}, metadata=Metadata(camera="X100", title="theirs")
     )
     assert merged(Sidecar(), ("theirs",), {}, listed) == Sidecar(captions=("theirs",), metadata=listed)
-    assert merged(own, None, {}, Metadata()) == own
+    assert merged(own, (), {}, Metadata()) == own
 
 
 def test_null_is_absent_and_a_blank_caption_none() -> None:
@@ -234,7 +234,7 @@ def test_columns_are_indexed_with_the_file_and_follow_its_sidecar(tmp_path: Path
 
 
 def indexed_columns(store: Path, folder: Path) -> list[str | None]:
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         opened.index(folder)
     manifest = read_manifest(store)
     assert manifest is not None

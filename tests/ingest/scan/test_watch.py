@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def watching(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
     """Watch folders until the test ends."""
     started: list[Watched] = []
 
-    def start(*folders: Path, **options: object) -> Watched:
+    def start(*folders: Path, **options: Any) -> Watched:
         started.append(Watched(*folders, **options))
         return started[-1]
 

@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
@@ -25,16 +25,7 @@ from bindsearch.media import Media, Passage
 from bindsearch.reports import Progress
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import Modality
-
-MakeEncoder = Callable[[Path], NullEncoder]
-
-
-@pytest.fixture
-def make_encoder(monkeypatch: pytest.MonkeyPatch) -> MakeEncoder:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
-    from crashing_encoder import CrashingEncoder  # type: ignore[import-not-found]
-
-    return lambda log: CrashingEncoder(log)  # type: ignore[no-any-return]
+from helpers.crashing_encoder import CrashingEncoder
 
 
 def write_texts(folder: Path, *texts: str) -> Path:
@@ -44,13 +35,11 @@ def write_texts(folder: Path, *texts: str) -> Path:
     return folder
 
 
-def test_a_file_that_crashes_its_worker_is_named_and_tried_once_more_and_costs_nothing_else(
-    tmp_path: Path, make_encoder: MakeEncoder
-) -> None:
+def test_a_file_that_crashes_its_worker_is_named_and_tried_once_more_and_costs_nothing_else(tmp_path: Path) -> None:
     calm = [f"calm {n}" for n in range(60)]
     folder = write_texts(tmp_path / "texts", *calm[:30], "crash", *calm[30:])
     log = tmp_path / "log"
-    with bs.connect(tmp_path / "store", encoder=make_encoder(log)) as store:
+    with bs.connect(tmp_path / "store", encoder=CrashingEncoder(log)) as store:
         report = store.index(folder)
         assert report.added == 60
         (failure,) = report.failures
@@ -65,20 +54,18 @@ def test_a_file_that_crashes_its_worker_is_named_and_tried_once_more_and_costs_n
     assert str(os.getpid()) not in {line.split()[0] for line in lines}
 
 
-def test_a_worker_that_dies_by_accident_costs_no_file(tmp_path: Path, make_encoder: MakeEncoder) -> None:
+def test_a_worker_that_dies_by_accident_costs_no_file(tmp_path: Path) -> None:
     folder = write_texts(tmp_path / "texts", *[f"calm {n}" for n in range(20)], "crash once")
-    with bs.connect(tmp_path / "store", encoder=make_encoder(tmp_path / "log")) as store:
+    with bs.connect(tmp_path / "store", encoder=CrashingEncoder(tmp_path / "log")) as store:
         report = store.index(folder)
         assert (report.added, report.failed) == (21, 0)
         assert [hit.text for hit in store.search("crash once", k=1)] == ["crash once"]
 
 
-def test_a_file_that_hangs_its_worker_is_given_up(
-    tmp_path: Path, make_encoder: MakeEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_hangs_its_worker_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "STALL_SECONDS", 1.0)
     folder = write_texts(tmp_path / "texts", "hang", *[f"calm {n}" for n in range(10)])
-    with bs.connect(tmp_path / "store", encoder=make_encoder(tmp_path / "log")) as store:
+    with bs.connect(tmp_path / "store", encoder=CrashingEncoder(tmp_path / "log")) as store:
         report = store.index(folder)
     assert report.added == 10
     assert [failure.reason for failure in report.failures] == [
@@ -86,9 +73,9 @@ def test_a_file_that_hangs_its_worker_is_given_up(
     ]
 
 
-def test_no_worker_outlives_a_run(tmp_path: Path, make_encoder: MakeEncoder) -> None:
+def test_no_worker_outlives_a_run(tmp_path: Path) -> None:
     folder = write_texts(tmp_path / "texts", *[f"calm {n}" for n in range(20)])
-    with bs.connect(tmp_path / "store", encoder=make_encoder(tmp_path / "log")) as store:
+    with bs.connect(tmp_path / "store", encoder=CrashingEncoder(tmp_path / "log")) as store:
         store.index(folder)
     workers = {int(line.split()[0]) for line in (tmp_path / "log").read_text().splitlines()}
     assert workers
@@ -143,6 +130,12 @@ def _memory() -> int:
     return descriptor
 
 
+def answer_of(worker: ProcessWorker) -> tuple[Any, NDArray[Any] | None]:
+    answer = worker.receive(10.0)
+    assert answer is not None
+    return answer
+
+
 def test_a_worker_answers_a_job_and_says_how_it_died(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a text")
     worker = ProcessWorker(pack_encoder(NullEncoder()))
@@ -150,13 +143,14 @@ def test_a_worker_answers_a_job_and_says_how_it_died(tmp_path: Path) -> None:
         worker.send(Setup(InspectOptions((), frozenset(Modality)), DecodeOptions()))
         file = SourceFile(tmp_path / "a.txt", "a.txt", FileState(1, 2, 0))
         worker.send([Job(file)])
-        look, views = worker.receive(10.0)
+        look, views = answer_of(worker)
         assert isinstance(look, InspectResult)
         assert (look.verdict.modality, views) == (Modality.TEXT, None)
         worker.send([Job(file, look)])
-        segment, views = worker.receive(10.0)
+        segment, views = answer_of(worker)
+        assert views is not None
         assert (segment.text, views.shape) == ("a text", (1, 1))
-        assert worker.receive(10.0)[0] == Done()
+        assert answer_of(worker) == (Done(), None)
         worker._process.terminate()
         with pytest.raises(WorkerLostError, match="crashed \\(SIGTERM\\)"):
             worker.receive(10.0)
@@ -181,7 +175,7 @@ def test_an_encoder_that_cannot_be_sent_decodes_in_this_process_and_says_so(tmp_
     assert notice.startswith("files are decoded in this process, which a damaged one might crash: the encoder null")
 
 
-def test_a_run_ends_at_once_when_its_caller_gives_up(tmp_path: Path, make_encoder: MakeEncoder) -> None:
+def test_a_run_ends_at_once_when_its_caller_gives_up(tmp_path: Path) -> None:
     """With every queue full, and with a decoder that hangs."""
     folder = write_texts(tmp_path / "texts", *[f"calm {n}" for n in range(600)], "hang")
 
@@ -190,7 +184,7 @@ def test_a_run_ends_at_once_when_its_caller_gives_up(tmp_path: Path, make_encode
             time.sleep(1.5)
             raise KeyboardInterrupt
 
-    with bs.connect(tmp_path / "store", encoder=make_encoder(tmp_path / "log")) as store:
+    with bs.connect(tmp_path / "store", encoder=CrashingEncoder(tmp_path / "log")) as store:
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             store.index(folder, on_progress=give_up)

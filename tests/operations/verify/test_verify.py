@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import time
@@ -28,18 +27,17 @@ from bindsearch.operations.verify.store_files import StoredVectors, vector_file_
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
 from bindsearch.types import Modality
-
-vector_store = runpy.run_path(str(Path(__file__).parents[2] / "vector_store.py"))
-media_files = runpy.run_path(str(Path(__file__).parents[2] / "media_files.py"))
+from helpers import media_files, vector_store
+from helpers.stores import connect
 
 
 def write_media(folder: Path) -> None:
     for n in range(6):
         picture = np.random.default_rng(n).integers(0, 255, (24, 32, 3), np.uint8)
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        media_files["write_picture"](folder / "pictures" / f"{n}.png", picture)
+        media_files.write_picture(folder / "pictures" / f"{n}.png", picture)
     (folder / "rest").mkdir()
-    media_files["write_sound"](folder / "rest" / "long.wav", media_files["tone"](25.0, 8000), 8000)
+    media_files.write_sound(folder / "rest" / "long.wav", media_files.tone(25.0, 8000), 8000)
     (folder / "rest" / "notes.txt").write_text("a dog runs on the beach")
 
 
@@ -48,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A store of two batches, and the media it was made from."""
     folder = tmp_path_factory.mktemp("verify")
     write_media(folder / "media")
-    with bs.connect(folder / "store", encoder="null") as store:
+    with connect(folder / "store", encoder="null") as store:
         store.index(folder / "media" / "pictures")
         store.index(folder / "media")
     return folder / "store", folder / "media"
@@ -112,21 +110,21 @@ def sql(store: Path, *statements: str) -> None:
 
 
 def index(store: Path, media: Path) -> None:
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         opened.index(media)
 
 
 def assert_right(store: Path, media: Path) -> None:
     """Verify is content, and every picture finds itself."""
     assert verify(store, content=True).findings == ()
-    with bs.connect(store, encoder="null") as opened:
+    with connect(store, encoder="null") as opened:
         for path in sorted((media / "pictures").glob("*.png")):
             (hit,) = opened.search(bs.image(path), to="image", k=1, include_query=True)
             assert (hit.path, round(hit.cosine, 2)) == (path, 1.0)
         assert len(opened.search("a dog", to="audio,text", k=10)) == 2
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], Kind, str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], Kind, str]] = {
     "a vector file missing": (lambda store: vector_file(store).unlink(), Kind.VECTOR_FILE_MISSING, "is missing"),
     "a vector file truncated": (lambda store: truncate(vector_file(store)), Kind.VECTOR_FILE_DAMAGED, "truncated"),
     "a value flipped in a vector file": (
@@ -268,7 +266,7 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
         compact_store(store)
     with (
         pytest.raises(StoreError, match=r"store\.json says 8 dimensions, the vector files hold 64"),
-        bs.connect(store, encoder="null") as opened,
+        connect(store, encoder="null") as opened,
     ):
         opened.optimize()
     assert sorted(path.name for path in store.rglob("*.arrow")) == before
@@ -297,8 +295,8 @@ def test_a_damaged_or_missing_catalog_is_found_and_the_rest_checked_all_the_same
         flip(path, place)
         assert verify(store).findings, place
     path.unlink()
-    (found,) = (one for one in verify(store).findings if one.kind is Kind.CATALOG)
-    assert "put a copy of it back, or remove the store's folder and run `bindsearch index /" in found.message
+    (missing,) = (one for one in verify(store).findings if one.kind is Kind.CATALOG)
+    assert "put a copy of it back, or remove the store's folder and run `bindsearch index /" in missing.message
     assert not path.exists()
     with pytest.raises(StoreError, match="is missing"):
         compact_store(store)
@@ -333,8 +331,8 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
 def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
     made = tmp_path / "made"
-    vector_store["write_items"](made, vector_store["gap_vectors"](np.random.default_rng(3), {"image": 300}))
-    bs.connect(made).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
+    vector_store.write_items(made, vector_store.gap_vectors(np.random.default_rng(3), {"image": 300}))
+    connect(made).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
     shutil.copytree(made / "indexes" / "image" / "00000001", made / "indexes" / "image" / "00000000")
     assert verify(made).is_clean  # the index before the published one stays for those who read it
     published = json.loads((made / "CURRENT").read_text())["indexes"]["image"][0]
@@ -347,7 +345,7 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
         assert name in found.message
         if name != "statistics.npz":
             (path / name).write_bytes(whole)
-    bs.connect(made).optimize(force=True)
+    connect(made).optimize(force=True)
     assert verify(made).is_clean
 
 
@@ -360,14 +358,14 @@ def test_healthy_stores_of_all_kinds_are_clean(store: Path, tmp_path: Path, monk
     assert verify(tmp_path / "fresh", files=True).findings == ()
     many = tmp_path / "many"
     rng = np.random.default_rng(1)
-    vectors = vector_store["gap_vectors"](rng, {"image": 80, "audio": 40})
-    vector_store["write_items"](many, vectors, batch=10)  # parts and files are merged on the way
+    vectors = vector_store.gap_vectors(rng, {"image": 80, "audio": 40})
+    vector_store.write_items(many, vectors, batch=10)  # parts and files are merged on the way
     assert verify(many).is_clean
-    vector_store["write_items"](many, {}, remove=list(range(1, 60)))
+    vector_store.write_items(many, {}, remove=list(range(1, 60)))
     assert verify(many).is_clean
     compact_store(many)
     assert verify(many).is_clean
-    bs.connect(many).optimize()
+    connect(many).optimize()
     assert verify(many).is_clean
 
 
@@ -395,9 +393,9 @@ def test_while_batches_are_committed_and_files_merged_nothing_wrong_is_seen(
 ) -> None:
     monkeypatch.setattr("bindsearch.storage.writer.MAX_PARTS", 4)
     monkeypatch.setattr("bindsearch.storage.writer.MAX_SMALL_FILES", 3)
-    vectors = vector_store["gap_vectors"](np.random.default_rng(1), {"image": 300})
-    vector_store["write_items"](tmp_path, {"image": vectors["image"][:2]})
-    thread = Thread(target=vector_store["write_items"], args=(tmp_path, vectors), kwargs={"batch": 5, "first": 2})
+    vectors = vector_store.gap_vectors(np.random.default_rng(1), {"image": 300})
+    vector_store.write_items(tmp_path, {"image": vectors["image"][:2]})
+    thread = Thread(target=vector_store.write_items, args=(tmp_path, vectors), kwargs={"batch": 5, "first": 2})
     thread.start()
     while not (tmp_path / "writer.json").exists():
         time.sleep(0.001)
@@ -432,21 +430,21 @@ def test_a_folder_without_a_store_is_told_and_stays_empty(tmp_path: Path) -> Non
 
 def test_compaction_drops_every_dead_row_and_shrinks_the_catalog(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    vectors = vector_store["gap_vectors"](np.random.default_rng(1), {"image": 20_000})
+    vectors = vector_store.gap_vectors(np.random.default_rng(1), {"image": 20_000})
     columns = ['{"note": "%s"}' % os.urandom(100).hex() for _ in range(20_000)]  # noqa: UP031
-    vector_store["write_items"](store, vectors, columns=columns)
-    vector_store["write_items"](store, {}, remove=list(range(1, 19_001)))
+    vector_store.write_items(store, vectors, columns=columns)
+    vector_store.write_items(store, {}, remove=list(range(1, 19_001)))
     before = (store / "catalog.duckdb").stat().st_size
     done = compact_store(store)
     assert done.after_bytes < 0.3 * done.before_bytes
     assert (store / "catalog.duckdb").stat().st_size < 0.5 * before
     assert verify(store).is_clean
-    with bs.connect(store) as opened:
+    with connect(store) as opened:
         (partition,) = opened.status().partitions
         assert (partition.rows, partition.deleted) == (1000, 0)
         hit = opened.search(vectors["image"][19_500], to="image", k=1)[0]
         assert hit.path.name == "19500"
-    vector_store["write_items"](store, {"image": vectors["image"][:5]}, first=20_000)  # it can be written on
+    vector_store.write_items(store, {"image": vectors["image"][:5]}, first=20_000)  # it can be written on
     assert verify(store).is_clean
 
 
@@ -490,7 +488,7 @@ def test_the_command_lists_findings_and_its_exit_code_tells(
 
 def test_hashing_is_as_fast_as_a_disk(tmp_path: Path) -> None:
     path = tmp_path / "000000000000-00000001.arrow"
-    rows = vector_store["unit"](np.random.default_rng(0).standard_normal((20_000, 1024)))
+    rows = vector_store.unit(np.random.default_rng(0).standard_normal((20_000, 1024)))
     digest = write_vectors(path, np.arange(20_000), rows)
     file = StoredVectors(Modality.IMAGE, path, 20_000, 0, 20_000, digest)
     started = time.perf_counter()

@@ -3,13 +3,11 @@
 import json
 import os
 import random
-import runpy
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import duckdb
@@ -25,6 +23,7 @@ from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns
 from bindsearch.search.sql_filter.evaluate import where_mask
 from bindsearch.search.sql_filter.parse import FUNCTIONS, parse_where
 from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS
+from helpers.filter_tables import Roots, Tables
 
 MODALITIES = ("image", "video", "text", "audio", "depth", "thermal", "imu")
 ITEMS = pa.schema(
@@ -51,11 +50,7 @@ SEGMENTS = pa.schema(
         ("text", pa.large_string()),
     ]
 )
-
-
-TABLES = runpy.run_path(str(Path(__file__).parents[1] / "filter_tables.py"))
-ROOTS = TABLES["Roots"]({1: "/media/x", 7: "/media/é y", 9: "/"})
-Tables = partial(TABLES["Tables"], manifest=ROOTS)
+ROOTS = Roots({1: "/media/x", 7: "/media/é y", 9: "/"})
 
 
 NAMES = (
@@ -134,13 +129,15 @@ def make_tables(n_items: int, n: int, seed: int = 0, chunks: int = 3) -> Tables:
             "item_id": items[row]["item_id"],
             "modality": chance.choice(MODALITIES),
             "vector_id": number,
-            "start_s": starts[number],
-            "end_s": None if starts[number] is None or lengths[number] is None else starts[number] + lengths[number],
+            "start_s": start_s,
+            "end_s": None if start_s is None or length_s is None else start_s + length_s,
             "text": chance.choice(TEXTS),
         }
-        for number, row in enumerate(rows)
+        for number, (row, start_s, length_s) in enumerate(zip(rows, starts, lengths, strict=True))
     ]
-    return Tables(in_chunks(items, ITEMS, chunks), in_chunks(segments, SEGMENTS, chunks), np.array(rows, np.int64))
+    return Tables(
+        in_chunks(items, ITEMS, chunks), in_chunks(segments, SEGMENTS, chunks), np.array(rows, np.int64), ROOTS
+    )
 
 
 def in_chunks(rows: list[dict[str, Any]], schema: pa.Schema, chunks: int) -> pa.Table:
@@ -210,11 +207,11 @@ def tables() -> Tables:
 
 def with_short_strings(tables: Tables) -> Tables:
     """The same tables with Arrow's other type of texts."""
-    short = [
+    items, segments = (
         table.cast(pa.schema([(f.name, pa.string() if f.type == pa.large_string() else f.type) for f in table.schema]))
         for table in (tables.items, tables.segments)
-    ]
-    return Tables(*short, tables.rows)
+    )
+    return Tables(items, segments, tables.rows, ROOTS)
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +354,7 @@ def test_every_documented_column_can_be_named(columns: FilterColumns) -> None:
 
 
 def test_every_allowed_function_is_duckdbs() -> None:
-    known = {name for (name,) in duckdb.sql("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
+    known = {name for (name,) in duckdb.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
     assert FUNCTIONS - known <= {"if", "ifnull", "nullif", "position"}
 
 
@@ -372,11 +369,11 @@ def test_user_columns_have_the_type_of_their_values(columns: FilterColumns) -> N
 
 
 def test_without_user_columns_and_without_rows(oracle: Oracle) -> None:
-    none = Tables(ITEMS.empty_table(), SEGMENTS.empty_table(), np.zeros(0, np.int64))
+    none = Tables(ITEMS.empty_table(), SEGMENTS.empty_table(), np.zeros(0, np.int64), ROOTS)
     for expression in ("modality = 'audio' and extension = 'jpg'", "path like '%a%' and length(text) > 1", "not false"):
         assert where_mask(expression, FilterColumns(none)).shape == (0,)
     plain = make_tables(5, 9)
-    plain = Tables(plain.items.drop(["columns"]), plain.segments, plain.rows)
+    plain = Tables(plain.items.drop(["columns"]), plain.segments, plain.rows, ROOTS)
     assert not where_mask("camera like 'hidden%'", FilterColumns(make_tables(5, 9))).any()
     with pytest.raises(UsageError, match="no column 'lens'"):
         where_mask("lens = 'X100'", FilterColumns(plain))
@@ -390,7 +387,7 @@ def test_rows_keep_their_order_over_many_rows_and_chunks() -> None:
     items = items.append_column("rel_path", pa.array([f"{value}.jpg" for value in values]))
     rows = order.permutation(n)
     segments = pa.table({"item_id": rows, "start_s": np.arange(n, dtype=float), "modality": ["image"] * n})
-    tables = Tables(in_batches(items), in_batches(segments), rows)
+    tables = Tables(in_batches(items), in_batches(segments), rows, ROOTS)
     columns = FilterColumns(tables)
     wanted = values[rows] % 7 == 3
     np.testing.assert_array_equal(where_mask("size_bytes % 7 = 3", columns), wanted)

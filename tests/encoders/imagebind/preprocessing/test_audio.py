@@ -125,9 +125,9 @@ def test_threads_give_the_same_and_the_samples_stay_as_they_are() -> None:
     for samples, _ in jobs:
         samples.flags.writeable = False
     with ThreadPoolExecutor(2) as threads:
-        together = list(threads.map(lambda job: prepare_sound(*job, PUBLISHED), jobs))
+        together = list(threads.map(lambda job: prepare_sound(job[0], job[1], PUBLISHED), jobs))
     for prepared, job, samples in zip(together, jobs, before, strict=True):
-        np.testing.assert_array_equal(prepared, prepare_sound(*job, PUBLISHED))
+        np.testing.assert_array_equal(prepared, prepare_sound(job[0], job[1], PUBLISHED))
         np.testing.assert_array_equal(job[0], samples)
 
 

@@ -61,9 +61,9 @@ def test_another_rate_gives_views_of_another_length() -> None:
 def test_motion_in_threads_is_the_same() -> None:
     jobs = [(motion(3 + i, rate), rate) for i in range(4) for rate in (50.0, 99.7, 400.0)]
     with ThreadPoolExecutor(2) as threads:
-        together = list(threads.map(lambda job: prepare_motion(*job, PUBLISHED), jobs))
+        together = list(threads.map(lambda job: prepare_motion(job[0], job[1], PUBLISHED), jobs))
     for prepared, job in zip(together, jobs, strict=True):
-        np.testing.assert_array_equal(prepared, prepare_motion(*job, PUBLISHED))
+        np.testing.assert_array_equal(prepared, prepare_motion(job[0], job[1], PUBLISHED))
 
 
 def test_what_is_no_motion_is_refused() -> None:
@@ -165,6 +165,6 @@ def test_frames_without_times_or_of_a_broken_clock_are_refused() -> None:
 def test_video_in_threads_is_the_same() -> None:
     clips = [frames(seconds(n), size=(33, 44 + n)) for n in range(1, 9)]
     with ThreadPoolExecutor(2) as threads:
-        together = list(threads.map(lambda clip: prepare_frames(*clip, PUBLISHED), clips))
+        together = list(threads.map(lambda clip: prepare_frames(clip[0], clip[1], PUBLISHED), clips))
     for prepared, clip in zip(together, clips, strict=True):
-        np.testing.assert_array_equal(prepared, prepare_frames(*clip, PUBLISHED))
+        np.testing.assert_array_equal(prepared, prepare_frames(clip[0], clip[1], PUBLISHED))

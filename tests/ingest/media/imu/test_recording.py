@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,9 @@ from bindsearch.ingest.media.imu.recording import MotionSpan, describe_imu, read
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.types import Span
+from helpers.media_files import motion
+from helpers.media_files import write_motion_csv as write_csv
 
-files = runpy.run_path(str(Path(__file__).parents[3] / "media_files.py"))
-motion, write_csv = files["motion"], files["write_motion_csv"]
 PLAIN = Sidecar()
 AXES = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 
@@ -32,7 +32,7 @@ def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
     if path.suffix == ".parquet":
         parquet.write_table(pa.table(columns), path)
     elif path.suffix == ".npz":
-        np.savez(path, **columns)
+        np.savez(path, **cast(Any, columns))
     else:
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         path.write_text(",".join(columns) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
@@ -74,7 +74,7 @@ def test_an_array_has_the_standard_order_with_or_without_time(tmp_path: Path) ->
     ],
 )
 def test_npz_files_hold_sensors_columns_or_one_array(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
-    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "a.npz", **cast(Any, arrays))
     (span,) = decode(tmp_path / "a.npz", rate_hz=50)
     assert span.motion.sample_rate_hz == pytest.approx(50)
     assert np.allclose(span.motion.samples, motion(4), atol=1e-6)
@@ -170,7 +170,7 @@ def test_the_sidecar_names_the_axes(tmp_path: Path) -> None:
 def test_time_units_come_from_the_name_else_from_the_step(tmp_path: Path, name: str, scale: float) -> None:
     stamps = np.round(1.7e9 * scale * (scale > 1) + np.arange(200) / 50 * scale, 3)
     stamps = stamps.astype(np.int64) if scale > 1 else stamps
-    (span,) = decode(write(tmp_path / "a.csv", table(motion(4), **{name: stamps})))
+    (span,) = decode(write(tmp_path / "a.csv", table(motion(4), **cast(Any, {name: stamps}))))
     assert span.motion.sample_rate_hz == pytest.approx(50, rel=1e-3)
 
 

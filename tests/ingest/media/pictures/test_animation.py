@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import runpy
 import struct
 import tracemalloc
 import zlib
@@ -22,6 +21,7 @@ from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span
+from helpers import damaged_files
 
 KINDS = ("gif", "webp", "png")
 
@@ -240,14 +240,13 @@ def test_counting_ends_where_enough_are_found_and_where_blocks_are_endless(monke
 
 def test_damaged_animations_give_frames_or_fail(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    damage = runpy.run_path(str(Path(__file__).parents[1] / "test_damaged.py"))
     import random
 
     for kind in KINDS:
         raw = write_animation(tmp_path / f"a.{kind}", 6).read_bytes()
         for turn in range(30):
             path = tmp_path / f"{turn}.{kind}"
-            path.write_bytes(damage["damage"](raw, random.Random(int(rng.integers(1 << 30)))))
+            path.write_bytes(damaged_files.damage(raw, random.Random(int(rng.integers(1 << 30)))))
             assert classify(path, path.name, ()).why
-            damage["decode"](path, Modality.VIDEO)
-            damage["decode"](path, Modality.IMAGE)
+            damaged_files.decode(path, Modality.VIDEO)
+            damaged_files.decode(path, Modality.IMAGE)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_a_pickled_array_is_refused_without_being_loaded(tmp_path: Path) -> None
     marker = tmp_path / "ran"
 
     class Hostile:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (marker,)
 
     np.save(tmp_path / "a.npy", np.array([[Hostile()]], object), allow_pickle=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,7 @@ import soundfile
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
 from bindsearch.types import Span
-
-files = runpy.run_path(str(Path(__file__).parents[3] / "media_files.py"))
-tone, write_sound, write_video = files["tone"], files["write_sound"], files["write_video"]
+from helpers.media_files import tone, write_sound, write_video
 
 
 def pitch_hz(samples: np.ndarray, rate_hz: int) -> float:
@@ -52,7 +49,9 @@ def test_channels_are_mixed_down_by_their_mean(tmp_path: Path) -> None:
         (0.2, [(0, 0.2)]),
     ],
 )
-def test_spans_join_a_last_sliver_to_the_one_before(tmp_path: Path, seconds: float, edges: list[tuple]) -> None:
+def test_spans_join_a_last_sliver_to_the_one_before(
+    tmp_path: Path, seconds: float, edges: list[tuple[float, float]]
+) -> None:
     samples = np.linspace(-0.9, 0.9, round(seconds * 4000)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 4000, subtype="FLOAT")
     spans = list(read_sound(tmp_path / "a.wav", 10))
@@ -101,7 +100,9 @@ def test_no_samples_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extension", ["wav", "flac"])
 def test_truncated_sounds_fail(tmp_path: Path, extension: str) -> None:
-    path = write_sound(tmp_path / f"a.{extension}", np.random.default_rng(0).uniform(-0.5, 0.5, 50_000))
+    path = write_sound(
+        tmp_path / f"a.{extension}", np.random.default_rng(0).uniform(-0.5, 0.5, 50_000).astype(np.float32)
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(Exception, match=r"truncated|damaged|[Ee]rror"):
         list(read_sound(path, 10))

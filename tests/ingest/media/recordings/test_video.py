@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
 from bindsearch.ingest.media.recordings.video import sample as sampled
 from bindsearch.media import DecodeHints
 from bindsearch.types import Span
-
-files = runpy.run_path(str(Path(__file__).parents[3] / "media_files.py"))
-write_video, half_and_half, tone = files["write_video"], files["half_and_half"], files["tone"]
+from helpers import media_files
+from helpers.media_files import half_and_half, tone, write_video
 
 
 def decode(path: Path, *, frames_per_s: float = 1.0, side: int = 24, span: Span | None = None) -> list[VideoSpan]:
@@ -92,7 +90,7 @@ def test_a_leap_in_time_costs_neither_frames_nor_spans() -> None:
 
 
 def test_a_file_with_sound_only_gives_no_pictures(tmp_path: Path) -> None:
-    path = files["write_sound"](tmp_path / "a.m4a", tone(1))
+    path = media_files.write_sound(tmp_path / "a.m4a", tone(1))
     assert decode(path) == []
 
 

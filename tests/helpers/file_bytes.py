@@ -1,4 +1,4 @@
-"""Files built byte by byte, so that their headers may say anything; loaded with runpy, since tests are no package."""
+"""Files built byte by byte, so that their headers may say anything."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 MIB = 1 << 20
@@ -51,7 +53,7 @@ def nested_boxes(depth: int) -> bytes:
     return b"".join(struct.pack(">I", 8 * (depth - n)) + b"moov" for n in range(depth))
 
 
-def saved(array: np.ndarray, *, pickled: bool = False) -> bytes:  # type: ignore[type-arg]
+def saved(array: NDArray[Any] | np.generic, *, pickled: bool = False) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=pickled)
     return out.getvalue()

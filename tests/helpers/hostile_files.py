@@ -1,4 +1,4 @@
-"""Writes a corpus of damaged and hostile files: python tests/make_hostile.py DIR [--seed N].
+"""Write a corpus of damaged and hostile files: PYTHONPATH=tests python -m helpers.hostile_files DIR [--seed N].
 
 Cut, altered and misnamed files of every format that is read; headers that promise the impossible, bombs, odd numbers,
 odd texts, odd names, and what is no file at all. Nothing here may end, hang or swell whoever indexes it.
@@ -11,7 +11,6 @@ import importlib.util
 import io
 import os
 import random
-import runpy
 import socket
 import struct
 import sys
@@ -20,17 +19,16 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
+from helpers import file_bytes as make
+from helpers import heic_file, hostile_content, media_files
+
 HERE = Path(__file__).parent
-MEDIA = runpy.run_path(str(HERE / "media_files.py"))
-make = SimpleNamespace(**runpy.run_path(str(HERE / "file_bytes.py")))
-odd = SimpleNamespace(**runpy.run_path(str(HERE / "hostile_content.py")))
 MIB = 1 << 20
 
 
@@ -47,12 +45,12 @@ def make_hostile(folder: Path, seed: int = 0) -> list[Path]:
         ("empty", ((name, b"") for name in good)),
         ("headers", headers(good)),
         ("bombs", bombs()),
-        ("arrays", odd.arrays()),
-        ("tables", odd.tables()),
-        ("sounds", odd.sounds()),
-        ("pictures", odd.pictures()),
-        ("texts", odd.texts(random.Random(seed))),
-        ("sidecars", odd.sidecars(good)),
+        ("arrays", hostile_content.arrays()),
+        ("tables", hostile_content.tables()),
+        ("sounds", hostile_content.sounds()),
+        ("pictures", hostile_content.pictures()),
+        ("texts", hostile_content.texts(random.Random(seed))),
+        ("sidecars", hostile_content.sidecars(good)),
         ("archives", archives(good)),
         ("names", names(good)),
     )
@@ -70,24 +68,24 @@ def originals(folder: Path) -> dict[str, bytes]:
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     wide = noise[:, :, 0].astype(np.uint16) * 20
     for extension in ("jpg", "png", "webp", "gif", "tif", "bmp", "avif"):
-        MEDIA["write_picture"](folder / f"image.{extension}", noise)
+        media_files.write_picture(folder / f"image.{extension}", noise)
     frames = [Image.fromarray(np.roll(noise, 9 * n, 0)) for n in range(4)]
     for extension in ("gif", "webp", "png"):
         frames[0].save(folder / f"moving.{extension}", save_all=True, append_images=frames[1:], duration=300, loop=0)
     for name in ("depth.png", "depth.tif", "thermal.tiff"):
-        MEDIA["write_depth"](folder / name, wide)
-    MEDIA["write_picture"](folder / "thermal.png", noise[:, :, 0])
+        media_files.write_depth(folder / name, wide)
+    media_files.write_picture(folder / "thermal.png", noise[:, :, 0])
     np.save(folder / "depth.npy", wide.astype(np.float32))
     np.savez_compressed(folder / "depth.npz", depth=wide)
     np.save(folder / "thermal.npy", wide.astype(np.float32))
     for extension in ("wav", "flac", "ogg", "mp3", "aiff", "caf", "au", "m4a", "aac"):
-        MEDIA["write_sound"](folder / f"sound.{extension}", MEDIA["tone"](1.0))
-    MEDIA["write_sound"](folder / "sound.opus", MEDIA["tone"](1.0, 48_000), 48_000)
+        media_files.write_sound(folder / f"sound.{extension}", media_files.tone(1.0))
+    media_files.write_sound(folder / "sound.opus", media_files.tone(1.0, 48_000), 48_000)
     for extension, codec in (("mp4", "libx264"), ("mov", "mpeg4"), ("mkv", "libx264"), ("webm", "libvpx-vp9"),
                              ("avi", "mpeg4")):  # fmt: skip
-        MEDIA["write_video"](folder / f"video.{extension}", 1.0, codec=codec, sound=MEDIA["tone"](1.0, 48_000))
-    motion = MEDIA["motion"](3.0)
-    MEDIA["write_motion_csv"](folder / "imu.csv", motion)
+        media_files.write_video(folder / f"video.{extension}", 1.0, codec=codec, sound=media_files.tone(1.0, 48_000))
+    motion = media_files.motion(3.0)
+    media_files.write_motion_csv(folder / "imu.csv", motion)
     np.save(folder / "imu.npy", motion)
     np.savez_compressed(folder / "imu.npz", accelerometer=motion[:, :3], gyroscope=motion[:, 3:])
     parquet.write_table(pa.table(dict(zip(("ax", "ay", "az", "gx", "gy", "gz"), motion.T, strict=True))),
@@ -95,7 +93,7 @@ def originals(folder: Path) -> dict[str, bytes]:
     for extension in ("txt", "md"):
         (folder / f"text.{extension}").write_text("A cat sat on the mat. A dog ran!\n\n" * 20)
     if importlib.util.find_spec("pi_heif") is not None:
-        runpy.run_path(str(HERE / "ingest/media/pictures/test_heic.py"))["write_heic"](folder / "image.heic")
+        heic_file.write_heic(folder / "image.heic")
     good = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     for name, kind in (("video.mkv", "matroska"), ("video.webm", "webm"), ("sound.ogg", "ogg"), ("sound.opus", "ogg")):
         good[name] = without_chance(good[name], kind)
@@ -113,7 +111,7 @@ def without_chance(raw: bytes, kind: str) -> bytes:
 
     out = io.BytesIO()
     with (
-        av.open(io.BytesIO(raw)) as source,
+        av.open(io.BytesIO(raw), "r") as source,
         av.open(out, "w", format=kind, container_options={"fflags": "+bitexact"}) as target,
     ):
         streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
@@ -159,9 +157,15 @@ def headers(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     yield "huge.gif", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";"
     yield "huge.jpg", good["image.jpg"].replace(struct.pack(">HH", 48, 64), b"\xff\xff\xff\xff", 1)
     yield "huge.webp", make.riff(b"WEBP", b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff" * 6)
-    yield "huge.tif", make.tiff({256: most, 257: most, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: most, 279: most})
+    yield (
+        "huge.tif",
+        make.tiff({256: most, 257: most, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: most, 279: most}),
+    )
     yield "self.tif", b"II*\0" + struct.pack("<IHHHIII", 8, 1, 256, 4, 1, 1, 8)  # the next page is this one
-    yield "depth-huge.tif", make.tiff({256: 60000, 257: 60000, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 60000})
+    yield (
+        "depth-huge.tif",
+        make.tiff({256: 60000, 257: 60000, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 60000}),
+    )
     yield "sensor.dng", make.tiff({254: 0, 256: most, 257: most, 258: 16, 259: 7, 262: 32803, 273: 8, 50706: 1})
     yield "four-gigabytes.wav", make.wav(16_000, 1, bytes(3200), declared=0xFFFFFFFF)
     yield "no-rate.wav", make.wav(0, 1, bytes(3200))
@@ -216,8 +220,14 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     header = make.npy((1 << 28, 2), "<f4", b"")
     size = len(header) + (1 << 31)
     yield "depth-zeros.npz", make.zip_of_zeros("depth.npy", header, size)
-    yield "imu-zeros.npz", make.zip_of_zeros("imu.npy", make.npy((1 << 25, 6), "<f8", b""), 128 + (1 << 25) * 48)
-    yield "zeros.zip", make.zip_of_zeros("zeros.wav", make.wav(16_000, 1, b"", declared=(1 << 31) - 1), 1 << 31)
+    yield (
+        "imu-zeros.npz",
+        make.zip_of_zeros("imu.npy", make.npy((1 << 25, 6), "<f8", b""), 128 + (1 << 25) * 48),
+    )
+    yield (
+        "zeros.zip",
+        make.zip_of_zeros("zeros.wav", make.wav(16_000, 1, b"", declared=(1 << 31) - 1), 1 << 31),
+    )
     yield "members.zip", make.zip_of({f"{n}.txt": b"" for n in range(300)})
     yield "zip-in-zip.zip", make.nested_zip(8)
     heading = tarfile.TarInfo("zeros.wav")
@@ -265,7 +275,10 @@ def archives(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     secret[6] |= 1
     secret[secret.index(b"PK\1\2") + 8] |= 1
     yield "secret.zip", bytes(secret)
-    yield "method.zip", make.zip_of({"a.jpg": picture}).replace(b"PK\3\4\x14\0\0\0\x08\0", b"PK\3\4\x14\0\0\0\x63\0")
+    yield (
+        "method.zip",
+        make.zip_of({"a.jpg": picture}).replace(b"PK\3\4\x14\0\0\0\x08\0", b"PK\3\4\x14\0\0\0\x63\0"),
+    )
     yield "bytes.tar", make.tar_of({"caf\udce9.jpg": picture, "\x1b[2J\n.jpg": picture})
     yield (
         "sample.tar",

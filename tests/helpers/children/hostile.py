@@ -1,6 +1,6 @@
-"""Indexes a folder twice with the null encoder; run by tests that want a process of its own.
+"""Index a folder twice with the null encoder; run by tests that want a process of its own.
 
-python hostile_child.py STORE FOLDER
+python hostile.py STORE FOLDER
 
 Prints a JSON object: what each run reported, and the peak memory of this process and of its largest worker.
 """

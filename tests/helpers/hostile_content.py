@@ -1,21 +1,19 @@
-"""Hostile files that are whole and hold odd things: numbers, texts, facts; loaded with runpy by make_hostile.py."""
+"""Hostile files that are whole and hold odd things: numbers, texts, facts."""
 
 from __future__ import annotations
 
 import io
 import json
 import random
-import runpy
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-make = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("file_bytes.py"))))
+from helpers import file_bytes
+
 MIB = 1 << 20
 
 
@@ -29,7 +27,7 @@ def arrays() -> Iterator[tuple[str, bytes]]:
 
 def _arrays() -> Iterator[tuple[str, bytes]]:
     pickled = np.array([{"a": 1}, None], dtype=object)
-    yield "imu-pickled.npy", make.saved(pickled, pickled=True)
+    yield "imu-pickled.npy", file_bytes.saved(pickled, pickled=True)
     out = io.BytesIO()
     np.savez(out, accelerometer=pickled, gyroscope=pickled)
     yield "imu-pickled.npz", out.getvalue()
@@ -38,20 +36,20 @@ def _arrays() -> Iterator[tuple[str, bytes]]:
     for modality, size in shape.items():
         for label, value in (("nan", np.nan), ("inf", np.inf), ("minus-inf", -np.inf), ("largest", 3e38), ("zero", 0.0),
                              ("negative", -5.0), ("least", 1e-45)):  # fmt: skip
-            yield f"{modality}-{label}.npy", make.saved(np.full(size, value, np.float32))
+            yield f"{modality}-{label}.npy", file_bytes.saved(np.full(size, value, np.float32))
         some = np.ones(size, np.float64)
         some[::3] = np.nan
-        yield f"{modality}-holes.npy", make.saved(some)
-        yield f"{modality}-text.npy", make.saved(np.full(size, "a" * 20))
-        yield f"{modality}-complex.npy", make.saved(np.full(size, 1 + 2j))
-        yield f"{modality}-dates.npy", make.saved(np.zeros(size, "datetime64[s]"))
-        yield f"{modality}-records.npy", make.saved(np.zeros(size[0], [("a", "<f4"), ("b", "O")][:1]))
-        yield f"{modality}-scalar.npy", make.saved(np.float32(1))
-        yield f"{modality}-one.npy", make.saved(np.ones((1,) * len(size), np.float32))
-        yield f"{modality}-line.npy", make.saved(np.ones((1, 100_000), np.float32))
-        yield f"{modality}-cube.npy", make.saved(np.ones((4, 4, 4, 4), np.float32))
-        yield f"{modality}-integers.npy", make.saved(np.full(size, 2**63, np.uint64))
-        yield f"{modality}-fortran.npy", make.saved(np.asfortranarray(np.ones(size, ">f8")))
+        yield f"{modality}-holes.npy", file_bytes.saved(some)
+        yield f"{modality}-text.npy", file_bytes.saved(np.full(size, "a" * 20))
+        yield f"{modality}-complex.npy", file_bytes.saved(np.full(size, 1 + 2j))
+        yield f"{modality}-dates.npy", file_bytes.saved(np.zeros(size, "datetime64[s]"))
+        yield f"{modality}-records.npy", file_bytes.saved(np.zeros(size[0], [("a", "<f4"), ("b", "O")][:1]))
+        yield f"{modality}-scalar.npy", file_bytes.saved(np.float32(1))
+        yield f"{modality}-one.npy", file_bytes.saved(np.ones((1,) * len(size), np.float32))
+        yield f"{modality}-line.npy", file_bytes.saved(np.ones((1, 100_000), np.float32))
+        yield f"{modality}-cube.npy", file_bytes.saved(np.ones((4, 4, 4, 4), np.float32))
+        yield f"{modality}-integers.npy", file_bytes.saved(np.full(size, 2**63, np.uint64))
+        yield f"{modality}-fortran.npy", file_bytes.saved(np.asfortranarray(np.ones(size, ">f8")))
 
 
 def tables() -> Iterator[tuple[str, bytes]]:
@@ -84,18 +82,18 @@ def tables() -> Iterator[tuple[str, bytes]]:
 
 def sounds() -> Iterator[tuple[str, bytes]]:
     """Sounds of nothing, of one sample, and of no numbers."""
-    yield "no-sample.wav", make.wav(16_000, 1, b"")
-    yield "one-sample.wav", make.wav(16_000, 1, b"\1\2")
-    yield "half-sample.wav", make.wav(16_000, 1, b"\1")
-    yield "silence.wav", make.wav(16_000, 1, bytes(32_000))
+    yield "no-sample.wav", file_bytes.wav(16_000, 1, b"")
+    yield "one-sample.wav", file_bytes.wav(16_000, 1, b"\1\2")
+    yield "half-sample.wav", file_bytes.wav(16_000, 1, b"\1")
+    yield "silence.wav", file_bytes.wav(16_000, 1, bytes(32_000))
     for label, value in (("nan", np.nan), ("inf", np.inf), ("loud", 3e38)):
         raw = np.full(16_000, value, "<f4").tobytes()
-        yield f"{label}.wav", make.wav(16_000, 1, raw, kind=3, bits=32)
-    yield "unknown-code.wav", make.wav(16_000, 1, bytes(3200), kind=0x1234)
-    yield "bits-0.wav", make.wav(16_000, 1, bytes(3200), bits=0)
-    yield "bits-65535.wav", make.wav(16_000, 1, bytes(3200), bits=65535)
-    yield "chunks.wav", make.riff(b"WAVE", b"junk\0\0\0\0" * 100_000)
-    yield "own-size.wav", make.riff(b"WAVE", b"fmt \xff\xff\xff\xff")
+        yield f"{label}.wav", file_bytes.wav(16_000, 1, raw, kind=3, bits=32)
+    yield "unknown-code.wav", file_bytes.wav(16_000, 1, bytes(3200), kind=0x1234)
+    yield "bits-0.wav", file_bytes.wav(16_000, 1, bytes(3200), bits=0)
+    yield "bits-65535.wav", file_bytes.wav(16_000, 1, bytes(3200), bits=65535)
+    yield "chunks.wav", file_bytes.riff(b"WAVE", b"junk\0\0\0\0" * 100_000)
+    yield "own-size.wav", file_bytes.riff(b"WAVE", b"fmt \xff\xff\xff\xff")
     yield "no-frame.mp3", b"ID3\4\0\0\0\0\0\0" + bytes(5000)
     yield "noise.aac", b"\xff\xf1" + bytes(range(256)) * 20
     yield "noise.mp3", b"\xff\xfb\x90\x64" + bytes(range(256)) * 20
@@ -104,17 +102,17 @@ def sounds() -> Iterator[tuple[str, bytes]]:
 def pictures() -> Iterator[tuple[str, bytes]]:
     """Sizes at the edge, modes that are rare, facts that are wrong."""
     for extension in ("jpg", "png", "webp", "gif", "tif", "bmp"):
-        yield f"one-pixel.{extension}", make.encoded(Image.new("RGB", (1, 1)), extension)
-    yield "line.png", make.encoded(Image.new("RGB", (60_000, 1)), "png")
-    yield "column.png", make.encoded(Image.new("L", (1, 60_000)), "png")
-    yield "depth-one-pixel.png", make.encoded(Image.new("I;16", (1, 1)), "png")
-    yield "depth-zero.png", make.encoded(Image.new("I;16", (64, 48)), "png")
-    yield "thermal-flat.png", make.encoded(Image.new("L", (64, 48), 7), "png")
+        yield f"one-pixel.{extension}", file_bytes.encoded(Image.new("RGB", (1, 1)), extension)
+    yield "line.png", file_bytes.encoded(Image.new("RGB", (60_000, 1)), "png")
+    yield "column.png", file_bytes.encoded(Image.new("L", (1, 60_000)), "png")
+    yield "depth-one-pixel.png", file_bytes.encoded(Image.new("I;16", (1, 1)), "png")
+    yield "depth-zero.png", file_bytes.encoded(Image.new("I;16", (64, 48)), "png")
+    yield "thermal-flat.png", file_bytes.encoded(Image.new("L", (64, 48), 7), "png")
     for mode, extension in (("1", "png"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("CMYK", "jpg"), ("F", "tif"),
                             ("I", "tif"), ("LAB", "tif")):  # fmt: skip
-        yield f"mode-{mode.lower()}.{extension}", make.encoded(Image.new(mode, (40, 30)), extension)
+        yield f"mode-{mode.lower()}.{extension}", file_bytes.encoded(Image.new(mode, (40, 30)), extension)
     thermal = np.full((48, 64), np.nan, np.float32)
-    yield "thermal-nan.tif", make.encoded(Image.fromarray(thermal), "tif")
+    yield "thermal-nan.tif", file_bytes.encoded(Image.fromarray(thermal), "tif")
     exif = Image.Exif()
     exif[0x0112], exif[0x0132], exif[0x010F] = 99, "9999:99:99 99:99:99", "\x1b[31mred\x07\n" * 1000
     out = io.BytesIO()

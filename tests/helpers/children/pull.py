@@ -1,6 +1,6 @@
 """Pulls a model whose converter is a stand-in, in a process of its own; run by tests that kill it or run two.
 
-python pull_child.py --source SOURCE.json [--kill-at N] [--pause SECONDS] ARGUMENTS OF bindsearch...
+python pull.py --source SOURCE.json [--kill-at N] [--pause SECONDS] ARGUMENTS OF bindsearch...
 
 --kill-at: SIGKILL itself at the Nth change of a file or folder. --pause: sleep while converting.
 """

@@ -1,6 +1,6 @@
 """Say "ready" after two searches, search on until the input ends, then print what was seen: a JSON list a search.
 
-python searching_child.py STORE
+python searching.py STORE
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def look(store: bs.Store, n: int) -> SearchObservation:
 
 
 def main() -> None:
-    looks = []
+    looks: list[SearchObservation] = []
     with bs.connect(Path(sys.argv[1]), encoder="null") as store:
         look(store, 0)
         look(store, 1)  # all modules are loaded

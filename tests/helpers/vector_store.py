@@ -1,4 +1,4 @@
-"""Stores made of ready vectors: what a search is tested on without media files. Loaded with runpy by tests."""
+"""Stores made of ready vectors: what a search is tested on without media files."""
 
 from __future__ import annotations
 

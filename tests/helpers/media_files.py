@@ -1,9 +1,10 @@
-"""Small real media files for the tests; loaded by path (`runpy.run_path`), since tests are no package."""
+"""Small real media files for the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def write_video(
     width, height = size
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if codec == "mjpeg":
             stream.pix_fmt = "yuvj420p"
@@ -131,6 +133,10 @@ def write_motion_csv(
     return path
 
 
+def _rolled(rgb: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
+    return np.roll(rgb, int(9 * time_s), 0)[:48, :64]
+
+
 def write_every_modality(folder: Path, copies: int = 2) -> dict[str, list[Path]]:
     """`copies` different files of each modality, by its name."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,8 +149,7 @@ def write_every_modality(folder: Path, copies: int = 2) -> dict[str, list[Path]]
         written = {
             "text": folder / f"text-{n}.txt",
             "image": write_picture(folder / f"image-{n}.png", rgb),
-            "video": write_video(folder / f"video-{n}.mp4", 2.0, picture=lambda t, rgb=rgb: np.roll(rgb, int(9 * t), 0)
-                                 [:48, :64]),
+            "video": write_video(folder / f"video-{n}.mp4", 2.0, picture=partial(_rolled, rgb)),
             "audio": write_sound(folder / f"audio-{n}.wav", tone(2.5, frequency_hz=300.0 * (1 + n))),
             "depth": write_depth(folder / f"depth-{n}.png", (rgb[:, :, 0].astype(np.uint16) * 20 + 500)),
             "thermal": write_picture(folder / f"thermal-{n}.png", rgb[:, :, 1]),

@@ -25,8 +25,9 @@ from bindsearch.storage import writer
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import Modality
+from helpers.children import indexing
 
-CHILD = Path(__file__).with_name("indexing_child.py")
+CHILD = Path(indexing.__file__)
 ORPHANS = (
     "vectors/text/000000000000-orphan.arrow",
     "vectors/audio/.orphan.arrow.1.tmp",

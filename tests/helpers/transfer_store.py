@@ -1,4 +1,4 @@
-"""Stores with something of everything, for tests of export, import and merge. Loaded with runpy by tests."""
+"""Stores with something of everything, for tests of export, import and merge."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Indexes folders with the null encoder in small batches; run by tests that kill it, starve it, or search beside it.
 
-python indexing_child.py STORE FOLDER... [--kill POINT] [--fail FAULT] [--largest-file BYTES] [--pause SECONDS]
+python indexing.py STORE FOLDER... [--kill POINT] [--fail FAULT] [--largest-file BYTES] [--pause SECONDS]
                          [--log FILE] [--workers] [--codes] [--encoder NAME] [--upkeep]
 
 --kill: SIGKILL itself at a moment named in POINTS. --fail: from a moment named in FAULTS on the system refuses.
@@ -31,6 +31,7 @@ from bindsearch.cli.main import main as command
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import commit
 from bindsearch.storage import writer
+from bindsearch.types import Modality
 
 COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS = 25, 3, 4
 """Small, so that merges of vector files and of snapshot parts are among what is killed."""
@@ -200,7 +201,7 @@ def log_generations(path: Path) -> None:
         def wrapped(store: Path, manifest: Any) -> None:
             counts = open_snapshot(store, manifest).counts("items")
             with path.open("a") as log:
-                log.write(json.dumps([manifest.generation, counts.get("text", 0)]) + "\n")
+                log.write(json.dumps([manifest.generation, counts.get(Modality.TEXT, 0)]) + "\n")
             real(store, manifest)
 
         return wrapped
@@ -252,7 +253,7 @@ def main() -> None:
     given = parser.parse_args()
     commit.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
     if not given.workers:
-        NullEncoder.__reduce__ = stay  # type: ignore[method-assign]
+        NullEncoder.__reduce__ = stay  # type: ignore[method-assign, assignment]
     if given.log:
         log_generations(given.log)
     if given.pause:
