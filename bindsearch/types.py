@@ -54,7 +54,7 @@ class Modality(StrEnum):
 
 
 class DecodeIn(StrEnum):
-    """Where media files are decoded: in worker processes, or in threads of this process."""
+    """Place where media files are decoded: worker processes, or threads of this process."""
 
     PROCESS = "process"
     THREAD = "thread"

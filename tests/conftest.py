@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import bindsearch.store
+from helpers.command import run_command
+from helpers.stores import connect
+
+RunCommand = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -30,12 +36,26 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def bindsearch_command(tmp_path: Path) -> Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]:
+def bindsearch_process(tmp_path: Path) -> RunCommand:
     """Run the installed `bindsearch` in a process of its own, with a store of the test's own as the default."""
 
     def run(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("bindsearch")), *map(str, arguments)]
         environment = {**os.environ, "BINDSEARCH_STORE": str(tmp_path / "store"), "COLUMNS": "200"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def bindsearch_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """Run `bindsearch` in this process, decoding in threads: what starts and ends a process is not tested by that."""
+
+    def run(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.setenv("BINDSEARCH_STORE", str(tmp_path / "store"))
+            patch.setenv("COLUMNS", "200")
+            patch.setattr(bindsearch.store, "connect", connect)
+            return run_command(arguments)
 
     return run

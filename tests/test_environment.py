@@ -132,7 +132,6 @@ ASKS_FOR_TORCHVISION = """
 import sys, threading, types
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from helpers.broken_library import break_library
 class Encoder(NullEncoder):
     libraries = dict.fromkeys(NullEncoder.modalities, ("torchvision",))
 

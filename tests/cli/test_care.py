@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,12 +28,8 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(store: Path) -> Run:
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        line = [str(Path(sys.executable).with_name("bindsearch")), *map(str, arguments), "--store", str(store)]
-        return subprocess.run(line, capture_output=True, text=True, check=False)
-
-    return run
+def command(store: Path, bindsearch_command: Callable[..., subprocess.CompletedProcess[str]]) -> Run:
+    return lambda *arguments: bindsearch_command([*map(str, arguments), "--store", str(store)])
 
 
 def test_retry_with_a_larger_cap(command: Run, store: Path) -> None:

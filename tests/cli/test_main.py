@@ -40,9 +40,9 @@ def indexed(bindsearch_command: Run, media: Path) -> Path:
     return media
 
 
-def test_index_json(bindsearch_command: Run, media: Path) -> None:
+def test_index_json(bindsearch_process: Run, media: Path) -> None:
     (media / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    done = bindsearch_command(["index", media, "--encoder", "null", "--json"])
+    done = bindsearch_process(["index", media, "--encoder", "null", "--json"])
     assert done.returncode == 3
     report = json.loads(done.stdout)
     assert report.pop("took_s") > 0
@@ -62,7 +62,7 @@ def test_index_json(bindsearch_command: Run, media: Path) -> None:
     assert "bad.jpg" in done.stderr
 
 
-def test_search_json(bindsearch_command: Run, indexed: Path) -> None:
+def test_search_json(bindsearch_process: Run, indexed: Path) -> None:
     arguments: list[str | Path] = [
         "search",
         "--image",
@@ -75,7 +75,7 @@ def test_search_json(bindsearch_command: Run, indexed: Path) -> None:
         "3",
         "--json",
     ]
-    done = bindsearch_command(arguments)
+    done = bindsearch_process(arguments)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["schema"] == 1
@@ -196,14 +196,14 @@ def test_wrong_use_is_one_clear_line(
         assert done.stderr.count("\n") == 1
 
 
-def test_no_hits_exit_1(bindsearch_command: Run, indexed: Path) -> None:
-    done = bindsearch_command(["search", "x", "--to", "depth", "--json"])
+def test_no_hits_exit_1(bindsearch_process: Run, indexed: Path) -> None:
+    done = bindsearch_process(["search", "x", "--to", "depth", "--json"])
     assert done.returncode == 1
     assert json.loads(done.stdout)["hits"] == []
 
 
-def test_an_unknown_encoder_for_a_new_store(bindsearch_command: Run, media: Path) -> None:
-    done = bindsearch_command(["index", media, "--encoder", "maxi"])
+def test_an_unknown_encoder_for_a_new_store(bindsearch_process: Run, media: Path) -> None:
+    done = bindsearch_process(["index", media, "--encoder", "maxi"])
     assert done.returncode == 4
     assert "unknown encoder 'maxi': the encoders are mini" in done.stderr
 
@@ -237,11 +237,11 @@ def test_interrupted_is_130(media: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_help_is_quick_and_imports_nothing_heavy(bindsearch_command: Run) -> None:
+def test_help_is_quick_and_imports_nothing_heavy(bindsearch_process: Run) -> None:
     times = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert bindsearch_command(["--help"]).returncode == 0
+        assert bindsearch_process(["--help"]).returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     # The wanted time is 0.3 s on a quiet machine; CPU time, since tests run beside others.
@@ -261,6 +261,6 @@ def test_help_texts_hold_an_example(bindsearch_command: Run) -> None:
 
 def test_the_default_store_comes_from_the_environment(tmp_path: Path, indexed: Path) -> None:
     environment = {**os.environ, "BINDSEARCH_STORE": str(tmp_path / "store")}
-    code = "import bindsearch as bs; print(sum(connect().status().items.values()))"
+    code = "import bindsearch as bs; print(sum(bs.connect().status().items.values()))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "6"

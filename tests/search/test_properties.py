@@ -159,7 +159,7 @@ import sys
 import numpy as np
 import bindsearch as bs
 vector = np.ones(64, np.float32)
-with connect(sys.argv[1]) as store:
+with bs.connect(sys.argv[1]) as store:
     assert len(store.search(vector, k=5, filter="size_bytes < 100 and name like '1%'", diverse=0.3)) == 5
     store.status()
     assert store.explain(bs.make_query("a dog")).partitions
