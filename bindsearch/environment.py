@@ -56,7 +56,7 @@ _RECORDED_REASON = re.compile(
     r"|undefined symbol|file too short|invalid ELF header|cannot open shared object file|DLL load failed"
     r"|operator torchvision::nms does not exist"
 )
-"""How earlier versions recorded that a library could not be loaded, as the reason why a file failed."""
+"""Reasons of failed files with which earlier versions recorded that a library could not be loaded."""
 
 _RECORDED_EXTRA = re.compile(r"need the extra \[(\w+)\]")
 

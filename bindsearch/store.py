@@ -296,9 +296,10 @@ class Store:
         self._gpus.check()
         resolved = resolve_paths(paths, self._known_collections().values())
         check_wishes(wishes, self.encoder.dim)
-        with Decoders(self.encoder, self._decode) as decoders:
+        context = self._context
+        with Decoders(context.encoder, context.decode) as decoders:
             find = at_paths(resolved, self.path)
-            report = index_targets(self._context, find, request, decoders, wishes, on_progress, on_stage)
+            report = index_targets(context, find, request, decoders, wishes, on_progress, on_stage)
         if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
             report.notices.append("no file there is one that can be indexed")
         return report
@@ -323,8 +324,9 @@ class Store:
 
         self.config  # noqa: B018  (there is nothing to try again where there is no store)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits=limits or {})
-        with Decoders(self.encoder, self._decode) as decoders:
-            return index_targets(self._context, at_failures(self.path), request, decoders, on_progress=on_progress)
+        context = self._context
+        with Decoders(context.encoder, context.decode) as decoders:
+            return index_targets(context, at_failures(self.path), request, decoders, on_progress=on_progress)
 
     @installation_faults()
     def watch(
@@ -386,10 +388,7 @@ class Store:
             runtime = Runtime(device=self._device, compile=self._compile)
             new = load_encoder(new, options=encoder_options or {}, runtime=runtime)
         report = reindex(
-            self.path,
-            new,
-            self._gpus,
-            decode=self._decode,
+            self._context_of(new),
             rules=rules,
             imu_rate_hz=imu_rate_hz,
             limits=limits,
@@ -582,9 +581,12 @@ class Store:
 
     @property
     def _context(self) -> StoreContext:
+        return self._context_of(self.encoder)
+
+    def _context_of(self, encoder: Encoder) -> StoreContext:
         from bindsearch.operations.context import StoreContext
 
-        return StoreContext(self.path, self.encoder, self._segments, self._gpus, self._decode)
+        return StoreContext(self.path, encoder, self._segments, self._gpus, self._decode)
 
     @property
     def _machine(self) -> PlanContext:

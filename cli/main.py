@@ -6,6 +6,7 @@ import io
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 
 import typer
 from typer.exceptions import TyperException
@@ -81,16 +82,16 @@ def _root(
     """Find pictures, videos, sounds, texts, depth maps, thermal pictures and motion recordings by one another."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 hits or done, 1 no hits, 2 wrong use, 3 some files failed, 4 no store or model,
-    5 any other error, 130 interrupted."""
+    5 any other error, 130 interrupted. `arguments`: default: those of the process."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows the others escaped
             stream.reconfigure(errors="backslashreplace")
     logging.getLogger("bindsearch").addHandler(logging.NullHandler())  # commands print what is worth a line
     signal.signal(signal.SIGTERM, _interrupt)  # not by SIGINT, which jobs in the background may ignore
     try:
-        result = app(standalone_mode=False)
+        result = app(arguments, standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except BindSearchError as error:
         _complain(str(error))

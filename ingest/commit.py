@@ -19,7 +19,7 @@ class Committer:
 
     def __init__(self, writer: Writer) -> None:
         self.batch = StagedBatch()
-        """Where to put what the next commit is to hold."""
+        """Batch that the next commit is to hold."""
         self.segments = 0
         """Segments handed over so far."""
         self._writer = writer

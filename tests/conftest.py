@@ -6,16 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import bindsearch.store
-from helpers.command import run_command
+from helpers.command import Run, run_command
 from helpers.stores import connect
-
-RunCommand = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 PROJECT = Path(__file__).parents[1]
 
@@ -36,7 +34,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def bindsearch_process(tmp_path: Path) -> RunCommand:
+def bindsearch_process(tmp_path: Path) -> Run:
     """Run the installed `bindsearch` in a process of its own, with a store of the test's own as the default."""
 
     def run(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
@@ -48,7 +46,7 @@ def bindsearch_process(tmp_path: Path) -> RunCommand:
 
 
 @pytest.fixture
-def bindsearch_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+def bindsearch_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `bindsearch` in this process, decoding in threads: what starts and ends a process is not tested by that."""
 
     def run(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:

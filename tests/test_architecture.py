@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import bindsearch as bs
@@ -263,11 +264,28 @@ def test_paths_that_pages_name_exist() -> None:
 QUESTION_WORDS = {"What", "Whether", "Which", "How", "Where", "Why", "Who", "When"}
 
 
+def attribute_docstrings(tree: ast.Module) -> Iterator[str]:
+    """Yield the strings that stand below assignments."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement, after in pairwise(body if isinstance(body, list) else ()):  # lambdas have an expression for one
+            match statement, after:
+                case ast.Assign() | ast.AnnAssign(), ast.Expr(ast.Constant(str() as text)):
+                    yield text
+
+
+def test_attribute_docstrings_are_found() -> None:
+    text = 'A = 1\n"""Of A."""\nclass B:\n    """Of B."""\n    c: int = 2\n    """Of c."""\n    d = lambda: 0\n'
+    assert list(attribute_docstrings(ast.parse(text))) == ["Of A.", "Of c."]
+
+
 def test_docstrings_open_with_a_noun_or_an_imperative() -> None:
-    """Of modules, classes and functions; a property's docstring may say whether something is so."""
+    """Of modules, classes, functions and attributes; a property's docstring may say whether something is so."""
     found = []
     for name, path in find_modules(PROJECT).items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found += [f"{name}: {text}" for text in attribute_docstrings(tree) if text.split()[0] in QUESTION_WORDS]
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 continue
             is_property = isinstance(node, ast.FunctionDef) and any(

@@ -23,9 +23,10 @@ from bindsearch.operations.forget import forget
 from bindsearch.storage.lock import NOTE_FILE, writer_lock
 from helpers.children import indexing, searching
 from helpers.children.searching import SearchObservation, look
+from helpers.command import Run
+from helpers.waiting import wait_for
 
 CHILD, SEARCHER = Path(indexing.__file__), Path(searching.__file__)
-Command = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 TEXTS = 150
 SLOWEST_S = 1.0
 
@@ -34,13 +35,6 @@ def child(script: Path, *arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(script), *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -70,7 +64,7 @@ def files_of(store: Path) -> Mapping[str, tuple[int, int]]:
 
 
 def test_a_second_writer_is_told_at_once_who_the_first_is_and_changes_nothing(
-    folder: Path, tmp_path: Path, bindsearch_command: Command
+    folder: Path, tmp_path: Path, bindsearch_command: Run
 ) -> None:
     store = tmp_path / "store"
     began = time.time()

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +38,7 @@ from helpers.crash_world import (
     stored,
     write_old,
 )
+from helpers.waiting import wait_for
 
 CHILD = Path(indexing.__file__)
 CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 4})
@@ -301,13 +302,6 @@ def test_copies_of_members_that_a_killed_run_left_go_though_there_is_nothing_to_
     (store / "spool" / "x" / "00000000.txt").write_text("a member")
     assert run(store, media).unchanged == 1
     assert_tidy(store)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.slow

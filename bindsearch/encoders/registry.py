@@ -23,7 +23,7 @@ LISTED = ("mini",)
 """Built-in encoders that messages name; null is for tests."""
 
 FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip"}
-"""How names of models begin, and the family whose code runs them."""
+"""Beginnings of names of models, and the family whose code runs them."""
 
 Options = Mapping[str, str | int | float | bool]
 

@@ -20,10 +20,7 @@ Options = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class StoreContext:
-    """A store to write into: its folder, encoder, segment lengths in case it is new, and where its indexes are made.
-
-    `decode`: where media files are decoded.
-    """
+    """A store to write into, its encoder, segment lengths in case it is new, GPUs, and where files are decoded."""
 
     path: Path
     encoder: Encoder

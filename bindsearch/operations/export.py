@@ -55,7 +55,7 @@ CLIP_COLUMNS: Mapping[Modality, Mapping[str, str]] = {
     Modality.IMAGE: {"path": "image_path"},
     Modality.TEXT: {"text": "caption"},
 }
-"""What clip-retrieval calls columns of its metadata."""
+"""Names of columns in the metadata of clip-retrieval."""
 
 
 class Layout(StrEnum):

@@ -41,7 +41,7 @@ ZERO_LENGTH = 1e-6
 """Vectors shorter than this have no direction."""
 
 _PRINT = re.compile("[0-9a-f]{32}")
-"""What `fingerprint_of` gives."""
+"""Form of what `fingerprint_of` gives."""
 
 
 def import_vectors(

@@ -90,7 +90,7 @@ def _limited(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[Decode
 
 
 FindTargets = Callable[[Catalog], Iterable[ScanTarget]]
-"""What to index, found once the catalog is open; a root that is new may be added to it."""
+"""Targets to index, found once the catalog is open; a root that is new may be added to it."""
 
 
 def index_targets(

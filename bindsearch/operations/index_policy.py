@@ -37,7 +37,7 @@ class IndexActionKind(StrEnum):
 
     NOTHING = "nothing"
     REFUSED = "refused"
-    """What was once wished cannot be met any more: it stays as it is."""
+    """Refusal: what was once wished cannot be met any more, and the index stays as it is."""
     DROP = "drop"
     TUNE = "tune"
     APPEND = "append"

@@ -7,12 +7,12 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.atomic import sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import decode_options
 from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
@@ -23,18 +23,15 @@ from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress
 from bindsearch.storage.catalog import CATALOG_FILE, Catalog
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
-from bindsearch.types import DecodeIn, Modality
+from bindsearch.types import Modality
 
 SHOWN_LOST = 3
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def reindex(
-    store: Path,
-    encoder: Encoder,
-    gpus: GpuResidency,
+    context: StoreContext,
     *,
-    decode: DecodeIn = DecodeIn.PROCESS,
     rules: Iterable[str] = (),
     imu_rate_hz: float | None = None,
     limits: Mapping[str, float] | None = None,
@@ -42,7 +39,7 @@ def reindex(
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
-    """Embed all collections of a store with another encoder; searches see the old store until all is done.
+    """Embed all collections of a store with the context's encoder; searches see the old store until all is done.
 
     What was done stays where a run ends early, in a folder beside the store, and the next one goes on from there. Item
     numbers are new ones. `prune`: leave out items whose files are gone, fail now or are of a modality that the encoder
@@ -53,10 +50,10 @@ def reindex(
         StoreLockedError: another process is writing.
         UsageError: items would be lost, or a rule or limit is wrong.
     """
-    store = store.resolve()
+    store, encoder = context.path.resolve(), context.encoder
     config = read_config(store)
     beside = store.with_name(f".{store.name}.reindex")
-    with writer_lock(store), Decoders(encoder, decode) as decoders:
+    with writer_lock(store), Decoders(encoder, context.decode) as decoders:
         _start(beside, config, encoder)
         with Catalog(store / CATALOG_FILE) as catalog:
             collections, items = catalog.collections(), _places(catalog)
@@ -66,10 +63,9 @@ def reindex(
         missing = sorted(place for place in items if not _is_there(Path(place)))
         if missing and not prune:
             raise _would_lose(missing, "have no file now", "bring the files back, or ")
-        context = StoreContext(beside, encoder, decode_options(config, None), gpus, decode)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
-            context,
+            replace(context, path=beside, segments=decode_options(config, None)),
             lambda new: _targets(collections, new, store, beside),
             request,
             decoders,

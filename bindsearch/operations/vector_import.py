@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 _KNOWN = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "fingerprint")
-"""What is looked at of items that are there."""
+"""Columns that are compared with those of items that are there."""
 
 
 @dataclass(slots=True)

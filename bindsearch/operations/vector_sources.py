@@ -30,7 +30,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "image_path", "file_path", "filepath", "filename", "file_name", "file"),
     "text": ("text", "caption"),
 }
-"""What columns are called, the first that is there counts; clip-retrieval says image_path and caption."""
+"""Names of columns, of which the first that is there counts; clip-retrieval says image_path and caption."""
 
 FOLDER = re.compile(r"(\w+)_emb")
 """A folder of .npy files, named by what they are of."""

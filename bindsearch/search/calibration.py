@@ -34,7 +34,7 @@ PRIOR_DEVIATION = 0.1
 """The deviation assumed where all partitions together hold few vectors: it counts as PRIOR_VECTORS too."""
 
 MEAN_DEVIATION = 0.05
-"""How far a partition's mean cosine lies from the one expected of it."""
+"""Deviation of a partition's mean cosine from the one expected of it."""
 
 PRIOR_OTHER_MEAN = 0.1
 """The mean cosine assumed of queries over a partition of another modality; it counts as a partition of one vector."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FETCH_GROWTH_FACTOR = 4
-"""Where several found segments belong to one item, so many times more rows are fetched until there are k items."""
+"""Growth of the rows that are fetched, until there are k items, where several segments belong to one item."""
 
 MAX_RERANK = 4096
 """Beyond so many candidates a scan of the rows is as cheap as scoring what the codes find."""

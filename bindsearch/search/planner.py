@@ -143,7 +143,7 @@ def propose_probe_wide(query: Query, facts: PlanFacts, partition: PartitionFacts
 
 
 RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_probe_wide)
-"""What may be done with a partition of which rows are kept."""
+"""Ways to search a partition, each of which may propose a step."""
 
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:

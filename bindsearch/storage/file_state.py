@@ -67,7 +67,7 @@ class IndexedFiles:
         self.item_ids: NDArray[np.int64] = self._rows.column("item_id").to_numpy()
         """int64 (n,), -1 where a file has only failed."""
         self.failed: NDArray[np.bool_] = self._rows.column("reason").is_valid().to_numpy()
-        """Which of them have failed: bool (n,)."""
+        """True for those that have failed: bool (n,)."""
         self.n = self._rows.num_rows
         self._path_set = pa.array(self._rel_paths.to_pylist(), pa.string()) if self.n else pa.array([], pa.string())
 

@@ -20,7 +20,8 @@ SAME_START_S = 2.0
 """Two start times so close are of the same process, whose number may be given out again later."""
 
 NOTE_LOOKS, NOTE_PAUSE_S = 10, 0.02
-"""Who has just got the lock may not have written its note yet, and that of a killed one may still be there."""
+"""Times that a note is read, and the pause between: a process that has just got the lock may not have written its own
+yet, and that of a killed one may still be there."""
 
 
 @contextmanager

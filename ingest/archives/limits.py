@@ -13,10 +13,10 @@ from typing import Any
 from bindsearch.errors import MediaError
 
 BLOCK_BYTES = 1 << 20
-"""How much is read, and at most comes out of a decompressor, at a time."""
+"""Bytes that are read, and that at most come out of a decompressor, at a time."""
 
 DECOMPRESSION_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error)
-"""What decompressors raise over damaged data."""
+"""Errors that decompressors raise over damaged data."""
 
 RATIO_COUNTS_FROM_BYTES = 64 << 20
 """Less than this never counts as a bomb: a small file of zeros shrinks a thousand times."""

@@ -96,7 +96,7 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
     | dict.fromkeys((".npy", ".npz", ".csv", ".parquet"), None)
 )
-"""What an extension promises where the bytes do not tell; None: a table or array, which may be anything."""
+"""Modality that an extension promises where the bytes do not tell; None: a table or array, which may be anything."""
 
 _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""

@@ -55,7 +55,7 @@ class Sidecar:
 
 
 KEYS = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "caption", "columns")
-"""What a sidecar may say."""
+"""Keys of a sidecar."""
 
 
 def sidecar_path(path: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 HEAD_BYTES = 4096
-"""How much of a file is read to tell what it is: one page, enough for every header looked at and a CSV header line."""
+"""Bytes of a file that are read to tell what it is: a page, enough for every header looked at and a CSV header line."""
 
 PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw"})
 ANIMATIONS = frozenset({"gif", "webp", "png"})
@@ -18,7 +18,7 @@ RAW_EXTENSIONS = frozenset(
         "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f",
     )
 )  # fmt: skip
-"""What cameras name their raw pictures; most are TIFF files that nothing but the name tells from other pictures."""
+"""Extensions of cameras' raw pictures; most are TIFF files that nothing but the name tells from other pictures."""
 
 _STARTS = (
     (b"\xff\xd8\xff", "jpeg"),

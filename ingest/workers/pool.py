@@ -76,7 +76,7 @@ class Decoders:
         self._encoder = encoder
         self._packed: bytes | None = None
         self.notice: str | None = None
-        """Why files are decoded in this process although processes were asked for, where they are."""
+        """Reason that files are decoded in this process although processes were asked for; None where they are not."""
         if where is DecodeIn.PROCESS:
             try:
                 self._packed = pack_encoder(encoder)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.command import Run
 from helpers.stores import connect
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -28,11 +29,11 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(store: Path, bindsearch_command: Callable[..., subprocess.CompletedProcess[str]]) -> Run:
+def command(store: Path, bindsearch_command: Command) -> Run:
     return lambda *arguments: bindsearch_command([*map(str, arguments), "--store", str(store)])
 
 
-def test_retry_with_a_larger_cap(command: Run, store: Path) -> None:
+def test_retry_with_a_larger_cap(command: Command, store: Path) -> None:
     done = command("retry", "--max", "pixels=1500")
     assert done.returncode == 3
     assert "is 40x40 pixels: more than 1500 are not decoded (--max pixels=N)" in done.stderr
@@ -45,7 +46,7 @@ def test_retry_with_a_larger_cap(command: Run, store: Path) -> None:
         assert message in done.stderr
 
 
-def test_progress_as_lines(command: Run, store: Path) -> None:
+def test_progress_as_lines(command: Command, store: Path) -> None:
     for n in range(50):
         (store.parent / "media" / f"more {n}.txt").write_text(f"more {n}")
     done = command("index", store.parent / "media", "--json-lines")
@@ -58,7 +59,7 @@ def test_progress_as_lines(command: Run, store: Path) -> None:
     assert len(json.loads(done.stdout)["files"]) == 54
 
 
-def test_reindex(command: Run, store: Path) -> None:
+def test_reindex(command: Command, store: Path) -> None:
     (store.parent / "media" / "1.txt").unlink()
     done = command("reindex", "--encoder", "null")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
@@ -67,7 +68,7 @@ def test_reindex(command: Run, store: Path) -> None:
     assert (done.returncode, done.stdout.split(",")[0]) == (0, "3 added")
 
 
-def test_forget_says_how_many(command: Run, store: Path) -> None:
+def test_forget_says_how_many(command: Command, store: Path) -> None:
     done = command("forget", store.parent / "media" / "1.txt")
     assert (done.returncode, done.stdout.splitlines()[0].split(";")[0]) == (0, "1 item forgotten")
     done = command("forget", store.parent / "nowhere")

@@ -10,7 +10,6 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
+from helpers.command import Run
 
 
 @pytest.fixture
@@ -63,19 +62,8 @@ def test_index_json(bindsearch_process: Run, media: Path) -> None:
 
 
 def test_search_json(bindsearch_process: Run, indexed: Path) -> None:
-    arguments: list[str | Path] = [
-        "search",
-        "--image",
-        indexed / "0.png",
-        "--text",
-        "a dog",
-        "--to",
-        "text,audio",
-        "-k",
-        "3",
-        "--json",
-    ]
-    done = bindsearch_process(arguments)
+    inputs = ["--image", str(indexed / "0.png"), "--text", "a dog"]
+    done = bindsearch_process(["search", *inputs, "--to", "text,audio", "-k", "3", "--json"])
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["schema"] == 1

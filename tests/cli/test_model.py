@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from helpers.children import pull
+from helpers.command import Run
 from helpers.file_server import serve
 
 CHILD = Path(pull.__file__)
 CONTENT = bytes(range(256)) * 1200
 NAME = "stub:small/one"
-Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)

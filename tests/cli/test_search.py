@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
+from helpers.command import Run
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +12,7 @@ from bindsearch.encoders.imagebind.config import HUGE
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.types import Modality
 from helpers import closeness
-
-Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
+from helpers.command import Run
 
 
 def test_operations_are_those_of_the_tower(bindsearch_command: Run) -> None:

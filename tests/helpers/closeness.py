@@ -1,4 +1,4 @@
-"""Whether two encoders embed the same media alike, in a way that notices when they embed others; loaded by path."""
+"""Comparison of two encoders on the same media, in a way that notices when they embed others."""
 
 import numpy as np
 from numpy.typing import NDArray

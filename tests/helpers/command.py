@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import signal
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
-from unittest.mock import patch
 
 from bindsearch.cli.main import main
+
+Run = Callable[[Sequence[str | Path]], CompletedProcess[str]]
+"""Run `bindsearch` with these arguments."""
 
 
 def run_command(arguments: Sequence[str | Path]) -> CompletedProcess[str]:
@@ -20,8 +21,8 @@ def run_command(arguments: Sequence[str | Path]) -> CompletedProcess[str]:
     output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with patch.object(sys, "argv", ["bindsearch", *given]), redirect_stdout(output), redirect_stderr(errors):
-            main()
+        with redirect_stdout(output), redirect_stderr(errors):
+            main(given)
     except SystemExit as ended:
         code = ended.code
     finally:

@@ -18,7 +18,6 @@ import soundfile
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.encoders.null import NullEncoder
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.operations.verify import verify
 from bindsearch.storage import writer
@@ -26,6 +25,7 @@ from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import Modality
 from helpers.children import indexing
+from helpers.stores import connect
 
 CHILD = Path(indexing.__file__)
 ORPHANS = (
@@ -34,13 +34,6 @@ ORPHANS = (
     "snapshots/1/.orphan.1.tmp",
     ".CURRENT.1.tmp",
 )
-
-
-class Stays(NullEncoder):
-    """Cannot be sent to another process, so that files are decoded here."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("stays here")
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,7 @@ def change(media: Path, notes: Path) -> None:
 
 
 def run(store: Path, *folders: Path, wishes: IndexSettings | None = None) -> bs.IndexReport:
-    with bs.connect(store, encoder=Stays()) as opened:
+    with connect(store, encoder="null") as opened:
         return opened.index(*folders, wishes=wishes)
 
 
@@ -137,7 +130,7 @@ def stored(store: Path) -> dict[str, Any]:
     paths = {key: f"{roots[item.pop('collection_id')]}/{item['rel_path']}" for key, item in items.items()}
     sharing: dict[int, set[str]] = {}
     rows = []
-    with bs.connect(store, encoder=Stays()) as opened:
+    with connect(store, encoder="null") as opened:
         generation = opened._reader.current()
         for segment in segments:
             partition = generation.partitions[Modality(segment["modality"])]
@@ -182,7 +175,7 @@ def assert_tidy(store: Path) -> None:
 def assert_searchable(store: Path) -> None:
     """Readers find what was committed, without anything being mended first."""
     before = (store / "CURRENT").read_bytes()
-    with bs.connect(store, encoder=Stays()) as opened:
+    with connect(store, encoder="null") as opened:
         assert opened.search("text number 23", to="text", k=1)[0].path.name.endswith("23.txt")
         assert len(opened.search("text number 23", k=1000)) >= 100
     assert (store / "CURRENT").read_bytes() == before

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,10 +21,9 @@ from bindsearch.operations.import_ import place_items
 from bindsearch.storage.config import read_config, write_config
 from bindsearch.types import Modality
 from helpers import media_files
+from helpers.command import Run
 from helpers.stores import connect
 from helpers.transfer_store import DIM, answers, contents, files, unit, vectors_held, write_store
-
-Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture

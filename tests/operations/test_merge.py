@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ from bindsearch.operations import exchange_format, vector_import
 from bindsearch.storage.config import read_config, write_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.types import Modality
+from helpers.command import Run
 from helpers.transfer_store import File, answers, contents, failures, files, vectors_held, write_store
-
-Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 
 
 def write_halves(tmp_path: Path) -> tuple[Path, Path, Path]:

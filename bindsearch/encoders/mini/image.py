@@ -89,7 +89,7 @@ class ImageTower:
         """
         return packaged_file(PACKAGE, DISTRIBUTION, "models/efficientnet-lite0-57934424.pth"), BANK_FILE
 
-    def encode(self, pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed n prepared pictures, each uint8 (224, 224, 3): float32 (n, 384), unit L2 norm."""
         import torch
 
@@ -123,12 +123,12 @@ def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
     return vectors
 
 
-def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> torch.Tensor:
+def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     """One pass through the network: n pictures uint8 (224, 224, 3) to features float32 (n, 1280)."""
     # Kept as a permuted view, pictures stay channels-last in memory, which the convolutions run fastest on.
     import torch
 
-    pixels = torch.from_numpy(np.stack(list(pictures)))
+    pixels = torch.from_numpy(np.stack(pictures))
     with torch.inference_mode():  # each thread needs its own
         centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
         features: torch.Tensor = loaded.network(centred)

@@ -17,7 +17,7 @@ LONGEST_ASPECT = 64
 
 _CENTRE = 0.5
 _PLACES: dict[int, tuple[float, ...]] = {1: (_CENTRE,), 3: (0.0, _CENTRE, 1.0)}
-"""Where the squares lie along the longer side, by their number: 0 is left or top, 1 right or bottom."""
+"""Places of the squares along the longer side, by their number: 0 is left or top, 1 right or bottom."""
 
 
 def square_crops(

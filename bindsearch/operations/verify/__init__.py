@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 OF_FILES = frozenset(
     {Kind.VECTOR_FILE_MISSING, Kind.VECTOR_FILE_DAMAGED, Kind.VECTORS_UNFIT, Kind.SNAPSHOT, Kind.INDEX}
 )
-"""What is said of a single file or folder, which a writer may have replaced meanwhile."""
+"""Kinds of finding about a single file or folder, which a writer may have replaced meanwhile."""
 
 
 def verify(store: Path, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:

@@ -20,7 +20,7 @@ TABLES = ("collections", "items", "segments", "vector_files", "failures", "conta
 
 EMPTY = "SELECT item_id FROM items ANTI JOIN segments USING (item_id)"
 WAITING = f"fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes}"
-"""What items are set to that have lost their vectors, until they are embedded anew."""
+"""State of items that have lost their vectors, until they are embedded anew."""
 
 TO_EMBED = f"{EMPTY} WHERE {WAITING}"
 WITHOUT_SEGMENTS = f"{EMPTY} WHERE NOT ({WAITING})"

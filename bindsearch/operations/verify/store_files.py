@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 1024
 
 STORED_TOLERANCE = 2e-3
-"""How far a stored vector's length may be from 1: what was let in (1e-3), and as much for the rounding to fp16."""
+"""Tolerance of a stored vector's length: what was let in (1e-3), and as much for the rounding to fp16."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ CONFIGURATION: Mapping[str, str | bool | int | float | list[str]] = {
     "threads": "2",
     "lock_configuration": "true",
 }
-"""What the database is opened with; nothing of it can be changed afterwards."""
+"""Settings that the database is opened with; none can be changed afterwards."""
 
 
 def serialize_select(sql: str) -> Any:

@@ -66,7 +66,7 @@ REFUSED: Mapping[str, str] = {
     "COLLATE": "a collation",
     "DEFAULT": "DEFAULT",
 }
-"""What else DuckDB's parser knows, in words."""
+"""Names of what else DuckDB's parser knows."""
 _QUERY = "SELECT ("
 _TOKEN = re.compile(r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--|/\*|[()\[\]{};$]|[eExXbBuU]&?(?=')")
 _NUMBER = re.compile(r"-?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")

@@ -21,7 +21,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
+"""Operation that brings a picture of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
 
 
 def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Picture:

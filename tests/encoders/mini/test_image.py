@@ -31,11 +31,11 @@ def tower() -> ImageTower:
     return ImageTower(bf16=False)
 
 
-def pictures(n: int) -> NDArray[np.uint8]:
+def pictures(n: int) -> list[NDArray[np.uint8]]:
     """n prepared pictures of smooth colour, each its own."""
     rng = np.random.default_rng(7)
     coarse = rng.integers(0, 256, (n, 9, 12, 3), dtype=np.uint8)
-    return np.concatenate([prepare_picture(picture.repeat(40, 0).repeat(40, 1)) for picture in coarse])
+    return [view for picture in coarse for view in prepare_picture(picture.repeat(40, 0).repeat(40, 1))]
 
 
 def plain_features(weights: Weights, pixels: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ def plain_features(weights: Weights, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_folded_network_agrees_with_the_published_one(weights: Weights) -> None:
-    pixels = torch.from_numpy(pictures(3)).permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(np.stack(pictures(3))).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         features = build_network(weights)(pixels - 127)
         torch.testing.assert_close(features, plain_features(weights, pixels), atol=2e-4, rtol=1e-3)
@@ -80,16 +80,16 @@ def test_vectors_are_float32_of_unit_length_and_do_not_depend_on_the_batch(tower
     assert vectors.dtype == np.float32
     assert vectors.shape == (5, DIM)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(np.concatenate([tower.encode(view[None]) for view in views]), vectors, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate([tower.encode([view]) for view in views]), vectors, atol=1e-4)
     assert tower.encode(views[:0]).shape == (0, DIM)
 
 
 def test_read_only_pictures_pass_without_a_warning(tower: ImageTower) -> None:
-    view = pictures(1)
+    (view,) = pictures(1)
     view.setflags(write=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tower.encode(view)
+        tower.encode([view])
 
 
 @pytest.mark.skipif(not has_fast_bf16(), reason="this CPU has no bfloat16")
@@ -102,7 +102,7 @@ def test_bfloat16_vectors_are_nearly_those_of_float32(tower: ImageTower) -> None
 def test_a_photo_is_closest_to_the_text_about_it(tower: ImageTower) -> None:
     data = pytest.importorskip("skimage.data")
     texts = ["a cup of coffee", "a cat", "a rocket", "an astronaut", "a motorcycle"]
-    vectors = tower.encode(np.concatenate([prepare_picture(data.coffee()), prepare_picture(data.chelsea())]))
+    vectors = tower.encode([*prepare_picture(data.coffee()), *prepare_picture(data.chelsea())])
     nearest = (vectors @ TextTower().encode_texts(texts).T).argmax(axis=1)
     assert [texts[index] for index in nearest] == ["a cup of coffee", "a cat"]
 
@@ -112,7 +112,7 @@ def test_a_grey_photo_finds_its_coloured_self(tower: ImageTower) -> None:
     photos = [data.astronaut(), data.chelsea(), data.coffee(), data.immunohistochemistry()]
     coloured = np.concatenate([prepare_picture(photo) for photo in photos])
     grey = np.repeat(coloured.mean(axis=3, keepdims=True).astype(np.uint8), 3, axis=3)
-    nearest = (tower.encode(grey) @ tower.encode(coloured).T).argmax(axis=1)
+    nearest = (tower.encode(list(grey)) @ tower.encode(list(coloured)).T).argmax(axis=1)
     assert nearest.tolist() == [0, 1, 2, 3]
 
 

@@ -24,11 +24,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import bindsearch.store
 from bindsearch.cli.main import main as command
-from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import commit
 from bindsearch.storage import writer
 from bindsearch.types import Modality
@@ -126,11 +127,6 @@ class HalfWritten:
         self._file.flush()
         die()
         return 0
-
-
-def stay(_encoder: NullEncoder) -> tuple[object, ...]:
-    """The encoder cannot be sent to another process, so that files are decoded here."""
-    raise TypeError("stays here")
 
 
 def die() -> None:
@@ -253,7 +249,8 @@ def main() -> None:
     given = parser.parse_args()
     commit.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
     if not given.workers:
-        NullEncoder.__reduce__ = stay  # type: ignore[method-assign, assignment]
+        connect = partial(bindsearch.store.connect, decode="thread")
+        bindsearch.store.connect = connect
     if given.log:
         log_generations(given.log)
     if given.pause:
@@ -265,12 +262,11 @@ def main() -> None:
     if given.largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.largest_file, given.largest_file))
     codes = ["--index", "ivfpq", "--index-option", "lists=4"] if given.codes else []
-    sys.argv = ["bindsearch", "index", *map(str, given.folders), "--store", str(given.store)]
-    sys.argv += ["--encoder", given.encoder, *codes]
+    arguments = ["index", *map(str, given.folders), "--store", str(given.store), "--encoder", given.encoder, *codes]
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     try:
-        command()
+        command(arguments)
     finally:
         if given.upkeep:
             keep_up(given.store, given.folders)

@@ -92,14 +92,14 @@ def main() -> None:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--pause", type=float, default=0.0)
-    ours, sys.argv[1:] = parser.parse_known_args()
+    ours, arguments = parser.parse_known_args()
     install_converter(ours.pause)
     facts = json.loads(ours.source.read_text())
     source = make_source(facts.pop("name"), *facts.pop("urls"), **facts)
     found = model_catalog.find_source
     model_catalog.find_source = lambda name: source if name == source.name else found(name)
     _kill_at(ours.kill_at)
-    bindsearch_main()
+    bindsearch_main(arguments)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One file of each kind of content."""
     root = tmp_path_factory.mktemp("kinds") / "samples"
     root.mkdir()
-    rgb, grey = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
-    arrays: dict[str, NDArray[Any]] = {
-                        "rgb.png": rgb, "rgb.jpg": rgb, "grey.png": grey, "grey.jpg": grey, "rgb.gif": rgb,
-                        "rgb.webp": rgb, "rgb.bmp": rgb, "rgb.tif": rgb,
-                        "wide.png": grey.astype(np.uint16), "wide.tif": grey.astype(np.uint16)}  # fmt: skip
+    arrays: dict[str, NDArray[Any]] = dict.fromkeys(
+        ("rgb.png", "rgb.jpg", "rgb.gif", "rgb.webp", "rgb.bmp", "rgb.tif"), np.zeros((8, 8, 3), np.uint8)
+    )
+    arrays |= dict.fromkeys(("grey.png", "grey.jpg"), np.zeros((8, 8), np.uint8))
+    arrays |= dict.fromkeys(("wide.png", "wide.tif"), np.zeros((8, 8), np.uint16))
     for name, array in arrays.items():
         Image.fromarray(array).save(root / name)
     for extension in ("wav", "flac", "ogg", "mp3", "m4a", "aac"):

@@ -24,7 +24,8 @@ from bindsearch.ingest.workers.protocol import WorkerLostError
 from bindsearch.media import Media, Passage
 from bindsearch.reports import Progress
 from bindsearch.storage.file_state import FileState
-from bindsearch.types import Modality
+from bindsearch.types import DecodeIn, Modality
+from helpers import media_files
 from helpers.crashing_encoder import CrashingEncoder
 
 
@@ -209,3 +210,27 @@ def test_whatever_preprocessing_raises_fails_its_file_only(tmp_path: Path, error
     with bs.connect(tmp_path / "store", encoder=Raising()) as store:
         report = store.index(folder)
     assert (report.added, report.failed) == (2, 1)
+
+
+def test_decoding_in_threads_starts_no_process_and_gives_the_same_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media_files.write_every_modality(tmp_path / "media", 2)
+    found = {}
+    for where in DecodeIn:
+        with bs.connect(tmp_path / where, encoder="null", decode=where.value) as store:
+            with monkeypatch.context() as patch:
+                if where is DecodeIn.THREAD:
+                    patch.setattr(subprocess, "Popen", None)
+                report = store.index(tmp_path / "media")
+            assert (report.added, report.notices) == (14, [])
+            snapshot = store._reader.current().snapshot
+            items, segments = snapshot.living()
+            vectors = {
+                modality: np.sort(partition.sample(1000)[1], axis=0).tolist()
+                for modality, partition in store._reader.current().partitions.items()
+            }
+            found[where] = sorted(items.column("rel_path").to_pylist()), segments.num_rows, vectors
+    assert found[DecodeIn.THREAD] == found[DecodeIn.PROCESS]
+    with pytest.raises(bs.UsageError, match="cannot be decoded in a 'fibre': choose one of process, thread"):
+        bs.connect(tmp_path / "store", decode="fibre")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRAME_PLACES = (0.25, 0.75)
-"""Where the two frames of a view lie in it: the middles of its halves. At one frame a second that is every frame."""
+"""Places of the two frames of a view in it: the middles of its halves. At one frame a second that is every frame."""
 
 
 def prepare_frames(rgb: NDArray[np.uint8], times_s: NDArray[np.float64], options: Preprocessing) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import tracemalloc
 import zlib
@@ -240,8 +241,6 @@ def test_counting_ends_where_enough_are_found_and_where_blocks_are_endless(monke
 
 def test_damaged_animations_give_frames_or_fail(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    import random
-
     for kind in KINDS:
         raw = write_animation(tmp_path / f"a.{kind}", 6).read_bytes()
         for turn in range(30):
