@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
-from ingestion_media import Kind, kinds, write_tiny
+from ingestion_media import MediaKind, kinds, write_tiny
 from ingestion_memory import Rerun, Seen, rerun, watch_index
 from ingestion_speed import Beside, Compared, compare, compare_null
 from results import save_table
@@ -77,7 +77,7 @@ def main() -> int:
     return int(missed)
 
 
-def measure(folder: Path, arguments: argparse.Namespace, known: Sequence[Kind], only: Sequence[str]) -> Results:
+def measure(folder: Path, arguments: argparse.Namespace, known: Sequence[MediaKind], only: Sequence[str]) -> Results:
     """Return what `only` names, one after the other; files are removed as soon as they are not needed any more."""
     results = Results()
     encoder = bs.load_encoder("mini")

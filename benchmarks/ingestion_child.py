@@ -34,10 +34,10 @@ def main() -> int:
 def index(folder: Path, store: str, encoder: str) -> dict[str, float]:
     """One `Store.index`: files and seconds."""
     import bindsearch as bs
-    from bindsearch.indexes.types import Form, IndexSettings
+    from bindsearch.indexes.types import IndexForm, IndexSettings
 
     with bs.connect(store, encoder=encoder) as opened:
-        report = opened.index(folder, wishes=IndexSettings(form=Form.EXACT))
+        report = opened.index(folder, index_settings=IndexSettings(form=IndexForm.EXACT))
     if report.failures:
         raise SystemExit(f"{report.failed} files failed, such as {report.failures[0]}")
     return {"added": report.added, "unchanged": report.unchanged, "took_s": report.took_s}

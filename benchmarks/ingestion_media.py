@@ -25,7 +25,7 @@ FILES_A_FOLDER = 1000
 
 
 @dataclass(frozen=True)
-class Kind:
+class MediaKind:
     """A kind of file: `make` writes the different ones into a folder that is not there yet."""
 
     name: str
@@ -33,19 +33,19 @@ class Kind:
     make: Callable[[Path], Sequence[Path]]
 
 
-def kinds(data: Path | None) -> list[Kind]:
+def kinds(data: Path | None) -> list[MediaKind]:
     """Return what is made here, and with `data` the real recordings below it."""
     found = [
-        Kind("large", "12-megapixel JPEGs", lambda folder: make_pictures(folder, 6, LARGE_PX)),
-        Kind("medium", "2-megapixel JPEGs", lambda folder: make_pictures(folder, 24, MEDIUM_PX)),
-        Kind("small", "366x256 JPEGs", lambda folder: make_pictures(folder, 200, SMALL_PX)),
-        Kind("sounds", "10 s of stereo wav, 44.1 kHz", make_sounds),
-        Kind("videos", "20 s of 640x360 H.264 with sound", make_videos),
+        MediaKind("large", "12-megapixel JPEGs", lambda folder: make_pictures(folder, 6, LARGE_PX)),
+        MediaKind("medium", "2-megapixel JPEGs", lambda folder: make_pictures(folder, 24, MEDIUM_PX)),
+        MediaKind("small", "366x256 JPEGs", lambda folder: make_pictures(folder, 200, SMALL_PX)),
+        MediaKind("sounds", "10 s of stereo wav, 44.1 kHz", make_sounds),
+        MediaKind("videos", "20 s of 640x360 H.264 with sound", make_videos),
     ]
     if data is not None:
         found += [
-            Kind("real-sounds", "real flac, 5 s, ESC-10", lambda _: sorted(data.glob("audio_esc10/*/*.flac"))),
-            Kind("real-videos", "real H.264 clips", lambda _: sorted(data.glob("video_clips/clips/*.mp4"))),
+            MediaKind("real-sounds", "real flac, 5 s, ESC-10", lambda _: sorted(data.glob("audio_esc10/*/*.flac"))),
+            MediaKind("real-videos", "real H.264 clips", lambda _: sorted(data.glob("video_clips/clips/*.mp4"))),
         ]
     return found
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ingestion_media import Kind, multiply
+from ingestion_media import MediaKind, multiply
 from ingestion_memory import children
 
 import bindsearch as bs
 from bindsearch.device import usable_cores
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest.embed import BATCH_VIEWS
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, inspect_file
 from bindsearch.ingest.media.options import DecodeOptions
@@ -84,7 +84,7 @@ class Round:
 class Compared:
     """A kind of file: how many were indexed a round, what a worker needs before its first answer, and the rounds."""
 
-    kind: Kind
+    kind: MediaKind
     files: int
     start_s: float
     rounds: Sequence[Round]
@@ -156,7 +156,7 @@ class Bench:
             bs.connect(Path(place) / "store", encoder=self._encoder) as store,
         ):
             started = Clock()
-            report = store.index(paths[0].parent, wishes=IndexSettings(form=Form.EXACT))
+            report = store.index(paths[0].parent, index_settings=IndexSettings(form=IndexForm.EXACT))
             cost = started.since(len(paths))
         if report.added != len(paths):
             raise SystemExit(f"{report.added} of {len(paths)} files were indexed: {report.failures[:3]}")
@@ -174,7 +174,7 @@ class Bench:
             self._files_kept += 1
 
 
-def compare(kind: Kind, encoder: bs.Encoder, folder: Path, *, seconds: float, repeats: int) -> Compared:
+def compare(kind: MediaKind, encoder: bs.Encoder, folder: Path, *, seconds: float, repeats: int) -> Compared:
     """Measure a kind of file, the rates in turn each round; `seconds`: what a whole run takes at the least."""
     made = kind.make(folder / "made")
     with Decoders(encoder) as decoders:
@@ -205,7 +205,7 @@ class Beside:
         return statistics.median(a / b for a, b in zip(self.null, self.loader, strict=True))
 
 
-def compare_null(kind: Kind, folder: Path, *, files: int, repeats: int, with_loader: bool) -> Beside:
+def compare_null(kind: MediaKind, folder: Path, *, files: int, repeats: int, with_loader: bool) -> Beside:
     """Whole runs over `files` small JPEGs with the encoder that costs nothing, each followed by the DataLoader."""
     encoder = bs.load_encoder("null")
     made = kind.make(folder / "made")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PEERS = ("lancedb", "chroma", "hnswlib", "usearch")
 SYSTEMS = ("engine", "faiss", *PEERS)
-CASES = ("pairs", "merged", "peers", "filters", "fresh", "pictures")
+CASES = ("pairs", "measure_merge", "peers", "filters", "fresh", "pictures")
 PACKAGES = ("faiss-gpu", "duckdb", "numpy", "lancedb", "chromadb", "hnswlib", "usearch")
 PEERS_UP_TO = 200_000
 """Vectors up to which the other systems are run unasked: at a million, some take an hour to build."""
@@ -57,7 +57,7 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Bench:
     """All cases asked for, in the order of CASES."""
-    from search_cases import Bench, durability, filters, fresh_process, merged, pairs, peers, pictures_only
+    from search_cases import Bench, durability, filters, fresh_process, measure_merge, pairs, peers, pictures_only
     from search_data import make_dataset
     from search_engine import Engine, fill_store
     from search_peers import missing, open_peers
@@ -75,8 +75,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Bench:
         bench.engine = Engine(place)
     if "pairs" in cases:
         pairs(bench)
-    if "merged" in cases:
-        merged(bench)
+    if "measure_merge" in cases:
+        measure_merge(bench)
     if "filters" in cases:
         filters(bench)
     if "fresh" in cases and bench.engine is not None:

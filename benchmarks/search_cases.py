@@ -20,7 +20,7 @@ from search_peers import Peer, Sweep, fastest, sweep, try_setting
 from search_timing import Contender, Timed, time_in_turn
 
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,7 +125,7 @@ class Bench:
         setting: HandSetting | None = UNKNOWN_SETTING
         if self.engine is not None:
             setting = self.engine.hand_setting(self.data.queries[source][0], target)
-        if setting is None or parameters.form is Form.EXACT:
+        if setting is None or parameters.form is IndexForm.EXACT:
             if target not in self.flat:
                 self.flat[target] = HandFlat(rows)
             return self.flat[target]
@@ -154,7 +154,7 @@ def pairs(bench: Bench) -> None:
         bench.ask(f"recall@10 of the worst pair, {worst[1]}", worst[0], 0.98, "", at_most=False)
 
 
-def merged(bench: Bench) -> None:
+def measure_merge(bench: Bench) -> None:
     """Every source against all modalities at once, ranked by cosine and by calibrated score."""
     for source, queries in bench.data.queries.items():
         truth = _merged_truth(bench, source)
@@ -235,7 +235,7 @@ def fresh_process(bench: Bench, store: Path) -> None:
             path.read_bytes()
     opened = [_fresh("open", store, queries)["ms"] for _ in range(FRESH_RUNS)]
     held = _fresh("memory", store, queries)
-    a_vector, with_statistics = held["pairs"] / bench.data.n, held["merged"] / bench.data.n
+    a_vector, with_statistics = held["pairs"] / bench.data.n, held["measure_merge"] / bench.data.n
     with_snapshot = held["pairs_with_snapshot"] / bench.data.n
     times = ", ".join(f"{ms:.0f}" for ms in opened)
     bench.note(

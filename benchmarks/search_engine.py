@@ -102,7 +102,7 @@ def fill_store(place: Path, data: Dataset) -> BuildFigures:
                 writer.commit(batch)
     committed = time.perf_counter()
     with bs.connect(place, encoder=encoder) as store:
-        store.optimize(wishes=IndexSettings(recall=RECALL_SMALL) if data.n <= SMALL else None)
+        store.optimize(index_settings=IndexSettings(recall=RECALL_SMALL) if data.n <= SMALL else None)
     done = time.perf_counter()
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     return BuildFigures(data.n, committed - started, data.n / (committed - started), done - committed, size)

@@ -13,7 +13,7 @@ from search_engine import Engine
 from search_timing import time_in_turn
 
 import bindsearch as bs
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.storage.vector_files import VECTORS, open_vectors
 from bindsearch.types import Modality
 
@@ -30,7 +30,7 @@ def real_embeddings(bench: Bench, media: Path) -> None:
     place = bench.folder / "real"
     with bs.connect(place, encoder="mini") as store:
         report = store.index(media)
-        store.optimize(wishes=IndexSettings(form=Form.IVF_PQ), force=True)
+        store.optimize(index_settings=IndexSettings(form=IndexForm.IVF_PQ), force=True)
         counts = {str(name): n for name, n in store.status().segments.items() if n >= LEAST_ROWS}
         dim = store.config.dim
     bench.note(f"real media: {report.added:,} items with mini, segments {counts}, indexes forced")

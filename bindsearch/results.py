@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bindsearch.atomic import folder_size
-from bindsearch.indexes.types import Form, IndexParameters, OperatingPoint
+from bindsearch.former_names import former_attribute
+from bindsearch.indexes.types import IndexForm, IndexParameters, OperatingPoint
 from bindsearch.reports import FailedFile
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
@@ -48,12 +49,15 @@ class PartitionStatus:
     modality: Modality
     rows: int
     deleted: int
-    form: Form
-    covered: int
+    form: IndexForm
+    indexed_rows: int
     index_bytes: int
     parameters: IndexParameters | None
     points: tuple[OperatingPoint, ...]
-    trouble: str | None
+    index_error: str | None
+
+    covered = former_attribute("indexed_rows")
+    trouble = former_attribute("index_error")
 
 
 def partition_status(partition: Partition) -> PartitionStatus:
@@ -63,13 +67,13 @@ def partition_status(partition: Partition) -> PartitionStatus:
     return PartitionStatus(
         modality=partition.modality,
         rows=partition.n,
-        deleted=partition.n - partition.living,
-        form=Form.EXACT if manifest is None else manifest.parameters.form,
-        covered=partition.covered,
+        deleted=partition.n - partition.live_rows,
+        form=IndexForm.EXACT if manifest is None else manifest.parameters.form,
+        indexed_rows=partition.indexed_rows,
         index_bytes=0 if manifest is None else sum(size for size, _ in manifest.files.values()),
         parameters=None if manifest is None else manifest.parameters,
         points=() if manifest is None else manifest.points,
-        trouble=partition.trouble,
+        index_error=partition.index_error,
     )
 
 

@@ -28,10 +28,10 @@ from bindsearch.search.engine import (
     PlanContext,
     PreparedQuery,
     ResolvedTerms,
-    ask,
+    excluded_items,
     labels_of,
-    left_out,
     plan_query,
+    prepare_query,
     run,
 )
 from bindsearch.search.executor import QueryVector
@@ -230,7 +230,7 @@ class Store:
             facts_ms=result.facts_ms,
             total_ms=1000 * (done - started),
         )
-        troubles = [generation.partitions[step.modality].trouble for step in plan.partitions]
+        troubles = [generation.partitions[step.modality].index_error for step in plan.partitions]
         notices = tuple(f"scanned exactly instead: {trouble}" for trouble in troubles if trouble is not None)
         return Answer(terms, query.to, query.k, ran.total_ms, tuple(result.hits), plan, ran, notices)
 
@@ -247,10 +247,10 @@ class Store:
             sources=tuple(source.modality for source in found),
             labels=labels_of(query),
             weights=resolve_weights(query.terms),
-            loads=tuple(source.load for source in found),
+            loads=tuple(source.cost_note for source in found),
         )
         hashes = [source.content_hash for source in found if source.content_hash is not None]
-        excluded, rows = left_out(generation, query, hashes)
+        excluded, rows = excluded_items(generation, query, hashes)
         return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._machine)
 
     def status(self) -> Status:
@@ -272,7 +272,7 @@ class Store:
         exclude: Iterable[str] = (),
         prune: bool = False,
         limits: Mapping[str, float] | None = None,
-        wishes: IndexSettings | None = None,
+        index_settings: IndexSettings | None = None,
         on_progress: OnProgress = ignore_progress,
         on_stage: OnStage = ignore_stage,
     ) -> IndexReport:
@@ -281,7 +281,7 @@ class Store:
         `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked. `include`, `exclude`:
         globs that narrow this run; what lies outside stays as it is. `prune`: believe it where all files of a folder
         have gone at once. `limits`: caps on what a file may ask of the machine, such as {"max_pixels": 10**9}. What the
-        indexes need is done at the end, by `wishes` or as was wished before (see `optimize`).
+        indexes need is done at the end, by `index_settings` or as was wished before (see `optimize`).
 
         Raises:
             UsageError: a path does not exist, or a rule, glob or limit is wrong.
@@ -290,16 +290,16 @@ class Store:
         from bindsearch.ingest.targets import resolve_paths
         from bindsearch.ingest.workers.pool import Decoders
         from bindsearch.operations.index import IndexRequest, at_paths, index_targets
-        from bindsearch.operations.optimize import check_wishes
+        from bindsearch.operations.optimize import check_index_settings
 
         request = IndexRequest(rules, imu_rate_hz, retry_failed, include, exclude, prune, limits or {})
         self._gpus.check()
         resolved = resolve_paths(paths, self._known_collections().values())
-        check_wishes(wishes, self.encoder.dim)
+        check_index_settings(index_settings, self.encoder.dim)
         context = self._context
         with Decoders(context.encoder, context.decode) as decoders:
             find = at_paths(resolved, self.path)
-            report = index_targets(context, find, request, decoders, wishes, on_progress, on_stage)
+            report = index_targets(context, find, request, decoders, index_settings, on_progress, on_stage)
         if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
             report.notices.append("no file there is one that can be indexed")
         return report
@@ -416,24 +416,24 @@ class Store:
 
     @installation_faults()
     def optimize(
-        self, *, wishes: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
+        self, *, index_settings: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
     ) -> list[OptimizeResult]:
         """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
 
-        `wishes`: form, memory, recall and parameters asked for, remembered from then on.
+        `index_settings`: form, memory, recall and parameters asked for, remembered from then on.
 
         Raises:
-            UsageError: the wishes cannot be met.
+            UsageError: the settings cannot be met.
             StoreNotFoundError: there is no store.
             StoreLockedError: another process is writing.
         """
         from bindsearch.operations.optimize import optimize_store
 
         self.config  # noqa: B018  (there is nothing to optimize where there is no store)
-        return optimize_store(self._context, wishes, force=force, on_stage=on_stage)
+        return optimize_store(self._context, index_settings, force=force, on_stage=on_stage)
 
     @property
-    def wishes(self) -> IndexSettings:
+    def index_settings(self) -> IndexSettings:
         """What was last asked of the indexes.
 
         Raises:
@@ -609,7 +609,7 @@ class Store:
                 everything, lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
             )
         )
-        return [ask(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
+        return [prepare_query(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
 
     def _ready(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
         dim = self.config.dim

@@ -87,7 +87,7 @@ class Metadata:
     width_px: int | None = None
     height_px: int | None = None
 
-    def over(self, other: Metadata) -> Metadata:
+    def merge_over(self, other: Metadata) -> Metadata:
         """Return what is known here, and of the rest what `other` knows."""
         known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(other, **{name: value for name, value in known.items() if value is not None})

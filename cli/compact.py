@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, print_json, print_line, show_stages
 
@@ -14,6 +12,7 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
     Vectors that are not as they were written are given up: `bindsearch index` on their collection embeds them anew.
     Example: bindsearch compact
     """
+    from bindsearch.operations.verify.findings import finding_record
     from bindsearch.store import connect
 
     with show_stages() as on_stage:
@@ -23,14 +22,14 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
             {
                 "before_bytes": done.before_bytes,
                 "after_bytes": done.after_bytes,
-                "mended": [asdict(one) for one in done.mended],
-                "left": [asdict(one) for one in done.left],
+                "mended": [finding_record(one) for one in done.repaired],
+                "left": [finding_record(one) for one in done.remaining],
             }
         )
         return 0
-    for one in done.mended:
+    for one in done.repaired:
         print_line(f"mended: {one.kind}: {one.message}")
-    for one in done.left:
+    for one in done.remaining:
         print_line(f"left: {one.kind}: {one.message}")
     print_line(f"{human_bytes(done.before_bytes)} before, {human_bytes(done.after_bytes)} now")
     return 0

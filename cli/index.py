@@ -96,7 +96,7 @@ def index_command(
             )
             _print_plan(planned, as_json=json or json_lines)
             return 0
-        wishes = index_settings_from_options(lambda: opened.wishes, index, memory, recall, index_option)
+        settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)
         with show_progress(as_lines=json_lines) as shown:
             report = opened.index(
                 *paths,
@@ -107,7 +107,7 @@ def index_command(
                 exclude=exclude or (),
                 prune=prune,
                 limits=parse_limits(max_),
-                wishes=wishes,
+                index_settings=settings,
                 on_progress=shown.progress,
                 on_stage=shown.stage,
             )

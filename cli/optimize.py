@@ -39,8 +39,8 @@ def optimize_command(
     from bindsearch.store import connect
 
     with connect(store, device=device) as opened, show_stages() as on_stage:
-        wishes = index_settings_from_options(lambda: opened.wishes, index, memory, recall, index_option)
-        done = opened.optimize(wishes=wishes, force=force, on_stage=on_stage)
+        settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)
+        done = opened.optimize(index_settings=settings, force=force, on_stage=on_stage)
     if json:
         print_json({"partitions": [_json(one) for one in done]})
     elif not done:

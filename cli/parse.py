@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.search import query as terms
 from bindsearch.search.filter import make_filter
 from bindsearch.search.query import Composition, Query, make_query, parse_query
@@ -97,22 +97,22 @@ def index_settings_from_options(
     """
     if index is None and memory is None and recall is None and not parameters:
         return None
-    forms = (AUTO, Form.EXACT.value, Form.IVF_PQ.value)
+    forms = (AUTO, IndexForm.EXACT.value, IndexForm.IVF_PQ.value)
     if index is not None and index not in forms:
         raise UsageError(f"--index {index!r}: choose from {', '.join(forms)}")
     overrides = _parse_parameters(parameters or [])
-    wishes = before()
+    settings = before()
     if index is not None:
-        wishes = replace(wishes, form=None if index == AUTO else Form(index))
+        settings = replace(settings, form=None if index == AUTO else IndexForm(index))
     if memory is not None:
-        wishes = replace(wishes, memory_bytes=None if memory == AUTO else _parse_size(memory))
+        settings = replace(settings, memory_bytes=None if memory == AUTO else _parse_size(memory))
     if recall is not None:
-        wishes = replace(wishes, recall=recall)
+        settings = replace(settings, recall=recall)
     if overrides:
-        merged = {**(wishes.overrides or {}), **overrides}
+        merged = {**(settings.overrides or {}), **overrides}
         kept = {name: value for name, value in merged.items() if value is not None}
-        wishes = replace(wishes, overrides=kept or None)
-    return wishes
+        settings = replace(settings, overrides=kept or None)
+    return settings
 
 
 def _parse_parameters(parameters: list[str]) -> dict[str, int | None]:

@@ -161,7 +161,7 @@ def print_intake(report: ImportReport, *, as_json: bool) -> None:
         return
     failures = f", {plural(report.failures, 'failure')} noted" if report.failures else ""
     print_line(
-        f"{report.added} added, {report.replaced} replaced, {report.kept} kept{failures}: "
+        f"{report.added} added, {report.replaced} replaced, {report.unchanged} kept{failures}: "
         f"{plural(report.vectors, 'vector')} in {report.took_s:.1f} s"
     )
 
@@ -170,7 +170,7 @@ def _intake_facts(report: ImportReport) -> dict[str, Any]:
     return {
         "added": report.added,
         "replaced": report.replaced,
-        "kept": report.kept,
+        "kept": report.unchanged,
         "vectors": report.vectors,
         "failures": report.failures,
         "notices": report.notices,

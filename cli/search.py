@@ -115,7 +115,7 @@ def search_command(
     for notice in answer.notices:
         print_message(f"note: {notice}")
     if not answer.hits:
-        kept = sum(step.kept for step in answer.plan.partitions)
+        kept = sum(step.matching_rows for step in answer.plan.partitions)
         print_message(f"no hits: {plural(kept, 'segment')} of {', '.join(answer.to)} could be found")
         return EXIT_NO_HITS
     return 0

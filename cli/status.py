@@ -9,6 +9,7 @@ import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line
+from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ def _partition_json(partition: PartitionStatus) -> dict[str, object]:
         "rows": partition.rows,
         "deleted": partition.deleted,
         "form": partition.form.value,
-        "covered": partition.covered,
+        "covered": partition.indexed_rows,
         "index_bytes": partition.index_bytes,
         "parameters": None if partition.parameters is None else asdict(partition.parameters),
-        "points": [asdict(point) for point in partition.points],
-        "trouble": partition.trouble,
+        "points": [point_record(point) for point in partition.points],
+        "trouble": partition.index_error,
     }
 
 
@@ -90,18 +91,20 @@ def _print_status(status: Status) -> None:
 
 def _print_index(partition: PartitionStatus) -> None:
     """The index of a partition and, for each kind of query, the recall@10 and time that were measured."""
-    if partition.trouble is not None:
-        print_line(f"index       {partition.modality}: scanned exactly, since {partition.trouble}")
+    if partition.index_error is not None:
+        print_line(f"index       {partition.modality}: scanned exactly, since {partition.index_error}")
     if partition.parameters is None:
         return
     lists = plural(partition.parameters.lists, "list")
     size = human_bytes(partition.index_bytes)
-    tail = partition.rows - partition.covered
+    tail = partition.rows - partition.indexed_rows
     print_line(f"index       {partition.modality}: {partition.form}, {lists}, {size}, {plural(tail, 'row')} newer")
     for point in partition.points:
-        if point.k == SHOWN_K and point.kept == 1.0:
+        if point.k == SHOWN_K and point.selectivity == 1.0:
             measured = (
-                f"recall {point.recall:.3f}, {point.latency_ms:.2f} ms" if point.stand_in is None else "not measured"
+                f"recall {point.recall:.3f}, {point.latency_ms:.2f} ms"
+                if point.fallback_source is None
+                else "not measured"
             )
             probes = f"{point.probes} of {lists}, rerank {point.rerank}"
             print_line(f"            {point.source:8} -> {partition.modality:8} {measured} ({probes})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +31,7 @@ def verify_command(
 
     Each finding names what mends it. The exit code is 0 where there is none, else 5. Example: bindsearch verify --files
     """
+    from bindsearch.operations.verify.findings import finding_record
     from bindsearch.store import connect
 
     with show_stages() as on_stage:
@@ -39,7 +39,7 @@ def verify_command(
     if json:
         print_json(
             {
-                "findings": [asdict(one) for one in report.findings],
+                "findings": [finding_record(one) for one in report.findings],
                 "unchecked": list(report.unchecked),
                 "read_bytes": report.read_bytes,
                 "took_s": round(report.took_s, 3),

@@ -17,7 +17,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.types import Form, IndexParameters, UnitCosts
+from bindsearch.indexes.types import IndexForm, IndexParameters, UnitCosts
 
 FORMAT = 1
 COSTS_FILE = "costs.json"
@@ -177,7 +177,7 @@ def _index(dim: int, lists: int, n: int, rng: np.random.Generator) -> IvfPqIndex
     import faiss
 
     reduced_dim = max(2, dim // 2 - dim // 2 % 2)
-    parameters = IndexParameters(Form.IVF_PQ, reduced_dim, reduced_dim // 2, 4, lists)
+    parameters = IndexParameters(IndexForm.IVF_PQ, reduced_dim, reduced_dim // 2, 4, lists)
     coarse = faiss.IndexFlatIP(reduced_dim)
     coarse.add(rng.standard_normal((lists, reduced_dim), np.float32) / np.float32(math.sqrt(reduced_dim)))
     inner = faiss.IndexIVFPQFastScan(coarse, reduced_dim, lists, reduced_dim // 2, 4, faiss.METRIC_INNER_PRODUCT)

@@ -16,7 +16,7 @@ import numpy as np
 from bindsearch.indexes.exact import ExactRows, decode
 from bindsearch.indexes.omp_threads import one_thread
 from bindsearch.indexes.row_mask import RowMask, selector
-from bindsearch.indexes.types import Form, IndexParameters, IndexQuality
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexQuality
 
 if TYPE_CHECKING:
     import faiss
@@ -269,7 +269,7 @@ def _empty_lists(parameters: IndexParameters) -> faiss.IndexIVFPQFastScan | fais
     import faiss
 
     r, code = parameters.reduced_dim, (parameters.lists, parameters.subquantizers, parameters.bits)
-    kind = faiss.IndexIVFPQ if parameters.form == Form.IVF_PQ8 else faiss.IndexIVFPQFastScan
+    kind = faiss.IndexIVFPQ if parameters.form == IndexForm.IVF_PQ8 else faiss.IndexIVFPQFastScan
     lists = kind(faiss.IndexFlatIP(r), r, *code, faiss.METRIC_INNER_PRODUCT)
     lists.by_residual = True
     lists.cp.spherical = True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
 EXACT_ELEMENTS = 4096 * 1024
 """Rows times dimensions up to which every row is scored: 0.35 ms, what an index with its rerank costs as well."""
@@ -45,27 +45,27 @@ ID_BYTES = 8
 
 MIN_RECALL = 0.5
 
-BITS = {Form.IVF_PQ: 4, Form.IVF_PQ8: 8}
+BITS = {IndexForm.IVF_PQ: 4, IndexForm.IVF_PQ8: 8}
 
 
-def choose_parameters(n: int, dim: int, wishes: IndexSettings, gpu: bool = False) -> IndexParameters:
+def choose_parameters(n: int, dim: int, settings: IndexSettings, gpu: bool = False) -> IndexParameters:
     """Parameters for n >= 1 rows of `dim` dimensions. `gpu`: the index is to be searched on a GPU, in 8-bit codes.
 
     Raises:
         UsageError: an override is unknown, out of range or does not fit another, or the memory does not suffice.
     """
-    overrides = _checked(wishes.overrides or {})
-    if not MIN_RECALL <= wishes.recall < 1:
-        raise UsageError(f"recall={wishes.recall:g} cannot be: give a number of at least {MIN_RECALL} and below 1")
-    form = wishes.form or (Form.EXACT if n * dim <= EXACT_ELEMENTS else Form.IVF_PQ)
-    if form == Form.EXACT:
+    overrides = _checked(settings.overrides or {})
+    if not MIN_RECALL <= settings.recall < 1:
+        raise UsageError(f"recall={settings.recall:g} cannot be: give a number of at least {MIN_RECALL} and below 1")
+    form = settings.form or (IndexForm.EXACT if n * dim <= EXACT_ELEMENTS else IndexForm.IVF_PQ)
+    if form == IndexForm.EXACT:
         return IndexParameters(form, seed=overrides.get("seed", 0))
     if gpu:
-        form = Form.IVF_PQ8
+        form = IndexForm.IVF_PQ8
     bits = overrides.get("bits", BITS[form])
     if bits != BITS[form]:
         raise UsageError(f"bits={bits} cannot be: codes of the form {form.value} have {BITS[form]}")
-    reduced_dim, subquantizers = _choose_code(n, dim, form, wishes.memory_bytes, overrides)
+    reduced_dim, subquantizers = _choose_code(n, dim, form, settings.memory_bytes, overrides)
     wanted_lists = overrides.get("lists", _choose_lists(n))
     least, most = TRAIN_ROWS
     wanted_rows = overrides.get("train_rows", max(least, min(most, wanted_lists * TRAIN_ROWS_PER_LIST), wanted_lists))
@@ -90,7 +90,7 @@ def _checked(overrides: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def _choose_code(
-    n: int, dim: int, form: Form, memory_bytes: int | None, overrides: Mapping[str, int]
+    n: int, dim: int, form: IndexForm, memory_bytes: int | None, overrides: Mapping[str, int]
 ) -> tuple[int, int]:
     """Dimensions kept and subquantizers of the largest code that the memory allows."""
     choices = _code_choices(n, dim, form, overrides)
@@ -103,7 +103,7 @@ def _choose_code(
     )
 
 
-def _code_choices(n: int, dim: int, form: Form, overrides: Mapping[str, int]) -> list[tuple[int, int]]:
+def _code_choices(n: int, dim: int, form: IndexForm, overrides: Mapping[str, int]) -> list[tuple[int, int]]:
     """Dimensions kept and subquantizers, longest code first: the one to take, then what less memory allows."""
     reduced_dim = overrides.get("reduced_dim", _choose_reduced_dim(n, dim, form))
     if reduced_dim > dim:
@@ -114,15 +114,15 @@ def _code_choices(n: int, dim: int, form: Form, overrides: Mapping[str, int]) ->
             raise UsageError(f"subquantizers={size} does not divide the {reduced_dim} dimensions that are kept")
         return [(reduced_dim, size)]
     choices = [(reduced_dim, size) for size in _code_sizes(reduced_dim, form)]
-    if "reduced_dim" not in overrides and form == Form.IVF_PQ and reduced_dim % 32 == 0:
+    if "reduced_dim" not in overrides and form == IndexForm.IVF_PQ and reduced_dim % 32 == 0:
         fewer = reduced_dim * 3 // 4  # lengths between the powers of two; at equal length they find as many
         choices += [(fewer, size) for size in _code_sizes(fewer, form)]
     return sorted(choices, key=lambda choice: choice[1], reverse=True)
 
 
-def _choose_reduced_dim(n: int, dim: int, form: Form) -> int:
+def _choose_reduced_dim(n: int, dim: int, form: IndexForm) -> int:
     """Half of the dimensions, in one list three quarters, but at least FULL_DIM; a multiple of 8 where possible."""
-    wanted = dim * 3 // 4 if form == Form.IVF_PQ and n < ONE_LIST_ROWS else dim // 2
+    wanted = dim * 3 // 4 if form == IndexForm.IVF_PQ and n < ONE_LIST_ROWS else dim // 2
     kept = max(wanted, min(dim, FULL_DIM))
     for multiple in (8, 2):
         if kept >= multiple:
@@ -130,10 +130,10 @@ def _choose_reduced_dim(n: int, dim: int, form: Form) -> int:
     return kept
 
 
-def _code_sizes(reduced_dim: int, form: Form) -> list[int]:
+def _code_sizes(reduced_dim: int, form: IndexForm) -> list[int]:
     """Numbers of subquantizers a code may have, the one to take first, then what less memory allows."""
     least = max(1, reduced_dim // MAX_DIMS_PER_CODE)
-    if form == Form.IVF_PQ8:
+    if form == IndexForm.IVF_PQ8:
         known = [size for size in GPU_SUBQUANTIZERS if size <= MAX_GPU_SUBQUANTIZERS and reduced_dim % size == 0]
         return [size for size in known if size >= min(least, known[0])]
     first = max(1, reduced_dim // DIMS_PER_CODE)

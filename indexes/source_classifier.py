@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.indexes.tuning import inside_cosine
+from bindsearch.indexes.tuning import in_distribution_cosine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,5 +54,5 @@ def find_regions(queries: Mapping[str, NDArray[np.float32]], dim: int) -> Source
         mean = held.mean(axis=0)
         strangers = [others for other, others in queries.items() if other != source]
         means[number] = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        cosines[number] = inside_cosine(held, mean, strangers)
+        cosines[number] = in_distribution_cosine(held, mean, strangers)
     return SourceClassifier(tuple(queries), means, cosines)

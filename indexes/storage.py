@@ -22,7 +22,15 @@ import numpy as np
 from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import IndexDamagedError
 from bindsearch.hashing import hash_file
-from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexSettings, OperatingPoint
+from bindsearch.indexes.types import (
+    IndexForm,
+    IndexManifest,
+    IndexParameters,
+    IndexQuality,
+    IndexSettings,
+    parse_point,
+    point_record,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +83,7 @@ def publish_index(
             gpu_codes.write(temporary / GPU_CODES)
         paths = sorted(temporary.iterdir())
         files = {path.name: (path.stat().st_size, hash_file(path)) for path in paths}
-        text = json.dumps({"format": FORMAT} | dataclasses.asdict(dataclasses.replace(manifest, files=files)), indent=1)
+        text = json.dumps({"format": FORMAT} | _manifest_record(dataclasses.replace(manifest, files=files)), indent=1)
         (temporary / MANIFEST).write_text(text)
         digest = hash_file(temporary / MANIFEST)
         for path in temporary.iterdir():
@@ -100,7 +108,7 @@ def open_index(store: Path, modality: str, folder: str, manifest_digest: str) ->
     """
     place = store / INDEXES / modality / folder
     manifest = _read_manifest(place / MANIFEST, manifest_digest)
-    if manifest.parameters.form != Form.EXACT and CODES not in manifest.files:
+    if manifest.parameters.form != IndexForm.EXACT and CODES not in manifest.files:
         raise _damaged(place / MANIFEST, f"it does not list {CODES}")
     names = [name for name in manifest.files if name != GPU_CODES]
     held = {name: _read_checked(place / name, *manifest.files[name]) for name in names}
@@ -182,23 +190,37 @@ def _read_manifest(path: Path, digest: str) -> IndexManifest:
         raise _damaged(path, "it is no manifest") from error
 
 
+MANIFEST_KEYS = {"settings": "wishes", "measured_sources": "queried", "in_distribution_cosine": "inside_cosine"}
+"""Keys in the file of the manifest's fields that have other names there."""
+
+
+def _manifest_record(manifest: IndexManifest) -> dict[str, Any]:
+    record = {MANIFEST_KEYS.get(name, name): value for name, value in dataclasses.asdict(manifest).items()}
+    points = {name: [point_record(point) for point in getattr(manifest, name)] for name in ("points", "gpu_points")}
+    return record | points
+
+
 def _parse_manifest(data: dict[str, Any]) -> IndexManifest:
-    wishes, gpu = data["wishes"], data.get("gpu_parameters")
+    names = {key: name for name, key in MANIFEST_KEYS.items()}
+    data = {names.get(key, key): value for key, value in data.items()}
+    settings, gpu = data["settings"], data.get("gpu_parameters")
     parsed = {
         "parameters": _parse_parameters(data["parameters"]),
-        "wishes": IndexSettings(**wishes | {"form": None if wishes["form"] is None else Form(wishes["form"])}),
-        "queried": tuple(data["queried"]),
+        "settings": IndexSettings(
+            **settings | {"form": None if settings["form"] is None else IndexForm(settings["form"])}
+        ),
+        "measured_sources": tuple(data["measured_sources"]),
         "quality": None if data["quality"] is None else IndexQuality(**data["quality"]),
-        "points": tuple(OperatingPoint(**point) for point in data["points"]),
+        "points": tuple(parse_point(point) for point in data["points"]),
         "gpu_parameters": None if gpu is None else _parse_parameters(gpu),
-        "gpu_points": tuple(OperatingPoint(**point) for point in data.get("gpu_points", ())),
+        "gpu_points": tuple(parse_point(point) for point in data.get("gpu_points", ())),
         "files": {str(name): (int(size), str(digest)) for name, (size, digest) in data["files"].items()},
     }
     return IndexManifest(**data | parsed)
 
 
 def _parse_parameters(data: dict[str, Any]) -> IndexParameters:
-    return IndexParameters(**data | {"form": Form(data["form"])})
+    return IndexParameters(**data | {"form": IndexForm(data["form"])})
 
 
 def _read_checked(path: Path, size: int, digest: str) -> mmap.mmap:

@@ -50,14 +50,14 @@ TIMED_QUERIES = 30
 DEFAULT_COSTS = UnitCosts()
 
 OUTSIDE = 2.0
-"""An `inside_cosine` that no query reaches."""
+"""An `in_distribution_cosine` that no query reaches."""
 
 
 @dataclass(frozen=True)
 class _FilterCase:
-    """A filter to measure under: `kept` the share it stands for, `mask` a case of it (None: every row)."""
+    """A filter to measure under: `selectivity` the share it stands for, `mask` a case of it (None: every row)."""
 
-    kept: float
+    selectivity: float
     mask: RowMask | None
 
 
@@ -69,7 +69,7 @@ class _Setting:
     rerank: int
     cost_ns: float
     recall: float
-    sure: float
+    recall_bound: float
     mask: RowMask | None
 
 
@@ -86,16 +86,16 @@ class Tuner:
     alive: RowMask | None
     recall: float
     ks: tuple[int, ...] = KS
-    kept: tuple[float, ...] = SELECTIVITIES
+    selectivities: tuple[float, ...] = SELECTIVITIES
     costs: UnitCosts = DEFAULT_COSTS
     clock: Callable[[], float] = time.perf_counter
 
     def trials(self, seed: int) -> list[_FilterCase]:
         """For each share the cases that are measured; without lists to take whole, rows at random are the only one."""
         rng = np.random.default_rng(seed)
-        alive = np.ones(self.index.n, np.bool_) if self.alive is None else self.alive.kept[: self.index.n]
+        alive = np.ones(self.index.n, np.bool_) if self.alive is None else self.alive.flags[: self.index.n]
         trials = []
-        for share in self.kept:
+        for share in self.selectivities:
             if share == 1.0:
                 trials.append(_FilterCase(share, None if self.alive is None else RowMask(alive)))
                 continue
@@ -111,9 +111,11 @@ class Tuner:
         masks = [trial.mask for trial in trials]
         truths = exact_nearest(self.rows, queries, max(self.ks), masks, self.index.n, own)
         points = []
-        for share in dict.fromkeys(trial.kept for trial in trials):
+        for share in dict.fromkeys(trial.selectivity for trial in trials):
             cases = [
-                (mask, truth) for trial, mask, truth in zip(trials, masks, truths, strict=True) if trial.kept == share
+                (mask, truth)
+                for trial, mask, truth in zip(trials, masks, truths, strict=True)
+                if trial.selectivity == share
             ]
             for k, setting in self._cheapest(queries, cases).items():
                 latency_ms = self._latency_ms(queries, k, setting)
@@ -231,29 +233,29 @@ def fill_missing(
     A stand-in is the widest point measured across modalities, never one of the partition's own `modality`, whose
     queries lie among its vectors. Where there is none, it is all lists and the largest rerank, which nothing measured.
     """
-    measured = [point for point in points if point.stand_in is None]
+    measured = [point for point in points if point.fallback_source is None]
     filled = [point for point in points if point.source != MIXED]
-    cases = dict.fromkeys((point.k, point.kept) for point in measured) or [
+    cases = dict.fromkeys((point.k, point.selectivity) for point in measured) or [
         (k, kept) for k in KS for kept in SELECTIVITIES
     ]
     for source in dict.fromkeys(sources):
         if any(point.source == source for point in filled):
             continue
         for k, kept in cases:
-            across = [p for p in measured if (p.k, p.kept) == (k, kept) and p.source not in (modality, MIXED)]
+            across = [p for p in measured if (p.k, p.selectivity) == (k, kept) and p.source not in (modality, MIXED)]
             point = max(
                 across, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None
             )
             if point is None:
                 filled.append(OperatingPoint(source, k, kept, index.lists, RERANKS[-1], 0.0, 0.0, UNMEASURED))
             else:
-                filled.append(replace(point, source=source, stand_in=point.source))
+                filled.append(replace(point, source=source, fallback_source=point.source))
     for k, kept in cases:
-        here = [point for point in filled if (point.k, point.kept) == (k, kept)]
+        here = [point for point in filled if (point.k, point.selectivity) == (k, kept)]
         # Of points that cost the same, the one that finds least: what it states must hold for all.
         dearest = max(here, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None)
         if dearest is not None:
-            filled.append(replace(dearest, source=MIXED, stand_in=dearest.stand_in or dearest.source))
+            filled.append(replace(dearest, source=MIXED, fallback_source=dearest.fallback_source or dearest.source))
     return tuple(filled)
 
 
@@ -265,7 +267,7 @@ def setting_cost_ns(index: IvfPqIndex, costs: UnitCosts, probes: int, rerank: in
     return scanned * costs.code_ns_per_byte + probes * costs.probe_ns + gathered * costs.gather_ns_per_byte
 
 
-def inside_cosine(
+def in_distribution_cosine(
     rows: NDArray[np.float32], mu: NDArray[np.float32], strangers: Sequence[NDArray[np.float32]] = ()
 ) -> float:
     """The cosine to the mean `mu` (d,) from which on a query lies among the partition's vectors `rows` (m, d).

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bindsearch.former_names import former_attribute
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +24,7 @@ UNMEASURED = "none"
 such a point takes all lists and the widest rerank; its recall and latency, given as 0, are not known."""
 
 
-class Form(StrEnum):
+class IndexForm(StrEnum):
     """Form of index that a partition is searched with."""
 
     EXACT = "exact"
@@ -47,7 +49,7 @@ class IndexParameters:
     inverted lists; `train_rows`: rows of the training sample; `seed`: of sample and rotation.
     """
 
-    form: Form
+    form: IndexForm
     reduced_dim: int = 0
     subquantizers: int = 0
     bits: int = 0
@@ -66,7 +68,7 @@ class IndexSettings:
     """Settings of a store's indexes, as the user asks for them. `form` None: by size; `memory_bytes`: of a partition's
     index; `overrides`: fields of IndexParameters."""
 
-    form: Form | None = None
+    form: IndexForm | None = None
     memory_bytes: int | None = None
     recall: float = DEFAULT_RECALL
     overrides: Mapping[str, int] | None = None
@@ -80,20 +82,41 @@ IndexWishes = IndexSettings
 class OperatingPoint:
     """The cheapest setting found to reach the wanted recall for one kind of query.
 
-    `source`: modality of the queries, or MIXED. `k`: results asked for. `kept`: share of the rows that the filter
-    keeps, 1 for none. `probes` of the lists and `rerank` candidates scored exactly give `recall` (recall@k against
-    the exact search, mean over the sample) in `latency_ms` (median, codes and rerank, one query at a time).
-    `stand_in`: the points were not measured with queries of that source, but taken from another (its name).
-    """
+    `source`: modality of the queries, or MIXED. `k`: results asked for. `selectivity`: share of the rows that the
+    filter keeps, 1 for none. `probes` of the lists and `rerank` candidates scored exactly give `recall` (recall@k
+    against the exact search, mean over the sample) in `latency_ms` (median, codes and rerank, one query at a time).
+    `fallback_source`: the points were not measured with queries of that source, but taken from another (its name)."""
 
     source: str
     k: int
-    kept: float
+    selectivity: float
     probes: int
     rerank: int
     recall: float
     latency_ms: float
-    stand_in: str | None = None
+    fallback_source: str | None = None
+
+    kept = former_attribute("selectivity")
+    stand_in = former_attribute("fallback_source")
+
+
+_POINT_KEYS = {"selectivity": "kept", "fallback_source": "stand_in"}
+"""Keys in manifests and JSON of the fields that have other names there."""
+
+
+def point_record(point: OperatingPoint) -> dict[str, object]:
+    """Return an operating point under the keys of manifests and of `--json`."""
+    return {_POINT_KEYS.get(name, name): value for name, value in asdict(point).items()}
+
+
+def parse_point(record: Mapping[str, Any]) -> OperatingPoint:
+    """Return the operating point that `point_record` gave.
+
+    Raises:
+        TypeError: a key is missing or unknown.
+    """
+    names = {key: name for name, key in _POINT_KEYS.items()}
+    return OperatingPoint(**{names.get(key, key): value for key, value in record.items()})
 
 
 @dataclass(frozen=True)
@@ -110,8 +133,8 @@ class IndexManifest:
     """Manifest of a published index: JSON beside it.
 
     `n` rows are covered, of vector ids up to `last_vector_id`; `files` gives name, bytes and xxh3-128 hex digest of
-    each file. `inside_cosine`: a query whose cosine to the partition's mean is at least this lies among its vectors.
-    """
+    each file. `in_distribution_cosine`: a query whose cosine to the partition's mean is at least this lies among its
+    vectors."""
 
     modality: str
     generation: int
@@ -119,15 +142,15 @@ class IndexManifest:
     last_vector_id: int
     dim: int
     parameters: IndexParameters
-    wishes: IndexSettings
+    settings: IndexSettings
     trained_rows: int
     """Rows the index held when it was trained; far more since then is a reason to train anew."""
     tuned_rows: int
     """Rows it held when its points were measured."""
-    queried: tuple[str, ...]
+    measured_sources: tuple[str, ...]
     """Sources that there were queries of then."""
     quality: IndexQuality | None
-    inside_cosine: float
+    in_distribution_cosine: float
     points: tuple[OperatingPoint, ...]
     files: Mapping[str, tuple[int, str]]
     created: str

@@ -37,18 +37,18 @@ class BatchCollector:
     def stage(self, embedded: EmbeddedFile, committer: Committer) -> Iterator[EmbeddedFile]:
         """Stage a file, or keep it back until the one it follows is through; the files that were staged. Each goes into
         the batch that is filling then: between two of them it may be handed over."""
-        look, decision = embedded.taken.look, embedded.taken.decision
+        look, decision = embedded.task.look, embedded.task.decision
         assert isinstance(decision, Decision)
         fingerprint = "" if look is None else look.fingerprint
         if decision.action is Action.FOLLOW:
-            if fingerprint in self._decider.under_way:
+            if fingerprint in self._decider.in_flight:
                 self._followers.setdefault(fingerprint, []).append(embedded)
                 return
             embedded.failure = self._failed.get(fingerprint)
         self._put(embedded, decision, committer.batch)
         yield embedded
         if decision.action is Action.EMBED:
-            self._decider.under_way.discard(fingerprint)
+            self._decider.in_flight.discard(fingerprint)
             if embedded.failure is not None:
                 self._failed[fingerprint] = embedded.failure
             for follower in self._followers.pop(fingerprint, ()):
@@ -56,11 +56,11 @@ class BatchCollector:
 
     def _put(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
         before = decision.before
-        file, look = embedded.taken.file, embedded.taken.look
+        file, look = embedded.task.file, embedded.task.look
         collection_id = self._target.collection_id
         old_item = before.item_id if before is not None else None
         if embedded.failure is not None:
-            passing = embedded.failure.passing
+            passing = embedded.failure.is_transient
             state = UNKNOWN_STATE if passing else file.state
             batch.failures.append(Failure(collection_id, file.rel_path, state, embedded.failure.reason))
             self._report.failures.append(FailedFile(self._target.root / file.rel_path, embedded.failure.reason))
@@ -86,7 +86,7 @@ class BatchCollector:
             self._put_item(embedded, decision, batch)
 
     def _put_item(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
-        file, look = embedded.taken.file, embedded.taken.look
+        file, look = embedded.task.file, embedded.task.look
         assert look is not None
         modality = look.verdict.modality
         assert modality is not None
@@ -117,7 +117,7 @@ class BatchCollector:
             self._report.moved += 1
         elif item_id is None:
             self._report.added += 1
-        elif not embeds and decision.before is not None and decision.before.state.facts_stamp < 0:
+        elif not embeds and decision.before is not None and decision.before.state.sidecar_version < 0:
             self._report.unchanged += 1  # it came from another store, and is as it was there
         else:
             self._report.changed += 1

@@ -56,25 +56,25 @@ class Deduplicator:
         self._seen = seen
         self._gone = gone
         self._replaced: set[int] = set()
-        self.under_way: set[str] = set()
+        self.in_flight: set[str] = set()
         """Fingerprints of files that are being embedded; whoever finishes one takes it out."""
 
-    def wants_decoding(self, taken: FileTask) -> bool:
+    def wants_decoding(self, file_task: FileTask) -> bool:
         """Decide; whether the file is to be decoded."""
-        decision = self._decide(taken)
-        taken.decision = decision
+        decision = self._decide(file_task)
+        file_task.decision = decision
         before = decision.before
         if before is not None and before.item_id is not None and decision.action is not Action.TOUCH:
             self._replaced.add(before.item_id)  # its vectors are no longer there for others
         return decision.action is Action.EMBED
 
-    def _decide(self, taken: FileTask) -> Decision:
-        before = self._known.file_at(taken.file.rel_path)
-        look = taken.look
+    def _decide(self, file_task: FileTask) -> Decision:
+        before = self._known.file_at(file_task.file.rel_path)
+        look = file_task.look
         if look is None or look.verdict.modality is None:
             return Decision(Action.LEAVE_OUT, before)
         if before is not None and before.item_id is not None and before.fingerprint == look.fingerprint:
-            same_facts = before.state.facts_stamp == taken.file.state.facts_stamp
+            same_facts = before.state.sidecar_version == file_task.file.state.sidecar_version
             return Decision(Action.TOUCH if same_facts else Action.SHARE, before)
         holders = [key for key in self._prints.items_of(look.fingerprint).tolist() if key not in self._replaced]
         if before is None or before.item_id is None:
@@ -86,7 +86,7 @@ class Deduplicator:
         if look.fingerprint in self._seen:
             return Decision(Action.FOLLOW, before)
         self._seen.add(look.fingerprint)
-        self.under_way.add(look.fingerprint)
+        self.in_flight.add(look.fingerprint)
         return Decision(Action.EMBED, before)
 
 

@@ -20,8 +20,8 @@ from bindsearch.reports import PlannedFile
 
 def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[PlannedFile]:
     """Yield what each file would be taken for, and why; nothing is decoded or written."""
-    for rel_path in scan(target.root, target.places, target.skipped_folders).rel_paths:
-        if not options.narrowing.takes(rel_path):
+    for rel_path in scan(target.root, target.paths, target.skipped_folders).rel_paths:
+        if not options.narrowing.includes(rel_path):
             continue
         path = target.root / rel_path
         verdict = _of_many(path) or classify(path, rel_path, options.rules, root_name=target.root.name)

@@ -39,7 +39,7 @@ MAX_BATCH_AGES = 4
 class EmbeddedFile:
     """A file that is through: its segments are all embedded, or it failed, or a look was enough."""
 
-    taken: FileTask
+    task: FileTask
     segments: list[StagedSegment] = field(default_factory=list)
     failure: Failed | None = None
     _waiting: int = 0
@@ -85,22 +85,22 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
     full: dict[Modality, int] = {}
     for message in messages:
         match message:
-            case Inspected(taken):
-                _end_run_if_called_for(taken)
-                yield EmbeddedFile(taken, failure=taken.failure)
-            case SegmentReady(taken, segment):
-                owner = owners.setdefault(taken, EmbeddedFile(taken))
+            case Inspected(file_task):
+                _end_run_if_called_for(file_task)
+                yield EmbeddedFile(file_task, failure=file_task.failure)
+            case SegmentReady(file_task, segment):
+                owner = owners.setdefault(file_task, EmbeddedFile(file_task))
                 owner._waiting += 1
                 batches.setdefault(segment.modality, _Batch()).add(owner, segment)
-            case Retracted(taken):
-                if taken in owners:
-                    owners.pop(taken)._given_up = True
-            case Decoded(taken):
-                owner = owners.pop(taken, EmbeddedFile(taken))
+            case Retracted(file_task):
+                if file_task in owners:
+                    owners.pop(file_task)._given_up = True
+            case Decoded(file_task):
+                owner = owners.pop(file_task, EmbeddedFile(file_task))
                 owner._decoded = True
-                _end_run_if_called_for(taken)
-                if taken.failure is not None:
-                    owner.fail(taken.failure)
+                _end_run_if_called_for(file_task)
+                if file_task.failure is not None:
+                    owner.fail(file_task.failure)
                 if owner._is_whole:
                     yield owner
         for modality in list(batches):
@@ -110,9 +110,9 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
         yield from _run_batch(batches.pop(modality), modality, encoder, full)
 
 
-def _end_run_if_called_for(taken: FileTask) -> None:
-    if taken.failure is not None and taken.failure.ends_run is not None:
-        raise taken.failure.ends_run(taken.failure.reason)
+def _end_run_if_called_for(file_task: FileTask) -> None:
+    if file_task.failure is not None and file_task.failure.ends_run is not None:
+        raise file_task.failure.ends_run(file_task.failure.reason)
 
 
 def _run_batch(

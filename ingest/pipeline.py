@@ -53,8 +53,8 @@ class Indexer:
             InstallationError: a library that decoding or embedding needs cannot be loaded.
         """
         one_pass = self._survey(target, options)
-        if one_pass.said.changed and not target.closed and target.places != WHOLE_COLLECTION:
-            one_pass = self._survey(replace(target, places=WHOLE_COLLECTION), options)  # lists speak of files anywhere
+        if one_pass.list_entries.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
+            one_pass = self._survey(replace(target, paths=WHOLE_COLLECTION), options)  # lists speak of files anywhere
         one_pass.report_settled()
         gone = one_pass.gone()
         with Committer(self._writer) as committer:
@@ -64,7 +64,7 @@ class Indexer:
             one_pass.sweep(gone, committer.batch)
 
     def _survey(self, target: ScanTarget, options: IndexOptions) -> CollectionScan:
-        known = self._catalog.known_files(target.collection_id, target.places)
+        known = self._catalog.known_files(target.collection_id, target.paths)
         containers = self._catalog.containers(target.collection_id)
         return CollectionScan(target, options, known, containers, self.report)
 
@@ -87,7 +87,7 @@ class Indexer:
                 for embedded in embed_files(messages, self._encoder):
                     for through in stage.stage(embedded, committer):
                         done += 1
-                        members.finished(through.taken.file, through.failure)
+                        members.finished(through.task.file, through.failure)
                         committer.commit_if_due(len(through.segments))
                     for archive in members.settled():
                         one_pass.stage_archive(archive, gone, committer.batch)

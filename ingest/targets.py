@@ -77,7 +77,13 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
             speaks = rel_path.lower().endswith(LIST_NAMES) and (not path.is_file() or is_list(path))
             places.setdefault(key, set()).add("" if speaks else rel_path)
     return [
-        ScanTarget(key, collections[key], _skipped(collections, key, store), _outermost(found), sure="" not in found)
+        ScanTarget(
+            key,
+            collections[key],
+            _skipped(collections, key, store),
+            _outermost(found),
+            deletions_confirmed="" not in found,
+        )
         for key, found in places.items()
     ]
 
@@ -125,7 +131,7 @@ def failed_targets(
             collections[key],
             _skipped(collections, key, store),
             _outermost(names),
-            sure=collections[key].is_dir(),  # else it is a disk that is not mounted
+            deletions_confirmed=collections[key].is_dir(),  # else it is a disk that is not mounted
         )
         for key, names in named.items()
     ]
@@ -169,4 +175,4 @@ def _listed_targets(
         places.setdefault(key, set()).add(_rel_path(file, known[key]))
     for key, found in places.items():
         lists = (Path(os.path.relpath(path, known[key])).as_posix(),)
-        yield ScanTarget(key, known[key], _skipped(known, key, store), _outermost(found), closed=True, lists=lists)
+        yield ScanTarget(key, known[key], _skipped(known, key, store), _outermost(found), only_listed=True, lists=lists)

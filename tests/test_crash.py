@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest import commit
 from bindsearch.operations.verify import verify
 from bindsearch.storage import writer
@@ -41,7 +41,7 @@ from helpers.crash_world import (
 from helpers.waiting import wait_for
 
 CHILD = Path(indexing.__file__)
-CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 4})
+CODES = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 4})
 RUNS = 10
 
 
@@ -123,13 +123,13 @@ def test_killed_and_run_again(moment: str, world: World, killed_runs: KilledRuns
     if not POINTS[moment].fresh:
         assert_searchable(store)
     codes = POINTS[moment].codes
-    report = run(store, *world.folders, wishes=CODES if codes else None)
+    report = run(store, *world.folders, settings=CODES if codes else None)
     assert report.failed == 3
     assert_as_undisturbed(store, world)
     if codes:
         with bs.connect(store) as opened:
-            forms = {part.modality: (part.form, part.trouble) for part in opened.status().partitions}
-        assert forms[Modality.TEXT] == (Form.IVF_PQ, None)
+            forms = {part.modality: (part.form, part.index_error) for part in opened.status().partitions}
+        assert forms[Modality.TEXT] == (IndexForm.IVF_PQ, None)
     shutil.rmtree(store)
 
 
@@ -336,7 +336,7 @@ def vectors_of(store: Path) -> dict[str, np.ndarray]:
     """The vector of each item, of unit length."""
     with bs.connect(store, encoder="mini") as opened:
         generation = opened._reader.current()
-        items, segments = generation.snapshot.living()
+        items, segments = generation.snapshot.live_rows()
         paths = {row["item_id"]: row["rel_path"] for row in items.to_pylist()}
         found = {}
         for segment in segments.to_pylist():

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from bindsearch.indexes.storage import MANIFEST_KEYS
 from bindsearch.indexes.types import IndexManifest, IndexSettings
 from bindsearch.storage.config import StoreConfig
 from bindsearch.storage.migrations import MIGRATIONS, migrate
@@ -61,5 +62,8 @@ def test_every_json_file_has_its_keys() -> None:
     assert quoted(section("store.json")) - {"reindex"} == names(StoreConfig)
     assert names(Manifest) <= quoted(section("CURRENT and snapshots/"))
     indexes = section("indexes/")
-    assert quoted(row_of(indexes, "manifest.json")) == {"format", *names(IndexManifest)}
+    assert quoted(row_of(indexes, "manifest.json")) == {
+        "format",
+        *(MANIFEST_KEYS.get(name, name) for name in names(IndexManifest)),
+    }
     assert names(IndexSettings) <= quoted(indexes)

@@ -34,10 +34,10 @@ def test_it_is_searched_as_it_was(old_store: Path) -> None:
         assert status.items == {Modality.TEXT: 302, Modality.IMAGE: 2, Modality.AUDIO: 1}
         assert [failure.path.name for failure in status.failures] == ["bad.jpg"]
         for partition in status.partitions:
-            assert partition.trouble is None
-            assert (partition.form, partition.covered) == ("ivfpq", partition.rows)
-            assert all(point.recall >= 0.9 for point in partition.points if point.stand_in is None)
-        assert store.wishes.recall == 0.9
+            assert partition.index_error is None
+            assert (partition.form, partition.indexed_rows) == ("ivfpq", partition.rows)
+            assert all(point.recall >= 0.9 for point in partition.points if point.fallback_source is None)
+        assert store.index_settings.recall == 0.9
         hits = store.search(QUERY, k=5)
         assert (hits[0].path.name, round(hits[0].cosine, 3)) == ("note.txt", 1.0)
         (captioned,) = store.search("the first picture", filter="rating = 4", to="text", k=5)
@@ -58,7 +58,7 @@ def test_it_is_verified_updated_and_compacted(old_store: Path, tmp_path: Path) -
         assert store.forget(item_ids=[store.search(QUERY, k=1)[0].item_id]) == 1
         assert store.search(QUERY, k=1)[0].path.name != "note.txt"
         store.optimize(force=True)
-        assert store.compact().left == ()
+        assert store.compact().remaining == ()
         assert store.verify().findings == ()
         exported = store.export(tmp_path / "export")
         assert exported.vectors[Modality.TEXT] == 303

@@ -186,5 +186,5 @@ def _unknown(name: str) -> str:
     known = [f"the encoders are {', '.join(LISTED)}"]
     known += [f"installed models: {', '.join(models)}"] if models else []
     known += [f"of other packages: {', '.join(others)}"] if others else []
-    way_on = "`bindsearch model pull` brings imagebind-huge or openclip:MODEL/PRETRAINED"
-    return f"unknown encoder {name!r}: {'; '.join(known)}; {way_on}"
+    resume_hint = "`bindsearch model pull` brings imagebind-huge or openclip:MODEL/PRETRAINED"
+    return f"unknown encoder {name!r}: {'; '.join(known)}; {resume_hint}"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, folder_size, sync_folder
 from bindsearch.errors import StoreError
+from bindsearch.former_names import former_attribute
 from bindsearch.operations.verify import StoreCheck, check_is_store
 from bindsearch.operations.verify.catalog import CheckedCatalog
-from bindsearch.operations.verify.findings import Finding, Kind, Repair
+from bindsearch.operations.verify.findings import Finding, FindingKind, Repair
 from bindsearch.operations.verify.store_files import find_orphans, lost_vectors, stored_vectors
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import CATALOG_FILE
@@ -26,18 +27,21 @@ from bindsearch.types import Modality
 SHRINK_THRESHOLD = 0.9
 """A copy of the catalog takes its place where it is at most this share of it."""
 
-DISCARDED_KINDS = (Kind.VECTOR_FILE_MISSING, Kind.VECTOR_FILE_DAMAGED, Kind.VECTORS_UNFIT)
-UNREPAIRABLE_KINDS = (Kind.CONFIG, Kind.CATALOG)
+DISCARDED_KINDS = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMAGED, FindingKind.VECTORS_UNFIT)
+UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG)
 
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """Bytes of the store before and after; what was mended, and what needs another command."""
+    """Bytes of the store before and after; what was repaired, and what needs another command."""
 
     before_bytes: int
     after_bytes: int
-    mended: tuple[Finding, ...]
-    left: tuple[Finding, ...]
+    repaired: tuple[Finding, ...]
+    remaining: tuple[Finding, ...]
+
+    mended = former_attribute("repaired")
+    left = former_attribute("remaining")
 
 
 @contextmanager
@@ -55,41 +59,41 @@ def locked_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
 
 
 def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactReport:
-    """Mend what can be mended without embedding, drop dead rows and orphans, and write the catalog small.
+    """Repair what can be repaired without embedding, drop dead rows and orphans, and write the catalog small.
 
     Raises:
         StoreNotFoundError: there is no store.
         StoreLockedError: another process is writing.
-        StoreError: the store cannot be mended; nothing was changed.
+        StoreError: the store cannot be repaired; nothing was changed.
     """
     check_is_store(store)
     before = folder_size(store)
     with writer_lock(store):
         with _open(store) as (config, catalog):
-            found = mend(store, config, catalog, on_stage=on_stage)
+            found = repair(store, config, catalog, on_stage=on_stage)
             on_stage("writing the store small")
-            Writer(store, catalog, config.dim).compact(worn_share=0.0)
+            Writer(store, catalog, config.dim).compact(dead_share=0.0)
             _remove_orphans(store, catalog)
         shrink_catalog(store / CATALOG_FILE)
-    mended = tuple(one for one in found if one.mend is Repair.COMPACT or one.kind in DISCARDED_KINDS)
-    left = tuple(one for one in found if one not in mended)
-    return CompactReport(before, folder_size(store), mended, left)
+    repaired = tuple(one for one in found if one.repair is Repair.COMPACT or one.kind in DISCARDED_KINDS)
+    remaining = tuple(one for one in found if one not in repaired)
+    return CompactReport(before, folder_size(store), repaired, remaining)
 
 
-def mend(
+def repair(
     store: Path,
     config: StoreConfig,
     catalog: CheckedCatalog,
     *,
     on_stage: OnStage = ignore_stage,
 ) -> list[Finding]:
-    """Mend the catalog of a store whose lock is held, so that a Writer made next finds all in order but what it
+    """Repair the catalog of a store whose lock is held, so that a Writer made next finds all in order but what it
     recovers from itself; what was found.
 
     Vector files that are not as they were written are given up, and their items will be embedded anew.
 
     Raises:
-        StoreError: what is damaged cannot be mended; nothing was changed.
+        StoreError: what is damaged cannot be repaired; nothing was changed.
     """
     check = StoreCheck(store, on_stage)
     check.look_at_catalog(catalog)
@@ -98,12 +102,12 @@ def mend(
     for one in check.findings:
         if one.kind in UNREPAIRABLE_KINDS:
             raise StoreError(one.message)
-    catalog.mend()
+    catalog.repair()
     given_up = {one.where[0] for one in check.findings if one.kind in DISCARDED_KINDS}
     for file in check.vectors:
         if str(file.path) in given_up:
             catalog.forget_lost_vectors(file.modality, file.path.name, file.first_id, file.end_id)
-    if Kind.VECTORS_LOST in kinds:
+    if FindingKind.VECTORS_LOST in kinds:
         files = stored_vectors(store, catalog.vector_files(), {})
         for modality in Modality:
             lost = lost_vectors(files, modality, config.dim, catalog.live_vector_ids)

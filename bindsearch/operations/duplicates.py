@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form
+from bindsearch.indexes.types import IndexForm
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
 from bindsearch.storage.snapshot import Snapshot
@@ -91,13 +91,17 @@ def find_near_duplicates(
     """
     if not 0.0 < threshold <= 1.0:
         raise UsageError(f"a cosine of {threshold} cannot be a threshold: give one above 0 and at most 1, such as 0.97")
-    if modality not in generation.partitions or not generation.partitions[modality].living:
+    if modality not in generation.partitions or not generation.partitions[modality].live_rows:
         return []
     partition, snapshot = generation.partitions[modality], generation.snapshot
     rows = np.arange(partition.n) if partition.alive is None else partition.alive.positions
     owners = _Owners.of(partition, snapshot, rows)
     pairs = _Pairs(owners.first_of_row, threshold)
-    if len(rows) <= EXACT_ROWS or partition.index is None or partition.index.manifest.parameters.form is Form.EXACT:
+    if (
+        len(rows) <= EXACT_ROWS
+        or partition.index is None
+        or partition.index.manifest.parameters.form is IndexForm.EXACT
+    ):
         _all_pairs(partition, rows, rows, pairs, on_rows)
     else:
         _neighbours_by_index(partition, rows, pairs, on_rows)
@@ -107,11 +111,11 @@ def find_near_duplicates(
 @dataclass(frozen=True)
 class _Owners:
     """Whose the n rows are. `first_of_row`: int64 (n of the partition,), the first item of each row, -1 for none;
-    `twins`: int64 (m, 2), items that share the vectors of a first one, and it; `segments`: number of each first
+    `exact_copies`: int64 (m, 2), items that share the vectors of a first one, and it; `segments`: number of each first
     item's rows."""
 
     first_of_row: NDArray[np.int64]
-    twins: NDArray[np.int64]
+    exact_copies: NDArray[np.int64]
     segments: dict[int, int]
 
     @classmethod
@@ -196,7 +200,7 @@ def _neighbours_by_index(
         here, place = np.nonzero(found.positions >= 0)
         pairs.add(own[here], found.positions[here, place], found.cosines[here, place])
         on_rows(min(start + BLOCK_ROWS, len(rows)), len(rows))
-    newer = rows[np.searchsorted(rows, partition.covered) :]
+    newer = rows[np.searchsorted(rows, partition.indexed_rows) :]
     _all_pairs(partition, newer, newer, pairs, lambda _done, _total: None)
 
 
@@ -215,7 +219,7 @@ def _groups(modality: Modality, snapshot: Snapshot, owners: _Owners, pairs: _Pai
         if counted[pair] >= MATCHING_SHARE * owners.segments[pair[0]]:
             union.join(item, other)
             likeness[item] = max(likeness.get(item, (-1.0, 0)), (best[item, other], matching))
-    for twin, leader in owners.twins.tolist():
+    for twin, leader in owners.exact_copies.tolist():
         union.join(twin, leader)
         likeness[twin] = likeness[leader] = (1.0, owners.segments[leader])
         owners.segments[twin] = owners.segments[leader]

@@ -127,7 +127,7 @@ class _Plan:
     shards: Sequence[VectorFileReader]
     codes: Sequence[NDArray[np.int64]]
     counts: NDArray[np.int64]
-    places: Sequence[tuple[str, str]]
+    items: Sequence[tuple[str, str]]
 
 
 def _plan(shards: Sequence[VectorFileReader], root: str | None) -> _Plan:
@@ -261,7 +261,7 @@ def _stage(
             if not last:
                 continue
             del waiting[code]
-        intake.add(intake.locate(*plan.places[code]), facts, row, segments)
+        intake.add(intake.locate(*plan.items[code]), facts, row, segments)
 
 
 def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[NDArray[np.float32], int]:

@@ -98,14 +98,14 @@ def index_targets(
     find_targets: FindTargets,
     request: IndexRequest,
     decoders: Decoders,
-    wishes: IndexSettings | None = None,
+    settings: IndexSettings | None = None,
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
     """One run, and what the indexes need after it.
 
     Raises:
-        UsageError: the request is wrong, or the wishes cannot be met.
+        UsageError: the request is wrong, or the settings cannot be met.
         StoreLockedError: another process is writing.
         InstallationError: a library that decoding or embedding needs cannot be loaded.
     """
@@ -120,7 +120,7 @@ def index_targets(
             rules = (*options.rules, *read_folder_rules(target.root))  # those asked for come first
             indexer.index(target, replace(options, rules=rules))
         done = optimize(
-            context.path, config.dim, writer, context.encoder, wishes, context.gpus, force=False, on_stage=on_stage
+            context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
         )
     report = indexer.report
     refused = [one for one in done if one.need.work is IndexActionKind.REFUSED]

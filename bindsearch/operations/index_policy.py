@@ -10,7 +10,7 @@ from pathlib import Path
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import StoreError
 from bindsearch.indexes.storage import INDEXES
-from bindsearch.indexes.types import Form, IndexManifest, IndexParameters, IndexQuality, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexManifest, IndexParameters, IndexQuality, IndexSettings
 
 TAIL_ELEMENTS = 2048 * 1024
 """A tail of so many numbers takes 0.2 ms to scan: beyond it, and beyond `TAIL_SHARE`, it is added to the index."""
@@ -29,7 +29,7 @@ MAX_IMBALANCE_GROWTH = 2.0
 DEAD_SHARE = 0.2
 """An index with more dead rows than this is built anew without them."""
 
-WISHES_FILE = "wishes.json"
+INDEX_SETTINGS_FILE = "wishes.json"
 
 
 class IndexActionKind(StrEnum):
@@ -54,49 +54,49 @@ class IndexAction:
 
 @dataclass(frozen=True)
 class IndexState:
-    """State of a partition that an action is chosen by: `rows` and `living` of the partition, rows that the index
+    """State of a partition that an action is chosen by: `rows` and `live_rows` of the partition, rows that the index
     covers, `dead` ones that it holds; `wanted`: what the rows call for today, or why they cannot have what is wished;
     `sources`: modalities that queries can be taken from; `wants_codes`: for a GPU, where the rows themselves do not
     fit."""
 
     rows: int
-    living: int
-    covered: int
+    live_rows: int
+    indexed_rows: int
     dead: int
     dim: int
     wanted: IndexParameters | str
-    wishes: IndexSettings
+    settings: IndexSettings
     sources: frozenset[str]
     manifest: IndexManifest | None
-    trouble: str | None
+    index_error: str | None
     wants_codes: bool = False
 
 
-def decide(state: IndexState) -> IndexAction:
+def choose_action(state: IndexState) -> IndexAction:
     """Return what a partition needs; pure."""
     manifest, wanted = state.manifest, state.wanted
-    if state.living == 0 or (not isinstance(wanted, str) and wanted.form is Form.EXACT):
-        if manifest is None and state.trouble is None:
+    if state.live_rows == 0 or (not isinstance(wanted, str) and wanted.form is IndexForm.EXACT):
+        if manifest is None and state.index_error is None:
             return IndexAction(IndexActionKind.NOTHING, "few rows: scanned exactly")
         return IndexAction(IndexActionKind.DROP, "exact scans do: few rows, or asked for")
     if isinstance(wanted, str):
         return IndexAction(IndexActionKind.REFUSED, wanted)
-    if state.trouble is not None:
-        return IndexAction(IndexActionKind.BUILD, f"the index is damaged ({state.trouble})")
+    if state.index_error is not None:
+        return IndexAction(IndexActionKind.BUILD, f"the index is damaged ({state.index_error})")
     if manifest is None:
-        return IndexAction(IndexActionKind.BUILD, f"{state.living:,} rows have none")
-    if manifest.wishes != state.wishes or manifest.parameters.form is not wanted.form:
+        return IndexAction(IndexActionKind.BUILD, f"{state.live_rows:,} rows have none")
+    if manifest.settings != state.settings or manifest.parameters.form is not wanted.form:
         return IndexAction(IndexActionKind.BUILD, "other options are wished")
     if state.wants_codes and manifest.gpu_parameters is None:
         return IndexAction(IndexActionKind.BUILD, "it has no codes for the GPU")
     if state.dead > DEAD_SHARE * manifest.n:
         return IndexAction(IndexActionKind.BUILD, f"{state.dead:,} of its {manifest.n:,} rows are deleted")
-    if state.living > GROWTH_TRAINED * manifest.trained_rows:
-        return IndexAction(IndexActionKind.BUILD, f"{state.living:,} rows, trained on {manifest.trained_rows:,}")
-    tail = state.rows - state.covered
-    if tail * state.dim > TAIL_ELEMENTS and tail > TAIL_SHARE * state.covered:
+    if state.live_rows > GROWTH_TRAINED * manifest.trained_rows:
+        return IndexAction(IndexActionKind.BUILD, f"{state.live_rows:,} rows, trained on {manifest.trained_rows:,}")
+    tail = state.rows - state.indexed_rows
+    if tail * state.dim > TAIL_ELEMENTS and tail > TAIL_SHARE * state.indexed_rows:
         return IndexAction(IndexActionKind.APPEND, f"{tail:,} rows are newer than the index")
-    if missing := sorted(state.sources.difference(manifest.queried)):
+    if missing := sorted(state.sources.difference(manifest.measured_sources)):
         return IndexAction(IndexActionKind.TUNE, f"not measured for queries of {', '.join(missing)}")
     return IndexAction(IndexActionKind.NOTHING, "it is good")
 
@@ -116,10 +116,10 @@ def read_index_settings(store: Path) -> IndexSettings:
     Raises:
         StoreError: the file is damaged.
     """
-    path = store / INDEXES / WISHES_FILE
+    path = store / INDEXES / INDEX_SETTINGS_FILE
     try:
         data = json.loads(path.read_text())
-        form = None if data["form"] is None else Form(data["form"])
+        form = None if data["form"] is None else IndexForm(data["form"])
         memory = None if data["memory_bytes"] is None else int(data["memory_bytes"])
         overrides = {str(name): int(value) for name, value in data["overrides"].items()}
         return IndexSettings(form, memory, float(data["recall"]), overrides or None)
@@ -129,8 +129,8 @@ def read_index_settings(store: Path) -> IndexSettings:
         raise StoreError(f"{path} is damaged ({error}): remove it, and give the options again") from error
 
 
-def write_index_settings(store: Path, wishes: IndexSettings) -> None:
+def write_index_settings(store: Path, settings: IndexSettings) -> None:
     """Remember what is asked of the indexes of a store."""
     (store / INDEXES).mkdir(parents=True, exist_ok=True)
-    with atomic_write(store / INDEXES / WISHES_FILE) as file:
-        file.write(json.dumps({**asdict(wishes), "overrides": dict(wishes.overrides or {})}).encode())
+    with atomic_write(store / INDEXES / INDEX_SETTINGS_FILE) as file:
+        file.write(json.dumps({**asdict(settings), "overrides": dict(settings.overrides or {})}).encode())

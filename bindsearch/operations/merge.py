@@ -22,7 +22,7 @@ from bindsearch.operations.exchange_format import (
     to_lists,
 )
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import ImportReport, Place, VectorImporter, import_context, segment_from_row
+from bindsearch.operations.vector_import import ImportReport, ItemSlot, VectorImporter, import_context, segment_from_row
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.storage.catalog import Catalog
@@ -124,13 +124,13 @@ def _stage(block: Block, intake: VectorImporter, report: ImportReport) -> None:
         root = facts["collection"][start]
         place = intake.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
         if _stays(place, facts["content_hash"][start], facts["mtime_ns"][start]):
-            report.kept += 1
+            report.unchanged += 1
         else:
             segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
             intake.add(place, facts, start, segments)
 
 
-def _stays(place: Place, content_hash: str, mtime_ns: int | None) -> bool:
+def _stays(place: ItemSlot, content_hash: str, mtime_ns: int | None) -> bool:
     """Return whether what is at a place has the same content as what comes, or is no older."""
     if place.item_id is None:
         return False

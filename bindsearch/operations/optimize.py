@@ -23,7 +23,7 @@ from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.source_classifier import find_regions
 from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
-from bindsearch.indexes.tuning import MIN_QUERIES, SELECTIVITIES, fill_missing, inside_cosine, measure_points
+from bindsearch.indexes.tuning import MIN_QUERIES, SELECTIVITIES, fill_missing, in_distribution_cosine, measure_points
 from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexSettings, OperatingPoint, UnitCosts
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import (
@@ -31,7 +31,7 @@ from bindsearch.operations.index_policy import (
     IndexAction,
     IndexActionKind,
     IndexState,
-    decide,
+    choose_action,
     drift_reason,
     read_index_settings,
     write_index_settings,
@@ -75,7 +75,7 @@ class Optimizer:
         self,
         store: Path,
         generation: Generation,
-        wishes: IndexSettings,
+        settings: IndexSettings,
         encoder_modalities: frozenset[Modality],
         captions: Callable[[], NDArray[np.float32]] | None,
         costs: Callable[[], UnitCosts],
@@ -87,7 +87,7 @@ class Optimizer:
         will be searched; the generation itself is one for the CPU."""
         self._store = store
         self._generation = generation
-        self._wishes = wishes
+        self._settings = settings
         self._modalities = encoder_modalities
         self._captions = captions
         self._measure_costs = costs
@@ -110,7 +110,7 @@ class Optimizer:
 
     def _need(self, partition: Partition, *, force: bool) -> IndexAction:
         state = self._state(partition)
-        need = decide(state)
+        need = choose_action(state)
         if (
             force
             and need.work in (IndexActionKind.TUNE, IndexActionKind.APPEND, IndexActionKind.NOTHING)
@@ -138,25 +138,25 @@ class Optimizer:
 
     def _state(self, partition: Partition) -> IndexState:
         opened = partition.index
-        covered, wants_codes = partition.covered, self._wants_codes(partition)
-        living = covered if partition.alive is None else int(partition.alive.kept[:covered].sum())
+        covered, wants_codes = partition.indexed_rows, self._wants_codes(partition)
+        living = covered if partition.alive is None else int(partition.alive.flags[:covered].sum())
         return IndexState(
             rows=partition.n,
-            living=partition.living,
-            covered=covered,
+            live_rows=partition.live_rows,
+            indexed_rows=covered,
             dead=0 if opened is None else opened.manifest.n - living,
             dim=partition.dim,
             wanted=self._wanted(partition),
-            wishes=self._wishes,
+            settings=self._settings,
             sources=self._measurable(),
             manifest=None if opened is None else opened.manifest,
-            trouble=partition.trouble or (self._held_codes(partition)[1] if wants_codes else None),
+            index_error=partition.index_error or (self._held_codes(partition)[1] if wants_codes else None),
             wants_codes=wants_codes,
         )
 
     def _wanted(self, partition: Partition) -> IndexParameters | str:
         try:
-            return choose_parameters(max(partition.living, 1), partition.dim, self._wishes)
+            return choose_parameters(max(partition.live_rows, 1), partition.dim, self._settings)
         except UsageError as error:
             return str(error)
 
@@ -177,7 +177,7 @@ class Optimizer:
 
     def _measurable(self) -> frozenset[str]:
         places = self._generation.partitions.items()
-        present = {modality.value for modality, place in places if place.living >= MIN_QUERIES}
+        present = {modality.value for modality, place in places if place.live_rows >= MIN_QUERIES}
         text = {Modality.TEXT.value} if self._captions is not None else set()
         return frozenset(present | text)
 
@@ -186,7 +186,7 @@ class Optimizer:
         assert partition.index is not None
         assert partition.index.index is not None
         trained = partition.index.manifest.quality
-        tail = np.arange(partition.covered, partition.n)
+        tail = np.arange(partition.indexed_rows, partition.n)
         chosen = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
         now = partition.index.index.quality(partition.rows.gather(chosen), added=len(tail))
         return None if trained is None else drift_reason(trained, now)
@@ -194,7 +194,7 @@ class Optimizer:
     def _index(self, partition: Partition, need: IndexAction) -> IvfPqIndex:
         """The index that is to be published. One that readers search is never touched: an appended one is a copy."""
         if need.work is IndexActionKind.BUILD:
-            parameters = choose_parameters(partition.living, partition.dim, self._wishes)
+            parameters = choose_parameters(partition.live_rows, partition.dim, self._settings)
             return build_index(partition.blocks, parameters, self._rows_done(partition, need))
         opened = partition.index
         assert opened is not None
@@ -206,7 +206,7 @@ class Optimizer:
         if need.work is IndexActionKind.BUILD:
             if not self._wants_codes(partition):
                 return None
-            parameters = code_parameters(partition.living, partition.dim, self._wishes)
+            parameters = code_parameters(partition.live_rows, partition.dim, self._settings)
             return build_codes(partition.blocks, parameters, self._gpus.devices, self._rows_done(partition, need))
         codes, _ = self._held_codes(partition)  # damaged ones that nobody wants here are left out
         return codes if codes is None or need.work is IndexActionKind.TUNE else self._grown(partition, need, codes)
@@ -215,7 +215,7 @@ class Optimizer:
         """A copy of the index that holds the tail too."""
         rows_done = self._rows_done(partition, need)
         grown = index.clone()
-        for start in range(partition.covered, partition.n, APPEND_ROWS):
+        for start in range(partition.indexed_rows, partition.n, APPEND_ROWS):
             stop = min(start + APPEND_ROWS, partition.n)
             grown.add(partition.rows.gather(np.arange(start, stop)))
             rows_done(stop)
@@ -228,11 +228,16 @@ class Optimizer:
         self, partition: Partition, need: IndexAction, index: IvfPqIndex, codes: IvfPqIndex | None
     ) -> tuple[str, str]:
         """Measure the index, write it under a new name, and remove those that no reader is sent to any more."""
-        statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.living)
+        statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.live_rows)
         old = None if partition.index is None or need.work is IndexActionKind.BUILD else partition.index.manifest
         tuned = old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND
         if old is not None and tuned:
-            points, inside, tuned_rows, queried = old.points, old.inside_cosine, old.tuned_rows, old.queried
+            points, inside, tuned_rows, queried = (
+                old.points,
+                old.in_distribution_cosine,
+                old.tuned_rows,
+                old.measured_sources,
+            )
         else:
             self._on_stage(f"{partition.modality}: measuring the index")
             points, inside = self._points(partition, index), self._inside_cosine(partition, statistics.mu)
@@ -250,12 +255,12 @@ class Optimizer:
             last_vector_id=int(partition.vector_ids[index.n - 1]),
             dim=partition.dim,
             parameters=index.parameters,
-            wishes=self._wishes,
+            settings=self._settings,
             trained_rows=index.n if old is None else old.trained_rows,
             tuned_rows=tuned_rows,
-            queried=queried,
+            measured_sources=queried,
             quality=quality if old is None else old.quality,
-            inside_cosine=inside,
+            in_distribution_cosine=inside,
             points=points,
             files={},
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -286,7 +291,7 @@ class Optimizer:
             modality=partition.modality.value,
             own=own if enough else None,
             alive=None if on_gpu else partition.alive,
-            recall=self._wishes.recall,
+            recall=self._settings.recall,
             kept=(1.0,) if on_gpu else SELECTIVITIES,
             budget_s=TUNE_SECONDS,
             costs=self._costs,
@@ -297,7 +302,7 @@ class Optimizer:
     def _inside_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
         """The cosine to the mean that tells queries that lie among the vectors."""
         strangers = [rows for source, rows in self._source_queries().items() if source != partition.modality]
-        return inside_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, strangers)
+        return in_distribution_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, strangers)
 
     @cached_property
     def _costs(self) -> UnitCosts:
@@ -307,7 +312,7 @@ class Optimizer:
         """Queries (nq, d) of each modality that the store holds enough of, and of text where it can be encoded."""
         if self._queries is None:
             partitions = self._generation.partitions.values()
-            self._queries = {p.modality: p.sample(QUERIES)[1] for p in partitions if p.living >= MIN_QUERIES}
+            self._queries = {p.modality: p.sample(QUERIES)[1] for p in partitions if p.live_rows >= MIN_QUERIES}
             if self._captions is not None:
                 self._queries[Modality.TEXT] = self._captions()
         return self._queries
@@ -325,28 +330,28 @@ def optimize(
     dim: int,
     writer: Writer,
     encoder: Encoder,
-    wishes: IndexSettings | None,
+    settings: IndexSettings | None,
     gpus: GpuResidency,
     *,
     force: bool,
     on_stage: OnStage,
 ) -> list[OptimizeResult]:
-    """Make what indexes are called for and publish them; `wishes` None: what was asked before.
+    """Make what indexes are called for and publish them; `settings` None: what was asked before.
 
     Raises:
         UsageError: what is asked now cannot be met.
     """
     before = read_index_settings(store)
-    given, wishes = wishes is not None, wishes or before
-    optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
+    given, settings = settings is not None, settings or before
+    optimizer = _optimizer(store, dim, encoder, settings, gpus, on_stage)
     needs = optimizer.needs(force=force).values()
     if given and (refused := [need.reason for need in needs if need.work is IndexActionKind.REFUSED]):
         raise UsageError(refused[0])
-    if wishes != before:
-        write_index_settings(store, wishes)
+    if settings != before:
+        write_index_settings(store, settings)
     if any(need.work is IndexActionKind.BUILD for need in needs):
         writer.compact()  # an index is made over files that stay
-        optimizer = _optimizer(store, dim, encoder, wishes, gpus, on_stage)
+        optimizer = _optimizer(store, dim, encoder, settings, gpus, on_stage)
     done = []
     for optimized in optimizer.run(force=force):
         held = writer.indexes.get(optimized.modality)
@@ -358,17 +363,17 @@ def optimize(
 
 
 def _optimizer(
-    store: Path, dim: int, encoder: Encoder, wishes: IndexSettings, gpus: GpuResidency, on_stage: OnStage
+    store: Path, dim: int, encoder: Encoder, settings: IndexSettings, gpus: GpuResidency, on_stage: OnStage
 ) -> Optimizer:
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
     generation = Generation(store, manifest, dim)
     texts = generation.partitions.get(Modality.TEXT)
-    has_texts = texts is not None and texts.living >= MIN_QUERIES
+    has_texts = texts is not None and texts.live_rows >= MIN_QUERIES
     captions = None
     if not has_texts and Modality.TEXT in encoder.modalities:
         captions = partial(caption_vectors, encoder, store)
-    return Optimizer(store, generation, wishes, encoder.modalities, captions, machine_costs, gpus, on_stage)
+    return Optimizer(store, generation, settings, encoder.modalities, captions, machine_costs, gpus, on_stage)
 
 
 def machine_costs() -> UnitCosts:
@@ -386,30 +391,34 @@ CHECKED_ROWS = 1_000_000
 """Wishes are checked as for a partition of so many rows."""
 
 
-def check_wishes(wishes: IndexSettings | None, dim: int) -> None:
+def check_index_settings(settings: IndexSettings | None, dim: int) -> None:
     """Refuse what cannot be before anything is written.
 
     Raises:
         UsageError: a parameter is unknown, out of range or does not fit another.
     """
-    if wishes is not None:
-        choose_parameters(CHECKED_ROWS, dim, replace(wishes, memory_bytes=None))
+    if settings is not None:
+        choose_parameters(CHECKED_ROWS, dim, replace(settings, memory_bytes=None))
 
 
 def optimize_store(
-    context: StoreContext, wishes: IndexSettings | None = None, *, force: bool = False, on_stage: OnStage = ignore_stage
+    context: StoreContext,
+    settings: IndexSettings | None = None,
+    *,
+    force: bool = False,
+    on_stage: OnStage = ignore_stage,
 ) -> list[OptimizeResult]:
     """Bring the indexes of a store up to date with its vectors; see `Store.optimize`.
 
     Raises:
-        UsageError: the wishes cannot be met.
+        UsageError: the settings cannot be met.
         StoreLockedError: another process is writing.
     """
     check_libraries(("faiss",))
     context.gpus.check()
-    check_wishes(wishes, context.encoder.dim)
+    check_index_settings(settings, context.encoder.dim)
     with open_writer(context.path, context.encoder, context.segments) as (config, _, writer):
         writer.compact()
         return optimize(
-            context.path, config.dim, writer, context.encoder, wishes, context.gpus, force=force, on_stage=on_stage
+            context.path, config.dim, writer, context.encoder, settings, context.gpus, force=force, on_stage=on_stage
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import UsageError
+from bindsearch.former_names import former_attribute
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.operations.context import StoreContext, load_store_encoder
@@ -41,15 +42,17 @@ class ImportReport:
 
     added: int = 0
     replaced: int = 0
-    kept: int = 0
+    unchanged: int = 0
     vectors: int = 0
     failures: int = 0
     notices: list[str] = field(default_factory=list)
     optimized: Sequence[OptimizeResult] = ()
     took_s: float = 0.0
 
+    kept = former_attribute("unchanged")
 
-class Place(NamedTuple):
+
+class ItemSlot(NamedTuple):
     """Place of an item, and what is there: the item's id (None: none is), its content hash and modification time,
     and whether the file has failed."""
 
@@ -145,7 +148,7 @@ class VectorImporter:
         names = (failures.column(name).to_pylist() for name in ("collection_id", "rel_path"))
         self._failed = set(zip(*names, strict=True))
 
-    def locate(self, root: str, rel_path: str) -> Place:
+    def locate(self, root: str, rel_path: str) -> ItemSlot:
         """The place of a file below `root`: in the deepest collection that holds it, a new one where none does."""
         holder = self._holders.get(root)
         if holder is None:
@@ -155,7 +158,7 @@ class VectorImporter:
                 return self._place(key, rel_path[len(prefix) :])
         return self._place(holder.collection_id, holder.prefix + rel_path)
 
-    def add(self, place: Place, facts: Columns, row: int, segments: Sequence[StagedSegment]) -> None:
+    def add(self, place: ItemSlot, facts: Columns, row: int, segments: Sequence[StagedSegment]) -> None:
         """Stage the item whose facts are in a row, in the stead of what is there; commits when much is staged."""
         fingerprint = facts["fingerprint"][row] or ""
         if place.failed:
@@ -191,7 +194,7 @@ class VectorImporter:
         if self._staged >= BLOCK_ROWS:
             self.flush()
 
-    def add_failure(self, place: Place, reason: str) -> None:
+    def add_failure(self, place: ItemSlot, reason: str) -> None:
         """Record a file that could not be indexed; the next `index` tries it again."""
         self._batch.failures.append(Failure(place.collection_id, place.rel_path, UNKNOWN_STATE, reason))
         self._report.failures += 1
@@ -204,15 +207,15 @@ class VectorImporter:
         self._batches += 1
         self._staged = 0
 
-    def _place(self, key: int, rel_path: str) -> Place:
+    def _place(self, key: int, rel_path: str) -> ItemSlot:
         failed = (key, rel_path) in self._failed
         row = self._rows[key].get(rel_path)
         if row is None:
-            return Place(key, rel_path, None, "", -1, failed)
+            return ItemSlot(key, rel_path, None, "", -1, failed)
         item_id, content_hash, mtime_ns = (
             self._items[name][row].as_py() for name in ("item_id", "content_hash", "mtime_ns")
         )
-        return Place(key, rel_path, item_id, content_hash, mtime_ns, failed)
+        return ItemSlot(key, rel_path, item_id, content_hash, mtime_ns, failed)
 
     def _was_staged(self, fingerprint: str, segments: Sequence[StagedSegment]) -> bool:
         """Return whether the first item of this fingerprint had the same vectors, and the writer will find those."""
@@ -253,5 +256,5 @@ def _state(size_bytes: int | None, mtime_ns: int | None) -> FileState:
     return FileState(
         unknown.size_bytes if size_bytes is None else size_bytes,
         unknown.mtime_ns if mtime_ns is None else mtime_ns,
-        unknown.facts_stamp,
+        unknown.sidecar_version,
     )

@@ -52,14 +52,13 @@ class PartitionStatistics:
     """Mean and covariance of the n vectors of a partition: Sigma = factor.T @ factor + rest * identity.
 
     `mu` float32 (d,), `factor` float32 (r, d) with r <= FACTOR_RANK. With v_i the strongest variances and u_i their
-    directions, the factor's rows are sqrt(v_i - rest) u_i, and `rest` is the mean variance of a direction beside them
-    (the likeliest covariance of that form: Tipping & Bishop 1999, equations 7 and 8).
-    """
+    directions, the factor's rows are sqrt(v_i - rest) u_i, and `residual_variance` is the mean variance of a direction
+    beside them (the likeliest covariance of that form: Tipping & Bishop 1999, equations 7 and 8)."""
 
     n: int
     mu: NDArray[np.float32]
     factor: NDArray[np.float32]
-    rest: float
+    residual_variance: float
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], dim: int) -> Self:
@@ -83,7 +82,12 @@ class PartitionStatistics:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays to be stored: n int64 (1,), mu float32 (d,), factor float32 (r, d), rest float64 (1,)."""
-        return {"n": np.array([self.n], np.int64), "mu": self.mu, "factor": self.factor, "rest": np.array([self.rest])}
+        return {
+            "n": np.array([self.n], np.int64),
+            "mu": self.mu,
+            "factor": self.factor,
+            "rest": np.array([self.residual_variance]),
+        }
 
     @cached_property
     def pair_cosine(self) -> float:
@@ -95,7 +99,7 @@ class PartitionStatistics:
     def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
         """Mean and variance of the cosine of `query` (d,), unit norm, over the partition."""
         projected = self.factor @ query
-        return float(self.mu @ query), float(projected @ projected) + self.rest
+        return float(self.mu @ query), float(projected @ projected) + self.residual_variance
 
 
 def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) -> PartitionStatistics:

@@ -75,7 +75,7 @@ def labels_of(query: Query) -> tuple[str, ...]:
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
-def left_out(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[NDArray[np.int64], int]:
+def excluded_items(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[NDArray[np.int64], int]:
     """Items with the content of the query's own files, which it does not find, and their number of segments."""
     if not hashes or query.include_query:
         return NO_ITEMS, 0
@@ -83,21 +83,21 @@ def left_out(generation: Generation, query: Query, hashes: Sequence[str]) -> tup
     return items, sum(len(generation.snapshot.segments_of(item)) for item in items.tolist())
 
 
-def ask(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
+def prepare_query(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
     """A query with its terms encoded, ready to be planned.
 
     Raises:
         UsageError: the terms cancel.
     """
     weights = resolve_weights(query.terms)
-    excluded, rows = left_out(
+    excluded, rows = excluded_items(
         generation, query, [term.content_hash for term in encoded if term.content_hash is not None]
     )
     terms = ResolvedTerms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
         weights=weights,
-        loads=tuple(term.load for term in encoded),
+        loads=tuple(term.cost_note for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
     return PreparedQuery(query, terms, vector, excluded, rows)
@@ -113,7 +113,7 @@ def plan_query(generation: Generation, asked: PreparedQuery, machine: PlanContex
     vector = None if asked.vector is None else asked.vector.vector
     places = _places(generation, query)
     partitions = tuple(generation.facts(place, vector) for place in places.values())
-    inside = tuple((facts.inside, facts.lies_among) for facts in partitions)
+    inside = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
     of_query = (query.to, query.k, query.rank, query.filter, query.diverse)
     key = (of_query, asked.terms, asked.excluded_rows, inside, machine)
     return generation.plan(key, lambda: _make_plan(asked, partitions, machine))
@@ -127,7 +127,7 @@ def _make_plan(asked: PreparedQuery, partitions: tuple[PartitionFacts, ...], mac
             sources=asked.terms.sources,
             labels=asked.terms.labels,
             weights=asked.terms.weights,
-            loads=asked.terms.loads,
+            cost_notes=asked.terms.loads,
             filter=describe_filter(asked.query.filter) if asked.query.filter else None,
             excluded=asked.excluded_rows,
             costs=machine.costs,

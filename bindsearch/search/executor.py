@@ -156,7 +156,7 @@ def _same_steps(plans: Sequence[Plan], modality: Modality) -> list[tuple[Partiti
     for number, plan in enumerate(plans):
         for step in plan.partitions:
             if step.modality is modality and step.strategy is not Strategy.SKIP:
-                key = (step.strategy, step.probes, step.rerank, step.want)
+                key = (step.strategy, step.probes, step.rerank, step.fetch_rows)
                 groups.setdefault(key, (step, []))[1].append(number)
     return list(groups.values())
 
@@ -169,20 +169,20 @@ def search_partition(
     partition, mask = place.partition, place.rows
     match step.strategy:
         case Strategy.SCAN:
-            return partition.rows.scan(queries, step.want, mask), step.kept
+            return partition.rows.scan(queries, step.fetch_rows, mask), step.matching_rows
         case Strategy.GATHER:
             kept = np.arange(partition.n) if mask is None else mask.positions
             positions = np.broadcast_to(kept, (len(queries), len(kept)))
-            return partition.rows.rerank(queries, positions, step.want), len(kept)
+            return partition.rows.rerank(queries, positions, step.fetch_rows), len(kept)
     wide = step.strategy is Strategy.PROBE_WIDE
     candidates = partition.candidates(queries, step.rerank, step.probes, None if wide else mask)
     if wide and mask is not None:
-        candidates = np.where(mask.kept[candidates], candidates, -1)
+        candidates = np.where(mask.flags[candidates], candidates, -1)
     if partition.tail_start == partition.n:
-        return partition.rows.rerank(queries, candidates, step.want), step.rerank
-    tail = partition.rows.scan(queries, step.want, mask, start=partition.tail_start)
+        return partition.rows.rerank(queries, candidates, step.fetch_rows), step.rerank
+    tail = partition.rows.scan(queries, step.fetch_rows, mask, start=partition.tail_start)
     both = np.hstack([candidates, tail.positions])
-    return partition.rows.rerank(queries, both, step.want), step.rerank + step.tail
+    return partition.rows.rerank(queries, both, step.fetch_rows), step.rerank + step.tail
 
 
 def _enough_items(
@@ -200,11 +200,11 @@ def _enough_items(
     while True:
         valid = int(np.count_nonzero(found.positions >= 0))
         candidates = _segments(place, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
-        if valid == step.kept or (valid < step.want and step.strategy in _EXACT):
+        if valid == step.matching_rows or (valid < step.fetch_rows and step.strategy in _EXACT):
             return candidates
         last = _cosine_of_item(candidates, items)
         tied = last is not None and last == found.cosines[valid - 1] and valid < MAX_TIED_ROWS
-        if valid >= step.want and last is not None and not tied:
+        if valid >= step.fetch_rows and last is not None and not tied:
             return candidates
         step = _wider(step, valid)
         again, _ = search_partition(place, step, vector[None])
@@ -224,14 +224,18 @@ def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
 def _wider(step: PartitionStep, valid: int) -> PartitionStep:
     """The step after one that gave `valid` rows of the `step.want` asked for, and too few items."""
     if step.strategy in _EXACT:
-        return replace(step, want=min(FETCH_GROWTH_FACTOR * step.want, step.kept))
+        return replace(step, fetch_rows=min(FETCH_GROWTH_FACTOR * step.fetch_rows, step.matching_rows))
     if step.probes < step.lists:  # the lists probed hold too few rows that the filter keeps
         return replace(
             step, probes=min(FETCH_GROWTH_FACTOR * step.probes, step.lists), rerank=FETCH_GROWTH_FACTOR * step.rerank
         )
-    if valid < step.want or FETCH_GROWTH_FACTOR * step.rerank > MAX_RERANK:
+    if valid < step.fetch_rows or FETCH_GROWTH_FACTOR * step.rerank > MAX_RERANK:
         return replace(step, strategy=Strategy.SCAN)
-    return replace(step, want=min(FETCH_GROWTH_FACTOR * step.want, step.kept), rerank=FETCH_GROWTH_FACTOR * step.rerank)
+    return replace(
+        step,
+        fetch_rows=min(FETCH_GROWTH_FACTOR * step.fetch_rows, step.matching_rows),
+        rerank=FETCH_GROWTH_FACTOR * step.rerank,
+    )
 
 
 def _segments(

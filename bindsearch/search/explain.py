@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, PlanRun, Strategy
+from bindsearch.indexes.types import point_record
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, PlanRun, Strategy, TermStep
 from bindsearch.search.planner import format_ms
 from bindsearch.types import Modality
 
@@ -42,7 +43,7 @@ def plan_json(plan: Plan) -> Json:
     step comes from, or None; `considered` milliseconds by strategy. Milliseconds are rounded to 0.0001.
     """
     return {
-        "terms": [{**asdict(term), "source": term.source.value if term.source else None} for term in plan.terms],
+        "terms": [_term_json(term) for term in plan.terms],
         "filter": None if plan.filter is None else {"where": plan.filter, **_kept_of(plan)},
         "partitions": [_step_json(step) for step in plan.partitions],
         "rank": plan.rank.value,
@@ -77,7 +78,7 @@ def _text(plan: Plan, run: PlanRun | None) -> str:
 def _query_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     """`query  0.5 x image:fruit.jpg  image  the ImageBind vision tower`, a line a term."""
     rows = [
-        [f"{term.weight:.3g} x", _cut(term.label), term.source.value if term.source else "-", term.load]
+        [f"{term.weight:.3g} x", _cut(term.label), term.source.value if term.source else "-", term.cost_note]
         for term in plan.terms
     ]
     lines = _aligned(rows, right={0})
@@ -119,11 +120,11 @@ def _row(step: PartitionStep, runs: dict[Modality, PartitionRun], *, analyzed: b
         step.modality.value,
         step.strategy.value,
         f"{step.rows:,}",
-        f"{step.kept:,}",
+        f"{step.matching_rows:,}",
         f"{step.probes:,} of {step.lists:,}" if step.probes else "-",
         f"{step.rerank:,}" if step.rerank else "-",
         f"{step.tail:,}" if step.tail else "-",
-        f"{step.want:,}",
+        f"{step.fetch_rows:,}",
         "-" if skipped else format_ms(step.estimate_ms),
     ]
     if analyzed:
@@ -140,7 +141,7 @@ def _recall(step: PartitionStep) -> str:
         return "not measured"
     if step.point is None:
         return "exact"
-    return f"{step.recall:.3f} ({step.point.stand_in or step.point.source})"
+    return f"{step.recall:.3f} ({step.point.fallback_source or step.point.source})"
 
 
 def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
@@ -192,9 +193,14 @@ def _cut(label: str) -> str:
 
 def _kept_of(plan: Plan) -> dict[str, int]:
     return {
-        "kept": sum(step.kept for step in plan.partitions),
-        "living": sum(step.living for step in plan.partitions),
+        "kept": sum(step.matching_rows for step in plan.partitions),
+        "living": sum(step.live_rows for step in plan.partitions),
     }
+
+
+def _term_json(term: TermStep) -> Json:
+    source = term.source.value if term.source else None
+    return {"label": term.label, "source": source, "weight": term.weight, "load": term.cost_note}
 
 
 def _step_json(step: PartitionStep) -> Json:
@@ -202,17 +208,17 @@ def _step_json(step: PartitionStep) -> Json:
         "modality": step.modality.value,
         "strategy": step.strategy.value,
         "rows": step.rows,
-        "living": step.living,
-        "kept": step.kept,
-        "want": step.want,
+        "living": step.live_rows,
+        "kept": step.matching_rows,
+        "want": step.fetch_rows,
         "lists": step.lists,
         "probes": step.probes,
         "rerank": step.rerank,
         "tail": step.tail,
         "recall": step.recall,
-        "measured": asdict(step.point) if step.point else None,
+        "measured": point_record(step.point) if step.point else None,
         "estimate_ms": _round_ms(step.estimate_ms),
-        "considered": {strategy.value: _round_ms(ms) for strategy, ms in step.considered},
+        "considered": {strategy.value: _round_ms(ms) for strategy, ms in step.alternatives},
         "reason": step.reason,
     }
 

@@ -16,7 +16,7 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.types import Form
+from bindsearch.indexes.types import IndexForm
 from bindsearch.search.executor import FilteredPartition
 from bindsearch.search.filter import Filter, segment_mask
 from bindsearch.search.partition import Partition
@@ -121,12 +121,12 @@ class Generation:
         """Return what the planner is told of a partition; `vector`: the query (d,), where it is known."""
         partition = place.partition
         facts = partition.facts
-        kept = facts.living if place.rows is None else place.rows.count
+        kept = facts.live_rows if place.rows is None else place.rows.count
         inside = lies_among = None
-        if vector is not None and facts.index is not None and facts.index.form is not Form.EXACT:
-            inside, lies_among = partition.holds(vector), partition.predict_source(vector)
+        if vector is not None and facts.index is not None and facts.index.form is not IndexForm.EXACT:
+            inside, lies_among = partition.in_distribution(vector), partition.predict_source(vector)
         runs = None if place.rows is None else place.rows.runs
-        return replace(facts, kept=kept, inside=inside, runs=runs, lies_among=lies_among)
+        return replace(facts, matching_rows=kept, in_distribution=inside, runs=runs, predicted_source=lies_among)
 
     @cached_property
     def _columns(self) -> FilterColumns:

@@ -18,7 +18,7 @@ from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.source_classifier import SourceClassifier
 from bindsearch.indexes.storage import OpenedIndex, open_gpu_codes, open_index
-from bindsearch.indexes.types import Form
+from bindsearch.indexes.types import IndexForm
 from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts
 from bindsearch.storage.snapshot import Snapshot
@@ -92,17 +92,17 @@ class Partition:
         return RowMask(np.isin(self.vector_ids, self._segment_vectors))
 
     @property
-    def living(self) -> int:
+    def live_rows(self) -> int:
         """Number of rows that a segment refers to."""
         return self.n if self.alive is None else self.alive.count
 
     @property
     def index(self) -> OpenedIndex | None:
-        """The published index; None where there is none, or where it is damaged (see `trouble`)."""
+        """The published index; None where there is none, or where it is damaged (see `index_error`)."""
         return self._opened[0]
 
     @property
-    def trouble(self) -> str | None:
+    def index_error(self) -> str | None:
         """Why an index that should be here is not used."""
         return self._opened[1]
 
@@ -122,7 +122,7 @@ class Partition:
             return None, str(error)
 
     @cached_property
-    def covered(self) -> int:
+    def indexed_rows(self) -> int:
         """Rows that the index covers: those up to the last vector it holds. The rest is the tail."""
         if self.index is None:
             return 0
@@ -154,15 +154,15 @@ class Partition:
     @property
     def tail_start(self) -> int:
         """The first row that what is searched for candidates does not hold: it and those after it are the tail."""
-        on_gpu = self.gpu is not None and self.gpu.parameters.form is Form.EXACT
-        return self.gpu.n if self.gpu is not None and on_gpu else self.covered
+        on_gpu = self.gpu is not None and self.gpu.parameters.form is IndexForm.EXACT
+        return self.gpu.n if self.gpu is not None and on_gpu else self.indexed_rows
 
     @cached_property
     def _row_of_ordinal(self) -> NDArray[np.int64] | None:
         """Row of each vector of the index, -1 where it has gone with a merge; None where they are the same."""
         assert self.index is not None
         indexed = self.index.vector_ids
-        if np.array_equal(indexed, self.vector_ids[: self.covered]):
+        if np.array_equal(indexed, self.vector_ids[: self.indexed_rows]):
             return None
         rows = np.searchsorted(self.vector_ids, indexed)
         rows[self.vector_ids[np.minimum(rows, self.n - 1)] != indexed] = -1
@@ -185,11 +185,11 @@ class Partition:
         assert opened.index is not None
         rows = self._row_of_ordinal
         if rows is None:
-            within = None if mask is None else mask.slice(0, self.covered)
+            within = None if mask is None else mask.slice(0, self.indexed_rows)
             return opened.index.candidates(queries, width, probes, within)
         kept = rows >= 0
         if mask is not None:
-            kept &= mask.kept[rows]
+            kept &= mask.flags[rows]
         ordinals = opened.index.candidates(queries, width, probes, RowMask(kept))
         return np.where(ordinals >= 0, rows[ordinals], -1)
 
@@ -198,7 +198,7 @@ class Partition:
     ) -> NDArray[np.int64]:
         assert mask is None
         ordinals = gpu.candidates(queries, width, probes)
-        rows = None if gpu.parameters.form is Form.EXACT else self._row_of_ordinal
+        rows = None if gpu.parameters.form is IndexForm.EXACT else self._row_of_ordinal
         return ordinals if rows is None else np.where(ordinals >= 0, rows[ordinals], -1)
 
     @cached_property
@@ -206,7 +206,7 @@ class Partition:
         """Mean and covariance of the living vectors: those kept with the index, else from an even sample."""
         if self.index is not None:
             return PartitionStatistics.from_arrays(self.index.statistics, self.dim)
-        return partition_statistics(self.sample(STATISTICS_SAMPLE)[1], n=self.living)
+        return partition_statistics(self.sample(STATISTICS_SAMPLE)[1], n=self.live_rows)
 
     def sample(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """At most n living rows (m,), evenly spread, and their vectors (m, d)."""
@@ -224,29 +224,31 @@ class Partition:
             manifest = self.index.manifest
             parameters = manifest.parameters
             index = IndexFacts(
-                n=self.covered,
+                n=self.indexed_rows,
                 lists=parameters.lists,
                 code_bytes=parameters.code_bytes,
                 points=manifest.points,
                 form=parameters.form,
-                recall=manifest.wishes.recall,
+                recall=manifest.settings.recall,
             )
-        return PartitionFacts(self.modality, self.dim, self.n, self.living, self.living, index, self.trouble)
+        return PartitionFacts(self.modality, self.dim, self.n, self.live_rows, self.live_rows, index, self.index_error)
 
     def _gpu_facts(self, gpu: GpuIndex) -> IndexFacts:
         assert self._gpus is not None
         parameters, device = gpu.parameters, self._gpus.name
-        if parameters.form is Form.EXACT:  # no points: as good as exact, in the time of the call, whatever the rows
+        if (
+            parameters.form is IndexForm.EXACT
+        ):  # no points: as good as exact, in the time of the call, whatever the rows
             return IndexFacts(gpu.n, gpu.lists, parameters.code_bytes, (), device, parameters.form)
         assert self.index is not None
         manifest = self.index.manifest
-        points, recall = manifest.gpu_points, manifest.wishes.recall
-        return IndexFacts(self.covered, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
+        points, recall = manifest.gpu_points, manifest.settings.recall
+        return IndexFacts(self.indexed_rows, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
 
-    def holds(self, query: NDArray[np.float32]) -> bool:
+    def in_distribution(self, query: NDArray[np.float32]) -> bool:
         """Return whether a query (d,) lies among the vectors, not across the gap between modalities."""
         assert self.index is not None
-        return float(self._direction @ query) >= self.index.manifest.inside_cosine
+        return float(self._direction @ query) >= self.index.manifest.in_distribution_cosine
 
     def predict_source(self, query: NDArray[np.float32]) -> Modality | None:
         """The modality among whose queries a query (d,) lies; None where that is not known."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bindsearch.indexes.types import DEFAULT_RECALL, Form, OperatingPoint, UnitCosts
+from bindsearch.former_names import former_attribute
+from bindsearch.indexes.types import DEFAULT_RECALL, IndexForm, OperatingPoint, UnitCosts
 from bindsearch.search.query import Rank
 from bindsearch.types import Modality
 
@@ -37,43 +38,42 @@ class Strategy(StrEnum):
 class IndexFacts:
     """Facts on a partition's index for the planner: `n` rows covered, those after them are the tail.
 
-    `device`: "cpu" or "cuda:0"; `recall`: what its points were to reach (`IndexManifest.wishes`). Form EXACT stands
-    here on a GPU only: on the CPU it is the scan, and a partition in that form has no index.
-    """
+    `device`: "cpu" or "cuda:0"; `recall`: what its points were to reach (`IndexManifest.settings`). `IndexForm.EXACT`
+    stands here on a GPU only: on the CPU it is the scan, and a partition in that form has no index."""
 
     n: int
     lists: int
     code_bytes: int
     points: tuple[OperatingPoint, ...]
     device: str = "cpu"
-    form: Form = Form.IVF_PQ
+    form: IndexForm = IndexForm.IVF_PQ
     recall: float = DEFAULT_RECALL
 
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """Facts on a partition for the planner. `rows` are all, `living` those a segment refers to, `kept` those of them
-    that the filter keeps; `index` None: it has none; `trouble`: why an index that should be there is not used;
-    `inside`: whether the query lies among the partition's vectors (None: not known before encoding); `runs`: stretches
-    of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random); `lies_among`: the
-    modality among whose queries a ready vector lies (None: not known)."""
+    """Facts on a partition for the planner. `rows` are all, `live_rows` those a segment refers to, `matching_rows`
+    those of them that the filter keeps; `index` None: it has none; `index_error`: why an index that should be there is
+    not used; `in_distribution`: whether the query lies among the partition's vectors (None: not known before encoding);
+    `runs`: stretches of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random);
+    `predicted_source`: the modality among whose queries a ready vector lies (None: not known)."""
 
     modality: Modality
     dim: int
     rows: int
-    living: int
-    kept: int
+    live_rows: int
+    matching_rows: int
     index: IndexFacts | None = None
-    trouble: str | None = None
-    inside: bool | None = None
+    index_error: str | None = None
+    in_distribution: bool | None = None
     runs: int | None = None
-    lies_among: Modality | None = None
+    predicted_source: Modality | None = None
 
 
 @dataclass(frozen=True)
 class PlanFacts:
     """Everything a plan depends on beside the query. `sources`: modality of each term, in order (None: a ready
-    vector of unknown modality); `loads`: what encoding each term takes, in words; `weights`: those used;
+    vector of unknown modality); `cost_notes`: what encoding each term takes, in words; `weights`: those used;
     `filter`: its text, None without one; `excluded`: rows of the query's own files, left out of the answer;
     `notes`: what else the reader of a plan should know."""
 
@@ -81,7 +81,7 @@ class PlanFacts:
     sources: tuple[Modality | None, ...] = (None,)
     labels: tuple[str, ...] = ("vector",)
     weights: tuple[float, ...] = (1.0,)
-    loads: tuple[str, ...] = ("a ready vector",)
+    cost_notes: tuple[str, ...] = ("a ready vector",)
     filter: str | None = None
     excluded: int = 0
     costs: UnitCosts = field(default_factory=UnitCosts)
@@ -95,20 +95,22 @@ class TermStep:
     label: str
     source: Modality | None
     weight: float
-    load: str
+    cost_note: str
+
+    load = former_attribute("cost_note")
 
 
 @dataclass(frozen=True)
 class PartitionStep:
-    """Step that searches a partition. `want`: rows fetched at first; `rerank`: candidates scored exactly;
+    """Step that searches a partition. `fetch_rows`: rows fetched at first; `rerank`: candidates scored exactly;
     `tail`: rows after the index, always scanned; `recall`: as measured, 1.0 where exact, None where not known;
-    `considered`: every strategy that could have been taken with its estimate in milliseconds; `living`: rows that
+    `alternatives`: every strategy that could have been taken with its estimate in milliseconds; `live_rows`: rows that
     the filter chose from; `point`: what `probes`, `rerank` and `recall` come from, None where nothing was measured."""
 
     modality: Modality
     strategy: Strategy
-    want: int
-    kept: int
+    fetch_rows: int
+    matching_rows: int
     rows: int
     tail: int
     probes: int
@@ -117,9 +119,14 @@ class PartitionStep:
     recall: float | None
     estimate_ms: float
     reason: str
-    considered: tuple[tuple[Strategy, float], ...] = ()
-    living: int = 0
+    alternatives: tuple[tuple[Strategy, float], ...] = ()
+    live_rows: int = 0
     point: OperatingPoint | None = None
+
+    want = former_attribute("fetch_rows")
+    kept = former_attribute("matching_rows")
+    considered = former_attribute("alternatives")
+    living = former_attribute("live_rows")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bindsearch.indexes.types import MIXED, Form, OperatingPoint, UnitCosts
+from bindsearch.indexes.types import MIXED, IndexForm, OperatingPoint, UnitCosts
 from bindsearch.search.plan import (
     IndexFacts,
     PartitionFacts,
@@ -59,7 +59,7 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
     """
     targets = [partition for partition in facts.partitions if partition.modality in query.to]
     steps = tuple(plan_partition(query, facts, partition, force) for partition in targets)
-    terms = zip(facts.labels, facts.sources, facts.weights, facts.loads, strict=True)
+    terms = zip(facts.labels, facts.sources, facts.weights, facts.cost_notes, strict=True)
     return Plan(
         terms=tuple(TermStep(*term) for term in terms),
         filter=facts.filter,
@@ -76,8 +76,8 @@ def plan_partition(
     query: Query, facts: PlanFacts, partition: PartitionFacts, force: Strategy | None = None
 ) -> PartitionStep:
     """The step for one partition: none where nothing is kept, else the best of what the rules propose."""
-    if not partition.kept:
-        reason = f"the filter keeps none of {partition.living:,} rows" if partition.living else "it holds no rows"
+    if not partition.matching_rows:
+        reason = f"the filter keeps none of {partition.live_rows:,} rows" if partition.live_rows else "it holds no rows"
         return _exact_step(Strategy.SKIP, query, facts, partition, 0.0, reason)
     proposals = [step for rule in RULES if (step := rule(query, facts, partition))]
     return choose(proposals, partition, force)
@@ -95,14 +95,14 @@ def choose(proposals: list[PartitionStep], partition: PartitionFacts, force: Str
     considered = tuple((proposal.strategy, proposal.estimate_ms) for proposal in proposals)
     short = [step for step in proposals if step not in reaching]
     reason = _reason(step, considered, short, partition, wanted, forced=bool(forced))
-    return replace(step, considered=considered, reason=reason)
+    return replace(step, alternatives=considered, reason=reason)
 
 
 def propose_gather(query: Query, facts: PlanFacts, partition: PartitionFacts) -> PartitionStep | None:
     """Fetch and score each row that the filter keeps; where all are kept that is the scan, only slower."""
-    if not _masked(partition) or partition.kept * _row_bytes(partition.dim) > GATHER_BYTES:
+    if not _masked(partition) or partition.matching_rows * _row_bytes(partition.dim) > GATHER_BYTES:
         return None
-    cost_ns = facts.costs.call_ns + _gather_ns(facts.costs, partition.kept, partition.dim)
+    cost_ns = facts.costs.call_ns + _gather_ns(facts.costs, partition.matching_rows, partition.dim)
     return _exact_step(Strategy.GATHER, query, facts, partition, cost_ns)
 
 
@@ -115,7 +115,7 @@ def propose_scan(query: Query, facts: PlanFacts, partition: PartitionFacts) -> P
 def propose_probe(query: Query, facts: PlanFacts, partition: PartitionFacts) -> PartitionStep | None:
     """Scan codes in the nearest lists under a bitmap, score the best exactly, scan the tail."""
     index = _usable_index(partition)
-    if index is None or index.device.startswith("cuda") or index.form is Form.EXACT:
+    if index is None or index.device.startswith("cuda") or index.form is IndexForm.EXACT:
         return None
     setting = choose_setting(query, facts, partition, index)
     return _step(Strategy.PROBE, query, facts, partition, setting, _probe_ns(facts, partition, index, setting))
@@ -126,15 +126,15 @@ def propose_probe_wide(query: Query, facts: PlanFacts, partition: PartitionFacts
     index = _usable_index(partition)
     if index is None or not index.device.startswith("cuda"):
         return None
-    share = partition.kept / partition.rows
-    setting = choose_setting(query, facts, replace(partition, kept=partition.living), index)
+    share = partition.matching_rows / partition.rows
+    setting = choose_setting(query, facts, replace(partition, matching_rows=partition.live_rows), index)
     width = math.ceil(max(setting.rerank, wanted_rows(query, facts, partition)) / share)
     width = min(width, partition.rows)
     if share < GPU_MIN_SELECTIVITY or width > GPU_WIDTH:
         return None
     probes = min(setting.probes, GPU_WIDTH)
     recall, notes = setting.recall, setting.notes
-    if partition.kept < partition.living and index.form is not Form.EXACT:
+    if partition.matching_rows < partition.live_rows and index.form is not IndexForm.EXACT:
         note = f"a GPU takes no filter: {1 / share:.3g}x the candidates, filtered afterwards, recall not measured so"
         recall, notes = None, (*notes, note)
     setting = ProbeSetting(probes, width, recall, setting.point, notes)
@@ -148,24 +148,24 @@ RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:
     """Rows fetched at first: those asked for, some to spare, and the query's own ones that are then left out."""
-    return min(partition.kept, rerank_depth(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
+    return min(partition.matching_rows, rerank_depth(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
 
 
 def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> ProbeSetting:
     """Probes and rerank of the dearest of the query's sources; of the partition's own where the query lies inside."""
-    if index.form is Form.EXACT:
+    if index.form is IndexForm.EXACT:
         return ProbeSetting(1, wanted_rows(query, facts, partition), 1.0, None)
     measured = {point.source for point in index.points}
-    if partition.inside and partition.modality.value in measured:
+    if partition.in_distribution and partition.modality.value in measured:
         setting = _setting_of(partition.modality.value, query, facts, partition, index)
         return replace(setting, notes=(f"the query lies among the {partition.modality} vectors", *setting.notes))
-    guess = MIXED if partition.lies_among is None else partition.lies_among.value
+    guess = MIXED if partition.predicted_source is None else partition.predicted_source.value
     asked = list(dict.fromkeys(source.value if source else guess for source in facts.sources))
     sources = list(dict.fromkeys(_stand_in(source, asked, measured) for source in asked))
     settings = [_setting_of(source, query, facts, partition, index) for source in sources]
     setting = max(settings, key=lambda setting: _probe_ns(facts, partition, index, setting))
-    if partition.lies_among is not None and None in facts.sources:
-        setting = replace(setting, notes=(f"the query lies among {partition.lies_among} queries", *setting.notes))
+    if partition.predicted_source is not None and None in facts.sources:
+        setting = replace(setting, notes=(f"the query lies among {partition.predicted_source} queries", *setting.notes))
     if len(asked) == 1:
         return setting
     return replace(setting, notes=(f"the dearest of {' + '.join(asked)}", *setting.notes))
@@ -183,12 +183,12 @@ def _setting_of(
     want = wanted_rows(query, facts, partition)
     points = _points_for(index.points, source, rerank_depth(query.k, query.diverse))
     if not points:
-        wide = min(partition.kept, max(UNMEASURED_RERANK, 10 * want))
+        wide = min(partition.matching_rows, max(UNMEASURED_RERANK, 10 * want))
         return ProbeSetting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
-    point, probes = _at_share(points, partition.kept / partition.living, index.lists)
+    point, probes = _at_share(points, partition.matching_rows / partition.live_rows, index.lists)
     notes = []
-    if point.stand_in:
-        notes.append(f"{source} queries go by points of {point.stand_in}")
+    if point.fallback_source:
+        notes.append(f"{source} queries go by points of {point.fallback_source}")
     if probes > point.probes:
         notes.append(f"{point.probes} probes widened to {probes}: the filter keeps {_percent(partition)}")
     rerank: int = point.rerank
@@ -197,7 +197,7 @@ def _setting_of(
         rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diverse) / point.k)
         recall = None
         notes.append(f"measured up to {point.k} results: rerank scaled up")
-    return ProbeSetting(probes, min(partition.kept, max(rerank, want)), recall, point, tuple(notes))
+    return ProbeSetting(probes, min(partition.matching_rows, max(rerank, want)), recall, point, tuple(notes))
 
 
 def _points_for(points: tuple[OperatingPoint, ...], source: str, depth: int) -> list[OperatingPoint]:
@@ -214,18 +214,22 @@ def _at_share(points: list[OperatingPoint], share: float, lists: int) -> tuple[O
     Either the point measured at the next smaller share, or that of the next greater one with so many more probes that
     as many kept rows are visited: what probes less.
     """
-    below = max((point for point in points if point.kept <= share), key=lambda point: point.kept, default=None)
-    above = min((point for point in points if point.kept > share), key=lambda point: point.kept, default=None)
+    below = max(
+        (point for point in points if point.selectivity <= share), key=lambda point: point.selectivity, default=None
+    )
+    above = min(
+        (point for point in points if point.selectivity > share), key=lambda point: point.selectivity, default=None
+    )
     settings = [(below, below.probes)] if below else []
     if above:
-        settings.append((above, math.ceil(above.probes * above.kept / share)))
+        settings.append((above, math.ceil(above.probes * above.selectivity / share)))
     point, probes = min(settings, key=lambda setting: (setting[1], setting[0].rerank))
     return point, max(1, min(probes, lists))
 
 
 def _scan_ns(costs: UnitCosts, partition: PartitionFacts, rows: int) -> float:
     """Of scoring `rows` of the partition in order, as many of them kept as of all."""
-    share = partition.kept / partition.rows
+    share = partition.matching_rows / partition.rows
     more_ns = max(0.0, costs.gather_ns_per_byte - costs.scan_ns_per_byte)
     row_ns = costs.scan_ns_per_byte + _apart(partition) * more_ns
     mask_ns = rows * costs.mask_ns_per_row if _masked(partition) else 0.0
@@ -238,8 +242,12 @@ def _apart(partition: PartitionFacts) -> float:
     Fitted to times at d = 1024: filters that keep 99, 90, 75, 50% at random gave .15, .33, .73, 1; stretches of 50
     rows gave .2.
     """
-    runs = partition.kept * (1 - partition.kept / partition.rows) if partition.runs is None else partition.runs
-    return min(1.0, math.sqrt(2.0 * runs / partition.kept)) if _masked(partition) else 0.0
+    runs = (
+        partition.matching_rows * (1 - partition.matching_rows / partition.rows)
+        if partition.runs is None
+        else partition.runs
+    )
+    return min(1.0, math.sqrt(2.0 * runs / partition.matching_rows)) if _masked(partition) else 0.0
 
 
 def _gather_ns(costs: UnitCosts, rows: int, dim: int) -> float:
@@ -283,8 +291,8 @@ def _step(
     return PartitionStep(
         modality=partition.modality,
         strategy=strategy,
-        want=wanted_rows(query, facts, partition),
-        kept=partition.kept,
+        fetch_rows=wanted_rows(query, facts, partition),
+        matching_rows=partition.matching_rows,
         rows=partition.rows,
         tail=_tail(partition) if index else 0,
         probes=setting.probes,
@@ -293,7 +301,7 @@ def _step(
         recall=setting.recall,
         estimate_ms=cost_ns / 1e6,
         reason="; ".join(setting.notes),
-        living=partition.living,
+        live_rows=partition.live_rows,
         point=setting.point,
     )
 
@@ -316,15 +324,15 @@ def _reason(
     else:
         parts = [f"exact: {partition.rows:,} rows take {format_ms(step.estimate_ms)}"]
     parts += [f"{other.strategy} reaches {other.recall:.3f} of the {wanted:g} wanted" for other in short]
-    if partition.trouble:
-        parts.append(f"the index is not used: {partition.trouble}")
+    if partition.index_error:
+        parts.append(f"the index is not used: {partition.index_error}")
     elif partition.index and partition.index.device.startswith("cuda") and Strategy.PROBE_WIDE not in dict(considered):
         parts.append(_gpu_refusal(partition))
     return "; ".join([*parts, step.reason] if step.reason else parts)
 
 
 def _gpu_refusal(partition: PartitionFacts) -> str:
-    if partition.kept == partition.living:
+    if partition.matching_rows == partition.live_rows:
         return f"a GPU gives {GPU_WIDTH:,} candidates at most: too few"
     return f"a GPU takes no filter, and {_percent(partition)} of its {GPU_WIDTH:,} candidates are too few"
 
@@ -335,12 +343,12 @@ def format_ms(ms: float) -> str:
 
 
 def _usable_index(partition: PartitionFacts) -> IndexFacts | None:
-    return None if partition.trouble else partition.index
+    return None if partition.index_error else partition.index
 
 
 def _masked(partition: PartitionFacts) -> bool:
     """Return whether a bitmap is needed: for a filter or for deleted rows."""
-    return partition.kept < partition.rows
+    return partition.matching_rows < partition.rows
 
 
 def _tail(partition: PartitionFacts) -> int:
@@ -352,4 +360,4 @@ def _row_bytes(dim: int) -> int:
 
 
 def _percent(partition: PartitionFacts) -> str:
-    return f"{100 * partition.kept / partition.living:.2g}%"
+    return f"{100 * partition.matching_rows / partition.live_rows:.2g}%"

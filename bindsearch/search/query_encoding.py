@@ -37,15 +37,14 @@ MAX_ID_DIGITS = 18
 class EncodedTerm:
     """A term as a unit vector float32 (d,), with what it turned out to be.
 
-    `content_hash` is that of the file behind it; hits with the same bytes are left out of the answer. `load`: what the
-    vector took, in words.
-    """
+    `content_hash` is that of the file behind it; hits with the same bytes are left out of the answer. `cost_note`: what
+    the vector took, in words."""
 
     modality: Modality
     source: str
     embedding: NDArray[np.float32]
     content_hash: str | None
-    load: str
+    cost_note: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Source:
     where it is a file or an item."""
 
     modality: Modality
-    load: str
+    cost_note: str
     content_hash: str | None
 
 

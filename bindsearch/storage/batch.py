@@ -151,7 +151,7 @@ def items_table(item_ids: Sequence[int], items: Sequence[StagedItem]) -> pa.Tabl
             "modality": pa.array([item.modality.value for item in items], pa.string()),
             "size_bytes": pa.array([item.state.size_bytes for item in items], pa.int64()),
             "mtime_ns": pa.array([item.state.mtime_ns for item in items], pa.int64()),
-            "facts_stamp": pa.array([item.state.facts_stamp for item in items], pa.int64()),
+            "facts_stamp": pa.array([item.state.sidecar_version for item in items], pa.int64()),
             "inode": pa.array([item.state.inode for item in items], pa.int64()),
             "content_hash": pa.array([item.content_hash for item in items], pa.string()),
             "fingerprint": pa.array([item.fingerprint for item in items], pa.string()),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bindsearch.errors import StoreError
-from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles
+from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import migrate
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
 from bindsearch.types import Modality
@@ -301,7 +301,7 @@ class Catalog:
 
     def _touch(self, touched: Mapping[int, FileState]) -> None:
         if touched:
-            with self._incoming([{"item_id": item_id, **asdict(state)} for item_id, state in touched.items()]):
+            with self._incoming([{"item_id": item_id, **state_columns(state)} for item_id, state in touched.items()]):
                 self._connection.execute(
                     "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
                     "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
@@ -358,4 +358,4 @@ def _ids(item_ids: Sequence[int]) -> pa.Table:
 
 
 def _row_of_path(entry: Failure | SourceContainer) -> dict[str, Any]:
-    return {"collection_id": entry.collection_id, "rel_path": entry.rel_path, **asdict(entry.state)}
+    return {"collection_id": entry.collection_id, "rel_path": entry.rel_path, **state_columns(entry.state)}

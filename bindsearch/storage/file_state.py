@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 class FileState:
     """State of a file, which tells a changed one from an unchanged one without reading it.
 
-    `facts_stamp` changes with what is said of the file elsewhere, in its sidecar or a list; 0 where nothing is. `inode`
-    0: not known.
-    """
+    `sidecar_version` changes with what is said of the file elsewhere, in its sidecar or a list; 0 where nothing is.
+    `inode` 0: not known."""
 
     size_bytes: int
     mtime_ns: int
-    facts_stamp: int
+    sidecar_version: int
     inode: int = 0
 
 
@@ -36,7 +35,13 @@ UNKNOWN_STATE = FileState(-1, -1, -1)
 """No file has it: recorded where the next run is to look at a file again, changed or not."""
 
 
-STATE_COLUMNS = tuple(entry.name for entry in fields(FileState))
+STATE_COLUMNS = ("size_bytes", "mtime_ns", "facts_stamp", "inode")
+"""Columns of the catalog that hold a state, in the order of its fields."""
+
+
+def state_columns(state: FileState) -> dict[str, int]:
+    """Return a state under the names of its columns."""
+    return dict(zip(STATE_COLUMNS, astuple(state), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

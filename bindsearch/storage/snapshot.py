@@ -167,7 +167,7 @@ class Snapshot:
         """Row in `items` of each segment, dead ones included: int64 (n segments,)."""
         return self._item_of_segment_rows
 
-    def living(self) -> tuple[pa.Table, pa.Table]:
+    def live_rows(self) -> tuple[pa.Table, pa.Table]:
         """Items and segments without the dead ones."""
         import pyarrow as pa
 
@@ -209,7 +209,7 @@ class Snapshot:
         if table == "segments":
             counted = {modality: len(self.partition_segments(modality).segment_rows) for modality in Modality}
         else:
-            rows = self.living()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
+            rows = self.live_rows()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
             found = {row["modality"]: int(row["count_all"]) for row in rows}
             counted = {modality: found.get(modality.value, 0) for modality in Modality}
         return {modality: n for modality, n in counted.items() if n}

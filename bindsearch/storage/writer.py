@@ -117,10 +117,10 @@ class Writer:
         kept = {modality: index for modality, index in indexes.items() if index is not None}
         self._publish(replace(self._manifest, indexes=kept))
 
-    def compact(self, worn_share: float = COMPACT_DEAD_SHARE) -> None:
+    def compact(self, dead_share: float = COMPACT_DEAD_SHARE) -> None:
         """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows.
 
-        `worn_share`: of dead rows, above which a vector file is written again.
+        `dead_share`: of dead rows, above which a vector file is written again.
         """
         for modality, files in self._catalog.vector_files().items():
             rows = dict(files)
@@ -128,7 +128,7 @@ class Writer:
             groups = [
                 group
                 for group in _neighbours(list(living.items()))
-                if len(group) > 1 or living[group[0]] < (1 - worn_share) * rows[group[0]]
+                if len(group) > 1 or living[group[0]] < (1 - dead_share) * rows[group[0]]
             ]
             self._rewrite_files(modality, groups)
         if len(self._manifest.parts) > 1:
@@ -227,7 +227,7 @@ class Writer:
         """Write the parts from that position on as one, without the rows that are dead among them."""
         parts = self._manifest.parts
         merged = open_snapshot(self._store, replace(self._manifest, parts=parts[first:]))
-        items, segments = merged.living()
+        items, segments = merged.live_rows()
         removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
         generation = self._catalog.commit(CatalogTransaction())
         write_part(self._store, generation, items, segments, removed, None)

@@ -50,7 +50,7 @@ class Gpu:
         resources.setPinnedMemory(0)  # only used for a quarter of a GB of queries at once
         return resources
 
-    def fresh(self) -> Gpu:
+    def with_own_resources(self) -> Gpu:
         """The same GPU with resources of its own."""
         return Gpu(self.number)
 

@@ -18,7 +18,7 @@ from bindsearch.indexes.exact import decode
 from bindsearch.indexes.gpu.index import Gpu, GpuIndex, Shard
 from bindsearch.indexes.ivf_pq import ADD_ROWS, IvfPqIndex, build_index, train_on_blocks
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,11 +75,11 @@ def choose_exact(rows: Mapping[str, int], dim: int, budget: int) -> frozenset[st
     return frozenset()
 
 
-def code_parameters(n: int, dim: int, wishes: IndexSettings) -> IndexParameters:
-    """Of 8-bit codes for n rows on GPUs: by size, and by those of the wishes that mean the same in every form."""
+def code_parameters(n: int, dim: int, settings: IndexSettings) -> IndexParameters:
+    """Of 8-bit codes for n rows on GPUs: by size, and by those of the settings that mean the same in every form."""
     common = ("lists", "train_rows", "seed")
-    overrides = {name: value for name, value in (wishes.overrides or {}).items() if name in common}
-    return choose_parameters(max(n, 1), dim, IndexSettings(Form.IVF_PQ8, overrides=overrides), gpu=True)
+    overrides = {name: value for name, value in (settings.overrides or {}).items() if name in common}
+    return choose_parameters(max(n, 1), dim, IndexSettings(IndexForm.IVF_PQ8, overrides=overrides), gpu=True)
 
 
 def build_codes(
@@ -91,7 +91,7 @@ def build_codes(
     """As `build_index`, for 8-bit codes, with the work done on the first GPU where there is one with room for it."""
     if gpus:
         with contextlib.suppress(RuntimeError):  # FAISS's, where it gets no memory: the CPU does the same
-            return _build_on(gpus[0].fresh(), blocks, parameters, on_rows)
+            return _build_on(gpus[0].with_own_resources(), blocks, parameters, on_rows)
     return build_index(blocks, parameters, on_rows)
 
 
@@ -202,7 +202,9 @@ class GpuResidency:
         def close_enough(held: GpuIndex, key: tuple[object, ...]) -> bool:
             tail = sum(rows for _, rows in files) - held.n
             return (
-                held.parameters.form is Form.EXACT and key == tuple(files[: len(key)]) and tail * dim <= TAIL_ELEMENTS
+                held.parameters.form is IndexForm.EXACT
+                and key == tuple(files[: len(key)])
+                and tail * dim <= TAIL_ELEMENTS
             )
 
         return self._place(name, tuple(files), close_enough, lambda: self.on_rows(blocks))
@@ -218,13 +220,13 @@ class GpuResidency:
             RuntimeError: memory does not suffice.
         """
         n, dim = sum(map(len, blocks)), blocks[0].shape[1]
-        shards, gpus = [], [gpu.fresh() for gpu in self.devices]
+        shards, gpus = [], [gpu.with_own_resources() for gpu in self.devices]
         for gpu, start, stop in _cuts(n, len(self.devices), max(1, SHARD_BYTES // (2 * dim))):
             index = gpus[gpu].flat(dim)
             for rows in _pieces(blocks, start, stop):
                 index.add(decode(rows))
             shards.append(Shard(gpu, index, start))
-        return GpuIndex(shards, dim, IndexParameters(Form.EXACT), self._pool)
+        return GpuIndex(shards, dim, IndexParameters(IndexForm.EXACT), self._pool)
 
     def on_codes(self, codes: IvfPqIndex) -> GpuIndex:
         """A new index of the same 8-bit codes, shared out by ordinals.
@@ -233,7 +235,7 @@ class GpuResidency:
             RuntimeError: memory does not suffice.
         """
         shards = [
-            Shard(gpu, self.devices[gpu].fresh().copy(codes.lists_of(start, stop)))
+            Shard(gpu, self.devices[gpu].with_own_resources().copy(codes.lists_of(start, stop)))
             for gpu, start, stop in _cuts(codes.n, len(self.devices), codes.n)
         ]
         return GpuIndex(shards, codes.dim, codes.parameters, self._pool, codes.reduction)

@@ -24,7 +24,7 @@ from bindsearch.ingest.media.sidecar import (
     MAX_SIDECAR_BYTES,
     Scalar,
     Sidecar,
-    merged,
+    merge_sidecar,
     parse_columns,
     parse_sidecar,
 )
@@ -63,12 +63,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A member that is left out; `name` as a member's, or as it can be printed where it is none. `again`: one of its
-    name has been taken."""
+    """A member that is left out; `name` as a member's, or as it can be printed where it is none. `is_repeated`: one of
+    its name has been taken."""
 
     name: str
     reason: str
-    again: bool = False
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +179,7 @@ class _Reader:
                 return
             digest = xxhash.xxh3_64_intdigest(name.encode())  # the names themselves would fill the memory
             if digest in self.seen:
-                yield Skipped(name, "its name comes a second time", again=True)
+                yield Skipped(name, "its name comes a second time", is_repeated=True)
                 return
             self.seen.add(digest)
             self._check(entry, name)
@@ -274,7 +274,7 @@ class _Reader:
         if held.path is None and not self.wanted(held.name):
             return
         place = held.path or self._copy(held.name, [held.raw])[0]
-        sidecar = merged(sidecar, common.captions, common.columns, common.metadata)
+        sidecar = merge_sidecar(sidecar, common.captions, common.columns, common.metadata)
         yield Member(held.name, held.size_bytes, held.mtime_ns, None if sidecar == Sidecar() else sidecar, place)
 
 
@@ -339,5 +339,5 @@ def _readable(entries: Mapping[str, object]) -> tuple[dict[str, Scalar], Metadat
         except MediaError:
             continue
         columns = {**column, **columns}
-        metadata = metadata.over(fact)
+        metadata = metadata.merge_over(fact)
     return columns, metadata

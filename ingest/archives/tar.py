@@ -128,7 +128,7 @@ class _Stream:
 
 def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
     """The next member and why it is refused, with what the headers before its own say of it; None at the end."""
-    said: dict[str, str] = {}
+    extensions: dict[str, str] = {}
     for _ in range(_MAX_HEADERS):
         place = stream.position
         raw = stream.take(tarfile.BLOCKSIZE)
@@ -139,26 +139,26 @@ def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
             if info.size < 0:
                 raise ValueError("a size below 0")
             if info.type not in (_LONG_NAME, _LONG_LINK, *_PAX, _GLOBAL_PAX):
-                _apply(said, info)
+                _apply(extensions, info)
                 if info.type == tarfile.GNUTYPE_SPARSE:
                     _skip_sparse_map(stream, raw)
-                return info, _refusal(info, said)
-            _read_extension(stream, info, said)
+                return info, _refusal(info, extensions)
+            _read_extension(stream, info, extensions)
         except (tarfile.HeaderError, ValueError) as error:
             raise MediaError(f"the archive is damaged: a header that is none at byte {place} ({error})") from error
     raise MediaError(f"the archive is damaged: more than {_MAX_HEADERS} headers in a row at byte {stream.position}")
 
 
-def _read_extension(stream: _Stream, info: tarfile.TarInfo, said: dict[str, str]) -> None:
-    """Put what a header about the next header says into `said`; what holds for all that follow is of no use here."""
+def _read_extension(stream: _Stream, info: tarfile.TarInfo, extensions: dict[str, str]) -> None:
+    """Add the fields of an extension header to `extensions`, those of the next member only."""
     if info.size > _MAX_HEADER_BYTES:
         raise ValueError(f"{info.size} bytes about one member")
     raw = stream.take(info.size)
     stream.take(-info.size % tarfile.BLOCKSIZE)
     if info.type == _LONG_NAME:
-        said["path"] = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        extensions["path"] = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     elif info.type in _PAX:
-        said.update(_pax(raw))
+        extensions.update(_pax(raw))
 
 
 def _pax(raw: bytes) -> dict[str, str]:
@@ -176,20 +176,20 @@ def _pax(raw: bytes) -> dict[str, str]:
     return found
 
 
-def _apply(said: dict[str, str], info: Any) -> None:
-    info.name = said.get("GNU.sparse.name", said.get("path", info.name))
-    info.size = int(said.get("size", info.size))
-    info.mtime = float(said.get("mtime", info.mtime))
+def _apply(extensions: dict[str, str], info: Any) -> None:
+    info.name = extensions.get("GNU.sparse.name", extensions.get("path", info.name))
+    info.size = int(extensions.get("size", info.size))
+    info.mtime = float(extensions.get("mtime", info.mtime))
     if info.size < 0:
         raise ValueError("a size below 0")
 
 
-def _refusal(info: tarfile.TarInfo, said: dict[str, str]) -> str | None:
+def _refusal(info: tarfile.TarInfo, extensions: dict[str, str]) -> str | None:
     if info.type in _LINKS:
         return "a link"
     if info.type in _DEVICES:
         return "a device"
-    if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in said):
+    if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in extensions):
         return "a sparse file: pack it without --sparse"
     return None if info.isreg() or info.isdir() else f"a member of unknown kind {info.type!r}"
 

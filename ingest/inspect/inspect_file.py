@@ -11,7 +11,7 @@ from pathlib import Path
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
 from bindsearch.ingest.manifests.manifest import ListEntry
-from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merged, read_sidecar
+from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merge_sidecar, read_sidecar
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import Metadata, Modality
@@ -94,10 +94,10 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
         return InspectResult(Classification(None, "the encoder cannot embed it"), refused=verdict.modality)
     sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
     if (listed := file.listed) is not None:
-        sidecar = merged(sidecar, listed.captions, listed.columns, listed.metadata)
+        sidecar = merge_sidecar(sidecar, listed.captions, listed.columns, listed.metadata)
     state = content_state(file.path)
     content_hash = hash_file(file.path)
-    metadata = sidecar.metadata.over(read_metadata(file.path, verdict.modality))
+    metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality))
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
     as_raw = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name

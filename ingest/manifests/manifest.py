@@ -224,7 +224,7 @@ class _Reading:
         for name, value in own.items():  # all but the one at fault
             column, fact = self._columns({name: value}, number)
             columns.update(column)
-            metadata = metadata.over(fact)
+            metadata = metadata.merge_over(fact)
         return columns, metadata
 
     def _joined(self, first: ListEntry, other: ListEntry, number: int) -> ListEntry:
@@ -236,5 +236,5 @@ class _Reading:
             self.problems.add(number, f"one caption more than the {MAX_CAPTIONS} a file can have")
             captions = captions[:MAX_CAPTIONS]
         columns = {**other.columns, **first.columns}
-        metadata = first.metadata.over(other.metadata)
+        metadata = first.metadata.merge_over(other.metadata)
         return ListEntry(first.modality or other.modality, captions, columns, metadata)

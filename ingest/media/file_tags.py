@@ -109,15 +109,15 @@ def _exif(path: Path, picture: Image) -> Exif:
     if picture.format == "TIFF":
         with path.open("rb") as file:
             return read_exif(file)
-    said = picture.info.get("exif")
-    if said is None and (profile := picture.info.get("Raw profile type exif")):  # in PNGs of ImageMagick
-        said = bytes.fromhex("".join(profile.split("\n")[3:]))
-    return read_exif(io.BytesIO(_EXIF_START.sub(b"", said, count=1))) if said else Exif()
+    raw = picture.info.get("exif")
+    if raw is None and (profile := picture.info.get("Raw profile type exif")):  # in PNGs of ImageMagick
+        raw = bytes.fromhex("".join(profile.split("\n")[3:]))
+    return read_exif(io.BytesIO(_EXIF_START.sub(b"", raw, count=1))) if raw else Exif()
 
 
 def _xmp_orientation(info: Mapping[Any, Any]) -> int:
-    said = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    found = _XMP_ORIENTATION.search(said.encode() if isinstance(said, str) else said)
+    raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    found = _XMP_ORIENTATION.search(raw.encode() if isinstance(raw, str) else raw)
     return int(found[1]) if found else 1
 
 
@@ -262,8 +262,8 @@ def _recording_facts(path: Path, kind: str) -> Facts:
 def _tags(container: InputContainer, kind: str) -> dict[str, str]:
     """Tags by their names in lower case. Ogg has them in its stream; elsewhere those of a stream are of a track."""
     places = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
-    said = ((key.casefold(), _text(value)) for place in reversed(places) for key, value in place.items())
-    return {key: value for key, value in said if value is not None}
+    values = ((key.casefold(), _text(value)) for place in reversed(places) for key, value in place.items())
+    return {key: value for key, value in values if value is not None}
 
 
 def _taken(tags: Mapping[str, str]) -> datetime | None:

@@ -156,7 +156,7 @@ def decode_facts(sidecar: Sidecar) -> str:
     return json.dumps(said, sort_keys=True) if said else ""
 
 
-def merged(
+def merge_sidecar(
     sidecar: Sidecar,
     listed_captions: tuple[str, ...],
     listed_columns: Mapping[str, Scalar],
@@ -167,7 +167,7 @@ def merged(
         sidecar,
         captions=sidecar.captions or listed_captions,
         columns={**listed_columns, **sidecar.columns},
-        metadata=sidecar.metadata.over(listed_metadata),
+        metadata=sidecar.metadata.merge_over(listed_metadata),
     )
 
 

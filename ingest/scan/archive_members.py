@@ -23,17 +23,17 @@ SPOOLED_BYTES = 1 << 30
 
 @dataclass(eq=False)
 class Archive:
-    """An archive being taken in. `unseen`: rows of known members that have not turned up. `skipped`: members that
-    cannot be taken, with reasons. `error`: why it was not read to its end. `passing`: the machine is at fault for that,
-    or for what became of a member, so it is to be read again."""
+    """An archive being taken in. `missing_rows`: rows of known members that have not turned up. `skipped`: members that
+    cannot be taken, with reasons. `error`: why it was not read to its end. `is_transient`: the machine is at fault for
+    that, or for what became of a member, so it is to be read again."""
 
     rel_path: str
     state: FileState
-    unseen: set[int]
+    missing_rows: set[int]
     skipped: list[Skipped] = field(default_factory=list)
     error: str | None = None
-    passing: bool = False
-    under_way: int = 0
+    is_transient: bool = False
+    in_flight: int = 0
     read: bool = False
 
 
@@ -67,7 +67,7 @@ class Members:
         """All members of these archives, None where those given should be worked on before more are asked for."""
         for rel_path, state in archives:
             unseen = {
-                row for row in self._known.rows_below(rel_path) if self._narrowing.takes(self._known.rel_path(row))
+                row for row in self._known.rows_below(rel_path) if self._narrowing.includes(self._known.rel_path(row))
             }
             archive = Archive(rel_path, state, unseen)
             self._archives[rel_path] = archive
@@ -76,7 +76,7 @@ class Members:
             except MediaError as error:
                 archive.error = str(error)
             except OSError as error:
-                archive.error, archive.passing = error.strerror or str(error), True
+                archive.error, archive.is_transient = error.strerror or str(error), True
             with self._lock:
                 archive.read = True
 
@@ -85,16 +85,16 @@ class Members:
             self._root / archive.rel_path,
             self._limits,
             Path(mkdtemp(dir=self._spool)),  # copies are numbered anew in each archive
-            wanted=lambda name: self._narrowing.takes(f"{archive.rel_path}/{name}"),
+            wanted=lambda name: self._narrowing.includes(f"{archive.rel_path}/{name}"),
         )
         for member in members:
             rel_path = f"{archive.rel_path}/{member.name}"
-            archive.unseen.difference_update(self._known.rows_of([rel_path]).tolist())
+            archive.missing_rows.difference_update(self._known.rows_of([rel_path]).tolist())
             if isinstance(member, Skipped):
                 archive.skipped.append(member)
                 continue
             with self._lock:
-                archive.under_way += 1
+                archive.in_flight += 1
                 self._spooled_bytes += member.size_bytes
                 self._found += 1
             stamp = 0 if member.sidecar is None else _stamp(member.sidecar)
@@ -116,13 +116,13 @@ class Members:
         with self._lock:
             self._spooled_bytes -= size
             archive = self._archives[file.archive]
-            archive.under_way -= 1
-            archive.passing |= failure is not None and failure.passing
+            archive.in_flight -= 1
+            archive.is_transient |= failure is not None and failure.is_transient
 
     def settled(self) -> list[Archive]:
         """Archives that have been read and whose members are all through, each told once."""
         with self._lock:
-            done = [archive for archive in self._archives.values() if archive.read and not archive.under_way]
+            done = [archive for archive in self._archives.values() if archive.read and not archive.in_flight]
             for archive in done:
                 del self._archives[archive.rel_path]
         return done

@@ -33,26 +33,27 @@ WHOLE_COLLECTION = ("",)
 
 @dataclass(frozen=True)
 class ScanTarget:
-    """Files to index: all at or under `places`, relative paths of files and folders, but `skipped_folders` (other
-    collections, the store). `sure`: what is not there has gone for certain, since it was seen to go. `closed`: no other
-    file is looked at, whatever lists say of it. `lists`: those that are read besides, also from outside of the root."""
+    """Files to index: all at or under `paths`, relative paths of files and folders, but `skipped_folders` (other
+    collections, the store). `deletions_confirmed`: what is not there has gone for certain, since it was seen to go.
+    `only_listed`: no other file is looked at, whatever lists say of it. `lists`: those that are read besides, also from
+    outside of the root."""
 
     collection_id: int
     root: Path
     skipped_folders: frozenset[Path]
-    places: tuple[str, ...] = WHOLE_COLLECTION
-    sure: bool = False
-    closed: bool = False
+    paths: tuple[str, ...] = WHOLE_COLLECTION
+    deletions_confirmed: bool = False
+    only_listed: bool = False
     lists: tuple[str, ...] = ()
 
     def is_named(self, rel_path: str) -> bool:
         """Return whether the user has named this very file."""
-        return not (self.sure or self.closed) and rel_path in self.places
+        return not (self.deletions_confirmed or self.only_listed) and rel_path in self.paths
 
     @property
     def start(self) -> Path:
         """The one place, or the root where there are several."""
-        return self.root / self.places[0] if len(self.places) == 1 else self.root
+        return self.root / self.paths[0] if len(self.paths) == 1 else self.root
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ class CollectionScan:
         self.known = known
         self._containers = containers
         self._report = report
-        self._narrows = options.narrowing.narrows
-        only = None if target.places == WHOLE_COLLECTION else frozenset(target.places)
+        self._narrows = options.narrowing.is_active
+        only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
-        found = scan(target.root, target.places, target.skipped_folders)
-        self.said = read_lists(found, containers, known, target.lists)
-        self._found = found.with_stamps({path: listed.stamp for path, listed in self.said.entries.items()})
+        found = scan(target.root, target.paths, target.skipped_folders)
+        self.list_entries = read_lists(found, containers, known, target.lists)
+        self._found = found.with_stamps({path: listed.stamp for path, listed in self.list_entries.entries.items()})
         archives = self._archives = self._find_archives()
         self._failed_paths: set[str] = set()
         self._believes = True
@@ -139,9 +140,9 @@ class CollectionScan:
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
         """Return whether a new or changed file has to be opened: not where its name alone says that it is left out."""
-        if rel_path in archives or rel_path in self.said.lists:
+        if rel_path in archives or rel_path in self.list_entries.lists:
             return False
-        listed = self.said.entries.get(rel_path)
+        listed = self.list_entries.entries.get(rel_path)
         named = self.target.is_named(rel_path)  # then it is told why it is left out
         wanted = named or rule_for(rel_path, self._options.rules) is not None or not is_ignored_extension(rel_path)
         said = listed is not None and listed.modality is not None
@@ -161,7 +162,7 @@ class CollectionScan:
         """Yield what is to be looked at."""
         for row in map(int, self._work):
             rel_path = self._found.rel_paths[row]
-            listed = self.said.entries.get(rel_path)
+            listed = self.list_entries.entries.get(rel_path)
             yield SourceFile(self.target.root / rel_path, rel_path, self._found.state(row), listed=listed)
         yield from members.files(self.archives)
 
@@ -172,9 +173,9 @@ class CollectionScan:
             file = self.known.file(row)
             assert file.reason is not None
             self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
-        self._report.notices.extend(self.said.problems)
-        if self.target.closed:
-            for place in sorted({*self.target.places} - {*self._found.rel_paths}):
+        self._report.notices.extend(self.list_entries.problems)
+        if self.target.only_listed:
+            for place in sorted({*self.target.paths} - {*self._found.rel_paths}):
                 reason = "a list names it, and it is not there"
                 self._report.failures.append(FailedFile(self.target.root / place, reason))
 
@@ -199,10 +200,10 @@ class CollectionScan:
 
     def _without_sudden(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows without those in folders that have lost all at once."""
-        if self._options.prune or self.target.sure or not len(rows):
+        if self._options.prune or self.target.deletions_confirmed or not len(rows):
             return rows
         start, root = self.target.start, self.target.root
-        nothing_left = not any(path not in self.said.lists for path in self._found.rel_paths)
+        nothing_left = not any(path not in self.list_entries.lists for path in self._found.rel_paths)
         if nothing_left and (start.is_dir() or start == root or not root.is_dir()):
             self._doubt(start if root.is_dir() else root, len(rows))
             self._believes = False
@@ -238,7 +239,7 @@ class CollectionScan:
     def stage_archive(self, archive: Archive, gone: dict[int, int], batch: StagedBatch) -> None:
         """Record an archive whose members are all through: its container, what is gone from it, what it failed of."""
         for skipped in archive.skipped:
-            if skipped.again:  # its place is that of the member taken
+            if skipped.is_repeated:  # its place is that of the member taken
                 self._report.notices.append(f"{self.target.root / archive.rel_path}: {skipped.name}: {skipped.reason}")
                 continue
             rel_path = f"{archive.rel_path}/{skipped.name}"
@@ -247,14 +248,14 @@ class CollectionScan:
             if before is not None and before.item_id is not None:
                 batch.removed.append(before.item_id)
         if archive.error is not None:
-            self._fail(archive.rel_path, UNKNOWN_STATE if archive.passing else archive.state, archive.error, batch)
+            self._fail(archive.rel_path, UNKNOWN_STATE if archive.is_transient else archive.state, archive.error, batch)
             return
         if self.known.file_at(archive.rel_path) is not None:
             batch.forgotten_failures.append((self.target.collection_id, archive.rel_path))
-        for row in archive.unseen:
+        for row in archive.missing_rows:
             item_id = int(self.known.item_ids[row])
             gone[item_id if item_id >= 0 else -1 - row] = row
-        if not (self._narrows or archive.passing):
+        if not (self._narrows or archive.is_transient):
             batch.containers.append(SourceContainer(self.target.collection_id, archive.rel_path, archive.state))
 
     def _fail(self, rel_path: str, state: FileState, reason: str, batch: StagedBatch) -> None:
@@ -271,10 +272,10 @@ class CollectionScan:
                 self._report.removed += 1
             if file.reason is not None and file.rel_path not in self._failed_paths:
                 batch.forgotten_failures.append((self.target.collection_id, file.rel_path))
-        for path, state in self.said.lists.items():
+        for path, state in self.list_entries.lists.items():
             if self._containers.get(path) != state and not self._narrows:
                 batch.containers.append(SourceContainer(self.target.collection_id, path, state))
-        for path in self._containers.keys() - self.said.lists.keys() - self._archives.keys():
+        for path in self._containers.keys() - self.list_entries.lists.keys() - self._archives.keys():
             if self._stands_no_more(path):
                 batch.forgotten_containers.append((self.target.collection_id, path))
 
@@ -283,4 +284,4 @@ class CollectionScan:
         hidden = any(path == place or not place or path.startswith(f"{place}/") for place in self._found.unreadable)
         is_list = path.lower().endswith(LIST_NAMES)  # lists are looked for wherever they lie
         only = self._options.narrowing.only
-        return self._believes and not hidden and (is_list or only is None or PathFilter(only=only).takes(path))
+        return self._believes and not hidden and (is_list or only is None or PathFilter(only=only).includes(path))

@@ -49,8 +49,8 @@ def compare(found: Scan, known: IndexedFiles, narrowing: PathFilter, doubts: Rec
     missing = np.ones(known.n, np.bool_)
     missing[rows[here]] = False
     gone = np.flatnonzero(missing)
-    if narrowing.narrows:
-        gone = np.array([row for row in gone.tolist() if narrowing.takes(known.rel_path(row))], np.int64)
+    if narrowing.is_active:
+        gone = np.array([row for row in gone.tolist() if narrowing.includes(known.rel_path(row))], np.int64)
     return Comparison(np.flatnonzero(work & taken), rows[~work & taken], gone)
 
 
@@ -80,6 +80,6 @@ def _doubtful(known: IndexedFiles, rows: NDArray[np.int64], doubts: RecheckRules
 
 
 def _taken(rel_paths: Sequence[str], narrowing: PathFilter) -> NDArray[np.bool_]:
-    if not narrowing.narrows:
+    if not narrowing.is_active:
         return np.ones(len(rel_paths), np.bool_)
-    return np.array([narrowing.takes(path) for path in rel_paths], np.bool_)
+    return np.array([narrowing.includes(path) for path in rel_paths], np.bool_)

@@ -66,11 +66,11 @@ class PathFilter:
     only: frozenset[str] | None = None
 
     @property
-    def narrows(self) -> bool:
+    def is_active(self) -> bool:
         """Whether anything is left out at all."""
         return bool(self.include or self.exclude or self.only is not None)
 
-    def takes(self, rel_path: str) -> bool:
+    def includes(self, rel_path: str) -> bool:
         """Return whether the file at `rel_path` inside its collection is part of the run."""
         if self.only is not None and not any(place in self.only for place in _at_and_above(rel_path)):
             return False

@@ -42,7 +42,7 @@ def read_lists(
             if (
                 before is None
                 or before.item_id is None
-                or replace(before.state, facts_stamp=state.facts_stamp) != state
+                or replace(before.state, sidecar_version=state.sidecar_version) != state
             ):
                 states[path] = state
     known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}

@@ -43,7 +43,7 @@ TRIES = 2
 class SegmentReady:
     """A segment of a file."""
 
-    taken: FileTask
+    task: FileTask
     segment: PreparedSegment
 
 
@@ -51,14 +51,14 @@ class SegmentReady:
 class Decoded:
     """All segments of a file have been given, or it failed."""
 
-    taken: FileTask
+    task: FileTask
 
 
 @dataclass(frozen=True, slots=True)
 class Retracted:
     """Retraction of what has been given of a file: it is decoded again."""
 
-    taken: FileTask
+    task: FileTask
 
 
 Message = Inspected | SegmentReady | Decoded | Retracted
@@ -150,7 +150,7 @@ class Decoders:
         finally:
             answers.put(None)
 
-    def hire(self) -> Worker:
+    def acquire(self) -> Worker:
         """A worker that is idle, or a new one."""
         with suppress(IndexError):
             return self._idle.pop()
@@ -163,7 +163,7 @@ class Decoders:
                 raise BindSearchError(f"a decoder process cannot be started: it {error}") from error
         return ThreadWorker(self._encoder)
 
-    def dismiss(self, worker: Worker) -> None:
+    def release(self, worker: Worker) -> None:
         """Keep a worker that has nothing to do for the next run."""
         self._idle.append(worker)
 
@@ -218,7 +218,7 @@ class _WorkerSupervisor:
                 if self._tasks:
                     self._worker.close()
                 else:
-                    self._decoders.dismiss(self._worker)
+                    self._decoders.release(self._worker)
 
     def _step(self) -> bool:
         """Give the worker more, or hear what it has to say; False where all is done."""
@@ -243,7 +243,7 @@ class _WorkerSupervisor:
             WorkerLostError: it is gone, or hangs.
         """
         assert self._worker is not None
-        patience_s = STALL_SECONDS + self._tasks[0].taken.file.state.size_bytes / SLOWEST_BYTES_PER_S
+        patience_s = STALL_SECONDS + self._tasks[0].file_task.file.state.size_bytes / SLOWEST_BYTES_PER_S
         started = time.monotonic()
         while not self._schedule.stopped:
             answer = self._worker.receive(_LOOK_UP_SECONDS)
@@ -257,38 +257,38 @@ class _WorkerSupervisor:
         self._tasks.extend(tasks)
         self._suspect = any(task.tries for task in tasks)
         if self._worker is None:
-            self._worker = self._decoders.hire()
+            self._worker = self._decoders.acquire()
             self._worker.send(self._setup)
         self._worker.send([task.job for task in tasks])
 
     def _hear(self, message: object, views: object) -> None:
         task = self._tasks[0]
-        taken = task.taken
+        file_task = task.file_task
         match message:
             case SegmentFacts(modality, start_s, end_s, text):
-                self._answers.put(SegmentReady(taken, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
+                self._answers.put(SegmentReady(file_task, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
                 return
             case InspectResult():
-                taken.look = message
-                self._schedule.looked(taken)
+                file_task.look = message
+                self._schedule.looked(file_task)
             case Done():
-                self._decoded(taken)
+                self._decoded(file_task)
             case Failed():
-                self._failed(taken, message)
+                self._failed(file_task, message)
             case _:
                 raise AssertionError(message)
         self._tasks.popleft()
         self._suspect = False
 
-    def _failed(self, taken: FileTask, failure: Failed) -> None:
-        taken.failure = failure
-        if taken.look is None:
-            self._schedule.looked(taken)
+    def _failed(self, file_task: FileTask, failure: Failed) -> None:
+        file_task.failure = failure
+        if file_task.look is None:
+            self._schedule.looked(file_task)
         else:
-            self._decoded(taken)
+            self._decoded(file_task)
 
-    def _decoded(self, taken: FileTask) -> None:
-        self._answers.put(Decoded(taken))
+    def _decoded(self, file_task: FileTask) -> None:
+        self._answers.put(Decoded(file_task))
         self._schedule.decoded()
 
     def _lost(self, how: str) -> None:
@@ -304,10 +304,10 @@ class _WorkerSupervisor:
         first = tasks[0]
         first.tries += 1
         if first.tries >= TRIES:
-            self._failed(first.taken, Failed(f"its decoder {how}, and again when it was tried once more"))
+            self._failed(first.file_task, Failed(f"its decoder {how}, and again when it was tried once more"))
             self._schedule.give_back(tasks[1:], first=False)
             return
-        if first.taken.look is not None:
-            self._answers.put(Retracted(first.taken))
-            first.taken = replace(first.taken)
+        if first.file_task.look is not None:
+            self._answers.put(Retracted(first.file_task))
+            first.file_task = replace(first.file_task)
         self._schedule.give_back(tasks, first=True)

@@ -33,12 +33,12 @@ class PreparedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Failure of a file, in one line; `passing`: the machine, not the file, is at fault, so it is worth another try;
-    `ends_run`: the encoder or the installation is, so that no other file would fare better, and this is to be raised.
-    """
+    """Failure of a file, in one line; `is_transient`: the machine, not the file, is at fault, so it is worth another
+    try; `ends_run`: the encoder or the installation is, so that no other file would fare better, and this is to be
+    raised."""
 
     reason: str
-    passing: bool = False
+    is_transient: bool = False
     ends_run: type[BindSearchError] | None = None
 
 

@@ -33,20 +33,20 @@ class FileTask:
 class Inspected:
     """Nothing is to be decoded of this file: the look decided, or failed."""
 
-    taken: FileTask
+    task: FileTask
 
 
 @dataclass(eq=False, slots=True)
 class Task:
     """A job and how often it has been tried."""
 
-    taken: FileTask
+    file_task: FileTask
     tries: int = 0
 
     @property
     def job(self) -> Job:
         """What a worker is told."""
-        return Job(self.taken.file, self.taken.look)
+        return Job(self.file_task.file, self.file_task.look)
 
 
 @dataclass(eq=False)
@@ -64,12 +64,12 @@ class Schedule:
     answer: Callable[[Inspected], None]
     workers: int
     to_decode: deque[Task] = field(default_factory=deque)
-    again: deque[Task] = field(default_factory=deque)
-    under_way: int = 0
+    retries: deque[Task] = field(default_factory=deque)
+    in_flight: int = 0
     exhausted: bool = False
     stopped: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    scan_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, *, wait: bool) -> list[Task]:
         """The next handful; empty where there is nothing now, or with `wait` where there will be nothing more."""
@@ -77,25 +77,25 @@ class Schedule:
             with self.changed:
                 if self.stopped:
                     return []
-                if self.again:  # alone, so that the one at fault is found
-                    return self._out([self.again.popleft()])
+                if self.retries:  # alone, so that the one at fault is found
+                    return self._out([self.retries.popleft()])
                 if self.to_decode:  # first, so that few files are between the two
                     share = len(self.to_decode) // (2 * self.workers)
                     return self._out([self.to_decode.popleft() for _ in range(max(1, min(share, DECODES_AT_ONCE)))])
                 if self.exhausted:
-                    if not wait or not self.under_way:
+                    if not wait or not self.in_flight:
                         return []
                     self.changed.wait()
                     continue
-                if self.under_way and not self.has_room():
+                if self.in_flight and not self.has_room():
                     if not wait:
                         return []
                     self.changed.wait(_ROOM_SECONDS)
                     continue
-                self.under_way += 1  # so that nobody takes this moment for the end
+                self.in_flight += 1  # so that nobody takes this moment for the end
             looks = self._next_files()
             with self.changed:
-                self.under_way -= 1
+                self.in_flight -= 1
                 if looks:
                     return self._out([Task(FileTask(file)) for file in looks])
                 self.exhausted = True
@@ -103,7 +103,7 @@ class Schedule:
 
     def _next_files(self) -> list[SourceFile]:
         taken: list[SourceFile] = []
-        with self.turn:
+        with self.scan_lock:
             for file in self.files:
                 if file is not None:
                     taken.append(file)
@@ -112,33 +112,33 @@ class Schedule:
         return taken
 
     def _out(self, tasks: list[Task]) -> list[Task]:
-        self.under_way += len(tasks)
+        self.in_flight += len(tasks)
         return tasks
 
-    def looked(self, taken: FileTask) -> None:
+    def looked(self, file_task: FileTask) -> None:
         """A look is done, or has failed."""
         with self.changed:
-            self.under_way -= 1
-            if self.wanted(taken):
-                self.to_decode.append(Task(taken))
+            self.in_flight -= 1
+            if self.wanted(file_task):
+                self.to_decode.append(Task(file_task))
             else:
-                self.answer(Inspected(taken))
+                self.answer(Inspected(file_task))
             self.changed.notify_all()
 
     def decoded(self) -> None:
         """A file is decoded."""
         with self.changed:
-            self.under_way -= 1
+            self.in_flight -= 1
             self.changed.notify_all()
 
     def give_back(self, tasks: list[Task], *, first: bool) -> None:
         """Tasks that a lost worker did not do; with `first`, the first of them may be what it died of."""
         with self.changed:
-            self.under_way -= len(tasks)
+            self.in_flight -= len(tasks)
             for task in reversed(tasks[1:] if first else tasks):
-                (self.again if task.taken.look is None else self.to_decode).appendleft(task)
+                (self.retries if task.file_task.look is None else self.to_decode).appendleft(task)
             if first:
-                self.again.appendleft(tasks[0])
+                self.retries.appendleft(tasks[0])
             self.changed.notify_all()
 
     def stop(self) -> None:

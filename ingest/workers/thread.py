@@ -56,7 +56,7 @@ class _ThreadEnd(NamedTuple):
 
     orders: queue.SimpleQueue[Any]
     answers: queue.Queue[tuple[Any, Any]]
-    closed: threading.Event
+    is_closed: threading.Event
 
     def receive(self) -> Any:
         """The next order; None where the run has ended."""
@@ -64,6 +64,6 @@ class _ThreadEnd(NamedTuple):
 
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
         """Hand an answer over."""
-        if self.closed.is_set():
+        if self.is_closed.is_set():
             raise RunEndedError
         self.answers.put((message, views))

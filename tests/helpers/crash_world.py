@@ -113,9 +113,9 @@ def change(media: Path, notes: Path) -> None:
     write_zip(media / "album.zip", range(5, 50))
 
 
-def run(store: Path, *folders: Path, wishes: IndexSettings | None = None) -> bs.IndexReport:
+def run(store: Path, *folders: Path, settings: IndexSettings | None = None) -> bs.IndexReport:
     with connect(store, encoder="null") as opened:
-        return opened.index(*folders, wishes=wishes)
+        return opened.index(*folders, index_settings=settings)
 
 
 def stored(store: Path) -> dict[str, Any]:

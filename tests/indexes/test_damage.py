@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.indexes.types import Form
+from bindsearch.indexes.types import IndexForm
 from bindsearch.media import Passage
 from bindsearch.types import Modality
 from helpers import vector_store
@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("damage") / "store"
     vectors = vector_store.gap_vectors(np.random.default_rng(3), {"image": 700, "text": 200})
     vector_store.write_items(path, vectors)
-    connect(path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
+    connect(path).optimize(index_settings=bs.IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 4}))
     return path
 
 
@@ -76,10 +76,10 @@ def test_a_missing_or_damaged_file_is_shown_by_status_and_made_anew(made: Path, 
     shutil.copytree(made, path)
     (index_folder(path) / name).unlink()
     with connect(path) as store:
-        (trouble,) = [part.trouble for part in store.status().partitions if part.trouble]
+        (trouble,) = [part.index_error for part in store.status().partitions if part.index_error]
         assert name in trouble
         done = store.optimize()
         assert [one.modality for one in done] == [Modality.IMAGE]
         assert "damaged" in done[0].need.reason
-        assert all(part.trouble is None for part in store.status().partitions)
+        assert all(part.index_error is None for part in store.status().partitions)
     assert answer(path).notices == ()

@@ -11,11 +11,11 @@ from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index, read_ivf_pq
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 from bindsearch.vectors import l2_normalize
 
 DIM = 64
-FORMS = [Form.IVF_PQ, Form.IVF_PQ8]
+FORMS = [IndexForm.IVF_PQ, IndexForm.IVF_PQ8]
 
 
 def make_rows(n: int, seed: int = 0, dim: int = DIM) -> NDArray[np.float16]:
@@ -26,7 +26,7 @@ def make_rows(n: int, seed: int = 0, dim: int = DIM) -> NDArray[np.float16]:
     return l2_normalize(rows).astype(np.float16)
 
 
-def parameters_for(n: int, form: Form = Form.IVF_PQ, dim: int = DIM, **overrides: int) -> IndexParameters:
+def parameters_for(n: int, form: IndexForm = IndexForm.IVF_PQ, dim: int = DIM, **overrides: int) -> IndexParameters:
     return choose_parameters(n, dim, IndexSettings(form=form, overrides=overrides))
 
 
@@ -65,7 +65,7 @@ def test_rows_that_the_mask_leaves_out_are_never_candidates(
 ) -> None:
     mask = RowMask(np.random.default_rng(3).random(6000) < share)
     found = index.candidates(rows[:5].astype(np.float32), 200, index.lists, mask)
-    assert mask.kept[found[found >= 0]].all()
+    assert mask.flags[found[found >= 0]].all()
     assert ((found >= 0).sum(axis=1) == min(200, mask.count)).all()
     assert share == 0 or recall(index, rows, index.lists, mask) >= 0.99
 
@@ -162,7 +162,9 @@ def test_lists_become_uneven_when_the_rows_change(rows: NDArray[np.float16]) -> 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dim", [1, 3, 20, 384])
 @pytest.mark.parametrize("n", [1, 2, 15, 17, 100])
-def test_a_forced_form_works_for_very_few_rows(n: int, dim: int, form: Form, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_forced_form_works_for_very_few_rows(
+    n: int, dim: int, form: IndexForm, capfd: pytest.CaptureFixture[str]
+) -> None:
     rows = make_rows(n, dim=dim)
     index = build_index([rows], parameters_for(n, form, dim))
     found = index.candidates(rows[:1].astype(np.float32), n + 3, 1)

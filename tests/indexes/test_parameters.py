@@ -8,25 +8,25 @@ from hypothesis import strategies as st
 
 from bindsearch.errors import UsageError
 from bindsearch.indexes.parameters import GPU_SUBQUANTIZERS, choose_parameters
-from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
 
 def test_few_rows_are_searched_exactly_and_many_are_coded() -> None:
-    assert choose_parameters(4096, 1024, IndexSettings()).form == Form.EXACT
-    assert choose_parameters(4097, 1024, IndexSettings()).form == Form.IVF_PQ
-    assert choose_parameters(10_000, 384, IndexSettings()).form == Form.EXACT
+    assert choose_parameters(4096, 1024, IndexSettings()).form == IndexForm.EXACT
+    assert choose_parameters(4097, 1024, IndexSettings()).form == IndexForm.IVF_PQ
+    assert choose_parameters(10_000, 384, IndexSettings()).form == IndexForm.EXACT
 
 
 def test_a_form_can_be_forced_at_any_size() -> None:
-    assert choose_parameters(10**7, 1024, IndexSettings(form=Form.EXACT)).form == Form.EXACT
-    assert choose_parameters(1, 1024, IndexSettings(form=Form.IVF_PQ)) == IndexParameters(
-        Form.IVF_PQ, reduced_dim=768, subquantizers=384, bits=4, lists=1, train_rows=1
+    assert choose_parameters(10**7, 1024, IndexSettings(form=IndexForm.EXACT)).form == IndexForm.EXACT
+    assert choose_parameters(1, 1024, IndexSettings(form=IndexForm.IVF_PQ)) == IndexParameters(
+        IndexForm.IVF_PQ, reduced_dim=768, subquantizers=384, bits=4, lists=1, train_rows=1
     )
 
 
 def test_the_measured_settings_of_420k_pictures_are_chosen() -> None:
     assert choose_parameters(420_000, 1024, IndexSettings()) == IndexParameters(
-        Form.IVF_PQ, reduced_dim=512, subquantizers=256, bits=4, lists=648, train_rows=82_944
+        IndexForm.IVF_PQ, reduced_dim=512, subquantizers=256, bits=4, lists=648, train_rows=82_944
     )
 
 
@@ -38,7 +38,7 @@ def test_lists_grow_with_the_rows_but_k_means_stays_affordable() -> None:
 def test_a_gpu_gets_codes_that_it_can_search() -> None:
     for dim in (64, 100, 384, 512, 768, 1024):
         parameters = choose_parameters(100_000, dim, IndexSettings(), gpu=True)
-        assert (parameters.form, parameters.bits) == (Form.IVF_PQ8, 8)
+        assert (parameters.form, parameters.bits) == (IndexForm.IVF_PQ8, 8)
         assert parameters.subquantizers in GPU_SUBQUANTIZERS
     assert (parameters.reduced_dim, parameters.subquantizers) == (512, 64)
 
@@ -46,10 +46,10 @@ def test_a_gpu_gets_codes_that_it_can_search() -> None:
 @given(
     st.integers(1, 10**8),
     st.integers(1, 2048),
-    st.sampled_from([Form.IVF_PQ, Form.IVF_PQ8]),
+    st.sampled_from([IndexForm.IVF_PQ, IndexForm.IVF_PQ8]),
     st.one_of(st.none(), st.integers(1, 10**10)),
 )
-def test_parameters_always_fit_each_other_and_the_memory(n: int, dim: int, form: Form, memory: int | None) -> None:
+def test_parameters_always_fit_each_other_and_the_memory(n: int, dim: int, form: IndexForm, memory: int | None) -> None:
     try:
         chosen = choose_parameters(n, dim, IndexSettings(form=form, memory_bytes=memory))
     except UsageError as error:
@@ -65,7 +65,7 @@ def test_parameters_always_fit_each_other_and_the_memory(n: int, dim: int, form:
 
 
 def test_a_small_partition_takes_as_many_lists_as_it_has_rows() -> None:
-    chosen = choose_parameters(3, 128, IndexSettings(form=Form.IVF_PQ, overrides={"lists": 512}))
+    chosen = choose_parameters(3, 128, IndexSettings(form=IndexForm.IVF_PQ, overrides={"lists": 512}))
     assert (chosen.lists, chosen.train_rows) == (3, 3)
 
 
@@ -84,8 +84,10 @@ def test_too_little_memory_tells_the_least_that_would_do() -> None:
 
 
 def test_overrides_are_taken() -> None:
-    wishes = IndexSettings(overrides={"reduced_dim": 96, "subquantizers": 24, "lists": 7, "train_rows": 500, "seed": 3})
-    assert choose_parameters(100_000, 128, wishes) == IndexParameters(Form.IVF_PQ, 96, 24, 4, 7, 500, 3)
+    settings = IndexSettings(
+        overrides={"reduced_dim": 96, "subquantizers": 24, "lists": 7, "train_rows": 500, "seed": 3}
+    )
+    assert choose_parameters(100_000, 128, settings) == IndexParameters(IndexForm.IVF_PQ, 96, 24, 4, 7, 500, 3)
 
 
 @pytest.mark.parametrize(

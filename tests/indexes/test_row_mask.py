@@ -22,7 +22,7 @@ def test_count_positions_and_bits_tell_the_same_rows(kept: list[bool]) -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 40), st.integers(0, 40))
 def test_a_slice_is_the_mask_of_those_rows(kept: list[bool], start: int, stop: int) -> None:
-    assert RowMask(np.array(kept, np.bool_)).slice(start, stop).kept.tolist() == kept[start:stop]
+    assert RowMask(np.array(kept, np.bool_)).slice(start, stop).flags.tolist() == kept[start:stop]
 
 
 def test_a_mask_does_not_change_with_the_array_it_was_made_of() -> None:
@@ -30,7 +30,7 @@ def test_a_mask_does_not_change_with_the_array_it_was_made_of() -> None:
     mask = RowMask(kept)
     kept[:] = True
     assert mask.positions.tolist() == [0, 2]
-    for array in (mask.kept, mask.bits, mask.positions):
+    for array in (mask.flags, mask.bits, mask.positions):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 

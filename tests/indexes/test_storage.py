@@ -12,7 +12,7 @@ from bindsearch.errors import IndexDamagedError, StoreError
 from bindsearch.indexes.ivf_pq import build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.storage import open_index, publish_index, remove_indexes
-from bindsearch.indexes.types import Form, IndexManifest, IndexQuality, IndexSettings, OperatingPoint
+from bindsearch.indexes.types import IndexForm, IndexManifest, IndexQuality, IndexSettings, OperatingPoint
 from bindsearch.vectors import l2_normalize
 
 N, DIM = 400, 16
@@ -27,13 +27,13 @@ STATISTICS = {
 }
 
 
-def publish(store: Path, generation: int = 3, form: Form = Form.IVF_PQ) -> tuple[IndexManifest, str, str]:
-    wishes = IndexSettings(form=form, memory_bytes=10**6, overrides={"seed": 5})
-    parameters = choose_parameters(N, DIM, wishes)
-    index = None if form == Form.EXACT else build_index([ROWS], parameters)
+def publish(store: Path, generation: int = 3, form: IndexForm = IndexForm.IVF_PQ) -> tuple[IndexManifest, str, str]:
+    settings = IndexSettings(form=form, memory_bytes=10**6, overrides={"seed": 5})
+    parameters = choose_parameters(N, DIM, settings)
+    index = None if form == IndexForm.EXACT else build_index([ROWS], parameters)
     points = (
         OperatingPoint("text", 10, 0.5, 1, 200, 0.99, 0.4),
-        OperatingPoint("imu", 10, 0.5, 1, 200, 0.99, 0.4, stand_in="text"),
+        OperatingPoint("imu", 10, 0.5, 1, 200, 0.99, 0.4, fallback_source="text"),
     )
     manifest = IndexManifest(
         modality="image",
@@ -42,12 +42,12 @@ def publish(store: Path, generation: int = 3, form: Form = Form.IVF_PQ) -> tuple
         last_vector_id=int(VECTOR_IDS[-1]),
         dim=DIM,
         parameters=parameters,
-        wishes=wishes,
+        settings=settings,
         trained_rows=N,
         tuned_rows=N,
-        queried=("text", "image"),
+        measured_sources=("text", "image"),
         quality=IndexQuality(0.1, 1.2),
-        inside_cosine=0.61,
+        in_distribution_cosine=0.61,
         points=points,
         files={},
         created="2026-01-01T00:00:00Z",
@@ -62,20 +62,20 @@ def open_damaged(store: Path, folder: str, digest: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("form", [Form.IVF_PQ, Form.IVF_PQ8, Form.EXACT])
-def test_what_is_published_is_what_is_opened(tmp_path: Path, form: Form) -> None:
+@pytest.mark.parametrize("form", [IndexForm.IVF_PQ, IndexForm.IVF_PQ8, IndexForm.EXACT])
+def test_what_is_published_is_what_is_opened(tmp_path: Path, form: IndexForm) -> None:
     manifest, folder, digest = publish(tmp_path, form=form)
     assert folder == "00000003"
     opened = open_index(tmp_path, "image", folder, digest)
     assert replace(opened.manifest, files={}) == manifest
-    assert sorted([*opened.manifest.files, "manifest.json"]) == (FILES if form != Form.EXACT else FILES[1:])
+    assert sorted([*opened.manifest.files, "manifest.json"]) == (FILES if form != IndexForm.EXACT else FILES[1:])
     np.testing.assert_array_equal(opened.vector_ids, VECTOR_IDS)
     assert not opened.vector_ids.flags.writeable
     assert opened.statistics.keys() == STATISTICS.keys()
     for name, array in STATISTICS.items():
         np.testing.assert_array_equal(opened.statistics[name], array)
         assert opened.statistics[name].dtype == array.dtype
-    if form == Form.EXACT:
+    if form == IndexForm.EXACT:
         assert opened.index is None
     else:
         assert opened.index is not None

@@ -17,10 +17,10 @@ from bindsearch.indexes.tuning import (
     RERANKS,
     exact_nearest,
     fill_missing,
-    inside_cosine,
+    in_distribution_cosine,
     measure_points,
 )
-from bindsearch.indexes.types import MIXED, UNMEASURED, Form, IndexSettings, OperatingPoint
+from bindsearch.indexes.types import MIXED, UNMEASURED, IndexForm, IndexSettings, OperatingPoint
 from bindsearch.vectors import l2_normalize
 
 N, DIM, LISTS = 8000, 32, 16
@@ -47,8 +47,8 @@ def rows() -> ExactRows:
 
 @pytest.fixture(scope="module")
 def index() -> IvfPqIndex:
-    wishes = IndexSettings(form=Form.IVF_PQ, overrides={"lists": LISTS, "train_rows": 3000})
-    return build_index([ROWS], choose_parameters(N, DIM, wishes))
+    settings = IndexSettings(form=IndexForm.IVF_PQ, overrides={"lists": LISTS, "train_rows": 3000})
+    return build_index([ROWS], choose_parameters(N, DIM, settings))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def points(index: IvfPqIndex, rows: ExactRows) -> tuple[OperatingPoint, ...]:
 
 
 def only(points: tuple[OperatingPoint, ...], source: str, k: int = 10, kept: float = 1.0) -> OperatingPoint:
-    [point] = [point for point in points if (point.source, point.k, point.kept) == (source, k, kept)]
+    [point] = [point for point in points if (point.source, point.k, point.selectivity) == (source, k, kept)]
     return point
 
 
@@ -67,7 +67,7 @@ def test_the_truth_is_what_numpy_finds_under_every_mask(rows: ExactRows) -> None
     cosines = QUERIES["image"][:7] @ ROWS.astype(np.float32).T
     cosines[np.arange(7), own] = -np.inf
     for mask, found in zip(masks, exact_nearest(rows, QUERIES["image"][:7], 20, masks, 6000, own), strict=True):
-        due = np.arange(N) < 6000 if mask is None else mask.kept & (np.arange(N) < 6000)
+        due = np.arange(N) < 6000 if mask is None else mask.flags & (np.arange(N) < 6000)
         expected = np.argsort(-np.where(due, cosines, -np.inf), axis=1, kind="stable")[:, :20]
         for number in range(7):
             best = expected[number][: int((due & (np.arange(N) != own[number])).sum())]
@@ -76,7 +76,7 @@ def test_the_truth_is_what_numpy_finds_under_every_mask(rows: ExactRows) -> None
 
 
 def test_every_source_k_and_share_has_a_point_within_the_index(points: tuple[OperatingPoint, ...]) -> None:
-    cases = {(point.source, point.k, point.kept) for point in points}
+    cases = {(point.source, point.k, point.selectivity) for point in points}
     assert cases == set(itertools.product(["text", "image", MIXED], [10, 100], [1.0, 0.5, 0.1]))
     assert len(points) == len(cases)
     for point in points:
@@ -97,7 +97,7 @@ def test_a_point_has_the_recall_it_states_and_the_wanted_one(
     found = [np.isin(true, near).mean() for true, near in zip(truth, candidates, strict=True)]
     assert point.recall == pytest.approx(np.mean(found), abs=0.005)
     assert point.recall >= 0.9
-    assert point.stand_in is None
+    assert point.fallback_source is None
 
 
 def test_queries_across_the_modality_gap_need_more_than_those_within(points: tuple[OperatingPoint, ...]) -> None:
@@ -108,7 +108,7 @@ def test_queries_across_the_modality_gap_need_more_than_those_within(points: tup
 
 def test_mixed_queries_get_the_dearest_point_and_its_source(points: tuple[OperatingPoint, ...]) -> None:
     mixed = only(points, MIXED)
-    assert mixed == replace(only(points, "text"), source=MIXED, stand_in="text")
+    assert mixed == replace(only(points, "text"), source=MIXED, fallback_source="text")
 
 
 def test_where_no_setting_reaches_the_recall_the_widest_is_taken(index: IvfPqIndex, rows: ExactRows) -> None:
@@ -127,7 +127,7 @@ def test_dead_rows_are_no_truth(index: IvfPqIndex, rows: ExactRows) -> None:
     assert all(point.recall >= 0.9 for point in found)
     none = RowMask(np.zeros(N, np.bool_))
     found = measure_points(index, rows, {"text": QUERIES["text"]}, modality="image", alive=none, recall=0.9, budget_s=9)
-    assert {point.stand_in for point in found} == {UNMEASURED}
+    assert {point.fallback_source for point in found} == {UNMEASURED}
 
 
 def test_when_the_time_is_used_up_sources_get_a_stand_in_that_is_named(index: IvfPqIndex, rows: ExactRows) -> None:
@@ -136,7 +136,7 @@ def test_when_the_time_is_used_up_sources_get_a_stand_in_that_is_named(index: Iv
     told = measure_points(
         index, rows, queries, modality="image", recall=0.9, budget_s=10, ks=(10,), clock=lambda: float(next(seconds))
     )
-    assert {point.source: point.stand_in for point in told} == {
+    assert {point.source: point.fallback_source for point in told} == {
         "text": None,
         "audio": "text",
         "image": "text",
@@ -153,13 +153,13 @@ def test_with_little_time_fewer_queries_are_used(index: IvfPqIndex, rows: ExactR
     assert (only(told, "text").recall * 10 * MIN_QUERIES) == pytest.approx(
         round(only(told, "text").recall * 10 * MIN_QUERIES)
     )
-    assert only(told, "text").stand_in is None
+    assert only(told, "text").fallback_source is None
 
 
 def test_few_rows_in_one_list_can_be_measured() -> None:
     few = ROWS[:60]
-    wishes = IndexSettings(form=Form.IVF_PQ)
-    index = build_index([few], choose_parameters(60, DIM, wishes))
+    settings = IndexSettings(form=IndexForm.IVF_PQ)
+    index = build_index([few], choose_parameters(60, DIM, settings))
     told = measure_points(
         index, ExactRows(DIM, [few]), {"text": QUERIES["text"][:5]}, modality="image", recall=0.98, budget_s=60
     )
@@ -175,8 +175,8 @@ def test_sources_without_queries_get_the_widest_measured_cross_modal_point(index
     ]
     filled = fill_missing(measured, ["image", "text", "audio", "imu"], "image", index)
     assert filled[:3] == tuple(measured)
-    assert only(filled, "imu") == replace(measured[2], source="imu", stand_in="audio")
-    assert only(filled, MIXED) == replace(measured[0], source=MIXED, stand_in="image")
+    assert only(filled, "imu") == replace(measured[2], source="imu", fallback_source="audio")
+    assert only(filled, MIXED) == replace(measured[0], source=MIXED, fallback_source="image")
     assert fill_missing(filled, ["imu", "text"], "image", index) == filled
 
 
@@ -185,14 +185,14 @@ def test_with_no_cross_modal_point_all_lists_are_searched(index: IvfPqIndex) -> 
     filled = fill_missing(measured, ["image", "text"], "image", index)
     assert only(filled, "text") == OperatingPoint("text", 10, 1.0, LISTS, RERANKS[-1], 0.0, 0.0, UNMEASURED)
     assert only(filled, MIXED).probes == LISTS
-    assert only(fill_missing([], ["text"], "image", index), "text", 100, 0.1).stand_in == UNMEASURED
+    assert only(fill_missing([], ["text"], "image", index), "text", 100, 0.1).fallback_source == UNMEASURED
 
 
 def test_a_query_is_inside_where_the_partition_is_and_strangers_are_not() -> None:
     images, texts = make_vectors(2000, 2.0, 6), make_vectors(500, 2.1, 7)
     mean = images.mean(axis=0)
-    threshold = inside_cosine(images, mean, [texts])
+    threshold = in_distribution_cosine(images, mean, [texts])
     assert (images @ l2_normalize(mean) >= threshold).mean() == pytest.approx(0.99, abs=0.001)
     assert (texts @ l2_normalize(mean) >= threshold).mean() <= 0.01
-    assert inside_cosine(images, mean, [texts, make_vectors(200, 2.0, 9)]) == OUTSIDE
-    assert inside_cosine(images[:0], np.zeros(DIM, np.float32)) == OUTSIDE
+    assert in_distribution_cosine(images, mean, [texts, make_vectors(200, 2.0, 9)]) == OUTSIDE
+    assert in_distribution_cosine(images[:0], np.zeros(DIM, np.float32)) == OUTSIDE

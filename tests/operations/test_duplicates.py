@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import bindsearch as bs
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form
+from bindsearch.indexes.types import IndexForm
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.duplicates import NearGroup, find_exact_duplicates, find_near_duplicates
 from bindsearch.search.generation import open_reader
@@ -105,12 +105,12 @@ def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
     monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
     monkeypatch.setattr("bindsearch.operations.duplicates.EXACT_ROWS", 10)
     vector_store.write_items(tmp_path, {"image": near_rows[:800]})
-    connect(tmp_path).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 8}))
+    connect(tmp_path).optimize(index_settings=bs.IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 8}))
     vector_store.write_items(tmp_path, {"image": near_rows[800:]}, first=800, remove=[1, 2, 3])
     kept = near_rows.copy()
     kept[:3] = np.eye(3, DIM)  # like nothing else
     generation = open_reader(tmp_path).current()
-    assert generation.partitions[Modality.IMAGE].covered == 800
+    assert generation.partitions[Modality.IMAGE].indexed_rows == 800
     assert names(find_near_duplicates(generation, Modality.IMAGE, 0.97)) == plain_groups(kept, 0.97)
 
 

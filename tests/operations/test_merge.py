@@ -35,7 +35,7 @@ def test_two_halves_make_the_whole(tmp_path: Path, block_rows: int | None, monke
     done: list[tuple[int, int]] = []
     report = bs.merge_stores(tmp_path / "merged", first, second, on_progress=lambda *counts: done.append(counts))
     n = len(contents(whole))
-    assert (report.added, report.replaced, report.kept, report.vectors) == (30, 0, 0, n)
+    assert (report.added, report.replaced, report.unchanged, report.vectors) == (30, 0, 0, n)
     assert done[-1] == (n, n)
     assert contents(tmp_path / "merged") == contents(whole)
     assert answers(tmp_path / "merged") == answers(whole)
@@ -58,7 +58,7 @@ def test_a_second_time_nothing_is_new(tmp_path: Path) -> None:
     bs.merge_stores(tmp_path / "merged", first, second)
     before = contents(tmp_path / "merged"), vectors_held(tmp_path / "merged")
     report = bs.merge_stores(tmp_path / "merged", second, first)
-    assert (report.added, report.replaced, report.kept) == (0, 0, 30)
+    assert (report.added, report.replaced, report.unchanged) == (0, 0, 30)
     assert (contents(tmp_path / "merged"), vectors_held(tmp_path / "merged")) == before
 
 
@@ -76,7 +76,7 @@ def test_the_same_content_stays_whatever_its_time(tmp_path: Path) -> None:
     write_store(tmp_path / "target", [file])
     write_store(tmp_path / "source", [replace(file, mtime_ns=2000)])
     before = contents(tmp_path / "target")
-    assert bs.merge_stores(tmp_path / "target", tmp_path / "source").kept == 1
+    assert bs.merge_stores(tmp_path / "target", tmp_path / "source").unchanged == 1
     assert contents(tmp_path / "target") == before
 
 
@@ -97,7 +97,7 @@ def test_a_file_belongs_to_the_deepest_collection_that_holds_it(tmp_path: Path, 
     write_store(tmp_path / "outer", [picture, replace(picture, rel_path="2.jpg", content="two")])
     write_store(tmp_path / "inner", [replace(picture, root="/media/x", rel_path="1.jpg")])
     report = bs.merge_stores(tmp_path / "merged", *(tmp_path / name for name in order))
-    assert (report.added, report.kept) == (2, 1)
+    assert (report.added, report.unchanged) == (2, 1)
     assert sorted(key[0] for key in contents(tmp_path / "merged")) == ["/media/2.jpg", "/media/x/1.jpg"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.errors import UsageError
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.operations import index_policy
 from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.results import PartitionStatus
@@ -17,7 +17,7 @@ from bindsearch.types import Modality
 from helpers import vector_store
 from helpers.stores import connect
 
-CODES = IndexSettings(Form.IVF_PQ, overrides={"lists": 8})
+CODES = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 8})
 
 
 def fill(path: Path, counts: dict[str, int], seed: int = 3, first: int = 0) -> bs.Store:
@@ -34,8 +34,8 @@ def test_repeated_vectors_leave_lists_empty_and_are_indexed_all_the_same(tmp_pat
     rows = vector_store.unit(np.random.default_rng(1).standard_normal((40, 64)))
     vector_store.write_items(tmp_path / "s", {"image": np.repeat(rows, 20, axis=0)})
     with connect(tmp_path / "s") as store:
-        store.optimize(wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 64}))
-        assert image_of(store).form is Form.IVF_PQ
+        store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 64}))
+        assert image_of(store).form is IndexForm.IVF_PQ
         hits = store.search(rows[3], to="image", k=20)
     assert sorted(int(hit.path.name) for hit in hits) == list(range(60, 80))
 
@@ -45,7 +45,7 @@ def test_a_modality_of_equal_vectors_harms_no_search(tmp_path: Path) -> None:
     row = vector_store.unit(np.random.default_rng(2).standard_normal((1, 64)))
     vector_store.write_items(store.path, {"audio": np.repeat(row, 300, axis=0)})
     assert len(store.search(row[0], k=30)) == 30
-    store.optimize(wishes=CODES)
+    store.optimize(index_settings=CODES)
     assert store.search(row[0], to="audio", k=1)[0].cosine == pytest.approx(1.0, abs=1e-3)
 
 
@@ -61,24 +61,24 @@ def test_ties_go_by_item_whatever_k_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        (IndexSettings(Form.IVF_PQ, overrides={"bogus": 3}), "'bogus' is no parameter of an index"),
-        (IndexSettings(Form.IVF_PQ, recall=1.5), "recall=1.5 cannot be"),
-        (IndexSettings(Form.IVF_PQ, memory_bytes=10), "10 bytes of memory are too few"),
+        (IndexSettings(IndexForm.IVF_PQ, overrides={"bogus": 3}), "'bogus' is no parameter of an index"),
+        (IndexSettings(IndexForm.IVF_PQ, recall=1.5), "recall=1.5 cannot be"),
+        (IndexSettings(IndexForm.IVF_PQ, memory_bytes=10), "10 bytes of memory are too few"),
     ],
 )
-def test_wishes_that_cannot_be_are_refused_and_not_remembered(
-    tmp_path: Path, wishes: IndexSettings, message: str
+def test_settings_that_cannot_be_are_refused_and_not_remembered(
+    tmp_path: Path, settings: IndexSettings, message: str
 ) -> None:
     store = fill(tmp_path / "s", {"image": 200})
     with pytest.raises(UsageError, match=message):
-        store.optimize(wishes=wishes)
-    assert store.wishes == IndexSettings()
+        store.optimize(index_settings=settings)
+    assert store.index_settings == IndexSettings()
     assert store.optimize() == []
 
 
 def test_memory_that_is_outgrown_leaves_the_index_as_it_is_and_says_so(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 1000})
-    store.optimize(wishes=IndexSettings(Form.IVF_PQ, memory_bytes=14_000))
+    store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ, memory_bytes=14_000))
     fill(store.path, {"image": 3000}, seed=5, first=1000)
     (done,) = store.optimize()
     assert (done.need.work, "too few" in done.need.reason) == (IndexActionKind.REFUSED, True)
@@ -87,25 +87,25 @@ def test_memory_that_is_outgrown_leaves_the_index_as_it_is_and_says_so(tmp_path:
     report = store.index(tmp_path / "media")
     assert report.added == 1
     assert any("14000 bytes of memory are too few" in notice for notice in report.notices)
-    assert image_of(store).covered == 1000
+    assert image_of(store).indexed_rows == 1000
     assert len(store.search("a dog", to="image", k=50)) == 50
 
 
 def test_few_texts_are_not_what_text_queries_are_measured_with(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 500, "text": 3})
-    store.optimize(wishes=CODES)
-    points = [point for point in image_of(store).points if point.k == 10 and point.kept == 1.0]
+    store.optimize(index_settings=CODES)
+    points = [point for point in image_of(store).points if point.k == 10 and point.selectivity == 1.0]
     by_source = {point.source: point for point in points}
-    assert by_source["text"].stand_in is None  # the generic captions
-    assert by_source["audio"].stand_in == "text"
-    assert by_source["image"].stand_in is None
+    assert by_source["text"].fallback_source is None  # the generic captions
+    assert by_source["audio"].fallback_source == "text"
+    assert by_source["image"].fallback_source is None
 
 
 def test_new_rows_that_crowd_into_one_list_count_as_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)
     monkeypatch.setattr(index_policy, "MAX_CODE_ERROR_GROWTH", 100.0)
     store = fill(tmp_path / "s", {"image": 1500})
-    store.optimize(wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 16}))
+    store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 16}))
     row = vector_store.gap_vectors(np.random.default_rng(3), {"image": 1})["image"]
     near = vector_store.unit(row + 0.02 * np.random.default_rng(6).standard_normal((1400, 64)))
     vector_store.write_items(store.path, {"image": near}, first=1500)
@@ -116,7 +116,7 @@ def test_new_rows_that_crowd_into_one_list_count_as_drift(tmp_path: Path, monkey
 
 def test_an_index_is_opened_once_for_many_generations(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 500})
-    store.optimize(wishes=CODES)
+    store.optimize(index_settings=CODES)
     opened = store._reader.current().partitions[Modality.IMAGE].index
     fill(store.path, {"image": 1}, seed=9, first=500)
     newer = store._reader.current().partitions[Modality.IMAGE]
@@ -128,7 +128,7 @@ def test_a_damaged_index_is_logged_once_for_those_who_only_see_hits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = fill(tmp_path / "s", {"image": 300})
-    store.optimize(wishes=CODES)
+    store.optimize(index_settings=CODES)
     (path,) = (store.path / "indexes" / "image").glob("*/index.faiss")
     path.write_bytes(path.read_bytes()[:-3])
     with caplog.at_level(logging.WARNING, "bindsearch"), connect(store.path) as again:
@@ -140,7 +140,7 @@ def test_a_damaged_index_is_logged_once_for_those_who_only_see_hits(
 
 def test_the_index_of_a_modality_that_has_gone_goes_too(tmp_path: Path) -> None:
     store = fill(tmp_path / "s", {"image": 100, "audio": 100})
-    store.optimize(wishes=CODES)
+    store.optimize(index_settings=CODES)
     snapshot = store._reader.current().snapshot
     paths = [vector_store.ROOT / "audio" / str(n) for n in range(100)]
     items = [snapshot.item_at_path(path) for path in paths]
@@ -173,7 +173,7 @@ def test_a_ready_vector_tells_its_own_modality(tmp_path: Path) -> None:
     vectors = vector_store.gap_vectors(np.random.default_rng(3), {"image": 800, "text": 400, "audio": 400})
     vector_store.write_items(tmp_path / "s", vectors)
     store = connect(tmp_path / "s")
-    store.optimize(wishes=CODES)
+    store.optimize(index_settings=CODES)
     partition = store._reader.current().partitions[Modality.IMAGE]
     for modality, rows in vectors.items():
         told = [partition.predict_source(row) for row in rows[:100]]

@@ -47,7 +47,7 @@ def folders(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def path(tmp_path: Path, folders: list[Path]) -> Path:
     with connect(tmp_path / "store", encoder="null", segment_s={"audio": 3.0}) as store:
-        store.index(*folders, wishes=IndexSettings(recall=0.97))
+        store.index(*folders, index_settings=IndexSettings(recall=0.97))
     return tmp_path / "store"
 
 
@@ -59,7 +59,7 @@ def test_a_store_is_moved_to_another_encoder(path: Path, folders: list[Path]) ->
         assert store.search("text 3 of two", k=1)[0].path == folders[1] / "3.txt"
         assert store.config.encoder == "other"
         assert store.config.audio_segment_s == 3.0
-        assert store.wishes.recall == 0.97
+        assert store.index_settings.recall == 0.97
         assert store.status().dim == 96
     with connect(path, encoder="null") as old, pytest.raises(bs.StoreError, match="vectors of encoder other"):
         old.search("text")

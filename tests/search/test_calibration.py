@@ -127,7 +127,7 @@ def test_equal_vectors_have_no_variance() -> None:
 def test_statistics_survive_being_stored_and_remember_how_many_vectors_they_stand_for() -> None:
     statistics = partition_statistics(unit_rows(1, 300, 64), n=70_000)
     again = PartitionStatistics.from_arrays(statistics.to_arrays(), 64)
-    assert (again.n, again.rest) == (70_000, statistics.rest)
+    assert (again.n, again.residual_variance) == (70_000, statistics.residual_variance)
     np.testing.assert_array_equal(again.factor, statistics.factor)
     np.testing.assert_array_equal(again.mu, statistics.mu)
 

@@ -24,11 +24,11 @@ PICTURE = Query((Term("image", "dog.jpg"),), to=(Modality.IMAGE,))
 
 
 def measured(
-    source: str, probes: tuple[int, int, int], rerank: int, stand_in: str | None = None
+    source: str, probes: tuple[int, int, int], rerank: int, fallback_source: str | None = None
 ) -> list[OperatingPoint]:
     """Points for 10 and 100 results and a filter that keeps all, half and a tenth."""
     return [
-        OperatingPoint(source, k, kept, share_probes, rerank * (1 if k == 10 else 3), 0.984, 1.5, stand_in)
+        OperatingPoint(source, k, kept, share_probes, rerank * (1 if k == 10 else 3), 0.984, 1.5, fallback_source)
         for k in (10, 100)
         for kept, share_probes in zip((1.0, 0.5, 0.1), probes, strict=True)
     ]
@@ -38,24 +38,26 @@ POINTS = (
     *measured("text", (128, 160, 480), 400),
     *measured("image", (16, 20, 64), 200),
     *measured("audio", (192, 224, 512), 400),
-    *measured("thermal", (192, 224, 512), 400, stand_in="audio"),
+    *measured("thermal", (192, 224, 512), 400, fallback_source="audio"),
     *measured(MIXED, (192, 224, 512), 400),
 )
 INDEX = IndexFacts(n=N, lists=512, code_bytes=128, points=POINTS)
-IMAGES = PartitionFacts(Modality.IMAGE, dim=1024, rows=N, living=N, kept=N, index=INDEX)
+IMAGES = PartitionFacts(Modality.IMAGE, dim=1024, rows=N, live_rows=N, matching_rows=N, index=INDEX)
 FACTS = PlanFacts(
     partitions=(IMAGES,),
     sources=(Modality.TEXT,),
     labels=("a dog on the beach",),
-    loads=("the text tower of imagebind",),
+    cost_notes=("the text tower of imagebind",),
 )
-FROM_PICTURE = replace(FACTS, sources=(Modality.IMAGE,), labels=("dog.jpg",), loads=("the vision tower of imagebind",))
+FROM_PICTURE = replace(
+    FACTS, sources=(Modality.IMAGE,), labels=("dog.jpg",), cost_notes=("the vision tower of imagebind",)
+)
 COMPOSED = replace(
     FACTS,
     sources=(Modality.IMAGE, Modality.AUDIO),
     labels=("fruit.jpg", '"bird song.wav"@12s-15s'),
     weights=(0.5, -0.3),
-    loads=("the vision tower of imagebind", "the audio tower of imagebind"),
+    cost_notes=("the vision tower of imagebind", "the audio tower of imagebind"),
 )
 COMPOSITION = Query((Term("image", "fruit.jpg", 0.5), Term("audio", "bird song.wav", -0.3)), to=(Modality.IMAGE,))
 GPU = replace(INDEX, device="cuda:0", lists=1024, code_bytes=64)
@@ -63,7 +65,7 @@ GPU = replace(INDEX, device="cuda:0", lists=1024, code_bytes=64)
 
 def on(facts: PlanFacts, index: IndexFacts | None = INDEX, kept: int = N, **changes: object) -> PlanFacts:
     """`facts` with the image partition changed."""
-    return replace(facts, partitions=(replace(IMAGES, index=index, kept=kept, **changes),))  # type: ignore[arg-type]
+    return replace(facts, partitions=(replace(IMAGES, index=index, matching_rows=kept, **changes),))  # type: ignore[arg-type]
 
 
 def filtered(kept: int, index: IndexFacts = INDEX) -> PlanFacts:
@@ -88,16 +90,16 @@ def cases() -> dict[str, Callable[[], Plan]]:
         "image_to_image": lambda: make_plan(PICTURE, FROM_PICTURE),
         "stand_in": lambda: make_plan(TEXT, replace(FACTS, sources=(Modality.THERMAL,), labels=("hot.png",))),
         "composed": lambda: make_plan(COMPOSITION, COMPOSED),
-        "composed_inside": lambda: make_plan(COMPOSITION, on(COMPOSED, inside=True)),
+        "composed_inside": lambda: make_plan(COMPOSITION, on(COMPOSED, in_distribution=True)),
         "filter_50": lambda: make_plan(TEXT, filtered(N // 2)),
         "filter_10": lambda: make_plan(TEXT, filtered(N // 10)),
         "filter_1": lambda: make_plan(TEXT, filtered(N // 100)),
         "filter_01": lambda: make_plan(TEXT, filtered(N // 1000)),
         "nothing_kept": lambda: make_plan(TEXT, filtered(0)),
         "damaged_index": lambda: make_plan(
-            TEXT, on(FACTS, trouble="ivfpq.faiss is damaged: `bindsearch index` rebuilds it")
+            TEXT, on(FACTS, index_error="ivfpq.faiss is damaged: `bindsearch index` rebuilds it")
         ),
-        "tail": lambda: make_plan(TEXT, on(FACTS, rows=N + 5_000, living=N + 4_900, kept=N + 4_900)),
+        "tail": lambda: make_plan(TEXT, on(FACTS, rows=N + 5_000, live_rows=N + 4_900, kept=N + 4_900)),
         "gpu": lambda: make_plan(TEXT, on(FACTS, GPU)),
         "gpu_filter_50": lambda: make_plan(TEXT, filtered(N // 2, GPU)),
         "gpu_filter_1": lambda: make_plan(TEXT, filtered(N // 100, GPU)),

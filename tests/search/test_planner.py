@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bindsearch.indexes.types import MIXED, Form, OperatingPoint, UnitCosts
+from bindsearch.indexes.types import MIXED, IndexForm, OperatingPoint, UnitCosts
 from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy
 from bindsearch.search.planner import GPU_WIDTH, RULES, make_plan
 from bindsearch.search.query import Query, Rank, Term
@@ -44,7 +44,7 @@ def step_for(
     force: Strategy | None = None,
 ) -> PartitionStep:
     """The one step for an image partition."""
-    partition = PartitionFacts(Modality.IMAGE, 1024, rows, rows, kept, index, inside=inside)
+    partition = PartitionFacts(Modality.IMAGE, 1024, rows, rows, kept, index, in_distribution=inside)
     count = len(sources)
     facts = PlanFacts((partition,), sources, ("?",) * count, (1.0,) * count, ("",) * count, excluded=excluded)
     return make_plan(query, facts, force=force).partitions[0]
@@ -81,7 +81,7 @@ def any_partition(rng: random.Random, modality: Modality) -> PartitionFacts:
     )
     n = rng.choice([rows, rng.randint(0, rows)])
     device = rng.choice(["cpu", "cpu", "cuda:0"])
-    form = Form.EXACT if device != "cpu" and rng.randint(0, 1) else Form.IVF_PQ
+    form = IndexForm.EXACT if device != "cpu" and rng.randint(0, 1) else IndexForm.IVF_PQ
     trouble = rng.choice([None, None, None, "the file is damaged"])
     inside = rng.choice([None, True, False])
     return PartitionFacts(
@@ -109,17 +109,17 @@ def test_no_way_that_finds_enough_is_cheaper_than_the_chosen(case: tuple[Query, 
 def test_every_step_can_be_run(case: tuple[Query, PlanFacts]) -> None:
     query, facts = case
     for partition, step in zip(facts.partitions, make_plan(query, facts).partitions, strict=True):
-        assert (step.strategy is Strategy.SKIP) == (partition.kept == 0)
-        assert step.want <= step.kept == partition.kept
-        assert step.want >= min(query.k, partition.kept)
+        assert (step.strategy is Strategy.SKIP) == (partition.matching_rows == 0)
+        assert step.fetch_rows <= step.matching_rows == partition.matching_rows
+        assert step.fetch_rows >= min(query.k, partition.matching_rows)
         assert step.estimate_ms >= 0
         assert step.reason
         if step.strategy in (Strategy.PROBE, Strategy.PROBE_WIDE):
             assert partition.index is not None
-            assert partition.trouble is None
+            assert partition.index_error is None
             assert partition.index.device.startswith("cuda") == (step.strategy is Strategy.PROBE_WIDE)
             assert 1 <= step.probes <= max(step.lists, 1)
-            assert step.want <= step.rerank <= partition.rows
+            assert step.fetch_rows <= step.rerank <= partition.rows
             assert step.tail == partition.rows - partition.index.n
         else:
             assert step.recall == 1.0
@@ -161,10 +161,10 @@ def test_a_source_of_a_composed_query_that_was_not_measured_goes_by_mixed_querie
 
 
 def test_a_query_inside_the_partition_takes_its_own_point() -> None:
-    step = step_for(sources=(Modality.IMAGE, Modality.TEXT), inside=True)
+    step = step_for(sources=(Modality.IMAGE, Modality.TEXT), in_distribution=True)
     assert step.probes == 16
     assert "the query lies among the image vectors" in step.reason
-    assert step_for(sources=(Modality.IMAGE, Modality.TEXT), inside=False).probes == 128
+    assert step_for(sources=(Modality.IMAGE, Modality.TEXT), in_distribution=False).probes == 128
 
 
 def test_a_source_that_was_not_measured_visits_all_lists() -> None:
@@ -185,14 +185,14 @@ def test_the_point_is_the_one_for_enough_results(k: int, measured_k: int, rerank
 
 def test_a_diverse_list_is_chosen_from_five_times_as_many() -> None:
     step = step_for(replace(QUERY, diverse=0.5))
-    assert step.want == 66
+    assert step.fetch_rows == 66
     assert step.point is not None
     assert step.point.k == 100
 
 
 def test_the_query_s_own_rows_are_fetched_beside_those_wanted() -> None:
-    assert step_for(excluded=7).want == 33
-    assert step_for(kept=20).want == 20
+    assert step_for(excluded=7).fetch_rows == 33
+    assert step_for(kept=20).fetch_rows == 20
     assert step_for(excluded=5000).rerank == 5026
 
 
@@ -203,7 +203,7 @@ def test_the_query_s_own_rows_are_fetched_beside_those_wanted() -> None:
 def test_a_filter_takes_the_nearer_measured_level(share: float, probes: int, level: float) -> None:
     step = step_for(kept=round(N * share), force=Strategy.PROBE)
     assert step.point is not None
-    assert (step.probes, step.point.kept) == (probes, level)
+    assert (step.probes, step.point.selectivity) == (probes, level)
 
 
 def test_below_the_least_level_probes_are_widened_up_to_all_lists() -> None:
@@ -252,7 +252,7 @@ def test_rows_after_the_index_are_counted_and_paid_for() -> None:
 
 
 def test_a_damaged_index_is_not_used_and_told() -> None:
-    partition = PartitionFacts(Modality.IMAGE, 1024, N, N, N, INDEX, trouble="gone.faiss is missing")
+    partition = PartitionFacts(Modality.IMAGE, 1024, N, N, N, INDEX, index_error="gone.faiss is missing")
     step = make_plan(QUERY, PlanFacts((partition,))).partitions[0]
     assert step.strategy is Strategy.SCAN
     assert step.reason == "exact: 420,000 rows take 36 ms; the index is not used: gone.faiss is missing"
@@ -287,7 +287,7 @@ def test_a_gpu_gives_no_more_candidates_than_faiss_allows() -> None:
 
 
 def test_exact_rows_on_a_gpu_are_exact() -> None:
-    index = IndexFacts(N, lists=1, code_bytes=2048, points=(), device="cuda:0", form=Form.EXACT)
+    index = IndexFacts(N, lists=1, code_bytes=2048, points=(), device="cuda:0", form=IndexForm.EXACT)
     step = step_for(index=index, force=Strategy.PROBE_WIDE)
     assert (step.strategy, step.recall, step.probes) == (Strategy.PROBE_WIDE, 1.0, 1)
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import bindsearch as bs
-from bindsearch.indexes.types import Form, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.operations import index_policy
 from bindsearch.search.plan import Strategy
 from bindsearch.types import Modality
@@ -119,9 +119,9 @@ def test_indexed_plans_reach_the_wanted_recall_whatever_happens_to_the_rows(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 200 * 64)
-    wishes = IndexSettings(Form.IVF_PQ, overrides={"lists": 16, "train_rows": 2000})
+    settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 16, "train_rows": 2000})
     model.add({"text": 1500, "image": 3000, "audio": 1500})
-    done = {one.modality: one.need.work for one in model.store.optimize(wishes=wishes)}
+    done = {one.modality: one.need.work for one in model.store.optimize(index_settings=settings)}
     assert done == dict.fromkeys((Modality.TEXT, Modality.IMAGE, Modality.AUDIO), index_policy.IndexActionKind.BUILD)
     check(model, wanted=0.97)
     model.add({"text": 50, "image": 100, "audio": 1})  # a tail, not yet in the index
@@ -146,14 +146,14 @@ def test_indexed_plans_reach_the_wanted_recall_whatever_happens_to_the_rows(
 def test_the_same_query_gives_the_same_list_and_equal_scores_go_by_item(model: Model) -> None:
     row = vector_store.unit(model.rng.standard_normal((1, 64)))
     vector_store.write_items(model.store.path, {"image": np.repeat(row, 40, axis=0)})
-    model.store.optimize(wishes=IndexSettings(Form.IVF_PQ))
+    model.store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ))
     lists = [found(model.store.search(row[0], to="image", k=7)) for _ in range(3)]
     assert lists == [[f"image/{n}" for n in range(7)]] * 3
 
 
 def test_searching_with_a_ready_vector_loads_no_torch(model: Model) -> None:
     model.add({"text": 20, "image": 600})
-    model.store.optimize(wishes=IndexSettings(Form.IVF_PQ))
+    model.store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ))
     code = """
 import sys
 import numpy as np

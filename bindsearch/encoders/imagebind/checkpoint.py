@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.model_store.checkpoints import MappedCheckpoint, checked, temperature_of
+from bindsearch.encoders.model_store.checkpoints import MappedCheckpoint, check_tensor, temperature_of
 from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
 
 if TYPE_CHECKING:
@@ -52,5 +52,5 @@ def _temperatures(checkpoint: MappedCheckpoint) -> dict[str, float]:
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
     keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
-    scales = {tower: temperature_of(float(checked(checkpoint.read(key), key))) for tower, key in keys.items()}
+    scales = {tower: temperature_of(float(check_tensor(checkpoint.read(key), key))) for tower, key in keys.items()}
     return {"image": 1.0, "video": 1.0, **scales}

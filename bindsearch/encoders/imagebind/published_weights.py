@@ -10,7 +10,7 @@ import torch
 
 from bindsearch.encoders.imagebind.config import CONTEXT_TOKENS, ModelConfig
 from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
-from bindsearch.encoders.model_store.checkpoints import BadCheckpointError, checked, in_format
+from bindsearch.encoders.model_store.checkpoints import BadCheckpointError, cast_checked, check_tensor
 
 MASK_KEY = "modality_preprocessors.text.mask"
 """The text tower's causal mask is stored in the checkpoint too; it is made anew."""
@@ -72,7 +72,7 @@ def convert_tensor(published: object, tensor: PublishedTensor, dtype: str) -> to
     Raises:
         EncoderError: it is no plain tensor of finite floats, or its numbers are too large; names the key.
     """
-    return in_format(tensor.convert(checked(published, tensor.key)), tensor.key, dtype)
+    return cast_checked(tensor.convert(check_tensor(published, tensor.key)), tensor.key, dtype)
 
 
 def _faults(state: Mapping[str, object], expected: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

@@ -75,7 +75,7 @@ def _fault(path: Path, error: Exception) -> str:
     return "it is cut short or damaged; bring it again"
 
 
-def checked(tensor: object, key: str) -> torch.Tensor:
+def check_tensor(tensor: object, key: str) -> torch.Tensor:
     """A tensor of a checkpoint that can be weights: plain, of 16, 32 or 64-bit floats, all of them finite.
 
     Raises:
@@ -98,7 +98,7 @@ def checked(tensor: object, key: str) -> torch.Tensor:
     return tensor
 
 
-def in_format(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
+def cast_checked(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
     """The tensor in "fp32", "bf16" or "fp16".
 
     Raises:

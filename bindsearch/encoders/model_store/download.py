@@ -151,7 +151,7 @@ def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
         except _StoppedError as stop:
             failed = 1 if transfer.furthest - before >= BLOCK_BYTES else failed + 1
             if failed >= tries or (stop.is_final and not transfer.furthest):
-                raise EncoderError(f"cannot download {transfer.url}: {stop}{transfer.way_on()}") from stop
+                raise EncoderError(f"cannot download {transfer.url}: {stop}{transfer.resume_hint()}") from stop
             time.sleep(min(delay_s * 2 ** (failed - 1), LONGEST_DELAY_S))
 
 
@@ -240,7 +240,7 @@ class _Transfer:
             return False
         return self._ended or (self._note.total_bytes is not None and self._offset() == self._note.total_bytes)
 
-    def way_on(self) -> str:
+    def resume_hint(self) -> str:
         """Return what is left to do after the last try, for the end of a message."""
         offset = self._offset()
         return f"; {offset:,} bytes are here, the same command goes on from there" if offset else ""

@@ -104,10 +104,10 @@ def read_model(name: str) -> ModelManifest:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        way_on = f"bring it with `bindsearch model pull {name}`"
+        resume_hint = f"bring it with `bindsearch model pull {name}`"
         if not can_be_pulled(name):
-            way_on = "`bindsearch model list` shows those that are"
-        raise EncoderError(f"the model {name} is not here: {way_on}") from None
+            resume_hint = "`bindsearch model list` shows those that are"
+        raise EncoderError(f"the model {name} is not here: {resume_hint}") from None
     except (OSError, ValueError) as error:
         raise EncoderError(
             f"{path} cannot be read ({error}): `bindsearch model pull {name}` brings it again"

@@ -230,8 +230,8 @@ def _pull(asked: _PullRequest, on_progress: OnPullProgress, delay_s: float) -> P
         if asked.from_file is not None:
             raise
         it = "it and the model" if is_installed(source.name) else "it"
-        way_on = f"the download is kept for another try, `bindsearch model remove {source.name}` deletes {it}"
-        raise EncoderError(f"{error}; {way_on}") from error
+        resume_hint = f"the download is kept for another try, `bindsearch model remove {source.name}` deletes {it}"
+        raise EncoderError(f"{error}; {resume_hint}") from error
     finally:
         shutil.rmtree(work / NEW_FOLDER, ignore_errors=True)
     write_record(source.name, PullRecord(source.license, checkpoint.sha256))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.encoders.model_store.checkpoints import (
     BadCheckpointError,
     MappedCheckpoint,
-    checked,
-    in_format,
+    cast_checked,
+    check_tensor,
     temperature_of,
 )
 from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
@@ -58,7 +58,7 @@ def convert(
     _check(stored, towers, f"{source} is no checkpoint of {architecture['model']}")
     specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
     write_towers(folder, specs, on_progress)
-    temperature = temperature_of(float(checked(stored[_TEMPERATURE].read(), _TEMPERATURE)))
+    temperature = temperature_of(float(check_tensor(stored[_TEMPERATURE].read(), _TEMPERATURE)))
     return {"text": temperature, "image": 1.0, "video": 1.0}
 
 
@@ -164,4 +164,4 @@ def _read_as(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.T
     """A tensor that can be weights, in the format it is kept in."""
     if name.endswith(".num_batches_tracked"):  # a batch norm's count of training steps, of no use here
         return read().float()
-    return in_format(checked(read(), name), name, dtype)
+    return cast_checked(check_tensor(read(), name), name, dtype)

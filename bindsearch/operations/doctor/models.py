@@ -65,15 +65,17 @@ def check_store(path: Path) -> Iterator[Check]:
         return
     snapshot = generation.snapshot
     failures = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()
-    troubles = [partition.trouble for partition in generation.partitions.values() if partition.trouble is not None]
+    problems = [
+        partition.index_error for partition in generation.partitions.values() if partition.index_error is not None
+    ]
     size = folder_size(path) / 1e6
     message = f"{sum(snapshot.counts('items').values())} items, {len(failures)} failed files, {size:.1f} MB at {path}"
     yield Check(
         "store",
         "store",
-        Level.NOTE if troubles else Level.OK,
-        "; ".join([message, *troubles]),
-        "bindsearch optimize" if troubles else "",
+        Level.NOTE if problems else Level.OK,
+        "; ".join([message, *problems]),
+        "bindsearch optimize" if problems else "",
     )
     again = sum(map(is_installation_failure, failures))
     if again:

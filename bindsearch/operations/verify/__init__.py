@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bindsearch.atomic import folder_size
 from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError
 from bindsearch.operations.verify.catalog import CheckedCatalog, RowSample
-from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, Kind, Repair, Report, finding
+from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, Report, finding
 from bindsearch.operations.verify.media_files import Containers, MediaCheck
 from bindsearch.operations.verify.store_files import (
     StoredVectors,
@@ -42,7 +42,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OF_FILES = frozenset(
-    {Kind.VECTOR_FILE_MISSING, Kind.VECTOR_FILE_DAMAGED, Kind.VECTORS_UNFIT, Kind.SNAPSHOT, Kind.INDEX}
+    {
+        FindingKind.VECTOR_FILE_MISSING,
+        FindingKind.VECTOR_FILE_DAMAGED,
+        FindingKind.VECTORS_UNFIT,
+        FindingKind.SNAPSHOT,
+        FindingKind.INDEX,
+    }
 )
 """Kinds of finding about a single file or folder, which a writer may have replaced meanwhile."""
 
@@ -118,7 +124,7 @@ class StoreCheck:
         except StoreError as error:
             roots = " ".join(self.manifest.collections.values()) if self.manifest else "FOLDER"
             way_out = f"put a copy of it back, or remove the store's folder and run `bindsearch index {roots}`"
-            self._add(Kind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out)
+            self._add(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out)
 
     def look_at_files(self) -> None:
         """Read every byte of what readers use."""
@@ -156,10 +162,10 @@ class StoreCheck:
             manifest = read_manifest(self.store)
         except StoreError:
             what = f"{path} is damaged (the indexes are then made anew by `bindsearch optimize`)"
-            self._add(Kind.CURRENT, what, Repair.COMPACT, [path])
+            self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
             return None
         if manifest is None:
-            self._add(Kind.CURRENT, f"{path} is missing", Repair.COMPACT, [path])
+            self._add(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path])
         return manifest
 
     def _find_dim(self) -> int | None:
@@ -172,36 +178,38 @@ class StoreCheck:
         try:
             said = read_config(self.store).dim
         except StoreNotFoundError:
-            self._add(Kind.CONFIG, f"{path} is missing", Repair.BY_HAND, [path], way_out=way_out)
+            self._add(FindingKind.CONFIG, f"{path} is missing", Repair.BY_HAND, [path], way_out=way_out)
             return likely
         except StoreError as error:
-            self._add(Kind.CONFIG, str(error).split(": put it back")[0], Repair.BY_HAND, [path], way_out=way_out)
+            self._add(FindingKind.CONFIG, str(error).split(": put it back")[0], Repair.BY_HAND, [path], way_out=way_out)
             return likely
         if held and said not in held:
             what = f"{path} says {said} dimensions, the vector files hold {likely}"
-            self._add(Kind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
+            self._add(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
             return likely
         return said
 
     def _look_at_rows(self, catalog: CheckedCatalog) -> None:
-        found = catalog.troubles()
-        self._count("items wait for vectors that were lost", found.to_embed, Kind.ITEMS_TO_EMBED, Repair.INDEX)
+        found = catalog.check_integrity()
+        self._count("items wait for vectors that were lost", found.to_embed, FindingKind.ITEMS_TO_EMBED, Repair.INDEX)
         self._count(
             "items have no segments",
             found.without_segments,
-            Kind.ITEMS_WITHOUT_SEGMENTS,
+            FindingKind.ITEMS_WITHOUT_SEGMENTS,
             Repair.COMPACT,
             REPAIR_THEN_INDEX,
         )
         self._count(
-            "items are of no collection", found.without_collection, Kind.ITEMS_WITHOUT_COLLECTION, Repair.COMPACT
+            "items are of no collection", found.without_collection, FindingKind.ITEMS_WITHOUT_COLLECTION, Repair.COMPACT
         )
-        self._count("segments are of no item", found.without_item, Kind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT)
-        self._count("item ids are used twice", found.one_id_twice, Kind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX)
-        self._count("items lie where a newer one does", found.one_place_twice, Kind.ITEMS_TWICE, Repair.COMPACT)
+        self._count("segments are of no item", found.without_item, FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT)
+        self._count(
+            "item ids are used twice", found.one_id_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX
+        )
+        self._count("items lie where a newer one does", found.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT)
         for name, (value, used) in found.counters.items():
             what = f"the next {name} would be {value}, and {used} is in use"
-            self._add(Kind.COUNTERS, what, Repair.COMPACT, [name])
+            self._add(FindingKind.COUNTERS, what, Repair.COMPACT, [name])
         self.vectors = stored_vectors(self.store, catalog.vector_files(), catalog.digests())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
@@ -209,7 +217,7 @@ class StoreCheck:
             self._look_for_lost_vectors(catalog, self.dim)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
             what = f"{len(orphans)} files or folders that nobody refers to, {orphans[0]} first"
-            self._add(Kind.ORPHANS, what, Repair.COMPACT, orphans)
+            self._add(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
         if self.manifest is None:
@@ -217,7 +225,7 @@ class StoreCheck:
         path = self.store / CURRENT
         if self.manifest.generation != catalog.generation:
             what = f"{path} names generation {self.manifest.generation}, the catalog is at {catalog.generation}"
-            self._add(Kind.CURRENT, what, Repair.COMPACT, [path])
+            self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
             return
         try:
             snapshot = open_snapshot(self.store, self.manifest)
@@ -226,7 +234,7 @@ class StoreCheck:
         shown = _living(snapshot.items, snapshot.item_alive), _living(snapshot.segments, snapshot.segment_alive)
         if shown != (held := catalog.counts()):
             what = f"the snapshot has {shown[0]} items, {shown[1]} segments, the catalog {held[0]}, {held[1]}"
-            self._add(Kind.SNAPSHOT, what, Repair.COMPACT, [path])
+            self._add(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
 
     def _look_for_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
         for modality in Modality:
@@ -234,7 +242,9 @@ class StoreCheck:
             if len(lost):
                 what = f"{len(lost)} {modality} vectors that segments refer to are in no file, {lost[0]} first"
                 where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
-                self._add(Kind.VECTORS_LOST, what, Repair.COMPACT, where, count=len(lost), way_out=REPAIR_THEN_INDEX)
+                self._add(
+                    FindingKind.VECTORS_LOST, what, Repair.COMPACT, where, count=len(lost), way_out=REPAIR_THEN_INDEX
+                )
 
     def _drop_replaced(self, named: set[Path]) -> None:
         """Take back what was said of files that a writer has replaced meanwhile."""
@@ -246,22 +256,22 @@ class StoreCheck:
             gone = {str(path) for path in named - named_paths(self.store, newest)}
             self.findings = [one for one in self.findings if one.kind not in OF_FILES or one.where[0] not in gone]
 
-    def _count(self, what: str, rows: RowSample, kind: Kind, mend: Repair, way_out: str = "") -> None:
+    def _count(self, what: str, rows: RowSample, kind: FindingKind, repair: Repair, way_out: str = "") -> None:
         if rows.count:
             said = f"{rows.count} {what} (the first: {rows.ids[0]})"
-            self._add(kind, said, mend, rows.ids, count=rows.count, way_out=way_out)
+            self._add(kind, said, repair, rows.ids, count=rows.count, way_out=way_out)
 
     def _add(
         self,
-        kind: Kind,
+        kind: FindingKind,
         what: str,
-        mend: Repair,
+        repair: Repair,
         where: Iterable[object] = (),
         *,
         count: int | None = None,
         way_out: str = "",
     ) -> None:
-        self.findings.append(finding(kind, what, mend, where, count=count, way_out=way_out))
+        self.findings.append(finding(kind, what, repair, where, count=count, way_out=way_out))
 
     def _keep(self, found: Iterable[Finding]) -> None:
         self.findings.extend(found)

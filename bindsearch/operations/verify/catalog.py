@@ -66,7 +66,7 @@ class IntegrityReport:
 class CheckedCatalog(Catalog):
     """A catalog that can tell what is wrong with it. The caller holds the writer's lock."""
 
-    def troubles(self) -> IntegrityReport:
+    def check_integrity(self) -> IntegrityReport:
         """Read all of it and say what is wrong.
 
         Raises:
@@ -103,8 +103,8 @@ class CheckedCatalog(Catalog):
         assert row is not None
         return int(row[0]), int(row[1])
 
-    def mend(self) -> None:
-        """Leave nothing of what `troubles` finds but items to embed anew. A new generation."""
+    def repair(self) -> None:
+        """Leave nothing of what `check_integrity` finds but items to embed anew. A new generation."""
         with self._transaction():
             for query in (ONE_ID_TWICE, ONE_PLACE_TWICE, WITHOUT_COLLECTION):
                 self._drop_items([row[0] for row in self._connection.execute(query).fetchall()])

@@ -1,4 +1,4 @@
-"""Findings of a check of a store: each says what is wrong, where, and what mends it."""
+"""Findings of a check of a store: each says what is wrong, where, and what repairs it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bindsearch.former_names import former_attribute
+
 MAX_EXAMPLES = 20
 """Paths or ids that a finding names; `count` tells of how many there are."""
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """Kind of a finding."""
 
     CONFIG = "config"
@@ -34,7 +36,7 @@ class Kind(StrEnum):
 
 
 class Repair(StrEnum):
-    """The command that mends it, or comes first of those that do."""
+    """The command that repairs it, or comes first of those that do."""
 
     COMPACT = "bindsearch compact"
     INDEX = "bindsearch index"
@@ -54,14 +56,27 @@ REPAIR_THEN_INDEX = "run `bindsearch compact`, then `bindsearch index` on its co
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong. `message` ends with the way out, `mend` is its first command; `where`: the paths or ids it is
+    """Something wrong. `message` ends with the way out, `repair` is its first command; `where`: the paths or ids it is
     about, the first of `count`."""
 
-    kind: Kind
+    kind: FindingKind
     message: str
-    mend: Repair
+    repair: Repair
     where: tuple[str, ...] = ()
     count: int = 1
+
+    mend = former_attribute("repair")
+
+
+def finding_record(finding: Finding) -> dict[str, object]:
+    """Return a finding as `--json` gives it; the keys are the documented ones."""
+    return {
+        "kind": finding.kind.value,
+        "message": finding.message,
+        "mend": finding.repair.value,
+        "where": list(finding.where),
+        "count": finding.count,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +95,15 @@ class Report:
 
 
 def finding(
-    kind: Kind, what: str, mend: Repair, where: Iterable[object] = (), *, count: int | None = None, way_out: str = ""
+    kind: FindingKind,
+    what: str,
+    repair: Repair,
+    where: Iterable[object] = (),
+    *,
+    count: int | None = None,
+    way_out: str = "",
 ) -> Finding:
-    """A finding whose message is `what` with the way out, where none is given that of `mend`."""
+    """A finding whose message is `what` with the way out, where none is given that of `repair`."""
     places = tuple(str(place) for place in where)
     n = max(len(places), 1) if count is None else count
-    return Finding(kind, f"{what}: {way_out or REPAIR_HINT[mend]}", mend, places[:MAX_EXAMPLES], n)
+    return Finding(kind, f"{what}: {way_out or REPAIR_HINT[repair]}", repair, places[:MAX_EXAMPLES], n)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bindsearch.hashing import hash_file
-from bindsearch.operations.verify.findings import Finding, Kind, Repair, finding
+from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, finding
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.snapshot import Snapshot
 
@@ -48,24 +48,24 @@ class MediaCheck:
         for key in roots.keys() - there.keys():
             what = f"the collection {roots[key]} is not there"
             way_out = f"mount it or put it back, or run `bindsearch forget {roots[key]}`"
-            yield finding(Kind.FILES_GONE, what, Repair.FORGET, [roots[key]], way_out=way_out)
+            yield finding(FindingKind.FILES_GONE, what, Repair.FORGET, [roots[key]], way_out=way_out)
         for key, root in there.items():
             yield from self._of_collection(key, root)
 
     def _of_collection(self, key: int, root: Path) -> Iterator[Finding]:
         again = f"run `bindsearch index {root}`"
         if gone := self._gone.get(key):
-            yield finding(Kind.FILES_GONE, f"{_files(gone)} gone from {root}", Repair.INDEX, gone, way_out=again)
+            yield finding(FindingKind.FILES_GONE, f"{_files(gone)} gone from {root}", Repair.INDEX, gone, way_out=again)
         if changed := self._changed.get(key):
             what = f"{_files(changed)} changed in {root} since indexed"
-            yield finding(Kind.FILES_CHANGED, what, Repair.INDEX, changed, way_out=again)
+            yield finding(FindingKind.FILES_CHANGED, what, Repair.INDEX, changed, way_out=again)
         if unreadable := self._unreadable.get(key):
             what = f"{_files(unreadable)} become unreadable in {root}"
-            yield finding(Kind.FILES_GONE, what, Repair.BY_HAND, unreadable, way_out="check their permissions")
+            yield finding(FindingKind.FILES_GONE, what, Repair.BY_HAND, unreadable, way_out="check their permissions")
         if silent := self._silent.get(key):
             what = f"{_files(silent)} other bytes in {root} than indexed, of the same size and time"
             way_out = f"put the right files back, or `touch` them and {again}"
-            yield finding(Kind.FILES_CHANGED, what, Repair.BY_HAND, silent, way_out=way_out)
+            yield finding(FindingKind.FILES_CHANGED, what, Repair.BY_HAND, silent, way_out=way_out)
 
     def _items(self) -> Iterator[tuple[int, str, int, int, str]]:
         items, alive = self.snapshot.items.select(list(COLUMNS)), self.snapshot.item_alive

@@ -15,7 +15,7 @@ from bindsearch.hashing import hash_file
 from bindsearch.indexes.exact import decode
 from bindsearch.indexes.omp_threads import one_thread
 from bindsearch.indexes.storage import INDEXES, check_index
-from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, Kind, Repair, finding
+from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
 from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, check_part
 from bindsearch.storage.vector_files import VECTORS, VectorFile, open_vectors
 from bindsearch.storage.writer import END_OF_IDS, KEPT_GENERATIONS
@@ -61,13 +61,13 @@ def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
     """Yield what is wrong with a vector file; every byte of it is read."""
     path = file.path
     if not path.is_file():
-        yield finding(Kind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
+        yield finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
         return
     try:
         opened = open_vectors(path, dim)
     except StoreError:
         what = f"vector file {path} is truncated or damaged"
-        yield finding(Kind.VECTOR_FILE_DAMAGED, what, Repair.COMPACT, [path], way_out=REPAIR_THEN_INDEX)
+        yield finding(FindingKind.VECTOR_FILE_DAMAGED, what, Repair.COMPACT, [path], way_out=REPAIR_THEN_INDEX)
         return
     problem = ""
     if file.digest and hash_file(path) != file.digest:
@@ -76,10 +76,10 @@ def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
         problem = f"does not hold the {file.n} vectors that it should"
     if problem:
         what = f"vector file {path} {problem}"
-        yield finding(Kind.VECTOR_FILE_DAMAGED, what, Repair.COMPACT, [path], way_out=REPAIR_THEN_INDEX)
+        yield finding(FindingKind.VECTOR_FILE_DAMAGED, what, Repair.COMPACT, [path], way_out=REPAIR_THEN_INDEX)
     elif n := _unfit_rows(opened.embeddings):
         what = f"vector file {path} holds {n} vectors that are not finite or not of unit length"
-        yield finding(Kind.VECTORS_UNFIT, what, Repair.COMPACT, [path], count=n, way_out=REPAIR_THEN_INDEX)
+        yield finding(FindingKind.VECTORS_UNFIT, what, Repair.COMPACT, [path], count=n, way_out=REPAIR_THEN_INDEX)
 
 
 def lost_vectors(
@@ -114,7 +114,7 @@ def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
             check_part(store, number, failures=failures)
         except StoreError as error:
             what = str(error).split(": run")[0]
-            yield finding(Kind.SNAPSHOT, what, Repair.COMPACT, [store / SNAPSHOTS / str(number)])
+            yield finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [store / SNAPSHOTS / str(number)])
 
 
 def index_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
@@ -124,7 +124,7 @@ def index_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
             check_index(store, modality, folder, digest)
         except IndexDamagedError as error:
             what = str(error).split("; run")[0]
-            yield finding(Kind.INDEX, what, Repair.OPTIMIZE, [store / INDEXES / modality / folder])
+            yield finding(FindingKind.INDEX, what, Repair.OPTIMIZE, [store / INDEXES / modality / folder])
 
 
 def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]) -> list[Path]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.search.sql_filter.ast import Column, Constant, Expression, Form, Kind, Operation
+from bindsearch.search.sql_filter.ast import Column, Constant, Expression, LiteralKind, Operation, OperationKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,21 +46,23 @@ def _to_test(expression: Expression, columns: FilterColumns) -> tuple[str, Test 
     match expression:
         case Column(name) if _type_of(name, columns) == "bool":
             return name, lambda values: values
-        case Operation(Form.IS_NULL, _, (Column(name),)):
+        case Operation(OperationKind.IS_NULL, _, (Column(name),)):
             return name, pc.is_null
-        case Operation(Form.IS_NOT_NULL, _, (Column(name),)):
+        case Operation(OperationKind.IS_NOT_NULL, _, (Column(name),)):
             return name, pc.is_valid
-        case Operation(Form.COMPARE, operator, (Column(name), constant)) if operator in FLIPPED:
+        case Operation(OperationKind.COMPARE, operator, (Column(name), constant)) if operator in FLIPPED:
             return name, _comparison(name, operator, constant, columns)
-        case Operation(Form.COMPARE, operator, (constant, Column(name))) if operator in FLIPPED:
+        case Operation(OperationKind.COMPARE, operator, (constant, Column(name))) if operator in FLIPPED:
             return name, _comparison(name, FLIPPED[operator], constant, columns)
-        case Operation(Form.BETWEEN, _, (Column(name), lower, upper)):
+        case Operation(OperationKind.BETWEEN, _, (Column(name), lower, upper)):
             bounds = _constants(name, (lower, upper), columns)
             return name, _both(_compare(">=", bounds[0]), _compare("<=", bounds[1])) if bounds else None
-        case Operation(Form.IN, _, (Column(name), *options)):
+        case Operation(OperationKind.IN, _, (Column(name), *options)):
             chosen = _constants(name, options, columns)
             return name, _membership(chosen) if chosen else None
-        case Operation(Form.LIKE, "LIKE" | "NOT LIKE" as operator, (Column(name), Constant(Kind.TEXT, pattern))):
+        case Operation(
+            OperationKind.LIKE, "LIKE" | "NOT LIKE" as operator, (Column(name), Constant(LiteralKind.TEXT, pattern))
+        ):
             return name, _likeness(pattern, operator) if _type_of(name, columns) == "string" else None
     return "", None
 
@@ -115,22 +117,26 @@ def _constants(name: str, written: Sequence[Expression], columns: FilterColumns)
 
 def _to_value(constant: Expression, kind: str) -> Values:
     match constant, kind:
-        case (Constant(Kind.TEXT, text), "string"):
+        case (Constant(LiteralKind.TEXT, text), "string"):
             return text
-        case (Constant(Kind.BOOLEAN, text), "bool"):
+        case (Constant(LiteralKind.BOOLEAN, text), "bool"):
             return text == "true"
-        case (Constant(Kind.INTEGER, text), "int64" | "double"):
+        case (Constant(LiteralKind.INTEGER, text), "int64" | "double"):
             whole = int(text) if text.lstrip("-").isdigit() else INT64_MAX + 1
             return None if abs(whole) > INT64_MAX else whole if kind == "int64" else float(whole) + 0.0
-        case (Constant(Kind.NUMBER, text), "int64") if "e" in text.lower():
+        case (Constant(LiteralKind.NUMBER, text), "int64") if "e" in text.lower():
             return _finite(text)
-        case (Constant(Kind.NUMBER, text), "double") if "e" in text.lower() or _EXACT_NUMBER.fullmatch(text):
+        case (Constant(LiteralKind.NUMBER, text), "double") if "e" in text.lower() or _EXACT_NUMBER.fullmatch(text):
             return _finite(text)
-        case (Constant(Kind.TEXT, text), "timestamp") if _TIME.fullmatch(text):
+        case (Constant(LiteralKind.TEXT, text), "timestamp") if _TIME.fullmatch(text):
             return _to_time(text)
-        case (Operation(Form.CAST, "TIMESTAMP", (Constant(Kind.TEXT, text),)), "timestamp") if _TIME.fullmatch(text):
+        case (Operation(OperationKind.CAST, "TIMESTAMP", (Constant(LiteralKind.TEXT, text),)), "timestamp") if (
+            _TIME.fullmatch(text)
+        ):
             return _to_time(text)
-        case (Operation(Form.CAST, "DATE", (Constant(Kind.TEXT, text),)), "timestamp") if re.fullmatch(r"[\d-]+", text):
+        case (Operation(OperationKind.CAST, "DATE", (Constant(LiteralKind.TEXT, text),)), "timestamp") if re.fullmatch(
+            r"[\d-]+", text
+        ):
             return _to_time(text) if _TIME.fullmatch(text) else None
     return None
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
-    """Form in which a constant is written."""
+class LiteralKind(StrEnum):
+    """OperationKind in which a constant is written."""
 
     TEXT = "STRING"
     INTEGER = "INTEGER"
@@ -17,7 +17,7 @@ class Kind(StrEnum):
     NULL = "NULL_LITERAL"
 
 
-class Form(StrEnum):
+class OperationKind(StrEnum):
     """Sort of an operation; `name` says which one: of comparisons, functions and operators, or the type of a cast."""
 
     COMPARE = "compare"
@@ -49,7 +49,7 @@ class Column:
 class Constant:
     """A constant as it was written, a text without its quotes."""
 
-    kind: Kind
+    kind: LiteralKind
     text: str
 
 
@@ -57,7 +57,7 @@ class Constant:
 class Operation:
     """An operation; a CASE holds condition and value by turns and the value of ELSE last."""
 
-    form: Form
+    form: OperationKind
     name: str
     args: tuple[Expression, ...]
 
@@ -89,7 +89,7 @@ def to_sql(expression: Expression) -> str:
         case Column(name):
             return quote_name(name)
         case Constant(kind, text):
-            return "'" + text.replace("'", "''") + "'" if kind is Kind.TEXT else f"({text})"
+            return "'" + text.replace("'", "''") + "'" if kind is LiteralKind.TEXT else f"({text})"
         case Operation(form, name, args):
             return f"({_operation_sql(form, name, [to_sql(arg) for arg in args])})"
 
@@ -99,26 +99,26 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _operation_sql(form: Form, name: str, args: Sequence[str]) -> str:
+def _operation_sql(form: OperationKind, name: str, args: Sequence[str]) -> str:
     match form:
-        case Form.COMPARE | Form.LIKE:
+        case OperationKind.COMPARE | OperationKind.LIKE:
             return f"{args[0]} {name} {args[1]}"
-        case Form.OPERATOR:
+        case OperationKind.OPERATOR:
             return f" {name} ".join(args) if len(args) > 1 else f"{name} {args[0]}"
-        case Form.AND | Form.OR:
+        case OperationKind.AND | OperationKind.OR:
             return f" {form} ".join(args)
-        case Form.NOT:
+        case OperationKind.NOT:
             return f"not {args[0]}"
-        case Form.IS_NULL | Form.IS_NOT_NULL:
+        case OperationKind.IS_NULL | OperationKind.IS_NOT_NULL:
             return f"{args[0]} {form}"
-        case Form.IN:
+        case OperationKind.IN:
             return f"{args[0]} in ({', '.join(args[1:])})"
-        case Form.BETWEEN:
+        case OperationKind.BETWEEN:
             return f"{args[0]} between {args[1]} and {args[2]}"
-        case Form.CASE:
+        case OperationKind.CASE:
             checks = [f"when {when} then {then}" for when, then in zip(args[:-1:2], args[1:-1:2], strict=True)]
             return f"case {' '.join(checks)} else {args[-1]} end"
-        case Form.CAST | Form.TRY_CAST:
+        case OperationKind.CAST | OperationKind.TRY_CAST:
             return f"{form}({args[0]} as {name})"
-        case Form.FUNCTION | Form.COALESCE:
+        case OperationKind.FUNCTION | OperationKind.COALESCE:
             return f"{'strpos' if name == 'position' else name}({', '.join(args)})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bindsearch.errors import UsageError
 from bindsearch.search.sql_filter.arrow_predicates import simple_verdict
-from bindsearch.search.sql_filter.ast import Column, Expression, Form, Operation, rename_columns, to_sql, walk
+from bindsearch.search.sql_filter.ast import Column, Expression, Operation, OperationKind, rename_columns, to_sql, walk
 from bindsearch.search.sql_filter.columns import FilterColumns, Level
 from bindsearch.search.sql_filter.duckdb_sandbox import TIME_LIMIT_S, run_select
 from bindsearch.search.sql_filter.parse import parse_where, refuse
@@ -53,7 +53,11 @@ def _resolve(text: str, expression: Expression, columns: FilterColumns) -> Expre
 
 def _leaves(expression: Expression) -> Iterator[Expression]:
     """The conditions that and, or and not join."""
-    if isinstance(expression, Operation) and expression.form in (Form.AND, Form.OR, Form.NOT):
+    if isinstance(expression, Operation) and expression.form in (
+        OperationKind.AND,
+        OperationKind.OR,
+        OperationKind.NOT,
+    ):
         for arg in expression.args:
             yield from _leaves(arg)
     else:
@@ -98,13 +102,17 @@ def _ask_duckdb(
 def _judge(expression: Expression, verdicts: Mapping[Expression, Verdict], columns: FilterColumns) -> Verdict:
     import pyarrow.compute as pc
 
-    if not isinstance(expression, Operation) or expression.form not in (Form.AND, Form.OR, Form.NOT):
+    if not isinstance(expression, Operation) or expression.form not in (
+        OperationKind.AND,
+        OperationKind.OR,
+        OperationKind.NOT,
+    ):
         return verdicts[expression]
     parts = [_judge(arg, verdicts, columns) for arg in expression.args]
-    if expression.form is Form.NOT:
+    if expression.form is OperationKind.NOT:
         ((level, truth),) = parts
         return level, pc.invert(truth)
-    join = pc.and_kleene if expression.form is Form.AND else pc.or_kleene
+    join = pc.and_kleene if expression.form is OperationKind.AND else pc.or_kleene
     joined: dict[Level, Any] = {}
     for level, truth in parts:
         joined[level] = join(joined[level], truth) if level in joined else truth

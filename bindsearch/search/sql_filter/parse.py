@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from bindsearch.errors import QuerySyntaxError, UsageError
-from bindsearch.search.sql_filter.ast import Column, Constant, Expression, Form, Kind, Operation, walk
+from bindsearch.search.sql_filter.ast import Column, Constant, Expression, LiteralKind, Operation, OperationKind, walk
 from bindsearch.search.sql_filter.duckdb_sandbox import serialize_select
 
 MAX_LENGTH = 10_000
@@ -222,30 +222,32 @@ class _Reader:
 
     def _constant(self, node: Any) -> Expression:
         kind, text = node["literal"]["kind"], node["literal"].get("text", "")
-        if kind == Kind.NULL:
-            return Constant(Kind.NULL, "null")
-        if kind == Kind.TEXT or (kind == Kind.BOOLEAN and text in ("true", "false")):
-            return Constant(Kind(kind), text)
-        if kind not in (Kind.INTEGER, Kind.NUMBER) or not _NUMBER.fullmatch(text):
+        if kind == LiteralKind.NULL:
+            return Constant(LiteralKind.NULL, "null")
+        if kind == LiteralKind.TEXT or (kind == LiteralKind.BOOLEAN and text in ("true", "false")):
+            return Constant(LiteralKind(kind), text)
+        if kind not in (LiteralKind.INTEGER, LiteralKind.NUMBER) or not _NUMBER.fullmatch(text):
             self._refuse(node, f"a constant of the kind {kind} is not allowed in a filter")
-        return Constant(Kind(kind), text)
+        return Constant(LiteralKind(kind), text)
 
     def _comparison(self, node: Any, levels: int) -> Expression:
         if node["type"] not in COMPARISONS:
             self._refuse(node, f"{node['type']} is not allowed in a filter")
-        return Operation(Form.COMPARE, COMPARISONS[node["type"]], self._all((node["left"], node["right"]), levels))
+        return Operation(
+            OperationKind.COMPARE, COMPARISONS[node["type"]], self._all((node["left"], node["right"]), levels)
+        )
 
     def _conjunction(self, node: Any, levels: int) -> Expression:
-        form = {"CONJUNCTION_AND": Form.AND, "CONJUNCTION_OR": Form.OR}[node["type"]]
+        form = {"CONJUNCTION_AND": OperationKind.AND, "CONJUNCTION_OR": OperationKind.OR}[node["type"]]
         return Operation(form, form.value, self._all(node["children"], levels))
 
     def _operator(self, node: Any, levels: int) -> Expression:
         forms = {
-            "OPERATOR_NOT": Form.NOT,
-            "OPERATOR_IS_NULL": Form.IS_NULL,
-            "OPERATOR_IS_NOT_NULL": Form.IS_NOT_NULL,
-            "OPERATOR_COALESCE": Form.COALESCE,
-            "COMPARE_IN": Form.IN,
+            "OPERATOR_NOT": OperationKind.NOT,
+            "OPERATOR_IS_NULL": OperationKind.IS_NULL,
+            "OPERATOR_IS_NOT_NULL": OperationKind.IS_NOT_NULL,
+            "OPERATOR_COALESCE": OperationKind.COALESCE,
+            "COMPARE_IN": OperationKind.IN,
         }
         if node["type"] not in forms:
             self._refuse(node, f"{node['type'].lower().replace('_', ' ')} is not allowed in a filter")
@@ -254,11 +256,11 @@ class _Reader:
 
     def _between(self, node: Any, levels: int) -> Expression:
         args = self._all((node["input"], node["lower"], node["upper"]), levels)
-        return Operation(Form.BETWEEN, Form.BETWEEN.value, args)
+        return Operation(OperationKind.BETWEEN, OperationKind.BETWEEN.value, args)
 
     def _case(self, node: Any, levels: int) -> Expression:
         parts = [part for check in node["case_checks"] for part in (check["when_expr"], check["then_expr"])]
-        return Operation(Form.CASE, Form.CASE.value, self._all((*parts, node["else_expr"]), levels))
+        return Operation(OperationKind.CASE, OperationKind.CASE.value, self._all((*parts, node["else_expr"]), levels))
 
     def _cast(self, node: Any, levels: int) -> Expression:
         target = node["type_expr"]
@@ -267,7 +269,7 @@ class _Reader:
             self._refuse(
                 node, f"a cast to {name or 'this type'} is not allowed: cast to one of {', '.join(sorted(TYPES))}"
             )
-        form = Form.TRY_CAST if node["try_cast"] else Form.CAST
+        form = OperationKind.TRY_CAST if node["try_cast"] else OperationKind.CAST
         return Operation(form, name, (self.read(node["child"], levels),))
 
     def _function(self, node: Any, levels: int) -> Expression:
@@ -280,12 +282,12 @@ class _Reader:
             self._refuse(node, f"{name} is not allowed in this form: write {name}(...)")
         args = self._all([arg["expression"] for arg in node["arguments"]], levels)
         if name in LIKES:
-            return Operation(Form.LIKE, LIKES[name], args)
+            return Operation(OperationKind.LIKE, LIKES[name], args)
         if name in OPERATORS:
-            return Operation(Form.OPERATOR, name, args)
+            return Operation(OperationKind.OPERATOR, name, args)
         if name in PATTERNS:
             self._check_pattern(node, args)
-        return Operation(Form.FUNCTION, name, args)
+        return Operation(OperationKind.FUNCTION, name, args)
 
     def _check_pattern(self, node: Any, args: tuple[Expression, ...]) -> None:
         if not all(isinstance(arg, Constant) for arg in args[1:]):

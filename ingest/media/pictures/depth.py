@@ -144,9 +144,9 @@ def sunrgbd_metres(raw: NDArray[Any]) -> NDArray[np.float32]:
     return np.minimum(depth_m, np.float32(SUNRGBD_FARTHEST_M), out=depth_m)
 
 
-def _metres_per_step(said: str | None, implied: str | None, dtype: np.dtype[Any]) -> float:
-    if said is not None:
-        return parse_unit(said)
+def _metres_per_step(declared: str | None, implied: str | None, dtype: np.dtype[Any]) -> float:
+    if declared is not None:
+        return parse_unit(declared)
     if implied is None:
         raise MediaError(
             f'{8 * dtype.itemsize}-bit integer depth has no known unit: put {{"depth_unit": "mm"}} '

@@ -97,7 +97,7 @@ POINTS = {
     "before the catalog is closed": Point(f"{CATALOG}.close", "before"),
     "before an index is renamed": Point("pathlib:Path.rename", "before", 1, "indexes/", codes=True),
     "before an index is published": Point(f"{WRITER}.set_indexes", "before", codes=True),
-    "while the wishes are written": Point("bindsearch.operations.index_policy:atomic_write", "half", codes=True),
+    "while the settings are written": Point("bindsearch.operations.index_policy:atomic_write", "half", codes=True),
 }
 
 FAULTS = {
@@ -219,15 +219,17 @@ def pause_after_commits(seconds: float) -> None:
 def keep_up(store: Path, folders: list[Path]) -> None:
     """Forget and index again, optimize and compact."""
     import bindsearch as bs
-    from bindsearch.indexes.types import Form, IndexSettings
+    from bindsearch.indexes.types import IndexForm, IndexSettings
     from bindsearch.operations.compact import compact_store
     from bindsearch.operations.forget import forget
 
-    for form in (Form.IVF_PQ, Form.EXACT):
+    for form in (IndexForm.IVF_PQ, IndexForm.EXACT):
         with bs.connect(store) as opened:
             gone = sorted(path for path in folders[0].rglob("*.txt"))[:20]
             forget(store, [*map(str, gone)])
-            opened.optimize(wishes=IndexSettings(form, overrides={"lists": 4} if form is Form.IVF_PQ else None))
+            opened.optimize(
+                index_settings=IndexSettings(form, overrides={"lists": 4} if form is IndexForm.IVF_PQ else None)
+            )
             compact_store(store)
             opened.index(*folders)
             opened.optimize(force=True)

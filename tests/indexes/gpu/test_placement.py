@@ -19,7 +19,7 @@ from bindsearch.indexes.gpu import placement
 from bindsearch.indexes.gpu.index import GPU_LIMIT, Gpu
 from bindsearch.indexes.gpu.placement import GpuResidency, build_codes, choose_exact, code_parameters, resolve_device
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
-from bindsearch.indexes.types import Form, IndexParameters, IndexSettings, UnitCosts
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings, UnitCosts
 from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Strategy
@@ -32,7 +32,7 @@ on_a_gpu = pytest.mark.skipif(SEEN == 0, reason="FAISS sees no GPU here")
 without_a_gpu = pytest.mark.skipif(SEEN > 0, reason="there is a GPU")
 
 N, DIM = 3000, 64
-CODED = IndexParameters(Form.IVF_PQ8, reduced_dim=32, subquantizers=16, bits=8, lists=20, train_rows=2000)
+CODED = IndexParameters(IndexForm.IVF_PQ8, reduced_dim=32, subquantizers=16, bits=8, lists=20, train_rows=2000)
 
 
 class OnTheCpu(Gpu):
@@ -45,7 +45,7 @@ class OnTheCpu(Gpu):
     def free_bytes(self) -> int:
         return self._free
 
-    def fresh(self) -> Gpu:
+    def with_own_resources(self) -> Gpu:
         return self
 
     def flat(self, dim: int, *, half: bool = True) -> Any:
@@ -135,9 +135,11 @@ def test_as_many_partitions_as_can_go_whole_and_leave_room_for_the_codes_of_the_
 
 
 def test_parameters_of_codes_are_such_that_a_gpu_takes_them() -> None:
-    wishes = IndexSettings(Form.IVF_PQ, memory_bytes=10**6, overrides={"subquantizers": 256, "bits": 4, "lists": 77})
-    parameters = code_parameters(400_000, 1024, wishes)
-    assert (parameters.form, parameters.subquantizers, parameters.bits) == (Form.IVF_PQ8, 64, 8)
+    settings = IndexSettings(
+        IndexForm.IVF_PQ, memory_bytes=10**6, overrides={"subquantizers": 256, "bits": 4, "lists": 77}
+    )
+    parameters = code_parameters(400_000, 1024, settings)
+    assert (parameters.form, parameters.subquantizers, parameters.bits) == (IndexForm.IVF_PQ8, 64, 8)
     assert (parameters.lists, parameters.reduced_dim) == (77, 512)
 
 
@@ -156,7 +158,7 @@ def test_rows_in_shards_give_what_a_scan_gives(
     monkeypatch.setattr(placement, "SHARD_BYTES", shard_rows * 2 * DIM)
     blocks = [rows[:10], rows[10:10], rows[10:2500], rows[2500:]]
     index = stand_ins(gpus).on_rows(blocks)
-    assert (index.n, index.dim, index.lists, index.parameters.form) == (N, DIM, 1, Form.EXACT)
+    assert (index.n, index.dim, index.lists, index.parameters.form) == (N, DIM, 1, IndexForm.EXACT)
     truth = ExactRows(DIM, blocks).scan(queries, 30).positions
     np.testing.assert_array_equal(index.candidates(queries, 30, 1), truth)
     np.testing.assert_array_equal(index.candidates(queries[:1], 30, 1), truth[:1])
@@ -314,9 +316,9 @@ def coded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bs.Store]
 def test_rows_that_do_not_fit_get_codes_of_their_own(
     coded: Callable[[], bs.Store], path: Path, queries: NDArray[np.float32]
 ) -> None:
-    wishes = IndexSettings(Form.IVF_PQ, overrides={"lists": 16, "train_rows": 1000})
+    settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 16, "train_rows": 1000})
     store = coded()
-    done = {one.modality: one.need.work for one in store.optimize(wishes=wishes)}
+    done = {one.modality: one.need.work for one in store.optimize(index_settings=settings)}
     assert done == dict.fromkeys((Modality.TEXT, Modality.IMAGE), IndexActionKind.BUILD)
     assert [file.parent.parent.name for file in path.glob("indexes/*/*/gpu.faiss")] == ["image"]
     (step,) = store.explain(bs.make_query("x", to="image")).partitions
@@ -347,7 +349,7 @@ def test_rows_that_do_not_fit_get_codes_of_their_own(
 def test_damaged_codes_are_told_not_used_and_built_anew(
     coded: Callable[[], bs.Store], path: Path, queries: NDArray[np.float32]
 ) -> None:
-    coded().optimize(wishes=IndexSettings(Form.IVF_PQ))
+    coded().optimize(index_settings=IndexSettings(IndexForm.IVF_PQ))
     (file,) = path.glob("indexes/image/*/gpu.faiss")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -364,7 +366,7 @@ def test_damaged_codes_are_told_not_used_and_built_anew(
 
 
 def test_a_store_gets_codes_when_it_first_meets_a_gpu(coded: Callable[[], bs.Store], path: Path) -> None:
-    open_store(path, None).optimize(wishes=IndexSettings(Form.IVF_PQ))
+    open_store(path, None).optimize(index_settings=IndexSettings(IndexForm.IVF_PQ))
     (done,) = coded().optimize()
     assert (done.modality, done.need.reason) == (Modality.IMAGE, "it has no codes for the GPU")
 

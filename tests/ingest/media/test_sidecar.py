@@ -11,7 +11,7 @@ from bindsearch.ingest.media.sidecar import (
     MAX_SIDECAR_BYTES,
     Sidecar,
     decode_facts,
-    merged,
+    merge_sidecar,
     parse_columns,
     parse_sidecar,
     read_sidecar,
@@ -140,12 +140,12 @@ def test_only_facts_that_decide_what_is_embedded_are_decode_facts() -> None:
 def test_a_sidecar_counts_before_a_list() -> None:
     own = parse_sidecar(b'{"fx": 5, "caption": "mine", "columns": {"a": 1, "camera": "X100"}}')
     listed = Metadata(camera="X200", title="theirs")
-    both = merged(own, ("theirs",), {"a": 2, "b": 3}, listed)
+    both = merge_sidecar(own, ("theirs",), {"a": 2, "b": 3}, listed)
     assert both == Sidecar(
         fx=5.0, captions=("mine",), columns={"a": 1, "b": 3}, metadata=Metadata(camera="X100", title="theirs")
     )
-    assert merged(Sidecar(), ("theirs",), {}, listed) == Sidecar(captions=("theirs",), metadata=listed)
-    assert merged(own, (), {}, Metadata()) == own
+    assert merge_sidecar(Sidecar(), ("theirs",), {}, listed) == Sidecar(captions=("theirs",), metadata=listed)
+    assert merge_sidecar(own, (), {}, Metadata()) == own
 
 
 def test_null_is_absent_and_a_blank_caption_none() -> None:
@@ -238,5 +238,5 @@ def indexed_columns(store: Path, folder: Path) -> list[str | None]:
         opened.index(folder)
     manifest = read_manifest(store)
     assert manifest is not None
-    items = open_snapshot(store, manifest).living()[0].select(["rel_path", "columns"]).to_pylist()
+    items = open_snapshot(store, manifest).live_rows()[0].select(["rel_path", "columns"]).to_pylist()
     return [item["columns"] for item in sorted(items, key=lambda item: item["rel_path"])]

@@ -196,7 +196,7 @@ def test_an_ignore_file_that_is_no_file_is_an_error_and_waits_for_nobody(tmp_pat
 def test_a_narrowing_takes_what_is_included_and_not_excluded(
     include: list[str], exclude: list[str], path: str, taken: bool
 ) -> None:
-    assert make_narrowing(include, exclude).takes(path) is taken
+    assert make_narrowing(include, exclude).includes(path) is taken
 
 
 def test_a_narrowing_of_a_bad_glob_is_an_error_that_names_the_option() -> None:

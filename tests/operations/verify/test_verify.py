@@ -19,10 +19,10 @@ import pytest
 import bindsearch as bs
 from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.hashing import hash_file
-from bindsearch.indexes.types import Form
+from bindsearch.indexes.types import IndexForm
 from bindsearch.operations.compact import compact_store, shrink_catalog
 from bindsearch.operations.verify import verify
-from bindsearch.operations.verify.findings import Finding, Kind, Repair, Report
+from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, Report
 from bindsearch.operations.verify.store_files import StoredVectors, vector_file_findings
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
@@ -64,7 +64,7 @@ def media(made: tuple[Path, Path]) -> Path:
     return made[1]
 
 
-def kinds(report: Report) -> set[Kind]:
+def kinds(report: Report) -> set[FindingKind]:
     return {one.kind for one in report.findings}
 
 
@@ -124,85 +124,94 @@ def assert_right(store: Path, media: Path) -> None:
         assert len(opened.search("a dog", to="audio,text", k=10)) == 2
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], object], Kind, str]] = {
-    "a vector file missing": (lambda store: vector_file(store).unlink(), Kind.VECTOR_FILE_MISSING, "is missing"),
-    "a vector file truncated": (lambda store: truncate(vector_file(store)), Kind.VECTOR_FILE_DAMAGED, "truncated"),
+DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
+    "a vector file missing": (lambda store: vector_file(store).unlink(), FindingKind.VECTOR_FILE_MISSING, "is missing"),
+    "a vector file truncated": (lambda store: truncate(vector_file(store)),
+        FindingKind.VECTOR_FILE_DAMAGED,
+        "truncated",
+    ),
     "a value flipped in a vector file": (
         lambda store: flip_a_value(vector_file(store)),
-        Kind.VECTOR_FILE_DAMAGED,
+        FindingKind.VECTOR_FILE_DAMAGED,
         "is not what was written: run `bindsearch compact`, then `bindsearch index`",
     ),
     "the first byte flipped in a vector file": (
         lambda store: flip(vector_file(store, "audio"), 0),
-        Kind.VECTOR_FILE_DAMAGED,
+        FindingKind.VECTOR_FILE_DAMAGED,
         "is not what was written",
     ),
-    "a snapshot file flipped": (lambda store: flip(snapshot_file(store)), Kind.SNAPSHOT, "run `bindsearch compact`"),
-    "a snapshot file truncated": (lambda store: truncate(snapshot_file(store)), Kind.SNAPSHOT, "missing or damaged"),
+    "a snapshot file flipped": (lambda store: flip(snapshot_file(store)),
+        FindingKind.SNAPSHOT,
+        "run `bindsearch compact`",
+    ),
+    "a snapshot file truncated": (lambda store: truncate(snapshot_file(store)),
+        FindingKind.SNAPSHOT,
+        "missing or damaged",
+    ),
     "a snapshot file missing": (
         lambda store: snapshot_file(store, "items.arrow").unlink(),
-        Kind.SNAPSHOT,
+        FindingKind.SNAPSHOT,
         "items.arrow is missing",
     ),
     "the digests of a snapshot damaged": (
         lambda store: snapshot_file(store, "digests.json").write_text("{"),
-        Kind.SNAPSHOT,
+        FindingKind.SNAPSHOT,
         "digests.json is damaged",
     ),
-    "CURRENT damaged": (lambda store: truncate(store / "CURRENT"), Kind.CURRENT, "CURRENT is damaged"),
-    "CURRENT missing": (lambda store: (store / "CURRENT").unlink(), Kind.CURRENT, "CURRENT is missing"),
+    "CURRENT damaged": (lambda store: truncate(store / "CURRENT"), FindingKind.CURRENT, "CURRENT is damaged"),
+    "CURRENT missing": (lambda store: (store / "CURRENT").unlink(), FindingKind.CURRENT, "CURRENT is missing"),
     "CURRENT of an older generation": (
         lambda store: sql(store, "UPDATE counters SET value = value + 3 WHERE name = 'generation'"),
-        Kind.CURRENT,
+        FindingKind.CURRENT,
         "the catalog is at",
     ),
     "a catalog older than CURRENT": (
         lambda store: sql(store, "UPDATE counters SET value = value - 1 WHERE name = 'generation'"),
-        Kind.CURRENT,
+        FindingKind.CURRENT,
         "the catalog is at",
     ),
     "segments of vectors in no file": (
         lambda store: sql(store, "UPDATE segments SET vector_id = 900 WHERE modality = 'image' AND item_id < 3"),
-        Kind.VECTORS_LOST,
+        FindingKind.VECTORS_LOST,
         "1 image vectors that segments refer to are in no file, 900 first",
     ),
     "segments of a modality without files": (
         lambda store: sql(store, "UPDATE segments SET modality = 'thermal' WHERE modality = 'text'"),
-        Kind.VECTORS_LOST,
+        FindingKind.VECTORS_LOST,
         "1 thermal vectors",
     ),
     "items without segments": (
         lambda store: sql(store, "DELETE FROM segments WHERE item_id = 2"),
-        Kind.ITEMS_WITHOUT_SEGMENTS,
+        FindingKind.ITEMS_WITHOUT_SEGMENTS,
         "1 items have no segments (the first: 2)",
     ),
     "segments without an item": (
         lambda store: sql(store, "DELETE FROM items WHERE item_id = 2"),
-        Kind.SEGMENTS_WITHOUT_ITEM,
+        FindingKind.SEGMENTS_WITHOUT_ITEM,
         "segments are of no item",
     ),
     "items of no collection": (
         lambda store: sql(store, "UPDATE items SET collection_id = 77 WHERE item_id = 2"),
-        Kind.ITEMS_WITHOUT_COLLECTION,
+        FindingKind.ITEMS_WITHOUT_COLLECTION,
         "1 items are of no collection",
     ),
     "an item id used twice": (
         lambda store: sql(store, "UPDATE items SET item_id = 2 WHERE item_id = 3"),
-        Kind.ITEMS_TWICE,
+        FindingKind.ITEMS_TWICE,
         "1 item ids are used twice (the first: 2)",
     ),
     "two items at one place": (
         lambda store: sql(store, "UPDATE items SET rel_path = (SELECT rel_path FROM items WHERE item_id = 2) "
                           "WHERE item_id = 3"),
-        Kind.ITEMS_TWICE,
+        FindingKind.ITEMS_TWICE,
         "items lie where a newer one does",
     ),
     "counters below used ids": (
         lambda store: sql(store, "UPDATE counters SET value = 2 WHERE name IN ('item_id', 'vector_id')"),
-        Kind.COUNTERS,
+        FindingKind.COUNTERS,
         "the next item_id would be 2, and 8 is in use",
     ),
-    "orphans": (lambda store: plant_orphans(store), Kind.ORPHANS, "5 files or folders that nobody refers to"),
+    "orphans": (lambda store: plant_orphans(store), FindingKind.ORPHANS, "5 files or folders that nobody refers to"),
 }  # fmt: skip
 
 
@@ -224,7 +233,7 @@ def test_planted_damage_is_found_and_compact_and_index_mend_it(store: Path, medi
     found = next(one for one in report.findings if one.kind is kind)
     assert message in found.message
     assert found.message.count("\n") == 0
-    if found.mend is Repair.COMPACT:
+    if found.repair is Repair.COMPACT:
         done = compact_store(store)
         assert kind in {one.kind for one in done.mended}
         assert done.after_bytes > 0
@@ -236,7 +245,7 @@ def test_vectors_given_up_wait_for_index_and_verify_says_so(store: Path) -> None
     flip_a_value(vector_file(store))
     compact_store(store)
     found = only(verify(store))
-    assert (found.kind, found.mend, found.count) == (Kind.ITEMS_TO_EMBED, Repair.INDEX, 6)
+    assert (found.kind, found.repair, found.count) == (FindingKind.ITEMS_TO_EMBED, Repair.INDEX, 6)
     assert "6 items wait for vectors that were lost" in found.message
 
 
@@ -249,7 +258,7 @@ def test_a_bad_vector_in_a_file_with_the_right_digest_is_found_and_mended(store:
     assert digest == hash_file(path)
     sql(store, f"UPDATE vector_files SET digest = '{digest}' WHERE name = '{path.name}'")
     found = only(verify(store))
-    assert (found.kind, found.count, found.where) == (Kind.VECTORS_UNFIT, 2, (str(path),))
+    assert (found.kind, found.count, found.where) == (FindingKind.VECTORS_UNFIT, 2, (str(path),))
     compact_store(store)
     index(store, media)
     assert_right(store, media)
@@ -260,7 +269,7 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
     before = sorted(path.name for path in store.rglob("*.arrow"))
     (store / "store.json").write_text(json.dumps({**config, "dim": 8}))
     found = only(verify(store))
-    assert (found.kind, found.mend) == (Kind.CONFIG, Repair.BY_HAND)
+    assert (found.kind, found.repair) == (FindingKind.CONFIG, Repair.BY_HAND)
     assert "says 8 dimensions, the vector files hold 64: put the right store.json back" in found.message
     with pytest.raises(StoreError, match=r"put the right store\.json back"):
         compact_store(store)
@@ -278,7 +287,7 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
 def test_a_damaged_or_missing_store_json_is_found(store: Path, content: str | None) -> None:
     path = store / "store.json"
     path.unlink() if content is None else path.write_text(content)
-    assert only(verify(store)).kind is Kind.CONFIG
+    assert only(verify(store)).kind is FindingKind.CONFIG
 
 
 def test_a_damaged_or_missing_catalog_is_found_and_the_rest_checked_all_the_same(store: Path) -> None:
@@ -289,13 +298,13 @@ def test_a_damaged_or_missing_catalog_is_found_and_the_rest_checked_all_the_same
         path.write_bytes(content)
         found = verify(store).findings
         if content:  # an empty file is an empty catalog
-            assert {one.kind for one in found} == {Kind.CATALOG, Kind.VECTOR_FILE_MISSING}
+            assert {one.kind for one in found} == {FindingKind.CATALOG, FindingKind.VECTOR_FILE_MISSING}
     for place in (4100, 8200, len(whole) // 2, len(whole) - 100_000):
         path.write_bytes(whole)
         flip(path, place)
         assert verify(store).findings, place
     path.unlink()
-    (missing,) = (one for one in verify(store).findings if one.kind is Kind.CATALOG)
+    (missing,) = (one for one in verify(store).findings if one.kind is FindingKind.CATALOG)
     assert "put a copy of it back, or remove the store's folder and run `bindsearch index /" in missing.message
     assert not path.exists()
     with pytest.raises(StoreError, match="is missing"):
@@ -316,10 +325,14 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     os.utime(pictures / "2.png", ns=(state.st_atime_ns, state.st_mtime_ns))
     assert verify(store).is_clean
     gone, changed = verify(store, files=True).findings
-    assert (gone.kind, gone.where) == (Kind.FILES_GONE, (str(pictures / "0.png"),))
-    assert (changed.kind, changed.where) == (Kind.FILES_CHANGED, (str(pictures / "1.png"),))
+    assert (gone.kind, gone.where) == (FindingKind.FILES_GONE, (str(pictures / "0.png"),))
+    assert (changed.kind, changed.where) == (FindingKind.FILES_CHANGED, (str(pictures / "1.png"),))
     *_, silent = verify(store, content=True).findings
-    assert (silent.kind, silent.mend, silent.where) == (Kind.FILES_CHANGED, Repair.BY_HAND, (str(pictures / "2.png"),))
+    assert (silent.kind, silent.repair, silent.where) == (
+        FindingKind.FILES_CHANGED,
+        Repair.BY_HAND,
+        (str(pictures / "2.png"),),
+    )
     (pictures / "2.png").touch()
     index(store, media)
     assert verify(store, content=True).is_clean
@@ -332,7 +345,7 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
     monkeypatch.setattr("bindsearch.operations.optimize.TUNE_SECONDS", 0.05)
     made = tmp_path / "made"
     vector_store.write_items(made, vector_store.gap_vectors(np.random.default_rng(3), {"image": 300}))
-    connect(made).optimize(wishes=bs.IndexSettings(Form.IVF_PQ, overrides={"lists": 4}))
+    connect(made).optimize(index_settings=bs.IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 4}))
     shutil.copytree(made / "indexes" / "image" / "00000001", made / "indexes" / "image" / "00000000")
     assert verify(made).is_clean  # the index before the published one stays for those who read it
     published = json.loads((made / "CURRENT").read_text())["indexes"]["image"][0]
@@ -341,7 +354,7 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
         whole = (path / name).read_bytes()
         damage(path / name)
         found = only(verify(made))
-        assert (found.kind, found.mend, found.where) == (Kind.INDEX, Repair.OPTIMIZE, (str(path),))
+        assert (found.kind, found.repair, found.where) == (FindingKind.INDEX, Repair.OPTIMIZE, (str(path),))
         assert name in found.message
         if name != "statistics.npz":
             (path / name).write_bytes(whole)
@@ -375,7 +388,7 @@ def test_a_store_from_before_digests_is_clean_and_unreadable_vectors_in_it_are_s
         path.unlink()
     assert verify(store).is_clean
     truncate(vector_file(store))
-    assert only(verify(store)).kind is Kind.VECTOR_FILE_DAMAGED
+    assert only(verify(store)).kind is FindingKind.VECTOR_FILE_DAMAGED
 
 
 def test_a_store_being_written_is_checked_as_far_as_can_be(store: Path) -> None:
@@ -385,7 +398,7 @@ def test_a_store_being_written_is_checked_as_far_as_can_be(store: Path) -> None:
         assert "the catalog, digests of vector files and orphans were not checked" in report.unchecked[0]
         assert "is being written by process" in report.unchecked[0]
         vector_file(store).unlink()
-        assert kinds(verify(store)) == {Kind.VECTOR_FILE_MISSING}
+        assert kinds(verify(store)) == {FindingKind.VECTOR_FILE_MISSING}
 
 
 def test_while_batches_are_committed_and_files_merged_nothing_wrong_is_seen(
