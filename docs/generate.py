@@ -62,7 +62,8 @@ class Help:
 # The command line
 
 
-def commands() -> dict[str, TyperCommand]:
+@cache
+def commands() -> Mapping[str, TyperCommand]:
     """Return the commands by name, such as "model pull", in the order of the help; groups and hidden ones left out."""
     root = typer.main.get_command(cli_main.app)
     assert isinstance(root, TyperGroup)
