@@ -638,7 +638,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     stale = stale_pages()
     if stale:
-        sys.stderr.write(f"{', '.join(stale)} of docs/ are stale: run `make docs`\n")
+        sys.stderr.write(f"stale pages of docs: {', '.join(stale)}; run `make docs`\n")
     return int(bool(stale))
 
 
