@@ -1,5 +1,6 @@
 # make demo: install, index a small media folder, search it.   make test: lint, types and tests.
 # Both install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
+# make docs: generate docs/cli.md and docs/api.md.
 # make lock: renew constraints.txt.   make test-latest: test with the newest versions that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-latest lint format lock clean
+.PHONY: demo test test-latest lint format docs lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -29,6 +30,9 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
 
 lock:
 	$(PYTHON) -m venv .venv-lock

@@ -1,4 +1,7 @@
-"""Check types of the package as it is installed, and of its tests: in a checkout mypy sees part of the folders only."""
+"""Check types of the package as it is installed, of its tests and of `docs/generate.py`.
+
+In a checkout mypy sees part of the folders only.
+"""
 
 import subprocess
 import sys
@@ -18,8 +21,10 @@ def main() -> int:
             _copy(PROJECT / source, site / package.replace(".", "/"))
         _copy(PROJECT / "tests", site / "tests")
         (site / "tests" / "helpers").rename(site / "helpers")  # imported from the top, as pytest's `pythonpath` has it
+        _copy(PROJECT / "docs", site)
         command = [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml")]
         command += ["--cache-dir", str(PROJECT / ".mypy_cache"), "-p", "bindsearch", "-p", "helpers", "-p", "tests"]
+        command += ["-m", "generate"]
         return subprocess.run(command, cwd=site, check=False).returncode
 
 

@@ -1,4 +1,4 @@
-"""The pages of `docs/` name what the code has."""
+"""The pages of `docs/` name what the code has, and those that are generated from it are up to date."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from bindsearch.indexes.types import IndexManifest, IndexSettings
 from bindsearch.storage.config import StoreConfig
 from bindsearch.storage.migrations import MIGRATIONS, migrate
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, LOOKUP_COLUMNS, SEGMENT_COLUMNS, Manifest
+from generate import Help, commands, options_of, parse_help, stale_pages
 
-PAGE = (Path(__file__).parents[1] / "docs" / "store-format.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "store-format.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:
@@ -67,3 +69,32 @@ def test_every_json_file_has_its_keys() -> None:
         *(MANIFEST_KEYS.get(name, name) for name in names(IndexManifest)),
     }
     assert names(IndexSettings) <= quoted(indexes)
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    assert stale_pages() == [], "run `make docs`"
+
+
+def test_every_command_and_option_is_on_the_page() -> None:
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    for name, command in commands().items():
+        text = page.split(f"\n## bindsearch {name}\n")[1].split("\n## ")[0]
+        assert "bindsearch " + name in text
+        for option in options_of(command):
+            assert all(f"`{spelling}" in text for spelling in option.opts), f"{name} {option.opts}"
+    assert "dupes" not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "prose", "examples"),
+    [
+        ("Do it.", ["Do it."], []),
+        ("Do it\nnow. Example: bindsearch do x", ["Do it now."], ["bindsearch do x"]),
+        ("Do it.\n\nExamples:\n  bindsearch a\n  bindsearch b --c", ["Do it."], ["bindsearch a", "bindsearch b --c"]),
+        ("Do it.\n\nExamples:\n\n\b\n  bindsearch a", ["Do it."], ["bindsearch a"]),
+        ("Do.\n\nExample: bindsearch a\nOffline: bindsearch b", ["Do."], ["bindsearch a", "# Offline", "bindsearch b"]),
+        ("Do it.\n\nExample: bindsearch a\n\nThat is all.", ["Do it.", "That is all."], ["bindsearch a"]),
+    ],
+)  # fmt: skip
+def test_help_is_split_into_prose_and_examples(text: str, prose: list[str], examples: list[str]) -> None:
+    assert parse_help(text) == Help(tuple(prose), tuple(examples))
