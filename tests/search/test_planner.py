@@ -39,12 +39,12 @@ def step_for(
     index: IndexFacts | None = INDEX,
     kept: int = N,
     excluded: int = 0,
-    inside: bool | None = None,
+    in_distribution: bool | None = None,
     rows: int = N,
     force: Strategy | None = None,
 ) -> PartitionStep:
     """The one step for an image partition."""
-    partition = PartitionFacts(Modality.IMAGE, 1024, rows, rows, kept, index, in_distribution=inside)
+    partition = PartitionFacts(Modality.IMAGE, 1024, rows, rows, kept, index, in_distribution=in_distribution)
     count = len(sources)
     facts = PlanFacts((partition,), sources, ("?",) * count, (1.0,) * count, ("",) * count, excluded=excluded)
     return make_plan(query, facts, force=force).partitions[0]
