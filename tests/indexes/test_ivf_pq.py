@@ -15,7 +15,7 @@ from bindsearch.indexes.types import Form, IndexParameters, IndexSettings
 from bindsearch.vectors import l2_normalize
 
 DIM = 64
-FORMS = [Form.IVF_PQ, Form.IVF_PQ8]
+FORMS = [form for form in Form if form is not Form.EXACT]
 
 
 def make_rows(n: int, seed: int = 0, dim: int = DIM) -> NDArray[np.float16]:

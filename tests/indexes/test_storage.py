@@ -62,7 +62,7 @@ def open_damaged(store: Path, folder: str, digest: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("form", [Form.IVF_PQ, Form.IVF_PQ8, Form.EXACT])
+@pytest.mark.parametrize("form", list(Form))
 def test_what_is_published_is_what_is_opened(tmp_path: Path, form: Form) -> None:
     manifest, folder, digest = publish(tmp_path, form=form)
     assert folder == "00000003"
