@@ -10,6 +10,21 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
+METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "taken": "timestamp[us]",
+        "latitude": "float64",
+        "longitude": "float64",
+        "camera": "large_string",
+        "title": "large_string",
+        "artist": "large_string",
+        "length_s": "float64",
+        "width_px": "int64",
+        "height_px": "int64",
+    }
+)
+"""Columns of an item that hold its metadata, the fields of `Metadata`, and their Arrow types."""
+
 DOCUMENTED_COLUMNS = (
     "path",
     "name",
@@ -25,18 +40,9 @@ DOCUMENTED_COLUMNS = (
     "duration_s",
     "text",
     "item_id",
-    "taken",
-    "latitude",
-    "longitude",
-    "camera",
-    "title",
-    "artist",
-    "length_s",
-    "width_px",
-    "height_px",
+    *METADATA_COLUMNS,
 )
-"""Columns of a segment that a filter's expression may name, the last nine those of `Metadata`; no column of the user's
-own takes one of these names."""
+"""Columns of a segment that a filter's expression may name; no column of the user's own takes one of these names."""
 
 PathLike = str | os.PathLike[str]
 
@@ -91,22 +97,6 @@ class Metadata:
         """Return what is known here, and of the rest what `other` knows."""
         known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(other, **{name: value for name, value in known.items() if value is not None})
-
-
-METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        "taken": "timestamp[us]",
-        "latitude": "float64",
-        "longitude": "float64",
-        "camera": "large_string",
-        "title": "large_string",
-        "artist": "large_string",
-        "length_s": "float64",
-        "width_px": "int64",
-        "height_px": "int64",
-    }
-)
-"""Columns of an item that hold its metadata, and their Arrow types."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ that returns one. examples/custom_encoder is such a package.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from bindsearch.encoders.base import Encoder
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "bindsearch.encoders"
-BUILT_IN = ("mini", "null")
 LISTED = ("mini",)
 """Built-in encoders that messages name; null is for tests."""
 
@@ -26,6 +26,22 @@ FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip"}
 """Beginnings of names of models, and the family whose code runs them."""
 
 Options = Mapping[str, str | int | float | bool]
+
+
+def _make_mini() -> Encoder:
+    from bindsearch.encoders.mini import MiniEncoder
+
+    return MiniEncoder()
+
+
+def _make_null() -> Encoder:
+    from bindsearch.encoders.null import NullEncoder
+
+    return NullEncoder()
+
+
+BUILT_IN: Mapping[str, Callable[[], Encoder]] = MappingProxyType({"mini": _make_mini, "null": _make_null})
+"""Encoders without a model to install, by name: functions that import and make them."""
 
 
 def load_encoder(
@@ -52,15 +68,8 @@ def load_encoder(
     if runtime.device not in ("auto", "cpu") or runtime.compile:
         what = "compiled" if runtime.compile else f"moved to {runtime.device}"
         raise UsageError(f"the encoder {name} cannot be {what}: it chooses itself how to run, leave that out")
-    if name == "mini":
-        from bindsearch.encoders.mini import MiniEncoder
-
-        return _with_own_options(MiniEncoder(), options)
-    if name == "null":
-        from bindsearch.encoders.null import NullEncoder
-
-        return _with_own_options(NullEncoder(), options)
-    return _with_own_options(_load_from_package(name), options)
+    encoder = BUILT_IN[name]() if name in BUILT_IN else _load_from_package(name)
+    return _with_own_options(encoder, options)
 
 
 def supports_device(name: str) -> bool:

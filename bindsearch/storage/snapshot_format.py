@@ -326,7 +326,7 @@ def _read(store: Path, number: int, name: str) -> pa.Table:
 
 
 def _arranged(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """A part as it is stored: in order, with the columns and ranges that look-ups need."""
+    """A part as it is stored: in order, with the columns and ranges that look-ups need, which are made anew."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -335,6 +335,7 @@ def _arranged(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.R
     items = _in_order(items, np.argsort(items.column("item_id").to_numpy(), kind="stable"))
     modalities = pa.array([modality.value for modality in Modality], segments.schema.field("modality").type)
     codes = pc.index_in(segments.column("modality"), value_set=modalities).to_numpy()
+    segments = segments.select(list(SEGMENT_COLUMNS))
     segments = _in_order(segments, np.lexsort((segments.column("vector_id").to_numpy(), codes)))
     bounds = np.searchsorted(np.sort(codes), np.arange(len(Modality) + 1)).tolist()
     ranges = zip(Modality, pairwise(bounds), strict=True)

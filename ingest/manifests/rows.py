@@ -13,6 +13,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text
+from bindsearch.types import METADATA_COLUMNS
 
 LIST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
@@ -23,7 +24,11 @@ MODALITY_COLUMN = "modality"
 MAX_LIST_BYTES = 1 << 30
 MAX_ROWS = 10_000_000
 MAX_LINE_BYTES = 1 << 20
-_TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist")
+_TEXTS = (
+    *CAPTION_COLUMNS,
+    MODALITY_COLUMN,
+    *(name for name, kind in METADATA_COLUMNS.items() if kind in ("large_string", "timestamp[us]")),
+)
 """Columns of a csv that are texts whatever they look like; of others, the values decide."""
 
 _MAX_PROBLEMS = 20

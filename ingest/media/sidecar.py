@@ -235,13 +235,13 @@ def _columns(facts: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
 
 def _metadata_value(key: str, value: object) -> str | datetime | float | int | None:
     """The value of one of the columns of metadata, given as JSON has it."""
+    if METADATA_COLUMNS[key] == "large_string":
+        if not isinstance(value, str):
+            raise _wrong(f"column {key}", value, "a text")
+        return normalize_text(value)
     match key:
         case "taken":
             return _time(key, value)
-        case "camera" | "title" | "artist":
-            if not isinstance(value, str):
-                raise _wrong(f"column {key}", value, "a text")
-            return normalize_text(value)
         case "latitude":
             return _number(key, value, -90, 90, "degrees from -90 to 90")
         case "longitude":

@@ -15,6 +15,7 @@ import bindsearch as bs
 from bindsearch.encoders import Encoder, encode_media, has_options, load_encoder
 from bindsearch.encoders.model_store.installed import FORMAT, MANIFEST_FILE, model_folder
 from bindsearch.encoders.null import NullEncoder
+from bindsearch.encoders.registry import BUILT_IN, LISTED
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.media import Passage
 
@@ -89,8 +90,9 @@ def write_manifest(name: str, **facts: Any) -> None:
 
 
 def test_built_in_encoders_load_by_name() -> None:
-    assert load_encoder("mini").name == "mini"
-    assert load_encoder("null").name == "null"
+    assert {*LISTED} <= BUILT_IN.keys()
+    for name in BUILT_IN:
+        assert load_encoder(name).name == name
     assert bs.load_encoder is load_encoder
 
 

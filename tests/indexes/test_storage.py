@@ -62,7 +62,7 @@ def open_damaged(store: Path, folder: str, digest: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("form", [IndexForm.IVF_PQ, IndexForm.IVF_PQ8, IndexForm.EXACT])
+@pytest.mark.parametrize("form", list(IndexForm))
 def test_what_is_published_is_what_is_opened(tmp_path: Path, form: IndexForm) -> None:
     manifest, folder, digest = publish(tmp_path, form=form)
     assert folder == "00000003"

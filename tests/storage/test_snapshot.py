@@ -325,6 +325,26 @@ def test_a_snapshot_of_format_1_is_read_and_then_written_anew(tmp_path: Path) ->
     assert renewed.counts("segments") == snapshot.counts("segments")
 
 
+def test_a_snapshot_that_is_older_than_a_column_is_read(tmp_path: Path) -> None:
+    for part in (1, 2):
+        write_part(tmp_path, part, *big_tables(20), (), None)
+    write_snapshot(tmp_path, (1, 2))
+    snapshot = newest(tmp_path)
+    for part in snapshot.manifest.parts:
+        path = tmp_path / SNAPSHOTS / str(part) / "items.arrow"
+        table = pa.ipc.open_file(path.read_bytes()).read_all().drop_columns(["artist"])
+        path.unlink()  # it is mapped
+        with pa.ipc.new_file(str(path), table.schema) as file:
+            file.write_table(table)
+    old = newest(tmp_path)
+    assert old.items.column("artist").null_count == old.items.num_rows == snapshot.items.num_rows
+    assert old.segments.equals(snapshot.segments)
+    for modality in Modality:
+        ids, rows = snapshot.partition_segments(modality)
+        assert old.partition_segments(modality).vector_ids.tolist() == ids.tolist()
+        assert old.facts(rows) == snapshot.facts(rows)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

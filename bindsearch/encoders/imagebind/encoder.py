@@ -39,7 +39,15 @@ PREPROCESSING_VERSION = 1
 """Raised when code, not weights or options, changes what a vector means."""
 
 TOWER_OF: Mapping[Modality, str] = MappingProxyType(
-    {**{modality: modality.value for modality in Modality}, Modality.VIDEO: "image"}
+    {
+        Modality.TEXT: "text",
+        Modality.IMAGE: "image",
+        Modality.VIDEO: "image",
+        Modality.AUDIO: "audio",
+        Modality.DEPTH: "depth",
+        Modality.THERMAL: "thermal",
+        Modality.IMU: "imu",
+    }
 )
 """The tower that each modality goes through."""
 
@@ -53,7 +61,7 @@ class ImageBindEncoder:
     of the installed model.
     """
 
-    modalities = frozenset(Modality)
+    modalities = frozenset(TOWER_OF)
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
             **dict.fromkeys(Modality, ("torch", "safetensors")),

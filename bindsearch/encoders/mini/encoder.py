@@ -42,7 +42,6 @@ class MiniEncoder:
 
     name = "mini"
     dim = 384
-    modalities = frozenset(Modality)
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
             **dict.fromkeys(Modality, ("torch", "safetensors")),
@@ -64,6 +63,7 @@ class MiniEncoder:
             Modality.IMU: 5.0,
         }
     )
+    modalities = frozenset(temperatures)
 
     def __init__(self, *, exclude_classes: frozenset[int] = frozenset()) -> None:
         self._exclude_classes = exclude_classes

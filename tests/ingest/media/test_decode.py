@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.decode import DECODERS, DecodedSegment, describe, pieces
+from bindsearch.ingest.media.decode import DECODERS, LIBRARIES, DecodedSegment, describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar, read_sidecar
 from bindsearch.media import MODALITY_OF, DecodeHints
@@ -55,7 +55,7 @@ def one_of_each(tmp_path: Path) -> dict[Modality, Path]:
 
 
 def test_every_modality_has_a_decoder() -> None:
-    assert set(DECODERS) == set(Modality)
+    assert set(DECODERS) == set(LIBRARIES) == set(MODALITY_OF.values()) == set(Modality)
 
 
 def test_every_modality_goes_through_one_path(one_of_each: dict[Modality, Path]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bindsearch.ingest.media.sidecar import (
     sidecar_path,
 )
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
-from bindsearch.types import Metadata
+from bindsearch.types import METADATA_COLUMNS, Metadata
 from helpers.stores import connect
 
 
@@ -78,6 +79,14 @@ def test_columns_of_metadata_are_kept_apart() -> None:
         width_px=640,
     )
     assert type(found.metadata.width_px) is int
+
+
+def test_every_column_of_metadata_takes_a_value_of_its_type() -> None:
+    samples = {"timestamp[us]": "2024-06-01", "float64": 1.5, "large_string": "4711", "int64": 7}
+    values = {name: samples[kind] for name, kind in METADATA_COLUMNS.items()}
+    columns, metadata = parse_columns(values)
+    assert columns == {}
+    assert asdict(metadata) == {**values, "taken": datetime(2024, 6, 1)}
 
 
 @pytest.mark.parametrize(
