@@ -105,7 +105,7 @@ def test_help_is_split_into_prose_and_examples(text: str, prose: list[str], exam
 
 
 def declared_names(tree: ast.AST) -> Iterator[str]:
-    """Yield the names that a module or class declares, those of classes with their members: `IndexForm`, `IndexForm.EXACT`."""
+    """Yield the names that a module or class declares, with the members of classes: `IndexForm.EXACT`."""
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.FunctionDef(name=name):
