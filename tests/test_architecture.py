@@ -27,7 +27,7 @@ MAX_CONNECT_MODULES, MAX_SEARCH_MODULES = 55, 72
 """Modules of the package that `connect` loads, and a text search with `mini` in all."""
 
 GROUPS: Mapping[str, str] = {
-    "core": "atomic device environment errors hashing items media reports space types vectors",
+    "core": "atomic device environment errors former_names hashing items media reports space types vectors",
     "encoders": "encoders",
     "indexes": "indexes",
     "storage": "storage",

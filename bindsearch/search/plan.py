@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bindsearch.former_names import former_fields
 from bindsearch.indexes.types import DEFAULT_RECALL, Form, OperatingPoint, UnitCosts
-from bindsearch.search.query import Rank
+from bindsearch.search.query import Ranking
 from bindsearch.types import Modality
 
-DIVERSE_FACTOR = 5
+DIVERSITY_FACTOR = 5
 """A diverse list is chosen from so many times k results."""
 
 
-def rerank_depth(k: int, diverse: float) -> int:
+def rerank_depth(k: int, diversity: float) -> int:
     """Results that are to be right: k, or what a diverse list is chosen from."""
-    return DIVERSE_FACTOR * k if diverse else k
+    return DIVERSITY_FACTOR * k if diversity else k
 
 
 class Strategy(StrEnum):
@@ -122,6 +123,7 @@ class PartitionStep:
     point: OperatingPoint | None = None
 
 
+@former_fields(rank="ranking", diverse="diversity")
 @dataclass(frozen=True)
 class Plan:
     """Plan of a search. `estimate_ms`: of the partitions together, encoding and merging apart."""
@@ -129,16 +131,16 @@ class Plan:
     terms: tuple[TermStep, ...]
     filter: str | None
     partitions: tuple[PartitionStep, ...]
-    rank: Rank
+    ranking: Ranking
     k: int
-    diverse: float
+    diversity: float
     estimate_ms: float
     notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
         """Results that are to be right: k, or what a diverse list is chosen from."""
-        return rerank_depth(self.k, self.diverse)
+        return rerank_depth(self.k, self.diversity)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
         terms=tuple(TermStep(*term) for term in terms),
         filter=facts.filter,
         partitions=steps,
-        rank=query.rank,
+        ranking=query.ranking,
         k=query.k,
-        diverse=query.diverse,
+        diversity=query.diversity,
         estimate_ms=sum(step.estimate_ms for step in steps),
         notes=facts.notes,
     )
@@ -148,7 +148,7 @@ RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:
     """Rows fetched at first: those asked for, some to spare, and the query's own ones that are then left out."""
-    return min(partition.kept, rerank_depth(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
+    return min(partition.kept, rerank_depth(query.k, query.diversity) + SPARE_ROWS + facts.excluded)
 
 
 def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> ProbeSetting:
@@ -181,7 +181,7 @@ def _setting_of(
 ) -> ProbeSetting:
     """The setting that the points of one source give; all lists where it has none."""
     want = wanted_rows(query, facts, partition)
-    points = _points_for(index.points, source, rerank_depth(query.k, query.diverse))
+    points = _points_for(index.points, source, rerank_depth(query.k, query.diversity))
     if not points:
         wide = min(partition.kept, max(UNMEASURED_RERANK, 10 * want))
         return ProbeSetting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
@@ -193,8 +193,8 @@ def _setting_of(
         notes.append(f"{point.probes} probes widened to {probes}: the filter keeps {_percent(partition)}")
     rerank: int = point.rerank
     recall: float | None = point.recall
-    if rerank_depth(query.k, query.diverse) > point.k:
-        rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diverse) / point.k)
+    if rerank_depth(query.k, query.diversity) > point.k:
+        rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diversity) / point.k)
         recall = None
         notes.append(f"measured up to {point.k} results: rerank scaled up")
     return ProbeSetting(probes, min(partition.kept, max(rerank, want)), recall, point, tuple(notes))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bindsearch.indexes.types import MIXED, Form, OperatingPoint, UnitCosts
 from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy
 from bindsearch.search.planner import GPU_WIDTH, RULES, make_plan
-from bindsearch.search.query import Query, Rank, Term
+from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
 
 N = 420_000
@@ -61,7 +61,7 @@ def facts_and_queries(draw: st.DrawFn) -> tuple[Query, PlanFacts]:
     excluded = rng.choice([0, 0, 3, 200])
     facts = PlanFacts(partitions, sources, texts, (1.0,) * len(sources), texts, "x > 1", excluded, costs)
     k = rng.choice([1, 10, 37, 500])
-    query = Query((Term("text", "a"),), k=k, rank=rng.choice(list(Rank)), diverse=rng.choice([0.0, 0.3]))
+    query = Query((Term("text", "a"),), k=k, ranking=rng.choice(list(Ranking)), diversity=rng.choice([0.0, 0.3]))
     return query, facts
 
 
@@ -184,7 +184,7 @@ def test_the_point_is_the_one_for_enough_results(k: int, measured_k: int, rerank
 
 
 def test_a_diverse_list_is_chosen_from_five_times_as_many() -> None:
-    step = step_for(replace(QUERY, diverse=0.5))
+    step = step_for(replace(QUERY, diversity=0.5))
     assert step.want == 66
     assert step.point is not None
     assert step.point.k == 100

@@ -47,9 +47,12 @@ OF_FILES = frozenset(
 """Kinds of finding about a single file or folder, which a writer may have replaced meanwhile."""
 
 
-def verify(store: Path, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:
-    """Check a store. `files`: whether the media files are as they were indexed, by size and time; `content`: by all
-    their bytes. While another process writes, what needs the catalog is left out, and the report says so.
+def verify(
+    store: Path, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
+) -> Report:
+    """Check a store. `check_media`: the media files too, by size and time; `hash_media`: by all their bytes.
+
+    While another process writes, what needs the catalog is left out, and the report says so.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -66,8 +69,8 @@ def verify(store: Path, *, files: bool = False, content: bool = False, on_stage:
         left_out = "the catalog, digests of vector files and orphans were not checked"
         check.unchecked.append(f"{left_out}: {error}")
     check.look_at_files()
-    if files or content:
-        check.look_at_media(content=content)
+    if check_media or hash_media:
+        check.look_at_media(hash_media=hash_media)
     found = tuple(check.findings)
     return Report(found, tuple(check.unchecked), check.read_bytes, time.monotonic() - started)
 
@@ -134,14 +137,14 @@ class StoreCheck:
             self.read_bytes += sum(_size(path) for path in named | {file.path for file in self.vectors})
             self._drop_replaced(named)
 
-    def look_at_media(self, *, content: bool) -> None:
+    def look_at_media(self, *, hash_media: bool) -> None:
         """Look whether the media files are as they were indexed."""
         if self.manifest is None:
             self.unchecked.append(f"the media files were not checked: {CURRENT} cannot be read")
             return
-        self.on_stage("reading the media files" if content else "looking at the media files")
+        self.on_stage("reading the media files" if hash_media else "looking at the media files")
         try:
-            media = MediaCheck(open_snapshot(self.store, self.manifest), self.containers, content)
+            media = MediaCheck(open_snapshot(self.store, self.manifest), self.containers, hash_media)
         except StoreError as error:
             self.unchecked.append(f"the media files were not checked: {error}")
             return

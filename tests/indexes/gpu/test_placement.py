@@ -272,7 +272,7 @@ def test_a_store_on_gpus_answers_as_on_the_cpu(path: Path, queries: NDArray[np.f
         ids = [hit.item_id for hits in due for hit in hits]
         more = vector_store.gap_vectors(np.random.default_rng(4), {"image": 40})
         vector_store.write_items(path, more, first=1200, remove=ids)
-        found, due = (store.search_many(asked, to="image", rank="cosine", source="text") for store in (there, here))
+        found, due = (store.search_many(asked, to="image", ranking="cosine", source="text") for store in (there, here))
         assert [paths(hits) for hits in found] == [paths(hits) for hits in due]
 
 
@@ -326,8 +326,8 @@ def test_rows_that_do_not_fit_get_codes_of_their_own(
     exact = open_store(path, None)
 
     def recall() -> float:
-        found = store.search_many(list(queries), to="image", rank="cosine", source="text")
-        due = exact.search_many(list(queries), to="image", rank="cosine", filter="item_id > 0", source="text")
+        found = store.search_many(list(queries), to="image", ranking="cosine", source="text")
+        due = exact.search_many(list(queries), to="image", ranking="cosine", filter="item_id > 0", source="text")
         return float(np.mean([len(set(paths(a)) & set(paths(b))) / 10 for a, b in zip(found, due, strict=True)]))
 
     assert recall() >= 0.97

@@ -116,7 +116,7 @@ def index(store: Path, media: Path) -> None:
 
 def assert_right(store: Path, media: Path) -> None:
     """Verify is content, and every picture finds itself."""
-    assert verify(store, content=True).findings == ()
+    assert verify(store, hash_media=True).findings == ()
     with connect(store, encoder="null") as opened:
         for path in sorted((media / "pictures").glob("*.png")):
             (hit,) = opened.search(bs.image(path), to="image", k=1, include_query=True)
@@ -315,16 +315,16 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     flip(pictures / "2.png")
     os.utime(pictures / "2.png", ns=(state.st_atime_ns, state.st_mtime_ns))
     assert verify(store).is_clean
-    gone, changed = verify(store, files=True).findings
+    gone, changed = verify(store, check_media=True).findings
     assert (gone.kind, gone.where) == (Kind.FILES_GONE, (str(pictures / "0.png"),))
     assert (changed.kind, changed.where) == (Kind.FILES_CHANGED, (str(pictures / "1.png"),))
-    *_, silent = verify(store, content=True).findings
+    *_, silent = verify(store, hash_media=True).findings
     assert (silent.kind, silent.mend, silent.where) == (Kind.FILES_CHANGED, Repair.BY_HAND, (str(pictures / "2.png"),))
     (pictures / "2.png").touch()
     index(store, media)
-    assert verify(store, content=True).is_clean
+    assert verify(store, hash_media=True).is_clean
     shutil.move(media, tmp_path / "elsewhere")
-    away = only(verify(store, files=True))
+    away = only(verify(store, check_media=True))
     assert f"the collection {media} is not there: mount it" in away.message
 
 
@@ -352,10 +352,10 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
 def test_healthy_stores_of_all_kinds_are_clean(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bindsearch.storage.writer.MAX_PARTS", 4)
     monkeypatch.setattr("bindsearch.storage.writer.MAX_SMALL_FILES", 3)
-    assert verify(store, content=True).findings == ()
+    assert verify(store, hash_media=True).findings == ()
     (tmp_path / "empty").mkdir()
     index(tmp_path / "fresh", tmp_path / "empty")
-    assert verify(tmp_path / "fresh", files=True).findings == ()
+    assert verify(tmp_path / "fresh", check_media=True).findings == ()
     many = tmp_path / "many"
     rng = np.random.default_rng(1)
     vectors = vector_store.gap_vectors(rng, {"image": 80, "audio": 40})
@@ -416,7 +416,7 @@ def test_verify_changes_nothing(store: Path) -> None:
     flip_a_value(vector_file(store))
     plant_orphans(store)
     before = content()
-    verify(store, content=True)
+    verify(store, hash_media=True)
     assert content() == before
 
 
@@ -482,7 +482,7 @@ def test_the_command_lists_findings_and_its_exit_code_tells(
     assert (one["kind"], one["mend"]) == ("vector-file-damaged", "bindsearch compact")
     done = bindsearch_command(["compact", "--store", store])
     assert done.returncode == 0
-    assert "mended: vector-file-damaged" in done.stdout
+    assert "repaired: vector-file-damaged" in done.stdout
     assert "before," in done.stdout
 
 
