@@ -156,7 +156,7 @@ def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
 
 
 def _damaged(path: Path, what: str) -> IndexDamagedError:
-    return IndexDamagedError(f"index file {path}: {what}; run `bindsearch optimize` to build the index anew")
+    return IndexDamagedError(f"index file {path}: {what}; run `bindsearch optimize` to rebuild the index")
 
 
 def _sync_file(path: Path) -> None:
@@ -179,7 +179,7 @@ def _read_manifest(path: Path, digest: str) -> IndexManifest:
             raise _damaged(path, f"it is not of format {FORMAT}, the one this BindSearch reads")
         return _parse_manifest(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, "it is no manifest") from error
+        raise _damaged(path, "it is not a manifest") from error
 
 
 def _parse_manifest(data: dict[str, Any]) -> IndexManifest:

@@ -67,7 +67,7 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
     with writer_lock(store):
         with _open(store) as (config, catalog):
             found = mend(store, config, catalog, on_stage=on_stage)
-            on_stage("writing the store small")
+            on_stage("compacting the store")
             Writer(store, catalog, config.dim).compact(worn_share=0.0)
             _remove_orphans(store, catalog)
         shrink_catalog(store / CATALOG_FILE)

@@ -145,11 +145,11 @@ def _recall(step: PartitionStep) -> str:
 
 def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     parts = [f"{plan.ranking} scores" if plan.ranking != "per-modality" else "a list per modality"]
-    parts.append(f"best {plan.k:,} items, each once")
+    parts.append(f"best {plan.k:,} items, one hit each")
     if plan.diversity:
         parts.append(f"diversity {plan.diversity:g}")
     if run:
-        parts.append(f"merged in {format_ms(run.merge_ms)}, facts in {format_ms(run.facts_ms)}")
+        parts.append(f"merged in {format_ms(run.merge_ms)}, metadata in {format_ms(run.facts_ms)}")
     return _wrapped("merge", ", ".join(parts))
 
 

@@ -55,7 +55,7 @@ class IndexFacts:
 class PartitionFacts:
     """Facts on a partition for the planner. `rows` are all, `living` those a segment refers to, `kept` those of them
     that the filter keeps; `index` None: it has none; `trouble`: why an index that should be there is not used;
-    `inside`: whether the query lies among the partition's vectors (None: not known before encoding); `runs`: stretches
+    `inside`: whether the query resembles the partition's vectors (None: not known before encoding); `runs`: stretches
     of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random); `lies_among`: the
     modality among whose queries a ready vector lies (None: not known)."""
 

@@ -158,17 +158,17 @@ def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, in
     measured = {point.source for point in index.points}
     if partition.inside and partition.modality.value in measured:
         setting = _setting_of(partition.modality.value, query, facts, partition, index)
-        return replace(setting, notes=(f"the query lies among the {partition.modality} vectors", *setting.notes))
+        return replace(setting, notes=(f"the query resembles the {partition.modality} vectors", *setting.notes))
     guess = MIXED if partition.lies_among is None else partition.lies_among.value
     asked = list(dict.fromkeys(source.value if source else guess for source in facts.sources))
     sources = list(dict.fromkeys(_stand_in(source, asked, measured) for source in asked))
     settings = [_setting_of(source, query, facts, partition, index) for source in sources]
     setting = max(settings, key=lambda setting: _probe_ns(facts, partition, index, setting))
     if partition.lies_among is not None and None in facts.sources:
-        setting = replace(setting, notes=(f"the query lies among {partition.lies_among} queries", *setting.notes))
+        setting = replace(setting, notes=(f"the query resembles {partition.lies_among} queries", *setting.notes))
     if len(asked) == 1:
         return setting
-    return replace(setting, notes=(f"the dearest of {' + '.join(asked)}", *setting.notes))
+    return replace(setting, notes=(f"slowest of {' + '.join(asked)}", *setting.notes))
 
 
 def _stand_in(source: str, asked: list[str], measured: set[str]) -> str:

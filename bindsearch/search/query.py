@@ -157,7 +157,7 @@ def text(words: str) -> Term:
         UsageError: it is no text.
     """
     if not isinstance(words, str):
-        raise UsageError(f"{words!r} is no text: give a string")
+        raise UsageError(f"{words!r} is not a text: give a string")
     return Term(Modality.TEXT, words)
 
 
@@ -290,7 +290,7 @@ def terms_of(value: Searchable) -> tuple[Term, ...]:
         return value.terms
     if isinstance(value, Term):
         return (value,)
-    raise UsageError(f"{value!r} is no query term: make one with bs.text(...), bs.image(...), bs.like(...)")
+    raise UsageError(f"{value!r} is not a query term: make one with bs.text(...), bs.image(...), bs.like(...)")
 
 
 def format_query(terms: Sequence[Term]) -> str:

@@ -299,7 +299,7 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
     """The rules in `.bindsearch.toml` of a collection's root, in the order written; none where there is no such file.
 
     Raises:
-        UsageError: it is no TOML, or holds anything but the table [as] of globs.
+        UsageError: it is not TOML, or holds anything but the table [as] of globs.
     """
     try:
         with (root / RULES_FILE).open("rb") as file:
@@ -311,7 +311,7 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
     try:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{root / RULES_FILE} is no TOML: {error}") from error
+        raise UsageError(f"{root / RULES_FILE} is not TOML: {error}") from error
     if set(settings) - {"as"}:
         raise UsageError(f"{root / RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
     table = settings.get("as", {})

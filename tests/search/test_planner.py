@@ -153,7 +153,7 @@ def test_a_probe_takes_the_point_of_the_query_s_source() -> None:
 def test_a_composed_query_takes_the_dearest_of_its_sources() -> None:
     step = step_for(sources=(Modality.IMAGE, Modality.TEXT))
     assert step.probes == 128
-    assert "the dearest of image + text" in step.reason
+    assert "slowest of image + text" in step.reason
 
 
 def test_a_source_of_a_composed_query_that_was_not_measured_goes_by_mixed_queries() -> None:
@@ -163,7 +163,7 @@ def test_a_source_of_a_composed_query_that_was_not_measured_goes_by_mixed_querie
 def test_a_query_inside_the_partition_takes_its_own_point() -> None:
     step = step_for(sources=(Modality.IMAGE, Modality.TEXT), inside=True)
     assert step.probes == 16
-    assert "the query lies among the image vectors" in step.reason
+    assert "the query resembles the image vectors" in step.reason
     assert step_for(sources=(Modality.IMAGE, Modality.TEXT), inside=False).probes == 128
 
 

@@ -130,7 +130,7 @@ def test_a_query_that_asks_nothing_is_refused() -> None:
         make_query("x", k=0)
     with pytest.raises(UsageError, match="unknown ranking 'best'"):
         make_query("x", ranking="best")
-    with pytest.raises(UsageError, match="no query term"):
+    with pytest.raises(UsageError, match="is not a query term"):
         bs.text("x") + 5  # type: ignore[operator]
 
 

@@ -158,7 +158,7 @@ class StoreCheck:
         try:
             manifest = read_manifest(self.store)
         except StoreError:
-            what = f"{path} is damaged (the indexes are then made anew by `bindsearch optimize`)"
+            what = f"{path} is damaged (`bindsearch optimize` then rebuilds the indexes)"
             self._add(Kind.CURRENT, what, Repair.COMPACT, [path])
             return None
         if manifest is None:
@@ -201,7 +201,7 @@ class StoreCheck:
         )
         self._count("segments are of no item", found.without_item, Kind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT)
         self._count("item ids are used twice", found.one_id_twice, Kind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX)
-        self._count("items lie where a newer one does", found.one_place_twice, Kind.ITEMS_TWICE, Repair.COMPACT)
+        self._count("items have the path of a newer one", found.one_place_twice, Kind.ITEMS_TWICE, Repair.COMPACT)
         for name, (value, used) in found.counters.items():
             what = f"the next {name} would be {value}, and {used} is in use"
             self._add(Kind.COUNTERS, what, Repair.COMPACT, [name])
@@ -211,7 +211,7 @@ class StoreCheck:
         if self.dim is not None:
             self._look_for_lost_vectors(catalog, self.dim)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
-            what = f"{len(orphans)} files or folders that nobody refers to, {orphans[0]} first"
+            what = f"{len(orphans)} unreferenced files or folders, {orphans[0]} first"
             self._add(Kind.ORPHANS, what, Repair.COMPACT, orphans)
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:

@@ -92,7 +92,7 @@ def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | N
                 f"depth must have one channel, this is a {picture.mode} picture: use --modality-rule image=..."
             )
         if picture.mode in ("P", "1"):
-            raise MediaError("a palette or black-and-white picture is no depth map")
+            raise MediaError("a palette or black-and-white picture is not a depth map")
         raw = picture_values(picture)
         return raw, {"F": "m", "L": None, "I": None}.get(picture.mode, "mm")
 

@@ -195,14 +195,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], Kind, str]] = {
         lambda store: sql(store, "UPDATE items SET rel_path = (SELECT rel_path FROM items WHERE item_id = 2) "
                           "WHERE item_id = 3"),
         Kind.ITEMS_TWICE,
-        "items lie where a newer one does",
+        "items have the path of a newer one",
     ),
     "counters below used ids": (
         lambda store: sql(store, "UPDATE counters SET value = 2 WHERE name IN ('item_id', 'vector_id')"),
         Kind.COUNTERS,
         "the next item_id would be 2, and 8 is in use",
     ),
-    "orphans": (lambda store: plant_orphans(store), Kind.ORPHANS, "5 files or folders that nobody refers to"),
+    "orphans": (lambda store: plant_orphans(store), Kind.ORPHANS, "5 unreferenced files or folders"),
 }  # fmt: skip
 
 
