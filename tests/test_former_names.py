@@ -58,8 +58,8 @@ def test_former_keywords_give_the_same_result(tmp_path: Path) -> None:
             assert found == store.search("text 1", **current)
             assert store.search_many(["text 1"], **former) == [found]
         assert store.search("text 1", rank="cosine") != store.search("text 1")
-        for former, current in (({"files": True}, {"check_media": True}), ({"content": True}, {"hash_media": True})):
-            assert store.verify(**former).findings == store.verify(**current).findings != ()
+        for former_name, name in (("files", "check_media"), ("content", "hash_media")):
+            assert store.verify(**{former_name: True}).findings == store.verify(**{name: True}).findings != ()
 
 
 def test_queries_take_and_have_the_former_names() -> None:
