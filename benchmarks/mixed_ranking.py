@@ -22,7 +22,7 @@ from quality_sounds import load_motions
 from results import save_table
 
 import bindsearch as bs
-from bindsearch.search.query import Rank, Searchable
+from bindsearch.search.query import Ranking, Searchable
 from bindsearch.store import Store
 from bindsearch.types import Modality
 
@@ -115,8 +115,8 @@ def ranking_table(store: Store, asked: list[LabelledQuery]) -> str:
     ]
     for kind in dict.fromkeys(one.kind for one in asked):
         queries = [one.query for one in asked if one.kind == kind]
-        for rank in (Rank.CALIBRATED, Rank.COSINE):
-            found = Counter(hit.modality for query in queries for hit in store.search(query, k=TOP, rank=rank))
+        for rank in (Ranking.CALIBRATED, Ranking.COSINE):
+            found = Counter(hit.modality for query in queries for hit in store.search(query, k=TOP, ranking=rank))
             means = " | ".join(f"{found[modality] / len(queries):.1f}" for modality in present)
             rows.append(f"| {kind} ({len(queries)}) | {rank} | {means} |")
     return "\n".join(rows) + "\n"

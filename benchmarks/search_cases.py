@@ -160,7 +160,7 @@ def measure_merge(bench: Bench) -> None:
         truth = _merged_truth(bench, source)
         contenders = []
         if bench.engine is not None:
-            contenders.append(bench.engine.contender(rank="cosine"))
+            contenders.append(bench.engine.contender(ranking="cosine"))
         if bench.by_hand:
             parts = {target: bench.hand_part(source, target) for target in bench.data.vectors}
             contenders.append(

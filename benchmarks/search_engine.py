@@ -118,7 +118,7 @@ class Engine:
     def contender(
         self,
         to: str | None = None,
-        rank: str = "calibrated",
+        ranking: str = "calibrated",
         where: str | None = None,
         strategy: str | None = None,
     ) -> Contender:
@@ -126,10 +126,10 @@ class Engine:
         store = self.store
 
         def planned(query: NDArray[np.float32]) -> list[Hit]:
-            return store.search(query, to=to, k=K, rank=rank, filter=where)
+            return store.search(query, to=to, k=K, ranking=ranking, filter=where)
 
-        ask = planned if strategy is None else self._forced(_query(to, rank, where), Strategy(strategy))
-        setting = strategy or (rank if to is None else "as planned")
+        ask = planned if strategy is None else self._forced(_query(to, ranking, where), Strategy(strategy))
+        setting = strategy or (ranking if to is None else "as planned")
         return Contender("bindsearch", setting, ask, rows_of if to else keys_of)
 
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
@@ -154,8 +154,8 @@ class Engine:
         return ask
 
 
-def _query(to: str | None, rank: str = "calibrated", where: str | None = None) -> Query:
-    return make_query("vector", to=to, k=K, rank=rank, filter=make_filter(where=where))
+def _query(to: str | None, ranking: str = "calibrated", where: str | None = None) -> Query:
+    return make_query("vector", to=to, k=K, ranking=ranking, filter=make_filter(where=where))
 
 
 def _forced_plan(generation: Generation, asked: PreparedQuery, costs: UnitCosts, strategy: Strategy) -> Plan:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bindsearch.atomic import folder_size
-from bindsearch.former_names import former_attribute
+from bindsearch.former_names import former_fields
 from bindsearch.indexes.types import IndexForm, IndexParameters, OperatingPoint
 from bindsearch.reports import FailedFile
 from bindsearch.search.generation import Generation
@@ -41,6 +41,7 @@ class Answer:
     notices: tuple[str, ...] = ()
 
 
+@former_fields(covered="indexed_rows", trouble="index_error")
 @dataclass(frozen=True)
 class PartitionStatus:
     """A partition: its rows, those deleted, the form of its index (exact: none), rows that it covers and holds bytes
@@ -55,9 +56,6 @@ class PartitionStatus:
     parameters: IndexParameters | None
     points: tuple[OperatingPoint, ...]
     index_error: str | None
-
-    covered = former_attribute("indexed_rows")
-    trouble = former_attribute("index_error")
 
 
 def partition_status(partition: Partition) -> PartitionStatus:

@@ -17,6 +17,7 @@ import numpy as np
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import StoreError, UsageError, VectorError
+from bindsearch.former_names import former_keywords
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
@@ -38,7 +39,7 @@ from bindsearch.search.executor import QueryVector
 from bindsearch.search.filter import NO_FILTER, Filter, make_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.query import Query, Rank, Searchable, make_query, parse_modalities, resolve_weights, terms_of
+from bindsearch.search.query import Query, Ranking, Searchable, make_query, parse_modalities, resolve_weights, terms_of
 from bindsearch.search.query_encoding import encode_terms, find_source
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config, resolve_store
@@ -138,37 +139,40 @@ class Store:
     def _workers(self) -> Workers:
         return Workers()
 
+    @former_keywords(rank="ranking", diverse="diversity")
     def search(
         self,
         query: Searchable | NDArray[np.floating],
         *,
         to: str | Modality | Iterable[str | Modality] | None = None,
         k: int = 10,
-        rank: str | Rank = Rank.CALIBRATED,
+        ranking: str | Ranking = Ranking.CALIBRATED,
         filter: Filter | str | None = None,
-        diverse: float = 0.0,
+        diversity: float = 0.0,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
     ) -> list[Hit]:
         """The k items nearest to a text, a term, a composition or a ready unit vector (d,); see `answer`.
 
-        `filter`: an expression such as "duration_s > 3", or what `bs.filters` makes. `diverse` in 0..1: how much
-        likeness to the hits before counts against a hit. `source`: the modality a ready vector was made from.
+        `filter`: an expression such as "duration_s > 3", or what `bs.filters` makes. `diversity` in 0..1: maximal
+        marginal relevance, 0: relevance only, 1: difference from the hits before only. `source`: the modality a ready
+        vector was made from.
         """
         found = self.search_many(
             [query],
             to=to,
             k=k,
-            rank=rank,
+            ranking=ranking,
             filter=filter,
-            diverse=diverse,
+            diversity=diversity,
             source=source,
             include_query=include_query,
             imu_rate_hz=imu_rate_hz,
         )
         return found[0]
 
+    @former_keywords(rank="ranking", diverse="diversity")
     @installation_faults()
     def search_many(
         self,
@@ -176,9 +180,9 @@ class Store:
         *,
         to: str | Modality | Iterable[str | Modality] | None = None,
         k: int = 10,
-        rank: str | Rank = Rank.CALIBRATED,
+        ranking: str | Ranking = Ranking.CALIBRATED,
         filter: Filter | str | None = None,
-        diverse: float = 0.0,
+        diversity: float = 0.0,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -190,7 +194,7 @@ class Store:
         known = _known_source(source)
         generation = self._reader.current()
         shared = make_query(
-            "vector", to=to, k=k, rank=rank, include_query=include_query, filter=wanted, diverse=diverse
+            "vector", to=to, k=k, ranking=ranking, include_query=include_query, filter=wanted, diversity=diversity
         )
         written = [replace(shared, terms=terms_of(query)) for query in queries if not isinstance(query, np.ndarray)]
         encoded = iter(self._encode(generation, written, imu_rate_hz))
@@ -261,6 +265,7 @@ class Store:
         """
         return store_status(self.path, self.config, self._reader.current())
 
+    @former_keywords(wishes="index_settings")
     @installation_faults()
     def index(
         self,
@@ -280,8 +285,8 @@ class Store:
 
         `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked. `include`, `exclude`:
         globs that narrow this run; what lies outside stays as it is. `prune`: believe it where all files of a folder
-        have gone at once. `limits`: caps on what a file may ask of the machine, such as {"max_pixels": 10**9}. What the
-        indexes need is done at the end, by `index_settings` or as was wished before (see `optimize`).
+        have gone at once. `limits`: resource limits of a file, such as {"max_pixels": 10**9}. What the
+        indexes need is done at the end, by `settings` or as was wished before (see `optimize`).
 
         Raises:
             UsageError: a path does not exist, or a rule, glob or limit is wrong.
@@ -414,6 +419,7 @@ class Store:
 
         return forget(self.path, [os.fspath(path) for path in paths], item_ids)
 
+    @former_keywords(wishes="index_settings")
     @installation_faults()
     def optimize(
         self, *, index_settings: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
@@ -443,6 +449,11 @@ class Store:
 
         return read_index_settings(self.path)
 
+    @property
+    def wishes(self) -> IndexSettings:
+        """Former name of `index_settings`."""
+        return self.index_settings
+
     def plan_index(
         self,
         *paths: PathLike,
@@ -459,17 +470,20 @@ class Store:
         request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
         return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
 
-    def verify(self, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:
+    @former_keywords(files="check_media", content="hash_media")
+    def verify(
+        self, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
+    ) -> Report:
         """Check every byte of the store against what was written, and that all of it fits together; changes nothing.
 
-        `files`: whether the media files are as they were indexed, by size and time; `content`: by all their bytes.
+        `check_media`: compare the media files with the store, by size and time; `hash_media`: by all their bytes.
 
         Raises:
             StoreNotFoundError: there is no store.
         """
         from bindsearch.operations.verify import verify
 
-        return verify(self.path, files=files, content=content, on_stage=on_stage)
+        return verify(self.path, check_media=check_media, hash_media=hash_media, on_stage=on_stage)
 
     def compact(self, *, on_stage: OnStage = ignore_stage) -> CompactReport:
         """Repair what can be repaired without embedding, drop deleted rows, and free disk space.

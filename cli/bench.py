@@ -15,32 +15,39 @@ from bindsearch.errors import UsageError
 if TYPE_CHECKING:
     from bindsearch.encoders.benchmark import EncodeSpeed
 
-bench_app = typer.Typer(help="Measure how fast this machine runs an encoder.", no_args_is_help=True)
+bench_app = typer.Typer(no_args_is_help=True)
 
 
 @bench_app.callback()
 def _bench() -> None:
-    """Measure how fast this machine runs an encoder."""
+    """Measure the speed of encoders on this machine.
+
+    Example: bindsearch bench encode --modality text --encoder mini
+    """
 
 
 @bench_app.command("encode")
 def encode_command(
-    modality: Annotated[str, typer.Option("--modality", help="What to embed: text, image, video, ...", metavar="M")],
-    encoder: Annotated[str, typer.Option("--encoder", help="The encoder to time.", metavar="NAME")] = "imagebind-huge",
+    modality: Annotated[
+        str, typer.Option("--modality", help="Modality to embed: text, image, video, ...", metavar="M")
+    ],
+    encoder: Annotated[str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME")] = "imagebind-huge",
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Time imagebind-huge without its weights: nothing to pull.")
+        bool, typer.Option("--random-weights", help="Use random weights for imagebind-huge; needs no download.")
     ] = False,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="With random weights: fp32, bf16 or fp16; default: the fastest.", metavar="D"),
+        typer.Option("--dtype", help="Format of random weights: fp32, bf16, fp16; default: the fastest.", metavar="D"),
     ] = None,
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", help="Media embedded together.", metavar="N")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="How long to measure.", metavar="S")] = 10.0,
-    compile_: Annotated[bool, typer.Option("--compile", help="Let torch.compile fuse the tower first.")] = False,
+    batch: Annotated[int | None, typer.Option("--batch", help="Batch size.", metavar="N")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Duration of the measurement.", metavar="S")] = 10.0,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Use torch.compile (worth it for long GPU runs).")
+    ] = False,
     json: JsonOption = False,
 ) -> int:
-    """Embed made-up media of one modality: items/s, GFLOP/s, memory, and the share of a matmul's rate that is reached.
+    """Embed synthetic media of one modality; report items/s, GFLOP/s, memory and MFU (FLOP/s relative to a matmul).
 
     Example: bindsearch bench encode --encoder imagebind-huge --random-weights --modality image
     """
@@ -77,4 +84,4 @@ def _print_speed(speed: EncodeSpeed) -> None:
             f"rate      {speed.gflop_per_s:.4g} GFLOP/s ({speed.gflop_per_item:.4g} an item), MFU {speed.mfu:.1%}"
         )
     print_line(f"matmul    {speed.matmul_gflop_per_s:.4g} GFLOP/s in the same run")
-    print_line(f"memory    {human_bytes(speed.peak_memory_bytes)} at most; tower loaded in {speed.load_s:.2f} s")
+    print_line(f"memory    {human_bytes(speed.peak_memory_bytes)} peak; tower loaded in {speed.load_s:.2f} s")

@@ -1,4 +1,4 @@
-"""`bindsearch compact`: mend what `verify` has found, and give back the room of what is deleted."""
+"""`bindsearch compact`: repair a store and reclaim disk space."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from bindsearch.cli.output import human_bytes, print_json, print_line, show_stag
 
 
 def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
-    """Drop deleted rows and files that nobody refers to, write the catalog small, and mend what can be mended.
+    """Repair the store, remove deleted rows and unreferenced files, and compact the catalog.
 
-    Vectors that are not as they were written are given up: `bindsearch index` on their collection embeds them anew.
+    Damaged vectors are discarded: run `bindsearch index` on their collection to embed them again.
+
     Example: bindsearch compact
     """
     from bindsearch.operations.verify.findings import finding_record
@@ -28,8 +29,8 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
         )
         return 0
     for one in done.repaired:
-        print_line(f"mended: {one.kind}: {one.message}")
+        print_line(f"repaired: {one.kind}: {one.message}")
     for one in done.remaining:
-        print_line(f"left: {one.kind}: {one.message}")
+        print_line(f"remaining: {one.kind}: {one.message}")
     print_line(f"{human_bytes(done.before_bytes)} before, {human_bytes(done.after_bytes)} now")
     return 0

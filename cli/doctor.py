@@ -1,4 +1,4 @@
-"""`bindsearch doctor`: check the installation, and say how to repair it."""
+"""`bindsearch doctor`: check the installation and report how to repair it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ EXIT_PROBLEMS = 5
 
 def doctor_command(
     deep: Annotated[
-        bool, typer.Option("--deep", help="Import torch too, and embed one tiny item of each modality (seconds).")
+        bool, typer.Option("--deep", help="Also import torch and embed a tiny item of each modality (takes seconds).")
     ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Check Python, libraries, GPU, codecs, encoders, store and disk; name what repairs each problem.
+    """Check Python, libraries, GPU, codecs, encoders, store and disk; report how to fix each problem.
 
-    Nothing is changed. The exit code is 0 where all is well, else 5. Example: bindsearch doctor --deep
+    Changes nothing. Exits with 0 if no problem is found, else with 5.
+
+    Example: bindsearch doctor --deep
     """
     from bindsearch.operations.doctor import Level, diagnose
     from bindsearch.storage.config import resolve_store
@@ -46,5 +48,5 @@ def doctor_command(
     if json:
         print_json({"healthy": not problems, "checks": [asdict(check) for check in checks]})
     else:
-        print_line(plural(problems, "problem") if problems else "all well")
+        print_line(plural(problems, "problem") if problems else "no problems")
     return EXIT_PROBLEMS if problems else 0

@@ -1,4 +1,4 @@
-"""`bindsearch duplicates`: items that are the same, or nearly."""
+"""`bindsearch duplicates`: identical and near-identical items."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ if TYPE_CHECKING:
 
 def duplicates_command(
     near: Annotated[
-        bool, typer.Option("--near", help="What is nearly the same to the encoder, not only files of the same bytes.")
+        bool, typer.Option("--near", help="Find near-duplicates by similarity, not only identical files.")
     ] = False,
-    cosine: Annotated[
+    threshold: Annotated[
         float | None,
-        typer.Option("--cosine", help="With --near: cosine from which two are nearly the same.", metavar="X"),
+        typer.Option(
+            "--threshold", help="Minimum cosine of near-duplicates; default: 0.97. Implies --near.", metavar="X"
+        ),
     ] = None,
     to: ToOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """List files that hold the same bytes, or with --near pictures and recordings that are nearly the same.
+    """List identical files, or with --near items that are similar to each other.
 
-    Recordings are nearly the same where half of the shorter one's segments have a match in the other.
-    Example: bindsearch duplicates --near --cosine 0.95 --to image
+    Recordings are near-duplicates if half of the shorter one's segments have a match in the other.
+
+    Example: bindsearch duplicates --near --threshold 0.95 --to image
     """
     from bindsearch.store import connect
 
     opened = connect(store)
-    if near or cosine is not None:
-        near_groups = _near(opened, to, cosine)
+    if near or threshold is not None:
+        near_groups = _near(opened, to, threshold)
         if json:
             print_json({"groups": [_near_json(group) for group in near_groups]})
         else:
@@ -50,13 +53,13 @@ def duplicates_command(
     return 0
 
 
-def _near(opened: Store, to: str | None, cosine: float | None) -> list[NearGroup]:
+def _near(opened: Store, to: str | None, threshold: float | None) -> list[NearGroup]:
     with show_stages() as on_stage:
 
         def show(modality: Modality, done: int, total: int) -> None:
             on_stage(f"{modality}: {done:,} of {total:,} rows")
 
-        return opened.near_duplicates(cosine, to=to, on_rows=show)
+        return opened.near_duplicates(threshold, to=to, on_rows=show)
 
 
 def _json(item: Item) -> dict[str, object]:
@@ -82,9 +85,7 @@ def _print_same(groups: list[tuple[Item, ...]]) -> None:
         for item in group:
             print_line(f"    {item.path}")
     spare = sum((len(group) - 1) * group[0].size_bytes for group in groups)
-    print_line(
-        f"{plural(len(groups), 'group')}; {human_bytes(spare)} in copies" if groups else "no two files are equal"
-    )
+    print_line(f"{plural(len(groups), 'group')}; {human_bytes(spare)} in copies" if groups else "no identical files")
 
 
 def _print_near(groups: list[NearGroup]) -> None:
@@ -92,7 +93,7 @@ def _print_near(groups: list[NearGroup]) -> None:
         print_line(f"{len(group.items)} {group.modality} items")
         for one in group.items:
             print_line(f"    {one.cosine:.3f}  {one.item.path}{_share(one)}")
-    print_line(plural(len(groups), "group") if groups else "no two items are nearly the same")
+    print_line(plural(len(groups), "group") if groups else "no near-duplicates")
 
 
 def _share(one: NearDuplicate) -> str:

@@ -1,4 +1,4 @@
-"""`bindsearch explain`: how a query would be answered, and why so."""
+"""`bindsearch explain`: the plan of a query and the reasons for it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from bindsearch.cli.options import (
     CollectionOption,
     Depths,
     DeviceOption,
-    DiverseOption,
+    DiversityOption,
     Images,
     ImuRateOption,
     Imus,
     IncludeQueryOption,
-    InOption,
     JsonOption,
     KOption,
     Likes,
     QueryOption,
-    RankOption,
+    RankingOption,
     SinceOption,
     StoreOption,
     Texts,
     Thermals,
     ToOption,
+    UnderOption,
     UntilOption,
     Videos,
     WhereOption,
@@ -34,7 +34,7 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import read_query
-from bindsearch.search.query import Rank
+from bindsearch.search.query import Ranking
 
 
 def explain_command(
@@ -50,10 +50,10 @@ def explain_command(
     query: QueryOption = None,
     to: ToOption = None,
     k: KOption = 10,
-    rank: RankOption = Rank.CALIBRATED.value,
-    diverse: DiverseOption = None,
+    ranking: RankingOption = Ranking.CALIBRATED.value,
+    diversity: DiversityOption = None,
     where: WhereOption = None,
-    in_: InOption = None,
+    under: UnderOption = None,
     collection: CollectionOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -63,10 +63,12 @@ def explain_command(
     store: StoreOption = None,
     json: JsonOption = False,
     analyze: Annotated[
-        bool, typer.Option("--analyze", help="Run it, and show actual rows and times beside the estimates.")
+        bool, typer.Option("--analyze", help="Run the query and show actual rows and times next to the estimates.")
     ] = False,
 ) -> int:
-    """Show the plan of a query: how each modality is searched, what it should take, and why. Options as of `search`.
+    """Show the plan of a query: how each modality is searched, the estimated cost and the reasons.
+
+    Takes the same options as `search`.
 
     Examples: bindsearch explain "a dog barking" --to image
     bindsearch explain --audio bark.wav --where "duration_s > 3" --analyze
@@ -87,10 +89,10 @@ def explain_command(
         query=query,
         to=to,
         k=k,
-        rank=rank,
-        diverse=diverse,
+        ranking=ranking,
+        diversity=diversity,
         where=where,
-        in_=in_,
+        under=under,
         collection=collection,
         since=since,
         until=until,

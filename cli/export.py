@@ -9,11 +9,11 @@ import typer
 
 from bindsearch.cli.options import (
     CollectionOption,
-    InOption,
     JsonOption,
     SinceOption,
     StoreOption,
     ToOption,
+    UnderOption,
     UntilOption,
     WhereOption,
 )
@@ -22,20 +22,20 @@ from bindsearch.cli.progress import show_rows
 
 
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="An empty folder, or one that is made.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="Output folder: empty, or created.", metavar="DIR")],
     layout: Annotated[
-        str, typer.Option("--layout", help="parquet, or npy (that of clip-retrieval).", metavar="LAYOUT")
+        str, typer.Option("--layout", help="parquet, or npy (clip-retrieval's layout).", metavar="LAYOUT")
     ] = "parquet",
     to: ToOption = None,
     where: WhereOption = None,
-    in_: InOption = None,
+    under: UnderOption = None,
     collection: CollectionOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Write vectors with what is known of their files into DIR, as they are stored; `import` takes them back.
+    """Write vectors and metadata to DIR. `import` reads them back.
 
     Examples: bindsearch export vectors --to image --where "path like '%2024%'"
     bindsearch export for-clip-retrieval --layout npy --to image
@@ -43,7 +43,7 @@ def export_command(
     from bindsearch.search.filter import make_filter
     from bindsearch.store import connect
 
-    filter = make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until)
+    filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, _):
         done = connect(store).export(folder, layout=layout, modalities=to, filter=filter, on_progress=on_progress)
     if json:

@@ -1,4 +1,4 @@
-"""`bindsearch forget`: take items out of a store, and leave their files as they are."""
+"""`bindsearch forget`: remove items from a store."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from bindsearch.cli.output import plural, print_json, print_line
 def forget_command(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders, archives, members of archives (photos.zip/a.jpg).", metavar="PATH"),
+        typer.Argument(help="Files, folders, archives or archive members (photos.zip/a.jpg).", metavar="PATH"),
     ] = None,
-    item: Annotated[list[int] | None, typer.Option("--item", help="An item's id. Repeatable.", metavar="ID")] = None,
+    item: Annotated[list[int] | None, typer.Option("--item", help="Item id. Repeatable.", metavar="ID")] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Take what lies at or below paths out of the store, and what failed there; the files stay as they are.
+    """Remove files or folders from the store, with their recorded failures; the files on disk are kept.
 
-    The next `index` of their folder adds them again: to keep them out, name them in a .bindsearchignore file there.
+    The next `index` of the folder adds them again, unless a .bindsearchignore file there excludes them.
+
     Example: bindsearch forget ~/Media/old
     """
     from bindsearch.store import connect
@@ -30,5 +31,5 @@ def forget_command(
     if json:
         print_json({"forgotten": forgotten})
     else:
-        print_line(f"{plural(forgotten, 'item')} forgotten; `bindsearch compact` gives back the room")
+        print_line(f"removed {plural(forgotten, 'item')}; run `bindsearch compact` to free disk space")
     return 0

@@ -1,4 +1,4 @@
-"""`bindsearch import`: ready vectors from files into a store."""
+"""`bindsearch import`: precomputed vectors from files into a store."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from bindsearch.cli.progress import print_intake, show_rows
 def import_command(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="What `export` or clip-retrieval wrote, .parquet or .npy files.", metavar="PATH..."),
+        typer.Argument(help="Output of `export` or clip-retrieval, .parquet or .npy files.", metavar="PATH..."),
     ],
     root: Annotated[
         Path | None,
-        typer.Option("--root", help="Folder that items belong to.", metavar="DIR"),
+        typer.Option("--root", help="Root folder of the items.", metavar="DIR"),
     ] = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="What vectors are of, where no file says so.", metavar="M")
+        str | None, typer.Option("--modality", help="Modality, if not given in the file.", metavar="M")
     ] = None,
     vector_column: Annotated[
         str | None,
-        typer.Option("--vector-column", help="Column of vectors; default: the only one of lists.", metavar="NAME"),
+        typer.Option("--vector-column", help="Column of vectors; default: the only list column.", metavar="NAME"),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="The encoder that made them, for a new store.", metavar="NAME")
+        str | None, typer.Option(help="Encoder that made the vectors, for a new store.", metavar="NAME")
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Put ready vectors into a store; rows of one path become one item, in place of what the store has of it.
+    """Import precomputed vectors; existing items with the same path are replaced.
 
     Examples: bindsearch import vectors --store copy
     bindsearch import laion --encoder openclip:ViT-B-32/openai --root /data/laion --store laion-store

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.cli.options import (
-    AsOption,
     DeviceOption,
     EncoderOptions,
     ExcludeOption,
@@ -19,6 +18,7 @@ from bindsearch.cli.options import (
     JsonOption,
     LimitOption,
     MemoryOption,
+    ModalityRuleOption,
     RecallOption,
     StoreOption,
 )
@@ -36,48 +36,47 @@ EXIT_SOME_FAILED = 3
 def index_command(
     paths: Annotated[list[str], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
     store: StoreOption = None,
-    as_: AsOption = None,
+    modality_rule: ModalityRuleOption = None,
     encoder: Annotated[
-        str | None, typer.Option(help="The encoder; default: the store's, mini for a new store.", metavar="NAME")
+        str | None, typer.Option(help="Encoder; default: that of the store, mini for a new store.", metavar="NAME")
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Let torch.compile fuse the towers first: pays for long runs on a GPU.")
+        bool, typer.Option("--compile", help="Use torch.compile (worth it for long GPU runs).")
     ] = False,
     imu_rate: ImuRateOption = None,
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            "--segment", help="Length of segments in a new store, such as audio=5. Repeatable.", metavar="MODALITY=S"
+            "--segment",
+            help="Segment length in a new store, in seconds, such as audio=5. Repeatable.",
+            metavar="MODALITY=S",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what each file would be taken for, and why; write nothing.")
+        bool, typer.Option("--dry-run", help="Show the modality detected for each file and why; write nothing.")
     ] = False,
     index: IndexOption = None,
     memory: MemoryOption = None,
     recall: RecallOption = None,
     index_option: IndexParameterOption = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try files again that failed and have not changed.")
+        bool, typer.Option("--retry-failed", help="Retry files that failed, even if unchanged.")
     ] = False,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Believe it where all files of a folder have gone at once.")
-    ] = False,
-    max_: LimitOption = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove items even if a whole folder disappeared.")] = False,
+    limit: LimitOption = None,
     json: JsonOption = False,
     json_lines: JsonLinesOption = False,
 ) -> int:
-    """Index folders: add new files, update changed ones, remove what is gone. Run it again any time.
+    """Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.
 
-    What a `.bindsearchignore` names (patterns as in .gitignore) is left out. Moved files and copies are not embedded
-    again.
+    Files listed in `.bindsearchignore` (.gitignore syntax) are skipped. Moved files and copies are not embedded again.
 
-    Examples: bindsearch index ~/Media --as thermal='flir/*.png'
-    bindsearch index ~/Media --exclude '**/cache/**' --max pixels=500000000
+    Examples: bindsearch index ~/Media --modality-rule thermal='flir/*.png'
+    bindsearch index ~/Media --exclude '**/cache/**' --limit pixels=500000000
     bindsearch index ~/Media --encoder imagebind-huge --encoder-option spatial_crops=3 --store imagebind-store
     """
     from bindsearch.store import connect
@@ -92,7 +91,7 @@ def index_command(
     ) as opened:
         if dry_run:
             planned = opened.plan_index(
-                *paths, rules=as_ or (), imu_rate_hz=imu_rate, include=include or (), exclude=exclude or ()
+                *paths, rules=modality_rule or (), imu_rate_hz=imu_rate, include=include or (), exclude=exclude or ()
             )
             _print_plan(planned, as_json=json or json_lines)
             return 0
@@ -100,13 +99,13 @@ def index_command(
         with show_progress(as_lines=json_lines) as shown:
             report = opened.index(
                 *paths,
-                rules=as_ or (),
+                rules=modality_rule or (),
                 imu_rate_hz=imu_rate,
                 retry_failed=retry_failed,
                 include=include or (),
                 exclude=exclude or (),
                 prune=prune,
-                limits=parse_limits(max_),
+                limits=parse_limits(limit),
                 index_settings=settings,
                 on_progress=shown.progress,
                 on_stage=shown.stage,

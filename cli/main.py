@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
+from bindsearch.cli.aliases import Command, current_command
 from bindsearch.cli.bench import bench_app
 from bindsearch.cli.compact import compact_command
 from bindsearch.cli.doctor import doctor_command
@@ -37,32 +38,35 @@ EXIT_WRONG_USE = 2
 EXIT_OTHER_ERROR = 5
 EXIT_INTERRUPTED = 130
 
+SUMMARY = (
+    "Search images, videos, audio, texts, depth maps, thermal images and motion logs with any of them as the query."
+)
+
 app = typer.Typer(
     name="bindsearch",
-    help="Find pictures, videos, sounds, texts, depth maps, thermal pictures and motion recordings by one another.",
-    epilog="Start with:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
+    help=SUMMARY,
+    epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": current_command},
 )
-app.command("index")(index_command)
-app.command("search")(search_command)
-app.command("explain")(explain_command)
-app.command("watch")(watch_command)
-app.command("retry")(retry_command)
-app.command("optimize")(optimize_command)
-app.command("reindex")(reindex_command)
-app.command("status")(status_command)
-app.command("verify")(verify_command)
-app.command("compact")(compact_command)
-app.command("doctor")(doctor_command)
-app.command("duplicates")(duplicates_command)
-app.command("dupes", hidden=True)(duplicates_command)  # its former name
-app.command("forget")(forget_command)
-app.command("export")(export_command)
-app.command("import")(import_command)
-app.command("merge")(merge_command)
+app.command("index", cls=Command)(index_command)
+app.command("search", cls=Command)(search_command)
+app.command("explain", cls=Command)(explain_command)
+app.command("watch", cls=Command)(watch_command)
+app.command("retry", cls=Command)(retry_command)
+app.command("optimize", cls=Command)(optimize_command)
+app.command("reindex", cls=Command)(reindex_command)
+app.command("status", cls=Command)(status_command)
+app.command("verify", cls=Command)(verify_command)
+app.command("compact", cls=Command)(compact_command)
+app.command("doctor", cls=Command)(doctor_command)
+app.command("duplicates", cls=Command)(duplicates_command)
+app.command("forget", cls=Command)(forget_command)
+app.command("export", cls=Command)(export_command)
+app.command("import", cls=Command)(import_command)
+app.command("merge", cls=Command)(merge_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app)
 
@@ -77,9 +81,11 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
 ) -> None:
-    """Find pictures, videos, sounds, texts, depth maps, thermal pictures and motion recordings by one another."""
+    """Search images, videos, audio, texts, depth maps, thermal images and motion logs with any of them as the query."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -110,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(str(installation_fault(error) or f"unexpected {type(error).__name__}: {error}"))
         code = EXIT_OTHER_ERROR
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
-        _complain("interrupted; what was committed stays, run the same command to go on")
+        _complain("interrupted; committed work is kept, run the same command to resume")
     sys.exit(code)
 
 

@@ -12,14 +12,16 @@ from bindsearch.cli.progress import print_intake, show_rows
 
 
 def merge_command(
-    stores: Annotated[list[Path], typer.Argument(help="Stores of the same encoder; they stay.", metavar="STORE...")],
+    stores: Annotated[list[Path], typer.Argument(help="Stores of the same encoder; not modified.", metavar="STORE...")],
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Put all that stores hold into one (--store), made where there is none. Nothing is embedded.
+    """Merge stores into --store (created if missing), without embedding anything.
 
-    A file that is there already stays, but for one of newer content. Example: bindsearch merge old new --store both
+    If a file is in several stores, the newest content is kept.
+
+    Example: bindsearch merge old new --store both
     """
     from bindsearch.store import connect
 

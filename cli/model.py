@@ -1,4 +1,4 @@
-"""`bindsearch model`: bring, show and remove models whose weights are not part of BindSearch."""
+"""`bindsearch model`: download, list and delete models whose weights are not part of BindSearch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
 
 model_app = typer.Typer(
     name="model",
-    help="Bring, show and remove models. Example: bindsearch model pull imagebind-huge",
+    help="Download, list and delete models. Example: bindsearch model pull imagebind-huge",
     no_args_is_help=True,
 )
 NameArgument = Annotated[
@@ -35,23 +35,23 @@ NameArgument = Annotated[
 def pull_command(
     name: NameArgument,
     from_: Annotated[
-        Path | None, typer.Option("--from", help="Take this checkpoint instead of downloading one.", metavar="FILE")
+        Path | None, typer.Option("--from", help="Use this checkpoint file instead of downloading.", metavar="FILE")
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Download from this mirror.", metavar="URL")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Download from this URL (a mirror).", metavar="URL")] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="fp16, bf16 or fp32; default: what this machine runs fastest.", metavar="FORMAT"),
+        typer.Option("--dtype", help="fp16, bf16 or fp32; default: the fastest on this machine.", metavar="FORMAT"),
     ] = None,
     accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="Accept the model's licence without being asked.")
+        bool, typer.Option("--accept-license", help="Accept the model's licence without a prompt.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Never use the network ($BINDSEARCH_OFFLINE does the same).")
+        bool, typer.Option("--offline", help="Do not use the network (same as $BINDSEARCH_OFFLINE=1).")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Pull it again although it is here.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download again, even if installed.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Bring a model: download its checkpoint, or take a file, and convert it. A broken download goes on where it was.
+    """Download and convert a model, or convert a checkpoint file. Interrupted downloads are resumed.
 
     Example: bindsearch model pull imagebind-huge
     Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
@@ -98,8 +98,8 @@ def list_command(json: JsonOption = False) -> int:
     for name, size in unfinished.items():
         it = "it and the model" if any(model.name == name for model in models) else "it"
         print_message(
-            f"unfinished: {name} ({human_bytes(size)} of a pull): the same pull goes on, "
-            f"`bindsearch model remove {name}` deletes {it}"
+            f"unfinished: {name} ({human_bytes(size)}): run the same `bindsearch model pull` to resume, "
+            f"or `bindsearch model remove {name}` to delete {it}"
         )
     if json:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
@@ -107,17 +107,19 @@ def list_command(json: JsonOption = False) -> int:
     for model in models:
         print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {', '.join(model.files)}")
     if not models:
-        print_message(f"no models in {models_folder()}: `bindsearch model pull imagebind-huge` brings one")
+        print_message(
+            f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
+        )
     return 0
 
 
 @model_app.command("info")
 def info_command(
     name: NameArgument,
-    check: Annotated[bool, typer.Option("--check", help="Read all files and compare their digests.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read all files and compare checksums.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Show what is known of an installed model, and whether its files are whole.
+    """Show details of an installed model and check its files.
 
     Example: bindsearch model info imagebind-huge --check
     """
@@ -128,20 +130,19 @@ def info_command(
     if json:
         print_json({**_model_json(manifest), "checked": check, "faults": faults})
     else:
-        _print_info(manifest, "damaged" if faults else "whole, digests hold" if check else "whole by its sizes")
+        _print_info(manifest, "damaged" if faults else "checksums match" if check else "sizes match")
     for fault in faults:
         print_message(f"damaged: {fault}")
     if faults:
         raise EncoderError(
-            f"the model {name} is damaged ({plural(len(faults), 'file')}): "
-            f"`bindsearch model pull {name} --force` brings it again"
+            f"the model {name} is damaged ({plural(len(faults), 'file')}): run `bindsearch model pull {name} --force`"
         )
     return 0
 
 
 @model_app.command("remove")
 def remove_command(name: NameArgument, json: JsonOption = False) -> int:
-    """Delete an installed model, or what an unfinished pull left of it.
+    """Delete an installed model, or the files of an unfinished download.
 
     Example: bindsearch model remove imagebind-huge
     """
@@ -151,7 +152,7 @@ def remove_command(name: NameArgument, json: JsonOption = False) -> int:
     if json:
         print_json({"name": name, "freed_bytes": freed})
     else:
-        print_line(f"{name} removed, {human_bytes(freed)} freed")
+        print_line(f"removed {name}, freed {human_bytes(freed)}")
     return 0
 
 
@@ -160,7 +161,7 @@ def _ask_consent(source: ModelSource) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
-        raise UsageError(f"the licence {source.license} was not accepted: nothing was pulled")
+        raise UsageError(f"the licence {source.license} was not accepted: nothing was downloaded")
     return True
 
 
@@ -191,7 +192,7 @@ def _progress() -> Iterator[Callable[[PullProgress], None]]:
 
 def _print_pulled(pulled: PullResult, folder: Path) -> None:
     model = pulled.manifest
-    print_line(f"{model.name} is here: {model.dtype}, {human_bytes(_size(model))} in {folder}")
+    print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {folder}")
     print_line(f"licence: {model.license}; use it with: bindsearch index PATH --encoder {model.name}")
 
 

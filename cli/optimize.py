@@ -27,14 +27,16 @@ def optimize_command(
     memory: MemoryOption = None,
     recall: RecallOption = None,
     index_option: IndexParameterOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Make every index anew.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild all indexes.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Make, extend or renew indexes where the vectors call for it, and measure how wide each kind of query must look.
+    """Create, extend or rebuild indexes if needed, and tune search parameters.
 
-    `index` does the same at its end. Example: bindsearch optimize --recall 0.99
+    `index` runs this at its end.
+
+    Example: bindsearch optimize --recall 0.99
     """
     from bindsearch.store import connect
 
@@ -44,7 +46,7 @@ def optimize_command(
     if json:
         print_json({"partitions": [_json(one) for one in done]})
     elif not done:
-        print_line("nothing to do: every index is good")
+        print_line("all indexes are up to date")
     else:
         for one in done:
             print_line(f"{one.modality:8} {one.need.work}: {one.need.reason}")

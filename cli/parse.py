@@ -46,16 +46,16 @@ def read_query(
     query: str | None,
     to: str | None,
     k: int,
-    rank: str,
-    diverse: float | None,
+    ranking: str,
+    diversity: float | None,
     where: str | None,
-    in_: list[Path] | None,
+    under: list[Path] | None,
     collection: list[str] | None,
     since: str | None,
     until: str | None,
     include_query: bool,
 ) -> Query:
-    """The query that the options of `search` and `explain` ask; terms add up.
+    """Return the query that the options of `search` and `explain` make together.
 
     Raises:
         UsageError: one of them is wrong.
@@ -75,10 +75,10 @@ def read_query(
         Composition(tuple(chosen)),
         to=to,
         k=k,
-        rank=rank,
+        ranking=ranking,
         include_query=include_query,
-        filter=make_filter(where=where, folders=in_ or (), collections=collection or (), since=since, until=until),
-        diverse=diverse or 0.0,
+        filter=make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until),
+        diversity=diversity or 0.0,
     )
 
 
@@ -149,5 +149,5 @@ def parse_limits(given: list[str] | None) -> dict[str, float]:
         try:
             limits[f"max_{name.strip().replace('-', '_')}"] = float(number)
         except ValueError:
-            raise UsageError(f"--max {text!r}: expected CAP=NUMBER, such as pixels=500000000") from None
+            raise UsageError(f"--limit {text!r}: expected NAME=NUMBER, such as pixels=500000000") from None
     return limits

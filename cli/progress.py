@@ -159,7 +159,7 @@ def print_intake(report: ImportReport, *, as_json: bool) -> None:
     if as_json:
         print_json(_intake_facts(report))
         return
-    failures = f", {plural(report.failures, 'failure')} noted" if report.failures else ""
+    failures = f", {plural(report.failures, 'failure')} recorded" if report.failures else ""
     print_line(
         f"{report.added} added, {report.replaced} replaced, {report.unchanged} kept{failures}: "
         f"{plural(report.vectors, 'vector')} in {report.took_s:.1f} s"

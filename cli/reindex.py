@@ -8,13 +8,13 @@ import typer
 
 from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import (
-    AsOption,
     DeviceOption,
     EncoderOptions,
     ImuRateOption,
     JsonLinesOption,
     JsonOption,
     LimitOption,
+    ModalityRuleOption,
     StoreOption,
 )
 from bindsearch.cli.parse import parse_encoder_options, parse_limits
@@ -22,22 +22,23 @@ from bindsearch.cli.progress import print_report, show_progress
 
 
 def reindex_command(
-    encoder: Annotated[str, typer.Option(help="The encoder to move to.", metavar="NAME")],
+    encoder: Annotated[str, typer.Option(help="Encoder to change to.", metavar="NAME")],
     encoder_option: EncoderOptions = None,
     store: StoreOption = None,
-    as_: AsOption = None,
+    modality_rule: ModalityRuleOption = None,
     imu_rate: ImuRateOption = None,
-    max_: LimitOption = None,
+    limit: LimitOption = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Leave out items that cannot be embedded now, instead of refusing.")
+        bool, typer.Option("--prune", help="Drop items that cannot be embedded now, instead of stopping.")
     ] = False,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     json_lines: JsonLinesOption = False,
 ) -> int:
-    """Embed everything anew with another encoder. Searches see the old store until all is done.
+    """Re-embed everything with another encoder. Searches use the old index until it finishes.
 
-    An interrupted run goes on where it was. The room of a second store is needed meanwhile, and items get new numbers.
+    Interrupted runs are resumed. Needs disk space for a second store; item ids change.
+
     Example: bindsearch reindex --encoder imagebind-huge
     """
     from bindsearch.store import connect
@@ -46,9 +47,9 @@ def reindex_command(
         report = opened.reindex(
             encoder,
             encoder_options=parse_encoder_options(encoder_option),
-            rules=as_ or (),
+            rules=modality_rule or (),
             imu_rate_hz=imu_rate,
-            limits=parse_limits(max_),
+            limits=parse_limits(limit),
             prune=prune,
             on_progress=shown.progress,
             on_stage=shown.stage,

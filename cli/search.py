@@ -1,4 +1,4 @@
-"""`bindsearch search`: find anything with anything."""
+"""`bindsearch search`: query a store."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from bindsearch.cli.options import (
     CollectionOption,
     Depths,
     DeviceOption,
-    DiverseOption,
+    DiversityOption,
     Images,
     ImuRateOption,
     Imus,
     IncludeQueryOption,
-    InOption,
     JsonOption,
     KOption,
     Likes,
     QueryOption,
-    RankOption,
+    RankingOption,
     SinceOption,
     StoreOption,
     Texts,
     Thermals,
     ToOption,
+    UnderOption,
     UntilOption,
     Videos,
     WhereOption,
@@ -34,7 +34,7 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.output import plural, print_json, print_line, print_message, span_label
 from bindsearch.cli.parse import read_query
-from bindsearch.search.query import Rank
+from bindsearch.search.query import Ranking
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer
@@ -56,10 +56,10 @@ def search_command(
     query: QueryOption = None,
     to: ToOption = None,
     k: KOption = 10,
-    rank: RankOption = Rank.CALIBRATED.value,
-    diverse: DiverseOption = None,
+    ranking: RankingOption = Ranking.CALIBRATED.value,
+    diversity: DiversityOption = None,
     where: WhereOption = None,
-    in_: InOption = None,
+    under: UnderOption = None,
     collection: CollectionOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -68,9 +68,9 @@ def search_command(
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, one a line.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print paths only, one per line.")] = False,
 ) -> int:
-    """Find what is near to a text, a file, or a sum of several. All query options add up.
+    """Search with a text, files, or a weighted sum of several. Options are combined into one query.
 
     Examples: bindsearch search "a dog barking"
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
@@ -94,10 +94,10 @@ def search_command(
         query=query,
         to=to,
         k=k,
-        rank=rank,
-        diverse=diverse,
+        ranking=ranking,
+        diversity=diversity,
         where=where,
-        in_=in_,
+        under=under,
         collection=collection,
         since=since,
         until=until,
@@ -116,7 +116,7 @@ def search_command(
         print_message(f"note: {notice}")
     if not answer.hits:
         kept = sum(step.matching_rows for step in answer.plan.partitions)
-        print_message(f"no hits: {plural(kept, 'segment')} of {', '.join(answer.to)} could be found")
+        print_message(f"no hits: searched {plural(kept, 'segment')} of {', '.join(answer.to)}")
         return EXIT_NO_HITS
     return 0
 

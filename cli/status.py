@@ -1,4 +1,4 @@
-"""`bindsearch status`: what a store holds."""
+"""`bindsearch status`: contents of a store."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SHOWN_K = 10
 
 
 def status_command(
-    failed: Annotated[bool, typer.Option("--failed", help="List the files that failed, and why.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List failed files with reasons.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Show what the store holds: collections, items and segments by modality, failures.
+    """Show collections, items and segments by modality, indexes and failures.
 
     Example: bindsearch status --failed
     """
@@ -75,7 +75,7 @@ def _partition_json(partition: PartitionStatus) -> dict[str, object]:
 
 def _print_status(status: Status) -> None:
     size = human_bytes(status.size_bytes)
-    print_line(f"store       {status.path.absolute()}  ({size}, generation {status.generation})")
+    print_line(f"store       {status.path.absolute()}  ({size})")
     print_line(f"encoder     {status.encoder}, {status.dim} dimensions")
     for root in status.collections:
         print_line(f"collection  {root}")
@@ -92,13 +92,15 @@ def _print_status(status: Status) -> None:
 def _print_index(partition: PartitionStatus) -> None:
     """The index of a partition and, for each kind of query, the recall@10 and time that were measured."""
     if partition.index_error is not None:
-        print_line(f"index       {partition.modality}: scanned exactly, since {partition.index_error}")
+        print_line(f"index       {partition.modality}: not used, searched by exact scan: {partition.index_error}")
     if partition.parameters is None:
         return
     lists = plural(partition.parameters.lists, "list")
     size = human_bytes(partition.index_bytes)
     tail = partition.rows - partition.indexed_rows
-    print_line(f"index       {partition.modality}: {partition.form}, {lists}, {size}, {plural(tail, 'row')} newer")
+    print_line(
+        f"index       {partition.modality}: {partition.form}, {lists}, {size}, {plural(tail, 'row')} not indexed yet"
+    )
     for point in partition.points:
         if point.k == SHOWN_K and point.selectivity == 1.0:
             measured = (

@@ -1,4 +1,4 @@
-"""`bindsearch verify`: whether a store is as it was written."""
+"""`bindsearch verify`: check a store for damage."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ SHOWN_PLACES = 3
 
 def verify_command(
     store: StoreOption = None,
-    files: Annotated[
-        bool, typer.Option("--files", help="Look too whether the media files have changed or gone since.")
+    check_media: Annotated[
+        bool, typer.Option("--check-media", help="Also check media files for changes, by size and time.")
     ] = False,
-    content: Annotated[
+    hash_media: Annotated[
         bool,
-        typer.Option("--content", help="As --files, and read them: finds changed bytes of the same size and time."),
+        typer.Option("--hash-media", help="Also check media files for changes, by content (reads all of them)."),
     ] = False,
     json: JsonOption = False,
 ) -> int:
-    """Check every byte of a store against what was written, and that all of it fits together. Nothing is changed.
+    """Check the store's files for consistency and checksums. Changes nothing.
 
-    Each finding names what mends it. The exit code is 0 where there is none, else 5. Example: bindsearch verify --files
+    Each finding names the repair. Exits with 0 if nothing is found, else with 5.
+
+    Example: bindsearch verify --check-media
     """
     from bindsearch.operations.verify.findings import finding_record
     from bindsearch.store import connect
 
     with show_stages() as on_stage:
-        report = connect(store).verify(files=files, content=content, on_stage=on_stage)
+        report = connect(store).verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)
     if json:
         print_json(
             {
@@ -60,5 +62,5 @@ def _print_report(report: Report) -> None:
                 print_line(f"    ... {one.count} in all")
     for what in report.unchecked:
         print_message(f"note: {what}")
-    found = plural(len(report.findings), "finding") if report.findings else "nothing wrong"
+    found = plural(len(report.findings), "finding") if report.findings else "no problems found"
     print_line(f"{found}; {human_bytes(report.read_bytes)} read in {report.took_s:.1f} s")

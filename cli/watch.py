@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import AsOption, ExcludeOption, IncludeOption, JsonLinesOption, StoreOption
+from bindsearch.cli.options import ExcludeOption, IncludeOption, JsonLinesOption, ModalityRuleOption, StoreOption
 from bindsearch.cli.output import print_line, print_message
 from bindsearch.cli.progress import counts_line, print_event, report_facts
 
@@ -19,26 +19,25 @@ if TYPE_CHECKING:
 
 
 def watch_command(
-    paths: Annotated[list[str], typer.Argument(help="Folders to keep up with.", metavar="PATH...")],
+    paths: Annotated[list[str], typer.Argument(help="Folders to watch.", metavar="PATH...")],
     store: StoreOption = None,
-    as_: AsOption = None,
-    encoder: Annotated[str | None, typer.Option(help="The encoder of a new store.", metavar="NAME")] = None,
+    modality_rule: ModalityRuleOption = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder of a new store.", metavar="NAME")] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     rescan: Annotated[
         float,
-        typer.Option(
-            "--rescan", help="Look at everything again after so many seconds, for what nobody told.", metavar="S", min=1
-        ),
+        typer.Option("--rescan", help="Full rescan interval in seconds, to catch missed events.", metavar="S", min=1),
     ] = 300.0,
     polling: Annotated[
-        bool, typer.Option("--polling", help="Ask instead of being told: for network folders that others write to.")
+        bool, typer.Option("--polling", help="Poll instead of using file events (network drives).")
     ] = False,
     json_lines: JsonLinesOption = False,
 ) -> int:
-    """Index folders, then keep up with them: what is added, changed or removed can be found within seconds.
+    """Index folders, then watch them: changes are searchable within seconds.
 
-    Runs until it is interrupted; a folder that is not there now (a disk, a share) is waited for.
+    Runs until interrupted; waits for missing folders (an unmounted disk or share).
+
     Example: bindsearch watch ~/Pictures ~/Recordings
     """
     from bindsearch.store import connect
@@ -46,10 +45,10 @@ def watch_command(
     try:
         with connect(store, encoder=encoder) as opened:
             if not json_lines:
-                print_message(f"watching {', '.join(paths)}; Ctrl-C ends it")
+                print_message(f"watching {', '.join(paths)}; press Ctrl-C to stop")
             opened.watch(
                 *paths,
-                rules=as_ or (),
+                rules=modality_rule or (),
                 include=include or (),
                 exclude=exclude or (),
                 rescan_s=rescan,

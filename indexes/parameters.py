@@ -82,7 +82,7 @@ def _checked(overrides: Mapping[str, int]) -> Mapping[str, int]:
     names = [field.name for field in fields(IndexParameters) if field.name != "form"]
     for name, value in overrides.items():
         if name not in names:
-            raise UsageError(f"{name!r} is no parameter of an index: there are {', '.join(names)}")
+            raise UsageError(f"{name!r} is not a parameter of an index: there are {', '.join(names)}")
         least = 0 if name == "seed" else 1
         if type(value) is not int or not least <= value < 2**31:
             raise UsageError(f"{name}={value!r} is out of range: a whole number from {least} on")

@@ -164,7 +164,7 @@ def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
 
 
 def _damaged(path: Path, what: str) -> IndexDamagedError:
-    return IndexDamagedError(f"index file {path}: {what}; run `bindsearch optimize` to build the index anew")
+    return IndexDamagedError(f"index file {path}: {what}; run `bindsearch optimize` to rebuild the index")
 
 
 def _sync_file(path: Path) -> None:
@@ -187,7 +187,7 @@ def _read_manifest(path: Path, digest: str) -> IndexManifest:
             raise _damaged(path, f"it is not of format {FORMAT}, the one this BindSearch reads")
         return _parse_manifest(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, "it is no manifest") from error
+        raise _damaged(path, "it is not a manifest") from error
 
 
 MANIFEST_KEYS = {"settings": "wishes", "measured_sources": "queried", "in_distribution_cosine": "inside_cosine"}

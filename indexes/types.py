@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bindsearch.former_names import former_attribute
+from bindsearch.former_names import former_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,7 @@ IndexWishes = IndexSettings
 """The former name."""
 
 
+@former_fields(kept="selectivity", stand_in="fallback_source")
 @dataclass(frozen=True)
 class OperatingPoint:
     """The cheapest setting found to reach the wanted recall for one kind of query.
@@ -95,9 +96,6 @@ class OperatingPoint:
     recall: float
     latency_ms: float
     fallback_source: str | None = None
-
-    kept = former_attribute("selectivity")
-    stand_in = former_attribute("fallback_source")
 
 
 _POINT_KEYS = {"selectivity": "kept", "fallback_source": "stand_in"}

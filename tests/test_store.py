@@ -130,9 +130,9 @@ def test_search_many_gives_what_search_gives(store: bs.Store, media: Path) -> No
 
 def test_rankings(store: bs.Store, media: Path) -> None:
     store.index(media)
-    by_cosine = store.search("a dog runs on the beach", rank="cosine")
+    by_cosine = store.search("a dog runs on the beach", ranking="cosine")
     assert [hit.score for hit in by_cosine] == sorted((hit.cosine for hit in by_cosine), reverse=True)
-    per = store.search("x", rank="per-modality", to="image,text", k=2)
+    per = store.search("x", ranking="per-modality", to="image,text", k=2)
     assert [hit.modality for hit in per] == [Modality.TEXT, Modality.TEXT, Modality.IMAGE, Modality.IMAGE]
     assert [hit.rank for hit in per] == [1, 2, 3, 4]
     calibrated = store.search("x", k=9)

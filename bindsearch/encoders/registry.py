@@ -138,7 +138,7 @@ def _load_from_package(name: str) -> Encoder:
     except Exception as error:  # other people's code: whatever it raises is its fault, and one line says whose
         raise EncoderError(
             f"the encoder {name} of the package {_home(point)} cannot be loaded "
-            f"({type(error).__name__}: {error}): mend or uninstall that package"
+            f"({type(error).__name__}: {error}): repair or uninstall that package"
         ) from error
     if lacking := _lacking(encoder):
         raise EncoderError(
@@ -195,5 +195,5 @@ def _unknown(name: str) -> str:
     known = [f"the encoders are {', '.join(LISTED)}"]
     known += [f"installed models: {', '.join(models)}"] if models else []
     known += [f"of other packages: {', '.join(others)}"] if others else []
-    resume_hint = "`bindsearch model pull` brings imagebind-huge or openclip:MODEL/PRETRAINED"
+    resume_hint = "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED"
     return f"unknown encoder {name!r}: {'; '.join(known)}; {resume_hint}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, folder_size, sync_folder
 from bindsearch.errors import StoreError
-from bindsearch.former_names import former_attribute
+from bindsearch.former_names import former_fields
 from bindsearch.operations.verify import StoreCheck, check_is_store
 from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.findings import Finding, FindingKind, Repair
@@ -31,6 +31,7 @@ DISCARDED_KINDS = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMA
 UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG)
 
 
+@former_fields(mended="repaired", left="remaining")
 @dataclass(frozen=True, slots=True)
 class CompactReport:
     """Bytes of the store before and after; what was repaired, and what needs another command."""
@@ -39,9 +40,6 @@ class CompactReport:
     after_bytes: int
     repaired: tuple[Finding, ...]
     remaining: tuple[Finding, ...]
-
-    mended = former_attribute("repaired")
-    left = former_attribute("remaining")
 
 
 @contextmanager
@@ -71,7 +69,7 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
     with writer_lock(store):
         with _open(store) as (config, catalog):
             found = repair(store, config, catalog, on_stage=on_stage)
-            on_stage("writing the store small")
+            on_stage("compacting the store")
             Writer(store, catalog, config.dim).compact(dead_share=0.0)
             _remove_orphans(store, catalog)
         shrink_catalog(store / CATALOG_FILE)

@@ -134,7 +134,7 @@ def _chosen_rows(
 
 def _check_target(folder: Path) -> None:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UsageError(f"{folder} is no empty folder: name another one to export into")
+        raise UsageError(f"{folder} is not an empty folder: export into another one")
     folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -165,7 +165,7 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
     """Root and path below it of each item; `root`: what is wished, `collections`: what an export says.
 
     Raises:
-        UsageError: a path is empty or relative where there is no root, or lies outside of `root`.
+        UsageError: a path is empty or relative where there is no root, or is outside of `root`.
     """
     tidy = [_tidy(path) for path in paths]
     held = [
@@ -193,7 +193,7 @@ def _moved(paths: Sequence[str], held: Sequence[str | None], root: str) -> list[
             moved.add(one)
             placed.append((root, path[len(_with_slash(one)) :]))
         elif path.startswith(("/", "../")):
-            raise UsageError(f"{path} lies outside of {root}: name a folder around all of them, or leave --root out")
+            raise UsageError(f"{path} is outside of {root}: name a folder around all of them, or leave --root out")
         else:
             placed.append((root, path))
     if len(moved) > 1:
@@ -204,7 +204,7 @@ def _moved(paths: Sequence[str], held: Sequence[str | None], root: str) -> list[
 def _tidy(path: str) -> str:
     tidy = posixpath.normpath(path)
     if tidy in (".", "..", "/", "//") or "\0" in tidy:
-        raise UsageError(f"{path!r} is no path of a file: name one in each row")
+        raise UsageError(f"{path!r} is not the path of a file: give one in each row")
     return f"/{tidy.lstrip('/')}" if tidy.startswith("//") else tidy
 
 
@@ -274,7 +274,7 @@ def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[N
         rows = np.asarray(raw, np.float32)
         lengths = np.sqrt(np.vecdot(rows, rows))
     if wrong := np.flatnonzero(~np.isfinite(lengths) | (lengths < ZERO_LENGTH)).tolist():
-        what = "is zero" if lengths[wrong[0]] < ZERO_LENGTH else "holds NaN, infinity or numbers beyond all measure"
+        what = "is zero" if lengths[wrong[0]] < ZERO_LENGTH else "holds NaN, infinity or numbers that are too large"
         raise VectorError(f"{path}: the vector in row {start + wrong[0]} {what}: leave it out")
     other = np.abs(lengths - 1.0) > UNIT_TOLERANCE
     if other.any():

@@ -80,9 +80,9 @@ def _limited(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[Decode
         name = next((cap for cap in caps if wanted in (cap, re.sub("_(bytes|s)$", "", cap))), None)
         if name is None:
             known = ", ".join(re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps)
-            raise UsageError(f"unknown cap {asked.removeprefix('max_')!r}: choose from {known}")
+            raise UsageError(f"unknown limit {asked.removeprefix('max_')!r}: choose from {known}")
         if not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"the cap {asked.removeprefix('max_')} is {value:g}: expected a number above 0")
+            raise UsageError(f"the limit {asked.removeprefix('max_')} is {value:g}: expected a number above 0")
         given[name] = type(getattr(caps[name], name))(value)
     of_files = {name: value for name, value in given.items() if caps[name] is decode}
     of_archives = {name: value for name, value in given.items() if caps[name] is archives}

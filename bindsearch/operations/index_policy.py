@@ -86,7 +86,7 @@ def choose_action(state: IndexState) -> IndexAction:
     if manifest is None:
         return IndexAction(IndexActionKind.BUILD, f"{state.live_rows:,} rows have none")
     if manifest.settings != state.settings or manifest.parameters.form is not wanted.form:
-        return IndexAction(IndexActionKind.BUILD, "other options are wished")
+        return IndexAction(IndexActionKind.BUILD, "other options are requested")
     if state.wants_codes and manifest.gpu_parameters is None:
         return IndexAction(IndexActionKind.BUILD, "it has no codes for the GPU")
     if state.dead > DEAD_SHARE * manifest.n:
@@ -98,7 +98,7 @@ def choose_action(state: IndexState) -> IndexAction:
         return IndexAction(IndexActionKind.APPEND, f"{tail:,} rows are newer than the index")
     if missing := sorted(state.sources.difference(manifest.measured_sources)):
         return IndexAction(IndexActionKind.TUNE, f"not measured for queries of {', '.join(missing)}")
-    return IndexAction(IndexActionKind.NOTHING, "it is good")
+    return IndexAction(IndexActionKind.NOTHING, "it is up to date")
 
 
 def drift_reason(trained: IndexQuality, now: IndexQuality) -> str | None:

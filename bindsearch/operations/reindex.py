@@ -62,7 +62,7 @@ def reindex(
             raise _would_lose(unknown, f"are of modalities that the encoder {encoder.name} does not know", "")
         missing = sorted(place for place in items if not _is_there(Path(place)))
         if missing and not prune:
-            raise _would_lose(missing, "have no file now", "bring the files back, or ")
+            raise _would_lose(missing, "have no file now", "restore the files, or ")
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
             replace(context, path=beside, segments=decode_options(config, None)),
@@ -80,7 +80,7 @@ def reindex(
         if lost and not prune:
             reasons = {str(roots[row["collection_id"]] / row["rel_path"]): row["reason"] for row in failures}
             told = [f"{place}: {reasons[place]}" if place in reasons else place for place in lost]
-            raise _would_lose(told, "cannot be embedded now", "mend that and run it again, or ")
+            raise _would_lose(told, "cannot be embedded now", "fix that and run it again, or ")
         _replace(store, beside)
     return report
 
@@ -143,7 +143,7 @@ def _replace(store: Path, new: Path) -> None:
             new.rename(store)
             old.rename(new)
     except OSError as error:
-        raise StoreError(f"the new store lies at {new}, but cannot be moved to {store}: {error.strerror}") from error
+        raise StoreError(f"the new store is at {new}, but cannot be moved to {store}: {error.strerror}") from error
     sync_folder(store.parent)
     shutil.rmtree(new)
 

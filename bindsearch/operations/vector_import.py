@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import UsageError
-from bindsearch.former_names import former_attribute
+from bindsearch.former_names import former_fields
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.operations.context import StoreContext, load_store_encoder
@@ -35,6 +35,7 @@ _KNOWN = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "f
 """Columns that are compared with those of items that are there."""
 
 
+@former_fields(kept="unchanged")
 @dataclass(slots=True)
 class ImportReport:
     """Report of an import or a merge: items that are new, took the place of others, or were left out as those that
@@ -48,8 +49,6 @@ class ImportReport:
     notices: list[str] = field(default_factory=list)
     optimized: Sequence[OptimizeResult] = ()
     took_s: float = 0.0
-
-    kept = former_attribute("unchanged")
 
 
 class ItemSlot(NamedTuple):

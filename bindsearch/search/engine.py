@@ -114,7 +114,7 @@ def plan_query(generation: Generation, asked: PreparedQuery, machine: PlanContex
     places = _places(generation, query)
     partitions = tuple(generation.facts(place, vector) for place in places.values())
     inside = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
-    of_query = (query.to, query.k, query.rank, query.filter, query.diverse)
+    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity)
     key = (of_query, asked.terms, asked.excluded_rows, inside, machine)
     return generation.plan(key, lambda: _make_plan(asked, partitions, machine))
 

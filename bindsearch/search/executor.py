@@ -15,7 +15,7 @@ from bindsearch.indexes.types import SearchResult
 from bindsearch.search.calibration import calibrate
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
-from bindsearch.search.query import Rank
+from bindsearch.search.query import Ranking
 from bindsearch.search.ranking import best_of_each_item, diversify
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
@@ -278,10 +278,10 @@ def _choose(
     """Partition number, place in its candidates and score of each hit, best first."""
     cosines = [candidates.cosines for candidates in present]
     scores = cosines
-    if plan.rank is Rank.CALIBRATED:
+    if plan.ranking is Ranking.CALIBRATED:
         statistics = [searched[candidates.modality].partition.statistics for candidates in present]
         scores = calibrate(cosines, query.vector, statistics, _own_shares(plan, present))
-    if plan.rank is Rank.PER_MODALITY:
+    if plan.ranking is Ranking.PER_MODALITY:
         parts = [[number] for number in range(len(present))]
     else:
         parts = [list(range(len(present)))]
@@ -294,9 +294,9 @@ def _choose(
         segments = np.concatenate([present[number].segment_rows for number in numbers])
         wanted = plan.depth
         best = best_of_each_item(together, items, segments, wanted)
-        if plan.diverse:
+        if plan.diversity:
             vectors = _embeddings(present, searched, owner[best], place[best])
-            best = best[diversify(together[best], vectors, plan.k, plan.diverse)]
+            best = best[diversify(together[best], vectors, plan.k, plan.diversity)]
         chosen.extend(zip(owner[best].tolist(), place[best].tolist(), together[best].tolist(), strict=True))
     return chosen
 

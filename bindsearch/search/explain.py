@@ -46,9 +46,9 @@ def plan_json(plan: Plan) -> Json:
         "terms": [_term_json(term) for term in plan.terms],
         "filter": None if plan.filter is None else {"where": plan.filter, **_kept_of(plan)},
         "partitions": [_step_json(step) for step in plan.partitions],
-        "rank": plan.rank.value,
+        "rank": plan.ranking.value,
         "k": plan.k,
-        "diverse": plan.diverse,
+        "diverse": plan.diversity,
         "estimate_ms": _round_ms(plan.estimate_ms),
         "notes": list(plan.notes),
     }
@@ -145,12 +145,12 @@ def _recall(step: PartitionStep) -> str:
 
 
 def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
-    parts = [f"{plan.rank} scores" if plan.rank != "per-modality" else "a list per modality"]
-    parts.append(f"best {plan.k:,} items, each once")
-    if plan.diverse:
-        parts.append(f"diverse {plan.diverse:g}")
+    parts = [f"{plan.ranking} scores" if plan.ranking != "per-modality" else "a list per modality"]
+    parts.append(f"best {plan.k:,} items, one hit each")
+    if plan.diversity:
+        parts.append(f"diversity {plan.diversity:g}")
     if run:
-        parts.append(f"merged in {format_ms(run.merge_ms)}, facts in {format_ms(run.facts_ms)}")
+        parts.append(f"merged in {format_ms(run.merge_ms)}, metadata in {format_ms(run.facts_ms)}")
     return _wrapped("merge", ", ".join(parts))
 
 

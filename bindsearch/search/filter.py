@@ -68,7 +68,7 @@ def make_filter(
         raise UsageError("the filter is empty: write a condition such as modality = 'audio'")
     since_ns, until_ns = _to_time(since), _to_time(until)
     if since_ns is not None and until_ns is not None and since_ns >= until_ns:
-        raise UsageError(f"nothing lies between {format_time(since_ns)} and {format_time(until_ns)}: exchange them")
+        raise UsageError(f"nothing is between {format_time(since_ns)} and {format_time(until_ns)}: swap them")
     roots = _to_texts(collections, "collection")
     return Filter(
         where=where.strip() if where is not None else None,
@@ -93,7 +93,7 @@ def parse_time(text: str, now: datetime | None = None) -> int:
             return to_ns(start - int(ago.group(1)) * UNITS[ago.group(2).lower()])
         return to_ns(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError, OSError):
-        message = f"{text!r} is no time: give a date (2024-05-01), date and time (2024-05-01 12:30), or 7d, 12h, 2w ago"
+        message = f"{text!r} is not a time: give a date (2024-05-01), date and time (2024-05-01 12:30), or 7d, 12h, 2w"
         raise UsageError(message) from None
 
 
@@ -204,7 +204,7 @@ def _to_time(moment: str | datetime | None) -> int | None:
     try:
         return to_ns(moment)
     except (OverflowError, ValueError):
-        raise UsageError(f"{moment} lies outside of all times: leave it out") from None
+        raise UsageError(f"{moment} is out of range: leave it out") from None
 
 
 def _to_texts(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], what: str) -> list[str]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bindsearch.former_names import former_attribute
+from bindsearch.former_names import former_fields
 from bindsearch.indexes.types import DEFAULT_RECALL, IndexForm, OperatingPoint, UnitCosts
-from bindsearch.search.query import Rank
+from bindsearch.search.query import Ranking
 from bindsearch.types import Modality
 
-DIVERSE_FACTOR = 5
+DIVERSITY_FACTOR = 5
 """A diverse list is chosen from so many times k results."""
 
 
-def rerank_depth(k: int, diverse: float) -> int:
+def rerank_depth(k: int, diversity: float) -> int:
     """Results that are to be right: k, or what a diverse list is chosen from."""
-    return DIVERSE_FACTOR * k if diverse else k
+    return DIVERSITY_FACTOR * k if diversity else k
 
 
 class Strategy(StrEnum):
@@ -54,7 +54,7 @@ class IndexFacts:
 class PartitionFacts:
     """Facts on a partition for the planner. `rows` are all, `live_rows` those a segment refers to, `matching_rows`
     those of them that the filter keeps; `index` None: it has none; `index_error`: why an index that should be there is
-    not used; `in_distribution`: whether the query lies among the partition's vectors (None: not known before encoding);
+    not used; `in_distribution`: whether the query resembles the partition's vectors (None: not known before encoding);
     `runs`: stretches of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random);
     `predicted_source`: the modality among whose queries a ready vector lies (None: not known)."""
 
@@ -88,6 +88,7 @@ class PlanFacts:
     notes: tuple[str, ...] = ()
 
 
+@former_fields(load="cost_note")
 @dataclass(frozen=True)
 class TermStep:
     """Step that turns a term into a vector."""
@@ -97,9 +98,8 @@ class TermStep:
     weight: float
     cost_note: str
 
-    load = former_attribute("cost_note")
 
-
+@former_fields(want="fetch_rows", kept="matching_rows", considered="alternatives", living="live_rows")
 @dataclass(frozen=True)
 class PartitionStep:
     """Step that searches a partition. `fetch_rows`: rows fetched at first; `rerank`: candidates scored exactly;
@@ -123,12 +123,8 @@ class PartitionStep:
     live_rows: int = 0
     point: OperatingPoint | None = None
 
-    want = former_attribute("fetch_rows")
-    kept = former_attribute("matching_rows")
-    considered = former_attribute("alternatives")
-    living = former_attribute("live_rows")
 
-
+@former_fields(rank="ranking", diverse="diversity")
 @dataclass(frozen=True)
 class Plan:
     """Plan of a search. `estimate_ms`: of the partitions together, encoding and merging apart."""
@@ -136,16 +132,16 @@ class Plan:
     terms: tuple[TermStep, ...]
     filter: str | None
     partitions: tuple[PartitionStep, ...]
-    rank: Rank
+    ranking: Ranking
     k: int
-    diverse: float
+    diversity: float
     estimate_ms: float
     notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
         """Results that are to be right: k, or what a diverse list is chosen from."""
-        return rerank_depth(self.k, self.diverse)
+        return rerank_depth(self.k, self.diversity)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
         terms=tuple(TermStep(*term) for term in terms),
         filter=facts.filter,
         partitions=steps,
-        rank=query.rank,
+        ranking=query.ranking,
         k=query.k,
-        diverse=query.diverse,
+        diversity=query.diversity,
         estimate_ms=sum(step.estimate_ms for step in steps),
         notes=facts.notes,
     )
@@ -148,7 +148,7 @@ RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:
     """Rows fetched at first: those asked for, some to spare, and the query's own ones that are then left out."""
-    return min(partition.matching_rows, rerank_depth(query.k, query.diverse) + SPARE_ROWS + facts.excluded)
+    return min(partition.matching_rows, rerank_depth(query.k, query.diversity) + SPARE_ROWS + facts.excluded)
 
 
 def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> ProbeSetting:
@@ -158,17 +158,17 @@ def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, in
     measured = {point.source for point in index.points}
     if partition.in_distribution and partition.modality.value in measured:
         setting = _setting_of(partition.modality.value, query, facts, partition, index)
-        return replace(setting, notes=(f"the query lies among the {partition.modality} vectors", *setting.notes))
+        return replace(setting, notes=(f"the query resembles the {partition.modality} vectors", *setting.notes))
     guess = MIXED if partition.predicted_source is None else partition.predicted_source.value
     asked = list(dict.fromkeys(source.value if source else guess for source in facts.sources))
     sources = list(dict.fromkeys(_stand_in(source, asked, measured) for source in asked))
     settings = [_setting_of(source, query, facts, partition, index) for source in sources]
     setting = max(settings, key=lambda setting: _probe_ns(facts, partition, index, setting))
     if partition.predicted_source is not None and None in facts.sources:
-        setting = replace(setting, notes=(f"the query lies among {partition.predicted_source} queries", *setting.notes))
+        setting = replace(setting, notes=(f"the query resembles {partition.predicted_source} queries", *setting.notes))
     if len(asked) == 1:
         return setting
-    return replace(setting, notes=(f"the dearest of {' + '.join(asked)}", *setting.notes))
+    return replace(setting, notes=(f"slowest of {' + '.join(asked)}", *setting.notes))
 
 
 def _stand_in(source: str, asked: list[str], measured: set[str]) -> str:
@@ -181,7 +181,7 @@ def _setting_of(
 ) -> ProbeSetting:
     """The setting that the points of one source give; all lists where it has none."""
     want = wanted_rows(query, facts, partition)
-    points = _points_for(index.points, source, rerank_depth(query.k, query.diverse))
+    points = _points_for(index.points, source, rerank_depth(query.k, query.diversity))
     if not points:
         wide = min(partition.matching_rows, max(UNMEASURED_RERANK, 10 * want))
         return ProbeSetting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
@@ -193,8 +193,8 @@ def _setting_of(
         notes.append(f"{point.probes} probes widened to {probes}: the filter keeps {_percent(partition)}")
     rerank: int = point.rerank
     recall: float | None = point.recall
-    if rerank_depth(query.k, query.diverse) > point.k:
-        rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diverse) / point.k)
+    if rerank_depth(query.k, query.diversity) > point.k:
+        rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diversity) / point.k)
         recall = None
         notes.append(f"measured up to {point.k} results: rerank scaled up")
     return ProbeSetting(probes, min(partition.matching_rows, max(rerank, want)), recall, point, tuple(notes))

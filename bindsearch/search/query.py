@@ -27,6 +27,7 @@ from numbers import Integral
 from os import PathLike, fspath
 
 from bindsearch.errors import QuerySyntaxError, UsageError
+from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
 from bindsearch.types import Modality, Span
 
@@ -34,12 +35,16 @@ LIKE = "like"
 PREFIXES = (*(modality.value for modality in Modality), LIKE)
 
 
-class Rank(StrEnum):
+class Ranking(StrEnum):
     """Ranking of a list over several modalities."""
 
     CALIBRATED = "calibrated"
     COSINE = "cosine"
     PER_MODALITY = "per-modality"
+
+
+Rank = Ranking
+"""The former name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +108,24 @@ class Composition:
 Searchable = str | Term | Composition
 
 
+@former_fields(rank="ranking", diverse="diversity")
 @dataclass(frozen=True, slots=True)
 class Query:
     """Query: terms, target modalities, number of hits, ranking, filter.
 
-    `diverse` in 0..1: how much a hit's likeness to the hits before it counts against it.
+    `diversity` in 0..1: maximal marginal relevance, 0: relevance only, 1: difference from the hits before only.
 
     Raises:
-        UsageError: no term, no target, k < 1 or `diverse` outside 0..1.
+        UsageError: no term, no target, k < 1 or `diversity` outside 0..1.
     """
 
     terms: tuple[Term, ...]
     to: tuple[Modality, ...] = tuple(Modality)
     k: int = 10
-    rank: Rank = Rank.CALIBRATED
+    ranking: Ranking = Ranking.CALIBRATED
     include_query: bool = False
     filter: Filter = NO_FILTER
-    diverse: float = 0.0
+    diversity: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(term.source.strip() for term in self.terms) or not self.terms:
@@ -135,8 +141,8 @@ class Query:
             raise UsageError(f"no target modality: choose from {', '.join(Modality)}")
         if not is_count(self.k):
             raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
-        if not 0.0 <= self.diverse <= 1.0:
-            raise UsageError(f"diverse is {self.diverse!r}: give a number from 0 (nearest) to 1 (most different)")
+        if not 0.0 <= self.diversity <= 1.0:
+            raise UsageError(f"diversity is {self.diversity!r}: give a number from 0 (nearest) to 1 (most different)")
 
 
 def is_count(value: object) -> bool:
@@ -151,7 +157,7 @@ def text(words: str) -> Term:
         UsageError: it is no text.
     """
     if not isinstance(words, str):
-        raise UsageError(f"{words!r} is no text: give a string")
+        raise UsageError(f"{words!r} is not a text: give a string")
     return Term(Modality.TEXT, words)
 
 
@@ -214,15 +220,16 @@ def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) ->
     return tuple(modality for modality in Modality if modality in chosen)
 
 
+@former_keywords(rank="ranking", diverse="diversity")
 def make_query(
     query: Searchable,
     *,
     to: str | Modality | Iterable[str | Modality] | None = None,
     k: int = 10,
-    rank: str | Rank = Rank.CALIBRATED,
+    ranking: str | Ranking = Ranking.CALIBRATED,
     include_query: bool = False,
     filter: Filter = NO_FILTER,
-    diverse: float = 0.0,
+    diversity: float = 0.0,
 ) -> Query:
     """A Query from a text, a term or a composition. A plain string is a text, never an expression.
 
@@ -232,10 +239,10 @@ def make_query(
     if isinstance(query, str):
         query = text(query)
     try:
-        ranking = Rank(rank)
+        ranking = Ranking(ranking)
     except ValueError:
-        raise UsageError(f"unknown ranking {rank!r}: choose from {', '.join(Rank)}") from None
-    return Query(terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diverse)
+        raise UsageError(f"unknown ranking {ranking!r}: choose from {', '.join(Ranking)}") from None
+    return Query(terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diversity)
 
 
 _DIGITS = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -283,7 +290,7 @@ def terms_of(value: Searchable) -> tuple[Term, ...]:
         return value.terms
     if isinstance(value, Term):
         return (value,)
-    raise UsageError(f"{value!r} is no query term: make one with bs.text(...), bs.image(...), bs.like(...)")
+    raise UsageError(f"{value!r} is not a query term: make one with bs.text(...), bs.image(...), bs.like(...)")
 
 
 def format_query(terms: Sequence[Term]) -> str:

@@ -28,25 +28,25 @@ def best_of_each_item(
 
 
 def diversify(
-    scores: NDArray[np.float32], embeddings: NDArray[np.float32], k: int, diverse: float
+    scores: NDArray[np.float32], embeddings: NDArray[np.float32], k: int, diversity: float
 ) -> NDArray[np.int64]:
     """Indices int64 (<= k,) of the candidates by maximal marginal relevance (Carbonell & Goldstein 1998), best first.
 
-    Each next one has the greatest (1 - diverse) score - diverse (greatest cosine to one before it), the `scores` (m,)
-    scaled to 0..1 over the candidates first, so that those of any ranking can be traded for cosines. `embeddings`
-    (m, d) have unit norm. `diverse` 0 gives the order of the scores; equals go by index.
+    Each next one has the greatest (1 - diversity) score - diversity (greatest cosine to one before it), the `scores`
+    (m,) scaled to 0..1 over the candidates first, so that those of any ranking can be traded for cosines. `embeddings`
+    (m, d) have unit norm. `diversity` 0 gives the order of the scores; equals go by index.
     """
     order = np.argsort(-scores, kind="stable")
-    if diverse == 0.0:
+    if diversity == 0.0:
         return order[:k]
     ranked = scores[order]
     width = ranked[0] - ranked[-1] if len(ranked) else 0.0
-    relevance = (1.0 - diverse) * ((ranked - ranked[-1:]) / width if width > 0 else np.zeros_like(ranked))
+    relevance = (1.0 - diversity) * ((ranked - ranked[-1:]) / width if width > 0 else np.zeros_like(ranked))
     rows = embeddings[order]
     likeness = np.full(len(ranked), -1.0, np.float32)
     chosen: list[int] = []
     while len(chosen) < min(k, len(ranked)):
-        values = relevance - diverse * likeness
+        values = relevance - diversity * likeness
         values[chosen] = -np.inf
         chosen.append(int(values.argmax()))
         np.maximum(likeness, rows @ rows[chosen[-1]], out=likeness)

@@ -130,7 +130,7 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
     if config.weights_digest != encoder.digest:
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
-            f"now {encoder.digest}): bring those weights back, or index into another store (--store)"
+            f"now {encoder.digest}): restore those weights, or index into another store (--store)"
         )
     if differences := _differences(config.encoder_options, encoder.options):
         raise StoreError(

@@ -67,13 +67,13 @@ def _make_folder(store: Path) -> None:
         UsageError: it holds something else.
     """
     if store.exists() and not store.is_dir():
-        raise UsageError(f"{store} is no folder: give --store one")
+        raise UsageError(f"{store} is not a folder: give --store one")
     store.mkdir(parents=True, exist_ok=True)
     found = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES
     if STORE_FILE in found:
         return
     if CATALOG_FILE in found:
-        raise StoreError(f"the store {store} has lost its {STORE_FILE}: put it back, or index into another one")
+        raise StoreError(f"the store {store} is missing its {STORE_FILE}: put it back, or index into another one")
     if found:
         raise UsageError(f"{store} is not empty and no store: give --store another folder")
 
@@ -86,6 +86,6 @@ def _check_catalog(store: Path) -> None:
     """
     if not (store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
         raise StoreError(
-            f"the store {store} has lost its {CATALOG_FILE}: put it back (`bindsearch verify` tells more), or index "
+            f"the store {store} is missing its {CATALOG_FILE}: put it back (see `bindsearch verify`), or index "
             "into another one"
         )

@@ -59,7 +59,7 @@ def resolve_device(device: str) -> tuple[str, ...]:
     if device in seen:
         return (device,)
     raise UsageError(
-        f"device {device!r} is not here: FAISS sees {', '.join(seen) or 'no GPU'}; use --device cpu or auto"
+        f"device {device!r} is not available: FAISS sees {', '.join(seen) or 'no GPU'}; use --device cpu or auto"
     )
 
 
@@ -172,7 +172,7 @@ class GpuResidency:
         Raises:
             UsageError: there is no such device.
         """
-        missing = ("no GPU: the CPU",) if self._device == "auto" and not self.devices else ()
+        missing = ("no GPU, using the CPU",) if self._device == "auto" and not self.devices else ()
         return (*missing, *(f"{name} is searched on the CPU: {why}" for name, why in sorted(self._refused.items())))
 
     def close(self) -> None:

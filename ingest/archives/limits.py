@@ -48,7 +48,7 @@ class ArchiveLimits:
         if unpacked_bytes > RATIO_COUNTS_FROM_BYTES and unpacked_bytes > self.max_ratio * packed_bytes:
             raise MediaError(
                 f"the archive grows more than {self.max_ratio:g} times when it is unpacked, as a bomb does: "
-                "give a larger --max ratio=N if you trust it"
+                "give a larger --limit ratio=N if you trust it"
             )
 
 
@@ -70,7 +70,8 @@ class Budget:
         self._members += 1
         if self._members > self.limits.max_members:
             raise MediaError(
-                f"the archive has more than {self.limits.max_members} members: give a larger --max members=N to read on"
+                f"the archive has more than {self.limits.max_members} members: "
+                "give a larger --limit members=N to read on"
             )
 
     def add_bytes(self, count: int) -> None:

@@ -208,7 +208,7 @@ class _Reader:
         if entry.size_bytes > self.limits.max_member_bytes:
             raise MemberError(
                 f"its {entry.size_bytes} bytes are more than {self.limits.max_member_bytes}: "
-                "give a larger --max member=N"
+                "give a larger --limit member=N"
             )
         if name.lower().endswith(".json") and entry.size_bytes > MAX_SIDECAR_BYTES:
             raise MemberError(f"not media: .json, and too large to be about other members ({entry.size_bytes} bytes)")

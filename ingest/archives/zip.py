@@ -98,7 +98,7 @@ def _directory(file: BinaryIO, budget: Budget) -> Iterator[_Record]:
     while left > 0:
         fields = _CENTRAL.unpack(file.read(_CENTRAL.size))
         if fields[0] != b"PK\x01\x02":
-            raise MediaError("the archive is damaged: its directory holds what is no entry")
+            raise MediaError("the archive is damaged: its directory holds an invalid entry")
         budget.add_member()
         name_bytes, extra_bytes, comment_bytes = fields[10:13]
         raw_name, extra = file.read(name_bytes), file.read(extra_bytes)

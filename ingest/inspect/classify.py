@@ -1,6 +1,6 @@
 """Classification of files, with the reason: an explicit rule, else its content and its name.
 
-Rules come from `--as MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
+Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
 
     [as]
     depth = ["**/depth/*.png", "scan_*.tif"]
@@ -224,7 +224,8 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     if len(shape) == 2 and shape[1] == 6:
         return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
     return Classification(
-        None, f"npy of shape {shape} may be anything: name it or its folder depth, thermal or imu, or use --as"
+        None,
+        f"npy of shape {shape} may be anything: name it or its folder depth, thermal or imu, or use --modality-rule",
     )
 
 
@@ -270,15 +271,15 @@ def _named(rel_path: str) -> tuple[Modality, str] | None:
 
 
 def parse_rule(text: str) -> Rule:
-    """A rule from MODALITY=GLOB, as `--as` takes it.
+    """A rule from MODALITY=GLOB, as `--modality-rule` takes it.
 
     Raises:
         UsageError: no such modality, or no glob.
     """
     name, equals, glob = text.partition("=")
     if not equals:
-        raise UsageError(f"--as {text!r}: expected MODALITY=GLOB, such as depth='**/depth/*.png'")
-    return make_rule(name, glob, "--as")
+        raise UsageError(f"--modality-rule {text!r}: expected MODALITY=GLOB, such as depth='**/depth/*.png'")
+    return make_rule(name, glob, "--modality-rule")
 
 
 def make_rule(name: str, glob: str, source: str) -> Rule:
@@ -298,7 +299,7 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
     """The rules in `.bindsearch.toml` of a collection's root, in the order written; none where there is no such file.
 
     Raises:
-        UsageError: it is no TOML, or holds anything but the table [as] of globs.
+        UsageError: it is not TOML, or holds anything but the table [as] of globs.
     """
     try:
         with (root / RULES_FILE).open("rb") as file:
@@ -310,7 +311,7 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
     try:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{root / RULES_FILE} is no TOML: {error}") from error
+        raise UsageError(f"{root / RULES_FILE} is not TOML: {error}") from error
     if set(settings) - {"as"}:
         raise UsageError(f"{root / RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
     table = settings.get("as", {})

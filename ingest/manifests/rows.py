@@ -255,7 +255,7 @@ def _parquet_rows(path: Path, problems: Problems) -> Iterator[Row]:
     wanted = _wanted([name for name in schema.names if _is_text(schema.field(name).type)])
     names = [name for name in dict.fromkeys(schema.names) if _is_read(schema.field(name).type)]
     for name in set(schema.names) - set(names):
-        problems.add(1, f"column {name!r} is left out: {str(schema.field(name).type)[:80]} is no kind of column")
+        problems.add(1, f"column {name!r} is left out: {str(schema.field(name).type)[:80]} is not a kind of column")
     texts = [name for name in names if _is_text(schema.field(name).type)]
     with _open_parquet(path, texts) as file:
         _check_rows(file.metadata.num_rows)

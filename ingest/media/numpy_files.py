@@ -69,7 +69,7 @@ def _read_array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > max_bytes:
         raise MediaError(
-            f"the array of shape {shape} has {wanted} bytes: more than {max_bytes} are not read (--max array=N)"
+            f"the array of shape {shape} has {wanted} bytes: more than {max_bytes} are not read (--limit array=N)"
         )
     if wanted > size:
         raise MediaError(f"truncated: the array of shape {shape} needs {wanted} bytes, the file has {size}")
@@ -100,7 +100,7 @@ def read_npz(path: Path, *, max_bytes: int) -> dict[str, NDArray[Any]]:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         total = sum(info.file_size for info in members)
         if total > max_bytes:
-            raise MediaError(f"the arrays have {total} bytes: more than {max_bytes} are not read (--max array=N)")
+            raise MediaError(f"the arrays have {total} bytes: more than {max_bytes} are not read (--limit array=N)")
         for info in members:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise MediaError("damaged .npz file (a compression that NumPy does not write)")

@@ -46,7 +46,7 @@ def read_text(path: Path, options: DecodeOptions) -> str:
         raw = file.read(options.max_text_bytes + 1)
         size = max(len(raw), os.fstat(file.fileno()).st_size)
     if size > options.max_text_bytes:
-        raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--max text=N)")
+        raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--limit text=N)")
     text = decode_text(raw)
     if not text.strip():
         raise MediaError("the file holds no text" if raw else "the file is empty")

@@ -161,7 +161,7 @@ def _read(path: Path) -> list[str] | None:
         # Opening a pipe the plain way waits for someone who writes to it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"{path} is no regular file: move it away, or make it a list of patterns")
+                raise UsageError(f"{path} is not a regular file: move it away, or make it a list of patterns")
             raw = file.read(_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None

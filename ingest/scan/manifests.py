@@ -75,4 +75,4 @@ def read_lists(
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"the list {path} cannot be read ({error.strerror}): mend that, or delete it")
+    return UsageError(f"the list {path} cannot be read ({error.strerror}): repair or delete it")

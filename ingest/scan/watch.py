@@ -77,7 +77,7 @@ def watch_changes(
     roots = tuple(dict.fromkeys(os.path.abspath(folder) for folder in folders))  # noqa: PTH100  (keeps links as named)
     for root in roots:
         if os.path.exists(root) and not os.path.isdir(root):  # noqa: PTH110, PTH112
-            raise UsageError(f"{root} is no folder: watch the folder it lies in")
+            raise UsageError(f"{root} is not a folder: watch the folder it is in")
     places = _Places(roots, tuple(str(folder) for folder in skipped_folders))
     pending = _Pending(settle_s, max_wait_s)
     watcher = _Watcher(places, stop, polling=polling)

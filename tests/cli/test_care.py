@@ -34,14 +34,17 @@ def command(store: Path, bindsearch_command: Command) -> Run:
 
 
 def test_retry_with_a_larger_cap(command: Command, store: Path) -> None:
-    done = command("retry", "--max", "pixels=1500")
+    done = command("retry", "--limit", "pixels=1500")
     assert done.returncode == 3
-    assert "is 40x40 pixels: more than 1500 are not decoded (--max pixels=N)" in done.stderr
-    done = command("retry", "--max", "pixels=2000", "--json")
+    assert "is 40x40 pixels: more than 1500 are not decoded (--limit pixels=N)" in done.stderr
+    done = command("retry", "--limit", "pixels=2000", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["items"] == {"image": 1}
-    for wrong, message in (("pixels", "expected CAP=NUMBER"), ("colour=3", "unknown cap 'colour': choose from pixels")):
-        done = command("retry", "--max", wrong)
+    for wrong, message in (
+        ("pixels", "expected NAME=NUMBER"),
+        ("colour=3", "unknown limit 'colour': choose from pixels"),
+    ):
+        done = command("retry", "--limit", wrong)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert message in done.stderr
 
@@ -70,7 +73,7 @@ def test_reindex(command: Command, store: Path) -> None:
 
 def test_forget_says_how_many(command: Command, store: Path) -> None:
     done = command("forget", store.parent / "media" / "1.txt")
-    assert (done.returncode, done.stdout.splitlines()[0].split(";")[0]) == (0, "1 item forgotten")
+    assert (done.returncode, done.stdout.splitlines()[0].split(";")[0]) == (0, "removed 1 item")
     done = command("forget", store.parent / "nowhere")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert command("verify").returncode == 0

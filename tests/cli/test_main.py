@@ -137,7 +137,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(bindsearch_command: Run, m
     depth = np.full((10, 20), 1500, np.uint16)
     Image.fromarray(depth).save(media / "scan.png")
     (media / "readme.xyz").write_text("?")
-    done = bindsearch_command(["index", media, "--dry-run", "--as", "thermal=3.png"])
+    done = bindsearch_command(["index", media, "--dry-run", "--modality-rule", "thermal=3.png"])
     assert done.returncode == 0, done.stderr
     lines = {line.split("  (")[0].split("/")[-1]: line for line in done.stdout.splitlines()}
     assert lines["scan.png"].startswith("depth")
@@ -156,7 +156,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(bindsearch_command: Run, m
         (["search", "--image", "nowhere.jpg"], 2, "nowhere.jpg does not exist"),
         (["search", "x", "--to", "smell"], 2, "unknown modality 'smell'"),
         (["search", "x", "-k", "0"], 2, "at least 1"),
-        (["search", "x", "--rank", "best"], 2, "unknown ranking"),
+        (["search", "x", "--ranking", "best"], 2, "unknown ranking"),
         (["search", "--query", "0.5*"], 2, "character 5"),
         (["search", "--query", "people + missing.wav"], 2, "missing.wav does not exist"),
         (["search", "--like", "99"], 2, "no indexed item"),
@@ -164,7 +164,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(bindsearch_command: Run, m
         (["search", "x", "--no-such-option"], 2, "No such option"),
         (["index"], 2, "Missing argument"),
         (["index", "nowhere"], 2, "does not exist"),
-        (["index", ".", "--as", "smell=*.x"], 2, "smell"),
+        (["index", ".", "--modality-rule", "smell=*.x"], 2, "smell"),
         (["index", ".", "--imu-rate", "-3"], 2, "imu"),
         (["index", ".", "--encoder", "maxi"], 4, "unknown encoder 'maxi'"),
         (["index", ".", "--encoder", "mini"], 5, "encoder null"),

@@ -108,7 +108,7 @@ def test_pull_json(model: Run, models: Path, server: Any) -> None:
     again = model(["pull", NAME, "--json"])
     answer = json.loads(again.stdout)
     assert answer["pulled"] is False
-    assert "is here already, in fp16" in answer["notices"][0]
+    assert "is already installed, in fp16" in answer["notices"][0]
     assert again.stderr == f"note: {answer['notices'][0]}\n"
     assert len(server.requests) == 1
 
@@ -118,7 +118,7 @@ def test_pull_says_where_it_is_and_how_to_use_it(model: Run, tmp_path: Path) -> 
     file.write_bytes(CONTENT)
     done = model(["pull", NAME, "--dtype", "bf16", "--from", file, "--accept-license", "--offline"])
     assert done.returncode == 0, done.stderr
-    assert f"{NAME} is here: bf16, 300.0 KB in " in done.stdout
+    assert f"{NAME} installed: bf16, 300.0 KB in " in done.stdout
     assert f"licence: Stub 1.0; use it with: bindsearch index PATH --encoder {NAME}" in done.stdout
 
 
@@ -139,11 +139,11 @@ def test_consent_is_asked_once_on_a_terminal(command: Callable[..., list[str]], 
         assert code == 2
         assert "You may read it on Tuesdays." in shown
         assert "Do you accept the licence Stub 1.0? [y/N]" in shown
-        assert "was not accepted: nothing was pulled" in shown
+        assert "was not accepted: nothing was downloaded" in shown
     assert server.requests == []
     code, shown = on_terminal(pull, "y")
     assert code == 0, shown
-    assert "is here: bf16" in shown
+    assert "installed: bf16" in shown
     code, shown = on_terminal(command("remove", NAME), "")
     assert code == 0
     code, shown = on_terminal(pull, "")
@@ -168,7 +168,8 @@ def test_offline(model: Run, server: Any, pulled: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("BINDSEARCH_OFFLINE", variable)
         done = model(["pull", NAME, *arguments])
         assert done.returncode == 4
-        assert f"forbids to download {NAME}: get {server.url} elsewhere" in done.stderr
+        assert f"cannot download {NAME} in offline mode (" in done.stderr
+        assert f"): fetch {server.url} on another machine" in done.stderr
         assert "--from FILE" in done.stderr
         assert done.stderr.count("\n") == 1
     assert server.requests == []
@@ -185,21 +186,23 @@ def test_list(model: Run, pulled: Path, server: Any) -> None:
     assert answer["models"] == []
     assert len(answer["damaged"]) == 1
     assert done.stderr.startswith(f"damaged: {pulled / 'model.json'} cannot be read")
-    assert f"`bindsearch model pull {NAME}` brings it again" in done.stderr
+    assert f"run `bindsearch model pull {NAME}` again" in done.stderr
     assert model(["pull", NAME, "--dtype", "bf16"]).returncode == 0
     server.content = b"bad" + CONTENT
     assert model(["pull", NAME, "--dtype", "fp32", "--force"]).returncode == 4
     done = model(["list"])
     assert done.stdout == f"{NAME}  bf16, 300.0 KB, text, vision\n"
-    assert done.stderr.startswith(f"unfinished: {NAME} (300.2 KB of a pull): the same pull goes on")
-    assert done.stderr.endswith(f"`bindsearch model remove {NAME}` deletes it and the model\n")
+    assert done.stderr.startswith(f"unfinished: {NAME} (300.2 KB): run the same `bindsearch model pull` to resume")
+    assert done.stderr.endswith(f"`bindsearch model remove {NAME}` to delete it and the model\n")
 
 
 def test_an_empty_list(bindsearch_command: Run, models: Path) -> None:
     done = bindsearch_command(["model", "list"])
     assert done.returncode == 0
     assert done.stdout == ""
-    assert done.stderr == f"no models in {models}: `bindsearch model pull imagebind-huge` brings one\n"
+    assert done.stderr == (
+        f"no downloaded models in {models} (mini is built in): run `bindsearch model pull imagebind-huge`\n"
+    )
     assert json.loads(bindsearch_command(["model", "list", "--json"]).stdout)["models"] == []
 
 
@@ -210,9 +213,9 @@ def test_info(model: Run, pulled: Path, server: Any) -> None:
     for expected in (f"name          {NAME}  (family stub)", "licence       Stub 1.0", "architecture  depth = 2"):
         assert expected in lines
     assert f"source        {server.url}  (300.0 KB)" in lines
-    assert f"folder        {pulled}  (300.0 KB, bf16, whole by its sizes)" in lines
+    assert f"folder        {pulled}  (300.0 KB, bf16, sizes match)" in lines
     assert "temperature   text = 100" in lines
-    assert "whole, digests hold" in model(["info", NAME, "--check"]).stdout
+    assert "checksums match" in model(["info", NAME, "--check"]).stdout
     facts = json.loads(model(["info", NAME, "--check", "--json"]).stdout)
     assert facts["checked"] is True
     assert facts["faults"] == []
@@ -229,12 +232,12 @@ def test_info_finds_damage(model: Run, pulled: Path) -> None:
     damaged, complaint = done.stderr.splitlines()
     assert damaged.startswith(f"damaged: {file} has the digest")
     assert complaint == (
-        f"bindsearch: the model {NAME} is damaged (1 file): `bindsearch model pull {NAME} --force` brings it again"
+        f"bindsearch: the model {NAME} is damaged (1 file): run `bindsearch model pull {NAME} --force`"
     )
     file.unlink()
     done = model(["info", NAME])
     assert done.returncode == 4
-    assert "whole" not in done.stdout
+    assert "match" not in done.stdout
 
 
 def test_remove(model: Run, pulled: Path) -> None:
@@ -255,7 +258,7 @@ def test_interrupted_pulls_go_on(command: Callable[..., list[str]], model: Run, 
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run the same command to go on" in errors
+    assert "run the same command to resume" in errors
     server.hold_at = None
     server.release.set()
     assert model(["pull", NAME, "--dtype", "bf16"]).returncode == 0
@@ -268,14 +271,14 @@ def test_interrupted_pulls_go_on(command: Callable[..., list[str]], model: Run, 
         (["pull"], 2, "Missing argument"),
         (["pull", "maxi"], 4, "unknown model 'maxi': those to pull are imagebind-huge"),
         (["pull", "mini"], 4, "comes with BindSearch"),
-        (["pull", "imagebind-huge", "--offline"], 4, "imagebind_huge.pth elsewhere"),
+        (["pull", "imagebind-huge", "--offline"], 4, "imagebind_huge.pth on another machine"),
         (["pull", "imagebind-huge", "--from", "not-there", "--accept-license"], 2, "does not exist"),
         (["pull", "imagebind-huge", "--url", "ftp://x/y", "--accept-license"], 2, "expected http"),
         (["pull", "imagebind-huge", "--dtype", "int4", "--accept-license"], 2, "choose fp16, bf16 or fp32"),
-        (["info", "imagebind-huge"], 4, "bring it with `bindsearch model pull imagebind-huge`"),
-        (["info", "../x"], 2, "is no name of a model"),
-        (["remove", "imagebind-huge"], 4, "is not here"),
-        (["remove", ".."], 2, "is no name of a model"),
+        (["info", "imagebind-huge"], 4, "is not installed: run `bindsearch model pull imagebind-huge`"),
+        (["info", "../x"], 2, "is not a model name"),
+        (["remove", "imagebind-huge"], 4, "is not installed"),
+        (["remove", ".."], 2, "is not a model name"),
     ],
 )
 def test_wrong_use_is_one_clear_line(bindsearch_command: Run, arguments: list[str], code: int, message: str) -> None:

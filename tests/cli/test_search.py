@@ -63,13 +63,13 @@ def test_filters_add_up(folder: Path, bindsearch_command: Run) -> None:
     assert len(found(bindsearch_command(query))) == 60
     rated = found(bindsearch_command([*query, "--where", "rating = 3 or rating is null"]))
     assert {int(path.stem) % 5 for path in rated} == {3}
-    both = found(bindsearch_command([*query, "--where", "rating = 3", "--in", folder / "sea"]))
+    both = found(bindsearch_command([*query, "--where", "rating = 3", "--under", folder / "sea"]))
     assert both
     assert set(both) == {path for path in rated if path.parent.name == "sea"}
     assert len(found(bindsearch_command([*query, "--since", "1h", "--collection", "media"]))) == 60
     nothing = bindsearch_command([*query, "--until", "2001-01-01"])
     assert nothing.returncode == 1
-    assert "no hits: 0 segments of image could be found" in nothing.stderr
+    assert "no hits: searched 0 segments of image" in nothing.stderr
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_filters_add_up(folder: Path, bindsearch_command: Run) -> None:
         (["--where", "rating >"], "the filter does not parse"),
         (["--collection", "nowhere"], "media"),
         (["--since", "yesterday-ish"], "yesterday-ish"),
-        (["--diverse", "2"], "diverse is 2.0"),
+        (["--diversity", "2"], "diversity is 2.0"),
     ],
 )
 def test_a_wrong_filter_is_one_line(folder: Path, bindsearch_command: Run, option: list[str], message: str) -> None:
@@ -91,7 +91,7 @@ def test_a_wrong_filter_is_one_line(folder: Path, bindsearch_command: Run, optio
 
 
 def test_optimize_does_what_is_asked_and_remembers_it(folder: Path, bindsearch_command: Run) -> None:
-    assert "nothing to do" in bindsearch_command(["optimize"]).stdout
+    assert "all indexes are up to date" in bindsearch_command(["optimize"]).stdout
     assert "build" in bindsearch_command(["optimize", "--force"]).stdout
     done = json.loads(bindsearch_command(["optimize", "--recall", "0.95", "--json"]).stdout)
     assert {part["work"] for part in done["partitions"]} == {"build"}
@@ -122,7 +122,7 @@ def test_a_damaged_index_is_told_and_answered_around(folder: Path, bindsearch_co
 
 def test_a_diverse_list_differs_and_holds_as_many(folder: Path, bindsearch_command: Run) -> None:
     query = ["search", "a dog", "--to", "image", "--paths", "-k", "8"]
-    plain, diverse = found(bindsearch_command(query)), found(bindsearch_command([*query, "--diverse", "0.9"]))
+    plain, diverse = found(bindsearch_command(query)), found(bindsearch_command([*query, "--diversity", "0.9"]))
     assert plain[0] == diverse[0]
     assert plain != diverse
     assert len(set(diverse)) == 8

@@ -113,7 +113,7 @@ def test_an_unknown_name_lists_what_there_is(offer: Any) -> None:
 
 @pytest.mark.parametrize("name", ["imagebind-huge", "openclip:ViT-B-32/openai"])
 def test_a_model_that_is_not_here_names_the_command_that_brings_it(name: str) -> None:
-    with pytest.raises(EncoderError, match=f"bring it with `bindsearch model pull {name}`"):
+    with pytest.raises(EncoderError, match=f"is not installed: run `bindsearch model pull {name}`"):
         load_encoder(name)
 
 

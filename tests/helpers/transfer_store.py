@@ -145,7 +145,7 @@ def answers(store: Path, queries: int = 5) -> list[list[tuple[Any, ...]]]:
             for seed in (f"picture {number} all", f"video {number} a10.0", f"text {number} b"):
                 query = unit(seed) + 0.1 * rng.standard_normal(DIM)
                 for rank in ("cosine", "calibrated"):
-                    hits = opened.search(query, k=8, rank=rank)
+                    hits = opened.search(query, k=8, ranking=rank)
                     found.append(
                         [(hit.path, hit.collection, hit.modality, hit.start_s, hit.text, hit.score) for hit in hits]
                     )

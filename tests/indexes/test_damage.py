@@ -33,7 +33,7 @@ def index_folder(store: Path) -> Path:
 
 def answer(store: Path) -> bs.Answer:
     with connect(store) as opened:
-        return opened.answer(bs.make_query("text number 7", to="image", rank="cosine"))
+        return opened.answer(bs.make_query("text number 7", to="image", ranking="cosine"))
 
 
 def places(size: int) -> Iterator[int]:

@@ -93,7 +93,7 @@ def test_overrides_are_taken() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"nlist": 3}, "'nlist' is no parameter of an index: there are reduced_dim, subquantizers, bits, lists"),
+        ({"nlist": 3}, "'nlist' is not a parameter of an index: there are reduced_dim, subquantizers, bits, lists"),
         ({"lists": 0}, "lists=0 is out of range: a whole number from 1 on"),
         ({"seed": -1}, "seed=-1 is out of range: a whole number from 0 on"),
         ({"bits": 8}, "bits=8 cannot be: codes of the form ivfpq have 4"),

@@ -106,7 +106,7 @@ def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "indexes" / "image" / folder / name).unlink()
     message = open_damaged(tmp_path, folder, digest)
     assert f"{name}: it cannot be read (No such file or directory)" in message
-    assert "run `bindsearch optimize` to build the index anew" in message
+    assert "run `bindsearch optimize` to rebuild the index" in message
 
 
 def test_a_missing_folder_and_a_longer_file_are_told(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def rewrite_manifest(path: Path, **changes: object) -> str:
     [
         ({"format": 99}, "it is not of format 1, the one this BindSearch reads"),
         ({"n": N + 1}, "its files do not hold the 401 rows it should cover"),
-        ({"parameters": {"form": "graph"}}, "it is no manifest"),
-        ({"points": 3}, "it is no manifest"),
+        ({"parameters": {"form": "graph"}}, "it is not a manifest"),
+        ({"points": 3}, "it is not a manifest"),
         ({"files": {}}, "it does not list index.faiss"),
     ],
 )

@@ -133,7 +133,7 @@ def test_an_item_of_which_vectors_are_left_out_loses_its_fingerprint(tmp_path: P
 def test_what_cannot_be_exported_is_said(tmp_path: Path, store: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
-    with pytest.raises(bs.UsageError, match="full is no empty folder"):
+    with pytest.raises(bs.UsageError, match="full is not an empty folder"):
         bs.export_vectors(store, tmp_path / "full")
     with pytest.raises(bs.UsageError, match="unknown layout 'csv': choose from npy, parquet"):
         bs.export_vectors(store, tmp_path / "out", layout="csv")
@@ -219,10 +219,10 @@ def test_place_items() -> None:
     with pytest.raises(bs.UsageError, match="'b/1' is relative: say below which folder"):
         place_items(["b/1"], [None], None)
     for outside in ("/a/1", "../1", "x/../../1"):
-        with pytest.raises(bs.UsageError, match="lies outside of /r"):
+        with pytest.raises(bs.UsageError, match="is outside of /r"):
             place_items([outside], [None], "/r")
     for nothing in ("", ".", "/", "a/.."):
-        with pytest.raises(bs.UsageError, match="is no path of a file"):
+        with pytest.raises(bs.UsageError, match="is not the path of a file"):
             place_items([nothing], [None], "/r")
     with pytest.raises(bs.UsageError, match="several collections cannot move to /r: /a, /b"):
         place_items(["/a/1", "/b/1"], ["/a", "/b"], "/r")

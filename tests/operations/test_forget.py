@@ -116,7 +116,7 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
     with locked_catalog(store) as (_, catalog):
         assert list(catalog.collections().values()) == [other]
     assert before.snapshot.facts(rows)[0].collection == media
-    assert verify(store, files=True).findings == ()
+    assert verify(store, check_media=True).findings == ()
     with connect(store, encoder="null") as opened:
         assert [hit.path for hit in opened.search("text of 5.txt", k=10)] == [other / "own.txt"]
         assert [hit.path for hit in opened.search("text", k=10, filter="path like '%other%'")] == [other / "own.txt"]

@@ -13,7 +13,7 @@ from bindsearch.indexes.types import MIXED, OperatingPoint
 from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
 from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionRun, Plan, PlanFacts, PlanRun
 from bindsearch.search.planner import make_plan
-from bindsearch.search.query import Query, Rank, Term
+from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
@@ -105,8 +105,8 @@ def cases() -> dict[str, Callable[[], Plan]]:
         "gpu_filter_1": lambda: make_plan(TEXT, filtered(N // 100, GPU)),
         "no_gpu": lambda: make_plan(TEXT, replace(FACTS, notes=("no GPU found: the CPU searches",))),
         "k_500": lambda: make_plan(replace(TEXT, k=500), FACTS),
-        "diverse": lambda: make_plan(replace(TEXT, diverse=0.4), FACTS),
-        "six_per_modality": lambda: make_plan(replace(TEXT, to=tuple(Modality), rank=Rank.PER_MODALITY), six()),
+        "diverse": lambda: make_plan(replace(TEXT, diversity=0.4), FACTS),
+        "six_per_modality": lambda: make_plan(replace(TEXT, to=tuple(Modality), ranking=Ranking.PER_MODALITY), six()),
         "ready_vector": lambda: make_plan(TEXT, PlanFacts((IMAGES,))),
         "missing_points": lambda: make_plan(TEXT, replace(FACTS, sources=(Modality.IMU,), labels=("walk.csv",))),
         "recall_too_low": lambda: make_plan(TEXT, on(FACTS, replace(INDEX, recall=0.995))),

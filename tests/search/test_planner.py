@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bindsearch.indexes.types import MIXED, IndexForm, OperatingPoint, UnitCosts
 from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy
 from bindsearch.search.planner import GPU_WIDTH, RULES, make_plan
-from bindsearch.search.query import Query, Rank, Term
+from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
 
 N = 420_000
@@ -61,7 +61,7 @@ def facts_and_queries(draw: st.DrawFn) -> tuple[Query, PlanFacts]:
     excluded = rng.choice([0, 0, 3, 200])
     facts = PlanFacts(partitions, sources, texts, (1.0,) * len(sources), texts, "x > 1", excluded, costs)
     k = rng.choice([1, 10, 37, 500])
-    query = Query((Term("text", "a"),), k=k, rank=rng.choice(list(Rank)), diverse=rng.choice([0.0, 0.3]))
+    query = Query((Term("text", "a"),), k=k, ranking=rng.choice(list(Ranking)), diversity=rng.choice([0.0, 0.3]))
     return query, facts
 
 
@@ -153,7 +153,7 @@ def test_a_probe_takes_the_point_of_the_query_s_source() -> None:
 def test_a_composed_query_takes_the_dearest_of_its_sources() -> None:
     step = step_for(sources=(Modality.IMAGE, Modality.TEXT))
     assert step.probes == 128
-    assert "the dearest of image + text" in step.reason
+    assert "slowest of image + text" in step.reason
 
 
 def test_a_source_of_a_composed_query_that_was_not_measured_goes_by_mixed_queries() -> None:
@@ -163,7 +163,7 @@ def test_a_source_of_a_composed_query_that_was_not_measured_goes_by_mixed_querie
 def test_a_query_inside_the_partition_takes_its_own_point() -> None:
     step = step_for(sources=(Modality.IMAGE, Modality.TEXT), in_distribution=True)
     assert step.probes == 16
-    assert "the query lies among the image vectors" in step.reason
+    assert "the query resembles the image vectors" in step.reason
     assert step_for(sources=(Modality.IMAGE, Modality.TEXT), in_distribution=False).probes == 128
 
 
@@ -184,7 +184,7 @@ def test_the_point_is_the_one_for_enough_results(k: int, measured_k: int, rerank
 
 
 def test_a_diverse_list_is_chosen_from_five_times_as_many() -> None:
-    step = step_for(replace(QUERY, diverse=0.5))
+    step = step_for(replace(QUERY, diversity=0.5))
     assert step.fetch_rows == 66
     assert step.point is not None
     assert step.point.k == 100

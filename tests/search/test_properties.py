@@ -90,7 +90,7 @@ def check(model: Model, *, wanted: float) -> None:
         for to in ("image", "audio"):
             for label in (None, "red"):
                 where = None if label is None else f"label = '{label}'"
-                answers = model.store.search_many(list(queries), to=to, filter=where, rank="cosine", source=source)
+                answers = model.store.search_many(list(queries), to=to, filter=where, ranking="cosine", source=source)
                 shares = []
                 for query, hits in zip(queries, answers, strict=True):
                     truth = model.nearest(query, to, 10, label)
@@ -160,7 +160,7 @@ import numpy as np
 import bindsearch as bs
 vector = np.ones(64, np.float32)
 with bs.connect(sys.argv[1]) as store:
-    assert len(store.search(vector, k=5, filter="size_bytes < 100 and name like '1%'", diverse=0.3)) == 5
+    assert len(store.search(vector, k=5, filter="size_bytes < 100 and name like '1%'", diversity=0.3)) == 5
     store.status()
     assert store.explain(bs.make_query("a dog")).partitions
 assert "torch" not in sys.modules

@@ -129,8 +129,8 @@ def test_a_query_that_asks_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         make_query("x", k=0)
     with pytest.raises(UsageError, match="unknown ranking 'best'"):
-        make_query("x", rank="best")
-    with pytest.raises(UsageError, match="no query term"):
+        make_query("x", ranking="best")
+    with pytest.raises(UsageError, match="is not a query term"):
         bs.text("x") + 5  # type: ignore[operator]
 
 

@@ -72,7 +72,7 @@ def _fault(path: Path, error: Exception) -> str:
         return "it is not a file of torch.save (.pth)"
     if isinstance(error, pickle.UnpicklingError):
         return "it holds more than tensors, or is damaged; code in it is never run"
-    return "it is cut short or damaged; bring it again"
+    return "it is truncated or damaged; download it again"
 
 
 def check_tensor(tensor: object, key: str) -> torch.Tensor:
@@ -94,7 +94,7 @@ def check_tensor(tensor: object, key: str) -> torch.Tensor:
     if tensor.layout != torch.strided or tensor.is_meta:
         raise BadCheckpointError(f"{key} is a sparse or empty tensor, expected a plain one")
     if not torch.isfinite(tensor).all():
-        raise BadCheckpointError(f"{key} holds NaN or infinity: the checkpoint is damaged, bring it again")
+        raise BadCheckpointError(f"{key} holds NaN or infinity: the checkpoint is damaged, download it again")
     return tensor
 
 

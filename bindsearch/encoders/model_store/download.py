@@ -243,7 +243,7 @@ class _Transfer:
     def resume_hint(self) -> str:
         """Return what is left to do after the last try, for the end of a message."""
         offset = self._offset()
-        return f"; {offset:,} bytes are here, the same command goes on from there" if offset else ""
+        return f"; {offset:,} bytes are downloaded, run the same command to resume" if offset else ""
 
     def finish(self) -> DownloadedFile:
         """Give the whole file its name."""

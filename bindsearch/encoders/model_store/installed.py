@@ -85,7 +85,7 @@ def model_folder(name: str) -> Path:
     """
     parts = name.replace(":", "/").split("/")
     if not all(part and part[0] != "." and part.isprintable() and "\\" not in part for part in parts):
-        raise UsageError(f"{name!r} is no name of a model: `bindsearch model list` shows those there are")
+        raise UsageError(f"{name!r} is not a model name: `bindsearch model list` shows those there are")
     return models_folder().joinpath(*parts)
 
 
@@ -104,14 +104,12 @@ def read_model(name: str) -> ModelManifest:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        resume_hint = f"bring it with `bindsearch model pull {name}`"
+        resume_hint = f"run `bindsearch model pull {name}`"
         if not can_be_pulled(name):
-            resume_hint = "`bindsearch model list` shows those that are"
-        raise EncoderError(f"the model {name} is not here: {resume_hint}") from None
+            resume_hint = "see `bindsearch model list`"
+        raise EncoderError(f"the model {name} is not installed: {resume_hint}") from None
     except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{path} cannot be read ({error}): `bindsearch model pull {name}` brings it again"
-        ) from error
+        raise EncoderError(f"{path} cannot be read ({error}): run `bindsearch model pull {name}` again") from error
     return _parse(data, path, name)
 
 
@@ -171,7 +169,7 @@ def remove_model(name: str) -> int:
     """
     folder, work = model_folder(name), work_folder(name)
     if not (folder / MANIFEST_FILE).is_file() and not work.is_dir():
-        raise EncoderError(f"the model {name} is not here: `bindsearch model list` shows those that are")
+        raise EncoderError(f"the model {name} is not installed: see `bindsearch model list`")
     try:
         with model_lock(name):
             _sweep(work)  # brings back what a kill hid, so that its bytes are counted
@@ -199,7 +197,7 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
     if size != manifest.files[tower].size_bytes:
         raise EncoderError(
             f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: "
-            f"`bindsearch model pull {manifest.name}` brings it again"
+            f"run `bindsearch model pull {manifest.name}` again"
         )
     return path
 
@@ -325,14 +323,14 @@ def _parse(data: Any, path: Path, name: str) -> ModelManifest:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise EncoderError(
-            f"{path} has format {found}, this BindSearch reads {FORMAT}: `bindsearch model pull {name}` brings it again"
+            f"{path} has format {found}, this BindSearch reads {FORMAT}: run `bindsearch model pull {name}` again"
         )
     try:
         files = {tower: ModelFile(**facts) for tower, facts in data.pop("files").items()}
         if not all(isinstance(facts.size_bytes, int) for facts in files.values()):
-            raise TypeError("a size is no number")
+            raise TypeError("a size is not a number")
         if data["name"] != name:
             raise TypeError(f"it is that of {data['name']!r}")
         return ModelManifest(**data, files=files)
     except (TypeError, KeyError, AttributeError) as error:
-        raise EncoderError(f"{path} is damaged ({error}): `bindsearch model pull {name}` brings it again") from error
+        raise EncoderError(f"{path} is damaged ({error}): run `bindsearch model pull {name}` again") from error

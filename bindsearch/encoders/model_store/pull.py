@@ -87,8 +87,8 @@ def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool
         why = "--offline" if offline else OFFLINE_VARIABLE
         where = " or ".join(source.urls) or "its checkpoint"
         raise EncoderError(
-            f"{why} forbids to download {source.name}: get {where} elsewhere and run "
-            f"`bindsearch model pull {source.name} --from FILE`"
+            f"cannot download {source.name} in offline mode ({why}): fetch {where} on another machine, "
+            f"then run `bindsearch model pull {source.name} --from FILE`"
         )
 
 
@@ -171,7 +171,7 @@ class _PullRequest:
             return None
         if not sha256 and (self.from_file is not None or self.url not in (None, found.source)):
             return None
-        notice = f"{found.name} is here already, in {found.dtype}, from {found.source}; --force pulls it again"
+        notice = f"{found.name} is already installed, in {found.dtype}, from {found.source}; --force downloads it again"
         return PullResult(found, is_new=False, notices=(notice,))
 
     def installed(self) -> ModelManifest | None:
@@ -197,7 +197,7 @@ def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -
     if from_file is not None and url is not None:
         raise UsageError("--from and --url exclude each other: choose one")
     if from_file is not None and not from_file.is_file():
-        what = "is no regular file" if from_file.exists() else "does not exist"
+        what = "is not a regular file" if from_file.exists() else "does not exist"
         raise UsageError(f"--from {from_file} {what}: give a checkpoint")
     if url is not None:
         check_url(url)
@@ -244,7 +244,8 @@ def _refuse_another(asked: _PullRequest, checkpoint: DownloadedFile) -> None:
     name, here = asked.source.name, asked.installed()
     if not asked.force and here is not None and here.source_sha256 != checkpoint.sha256:
         raise UsageError(
-            f"{name} is here from another checkpoint (sha256 {here.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
+            f"{name} is installed from another checkpoint "
+            f"(sha256 {here.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
             "stores that were indexed with it could not be searched any more; --force replaces it"
         )
 

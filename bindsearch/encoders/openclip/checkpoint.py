@@ -55,7 +55,7 @@ def convert(
     with torch.device("meta"):
         towers = {"image": ImageTower(architecture["config"]), "text": TextTower(architecture["config"])}
     stored = _without_wrappers(_open_checkpoint(source))
-    _check(stored, towers, f"{source} is no checkpoint of {architecture['model']}")
+    _check(stored, towers, f"{source} is not a checkpoint of {architecture['model']}")
     specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
     write_towers(folder, specs, on_progress)
     temperature = temperature_of(float(check_tensor(stored[_TEMPERATURE].read(), _TEMPERATURE)))
@@ -82,7 +82,7 @@ def _open_torch_file(source: Path) -> dict[str, _Stored]:
     if _is_program(source):
         raise BadCheckpointError(
             f"checkpoint {source} is a TorchScript program, as OpenAI publishes them, not a file of tensors: "
-            "`bindsearch model pull` brings the same model as tensors"
+            "`bindsearch model pull` downloads the same model as tensors"
         )
     checkpoint = MappedCheckpoint(source)
     read: Callable[[str], torch.Tensor] = checkpoint.read

@@ -74,7 +74,7 @@ class OpenClipEncoder:
         except (KeyError, TypeError) as error:
             raise EncoderError(
                 f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): "
-                f"`bindsearch model pull {manifest.name}` brings it again"
+                f"run `bindsearch model pull {manifest.name}` again"
             ) from error
         self._towers = Towers(self._load, runtime)
         self._runtime = runtime

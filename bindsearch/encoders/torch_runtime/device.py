@@ -51,7 +51,7 @@ def check_device(device: str) -> None:
 
         number = int(device.partition(":")[2] or 0)
         if number >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
-            raise UsageError(f"device {device!r} is not here: torch sees no such GPU; use --device cpu or auto")
+            raise UsageError(f"device {device!r} is not available: torch sees no such GPU; use --device cpu or auto")
 
 
 def resolve_device(device: str) -> torch.device:

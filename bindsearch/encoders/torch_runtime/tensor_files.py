@@ -100,7 +100,7 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, no iteration)
     except (OSError, SafetensorError) as error:
         raise EncoderError(
-            f"cannot read {path}: {error}; bring the model again with `bindsearch model pull`"
+            f"cannot read {path}: {error}; download the model again with `bindsearch model pull`"
         ) from error
 
 

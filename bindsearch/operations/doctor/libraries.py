@@ -87,7 +87,7 @@ def check_codecs() -> Iterator[Check]:
 def _missing(distribution: str, extra: str | None) -> Check:
     if extra is not None:
         return Check(
-            "libraries", distribution, Level.NOTE, "not installed", f"pip install 'bindsearch[{extra}]' brings it"
+            "libraries", distribution, Level.NOTE, "not installed", f"to install it: pip install 'bindsearch[{extra}]'"
         )
     return Check("libraries", distribution, Level.PROBLEM, "not installed", install_command(distribution))
 
@@ -170,7 +170,7 @@ def _ffmpeg() -> Iterator[Check]:
             f"{kind} (PyAV)",
             Level.NOTE if lacking else Level.OK,
             message + (f", not {', '.join(lacking)}" if lacking else ""),
-            "install PyAV from its wheel, which brings them: pip install --force-reinstall av" if lacking else "",
+            "install PyAV from its wheel, which includes them: pip install --force-reinstall av" if lacking else "",
         )
 
 
@@ -193,5 +193,5 @@ def _pillow() -> Iterator[Check]:
         "pictures (Pillow)",
         Level.NOTE if lacking else Level.OK,
         f"reads {read}" + (f", not {', '.join(lacking)}" if lacking else ""),
-        "install Pillow from its wheel, which brings them: pip install --force-reinstall pillow" if lacking else "",
+        "install Pillow from its wheel, which includes them: pip install --force-reinstall pillow" if lacking else "",
     )

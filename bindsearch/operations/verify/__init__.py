@@ -53,9 +53,12 @@ OF_FILES = frozenset(
 """Kinds of finding about a single file or folder, which a writer may have replaced meanwhile."""
 
 
-def verify(store: Path, *, files: bool = False, content: bool = False, on_stage: OnStage = ignore_stage) -> Report:
-    """Check a store. `files`: whether the media files are as they were indexed, by size and time; `content`: by all
-    their bytes. While another process writes, what needs the catalog is left out, and the report says so.
+def verify(
+    store: Path, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
+) -> Report:
+    """Check a store. `check_media`: the media files too, by size and time; `hash_media`: by all their bytes.
+
+    While another process writes, what needs the catalog is left out, and the report says so.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -72,8 +75,8 @@ def verify(store: Path, *, files: bool = False, content: bool = False, on_stage:
         left_out = "the catalog, digests of vector files and orphans were not checked"
         check.unchecked.append(f"{left_out}: {error}")
     check.look_at_files()
-    if files or content:
-        check.look_at_media(content=content)
+    if check_media or hash_media:
+        check.look_at_media(hash_media=hash_media)
     found = tuple(check.findings)
     return Report(found, tuple(check.unchecked), check.read_bytes, time.monotonic() - started)
 
@@ -140,14 +143,14 @@ class StoreCheck:
             self.read_bytes += sum(_size(path) for path in named | {file.path for file in self.vectors})
             self._drop_replaced(named)
 
-    def look_at_media(self, *, content: bool) -> None:
+    def look_at_media(self, *, hash_media: bool) -> None:
         """Look whether the media files are as they were indexed."""
         if self.manifest is None:
             self.unchecked.append(f"the media files were not checked: {CURRENT} cannot be read")
             return
-        self.on_stage("reading the media files" if content else "looking at the media files")
+        self.on_stage("reading the media files" if hash_media else "looking at the media files")
         try:
-            media = MediaCheck(open_snapshot(self.store, self.manifest), self.containers, content)
+            media = MediaCheck(open_snapshot(self.store, self.manifest), self.containers, hash_media)
         except StoreError as error:
             self.unchecked.append(f"the media files were not checked: {error}")
             return
@@ -161,7 +164,7 @@ class StoreCheck:
         try:
             manifest = read_manifest(self.store)
         except StoreError:
-            what = f"{path} is damaged (the indexes are then made anew by `bindsearch optimize`)"
+            what = f"{path} is damaged (`bindsearch optimize` then rebuilds the indexes)"
             self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
             return None
         if manifest is None:
@@ -206,7 +209,9 @@ class StoreCheck:
         self._count(
             "item ids are used twice", found.one_id_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX
         )
-        self._count("items lie where a newer one does", found.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT)
+        self._count(
+            "items have the path of a newer one", found.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT
+        )
         for name, (value, used) in found.counters.items():
             what = f"the next {name} would be {value}, and {used} is in use"
             self._add(FindingKind.COUNTERS, what, Repair.COMPACT, [name])
@@ -216,7 +221,7 @@ class StoreCheck:
         if self.dim is not None:
             self._look_for_lost_vectors(catalog, self.dim)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
-            what = f"{len(orphans)} files or folders that nobody refers to, {orphans[0]} first"
+            what = f"{len(orphans)} unreferenced files or folders, {orphans[0]} first"
             self._add(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bindsearch.former_names import former_attribute
+from bindsearch.former_names import former_fields
 
 MAX_EXAMPLES = 20
 """Paths or ids that a finding names; `count` tells of how many there are."""
@@ -54,6 +54,7 @@ REPAIR_HINT = {
 REPAIR_THEN_INDEX = "run `bindsearch compact`, then `bindsearch index` on its collection"
 
 
+@former_fields(mend="repair")
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something wrong. `message` ends with the way out, `repair` is its first command; `where`: the paths or ids it is
@@ -64,8 +65,6 @@ class Finding:
     repair: Repair
     where: tuple[str, ...] = ()
     count: int = 1
-
-    mend = former_attribute("repair")
 
 
 def finding_record(finding: Finding) -> dict[str, object]:

@@ -24,7 +24,7 @@ class MediaCheck:
 
     snapshot: Snapshot
     containers: Containers
-    content: bool
+    hash_media: bool
     read_bytes: int = 0
     members: int = 0
     """Items inside archives: told only by the archive's own state."""
@@ -35,7 +35,7 @@ class MediaCheck:
     _held_by: dict[Path, bool] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
-        """Look at every file; with `content` those that look unchanged are read."""
+        """Look at every file; with `hash_media` those that look unchanged are read."""
         roots = {key: Path(root) for key, root in self.snapshot.manifest.collections.items()}
         there = {key: root for key, root in roots.items() if root.is_dir()}
         for key, states in self.containers.items():
@@ -88,7 +88,7 @@ class MediaCheck:
             return
         if (state.st_size, state.st_mtime_ns) != (size_bytes, mtime_ns):
             self._changed.setdefault(key, []).append(path)
-        elif self.content and content_hash:
+        elif self.hash_media and content_hash:
             self.read_bytes += state.st_size
             try:
                 if hash_file(path) != content_hash:

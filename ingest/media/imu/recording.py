@@ -82,7 +82,7 @@ def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[l
         raise MediaError(f"the table has {len(samples)} rows: a recording needs at least 2")
     if len(samples) > options.max_samples:
         raise MediaError(
-            f"the table has {len(samples)} rows: more than {options.max_samples} are not read (--max samples=N)"
+            f"the table has {len(samples)} rows: more than {options.max_samples} are not read (--limit samples=N)"
         )
     rate_hz = _stated_rate(sidecar.sample_rate_hz, "sidecar sample_rate_hz")
     if rate_hz is None and columns.time is not None:
@@ -209,7 +209,7 @@ def resample(
     if count > max_samples:
         raise MediaError(
             f"at {rate_hz:g} Hz the recording has {count} samples: more than {max_samples} are not read "
-            "(--max samples=N)"
+            "(--limit samples=N)"
         )
     if len(parts) == 1 and np.abs(times_s - np.linspace(times_s[0], times_s[-1], len(times_s))).max() < step_s / 2:
         return [ImuRun(samples, 0.0)], float((len(times_s) - 1) / (times_s[-1] - times_s[0]))

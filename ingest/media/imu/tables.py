@@ -111,7 +111,7 @@ def _csv_table(path: Path, options: DecodeOptions) -> Table:
     size = path.stat().st_size
     if size > options.max_array_bytes:
         raise MediaError(
-            f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--max array=N)"
+            f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--limit array=N)"
         )
     text = decode_text(path.read_bytes())
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -151,12 +151,12 @@ def _parquet_table(path: Path, options: DecodeOptions) -> Table:
             rows = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
             if rows > options.max_samples:
                 raise MediaError(
-                    f"the table has {rows} rows: more than {options.max_samples} are not read (--max samples=N)"
+                    f"the table has {rows} rows: more than {options.max_samples} are not read (--limit samples=N)"
                 )
             size = rows * columns * 8
             if size > options.max_array_bytes:
                 raise MediaError(
-                    f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--max array=N)"
+                    f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--limit array=N)"
                 )
             table = _only_numbers(file, rows)
     except (pa.ArrowException, OSError) as error:

@@ -27,7 +27,7 @@ _NO_DURATION_S = 0.1
 _SHORTEST_S = 0.01
 """Browsers show a frame of at most 10 ms, which many files say who mean nothing by it, for 100 ms."""
 
-_OPTION = "an eighth of --max pixels=N"
+_OPTION = "an eighth of --limit pixels=N"
 
 
 def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tuple[float, Image.Image | None]]:
@@ -44,7 +44,7 @@ def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tupl
         if count * width * height > _PIXELS_IN_ALL * options.max_pixels:
             raise MediaError(
                 f"the animation has {count} frames of {width}x{height} pixels: "
-                f"more than {_PIXELS_IN_ALL * options.max_pixels} in all are not decoded (100 x --max pixels=N)"
+                f"more than {_PIXELS_IN_ALL * options.max_pixels} in all are not decoded (100 x --limit pixels=N)"
             )
         first = 1 if kind == "png" and count > 1 and getattr(picture, "default_image", False) else 0
         time_s = 0.0

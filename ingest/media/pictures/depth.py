@@ -88,9 +88,11 @@ def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | N
         return raw, "m" if raw.dtype.kind == "f" else None
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         if picture.mode not in ("L", "I", "F", "P", "1") and not picture.mode.startswith("I;16"):
-            raise MediaError(f"depth must have one channel, this is a {picture.mode} picture: --as image=... takes it")
+            raise MediaError(
+                f"depth must have one channel, this is a {picture.mode} picture: use --modality-rule image=..."
+            )
         if picture.mode in ("P", "1"):
-            raise MediaError("a palette or black-and-white picture is no depth map")
+            raise MediaError("a palette or black-and-white picture is not a depth map")
         raw = picture_values(picture)
         return raw, {"F": "m", "L": None, "I": None}.get(picture.mode, "mm")
 
@@ -120,7 +122,7 @@ def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
     if flat.size > options.max_pixels:
         height, width = flat.shape
         raise MediaError(
-            f"the array is {width}x{height} pixels: more than {options.max_pixels} are not decoded (--max pixels=N)"
+            f"the array is {width}x{height} pixels: more than {options.max_pixels} are not decoded (--limit pixels=N)"
         )
     return flat
 

@@ -79,7 +79,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         MediaError: a floating-point picture, which has no known range.
     """
     if picture.mode == "F":
-        raise MediaError("a floating-point picture has no known range: for depth or thermal, say so with --as")
+        raise MediaError("a floating-point picture has no known range: if it is depth or thermal, use --modality-rule")
     if picture.mode.startswith("I"):
         wide = np.clip(np.asarray(picture), 0, 65535)
         return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")

@@ -81,7 +81,7 @@ _QUIET = tuple(
 
 @contextmanager
 def open_picture(
-    path: Path, *, max_pixels: int, max_bytes: int = MAX_FILE_BYTES, option: str = "--max pixels=N"
+    path: Path, *, max_pixels: int, max_bytes: int = MAX_FILE_BYTES, option: str = "--limit pixels=N"
 ) -> Iterator[Image.Image]:
     """The picture at `path` with its header read and its pixels not; closed on leaving.
 
@@ -100,7 +100,9 @@ def open_picture(
             raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF or raw picture{found}")
         size_bytes = os.fstat(file.fileno()).st_size
         if kind in _READ_WHOLE and size_bytes > max_bytes:
-            raise MediaError(f"the picture has {size_bytes} bytes: more than {max_bytes} are not read (--max array=N)")
+            raise MediaError(
+                f"the picture has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)"
+            )
         _check_canvas(head, kind, file, max_pixels, option)
         file.seek(0)
         _silence_pillow()
@@ -127,7 +129,7 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
 
 
 def check_size(
-    size: tuple[int, int], max_pixels: int, option: str = "--max pixels=N", *, what: str = "the picture"
+    size: tuple[int, int], max_pixels: int, option: str = "--limit pixels=N", *, what: str = "the picture"
 ) -> None:
     """Width and height of a picture are above 0, and their product is at most `max_pixels`.
 

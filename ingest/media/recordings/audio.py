@@ -135,7 +135,9 @@ def _bounded(stream: SoundStream, span: Span | None, max_s: float) -> Iterator[N
         read += block.size
         length_s = max(length_s, read / stream.sample_rate_hz)
         if span is None and length_s > max_s:
-            raise MediaError(f"the sound is {length_s:.0f} s long: more than {max_s:g} are not decoded (--max sound=N)")
+            raise MediaError(
+                f"the sound is {length_s:.0f} s long: more than {max_s:g} are not decoded (--limit sound=N)"
+            )
         if left is not None:
             block = block[:left]
             left -= block.size

@@ -114,7 +114,7 @@ def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
     if codec.width * codec.height > options.max_pixels:
         raise MediaError(
             f"the video is {codec.width}x{codec.height} pixels: "
-            f"more than {options.max_pixels} are not decoded (--max pixels=N)"
+            f"more than {options.max_pixels} are not decoded (--limit pixels=N)"
         )
     codec.options = {"max_pixels": str(options.max_pixels)}
     codec.thread_type = "AUTO"

@@ -215,7 +215,7 @@ def test_only_the_tower_that_is_needed_is_loaded(vit: torch.nn.Module, tmp_path:
     assert encoder.loaded_towers == frozenset()
     encoder.encode(Modality.TEXT, prepared)
     assert encoder.loaded_towers == {"text"}
-    with pytest.raises(EncoderError, match=f"`bindsearch model pull {NAME}` brings it again"):
+    with pytest.raises(EncoderError, match=f"run `bindsearch model pull {NAME}` again"):
         encoder.encode(Modality.IMAGE, [encoder.prepare(Picture(pictures(1)[0]))])
 
 

@@ -92,13 +92,13 @@ def test_cpu_is_no_gpu_wherever_it_runs() -> None:
 @without_a_gpu
 def test_auto_without_a_gpu_is_the_cpu_and_says_so() -> None:
     assert resolve_device("auto") == ()
-    assert GpuResidency("auto").notes == ("no GPU: the CPU",)
+    assert GpuResidency("auto").notes == ("no GPU, using the CPU",)
 
 
 @without_a_gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) -> None:
-    message = f"device '{device}' is not here: FAISS sees no GPU; use --device cpu or auto"
+    message = f"device '{device}' is not available: FAISS sees no GPU; use --device cpu or auto"
     with pytest.raises(UsageError) as raised:
         resolve_device(device)
     assert str(raised.value) == message
@@ -274,7 +274,7 @@ def test_a_store_on_gpus_answers_as_on_the_cpu(path: Path, queries: NDArray[np.f
         ids = [hit.item_id for hits in due for hit in hits]
         more = vector_store.gap_vectors(np.random.default_rng(4), {"image": 40})
         vector_store.write_items(path, more, first=1200, remove=ids)
-        found, due = (store.search_many(asked, to="image", rank="cosine", source="text") for store in (there, here))
+        found, due = (store.search_many(asked, to="image", ranking="cosine", source="text") for store in (there, here))
         assert [paths(hits) for hits in found] == [paths(hits) for hits in due]
 
 
@@ -292,11 +292,11 @@ def test_the_plan_says_how_a_gpu_is_used_and_why_not(path: Path) -> None:
 @without_a_gpu
 def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None:
     query, vector = bs.make_query("x", to="image"), np.ones(64)
-    assert connect(path).explain(query).notes == ("no GPU: the CPU",)
+    assert connect(path).explain(query).notes == ("no GPU, using the CPU",)
     assert connect(path, device="cpu").explain(query).notes == ()
     refused = connect(path, device="cuda")
     for call in (lambda: refused.search(vector), lambda: refused.explain(query), refused.optimize, refused.index):
-        with pytest.raises(UsageError, match="device 'cuda' is not here"):
+        with pytest.raises(UsageError, match="device 'cuda' is not available"):
             call()
 
 
@@ -328,8 +328,8 @@ def test_rows_that_do_not_fit_get_codes_of_their_own(
     exact = open_store(path, None)
 
     def recall() -> float:
-        found = store.search_many(list(queries), to="image", rank="cosine", source="text")
-        due = exact.search_many(list(queries), to="image", rank="cosine", filter="item_id > 0", source="text")
+        found = store.search_many(list(queries), to="image", ranking="cosine", source="text")
+        due = exact.search_many(list(queries), to="image", ranking="cosine", filter="item_id > 0", source="text")
         return float(np.mean([len(set(paths(a)) & set(paths(b))) / 10 for a, b in zip(found, due, strict=True)]))
 
     assert recall() >= 0.97

@@ -122,20 +122,20 @@ def test_a_bomb_is_cut_off_and_the_limit_can_be_raised(store: bs.Store, folder: 
     write_zip(folder / "bomb.zip", {"zeros.txt": bytes(80 << 20)})
     report = store.index(folder)
     (failure,) = report.failures
-    assert "--max" in failure.reason
+    assert "--limit" in failure.reason
     assert report.added == 1
     report = store.index(folder, limits={"max_ratio": 1e9}, retry_failed=True)
     assert "zeros.txt" in str(report.failures[0].path)  # it holds no text, but it was looked at
 
 
 def test_an_unknown_cap_is_refused(store: bs.Store, folder: Path) -> None:
-    with pytest.raises(bs.UsageError, match="unknown cap 'pixel': choose from pixels, samples"):
+    with pytest.raises(bs.UsageError, match="unknown limit 'pixel': choose from pixels, samples"):
         store.index(folder, limits={"max_pixel": 3})
-    with pytest.raises(bs.UsageError, match="the cap pixels is 0: expected a number above 0"):
+    with pytest.raises(bs.UsageError, match="the limit pixels is 0: expected a number above 0"):
         store.index(folder, limits={"max_pixels": 0})
     (folder / "1.png").write_bytes(png(1))
     report = store.index(folder, limits={"max_pixels": 100})
-    assert "20x20 pixels: more than 100 are not decoded (--max" in report.failures[0].reason
+    assert "20x20 pixels: more than 100 are not decoded (--limit" in report.failures[0].reason
 
 
 def test_only_what_is_included_is_taken_from_an_archive(store: bs.Store, folder: Path) -> None:

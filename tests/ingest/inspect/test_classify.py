@@ -239,7 +239,7 @@ def test_a_folder_has_rules_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[as", "is no TOML"),
+        ("[as", "is not TOML"),
         ("[other]", "unknown key 'other'"),
         ("as = 3", "as is 3: expected a table"),
         ("[as]\ndepth = 3", "depth is 3: expected a glob"),

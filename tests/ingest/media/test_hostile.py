@@ -68,7 +68,7 @@ def test_a_small_tiff_of_one_huge_tile_is_refused(tmp_path: Path) -> None:
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
     assert len(head) == tags[324]
     (tmp_path / "a.tif").write_bytes(head + data)
-    message = r"a tile of the picture is 20000x20000 pixels: more than 200000000 are not decoded \(--max pixels=N\)"
+    message = r"a tile of the picture is 20000x20000 pixels: more than 200000000 are not decoded \(--limit pixels=N\)"
     with pytest.raises(MediaError, match=message):
         read_image(tmp_path / "a.tif", DecodeHints(24, 1.0), DecodeOptions())
 
@@ -138,7 +138,7 @@ def test_numbers_beyond_all_measure_are_errors_without_warnings(tmp_path: Path) 
 
 
 def test_a_sound_longer_than_the_cap_is_refused_by_its_header(tmp_path: Path) -> None:
-    message = r"the sound is 5 s long: more than 3 are not decoded \(--max sound=N\)"
+    message = r"the sound is 5 s long: more than 3 are not decoded \(--limit sound=N\)"
     for extension in ("wav", "flac", "m4a"):
         path = media_files.write_sound(tmp_path / f"a.{extension}", media_files.tone(5))
         found = read_sound(path, 1.0, max_s=3)
@@ -191,26 +191,28 @@ def write_text(folder: Path) -> Path:
     ("write", "modality", "limits", "message"),
     [
         (write_picture, "image", {"max_pixels": 2000},
-         "the picture is 60x40 pixels: more than 2000 are not decoded (--max pixels=N)"),
+         "the picture is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (write_picture, "thermal", {"max_pixels": 2000},
-         "the picture is 60x40 pixels: more than 2000 are not decoded (--max pixels=N)"),
+         "the picture is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (lambda folder: media_files.write_video(folder / "a.mp4", 0.5), "video", {"max_pixels": 2000},
-         "the video is 64x48 pixels: more than 2000 are not decoded (--max pixels=N)"),
+         "the video is 64x48 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (write_array, "depth", {"max_pixels": 2000},
-         "the array is 60x40 pixels: more than 2000 are not decoded (--max pixels=N)"),
+         "the array is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (write_array, "depth", {"max_array_bytes": 5000},
-         "the array of shape (40, 60) has 9600 bytes: more than 5000 are not read (--max array=N)"),
+         "the array of shape (40, 60) has 9600 bytes: more than 5000 are not read (--limit array=N)"),
         (write_npz, "imu", {"max_array_bytes": 4000},
-         "the arrays have 4928 bytes: more than 4000 are not read (--max array=N)"),
-        (write_npz, "imu", {"max_samples": 50}, "the table has 100 rows: more than 50 are not read (--max samples=N)"),
+         "the arrays have 4928 bytes: more than 4000 are not read (--limit array=N)"),
+        (write_npz, "imu", {"max_samples": 50},
+         "the table has 100 rows: more than 50 are not read (--limit samples=N)"),
         (write_parquet, "imu", {"max_samples": 50},
-         "the table has 100 rows: more than 50 are not read (--max samples=N)"),
+         "the table has 100 rows: more than 50 are not read (--limit samples=N)"),
         (write_parquet, "imu", {"max_array_bytes": 4000},
-         "the table has 4800 bytes: more than 4000 are not read (--max array=N)"),
-        (write_csv, "imu", {"max_array_bytes": 4000}, "bytes: more than 4000 are not read (--max array=N)"),
-        (write_csv, "imu", {"max_samples": 50}, "the table has 300 rows: more than 50 are not read (--max samples=N)"),
+         "the table has 4800 bytes: more than 4000 are not read (--limit array=N)"),
+        (write_csv, "imu", {"max_array_bytes": 4000}, "bytes: more than 4000 are not read (--limit array=N)"),
+        (write_csv, "imu", {"max_samples": 50},
+         "the table has 300 rows: more than 50 are not read (--limit samples=N)"),
         (write_text, "text", {"max_text_bytes": 100},
-         "the text has 200 bytes: more than 100 are not read (--max text=N)"),
+         "the text has 200 bytes: more than 100 are not read (--limit text=N)"),
     ],
 )  # fmt: skip
 def test_every_cap_says_what_was_found_the_cap_and_the_option_that_raises_it(

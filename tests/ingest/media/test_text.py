@@ -46,7 +46,7 @@ def test_what_is_no_text_fails(tmp_path: Path, raw: bytes, reason: str) -> None:
 
 def test_a_text_beyond_the_limit_fails(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("word " * 100)
-    with pytest.raises(MediaError, match=r"500 bytes: more than 100 are not read \(--max text=N\)"):
+    with pytest.raises(MediaError, match=r"500 bytes: more than 100 are not read \(--limit text=N\)"):
         read_text(tmp_path / "a.txt", DecodeOptions(max_text_bytes=100))
 
 

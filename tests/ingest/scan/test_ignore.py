@@ -176,7 +176,7 @@ def test_an_ignore_file_that_is_no_file_is_an_error_and_waits_for_nobody(tmp_pat
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         IgnoreRules.none().entering(tmp_path / "folder", "folder")
     os.mkfifo(tmp_path / IGNORE_FILE)
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         IgnoreRules.none().entering(tmp_path, "")
 
 

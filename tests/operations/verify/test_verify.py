@@ -116,7 +116,7 @@ def index(store: Path, media: Path) -> None:
 
 def assert_right(store: Path, media: Path) -> None:
     """Verify is content, and every picture finds itself."""
-    assert verify(store, content=True).findings == ()
+    assert verify(store, hash_media=True).findings == ()
     with connect(store, encoder="null") as opened:
         for path in sorted((media / "pictures").glob("*.png")):
             (hit,) = opened.search(bs.image(path), to="image", k=1, include_query=True)
@@ -204,14 +204,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
         lambda store: sql(store, "UPDATE items SET rel_path = (SELECT rel_path FROM items WHERE item_id = 2) "
                           "WHERE item_id = 3"),
         FindingKind.ITEMS_TWICE,
-        "items lie where a newer one does",
+        "items have the path of a newer one",
     ),
     "counters below used ids": (
         lambda store: sql(store, "UPDATE counters SET value = 2 WHERE name IN ('item_id', 'vector_id')"),
         FindingKind.COUNTERS,
         "the next item_id would be 2, and 8 is in use",
     ),
-    "orphans": (lambda store: plant_orphans(store), FindingKind.ORPHANS, "5 files or folders that nobody refers to"),
+    "orphans": (lambda store: plant_orphans(store), FindingKind.ORPHANS, "5 unreferenced files or folders"),
 }  # fmt: skip
 
 
@@ -235,7 +235,7 @@ def test_planted_damage_is_found_and_compact_and_index_mend_it(store: Path, medi
     assert found.message.count("\n") == 0
     if found.repair is Repair.COMPACT:
         done = compact_store(store)
-        assert kind in {one.kind for one in done.mended}
+        assert kind in {one.kind for one in done.repaired}
         assert done.after_bytes > 0
     index(store, media)
     assert_right(store, media)
@@ -324,10 +324,10 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     flip(pictures / "2.png")
     os.utime(pictures / "2.png", ns=(state.st_atime_ns, state.st_mtime_ns))
     assert verify(store).is_clean
-    gone, changed = verify(store, files=True).findings
+    gone, changed = verify(store, check_media=True).findings
     assert (gone.kind, gone.where) == (FindingKind.FILES_GONE, (str(pictures / "0.png"),))
     assert (changed.kind, changed.where) == (FindingKind.FILES_CHANGED, (str(pictures / "1.png"),))
-    *_, silent = verify(store, content=True).findings
+    *_, silent = verify(store, hash_media=True).findings
     assert (silent.kind, silent.repair, silent.where) == (
         FindingKind.FILES_CHANGED,
         Repair.BY_HAND,
@@ -335,9 +335,9 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     )
     (pictures / "2.png").touch()
     index(store, media)
-    assert verify(store, content=True).is_clean
+    assert verify(store, hash_media=True).is_clean
     shutil.move(media, tmp_path / "elsewhere")
-    away = only(verify(store, files=True))
+    away = only(verify(store, check_media=True))
     assert f"the collection {media} is not there: mount it" in away.message
 
 
@@ -365,10 +365,10 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
 def test_healthy_stores_of_all_kinds_are_clean(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bindsearch.storage.writer.MAX_PARTS", 4)
     monkeypatch.setattr("bindsearch.storage.writer.MAX_SMALL_FILES", 3)
-    assert verify(store, content=True).findings == ()
+    assert verify(store, hash_media=True).findings == ()
     (tmp_path / "empty").mkdir()
     index(tmp_path / "fresh", tmp_path / "empty")
-    assert verify(tmp_path / "fresh", files=True).findings == ()
+    assert verify(tmp_path / "fresh", check_media=True).findings == ()
     many = tmp_path / "many"
     rng = np.random.default_rng(1)
     vectors = vector_store.gap_vectors(rng, {"image": 80, "audio": 40})
@@ -429,7 +429,7 @@ def test_verify_changes_nothing(store: Path) -> None:
     flip_a_value(vector_file(store))
     plant_orphans(store)
     before = content()
-    verify(store, content=True)
+    verify(store, hash_media=True)
     assert content() == before
 
 
@@ -495,7 +495,7 @@ def test_the_command_lists_findings_and_its_exit_code_tells(
     assert (one["kind"], one["mend"]) == ("vector-file-damaged", "bindsearch compact")
     done = bindsearch_command(["compact", "--store", store])
     assert done.returncode == 0
-    assert "mended: vector-file-damaged" in done.stdout
+    assert "repaired: vector-file-damaged" in done.stdout
     assert "before," in done.stdout
 
 

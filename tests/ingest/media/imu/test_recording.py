@@ -279,7 +279,7 @@ def test_pickles_and_bombs_in_npz_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no accelerometer"):
         decode(tmp_path / "a.npz", rate_hz=50)
     np.savez_compressed(tmp_path / "b.npz", imu=np.zeros((100_000, 6)))
-    with pytest.raises(MediaError, match=r"4800128 bytes: more than 1000 are not read \(--max array=N\)"):
+    with pytest.raises(MediaError, match=r"4800128 bytes: more than 1000 are not read \(--limit array=N\)"):
         list(read_imu(tmp_path / "b.npz", PLAIN, DecodeOptions(max_array_bytes=1000)))
 
 

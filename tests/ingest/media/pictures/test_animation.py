@@ -171,7 +171,7 @@ def test_an_animation_has_an_eighth_of_a_pictures_pixels(tmp_path: Path, kind: s
     path = write_animation(tmp_path / f"a.{kind}", 3)
     assert decode(path, max_pixels=8 * 64 * 48)
     with pytest.raises(
-        MediaError, match=r"is 64x48 pixels: more than 3071 are not decoded \(an eighth of --max pixels=N\)"
+        MediaError, match=r"is 64x48 pixels: more than 3071 are not decoded \(an eighth of --limit pixels=N\)"
     ):
         decode(path, max_pixels=8 * 64 * 48 - 1)
 

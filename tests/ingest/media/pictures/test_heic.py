@@ -66,7 +66,7 @@ def test_large_pictures_come_reduced(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"is 128x64 pixels: more than 8000 are not decoded \(--max pixels=N\)"):
+    with pytest.raises(MediaError, match=r"is 128x64 pixels: more than 8000 are not decoded \(--limit pixels=N\)"):
         decode(write_heic(tmp_path / "a.heic"), max_pixels=8000)
 
 
@@ -78,7 +78,7 @@ def test_a_header_that_lies_of_the_size_is_not_believed(tmp_path: Path) -> None:
 
 def test_a_file_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
     path = write_heic(tmp_path / "a.heic")
-    with pytest.raises(MediaError, match=r"the picture has \d+ bytes: more than 500 are not read \(--max array=N\)"):
+    with pytest.raises(MediaError, match=r"the picture has \d+ bytes: more than 500 are not read \(--limit array=N\)"):
         decode(path, max_array_bytes=500)
 
 

@@ -129,9 +129,9 @@ def test_a_preview_that_says_its_own_orientation_is_believed(tmp_path: Path) -> 
 def test_a_large_preview_comes_reduced_and_has_the_cap_of_pictures(tmp_path: Path) -> None:
     path = write_dng(tmp_path / "a.dng", jpeg_of(halves(1200, 800)), size=(1200, 800))
     assert decode(path).shape == (50, 75, 3)
-    with pytest.raises(MediaError, match=r"1200x800 pixels: more than 900000 are not decoded \(--max pixels=N\)"):
+    with pytest.raises(MediaError, match=r"1200x800 pixels: more than 900000 are not decoded \(--limit pixels=N\)"):
         decode(path, max_pixels=900_000)
-    with pytest.raises(MediaError, match=r"bytes: more than 1000 are not read \(--max array=N\)"):
+    with pytest.raises(MediaError, match=r"bytes: more than 1000 are not read \(--limit array=N\)"):
         decode(path, max_array_bytes=1000)
 
 
