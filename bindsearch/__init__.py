@@ -1,4 +1,4 @@
-"""BindSearch: cross-modal vector search. Anything finds anything: text, images, video, sound, depth, thermal, motion.
+"""Cross-modal vector search over text, images, video, audio, depth, thermal and motion (IMU) data.
 
     import bindsearch as bs
 
@@ -7,7 +7,7 @@
         for hit in store.search(0.5 * bs.image("fruit.jpg") + 0.5 * bs.audio("birds.wav"), to="image"):
             print(hit.rank, hit.path)
 
-Names load on first use: importing the package loads no torch, faiss or duckdb.
+Names are imported on first use: importing the package loads neither torch nor faiss nor duckdb.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_NAMES_OF_MODULE = {
     "bindsearch.results": ("Answer", "Status"),
     "bindsearch.encoders": ("Encoder", "Runtime", "encode_media", "load_encoder"),
     "bindsearch.errors": (
@@ -98,7 +98,7 @@ _HOMES = {
     "bindsearch.operations.export": ("export_vectors",),
     "bindsearch.store": ("Store", "connect"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 __all__ = [
     "Answer",
@@ -148,11 +148,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'bindsearch' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Former names of public attributes and keywords, so that programs written for them still run."""
+"""Aliases for former names of public attributes, for backward compatibility."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from operator import attrgetter
 
 
 def former_attribute(current: str) -> property:
-    """Return a read-only attribute that gives what the attribute `current` does."""
+    """Return a read-only property that is an alias of the attribute `current`."""
     return property(attrgetter(current), doc=f"The former name of `{current}`.")
