@@ -345,7 +345,7 @@ class Writer:
 
 
 def _group_neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
-    """Group neighbouring files (name, rows) to at most MERGED_FILE_VECTORS rows; a larger file is a group of its own."""
+    """Group neighbouring files (name, rows) to at most MERGED_FILE_VECTORS rows; a larger file is its own group."""
     groups: list[list[str]] = []
     room = -1
     for name, n in files:
