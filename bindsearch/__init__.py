@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_NAMES_OF_MODULE = {
+_HOMES = {
     "bindsearch.results": ("Answer", "Status"),
     "bindsearch.encoders": ("Encoder", "Runtime", "encode_media", "load_encoder"),
     "bindsearch.errors": (
@@ -98,7 +98,7 @@ _NAMES_OF_MODULE = {
     "bindsearch.operations.export": ("export_vectors",),
     "bindsearch.store": ("Store", "connect"),
 }
-_MODULE_OF = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Answer",
@@ -148,11 +148,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'bindsearch' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_MODULE_OF[name]), name)
+    return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -20,10 +20,10 @@ from typer.core import TyperCommand
 from bindsearch.encoders import benchmark, model_catalog
 from bindsearch.encoders.model_store.installed import work_folder
 from bindsearch.encoders.torch_runtime.device import DTYPES
-from bindsearch.indexes.types import MIXED, UNMEASURED, Form, IndexSettings
+from bindsearch.indexes.types import MIXED, UNMEASURED, IndexForm, IndexSettings
 from bindsearch.operations.doctor import Level
 from bindsearch.operations.index_policy import IndexActionKind
-from bindsearch.operations.verify.findings import Kind, Repair
+from bindsearch.operations.verify.findings import FindingKind, Repair
 from bindsearch.search.plan import Strategy
 from bindsearch.search.query import Rank
 from bindsearch.types import Modality
@@ -196,7 +196,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with connect(folder / "store", encoder="mini") as store:
         store.index(folder / "media", rules=["thermal=thermal-*.png"])
     with connect(folder / "lists", encoder="null") as store:
-        store.index(folder / "texts", wishes=IndexSettings(Form.IVF_PQ, overrides={"lists": 2}))
+        store.index(folder / "texts", index_settings=IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 2}))
     return folder
 
 
@@ -339,11 +339,11 @@ def test_values_that_schemas_list_are_those_of_the_code() -> None:
     sources = [*Modality, MIXED]
     for schema, values in (
         (definitions["modality"], [*Modality]),
-        (definitions["form"], [*Form]),
+        (definitions["form"], [*IndexForm]),
         (definitions["strategy"], [*Strategy]),
         (definitions["indexAction"], [*IndexActionKind]),
         (definitions["model"]["properties"]["dtype"], [*DTYPES]),
-        (finding["kind"], [*Kind]),
+        (finding["kind"], [*FindingKind]),
         (finding["mend"], [*Repair]),
         (point["source"], sources),
         (point["stand_in"], [*sources, UNMEASURED, None]),
