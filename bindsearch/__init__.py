@@ -1,4 +1,4 @@
-"""BindSearch: cross-modal vector search. Anything finds anything: text, images, video, sound, depth, thermal, motion.
+"""Cross-modal vector search over text, images, video, audio, depth, thermal and motion (IMU) data.
 
     import bindsearch as bs
 
@@ -7,7 +7,7 @@
         for hit in store.search(0.5 * bs.image("fruit.jpg") + 0.5 * bs.audio("birds.wav"), to="image"):
             print(hit.rank, hit.path)
 
-Names load on first use: importing the package loads no torch, faiss or duckdb.
+Names are imported on first use: importing the package loads neither torch nor faiss nor duckdb.
 """
 
 from __future__ import annotations

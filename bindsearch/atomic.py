@@ -1,4 +1,4 @@
-"""Files that survive a kill: written under a temporary name, synced, then renamed."""
+"""Atomic and durable file writes: temporary name, fsync, rename."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ TEMPORARY_SUFFIX = ".tmp"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears at `path` whole and durable when the block ends, or not at all."""
+    """Open a file for writing that replaces `path` atomically when the block ends.
+
+    On success the file and its folder entry are durable (fsync). On an exception the temporary file is removed and
+    `path` stays unchanged.
+
+    Args:
+        path: The file to create or replace.
+
+    Yields:
+        The temporary file, open for binary writing.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
@@ -28,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the folder's entries (new, renamed and removed names) durable."""
+    """Make new, renamed and removed entries of a folder durable (fsync); does nothing on Windows."""
     if os.name == "nt":  # Windows cannot open a folder; its renames are journalled
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -39,10 +49,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files under `folder`, but those that a writer removes meanwhile."""
+    """Return the size in bytes of all files under `folder`; files that disappear meanwhile are ignored."""
     size = 0
-    for place, _, names in os.walk(folder):
+    for path, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                size += (Path(place) / name).stat().st_size
+                size += (Path(path) / name).stat().st_size
     return size

@@ -1,4 +1,4 @@
-"""Cores that this process may use, and names of devices."""
+"""Usable CPU cores and device names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (a container or taskset may allow fewer than there are)."""
+    """Return the number of cores this process may use; a container or taskset may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_device_name(device: str) -> None:
-    """Refuse what names no device, here or elsewhere.
+    """Check the syntax of a device name; whether the device exists is not checked.
 
     Raises:
-        UsageError: it is none of auto, cpu, cuda and cuda:N.
+        UsageError: the name is none of auto, cpu, cuda and cuda:N.
     """
     if not _DEVICE.fullmatch(device):
-        raise UsageError(f"device {device!r} is not known: choose auto, cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N")

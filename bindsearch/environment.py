@@ -1,4 +1,4 @@
-"""Installed libraries: failures to load one, told apart from bad files, and the command that repairs them."""
+"""Detection of libraries that cannot be loaded, and the commands that repair the installation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "pi_heif": ("pi-heif",),
     }
 )
-"""Distributions that provide a module, where they do not have the module's name."""
+"""Distributions that provide a module, if their name differs from the module's."""
 
 EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw"})
-"""Modules that an extra of this project brings, and the extra."""
+"""The extra of this project that installs each optional module."""
 
 FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -42,11 +42,11 @@ FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         ),
     }
 )
-"""Versions of torch, and the versions of a library that load beside them: the newest that fit come first.
+"""Pairs (torch versions, compatible versions of the library), newest first.
 
-Found by loading each beside each (Linux x86-64, 2026-11-28). torchaudio's own metadata asks for torch>=2.11 only, but
-2.11.1 needs a symbol that torch has from 2.13 on, and 2.11.0 refuses the CUDA version of torch 2.15. torchvision 0.29.2
-asks for torch>=2.14 only, but is built with a newer CUDA than torch 2.14."""
+Measured by importing every combination (Linux x86-64, 2026-11-28). torchaudio's metadata requires torch>=2.11 only, but
+2.11.1 needs a symbol that torch has from 2.13 on, and 2.11.0 rejects the CUDA version of torch 2.15. torchvision 0.29.2
+requires torch>=2.14 only, but is built with a newer CUDA than torch 2.14."""
 
 _TRANSIENT_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 
@@ -56,7 +56,7 @@ _RECORDED_REASON = re.compile(
     r"|undefined symbol|file too short|invalid ELF header|cannot open shared object file|DLL load failed"
     r"|operator torchvision::nms does not exist"
 )
-"""Reasons of failed files with which earlier versions recorded that a library could not be loaded."""
+"""Failure reasons that earlier versions recorded if a library could not be loaded."""
 
 _RECORDED_EXTRA = re.compile(r"need the extra \[(\w+)\]")
 
@@ -65,7 +65,7 @@ def check_libraries(modules: Iterable[str]) -> None:
     """Import each of these modules.
 
     Raises:
-        InstallationError: one of them is missing, cut off, cannot be loaded or does not fit another.
+        InstallationError: a module is missing, truncated, cannot be loaded or is incompatible with another library.
     """
     with installation_faults():
         for module in modules:
@@ -74,18 +74,18 @@ def check_libraries(modules: Iterable[str]) -> None:
 
 @cache
 def _check_library(module: str) -> None:
-    if (cut := truncated_library(_top(module))) is not None:
-        raise fault_of(_top(module), f"{cut} is cut off")  # loading it would kill the process by a bus error
+    if (path := truncated_library(_top(module))) is not None:
+        raise fault_of(_top(module), f"{path} is truncated")  # loading it would kill the process with a bus error
     import_module(module)
 
 
 def truncated_library(module: str) -> Path | None:
-    """Return a shared library of a module that ends before its ELF headers say; None where none does."""
+    """Return a shared library of a module that is shorter than its ELF headers state; None if there is none."""
     return next((path for path in _shared_libraries(module) if is_truncated_elf(path)), None)
 
 
 def _shared_libraries(module: str) -> Iterator[Path]:
-    """Yield shared libraries in a module's folder, in those below it, and in the folders that wheels put beside it."""
+    """Yield shared libraries in a module's folder, its direct subfolders, and the sibling folders created by wheels."""
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):
@@ -94,11 +94,11 @@ def _shared_libraries(module: str) -> Iterator[Path]:
         return
     site = Path(spec.origin).parent if spec.submodule_search_locations is None else Path(spec.origin).parents[1]
     distributions = [name.replace("-", "_") for name in DISTRIBUTIONS.get(module, (module,))]
-    beside = [f"_{module}_data", *(f"{name}.libs" for name in distributions)]
-    folders = [site / name for name in beside]
+    siblings = [f"_{module}_data", *(f"{name}.libs" for name in distributions)]
+    folders = [site / name for name in siblings]
     if spec.submodule_search_locations is not None:
-        home = site / module
-        folders += [home, *(home / entry.name for entry in _entries(home) if entry.is_dir())]
+        package = site / module
+        folders += [package, *(package / entry.name for entry in _entries(package) if entry.is_dir())]
     for folder in folders:
         yield from (folder / entry.name for entry in _entries(folder) if ".so" in entry.name)
 
@@ -112,8 +112,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_truncated_elf(path: Path) -> bool:
-    """Return whether a 64-bit little-endian ELF file ends before the last of its segments (ELF-64 object format 1.5,
-    program headers); False for other files, and where there is none."""
+    """Return whether a 64-bit little-endian ELF file ends before its last segment.
+
+    Follows the program headers of the ELF-64 object file format, version 1.5. False for files of other formats and for
+    missing files.
+    """
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -129,16 +132,16 @@ def is_truncated_elf(path: Path) -> bool:
         return False
     if len(headers) < entry_bytes * count or entry_bytes < 56:
         return True
-    places = (struct.unpack_from("<QQQQ", headers, start + 8) for start in range(0, len(headers), entry_bytes))
-    return any(start + in_file > size for start, _, _, in_file in places)
+    segments = (struct.unpack_from("<QQQQ", headers, start + 8) for start in range(0, len(headers), entry_bytes))
+    return any(start + in_file > size for start, _, _, in_file in segments)
 
 
 @contextmanager
 def installation_faults() -> Iterator[None]:
-    """Turn a failure to load a library into an InstallationError; also a decorator.
+    """Convert exceptions of failed library imports into InstallationError; usable as a decorator.
 
     Raises:
-        InstallationError: a library could not be loaded; any other exception passes as it is.
+        InstallationError: a library could not be loaded. Other exceptions propagate unchanged.
     """
     try:
         yield
@@ -148,9 +151,9 @@ def installation_faults() -> Iterator[None]:
 
 
 def raise_installation_fault(error: BaseException) -> None:
-    """Raise an InstallationError where `error` was raised because a library could not be loaded; else return.
+    """Raise an InstallationError if `error` was caused by a library that could not be loaded; otherwise return.
 
-    For the start of handlers that catch any exception of a library as a fault of the file.
+    Call it first in handlers that treat any other exception of a library as a damaged file.
 
     Raises:
         InstallationError: a library could not be loaded.
@@ -161,7 +164,7 @@ def raise_installation_fault(error: BaseException) -> None:
 
 
 def installation_fault(error: BaseException) -> InstallationError | None:
-    """Return what to raise where `error` was raised because a library could not be loaded; else None."""
+    """Return the InstallationError for an `error` caused by a library that could not be loaded; otherwise None."""
     if isinstance(error, InstallationError):
         return error
     module = failed_module(error)
@@ -169,10 +172,10 @@ def installation_fault(error: BaseException) -> InstallationError | None:
 
 
 def failed_module(error: BaseException) -> str | None:
-    """Return the top-level module whose import raised `error`; None where no import of a library did.
+    """Return the top-level module whose import raised `error`; None if no library import raised it.
 
-    An import is known by the frame of a module's body in the traceback: libraries that cannot be loaded raise
-    ImportError, OSError, RuntimeError and others.
+    An import is recognised by the frame of a module body in the traceback, because libraries that cannot be loaded
+    raise ImportError, OSError, RuntimeError and others.
     """
     transient = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRORS)
     if transient or not isinstance(error, Exception):
@@ -191,29 +194,29 @@ def failed_module(error: BaseException) -> str | None:
 
 
 def fault_of(module: str, reason: str) -> InstallationError:
-    """Return what to raise for a module that cannot be loaded: versions, reason, and what repairs it."""
+    """Return the error for a module that cannot be loaded, with versions, reason and repair command."""
     distribution = distribution_of(module)
     version = version_of(distribution)
     if version is None:
         fault = f"the library {distribution} is missing ({reason})"
         return InstallationError(fault, install_command(distribution))
     torch = version_of("torch") if module in FITS else None
-    beside = f" beside torch {torch}" if torch is not None else ""
-    needs = "".join(f", and {needs_text(wanted, found)}" for wanted, found in unmet_requirements(distribution))
-    fault = f"{distribution} {version} cannot be loaded{beside} ({reason}){needs}"
+    with_torch = f" with torch {torch}" if torch is not None else ""
+    needs = "".join(f", and {needs_text(wanted, version)}" for wanted, version in unmet_requirements(distribution))
+    fault = f"{distribution} {version} cannot be loaded{with_torch} ({reason}){needs}"
     if (shadow := shadowing_path(module)) is not None:
         imported = f"it is imported from {shadow}, not from the installed package"
         return InstallationError(f"{fault}: {imported}", f"remove or rename {shadow}")
     return InstallationError(fault, repair_command(module))
 
 
-def needs_text(wanted: str, found: str | None) -> str:
-    """Return a requirement that is not met as a part of a sentence."""
-    return f"it needs {wanted}, but {found or 'none'} is installed"
+def needs_text(wanted: str, version: str | None) -> str:
+    """Return a clause that names an unmet requirement and the installed version (None: not installed)."""
+    return f"it needs {wanted}, but {version or 'none'} is installed"
 
 
 def repair_command(module: str) -> str:
-    """Return the pip command that brings an installed library that cannot be loaded to a state that was tried."""
+    """Return the pip command that repairs an installed library, with versions that are known to work together."""
     from packaging.specifiers import SpecifierSet
 
     distribution = distribution_of(module)
@@ -231,19 +234,19 @@ def repair_command(module: str) -> str:
 
 
 def install_command(distribution: str) -> str:
-    """Return the pip command that installs a distribution in the versions this project allows."""
+    """Return the pip command that installs a distribution within the version range of this project."""
     return f"pip install '{requirement_of(distribution)}'"
 
 
 def fitting_versions(module: str, torch: str) -> str | None:
-    """Return the newest versions of a library that load beside that version of torch; None where none was tried."""
+    """Return the newest versions of a library that load with that version of torch; None if none is known."""
     from packaging.specifiers import SpecifierSet
 
     return next((fitting for needs, fitting in FITS[module] if SpecifierSet(needs).contains(torch)), None)
 
 
 def does_fit(module: str, version: str, torch: str) -> bool:
-    """Return whether a version of a library was tried and loads beside that version of torch."""
+    """Return whether a version of a library is known to load with that version of torch."""
     from packaging.specifiers import SpecifierSet
 
     return any(
@@ -253,14 +256,14 @@ def does_fit(module: str, version: str, torch: str) -> bool:
 
 
 def distribution_of(module: str) -> str:
-    """Return the distribution that provides a module: an installed one where there are several."""
+    """Return the distribution that provides a module; of several, one that is installed."""
     names = DISTRIBUTIONS.get(module, (module,))
     return next((name for name in names if version_of(name) is not None), names[0])
 
 
 @cache
 def version_of(distribution: str) -> str | None:
-    """Return the installed version; None where it is not installed or its metadata is damaged."""
+    """Return the installed version of a distribution; None if it is not installed or its metadata is damaged."""
     from importlib import metadata
 
     try:
@@ -270,17 +273,17 @@ def version_of(distribution: str) -> str | None:
 
 
 def requirement_of(distribution: str) -> str:
-    """Return what this project asks of a distribution, such as "av<19,>=18"; its name where it asks nothing."""
+    """Return this project's requirement for a distribution, such as "av<19,>=18"; without one, its name."""
     from packaging.utils import canonicalize_name
 
     wanted = canonicalize_name(distribution)
-    found = (name for name in project_requirements() if canonicalize_name(re.split(r"[^\w.-]", name)[0]) == wanted)
-    return next(found, distribution)
+    matching = (name for name in project_requirements() if canonicalize_name(re.split(r"[^\w.-]", name)[0]) == wanted)
+    return next(matching, distribution)
 
 
 @cache
 def project_requirements() -> tuple[str, ...]:
-    """Return what this project requires on this platform, extras included, as "name<2,>=1"."""
+    """Return the requirements of this project on this platform, extras included, as "name<2,>=1"."""
     from importlib import metadata
 
     from packaging.requirements import Requirement
@@ -289,17 +292,17 @@ def project_requirements() -> tuple[str, ...]:
         declared = metadata.requires(PROJECT) or []
     except metadata.PackageNotFoundError:  # run from a folder without an installation
         declared = []
-    found = []
+    requirements = []
     for line in declared:
         requirement = Requirement(line)
         extras = {"", *EXTRAS.values()}
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
-            found.append(f"{requirement.name}{requirement.specifier}")
-    return tuple(found)
+            requirements.append(f"{requirement.name}{requirement.specifier}")
+    return tuple(requirements)
 
 
 def unmet_requirements(distribution: str) -> list[tuple[str, str | None]]:
-    """Return what an installed distribution requires and does not find, with the version that is there instead."""
+    """Return the unmet requirements of an installed distribution, each with the installed version (None: missing)."""
     from importlib import metadata
 
     from packaging.requirements import InvalidRequirement, Requirement
@@ -319,7 +322,7 @@ def unmet_requirements(distribution: str) -> list[tuple[str, str | None]]:
 
 
 def shadowing_path(module: str) -> Path | None:
-    """Return where a module is imported from if that is not the installed distribution; None where it is."""
+    """Return the path that a module is imported from if it is not the installed distribution; otherwise None."""
     from importlib import metadata
 
     try:
@@ -330,17 +333,17 @@ def shadowing_path(module: str) -> Path | None:
     origin = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
     if origin is None or origin in ("built-in", "frozen"):
         return None
-    path, home = Path(origin).absolute(), Path(str(installed.locate_file(""))).absolute()
-    inside = path.is_relative_to(home) or path.resolve().is_relative_to(home.resolve())
-    editable = ".pth," in (installed.read_text("RECORD") or "")
-    return None if inside or editable else path
+    path, site = Path(origin).absolute(), Path(str(installed.locate_file(""))).absolute()
+    is_installed = path.is_relative_to(site) or path.resolve().is_relative_to(site.resolve())
+    is_editable = ".pth," in (installed.read_text("RECORD") or "")
+    return None if is_installed or is_editable else path
 
 
 def is_installation_failure(reason: str) -> bool:
-    """Return whether a recorded reason why a file failed was the installation's fault and may be gone by now.
+    """Return whether a recorded failure was caused by the installation, so that the file is worth another try.
 
-    Such are reasons that earlier versions recorded when a library could not be loaded, and extras that were missing
-    and are here now.
+    That is the case for reasons that earlier versions recorded if a library could not be loaded, and for extras that
+    were missing and are installed now.
     """
     if (extra := _RECORDED_EXTRA.search(reason)) is not None:
         return any(name == extra[1] and find_spec(module) is not None for module, name in EXTRAS.items())
@@ -348,7 +351,7 @@ def is_installation_failure(reason: str) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the innermost cause in one short line: it says what the others only report."""
+    """Return the message of the innermost cause as one line of at most 200 characters."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = " ".join(str(error).split())

@@ -1,35 +1,40 @@
-"""Every exception BindSearch raises on purpose.
+"""Exceptions that BindSearch raises, with their exit codes.
 
 BindSearchError                 exit code 5
-├── UsageError                  2   a wrong option, query, file or value from the caller
-│   ├── QuerySyntaxError        2   a query expression that does not parse (points at the character)
-│   └── MediaError              2   a file that cannot be decoded (as a query; while indexing it is recorded)
-├── StoreNotFoundError          4   no store there, or nothing indexed yet
+├── UsageError                  2   an invalid option, query, file or value from the caller
+│   ├── QuerySyntaxError        2   a query expression that does not parse (with the position)
+│   └── MediaError              2   a file that cannot be decoded (in a query; while indexing it is recorded)
+├── StoreNotFoundError          4   no store at that path, or nothing indexed yet
 ├── EncoderError                4   an encoder or its weights are missing
-├── InstallationError           5   a library is missing, cannot be loaded or does not fit another
-├── StoreError                  5   the store is damaged or of another format or encoder
+├── InstallationError           5   a library is missing, cannot be loaded or is incompatible
+├── StoreError                  5   the store is damaged or has another format or encoder
 │   ├── StoreLockedError        5   another process is writing
-│   └── IndexDamagedError       5   an index file is missing or damaged; derived data, so it can be rebuilt
-└── VectorError                 5   a vector that must not be stored: NaN, wrong size, not unit length
+│   └── IndexDamagedError       5   an index file is missing or damaged; it can be rebuilt
+└── VectorError                 5   a vector that must not be stored: NaN, wrong shape, not unit length
 """
 
 from __future__ import annotations
 
 
 class BindSearchError(Exception):
-    """Base of all BindSearch errors; the message is one line: what, the value, the way out."""
+    """Base of all BindSearch errors; the message is one line: the value, what was expected, what to do."""
 
     exit_code = 5
 
 
 class UsageError(BindSearchError):
-    """The caller asked for something that cannot be."""
+    """An invalid option, query, file or value from the caller."""
 
     exit_code = 2
 
 
 class QuerySyntaxError(UsageError):
-    """A query expression does not parse; `position` is the index of the offending character."""
+    """A query expression that does not parse.
+
+    Attributes:
+        expression: The whole expression.
+        position: Index of the offending character, from 0.
+    """
 
     def __init__(self, message: str, expression: str, position: int) -> None:
         super().__init__(f"{message} at character {position + 1} of {expression!r}")
@@ -38,25 +43,27 @@ class QuerySyntaxError(UsageError):
 
 
 class MediaError(UsageError):
-    """A media file cannot be decoded; the message says why and, where there is one, the way out."""
+    """A media file that cannot be decoded; the message gives the reason and, if there is one, a remedy."""
 
 
 class StoreNotFoundError(BindSearchError):
-    """There is no store at the given place."""
+    """A path without a store, or a store in which nothing is indexed yet."""
 
     exit_code = 4
 
 
 class EncoderError(BindSearchError):
-    """An encoder is unknown, or its weights or packages are missing."""
+    """An unknown encoder, or one whose weights or packages are missing."""
 
     exit_code = 4
 
 
 class InstallationError(BindSearchError):
-    """A library is missing, cannot be loaded or does not fit another; no file and no store is at fault.
+    """A library that is missing, cannot be loaded or is incompatible with another; files and store are not the cause.
 
-    `fault` and `remedy` (a command, mostly) together are the message.
+    Attributes:
+        fault: First part of the message: what is wrong.
+        remedy: Second part of the message: what to do, mostly a command; may be empty.
     """
 
     def __init__(self, fault: str, remedy: str = "") -> None:
@@ -66,16 +73,16 @@ class InstallationError(BindSearchError):
 
 
 class StoreError(BindSearchError):
-    """The store is damaged, of another format version, or made with another encoder."""
+    """A store that is damaged, has another format version, or was created with another encoder."""
 
 
 class StoreLockedError(StoreError):
-    """Another process holds the writer's lock."""
+    """A store whose writer lock is held by another process."""
 
 
 class IndexDamagedError(StoreError):
-    """A file of an index is missing, truncated, altered or of another format; building the index anew mends it."""
+    """An index file that is missing, truncated, altered or of another format; rebuilding the index repairs it."""
 
 
 class VectorError(BindSearchError):
-    """A vector must not enter the store."""
+    """A vector that must not be stored: NaN or infinity, wrong shape, or not of unit length."""

@@ -1,4 +1,4 @@
-"""Content hashes: xxh3-128, which runs faster than a disk reads."""
+"""Content hashes (xxh3-128, which is faster than disk reads)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BLOCK_BYTES = 1 << 20
 
 
 def hash_file(path: Path) -> str:
-    """Hex digest of a file's bytes.
+    """Return the hex digest of a file's bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     import xxhash
 
@@ -27,17 +27,17 @@ def hash_file(path: Path) -> str:
 
 
 def fingerprint_of(*parts: str) -> str:
-    """Hex digest of several texts, in order: equal only where all of them are."""
+    """Return the hex digest of several strings in order; it depends on each string and on its position."""
     import xxhash
 
     return str(xxhash.xxh3_128("\0".join(parts).encode()).hexdigest())
 
 
 class HashingFile:
-    """A file open for writing that digests what passes through, so that it need not be read again."""
+    """A file open for writing that computes the digest of its content, so that it need not be read again."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Write to `file`, which its opener closes."""
+        """Write to `file`; the caller closes it."""
         import xxhash
 
         self._file = file
@@ -50,14 +50,14 @@ class HashingFile:
 
     @property
     def hexdigest(self) -> str:
-        """Of all that has been written."""
+        """The hex digest of all bytes written so far."""
         return str(self._digest.hexdigest())
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write all of it."""
+        """Write `data` and return the number of bytes written."""
         self._digest.update(data)
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Hand what is buffered to the system."""
+        """Flush buffered data to the operating system."""
         self._file.flush()

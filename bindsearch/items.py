@@ -1,4 +1,4 @@
-"""`bindsearch.types` under its former name, for encoders of other packages."""
+"""Alias of `bindsearch.types` under its former name, for encoders in other packages."""
 
 from bindsearch.types import Modality
 

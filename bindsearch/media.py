@@ -1,4 +1,4 @@
-"""Decoded media: what decoders give and encoders take. Plain arrays with their units."""
+"""Decoded media as plain arrays with units: the output of decoders and the input of encoders."""
 
 from __future__ import annotations
 
@@ -14,21 +14,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage of text that fits the encoder's window."""
+    """A passage of text that fits the encoder's context window."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`rgb`: uint8 (height, width, 3), upright, alpha already laid on white."""
+    """An image.
+
+    Attributes:
+        rgb: uint8 (height, width, 3), upright, alpha composited on white.
+    """
 
     rgb: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Sampled frames of a stretch of video: `rgb` uint8 (n, height, width, 3), `times_s` float64 (n,)."""
+    """Sampled frames of a span of video.
+
+    Attributes:
+        rgb: uint8 (n, height, width, 3).
+        times_s: float64 (n,), time of each frame in seconds.
+    """
 
     rgb: NDArray[np.uint8]
     times_s: NDArray[np.float64]
@@ -36,7 +45,12 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """Mono sound: `samples` float32 (n,), nominally in -1..1, at `sample_rate_hz`."""
+    """Mono sound.
+
+    Attributes:
+        samples: float32 (n,), nominally in -1..1.
+        sample_rate_hz: Samples per second.
+    """
 
     samples: NDArray[np.float32]
     sample_rate_hz: int
@@ -44,9 +58,13 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class DepthMap:
-    """`depth_m` float32 (height, width) in metres; `valid` bool (height, width), False where the sensor saw nothing.
+    """A depth map.
 
-    `fx_px`: focal length in pixels of this file; `baseline_m`: the baseline disparity is computed with.
+    Attributes:
+        depth_m: float32 (height, width) in metres.
+        valid: bool (height, width), False where the sensor has no measurement.
+        fx_px: Focal length in pixels of this file.
+        baseline_m: Stereo baseline in metres for computing disparity.
     """
 
     depth_m: NDArray[np.float32]
@@ -57,14 +75,23 @@ class DepthMap:
 
 @dataclass(frozen=True, slots=True)
 class ThermalPicture:
-    """`values` float32 (height, width) in 0..1, brighter is hotter."""
+    """A thermal image.
+
+    Attributes:
+        values: float32 (height, width) in 0..1; higher is hotter.
+    """
 
     values: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """`samples` float32 (n, 6): accelerometer x, y, z in m/s^2 with gravity, then gyroscope x, y, z in rad/s."""
+    """A motion (IMU) recording.
+
+    Attributes:
+        samples: float32 (n, 6): accelerometer x, y, z in m/s^2 including gravity, then gyroscope x, y, z in rad/s.
+        sample_rate_hz: Samples per second.
+    """
 
     samples: NDArray[np.float32]
     sample_rate_hz: float
@@ -85,11 +112,12 @@ MODALITY_OF: dict[type[Media], Modality] = {
 
 @dataclass(frozen=True, slots=True)
 class DecodeHints:
-    """Hints of an encoder to the decoders, so that no pixel or frame is decoded for nothing.
+    """Hints of an encoder to the decoders, so that no more pixels and frames are decoded than it uses.
 
-    `picture_side_px`: the shorter side may come down to this (JPEGs are decoded at a reduced scale);
-    `frames_per_s`: how densely video is sampled; `motion_s`: motion shorter than this is padded by the encoder, which
-    the user is told.
+    Attributes:
+        picture_side_px: Minimum length of an image's shorter side in pixels (JPEGs are decoded at a reduced scale).
+        frames_per_s: Sampling rate of video frames.
+        motion_s: Duration in seconds below which the encoder pads motion; a notice reports it to the user.
     """
 
     picture_side_px: int
@@ -98,4 +126,4 @@ class DecodeHints:
 
 
 Wants = DecodeHints
-"""The former name, for encoders of other packages."""
+"""The former name of `DecodeHints`, for encoders in other packages."""

@@ -1,4 +1,4 @@
-"""Reports to callers of long operations: progress while it runs, a report when it is done."""
+"""Progress callbacks and final reports of long operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from bindsearch.types import Modality
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files dealt with so far, of those that had to be looked at; `items` of them by modality, new or changed."""
+    """Progress of an indexing run.
+
+    Attributes:
+        done: Files processed so far.
+        total: Files to process.
+        failed: Files that could not be indexed.
+        segments: Segments embedded so far.
+        items: Number of new or changed items by modality.
+    """
 
     done: int
     total: int
@@ -25,28 +33,28 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore_progress(_progress: Progress) -> None:
-    """Shows nothing."""
+    """Ignore progress; the default callback."""
 
 
 OnStage = Callable[[str], None]
-"""Called with what is being done."""
+"""Callback that receives the name of the current stage."""
 
 
 def ignore_stage(_stage: str) -> None:
-    """Shows nothing."""
+    """Ignore the stage; the default callback."""
 
 
 OnRows = Callable[[int, int], None]
-"""Called with the number of rows that are done, and of all."""
+"""Callback that receives the number of rows done and the total."""
 
 
 def ignore_rows(_done: int, _total: int) -> None:
-    """Shows nothing."""
+    """Ignore progress in rows; the default callback."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedFile:
-    """A file that could not be indexed, and why."""
+    """A file that could not be indexed, and the reason."""
 
     path: Path
     reason: str
@@ -54,7 +62,14 @@ class FailedFile:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """Plan of `--dry-run` for a file: its modality (None: left out), why, and what is assumed about it."""
+    """Result of `--dry-run` for a file.
+
+    Attributes:
+        path: The file.
+        modality: Detected modality; None if the file would be skipped.
+        why: Reason for the modality or for skipping the file.
+        note: Assumptions about the file; may be empty.
+    """
 
     path: Path
     modality: Modality | None
@@ -64,9 +79,18 @@ class PlannedFile:
 
 @dataclass(slots=True)
 class IndexReport:
-    """Counts of files after a run; `failed` includes files that failed before and have not changed since.
+    """Counts of files after an indexing run.
 
-    `moved`: found at another place, with the vectors they had. `items`: added, changed and moved ones by modality.
+    Attributes:
+        added: New files.
+        unchanged: Files that were not opened because they have not changed.
+        changed: Files that were embedded again.
+        moved: Files found at another path, which keep their vectors.
+        removed: Items removed from the store.
+        items: Added, changed and moved items by modality.
+        failures: Files that could not be indexed, including those that failed before and have not changed since.
+        notices: Messages for the user.
+        took_s: Duration of the run in seconds.
     """
 
     added: int = 0
@@ -81,5 +105,5 @@ class IndexReport:
 
     @property
     def failed(self) -> int:
-        """Number of files that could not be indexed."""
+        """Number of files that could not be indexed, including unchanged files that failed before."""
         return len(self.failures)

@@ -1,4 +1,4 @@
-"""Results of a store: hits with the query as it was understood, and the status of the store."""
+"""Results that a store returns: answers to queries, and its status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from bindsearch.types import Hit, Modality
 
 @dataclass(frozen=True, slots=True)
 class AnsweredTerm:
-    """A term as it was understood: its modality, its source and the weight used."""
+    """A resolved query term.
+
+    Attributes:
+        modality: Modality of the source.
+        source: The text, file or item.
+        weight: The weight used, after defaults were applied.
+    """
 
     modality: Modality
     source: str
@@ -28,8 +34,18 @@ class AnsweredTerm:
 
 @dataclass(frozen=True)
 class Answer:
-    """Hits, best first, with the query as it was understood, its plan, the time it took, and what is wrong with
-    the store's indexes."""
+    """Answer to a query.
+
+    Attributes:
+        terms: The resolved terms, in the order of the query.
+        to: Target modalities.
+        k: Number of hits asked for.
+        took_ms: Total time in milliseconds.
+        hits: Hits, best first.
+        plan: The plan of the search.
+        run: Measurements of running the plan.
+        notices: Problems with the store's indexes.
+    """
 
     terms: tuple[AnsweredTerm, ...]
     to: tuple[Modality, ...]
@@ -44,8 +60,19 @@ class Answer:
 @former_fields(covered="indexed_rows", trouble="index_error")
 @dataclass(frozen=True)
 class PartitionStatus:
-    """A partition: its rows, those deleted, the form of its index (exact: none), rows that it covers and holds bytes
-    for, its parameters and operating points, and why an index that should be there is not used."""
+    """Status of a partition and its index.
+
+    Attributes:
+        modality: Target modality of the partition.
+        rows: Number of rows, deleted ones included.
+        deleted: Number of deleted rows.
+        form: Form of the index; exact if there is none.
+        indexed_rows: Number of rows that the index covers.
+        index_bytes: Size of the index files in bytes.
+        parameters: Parameters of the index; None if there is none.
+        points: Measured operating points of the index.
+        index_error: Reason why a published index is not used; None if there is no problem.
+    """
 
     modality: Modality
     rows: int
@@ -59,7 +86,7 @@ class PartitionStatus:
 
 
 def partition_status(partition: Partition) -> PartitionStatus:
-    """Return what is to be told of a partition."""
+    """Return the status of a partition."""
     opened = partition.index
     manifest = None if opened is None else opened.manifest
     return PartitionStatus(
@@ -77,7 +104,22 @@ def partition_status(partition: Partition) -> PartitionStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Status of a store: counts by modality, and the files that failed."""
+    """Status of a store.
+
+    Attributes:
+        path: Folder of the store.
+        encoder: Name of the encoder.
+        weights_digest: Digest of the encoder's weights.
+        encoder_options: Preprocessing options of the encoder.
+        dim: Dimensions of the embedding space.
+        generation: Number of the newest generation.
+        collections: Root folders of the collections.
+        items: Number of items by modality.
+        segments: Number of segments by modality.
+        partitions: Status of each partition.
+        failures: Files that could not be indexed.
+        size_bytes: Size of the store's folder in bytes.
+    """
 
     path: Path
     encoder: str
@@ -94,7 +136,7 @@ class Status:
 
 
 def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:
-    """Return what is to be told of a store."""
+    """Return the status of a store in this generation."""
     snapshot = generation.snapshot
     roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
     failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()

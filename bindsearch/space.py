@@ -1,4 +1,4 @@
-"""`bindsearch.vectors` under its former name, for encoders of other packages."""
+"""Alias of `bindsearch.vectors` under its former name, for encoders in other packages."""
 
 from bindsearch.vectors import l2_normalize
 

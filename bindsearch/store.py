@@ -1,4 +1,4 @@
-"""Store: the one object that ties encoder, catalog, snapshot and partitions together."""
+"""The store facade: `connect` and `Store`."""
 
 from __future__ import annotations
 
@@ -63,9 +63,10 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """A store on disk. Searching needs no lock and sees whole batches only; one process at a time may write.
+    """A store on disk.
 
-    Use it as a context manager or call `close`. Operations that change a store are loaded when they are called.
+    Searches take no lock and see complete batches only; one process at a time may write. Use a store as a context
+    manager or call `close`. Modules of operations that change a store are imported when they are called.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Store:
         segment_s: Mapping[str, float] | None = None,
         decode: DecodeIn = DecodeIn.PROCESS,
     ) -> None:
-        """Name a store; nothing is opened until it is needed. See `connect`."""
+        """Prepare access to a store; files are opened on first use. See `connect` for the arguments."""
         self.path = path
         self._segments = segment_lengths(segment_s or {})
         self._wanted_encoder = encoder
@@ -90,7 +91,7 @@ class Store:
         self._reader = open_reader(path, self._gpus)
 
     def __fspath__(self) -> str:
-        """Return the store's folder: a store may be given wherever the path of one may."""
+        """Return the store's folder, so that a store can be passed as a path."""
         return os.fspath(self.path)
 
     def __enter__(self) -> Self:
@@ -102,18 +103,18 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the open generation, and of what lies on GPUs."""
+        """Close the open generation and free GPU memory."""
         self._reader.close()
         self._gpus.close()
 
     @property
     def exists(self) -> bool:
-        """Whether something has been indexed here."""
+        """Whether the store exists, that is, something has been indexed."""
         return (self.path / STORE_FILE).is_file()
 
     @cached_property
     def config(self) -> StoreConfig:
-        """What the store was made with; fixed for its life.
+        """Configuration that the store was created with; it does not change.
 
         Raises:
             StoreNotFoundError: there is no store yet.
@@ -122,11 +123,11 @@ class Store:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The store's encoder; its towers load when they are first needed.
+        """Encoder of the store; its towers are loaded on first use.
 
         Raises:
-            StoreError: the store was made with another one.
-            EncoderError: there is no such encoder, or its model is not here.
+            StoreError: the store was created with another encoder.
+            EncoderError: the encoder is unknown, or its model is not downloaded.
             UsageError: the encoder has no such option.
         """
         from bindsearch.encoders.torch_runtime.device import Runtime
@@ -153,13 +154,28 @@ class Store:
         include_query: bool = False,
         imu_rate_hz: float | None = None,
     ) -> list[Hit]:
-        """The k items nearest to a text, a term, a composition or a ready unit vector (d,); see `answer`.
+        """Return the k items nearest to a query; see `answer` for the plan and timings.
 
-        `filter`: an expression such as "duration_s > 3", or what `bs.filters` makes. `diversity` in 0..1: maximal
-        marginal relevance, 0: relevance only, 1: difference from the hits before only. `source`: the modality a ready
-        vector was made from.
+        Args:
+            query: A text, a term, a composition, or a query vector (d,), which is normalised.
+            to: Target modalities (None: all).
+            k: Number of items.
+            ranking: Ranking of a list over several modalities.
+            filter: An expression such as "duration_s > 3", or a Filter from `bs.make_filter`.
+            diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+            source: Modality that a query vector was made from (None: unknown).
+            include_query: Whether items with the same content as the query's own files may be hits.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+
+        Returns:
+            At most k hits, best first.
+
+        Raises:
+            UsageError: as for `answer`, or an argument is invalid.
+            VectorError: a query vector has the wrong shape, or is zero or not finite.
+            StoreNotFoundError: there is no store.
         """
-        found = self.search_many(
+        results = self.search_many(
             [query],
             to=to,
             k=k,
@@ -170,7 +186,7 @@ class Store:
             include_query=include_query,
             imu_rate_hz=imu_rate_hz,
         )
-        return found[0]
+        return results[0]
 
     @former_keywords(rank="ranking", diverse="diversity")
     @installation_faults()
@@ -187,9 +203,29 @@ class Store:
         include_query: bool = False,
         imu_rate_hz: float | None = None,
     ) -> list[list[Hit]]:
-        """`search` for several queries, one list of hits each; texts are encoded and indexes searched together."""
+        """Run `search` for several queries; texts are encoded and indexes searched together.
+
+        Args:
+            queries: Texts, terms, compositions or query vectors (d,).
+            to: As for `search`, for all queries; so are the arguments below.
+            k: Number of items per query.
+            ranking: Ranking of lists over several modalities.
+            filter: Filter of all queries.
+            diversity: Diversity in 0..1.
+            source: Modality that query vectors were made from (None: unknown).
+            include_query: Whether items with the same content as a query's own files may be hits.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+
+        Returns:
+            One list of hits per query.
+
+        Raises:
+            UsageError: `queries` is a single string, or as for `search`.
+            VectorError: a query vector has the wrong shape, or is zero or not finite.
+            StoreNotFoundError: there is no store.
+        """
         if isinstance(queries, str):
-            raise UsageError(f"{queries!r} is one query: give a list of them, or ask `search`")
+            raise UsageError(f"{queries!r} is one query: pass a list of queries, or call `search`")
         wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or NO_FILTER)
         known = _known_source(source)
         generation = self._reader.current()
@@ -198,35 +234,42 @@ class Store:
         )
         written = [replace(shared, terms=terms_of(query)) for query in queries if not isinstance(query, np.ndarray)]
         encoded = iter(self._encode(generation, written, imu_rate_hz))
-        asked = [
+        prepared = [
             self._ready(query, shared, known) if isinstance(query, np.ndarray) else next(encoded) for query in queries
         ]
-        plans = [plan_query(generation, one, self._machine) for one in asked]
-        return [result.hits for result in run(generation, asked, plans, self._workers)]
+        plans = [plan_query(generation, query, self._plan_context) for query in prepared]
+        return [result.hits for result in run(generation, prepared, plans, self._workers)]
 
     @installation_faults()
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
-        """Answer a query: encode its terms, compose them, search each target modality, rank the whole.
+        """Answer a query: encode and compose its terms, search each target modality, rank the candidates.
+
+        Args:
+            query: The query, from `make_query`.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+
+        Returns:
+            The hits with the resolved terms, the plan and its measurements.
 
         Raises:
-            UsageError: a term's file or item does not exist or cannot be used, the terms cancel, or the filter cannot
-                be used.
+            UsageError: a term's file or item does not exist or cannot be used, the terms cancel each other, or the
+                filter is invalid.
             StoreNotFoundError: there is no store.
         """
         started = time.perf_counter()
         generation = self._reader.current()
-        (asked,) = self._encode(generation, [query], imu_rate_hz)
+        (prepared,) = self._encode(generation, [query], imu_rate_hz)
         encoded = time.perf_counter()
-        plan = plan_query(generation, asked, self._machine)
+        plan = plan_query(generation, prepared, self._plan_context)
         planned = time.perf_counter()
-        (result,) = run(generation, [asked], [plan], self._workers)
+        (result,) = run(generation, [prepared], [plan], self._workers)
         done = time.perf_counter()
         terms = tuple(
             AnsweredTerm(step.source, term.source, step.weight)
             for step, term in zip(plan.terms, query.terms, strict=True)
             if step.source is not None
         )
-        ran = PlanRun(
+        measured = PlanRun(
             partitions=result.partitions,
             encode_ms=1000 * (encoded - started),
             filter_ms=1000 * (planned - encoded),
@@ -234,31 +277,31 @@ class Store:
             facts_ms=result.facts_ms,
             total_ms=1000 * (done - started),
         )
-        troubles = [generation.partitions[step.modality].index_error for step in plan.partitions]
-        notices = tuple(f"scanned exactly instead: {trouble}" for trouble in troubles if trouble is not None)
-        return Answer(terms, query.to, query.k, ran.total_ms, tuple(result.hits), plan, ran, notices)
+        errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
+        notices = tuple(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None)
+        return Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
 
     def explain(self, query: Query) -> Plan:
-        """The plan of a query: nothing is encoded and nothing searched; its filter is evaluated.
+        """Return the plan of a query; the filter is evaluated, but nothing is encoded or searched.
 
         Raises:
-            UsageError: as `answer`.
+            UsageError: as for `answer`.
             StoreNotFoundError: there is no store.
         """
         generation = self._reader.current()
-        found = [find_source(term, generation.snapshot) for term in query.terms]
+        sources = [find_source(term, generation.snapshot) for term in query.terms]
         terms = ResolvedTerms(
-            sources=tuple(source.modality for source in found),
+            sources=tuple(source.modality for source in sources),
             labels=labels_of(query),
             weights=resolve_weights(query.terms),
-            loads=tuple(source.cost_note for source in found),
+            loads=tuple(source.cost_note for source in sources),
         )
-        hashes = [source.content_hash for source in found if source.content_hash is not None]
+        hashes = [source.content_hash for source in sources if source.content_hash is not None]
         excluded, rows = excluded_items(generation, query, hashes)
-        return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._machine)
+        return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._plan_context)
 
     def status(self) -> Status:
-        """Return what the store holds in its newest generation.
+        """Return the status of the store in its newest generation.
 
         Raises:
             StoreNotFoundError: there is no store.
@@ -281,15 +324,27 @@ class Store:
         on_progress: OnProgress = ignore_progress,
         on_stage: OnStage = ignore_stage,
     ) -> IndexReport:
-        """Bring the store up to date with folders or files: add, update and remove what changed under them.
+        """Update the store from folders or files: add, update and remove items that changed.
 
-        `rules` such as "depth=**/depth/*.png" say what files are, before their content is asked. `include`, `exclude`:
-        globs that narrow this run; what lies outside stays as it is. `prune`: believe it where all files of a folder
-        have gone at once. `limits`: resource limits of a file, such as {"max_pixels": 10**9}. What the
-        indexes need is done at the end, by `settings` or as was wished before (see `optimize`).
+        Args:
+            paths: Folders or files that exist, or that were deleted from a collection.
+            rules: Modality rules such as "depth=**/depth/*.png"; they take precedence over detection by content.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            retry_failed: Try again files that failed before, even if unchanged.
+            include: Globs; only matching files are processed in this run, other items stay unchanged.
+            exclude: Globs; matching files are not processed in this run, their items stay unchanged.
+            prune: Remove items even if all files of a folder disappeared (by default it is assumed to be unmounted).
+            limits: Resource limits per file, such as {"max_pixels": 10**9}.
+            index_settings: Settings for the indexes, which are updated at the end (None: the stored ones; see
+                `optimize`).
+            on_progress: Called with the progress of the run.
+            on_stage: Called with the name of each stage.
+
+        Returns:
+            Counts, failures and notices of the run.
 
         Raises:
-            UsageError: a path does not exist, or a rule, glob or limit is wrong.
+            UsageError: a path does not exist, or a rule, glob or limit is invalid.
             StoreLockedError: another process is indexing.
         """
         from bindsearch.ingest.targets import resolve_paths
@@ -306,7 +361,7 @@ class Store:
             find = at_paths(resolved, self.path)
             report = index_targets(context, find, request, decoders, index_settings, on_progress, on_stage)
         if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
-            report.notices.append("no file there is one that can be indexed")
+            report.notices.append("no indexable files found")
         return report
 
     @installation_faults()
@@ -318,7 +373,16 @@ class Store:
         limits: Mapping[str, float] | None = None,
         on_progress: OnProgress = ignore_progress,
     ) -> IndexReport:
-        """Try the files again that failed, and nothing else.
+        """Process only the files that failed before.
+
+        Args:
+            rules: Modality rules, as for `index`.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            limits: Resource limits per file, as for `index`.
+            on_progress: Called with the progress of the run.
+
+        Returns:
+            Counts, failures and notices of the run.
 
         Raises:
             StoreNotFoundError: there is no store.
@@ -327,7 +391,7 @@ class Store:
         from bindsearch.ingest.workers.pool import Decoders
         from bindsearch.operations.index import IndexRequest, at_failures, index_targets
 
-        self.config  # noqa: B018  (there is nothing to try again where there is no store)
+        self.config  # noqa: B018  (raises if there is no store)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits=limits or {})
         context = self._context
         with Decoders(context.encoder, context.decode) as decoders:
@@ -345,13 +409,20 @@ class Store:
         rescan_s: float | None = None,
         polling: bool = False,
     ) -> None:
-        """Index folders, then whatever changes in them, until `stop` is set; `on_report` hears of each run.
+        """Index folders, then their changes, until `stop` is set.
 
-        All is looked at again every `rescan_s` (default: 300). `polling`: for network folders, whose changes no kernel
-        tells.
+        Args:
+            paths: Folders to index and watch.
+            on_report: Called with the report of each run.
+            stop: Event that ends watching.
+            rules: Modality rules, as for `index`.
+            include: Globs of files to process, as for `index`.
+            exclude: Globs of files not to process, as for `index`.
+            rescan_s: Interval in seconds of full rescans, which find missed events (default: 300).
+            polling: Poll for changes; for network file systems, which send no change events.
 
         Raises:
-            UsageError: a path does not exist or is no folder, or the system allows no more watches.
+            UsageError: a path does not exist or is not a folder, or the limit of file watches is reached.
         """
         from bindsearch.ingest.scan.watch import RESCAN_S
         from bindsearch.ingest.targets import resolve_paths
@@ -374,15 +445,27 @@ class Store:
         on_progress: OnProgress = ignore_progress,
         on_stage: OnStage = ignore_stage,
     ) -> IndexReport:
-        """Move the store over to another encoder: everything is embedded anew, and what was there serves until then.
+        """Convert the store to another encoder: re-embed everything; searches use the old vectors until it finishes.
 
-        An interrupted run goes on where it was. Items get new numbers. `prune`: leave out items that cannot be embedded
-        now.
+        An interrupted run can be resumed. Items get new ids.
+
+        Args:
+            encoder: Name of the new encoder, or an Encoder.
+            encoder_options: Preprocessing options of the new encoder.
+            rules: Modality rules, as for `index`.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            limits: Resource limits per file, as for `index`.
+            prune: Leave out items that cannot be embedded now.
+            on_progress: Called with the progress of the run.
+            on_stage: Called with the name of each stage.
+
+        Returns:
+            Counts, failures and notices of the run.
 
         Raises:
             StoreNotFoundError: there is no store.
             StoreLockedError: another process is writing.
-            UsageError: items would be lost, or a rule or limit is wrong.
+            UsageError: items would be lost, or a rule or limit is invalid.
         """
         from bindsearch.encoders import load_encoder
         from bindsearch.encoders.torch_runtime.device import Runtime
@@ -403,15 +486,22 @@ class Store:
         )
         self.close()
         self._wanted_encoder = new
-        for known in ("config", "encoder"):
-            self.__dict__.pop(known, None)
+        for cached in ("config", "encoder"):
+            self.__dict__.pop(cached, None)
         return report
 
     def forget(self, *paths: PathLike, item_ids: Sequence[int] = ()) -> int:
-        """Take items out by the paths they lie at or below, or by number; their files stay. The number of items.
+        """Remove items from the store; their files are not changed.
+
+        Args:
+            paths: Files or folders whose items are removed, at or below each path.
+            item_ids: Ids of further items.
+
+        Returns:
+            The number of removed items.
 
         Raises:
-            UsageError: nothing was indexed there, or there is no such item.
+            UsageError: nothing is indexed at a path, or there is no such item.
             StoreNotFoundError: there is no store.
             StoreLockedError: another process is writing.
         """
@@ -424,26 +514,32 @@ class Store:
     def optimize(
         self, *, index_settings: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
     ) -> list[OptimizeResult]:
-        """Bring the indexes up to date with the vectors and say what was done; `force` builds each anew.
+        """Bring the indexes up to date with the vectors.
 
-        `index_settings`: form, memory, recall and parameters asked for, remembered from then on.
+        Args:
+            index_settings: Requested form, memory, recall and parameters, which are stored (None: the stored ones).
+            force: Rebuild every index.
+            on_stage: Called with the name of each stage.
+
+        Returns:
+            What was done for each partition.
 
         Raises:
-            UsageError: the settings cannot be met.
+            UsageError: the settings cannot be satisfied.
             StoreNotFoundError: there is no store.
             StoreLockedError: another process is writing.
         """
         from bindsearch.operations.optimize import optimize_store
 
-        self.config  # noqa: B018  (there is nothing to optimize where there is no store)
+        self.config  # noqa: B018  (raises if there is no store)
         return optimize_store(self._context, index_settings, force=force, on_stage=on_stage)
 
     @property
     def index_settings(self) -> IndexSettings:
-        """What was last asked of the indexes.
+        """Stored settings of the indexes.
 
         Raises:
-            StoreError: the note of it is damaged.
+            StoreError: the settings file is damaged.
         """
         from bindsearch.operations.index_policy import read_index_settings
 
@@ -462,7 +558,21 @@ class Store:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> list[PlannedFile]:
-        """Return what each file would be taken for, and why (`bindsearch index --dry-run`); writes nothing."""
+        """Return how each file would be indexed, and why (`bindsearch index --dry-run`); writes nothing.
+
+        Args:
+            paths: Folders or files that exist, or that were deleted from a collection.
+            rules: Modality rules, as for `index`.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            include: Globs of files to process, as for `index`.
+            exclude: Globs of files not to process, as for `index`.
+
+        Returns:
+            One entry per file.
+
+        Raises:
+            UsageError: a path does not exist, or a rule or glob is invalid.
+        """
         from bindsearch.ingest.targets import resolve_paths
         from bindsearch.operations.index import IndexRequest, plan_paths
 
@@ -470,13 +580,18 @@ class Store:
         request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
         return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
 
-    @former_keywords(files="check_media", content="hash_media")
     def verify(
         self, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
     ) -> Report:
-        """Check every byte of the store against what was written, and that all of it fits together; changes nothing.
+        """Check the checksums and the consistency of all files of the store; changes nothing.
 
-        `check_media`: compare the media files with the store, by size and time; `hash_media`: by all their bytes.
+        Args:
+            check_media: Also check that media files have the size and modification time that were indexed.
+            hash_media: Also check that media files have the content that was indexed; reads all their bytes.
+            on_stage: Called with the name of each stage.
+
+        Returns:
+            The findings.
 
         Raises:
             StoreNotFoundError: there is no store.
@@ -486,7 +601,7 @@ class Store:
         return verify(self.path, check_media=check_media, hash_media=hash_media, on_stage=on_stage)
 
     def compact(self, *, on_stage: OnStage = ignore_stage) -> CompactReport:
-        """Repair what can be repaired without embedding, drop deleted rows, and free disk space.
+        """Repair what needs no embedding, remove deleted rows, and free disk space.
 
         Raises:
             StoreNotFoundError: there is no store.
@@ -498,7 +613,13 @@ class Store:
         return compact_store(self.path, on_stage=on_stage)
 
     def duplicates(self, *, to: str | Modality | Iterable[str | Modality] | None = None) -> list[tuple[Item, ...]]:
-        """Items that hold the same bytes, as groups of which an item has one of the modalities; largest groups first.
+        """Return groups of items with identical content, largest groups first.
+
+        Args:
+            to: Modalities; a group is returned if one of its items has one of them (None: all).
+
+        Returns:
+            One tuple of items per group.
 
         Raises:
             StoreNotFoundError: there is no store.
@@ -516,7 +637,15 @@ class Store:
         to: str | Modality | Iterable[str | Modality] | None = None,
         on_rows: Callable[[Modality, int, int], None] = lambda _modality, _done, _total: None,
     ) -> list[NearGroup]:
-        """Items of a modality that are nearly the same: segments match from a cosine of `threshold` on (default .97).
+        """Return groups of near-duplicate items of the same modality.
+
+        Args:
+            threshold: Cosine from which two segments match (default: 0.97).
+            to: Modalities (None: all).
+            on_rows: Called with modality, number of rows done, and total.
+
+        Returns:
+            One group per set of items that match.
 
         Raises:
             UsageError: the threshold is not in 0..1.
@@ -526,10 +655,10 @@ class Store:
 
         cosine = NEAR_COSINE if threshold is None else threshold
         generation = self._reader.current()
-        found: list[NearGroup] = []
+        groups: list[NearGroup] = []
         for modality in parse_modalities(to):
-            found += find_near_duplicates(generation, modality, cosine, on_rows=partial(on_rows, modality))
-        return found
+            groups += find_near_duplicates(generation, modality, cosine, on_rows=partial(on_rows, modality))
+        return groups
 
     def export(
         self,
@@ -540,7 +669,7 @@ class Store:
         filter: Filter | str | None = None,
         on_progress: OnRows = ignore_rows,
     ) -> ExportReport:
-        """Write vectors with their facts into the empty folder `target`; see `bindsearch.export_vectors`."""
+        """Write vectors with their metadata to the empty folder `target`; see `bindsearch.export_vectors`."""
         from bindsearch.operations.export import export_vectors
 
         return export_vectors(
@@ -556,7 +685,7 @@ class Store:
         on_progress: OnRows = ignore_rows,
         on_stage: OnStage = ignore_stage,
     ) -> ImportReport:
-        """Put vectors of files into the store; rows of one path become one item. See `bindsearch.import_vectors`."""
+        """Import precomputed vectors; rows with the same path become one item. See `bindsearch.import_vectors`."""
         from bindsearch.operations.import_ import import_vectors
 
         return import_vectors(
@@ -575,7 +704,7 @@ class Store:
     def merge(
         self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
     ) -> ImportReport:
-        """Put everything that other stores hold into this one; see `bindsearch.merge_stores`."""
+        """Merge other stores into this one; see `bindsearch.merge_stores`."""
         from bindsearch.operations.merge import merge_stores
 
         return merge_stores(
@@ -589,7 +718,7 @@ class Store:
 
     def _known_collections(self) -> dict[int, Path]:
         manifest = None
-        with contextlib.suppress(StoreError):  # a damaged one is rebuilt later on
+        with contextlib.suppress(StoreError):  # a damaged manifest is rebuilt later
             manifest = read_manifest(self.path)
         return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
 
@@ -603,24 +732,24 @@ class Store:
         return StoreContext(self.path, encoder, self._segments, self._gpus, self._decode)
 
     @property
-    def _machine(self) -> PlanContext:
+    def _plan_context(self) -> PlanContext:
         return PlanContext(self._costs, self._gpus.notes)
 
     @cached_property
     def _costs(self) -> UnitCosts:
-        """As measured here when an index was last made; the defaults before that."""
+        """Unit costs measured on this machine when an index was last built; defaults before that."""
         return load_costs(costs_path()) or UnitCosts()
 
     def _encode(
         self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None
     ) -> list[PreparedQuery]:
-        """Queries with their terms encoded, all at once."""
+        """Encode the terms of all queries together and prepare the queries."""
         if not queries:
             return []
-        everything = [term for query in queries for term in query.terms]
+        terms = [term for query in queries for term in query.terms]
         encoded = iter(
             encode_terms(
-                everything, lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
+                terms, lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
             )
         )
         return [prepare_query(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
@@ -637,7 +766,7 @@ def _known_source(source: str | Modality | None) -> Modality | None:
     if source is None:
         return None
     if source not in list(Modality):
-        raise UsageError(f"unknown modality {source!r} of a ready vector: choose one of {', '.join(Modality)}")
+        raise UsageError(f"unknown modality {source!r} of a query vector: choose one of {', '.join(Modality)}")
     return Modality(source)
 
 
@@ -651,25 +780,32 @@ def connect(
     segment_s: Mapping[str, float] | None = None,
     decode: str | DecodeIn = DecodeIn.PROCESS,
 ) -> Store:
-    """Open the store at `path` (default: $BINDSEARCH_STORE, else the user's data directory), made by the first `index`.
+    """Open a store; the first `index` creates it.
 
-    `encoder`: a name or an Encoder; left out, the one the store was made with, `mini` for a new store.
-    `encoder_options`: preprocessing options of that encoder; those left out are as the store was made with.
-    `device`: where towers and indexes run: "auto" (GPUs where there are some, else the CPU), "cpu", "cuda", "cuda:1";
-    towers take the first GPU, indexes all. `compile`: let torch.compile fuse towers first, which pays for long runs
-    on a GPU.
-    `segment_s`: lengths of segments in a new store, such as {"audio": 5.0}; for audio, video (10 s) and imu (5 s).
-    `decode`: "process": media files are decoded in processes of their own, so that a file that crashes its decoder is
-    one failed file; "thread": in threads of this process, which start at once, and which such a file takes with them.
+    Args:
+        path: Folder of the store (default: $BINDSEARCH_STORE, else the user's data directory).
+        encoder: A name or an Encoder (default: the one that the store was created with, `mini` for a new store).
+        encoder_options: Preprocessing options of the encoder (default: those that the store was created with).
+        device: Device for towers and indexes: "auto" (GPUs if there are any, else the CPU), "cpu", "cuda", "cuda:1".
+            Towers use the first GPU, indexes use all.
+        compile: Use torch.compile for the towers; worth it for long runs on a GPU.
+        segment_s: Lengths of segments in seconds in a new store, such as {"audio": 5.0}, for audio, video (default:
+            10 s) and imu (default: 5 s).
+        decode: "process": decode media files in worker processes, so that a file that crashes its decoder is one
+            failed file. "thread": decode in threads of this process, which start immediately; such a file crashes the
+            process.
+
+    Returns:
+        The store; its files are opened on first use.
 
     Raises:
-        UsageError: the path is empty, a segment length is not one, or files cannot be decoded there.
+        UsageError: the path is empty, or a segment length or `decode` is invalid.
     """
-    place = resolve_store(path)
+    folder = resolve_store(path)
     if decode not in list(DecodeIn):
-        raise UsageError(f"files cannot be decoded in a {decode!r}: choose one of {', '.join(DecodeIn)}")
+        raise UsageError(f"unknown decode mode {decode!r}: choose one of {', '.join(DecodeIn)}")
     return Store(
-        place,
+        folder,
         encoder=encoder,
         encoder_options=encoder_options,
         device=device,

@@ -1,4 +1,4 @@
-"""The words of the domain: modalities, items, segments and hits."""
+"""Core types: modalities, items, segments, metadata and hits."""
 
 from __future__ import annotations
 
@@ -42,13 +42,15 @@ DOCUMENTED_COLUMNS = (
     "item_id",
     *METADATA_COLUMNS,
 )
-"""Columns of a segment that a filter's expression may name; no column of the user's own takes one of these names."""
+"""Columns of a segment that a filter expression may use; user columns cannot have these names.
+
+The last nine are the fields of `Metadata`."""
 
 PathLike = str | os.PathLike[str]
 
 
 class Modality(StrEnum):
-    """The seven modalities of one embedding space, in the order they are listed everywhere."""
+    """The seven modalities of the embedding space, in display order."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -60,7 +62,7 @@ class Modality(StrEnum):
 
 
 class DecodeIn(StrEnum):
-    """Place where media files are decoded: worker processes, or threads of this process."""
+    """Place where media files are decoded: worker processes or threads of this process."""
 
     PROCESS = "process"
     THREAD = "thread"
@@ -68,7 +70,7 @@ class DecodeIn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a recording in seconds from its start."""
+    """A span of a recording, in seconds from its start."""
 
     start_s: float
     end_s: float
@@ -76,11 +78,18 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Metadata that a file says of itself (EXIF, ID3, container tags) or is said of it; what is not known is None.
+    """Metadata embedded in a file (EXIF, ID3, container tags) or declared in sidecars and manifests; None if unknown.
 
-    `taken`: when it was recorded, without a time zone: the local time of the camera where the file names no zone, else
-    UTC. `latitude`, `longitude`: degrees, WGS 84. `camera`: make and model. `length_s`: of the whole recording.
-    `width_px`, `height_px`: of the picture as it is seen, upright.
+    Attributes:
+        taken: Time of recording, without time zone: the camera's local time if the file has no time zone, else UTC.
+        latitude: Degrees, WGS 84.
+        longitude: Degrees, WGS 84.
+        camera: Make and model.
+        title: Title.
+        artist: Artist.
+        length_s: Duration of the whole recording in seconds.
+        width_px: Width of the image in pixels, upright.
+        height_px: Height of the image in pixels, upright.
     """
 
     taken: datetime | None = None
@@ -94,7 +103,7 @@ class Metadata:
     height_px: int | None = None
 
     def merge_over(self, other: Metadata) -> Metadata:
-        """Return what is known here, and of the rest what `other` knows."""
+        """Return these metadata, with unknown fields taken from `other`."""
         known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(other, **{name: value for name, value in known.items() if value is not None})
 
@@ -119,9 +128,18 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Segment, the unit that is embedded: a span of sound, video or motion, a passage of text, else the whole item.
+    """The unit that is embedded: a span of sound, video or motion, a passage of text, else the whole item.
 
-    Its modality may differ from its item's: the sound track of a video gives audio segments.
+    Its modality may differ from the item's: the sound track of a video gives audio segments.
+
+    Attributes:
+        segment_id: Id of the segment.
+        item_id: Id of its item.
+        modality: Modality of the segment.
+        vector_id: Id of its vector; segments may share one.
+        start_s: Start in seconds from the start of the recording; None if the segment is not a span of time.
+        end_s: End in seconds, likewise.
+        text: The passage; None for other modalities.
     """
 
     segment_id: int
@@ -137,8 +155,18 @@ class Segment:
 class Hit:
     """One result: the best segment of an item.
 
-    `score` is what the list is ranked by (higher is closer), `cosine` the raw similarity;
-    `contributions` holds each query term's share of the cosine, in the order of the terms.
+    Attributes:
+        rank: Position in the list, from 1.
+        path: Absolute path of the file.
+        modality: Modality of the segment.
+        score: Value that the list is ranked by; higher is closer.
+        cosine: Raw similarity.
+        item_id: Id of the item.
+        collection: Root folder of the item's collection.
+        start_s: Start of the segment in seconds; None if it is not a span of time.
+        end_s: End of the segment in seconds, likewise.
+        text: The passage of a text segment; None for other modalities.
+        contributions: Each query term's share of the cosine, in the order of the terms.
     """
 
     rank: int

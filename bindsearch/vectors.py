@@ -1,4 +1,4 @@
-"""Vector math of the embedding space: normalise, scale by temperature, compose. Arrays in, arrays out."""
+"""Vector operations of the embedding space: normalise, scale by temperature, compose."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_SUM_NORM = 1e-3
-"""A sum shorter than this share of its weights has cancelled: what is left is rounding, not meaning."""
+"""Minimum norm of a weighted sum, as a share of its weights: below it the terms cancel and only rounding remains."""
 
 
 def l2_normalize(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Scale each row of (n, d), or one (d,), to unit L2 norm: float32.
+    """Scale vectors to unit L2 norm.
+
+    Args:
+        vectors: (n, d), or one vector (d,).
+
+    Returns:
+        The unit vectors: float32, same shape.
 
     Raises:
         VectorError: a row holds NaN or infinity, or is all zeros.
@@ -30,28 +36,35 @@ def l2_normalize(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def scale_features(embeddings: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Temperature-scaled features, as ImageBind's heads give them (paper, section 3.3): float32, same shape."""
+    """Return embeddings times a temperature, like ImageBind's heads (paper, section 3.3): float32, same shape."""
     return embeddings * np.float32(temperature)
 
 
 def compose(features: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
-    """One query vector from scaled term features (t, d): normalise each, weight, sum, normalise (paper, B.4): (d,).
+    """Return one query vector: each term normalised and weighted, their sum normalised (ImageBind paper, B.4).
 
     Normalising each term first makes the result independent of the temperatures.
+
+    Args:
+        features: Term features, scaled or not: float32 (t, d).
+        weights: One weight per term.
+
+    Returns:
+        The unit query vector: float32 (d,).
 
     Raises:
         UsageError: the weighted terms cancel.
     """
     total = np.asarray(weights, np.float32) @ l2_normalize(features)
     if np.linalg.norm(total) <= MIN_SUM_NORM * np.abs(weights).sum():
-        raise UsageError("the query's terms cancel: nothing is left to search for; change a weight or drop a term")
+        raise UsageError("the query's terms cancel each other: change a weight or remove a term")
     return l2_normalize(total)
 
 
 def softmax_scores(
     queries: NDArray[np.float32], targets: NDArray[np.float32], temperature: float
 ) -> NDArray[np.float32]:
-    """Probabilities over m targets for nq queries: softmax(temperature * queries @ targets.T), float32 (nq, m)."""
+    """Return softmax(temperature * queries @ targets.T): probabilities of m targets for nq queries, float32 (nq, m)."""
     logits = np.float32(temperature) * (queries @ targets.T)
     logits -= logits.max(axis=1, keepdims=True)
     exponentials = np.exp(logits)

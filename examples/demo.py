@@ -1,8 +1,8 @@
-"""The tour behind `make demo`: make a small media folder, index it, search it in four ways, check what comes first.
+"""Demo behind `make demo`: create a small media folder, index it, run five searches and check their first hits.
 
     python examples/demo.py [FOLDER]      FOLDER defaults to demo/
 
-Exits non-zero where an expected file is not found.
+The exit code is the number of searches that did not find the expected file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ SHOWN_HITS = 3
 
 @dataclass(frozen=True)
 class Step:
-    """A search, and the file that has to be among its first `within` hits."""
+    """A search with its expected result.
+
+    Attributes:
+        title: Heading to print.
+        arguments: Arguments of `bindsearch search`.
+        expected: Name of the file that must be among the first hits.
+        within: Number of first hits that may contain the file.
+    """
 
     title: str
     arguments: tuple[str, ...]
@@ -31,7 +38,7 @@ class Step:
 STEPS = (
     Step("A text finds a picture", ("a cat",), "photo_01.jpg"),
     Step("A sound finds texts and pictures", ("--audio", "queries/bark.wav", "--to", "text,image"), "note_05.md"),
-    Step("A sound finds its like", ("--audio", "queries/rain.wav", "--to", "audio"), "sound_02.wav"),
+    Step("A sound finds similar sounds", ("--audio", "queries/rain.wav", "--to", "audio"), "sound_02.wav"),
     Step("A motion log finds texts and videos", ("--imu", "queries/walk.csv", "--to", "text,video"), "note_01.txt"),
     Step(
         "A picture plus a sound finds what has both: coffee on a rainy morning",
@@ -43,19 +50,19 @@ STEPS = (
 
 
 def main() -> int:
-    """Run the tour; the number of steps that failed is the exit code."""
+    """Run the demo and return the number of failed steps as exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"))
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, str(Path(__file__).with_name("make_media.py")), str(folder)], check=True)
-    shutil.rmtree(folder / "store", ignore_errors=True)  # of an earlier tour, perhaps with other weights
+    shutil.rmtree(folder / "store", ignore_errors=True)  # of an earlier run, perhaps with other weights
     print("\n$ bindsearch index media")
     subprocess.run([_command(), "index", "media", "--store", "store"], cwd=folder, check=True)
     failed = [step for step in STEPS if not _run(step, folder)]
     for step in failed:
         print(f"FAILED: {step.title}: {step.expected} is not among the first {step.within}")
-    print(f"\n{len(STEPS) - len(failed)} of {len(STEPS)} searches found what they should. The media are in {folder}/.")
+    print(f"\n{len(STEPS) - len(failed)} of {len(STEPS)} searches found the expected file. Media files: {folder}")
     return len(failed)
 
 

@@ -1,11 +1,11 @@
-"""Make a small folder of media in all seven modalities, from what the installation brings.
+"""Create a small folder of media in all seven modalities, from data of installed packages.
 
     python examples/make_media.py FOLDER
 
-FOLDER/media is to be indexed; FOLDER/queries holds files to search with. Photos and the stereo pair's disparity are
-those that ship inside the scikit-image and scikit-learn wheels (nothing is downloaded); sounds, motion, thermal
-pictures, texts and the videos are made here, from a seed: two runs give the same media. File names say
-nothing of the content, so nothing can be found by its name.
+FOLDER/media is the folder to index; FOLDER/queries contains files to search with. The photos and the disparity of the
+stereo pair are from the scikit-image and scikit-learn wheels (nothing is downloaded). Sounds, motion, thermal images,
+texts and videos are generated from a seed, so two runs give the same media. File names do not describe the content, so
+no file can be found by its name.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ TEXTS = {
 
 
 def main() -> int:
-    """Make the folder that the command line names and print what is in it."""
+    """Create the folder given on the command line and print its files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path, help="where media/ and queries/ are made")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of everything that is made up")
+    parser.add_argument("folder", type=Path, help="folder in which media/ and queries/ are created")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of all generated media")
     arguments = parser.parse_args()
-    made = make_media(arguments.folder, seed=arguments.seed)
-    for path in made:
+    paths = make_media(arguments.folder, seed=arguments.seed)
+    for path in paths:
         print(f"{path.stat().st_size:>9,}  {path.relative_to(arguments.folder)}")
-    print(f"{sum(path.stat().st_size for path in made):>9,}  bytes in {len(made)} files")
+    print(f"{sum(path.stat().st_size for path in paths):>9,}  bytes in {len(paths)} files")
     return 0
 
 
 def make_media(folder: Path, *, seed: int = SEED) -> list[Path]:
-    """Make `folder`/media and `folder`/queries; the paths of the files made, in order."""
+    """Create `folder`/media and `folder`/queries, and return the sorted paths of their files."""
     media, queries = folder / "media", folder / "queries"
-    made = [
+    paths = [
         *make_photos(media / "photos"),
         *make_depth(media / "depth"),
         *make_thermal(media / "thermal", seed),
@@ -81,11 +81,11 @@ def make_media(folder: Path, *, seed: int = SEED) -> list[Path]:
         *make_videos(media / "videos", seed),
         *make_queries(queries, seed + 1),
     ]
-    return sorted(made)
+    return sorted(paths)
 
 
 def package_file(package: str, name: str) -> Path:
-    """A file inside an installed package, which is not imported for it."""
+    """Return the path of a file in an installed package, without importing the package."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         sys.exit(f"{package} is missing: pip install 'bindsearch[demo]'")
@@ -93,28 +93,28 @@ def package_file(package: str, name: str) -> Path:
 
 
 def package_picture(package: str, name: str) -> Image.Image:
-    """A picture inside an installed package, as RGB."""
+    """Return an image from an installed package, as RGB."""
     with Image.open(package_file(package, name)) as picture:
         return picture.convert("RGB")
 
 
 def save(picture: Image.Image, path: Path) -> Path:
-    """Write a picture in the format of its extension."""
+    """Write an image in the format of the extension and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, quality=88)  # read by JPEG alone
+    picture.save(path, quality=88)  # applies to JPEG only
     return path
 
 
 def make_photos(folder: Path) -> list[Path]:
-    """The packages' photos under neutral names."""
+    """Write the photos of the packages under neutral names."""
     return [save(package_picture(*source), folder / name) for name, source in PHOTOS.items()]
 
 
 def make_depth(folder: Path) -> list[Path]:
-    """Depth of the motorcycle picture in millimetres, from its measured disparity, with a sidecar.
+    """Write the depth of the motorcycle image in millimetres, from its measured disparity, with a sidecar.
 
-    depth = focal length * baseline / (disparity + difference of the principal points); calibration as scikit-image's
-    `stereo_motorcycle` documents it (Middlebury 2014, scaled).
+    depth = focal length * baseline / (disparity + difference of the principal points); the calibration is from
+    scikit-image's `stereo_motorcycle` (Middlebury 2014, scaled).
     """
     fx_px, baseline_m, offset_px = 994.978, 0.193001, 31.086
     with np.load(package_file("skimage", "data/motorcycle_disp.npz")) as file:
@@ -129,7 +129,7 @@ def make_depth(folder: Path) -> list[Path]:
 
 
 def make_thermal(folder: Path, seed: int) -> list[Path]:
-    """Two pictures of warm bodies before a cool ground: a horse (16 bits, steps of 0.01 K) and a person (8 bits)."""
+    """Write thermal images of a horse (16 bits, steps of 0.01 K) and a person (8 bits) on a cool background."""
     rng = np.random.default_rng([seed, 1])
     with Image.open(package_file("skimage", "data/horse.png")) as picture:
         horse = np.asarray(picture.convert("L")) < 128
@@ -143,31 +143,31 @@ def make_thermal(folder: Path, seed: int) -> list[Path]:
 
 
 def _person(height: int, width: int) -> NDArray[np.float64]:
-    """The outline of someone standing: head, trunk, arms, legs; 1 inside, 0 outside."""
+    """Return the silhouette of a standing person (head, trunk, arms, legs): 1 inside, 0 outside, float64."""
     y, x = np.mgrid[0:height, 0:width] / height
     x = x - width / height / 2
-    inside = ((x / 0.055) ** 2 + ((y - 0.14) / 0.075) ** 2 < 1) | ((np.abs(x) < 0.09) & (np.abs(y - 0.38) < 0.16))
+    mask = ((x / 0.055) ** 2 + ((y - 0.14) / 0.075) ** 2 < 1) | ((np.abs(x) < 0.09) & (np.abs(y - 0.38) < 0.16))
     for side in (-1, 1):
-        inside |= (np.abs(x - side * (0.11 + 0.1 * (y - 0.25))) < 0.025) & (np.abs(y - 0.40) < 0.16)
-        inside |= (np.abs(x - side * 0.05) < 0.038) & (y > 0.5) & (y < 0.93)
-    return np.asarray(inside, np.float64)
+        mask |= (np.abs(x - side * (0.11 + 0.1 * (y - 0.25))) < 0.025) & (np.abs(y - 0.40) < 0.16)
+        mask |= (np.abs(x - side * 0.05) < 0.038) & (y > 0.5) & (y < 0.93)
+    return np.asarray(mask, np.float64)
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Smooth noise in 0..1, float64 `shape`."""
+    """Return smooth noise in 0..1: float64 `shape`."""
     coarse = Image.fromarray((255 * rng.random((6, 6))).astype(np.uint8))
     return np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC), np.float64) / 255
 
 
 def _blur(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Running mean over `width` pixels both ways."""
+    """Return the running mean over `width` pixels in both directions."""
     kernel = np.ones(width) / width
     rows = np.apply_along_axis(np.convolve, 1, values, kernel, "same")
     return np.asarray(np.apply_along_axis(np.convolve, 0, rows, kernel, "same"))
 
 
 def make_texts(folder: Path) -> list[Path]:
-    """Short notes, one a file."""
+    """Write short notes, one per file."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in TEXTS.items():
         (folder / name).write_text(text + "\n")
@@ -175,7 +175,7 @@ def make_texts(folder: Path) -> list[Path]:
 
 
 def make_sounds(folder: Path, seed: int) -> list[Path]:
-    """Synthesised sounds of 5 s."""
+    """Write synthesised sounds of 5 s."""
     makers = (bark, rain, clock_tick, crackling_fire, sea_waves)
     return [
         write_sound(
@@ -187,7 +187,7 @@ def make_sounds(folder: Path, seed: int) -> list[Path]:
 
 
 def write_sound(path: Path, samples: NDArray[np.float64]) -> Path:
-    """Write mono sound, 16 bits, its peak at 0.8."""
+    """Write mono sound with 16 bits and a peak of 0.8, and return its path."""
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def _times(seconds: float) -> NDArray[np.float64]:
 def _band(
     rng: np.random.Generator, size: int, low_hz: float, high_hz: float, slope: float = 0.0
 ) -> NDArray[np.float64]:
-    """Noise between two frequencies, falling as frequency ** -slope, of unit deviation: float64 (size,)."""
+    """Return noise in a frequency band, with amplitude ~ frequency ** -slope and unit deviation: float64 (size,)."""
     spectrum = np.fft.rfft(rng.normal(size=size))
     hz = np.fft.rfftfreq(size, 1 / SOUND_RATE_HZ)
     spectrum *= np.where((hz >= low_hz) & (hz <= high_hz), np.maximum(hz, 1.0) ** -slope, 0)
@@ -210,15 +210,15 @@ def _band(
     return np.asarray(noise / noise.std())
 
 
-def _place(sound: NDArray[np.float64], event: NDArray[np.float64], start_s: float) -> None:
-    """Add `event` to `sound` at `start_s`; what does not fit is cut."""
+def _add_event(sound: NDArray[np.float64], event: NDArray[np.float64], start_s: float) -> None:
+    """Add `event` to `sound` at `start_s`, cut off at the end of `sound`."""
     start = round(start_s * SOUND_RATE_HZ)
     part = event[: max(0, len(sound) - start)]
     sound[start : start + len(part)] += part
 
 
 def bark(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """A dog: short harmonic bursts whose pitch falls, with breath noise, in twos."""
+    """Synthesise a barking dog: pairs of short harmonic bursts of falling pitch, with breath noise."""
     sound = 0.002 * rng.normal(size=len(_times(seconds)))
     for start_s in (0.3, 0.75, 2.2, 2.65, 4.0):
         t = _times(0.16)
@@ -226,49 +226,49 @@ def bark(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
         phase = 2 * np.pi * np.cumsum(pitch_hz) / SOUND_RATE_HZ
         voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k**0.7 for k in range(1, 9))
         breath = 0.9 * _band(rng, len(t), 600, 5000, 0.5)
-        _place(sound, (voice + breath) * np.sin(np.pi * np.minimum(t / 0.16, 1)) ** 0.6 * np.exp(-12 * t), start_s)
+        _add_event(sound, (voice + breath) * np.sin(np.pi * np.minimum(t / 0.16, 1)) ** 0.6 * np.exp(-12 * t), start_s)
     return sound
 
 
 def rain(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """Rain: steady hiss with many small drops."""
+    """Synthesise rain: a steady hiss with many small drops."""
     size = len(_times(seconds))
     sound = _band(rng, size, 400, 16_000, 0.3)
     drop = np.exp(-np.arange(200) / 30) * rng.normal(size=200)
     for start_s in rng.uniform(0, seconds, 1500):
-        _place(sound, rng.uniform(0.3, 2) * drop, start_s)
+        _add_event(sound, rng.uniform(0.3, 2) * drop, start_s)
     return sound
 
 
 def clock_tick(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """A clock: two ringing clicks a second, tick and tock."""
+    """Synthesise a clock: two ringing clicks per second, tick and tock."""
     sound = 0.002 * rng.normal(size=len(_times(seconds)))
     t = _times(0.06)
     for index, start_s in enumerate(np.arange(0.2, seconds, 0.5)):
         ring = sum(np.sin(2 * np.pi * hz * t) * np.exp(-t / 0.006) for hz in (2300 + 400 * (index % 2), 4100, 6300))
-        _place(sound, (ring + 1.5 * rng.normal(size=len(t)) * np.exp(-t / 0.002)), start_s)
+        _add_event(sound, (ring + 1.5 * rng.normal(size=len(t)) * np.exp(-t / 0.002)), start_s)
     return sound
 
 
 def crackling_fire(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """A fire: a low rumble and irregular sharp cracks."""
+    """Synthesise a fire: a low rumble and irregular sharp cracks."""
     sound = 0.12 * _band(rng, len(_times(seconds)), 40, 1200, 1.0)
     for start_s in rng.uniform(0, seconds, 250):
         length = int(rng.uniform(60, 500))
         crack = rng.normal(size=length) * np.exp(-np.arange(length) / (length / 6))
-        _place(sound, rng.pareto(2.0) * crack, start_s)
+        _add_event(sound, rng.pareto(2.0) * crack, start_s)
     return np.clip(sound, -6, 6)
 
 
 def sea_waves(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """Waves: broad noise that swells and ebbs over seconds."""
+    """Synthesise sea waves: broadband noise that swells and ebbs over seconds."""
     t = _times(seconds)
     swell = 0.25 + np.sin(np.pi * ((t / 4.0 + rng.uniform(0, 0.3)) % 1)) ** 3
     return np.asarray(swell * (_band(rng, len(t), 60, 9000, 0.8) + 0.3 * _band(rng, len(t), 2000, 12_000)))
 
 
 def make_motion(folder: Path, seed: int) -> list[Path]:
-    """Recordings of a phone at the waist: walking, lying, sitting."""
+    """Write motion recordings of a phone at the waist: walking, lying, sitting."""
     makers = (walking, laying, sitting)
     return [
         write_motion(folder / f"recording_{index:02}.csv", maker(np.random.default_rng([seed, 3, index])))
@@ -277,7 +277,7 @@ def make_motion(folder: Path, seed: int) -> list[Path]:
 
 
 def write_motion(path: Path, samples: NDArray[np.float64]) -> Path:
-    """A table of time in s, acceleration in m/s^2 (with gravity) and rotation in rad/s."""
+    """Write a CSV table of time in s, acceleration in m/s^2 (with gravity) and rotation in rad/s."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = np.column_stack([np.arange(len(samples)) / MOTION_RATE_HZ, samples])
     header = "time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"
@@ -286,7 +286,7 @@ def write_motion(path: Path, samples: NDArray[np.float64]) -> Path:
 
 
 def walking(rng: np.random.Generator, seconds: float = 10.0) -> NDArray[np.float64]:
-    """Walking: vertical (x) bounce at two steps a second, sway at half of that; float64 (n, 6)."""
+    """Simulate walking: vertical (x) bounce at two steps per second, sway at half of that: float64 (n, 6)."""
     t = np.arange(round(seconds * MOTION_RATE_HZ)) / MOTION_RATE_HZ
     step = 2 * np.pi * 1.85 * t + 0.3 * np.sin(2 * np.pi * 0.2 * t)
     columns = [
@@ -301,12 +301,12 @@ def walking(rng: np.random.Generator, seconds: float = 10.0) -> NDArray[np.float
 
 
 def laying(rng: np.random.Generator, seconds: float = 10.0) -> NDArray[np.float64]:
-    """Lying: gravity across the body (z), hardly any movement."""
+    """Simulate lying: gravity across the body (z), hardly any movement: float64 (n, 6)."""
     return _still(rng, seconds, (-1.0, 5.0, 8.4))
 
 
 def sitting(rng: np.random.Generator, seconds: float = 10.0) -> NDArray[np.float64]:
-    """Sitting: gravity along the tilted trunk, small movements."""
+    """Simulate sitting: gravity along the tilted trunk, small movements: float64 (n, 6)."""
     return _still(rng, seconds, (9.2, 1.8, 2.6))
 
 
@@ -318,7 +318,7 @@ def _still(rng: np.random.Generator, seconds: float, gravity_m_s2: tuple[float, 
 
 
 def make_videos(folder: Path, seed: int) -> list[Path]:
-    """Two videos of 6 s: a pan over the coffee photo with rain outside, a zoom onto the cat, silent."""
+    """Write two videos of 6 s: a pan over the coffee photo with the sound of rain, and a silent zoom onto the cat."""
     sound = rain(np.random.default_rng([seed, 4]), 6.0)
     coffee = package_picture("skimage", "data/coffee.png")
     cat = package_picture("skimage", "data/chelsea.png")
@@ -338,7 +338,20 @@ def write_video(
     seconds: float = 6.0,
     fps: int = 12,
 ) -> Path:
-    """A pan over `picture` between two views (left, top, side), shares of its width and height."""
+    """Write a video that pans over an image.
+
+    Args:
+        path: The file.
+        picture: The image.
+        first: First view: left, top and side, as shares of the image's width and height.
+        last: Last view, likewise.
+        sound: Mono sound at SOUND_RATE_HZ; None for a silent video.
+        seconds: Duration in seconds.
+        fps: Frames per second.
+
+    Returns:
+        `path`.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -371,7 +384,7 @@ def write_video(
 
 
 def make_queries(folder: Path, seed: int) -> list[Path]:
-    """Files to search with: other takes of sounds and motion, a mirrored part of a photo."""
+    """Write files to search with: other takes of sounds and motion, and a mirrored part of a photo."""
     coffee = package_picture("skimage", "data/coffee.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return [
         save(coffee.crop((60, 20, 560, 390)), folder / "cup.jpg"),

@@ -392,7 +392,7 @@ def test_a_link_to_a_disk_that_is_away_keeps_its_item(store: bs.Store, media: Pa
 
 
 def test_a_folder_that_is_no_store_is_not_written_into(media: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not empty and no store"):
+    with pytest.raises(UsageError, match="not empty and not a store"):
         connect(media, encoder="null").index(media)
     with pytest.raises(UsageError, match="empty: name a folder"):
         connect("")

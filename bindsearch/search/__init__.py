@@ -1,1 +1,1 @@
-"""Searches of a store: queries, filters, plans and their execution."""
+"""Searches: queries, filters, plans and their execution."""

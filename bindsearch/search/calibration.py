@@ -1,6 +1,6 @@
-"""Calibrated scores: statistics of a partition, and cosines turned into scores that compare between modalities.
+"""Calibrated scores: statistics of partitions, and scores that are comparable between modalities.
 
-Letters: n vectors of a partition, m of them at hand, d dimensions, r rank of a covariance factor.
+Letters: n vectors of a partition, m vectors in a sample of it, d dimensions, r rank of a covariance factor.
 """
 
 from __future__ import annotations
@@ -19,41 +19,51 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FACTOR_RANK = 128
-"""Directions a partition's covariance is kept in. At d = 1024, over six modalities, the deviation of a query's cosines
-is then right to 0.7% (median) and 5% (worst of 7,200 queries) of that of the 4,096 vectors it is made from. More
-directions gain less than so small a sample loses; 64 are right to 2% and 8%. A query that lies where a partition varies
-little can be off by more: one deviation is taken for all directions beside these."""
+"""Maximum rank of a partition's covariance factor.
+
+At d = 1024, over six modalities, the standard deviation of a query's cosines then has an error of 0.7% (median) and 5%
+(worst of 7,200 queries), relative to that of the 4,096 vectors it is computed from. With 64 directions the errors are
+2% and 8%. More directions gain less than the error of so small a sample. For a query in directions of little variance
+the error can be larger, because one variance is used for all remaining directions."""
 
 SPARE_DIRECTIONS = 64
-"""More directions looked at than kept, so that those kept are nearly the strongest (Halko et al. 2011, 4.3)."""
+"""Oversampling of the range finder: extra directions, which improve the strongest ones (Halko et al. 2011, 4.3)."""
 
 PRIOR_VECTORS = 16
-"""A partition's variance is mixed with that of all partitions, which counts as this many vectors."""
+"""Weight, in vectors, of the pooled variance of all partitions when it is mixed into a partition's variance."""
 
 PRIOR_DEVIATION = 0.1
-"""The deviation assumed where all partitions together hold few vectors: it counts as PRIOR_VECTORS too."""
+"""Prior standard deviation for partitions with few vectors in total; its weight is PRIOR_VECTORS, too."""
 
 MEAN_DEVIATION = 0.05
-"""Deviation of a partition's mean cosine from the one expected of it."""
+"""Standard deviation of a partition's mean cosine from the expected mean."""
 
 PRIOR_OTHER_MEAN = 0.1
-"""The mean cosine assumed of queries over a partition of another modality; it counts as a partition of one vector."""
+"""Prior mean cosine of a query and vectors of another modality; its weight is that of a partition of one vector."""
 
 PRIOR_OWN_MEAN = 0.4
-"""Likewise over a partition of their own modality: the modality gap (with ImageBind 0.36..0.49 within
-a modality, 0.05 across)."""
+"""Prior mean cosine of a query and vectors of its own modality, with the same weight.
+
+The difference is the modality gap; with ImageBind, means are 0.36..0.49 within a modality and 0.05 across."""
 
 MIN_DEVIATION = 0.02
-"""Floor of a calibrated score's deviation: below it, near-equal vectors would turn rounding into large scores."""
+"""Minimum standard deviation of a calibrated score; avoids large scores from rounding of near-equal vectors."""
 
 
 @dataclass(frozen=True)
 class PartitionStatistics:
-    """Mean and covariance of the n vectors of a partition: Sigma = factor.T @ factor + rest * identity.
+    """Mean and covariance of the vectors of a partition: Sigma = factor.T @ factor + residual_variance * identity.
 
-    `mu` float32 (d,), `factor` float32 (r, d) with r <= FACTOR_RANK. With v_i the strongest variances and u_i their
-    directions, the factor's rows are sqrt(v_i - rest) u_i, and `residual_variance` is the mean variance of a direction
-    beside them (the likeliest covariance of that form: Tipping & Bishop 1999, equations 7 and 8)."""
+    With v_i the strongest variances and u_i their directions, the rows of the factor are
+    sqrt(v_i - residual_variance) u_i. This is the maximum-likelihood covariance of that form (Tipping & Bishop 1999,
+    equations 7 and 8).
+
+    Attributes:
+        n: Number of vectors.
+        mu: Mean: float32 (d,).
+        factor: float32 (r, d), r <= FACTOR_RANK.
+        residual_variance: Mean variance of the remaining directions.
+    """
 
     n: int
     mu: NDArray[np.float32]
@@ -62,10 +72,14 @@ class PartitionStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], dim: int) -> Self:
-        """The statistics that `to_arrays` gave, of a space of `dim` dimensions.
+        """Restore statistics from the result of `to_arrays`.
+
+        Args:
+            arrays: Arrays by name, as `to_arrays` returns them.
+            dim: Dimensions of the embedding space.
 
         Raises:
-            StoreError: an array is missing, of another shape or type, or holds what cannot be.
+            StoreError: an array is missing, has another shape or type, or has invalid values.
         """
         try:
             n, mu, factor, rest = (arrays[name] for name in ("n", "mu", "factor", "rest"))
@@ -81,7 +95,7 @@ class PartitionStatistics:
         return cls(int(n[0]), mu, factor, float(rest[0]))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Plain arrays to be stored: n int64 (1,), mu float32 (d,), factor float32 (r, d), rest float64 (1,)."""
+        """Return arrays for storage: n int64 (1,), mu float32 (d,), factor float32 (r, d), rest float64 (1,)."""
         return {
             "n": np.array([self.n], np.int64),
             "mu": self.mu,
@@ -91,21 +105,26 @@ class PartitionStatistics:
 
     @cached_property
     def pair_cosine(self) -> float:
-        """Mean cosine of two different vectors of the partition; PRIOR_OWN_MEAN where there is only one."""
+        """Mean cosine of two different vectors of the partition; PRIOR_OWN_MEAN if it has only one."""
         if self.n == 1:
             return PRIOR_OWN_MEAN
         return (self.n * float(self.mu @ self.mu) - 1.0) / (self.n - 1)
 
     def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
-        """Mean and variance of the cosine of `query` (d,), unit norm, over the partition."""
+        """Return mean and variance over the partition of the cosine with `query`: float32 (d,), unit norm."""
         projected = self.factor @ query
         return float(self.mu @ query), float(projected @ projected) + self.residual_variance
 
 
 def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) -> PartitionStatistics:
-    """Statistics of a partition of n unit vectors from all of them or a fair sample of them, (m, d), 1 <= m <= n.
+    """Compute the statistics of a partition.
 
-    Exact for m <= FACTOR_RANK. Deterministic. m = 4000 takes 17 ms of one core at d = 384, 35 ms at d = 1024.
+    The result is deterministic, and exact for m <= FACTOR_RANK. m = 4000 takes 17 ms on one core at d = 384, 35 ms at
+    d = 1024.
+
+    Args:
+        vectors: Unit vectors (m, d), 1 <= m <= n: all vectors of the partition or a uniform sample of them.
+        n: Number of vectors in the partition (None: m).
     """
     rows = np.asarray(vectors, np.float32)
     m, d = rows.shape
@@ -114,8 +133,8 @@ def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) ->
         return PartitionStatistics(n or m, mu, (rows - mu) / np.float32(np.sqrt(m)), 0.0)
     variances, directions = _strongest_directions(rows, mu)
     total = float(np.einsum("md,md->m", rows, rows).mean(dtype=np.float64)) - float(mu @ mu)
-    beside = d - len(variances)
-    rest = max(total - float(variances.sum()), 0.0) / beside if beside else 0.0
+    remaining = d - len(variances)
+    rest = max(total - float(variances.sum()), 0.0) / remaining if remaining else 0.0
     scales = np.sqrt(np.maximum(variances - rest, 0.0)).astype(np.float32)
     return PartitionStatistics(n or m, mu, scales[:, None] * directions, rest)
 
@@ -123,19 +142,19 @@ def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) ->
 def _strongest_directions(
     rows: NDArray[np.float32], mu: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """The strongest variances (r,) of rows (m, d) about their mean `mu`, nearly, and their directions (r, d).
+    """Approximate the strongest variances (r,) of rows (m, d) about their mean `mu`, and their directions (r, d).
 
-    A range finder with one power step (Halko et al. 2011, 4.3), started from rows rather than from random directions:
-    they lie where the variance is, and cost no product.
+    A range finder with one power step (Halko et al. 2011, 4.3). It starts from rows instead of random directions: they
+    span directions of large variance, and need no matrix product.
     """
     m, d = rows.shape
     chosen = np.linspace(0, m - 1, min(FACTOR_RANK + SPARE_DIRECTIONS, m, d)).astype(np.int64)
     basis = _orthonormal((rows[chosen] - mu).T)
     basis = _orthonormal(rows.T @ _centred(rows @ basis))
     projected = _centred(rows @ basis)
-    variances, turn = np.linalg.eigh((projected.T @ projected).astype(np.float64) / m)
+    variances, rotation = np.linalg.eigh((projected.T @ projected).astype(np.float64) / m)
     strongest = slice(None, -FACTOR_RANK - 1, -1)
-    return np.maximum(variances[strongest], 0.0), (basis @ turn[:, strongest].astype(np.float32)).T
+    return np.maximum(variances[strongest], 0.0), (basis @ rotation[:, strongest].astype(np.float32)).T
 
 
 def _centred(columns: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,13 +162,13 @@ def _centred(columns: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """An orthonormal basis (d, <= l) of what the columns (d, l) span; for small l far cheaper than QR."""
-    if not columns.shape[1]:  # all vectors are the same
+    """Return an orthonormal basis (d, <= l) of the span of columns (d, l); for small l far cheaper than QR."""
+    if not columns.shape[1]:  # all vectors are equal
         return columns
-    wide = columns.astype(np.float64)
-    squares, turn = np.linalg.eigh(wide.T @ wide)
-    spanned = squares > squares[-1] * 1e-12  # below lies the rounding of float32
-    return np.asarray(wide @ (turn[:, spanned] / np.sqrt(squares[spanned])), np.float32)
+    doubles = columns.astype(np.float64)
+    squares, rotation = np.linalg.eigh(doubles.T @ doubles)
+    spanned = squares > squares[-1] * 1e-12  # smaller values are rounding errors of float32
+    return np.asarray(doubles @ (rotation[:, spanned] / np.sqrt(squares[spanned])), np.float32)
 
 
 def calibrate(
@@ -158,22 +177,29 @@ def calibrate(
     partitions: Sequence[PartitionStatistics],
     own: Sequence[float] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Scores that can be compared between modalities: z = (cosine - mean) / deviation of this query over a partition.
+    """Compute scores that are comparable between modalities.
 
-    `cosines` holds one array a partition, each cosine that of a vector of the partition, and so does the result.
-    `own`: which share of the query, 0..1, is of each partition's modality; None where that is not known.
+    The score is z = (cosine - mean) / standard deviation of this query's cosines over the partition. Each vector is
+    compared with the other vectors of its partition, not with itself. Mean and variance of small partitions are
+    uncertain, so both are shrunk towards priors:
 
-    Each vector is held against the others of its partition, not against itself. Small partitions say little of their
-    own mean and spread, so both lean on what is expected of them:
+    * the variance is mixed with the pooled variance of all partitions, with the weight of PRIOR_VECTORS vectors;
+    * the mean is mixed with the mean over partitions of other modalities or, by `own`, with the mean cosine of two
+      vectors of one modality. Its weight is the number of vectors whose mean has the same variance: about one, and less
+      if it is uncertain which of the two applies;
+    * the variance of the resulting mean is added.
 
-    * the variance is mixed with that of all partitions together, which counts as PRIOR_VECTORS vectors;
-    * the mean is mixed with that over partitions of other modalities or, by `own`, with the mean cosine of two vectors
-      of one modality; it counts as the vectors whose mean would be as sure, about one, and less where it is not known
-      which of the two applies;
-    * the variance of the mean so found is added.
+    So the score of a single vector in a partition depends on the other partitions: an exact match gets a high score, a
+    vector that is near only because it has the query's modality does not.
 
-    So a vector alone in its partition is judged by what is usual elsewhere: an exact match stands out, and a vector
-    that is near only because it is of the query's modality does not.
+    Args:
+        cosines: One array per partition, with the cosines of some of its vectors: float32 (m,).
+        query: float32 (d,), unit norm.
+        partitions: Statistics of each partition.
+        own: Share of the query, 0..1, that has the modality of each partition; None if unknown.
+
+    Returns:
+        One array of scores per partition, like `cosines`: float32 (m,).
     """
     moments = [partition.moments(query) for partition in partitions]
     prior_variance = _pooled_variance(partitions, moments)
@@ -193,9 +219,9 @@ def calibrate(
 def _coefficients(
     n: int, mean: float, variance: float, prior_variance: float, prior_mean: float, prior_mean_variance: float
 ) -> tuple[float, ...]:
-    """Return what `calibrate` needs of a partition, for cosines that lie `excess` above its `mean`.
+    """Return the coefficients of a partition for `calibrate`, for cosines that exceed its `mean` by `excess`.
 
-    Without such a vector the mean of the others is mean - excess / (n - 1), and the sum of squares about it
+    Without that vector, the mean of the others is mean - excess / (n - 1), and the sum of squares about it is
     n variance - n / (n - 1) excess^2.
     """
     others = n - 1
@@ -221,12 +247,12 @@ def _pooled_variance(partitions: Sequence[PartitionStatistics], moments: Sequenc
 def _prior_means(
     partitions: Sequence[PartitionStatistics], means: Sequence[float], own: Sequence[float] | None
 ) -> list[tuple[float, float]]:
-    """Return what is expected of each partition's mean before its own vectors are seen, and the variance of that."""
+    """Return prior mean and variance of each partition's mean cosine, from the other partitions."""
     trust = [partition.n / (partition.n + PRIOR_VECTORS) for partition in partitions]
     pairs = [partition.pair_cosine for partition in partitions]
     if own is None:
         own = _guess_own(trust, pairs, means)
-    weights = [t * (1.0 - share) for t, share in zip(trust, own, strict=True)]  # own vectors say nothing of others
+    weights = [t * (1.0 - share) for t, share in zip(trust, own, strict=True)]  # only other modalities
     assumed = 1.0 / (1 + PRIOR_VECTORS)
     other_sum = sum(map(operator.mul, weights, means)) + assumed * PRIOR_OTHER_MEAN
     own_sum = sum(map(operator.mul, trust, pairs)) + assumed * PRIOR_OWN_MEAN
@@ -241,12 +267,14 @@ def _prior_means(
 
 
 def _guess_own(trust: Sequence[float], pairs: Sequence[float], means: Sequence[float]) -> list[float]:
-    """Return which share of a query is of each partition's modality, from where it lies: it is inside a partition when
-    its mean cosine is that of the partition's own vectors. What no large partition holds may belong to any small
-    one."""
-    inside = [
+    """Estimate the share of a query that has each partition's modality, from its mean cosines.
+
+    A query is in a partition's modality if its mean cosine equals that of the partition's own vectors. The share that
+    large partitions do not account for is distributed over small ones.
+    """
+    shares = [
         t * min(max((mean - PRIOR_OTHER_MEAN) / max(pair - PRIOR_OTHER_MEAN, MEAN_DEVIATION), 0.0), 1.0)
         for t, pair, mean in zip(trust, pairs, means, strict=True)
     ]
-    left = (1.0 - max(inside)) / 2
-    return [held + (1.0 - t) * left for held, t in zip(inside, trust, strict=True)]
+    remainder = (1.0 - max(shares)) / 2
+    return [share + (1.0 - t) * remainder for share, t in zip(shares, trust, strict=True)]

@@ -1,4 +1,4 @@
-"""Searching one generation: the facts for the planner, plans, and running them."""
+"""Searches of one generation: preparation, planning and execution of queries."""
 
 from __future__ import annotations
 
@@ -28,19 +28,32 @@ NO_ITEMS = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class ResolvedTerms:
-    """The terms of a query as they were understood: modality (None: not known), text form, weight, and what making the
-    vector takes; one entry a term each."""
+    """Resolved terms of a query, with one entry per term in each field.
+
+    Attributes:
+        sources: Modality of each term; None if unknown.
+        labels: Text form of each term, without its weight.
+        weights: Weight of each term.
+        loads: What encoding each term requires, as text.
+    """
 
     sources: tuple[Modality | None, ...] = (None,)
     labels: tuple[str, ...] = ("vector",)
     weights: tuple[float, ...] = (1.0,)
-    loads: tuple[str, ...] = ("a ready vector",)
+    loads: tuple[str, ...] = ("a query vector",)
 
 
 @dataclass(frozen=True)
 class PreparedQuery:
-    """A query ready to be planned; `vector` None: to be explained only. `excluded`: ids of items left out, with
-    `excluded_rows` segments."""
+    """A query ready to be planned.
+
+    Attributes:
+        query: The query.
+        terms: Its resolved terms.
+        vector: Its vector; None if the query is only explained.
+        excluded: Ids of items that must not be hits: int64.
+        excluded_rows: Number of segments of these items.
+    """
 
     query: Query
     terms: ResolvedTerms
@@ -51,19 +64,29 @@ class PreparedQuery:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """Context of planning: measured costs, and notes on the devices for readers of the plan."""
+    """Context of planning.
+
+    Attributes:
+        costs: Measured unit costs.
+        notes: Notes on devices for readers of the plan.
+    """
 
     costs: UnitCosts
     notes: tuple[str, ...]
 
 
 def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> QueryVector:
-    """The composed query of unit term vectors (t, d), and each term's share of it.
+    """Compose a query vector from its terms.
 
-    Scaling the terms by their temperatures first would change nothing, since composing normalises each (paper, B.4).
+    Scaling the terms by their temperatures would not change the result, as `compose` normalises each term (ImageBind
+    paper, B.4).
+
+    Args:
+        embeddings: Unit vector of each term: float32 (t, d).
+        weights: Weight of each term.
 
     Raises:
-        UsageError: the terms cancel.
+        UsageError: the terms cancel each other.
     """
     vector = compose(embeddings, weights)
     parts = np.asarray(weights, np.float32)[:, None] * embeddings
@@ -71,12 +94,21 @@ def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> Q
 
 
 def labels_of(query: Query) -> tuple[str, ...]:
-    """The text form of each term, its weight apart."""
+    """Return the text form of each term, without its weight."""
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
 def excluded_items(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[NDArray[np.int64], int]:
-    """Items with the content of the query's own files, which it does not find, and their number of segments."""
+    """Find the items with the same content as the query's own files, which are excluded from the hits.
+
+    Args:
+        generation: The generation to search.
+        query: The query; with `include_query` nothing is excluded.
+        hashes: Content hashes of the query's files.
+
+    Returns:
+        Ids of the items: int64 (m,), and the number of their segments.
+    """
     if not hashes or query.include_query:
         return NO_ITEMS, 0
     items = generation.snapshot.items_with_content(hashes)
@@ -84,10 +116,10 @@ def excluded_items(generation: Generation, query: Query, hashes: Sequence[str]) 
 
 
 def prepare_query(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
-    """A query with its terms encoded, ready to be planned.
+    """Prepare a query for planning, given its encoded terms.
 
     Raises:
-        UsageError: the terms cancel.
+        UsageError: the terms cancel each other.
     """
     weights = resolve_weights(query.terms)
     excluded, rows = excluded_items(
@@ -103,58 +135,78 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     return PreparedQuery(query, terms, vector, excluded, rows)
 
 
-def plan_query(generation: Generation, asked: PreparedQuery, machine: PlanContext) -> Plan:
-    """The plan of a query. Plans are remembered: what they depend on of the vector is which partitions it lies in.
+def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanContext) -> Plan:
+    """Return the plan of a query, from the generation's cache if possible.
+
+    A plan depends on the query vector only through the partitions that it is in the distribution of.
+
+    Args:
+        generation: The generation to search.
+        prepared: The query.
+        context: Unit costs and notes on devices.
 
     Raises:
-        UsageError: its filter cannot be used.
+        UsageError: the filter is invalid.
     """
-    query = asked.query
-    vector = None if asked.vector is None else asked.vector.vector
-    places = _places(generation, query)
-    partitions = tuple(generation.facts(place, vector) for place in places.values())
-    inside = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
+    query = prepared.query
+    vector = None if prepared.vector is None else prepared.vector.vector
+    targets = _filtered_partitions(generation, query)
+    partitions = tuple(generation.facts(target, vector) for target in targets.values())
+    distributions = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
     of_query = (query.to, query.k, query.ranking, query.filter, query.diversity)
-    key = (of_query, asked.terms, asked.excluded_rows, inside, machine)
-    return generation.plan(key, lambda: _make_plan(asked, partitions, machine))
+    key = (of_query, prepared.terms, prepared.excluded_rows, distributions, context)
+    return generation.plan(key, lambda: _make_plan(prepared, partitions, context))
 
 
-def _make_plan(asked: PreparedQuery, partitions: tuple[PartitionFacts, ...], machine: PlanContext) -> Plan:
+def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], context: PlanContext) -> Plan:
     return make_plan(
-        asked.query,
+        prepared.query,
         PlanFacts(
             partitions=partitions,
-            sources=asked.terms.sources,
-            labels=asked.terms.labels,
-            weights=asked.terms.weights,
-            cost_notes=asked.terms.loads,
-            filter=describe_filter(asked.query.filter) if asked.query.filter else None,
-            excluded=asked.excluded_rows,
-            costs=machine.costs,
-            notes=machine.notes,
+            sources=prepared.terms.sources,
+            labels=prepared.terms.labels,
+            weights=prepared.terms.weights,
+            cost_notes=prepared.terms.loads,
+            filter=describe_filter(prepared.query.filter) if prepared.query.filter else None,
+            excluded=prepared.excluded_rows,
+            costs=context.costs,
+            notes=context.notes,
         ),
     )
 
 
-def _places(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
-    held = [modality for modality in query.to if modality in generation.partitions]
-    return {modality: generation.searched(modality, query.filter) for modality in held}
+def _filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
+    targets = [modality for modality in query.to if modality in generation.partitions]
+    return {modality: generation.searched(modality, query.filter) for modality in targets}
 
 
 def run(
-    generation: Generation, asked: Sequence[PreparedQuery], plans: Sequence[Plan], workers: Workers
+    generation: Generation, prepared: Sequence[PreparedQuery], plans: Sequence[Plan], workers: Workers
 ) -> list[Result]:
-    """Answer queries by their plans; queries with the same targets and filter share the work."""
-    results: list[Result | None] = [None] * len(asked)
+    """Run the plans of queries; queries with the same targets and filter are searched together.
+
+    Args:
+        generation: The generation to search.
+        prepared: The queries; each has a vector.
+        plans: The plan of each query.
+        workers: Threads to search with.
+
+    Returns:
+        The result of each query.
+
+    Raises:
+        UsageError: a filter is invalid.
+    """
+    results: list[Result | None] = [None] * len(prepared)
     groups: dict[object, list[int]] = {}
-    for number, one in enumerate(asked):
-        groups.setdefault((one.query.to, one.query.filter), []).append(number)
+    for number, query in enumerate(prepared):
+        groups.setdefault((query.query.to, query.query.filter), []).append(number)
     for numbers in groups.values():
-        places = _places(generation, asked[numbers[0]].query)
-        vectors = [vector for number in numbers if (vector := asked[number].vector) is not None]
-        excluded = [asked[number].excluded for number in numbers]
-        chosen = [plans[number] for number in numbers]
-        found = run_plans(chosen, vectors, places, generation.snapshot, excluded, workers)
-        for number, result in zip(numbers, found, strict=True):
+        targets = _filtered_partitions(generation, prepared[numbers[0]].query)
+        vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
+        excluded = [prepared[number].excluded for number in numbers]
+        group_plans = [plans[number] for number in numbers]
+        group_results = run_plans(group_plans, vectors, targets, generation.snapshot, excluded, workers)
+        for number, result in zip(numbers, group_results, strict=True):
             results[number] = result
     return [result for result in results if result is not None]

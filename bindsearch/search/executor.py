@@ -1,4 +1,4 @@
-"""Running a plan: search each partition as its step says, rank the whole, look up the facts."""
+"""Execution of plans: search each partition, rank the candidates, look up the metadata of the hits."""
 
 from __future__ import annotations
 
@@ -25,21 +25,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FETCH_GROWTH_FACTOR = 4
-"""Growth of the rows that are fetched, until there are k items, where several segments belong to one item."""
+"""Growth factor of the number of rows fetched, until k items are found; items may have several segments."""
 
 MAX_RERANK = 4096
-"""Beyond so many candidates a scan of the rows is as cheap as scoring what the codes find."""
+"""Number of candidates above which an exact scan of all rows is as fast as rescoring candidates."""
 
 MAX_TIED_ROWS = 4096
-"""Rows as near as the last one wanted are all fetched, so that ties go by item; of more than this, the oldest."""
+"""Maximum number of rows fetched to break ties.
+
+All rows with the cosine of the last hit are fetched, so that ties are broken by item id; with more, the oldest win."""
 
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
 
 @dataclass(frozen=True)
 class QueryVector:
-    """The composed unit vector float32 (d,), and each term's weighted share of it: `parts` float32 (t, d), summing
-    to `vector`."""
+    """A composed query vector.
+
+    Attributes:
+        vector: float32 (d,), unit norm.
+        parts: Weighted share of each term: float32 (t, d); their sum is `vector`.
+    """
 
     vector: NDArray[np.float32]
     parts: NDArray[np.float32]
@@ -47,8 +53,13 @@ class QueryVector:
 
 @dataclass(frozen=True)
 class FilteredPartition:
-    """A partition in one search: rows that may be found (None: all), the segments a filter keeps (None: all), and
-    items that are left out."""
+    """A partition with the filter of a search.
+
+    Attributes:
+        partition: The partition.
+        rows: Rows that are live and match the filter; None for all.
+        segments: True for the segments that match the filter, over the snapshot's rows: bool; None for all.
+    """
 
     partition: Partition
     rows: RowMask | None
@@ -57,7 +68,15 @@ class FilteredPartition:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Segments found in one partition: row of the vector, row in the snapshot, item and cosine of each, all (m,)."""
+    """Segments found in one partition.
+
+    Attributes:
+        modality: Modality of the partition.
+        rows: Row of each segment's vector in the partition: int64 (m,).
+        segment_rows: Row of each segment in the snapshot: int64 (m,).
+        item_ids: Item of each segment: int64 (m,).
+        cosines: float32 (m,).
+    """
 
     modality: Modality
     rows: NDArray[np.int64]
@@ -68,7 +87,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a plan: hits, best first, and what each step did."""
+    """Result of a plan.
+
+    Attributes:
+        hits: Hits, best first.
+        partitions: Measurements of each partition.
+        merge_ms: Time of ranking in milliseconds.
+        facts_ms: Time of looking up metadata in milliseconds.
+    """
 
     hits: list[Hit]
     partitions: tuple[PartitionRun, ...]
@@ -84,21 +110,31 @@ def run_plans(
     excluded: Sequence[NDArray[np.int64]],
     workers: Workers,
 ) -> list[Result]:
-    """Answer one query or several, each by its plan; those with equal steps share one call of each partition.
+    """Run the plans of one or more queries; queries with equal steps share one call per partition.
 
-    `excluded`: item ids left out of each answer. Equal scores are ordered by item id, so the same query gives the
-    same list on the same generation.
+    Equal scores are ordered by item id, so a query always gives the same list on the same generation.
+
+    Args:
+        plans: The plan of each query.
+        queries: The vector of each query.
+        searched: The target partitions, filtered.
+        snapshot: Snapshot of the generation.
+        excluded: Ids of items that must not be hits, for each query: int64.
+        workers: Threads to search with.
+
+    Returns:
+        The result of each query.
     """
     jobs = [
-        partial(_search_step, place, step, numbers, plans, queries, snapshot, excluded)
-        for step, numbers, place in _longest_first(plans, searched)
+        partial(_search_step, target, step, numbers, plans, queries, snapshot, excluded)
+        for step, numbers, target in _longest_first(plans, searched)
     ]
     found: list[dict[Modality, Candidates]] = [{} for _ in plans]
     runs: list[dict[Modality, PartitionRun]] = [{} for _ in plans]
     for answers in workers.run(jobs):
-        for number, candidates, ran in answers:
-            found[number][ran.modality] = candidates
-            runs[number][ran.modality] = ran
+        for number, candidates, measured in answers:
+            found[number][measured.modality] = candidates
+            runs[number][measured.modality] = measured
     return [
         _rank(
             plan,
@@ -115,15 +151,17 @@ def run_plans(
 def _longest_first(
     plans: Sequence[Plan], searched: Mapping[Modality, FilteredPartition]
 ) -> list[tuple[PartitionStep, list[int], FilteredPartition]]:
-    """The different steps, each with the numbers of the queries that take it and the partition it searches."""
+    """Return the distinct steps, longest first, with the numbers of their queries and the partition to search."""
     steps = [
-        (step, numbers, place) for modality, place in searched.items() for step, numbers in _same_steps(plans, modality)
+        (step, numbers, target)
+        for modality, target in searched.items()
+        for step, numbers in _same_steps(plans, modality)
     ]
-    return sorted(steps, key=lambda taken: -taken[0].estimate_ms * len(taken[1]))
+    return sorted(steps, key=lambda entry: -entry[0].estimate_ms * len(entry[1]))
 
 
 def _search_step(
-    place: FilteredPartition,
+    target: FilteredPartition,
     step: PartitionStep,
     numbers: Sequence[int],
     plans: Sequence[Plan],
@@ -131,27 +169,27 @@ def _search_step(
     snapshot: Snapshot,
     excluded: Sequence[NDArray[np.int64]],
 ) -> list[tuple[int, Candidates, PartitionRun]]:
-    """Return what one partition holds for those queries that search it alike: for each its number and candidates."""
+    """Search a partition for queries with the same step; return number, candidates and measurements of each."""
     started = perf_counter()
-    batch, scored = search_partition(place, step, np.stack([queries[number].vector for number in numbers]))
+    batch, scored = search_partition(target, step, np.stack([queries[number].vector for number in numbers]))
     candidates = [
         _enough_items(
-            place, step, SearchResult(positions, cosines), queries[number].vector, plans[number], snapshot, left_out
+            target, step, SearchResult(positions, cosines), queries[number].vector, plans[number], snapshot, hidden
         )
-        for number, positions, cosines, left_out in zip(
+        for number, positions, cosines, hidden in zip(
             numbers, batch.positions, batch.cosines, [excluded[number] for number in numbers], strict=True
         )
     ]
     took_ms = 1000 * (perf_counter() - started) / len(numbers)
-    modality = place.partition.modality
+    modality = target.partition.modality
     return [
-        (number, one, PartitionRun(modality, scored, len(one.rows), took_ms))
-        for number, one in zip(numbers, candidates, strict=True)
+        (number, segments, PartitionRun(modality, scored, len(segments.rows), took_ms))
+        for number, segments in zip(numbers, candidates, strict=True)
     ]
 
 
 def _same_steps(plans: Sequence[Plan], modality: Modality) -> list[tuple[PartitionStep, list[int]]]:
-    """Steps over a partition, each with the numbers of the queries that take it."""
+    """Return the distinct steps over a partition, each with the numbers of its queries."""
     groups: dict[tuple[object, ...], tuple[PartitionStep, list[int]]] = {}
     for number, plan in enumerate(plans):
         for step in plan.partitions:
@@ -162,18 +200,26 @@ def _same_steps(plans: Sequence[Plan], modality: Modality) -> list[tuple[Partiti
 
 
 def search_partition(
-    place: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32]
+    target: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32]
 ) -> tuple[SearchResult, int]:
-    """The `step.want` nearest rows of each query (nq, d) by the step's strategy, their cosines exact, and how many rows
-    were scored for each."""
-    partition, mask = place.partition, place.rows
+    """Search a partition by the strategy of a step.
+
+    Args:
+        target: The partition, filtered.
+        step: The step.
+        queries: float32 (nq, d), unit norm.
+
+    Returns:
+        The `step.fetch_rows` nearest rows of each query with exact cosines, and the number of rows scored per query.
+    """
+    partition, mask = target.partition, target.rows
     match step.strategy:
         case Strategy.SCAN:
             return partition.rows.scan(queries, step.fetch_rows, mask), step.matching_rows
         case Strategy.GATHER:
-            kept = np.arange(partition.n) if mask is None else mask.positions
-            positions = np.broadcast_to(kept, (len(queries), len(kept)))
-            return partition.rows.rerank(queries, positions, step.fetch_rows), len(kept)
+            matching = np.arange(partition.n) if mask is None else mask.positions
+            positions = np.broadcast_to(matching, (len(queries), len(matching)))
+            return partition.rows.rerank(queries, positions, step.fetch_rows), len(matching)
     wide = step.strategy is Strategy.PROBE_WIDE
     candidates = partition.candidates(queries, step.rerank, step.probes, None if wide else mask)
     if wide and mask is not None:
@@ -181,12 +227,12 @@ def search_partition(
     if partition.tail_start == partition.n:
         return partition.rows.rerank(queries, candidates, step.fetch_rows), step.rerank
     tail = partition.rows.scan(queries, step.fetch_rows, mask, start=partition.tail_start)
-    both = np.hstack([candidates, tail.positions])
-    return partition.rows.rerank(queries, both, step.fetch_rows), step.rerank + step.tail
+    positions = np.hstack([candidates, tail.positions])
+    return partition.rows.rerank(queries, positions, step.fetch_rows), step.rerank + step.tail
 
 
 def _enough_items(
-    place: FilteredPartition,
+    target: FilteredPartition,
     step: PartitionStep,
     found: SearchResult,
     vector: NDArray[np.float32],
@@ -194,12 +240,14 @@ def _enough_items(
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
 ) -> Candidates:
-    """The segments found, of at least k items and all that are as near as the last of them: searched again, wider,
-    while there may be more."""
+    """Return the segments of at least k items and all ties with the last item.
+
+    Searches again with a wider step as long as there may be more.
+    """
     items = plan.depth
     while True:
         valid = int(np.count_nonzero(found.positions >= 0))
-        candidates = _segments(place, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
+        candidates = _segments(target, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
         if valid == step.matching_rows or (valid < step.fetch_rows and step.strategy in _EXACT):
             return candidates
         last = _cosine_of_item(candidates, items)
@@ -207,12 +255,12 @@ def _enough_items(
         if valid >= step.fetch_rows and last is not None and not tied:
             return candidates
         step = _wider(step, valid)
-        again, _ = search_partition(place, step, vector[None])
-        found = SearchResult(again.positions[0], again.cosines[0])
+        batch, _ = search_partition(target, step, vector[None])
+        found = SearchResult(batch.positions[0], batch.cosines[0])
 
 
 def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
-    """The cosine of the n-th different item; None where there are fewer."""
+    """Return the cosine of the n-th distinct item; None if there are fewer."""
     seen: set[int] = set()
     for item_id, cosine in zip(candidates.item_ids.tolist(), candidates.cosines.tolist(), strict=True):
         seen.add(item_id)
@@ -222,10 +270,10 @@ def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
 
 
 def _wider(step: PartitionStep, valid: int) -> PartitionStep:
-    """The step after one that gave `valid` rows of the `step.want` asked for, and too few items."""
+    """Return a wider step after one that gave `valid` of `step.fetch_rows` rows, with too few items."""
     if step.strategy in _EXACT:
         return replace(step, fetch_rows=min(FETCH_GROWTH_FACTOR * step.fetch_rows, step.matching_rows))
-    if step.probes < step.lists:  # the lists probed hold too few rows that the filter keeps
+    if step.probes < step.lists:  # the probed lists contain too few rows that match the filter
         return replace(
             step, probes=min(FETCH_GROWTH_FACTOR * step.probes, step.lists), rerank=FETCH_GROWTH_FACTOR * step.rerank
         )
@@ -239,20 +287,20 @@ def _wider(step: PartitionStep, valid: int) -> PartitionStep:
 
 
 def _segments(
-    place: FilteredPartition,
+    target: FilteredPartition,
     rows: NDArray[np.int64],
     cosines: NDArray[np.float32],
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
 ) -> Candidates:
-    places, segment_rows = place.partition.segments_of_rows(rows)
+    positions, segment_rows = target.partition.segments_of_rows(rows)
     item_ids = snapshot.items_of(segment_rows)
-    if place.segments is not None or len(excluded):
-        kept = np.ones(len(places), np.bool_) if place.segments is None else place.segments[segment_rows]
+    if target.segments is not None or len(excluded):
+        mask = np.ones(len(positions), np.bool_) if target.segments is None else target.segments[segment_rows]
         if len(excluded):
-            kept &= ~np.isin(item_ids, excluded)
-        places, segment_rows, item_ids = places[kept], segment_rows[kept], item_ids[kept]
-    return Candidates(place.partition.modality, rows[places], segment_rows, item_ids, cosines[places])
+            mask &= ~np.isin(item_ids, excluded)
+        positions, segment_rows, item_ids = positions[mask], segment_rows[mask], item_ids[mask]
+    return Candidates(target.partition.modality, rows[positions], segment_rows, item_ids, cosines[positions])
 
 
 def _rank(
@@ -275,7 +323,7 @@ def _rank(
 def _choose(
     plan: Plan, query: QueryVector, present: Sequence[Candidates], searched: Mapping[Modality, FilteredPartition]
 ) -> list[tuple[int, int, float]]:
-    """Partition number, place in its candidates and score of each hit, best first."""
+    """Return partition number, position in its candidates and score of each hit, best first."""
     cosines = [candidates.cosines for candidates in present]
     scores = cosines
     if plan.ranking is Ranking.CALIBRATED:
@@ -288,23 +336,22 @@ def _choose(
     chosen: list[tuple[int, int, float]] = []
     for numbers in parts:
         owner = np.repeat(numbers, [len(present[number].rows) for number in numbers])
-        place = np.concatenate([np.arange(len(present[number].rows)) for number in numbers])
-        together = np.concatenate([scores[number] for number in numbers])
+        position = np.concatenate([np.arange(len(present[number].rows)) for number in numbers])
+        all_scores = np.concatenate([scores[number] for number in numbers])
         items = np.concatenate([present[number].item_ids for number in numbers])
         segments = np.concatenate([present[number].segment_rows for number in numbers])
-        wanted = plan.depth
-        best = best_of_each_item(together, items, segments, wanted)
+        best = best_of_each_item(all_scores, items, segments, plan.depth)
         if plan.diversity:
-            vectors = _embeddings(present, searched, owner[best], place[best])
-            best = best[diversify(together[best], vectors, plan.k, plan.diversity)]
-        chosen.extend(zip(owner[best].tolist(), place[best].tolist(), together[best].tolist(), strict=True))
+            vectors = _embeddings(present, searched, owner[best], position[best])
+            best = best[diversify(all_scores[best], vectors, plan.k, plan.diversity)]
+        chosen.extend(zip(owner[best].tolist(), position[best].tolist(), all_scores[best].tolist(), strict=True))
     return chosen
 
 
 def _own_shares(plan: Plan, present: Sequence[Candidates]) -> list[float] | None:
-    """Return which share of the query is of each partition's modality; None where a term's modality is not known.
+    """Return the share of the query that has each partition's modality; None if a term's modality is unknown.
 
-    Pictures and videos count as one: every encoder embeds them with one tower, and there is no gap between them.
+    Images and videos count as one modality: every encoder embeds them with one tower, without a modality gap.
     """
     if any(term.source is None for term in plan.terms):
         return None
@@ -323,17 +370,17 @@ def _embeddings(
     present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     owner: NDArray[np.int64],
-    place: NDArray[np.int64],
+    position: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Stored vectors (m, d) of candidates given by partition number and place."""
+    """Return the stored vectors (m, d) of candidates, given by partition number and position."""
     parts = np.unique(owner).tolist()
     out: NDArray[np.float32] | None = None
     for number in parts:
-        here = owner == number
-        rows = searched[present[number].modality].partition.rows.embeddings(present[number].rows[place[here]])
+        mask = owner == number
+        rows = searched[present[number].modality].partition.rows.embeddings(present[number].rows[position[mask]])
         if out is None:
             out = np.empty((len(owner), rows.shape[1]), np.float32)
-        out[here] = rows
+        out[mask] = rows
     assert out is not None
     return out
 
@@ -347,13 +394,13 @@ def _hits(
 ) -> list[Hit]:
     if not chosen:
         return []
-    segment_rows = np.array([present[number].segment_rows[place] for number, place, _ in chosen], np.int64)
-    cosines = [float(present[number].cosines[place]) for number, place, _ in chosen]
+    segment_rows = np.array([present[number].segment_rows[position] for number, position, _ in chosen], np.int64)
+    cosines = [float(present[number].cosines[position]) for number, position, _ in chosen]
     if len(query.parts) == 1:
         shares = [(cosine,) for cosine in cosines]
     else:
-        owner, place, _ = (np.array(column) for column in zip(*chosen, strict=True))
-        stored = _embeddings(present, searched, owner.astype(np.int64), place.astype(np.int64))
+        owner, position, _ = (np.array(column) for column in zip(*chosen, strict=True))
+        stored = _embeddings(present, searched, owner.astype(np.int64), position.astype(np.int64))
         shares = [tuple(row) for row in (stored @ query.parts.T).tolist()]
     return [
         Hit(

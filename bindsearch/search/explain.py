@@ -1,4 +1,4 @@
-"""Explain: a plan, and what running it took, as text for people and as plain data for JSON."""
+"""Plans and their measurements as text and as JSON data."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from bindsearch.search.planner import format_ms
 from bindsearch.types import Modality
 
 WIDTH = 100
-"""Columns that notes, filters and reasons are wrapped to."""
+"""Width in columns to which notes, filters and reasons are wrapped."""
 
 LABEL_WIDTH = 48
-"""Columns that a term's label is cut to."""
+"""Maximum width of a term's label in columns."""
 
 MARGIN = " " * 11
-"""Left of what belongs to a word at the start of a line."""
+"""Indentation of lines that belong to a heading at the start of a line."""
 
 Json = dict[str, object]
 Row = list[str]
 
 
 def explain_plan(plan: Plan) -> str:
-    """The plan in words, without a newline at the end; the same text for the same plan."""
+    """Return a plan as text, without a final newline; equal plans give equal texts."""
     return _text(plan, None)
 
 
 def explain_run(plan: Plan, run: PlanRun) -> str:
-    """The plan with what each partition and step took beside its estimate."""
+    """Return a plan as text, with measured times and rows next to the estimates."""
     return _text(plan, run)
 
 
 def plan_json(plan: Plan) -> Json:
-    """The plan as str, int, float, bool, None, lists and dicts.
+    """Return a plan as JSON data (str, int, float, bool, None, lists and dicts).
 
     Keys: `terms` (label, source, weight, load); `filter` (where, kept, living) or None; `partitions` (modality,
     strategy, rows, living, kept, want, lists, probes, rerank, tail, recall, measured, estimate_ms, considered, reason);
-    `rank`; `k`; `diverse`; `estimate_ms`; `notes`. `measured` holds the fields of the operating point that the
-    step comes from, or None; `considered` milliseconds by strategy. Milliseconds are rounded to 0.0001.
+    `rank`; `k`; `diverse`; `estimate_ms`; `notes`. `measured` has the fields of the operating point that the
+    settings are from, or None; `considered` has milliseconds by strategy. Milliseconds are rounded to 0.0001.
     """
     return {
         "terms": [_term_json(term) for term in plan.terms],
-        "filter": None if plan.filter is None else {"where": plan.filter, **_kept_of(plan)},
+        "filter": None if plan.filter is None else {"where": plan.filter, **_row_counts(plan)},
         "partitions": [_step_json(step) for step in plan.partitions],
         "rank": plan.ranking.value,
         "k": plan.k,
@@ -55,8 +55,11 @@ def plan_json(plan: Plan) -> Json:
 
 
 def run_json(plan: Plan, run: PlanRun) -> Json:
-    """`plan_json` with `actual` beside each estimate: scored, found and ms (or None where skipped) of each partition;
-    encode_ms, filter_ms, merge_ms, facts_ms and total_ms of the whole."""
+    """Return `plan_json` with measurements under the key `actual`.
+
+    For each partition: scored, found and ms, or None if it was skipped. For the whole plan: encode_ms, filter_ms,
+    merge_ms, facts_ms and total_ms.
+    """
     runs = {part.modality: part for part in run.partitions}
     steps = [{**_step_json(step), "actual": _part_json(runs.get(step.modality))} for step in plan.partitions]
     actual = {name: _round_ms(ms) for name, ms in asdict(run).items() if name != "partitions"}
@@ -76,7 +79,7 @@ def _text(plan: Plan, run: PlanRun | None) -> str:
 
 
 def _query_lines(plan: Plan, run: PlanRun | None) -> list[str]:
-    """`query  0.5 x image:fruit.jpg  image  the ImageBind vision tower`, a line a term."""
+    """Return a line per term, such as `query  0.5 x image:fruit.jpg  image  the ImageBind vision tower`."""
     rows = [
         [f"{term.weight:.3g} x", _cut(term.label), term.source.value if term.source else "-", term.cost_note]
         for term in plan.terms
@@ -90,24 +93,24 @@ def _query_lines(plan: Plan, run: PlanRun | None) -> list[str]:
 def _filter_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     if plan.filter is None:
         return ["filter     none"]
-    counts = _kept_of(plan)
+    counts = _row_counts(plan)
     share = f" ({100 * counts['kept'] / counts['living']:.3g}%)" if counts["living"] else ""
-    keeps = f"keeps {counts['kept']:,} of {counts['living']:,} rows{share}"
+    matches = f"matches {counts['kept']:,} of {counts['living']:,} rows{share}"
     if run:
-        keeps += f", evaluated in {format_ms(run.filter_ms)}"
-    return [*_wrapped("filter", plan.filter), MARGIN + keeps]
+        matches += f", evaluated in {format_ms(run.filter_ms)}"
+    return [*_wrapped("filter", plan.filter), MARGIN + matches]
 
 
 def _partition_lines(plan: Plan, run: PlanRun | None) -> list[str]:
-    """A table with a line and a reason a partition; columns that say nothing for any of them are left out."""
+    """Return a table with a row and a reason per partition, without columns that are empty for all partitions."""
     runs = {part.modality: part for part in run.partitions} if run else {}
-    header = ["partition", "strategy", "rows", "kept", "lists", "rerank", "tail", "want", "estimate"]
+    header = ["partition", "strategy", "rows", "matching", "lists", "rerank", "tail", "fetch", "estimate"]
     header += ["actual", "scored", "found", "recall"] if run else ["recall"]
     rows = [header, *(_row(step, runs, analyzed=run is not None) for step in plan.partitions)]
-    told = [column for column in range(len(header)) if any(row[column] != "-" for row in rows[1:])]
-    rows = [[row[column] for column in told] for row in rows]
-    left = {0, 1, len(told) - 1}
-    lines = _aligned(rows, right=set(range(len(told))) - left)
+    shown = [column for column in range(len(header)) if any(row[column] != "-" for row in rows[1:])]
+    rows = [[row[column] for column in shown] for row in rows]
+    left_aligned = {0, 1, len(shown) - 1}
+    lines = _aligned(rows, right=set(range(len(shown))) - left_aligned)
     text = [lines[0]]
     for line, step in zip(lines[1:], plan.partitions, strict=True):
         text += [line, *_wrap(step.reason)]
@@ -134,7 +137,7 @@ def _row(step: PartitionStep, runs: dict[Modality, PartitionRun], *, analyzed: b
 
 
 def _recall(step: PartitionStep) -> str:
-    """`0.984 (text)`: the source of the queries that the recall was measured with."""
+    """Return the recall with the source of the queries that it was measured with, such as `0.984 (text)`."""
     if step.strategy is Strategy.SKIP:
         return "-"
     if step.recall is None:
@@ -158,7 +161,7 @@ def _total_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     total = f"{format_ms(plan.estimate_ms)} estimated for the partitions"
     if run:
         searched = sum(part.ms for part in run.partitions)
-        total += f", {format_ms(searched)} actual; {format_ms(run.total_ms)} for everything"
+        total += f", {format_ms(searched)} actual; {format_ms(run.total_ms)} in total"
     return _wrapped("total", total)
 
 
@@ -175,7 +178,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _aligned(rows: Sequence[Row], right: set[int]) -> list[str]:
-    """The rows in columns two spaces apart; those in `right` end at the same place."""
+    """Align rows in columns two spaces apart; the columns in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -191,7 +194,7 @@ def _cut(label: str) -> str:
     return label if len(label) <= LABEL_WIDTH else label[: LABEL_WIDTH - 1] + "…"
 
 
-def _kept_of(plan: Plan) -> dict[str, int]:
+def _row_counts(plan: Plan) -> dict[str, int]:
     return {
         "kept": sum(step.matching_rows for step in plan.partitions),
         "living": sum(step.live_rows for step in plan.partitions),

@@ -1,4 +1,4 @@
-"""Filters: which segments may be found, as data, as text, and as a mask over a snapshot's segments."""
+"""Filters of segments: as data, as text, and as a mask over the segments of a snapshot."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _AGO = re.compile(rf"(\d{{1,6}})\s*({'|'.join(UNITS)})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions that all must hold; one that is empty lets everything pass.
+    """Conditions that must all be true; an empty filter matches everything.
 
-    `where`: an expression over the documented columns. `folders`: absolute folders, one of which must hold the item.
-    `collections`: roots (absolute, or their last name), one of which must be the item's. `since_ns`, `until_ns`: bounds
-    of the file's modification time in nanoseconds since 1970, the second one excluded.
+    Attributes:
+        where: An SQL expression over the documented columns; None for no condition.
+        folders: Absolute paths of folders, one of which must contain the item.
+        collections: Roots of collections (absolute, or their last part), one of which must be the item's.
+        since_ns: Earliest modification time of the file, in nanoseconds since 1970, included.
+        until_ns: Latest modification time, excluded.
     """
 
     where: str | None = None
@@ -57,18 +60,24 @@ def make_filter(
     since: str | datetime | None = None,
     until: str | datetime | None = None,
 ) -> Filter:
-    """A Filter from what a user gives: folders are made absolute, times read as `parse_time` does (naive ones: local).
+    """Return a Filter from user input.
 
-    Collections are named by the last part of their root, or by a path (anything that holds a slash).
+    Args:
+        where: An SQL expression over the documented columns, such as "duration_s > 3".
+        folders: Folders, one of which must contain the item; relative paths are made absolute.
+        collections: Collections, one of which must be the item's: the last part of the root, or a path (anything with a
+            slash).
+        since: Earliest modification time, as `parse_time` reads it, or a datetime; without a time zone, local time.
+        until: Latest modification time, excluded.
 
     Raises:
-        UsageError: something is given but empty, a time is none, or `until` is not after `since`.
+        UsageError: a value is empty, a time cannot be parsed, or `until` is not after `since`.
     """
     if where is not None and not where.strip():
         raise UsageError("the filter is empty: write a condition such as modality = 'audio'")
     since_ns, until_ns = _to_time(since), _to_time(until)
     if since_ns is not None and until_ns is not None and since_ns >= until_ns:
-        raise UsageError(f"nothing is between {format_time(since_ns)} and {format_time(until_ns)}: swap them")
+        raise UsageError(f"since ({format_time(since_ns)}) is not before until ({format_time(until_ns)}): swap them")
     roots = _to_texts(collections, "collection")
     return Filter(
         where=where.strip() if where is not None else None,
@@ -80,12 +89,17 @@ def make_filter(
 
 
 def parse_time(text: str, now: datetime | None = None) -> int:
-    """Nanoseconds since 1970 of "2024-05-01", "2024-05-01 12:30", "...+02:00" (naive: local time) or "7d", "12h" ago.
+    """Parse a time.
 
-    `now`: what ago counts from, the present by default.
+    Args:
+        text: "2024-05-01", "2024-05-01 12:30", "...+02:00" (without a time zone: local time), or "7d", "12h" ago.
+        now: The time that "ago" is relative to (default: the current time).
+
+    Returns:
+        Nanoseconds since 1970.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: `text` is none of these.
     """
     try:
         if ago := _AGO.fullmatch(text.strip()):
@@ -93,21 +107,21 @@ def parse_time(text: str, now: datetime | None = None) -> int:
             return to_ns(start - int(ago.group(1)) * UNITS[ago.group(2).lower()])
         return to_ns(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError, OSError):
-        message = f"{text!r} is not a time: give a date (2024-05-01), date and time (2024-05-01 12:30), or 7d, 12h, 2w"
-        raise UsageError(message) from None
+        expected = "a date (2024-05-01), date and time (2024-05-01 12:30), or 7d, 12h, 2w ago"
+        raise UsageError(f"cannot parse time {text!r}: give {expected}") from None
 
 
 def to_ns(moment: datetime) -> int:
-    """Nanoseconds since 1970 of a time; a naive one is local.
+    """Return a time in nanoseconds since 1970; without a time zone, it is local time.
 
     Raises:
-        OverflowError: it is among the first or last hours that there are.
+        OverflowError: the time is too close to the limits of datetime.
     """
     return (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def format_time(ns: int) -> str:
-    """A time in nanoseconds since 1970 in local time, as short as it goes: a date alone at midnight."""
+    """Format nanoseconds since 1970 as local time, as short as possible: at midnight, the date alone."""
     try:
         moment = (EPOCH + timedelta(microseconds=ns // 1000)).astimezone().replace(tzinfo=None)
     except OverflowError:
@@ -118,7 +132,7 @@ def format_time(ns: int) -> str:
 
 
 def describe_filter(filter: Filter) -> str:
-    """The filter in one line: "modality = 'audio', in /media/x, since 2024-01-01"."""
+    """Describe a filter in one line, such as "modality = 'audio', in /media/x, since 2024-01-01"."""
     parts = [" ".join(filter.where.split())] if filter.where is not None else []
     if filter.folders:
         parts.append(f"in {' or '.join(filter.folders)}")
@@ -132,12 +146,18 @@ def describe_filter(filter: Filter) -> str:
 
 
 def segment_mask(filter: Filter, tables: FilterTables, columns: FilterColumns | None = None) -> NDArray[np.bool_]:
-    """Return which rows of `segments` a filter lets pass: bool (n,).
+    """Evaluate a filter.
 
-    `columns`: what earlier filters had to derive from the same tables, for callers that keep it.
+    Args:
+        filter: The filter.
+        tables: The tables of a snapshot.
+        columns: Column values that earlier filters derived from the same tables (None: none).
+
+    Returns:
+        True for the matching rows of `segments`: bool (n,).
 
     Raises:
-        UsageError: no collection has that name, or the expression is refused or fails (see `where_mask`).
+        UsageError: no collection has that name, or the expression is rejected or fails (see `where_mask`).
     """
     import numpy as np
 
@@ -145,13 +165,13 @@ def segment_mask(filter: Filter, tables: FilterTables, columns: FilterColumns | 
     from bindsearch.search.sql_filter.evaluate import where_mask
 
     columns = columns or FilterColumns(tables)
-    kept = _item_mask(filter, tables)
-    mask = np.ones(tables.segments.num_rows, bool) if kept is None else kept[columns.item_rows]
+    items = _item_mask(filter, tables)
+    mask = np.ones(tables.segments.num_rows, bool) if items is None else items[columns.item_rows]
     return mask if filter.where is None else mask & where_mask(filter.where, columns)
 
 
 def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None:
-    """Return which items all but `where` lets pass; None: every one."""
+    """Return a mask of the items that match all conditions but `where`; None if all do."""
     conditions = []
     roots = tables.manifest.collections
     if filter.folders:
@@ -163,10 +183,10 @@ def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None
         conditions.append(tables.items.column("mtime_ns").to_numpy() >= filter.since_ns)
     if filter.until_ns is not None:
         conditions.append(tables.items.column("mtime_ns").to_numpy() < filter.until_ns)
-    kept = conditions.pop() if conditions else None
+    mask = conditions.pop() if conditions else None
     for condition in conditions:
-        kept &= condition
-    return kept
+        mask &= condition
+    return mask
 
 
 def _in_folders(folders: tuple[str, ...], tables: FilterTables) -> Any:
@@ -174,14 +194,14 @@ def _in_folders(folders: tuple[str, ...], tables: FilterTables) -> Any:
 
     roots = {number: PurePosixPath(root) for number, root in tables.manifest.collections.items()}
     whole = {number for number, root in roots.items() for folder in folders if root.is_relative_to(folder)}
-    inside = _in_collections(whole, tables)
+    mask = _in_collections(whole, tables)
     for folder in map(PurePosixPath, folders):
         for number, root in roots.items():
             if number not in whole and folder.is_relative_to(root):
                 start = f"{folder.relative_to(root)}/"
                 below = pc.starts_with(tables.items.column("rel_path"), start).to_numpy()
-                inside |= below & _in_collections({number}, tables)
-    return inside
+                mask |= below & _in_collections({number}, tables)
+    return mask
 
 
 def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
@@ -191,11 +211,11 @@ def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
 
 
 def _collections_named(name: str, roots: Any) -> set[int]:
-    found = {number for number, root in roots.items() if name in (root, PurePosixPath(root).name)}
-    if not found:
-        there = ", ".join(sorted(roots.values())) or "none"
-        raise UsageError(f"there is no collection {name!r}: there are {there}")
-    return found
+    matching = {number for number, root in roots.items() if name in (root, PurePosixPath(root).name)}
+    if not matching:
+        known = ", ".join(sorted(roots.values())) or "none"
+        raise UsageError(f"there is no collection {name!r}: choose from {known}")
+    return matching
 
 
 def _to_time(moment: str | datetime | None) -> int | None:
@@ -204,14 +224,14 @@ def _to_time(moment: str | datetime | None) -> int | None:
     try:
         return to_ns(moment)
     except (OverflowError, ValueError):
-        raise UsageError(f"{moment} is out of range: leave it out") from None
+        raise UsageError(f"{moment} is out of range: give a later or earlier time") from None
 
 
 def _to_texts(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], what: str) -> list[str]:
     several = (given,) if isinstance(given, str | os.PathLike) else given
-    texts = [os.fspath(one) for one in several]
+    texts = [os.fspath(value) for value in several]
     if not all(text.strip() for text in texts):
-        raise UsageError(f"the name of a {what} is empty: give one, or leave the option out")
+        raise UsageError(f"the name of a {what} is empty: give a name, or leave out the option")
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Generations as readers hold them: snapshot, partitions, what was worked out about them; and the newest one."""
+"""Open generations with their partitions and caches, and the reader that opens the newest one."""
 
 from __future__ import annotations
 
@@ -32,19 +32,23 @@ if TYPE_CHECKING:
     from bindsearch.search.sql_filter.columns import FilterColumns
 
 FILTER_CACHE_SIZE = 16
-"""Filters whose bitmaps a generation remembers: 2 bytes a segment each."""
+"""Number of filters whose bitmaps a generation caches; each takes 2 bytes per segment."""
 
 PLAN_CACHE_SIZE = 256
+"""Number of plans that a generation caches."""
 
 OPEN_ATTEMPTS = 5
 OPEN_PAUSE_S = 0.03
-"""A writer may retire a generation between reading CURRENT and opening its files; the next look finds a newer one."""
+"""Pause between attempts to open the newest generation.
+
+A writer may remove a generation after CURRENT was read and before its files are opened; the next attempt then finds a
+newer one."""
 
 Value = TypeVar("Value")
 
 
 class _LruCache(Generic[Value]):
-    """The last values made, by key. Thread-safe; a value may be made twice at the same time, and one is kept."""
+    """A thread-safe cache of the last used values; concurrent calls may compute a value twice, and one is stored."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -66,14 +70,19 @@ class _LruCache(Generic[Value]):
 
 @dataclass(frozen=True)
 class _Mask:
-    """Result of a filter: segments of the snapshot, and rows of each partition, made on first use."""
+    """Result of a filter.
+
+    Attributes:
+        segments: True for matching segments, over the snapshot's rows: bool.
+        rows: Matching rows of each partition, computed on first use.
+    """
 
     segments: NDArray[np.bool_]
     rows: dict[Modality, RowMask]
 
 
 class Generation:
-    """One generation, open. It never changes; many threads may search it."""
+    """An open generation; immutable and thread-safe."""
 
     def __init__(
         self,
@@ -83,14 +92,20 @@ class Generation:
         gpus: GpuResidency | None = None,
         before: Generation | None = None,
     ) -> None:
-        """Map it. `gpus`: where it may be searched (None: on the CPU); `before`: an older one, of which indexes that
-        are the same are taken over.
+        """Map the files of a generation.
+
+        Args:
+            store: Folder of the store.
+            manifest: Content of CURRENT.
+            dim: Dimensions of the embedding space.
+            gpus: GPUs to search on (None: search on the CPU).
+            before: An older generation, whose open indexes are reused if they are unchanged.
 
         Raises:
-            StoreError: a file of it is missing or damaged.
+            StoreError: a file is missing or damaged.
             InstallationError: FAISS cannot be loaded.
         """
-        check_libraries(["faiss"])  # partitions are scanned with it
+        check_libraries(["faiss"])  # partitions are scanned with FAISS
         self.manifest = manifest
         self.snapshot = open_snapshot(store, manifest)
         older: Mapping[Modality, Partition] = {} if before is None else before.partitions
@@ -103,10 +118,10 @@ class Generation:
         self._lock = threading.Lock()
 
     def searched(self, modality: Modality, filter: Filter) -> FilteredPartition:
-        """A partition with what the filter and deletions leave of it.
+        """Return a partition with the rows that are live and match a filter.
 
         Raises:
-            UsageError: the filter cannot be used.
+            UsageError: the filter is invalid.
         """
         partition = self.partitions[modality]
         if not filter:
@@ -117,37 +132,48 @@ class Generation:
             mask.rows[modality] = partition.mask_of_segments(mask.segments)
         return FilteredPartition(partition, mask.rows[modality], mask.segments)
 
-    def facts(self, place: FilteredPartition, vector: NDArray[np.float32] | None) -> PartitionFacts:
-        """Return what the planner is told of a partition; `vector`: the query (d,), where it is known."""
-        partition = place.partition
+    def facts(self, target: FilteredPartition, vector: NDArray[np.float32] | None) -> PartitionFacts:
+        """Return the properties of a filtered partition for the planner.
+
+        Args:
+            target: The partition, filtered.
+            vector: The query vector (d,), unit norm; None if unknown.
+        """
+        partition = target.partition
         facts = partition.facts
-        kept = facts.live_rows if place.rows is None else place.rows.count
-        inside = lies_among = None
+        matching = facts.live_rows if target.rows is None else target.rows.count
+        is_inside = predicted = None
         if vector is not None and facts.index is not None and facts.index.form is not IndexForm.EXACT:
-            inside, lies_among = partition.in_distribution(vector), partition.predict_source(vector)
-        runs = None if place.rows is None else place.rows.runs
-        return replace(facts, matching_rows=kept, in_distribution=inside, runs=runs, predicted_source=lies_among)
+            is_inside, predicted = partition.in_distribution(vector), partition.predict_source(vector)
+        runs = None if target.rows is None else target.rows.runs
+        return replace(facts, matching_rows=matching, in_distribution=is_inside, runs=runs, predicted_source=predicted)
 
     @cached_property
     def _columns(self) -> FilterColumns:
-        """What filters look at, worked out once."""
+        """Column values for filters, computed once."""
         from bindsearch.search.sql_filter.columns import FilterColumns
 
         return FilterColumns(self.snapshot)
 
     def plan(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
-        """A plan made before for the same key, or a new one."""
+        """Return the cached plan for `key`, or make one."""
         return self._plans.get(key, make)
 
 
 class Reader:
-    """Opens a generation when CURRENT names another one than before; a damaged one is rebuilt. Thread-safe."""
+    """A thread-safe reader of the newest generation; a damaged snapshot is rebuilt."""
 
     def __init__(
         self, store: Path, dim: Callable[[], int], rebuild: Callable[[], None], gpus: GpuResidency | None = None
     ) -> None:
-        """`dim`: dimensions of the store's space; `rebuild`: derives the snapshot from the catalog again; `gpus`: where
-        it may be searched (None: on the CPU)."""
+        """Prepare to read a store; nothing is opened yet.
+
+        Args:
+            store: Folder of the store.
+            dim: Returns the dimensions of the embedding space.
+            rebuild: Rebuilds the snapshot from the catalog.
+            gpus: GPUs to search on (None: search on the CPU).
+        """
         self._store = store
         self._dim = dim
         self._rebuild = rebuild
@@ -157,17 +183,17 @@ class Reader:
         self._mark: tuple[int, int, int] | None = None
 
     def close(self) -> None:
-        """Let go of the open generation."""
+        """Close the open generation."""
         with self._lock:
             self._generation = None
             self._mark = None
 
     def current(self) -> Generation:
-        """The newest generation.
+        """Return the newest generation; open it if CURRENT has changed.
 
         Raises:
             StoreNotFoundError: there is no store.
-            StoreError: it is damaged and cannot be rebuilt.
+            StoreError: the snapshot is damaged and cannot be rebuilt.
         """
         for _ in range(OPEN_ATTEMPTS):
             with contextlib.suppress(StoreError):
@@ -178,7 +204,7 @@ class Reader:
         self._rebuild()
         generation = self._open()
         if generation is None:
-            raise StoreNotFoundError(f"no store at {self._store}: make one with `bindsearch index FOLDER`")
+            raise StoreNotFoundError(f"no store at {self._store}: create one with `bindsearch index FOLDER`")
         return generation
 
     def _open(self) -> Generation | None:
@@ -195,22 +221,22 @@ class Reader:
             return self._generation
 
     def _current_mark(self) -> tuple[int, int, int] | None:
-        """Return what tells one CURRENT from the next without reading it: it is replaced, never written to."""
+        """Return inode, mtime and size of CURRENT, which change when it is replaced; None if it does not exist."""
         try:
-            found = (self._store / CURRENT).stat()
+            status = (self._store / CURRENT).stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def open_reader(store: Path, gpus: GpuResidency | None = None) -> Reader:
-    """Return a reader of a store; no encoder is asked for, and nothing is opened yet."""
+    """Return a reader of a store; it needs no encoder, and nothing is opened yet."""
 
     def dim() -> int:
         return read_config(store).dim
 
     def rebuild() -> None:
-        from bindsearch.storage.session import rebuild_snapshot  # the writer loads where a snapshot is damaged
+        from bindsearch.storage.session import rebuild_snapshot  # imported only if a snapshot is damaged
 
         rebuild_snapshot(store, dim)
 

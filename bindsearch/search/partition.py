@@ -1,4 +1,4 @@
-"""A partition: the vectors of one target modality in one generation, with its index, ready to be searched."""
+"""Partitions: the vectors of one target modality in one generation, with their index."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bindsearch")
 
 STATISTICS_SAMPLE = 4096
-"""Vectors the mean and covariance are estimated from: their standard error is then under 2% of the deviation."""
+"""Sample size for mean and covariance; their standard error is then below 2% of the standard deviation."""
 
 
 class Partition:
-    """The n vector rows of one modality, which of them are alive, the segments that refer to each, and the index.
+    """The n vector rows of one modality with their segments and index; immutable.
 
-    Everything is mapped or made on first use, and stays as it is: a newer generation has partitions of its own.
+    Files are mapped, and values computed, on first use. A newer generation has its own partitions.
     """
 
     def __init__(
@@ -50,11 +50,18 @@ class Partition:
         gpus: GpuResidency | None = None,
         before: Partition | None = None,
     ) -> None:
-        """Map the vector files of a modality. `gpus`: where it may be searched (None: on the CPU); `before`: the
-        partition of an older generation, whose index is taken over where it is the same one.
+        """Map the vector files of a modality.
+
+        Args:
+            store: Folder of the store.
+            snapshot: Snapshot of the generation.
+            modality: The modality.
+            dim: Dimensions of the embedding space.
+            gpus: GPUs to search on (None: search on the CPU).
+            before: The partition of an older generation, whose open index is reused if it is unchanged.
 
         Raises:
-            StoreError: one is missing or damaged.
+            StoreError: a file is missing or damaged.
         """
         names = [name for name, _ in snapshot.manifest.vectors.get(modality, ())]
         files = [open_vectors(store / VECTORS / modality / name, dim) for name in names]
@@ -86,7 +93,7 @@ class Partition:
 
     @cached_property
     def alive(self) -> RowMask | None:
-        """Rows that a segment refers to; None where that is all of them."""
+        """Rows that a segment refers to; None if all rows are live."""
         if self._one_to_one:
             return None
         return RowMask(np.isin(self.vector_ids, self._segment_vectors))
@@ -98,17 +105,17 @@ class Partition:
 
     @property
     def index(self) -> OpenedIndex | None:
-        """The published index; None where there is none, or where it is damaged (see `index_error`)."""
+        """Published index; None if there is none or if it is damaged (see `index_error`)."""
         return self._opened[0]
 
     @property
     def index_error(self) -> str | None:
-        """Why an index that should be here is not used."""
+        """Reason why the published index is not used; None if there is no problem."""
         return self._opened[1]
 
     @property
     def _opened(self) -> tuple[OpenedIndex | None, str | None]:
-        with self._lock:  # opened on first use, once
+        with self._lock:  # opened once, on first use
             return self._open_once
 
     @cached_property
@@ -118,19 +125,19 @@ class Partition:
         try:
             return open_index(self._store, self.modality, *self._published), None
         except IndexDamagedError as error:
-            logger.warning("the %s index is not used, rows are scanned instead: %s", self.modality, error)
+            logger.warning("the %s index is not used, searches scan all rows: %s", self.modality, error)
             return None, str(error)
 
     @cached_property
     def indexed_rows(self) -> int:
-        """Rows that the index covers: those up to the last vector it holds. The rest is the tail."""
+        """Number of rows that the index covers, up to its last vector; later rows are the tail."""
         if self.index is None:
             return 0
         return int(np.searchsorted(self.vector_ids, self.index.manifest.last_vector_id, side="right"))
 
     @cached_property
     def gpu(self) -> GpuIndex | None:
-        """What gives candidates on GPUs; None where none is used. Put there on first use."""
+        """GPU index for candidates, transferred on first use; None if no GPU is used."""
         gpus, opened = self._gpus, self.index
         if gpus is None or not gpus.devices or not self.n:
             return None
@@ -142,10 +149,10 @@ class Partition:
         return gpus.place_codes(self.modality.value, self._published or (), self.open_gpu_codes)
 
     def open_gpu_codes(self) -> IvfPqIndex:
-        """The codes for GPUs that the published index has, where it has some.
+        """Open the PQ codes for GPUs of the published index.
 
         Raises:
-            IndexDamagedError: they cannot be used.
+            IndexDamagedError: the codes are damaged.
         """
         assert self._published is not None
         assert self.index is not None
@@ -153,13 +160,13 @@ class Partition:
 
     @property
     def tail_start(self) -> int:
-        """The first row that what is searched for candidates does not hold: it and those after it are the tail."""
+        """First row that the searched index does not cover; it and later rows are the tail."""
         on_gpu = self.gpu is not None and self.gpu.parameters.form is IndexForm.EXACT
         return self.gpu.n if self.gpu is not None and on_gpu else self.indexed_rows
 
     @cached_property
     def _row_of_ordinal(self) -> NDArray[np.int64] | None:
-        """Row of each vector of the index, -1 where it has gone with a merge; None where they are the same."""
+        """Row of each vector of the index, -1 if a merge removed it; None if rows and ordinals are the same."""
         assert self.index is not None
         indexed = self.index.vector_ids
         if np.array_equal(indexed, self.vector_ids[: self.indexed_rows]):
@@ -170,14 +177,23 @@ class Partition:
 
     @property
     def moved(self) -> bool:
-        """Whether vectors that the index holds have gone from the files, so that ordinals and rows differ."""
+        """Whether vectors of the index were removed from the files, so that ordinals and rows differ."""
         return self._row_of_ordinal is not None
 
     def candidates(
         self, queries: NDArray[np.float32], width: int, probes: int, mask: RowMask | None
     ) -> NDArray[np.int64]:
-        """Rows (nq, width) that the index's codes say are nearest, -1 where there are fewer; only those in `mask`,
-        which a GPU cannot be given."""
+        """Return candidates from the index, by PQ distance.
+
+        Args:
+            queries: float32 (nq, d), unit norm.
+            width: Number of candidates per query.
+            probes: Number of inverted lists to probe.
+            mask: Rows to return (None: all); must be None on a GPU.
+
+        Returns:
+            Rows int64 (nq, width), -1 if there are fewer.
+        """
         if self.gpu is not None:
             return self._gpu_candidates(self.gpu, queries, width, probes, mask)
         opened = self.index
@@ -185,12 +201,12 @@ class Partition:
         assert opened.index is not None
         rows = self._row_of_ordinal
         if rows is None:
-            within = None if mask is None else mask.slice(0, self.indexed_rows)
-            return opened.index.candidates(queries, width, probes, within)
-        kept = rows >= 0
+            indexed_mask = None if mask is None else mask.slice(0, self.indexed_rows)
+            return opened.index.candidates(queries, width, probes, indexed_mask)
+        flags = rows >= 0
         if mask is not None:
-            kept &= mask.flags[rows]
-        ordinals = opened.index.candidates(queries, width, probes, RowMask(kept))
+            flags &= mask.flags[rows]
+        ordinals = opened.index.candidates(queries, width, probes, RowMask(flags))
         return np.where(ordinals >= 0, rows[ordinals], -1)
 
     def _gpu_candidates(
@@ -203,20 +219,20 @@ class Partition:
 
     @cached_property
     def statistics(self) -> PartitionStatistics:
-        """Mean and covariance of the living vectors: those kept with the index, else from an even sample."""
+        """Mean and covariance of the live vectors, from the index if there is one, else from an even sample."""
         if self.index is not None:
             return PartitionStatistics.from_arrays(self.index.statistics, self.dim)
         return partition_statistics(self.sample(STATISTICS_SAMPLE)[1], n=self.live_rows)
 
     def sample(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """At most n living rows (m,), evenly spread, and their vectors (m, d)."""
-        living = np.arange(self.n) if self.alive is None else self.alive.positions
-        rows = living[np.linspace(0, len(living) - 1, min(len(living), n)).astype(np.int64)]
+        """Return at most n evenly spaced live rows int64 (m,), and their vectors float32 (m, d)."""
+        live = np.arange(self.n) if self.alive is None else self.alive.positions
+        rows = live[np.linspace(0, len(live) - 1, min(len(live), n)).astype(np.int64)]
         return rows, self.rows.embeddings(rows)
 
     @cached_property
     def facts(self) -> PartitionFacts:
-        """What the planner is told of it where nothing is filtered and the query is not known."""
+        """Properties for the planner, without a filter and for an unknown query."""
         index = None
         if self.gpu is not None:
             index = self._gpu_facts(self.gpu)
@@ -238,7 +254,7 @@ class Partition:
         parameters, device = gpu.parameters, self._gpus.name
         if (
             parameters.form is IndexForm.EXACT
-        ):  # no points: as good as exact, in the time of the call, whatever the rows
+        ):  # no points: results are exact, and the time hardly depends on the number of rows
             return IndexFacts(gpu.n, gpu.lists, parameters.code_bytes, (), device, parameters.form)
         assert self.index is not None
         manifest = self.index.manifest
@@ -246,12 +262,12 @@ class Partition:
         return IndexFacts(self.indexed_rows, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
 
     def in_distribution(self, query: NDArray[np.float32]) -> bool:
-        """Return whether a query (d,) lies among the vectors, not across the gap between modalities."""
+        """Return whether a query (d,) is in the distribution of the vectors, not across the modality gap."""
         assert self.index is not None
         return float(self._direction @ query) >= self.index.manifest.in_distribution_cosine
 
     def predict_source(self, query: NDArray[np.float32]) -> Modality | None:
-        """The modality among whose queries a query (d,) lies; None where that is not known."""
+        """Return the predicted source modality of a query (d,); None if unknown."""
         source = self._regions.predict_source(query)
         return None if source is None else Modality(source)
 
@@ -265,30 +281,36 @@ class Partition:
         return l2_normalize(self.statistics.mu)
 
     def rows_of_vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows that hold these vectors: int64 (m,)."""
+        """Return the rows of these vectors: int64 (m,)."""
         return np.searchsorted(self.vector_ids, vector_ids)
 
     def segments_of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Living segments that refer to the vectors in `rows` (m,): for each its place in `rows` and its row in the
-        snapshot, int64 (s,) both."""
+        """Return the live segments that refer to the vectors in `rows`.
+
+        Args:
+            rows: int64 (m,).
+
+        Returns:
+            Position in `rows` and row in the snapshot of each segment: int64 (s,) each.
+        """
         if self._one_to_one:
             return np.arange(len(rows)), self._segments(rows)
         vectors = self.vector_ids[rows]
         first = np.searchsorted(self._segment_vectors, vectors)
         counts = np.searchsorted(self._segment_vectors, vectors, side="right") - first
-        places = np.repeat(np.arange(len(rows)), counts)
-        offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return places, self._segments(first[places] + offsets)
+        positions = np.repeat(np.arange(len(rows)), counts)
+        offsets = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return positions, self._segments(first[positions] + offsets)
 
     def _segments(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows in the snapshot of those of the partition's segments: int64 (m,)."""
-        held = self._segment_rows
-        return numbers + held.start if isinstance(held, range) else held[numbers]
+        """Return the rows in the snapshot of the partition's segments with these numbers: int64 (m,)."""
+        rows = self._segment_rows
+        return numbers + rows.start if isinstance(rows, range) else rows[numbers]
 
-    def mask_of_segments(self, kept: NDArray[np.bool_]) -> RowMask:
-        """Rows that a living segment refers to which `kept`, over the snapshot's segment rows, lets pass."""
-        held = self._segment_rows
-        of_segments = kept[held.start : held.stop] if isinstance(held, range) else kept[held]
+    def mask_of_segments(self, matching: NDArray[np.bool_]) -> RowMask:
+        """Return a mask of the rows with a live segment in `matching`: bool, over the snapshot's segment rows."""
+        rows = self._segment_rows
+        of_segments = matching[rows.start : rows.stop] if isinstance(rows, range) else matching[rows]
         if self._one_to_one:
             return RowMask(of_segments)
         mask = np.zeros(self.n, np.bool_)
@@ -297,7 +319,7 @@ class Partition:
 
 
 def _as_range(rows: NDArray[np.int64]) -> NDArray[np.int64] | range:
-    """Rows that follow one another as a range, which holds no memory; others as they are."""
+    """Return consecutive rows as a range, which saves memory; other rows unchanged."""
     if not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or bool(np.any(rows[1:] < rows[:-1])):
         return rows
     return range(int(rows[0]), int(rows[-1]) + 1)

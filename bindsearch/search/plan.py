@@ -1,4 +1,4 @@
-"""Plan: what a search will do, as data. `explain` tells it in words, the same words for the same plan."""
+"""Plans of searches as data; `explain` formats them as text."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ from bindsearch.search.query import Ranking
 from bindsearch.types import Modality
 
 DIVERSITY_FACTOR = 5
-"""A diverse list is chosen from so many times k results."""
+"""A diverse list is selected from this many times k results."""
 
 
 def rerank_depth(k: int, diversity: float) -> int:
-    """Results that are to be right: k, or what a diverse list is chosen from."""
+    """Return the number of results that must be correct: k, or more to select a diverse list from."""
     return DIVERSITY_FACTOR * k if diversity else k
 
 
 class Strategy(StrEnum):
-    """Strategy of searching the rows of one partition. Whatever the strategy, cosines come from the fp16 rows."""
+    """Strategy of searching the rows of one partition; all strategies compute cosines from the fp16 rows."""
 
     SKIP = "skip"
-    """Nothing can match."""
+    """No row can match."""
     GATHER = "gather"
-    """Fetch the rows that the filter keeps and score each."""
+    """Fetch and score each row that matches the filter."""
     SCAN = "scan"
-    """Score all rows in order, those a bitmap leaves out skipped."""
+    """Score all rows in order, skipping those excluded by a bitmap."""
     PROBE = "probe"
-    """Scan codes in the nearest inverted lists, with a bitmap; score the best candidates exactly."""
+    """Scan codes in the nearest inverted lists with a bitmap; score the best candidates exactly."""
     PROBE_WIDE = "probe wide"
-    """The same on a GPU, where no bitmap can be given: more candidates, filtered afterwards."""
+    """Probe on a GPU, where a bitmap cannot be used: fetch more candidates and filter them afterwards."""
 
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """Facts on a partition's index for the planner: `n` rows covered, those after them are the tail.
+    """Properties of a partition's index, for the planner.
 
-    `device`: "cpu" or "cuda:0"; `recall`: what its points were to reach (`IndexManifest.settings`). `IndexForm.EXACT`
-    stands here on a GPU only: on the CPU it is the scan, and a partition in that form has no index."""
+    Attributes:
+        n: Number of rows that the index covers; later rows are the tail.
+        lists: Number of inverted lists (nlist).
+        code_bytes: Bytes per PQ code.
+        points: Measured operating points.
+        device: "cpu" or "cuda:0".
+        form: Form of the index. `IndexForm.EXACT` occurs on a GPU only: on the CPU, a partition of that form has no
+            index and is scanned.
+        recall: Target recall of the points (`IndexManifest.settings`).
+    """
 
     n: int
     lists: int
@@ -52,11 +60,21 @@ class IndexFacts:
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """Facts on a partition for the planner. `rows` are all, `live_rows` those a segment refers to, `matching_rows`
-    those of them that the filter keeps; `index` None: it has none; `index_error`: why an index that should be there is
-    not used; `in_distribution`: whether the query resembles the partition's vectors (None: not known before encoding);
-    `runs`: stretches of neighbouring rows that the kept ones lie in (None: as many as if they were kept at random);
-    `predicted_source`: the modality among whose queries a ready vector lies (None: not known)."""
+    """Properties of a partition, for the planner.
+
+    Attributes:
+        modality: Modality of the partition.
+        dim: Dimensions of the embedding space.
+        rows: Number of rows.
+        live_rows: Number of rows that a segment refers to.
+        matching_rows: Number of live rows that match the filter.
+        index: Properties of the index; None if there is none.
+        index_error: Reason why a published index is not used; None if there is no problem.
+        in_distribution: Whether the query is in the distribution of the partition's vectors; None if unknown, as before
+            encoding.
+        runs: Number of runs of consecutive matching rows; None: as many as for randomly chosen rows.
+        predicted_source: Predicted source modality of a query vector; None if unknown.
+    """
 
     modality: Modality
     dim: int
@@ -72,16 +90,25 @@ class PartitionFacts:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """Everything a plan depends on beside the query. `sources`: modality of each term, in order (None: a ready
-    vector of unknown modality); `cost_notes`: what encoding each term takes, in words; `weights`: those used;
-    `filter`: its text, None without one; `excluded`: rows of the query's own files, left out of the answer;
-    `notes`: what else the reader of a plan should know."""
+    """Everything that a plan depends on besides the query.
+
+    Attributes:
+        partitions: Properties of the target partitions.
+        sources: Modality of each term, in order; None for a query vector of unknown modality.
+        labels: Text form of each term.
+        weights: Weight of each term.
+        cost_notes: What encoding each term requires, as text.
+        filter: Text of the filter; None without one.
+        excluded: Number of rows of the query's own files, which are excluded from the hits.
+        costs: Measured unit costs.
+        notes: Further notes for readers of the plan.
+    """
 
     partitions: tuple[PartitionFacts, ...]
     sources: tuple[Modality | None, ...] = (None,)
     labels: tuple[str, ...] = ("vector",)
     weights: tuple[float, ...] = (1.0,)
-    cost_notes: tuple[str, ...] = ("a ready vector",)
+    cost_notes: tuple[str, ...] = ("a query vector",)
     filter: str | None = None
     excluded: int = 0
     costs: UnitCosts = field(default_factory=UnitCosts)
@@ -91,7 +118,14 @@ class PlanFacts:
 @former_fields(load="cost_note")
 @dataclass(frozen=True)
 class TermStep:
-    """Step that turns a term into a vector."""
+    """Step that encodes a term.
+
+    Attributes:
+        label: Text form of the term.
+        source: Modality of the term; None if unknown.
+        weight: Weight of the term.
+        cost_note: What encoding requires, as text.
+    """
 
     label: str
     source: Modality | None
@@ -102,10 +136,25 @@ class TermStep:
 @former_fields(want="fetch_rows", kept="matching_rows", considered="alternatives", living="live_rows")
 @dataclass(frozen=True)
 class PartitionStep:
-    """Step that searches a partition. `fetch_rows`: rows fetched at first; `rerank`: candidates scored exactly;
-    `tail`: rows after the index, always scanned; `recall`: as measured, 1.0 where exact, None where not known;
-    `alternatives`: every strategy that could have been taken with its estimate in milliseconds; `live_rows`: rows that
-    the filter chose from; `point`: what `probes`, `rerank` and `recall` come from, None where nothing was measured."""
+    """Step that searches a partition.
+
+    Attributes:
+        modality: Modality of the partition.
+        strategy: How the partition is searched.
+        fetch_rows: Number of rows fetched at first.
+        matching_rows: Number of live rows that match the filter.
+        rows: Number of rows.
+        tail: Number of rows that the index does not cover; they are scanned exactly.
+        probes: Number of inverted lists probed (nprobe).
+        lists: Number of inverted lists (nlist).
+        rerank: Number of candidates scored exactly.
+        recall: Measured recall; 1.0 if exact, None if unknown.
+        estimate_ms: Estimated time in milliseconds.
+        reason: Reasons for the strategy and its settings.
+        alternatives: Every proposed strategy with its estimated time in milliseconds.
+        live_rows: Number of rows that a segment refers to.
+        point: Operating point that `probes`, `rerank` and `recall` are from; None if nothing was measured.
+    """
 
     modality: Modality
     strategy: Strategy
@@ -127,7 +176,18 @@ class PartitionStep:
 @former_fields(rank="ranking", diverse="diversity")
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a search. `estimate_ms`: of the partitions together, encoding and merging apart."""
+    """Plan of a search.
+
+    Attributes:
+        terms: A step for each term.
+        filter: Text of the filter; None without one.
+        partitions: A step for each target partition.
+        ranking: Ranking of hits of several modalities.
+        k: Number of items to return.
+        diversity: Diversity in 0..1.
+        estimate_ms: Estimated time of all partitions in milliseconds, without encoding and merging.
+        notes: Further notes for readers of the plan.
+    """
 
     terms: tuple[TermStep, ...]
     filter: str | None
@@ -140,14 +200,20 @@ class Plan:
 
     @property
     def depth(self) -> int:
-        """Results that are to be right: k, or what a diverse list is chosen from."""
+        """Number of results that must be correct: k, or more to select a diverse list from."""
         return rerank_depth(self.k, self.diversity)
 
 
 @dataclass(frozen=True)
 class PartitionRun:
-    """Measurements of searching a partition: `scored` rows compared exactly (those of the tail too), `found` rows that
-    were fetched from it, `ms` milliseconds."""
+    """Measurements of searching a partition.
+
+    Attributes:
+        modality: Modality of the partition.
+        scored: Number of rows scored exactly, tail included.
+        found: Number of segments found.
+        ms: Time in milliseconds.
+    """
 
     modality: Modality
     scored: int
@@ -157,8 +223,16 @@ class PartitionRun:
 
 @dataclass(frozen=True)
 class PlanRun:
-    """Measurements of a plan that was run: rows and milliseconds of each partition, milliseconds of the steps around
-    them and of everything. A partition that was skipped may be missing."""
+    """Measurements of running a plan.
+
+    Attributes:
+        partitions: Measurements of each partition; skipped partitions are missing.
+        encode_ms: Time of encoding the query in milliseconds.
+        filter_ms: Time of evaluating the filter and planning in milliseconds.
+        merge_ms: Time of ranking in milliseconds.
+        facts_ms: Time of looking up metadata in milliseconds.
+        total_ms: Total time in milliseconds.
+    """
 
     partitions: tuple[PartitionRun, ...]
     encode_ms: float

@@ -1,6 +1,6 @@
-"""Planner: which way each partition is searched. Pure: a plan depends on the query and the facts alone.
+"""Planner: selects a search strategy for each partition; a plan depends only on the query and the facts.
 
-Each rule of RULES proposes one way to search a partition, with its cost; `choose` takes the cheapest that finds enough.
+Each rule in RULES proposes a strategy with its cost; `choose` takes the cheapest that reaches the target recall.
 """
 
 from __future__ import annotations
@@ -23,27 +23,36 @@ from bindsearch.search.plan import (
 from bindsearch.search.query import Query
 
 SPARE_ROWS = 16
-"""Rows fetched beside the k asked for: several segments may belong to one item."""
+"""Rows fetched in addition to k, because several segments may belong to one item."""
 
 GATHER_BYTES = 32 * 2**20
-"""Rows are gathered into one copy of no more bytes than this."""
+"""Maximum size in bytes of the copy of gathered rows."""
 
 UNMEASURED_RERANK = 1000
-"""Candidates scored exactly where nothing was measured; on 150,000 real vectors 400 of all lists' gave a recall of .99
-across modalities."""
+"""Candidates scored exactly without a measured operating point.
+
+On 150,000 real vectors, 400 candidates from all lists gave a recall of 0.99 across modalities."""
 
 GPU_WIDTH = 2048
-"""Candidates and probes that FAISS gives at most on a GPU."""
+"""Maximum number of candidates and of probes of FAISS on a GPU."""
 
 GPU_MIN_SELECTIVITY = 0.1
-"""A filter that keeps less is not answered from a GPU's candidates."""
+"""Minimum share of rows that must match the filter for a GPU search, which filters afterwards."""
 
 Rule = Callable[[Query, PlanFacts, PartitionFacts], PartitionStep | None]
 
 
 @dataclass(frozen=True)
 class ProbeSetting:
-    """Settings of searching an index: as the fields of PartitionStep; `notes`: why, in words."""
+    """Settings of an index search.
+
+    Attributes:
+        probes: As in PartitionStep; so are `rerank`, `recall` and `point`.
+        rerank: Number of candidates scored exactly.
+        recall: Measured recall; None if unknown.
+        point: Operating point that the settings are from; None if nothing was measured.
+        notes: Reasons for the settings.
+    """
 
     probes: int
     rerank: int
@@ -53,9 +62,12 @@ class ProbeSetting:
 
 
 def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) -> Plan:
-    """The plan for `query`: one step for each partition of its targets, in the order of `facts`.
+    """Return the plan for a query, with one step per target partition in the order of `facts`.
 
-    `force`: take this strategy wherever a rule proposes it, whatever it costs; for comparing strategies.
+    Args:
+        query: The query.
+        facts: Everything else that the plan depends on.
+        force: Strategy to use wherever a rule proposes it, regardless of cost; for comparing strategies.
     """
     targets = [partition for partition in facts.partitions if partition.modality in query.to]
     steps = tuple(plan_partition(query, facts, partition, force) for partition in targets)
@@ -75,31 +87,43 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
 def plan_partition(
     query: Query, facts: PlanFacts, partition: PartitionFacts, force: Strategy | None = None
 ) -> PartitionStep:
-    """The step for one partition: none where nothing is kept, else the best of what the rules propose."""
+    """Return the step for one partition: SKIP if no row matches, else the best proposal of the rules.
+
+    Args:
+        query: The query.
+        facts: Everything else that the plan depends on.
+        partition: Properties of the partition.
+        force: Strategy to use if a rule proposes it.
+    """
     if not partition.matching_rows:
-        reason = f"the filter keeps none of {partition.live_rows:,} rows" if partition.live_rows else "it holds no rows"
+        reason = f"no row of {partition.live_rows:,} matches" if partition.live_rows else "the partition is empty"
         return _exact_step(Strategy.SKIP, query, facts, partition, 0.0, reason)
     proposals = [step for rule in RULES if (step := rule(query, facts, partition))]
     return choose(proposals, partition, force)
 
 
 def choose(proposals: list[PartitionStep], partition: PartitionFacts, force: Strategy | None = None) -> PartitionStep:
-    """The cheapest proposal that reaches the recall that the index was tuned for, the first one of equals.
+    """Return the cheapest proposal that reaches the index's target recall; of equal ones, the first.
 
-    One whose recall is not known counts as reaching it: such a one is made wider instead.
+    A proposal of unknown recall counts as reaching it, because its settings are wider instead.
+
+    Args:
+        proposals: Steps proposed by the rules, at least one.
+        partition: Properties of the partition.
+        force: Strategy to use if it is proposed.
     """
-    wanted = partition.index.recall if partition.index else 0.0
-    reaching = [step for step in proposals if step.recall is None or step.recall >= wanted]
+    target = partition.index.recall if partition.index else 0.0
+    reaching = [step for step in proposals if step.recall is None or step.recall >= target]
     forced = [step for step in proposals if step.strategy is force]
     step = min(forced or reaching or proposals, key=lambda step: step.estimate_ms)
-    considered = tuple((proposal.strategy, proposal.estimate_ms) for proposal in proposals)
-    short = [step for step in proposals if step not in reaching]
-    reason = _reason(step, considered, short, partition, wanted, forced=bool(forced))
-    return replace(step, alternatives=considered, reason=reason)
+    alternatives = tuple((proposal.strategy, proposal.estimate_ms) for proposal in proposals)
+    below_target = [step for step in proposals if step not in reaching]
+    reason = _reason(step, alternatives, below_target, partition, target, forced=bool(forced))
+    return replace(step, alternatives=alternatives, reason=reason)
 
 
 def propose_gather(query: Query, facts: PlanFacts, partition: PartitionFacts) -> PartitionStep | None:
-    """Fetch and score each row that the filter keeps; where all are kept that is the scan, only slower."""
+    """Propose to fetch and score each matching row; not if all rows match, as a scan is faster then."""
     if not _masked(partition) or partition.matching_rows * _row_bytes(partition.dim) > GATHER_BYTES:
         return None
     cost_ns = facts.costs.call_ns + _gather_ns(facts.costs, partition.matching_rows, partition.dim)
@@ -107,13 +131,13 @@ def propose_gather(query: Query, facts: PlanFacts, partition: PartitionFacts) ->
 
 
 def propose_scan(query: Query, facts: PlanFacts, partition: PartitionFacts) -> PartitionStep | None:
-    """Score all rows in order; a bitmap leaves out those not kept."""
+    """Propose to score all rows in order, with a bitmap of the matching ones."""
     cost_ns = _scan_ns(facts.costs, partition, partition.rows)
     return _exact_step(Strategy.SCAN, query, facts, partition, cost_ns)
 
 
 def propose_probe(query: Query, facts: PlanFacts, partition: PartitionFacts) -> PartitionStep | None:
-    """Scan codes in the nearest lists under a bitmap, score the best exactly, scan the tail."""
+    """Propose to scan codes in the nearest lists with a bitmap, score the best exactly, and scan the tail."""
     index = _usable_index(partition)
     if index is None or index.device.startswith("cuda") or index.form is IndexForm.EXACT:
         return None
@@ -122,7 +146,7 @@ def propose_probe(query: Query, facts: PlanFacts, partition: PartitionFacts) -> 
 
 
 def propose_probe_wide(query: Query, facts: PlanFacts, partition: PartitionFacts) -> PartitionStep | None:
-    """On a GPU, which takes no bitmap: as many more candidates as the filter drops of them, filtered afterwards."""
+    """Propose a GPU search, which cannot use a bitmap: more candidates by the filter's selectivity, filtered later."""
     index = _usable_index(partition)
     if index is None or not index.device.startswith("cuda"):
         return None
@@ -135,7 +159,7 @@ def propose_probe_wide(query: Query, facts: PlanFacts, partition: PartitionFacts
     probes = min(setting.probes, GPU_WIDTH)
     recall, notes = setting.recall, setting.notes
     if partition.matching_rows < partition.live_rows and index.form is not IndexForm.EXACT:
-        note = f"a GPU takes no filter: {1 / share:.3g}x the candidates, filtered afterwards, recall not measured so"
+        note = f"GPU searches cannot filter: {1 / share:.3g}x the candidates, filtered afterwards, recall unknown"
         recall, notes = None, (*notes, note)
     setting = ProbeSetting(probes, width, recall, setting.point, notes)
     cost_ns = _probe_wide_ns(facts, partition, index, setting)
@@ -143,65 +167,76 @@ def propose_probe_wide(query: Query, facts: PlanFacts, partition: PartitionFacts
 
 
 RULES: tuple[Rule, ...] = (propose_gather, propose_scan, propose_probe, propose_probe_wide)
-"""Ways to search a partition, each of which may propose a step."""
+"""Rules, each of which may propose a step."""
 
 
 def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> int:
-    """Rows fetched at first: those asked for, some to spare, and the query's own ones that are then left out."""
+    """Return the number of rows to fetch at first: those asked for, SPARE_ROWS, and the query's own, excluded later."""
     return min(partition.matching_rows, rerank_depth(query.k, query.diversity) + SPARE_ROWS + facts.excluded)
 
 
 def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> ProbeSetting:
-    """Probes and rerank of the dearest of the query's sources; of the partition's own where the query lies inside."""
+    """Return probes and rerank for a query on an index.
+
+    If the query is in the distribution of the partition's vectors, the operating points of that modality apply. Else
+    the settings are those of the slowest source modality of the query.
+
+    Args:
+        query: The query.
+        facts: Everything else that the plan depends on.
+        partition: Properties of the partition.
+        index: Properties of its index.
+    """
     if index.form is IndexForm.EXACT:
         return ProbeSetting(1, wanted_rows(query, facts, partition), 1.0, None)
     measured = {point.source for point in index.points}
     if partition.in_distribution and partition.modality.value in measured:
         setting = _setting_of(partition.modality.value, query, facts, partition, index)
-        return replace(setting, notes=(f"the query resembles the {partition.modality} vectors", *setting.notes))
+        return replace(setting, notes=(f"the query resembles {partition.modality} vectors", *setting.notes))
     guess = MIXED if partition.predicted_source is None else partition.predicted_source.value
-    asked = list(dict.fromkeys(source.value if source else guess for source in facts.sources))
-    sources = list(dict.fromkeys(_stand_in(source, asked, measured) for source in asked))
+    query_sources = list(dict.fromkeys(source.value if source else guess for source in facts.sources))
+    sources = list(dict.fromkeys(_measured_source(source, query_sources, measured) for source in query_sources))
     settings = [_setting_of(source, query, facts, partition, index) for source in sources]
     setting = max(settings, key=lambda setting: _probe_ns(facts, partition, index, setting))
     if partition.predicted_source is not None and None in facts.sources:
         setting = replace(setting, notes=(f"the query resembles {partition.predicted_source} queries", *setting.notes))
-    if len(asked) == 1:
+    if len(query_sources) == 1:
         return setting
-    return replace(setting, notes=(f"slowest of {' + '.join(asked)}", *setting.notes))
+    return replace(setting, notes=(f"settings of the slowest source ({', '.join(query_sources)})", *setting.notes))
 
 
-def _stand_in(source: str, asked: list[str], measured: set[str]) -> str:
-    """A source of a composed query that was not measured goes by the points of mixed queries."""
-    return MIXED if source not in measured and len(asked) > 1 and MIXED in measured else source
+def _measured_source(source: str, query_sources: list[str], measured: set[str]) -> str:
+    """Return the source whose points apply: that of mixed queries if a source of a composed query is not measured."""
+    return MIXED if source not in measured and len(query_sources) > 1 and MIXED in measured else source
 
 
 def _setting_of(
     source: str, query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts
 ) -> ProbeSetting:
-    """The setting that the points of one source give; all lists where it has none."""
-    want = wanted_rows(query, facts, partition)
+    """Return the setting from the operating points of one source; all lists if it has none."""
+    fetch_rows = wanted_rows(query, facts, partition)
     points = _points_for(index.points, source, rerank_depth(query.k, query.diversity))
     if not points:
-        wide = min(partition.matching_rows, max(UNMEASURED_RERANK, 10 * want))
-        return ProbeSetting(max(index.lists, 1), wide, None, None, (f"not measured for {source} queries: all lists",))
+        wide = min(partition.matching_rows, max(UNMEASURED_RERANK, 10 * fetch_rows))
+        note = f"not measured for {source} queries: probes all lists"
+        return ProbeSetting(max(index.lists, 1), wide, None, None, (note,))
     point, probes = _at_share(points, partition.matching_rows / partition.live_rows, index.lists)
     notes = []
     if point.fallback_source:
-        notes.append(f"{source} queries go by points of {point.fallback_source}")
+        notes.append(f"{source} queries use the operating points of {point.fallback_source}")
     if probes > point.probes:
-        notes.append(f"{point.probes} probes widened to {probes}: the filter keeps {_percent(partition)}")
+        notes.append(f"probes raised from {point.probes} to {probes}: the filter matches {_percent(partition)}")
     rerank: int = point.rerank
     recall: float | None = point.recall
     if rerank_depth(query.k, query.diversity) > point.k:
         rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diversity) / point.k)
         recall = None
-        notes.append(f"measured up to {point.k} results: rerank scaled up")
-    return ProbeSetting(probes, min(partition.matching_rows, max(rerank, want)), recall, point, tuple(notes))
+        notes.append(f"measured up to {point.k} results: rerank increased in proportion")
+    return ProbeSetting(probes, min(partition.matching_rows, max(rerank, fetch_rows)), recall, point, tuple(notes))
 
 
 def _points_for(points: tuple[OperatingPoint, ...], source: str, depth: int) -> list[OperatingPoint]:
-    """The points of a source for the least number of results that covers `depth`, else for the most there is."""
+    """Return the points of a source for the smallest k of at least `depth`; if there is none, for the largest k."""
     own = [point for point in points if point.source == source]
     ks = {point.k for point in own}
     k = min((k for k in ks if k >= depth), default=max(ks, default=0))
@@ -209,10 +244,10 @@ def _points_for(points: tuple[OperatingPoint, ...], source: str, depth: int) -> 
 
 
 def _at_share(points: list[OperatingPoint], share: float, lists: int) -> tuple[OperatingPoint, int]:
-    """The point and probes for a filter that keeps `share`.
+    """Return the point and probes for a filter that matches `share` of the rows.
 
-    Either the point measured at the next smaller share, or that of the next greater one with so many more probes that
-    as many kept rows are visited: what probes less.
+    That is the point measured at the next smaller share, or the point at the next greater share with probes increased
+    so that as many matching rows are visited, whichever needs fewer probes.
     """
     below = max(
         (point for point in points if point.selectivity <= share), key=lambda point: point.selectivity, default=None
@@ -228,19 +263,19 @@ def _at_share(points: list[OperatingPoint], share: float, lists: int) -> tuple[O
 
 
 def _scan_ns(costs: UnitCosts, partition: PartitionFacts, rows: int) -> float:
-    """Of scoring `rows` of the partition in order, as many of them kept as of all."""
+    """Return the cost of scanning `rows` rows, assuming the share of matching rows of the whole partition."""
     share = partition.matching_rows / partition.rows
     more_ns = max(0.0, costs.gather_ns_per_byte - costs.scan_ns_per_byte)
-    row_ns = costs.scan_ns_per_byte + _apart(partition) * more_ns
+    row_ns = costs.scan_ns_per_byte + _gather_share(partition) * more_ns
     mask_ns = rows * costs.mask_ns_per_row if _masked(partition) else 0.0
     return costs.call_ns + mask_ns + rows * share * _row_bytes(partition.dim) * row_ns
 
 
-def _apart(partition: PartitionFacts) -> float:
-    """Return how far a scan's kept rows cost what gathered ones do, 0..1: the first of a stretch cannot be read ahead.
+def _gather_share(partition: PartitionFacts) -> float:
+    """Return the position of a scan's cost per matching row between scan (0) and gather (1).
 
-    Fitted to times at d = 1024: filters that keep 99, 90, 75, 50% at random gave .15, .33, .73, 1; stretches of 50
-    rows gave .2.
+    The first row of a run of consecutive rows cannot be prefetched. Fitted to times at d = 1024: filters that match
+    99, 90, 75, 50% at random gave 0.15, 0.33, 0.73, 1; runs of 50 rows gave 0.2.
     """
     runs = (
         partition.matching_rows * (1 - partition.matching_rows / partition.rows)
@@ -260,7 +295,7 @@ def _tail_ns(costs: UnitCosts, partition: PartitionFacts) -> float:
 
 
 def _probe_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: ProbeSetting) -> float:
-    """Two calls: one for the candidates and one for scoring them."""
+    """Return the cost of a probe: one call for the candidates, one for scoring them, and the tail."""
     costs = facts.costs
     visited = setting.probes / max(index.lists, 1) * index.n
     code_ns = index.code_bytes * costs.code_ns_per_byte + (costs.mask_ns_per_row if _masked(partition) else 0.0)
@@ -269,7 +304,7 @@ def _probe_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, se
 
 
 def _probe_wide_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: ProbeSetting) -> float:
-    """Unit costs are the CPU's: the GPU's time is that of the point, measured there, and the wider rerank's."""
+    """Return the cost of a GPU search: the latency of the point, measured there, plus the wider rerank on the CPU."""
     if setting.point is None:
         return _probe_ns(facts, partition, index, setting)
     more_rows = max(0, setting.rerank - setting.point.rerank)
@@ -308,37 +343,37 @@ def _step(
 
 def _reason(
     step: PartitionStep,
-    considered: tuple[tuple[Strategy, float], ...],
-    short: list[PartitionStep],
+    estimates: tuple[tuple[Strategy, float], ...],
+    below_target: list[PartitionStep],
     partition: PartitionFacts,
-    wanted: float,
+    target: float,
     *,
     forced: bool,
 ) -> str:
-    """Return why this step: what it was chosen from, what could not be done, and what its setting says."""
-    prices = ", ".join(f"{strategy} {format_ms(estimate_ms)}" for strategy, estimate_ms in considered)
+    """Return the reasons for a step: its alternatives, what was not possible, and notes on its settings."""
+    costs = ", ".join(f"{strategy} {format_ms(estimate_ms)}" for strategy, estimate_ms in estimates)
     if forced:
-        parts = [f"forced, from {prices}"]
-    elif len(considered) > 1:
-        parts = [f"cheapest of {prices}" if not short else f"cheapest that finds enough of {prices}"]
+        parts = [f"forced: {costs}"]
+    elif len(estimates) > 1:
+        parts = [f"chosen by cost and recall: {costs}" if below_target else f"chosen by cost: {costs}"]
     else:
         parts = [f"exact: {partition.rows:,} rows take {format_ms(step.estimate_ms)}"]
-    parts += [f"{other.strategy} reaches {other.recall:.3f} of the {wanted:g} wanted" for other in short]
+    parts += [f"{step.strategy} reaches recall {step.recall:.3f}, target {target:g}" for step in below_target]
     if partition.index_error:
         parts.append(f"the index is not used: {partition.index_error}")
-    elif partition.index and partition.index.device.startswith("cuda") and Strategy.PROBE_WIDE not in dict(considered):
+    elif partition.index and partition.index.device.startswith("cuda") and Strategy.PROBE_WIDE not in dict(estimates):
         parts.append(_gpu_refusal(partition))
     return "; ".join([*parts, step.reason] if step.reason else parts)
 
 
 def _gpu_refusal(partition: PartitionFacts) -> str:
     if partition.matching_rows == partition.live_rows:
-        return f"a GPU gives {GPU_WIDTH:,} candidates at most: too few"
-    return f"a GPU takes no filter, and {_percent(partition)} of its {GPU_WIDTH:,} candidates are too few"
+        return f"a GPU returns at most {GPU_WIDTH:,} candidates: too few"
+    return f"GPU searches cannot filter, and {_percent(partition)} of {GPU_WIDTH:,} candidates are too few"
 
 
 def format_ms(ms: float) -> str:
-    """Milliseconds in two or more digits: 0.92 ms, 5.1 ms, 36 ms."""
+    """Format milliseconds with two or more digits, such as 0.92 ms, 5.1 ms, 36 ms."""
     return f"{ms:.0f} ms" if ms >= 10 or ms == 0 else f"{ms:.1f} ms" if ms >= 1 else f"{ms:.2f} ms"
 
 
@@ -347,7 +382,7 @@ def _usable_index(partition: PartitionFacts) -> IndexFacts | None:
 
 
 def _masked(partition: PartitionFacts) -> bool:
-    """Return whether a bitmap is needed: for a filter or for deleted rows."""
+    """Return whether a bitmap is needed, because of a filter or deleted rows."""
     return partition.matching_rows < partition.rows
 
 

@@ -1,4 +1,4 @@
-"""Queries: terms, arithmetic on them, and their text form.
+"""Queries: terms, arithmetic on terms, and their text form.
 
     query  = [sign] term { sign term }
     term   = [ number "*" ] [ prefix ":" ] source [ "@" number ["s"] "-" number "s" ]
@@ -6,14 +6,15 @@
     number = such as 2, 0.5, .5 or 1e-3
     prefix = "text" | "image" | "video" | "audio" | "depth" | "thermal" | "imu" | "like"
     source = quoted | bare
-    quoted = between " and " or between ' and '; within, the same quote is written twice
-    bare   = up to @, *, a quote or the end, or a sign that follows a space or stands before a weight or a prefix
+    quoted = between " and " or between ' and '; inside, the same quote is doubled
+    bare   = up to @, *, a quote or the end, or a sign that follows a space or precedes a weight or a prefix
 
-So image:my-photo.jpg and image:my photo.jpg are one file each. Quote names that hold * or @ or a quote, a + or - after
-a space or at the end, or a prefix. `format_query` quotes all that hold more than letters, digits and . / ~ _ + -
+So image:my-photo.jpg and image:my photo.jpg are one file each. Quote names that contain *, @ or a quote, a + or - after
+a space or at the end, or a prefix. `format_query` quotes every name with characters other than letters, digits and
+. / ~ _ + -
 
-A source without a prefix is a file where there is one of that name or it looks like a path (a slash, an extension),
-else text. A term without a weight counts 1/n, or 1 beside weighted ones; after "-" it counts negatively.
+A source without a prefix is a file if it exists or looks like a path (a slash, an extension), else text. Without any
+weights, each of n terms has the weight 1/n; if some terms are weighted, the others have the weight 1. "-" negates it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PREFIXES = (*(modality.value for modality in Modality), LIKE)
 
 
 class Ranking(StrEnum):
-    """Ranking of a list over several modalities."""
+    """Ranking of hits of several modalities."""
 
     CALIBRATED = "calibrated"
     COSINE = "cosine"
@@ -49,9 +50,14 @@ Rank = Ranking
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of a query: `kind` is a modality, "like", or None for "a file if there is one, else text".
+    """One term of a query.
 
-    `weight` None counts as 1/n, or as 1 beside weighted terms; `negative` subtracts such a term.
+    Attributes:
+        kind: A modality, "like", or None for "a file if it exists, else text".
+        source: The text, path or item.
+        weight: The weight. None: 1/n if no term is weighted, else 1.
+        negative: Whether to subtract a term without a weight.
+        span: Span of a recording to use; None for all of it.
     """
 
     kind: str | None
@@ -111,12 +117,20 @@ Searchable = str | Term | Composition
 @former_fields(rank="ranking", diverse="diversity")
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Query: terms, target modalities, number of hits, ranking, filter.
+    """A query.
 
-    `diversity` in 0..1: maximal marginal relevance, 0: relevance only, 1: difference from the hits before only.
+    Attributes:
+        terms: The terms, at least one.
+        to: Target modalities, at least one.
+        k: Number of items to return, at least 1.
+        ranking: Ranking of hits of several modalities.
+        include_query: Whether items with the same content as the query's own files may be hits.
+        filter: Filter of the segments.
+        diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
 
     Raises:
-        UsageError: no term, no target, k < 1 or `diversity` outside 0..1.
+        UsageError: no term, an infinite weight, a source that is not UTF-8, no target, k < 1, or `diversity` outside
+            0..1.
     """
 
     terms: tuple[Term, ...]
@@ -146,15 +160,15 @@ class Query:
 
 
 def is_count(value: object) -> bool:
-    """Return whether it is a whole number of at least 1, NumPy's among them; True is none."""
+    """Return whether `value` is an integer of at least 1, NumPy integers included; True is not."""
     return value is not True and isinstance(value, Integral) and int(value) >= 1
 
 
 def text(words: str) -> Term:
-    """A text term: `bs.text("a dog barking")`.
+    """Return a text term, such as `bs.text("a dog barking")`.
 
     Raises:
-        UsageError: it is no text.
+        UsageError: `words` is not a string.
     """
     if not isinstance(words, str):
         raise UsageError(f"{words!r} is not a text: give a string")
@@ -162,48 +176,48 @@ def text(words: str) -> Term:
 
 
 def image(path: str | PathLike[str]) -> Term:
-    """A picture as a term."""
+    """Return an image term."""
     return Term(Modality.IMAGE, fspath(path))
 
 
 def video(path: str | PathLike[str]) -> Term:
-    """A video as a term; only its picture counts, not its sound track."""
+    """Return a video term; only the frames are used, not the sound track."""
     return Term(Modality.VIDEO, fspath(path))
 
 
 def audio(path: str | PathLike[str]) -> Term:
-    """A sound as a term."""
+    """Return an audio term."""
     return Term(Modality.AUDIO, fspath(path))
 
 
 def depth(path: str | PathLike[str]) -> Term:
-    """A depth map as a term."""
+    """Return a depth term."""
     return Term(Modality.DEPTH, fspath(path))
 
 
 def thermal(path: str | PathLike[str]) -> Term:
-    """A thermal picture as a term."""
+    """Return a thermal term."""
     return Term(Modality.THERMAL, fspath(path))
 
 
 def imu(path: str | PathLike[str]) -> Term:
-    """A motion recording as a term."""
+    """Return a motion (IMU) term."""
     return Term(Modality.IMU, fspath(path))
 
 
 def like(item: int | str | PathLike[str]) -> Term:
-    """An indexed item, by id or path, as a term: its stored vectors are used, no model is needed."""
+    """Return a term for an indexed item, by id or path; it uses the stored vectors and needs no model."""
     return Term(LIKE, str(item) if isinstance(item, int) else fspath(item))
 
 
 def resolve_weights(terms: Sequence[Term]) -> tuple[float, ...]:
-    """The weights used: with none given each term counts +-1/n, else a term without one counts +-1."""
+    """Return the weights to use: +-1/n each if no term is weighted; else +-1 for terms without a weight."""
     default = 1.0 if any(term.weight is not None for term in terms) else 1.0 / max(len(terms), 1)
     return tuple(term.weight if term.weight is not None else (-default if term.negative else default) for term in terms)
 
 
 def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) -> tuple[Modality, ...]:
-    """Target modalities from "image,video", names or None (all), without repeats, in the order of `Modality`.
+    """Return target modalities, given "image,video", names or None (all): unique, in the order of `Modality`.
 
     Raises:
         UsageError: a name is not a modality.
@@ -231,10 +245,19 @@ def make_query(
     filter: Filter = NO_FILTER,
     diversity: float = 0.0,
 ) -> Query:
-    """A Query from a text, a term or a composition. A plain string is a text, never an expression.
+    """Return a Query.
+
+    Args:
+        query: A text, a term or a composition; a plain string is a text, never an expression.
+        to: Target modalities (None: all).
+        k: Number of items to return.
+        ranking: Ranking of hits of several modalities.
+        include_query: Whether items with the same content as the query's own files may be hits.
+        filter: Filter of the segments.
+        diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
 
     Raises:
-        UsageError: an unknown modality or ranking, an empty query, k < 1.
+        UsageError: the query is empty, a modality or ranking is unknown, k < 1, or `diversity` is not in 0..1.
     """
     if isinstance(query, str):
         query = text(query)
@@ -260,7 +283,7 @@ def parse_query(expression: str) -> Composition:
     """Parse the text form of a composition.
 
     Raises:
-        QuerySyntaxError: it does not parse; the error points at the character.
+        QuerySyntaxError: the expression does not parse; the error has the position.
     """
     terms: list[Term] = []
     position = _skip_space(expression, 0)
@@ -279,10 +302,10 @@ def parse_query(expression: str) -> Composition:
 
 
 def terms_of(value: Searchable) -> tuple[Term, ...]:
-    """The terms of a composition, of one term, or of a plain text.
+    """Return the terms of a composition, a term or a plain text.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: `value` is none of them.
     """
     if isinstance(value, str):
         return (text(value),)
@@ -290,11 +313,11 @@ def terms_of(value: Searchable) -> tuple[Term, ...]:
         return value.terms
     if isinstance(value, Term):
         return (value,)
-    raise UsageError(f"{value!r} is not a query term: make one with bs.text(...), bs.image(...), bs.like(...)")
+    raise UsageError(f"{value!r} is not a query term: create one with bs.text(...), bs.image(...), bs.like(...)")
 
 
 def format_query(terms: Sequence[Term]) -> str:
-    """The text form of terms: `parse_query` reads it as the same terms."""
+    """Return the text form of terms; `parse_query` reads it as the same terms."""
     text = ""
     for term in terms:
         negative = term.negative if term.weight is None else math.copysign(1.0, term.weight) < 0
@@ -307,8 +330,8 @@ def _format_term(term: Term) -> str:
     weight = "" if term.weight is None else f"{_format_number(abs(term.weight))}*"
     prefix = "" if term.kind is None else f"{term.kind}:"
     span = term.span
-    stretch = "" if span is None else f"@{_format_number(span.start_s)}s-{_format_number(span.end_s)}s"
-    return f"{weight}{prefix}{_format_source(term.source)}{stretch}"
+    suffix = "" if span is None else f"@{_format_number(span.start_s)}s-{_format_number(span.end_s)}s"
+    return f"{weight}{prefix}{_format_source(term.source)}{suffix}"
 
 
 def _format_source(source: str) -> str:
@@ -360,10 +383,10 @@ def _parse_source(expression: str, position: int) -> tuple[str, int]:
         quoted = _QUOTED.match(expression, position)
         if quoted is None:
             raise QuerySyntaxError("the quote is not closed", expression, position)
-        quote, inside = quoted.groups()
-        if not inside:
-            raise QuerySyntaxError("nothing stands between the quotes", expression, position)
-        return inside.replace(2 * quote, quote), quoted.end()
+        quote, content = quoted.groups()
+        if not content:
+            raise QuerySyntaxError("the quotes are empty", expression, position)
+        return content.replace(2 * quote, quote), quoted.end()
     ending = _END_OF_BARE.search(expression, position)
     end = ending.start() if ending else len(expression)
     source = expression[position:end].strip()

@@ -1,4 +1,4 @@
-"""Query terms to vectors: texts and files through the encoder, indexed items from their stored vectors."""
+"""Encoding of query terms: texts and files with the encoder, indexed items from their stored vectors."""
 
 from __future__ import annotations
 
@@ -28,17 +28,24 @@ if TYPE_CHECKING:
     from bindsearch.ingest.media.decode import DecodedSegment
 
 BATCH_SEGMENTS = 32
+"""Number of segments that are encoded together."""
 
 MAX_ID_DIGITS = 18
-"""Item numbers have no more."""
+"""Maximum number of digits of an item id."""
 
 
 @dataclass(frozen=True)
 class EncodedTerm:
-    """A term as a unit vector float32 (d,), with what it turned out to be.
+    """An encoded term.
 
-    `content_hash` is that of the file behind it; hits with the same bytes are left out of the answer. `cost_note`: what
-    the vector took, in words."""
+    Attributes:
+        modality: Modality of the term.
+        source: The text, path or item.
+        embedding: float32 (d,), unit norm.
+        content_hash: Digest of the file's content; items with the same content are excluded from the hits. None for
+            a text.
+        cost_note: What encoding required, as text.
+    """
 
     modality: Modality
     source: str
@@ -49,8 +56,13 @@ class EncodedTerm:
 
 @dataclass(frozen=True)
 class Source:
-    """Resolved term, not encoded: its modality, what its vector takes, and its content's hash
-    where it is a file or an item."""
+    """A resolved term that is not encoded.
+
+    Attributes:
+        modality: Modality of the term.
+        cost_note: What encoding requires, as text.
+        content_hash: Digest of the content of the file or item; None for a text.
+    """
 
     modality: Modality
     cost_note: str
@@ -61,10 +73,10 @@ STORED = "stored vectors, no model"
 
 
 def find_source(term: Term, snapshot: Snapshot) -> Source:
-    """Return what a term is; nothing is encoded and no model is loaded.
+    """Resolve a term without encoding it; no model is loaded.
 
     Raises:
-        UsageError: its file or item does not exist, or cannot be told.
+        UsageError: the file or item does not exist, or the modality of the file cannot be detected.
     """
     kind = term.kind or _guess_kind(term.source)
     if kind == LIKE:
@@ -86,10 +98,21 @@ def encode_terms(
     snapshot: Snapshot,
     partitions: Mapping[Modality, Partition],
 ) -> list[EncodedTerm]:
-    """Embed terms: each different one once, all texts together. The encoder is asked for only where one is needed.
+    """Encode terms: equal ones once, all texts together.
+
+    Args:
+        terms: The terms.
+        encoder: Returns the encoder; called only if one is needed.
+        config: Configuration of the store.
+        imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+        snapshot: Snapshot of the generation, for indexed items.
+        partitions: Partitions of the generation, for stored vectors.
+
+    Returns:
+        The encoded terms, in the order of `terms`.
 
     Raises:
-        UsageError: a file or item does not exist, cannot be decoded, or a text has a span.
+        UsageError: a file or item does not exist or cannot be decoded, or a text has a span.
     """
     encoded: dict[Term, EncodedTerm] = {}
     texts: list[Term] = []
@@ -123,7 +146,7 @@ _ANY_FILE = "file"
 
 
 def _guess_kind(source: str) -> str:
-    """A source without a prefix: a file where there is one or where it looks like a path, else text."""
+    """Return the kind of a source without a prefix: a file if it exists or looks like a path, else text."""
     path = Path(source)
     looks_like_path = "/" in source or (1 < len(path.suffix) <= 6 and " " not in path.suffix)
     return _ANY_FILE if looks_like_path or _is_file(path) else Modality.TEXT
@@ -133,34 +156,35 @@ def _modality_of_file(path: Path) -> Modality:
     from bindsearch.ingest.inspect.classify import classify
 
     _check_file(path)
-    verdict = classify(path, path.name, ())
-    if verdict.modality is None:
-        raise UsageError(f"cannot tell what {path} is ({verdict.why}): name its modality, such as image:{path}")
-    return verdict.modality
+    classification = classify(path, path.name, ())
+    if classification.modality is None:
+        reason = classification.why
+        raise UsageError(f"cannot detect the modality of {path} ({reason}): add a prefix, such as image:{path}")
+    return classification.modality
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name too long, a folder that must not be entered
+    except OSError:  # the name is too long, or the folder is not accessible
         return False
 
 
 def _check_file(path: Path) -> None:
     if not _is_file(path):
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise UsageError(f"query file {path} {what}: check the path")
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise UsageError(f"query file {path} {problem}: check the path")
 
 
 def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
-    """A unit vector (d,) of each text: the mean of its passages, which are encoded in batches."""
+    """Return a unit vector (d,) per text: the normalised mean of its passages, which are encoded in batches."""
     from bindsearch.ingest.media.text import passages
 
     check_libraries(libraries_of(encoder, Modality.TEXT))
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
-    everything = (encoder.prepare(Passage(passage)) for text in split for passage in text)
+    prepared = (encoder.prepare(Passage(passage)) for text in split for passage in text)
     embedded = []
-    while batch := list(islice(everything, BATCH_SEGMENTS)):
+    while batch := list(islice(prepared, BATCH_SEGMENTS)):
         embedded.append(encoder.encode(Modality.TEXT, batch))
     ends = np.cumsum([len(text) for text in split])[:-1]
     return [_mean_direction(rows) for rows in np.split(np.concatenate(embedded), ends)]
@@ -169,18 +193,18 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
 def _file_term(
     term: Term, modality: Modality, encoder: Encoder, config: StoreConfig, imu_rate_hz: float | None
 ) -> EncodedTerm:
-    from bindsearch.ingest.media.decode import pieces, required_libraries  # decoders load where a file is to be decoded
+    from bindsearch.ingest.media.decode import pieces, required_libraries  # decoders are imported only if needed
     from bindsearch.ingest.media.options import decode_options
     from bindsearch.ingest.media.sidecar import read_sidecar
 
     path = Path(term.source)
     _check_file(path)
     if modality not in encoder.modalities:
-        known = ", ".join(known for known in Modality if known in encoder.modalities)
-        raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it takes {known}")
+        supported = ", ".join(known for known in Modality if known in encoder.modalities)
+        raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it supports {supported}")
     check_libraries(required_libraries(encoder, [modality]))
     try:
-        found = pieces(
+        segments = pieces(
             path,
             modality,
             wants=encoder.wants,
@@ -190,7 +214,8 @@ def _file_term(
             max_tokens=encoder.max_tokens,
             span=term.span,
         )
-        embeddings = _embed_pieces(takewhile(lambda piece: piece.modality is modality, found), modality, encoder)
+        of_modality = takewhile(lambda segment: segment.modality is modality, segments)
+        embeddings = _embed_segments(of_modality, modality, encoder)
         content_hash = hash_file(path)
     except (MediaError, OSError) as error:
         raise_installation_fault(error)
@@ -198,12 +223,12 @@ def _file_term(
     return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality))
 
 
-def _embed_pieces(found: Iterator[DecodedSegment], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
+def _embed_segments(segments: Iterator[DecodedSegment], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
     embeddings = []
-    while batch := [encoder.prepare(piece.media) for piece in islice(found, BATCH_SEGMENTS)]:
+    while batch := [encoder.prepare(segment.media) for segment in islice(segments, BATCH_SEGMENTS)]:
         embeddings.append(encoder.encode(modality, batch))
     if not embeddings:
-        raise MediaError(f"it holds no {modality} there")
+        raise MediaError(f"it contains no {modality} in this span")
     return np.concatenate(embeddings)
 
 
@@ -211,12 +236,12 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
     item = _find_item(term.source, snapshot)
     rows = snapshot.segments_of(item.item_id)
     segments = [segment for segment in map(snapshot.segment, rows.tolist()) if segment.modality is item.modality]
-    if not segments:  # it has been given up and waits to be embedded again
+    if not segments:  # its vectors were lost, and the next run embeds it again
         raise UsageError(f"item {term.source!r} has no vectors now: run `bindsearch index` on its folder")
     if term.span is not None:
         segments = [segment for segment in segments if _overlaps(segment.start_s, segment.end_s, term.span)]
         if not segments:
-            raise UsageError(f"like:{term.source} has nothing from {term.span.start_s:g} s to {term.span.end_s:g} s")
+            raise UsageError(f"like:{term.source} has no segment from {term.span.start_s:g} s to {term.span.end_s:g} s")
     source = partitions[item.modality]
     ids = np.array([segment.vector_id for segment in segments], np.int64)
     embeddings = source.rows.embeddings(source.rows_of_vectors(ids))
@@ -236,12 +261,12 @@ def _overlaps(start_s: float | None, end_s: float | None, span: Span) -> bool:
 
 
 def _mean_direction(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The normalised mean of unit vectors (m, d): float32 (d,).
+    """Return the normalised mean of unit vectors (m, d): float32 (d,).
 
     Raises:
-        UsageError: they cancel.
+        UsageError: the vectors cancel each other.
     """
     try:
         return l2_normalize(embeddings.mean(axis=0))
     except BindSearchError as error:
-        raise UsageError("the segments of a query term cancel each other: choose one with a span, @0s-10s") from error
+        raise UsageError("the segments of a query term cancel each other: choose a span such as @0s-10s") from error

@@ -1,4 +1,4 @@
-"""Ordering candidates: an item once by its best segment, and hits that differ from each other. Arrays in, arrays out.
+"""Ranking of candidates: the best segment of each item, and diversification.
 
 Letters: m candidates, k results, d dimensions.
 """
@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 def best_of_each_item(
     scores: NDArray[np.float32], item_ids: NDArray[np.int64], segment_rows: NDArray[np.int64], k: int
 ) -> NDArray[np.int64]:
-    """Indices int64 (<= k,) of the best candidate of each of the k best items, best first.
+    """Return the best candidate of each of the k best items.
 
-    `scores`, `item_ids` and `segment_rows` are (m,). Equal scores are ordered by item id, then by segment row, so the
-    same candidates give the same list in whatever order they come.
+    Equal scores are ordered by item id, then by segment row, so the result does not depend on the order of candidates.
+
+    Args:
+        scores: float32 (m,).
+        item_ids: int64 (m,).
+        segment_rows: int64 (m,).
+        k: Number of items.
+
+    Returns:
+        Indices of the candidates, best first: int64 (<= k,).
     """
     order = np.lexsort((segment_rows, item_ids, -scores))
     _, firsts = np.unique(item_ids[order], return_index=True)
@@ -30,11 +38,20 @@ def best_of_each_item(
 def diversify(
     scores: NDArray[np.float32], embeddings: NDArray[np.float32], k: int, diversity: float
 ) -> NDArray[np.int64]:
-    """Indices int64 (<= k,) of the candidates by maximal marginal relevance (Carbonell & Goldstein 1998), best first.
+    """Select candidates by maximal marginal relevance (Carbonell & Goldstein 1998).
 
-    Each next one has the greatest (1 - diversity) score - diversity (greatest cosine to one before it), the `scores`
-    (m,) scaled to 0..1 over the candidates first, so that those of any ranking can be traded for cosines. `embeddings`
-    (m, d) have unit norm. `diversity` 0 gives the order of the scores; equals go by index.
+    Each next candidate maximises (1 - diversity) * score - diversity * (greatest cosine to those selected before).
+    Scores are first scaled to 0..1 over the candidates, so that scores of any ranking can be weighed against cosines.
+    Ties are broken by index.
+
+    Args:
+        scores: float32 (m,).
+        embeddings: float32 (m, d), unit norm.
+        k: Number of candidates to select.
+        diversity: 0 (the order of the scores) to 1 (diversity only).
+
+    Returns:
+        Indices of the candidates, best first: int64 (<= k,).
     """
     order = np.argsort(-scores, kind="stable")
     if diversity == 0.0:
@@ -43,11 +60,11 @@ def diversify(
     width = ranked[0] - ranked[-1] if len(ranked) else 0.0
     relevance = (1.0 - diversity) * ((ranked - ranked[-1:]) / width if width > 0 else np.zeros_like(ranked))
     rows = embeddings[order]
-    likeness = np.full(len(ranked), -1.0, np.float32)
+    max_cosine = np.full(len(ranked), -1.0, np.float32)
     chosen: list[int] = []
     while len(chosen) < min(k, len(ranked)):
-        values = relevance - diversity * likeness
+        values = relevance - diversity * max_cosine
         values[chosen] = -np.inf
         chosen.append(int(values.argmax()))
-        np.maximum(likeness, rows @ rows[chosen[-1]], out=likeness)
+        np.maximum(max_cosine, rows @ rows[chosen[-1]], out=max_cosine)
     return order[np.array(chosen, np.int64)]

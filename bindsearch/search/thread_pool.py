@@ -1,4 +1,4 @@
-"""Workers: threads that help the calling one with jobs that release the interpreter's lock, as FAISS does."""
+"""Worker threads for jobs that release the interpreter lock, as FAISS does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Value = TypeVar("Value")
 
 
 class Workers:
-    """One thread a core, the calling one among them; the others are started on first use. Any thread may call."""
+    """One thread per core, the calling thread included; the others are started on first use. Thread-safe."""
 
     def __init__(self, threads: int | None = None) -> None:
-        """`threads` None: as many as there are cores, MOST_THREADS at most."""
+        """Set the number of threads (None: the number of cores, at most MAX_THREADS)."""
         self._threads = threads or min(usable_cores(), MAX_THREADS)
 
     @cached_property
@@ -26,28 +26,35 @@ class Workers:
         return ThreadPoolExecutor(self._threads - 1, thread_name_prefix="search")
 
     def run(self, jobs: Sequence[Callable[[], Value]]) -> list[Value]:
-        """Return what each job returns, in their order; the longest should come first. An error of one is raised."""
+        """Run jobs in parallel.
+
+        Args:
+            jobs: The jobs; the longest should come first.
+
+        Returns:
+            The result of each job, in the order of the jobs. An exception of a job is raised.
+        """
         helpers = min(self._threads, len(jobs)) - 1
         if helpers < 1:
             return [job() for job in jobs]
-        waiting = iter(list(enumerate(jobs)))  # its steps are atomic: every job is taken once
+        waiting = iter(list(enumerate(jobs)))  # next() is atomic: every job runs once
         done: dict[int, Value] = {}
 
         def work() -> None:
             for number, job in waiting:
                 done[number] = job()
 
-        others = [self._pool.submit(work) for _ in range(helpers)]
+        futures = [self._pool.submit(work) for _ in range(helpers)]
         try:
             work()
         finally:
-            for other in others:
-                if not other.cancel():
-                    other.result()
+            for future in futures:
+                if not future.cancel():
+                    future.result()
         return [done[number] for number in range(len(jobs))]
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         if "_pool" in self.__dict__:
             self._pool.shutdown()
             del self._pool

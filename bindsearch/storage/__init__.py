@@ -1,1 +1,1 @@
-"""The store on disk: configuration, lock, catalog, vector files, snapshots and their writer."""
+"""The store on disk: configuration, lock, catalog, vector files, snapshots and the writer."""

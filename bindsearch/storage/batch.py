@@ -1,4 +1,4 @@
-"""Content of the next commit, and its conversion to rows of the catalog's tables."""
+"""Staged batches, and their conversion to rows of the catalog's tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StagedSegment:
-    """A segment with its embedding float32 (d,)."""
+    """A segment to commit.
+
+    Attributes:
+        modality: Modality of the segment.
+        embedding: float32 (d,), unit norm.
+        start_s: Start in seconds; None if the segment is not a span of time.
+        end_s: End in seconds, likewise.
+        text: The passage of a text segment; None for other modalities.
+    """
 
     modality: Modality
     embedding: NDArray[np.float32]
@@ -31,10 +39,20 @@ class StagedSegment:
 
 @dataclass(frozen=True, slots=True)
 class StagedItem:
-    """A file ready to be committed; `item_id` is that of the item it replaces, None for a new one.
+    """An item to commit.
 
-    `segments` None: those of another item with the same fingerprint, staged with it or committed before, whose vectors
-    it shares. `columns`: the user's own, a JSON object (None: there are none).
+    Attributes:
+        item_id: Id of the item that it replaces; None for a new one.
+        collection_id: Id of its collection.
+        rel_path: Path relative to the collection's root.
+        modality: Modality of the item.
+        state: State of the file when it was read.
+        content_hash: Digest of the file's bytes.
+        fingerprint: Digest of all that determines its embeddings.
+        segments: Its segments. None: it shares the vectors of another item with the same fingerprint, which is in the
+            same batch or was committed before.
+        columns: User columns as a JSON object; None if there are none.
+        metadata: Metadata of the file.
     """
 
     item_id: int | None
@@ -51,7 +69,18 @@ class StagedItem:
 
 @dataclass
 class StagedBatch:
-    """Content of the next commit."""
+    """Content of the next commit.
+
+    Attributes:
+        items: New and changed items.
+        removed: Ids of items to remove.
+        touched: New file states of items whose content has not changed, by item id.
+        failures: Files that could not be indexed.
+        forgotten_failures: (collection_id, rel_path) of failures to delete.
+        containers: Archives and manifests that were read completely.
+        forgotten_containers: (collection_id, rel_path) of containers to delete.
+        forgotten_collections: Ids of collections to delete.
+    """
 
     items: list[StagedItem] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
@@ -71,23 +100,33 @@ class StagedBatch:
 def with_shared_modalities(
     items: Sequence[StagedItem], item_ids: Sequence[int], segments: pa.Table
 ) -> Sequence[StagedItem]:
-    """Items that share segments, with a modality that is among them: an mp4 without a picture is a sound, also as a
-    copy."""
+    """Return the items, with the modality of items that share segments replaced by one that their segments have.
+
+    Example: an mp4 without a video stream has audio segments only, so it is an audio item, and so is its copy.
+    """
     if all(item.segments is not None for item in items):
         return items
-    held: dict[int, list[str]] = {}
+    modalities: dict[int, list[str]] = {}
     for key, modality in zip(*(segments.column(name).to_pylist() for name in ("item_id", "modality")), strict=True):
-        held.setdefault(key, []).append(modality)
+        modalities.setdefault(key, []).append(modality)
     return [
         item
-        if item.segments is not None or item.modality.value in held[key]
-        else replace(item, modality=Modality(held[key][0]))
+        if item.segments is not None or item.modality.value in modalities[key]
+        else replace(item, modality=Modality(modalities[key][0]))
         for key, item in zip(item_ids, items, strict=True)
     ]
 
 
 def own_segments(item_ids: Sequence[int], items: Sequence[StagedItem]) -> tuple[pa.Table, list[StagedSegment]]:
-    """Segments that items bring themselves, as rows without segment_id and vector_id, and in the same order."""
+    """Return the segments that items do not share.
+
+    Args:
+        item_ids: Id of each item.
+        items: The items.
+
+    Returns:
+        A table of the segments without segment_id and vector_id, and the segments in the same order.
+    """
     import pyarrow as pa
 
     segments = [segment for item in items for segment in item.segments or ()]
@@ -110,9 +149,17 @@ def with_shared_segments(
     items: Sequence[StagedItem],
     committed: Callable[[Sequence[str]], pa.Table],
 ) -> pa.Table:
-    """`segments` and those of the items that share another's, each with the same vectors.
+    """Add segments for the items that share the vectors of another item.
 
-    `committed` gives the segments of items with these fingerprints, one item for each, with a column `fingerprint`.
+    Args:
+        segments: Rows of the segments that items do not share, with vector_id.
+        item_ids: Id of each item.
+        items: The items.
+        committed: Returns the committed segments of items with given fingerprints, one item per fingerprint, with a
+            column `fingerprint`.
+
+    Returns:
+        `segments` and one row per shared segment.
 
     Raises:
         StoreError: no item has one of the fingerprints.
@@ -125,22 +172,23 @@ def with_shared_segments(
     staged = {item.fingerprint: key for key, item in zip(item_ids, items, strict=True) if item.segments is not None}
     wanted = [fingerprint for _, fingerprint in sharing]
     known = committed([fingerprint for fingerprint in dict.fromkeys(wanted) if fingerprint not in staged])
-    here = segments.filter(np.isin(segments.column("item_id").to_numpy(), [staged.get(one, -1) for one in wanted]))
-    prints = {key: fingerprint for fingerprint, key in staged.items()}
-    owned = [prints[key] for key in here.column("item_id").to_pylist()]
-    here = here.append_column("fingerprint", [pa.array(owned, pa.string())])
-    found = pa.concat_tables([here.drop_columns("item_id"), known.select([*here.drop_columns("item_id").column_names])])
-    if lost := {*wanted} - {*found.column("fingerprint").to_pylist()}:
-        raise StoreError(f"no item has the fingerprint {min(lost)} whose vectors were to be shared: index again")
+    owner_ids = [staged.get(fingerprint, -1) for fingerprint in wanted]
+    local = segments.filter(np.isin(segments.column("item_id").to_numpy(), owner_ids))
+    fingerprint_of = {key: fingerprint for fingerprint, key in staged.items()}
+    fingerprints = [fingerprint_of[key] for key in local.column("item_id").to_pylist()]
+    local = local.append_column("fingerprint", [pa.array(fingerprints, pa.string())]).drop_columns("item_id")
+    available = pa.concat_tables([local, known.select([*local.column_names])])
+    if missing := {*wanted} - {*available.column("fingerprint").to_pylist()}:
+        raise StoreError(f"no item with fingerprint {min(missing)}, whose vectors should be shared: index again")
     owners = pa.table(
         {"item_id": pa.array([key for key, _ in sharing], pa.int64()), "fingerprint": pa.array(wanted, pa.string())}
     )
-    shared = owners.join(found, "fingerprint", join_type="inner").select(segments.column_names)
+    shared = owners.join(available, "fingerprint", join_type="inner").select(segments.column_names)
     return pa.concat_tables([segments, shared.cast(segments.schema)])
 
 
 def items_table(item_ids: Sequence[int], items: Sequence[StagedItem]) -> pa.Table:
-    """Rows of the catalog's table for items of these ids."""
+    """Return rows of the catalog's items table for items with these ids."""
     import pyarrow as pa
 
     return pa.table(

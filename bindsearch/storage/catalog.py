@@ -1,7 +1,7 @@
-"""The catalog: one DuckDB file with the truth about collections, items, segments, vector files and failures.
+"""The catalog: one DuckDB file, the source of truth for collections, items, segments, vector files and failures.
 
-Only the writer opens it (DuckDB lets nobody in beside a writer); readers use the snapshot. All SQL is here or in
-`migrations`.
+Only the writer opens it, because DuckDB allows no other connection while a process has the file open for writing;
+readers use the snapshot. All SQL is here or in `migrations`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,21 @@ if TYPE_CHECKING:
 
 FAILURE_COLUMNS = "collection_id, rel_path, reason"
 MAX_PATH_FILTERS = 100
-"""More than so many are not looked for one by one."""
+"""Maximum number of paths that a query filters by; with more, the whole collection is read."""
 
 CATALOG_FILE = "catalog.duckdb"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that could not be indexed, and why."""
+    """A file that could not be indexed.
+
+    Attributes:
+        collection_id: Id of its collection.
+        rel_path: Path relative to the collection's root.
+        state: State of the file when it failed.
+        reason: Reason of the failure.
+    """
 
     collection_id: int
     rel_path: str
@@ -43,7 +50,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SourceContainer:
-    """A file that stands for others, an archive or a list, as it was when all of it was last taken in."""
+    """An archive or a manifest, whose entries are files.
+
+    Attributes:
+        collection_id: Id of its collection.
+        rel_path: Path relative to the collection's root.
+        state: State of the file when it was last read completely.
+    """
 
     collection_id: int
     rel_path: str
@@ -54,9 +67,17 @@ class SourceContainer:
 class CatalogTransaction:
     """Changes of one transaction.
 
-    `items`: rows to add (all columns of the table but `indexed_at`), `segments` theirs. `removed`: items that go first
-    with their segments, those that `items` replaces among them. `touched`: items with only a new file state.
-    `vector_files`: modality, name, row count and digest of each new one.
+    Attributes:
+        items: Rows to add, with all columns of the table but `indexed_at`.
+        segments: Rows of their segments.
+        removed: Ids of items to delete first, with their segments; includes items that `items` replaces.
+        touched: New file states of items whose content has not changed, by item id.
+        failures: Files that could not be indexed.
+        forgotten_failures: (collection_id, rel_path) of failures to delete.
+        vector_files: Modality, name, row count and digest of each new vector file.
+        containers: Archives and manifests that were read completely.
+        forgotten_containers: (collection_id, rel_path) of containers to delete.
+        forgotten_collections: Ids of collections to delete.
     """
 
     items: pa.Table | None = None
@@ -72,7 +93,7 @@ class CatalogTransaction:
 
 
 class Catalog:
-    """The writer's connection to `catalog.duckdb`. Use it from one thread at a time; close it."""
+    """The writer's connection to `catalog.duckdb`; use it from one thread at a time and close it."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the catalog.
@@ -106,33 +127,50 @@ class Catalog:
 
     @property
     def generation(self) -> int:
-        """The number of the last committed change."""
+        """Number of the last committed generation."""
         return self._counters["generation"]
 
     def take_ids(self, counter: str, n: int) -> int:
-        """Reserve n ids ("item_id", "segment_id" or "vector_id") and return the first; `commit` makes it durable."""
+        """Reserve n consecutive ids; `commit` makes the reservation durable.
+
+        Args:
+            counter: "collection_id", "item_id", "segment_id" or "vector_id".
+            n: Number of ids.
+
+        Returns:
+            The first id.
+        """
         first = self._counters[counter]
         self._counters[counter] = first + n
         return first
 
     def collections(self) -> dict[int, Path]:
-        """Root folder of each collection."""
+        """Return the root folder of each collection by its id."""
         rows = self._connection.execute("SELECT collection_id, root FROM collections ORDER BY collection_id").fetchall()
         return {int(collection_id): Path(root) for collection_id, root in rows}
 
     def add_collection(self, root: Path) -> int:
-        """Record a root folder and return its id. No new generation: readers see it with its first items."""
+        """Record a root folder and return its id; readers see it with its first items, as no generation is created."""
         collection_id = self.take_ids("collection_id", 1)
         with self._transaction(visible=False):
             self._connection.execute("INSERT INTO collections VALUES (?, ?)", [collection_id, str(root)])
         return collection_id
 
-    def known_files(self, collection_id: int, places: tuple[str, ...]) -> IndexedFiles:
-        """Items and failures at or below these relative paths ("" for all); where they are many, of all places."""
-        asked = [] if "" in places or len(places) > MAX_PATH_FILTERS else list(places)
+    def known_files(self, collection_id: int, rel_paths: tuple[str, ...]) -> IndexedFiles:
+        """Return items and failures of a collection.
+
+        Args:
+            collection_id: Id of the collection.
+            rel_paths: Relative paths to return at or below ("" for all); with more than MAX_PATH_FILTERS of them, the
+                whole collection is returned.
+
+        Returns:
+            The catalogued files.
+        """
+        filters = [] if "" in rel_paths or len(rel_paths) > MAX_PATH_FILTERS else list(rel_paths)
         below = (
-            "collection_id = $key AND (len($places) = 0 OR len(list_filter($places, lambda place: "
-            "rel_path = place OR starts_with(rel_path, place || '/'))) > 0)"
+            "collection_id = $key AND (len($filters) = 0 OR len(list_filter($filters, lambda path: "
+            "rel_path = path OR starts_with(rel_path, path || '/'))) > 0)"
         )
         either = ", ".join(f"coalesce(i.{name}, f.{name}) AS {name}" for name in STATE_COLUMNS)
         query = f"""
@@ -140,17 +178,17 @@ class Catalog:
             FROM (SELECT * FROM items WHERE {below}) i
             FULL JOIN (SELECT * FROM failures WHERE {below}) f USING (rel_path) ORDER BY rel_path"""
         return IndexedFiles(
-            self._connection.sql(query, params={"key": collection_id, "places": asked}).to_arrow_table()
+            self._connection.sql(query, params={"key": collection_id, "filters": filters}).to_arrow_table()
         )
 
     def containers(self, collection_id: int) -> dict[str, FileState]:
-        """State of each archive of a collection when all of it was last taken in, by relative path."""
+        """Return the state of each archive and manifest when it was last read completely, by relative path."""
         query = f"SELECT rel_path, {', '.join(STATE_COLUMNS)} FROM containers WHERE collection_id = ?"
         rows = self._connection.execute(query, [collection_id]).fetchall()
         return {path: FileState(*state) for path, *state in rows}
 
     def fingerprints(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-        """Fingerprint S16 (n,) and item_id (n,) of all items that have one."""
+        """Return fingerprints S16 (n,) and item ids int64 (n,) of all items that have a fingerprint."""
         import pyarrow as pa
 
         query = "SELECT unhex(fingerprint) AS fingerprint, item_id FROM items WHERE len(fingerprint) = 32"
@@ -161,7 +199,7 @@ class Catalog:
         return np.frombuffer(raw.buffers()[1], "S16", len(raw), raw.offset * 16), rows.column("item_id").to_numpy()
 
     def vector_files(self) -> dict[Modality, list[tuple[str, int]]]:
-        """Name and row count of every vector file, oldest ids first, by modality."""
+        """Return name and row count of every vector file by modality, oldest ids first."""
         files: dict[Modality, list[tuple[str, int]]] = {}
         for modality, name, n in self._connection.execute(
             "SELECT modality, name, n FROM vector_files ORDER BY modality, name"
@@ -173,7 +211,7 @@ class Catalog:
         """Apply a change in one transaction, the commit point of a batch, and return the new generation.
 
         Raises:
-            StoreError: the catalog refuses it; nothing of it is kept.
+            StoreError: the transaction failed and was rolled back.
         """
         with self._transaction():
             self._drop_items(change.removed)
@@ -183,7 +221,7 @@ class Catalog:
             self._touch(change.touched)
             self._drop_failures(change)
             failures = {(failure.collection_id, failure.rel_path): failure for failure in change.failures}
-            self._insert("failures", [{**_row_of_path(one), "reason": one.reason} for one in failures.values()])
+            self._insert("failures", [{**_row_of_path(entry), "reason": entry.reason} for entry in failures.values()])
             self._put_vector_files(change.vector_files)
             self._put_containers(change)
             for collection_id in change.forgotten_collections:
@@ -193,16 +231,28 @@ class Catalog:
     def replace_vector_files(
         self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int, str]]
     ) -> int:
-        """Swap `names` for files (name, row count, digest) that hold their living vectors; the new generation."""
+        """Replace vector files by merged ones and return the new generation.
+
+        Args:
+            modality: Modality of the files.
+            names: Names of the files to replace.
+            merged: Name, row count and digest of files with the live vectors of these.
+        """
         with self._transaction():
             self._drop_vector_files(modality, names)
             self._put_vector_files([(modality, *file) for file in merged])
         return self.generation
 
     def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
-        """Give up a vector file that cannot be read, with the vectors first_id..end_id-1: a new generation.
+        """Remove a vector file that cannot be read, and return the new generation.
 
-        Items that had one of them lose their segments and count as changed, so that the next look embeds them anew.
+        Items with one of its vectors lose their segments and count as changed, so that the next run embeds them again.
+
+        Args:
+            modality: Modality of the file.
+            name: Name of the file.
+            first_id: First vector id of the file.
+            end_id: Vector id after its last one.
         """
         with self._transaction():
             lost = "SELECT DISTINCT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
@@ -212,14 +262,14 @@ class Catalog:
         return self.generation
 
     def live_vector_ids(self, modality: Modality, first_id: int, last_id: int) -> NDArray[np.int64]:
-        """Vector ids first_id..last_id of a modality that a segment refers to: int64 (n,), ascending."""
+        """Return the vector ids in first_id..last_id (inclusive) that a segment refers to: int64 (n,), ascending."""
         query = "SELECT DISTINCT vector_id FROM segments WHERE modality = ? AND vector_id BETWEEN ? AND ? ORDER BY 1"
-        found = self._connection.execute(query, [modality.value, first_id, last_id]).fetchnumpy()
-        ids: NDArray[np.int64] = found["vector_id"]
+        columns = self._connection.execute(query, [modality.value, first_id, last_id]).fetchnumpy()
+        ids: NDArray[np.int64] = columns["vector_id"]
         return ids
 
     def segments_of_fingerprints(self, fingerprints: Sequence[str]) -> pa.Table:
-        """The segments of one item of each fingerprint, the oldest, with a column `fingerprint`."""
+        """Return the segments of the oldest item of each fingerprint, with a column `fingerprint`."""
         import pyarrow as pa
 
         with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
@@ -229,22 +279,25 @@ class Catalog:
             ).to_arrow_table()
 
     def items_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
-        """The given items (None: all), as the snapshot holds them."""
+        """Return the given items (None: all) with the columns of the snapshot."""
         return self._rows_of_items("items", tuple(ITEM_COLUMNS), item_ids)
 
     def segments_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
-        """The segments of the given items (None: all), as the snapshot holds them."""
+        """Return the segments of the given items (None: all) with the columns of the snapshot."""
         return self._rows_of_items("segments", tuple(SEGMENT_COLUMNS), item_ids)
 
     def failures_table(self) -> pa.Table:
-        """All failures, as the snapshot holds them."""
+        """Return all failures with the columns of the snapshot."""
         query = f"SELECT {FAILURE_COLUMNS} FROM failures ORDER BY collection_id, rel_path"
         return self._connection.sql(query).to_arrow_table()
 
     @contextmanager
     def _transaction(self, *, visible: bool = True) -> Iterator[None]:
-        """Yield what happens inside happens wholly or not at all; it is a generation where it is `visible` to
-        readers."""
+        """Run the block in one transaction; if `visible` to readers, it creates a generation.
+
+        Raises:
+            StoreError: DuckDB failed; the transaction is rolled back.
+        """
         import duckdb
 
         counters = dict(self._counters)
@@ -258,10 +311,10 @@ class Catalog:
             self._connection.commit()
         except BaseException as error:
             self._counters = counters
-            with suppress(duckdb.Error):  # a commit that failed has ended the transaction already
+            with suppress(duckdb.Error):  # a failed commit has already ended the transaction
                 self._connection.rollback()
             if isinstance(error, duckdb.Error):
-                raise StoreError(f"the catalog refused a change: {str(error).splitlines()[0]}") from error
+                raise StoreError(f"a transaction of the catalog failed: {str(error).splitlines()[0]}") from error
             raise
 
     def _rows_of_items(self, table: str, columns: Sequence[str], item_ids: Sequence[int] | None) -> pa.Table:
@@ -273,14 +326,14 @@ class Catalog:
 
     def _drop_items(self, item_ids: Sequence[int]) -> None:
         if item_ids:
-            with self._incoming(_ids(item_ids)):  # a join: a list would be searched anew for every row
+            with self._incoming(_ids(item_ids)):  # a join: a list would be searched again for every row
                 for table in ("segments", "items"):
                     self._connection.execute(
                         f"DELETE FROM {table} USING incoming WHERE {table}.item_id = incoming.item_id"
                     )
 
     def _forget_segments(self, item_ids: pa.Table) -> None:
-        """Leave these items (a column item_id) without segments until they are embedded anew."""
+        """Delete the segments of items (a column item_id) and mark the items to be embedded again."""
         with self._incoming(item_ids):
             self._connection.execute("DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id")
             self._connection.execute(
@@ -319,7 +372,7 @@ class Catalog:
         self._insert("containers", rows)
 
     def _drop_paths(self, table: str, paths: Sequence[tuple[int, str]]) -> None:
-        """Delete the rows of a table at these places (collection_id, rel_path)."""
+        """Delete the rows of a table with these (collection_id, rel_path)."""
         if paths:
             with self._incoming([{"collection_id": key, "rel_path": path} for key, path in paths]):
                 self._connection.execute(
@@ -340,7 +393,7 @@ class Catalog:
 
     @contextmanager
     def _incoming(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Iterator[None]:
-        """Rows that SQL sees as the table `incoming`."""
+        """Register rows as the table `incoming` for SQL in the block."""
         import pyarrow as pa
 
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))

@@ -1,4 +1,4 @@
-"""store.json: what a store was made with, fixed for its life."""
+"""Configuration of a store (store.json), fixed when the store is created."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORE_VARIABLE = "BINDSEARCH_STORE"
 
 
 def default_store() -> Path:
-    """The store used where none is named: $BINDSEARCH_STORE, else `store` in the user's data directory."""
+    """Return the default store: $BINDSEARCH_STORE, else `store` in the user's data directory."""
     if named := os.environ.get(STORE_VARIABLE):
         return Path(named).expanduser()
     from platformdirs import user_data_path
@@ -30,7 +30,7 @@ def default_store() -> Path:
 
 
 def resolve_store(path: PathLike | None) -> Path:
-    """The folder of a store: the one named, else the default.
+    """Return the folder of a store: `path`, or the default if it is None.
 
     Raises:
         UsageError: the path is empty.
@@ -45,20 +45,32 @@ class SegmentLengths(Protocol):
 
     @property
     def audio_segment_s(self) -> float:
-        """Of sound."""
+        """Length of audio segments."""
 
     @property
     def video_segment_s(self) -> float:
-        """Of video."""
+        """Length of video segments."""
 
     @property
     def imu_segment_s(self) -> float:
-        """Of motion."""
+        """Length of motion (IMU) segments."""
 
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Format version, the encoder with its weights and options, segment lengths in seconds, dimensions."""
+    """Content of store.json.
+
+    Attributes:
+        format: Format version.
+        encoder: Name of the encoder.
+        weights_digest: Digest of the encoder's weights.
+        encoder_options: Preprocessing options of the encoder.
+        audio_segment_s: Length of audio segments in seconds.
+        video_segment_s: Length of video segments in seconds.
+        imu_segment_s: Length of motion segments in seconds.
+        dim: Dimensions of the embedding space.
+        created: Time of creation, UTC, such as 2026-11-28T12:00:00Z.
+    """
 
     format: int
     encoder: str
@@ -72,7 +84,7 @@ class StoreConfig:
 
 
 def new_config(encoder: Encoder, segments: SegmentLengths) -> StoreConfig:
-    """The configuration of a new store."""
+    """Return the configuration of a new store."""
     return StoreConfig(
         format=FORMAT,
         encoder=encoder.name,
@@ -97,19 +109,19 @@ def read_config(store: Path) -> StoreConfig:
 
     Raises:
         StoreNotFoundError: there is no store in that folder.
-        StoreError: the file is damaged or of another format version.
+        StoreError: the file is damaged or has another format version.
     """
     try:
         data = json.loads((store / STORE_FILE).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreNotFoundError(f"no store at {store}: make one with `bindsearch index FOLDER`") from None
+        raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`") from None
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{store / STORE_FILE} cannot be read ({error}): put it back, or index into another store"
         ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise StoreError(f"{store / STORE_FILE} has format {found}, this BindSearch reads {FORMAT}")
+        version = data.get("format") if isinstance(data, dict) else None
+        raise StoreError(f"{store / STORE_FILE} has format {version}, this BindSearch reads {FORMAT}")
     try:
         return StoreConfig(**data)
     except TypeError as error:
@@ -117,10 +129,10 @@ def read_config(store: Path) -> StoreConfig:
 
 
 def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
-    """Refuse an encoder whose vectors would not be comparable with those in the store.
+    """Check that an encoder's vectors are comparable with those in the store.
 
     Raises:
-        StoreError: another encoder, other weights or other preprocessing options; names both.
+        StoreError: encoder, weights or preprocessing options differ; the message names both.
     """
     if config.encoder != encoder.name:
         raise StoreError(
@@ -139,6 +151,6 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
         )
 
 
-def _differences(held: Mapping[str, object], given: Mapping[str, object]) -> str:
-    keys = sorted(key for key in {*held, *given} if held.get(key) != given.get(key))
-    return ", ".join(f"{key}={held.get(key)}, not {given.get(key)}" for key in keys)
+def _differences(stored: Mapping[str, object], given: Mapping[str, object]) -> str:
+    keys = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
+    return ", ".join(f"{key}={stored.get(key)}, not {given.get(key)}" for key in keys)

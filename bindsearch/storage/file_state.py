@@ -1,4 +1,4 @@
-"""Files as the catalog knows them, for an indexing run: by path, many at once, in little memory."""
+"""Catalogued files of a collection with their states, for fast lookup by path in little memory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """State of a file, which tells a changed one from an unchanged one without reading it.
+    """State of a file, by which a changed file is detected without reading it.
 
-    `sidecar_version` changes with what is said of the file elsewhere, in its sidecar or a list; 0 where nothing is.
-    `inode` 0: not known."""
+    Attributes:
+        size_bytes: Size in bytes.
+        mtime_ns: Modification time in nanoseconds since 1970.
+        sidecar_version: Changes with the metadata declared in the file's sidecar or in manifests; 0 without any.
+        inode: Inode number; 0 if unknown.
+    """
 
     size_bytes: int
     mtime_ns: int
@@ -32,22 +36,30 @@ class FileState:
 
 
 UNKNOWN_STATE = FileState(-1, -1, -1)
-"""No file has it: recorded where the next run is to look at a file again, changed or not."""
+"""State that no file has: recorded for files that the next run must process, changed or not."""
 
 
 STATE_COLUMNS = ("size_bytes", "mtime_ns", "facts_stamp", "inode")
-"""Columns of the catalog that hold a state, in the order of its fields."""
+"""Columns of the catalog for a file state, in the order of its fields."""
 
 
 def state_columns(state: FileState) -> dict[str, int]:
-    """Return a state under the names of its columns."""
+    """Return a state as a dict by column name."""
     return dict(zip(STATE_COLUMNS, astuple(state), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """A file as the catalog knows it: an item, a failure (`reason` set), or an item that could not be read of late
-    (both)."""
+    """A catalogued file: an item, a failure, or an item that could not be read in the last run (both).
+
+    Attributes:
+        rel_path: Path relative to the collection's root.
+        state: State of the file when it was last processed.
+        item_id: Id of the item; None for a file that has only failed.
+        modality: Modality of the item; None for a file that has only failed.
+        fingerprint: Digest of all that determines its embeddings; None for a file that has only failed.
+        reason: Reason of the failure; None if the file has not failed.
+    """
 
     rel_path: str
     state: FileState
@@ -58,10 +70,10 @@ class IndexedFile:
 
 
 class IndexedFiles:
-    """The n files that the catalog knows, by relative path in the order of bytes; about 100 bytes each."""
+    """The n catalogued files, sorted by the bytes of their relative paths; about 100 bytes of memory each."""
 
     def __init__(self, rows: pa.Table) -> None:
-        """`rows` as `Catalog.known_files` selects them."""
+        """Take rows as `Catalog.known_files` selects them."""
         import pyarrow as pa
 
         self._rows = rows.combine_chunks()
@@ -70,15 +82,15 @@ class IndexedFiles:
         self.states: NDArray[np.int64] = np.stack(states, axis=1).astype(np.int64)
         """Fields of FileState: int64 (n, 4)."""
         self.item_ids: NDArray[np.int64] = self._rows.column("item_id").to_numpy()
-        """int64 (n,), -1 where a file has only failed."""
+        """Item ids: int64 (n,), -1 for files that have only failed."""
         self.failed: NDArray[np.bool_] = self._rows.column("reason").is_valid().to_numpy()
-        """True for those that have failed: bool (n,)."""
+        """True for files that have failed: bool (n,)."""
         self.n = self._rows.num_rows
         self._path_set = pa.array(self._rel_paths.to_pylist(), pa.string()) if self.n else pa.array([], pa.string())
 
     @cached_property
     def failed_by_installation(self) -> NDArray[np.bool_]:
-        """Which of them failed since a library could not be loaded, which is worth another try: bool (n,)."""
+        """True for files that failed because a library could not be loaded; they are tried again: bool (n,)."""
         result = np.zeros(self.n, np.bool_)
         failed = np.flatnonzero(self.failed)
         reasons = self._rows.column("reason").take(failed).to_pylist()
@@ -86,41 +98,41 @@ class IndexedFiles:
         return result
 
     def rows_of(self, rel_paths: Sequence[str]) -> NDArray[np.int64]:
-        """Row of each path: int64 (m,), -1 where nothing is known of it."""
+        """Return the row of each path: int64 (m,), -1 for paths that are not catalogued."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = pc.index_in(pa.array(rel_paths, pa.string()), value_set=self._path_set)
-        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        rows = pc.index_in(pa.array(rel_paths, pa.string()), value_set=self._path_set)
+        return np.asarray(rows.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
     def rows_below(self, rel_path: str) -> range:
-        """Rows of what lies below a folder, or inside an archive."""
+        """Return the rows of files below a folder or inside an archive."""
         low = bisect_left(range(self.n), f"{rel_path}/", key=self.rel_path)
         return range(low, bisect_left(range(self.n), f"{rel_path}0", low, key=self.rel_path))  # "0" comes after "/"
 
     def rel_path(self, row: int) -> str:
-        """The path of a row."""
+        """Return the relative path in a row."""
         path: str = self._rel_paths[row].as_py()
         return path
 
     def modality(self, row: int) -> Modality | None:
-        """The modality of a row; None where the file has only failed."""
-        found = self._rows.column("modality")[row].as_py()
-        return None if found is None else Modality(found)
+        """Return the modality in a row; None for a file that has only failed."""
+        name = self._rows.column("modality")[row].as_py()
+        return None if name is None else Modality(name)
 
     def file(self, row: int) -> IndexedFile:
-        """All that is known of a row."""
-        facts = self._rows.slice(row, 1).to_pylist()[0]
+        """Return the catalogued file in a row."""
+        values = self._rows.slice(row, 1).to_pylist()[0]
         return IndexedFile(
-            facts["rel_path"],
+            values["rel_path"],
             FileState(*self.states[row].tolist()),
-            None if facts["item_id"] < 0 else facts["item_id"],
+            None if values["item_id"] < 0 else values["item_id"],
             self.modality(row),
-            facts["fingerprint"],
-            facts["reason"],
+            values["fingerprint"],
+            values["reason"],
         )
 
     def file_at(self, rel_path: str) -> IndexedFile | None:
-        """Return what is known of a path; None where nothing is."""
+        """Return the catalogued file at a path; None if there is none."""
         row = bisect_left(range(self.n), rel_path, key=self.rel_path)
         return self.file(row) if row < self.n and self.rel_path(row) == rel_path else None

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock the operating system lets go of when its process dies, with a note of who holds it."""
+"""The writer lock of a store, which the operating system releases if its process dies, and the note of its holder."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ NOTE_FILE = "writer.json"
 LOCK_FILES = frozenset({LOCK_FILE, NOTE_FILE})
 
 SAME_START_S = 2.0
-"""Two start times so close are of the same process, whose number may be given out again later."""
+"""Start times that differ by less belong to the same process; needed because process ids are reused."""
 
-NOTE_LOOKS, NOTE_PAUSE_S = 10, 0.02
-"""Times that a note is read, and the pause between: a process that has just got the lock may not have written its own
-yet, and that of a killed one may still be there."""
+NOTE_READ_ATTEMPTS, NOTE_PAUSE_S = 10, 0.02
+"""Number of attempts to read a note, and the pause between them.
+
+A process that has just acquired the lock may not have written its note yet, and the note of a killed process may still
+exist."""
 
 
 @contextmanager
 def writer_lock(store: Path) -> Iterator[None]:
-    """Hold the writer's lock of a store.
+    """Hold the writer lock of a store.
 
     Raises:
-        StoreLockedError: another process holds it; the message names it.
+        StoreLockedError: another process holds the lock; the message names it.
         StoreError: the store's folder cannot be written to.
     """
     from filelock import FileLock, Timeout
@@ -48,34 +50,34 @@ def writer_lock(store: Path) -> Iterator[None]:
         write_note(note)
         yield
     finally:
-        with suppress(OSError):  # a note of nobody misleads nobody, and what ended the writing is what counts
+        with suppress(OSError):  # a stale note is harmless, and must not hide the error that ended the block
             note.unlink(missing_ok=True)
         lock.release()
 
 
 def write_note(path: Path) -> None:
-    """Say who holds the lock: this process, its host, and when it started."""
+    """Write the note of the lock's holder: process id, host and start time of this process."""
     pid = os.getpid()
-    started = _started(pid) or time.time()
+    started = _start_time(pid) or time.time()
     path.write_text(json.dumps({"pid": pid, "host": socket.gethostname(), "started": started}))
 
 
 def _holder(note: Path) -> str:
-    for _ in range(NOTE_LOOKS):
+    for _ in range(NOTE_READ_ATTEMPTS):
         with suppress(OSError, ValueError, KeyError, TypeError):
             holder = json.loads(note.read_text())
             pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
-            if host != socket.gethostname() or _lives(pid, started):
+            if host != socket.gethostname() or _is_running(pid, started):
                 return f"process {pid} on {host}, started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started))}"
         time.sleep(NOTE_PAUSE_S)
     return "another process"
 
 
-def _lives(pid: int, started: float) -> bool:
-    """Return whether that process of this machine is still there, and not another one with its number."""
-    found = _started(pid)
-    if found is not None:
-        return abs(found - started) < SAME_START_S
+def _is_running(pid: int, started: float) -> bool:
+    """Return whether a process of this machine is still running, and is not another one with the same id."""
+    actual = _start_time(pid)
+    if actual is not None:
+        return abs(actual - started) < SAME_START_S
     if Path("/proc/self/stat").exists():
         return False
     try:
@@ -87,8 +89,8 @@ def _lives(pid: int, started: float) -> bool:
     return True
 
 
-def _started(pid: int) -> float | None:
-    """Return when a process started, in seconds since 1970; None where there is none, or the system does not tell."""
+def _start_time(pid: int) -> float | None:
+    """Return the start time of a process in seconds since 1970; None if there is no such process or no /proc."""
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))

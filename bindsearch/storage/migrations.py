@@ -1,7 +1,7 @@
-"""The catalog's schema history: one function a version, run in order, each in a transaction of its own.
+"""Migrations of the catalog's schema: one function per version, run in order, each in its own transaction.
 
-No primary keys: DuckDB checks them eagerly (a row deleted and inserted again in one transaction is refused) and keeps
-an index in memory for each. Ids are handed out by the one writer from counters and never used twice.
+There are no primary keys: DuckDB checks them eagerly (it rejects a row that is deleted and inserted again in one
+transaction) and keeps an index in memory for each. The writer assigns ids from counters and never reuses them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def m001_create_tables(connection: DuckDBPyConnection) -> None:
-    """Collections, items, segments, vector files, failures, counters. A vector without a segment is dead."""
+    """Create collections, items, segments, vector files, failures, counters; a vector without a segment is deleted."""
     for statement in (
         "CREATE TABLE collections (collection_id BIGINT NOT NULL, root VARCHAR NOT NULL)",
         """CREATE TABLE items (
@@ -40,15 +40,14 @@ def m001_create_tables(connection: DuckDBPyConnection) -> None:
 
 
 def m002_add_user_columns(connection: DuckDBPyConnection) -> None:
-    """The user's own columns of an item, as JSON; null where its sidecar gives none."""
+    """Add user columns of items, as JSON; null if the sidecar has none."""
     connection.execute("ALTER TABLE items ADD COLUMN columns VARCHAR")
 
 
 def m003_add_metadata_and_containers(connection: DuckDBPyConnection) -> None:
-    """Return what files say of themselves as typed columns; inodes; and files that stand for others: archives and
-    lists.
+    """Add typed metadata columns, inodes, and containers (archives and manifests).
 
-    `facts_stamp` is what `sidecar_mtime_ns` was, and covers what lists say of a file too.
+    `facts_stamp` replaces `sidecar_mtime_ns` and also covers metadata declared in manifests.
     """
     for statement in (
         "ALTER TABLE items ADD COLUMN inode BIGINT DEFAULT 0",
@@ -72,7 +71,7 @@ def m003_add_metadata_and_containers(connection: DuckDBPyConnection) -> None:
 
 
 def m004_add_digests(connection: DuckDBPyConnection) -> None:
-    """Digests of vector files; '' for those written before."""
+    """Add digests of vector files; '' for files written before."""
     connection.execute("ALTER TABLE vector_files ADD COLUMN digest VARCHAR DEFAULT ''")
 
 
@@ -85,17 +84,17 @@ MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
 
 
 def migrate(connection: DuckDBPyConnection) -> None:
-    """Bring the catalog to the newest version.
+    """Migrate the catalog to the newest schema version.
 
     Raises:
-        StoreError: a newer BindSearch made it.
+        StoreError: a newer BindSearch created the catalog.
     """
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
     row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
     version = int(row[0]) if row else 0
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"the catalog has schema version {version}, this BindSearch knows {len(MIGRATIONS)}: install a newer one"
+            f"the catalog has schema version {version}, this BindSearch reads {len(MIGRATIONS)}: install a newer one"
         )
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.begin()

@@ -1,4 +1,4 @@
-"""A session of writing: the store's configuration, catalog and writer under the writer's lock; snapshots rebuilt."""
+"""Write sessions: configuration, catalog and writer of a store under the writer lock."""
 
 from __future__ import annotations
 
@@ -30,10 +30,18 @@ from bindsearch.storage.writer import Writer
 def open_writer(
     store: Path, encoder: Encoder, segments: SegmentLengths
 ) -> Iterator[tuple[StoreConfig, Catalog, Writer]]:
-    """The store's configuration, catalog and writer, made where there is none yet; the writer's lock is held.
+    """Open a store for writing under the writer lock; create it if it does not exist.
+
+    Args:
+        store: Folder of the store.
+        encoder: Encoder of the store.
+        segments: Lengths of segments in a new store.
+
+    Yields:
+        Configuration, catalog and writer of the store.
 
     Raises:
-        StoreLockedError: another process holds it.
+        StoreLockedError: another process holds the lock.
         StoreError: the encoder is not the store's, or the store cannot be written.
     """
     try:
@@ -46,46 +54,52 @@ def open_writer(
             check_encoder(config, encoder, store)
             with Catalog(store / CATALOG_FILE) as catalog:
                 yield config, catalog, Writer(store, catalog, config.dim)
-    except OSError as error:  # those of media files are recorded, so this is the store's
+    except OSError as error:  # errors of media files are recorded, so this one is about the store
         raise_installation_fault(error)
-        raise StoreError(f"cannot write the store {store}: {error}; what was committed stays") from error
+        raise StoreError(f"cannot write the store {store}: {error}; committed data is kept") from error
 
 
 def rebuild_snapshot(store: Path, dim: Callable[[], int]) -> None:
-    """Derive the snapshot from the catalog again, where no writer is at work (which would do it itself)."""
+    """Rebuild the snapshot from the catalog, unless a writer is active, which rebuilds it itself.
+
+    Args:
+        store: Folder of the store.
+        dim: Returns the dimensions of the store's embedding space.
+    """
     path = store / CATALOG_FILE
-    with contextlib.suppress(StoreLockedError, OSError):  # a read-only store stays as it is
+    with contextlib.suppress(StoreLockedError, OSError):  # a read-only store is left unchanged
         if path.is_file():
             with writer_lock(store), Catalog(path) as catalog:
                 Writer(store, catalog, dim())
 
 
 def _make_folder(store: Path) -> None:
-    """Make the store's folder, or accept one that is empty or a store.
+    """Create the store's folder, or accept a folder that is empty or a store.
 
     Raises:
-        UsageError: it holds something else.
+        UsageError: the folder has other content.
+        StoreError: store.json is missing.
     """
     if store.exists() and not store.is_dir():
-        raise UsageError(f"{store} is not a folder: give --store one")
+        raise UsageError(f"{store} is not a folder: pass a folder with --store")
     store.mkdir(parents=True, exist_ok=True)
-    found = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES
-    if STORE_FILE in found:
+    names = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES
+    if STORE_FILE in names:
         return
-    if CATALOG_FILE in found:
-        raise StoreError(f"the store {store} is missing its {STORE_FILE}: put it back, or index into another one")
-    if found:
-        raise UsageError(f"{store} is not empty and no store: give --store another folder")
+    if CATALOG_FILE in names:
+        raise StoreError(f"{STORE_FILE} of the store {store} is missing: restore it, or index into another store")
+    if names:
+        raise UsageError(f"{store} is not empty and not a store: pass another folder with --store")
 
 
 def _check_catalog(store: Path) -> None:
-    """Refuse a store that has lost its catalog: a new one would know of none of its vectors, which would be removed.
+    """Check that a store with vectors has a catalog; with a new, empty one, all vectors would be removed.
 
     Raises:
-        StoreError: it has.
+        StoreError: the catalog is missing.
     """
     if not (store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
         raise StoreError(
-            f"the store {store} is missing its {CATALOG_FILE}: put it back (see `bindsearch verify`), or index "
-            "into another one"
+            f"{CATALOG_FILE} of the store {store} is missing: restore it (see `bindsearch verify`), or index into "
+            "another store"
         )

@@ -1,8 +1,8 @@
-"""Snapshots, which readers see: one generation's items, segments and failures as memory-mapped Arrow files.
+"""Snapshots for readers: items, segments and failures of one generation as memory-mapped Arrow files.
 
-A base and the deltas after it lie in `snapshots/<generation>/`; the file CURRENT names those that make up the newest
-generation and is replaced atomically, so a reader sees a batch whole or not at all and never waits. All of it is
-derived from the catalog and can be rebuilt.
+A base and its deltas are in `snapshots/<generation>/`. The file CURRENT names the parts of the newest generation and is
+replaced atomically, so readers see complete batches only and never wait. Snapshots are derived from the catalog and
+can be rebuilt.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open
 
 
 def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
-    """Map the files of a generation; nothing of them is read.
+    """Map the files of a generation without reading their content.
 
     Raises:
         StoreError: a file is missing or damaged.
@@ -49,7 +49,17 @@ def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """Facts of a hit on its segment and the item it belongs to."""
+    """Metadata of a hit: its segment and item.
+
+    Attributes:
+        item_id: Id of the item.
+        path: Absolute path of the file.
+        collection: Root folder of the item's collection.
+        modality: Modality of the segment.
+        start_s: Start in seconds; None if the segment is not a span of time.
+        end_s: End in seconds, likewise.
+        text: The passage of a text segment; None for other modalities.
+    """
 
     item_id: int
     path: Path
@@ -61,14 +71,19 @@ class SegmentFacts:
 
 
 class PartitionSegments(NamedTuple):
-    """Living segments of one modality: their vectors int64 (m,), ascending, and their rows int64 (m,)."""
+    """Live segments of one modality.
+
+    Attributes:
+        vector_ids: int64 (m,), ascending.
+        segment_rows: Row of each segment in the snapshot: int64 (m,).
+    """
 
     vector_ids: NDArray[np.int64]
     segment_rows: NDArray[np.int64]
 
 
 class _Dead(NamedTuple):
-    """Rows of items and of segments that a later part has replaced or removed: int64 each."""
+    """Rows of items and of segments that a later part replaces or removes: int64 each."""
 
     items: NDArray[np.int64]
     segments: NDArray[np.int64]
@@ -76,8 +91,16 @@ class _Dead(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One generation. Rows of items and segments are counted through its parts, dead ones (replaced or removed by a
-    later part) included: nothing is copied or filtered when it is opened. Any thread may read."""
+    """One generation, as readers see it; thread-safe.
+
+    Rows of items and segments are numbered through all parts. They include dead rows (replaced or removed by a later
+    part), so nothing is copied or filtered when a snapshot is opened.
+
+    Attributes:
+        manifest: Content of CURRENT.
+        parts: The base and its deltas, in order.
+        failures: Files that could not be indexed; None if there are none.
+    """
 
     manifest: Manifest
     parts: tuple[Part, ...]
@@ -99,52 +122,52 @@ class Snapshot:
 
     @cached_property
     def item_alive(self) -> NDArray[np.bool_] | None:
-        """Which rows of `items` count: bool (n items,); None where all do."""
-        return _mask(self._item_starts[-1], self._dead.items)
+        """True for live rows of `items`: bool (n items,); None if all are live."""
+        return _alive_mask(self._item_starts[-1], self._dead.items)
 
     @cached_property
     def segment_alive(self) -> NDArray[np.bool_] | None:
-        """Which rows of `segments` count: bool (n segments,); None where all do."""
-        return _mask(self._segment_starts[-1], self._dead.segments)
+        """True for live rows of `segments`: bool (n segments,); None if all are live."""
+        return _alive_mask(self._segment_starts[-1], self._dead.segments)
 
     def partition_segments(self, modality: Modality) -> PartitionSegments:
-        """The living segments of a modality. Where there is one part and nothing is dead the vector ids are a view."""
+        """Return the live segments of a modality; with one part and no dead rows, the vector ids are a view."""
         ids, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for part, first in zip(self.parts, self._segment_starts, strict=False):
             start, end = part.ranges.get(modality, (0, 0))
-            here = np.arange(first + start, first + end, dtype=np.int64)
-            found = part.vector_ids[start:end]
+            part_rows = np.arange(first + start, first + end, dtype=np.int64)
+            part_ids = part.vector_ids[start:end]
             if self.segment_alive is not None:
                 alive = self.segment_alive[first + start : first + end]
-                here, found = (here, found) if alive.all() else (here[alive], found[alive])
-            if len(found):
-                ids.append(found)
-                rows.append(here)
+                part_rows, part_ids = (part_rows, part_ids) if alive.all() else (part_rows[alive], part_ids[alive])
+            if len(part_ids):
+                ids.append(part_ids)
+                rows.append(part_rows)
         if len(ids) <= 2:
             return PartitionSegments(ids[-1], rows[-1])
         vector_ids, segment_rows = np.concatenate(ids), np.concatenate(rows)
-        if np.any(vector_ids[1:] < vector_ids[:-1]):  # a later part holds items again whose files were only touched
+        if np.any(vector_ids[1:] < vector_ids[:-1]):  # a later part repeats items whose files were only touched
             order = np.argsort(vector_ids, kind="stable")
             vector_ids, segment_rows = vector_ids[order], segment_rows[order]
         return PartitionSegments(vector_ids, segment_rows)
 
     def facts(self, segment_rows: NDArray[np.int64]) -> list[SegmentFacts]:
-        """Return what hits tell of these segments."""
+        """Return the metadata of these segments: rows int64 (m,)."""
         return [self._facts(row) for row in segment_rows.tolist()]
 
     def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """item_id of each of these segments: int64 (m,)."""
+        """Return the item_id of each segment, given its row int64 (m,): int64 (m,)."""
         if len(self.parts) == 1:
             return self.parts[0].segment_items[segment_rows]
         out = np.empty(len(segment_rows), np.int64)
         part_of = np.searchsorted(self._segment_starts, segment_rows, side="right") - 1
         for number in np.unique(part_of).tolist():
-            here = part_of == number
-            out[here] = self.parts[number].segment_items[segment_rows[here] - self._segment_starts[number]]
+            mask = part_of == number
+            out[mask] = self.parts[number].segment_items[segment_rows[mask] - self._segment_starts[number]]
         return out
 
     def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The living row of each item: int64 (m,), -1 where there is none of that id."""
+        """Return the live row of each item: int64 (m,), -1 if there is no such item."""
         out = np.full(len(item_ids), -1, np.int64)
         for part, first in zip(self.parts, self._item_starts, strict=False):
             rows = part.item_rows(item_ids)
@@ -155,7 +178,7 @@ class Snapshot:
         return out
 
     def segments_of(self, item_id: int) -> NDArray[np.int64]:
-        """Living rows of an item's segments: int64 (m,), ascending; empty where there is no such item."""
+        """Return the live rows of an item's segments: int64 (m,), ascending; empty if there is no such item."""
         row = int(self.item_rows(np.array([item_id]))[0])
         if row < 0:
             return np.zeros(0, np.int64)
@@ -164,11 +187,11 @@ class Snapshot:
         return rows + np.int64(self._segment_bounds[number])
 
     def item_of_segment_rows(self) -> NDArray[np.int64]:
-        """Row in `items` of each segment, dead ones included: int64 (n segments,)."""
+        """Return the row in `items` of each segment, dead ones included: int64 (n segments,)."""
         return self._item_of_segment_rows
 
     def live_rows(self) -> tuple[pa.Table, pa.Table]:
-        """Items and segments without the dead ones."""
+        """Return items and segments without dead rows."""
         import pyarrow as pa
 
         items, segments = self.items, self.segments
@@ -179,45 +202,45 @@ class Snapshot:
         return items, segments
 
     def item(self, item_id: int) -> Item | None:
-        """The item of that id; None where there is none."""
+        """Return the item with this id; None if there is none."""
         row = int(self.item_rows(np.array([item_id]))[0])
         return None if row < 0 else self._item_at(row)
 
     def item_at_path(self, path: Path) -> Item | None:
-        """The item of an absolute path; None where there is none."""
+        """Return the item with this absolute path; None if there is none."""
         import pyarrow.compute as pc
 
         for collection_id, root in self.manifest.collections.items():
             if path.is_relative_to(root):
                 same_path = pc.equal(self.items.column("rel_path"), path.relative_to(root).as_posix())
                 same_root = pc.equal(self.items.column("collection_id"), collection_id)
-                for row in self._living_items(pc.and_(same_path, same_root)).tolist():
+                for row in self._live_item_rows(pc.and_(same_path, same_root)).tolist():
                     return self._item_at(row)
         return None
 
     def items_with_content(self, hashes: Sequence[str]) -> NDArray[np.int64]:
-        """Ids of the items that hold the same bytes as one of these content hashes: int64 (m,)."""
+        """Return the ids of items with one of these content hashes: int64 (m,)."""
         import pyarrow.compute as pc
 
         column = self.items.column("content_hash")
-        found = [self._living_items(pc.equal(column, content_hash)) for content_hash in hashes]
-        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
+        rows_of_hashes = [self._live_item_rows(pc.equal(column, content_hash)) for content_hash in hashes]
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *rows_of_hashes]))
         return np.asarray(self.items.column("item_id").take(rows).to_numpy())
 
     def counts(self, table: str) -> dict[Modality, int]:
-        """Number of living "items" or "segments" by modality; modalities without any are left out."""
+        """Return the number of live "items" or "segments" by modality, without modalities that have none."""
         if table == "segments":
-            counted = {modality: len(self.partition_segments(modality).segment_rows) for modality in Modality}
+            counts = {modality: len(self.partition_segments(modality).segment_rows) for modality in Modality}
         else:
             rows = self.live_rows()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
-            found = {row["modality"]: int(row["count_all"]) for row in rows}
-            counted = {modality: found.get(modality.value, 0) for modality in Modality}
-        return {modality: n for modality, n in counted.items() if n}
+            by_name = {row["modality"]: int(row["count_all"]) for row in rows}
+            counts = {modality: by_name.get(modality.value, 0) for modality in Modality}
+        return {modality: n for modality, n in counts.items() if n}
 
     def segment(self, row: int) -> Segment:
-        """The segment in a row of `segments`."""
-        facts = self.segments.slice(row, 1).to_pylist()[0]
-        return Segment(**{**facts, "modality": Modality(facts["modality"])})
+        """Return the segment in a row of `segments`."""
+        values = self.segments.slice(row, 1).to_pylist()[0]
+        return Segment(**{**values, "modality": Modality(values["modality"])})
 
     @cached_property
     def _item_starts(self) -> NDArray[np.int64]:
@@ -241,7 +264,7 @@ class Snapshot:
 
     @cached_property
     def _dead(self) -> _Dead:
-        """Found by the ids that later parts name, so that nothing is touched where they name none."""
+        """Dead rows, looked up by the ids that later parts remove, so that nothing is read if they remove none."""
         items, segments = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         later = np.zeros(0, np.int64)
         for number in reversed(range(len(self.parts))):
@@ -264,37 +287,37 @@ class Snapshot:
     def _facts(self, row: int) -> SegmentFacts:
         number = bisect_right(self._segment_bounds, row) - 1
         part = self.parts[number]
-        here = row - self._segment_bounds[number]
-        item = part.item_of_segments[here]
+        part_row = row - self._segment_bounds[number]
+        item = part.item_of_segments[part_row]
         collection = self._roots[part.collection_ids[item]]
         return SegmentFacts(
             int(part.item_ids[item]),
             collection / part.rel_paths[item].as_py(),
             collection,
-            part.modality_at(here),
-            part.starts_s[here].as_py(),
-            part.ends_s[here].as_py(),
-            part.texts[here].as_py(),
+            part.modality_at(part_row),
+            part.starts_s[part_row].as_py(),
+            part.ends_s[part_row].as_py(),
+            part.texts[part_row].as_py(),
         )
 
-    def _living_items(self, chosen: pa.ChunkedArray) -> NDArray[np.int64]:
-        rows = np.flatnonzero(chosen.to_numpy())
+    def _live_item_rows(self, mask: pa.ChunkedArray) -> NDArray[np.int64]:
+        rows = np.flatnonzero(mask.to_numpy())
         return rows if self.item_alive is None else rows[self.item_alive[rows]]
 
     def _item_at(self, row: int) -> Item:
-        facts = self.items.slice(row, 1).to_pylist()[0]
+        values = self.items.slice(row, 1).to_pylist()[0]
         return Item(
-            item_id=facts["item_id"],
-            collection=self._roots[facts["collection_id"]],
-            rel_path=facts["rel_path"],
-            modality=Modality(facts["modality"]),
-            size_bytes=facts["size_bytes"],
-            mtime_ns=facts["mtime_ns"],
-            content_hash=facts["content_hash"],
+            item_id=values["item_id"],
+            collection=self._roots[values["collection_id"]],
+            rel_path=values["rel_path"],
+            modality=Modality(values["modality"]),
+            size_bytes=values["size_bytes"],
+            mtime_ns=values["mtime_ns"],
+            content_hash=values["content_hash"],
         )
 
 
-def _mask(n: int, dead: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+def _alive_mask(n: int, dead: NDArray[np.int64]) -> NDArray[np.bool_] | None:
     if not len(dead):
         return None
     alive = np.ones(n, np.bool_)

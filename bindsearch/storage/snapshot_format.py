@@ -1,4 +1,4 @@
-"""The files of snapshots: CURRENT, which names a generation's parts, and the Arrow files of each part."""
+"""File format of snapshots: CURRENT, which names the parts of a generation, and the Arrow files of each part."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 READABLE_FORMATS = (1, 2, 3)
-"""Parts of format 1 are in no order and know no user columns, those of 2 no metadata and no fingerprints; they are
-brought to the newest format when they are opened."""
+"""Format versions that can be read; older parts are converted when they are opened.
+
+Parts of format 1 are unsorted and have no user columns; those of format 2 have no metadata and no fingerprints."""
 
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
@@ -45,7 +46,7 @@ ITEM_COLUMNS = {
     "columns": "large_string",
     **METADATA_COLUMNS,
 }
-"""Columns of items and their Arrow types; `columns` holds the user's own ones as JSON, null where there are none."""
+"""Columns of items and their Arrow types; `columns` contains the user columns as JSON, null if there are none."""
 
 SEGMENT_COLUMNS = {
     "segment_id": "int64",
@@ -59,38 +60,44 @@ SEGMENT_COLUMNS = {
 """Columns of segments and their Arrow types."""
 
 LINEAR_SCAN_FRACTION = 0.05
-"""Share of a part's segments from which looking for items one by one takes longer than going through all rows."""
+"""Number of items, as a share of a part's segments, above which a scan of all rows is faster than binary searches."""
 
 LOOKUP_COLUMNS = {"item_row": "int64", "by_item": "int64"}
-"""Columns that a part's segments have besides: the row of each one's item, and the rows of the segments by item_id."""
+"""Further columns of a part's segments: the row of each segment's item, and the segment rows sorted by item_id."""
 
 RANGES_KEY = b"modality_rows"
-"""Key of the schema's metadata that holds the rows [start, end) of each modality, as JSON."""
+"""Key in the schema's metadata of the rows [start, end) of each modality, as JSON."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of CURRENT: which files make up a generation."""
+    """Content of CURRENT: the files of a generation."""
 
     generation: int
+    """Number of the generation."""
     parts: tuple[int, ...]
     """Generations of the base and its deltas, in order."""
     collections: Mapping[int, str]
+    """Root folder of each collection by its id."""
     vectors: Mapping[Modality, tuple[tuple[str, int], ...]]
     """Name and row count of each vector file, oldest ids first."""
     failures: int | None
-    """Generation whose folder holds the list of failures; None where nothing has failed."""
+    """Generation whose folder contains the failures; None if nothing has failed."""
     indexes: Mapping[Modality, tuple[str, str]] = field(default_factory=dict)
     """Name of the folder and digest of the manifest of each partition's published index."""
     format: int = FORMAT
+    """Format version of CURRENT and the parts."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A base or a delta. Rows count from the part's own first ones; all arrays are views of the mapped files.
+    """A base or a delta; rows are numbered within the part, and all arrays are views of the mapped files.
 
-    `items` by item_id; `segments` by (modality, vector_id), those of each modality in the rows `ranges`; `removed`
-    int64, ascending: items whose rows in earlier parts no longer count.
+    Attributes:
+        items: Items, sorted by item_id.
+        segments: Segments, sorted by (modality, vector_id).
+        removed: Ids of items whose rows in earlier parts are dead: int64, ascending.
+        ranges: Rows [start, end) of `segments` of each modality.
     """
 
     items: pa.RecordBatch
@@ -130,33 +137,33 @@ class Part:
 
     @cached_property
     def starts_s(self) -> pa.DoubleArray:
-        """Start of each segment in seconds, null where it has none."""
+        """Start of each segment in seconds; null if it is not a span of time."""
         return self.segments.column("start_s")
 
     @cached_property
     def ends_s(self) -> pa.DoubleArray:
-        """End of each segment in seconds, null where it has none."""
+        """End of each segment in seconds; null if it is not a span of time."""
         return self.segments.column("end_s")
 
     @cached_property
     def texts(self) -> pa.LargeStringArray:
-        """Text of each segment, null where it has none."""
+        """Text of each segment; null if it has none."""
         return self.segments.column("text")
 
     def modality_at(self, row: int) -> Modality:
-        """The modality of the segment in `row`."""
+        """Return the modality of the segment in `row`."""
         starts, modalities = self._starts
         return modalities[bisect_right(starts, row) - 1]
 
     def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Row of each item: int64 (m,), -1 where the part has none of that id."""
+        """Return the row of each item: int64 (m,), -1 if the part has no such item."""
         if not len(self.item_ids):
             return np.full(len(item_ids), -1, np.int64)
         rows = np.minimum(np.searchsorted(self.item_ids, item_ids), len(self.item_ids) - 1)
         return np.where(self.item_ids[rows] == item_ids, rows, -1)
 
     def segments_of(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of all segments of these items, in no order: int64 (m,)."""
+        """Return the rows of all segments of these items, unsorted: int64 (m,)."""
         if len(item_ids) > LINEAR_SCAN_FRACTION * len(self.segment_items):
             return np.flatnonzero(np.isin(self.segment_items, item_ids))
         order = _view(self.segments, "by_item")
@@ -173,10 +180,10 @@ class Part:
 
 
 def read_manifest(store: Path) -> Manifest | None:
-    """Read CURRENT; None where there is none yet.
+    """Read CURRENT; None if it does not exist yet.
 
     Raises:
-        StoreError: it is damaged.
+        StoreError: the file is damaged or has an unknown format.
     """
     try:
         text = (store / CURRENT).read_text()
@@ -202,12 +209,12 @@ def read_manifest(store: Path) -> Manifest | None:
 def _published(entry: list[str]) -> tuple[str, str]:
     folder, digest = entry
     if not (isinstance(digest, str) and folder and Path(folder).name == folder):
-        raise ValueError(f"no index: {entry}")
+        raise ValueError(f"invalid index entry: {entry}")
     return folder, digest
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Replace CURRENT, the moment a generation becomes visible to readers."""
+    """Replace CURRENT atomically; this makes the generation visible to readers."""
     data = {
         "format": manifest.format,
         "generation": manifest.generation,
@@ -229,14 +236,23 @@ def write_part(
     removed: Sequence[int] | NDArray[np.int64],
     failures: pa.Table | None,
 ) -> None:
-    """Write a base or a delta. `removed`: items whose rows in earlier parts no longer count."""
+    """Write a base or a delta.
+
+    Args:
+        store: Folder of the store.
+        generation: Number of the part.
+        items: Its items.
+        segments: Their segments.
+        removed: Ids of items whose rows in earlier parts are dead.
+        failures: All failures, if they have changed; None if not.
+    """
     import pyarrow as pa
 
     folder = store / SNAPSHOTS / str(generation)
     folder.mkdir(parents=True, exist_ok=True)
-    item_rows, segment_rows = _arranged(items, segments)
-    gone = np.unique(np.asarray(removed, np.int64))
-    batches = {"items": item_rows, "segments": segment_rows, "removed": pa.record_batch({"item_id": gone})}
+    item_rows, segment_rows = _to_stored_layout(items, segments)
+    removed_ids = np.unique(np.asarray(removed, np.int64))
+    batches = {"items": item_rows, "segments": segment_rows, "removed": pa.record_batch({"item_id": removed_ids})}
     if failures is not None:
         batches["failures"] = _one_batch(failures)
     digests = {}
@@ -260,7 +276,7 @@ def open_part(store: Path, number: int) -> Part:
     if RANGES_KEY in (segments.schema.metadata or {}) and ITEM_COLUMNS.keys() <= {*items.column_names}:
         stored = _one_batch(items), _one_batch(segments)
     else:
-        stored = _arranged(items, segments)
+        stored = _to_stored_layout(items, segments)
     ranges = json.loads(stored[1].schema.metadata[RANGES_KEY])
     return Part(
         *stored,
@@ -270,7 +286,7 @@ def open_part(store: Path, number: int) -> Part:
 
 
 def open_failures(store: Path, number: int) -> pa.Table:
-    """The list of failures in the folder of that generation.
+    """Return the failures stored in the folder of a generation.
 
     Raises:
         StoreError: the file is missing or damaged.
@@ -279,9 +295,14 @@ def open_failures(store: Path, number: int) -> pa.Table:
 
 
 def check_part(store: Path, number: int, *, failures: bool) -> None:
-    """Read all of a part, with its list of failures or that list alone, and compare it with what was written.
+    """Check the files of a part against their checksums.
 
-    Parts of older versions have no digests; what can be seen of them is checked.
+    Parts of older versions have no digests; for them only the format is checked.
+
+    Args:
+        store: Folder of the store.
+        number: Number of the part.
+        failures: Open the list of failures only, not the whole part.
 
     Raises:
         StoreError: a file is missing or damaged.
@@ -295,7 +316,7 @@ def check_part(store: Path, number: int, *, failures: bool) -> None:
         digests = json.loads((folder / DIGESTS).read_text())
         for name, digest in digests.items():
             if hash_file(folder / name) != digest:
-                raise StoreError(f"snapshot file {folder / name} is not what was written")
+                raise StoreError(f"snapshot file {folder / name} does not match its checksum")
     except FileNotFoundError as error:
         if error.filename is not None and Path(error.filename).name != DIGESTS:
             raise StoreError(f"snapshot file {error.filename} is missing") from error
@@ -304,7 +325,7 @@ def check_part(store: Path, number: int, *, failures: bool) -> None:
 
 
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
-    """Delete snapshot folders that `manifest` does not name and that are older than generation `keep_from`."""
+    """Delete snapshot folders that `manifest` does not use and that are older than generation `keep_from`."""
     used = {*manifest.parts, manifest.failures}
     for folder in (store / SNAPSHOTS).iterdir():
         if folder.name.isdigit() and int(folder.name) not in used and int(folder.name) < keep_from:
@@ -321,25 +342,24 @@ def _read(store: Path, number: int, name: str) -> pa.Table:
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         table.validate()
         return table
-    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: it is empty
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: the file is empty
         raise StoreError(f"snapshot file {path} is missing or damaged: run `bindsearch index` to rebuild it") from error
 
 
-def _arranged(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """A part as it is stored: in order, with the columns and ranges that look-ups need, which are made anew."""
+def _to_stored_layout(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Return items and segments in the stored layout: sorted, with lookup columns and ranges."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for name in ITEM_COLUMNS.keys() - {*items.column_names}:  # older formats lack the later ones
         items = items.append_column(name, pa.nulls(items.num_rows, pa.type_for_alias(ITEM_COLUMNS[name])))
-    items = _in_order(items, np.argsort(items.column("item_id").to_numpy(), kind="stable"))
+    items = _reorder(items, np.argsort(items.column("item_id").to_numpy(), kind="stable"))
     modalities = pa.array([modality.value for modality in Modality], segments.schema.field("modality").type)
     codes = pc.index_in(segments.column("modality"), value_set=modalities).to_numpy()
-    segments = segments.select(list(SEGMENT_COLUMNS))
-    segments = _in_order(segments, np.lexsort((segments.column("vector_id").to_numpy(), codes)))
+    segments = _reorder(segments, np.lexsort((segments.column("vector_id").to_numpy(), codes)))
     bounds = np.searchsorted(np.sort(codes), np.arange(len(Modality) + 1)).tolist()
     ranges = zip(Modality, pairwise(bounds), strict=True)
-    found = {modality.value: (start, end) for modality, (start, end) in ranges if start < end}
+    by_name = {modality.value: (start, end) for modality, (start, end) in ranges if start < end}
     owners = segments.column("item_id").to_numpy()
     lookups = {
         "item_row": np.searchsorted(items.column("item_id").to_numpy(), owners),
@@ -348,14 +368,14 @@ def _arranged(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.R
     for name, rows in lookups.items():
         segments = segments.append_column(name, pa.array(rows, pa.int64()))
     item_schema = pa.schema(list(ITEM_COLUMNS.items()))
-    segment_schema = pa.schema(list({**SEGMENT_COLUMNS, **LOOKUP_COLUMNS}.items()), {RANGES_KEY: json.dumps(found)})
+    segment_schema = pa.schema(list({**SEGMENT_COLUMNS, **LOOKUP_COLUMNS}.items()), {RANGES_KEY: json.dumps(by_name)})
     return (
         _one_batch(items.select(item_schema.names).cast(item_schema)),
         _one_batch(segments.select(segment_schema.names).cast(segment_schema)),
     )
 
 
-def _in_order(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
+def _reorder(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
     return table if np.array_equal(order, np.arange(len(order))) else table.take(order)
 
 

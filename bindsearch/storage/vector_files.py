@@ -1,4 +1,4 @@
-"""The immutable vector files: Arrow IPC, one record batch of (vector_id, embedding fp16), memory-mapped."""
+"""Immutable vector files: Arrow IPC, one record batch of (vector_id, embedding fp16), memory-mapped."""
 
 from __future__ import annotations
 
@@ -18,21 +18,31 @@ if TYPE_CHECKING:
 
 VECTORS = "vectors"
 UNIT_TOLERANCE = 1e-3
+"""Maximum deviation of a vector's norm from 1."""
 
 
 @dataclass(frozen=True)
 class VectorFile:
-    """An open vector file: `vector_ids` int64 (n,), ascending; `embeddings` fp16 (n, d), a view of the mapped file."""
+    """An open vector file.
+
+    Attributes:
+        vector_ids: int64 (n,), ascending.
+        embeddings: fp16 (n, d), a view of the mapped file.
+    """
 
     vector_ids: NDArray[np.int64]
     embeddings: NDArray[np.float16]
 
 
 def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
-    """Refuse what must never reach the store.
+    """Check vectors before they are stored.
+
+    Args:
+        embeddings: float32 (n, dim), unit norm.
+        dim: Dimensions of the store's embedding space.
 
     Raises:
-        VectorError: not (n, dim), NaN or infinity, or not of unit length.
+        VectorError: the shape is not (n, dim), or a vector holds NaN or infinity or is not of unit length.
     """
     if embeddings.ndim != 2 or embeddings.shape[1] != dim:
         raise VectorError(f"vectors of shape {embeddings.shape} do not fit a space of {dim} dimensions")
@@ -44,7 +54,16 @@ def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
 
 
 def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray[np.floating]) -> str:
-    """Write ids (n,), ascending, and embeddings (n, d) as fp16 to `path`, atomically and durably; the file's digest."""
+    """Write a vector file, atomically and durably.
+
+    Args:
+        path: The file.
+        vector_ids: int64 (n,), ascending.
+        embeddings: (n, d), stored as fp16.
+
+    Returns:
+        The hex digest of the file.
+    """
     import pyarrow as pa
 
     rows = np.ascontiguousarray(embeddings, np.float16)
@@ -58,7 +77,7 @@ def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray
 
 
 def dim_of_vectors(path: Path) -> int | None:
-    """Dimensions of the vectors in a file; None where it is missing or damaged."""
+    """Return the dimensions of the vectors in a file; None if it is missing or damaged."""
     import pyarrow as pa
 
     try:
@@ -70,15 +89,19 @@ def dim_of_vectors(path: Path) -> int | None:
 
 
 def check_dim(paths: Iterable[Path], dim: int) -> None:
-    """Refuse a space that none of a store's vector files (all of its `paths`) is of: giving them up would lose them.
+    """Check the dimensions in store.json against the vector files: with wrong ones, all vectors would be given up.
+
+    Args:
+        paths: All vector files of a store.
+        dim: Dimensions in store.json.
 
     Raises:
-        StoreError: those that can be read hold vectors of other sizes.
+        StoreError: the readable files contain vectors of other dimensions only.
     """
-    held = {dim_of_vectors(path) for path in paths} - {None}
-    if held and dim not in held:
+    dims = {dim_of_vectors(path) for path in paths} - {None}
+    if dims and dim not in dims:
         raise StoreError(
-            f"store.json says {dim} dimensions, the vector files hold {', '.join(map(str, held))}: "
+            f"store.json has {dim} dimensions, the vector files have {', '.join(map(str, dims))}: "
             "put the right store.json back"
         )
 
@@ -87,7 +110,7 @@ def open_vectors(path: Path, dim: int) -> VectorFile:
     """Map a vector file.
 
     Raises:
-        StoreError: it is missing, damaged, or holds vectors of another size.
+        StoreError: the file is missing, damaged, or contains vectors of other dimensions.
     """
     import pyarrow as pa
 
@@ -97,7 +120,7 @@ def open_vectors(path: Path, dim: int) -> VectorFile:
         batch.validate(full=False)
         column = batch.column("embedding")
         if column.type != pa.list_(pa.float16(), dim):
-            raise StoreError(f"vector file {path} holds {column.type}, not {dim} half floats a row")
+            raise StoreError(f"vector file {path} contains {column.type}, expected {dim} half floats per row")
         embeddings = column.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), dim)
         return VectorFile(batch.column("vector_id").to_numpy(zero_copy_only=True), embeddings)
     except (OSError, pa.ArrowException, KeyError) as error:

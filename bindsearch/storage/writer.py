@@ -1,4 +1,4 @@
-"""Committing a batch: vector files, one catalog transaction (the commit point), the snapshot, then CURRENT."""
+"""Commits of batches: vector files, one catalog transaction (the commit point), the snapshot, then CURRENT."""
 
 from __future__ import annotations
 
@@ -40,38 +40,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PARTS = 32
-"""Snapshot parts beyond which the newest are merged, so that opening a generation stays a matter of milliseconds."""
+"""Number of snapshot parts above which the newest are merged, so that a generation opens in milliseconds."""
 
 PART_GROWTH = 2
-"""A part is merged with the newer ones once it is at most this many times as large as they are together: a row is then
-written again a number of times that grows with the logarithm of the whole."""
+"""A part is merged with the newer parts if it is at most this many times as large as all of them together.
+
+So the number of times that a row is rewritten grows with the logarithm of the total size."""
 
 MAX_SMALL_FILES = 32
-"""Small vector files of a modality beyond which they are merged."""
+"""Number of small vector files of a modality above which they are merged."""
 
 SMALL_FILE_VECTORS = 65_536
+"""Number of vectors below which a vector file is small."""
 
 MERGED_FILE_VECTORS = 131_072
-"""The most that one merged file holds: what a merge has in memory (268 MB of 1024 dimensions)."""
+"""Maximum number of vectors of a merged file, which a merge holds in memory (268 MB for 1024 dimensions)."""
 
 COMPACT_DEAD_SHARE = 0.2
-"""Share of dead rows from which compaction writes a vector file again."""
+"""Share of dead rows above which compaction rewrites a vector file."""
 
 END_OF_IDS = 2**62
+"""A vector id beyond all others."""
 
 KEPT_GENERATIONS = 2
-"""Unused snapshot folders this young stay, for readers that have read CURRENT and not yet opened its files."""
+"""Unused snapshot folders of so many generations are kept, for readers that have read CURRENT but not opened files."""
 
 
 class Writer:
-    """Writes batches into a store whose lock the caller holds. Use it from one thread at a time."""
+    """The writer of a store whose lock the caller holds; use it from one thread at a time."""
 
     def __init__(self, store: Path, catalog: Catalog, dim: int) -> None:
-        """Recover from whatever the last writer left: give up lost vector files, rebuild a stale snapshot, and only
-        then, when no reader is sent to them any more, remove files nobody refers to.
+        """Recover from an interrupted writer.
+
+        Give up missing vector files, rebuild a stale snapshot, then remove unreferenced files; only then, because after
+        that no reader is directed to them.
+
+        Args:
+            store: Folder of the store.
+            catalog: Its catalog, open.
+            dim: Dimensions of the embedding space, from store.json.
 
         Raises:
-            StoreError: the vectors are not of `dim` dimensions, so that store.json is not theirs.
+            StoreError: the vectors do not have `dim` dimensions, so store.json is not the one of this store.
         """
         self._store = store
         self._catalog = catalog
@@ -84,15 +94,16 @@ class Writer:
         if known is not None and known.generation == catalog.generation and self._is_readable(known):
             self._manifest = known
         else:
-            catalog.commit(CatalogTransaction())  # a number of its own: readers may still be in that of the last base
+            catalog.commit(CatalogTransaction())  # a new number: readers may still use the folder of the last base
             self._manifest = self._write_base({} if known is None else known.indexes)
         self._remove_orphans()
 
     def commit(self, batch: StagedBatch) -> None:
-        """Commit a batch; when this returns it is durable and every reader that looks sees it.
+        """Commit a batch; on return it is durable and visible to readers.
 
         Raises:
             VectorError: an embedding is not finite, not of unit length or of the wrong size; nothing is committed.
+            StoreError: the transaction failed; nothing is committed.
         """
         import pyarrow as pa
 
@@ -102,40 +113,45 @@ class Writer:
         for modality in {modality for modality, *_ in change.vector_files}:
             self._merge_small_files(modality)
         if len(self._manifest.parts) > MAX_PARTS:
-            self._merge_parts(self._first_worth_merging())
-        pa.default_memory_pool().release_unused()  # what a batch took must not stay until the next
+            self._merge_parts(self._first_part_to_merge())
+        pa.default_memory_pool().release_unused()  # free the memory of a batch before the next one
 
     @property
     def indexes(self) -> Mapping[Modality, tuple[str, str]]:
-        """The published index of each partition: its folder and the digest of its manifest."""
+        """Published index of each partition: its folder and the digest of its manifest."""
         return self._manifest.indexes
 
     def set_indexes(self, changes: Mapping[Modality, tuple[str, str] | None]) -> None:
-        """Let readers see other indexes: the name of the folder and the digest of the manifest of each partition that
-        changes, None for one that goes."""
+        """Publish other indexes.
+
+        Args:
+            changes: For each partition that changes, the name of the index folder and the digest of its manifest; None
+                removes the index.
+        """
         indexes = {**self._manifest.indexes, **changes}
-        kept = {modality: index for modality, index in indexes.items() if index is not None}
-        self._publish(replace(self._manifest, indexes=kept))
+        published = {modality: index for modality, index in indexes.items() if index is not None}
+        self._publish(replace(self._manifest, indexes=published))
 
     def compact(self, dead_share: float = COMPACT_DEAD_SHARE) -> None:
-        """Make the store as a search likes it: one snapshot part, few vector files, and (nearly) no dead rows.
+        """Optimise the layout for searches: one snapshot part, few vector files, (nearly) no dead rows.
 
-        `dead_share`: of dead rows, above which a vector file is written again.
+        Args:
+            dead_share: Share of dead rows above which a vector file is rewritten.
         """
         for modality, files in self._catalog.vector_files().items():
             rows = dict(files)
-            living = {name: self._living_rows(modality, name) for name in rows}
+            live = {name: self._live_row_count(modality, name) for name in rows}
             groups = [
                 group
-                for group in _neighbours(list(living.items()))
-                if len(group) > 1 or living[group[0]] < (1 - dead_share) * rows[group[0]]
+                for group in _group_neighbours(list(live.items()))
+                if len(group) > 1 or live[group[0]] < (1 - dead_share) * rows[group[0]]
             ]
             self._rewrite_files(modality, groups)
         if len(self._manifest.parts) > 1:
             self._merge_parts(0)
 
     def _write_vector_files(self, batch: StagedBatch) -> CatalogTransaction:
-        """Write the vectors of a batch; the change that makes them count."""
+        """Write the vectors of a batch and return the change to commit."""
         item_ids = self._item_ids(batch.items)
         segments, vectors = own_segments(item_ids, batch.items)
         vector_ids = np.zeros(len(vectors), np.int64)
@@ -172,11 +188,11 @@ class Writer:
         return [next(fresh) if item.item_id is None else item.item_id for item in items]
 
     def _publish_delta(self, generation: int, change: CatalogTransaction) -> None:
-        """Make a committed change visible. Items that were only touched are in it again with what is new of them."""
+        """Make a committed change visible to readers; touched items are repeated with their new state."""
         import pyarrow as pa
 
         items, segments = change.items, change.segments
-        assert items is not None  # every batch has tables of both, if empty ones
+        assert items is not None  # every batch has both tables, even if they are empty
         assert segments is not None
         touched = list(change.touched)
         if touched:
@@ -198,7 +214,7 @@ class Writer:
         )
 
     def _write_base(self, indexes: Mapping[Modality, tuple[str, str]]) -> Manifest:
-        """Derive a snapshot from the catalog anew."""
+        """Rebuild the snapshot from the catalog."""
         generation = self._catalog.generation
         failures = self._catalog.failures_table()
         has_failures = failures.num_rows > 0
@@ -215,8 +231,8 @@ class Writer:
         self._publish(manifest)
         return manifest
 
-    def _first_worth_merging(self) -> int:
-        """Position of the first part to merge with all after it: half of them at least, and what is not far larger."""
+    def _first_part_to_merge(self) -> int:
+        """Return the position of the first part to merge: half of the parts or more (see PART_GROWTH)."""
         sizes = [_size(part) for part in open_snapshot(self._store, self._manifest).parts]
         first = MAX_PARTS // 2
         while first and sizes[first - 1] <= PART_GROWTH * sum(sizes[first:]):
@@ -224,7 +240,7 @@ class Writer:
         return first
 
     def _merge_parts(self, first: int) -> None:
-        """Write the parts from that position on as one, without the rows that are dead among them."""
+        """Merge the parts from position `first` on into one, without their dead rows."""
         parts = self._manifest.parts
         merged = open_snapshot(self._store, replace(self._manifest, parts=parts[first:]))
         items, segments = merged.live_rows()
@@ -248,27 +264,27 @@ class Writer:
         return f"{first_id:012d}-{self._catalog.generation + 1:08d}.arrow"
 
     def _merge_small_files(self, modality: Modality) -> None:
-        """Merge the newest small files of a modality. Older, larger ones stay as they are."""
+        """Merge the newest small files of a modality; older, larger files are left unchanged."""
         files = self._catalog.vector_files()[modality]
         small = len(files)
         while small and files[small - 1][1] < SMALL_FILE_VECTORS:
             small -= 1
         if len(files) - small <= MAX_SMALL_FILES:
             return
-        self._rewrite_files(modality, [group for group in _neighbours(files[small:]) if len(group) > 1])
+        self._rewrite_files(modality, [group for group in _group_neighbours(files[small:]) if len(group) > 1])
 
     def _rewrite_files(self, modality: Modality, groups: Sequence[Sequence[str]]) -> None:
-        """Write each group of neighbouring vector files as one, without its dead rows."""
+        """Merge each group of neighbouring vector files into one, without dead rows."""
         if not groups:
             return
         folder = self._vector_folder(modality)
         merged = []
         for group in groups:
             opened = [open_vectors(folder / name, self._dim) for name in group]
-            living = [self._living(modality, file.vector_ids) for file in opened]
-            ids = np.concatenate([file.vector_ids[alive] for file, alive in zip(opened, living, strict=True)])
+            masks = [self._live_mask(modality, file.vector_ids) for file in opened]
+            ids = np.concatenate([file.vector_ids[mask] for file, mask in zip(opened, masks, strict=True)])
             if len(ids):
-                rows = np.concatenate([file.embeddings[alive] for file, alive in zip(opened, living, strict=True)])
+                rows = np.concatenate([file.embeddings[mask] for file, mask in zip(opened, masks, strict=True)])
                 name = self._file_name(int(ids[0]))
                 merged.append((name, len(ids), write_vectors(folder / name, ids, rows)))
         names = [name for group in groups for name in group]
@@ -277,12 +293,12 @@ class Writer:
         for name in names:
             (folder / name).unlink(missing_ok=True)
 
-    def _living(self, modality: Modality, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
-        """Return which of these ascending ids a segment refers to: bool (n,), or a slice of all."""
-        living = self._catalog.live_vector_ids(modality, int(vector_ids[0]), int(vector_ids[-1]))
-        return slice(None) if len(living) == len(vector_ids) else np.isin(vector_ids, living)
+    def _live_mask(self, modality: Modality, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
+        """Return a mask bool (n,) of the ascending ids that a segment refers to; a full slice if it is all of them."""
+        live = self._catalog.live_vector_ids(modality, int(vector_ids[0]), int(vector_ids[-1]))
+        return slice(None) if len(live) == len(vector_ids) else np.isin(vector_ids, live)
 
-    def _living_rows(self, modality: Modality, name: str) -> int:
+    def _live_row_count(self, modality: Modality, name: str) -> int:
         ids = open_vectors(self._vector_folder(modality) / name, self._dim).vector_ids
         return len(self._catalog.live_vector_ids(modality, int(ids[0]), int(ids[-1])))
 
@@ -295,7 +311,7 @@ class Writer:
         return folder
 
     def _forget_lost_files(self) -> None:
-        """Vector files that are missing or damaged: their items will be embedded again."""
+        """Remove vector files that are missing or damaged from the catalog; their items will be embedded again."""
         known = self._catalog.vector_files()
         paths = [self._store / VECTORS / modality / name for modality in known for name, _ in known[modality]]
         check_dim(paths, self._dim)
@@ -319,7 +335,7 @@ class Writer:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _is_readable(self, manifest: Manifest) -> bool:
-        if manifest.format != FORMAT:  # readers get on with it, but more slowly
+        if manifest.format != FORMAT:  # readers can use it, but more slowly
             return False
         try:
             open_snapshot(self._store, manifest)
@@ -328,8 +344,8 @@ class Writer:
         return True
 
 
-def _neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
-    """Names of neighbouring files (name, rows) in groups of at most MERGED_FILE_VECTORS rows, larger ones alone."""
+def _group_neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
+    """Group neighbouring files (name, rows) to at most MERGED_FILE_VECTORS rows; a larger file is its own group."""
     groups: list[list[str]] = []
     room = -1
     for name, n in files:

@@ -1,11 +1,12 @@
-"""An encoder in some thirty lines: texts by the colours they name, pictures and frames by those they show.
+"""An encoder in about thirty lines: texts by the colours they name, images and video frames by the colours they show.
 
-An encoder turns media of several modalities into vectors of one space, so that what belongs together lies close. Here
-each dimension is one of the eleven basic colours of English (Berlin and Kay, 1969). A text counts how often it names
-each, a picture what share of it each covers: "a red car" and a picture that is red point the same way.
+An encoder maps media of several modalities to vectors of one embedding space, so that related media are close to each
+other. Here, each dimension is one of the eleven basic colour terms of English (Berlin and Kay, 1969). A text is encoded
+by how often it names each colour, an image by the share of each colour: "a red car" and a red image have similar
+vectors.
 
-`bindsearch.encoders.Encoder` describes every part. `prepare` runs in threads, one file at a time, and should be cheap;
-`encode` gets what it gave for many files, and is where a network would run.
+`bindsearch.encoders.Encoder` documents every member. `prepare` runs in threads, one file at a time, and should be
+cheap; `encode` receives its results for many files, and is where a network would run.
 """
 
 from __future__ import annotations
@@ -29,23 +30,27 @@ COLOURS = {
 
 
 class ColoursEncoder:
-    """See `bindsearch.encoders.Encoder`."""
+    """An encoder of colours; see `bindsearch.encoders.Encoder`."""
 
-    name = "colours"  # the same as that of the entry point, so that a store finds its encoder again
+    name = "colours"  # the name of the entry point, by which a store finds its encoder
     dim = len(COLOURS)
-    digest = "colours-1"  # change it whenever vectors come to mean something else: stores refuse to mix them
-    options: Mapping[str, str | int | float | bool] = {}  # preprocessing that a store should remember
+    digest = "colours-1"  # change it whenever the vectors change: a store accepts vectors of one digest only
+    options: Mapping[str, str | int | float | bool] = {}  # preprocessing options that a store records
     modalities = frozenset({Modality.TEXT, Modality.IMAGE, Modality.VIDEO})
-    temperatures: Mapping[Modality, float] = dict.fromkeys(modalities, 1.0)  # logit scales, for softmaxes
-    wants = DecodeHints(picture_side_px=64, frames_per_s=1.0)  # pictures need not be decoded any larger
-    max_tokens = 1000  # longer texts are split into passages, by what count_tokens says
+    temperatures: Mapping[Modality, float] = dict.fromkeys(modalities, 1.0)  # logit scales for softmax
+    wants = DecodeHints(picture_side_px=64, frames_per_s=1.0)  # larger images are not needed
+    max_tokens = 1000  # longer texts are split into passages, measured by count_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Words of `text`."""
+        """Return the number of words of `text`."""
         return len(text.split())
 
     def prepare(self, media: Media) -> NDArray[np.float32]:
-        """Amounts of each colour, one row a view: float32 (views, 11)."""
+        """Return the amount of each colour, with one row per view: float32 (views, 11).
+
+        Raises:
+            MediaError: the modality is not supported, or a text names no colour.
+        """
         match media:
             case Passage(text=text):
                 words = re.findall("[a-z]+", text.lower().replace("gray", "grey"))
@@ -55,22 +60,22 @@ class ColoursEncoder:
             case Frames(rgb=frames):
                 amounts = np.stack([_shares(frame) for frame in frames])
             case _:
-                raise MediaError(f"{self.name} sees text, pictures and video only")
-        if not amounts.any():  # it would have no direction: say why, in one line
+                raise MediaError(f"{self.name} supports text, images and video only")
+        if not amounts.any():  # a zero vector has no direction: report the reason in one line
             raise MediaError(f"the text names no colour: write one of {', '.join(COLOURS)}")
         return amounts
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Unit vectors times the temperature, averaged over the views of each of n media: float32 (n, 11)."""
+        """Return unit vectors averaged over the views of each of n files, times the temperature: float32 (n, 11)."""
         return np.stack([l2_normalize(views).mean(axis=0) for views in prepared]) * self.temperatures[modality]
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The same, of unit length: float32 (n, 11)."""
+        """Return `features` with unit L2 norm: float32 (n, 11)."""
         return l2_normalize(self.features(modality, prepared))
 
 
 def _shares(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The share of a picture (height, width, 3) that is nearest to each colour: float32 (11,)."""
+    """Return the share of pixels of an image (height, width, 3) that are nearest to each colour: float32 (11,)."""
     height, width, _ = rgb.shape
     pixels = rgb[:: max(1, height // 64), :: max(1, width // 64)].reshape(-1, 1, 3).astype(np.float32)
     nearest = np.square(pixels - np.array(list(COLOURS.values()), np.float32)).sum(axis=2).argmin(axis=1)

@@ -217,7 +217,7 @@ def test_a_file_that_is_named_and_left_out_is_told(store: bs.Store, folder: Path
     report = store.index(folder / "x.xyz")
     assert report.notices[0] == f"{folder / 'x.xyz'} is left out: not media: .xyz"
     (folder / "empty").mkdir()
-    assert store.index(folder / "empty").notices == ["no file there is one that can be indexed"]
+    assert store.index(folder / "empty").notices == ["no indexable files found"]
 
 
 def test_the_folder_that_is_indexed_names_a_modality_too(store: bs.Store, tmp_path: Path) -> None:

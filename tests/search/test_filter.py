@@ -117,7 +117,7 @@ def test_collections_by_root_or_last_name(tables: Tables, collections: list[str]
 
 
 def test_an_unknown_collection_names_those_there(tables: Tables) -> None:
-    with pytest.raises(UsageError, match="no collection 'holiday': there are /a/b, /a/bc, /x/b"):
+    with pytest.raises(UsageError, match="no collection 'holiday': choose from /a/b, /a/bc, /x/b"):
         segment_mask(make_filter(collections="holiday"), tables)
 
 
@@ -182,7 +182,7 @@ def test_times_as_users_write_them(text: str, moment: datetime) -> None:
     "text", ["", "soon", "2024-13-01", "-7d", "7", "7y", "1.5h", "999999w", "24-1-1", "0001-01-01"]
 )
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is not a time: give a date \(2024-05-01\)"):
+    with pytest.raises(UsageError, match=r"cannot parse time .*: give a date \(2024-05-01\)"):
         parse_time(text, NOW)
 
 
@@ -231,9 +231,9 @@ def test_times_are_told_as_short_as_they_go(ns: int, text: str) -> None:
         ({"where": " "}, "filter is empty"),
         ({"folders": [""]}, "name of a folder is empty"),
         ({"collections": ["a", " "]}, "name of a collection is empty"),
-        ({"since": ""}, "'' is not a time"),
-        ({"since": "2024-01-02", "until": "2024-01-01"}, "nothing is between 2024-01-02 and 2024-01-01"),
-        ({"since": "2024-01-01", "until": "2024-01-01"}, "nothing is between"),
+        ({"since": ""}, "cannot parse time ''"),
+        ({"since": "2024-01-02", "until": "2024-01-01"}, r"since \(2024-01-02\) is not before until \(2024-01-01\)"),
+        ({"since": "2024-01-01", "until": "2024-01-01"}, r"since \(2024-01-01\) is not before until"),
     ],
 )
 def test_empty_conditions_are_errors(arguments: dict[str, str], message: str) -> None:

@@ -67,7 +67,7 @@ def test_signs_inside_names_belong_to_the_names(expression: str, sources: list[s
         ("audio:a.wav@12-", "span", 11),
         ("audio:a.wav@15s-12s", "ends before", 11),
         ("a*b", "unexpected *", 1),
-        ("text:''", "nothing", 5),
+        ("text:''", "quotes are empty", 5),
         ("'a' 'b'", "expected + or -", 4),
         ("'a''b", "not closed", 0),
         ("a ++ b", "expected a text", 3),

@@ -57,5 +57,5 @@ def test_a_truncated_file_is_an_error_not_wrong_rows(tmp_path: Path, keep: int) 
 def test_a_file_of_another_space_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "v.arrow"
     write_vectors(path, np.arange(10), rows())
-    with pytest.raises(StoreError, match="not 16 half floats"):
+    with pytest.raises(StoreError, match="expected 16 half floats"):
         open_vectors(path, 16)

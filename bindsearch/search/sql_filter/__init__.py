@@ -1,1 +1,1 @@
-"""Filter expressions: one DuckDB expression over documented columns, checked, and run where nothing else is reached."""
+"""Filter expressions: DuckDB expressions over documented columns, validated and evaluated in a sandbox."""

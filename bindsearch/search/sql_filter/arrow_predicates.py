@@ -1,6 +1,6 @@
-"""Simple predicates, a column against constants, answered from Arrow arrays exactly as DuckDB answers them.
+"""Simple predicates (a column and constants), evaluated on Arrow arrays with the same results as DuckDB.
 
-Whatever is not surely the same here and there is left to DuckDB.
+Predicates whose results might differ are left to DuckDB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bindsearch.search.sql_filter.columns import FilterColumns
 
 FLIPPED: Mapping[str, str] = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-"""Comparisons with their sides exchanged."""
+"""Comparison operators for swapped operands."""
 INT64_MAX = 2**63 - 1
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d)?")
 _EXACT_NUMBER = re.compile(r"-?\d{1,15}|-?(?=[\d.]{2,16}$)\d*\.\d+")
@@ -30,9 +30,14 @@ Test = Callable[[Any], Any]
 
 
 def simple_verdict(expression: Expression, columns: FilterColumns) -> pa.ChunkedArray | None:
-    """Truth of a predicate for each row of its column's table, null where unknown: bool (n,); None: not simple.
+    """Evaluate a predicate for each row of its column's table.
 
-    Names of columns must be resolved.
+    Args:
+        expression: The predicate, with resolved column names.
+        columns: The columns.
+
+    Returns:
+        Truth values bool (n,), null if unknown; None if the predicate is not simple.
     """
     column, test = _to_test(expression, columns)
     values = columns.array(column) if test is not None else None
@@ -40,7 +45,7 @@ def simple_verdict(expression: Expression, columns: FilterColumns) -> pa.Chunked
 
 
 def _to_test(expression: Expression, columns: FilterColumns) -> tuple[str, Test | None]:
-    """The column that a predicate is about, and what tests its values; None where it is not simple."""
+    """Return the column of a predicate and a test of its values; None for the test if it is not simple."""
     import pyarrow.compute as pc
 
     match expression:
@@ -63,12 +68,12 @@ def _to_test(expression: Expression, columns: FilterColumns) -> tuple[str, Test 
         case Operation(
             OperationKind.LIKE, "LIKE" | "NOT LIKE" as operator, (Column(name), Constant(LiteralKind.TEXT, pattern))
         ):
-            return name, _likeness(pattern, operator) if _type_of(name, columns) == "string" else None
+            return name, _pattern_match(pattern, operator) if _type_of(name, columns) == "string" else None
     return "", None
 
 
 def _apply(test: Test, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Test values; those of a dictionary once each."""
+    """Test values; each value of a dictionary once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -81,14 +86,14 @@ def _apply_to_codes(test: Test, chunk: Any, pc: Any) -> Any:
     truth = test(chunk.dictionary)
     if test in (pc.is_null, pc.is_valid):
         return test(chunk)
-    # one code to look for is the common case, and six times as fast as looking every code up
+    # a single matching code is the common case; comparing is six times as fast as looking up every code
     if truth.null_count == 0 and truth.true_count == 1:
         return pc.equal(chunk.indices, truth.to_pylist().index(True))
     return truth.take(chunk.indices)
 
 
 def _type_of(name: str, columns: FilterColumns) -> str:
-    """Name of a column's type: string, int64, double, bool, timestamp; empty where SQL alone has it."""
+    """Return a column's type (string, int64, double, bool, timestamp); empty if only SQL can compute the column."""
     import pyarrow as pa
 
     values = columns.array(name)
@@ -106,12 +111,12 @@ def _comparison(name: str, operator: str, constant: Expression, columns: FilterC
 
 
 def _constants(name: str, written: Sequence[Expression], columns: FilterColumns) -> list[Values] | None:
-    """Constants as values of a column's type; None where one is not surely the same in DuckDB."""
+    """Convert constants to a column's type; None if DuckDB might interpret one differently."""
     kind = _type_of(name, columns)
     values = [_to_value(constant, kind) for constant in written]
     if None in values:
         return None
-    # DuckDB compares an integer column as double as soon as one of several constants is a double
+    # DuckDB compares an integer column as double if any of several constants is a double
     return values if kind != "int64" or len({type(value) for value in values}) == 1 else None
 
 
@@ -154,7 +159,7 @@ def _to_time(text: str) -> datetime | None:
 
 
 def _compare(operator: str, value: Values) -> Test:
-    """A comparison; > and >= as the opposite of <= and <, for to DuckDB a NaN is the greatest number."""
+    """Return a comparison; > and >= are negated <= and <, because DuckDB treats NaN as the greatest number."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -164,8 +169,8 @@ def _compare(operator: str, value: Values) -> Test:
 
     def test(values: Any) -> Any:
         as_double = isinstance(value, float) and pa.types.is_integer(values.type)
-        found = function(pc.cast(values, pa.float64(), safe=False) if as_double else values, _scalar(value))
-        return pc.invert(found) if operator in opposite else found
+        truth = function(pc.cast(values, pa.float64(), safe=False) if as_double else values, _scalar(value))
+        return pc.invert(truth) if operator in opposite else truth
 
     return test
 
@@ -186,18 +191,18 @@ def _membership(options: Sequence[Values]) -> Test:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = pa.array(options, pa.timestamp("us")) if isinstance(options[0], datetime) else pa.array(options)
+    value_set = pa.array(options, pa.timestamp("us")) if isinstance(options[0], datetime) else pa.array(options)
 
     def test(values: Any) -> Any:
-        if pa.types.is_floating(wanted.type):
-            values = pc.add(pc.cast(values, pa.float64(), safe=False), 0.0)  # -0.0 is 0.0
-        return pc.if_else(pc.is_valid(values), pc.is_in(values, value_set=wanted.cast(values.type)), None)
+        if pa.types.is_floating(value_set.type):
+            values = pc.add(pc.cast(values, pa.float64(), safe=False), 0.0)  # -0.0 equals 0.0
+        return pc.if_else(pc.is_valid(values), pc.is_in(values, value_set=value_set.cast(values.type)), None)
 
     return test
 
 
-def _likeness(pattern: str, operator: str) -> Test | None:
-    """LIKE of a text at the start, at the end, anywhere or as the whole; other patterns are not simple."""
+def _pattern_match(pattern: str, operator: str) -> Test | None:
+    """Return a test for LIKE with a prefix, suffix, substring or whole text; None for other patterns."""
     import pyarrow.compute as pc
 
     parts = _LIKE.fullmatch(pattern)

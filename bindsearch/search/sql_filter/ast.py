@@ -1,4 +1,4 @@
-"""Expressions of `where` as our own tree, and the SQL that is written from it."""
+"""Syntax trees of `where` expressions, and their SQL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class LiteralKind(StrEnum):
-    """OperationKind in which a constant is written."""
+    """Kind of a constant."""
 
     TEXT = "STRING"
     INTEGER = "INTEGER"
@@ -18,7 +18,7 @@ class LiteralKind(StrEnum):
 
 
 class OperationKind(StrEnum):
-    """Sort of an operation; `name` says which one: of comparisons, functions and operators, or the type of a cast."""
+    """Kind of an operation; comparisons, functions, operators and casts also have a name."""
 
     COMPARE = "compare"
     AND = "and"
@@ -39,7 +39,12 @@ class OperationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; `position`: its first character in the expression."""
+    """A column.
+
+    Attributes:
+        name: Name of the column.
+        position: Index of its first character in the expression.
+    """
 
     name: str
     position: int = field(default=0, compare=False)
@@ -47,7 +52,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A constant as it was written, a text without its quotes."""
+    """A constant.
+
+    Attributes:
+        kind: Kind of the constant.
+        text: The constant as written; a string without its quotes.
+    """
 
     kind: LiteralKind
     text: str
@@ -55,7 +65,13 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation; a CASE holds condition and value by turns and the value of ELSE last."""
+    """An operation.
+
+    Attributes:
+        form: Kind of the operation.
+        name: Operator, function, or type of a cast.
+        args: Operands; those of CASE are conditions and values in turn, and the value of ELSE last.
+    """
 
     form: OperationKind
     name: str
@@ -66,7 +82,7 @@ Expression = Column | Constant | Operation
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
-    """The expression and all in it, outermost first."""
+    """Yield an expression and its sub-expressions, outermost first."""
     yield expression
     if isinstance(expression, Operation):
         for arg in expression.args:
@@ -74,7 +90,7 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 
 def rename_columns(expression: Expression, names: Mapping[str, str]) -> Expression:
-    """The expression with each column under its new name."""
+    """Return the expression with columns renamed."""
     match expression:
         case Column(name, position):
             return Column(names[name], position)
@@ -84,7 +100,7 @@ def rename_columns(expression: Expression, names: Mapping[str, str]) -> Expressi
 
 
 def to_sql(expression: Expression) -> str:
-    """The expression as DuckDB reads it, every operation in parentheses."""
+    """Return the expression as SQL for DuckDB, with parentheses around every operation."""
     match expression:
         case Column(name):
             return quote_name(name)
@@ -95,7 +111,7 @@ def to_sql(expression: Expression) -> str:
 
 
 def quote_name(name: str) -> str:
-    """A column's name as DuckDB reads it."""
+    """Return a column name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -1,4 +1,4 @@
-"""The columns that a `where` expression may name, and where their values come from: the Arrow tables of a snapshot."""
+"""Columns of `where` expressions, with values from the Arrow tables of a snapshot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Level(Enum):
-    """Table to whose rows a value belongs."""
+    """Table whose rows a value belongs to."""
 
     ITEM = "items"
     SEGMENT = "segments"
@@ -29,34 +29,34 @@ class Level(Enum):
 
 DOCUMENTED: Mapping[str, tuple[Level, str, str]] = {
     "path": (Level.ITEM, "VARCHAR", "absolute path of the file"),
-    "name": (Level.ITEM, "VARCHAR", "its last part"),
-    "folder": (Level.ITEM, "VARCHAR", "absolute path of the folder that holds the file"),
+    "name": (Level.ITEM, "VARCHAR", "last part of the path"),
+    "folder": (Level.ITEM, "VARCHAR", "absolute path of the file's folder"),
     "extension": (Level.ITEM, "VARCHAR", "lower case, without the dot; empty if there is none"),
-    "modality": (Level.SEGMENT, "VARCHAR", "of the segment: a video's sound track is audio"),
+    "modality": (Level.SEGMENT, "VARCHAR", "of the segment; a video's sound track is audio"),
     "item_modality": (Level.ITEM, "VARCHAR", "of the file"),
     "collection": (Level.ITEM, "VARCHAR", "absolute path of the indexed folder"),
     "size_bytes": (Level.ITEM, "BIGINT", "of the file"),
     "modified": (Level.ITEM, "TIMESTAMP", "when the file was last changed, UTC"),
-    "start_s": (Level.SEGMENT, "DOUBLE", "where the segment begins in its file; NULL where it is the whole"),
-    "end_s": (Level.SEGMENT, "DOUBLE", "where the segment ends"),
+    "start_s": (Level.SEGMENT, "DOUBLE", "start of the segment in its file; NULL if it is the whole file"),
+    "end_s": (Level.SEGMENT, "DOUBLE", "end of the segment in its file"),
     "duration_s": (Level.SEGMENT, "DOUBLE", "end_s - start_s"),
-    "text": (Level.SEGMENT, "VARCHAR", "of a text segment, else NULL"),
-    "item_id": (Level.ITEM, "BIGINT", "the item's number, as like: takes it"),
+    "text": (Level.SEGMENT, "VARCHAR", "passage of a text segment, else NULL"),
+    "item_id": (Level.ITEM, "BIGINT", "id of the item, for like:"),
     "taken": (
         Level.ITEM,
         "TIMESTAMP",
-        "when it was recorded: UTC where the file names a zone, else local",
+        "time of recording: UTC if the file has a time zone, else local time",
     ),
-    "latitude": (Level.ITEM, "DOUBLE", "where it was recorded, degrees north"),
+    "latitude": (Level.ITEM, "DOUBLE", "place of recording, degrees north"),
     "longitude": (Level.ITEM, "DOUBLE", "degrees east"),
     "camera": (Level.ITEM, "VARCHAR", "make and model"),
-    "title": (Level.ITEM, "VARCHAR", "as stated in the file"),
-    "artist": (Level.ITEM, "VARCHAR", "who made it"),
-    "length_s": (Level.ITEM, "DOUBLE", "of the whole recording"),
-    "width_px": (Level.ITEM, "BIGINT", "of the picture, upright"),
-    "height_px": (Level.ITEM, "BIGINT", "of the picture, upright"),
+    "title": (Level.ITEM, "VARCHAR", "from the file's metadata"),
+    "artist": (Level.ITEM, "VARCHAR", "from the file's metadata, such as the performer"),
+    "length_s": (Level.ITEM, "DOUBLE", "duration of the whole recording"),
+    "width_px": (Level.ITEM, "BIGINT", "of the image, upright"),
+    "height_px": (Level.ITEM, "BIGINT", "of the image, upright"),
 }
-"""Level, type and meaning of the columns that every store has; those of metadata are NULL where nothing is known."""
+"""Level, type and meaning of the columns of every store; metadata columns are NULL if unknown."""
 DERIVED: Mapping[str, str] = {
     "path": '"#root" || "#rel_path"',
     "name": """split_part("#rel_path", '/', -1)""",
@@ -64,18 +64,18 @@ DERIVED: Mapping[str, str] = {
         length("#root") + length("#rel_path") - length(split_part("#rel_path", '/', -1)) - 1))""",
     "extension": r"""lower(regexp_extract("#rel_path", '[^/]\.([^./]+)$', 1))""",
 }
-"""SQL of the columns that no table holds, over `#root` (with its slash) and `#rel_path`."""
+"""SQL of the columns that are not in a table, over `#root` (with a final slash) and `#rel_path`."""
 USER_COLUMNS = """
     SELECT name, list(DISTINCT kind) AS kinds FROM (
         SELECT name, json_type("columns", '/' || replace(replace(name, '~', '~0'), '/', '~1')) AS kind FROM (
             SELECT "columns", unnest(json_keys("columns")) AS name FROM items WHERE "columns" IS NOT NULL))
     GROUP BY name ORDER BY name"""
-"""SQL that finds the user columns with the kinds of their values."""
+"""SQL that returns the user columns with the kinds of their values."""
 NUMBERS = frozenset(("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE"))
 
 
 class Collections(Protocol):
-    """Part of a manifest that filters read."""
+    """Part of a manifest that filters use."""
 
     @property
     def collections(self) -> Mapping[int, str]:
@@ -83,58 +83,57 @@ class Collections(Protocol):
 
 
 class FilterTables(Protocol):
-    """Part of a snapshot that filters read."""
+    """Part of a snapshot that filters use."""
 
     @property
     def manifest(self) -> Collections:
-        """Names the collections."""
+        """Manifest with the collections."""
 
     @property
     def items(self) -> pa.Table:
-        """item_id, collection_id, rel_path, modality, size_bytes, mtime_ns, those of metadata, and where there are any
-        `columns`."""
+        """Items: item_id, collection_id, rel_path, modality, size_bytes, mtime_ns, metadata; optionally `columns`."""
 
     @property
     def segments(self) -> pa.Table:
-        """modality, start_s, end_s, text."""
+        """Segments: modality, start_s, end_s, text."""
 
     def item_of_segment_rows(self) -> NDArray[np.int64]:
-        """Row of `items` of each row of `segments`: int64 (n,)."""
+        """Return the row in `items` of each row of `segments`: int64 (n,)."""
 
 
 class FilterColumns:
-    """The columns over one snapshot. What had to be computed is kept: have one a snapshot, not one a filter."""
+    """The columns of one snapshot, with a cache of computed values; create one per snapshot, not per filter."""
 
     def __init__(self, tables: FilterTables) -> None:
         self.tables = tables
-        self._kept: dict[str, Any] = {}
+        self._cache: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     @cached_property
     def item_rows(self) -> NDArray[np.int64]:
-        """Row of `items` of each row of `segments`: int64 (n,)."""
+        """Row in `items` of each row of `segments`: int64 (n,)."""
         return self.tables.item_of_segment_rows()
 
     @cached_property
     def user_types(self) -> Mapping[str, str]:
-        """Type of each user column by its name: BOOLEAN or DOUBLE where all values are of that kind, else VARCHAR."""
+        """Type of each user column by name: BOOLEAN or DOUBLE if all values are of that kind, else VARCHAR."""
         if "columns" not in self.tables.items.column_names:
             return {}
-        found = run_select(USER_COLUMNS, {"items": self.tables.items.select(["columns"])}).to_pylist()
-        kinds = {row["name"]: {*row["kinds"]} - {"NULL", None} for row in found}
-        return {name: _type_of(seen) for name, seen in kinds.items() if name.lower() not in DOCUMENTED}
+        rows = run_select(USER_COLUMNS, {"items": self.tables.items.select(["columns"])}).to_pylist()
+        kinds = {row["name"]: {*row["kinds"]} - {"NULL", None} for row in rows}
+        return {name: _type_of(of_column) for name, of_column in kinds.items() if name.lower() not in DOCUMENTED}
 
     def resolve(self, name: str) -> str | None:
-        """The column that is meant, whatever the case of its letters; None where there is none."""
+        """Return the column with this name, ignoring case; None if there is none."""
         if name.lower() in DOCUMENTED:
             return name.lower()
         if name in self.user_types:
             return name
-        alike = [known for known in self.user_types if known.lower() == name.lower()]
-        return alike[0] if len(alike) == 1 else None
+        matching = [known for known in self.user_types if known.lower() == name.lower()]
+        return matching[0] if len(matching) == 1 else None
 
     def explain_unknown(self, name: str) -> str:
-        """Return what to say of a name that no column has."""
+        """Return the error message for an unknown column."""
         names = [*DOCUMENTED, *self.user_types]
         near = [repr(match) for match in get_close_matches(name.lower(), names, n=3)]
         hint = f": did you mean {' or '.join(near)}?" if near else "."
@@ -142,22 +141,30 @@ class FilterColumns:
         return f"there is no column {name!r}{hint} Columns are {listed};"
 
     def level(self, name: str) -> Level:
-        """The table whose rows a known column has."""
+        """Return the level of a known column."""
         return DOCUMENTED[name][0] if name in DOCUMENTED else Level.ITEM
 
     def array(self, name: str) -> pa.ChunkedArray | None:
-        """Values of a known column in its level's row order, many texts as dictionary; None: SQL has it."""
+        """Return the values of a known column in row order of its level; None if only SQL can compute it."""
         if name in ("path", "name"):
             return None
         if name == "text":
             return self.tables.segments.column("text")
         with self._lock:
-            if name not in self._kept:
-                self._kept[name] = self._compute(name)
-            return self._kept[name]
+            if name not in self._cache:
+                self._cache[name] = self._compute(name)
+            return self._cache[name]
 
     def source(self, names: Iterable[str], level: Level) -> tuple[pa.Table, str]:
-        """An Arrow table in the row order of `level`, and what to select of it for columns of these names."""
+        """Return a table to select columns from.
+
+        Args:
+            names: Names of the columns.
+            level: Level whose row order the table has.
+
+        Returns:
+            The table, and the SQL select list for the columns.
+        """
         import pyarrow as pa
 
         arrays: dict[str, Any] = {}
@@ -176,13 +183,13 @@ class FilterColumns:
         return pa.table(arrays), ", ".join(selected) or "1"
 
     def _at(self, level: Level, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Values of items as they stand, or for each segment its item's."""
+        """Return values of items in row order of `level`: unchanged, or repeated for each segment."""
         import pyarrow as pa
 
         return values if level is Level.ITEM else values.take(pa.array(self.item_rows))
 
     def _roots(self, end: str = "") -> pa.ChunkedArray:
-        """Root of each item's collection as dictionary, with `end` after it (but one slash only)."""
+        """Return the root of each item's collection, dictionary-encoded, followed by `end` (with one slash only)."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -235,7 +242,7 @@ def _type_of(kinds: set[str]) -> str:
 
 
 def _encode(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts as one dictionary-encoded chunk."""
+    """Encode texts as one dictionary-encoded chunk."""
     import pyarrow as pa
 
     coded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
@@ -243,7 +250,7 @@ def _encode(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _to_timestamps(mtime_ns: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Nanoseconds since 1970 as timestamps of microseconds, rounded down."""
+    """Convert nanoseconds since 1970 to timestamps in microseconds, rounded down."""
     import pyarrow as pa
 
     return pa.chunked_array([pa.array(np.floor_divide(mtime_ns.to_numpy(), 1000)).cast(pa.timestamp("us"))])

@@ -1,6 +1,7 @@
-"""DuckDB for filters: an in-memory database from which nothing else can be reached, for parsing and evaluating.
+"""A sandbox for parsing and evaluating filters: an isolated in-memory DuckDB database.
 
-No file system, no extensions, no replacement scans, a locked configuration, a memory and a time limit.
+It has no file system access, no extensions and no replacement scans; its configuration is locked, and memory and time
+are limited.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TIME_LIMIT_S = 5.0
-"""Seconds that one expression may take."""
+"""Maximum time in seconds to evaluate an expression."""
 CONFIGURATION: Mapping[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -32,14 +33,17 @@ CONFIGURATION: Mapping[str, str | bool | int | float | list[str]] = {
     "threads": "2",
     "lock_configuration": "true",
 }
-"""Settings that the database is opened with; none can be changed afterwards."""
+"""Settings of the database; they cannot be changed after it is opened."""
 
 
 def serialize_select(sql: str) -> Any:
-    """DuckDB's syntax tree of a SELECT, or its parser's error, as its JSON tells it; nothing is bound or run.
+    """Parse a SELECT with DuckDB, without binding or running it.
+
+    Returns:
+        The syntax tree or the parser's error, from DuckDB's JSON.
 
     Raises:
-        RecursionError: the tree is nested too deeply to be read.
+        RecursionError: the tree is nested too deeply.
     """
     with _database(os.getpid()).cursor() as connection:
         (text,) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone() or ("null",)
@@ -49,12 +53,19 @@ def serialize_select(sql: str) -> Any:
 def run_select(
     sql: str, tables: Mapping[str, pa.Table], limit_s: float = TIME_LIMIT_S, started: float | None = None
 ) -> pa.Table:
-    """Run a SELECT over Arrow tables, which are not copied; the answer's rows come in the tables' order.
+    """Run a SELECT over Arrow tables without copying them.
 
-    `started`: what `time.monotonic()` said when the time limit began, now by default.
+    Args:
+        sql: The SELECT.
+        tables: Tables by name.
+        limit_s: Time limit in seconds.
+        started: Value of `time.monotonic()` from which the time limit counts (None: now).
+
+    Returns:
+        The result; its rows are in the order of the tables' rows.
 
     Raises:
-        UsageError: DuckDB refuses or fails, with the first line it says, or it takes longer than `limit_s` seconds.
+        UsageError: DuckDB fails (the message has the first line of its error), or the time limit is exceeded.
     """
     import duckdb
 
@@ -82,7 +93,7 @@ def run_select(
 
 
 def first_line(error: Exception) -> str:
-    """Return what DuckDB says, without the kind of error in front and the lines after."""
+    """Return the first line of a DuckDB error, without the kind of error."""
     line = str(error).split("\n", 1)[0].strip()
     kind, colon, rest = line.partition(" Error: ")
     return rest if colon and " " not in kind.replace("Invalid Input", "").replace("Out of", "").strip() else line
@@ -90,7 +101,7 @@ def first_line(error: Exception) -> str:
 
 @cache
 def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (only the key)
-    """The database of a process: its threads do not survive a fork, so a child opens its own and leaves ours alone."""
+    """Return the database of a process; a child needs its own, as DuckDB's threads do not survive a fork."""
     import duckdb
 
     return duckdb.connect(":memory:", config=dict(CONFIGURATION))

@@ -1,6 +1,6 @@
-"""Evaluation of `where` expressions: simple predicates by Arrow, all else by DuckDB, joined by three-valued logic.
+"""Evaluation of `where` expressions: simple predicates by Arrow, others by DuckDB, combined by three-valued logic.
 
-A part that speaks of items alone is evaluated once an item, then handed to the item's segments.
+A predicate on columns of items only is evaluated once per item and then repeated for the item's segments.
 """
 
 from __future__ import annotations
@@ -22,20 +22,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Verdict = tuple[Level, "pa.ChunkedArray"]
-"""Truth of an expression for each row of a level's table, null where unknown."""
+"""Level, and truth value of an expression for each row of the level's table, null if unknown."""
 
 
 def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S) -> NDArray[np.bool_]:
-    """Return which segments an expression is true of: bool (n segments,). Unknown (NULL) counts as false.
+    """Evaluate a `where` expression.
+
+    Args:
+        text: The expression.
+        columns: The columns of a snapshot.
+        limit_s: Time limit in seconds.
+
+    Returns:
+        True for the segments that the expression is true for: bool (n segments,). Unknown (NULL) counts as false.
 
     Raises:
-        UsageError: the expression does not parse or holds what is not allowed, a column is unknown, the result is no
-            truth value, the evaluation fails or takes longer than `limit_s` seconds.
+        UsageError: the expression does not parse or uses something that is not allowed, a column is unknown, the result
+            is not a truth value, or the evaluation fails or exceeds the time limit.
     """
     import pyarrow.compute as pc
 
     expression = _resolve(text, parse_where(text), columns)
-    level, truth = _judge(expression, _verdicts(expression, columns, limit_s), columns)
+    level, truth = _combine(expression, _verdicts(expression, columns, limit_s), columns)
     mask: NDArray[np.bool_] = pc.fill_null(truth, False).to_numpy()
     return mask[columns.item_rows] if level is Level.ITEM else mask
 
@@ -52,7 +60,7 @@ def _resolve(text: str, expression: Expression, columns: FilterColumns) -> Expre
 
 
 def _leaves(expression: Expression) -> Iterator[Expression]:
-    """The conditions that and, or and not join."""
+    """Yield the conditions that AND, OR and NOT combine."""
     if isinstance(expression, Operation) and expression.form in (
         OperationKind.AND,
         OperationKind.OR,
@@ -65,7 +73,7 @@ def _leaves(expression: Expression) -> Iterator[Expression]:
 
 
 def _verdicts(expression: Expression, columns: FilterColumns, limit_s: float) -> Mapping[Expression, Verdict]:
-    """The verdict on each leaf; DuckDB is asked once a level for all that are not simple."""
+    """Evaluate each leaf; DuckDB evaluates all leaves of a level that are not simple in one query."""
     verdicts: dict[Expression, Verdict] = {}
     others: dict[Level, list[Expression]] = {}
     for leaf in dict.fromkeys(_leaves(expression)):
@@ -78,20 +86,20 @@ def _verdicts(expression: Expression, columns: FilterColumns, limit_s: float) ->
             verdicts[leaf] = level, truth
     started = time.monotonic()
     for level, leaves in others.items():
-        answer = _ask_duckdb(leaves, level, columns, limit_s, started)
+        answer = _evaluate_in_duckdb(leaves, level, columns, limit_s, started)
         verdicts.update((leaf, (level, truth)) for leaf, truth in zip(leaves, answer, strict=True))
     return verdicts
 
 
-def _ask_duckdb(
+def _evaluate_in_duckdb(
     leaves: list[Expression], level: Level, columns: FilterColumns, limit_s: float, started: float
 ) -> list[Any]:
     import pyarrow as pa
 
     names = sorted({part.name for leaf in leaves for part in walk(leaf) if isinstance(part, Column)})
     source, selected = columns.source(names, level)
-    wanted = ", ".join(f"{to_sql(leaf)} AS c{number}" for number, leaf in enumerate(leaves))
-    sql = f"SELECT {wanted} FROM (SELECT {selected} FROM source)"
+    predicates = ", ".join(f"{to_sql(leaf)} AS c{number}" for number, leaf in enumerate(leaves))
+    sql = f"SELECT {predicates} FROM (SELECT {selected} FROM source)"
     answer = run_select(sql, {"source": source}, limit_s, started)
     for leaf, kind in zip(leaves, answer.schema.types, strict=True):
         if kind not in (pa.bool_(), pa.null()):
@@ -99,7 +107,7 @@ def _ask_duckdb(
     return [truth.cast(pa.bool_()) for truth in answer.columns]
 
 
-def _judge(expression: Expression, verdicts: Mapping[Expression, Verdict], columns: FilterColumns) -> Verdict:
+def _combine(expression: Expression, verdicts: Mapping[Expression, Verdict], columns: FilterColumns) -> Verdict:
     import pyarrow.compute as pc
 
     if not isinstance(expression, Operation) or expression.form not in (
@@ -108,7 +116,7 @@ def _judge(expression: Expression, verdicts: Mapping[Expression, Verdict], colum
         OperationKind.NOT,
     ):
         return verdicts[expression]
-    parts = [_judge(arg, verdicts, columns) for arg in expression.args]
+    parts = [_combine(arg, verdicts, columns) for arg in expression.args]
     if expression.form is OperationKind.NOT:
         ((level, truth),) = parts
         return level, pc.invert(truth)

@@ -1,6 +1,6 @@
-"""The check of `where` expressions: DuckDB's syntax tree, read into our own by a list of what is allowed.
+"""Parsing of `where` expressions: conversion of DuckDB's syntax tree to our own, by an allowlist.
 
-Only what our tree can say is ever run: its SQL is written anew from the tree, not taken from the user.
+The SQL that is run is generated from our tree, so only what the tree can express is ever run.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from bindsearch.search.sql_filter.ast import Column, Constant, Expression, Liter
 from bindsearch.search.sql_filter.duckdb_sandbox import serialize_select
 
 MAX_LENGTH = 10_000
-"""Characters of an expression."""
+"""Maximum number of characters of an expression."""
 MAX_NESTING = 100
-"""Levels of parentheses, and of the tree."""
+"""Maximum nesting of parentheses and of the syntax tree."""
 MAX_JOINED = 32
-"""Texts joined by || and concat in one expression: more would only serve to fill the memory."""
+"""Maximum number of texts concatenated by || and concat in an expression, which limits its memory."""
 MAX_PATTERN = 1_000
-"""Characters of a regular expression times its repetitions: DuckDB looks at the clock every 2048 rows only."""
+"""Maximum length of a regular expression times its repetitions; DuckDB checks the time every 2048 rows only."""
 
 _FUNCTIONS = (
     "abs ceil ceiling floor round trunc sign sqrt ln log log2 log10 exp pow power mod greatest least if ifnull nullif "
@@ -33,7 +33,7 @@ _FUNCTIONS = (
     "last_day epoch strftime to_years to_months to_weeks to_days to_hours to_minutes to_seconds"
 )
 FUNCTIONS = frozenset(_FUNCTIONS.split())
-"""Functions of one row's values that reach nothing else and cannot blow a text up."""
+"""Allowed functions: they depend on the values of one row only and cannot multiply the size of a text."""
 OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "**", "^", "||"))
 LIKES: Mapping[str, str] = {"~~": "LIKE", "!~~": "NOT LIKE", "~~*": "ILIKE", "!~~*": "NOT ILIKE"}
 _ESCAPES = ("like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape")
@@ -45,7 +45,7 @@ _TYPES = (
     "DECIMAL NUMERIC VARCHAR TEXT STRING DATE TIME TIMESTAMP INTERVAL"
 )
 TYPES = frozenset(_TYPES.split())
-"""Types that a value may be cast to."""
+"""Allowed types of a cast."""
 COMPARISONS: Mapping[str, str] = {
     "COMPARE_EQUAL": "=",
     "COMPARE_NOTEQUAL": "!=",
@@ -66,7 +66,7 @@ REFUSED: Mapping[str, str] = {
     "COLLATE": "a collation",
     "DEFAULT": "DEFAULT",
 }
-"""Names of what else DuckDB's parser knows."""
+"""Names of other constructs of DuckDB's parser, for error messages."""
 _QUERY = "SELECT ("
 _TOKEN = re.compile(r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--|/\*|[()\[\]{};$]|[eExXbBuU]&?(?=')")
 _NUMBER = re.compile(r"-?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
@@ -75,11 +75,11 @@ _WIDE_CLASS = re.compile(r"\\[pP]|\(\?[a-z]*i")
 
 
 def parse_where(text: str) -> Expression:
-    """Check an expression and read it; names of columns are left as they were written.
+    """Parse and validate an expression; names of columns are not resolved.
 
     Raises:
-        UsageError: it does not parse, is too long or too deep, or holds something that is not allowed (a
-            QuerySyntaxError that points at it).
+        UsageError: the expression is too long or nested too deeply.
+        QuerySyntaxError: it does not parse, or something in it is not allowed; the error has the position.
     """
     if len(text) > MAX_LENGTH:
         raise UsageError(f"the filter has {len(text)} characters: write at most {MAX_LENGTH}")
@@ -97,16 +97,16 @@ def parse_where(text: str) -> Expression:
     expected = serialize_select(f"{_QUERY}TRUE)")
     selected = _take_selected(answer)
     _take_selected(expected)
-    if len(selected) != 1 or _without_places(answer) != _without_places(expected):
-        refuse(text, 0, "the filter must be one expression, nothing around it")
+    if len(selected) != 1 or _without_positions(answer) != _without_positions(expected):
+        refuse(text, 0, "the filter must be a single expression")
     expression = _Reader(text).read(selected[0], MAX_NESTING)
     if (joined := _count_joined(expression)) > MAX_JOINED:
-        raise UsageError(f"the filter joins {joined} texts: at most {MAX_JOINED}")
+        raise UsageError(f"the filter concatenates {joined} texts: at most {MAX_JOINED}")
     return expression
 
 
 def refuse(text: str, position: int, message: str) -> NoReturn:
-    """Raise a QuerySyntaxError that points at a character, with the surroundings alone of a long expression.
+    """Raise a QuerySyntaxError for a position; of a long expression it quotes an excerpt only.
 
     Raises:
         QuerySyntaxError: always.
@@ -117,7 +117,7 @@ def refuse(text: str, position: int, message: str) -> NoReturn:
 
 
 def _check_tokens(text: str) -> None:
-    """Refuse before DuckDB sees it what its parser is slow at, or what another reader could take otherwise."""
+    """Reject, before DuckDB parses the text, tokens that its parser is slow at or that could be ambiguous."""
     if not text.strip():
         raise UsageError("the filter is empty: write a condition such as modality = 'audio'")
     try:
@@ -125,7 +125,7 @@ def _check_tokens(text: str) -> None:
     except UnicodeEncodeError:
         raise UsageError(f"the filter {text[:120]!r} is not UTF-8: give it in UTF-8") from None
     if (zero := text.find("\0")) >= 0:
-        refuse(text, zero, "the filter holds a zero character")
+        refuse(text, zero, "the filter contains a null character")
     open_brackets: list[int] = []
     for match in _TOKEN.finditer(text):
         token, position = match.group(), match.start()
@@ -136,33 +136,33 @@ def _check_tokens(text: str) -> None:
         elif token in (";", "$"):
             refuse(text, position, f"{token} is not allowed in a filter")
         elif token[0].isalpha() and not text[position - 1 : position].isalnum():
-            refuse(text, position, f"write a text in plain quotes, without {token} before them")
+            refuse(text, position, f"write a text in plain quotes, without the prefix {token}")
         elif token in "([{":
             open_brackets.append(position)
             if len(open_brackets) > MAX_NESTING:
                 refuse(text, position, f"the filter is nested too deeply: at most {MAX_NESTING} levels")
         elif token in ")]}":
             if not open_brackets:
-                refuse(text, position, f"this {token} closes nothing")
+                refuse(text, position, f"this {token} has no opening bracket")
             open_brackets.pop()
     if open_brackets:
         refuse(text, open_brackets[-1], f"this {text[open_brackets[-1]]} is not closed")
 
 
 def _take_selected(answer: Any) -> Any:
-    """Take the list of what is selected out of a syntax tree; empty where that is no plain SELECT."""
+    """Remove the select list from a syntax tree and return it; empty if the tree is not a plain SELECT."""
     node = answer["statements"][0]["node"] if len(answer["statements"]) == 1 else {}
     return node.pop("select_list", [])
 
 
-def _without_places(tree: Any) -> Any:
+def _without_positions(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {key: _without_places(value) for key, value in tree.items() if not key.startswith("query_location")}
-    return [_without_places(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: _without_positions(value) for key, value in tree.items() if not key.startswith("query_location")}
+    return [_without_positions(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _to_position(text: str, location: int) -> int:
-    """The character of `text` at a byte of the query that holds it."""
+    """Convert a byte position in the query to a character position in `text`."""
     return len(text.encode()[: max(location - len(_QUERY), 0)].decode(errors="ignore"))
 
 
@@ -180,7 +180,7 @@ def _pattern_cost(pattern: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads DuckDB's syntax tree; whatever it does not know is refused."""
+    """Converter of DuckDB's syntax tree; it rejects unknown nodes."""
 
     text: str
 
@@ -217,7 +217,7 @@ class _Reader:
     def _column(self, node: Any) -> Expression:
         names = node["column_names"]
         if len(names) != 1:
-            self._refuse(node, f'there is no table to name a column of: write "{".".join(names)}" in double quotes')
+            self._refuse(node, f'columns have no table prefix: write "{".".join(names)}" in double quotes')
         return Column(names[0], self._position(node))
 
     def _constant(self, node: Any) -> Expression:
@@ -275,10 +275,10 @@ class _Reader:
     def _function(self, node: Any, levels: int) -> Expression:
         name = node["function_name"].lower()
         if name not in (FUNCTIONS if not node["is_operator"] else _AS_OPERATORS):
-            what = f"the function {name}" if name.isidentifier() else f"the operator {name}"
-            self._refuse(node, f"{what} is not allowed in a filter")
-        plain = not (node["filter"] or node["distinct"] or node["export_state"] or node["order_bys"]["orders"])
-        if not plain or len(node["qualified_name"]["path"]) != 1 or any(arg["name"] for arg in node["arguments"]):
+            subject = f"the function {name}" if name.isidentifier() else f"the operator {name}"
+            self._refuse(node, f"{subject} is not allowed in a filter")
+        is_plain = not (node["filter"] or node["distinct"] or node["export_state"] or node["order_bys"]["orders"])
+        if not is_plain or len(node["qualified_name"]["path"]) != 1 or any(arg["name"] for arg in node["arguments"]):
             self._refuse(node, f"{name} is not allowed in this form: write {name}(...)")
         args = self._all([arg["expression"] for arg in node["arguments"]], levels)
         if name in LIKES:

@@ -60,7 +60,7 @@ def test_pull_index_and_search(tmp_path: Path) -> None:
     assert held["segments"] == {"image": 3, "video": 1}
     deaf = run(tmp_path, "search", "--audio", pictures / "tone.wav")
     assert deaf.returncode == 2
-    assert f"the encoder {NAME} cannot embed audio: it takes text, image, video" in deaf.stderr
+    assert f"the encoder {NAME} cannot embed audio: it supports text, image, video" in deaf.stderr
     found = run(tmp_path, "search", "--image", pictures / "1.png", "--include-query", "--json")
     hits = json.loads(found.stdout)["hits"]
     assert Path(hits[0]["path"]).name == "1.png"

@@ -21,7 +21,7 @@ def test_auto_is_the_gpu_where_there_is_one() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "", "cpu:0:1", "cpu:", "cpu:5", "cuda:", "CPU"])
 def test_unknown_devices_are_refused(device: str) -> None:
-    with pytest.raises(UsageError, match=f"device '{device}' is not known: choose auto, cpu, cuda or cuda:N"):
+    with pytest.raises(UsageError, match=f"unknown device '{device}': choose auto, cpu, cuda or cuda:N"):
         resolve_device(device)
 
 
