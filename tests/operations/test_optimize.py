@@ -59,7 +59,7 @@ def test_ties_go_by_item_whatever_k_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("settings", "message"),
     [
         (IndexSettings(IndexForm.IVF_PQ, overrides={"bogus": 3}), "'bogus' is no parameter of an index"),
         (IndexSettings(IndexForm.IVF_PQ, recall=1.5), "recall=1.5 cannot be"),
