@@ -87,7 +87,7 @@ def test_an_unknown_name_lists_the_encoders_of_packages(run: Run, media: Path) -
     done = run("index", media, "--encoder", "colors")
     assert done.returncode == 4
     assert "unknown encoder 'colors': the encoders are mini; of other packages: broken, colours;" in done.stderr
-    assert "`bindsearch model pull` brings imagebind-huge or openclip:MODEL/PRETRAINED" in done.stderr
+    assert "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED" in done.stderr
 
 
 def test_an_encoder_that_does_not_load_is_one_line_with_its_package(run: Run, media: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_encoder_that_does_not_load_is_one_line_with_its_package(run: Run, me
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         "bindsearch: the encoder broken of the package bindsearch-broken cannot be loaded (OSError: no sensor): "
-        "mend or uninstall that package"
+        "repair or uninstall that package"
     ]
 
 

@@ -108,7 +108,7 @@ def test_pull_json(model: Run, models: Path, server: Any) -> None:
     again = model(["pull", NAME, "--json"])
     answer = json.loads(again.stdout)
     assert answer["pulled"] is False
-    assert "is here already, in fp16" in answer["notices"][0]
+    assert "is already installed, in fp16" in answer["notices"][0]
     assert again.stderr == f"note: {answer['notices'][0]}\n"
     assert len(server.requests) == 1
 
@@ -168,7 +168,8 @@ def test_offline(model: Run, server: Any, pulled: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("BINDSEARCH_OFFLINE", variable)
         done = model(["pull", NAME, *arguments])
         assert done.returncode == 4
-        assert f"forbids to download {NAME}: get {server.url} elsewhere" in done.stderr
+        assert f"cannot download {NAME} in offline mode (" in done.stderr
+        assert f"download {server.url} on another machine" in done.stderr
         assert "--from FILE" in done.stderr
         assert done.stderr.count("\n") == 1
     assert server.requests == []
@@ -185,7 +186,7 @@ def test_list(model: Run, pulled: Path, server: Any) -> None:
     assert answer["models"] == []
     assert len(answer["damaged"]) == 1
     assert done.stderr.startswith(f"damaged: {pulled / 'model.json'} cannot be read")
-    assert f"`bindsearch model pull {NAME}` brings it again" in done.stderr
+    assert f"`bindsearch model pull {NAME}` downloads it again" in done.stderr
     assert model(["pull", NAME, "--dtype", "bf16"]).returncode == 0
     server.content = b"bad" + CONTENT
     assert model(["pull", NAME, "--dtype", "fp32", "--force"]).returncode == 4
@@ -266,16 +267,16 @@ def test_interrupted_pulls_go_on(command: Callable[..., list[str]], model: Run, 
     ("arguments", "code", "message"),
     [
         (["pull"], 2, "Missing argument"),
-        (["pull", "maxi"], 4, "unknown model 'maxi': those to pull are imagebind-huge"),
+        (["pull", "maxi"], 4, "unknown model 'maxi': available models are imagebind-huge"),
         (["pull", "mini"], 4, "comes with BindSearch"),
-        (["pull", "imagebind-huge", "--offline"], 4, "imagebind_huge.pth elsewhere"),
+        (["pull", "imagebind-huge", "--offline"], 4, "imagebind_huge.pth on another machine"),
         (["pull", "imagebind-huge", "--from", "not-there", "--accept-license"], 2, "does not exist"),
         (["pull", "imagebind-huge", "--url", "ftp://x/y", "--accept-license"], 2, "expected http"),
         (["pull", "imagebind-huge", "--dtype", "int4", "--accept-license"], 2, "choose fp16, bf16 or fp32"),
-        (["info", "imagebind-huge"], 4, "bring it with `bindsearch model pull imagebind-huge`"),
-        (["info", "../x"], 2, "is no name of a model"),
-        (["remove", "imagebind-huge"], 4, "is not here"),
-        (["remove", ".."], 2, "is no name of a model"),
+        (["info", "imagebind-huge"], 4, "download it with `bindsearch model pull imagebind-huge`"),
+        (["info", "../x"], 2, "is not a valid model name"),
+        (["remove", "imagebind-huge"], 4, "is not installed"),
+        (["remove", ".."], 2, "is not a valid model name"),
     ],
 )
 def test_wrong_use_is_one_clear_line(bindsearch_command: Run, arguments: list[str], code: int, message: str) -> None:

@@ -206,7 +206,7 @@ def test_a_store_remembers_the_model_and_its_options(models: Path, checkpoint: P
     (models / "imagebind-small" / "model.json").unlink()
     with connect(tmp_path / "s") as store:
         assert store.search(bs.like(str(media / "1.txt")), include_query=True)[0].path.name == "1.txt"
-        with pytest.raises(EncoderError, match="the model imagebind-small is not here: `bindsearch model list`"):
+        with pytest.raises(EncoderError, match="the model imagebind-small is not installed: `bindsearch model list`"):
             store.search("a dog")
     write_manifest(models / "imagebind-small", replace(manifest, source_sha256="0" * 64))
     with (
@@ -247,7 +247,7 @@ def test_a_wrong_device_costs_nothing(models: Path, checkpoint: Path, tmp_path: 
     install(checkpoint, "imagebind-small", "fp32")
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "0.txt").write_text("a dog")
-    for device, message in (("cuda:99", "is not here"), ("tpu", "is not known"), ("cpu:", "is not known")):
+    for device, message in (("cuda:99", "is not available"), ("tpu", "is not known"), ("cpu:", "is not known")):
         with (
             connect(tmp_path / "s", encoder="imagebind-small", device=device) as store,
             pytest.raises(UsageError, match=message),
@@ -323,7 +323,7 @@ def test_a_huge_temperature_is_clipped(checkpoint: Path, tmp_path: Path) -> None
         (b"", "is not a file of torch.save"),
         (b"<html>log in</html>", "is not a file of torch.save"),
         (b'\x10\0\0\0\0\0\0\0{"a": 1}', "it is a safetensors file, expected one of torch.save"),
-        (b"PK\x03\x04 and then nothing", "it is cut short or damaged; bring it again"),
+        (b"PK\x03\x04 and then nothing", "it is truncated or damaged; download it again"),
     ],
 )
 def test_files_that_are_no_checkpoint_are_told_apart(tmp_path: Path, content: bytes, message: str) -> None:

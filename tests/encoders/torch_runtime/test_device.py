@@ -26,7 +26,7 @@ def test_unknown_devices_are_refused(device: str) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(UsageError, match="device 'cuda:99' is not here: torch sees no such GPU"):
+    with pytest.raises(UsageError, match="device 'cuda:99' is not available: torch sees no such GPU"):
         resolve_device("cuda:99")
 
 

@@ -274,7 +274,7 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
     with pytest.raises(StoreError, match=r"restore the original store\.json"):
         compact_store(store)
     with (
-        pytest.raises(StoreError, match=r"store\.json declares 8 dimensions, the vector files have 64"),
+        pytest.raises(StoreError, match=r"store\.json says 8 dimensions, the vector files hold 64"),
         connect(store, encoder="null") as opened,
     ):
         opened.optimize()
