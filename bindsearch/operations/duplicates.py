@@ -273,6 +273,7 @@ class _Union:
         self._parent: dict[int, int] = {}
 
     def join(self, first: int, second: int) -> None:
+        """Connect two ids."""
         roots = sorted((self._root(first), self._root(second)))
         self._parent[roots[1]] = roots[0]
 
@@ -284,6 +285,7 @@ class _Union:
         yield from members.values()
 
     def _root(self, key: int) -> int:
+        """Return the representative of a group, and shorten the path to it."""
         self._parent.setdefault(key, key)
         while self._parent[key] != key:
             self._parent[key] = key = self._parent[self._parent[key]]
@@ -291,5 +293,6 @@ class _Union:
 
 
 def _items(snapshot: Snapshot, item_ids: NDArray[np.int64]) -> tuple[Item, ...]:
+    """Return the items of these ids, int64 (m,)."""
     items = (snapshot.item(item_id) for item_id in item_ids.tolist())
     return tuple(item for item in items if item is not None)

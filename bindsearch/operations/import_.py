@@ -249,6 +249,7 @@ def _normalise_path(path: str) -> str:
 
 
 def _with_slash(folder: str) -> str:
+    """Return the path of a folder with one trailing slash."""
     return f"{folder.rstrip('/')}/"
 
 

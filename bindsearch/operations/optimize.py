@@ -135,7 +135,7 @@ class Optimizer:
             and need.work in (IndexActionKind.TUNE, IndexActionKind.APPEND, IndexActionKind.NOTHING)
             and state.manifest is not None
         ):
-            return IndexAction(IndexActionKind.BUILD, "asked for")
+            return IndexAction(IndexActionKind.BUILD, "requested")
         if need.work in (IndexActionKind.APPEND, IndexActionKind.TUNE) and partition.moved:
             return IndexAction(IndexActionKind.BUILD, "its vector files were rewritten without deleted rows")
         if need.work is IndexActionKind.APPEND and (drift := self._drift(partition)) is not None:

@@ -34,7 +34,15 @@ def fill_randomly(module: nn.Module, generator: torch.Generator | None = None) -
 
 
 def random_tower(name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device, *, seed: int) -> Tower:
-    """Build a tower with random weights, in the formats of a converted checkpoint and in eval mode."""
+    """Build a tower with random weights, in eval mode.
+
+    Args:
+        name: Name of the tower.
+        config: Sizes of the model.
+        dtype: Number format of the matrices; other parameters are in fp32, as in a converted checkpoint.
+        device: Device of the tower.
+        seed: Seed of the weights.
+    """
     with torch.device("meta"):
         tower = build_tower(name, config)
     generator = torch.Generator(device).manual_seed(seed)

@@ -398,6 +398,7 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> Request | None:
+        """Return the request for a redirection; raise EncoderError if it is not encrypted."""
         if urlsplit(newurl).scheme not in ("https", req.type):
             fp.close()
             raise EncoderError(f"cannot download {req.full_url}: it redirects to {newurl!r}, which is not encrypted")

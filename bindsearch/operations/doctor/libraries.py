@@ -149,7 +149,7 @@ def damaged_files(distribution: str) -> list[str]:
         is_library = name.endswith(".so") or ".so." in name
         if not size.isdigit() or not (is_library or name.endswith((".py", ".safetensors", ".pth"))):
             continue
-        path = os.path.join(site_folder, name)  # noqa: PTH118  (ten thousands of paths)
+        path = os.path.join(site_folder, name)  # noqa: PTH118  (tens of thousands of paths)
         try:
             size_found = os.stat(path).st_size  # noqa: PTH116
         except OSError:

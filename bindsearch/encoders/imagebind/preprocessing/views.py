@@ -50,7 +50,16 @@ def even_views(length_s: float, view_s: float) -> list[tuple[float, float]]:
 
 
 def even_starts(length: int, view: int, count: int) -> NDArray[np.int64]:
-    """Return the starts of `count` evenly placed views of `view` samples in `length` samples, int64 (count,)."""
+    """Return the starts of evenly placed views in samples, like `even_views` in seconds.
+
+    Args:
+        length: Length of the recording in samples.
+        view: Length of a view in samples.
+        count: Number of views.
+
+    Returns:
+        First sample of each view, int64 (count,).
+    """
     return np.linspace(0, max(0, length - view), count).round().astype(np.int64)
 
 

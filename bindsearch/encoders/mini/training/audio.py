@@ -83,7 +83,13 @@ def _active(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def train_audio(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
-    """Train all members on ESC-10 without fold `leave_out`; about two minutes on one core."""
+    """Train all members on ESC-10; it takes about two minutes on one core.
+
+    Args:
+        data: Folder of the training data.
+        leave_out: Number of a fold that is not trained on; None: all are used.
+        seed: Seed of weights and batches.
+    """
     recordings = load_recordings(data, leave_out=leave_out)
     phrases = phrase_vectors(list(PHRASES.values()))
     schedule = Schedule(steps=EPOCHS * len(recordings) // BATCH, learning_rate=LEARNING_RATE, sharpness=SHARPNESS)

@@ -72,7 +72,13 @@ def load_runs(data: Path) -> list[Run]:
 
 
 def train_imu(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
-    """Train all members on UCI HAR without subject `leave_out`; half a minute on one core."""
+    """Train all members on UCI HAR; it takes half a minute on one core.
+
+    Args:
+        data: Folder of the training data.
+        leave_out: Number of a subject that is not trained on; None: all are used.
+        seed: Seed of weights and batches.
+    """
     runs = [run for run in load_runs(data) if run.subject != leave_out]
     phrases = phrase_vectors(list(PHRASES.values()))
     steps = EPOCHS * sum(run.windows for run in runs) // BATCH
