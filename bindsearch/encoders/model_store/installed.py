@@ -251,9 +251,8 @@ def load_installed_tower(
     from bindsearch.encoders.torch_runtime.towers import load_tower
 
     tower = load_tower(build, tower_file(manifest, name), device)
-    if (
-        read_model(manifest.name) != manifest
-    ):  # checked after the file was mapped; a replacement does not affect the mapping
+    # Checked after the file was mapped; a later replacement does not affect the mapping.
+    if read_model(manifest.name) != manifest:
         raise EncoderError(f"the model {manifest.name} was replaced meanwhile: run the same command again")
     return tower
 

@@ -54,8 +54,8 @@ class PullProgress:
 
     Attributes:
         step: "download", "read" (computing the digest of a file) or "convert".
-        done: Number of bytes done.
-        total: Total number of bytes; None if the server does not send it.
+        done: Amount done, in bytes; of "convert" in the unit of the family's converter.
+        total: Total amount; None if the server does not send it.
     """
 
     step: str
@@ -147,9 +147,8 @@ def pull_model(
     _check_options(from_file, url, dtype)
     request = _PullRequest(source, from_file, url, dtype, force)
     work = work_folder(source.name)
-    if not work.exists() and (
-        installed := request.find_installed()
-    ):  # nothing to clean up, so the folder may be read-only
+    # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
+    if not work.exists() and (installed := request.find_installed()):
         return installed
     try:
         with model_lock(source.name):
@@ -324,7 +323,10 @@ def _read(file: Path, on_progress: OnPullProgress) -> DownloadedFile:
 
 
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
-    """Return the approximate size of the converted towers; checkpoints are assumed to be in fp32."""
+    """Return the approximate size of the converted towers.
+
+    Checkpoints are assumed to be in fp32; for others the estimate is too low, and writing may fill the disk.
+    """
     return checkpoint_bytes * _BYTES_PER_WEIGHT[dtype] // 4
 
 

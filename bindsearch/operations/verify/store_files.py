@@ -198,10 +198,8 @@ def _ids_match(opened: VectorFile, file: StoredVectors) -> bool:
 def _count_invalid_rows(embeddings: NDArray[np.float16]) -> int:
     """Return the number of rows, float16 (n, d), that are not finite or not of unit length."""
     invalid = 0
-    with (
-        one_thread(),
-        np.errstate(over="ignore", invalid="ignore"),
-    ):  # several threads slow each other down on a busy machine
+    # Several threads would slow each other down on a busy machine.
+    with one_thread(), np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(embeddings), BLOCK_ROWS):
             rows = decode(embeddings[start : start + BLOCK_ROWS])
             lengths = np.sqrt(np.vecdot(rows, rows))
