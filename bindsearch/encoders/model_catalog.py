@@ -20,8 +20,8 @@ def find_source(name: str) -> ModelSource:
         return openclip.find_openclip_source(name)
     if name == "mini":
         raise EncoderError("mini comes with BindSearch: no download is needed")
-    near = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
+    hint = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
     raise EncoderError(
-        f"unknown model {name!r}: {near}available models are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
+        f"unknown model {name!r}: {hint}available models are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
         f"such as {openclip.EXAMPLE}"
     )

@@ -225,8 +225,8 @@ def _neighbours_by_index(
     for start in range(0, len(rows), BLOCK_ROWS):
         own = rows[start : start + BLOCK_ROWS]
         queries = partition.rows.embeddings(own)
-        near = partition.candidates(queries, CANDIDATES, PROBES, partition.alive)
-        nearest = partition.rows.rerank(queries, near, NEIGHBOURS)
+        candidates = partition.candidates(queries, CANDIDATES, PROBES, partition.alive)
+        nearest = partition.rows.rerank(queries, candidates, NEIGHBOURS)
         query, rank = np.nonzero(nearest.positions >= 0)
         pairs.add(own[query], nearest.positions[query, rank], nearest.cosines[query, rank])
         on_rows(min(start + BLOCK_ROWS, len(rows)), len(rows))

@@ -1,6 +1,6 @@
 """Resumable download of a file by HTTP; the file is published only when it is complete.
 
-During the download, `<place>.part` holds the bytes and `<place>.part.json` identifies the file on the server. This note
+During the download, `<path>.part` holds the bytes and `<path>.part.json` identifies the file on the server. This note
 is kept with the finished file, so that downloading it again needs no request.
 """
 
@@ -66,7 +66,7 @@ class DownloadedFile:
 
 def download(
     url: str,
-    place: Path,
+    path: Path,
     *,
     on_progress: OnProgress = ignore_progress,
     reserve_bytes: int = 0,
@@ -74,11 +74,11 @@ def download(
     delay_s: float = 1.0,
     timeout_s: float = TIMEOUT_S,
 ) -> DownloadedFile:
-    """Download `url` to the path `place`; an interrupted download is resumed.
+    """Download `url` to `path`; an interrupted download is resumed.
 
     Args:
         url: URL of the file, http or https.
-        place: Path of the file.
+        path: Path of the file.
         on_progress: Called with the number of bytes done and the total.
         reserve_bytes: Disk space that must be free besides the size of the file.
         tries: Maximum number of consecutive requests without progress.
@@ -95,14 +95,14 @@ def download(
     """
     check_url(url)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if finished := _read_finished(url, place, on_progress):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if finished := _read_finished(url, path, on_progress):
             return finished
-        transfer = _Transfer(url, place, on_progress, reserve_bytes, timeout_s)
+        transfer = _Transfer(url, path, on_progress, reserve_bytes, timeout_s)
         _fetch(transfer, tries, delay_s)
         return transfer.finish()
     except OSError as error:  # errors of the network are handled before
-        raise EncoderError(f"cannot write {place}: {error.strerror or error}") from error
+        raise EncoderError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def check_url(url: str) -> None:
@@ -158,14 +158,14 @@ def hash_sha256(path: Path, on_progress: OnProgress = ignore_progress) -> str:
     return digest.hexdigest()
 
 
-def part_of(place: Path) -> Path:
+def part_of(path: Path) -> Path:
     """Return the path of the bytes of an unfinished download."""
-    return place.with_name(f"{place.name}.part")
+    return path.with_name(f"{path.name}.part")
 
 
-def note_of(place: Path) -> Path:
+def note_of(path: Path) -> Path:
     """Return the path of the note that identifies the downloaded file."""
-    return place.with_name(f"{place.name}.part.json")
+    return path.with_name(f"{path.name}.part.json")
 
 
 def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
@@ -182,15 +182,15 @@ def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
             time.sleep(min(delay_s * 2 ** (failed - 1), LONGEST_DELAY_S))
 
 
-def _read_finished(url: str, place: Path, on_progress: OnProgress) -> DownloadedFile | None:
+def _read_finished(url: str, path: Path, on_progress: OnProgress) -> DownloadedFile | None:
     """Return a file that was downloaded from the same URL before; None if it is missing or has changed."""
-    note = _Note.read(note_of(place))
-    if note is None or note.url != url or not note.sha256 or not place.is_file():
+    note = _Note.read(note_of(path))
+    if note is None or note.url != url or not note.sha256 or not path.is_file():
         return None
-    size = place.stat().st_size
-    if size != note.total_bytes or hash_sha256(place, on_progress) != note.sha256:
+    size = path.stat().st_size
+    if size != note.total_bytes or hash_sha256(path, on_progress) != note.sha256:
         return None
-    return DownloadedFile(place, size, note.sha256)
+    return DownloadedFile(path, size, note.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +240,11 @@ class _StoppedError(Exception):
 class _Transfer:
     """State of a running download: the part on disk, its note, and the progress of this process."""
 
-    def __init__(self, url: str, place: Path, on_progress: OnProgress, reserve_bytes: int, timeout_s: float) -> None:
+    def __init__(self, url: str, path: Path, on_progress: OnProgress, reserve_bytes: int, timeout_s: float) -> None:
         self.url = url
         self.furthest = 0
-        self._place = place
-        self._part, self._note_path = part_of(place), note_of(place)
+        self._path = path
+        self._part, self._note_path = part_of(path), note_of(path)
         self._on_progress = on_progress
         self._reserve_bytes = reserve_bytes
         self._timeout_s = timeout_s
@@ -287,9 +287,9 @@ class _Transfer:
             os.fsync(file.fileno())
         size, digest = self._part.stat().st_size, hash_sha256(self._part)
         self._write_note(replace(self._note or _Note(self.url), total_bytes=size, sha256=digest))
-        self._part.replace(self._place)
-        sync_folder(self._place.parent)
-        return DownloadedFile(self._place, size, digest)
+        self._part.replace(self._path)
+        sync_folder(self._path.parent)
+        return DownloadedFile(self._path, size, digest)
 
     def _offset(self) -> int:
         """Return the number of bytes that need not be requested again; 0 if it is unknown which file they belong to."""
