@@ -128,7 +128,7 @@ def test_without_a_terminal_consent_is_an_option(model: Run, server: Any) -> Non
     text, complaint = done.stderr.splitlines()
     assert text == "You may read it on Tuesdays."
     assert complaint.startswith("bindsearch: ")
-    assert complaint.endswith("add --accept-license, or run the same command on a terminal")
+    assert complaint.endswith("add --accept-license, or run the same command in a terminal")
     assert server.requests == []
 
 
