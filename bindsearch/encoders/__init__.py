@@ -1,4 +1,4 @@
-"""Encoders by name. Importing this package loads no weights and no torch."""
+"""Encoders by name; importing this package loads neither weights nor torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder protocol: media in, unit vectors of one space out."""
+"""Encoder protocol: maps media to unit vectors of one embedding space."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """Turns media of several modalities into vectors of one embedding space.
+    """Mapping of media of several modalities to vectors of one embedding space.
 
-    Work is split in two so that ingestion can overlap it: `prepare` is the per-file preprocessing (NumPy and Pillow
-    only, thread-safe, loads no tower), `encode` runs the tower of one modality over a batch. Towers load on first use.
+    The work is split in two steps so that ingestion can overlap them: `prepare` is the preprocessing of one medium
+    (NumPy and Pillow only, thread-safe, loads no tower), `encode` runs the tower of one modality over a batch. Towers
+    load on first use.
 
-    An encoder may also have `libraries`: for each modality the names of the modules that it imports to embed it, such
-    as {Modality.TEXT: ("torch",)}. They are loaded before anything is embedded; where one cannot be, a run ends with
-    one line.
+    An encoder may also have an attribute `libraries`: for each modality the names of the modules that it imports to
+    embed it, such as {Modality.TEXT: ("torch",)}. They are loaded before anything is embedded; if one cannot be loaded,
+    the run ends with an error of one line.
     """
 
     @property
     def name(self) -> str:
-        """The name it is asked for by, such as "mini"."""
+        """Name that the encoder is loaded by, such as "mini"."""
 
     @property
     def dim(self) -> int:
-        """d, the number of dimensions of the space."""
+        """Dimension d of the embedding space."""
 
     @property
     def digest(self) -> str:
-        """Hex digest over the weights and everything else that decides what a vector means."""
+        """Hex digest of the weights and of everything else that determines the vectors."""
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing options, recorded in the store."""
+        """Preprocessing options; they are recorded in the store."""
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        """What it can encode."""
+        """Modalities that the encoder can embed."""
 
     @property
     def temperatures(self) -> Mapping[Modality, float]:
@@ -51,52 +52,76 @@ class Encoder(Protocol):
 
     @property
     def wants(self) -> DecodeHints:
-        """What decoders should deliver."""
+        """Sizes and rates that decoders should deliver media in."""
 
     @property
     def max_tokens(self) -> int:
-        """Longest passage of text, in tokens as `count_tokens` counts them."""
+        """Maximum length of a passage of text, in tokens as counted by `count_tokens`."""
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of `text`, special tokens included."""
+        """Return the number of tokens of a text, including special tokens."""
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """Preprocess one medium: an array (views, ...), at least one view. Thread-safe.
+        """Preprocess one medium; thread-safe.
+
+        Returns:
+            Array (views, ...) with at least one view, in the type that the tower takes.
 
         Raises:
-            MediaError: the medium holds nothing to encode.
+            MediaError: the medium has no content to encode.
         """
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Temperature-scaled features of what `prepare` gave for n media of one modality: float32 (n, d).
+        """Return temperature-scaled features of prepared media.
 
-        Views of one medium are embedded one by one, scaled and averaged, and not normalised again. They are for
+        Views of one medium are embedded separately, scaled and averaged, and not normalised again. Features are for
         softmaxes and for comparison with published numbers; everything else uses `encode`.
+
+        Args:
+            modality: Modality of all media.
+            prepared: Results of `prepare` for n media.
+
+        Returns:
+            Features, float32 (n, d).
         """
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Embed what `prepare` gave for n media of one modality: float32 (n, d), unit L2 norm.
+        """Embed prepared media.
 
-        Views of one medium are embedded one by one, averaged and normalised again.
+        Views of one medium are embedded separately, averaged and normalised again.
+
+        Args:
+            modality: Modality of all media.
+            prepared: Results of `prepare` for n media.
+
+        Returns:
+            Vectors of unit L2 norm, float32 (n, d).
         """
 
 
 def libraries_of(encoder: Encoder, modality: Modality) -> tuple[str, ...]:
-    """Return the modules that an encoder imports to embed a modality; none where it does not say."""
+    """Return the modules that an encoder imports to embed a modality; none if it declares none."""
     declared: Mapping[Modality, tuple[str, ...]] = getattr(encoder, "libraries", {})
     return declared.get(modality, ())
 
 
 def encode_media(encoder: Encoder, media: Sequence[Media]) -> NDArray[np.float32]:
-    """Embed media of one modality, such as [Passage("a dog")]: float32 (n, d), unit L2 norm.
+    """Embed media of one modality.
+
+    Args:
+        encoder: Encoder to use.
+        media: n media of one class of `bindsearch.media`, such as [Passage("a dog")].
+
+    Returns:
+        Vectors of unit L2 norm, float32 (n, d).
 
     Raises:
-        UsageError: nothing, no media (see `bindsearch.media`), or media of several modalities.
+        UsageError: `media` is empty, or holds other objects or media of several modalities.
     """
     kinds = {type(medium) for medium in media}
     if len(kinds) != 1 or not kinds <= MODALITY_OF.keys():
-        found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
+        given = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
         known = ", ".join(kind.__name__ for kind in MODALITY_OF)
-        raise UsageError(f"cannot embed {found}: give media of one kind, of bindsearch.media: {known}")
+        raise UsageError(f"cannot embed {given}: give media of one kind, of bindsearch.media: {known}")
     modality = MODALITY_OF[kinds.pop()]
     return encoder.encode(modality, [encoder.prepare(medium) for medium in media])

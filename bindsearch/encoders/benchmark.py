@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MATMUL_SIDE = 4096
+"""Side of the square matrices that are multiplied on a GPU; half of it on a CPU."""
+
 MATMUL_REPEATS = 5
 GPU_BATCHES = 4
+"""Batches per call on a GPU."""
+
 MAX_SECONDS = 3600.0
 SAMPLE_WORDS = (
     "dog",
@@ -57,10 +61,23 @@ SAMPLE_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class EncodeSpeed:
-    """`items_per_s`: media of one view each (a picture, 2 s of sound or video, 5 s of motion, a sentence), prepared
-    before the clock starts. `mfu`: share of the matmul rate, measured in between, that the tower's multiplications
-    reach; None where operations cannot be counted, as in `mini`, which runs towers in threads of their own.
-    `load_s`: from asking for the tower to its first result. `peak_memory_bytes`: on the GPU, else resident.
+    """Speed of an encoder for one modality.
+
+    Attributes:
+        encoder: Name of the encoder.
+        modality: Modality of the media.
+        device: Device that the tower ran on.
+        dtype: Number format of the tower's multiplications, as torch names it.
+        batch: Number of views in a batch.
+        items_per_s: Media per second, of one view each (a picture, 2 s of sound or video, 5 s of motion, a sentence).
+            They are prepared before the clock starts.
+        gflop_per_item: Floating-point operations per medium, in units of 1e9; None: unknown.
+        gflop_per_s: Floating-point operations per second, in units of 1e9; None: unknown.
+        matmul_gflop_per_s: Rate of a large matrix product on the same device, measured between the batches.
+        mfu: Share of the matmul rate that the tower reaches. None if operations cannot be counted, as for `mini`, which
+            runs its towers in its own threads.
+        load_s: Seconds from the first call of the tower to its result, including the loading.
+        peak_memory_bytes: Peak memory on the GPU, else peak resident memory of the process.
     """
 
     encoder: str
@@ -87,15 +104,21 @@ def bench_encoder(
     batch: int | None = None,
     seconds: float = 10.0,
 ) -> EncodeSpeed:
-    """Time one modality of the encoder `name`; see `measure_speed`.
+    """Measure the speed of one modality of an encoder; see `measure_speed`.
 
-    `random_weights`: of imagebind-huge, in `dtype` (default: what the machine runs fastest); nothing is pulled.
+    Args:
+        name: Name of the encoder.
+        modality: Modality to embed.
+        runtime: Device and settings that towers run with.
+        random_weights: Use random weights, for imagebind-huge only; nothing is downloaded.
+        dtype: Format of random weights, "fp32", "bf16" or "fp16"; None: the fastest one on this machine.
+        batch: Number of views in a batch; None: the default of the device.
+        seconds: Duration of the measurement.
 
     Raises:
-        EncoderError: the encoder is unknown, its model not here, or no random weights can be made for it.
-        UsageError: a value is out of range, or `dtype` is given for weights that have one.
+        EncoderError: the encoder is unknown, its model is not installed, or random weights are not available for it.
+        UsageError: a value is out of range, or `dtype` is given for weights that have a format.
     """
-
     if batch is not None and batch < 1:
         raise UsageError(f"batch is {batch}: expected 1 or more")
     if dtype is not None and dtype not in DTYPES:
@@ -105,37 +128,44 @@ def bench_encoder(
     runtime = replace(runtime, batch=batch)
     device = resolve_device(runtime.device if supports_device(name) else "cpu")
     if random_weights:
-        chosen = dtype or default_dtype()
-        if compute_dtype(torch_dtype(chosen), device) != torch_dtype(chosen):
-            raise UsageError(f"{chosen} is not what {device} multiplies in: choose another --dtype, or leave it out")
-        encoder = _random_encoder(name, chosen, runtime)
+        chosen_dtype = dtype or default_dtype()
+        if compute_dtype(torch_dtype(chosen_dtype), device) != torch_dtype(chosen_dtype):
+            raise UsageError(f"{device} does not compute in {chosen_dtype}: choose another --dtype, or omit it")
+        encoder = _random_encoder(name, chosen_dtype, runtime)
     elif dtype is not None:
-        raise UsageError("--dtype goes with --random-weights: an installed model has the format it was pulled in")
+        raise UsageError("--dtype needs --random-weights: an installed model has the format it was pulled in")
     else:
         encoder = load_encoder(name, runtime=runtime)
-        chosen = read_model(name).dtype if is_installed(name) else default_dtype()
-    number_format = compute_dtype(torch_dtype(chosen), device)
+        chosen_dtype = read_model(name).dtype if is_installed(name) else default_dtype()
+    number_format = compute_dtype(torch_dtype(chosen_dtype), device)
     return measure_speed(
         encoder, modality, device=device, dtype=number_format, batch=batch or BATCHES[device.type], seconds=seconds
     )
 
 
 def _random_encoder(name: str, dtype: str, runtime: Runtime) -> Encoder:
+    """Return imagebind-huge with random weights; raise EncoderError for other names."""
     from bindsearch.encoders.imagebind.encoder import random_encoder
 
     if name != HUGE_NAME:
-        raise EncoderError(f"random weights are made for {HUGE_NAME}, not for {name}: leave --random-weights out")
+        raise EncoderError(f"random weights are available for {HUGE_NAME}, not for {name}: omit --random-weights")
     return random_encoder(dtype, runtime)
 
 
 def measure_speed(
     encoder: Encoder, modality: Modality, *, device: torch.device, dtype: torch.dtype, batch: int, seconds: float
 ) -> EncodeSpeed:
-    """Embed made-up media in batches of `batch` for about `seconds`, at least three times; medians.
+    """Embed synthetic media repeatedly, and return medians of the measured rates.
 
-    `device` and `dtype` are what the matmul is measured in: those the tower runs in.
+    Args:
+        encoder: Encoder to measure.
+        modality: Modality to embed.
+        device: Device that the tower runs on; the matmul is measured there too.
+        dtype: Number format that the tower runs in; the matmul is measured in it too.
+        batch: Number of views in a batch.
+        seconds: Duration of the measurement; there are at least three repetitions.
     """
-    # A GPU gets several batches a call, as in an indexing run: one is put together while another is computed.
+    # A GPU gets several batches per call, as in an indexing run: one is assembled while another is computed.
     n = batch if device.type == "cpu" else GPU_BATCHES * batch
     prepared = [encoder.prepare(sample_media(modality, seed)) for seed in range(n)]
     load_s = _seconds(lambda: encoder.features(modality, prepared[:1]))
@@ -165,7 +195,7 @@ def measure_speed(
 
 
 def sample_media(modality: Modality, seed: int) -> Media:
-    """A made-up medium of one view: stripes, tones or words, unlike those of other seeds."""
+    """Return a synthetic medium of one view: stripes, tones or words that depend on the seed."""
     rng = np.random.default_rng(seed)
     match modality:
         case Modality.TEXT:
@@ -187,7 +217,7 @@ def sample_media(modality: Modality, seed: int) -> Media:
 
 
 def _stripes(rng: np.random.Generator, channels: int) -> NDArray[np.floating]:
-    """A picture of stripes, of another width, slant and strength in each channel: (256, 320, channels) in 0..1."""
+    """Return a picture of stripes, different in each channel: float64 (256, 320, channels) in 0..1."""
     y, x = np.arange(256.0)[:, None, None], np.arange(320.0)[None, :, None]
     slant, wave_px, phase = rng.uniform(0, np.pi, channels), rng.uniform(6, 60, channels), rng.uniform(0, 6, channels)
     waves = np.sin(2 * np.pi * (x * np.cos(slant) + y * np.sin(slant)) / wave_px + phase)
@@ -195,31 +225,33 @@ def _stripes(rng: np.random.Generator, channels: int) -> NDArray[np.floating]:
 
 
 def _as_bytes(pixels: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Convert values in 0..1 to 0..255."""
     return np.asarray(255 * pixels, np.uint8)
 
 
 def _tones(
     rng: np.random.Generator, length_s: float, rate_hz: int, band_hz: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Three sines within a band, float32 (n,), at most 0.5 loud."""
+    """Return the sum of three sines within a band, float32 (n,), with a peak of at most 0.5."""
     times_s = np.arange(round(length_s * rate_hz)) / rate_hz
     tones = [np.sin(2 * np.pi * rng.uniform(*band_hz) * times_s + rng.uniform(0, 6)) for _ in range(3)]
     return np.asarray(rng.uniform(0.05, 0.5) / 3 * np.sum(tones, axis=0), np.float32)
 
 
 def _seconds(run: Callable[[], Any]) -> float:
+    """Return the duration of a call in seconds."""
     started = time.perf_counter()
-    run()  # ends with numbers on the CPU, so a GPU has finished too
+    run()  # returns numbers on the CPU, so a GPU has finished too
     return time.perf_counter() - started
 
 
 def _count_flop(run: Callable[[], Any]) -> int:
-    """Floating-point operations of matrix products and convolutions, a multiply-add as two."""
+    """Return the floating-point operations of matrix products and convolutions, a multiply-add counted as two."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # Neither every fused attention kernel nor a compiled tower is seen by the counter: products one by one are.
+    # The counter misses some fused attention kernels and compiled towers, but sees separate products.
     eager = torch.compiler.set_stance("force_eager")
     with eager, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
@@ -228,7 +260,7 @@ def _count_flop(run: Callable[[], Any]) -> int:
 
 
 def _matmul_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """The best rate of a large square product."""
+    """Return the best rate of a large square matrix product, in units of 1e9 operations per second."""
     import torch
 
     side = MATMUL_SIDE if device.type == "cuda" else MATMUL_SIDE // 2
@@ -245,6 +277,7 @@ def _matmul_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _peak_memory(device: torch.device) -> int:
+    """Return the peak memory in bytes: that of the GPU, else the resident memory of the process."""
     import torch
 
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The models that can be pulled, of all families, by name."""
+"""Catalog of the models of all families that can be pulled."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from bindsearch.errors import EncoderError
 
 
 def find_source(name: str) -> ModelSource:
-    """Return where the model of that name comes from.
+    """Return the source of a model.
 
     Raises:
-        EncoderError: no such model.
+        EncoderError: there is no such model.
     """
     if name == HUGE_NAME:
         return IMAGEBIND_HUGE
     if name.startswith(OPENCLIP_PREFIX):
         return openclip.find_openclip_source(name)
     if name == "mini":
-        raise EncoderError("mini comes with BindSearch: there is nothing to pull")
-    near = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
+        raise EncoderError("mini comes with BindSearch: no download is needed")
+    hint = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
     raise EncoderError(
-        f"unknown model {name!r}: {near}those to pull are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
+        f"unknown model {name!r}: {hint}available models are {HUGE_NAME} and openclip:MODEL/PRETRAINED, "
         f"such as {openclip.EXAMPLE}"
     )

@@ -1,4 +1,4 @@
-"""The encoder without a model: vectors that depend on content alone. For tests, and to time the pipeline itself."""
+"""Encoder without a model: vectors are hashes of the content. For tests, and to measure the pipeline itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NullEncoder:
-    """See `bindsearch.encoders.base.Encoder`. Equal media get equal vectors, others random directions; no torch."""
+    """Encoder that maps equal media to equal vectors and others to random directions; see `Encoder`. No torch."""
 
     name = "null"
     dim = 64
@@ -28,31 +28,32 @@ class NullEncoder:
     max_tokens = 64
 
     def count_tokens(self, text: str) -> int:
-        """Words, and two for start and end."""
+        """Return the number of words, plus two for start and end."""
         return len(text.split()) + 2
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """A hash of the medium's content: uint64 (1, 1)."""
+        """Return a hash of the medium's content, uint64 (1, 1)."""
         import xxhash
 
         return np.array([[xxhash.xxh3_64_intdigest(_content(media))]], np.uint64)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """The same as `encode`: all temperatures are 1."""
+        """Return the same as `encode`, since all temperatures are 1: float32 (n, 64)."""
         return self.encode(modality, prepared)
 
     def encode(
         self,
-        modality: Modality,  # noqa: ARG002  (the protocol's; content alone decides here)
+        modality: Modality,  # noqa: ARG002  (required by the protocol)
         prepared: Sequence[NDArray[Any]],
     ) -> NDArray[np.float32]:
-        """A random direction seeded by each hash: float32 (n, 64), unit L2 norm."""
+        """Return a random direction seeded by each hash: float32 (n, 64), unit L2 norm."""
         rows = [np.random.default_rng(int(views[0, 0])).standard_normal(self.dim) for views in prepared]
         vectors = np.stack(rows)
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def _content(media: Media) -> bytes:
+    """Return the bytes of a medium's content."""
     match media:
         case Passage(text=text):
             return text.encode()

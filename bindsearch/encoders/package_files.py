@@ -1,4 +1,4 @@
-"""Files of installed packages that carry weights: found by path, never imported."""
+"""Files of installed packages that contain weights; the packages are not imported."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from bindsearch.errors import EncoderError
 
 
 def packaged_file(package: str, distribution: str, relative: str) -> Path:
-    """The path of a file inside an installed package, without running the package's code.
+    """Return the path of a file in an installed package, without running the package's code.
+
+    Args:
+        package: Name that the package is imported by.
+        distribution: Name that it is installed by.
+        relative: Path of the file in the package.
 
     Raises:
-        EncoderError: the package is not installed or the file is not in it.
+        EncoderError: the package is not installed, or the file is missing.
     """
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []

@@ -1,7 +1,7 @@
-"""Encoders by name: those built in, installed models, and those of other packages. Loads no torch.
+"""Encoders by name: built-in ones, installed models, and those of other packages; torch is not loaded.
 
-Another package offers an encoder by an entry point of the group `bindsearch.encoders`: a callable without arguments
-that returns one. examples/custom_encoder is such a package.
+A package provides an encoder by an entry point of the group `bindsearch.encoders`: a callable without arguments that
+returns an encoder. examples/custom_encoder is such a package.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
-"""Built-in encoders that messages name; null is for tests."""
+"""Built-in encoders that are shown in messages; null is for tests."""
 
 FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip"}
-"""Beginnings of names of models, and the family whose code runs them."""
+"""Family whose code runs a model, by the prefix of the model's name."""
 
 Options = Mapping[str, str | int | float | bool]
 
@@ -50,43 +50,48 @@ def load_encoder(
     options: Options | None = None,
     runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
 ) -> Encoder:
-    """Return the encoder of that name; its towers load when they are first needed.
+    """Return an encoder by name; its towers load on first use.
 
-    `options` are preprocessing options by name, where the encoder has any to set (`has_options`).
+    Args:
+        name: Name of a built-in encoder, of an installed model, or of an encoder of another package.
+        options: Preprocessing options by name, for an encoder that has any to set (`has_options`).
+        runtime: Device and settings that towers run with.
 
     Raises:
-        EncoderError: no encoder has that name, its model is not here, or the package that offers it is at fault.
-        UsageError: `options` differ from those of an encoder that has none to set, or `runtime` asks for a device of
-            one that has no choice.
+        EncoderError: the name is unknown, the model is not installed, or the encoder of a package cannot be loaded.
+        UsageError: `options` differ from the fixed options of an encoder, or `runtime` has settings for an encoder that
+            supports none.
     """
     check_device(runtime.device)
     family = _family(name)
     if family is not None or name in BUILT_IN:
-        _refuse_shadows(name)
+        _check_not_shadowed(name)
     if family is not None:
         return _load_model(name, family, options, runtime)
     if runtime.device not in ("auto", "cpu") or runtime.compile:
-        what = "compiled" if runtime.compile else f"moved to {runtime.device}"
-        raise UsageError(f"the encoder {name} cannot be {what}: it chooses itself how to run, leave that out")
+        what = "compiled" if runtime.compile else f"run on {runtime.device}"
+        raise UsageError(f"the encoder {name} cannot be {what}: it has no such setting, omit the option")
     encoder = BUILT_IN[name]() if name in BUILT_IN else _load_from_package(name)
-    return _with_own_options(encoder, options)
+    return _check_options(encoder, options)
 
 
 def supports_device(name: str) -> bool:
-    """Return whether the encoder of that name can be told where to run; others run on the CPU."""
+    """Return whether the device of an encoder can be chosen; others run on the CPU."""
     return _family(name) is not None
 
 
 def has_options(name: str) -> bool:
-    """Return whether the encoder of that name has preprocessing options to set."""
+    """Return whether an encoder has preprocessing options to set."""
     return _family(name) == "imagebind"
 
 
 def _family(name: str) -> str | None:
+    """Return the family of a model's name; None for other encoders."""
     return next((family for prefix, family in FAMILIES.items() if name.startswith(prefix)), None)
 
 
 def _load_model(name: str, family: str, options: Options | None, runtime: Runtime) -> Encoder:
+    """Return the encoder of an installed model."""
     from bindsearch.encoders.model_store.installed import read_model
 
     manifest = read_model(name)
@@ -100,22 +105,25 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 
-    return _with_own_options(OpenClipEncoder(manifest, runtime=runtime), options)
+    return _check_options(OpenClipEncoder(manifest, runtime=runtime), options)
 
 
-def _with_own_options(encoder: Encoder, options: Options | None) -> Encoder:
+def _check_options(encoder: Encoder, options: Options | None) -> Encoder:
+    """Return the encoder; raise UsageError if options differ from its fixed ones."""
     if not options:
         return encoder
     own = encoder.options
     for key, value in options.items():
         if key not in own or not _same(own[key], value):
             has = f"has {key}={own[key]}" if key in own else f"has no option {key}"
-            raise UsageError(f"{key}={value} cannot be set: the encoder {encoder.name} {has}, and none to set")
+            raise UsageError(
+                f"{key}={value} cannot be set: the encoder {encoder.name} {has}, and its options are fixed"
+            )
     return encoder
 
 
 def _same(own: object, given: object) -> bool:
-    """Return whether two values of an option are the same; a command line gives texts."""
+    """Return whether two values of an option are the same; values from a command line are texts."""
     try:
         return own == given or float(str(own)) == float(str(given))
     except ValueError:
@@ -123,77 +131,87 @@ def _same(own: object, given: object) -> bool:
 
 
 def _load_from_package(name: str) -> Encoder:
-    found = [point for point in _entry_points() if point.name == name]
-    if not found:
-        raise EncoderError(_unknown(name))
-    if len(found) > 1:
-        homes = " and ".join(sorted(map(_home, found)))
-        raise EncoderError(f"the encoder {name} is offered by {homes}: uninstall all but one")
-    (point,) = found
+    """Return the encoder that a package provides by an entry point.
+
+    Raises:
+        EncoderError: no package or several ones provide it, or it cannot be loaded.
+    """
+    entry_points = [point for point in _entry_points() if point.name == name]
+    if not entry_points:
+        raise EncoderError(_unknown_message(name))
+    if len(entry_points) > 1:
+        packages = " and ".join(sorted(map(_package_of, entry_points)))
+        raise EncoderError(f"the encoder {name} is provided by {packages}: uninstall all but one")
+    (point,) = entry_points
     try:
         make = point.load()
         encoder = make()
     except BindSearchError:
         raise
-    except Exception as error:  # other people's code: whatever it raises is its fault, and one line says whose
+    except Exception as error:  # code of other packages may raise anything; the message names the package
         raise EncoderError(
-            f"the encoder {name} of the package {_home(point)} cannot be loaded "
+            f"the encoder {name} of the package {_package_of(point)} cannot be loaded "
             f"({type(error).__name__}: {error}): repair or uninstall that package"
         ) from error
-    if lacking := _lacking(encoder):
+    if missing := _lacking(encoder):
         raise EncoderError(
-            f"the encoder {name} of the package {_home(point)} lacks {', '.join(lacking)}: "
-            "see bindsearch.encoders.Encoder for what an encoder has"
+            f"the encoder {name} of the package {_package_of(point)} lacks {', '.join(missing)}: "
+            "see bindsearch.encoders.Encoder for the required members"
         )
     if encoder.name != name:
         raise EncoderError(
-            f"the encoder {name} of the package {_home(point)} calls itself {encoder.name!r}: "
-            "both names must be the same, or a store could not find it again"
+            f"the encoder {name} of the package {_package_of(point)} has the name {encoder.name!r}: "
+            "both names must be the same, so that a store can load it"
         )
     return cast("Encoder", encoder)
 
 
 def _lacking(encoder: object) -> list[str]:
-    """Return what of the protocol an object does not have; asks no property, which might load weights."""
-    lacking = []
+    """Return the members of the protocol that an object lacks; properties are not evaluated: they may load weights."""
+    missing = []
     for member, declared in vars(Encoder).items():
         if member.startswith("_"):
             continue
         value = inspect.getattr_static(encoder, member, None)
         if value is None or (inspect.isfunction(declared) and not _callable(value)):
-            lacking.append(f"{member}()" if inspect.isfunction(declared) else member)
-    return lacking
+            missing.append(f"{member}()" if inspect.isfunction(declared) else member)
+    return missing
 
 
 def _callable(value: object) -> bool:
+    """Return whether a class attribute is a method."""
     return callable(value) or isinstance(value, classmethod | staticmethod)
 
 
 def _entry_points() -> list[EntryPoint]:
+    """Return the encoders that other packages provide."""
     from importlib.metadata import entry_points
 
     return list(entry_points(group=GROUP))
 
 
-def _home(point: EntryPoint) -> str:
+def _package_of(point: EntryPoint) -> str:
+    """Return the name of the package of an entry point."""
     return point.dist.name if point.dist else point.value
 
 
-def _refuse_shadows(name: str) -> None:
+def _check_not_shadowed(name: str) -> None:
+    """Raise EncoderError if a package provides an encoder with a name of BindSearch's own."""
     if shadows := [point for point in _entry_points() if point.name == name]:
         raise EncoderError(
-            f"the package {_home(shadows[0])} offers an encoder {name}, which is a name of BindSearch's own: "
-            "uninstall it, or have it renamed"
+            f"the package {_package_of(shadows[0])} provides an encoder {name}, which is a reserved name: "
+            "uninstall the package, or rename its encoder"
         )
 
 
-def _unknown(name: str) -> str:
+def _unknown_message(name: str) -> str:
+    """Return the message for an unknown encoder: known names, and how to download a model."""
     from bindsearch.encoders.model_store.installed import list_models
 
     models = [model.name for model in list_models()]
     others = sorted({point.name for point in _entry_points()})
-    known = [f"the encoders are {', '.join(LISTED)}"]
-    known += [f"installed models: {', '.join(models)}"] if models else []
-    known += [f"of other packages: {', '.join(others)}"] if others else []
-    resume_hint = "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED"
-    return f"unknown encoder {name!r}: {'; '.join(known)}; {resume_hint}"
+    parts = [f"the encoders are {', '.join(LISTED)}"]
+    parts += [f"installed models: {', '.join(models)}"] if models else []
+    parts += [f"of other packages: {', '.join(others)}"] if others else []
+    hint = "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED"
+    return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"

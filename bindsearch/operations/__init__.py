@@ -1,1 +1,1 @@
-"""Operations on a store, one module a command."""
+"""Operations on a store, one module per command."""

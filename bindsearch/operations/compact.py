@@ -1,4 +1,4 @@
-"""Repair and compaction: damaged parts are given up so that they are rebuilt, deleted rows and orphans are removed."""
+"""Repair and compaction: discard damaged parts so that they are rebuilt, and remove deleted rows and orphans."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality
 
 SHRINK_THRESHOLD = 0.9
-"""A copy of the catalog takes its place where it is at most this share of it."""
+"""The compacted copy replaces the catalog if its size is at most this share of the catalog's."""
 
 DISCARDED_KINDS = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMAGED, FindingKind.VECTORS_UNFIT)
 UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG)
@@ -34,7 +34,14 @@ UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG)
 @former_fields(mended="repaired", left="remaining")
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """Bytes of the store before and after; what was repaired, and what needs another command."""
+    """Report of a compaction.
+
+    Attributes:
+        before_bytes: Size of the store before.
+        after_bytes: Size of the store after.
+        repaired: Findings that were repaired.
+        remaining: Findings that need another command.
+    """
 
     before_bytes: int
     after_bytes: int
@@ -44,7 +51,13 @@ class CompactReport:
 
 @contextmanager
 def locked_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
-    """A store's configuration and catalog under the writer's lock; no encoder is asked for.
+    """Yield a store's configuration and catalog under the writer's lock; no encoder is loaded.
+
+    Args:
+        store: Folder of the store.
+
+    Yields:
+        The configuration and the open catalog.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -52,12 +65,19 @@ def locked_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
         StoreError: store.json or the catalog is missing or damaged.
     """
     check_is_store(store)
-    with writer_lock(store), _open(store) as opened:
-        yield opened
+    with writer_lock(store), _open(store) as opened_store:
+        yield opened_store
 
 
 def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactReport:
-    """Repair what can be repaired without embedding, drop dead rows and orphans, and write the catalog small.
+    """Repair what can be repaired without embedding, remove deleted rows and orphans, and compact the catalog.
+
+    Args:
+        store: Folder of the store.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        What was repaired, what remains, and the sizes before and after.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -68,13 +88,15 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
     before = folder_size(store)
     with writer_lock(store):
         with _open(store) as (config, catalog):
-            found = repair(store, config, catalog, on_stage=on_stage)
+            findings = repair(store, config, catalog, on_stage=on_stage)
             on_stage("compacting the store")
             Writer(store, catalog, config.dim).compact(dead_share=0.0)
             _remove_orphans(store, catalog)
         shrink_catalog(store / CATALOG_FILE)
-    repaired = tuple(one for one in found if one.repair is Repair.COMPACT or one.kind in DISCARDED_KINDS)
-    remaining = tuple(one for one in found if one not in repaired)
+    repaired = tuple(
+        finding for finding in findings if finding.repair is Repair.COMPACT or finding.kind in DISCARDED_KINDS
+    )
+    remaining = tuple(finding for finding in findings if finding not in repaired)
     return CompactReport(before, folder_size(store), repaired, remaining)
 
 
@@ -85,25 +107,34 @@ def repair(
     *,
     on_stage: OnStage = ignore_stage,
 ) -> list[Finding]:
-    """Repair the catalog of a store whose lock is held, so that a Writer made next finds all in order but what it
-    recovers from itself; what was found.
+    """Repair the catalog of a store, and return what was found.
 
-    Vector files that are not as they were written are given up, and their items will be embedded anew.
+    The caller holds the writer's lock. A Writer created next finds only faults that it recovers from itself. Vector
+    files whose content has changed since they were written are discarded; the next `index` embeds their items again.
+
+    Args:
+        store: Folder of the store.
+        config: Configuration of the store.
+        catalog: Open catalog of the store.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        All findings of the check, those that were repaired and those that remain.
 
     Raises:
-        StoreError: what is damaged cannot be repaired; nothing was changed.
+        StoreError: the damage cannot be repaired; nothing was changed.
     """
     check = StoreCheck(store, on_stage)
     check.look_at_catalog(catalog)
     check.look_at_files()
-    kinds = {one.kind for one in check.findings}
-    for one in check.findings:
-        if one.kind in UNREPAIRABLE_KINDS:
-            raise StoreError(one.message)
+    kinds = {finding.kind for finding in check.findings}
+    for finding in check.findings:
+        if finding.kind in UNREPAIRABLE_KINDS:
+            raise StoreError(finding.message)
     catalog.repair()
-    given_up = {one.where[0] for one in check.findings if one.kind in DISCARDED_KINDS}
+    discarded = {finding.where[0] for finding in check.findings if finding.kind in DISCARDED_KINDS}
     for file in check.vectors:
-        if str(file.path) in given_up:
+        if str(file.path) in discarded:
             catalog.forget_lost_vectors(file.modality, file.path.name, file.first_id, file.end_id)
     if FindingKind.VECTORS_LOST in kinds:
         files = stored_vectors(store, catalog.vector_files(), {})
@@ -117,16 +148,19 @@ def repair(
 
 
 def shrink_catalog(path: Path) -> None:
-    """Write a closed catalog again without the room that deleted rows have left, where that makes it much smaller:
-    DuckDB itself gives back only what is free at the end of the file.
+    """Rewrite a closed catalog without the space of deleted rows, if that makes it much smaller.
 
-    The copy takes the catalog's place in one step: a process killed meanwhile leaves the old one.
+    DuckDB itself frees only space at the end of the file. The copy replaces the catalog atomically: if the process is
+    killed before that, the old catalog stays.
+
+    Raises:
+        StoreError: the catalog could not be copied.
     """
     import duckdb
 
     with duckdb.connect(str(path)) as connection:
         connection.execute("CHECKPOINT")
-    if path.with_name(f"{path.name}.wal").exists():  # what it holds would be lost
+    if path.with_name(f"{path.name}.wal").exists():  # its changes would be lost
         return
     copy = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     copy.unlink(missing_ok=True)
@@ -150,14 +184,16 @@ def shrink_catalog(path: Path) -> None:
 
 @contextmanager
 def _open(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
+    """Yield a store's configuration and catalog; raise StoreError if the catalog is missing."""
     config, path = read_config(store), store / CATALOG_FILE
     if not path.is_file():
-        raise StoreError(f"the catalog {path} is missing: see `bindsearch verify`")
+        raise StoreError(f"the catalog {path} is missing: run `bindsearch verify`")
     with CheckedCatalog(path) as catalog:
         yield config, catalog
 
 
 def _remove_orphans(store: Path, catalog: CheckedCatalog) -> None:
+    """Remove files and folders that neither the catalog nor CURRENT refers to."""
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
     for path in find_orphans(store, manifest, stored_vectors(store, catalog.vector_files(), {})):
@@ -168,6 +204,6 @@ def _remove_orphans(store: Path, catalog: CheckedCatalog) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """A path as SQL writes a text: ATTACH takes no bound parameters."""
+    """Return a path as an SQL string literal: ATTACH accepts no bound parameters."""
     text = str(path).replace("'", "''")
     return f"'{text}'"

@@ -20,7 +20,15 @@ Options = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class StoreContext:
-    """A store to write into, its encoder, segment lengths in case it is new, GPUs, and where files are decoded."""
+    """Context of an operation that writes to a store.
+
+    Attributes:
+        path: Folder of the store.
+        encoder: Encoder of the store.
+        segments: Segment lengths that a new store is created with.
+        gpus: GPUs that indexes are built and searched on.
+        decode: Where files are decoded: in worker processes or in threads.
+    """
 
     path: Path
     encoder: Encoder
@@ -30,17 +38,20 @@ class StoreContext:
 
 
 def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Options, runtime: Runtime) -> Encoder:
-    """Load the encoder of the store at `path`, or of the store that is to be made there.
+    """Load the encoder of the store at `path`, or of the store that will be created there.
 
     Args:
         path: Folder of the store.
-        encoder: A name or an encoder; None: the one the store was made with, `mini` for a new store.
-        options: Preprocessing options of an encoder given by name, on top of those that the store was made with.
-        runtime: Where and how towers run.
+        encoder: A name or an encoder; None: the encoder that the store was created with, `mini` for a new store.
+        options: Preprocessing options of an encoder given by name; they override those that the store was created with.
+        runtime: Device and settings that towers run with.
+
+    Returns:
+        The encoder, ready to use.
 
     Raises:
-        StoreError: the store was made with another one.
-        EncoderError: there is no such encoder, or its model is not here.
+        StoreError: the store was created with another encoder.
+        EncoderError: there is no such encoder, or its model is not installed.
         UsageError: the encoder has no such option.
     """
     config = read_config(path) if (path / STORE_FILE).is_file() else None

@@ -1,4 +1,4 @@
-"""Duplicates: items of the same bytes, and items of a modality that are nearly the same to the encoder."""
+"""Search for duplicates: items with the same bytes, and near-duplicates by the cosine of their vectors."""
 
 from __future__ import annotations
 
@@ -19,28 +19,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NEAR_COSINE = 0.97
-"""Cosine from which two segments count as nearly the same, where none is given."""
+"""Default similarity threshold: two segments match if their cosine is at least this."""
 
 NEIGHBOURS = 50
-"""Matches of one segment that are kept: a larger group hangs together by the matches of its others."""
+"""Maximum number of matches kept per segment; larger groups are still connected through their other members."""
 
 MATCHING_SHARE = 0.5
-"""Share of the shorter recording's segments that must have a match in the other: a silence in both is no likeness."""
+"""Share of the shorter recording's segments that must have a match in the other.
+
+A single matching segment, such as silence in both recordings, does not make them near-duplicates.
+"""
 
 EXACT_ROWS = 100_000
-"""Rows up to which all pairs are multiplied out; beyond, an index gives the neighbours, where there is one."""
+"""Maximum number of rows for which all pairs are compared; above it, neighbours come from the index if there is one."""
 
 BLOCK_ROWS = 2048
 PROBES = 16
-"""Lists looked at for each segment: what is nearly the same lies in the same list, or just across a border."""
+"""Inverted lists probed per segment (nprobe): near-duplicates are in the same list or in an adjacent one."""
 
 CANDIDATES = 4 * NEIGHBOURS
-"""Neighbours by the index's codes of which the nearest are kept, by their exact cosines."""
+"""Candidates per segment that the index returns; the NEIGHBOURS with the largest exact cosines are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """An item of a group: its largest cosine to another one of it, and how many of its segments have a match there."""
+    """Item of a group of near-duplicates.
+
+    Attributes:
+        item: The item.
+        cosine: Largest cosine of the item to another member of the group; 1.0 for exact copies.
+        matching: Number of the item's segments that have a match in that member.
+        segments: Number of the item's segments.
+    """
 
     item: Item
     cosine: float
@@ -50,14 +60,19 @@ class NearDuplicate:
 
 @dataclass(frozen=True, slots=True)
 class NearGroup:
-    """Items that hang together by pairs that are nearly the same; the one that was indexed first comes first."""
+    """Group of items connected by near-duplicate pairs.
+
+    Attributes:
+        modality: Modality of the segments that were compared.
+        items: Members of the group, the one indexed first comes first.
+    """
 
     modality: Modality
     items: tuple[NearDuplicate, ...]
 
 
 def find_exact_duplicates(snapshot: Snapshot) -> list[tuple[Item, ...]]:
-    """Items that hold the same bytes, as groups, those of most items first."""
+    """Return groups of items with the same bytes, the largest groups first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -70,8 +85,8 @@ def find_exact_duplicates(snapshot: Snapshot) -> list[tuple[Item, ...]]:
     order = np.argsort(codes, kind="stable")
     groups = np.split(rows[order], np.flatnonzero(np.diff(codes[order])) + 1)
     ids = snapshot.items.column("item_id").to_numpy()
-    found = [_items(snapshot, np.sort(ids[group])) for group in groups if len(group) > 1]
-    return sorted(found, key=lambda items: (-len(items), items[0].item_id))
+    groups_of_items = [_items(snapshot, np.sort(ids[group])) for group in groups if len(group) > 1]
+    return sorted(groups_of_items, key=lambda items: (-len(items), items[0].item_id))
 
 
 def find_near_duplicates(
@@ -81,16 +96,24 @@ def find_near_duplicates(
     *,
     on_rows: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[NearGroup]:
-    """Items of a modality that are nearly the same, as groups, those of most items first.
+    """Return groups of near-duplicate items of a modality, the largest groups first.
 
-    Segments match from a cosine of `threshold` on; two recordings are nearly the same where half of the shorter one's
-    segments have a match in the other. `on_rows` is told of the rows that are done, of all.
+    Two recordings are near-duplicates if half of the shorter one's segments have a match in the other one.
+
+    Args:
+        generation: Generation of the store to search.
+        modality: Modality of the segments to compare.
+        threshold: Cosine from which two segments match, above 0 and at most 1.
+        on_rows: Called with the number of rows compared so far and the total.
+
+    Returns:
+        Groups of at least two items; an empty list if the modality has no live rows.
 
     Raises:
-        UsageError: the threshold is not in 0..1.
+        UsageError: the threshold is not above 0 and at most 1.
     """
     if not 0.0 < threshold <= 1.0:
-        raise UsageError(f"a cosine of {threshold} cannot be a threshold: give one above 0 and at most 1, such as 0.97")
+        raise UsageError(f"{threshold} is not a valid cosine threshold: give one above 0 and at most 1, such as 0.97")
     if modality not in generation.partitions or not generation.partitions[modality].live_rows:
         return []
     partition, snapshot = generation.partitions[modality], generation.snapshot
@@ -110,9 +133,13 @@ def find_near_duplicates(
 
 @dataclass(frozen=True)
 class _Owners:
-    """Whose the n rows are. `first_of_row`: int64 (n of the partition,), the first item of each row, -1 for none;
-    `exact_copies`: int64 (m, 2), items that share the vectors of a first one, and it; `segments`: number of each first
-    item's rows."""
+    """Items that the n rows of a partition belong to.
+
+    Attributes:
+        first_of_row: First item of each row, int64 (n,); -1 for rows without an item.
+        exact_copies: Pairs of an item and the first item whose vectors it shares, int64 (m, 2).
+        segments: Number of rows of each first item, by item id.
+    """
 
     first_of_row: NDArray[np.int64]
     exact_copies: NDArray[np.int64]
@@ -120,15 +147,16 @@ class _Owners:
 
     @classmethod
     def of(cls, partition: Partition, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Owners:
-        places, segment_rows = partition.segments_of_rows(rows)
+        """Return the owners of rows (m,) of a partition."""
+        positions, segment_rows = partition.segments_of_rows(rows)
         items = snapshot.items_of(segment_rows)
         first = np.full(partition.n, np.iinfo(np.int64).max)
-        np.minimum.at(first, rows[places], items)
-        leaders = first[rows[places]]
-        twins = np.unique(np.stack([items, leaders], axis=1)[items != leaders], axis=0)
+        np.minimum.at(first, rows[positions], items)
+        leaders = first[rows[positions]]
+        exact_copies = np.unique(np.stack([items, leaders], axis=1)[items != leaders], axis=0)
         first[first == np.iinfo(np.int64).max] = -1
-        found, counts = np.unique(first[rows], return_counts=True)
-        return cls(first, twins, dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        items_with_rows, counts = np.unique(first[rows], return_counts=True)
+        return cls(first, exact_copies, dict(zip(items_with_rows.tolist(), counts.tolist(), strict=True)))
 
 
 class _Pairs:
@@ -136,28 +164,30 @@ class _Pairs:
 
     def __init__(self, owner: NDArray[np.int64], threshold: float) -> None:
         self.owner = owner
-        """The first item of each row."""
+        """First item of each row, int64 (n,)."""
         self.threshold = threshold
         self._room = np.full(len(owner), NEIGHBOURS)
-        self._found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+        self._matches: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
 
     def add(self, left: NDArray[np.int64], right: NDArray[np.int64], cosines: NDArray[np.float32]) -> None:
-        """Rows `left` (m,), in ascending order, with rows `right` (m,) of these cosines."""
-        kept = (cosines >= self.threshold) & (self.owner[left] != self.owner[right])
-        left, right, cosines = left[kept], right[kept], cosines[kept]
+        """Add pairs of rows `left` (m,), in ascending order, and rows `right` (m,) with their cosines (m,)."""
+        mask = (cosines >= self.threshold) & (self.owner[left] != self.owner[right])
+        left, right, cosines = left[mask], right[mask], cosines[mask]
         starts = np.searchsorted(left, left)
-        kept = np.arange(len(left)) - starts < self._room[left]
-        left, right, cosines = left[kept], right[kept], cosines[kept]
+        mask = np.arange(len(left)) - starts < self._room[left]
+        left, right, cosines = left[mask], right[mask], cosines[mask]
         np.subtract.at(self._room, left, 1)
         if len(left):
-            self._found.append((left, right, cosines))
+            self._matches.append((left, right, cosines))
 
     def matches(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Row, item of another row that it matches, and their largest cosine: (m,) each, each pair of these once; both
-        rows of a match are told of the other's item."""
-        if not self._found:
+        """Return rows, the items of other rows that they match, and their largest cosines: (m,) each.
+
+        Each pair of row and item occurs once. A match of two rows gives an entry for both of them.
+        """
+        if not self._matches:
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-        left, right, cosines = (np.concatenate(column) for column in zip(*self._found, strict=True))
+        left, right, cosines = (np.concatenate(column) for column in zip(*self._matches, strict=True))
         rows, others = np.concatenate([left, right]), self.owner[np.concatenate([right, left])]
         cosines = np.concatenate([cosines, cosines])
         order = np.lexsort((-cosines, others, rows))
@@ -174,7 +204,7 @@ def _all_pairs(
     pairs: _Pairs,
     on_rows: Callable[[int, int], None],
 ) -> None:
-    """All pairs of rows `left` with the later ones of `right`, block by block."""
+    """Compare rows `left` with all later rows of `right`, block by block."""
     for start in range(0, len(left), BLOCK_ROWS):
         own = left[start : start + BLOCK_ROWS]
         queries = partition.rows.embeddings(own)
@@ -183,76 +213,79 @@ def _all_pairs(
             others = later[other_start : other_start + BLOCK_ROWS]
             cosines = queries @ partition.rows.embeddings(others).T
             cosines[own[:, None] >= others[None, :]] = -1.0
-            here, there = np.nonzero(cosines >= pairs.threshold)
-            pairs.add(own[here], others[there], cosines[here, there])
+            left_pos, right_pos = np.nonzero(cosines >= pairs.threshold)
+            pairs.add(own[left_pos], others[right_pos], cosines[left_pos, right_pos])
         on_rows(min(start + BLOCK_ROWS, len(left)), len(left))
 
 
 def _neighbours_by_index(
     partition: Partition, rows: NDArray[np.int64], pairs: _Pairs, on_rows: Callable[[int, int], None]
 ) -> None:
-    """Each row with its nearest ones by the index; those that are newer than it with all of the newer ones."""
+    """Compare each row with its nearest neighbours from the index, and rows of the tail with one another."""
     for start in range(0, len(rows), BLOCK_ROWS):
         own = rows[start : start + BLOCK_ROWS]
         queries = partition.rows.embeddings(own)
-        near = partition.candidates(queries, CANDIDATES, PROBES, partition.alive)
-        found = partition.rows.rerank(queries, near, NEIGHBOURS)
-        here, place = np.nonzero(found.positions >= 0)
-        pairs.add(own[here], found.positions[here, place], found.cosines[here, place])
+        candidates = partition.candidates(queries, CANDIDATES, PROBES, partition.alive)
+        nearest = partition.rows.rerank(queries, candidates, NEIGHBOURS)
+        query, rank = np.nonzero(nearest.positions >= 0)
+        pairs.add(own[query], nearest.positions[query, rank], nearest.cosines[query, rank])
         on_rows(min(start + BLOCK_ROWS, len(rows)), len(rows))
     newer = rows[np.searchsorted(rows, partition.indexed_rows) :]
     _all_pairs(partition, newer, newer, pairs, lambda _done, _total: None)
 
 
 def _groups(modality: Modality, snapshot: Snapshot, owners: _Owners, pairs: _Pairs) -> list[NearGroup]:
+    """Return the groups of items that the matching pairs connect, the largest groups first."""
     rows, others, cosines = pairs.matches()
-    counted: dict[tuple[int, int], int] = {}
-    best: dict[tuple[int, int], float] = {}
+    match_counts: dict[tuple[int, int], int] = {}
+    best_cosines: dict[tuple[int, int], float] = {}
     own = pairs.owner[rows]
     for item, other, cosine in zip(own.tolist(), others.tolist(), cosines.tolist(), strict=True):
-        counted[item, other] = counted.get((item, other), 0) + 1
-        best[item, other] = max(best.get((item, other), -1.0), cosine)
+        match_counts[item, other] = match_counts.get((item, other), 0) + 1
+        best_cosines[item, other] = max(best_cosines.get((item, other), -1.0), cosine)
     union = _Union()
-    likeness: dict[int, tuple[float, int]] = {}
-    for (item, other), matching in counted.items():
+    similarity: dict[int, tuple[float, int]] = {}
+    for (item, other), matching in match_counts.items():
         pair = (item, other) if owners.segments[item] <= owners.segments[other] else (other, item)
-        if counted[pair] >= MATCHING_SHARE * owners.segments[pair[0]]:
+        if match_counts[pair] >= MATCHING_SHARE * owners.segments[pair[0]]:
             union.join(item, other)
-            likeness[item] = max(likeness.get(item, (-1.0, 0)), (best[item, other], matching))
-    for twin, leader in owners.exact_copies.tolist():
-        union.join(twin, leader)
-        likeness[twin] = likeness[leader] = (1.0, owners.segments[leader])
-        owners.segments[twin] = owners.segments[leader]
+            similarity[item] = max(similarity.get(item, (-1.0, 0)), (best_cosines[item, other], matching))
+    for copy, leader in owners.exact_copies.tolist():
+        union.join(copy, leader)
+        similarity[copy] = similarity[leader] = (1.0, owners.segments[leader])
+        owners.segments[copy] = owners.segments[leader]
     groups = []
     for members in union.groups():
         items = _items(snapshot, np.array(members, np.int64))
         groups.append(
             NearGroup(
                 modality,
-                tuple(NearDuplicate(item, *likeness[item.item_id], owners.segments[item.item_id]) for item in items),
+                tuple(NearDuplicate(item, *similarity[item.item_id], owners.segments[item.item_id]) for item in items),
             )
         )
     return sorted(groups, key=lambda group: (-len(group.items), group.items[0].item.item_id))
 
 
 class _Union:
-    """Groups of ids that hang together (union-find)."""
+    """Connected groups of ids (union-find)."""
 
     def __init__(self) -> None:
         self._parent: dict[int, int] = {}
 
-    def join(self, one: int, other: int) -> None:
-        roots = sorted((self._root(one), self._root(other)))
+    def join(self, first: int, second: int) -> None:
+        """Connect two ids."""
+        roots = sorted((self._root(first), self._root(second)))
         self._parent[roots[1]] = roots[0]
 
     def groups(self) -> Iterator[list[int]]:
-        """Ids that hang together, ascending."""
-        held: dict[int, list[int]] = {}
+        """Yield the ids of each connected group, ascending."""
+        members: dict[int, list[int]] = {}
         for key in sorted(self._parent):
-            held.setdefault(self._root(key), []).append(key)
-        yield from held.values()
+            members.setdefault(self._root(key), []).append(key)
+        yield from members.values()
 
     def _root(self, key: int) -> int:
+        """Return the representative of a group, and shorten the path to it."""
         self._parent.setdefault(key, key)
         while self._parent[key] != key:
             self._parent[key] = key = self._parent[self._parent[key]]
@@ -260,5 +293,6 @@ class _Union:
 
 
 def _items(snapshot: Snapshot, item_ids: NDArray[np.int64]) -> tuple[Item, ...]:
-    found = (snapshot.item(item_id) for item_id in item_ids.tolist())
-    return tuple(item for item in found if item is not None)
+    """Return the items of these ids, int64 (m,)."""
+    items = (snapshot.item(item_id) for item_id in item_ids.tolist())
+    return tuple(item for item in items if item is not None)

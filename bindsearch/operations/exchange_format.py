@@ -1,4 +1,4 @@
-"""Common parts of export, import and merge: the facts that travel with a vector, and the space it belongs to."""
+"""Common parts of export, import and merge: the metadata exported with each vector, and its embedding space."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_ROWS = 20_000
-"""Vectors that are read, written and committed together: 61 MB of 768 dimensions."""
+"""Number of vectors read, written and committed together: 61 MB in float32 for 768 dimensions."""
 
 SPACE_KEY = b"bindsearch.space"
-"""Key of a schema's metadata that holds the space of the vectors: the fields of `StoreConfig` as JSON."""
+"""Key in the schema metadata for the embedding space: the fields of `StoreConfig` as JSON."""
 
 FACTS: Mapping[str, str] = MappingProxyType(
     {
@@ -47,23 +47,37 @@ FACTS: Mapping[str, str] = MappingProxyType(
         **{name: kind.removeprefix("large_") for name, kind in METADATA_COLUMNS.items()},
     }
 )
-"""Columns that go with each vector, and their Arrow types. `path` is absolute and lies in `collection`; `modified` in
-UTC, to the nanosecond since 1970 in `mtime_ns`; `fingerprint` null where vectors of the item are missing; `columns` the
-user's own as JSON; the rest as in `DOCUMENTED_COLUMNS`."""
+"""Columns exported with each vector, and their Arrow types.
+
+`path` is absolute and below `collection`. `modified` is in UTC; `mtime_ns` is the same time in nanoseconds since 1970.
+`fingerprint` is null if vectors of the item are missing. `columns` holds the user columns as JSON. The other columns
+are as in `DOCUMENTED_COLUMNS`.
+"""
 
 Columns = Mapping[str, list[Any]]
-"""Values of all FACTS by name, one for each vector."""
+"""Values of all columns of FACTS by name, one value for each vector."""
 
 
 class Block(NamedTuple):
-    """Some vectors: their `facts`, a table of m rows with all columns of FACTS, and fp16 (m, d)."""
+    """Block of vectors.
+
+    Attributes:
+        facts: Table of m rows with all columns of FACTS.
+        vectors: Unit vectors, float16 (m, d).
+    """
 
     facts: pa.Table
     vectors: NDArray[np.float16]
 
 
 def open_generation(store: Path) -> tuple[StoreConfig, Generation]:
-    """The newest generation of a store and what the store was made with; no encoder is asked for.
+    """Open the newest generation of a store; no encoder is loaded.
+
+    Args:
+        store: Folder of the store.
+
+    Returns:
+        The configuration of the store, and the generation.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -72,49 +86,54 @@ def open_generation(store: Path) -> tuple[StoreConfig, Generation]:
 
 
 def space_to_json(config: StoreConfig) -> bytes:
-    """The value that SPACE_KEY has in a schema's metadata."""
+    """Return the value of SPACE_KEY in the schema metadata."""
     return json.dumps(asdict(config)).encode()
 
 
 def space_from_json(text: bytes) -> StoreConfig | None:
-    """Return what `space_to_json` wrote; None where it is something else."""
+    """Return the configuration that `space_to_json` wrote; None if the text is something else."""
     try:
         return StoreConfig(**json.loads(text))
     except (ValueError, TypeError):
         return None
 
 
-def check_space(held: StoreConfig, held_at: Path, other: StoreConfig, other_at: Path) -> None:
-    """Refuse vectors that are not comparable with those of a store, or were cut otherwise.
+def check_space(config: StoreConfig, store: Path, other_config: StoreConfig, source: Path) -> None:
+    """Check that vectors are comparable with those of a store and have the same segment lengths.
+
+    Args:
+        config: Configuration of the store.
+        store: Folder of the store.
+        other_config: Space of the vectors.
+        source: File or store of the vectors.
 
     Raises:
-        StoreError: another encoder, other weights, options or lengths of segments; names both.
+        StoreError: encoder, weights, dimension, options or segment lengths differ; the message names both values.
     """
     for what, ours, theirs in (
-        ("the encoder", held.encoder, other.encoder),
-        ("weights of digest", held.weights_digest, other.weights_digest),
-        ("dimensions", held.dim, other.dim),
-        ("the options", dict(held.encoder_options), dict(other.encoder_options)),
-        ("audio segments in seconds", held.audio_segment_s, other.audio_segment_s),
-        ("video segments in seconds", held.video_segment_s, other.video_segment_s),
-        ("imu segments in seconds", held.imu_segment_s, other.imu_segment_s),
+        ("the encoder", config.encoder, other_config.encoder),
+        ("weights of digest", config.weights_digest, other_config.weights_digest),
+        ("dimensions", config.dim, other_config.dim),
+        ("the options", dict(config.encoder_options), dict(other_config.encoder_options)),
+        ("audio segments in seconds", config.audio_segment_s, other_config.audio_segment_s),
+        ("video segments in seconds", config.video_segment_s, other_config.video_segment_s),
+        ("imu segments in seconds", config.imu_segment_s, other_config.imu_segment_s),
     ):
         if ours != theirs:
             raise StoreError(
-                f"vectors of {other_at} do not belong into {held_at}: {what} {theirs} there, {ours} here; "
-                "take another store"
+                f"vectors of {source} cannot be added to {store}: {what} {theirs} there, {ours} here; use another store"
             )
 
 
 def living_rows(snapshot: Snapshot) -> NDArray[np.int64]:
-    """Rows of all living segments (m,), those of an item together, by item_id."""
+    """Return the rows of all live segments, int64 (m,), sorted by item_id."""
     alive = snapshot.segment_alive
     rows = np.arange(snapshot.segments.num_rows) if alive is None else np.flatnonzero(alive)
     return rows[np.argsort(snapshot.items_of(rows), kind="stable")]
 
 
 def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Segment rows (m,), those of an item together, in pieces of about `size` that hold whole items."""
+    """Split segment rows, int64 (m,), sorted by item, into parts of about `size` rows that contain whole items."""
     owners = snapshot.item_of_segment_rows()[rows]
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
     firsts = starts[np.searchsorted(starts, np.arange(0, len(rows), size), side="right") - 1]
@@ -122,7 +141,15 @@ def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: 
 
 
 def complete_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Of which items (n,) all living segments are among these rows (m,)."""
+    """Return for each item whether all its live segments are among these rows.
+
+    Args:
+        snapshot: Snapshot with n items.
+        rows: Segment rows, int64 (m,).
+
+    Returns:
+        Mask of the items, bool (n,).
+    """
     owners = snapshot.item_of_segment_rows()
     alive = owners if snapshot.segment_alive is None else owners[snapshot.segment_alive]
     n = snapshot.items.num_rows
@@ -130,9 +157,15 @@ def complete_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bo
 
 
 def read_blocks(generation: Generation, rows: NDArray[np.int64], whole: NDArray[np.bool_]) -> Iterator[Block]:
-    """Facts and vectors of segment rows (m,) in their order, those of an item together and in one block.
+    """Yield metadata and vectors of segment rows in their order; the rows of an item are in one block.
 
-    `whole`: the items that may keep their fingerprint, as all their vectors are read.
+    Args:
+        generation: Generation to read, with n items.
+        rows: Segment rows, int64 (m,), sorted by item.
+        whole: Items whose vectors are all read, bool (n,); only these keep their fingerprint.
+
+    Yields:
+        Blocks of about BLOCK_ROWS vectors.
     """
     snapshot = generation.snapshot
     for block in split_at_item_boundaries(snapshot, rows, BLOCK_ROWS) if len(rows) else ():
@@ -142,25 +175,25 @@ def read_blocks(generation: Generation, rows: NDArray[np.int64], whole: NDArray[
 
 
 def to_lists(facts: pa.Table) -> Columns:
-    """The columns of FACTS as lists; those that the table lacks are all None."""
+    """Return the columns of FACTS as lists; columns that the table lacks are lists of None."""
     import pyarrow as pa
 
-    n, nothing = facts.num_rows, [None] * facts.num_rows
+    n, nulls = facts.num_rows, [None] * facts.num_rows
     lists: dict[str, list[Any]] = {}
     for name in FACTS:
         column = facts.column(name) if name in facts.column_names else None
         if column is None or column.null_count == n:
-            lists[name] = nothing
+            lists[name] = nulls
         else:
             lists[name] = column.to_pylist()
-    if lists["mtime_ns"] is nothing and lists["modified"] is not nothing:
+    if lists["mtime_ns"] is nulls and lists["modified"] is not nulls:
         micros = facts.column("modified").cast(pa.int64()).to_pylist()
         lists["mtime_ns"] = [None if moment is None else 1000 * moment for moment in micros]
     return lists
 
 
 def _facts(snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_]) -> pa.Table:
-    """Facts of segment rows (m,); `whole`: whether of each item all vectors are among those that are read."""
+    """Return the metadata of segment rows, int64 (m,); `whole`: mask of items whose vectors are all read."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -193,6 +226,7 @@ def _facts(snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_]
 
 
 def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the values, with null where `unknown` is true."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -200,19 +234,19 @@ def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArra
 
 
 def _vectors(generation: Generation, modalities: pa.ChunkedArray, vector_ids: NDArray[np.int64]) -> NDArray[np.float16]:
-    """The vectors (m, d) of these ids, each in the partition of its modality."""
+    """Return the vectors, float16 (m, d), of these ids, int64 (m,), each from the partition of its modality."""
     names = np.asarray(modalities.to_numpy(zero_copy_only=False))
-    found = [*dict.fromkeys(names.tolist())]
-    if len(found) == 1:
-        partition = generation.partitions[Modality(found[0])]
+    modality_names = [*dict.fromkeys(names.tolist())]
+    if len(modality_names) == 1:
+        partition = generation.partitions[Modality(modality_names[0])]
         return partition.rows.gather(partition.rows_of_vectors(vector_ids))
     out: NDArray[np.float16] | None = None
-    for name in found:
-        here = names == name
+    for name in modality_names:
+        mask = names == name
         partition = generation.partitions[Modality(name)]
-        gathered = partition.rows.gather(partition.rows_of_vectors(vector_ids[here]))
+        gathered = partition.rows.gather(partition.rows_of_vectors(vector_ids[mask]))
         if out is None:
             out = np.empty((len(vector_ids), gathered.shape[1]), np.float16)
-        out[here] = gathered
+        out[mask] = gathered
     assert out is not None  # a block is never empty
     return out

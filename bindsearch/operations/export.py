@@ -1,9 +1,9 @@
-"""Export: the vectors of a store as Parquet, or as .npy files beside Parquet, in the layout of clip-retrieval.
+"""Export of vectors as Parquet files, or as .npy files with Parquet metadata in the layout of clip-retrieval.
 
 `npy`: `img_emb/img_emb_0.npy` with `metadata/metadata_0.parquet`, rows in the same order, as `clip-retrieval inference`
 writes them (github.com/rom1504/clip-retrieval, clip_inference/writer.py); other modalities as
-`audio_emb/audio_emb_0.npy` with `audio_metadata/audio_metadata_0.parquet`. `metadata` is the pictures'; the texts'
-where no pictures are exported. `parquet`: `vectors-00000.parquet`, with a column `vector`.
+`audio_emb/audio_emb_0.npy` with `audio_metadata/audio_metadata_0.parquet`. The folder `metadata` belongs to the images,
+or to the texts if no images are exported. `parquet`: `vectors-00000.parquet`, with a column `vector`.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARD_ROWS = 1_000_000
-"""Vectors in one file, but for a last item that goes beyond."""
+"""Vectors per file; a file may exceed it by the rest of its last item."""
 
 VECTOR_COLUMN = "vector"
 SHORT_NAMES = {Modality.IMAGE: "img"}
-"""Modalities that clip-retrieval calls otherwise."""
+"""Modalities with another name in clip-retrieval."""
 
 CLIP_COLUMNS: Mapping[Modality, Mapping[str, str]] = {
     Modality.IMAGE: {"path": "image_path"},
     Modality.TEXT: {"text": "caption"},
 }
-"""Names of columns in the metadata of clip-retrieval."""
+"""Column names in the metadata of clip-retrieval, by the name of ours."""
 
 
 class Layout(StrEnum):
@@ -67,7 +67,15 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """Report of an export: the number of vectors by modality, files, bytes, and the seconds it took."""
+    """Report of an export.
+
+    Attributes:
+        target: Folder of the export.
+        vectors: Number of vectors of each modality.
+        files: Number of files written.
+        size_bytes: Size of all files.
+        took_s: Duration in seconds.
+    """
 
     target: Path
     vectors: Mapping[Modality, int]
@@ -85,25 +93,37 @@ def export_vectors(
     filter: Filter | str | None = None,
     on_progress: OnRows = ignore_rows,
 ) -> ExportReport:
-    """Write vectors with their facts into the empty folder `target`; half-precision rows go out as they are stored.
+    """Write vectors and their metadata into the empty folder `target`.
 
-    `modalities`: those of segments, default all; `filter` as of `Store.search`. The store is read in one generation
-    and may be written to meanwhile. Each file appears whole or not at all.
+    Vectors are written in half precision, as they are stored. One generation of the store is read; other processes may
+    write to the store meanwhile. Each file is written atomically.
+
+    Args:
+        store: Folder of the store; None: the default store.
+        target: Folder of the export; it must be empty or missing.
+        layout: `parquet` or `npy`, see `Layout`.
+        modalities: Modalities of the segments to export; None: all.
+        filter: Filter as in `Store.search`; None: all segments.
+        on_progress: Called with the number of vectors written so far and the total.
+
+    Returns:
+        Numbers of vectors and files, and the size.
 
     Raises:
-        UsageError: an unknown layout or modality, a wrong filter, nothing to export, or `target` is not empty.
+        UsageError: an unknown layout or modality, an invalid filter, nothing to export, or `target` is not empty.
+        StoreError: the export cannot be written.
         StoreNotFoundError: there is no store.
     """
     started = time.monotonic()
-    wanted = parse_modalities(modalities)
+    chosen_modalities = parse_modalities(modalities)
     if layout not in list(Layout):
         raise UsageError(f"unknown layout {str(layout)!r}: choose from {', '.join(Layout)}")
-    chosen = make_filter(where=filter) if isinstance(filter, str) else filter or NO_FILTER
+    row_filter = make_filter(where=filter) if isinstance(filter, str) else filter or NO_FILTER
     config, generation = open_generation(resolve_store(store))
-    rows = _chosen_rows(generation, wanted, chosen)
+    rows = _select_rows(generation, chosen_modalities, row_filter)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:
-        raise UsageError("nothing to export: the store holds no such vectors, ask for other modalities or filters")
+        raise UsageError("nothing to export: no vectors match, choose other modalities or another filter")
     folder = Path(target).expanduser()
     total = sum(counts.values())
     try:
@@ -118,30 +138,31 @@ def export_vectors(
     return ExportReport(folder, counts, files, folder_size(folder), time.monotonic() - started)
 
 
-def _chosen_rows(
+def _select_rows(
     generation: Generation, modalities: Iterable[Modality], filter: Filter
 ) -> dict[Modality, NDArray[np.int64]]:
-    """Segment rows of each modality that are wanted, by item."""
+    """Return the segment rows to export of each modality, sorted by item."""
     import pyarrow.compute as pc
 
     snapshot = generation.snapshot
     rows = living_rows(snapshot)
     if filter:
         rows = rows[segment_mask(filter, snapshot)[rows]]
-    held = snapshot.segments.column("modality")
-    return {modality: rows[pc.equal(held, modality.value).to_numpy()[rows]] for modality in modalities}
+    column = snapshot.segments.column("modality")
+    return {modality: rows[pc.equal(column, modality.value).to_numpy()[rows]] for modality in modalities}
 
 
 def _check_target(folder: Path) -> None:
+    """Create the folder of an export; raise UsageError if it exists and is not empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UsageError(f"{folder} is not an empty folder: export into another one")
+        raise UsageError(f"{folder} is not an empty folder: choose another folder to export into")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def _write_parquet(
     folder: Path, config: StoreConfig, generation: Generation, rows: Mapping[Modality, NDArray[np.int64]]
 ) -> Iterator[int]:
-    """All vectors, those of an item together. Yields the size of each block that is written."""
+    """Write all vectors, those of an item together; yield the number of rows of each block."""
     import pyarrow as pa
 
     snapshot = generation.snapshot
@@ -161,24 +182,24 @@ def _write_parquet(
 def _write_npy(
     folder: Path, config: StoreConfig, generation: Generation, rows: Mapping[Modality, NDArray[np.int64]]
 ) -> Iterator[int]:
-    """Each modality in files of its own, numbered as clip-retrieval does. Yields as `_write_parquet`."""
+    """Write each modality to its own files, numbered as by clip-retrieval; yield the number of rows of each block."""
     snapshot = generation.snapshot
     whole = complete_items(snapshot, np.concatenate(list(rows.values())))
-    first = next((one for one in (Modality.IMAGE, Modality.TEXT) if len(rows.get(one, ()))), None)
-    for modality, wanted in rows.items():
-        if not len(wanted):
+    first = next((modality for modality in (Modality.IMAGE, Modality.TEXT) if len(rows.get(modality, ()))), None)
+    for modality, modality_rows in rows.items():
+        if not len(modality_rows):
             continue
-        short = SHORT_NAMES.get(modality, modality.value)
-        facts_name = "metadata" if modality is first else f"{short}_metadata"
-        for place in (folder / f"{short}_emb", folder / facts_name):
-            place.mkdir()
-        shards = split_at_item_boundaries(snapshot, wanted, SHARD_ROWS)
+        short_name = SHORT_NAMES.get(modality, modality.value)
+        facts_name = "metadata" if modality is first else f"{short_name}_metadata"
+        for path in (folder / f"{short_name}_emb", folder / facts_name):
+            path.mkdir()
+        shards = split_at_item_boundaries(snapshot, modality_rows, SHARD_ROWS)
         renamed = CLIP_COLUMNS.get(modality, {})
         schema = _schema(config, renamed)
         for number, shard in enumerate(shards):
             digits = str(number).zfill(len(str(len(shards))))
             with (
-                atomic_write(folder / f"{short}_emb" / f"{short}_emb_{digits}.npy") as vectors,
+                atomic_write(folder / f"{short_name}_emb" / f"{short_name}_emb_{digits}.npy") as vectors,
                 _parquet_file(folder / facts_name / f"{facts_name}_{digits}.parquet", schema) as facts,
             ):
                 header = {"descr": "<f2", "fortran_order": False, "shape": (len(shard), config.dim)}
@@ -190,6 +211,7 @@ def _write_npy(
 
 
 def _schema(config: StoreConfig, renamed: Mapping[str, str] = MappingProxyType({})) -> pa.Schema:
+    """Return the schema of the metadata columns, with the columns in `renamed` under other names."""
     import pyarrow as pa
 
     fields = [(renamed.get(name, name), pa.type_for_alias(kind)) for name, kind in FACTS.items()]
@@ -198,7 +220,7 @@ def _schema(config: StoreConfig, renamed: Mapping[str, str] = MappingProxyType({
 
 @contextmanager
 def _parquet_file(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet file that appears when the block ends; vectors go in as they are, which is all that compresses them."""
+    """Yield the writer of a Parquet file that is published on exit; the vector column is not compressed (no gain)."""
     import pyarrow.parquet as pq
 
     facts = [name for name in schema.names if name != VECTOR_COLUMN]

@@ -1,4 +1,4 @@
-"""Forget: take items out of a store by path or id. Their files stay as they are, and indexing adds them again."""
+"""Removal of items from a store by path or id; the files themselves are not changed, and `index` adds them again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from bindsearch.storage.writer import Writer
 
 
 def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()) -> int:
-    """`forget_paths` in a store that is not open; no encoder is asked for.
+    """Remove items from a store that is not open; no encoder is loaded.
+
+    Args:
+        store: Folder of the store.
+        paths: Files, folders, archives and archive members, as for `forget_paths`.
+        item_ids: Ids of items.
+
+    Returns:
+        Number of items removed.
 
     Raises:
         UsageError: as `forget_paths`.
@@ -28,17 +36,27 @@ def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seque
 def forget_paths(
     catalog: Catalog, writer: Writer, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()
 ) -> int:
-    """Take out the items at or below `paths` (files, folders, archives, members of archives) and those of these ids,
-    with what failed there, in one commit; the number of items. A collection whose root is among it goes too.
+    """Remove items by path and id, and the failures recorded there, in one commit.
+
+    A collection is removed if its root is at or below one of the paths.
+
+    Args:
+        catalog: Open catalog of the store.
+        writer: Writer of the store.
+        paths: Files, folders, archives and archive members; all items at and below them are removed.
+        item_ids: Ids of items.
+
+    Returns:
+        Number of items removed.
 
     Raises:
-        UsageError: nothing is given, nothing was indexed at or below one of the paths, or there is no such item;
+        UsageError: nothing is given, nothing was indexed at or below one of the paths, or an item id is unknown;
             nothing is changed.
     """
     if not paths and not item_ids:
-        raise UsageError("nothing to forget: give a path, or an item's id")
+        raise UsageError("nothing to forget: give a path or an item id")
     batch = StagedBatch()
-    items = set(_known_items(catalog, item_ids, batch))
+    items = set(_stage_items(catalog, item_ids, batch))
     for path in paths:
         items |= _stage_path(catalog, os.fspath(path), batch)
     batch.removed = sorted(items)
@@ -49,45 +67,53 @@ def forget_paths(
     return len(items)
 
 
-def _known_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) -> list[int]:
-    """The ids as they are; the archives that the items lie in are staged to be looked at again."""
+def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) -> list[int]:
+    """Return the ids, and stage the archives that contain the items so that they are inspected again.
+
+    Raises:
+        UsageError: an id is unknown.
+    """
     rows = catalog.items_table(item_ids).to_pylist() if item_ids else []
     if unknown := {*item_ids} - {row["item_id"] for row in rows}:
-        raise UsageError(f"no item has the id {min(unknown)}: see `bindsearch search --json` for ids")
+        raise UsageError(f"no item has the id {min(unknown)}: `bindsearch search --json` prints ids")
     for row in rows:
         key, rel_path = row["collection_id"], row["rel_path"]
         batch.forgotten_containers += [
-            (key, held) for held in catalog.containers(key) if _is_at_or_below(rel_path, held)
+            (key, container) for container in catalog.containers(key) if _is_at_or_below(rel_path, container)
         ]
     return [row["item_id"] for row in rows]
 
 
 def _stage_path(catalog: Catalog, path: str, batch: StagedBatch) -> set[int]:
-    """Stage all that is known at or below a path but its items, whose ids are returned."""
+    """Stage the failures, archives and collections at or below a path, and return the ids of its items.
+
+    Raises:
+        UsageError: nothing was indexed there.
+    """
     items: set[int] = set()
-    known = False
-    for key, prefix in _places(path, [*catalog.collections().items()]):
-        found = catalog.known_files(key, (prefix,))
-        items.update(found.item_ids[found.item_ids >= 0].tolist())
-        below = [row["rel_path"] for row in catalog.failures_table().to_pylist() if row["collection_id"] == key]
-        batch.forgotten_failures += [(key, failed) for failed in below if _is_at_or_below(failed, prefix)]
+    is_known = False
+    for key, prefix in _matching_collections(path, [*catalog.collections().items()]):
+        files = catalog.known_files(key, (prefix,))
+        items.update(files.item_ids[files.item_ids >= 0].tolist())
+        failed_paths = [row["rel_path"] for row in catalog.failures_table().to_pylist() if row["collection_id"] == key]
+        batch.forgotten_failures += [(key, failed) for failed in failed_paths if _is_at_or_below(failed, prefix)]
         batch.forgotten_containers += [
-            (key, held)
-            for held in catalog.containers(key)
-            if _is_at_or_below(held, prefix) or (found.n and _is_at_or_below(prefix, held))
+            (key, container)
+            for container in catalog.containers(key)
+            if _is_at_or_below(container, prefix) or (files.n and _is_at_or_below(prefix, container))
         ]
         if not prefix:
             batch.forgotten_collections.append(key)
-        known = known or bool(found.n) or not prefix
-    if not known:
+        is_known = is_known or bool(files.n) or not prefix
+    if not is_known:
         raise UsageError(f"{path} is not in the store: nothing at or below it was indexed")
     return items
 
 
-def _places(path: str, collections: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, str]]:
-    """Collections that a path concerns, each with the relative path in it, "" where all of it is meant."""
-    given = Path(path).expanduser()
-    for absolute in dict.fromkeys((Path(os.path.abspath(given)), given.resolve())):  # noqa: PTH100  (links stay)
+def _matching_collections(path: str, collections: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, str]]:
+    """Yield the collections that a path concerns, each with the relative path in it, "" for the whole collection."""
+    expanded = Path(path).expanduser()
+    for absolute in dict.fromkeys((Path(os.path.abspath(expanded)), expanded.resolve())):  # noqa: PTH100  (links stay)
         for key, root in collections:
             if root.is_relative_to(absolute):
                 yield key, ""
@@ -95,5 +121,6 @@ def _places(path: str, collections: Sequence[tuple[int, Path]]) -> Iterator[tupl
                 yield key, absolute.relative_to(root).as_posix()
 
 
-def _is_at_or_below(rel_path: str, place: str) -> bool:
-    return not place or rel_path == place or rel_path.startswith(f"{place}/")
+def _is_at_or_below(rel_path: str, parent: str) -> bool:
+    """Return whether a relative path is `parent` or below it; every path is below ""."""
+    return not parent or rel_path == parent or rel_path.startswith(f"{parent}/")

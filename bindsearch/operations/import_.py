@@ -1,7 +1,7 @@
-"""Import: ready vectors from files into a store, as items of a collection.
+"""Import of precomputed vectors from files into a store, as items of a collection.
 
-Takes back what `export` wrote, what `clip-retrieval inference` writes, any Parquet file with a column of vectors and
-one of paths, and a .npy file with such a Parquet file beside it.
+Reads the files of `export` and of `clip-retrieval inference`, any Parquet file with a column of vectors and a column of
+paths, and a .npy file with such a Parquet file in the same folder.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ZERO_LENGTH = 1e-6
-"""Vectors shorter than this have no direction."""
+"""Minimum length of a vector: shorter ones are rejected as zero."""
 
-_PRINT = re.compile("[0-9a-f]{32}")
-"""Form of what `fingerprint_of` gives."""
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
+"""Form of a fingerprint as `fingerprint_of` returns it."""
 
 
 def import_vectors(
@@ -56,73 +56,99 @@ def import_vectors(
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
 ) -> ImportReport:
-    """Put vectors of files into the store at that path (as of `connect`); rows of one path become one item.
+    """Import precomputed vectors from files into a store; rows with the same path become one item.
 
-    An item that is there already is replaced. Items belong to the collection `root`: by default the one that an export
-    names, else the common folder of all paths; where it differs from that of an export, they move there. `modality`:
-    what vectors are of, where neither a column nor the folder's name says so. A new store needs `encoder`, unless the
-    file says which one made its vectors; `encoder_options`, `device`: as of `connect`. Vectors of another length than
-    1 are normalised, which the report notes. Batches are committed one by one; indexes are brought up to date at the
-    end, and the next `index` of the collection looks at its files again.
+    An existing item with the same path is replaced. Vectors that do not have unit length are normalised, and the
+    report has a notice about it. Batches are committed one by one; indexes are brought up to date at the end. The next
+    `index` of the collection inspects its files again.
+
+    Args:
+        store: Folder of the store, as in `connect`.
+        *sources: Folders of an export or of clip-retrieval, folders of Parquet files, .parquet and .npy files.
+        root: Collection that the items belong to. None: the collection recorded in an export, else the common folder of
+            all paths. If it differs from the collection of an export, the items move to it.
+        modality: Modality of vectors for which neither a column nor the name of the folder gives one.
+        vector_column: Column of the vectors in Parquet files; None: the only column of lists of floats.
+        encoder: Encoder as in `connect`; a new store needs it unless the files record the encoder of their vectors.
+        encoder_options: Preprocessing options as in `connect`.
+        device: Device as in `connect`.
+        on_progress: Called with the number of vectors imported so far and the total.
+        on_stage: Called with the name of each stage of the index maintenance.
+
+    Returns:
+        Numbers of items and vectors, and notices.
 
     Raises:
-        UsageError: files that cannot be read, lack a path or a modality, or lie outside of `root`.
-        StoreError: the files name another encoder, weights or options than the store.
-        VectorError: a vector is zero, not finite, or of another space's size.
-        StoreLockedError: another process writes into the store.
+        UsageError: a file cannot be read, a row has no path or no modality, or a path is outside of `root`.
+        StoreError: the files record another encoder, other weights or other options than the store's.
+        VectorError: a vector is zero, not finite, or has another dimension than the store's.
+        StoreLockedError: another process is writing to the store.
     """
     started = time.monotonic()
-    chosen = None if modality is None else _modality(modality)
-    folder = None if root is None else str(Path(root).expanduser().resolve())
+    default_modality = None if modality is None else _modality(modality)
+    root_folder = None if root is None else str(Path(root).expanduser().resolve())
     if not sources:
         raise UsageError("nothing to import: give a folder, a .parquet or a .npy file")
     unique = dict.fromkeys(Path(source).expanduser().resolve() for source in sources)
     opened_sources = [[VectorFileReader(shard, vector_column) for shard in find_shards(source)] for source in unique]
     shards = [shard for group in opened_sources for shard in group]
     report = ImportReport()
-    place = resolve_store(store)
-    like = next((shard.space for shard in shards if shard.space is not None), None)
-    with import_context(place, like, encoder=encoder, encoder_options=encoder_options, device=device) as (
+    path = resolve_store(store)
+    space = next((shard.space for shard in shards if shard.space is not None), None)
+    with import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device) as (
         context,
-        made,
+        config,
     ):
-        _check(made, place, shards)
-        planned = [_plan(group, folder) for group in opened_sources]
-        done, total = 0, sum(shard.n for shard in shards)
+        _check(config, path, shards)
+        plans = [_plan(group, root_folder) for group in opened_sources]
+        n_done, total = 0, sum(shard.n for shard in shards)
         on_progress(0, total)
-        with open_writer(place, context.encoder, context.segments) as (_, catalog, writer):
-            for plan in planned:
-                intake = VectorImporter(catalog, writer, report, trusted=False)
-                for n in _take_in(plan, intake, made.dim, chosen, report):
-                    done += n
-                    on_progress(done, total)
-                intake.flush()
+        with open_writer(path, context.encoder, context.segments) as (_, catalog, writer):
+            for plan in plans:
+                importer = VectorImporter(catalog, writer, report, trusted=False)
+                for n in _import_shards(plan, importer, config.dim, default_modality, report):
+                    n_done += n
+                    on_progress(n_done, total)
+                importer.flush()
         report.optimized = optimize_store(context, on_stage=on_stage)
     report.took_s = time.monotonic() - started
     return report
 
 
 def _modality(name: str | Modality) -> Modality:
+    """Return the modality of this name; raise UsageError if there is none."""
     if name not in list(Modality):
         raise UsageError(f"unknown modality {str(name)!r}: choose from {', '.join(Modality)}")
     return Modality(name)
 
 
-def _check(made: StoreConfig, place: Path, shards: Sequence[VectorFileReader]) -> None:
+def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) -> None:
+    """Check that all shards have the space of the store.
+
+    Raises:
+        VectorError: vectors have another dimension.
+        StoreError: the files record another encoder, other weights or other options.
+    """
     for shard in shards:
-        if shard.dim is not None and shard.dim != made.dim:
+        if shard.dim is not None and shard.dim != config.dim:
             raise VectorError(
-                f"{shard.vectors} holds vectors of {shard.dim} dimensions, those of {made.encoder} have {made.dim}: "
-                "name the encoder that made them, or another store"
+                f"{shard.vectors} holds vectors of {shard.dim} dimensions, "
+                f"those of {config.encoder} have {config.dim}: give the encoder that made them, or use another store"
             )
         if shard.space is not None:
-            check_space(made, place, shard.space, shard.facts)
+            check_space(config, path, shard.space, shard.facts)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Item of each row of some shards: for each shard `codes` int64 (n,), numbers of items; of each item
-    its number of rows, and its root with its path below."""
+    """Assignment of the rows of some shards to items.
+
+    Attributes:
+        shards: Opened shards.
+        codes: For each shard the item number of each row, int64 (n,).
+        counts: Number of rows of each item, int64 (number of items,).
+        items: Root and relative path of each item.
+    """
 
     shards: Sequence[VectorFileReader]
     codes: Sequence[NDArray[np.int64]]
@@ -131,7 +157,7 @@ class _Plan:
 
 
 def _plan(shards: Sequence[VectorFileReader], root: str | None) -> _Plan:
-    """Read the paths of all rows, and nothing else.
+    """Read the paths of all rows, and assign the rows to items.
 
     Raises:
         UsageError: a row has no path, or one outside of `root`.
@@ -144,102 +170,117 @@ def _plan(shards: Sequence[VectorFileReader], root: str | None) -> _Plan:
         column = shard.column("path")
         if column is None:
             listed = ", ".join(shard.schema.names)
-            raise UsageError(f"{shard.facts} has no column path (nor image_path): there are {listed}")
+            raise UsageError(f"{shard.facts} has no column path (or image_path): its columns are {listed}")
         if column.null_count:
             raise UsageError(f"{shard.facts}: row {column.is_null().index(True).as_py()} has no path")
-        held = shard.column("collection") if shard.space is not None else None
+        collection = shard.column("collection") if shard.space is not None else None
         paths.extend(column.cast(pa.large_string()).chunks)
-        collections.extend([pa.nulls(shard.n, pa.string())] if held is None else held.chunks)
+        collections.extend([pa.nulls(shard.n, pa.string())] if collection is None else collection.chunks)
     encoded = pa.chunked_array(paths, pa.large_string()).combine_chunks().dictionary_encode()
     rows = encoded.indices.to_numpy().astype(np.int64)
     _, firsts = np.unique(rows, return_index=True)
-    held_by = pa.chunked_array(collections, pa.string()).take(firsts)
-    placed = place_items(encoded.dictionary.to_pylist(), held_by.to_pylist(), root)
+    item_collections = pa.chunked_array(collections, pa.string()).take(firsts)
+    item_paths = place_items(encoded.dictionary.to_pylist(), item_collections.to_pylist(), root)
     numbers: dict[tuple[str, str], int] = {}
-    codes = np.array([numbers.setdefault(place, len(numbers)) for place in placed], np.int64)[rows]
+    codes = np.array([numbers.setdefault(item_path, len(numbers)) for item_path in item_paths], np.int64)[rows]
     bounds = np.cumsum([shard.n for shard in shards])[:-1]
     return _Plan(shards, np.split(codes, bounds), np.bincount(codes, minlength=len(numbers)), [*numbers])
 
 
 def place_items(paths: Sequence[str], collections: Sequence[str | None], root: str | None) -> list[tuple[str, str]]:
-    """Root and path below it of each item; `root`: what is wished, `collections`: what an export says.
+    """Return root and relative path of each item.
+
+    Args:
+        paths: Path of each item.
+        collections: Collection of each item as recorded in an export; None: not recorded.
+        root: Collection that the items should belong to; None: the recorded one, else the common folder of the paths.
 
     Raises:
-        UsageError: a path is empty or relative where there is no root, or is outside of `root`.
+        UsageError: a path is empty, relative without a root, or outside of `root`.
     """
-    tidy = [_tidy(path) for path in paths]
-    held = [
-        one if one is not None and path.startswith(_with_slash(one)) else None
-        for path, one in zip(tidy, collections, strict=True)
+    normal_paths = [_normalise_path(path) for path in paths]
+    export_roots = [
+        collection if collection is not None and path.startswith(_with_slash(collection)) else None
+        for path, collection in zip(normal_paths, collections, strict=True)
     ]
     if root is not None:
-        return _moved(tidy, held, root)
-    loose = [path for path, one in zip(tidy, held, strict=True) if one is None]
-    if relative := [path for path in loose if not path.startswith("/")]:
-        raise UsageError(f"the path {relative[0]!r} is relative: say below which folder (--root FOLDER)")
-    common = os.path.commonpath([posixpath.dirname(path) for path in loose]) if loose else ""
-    roots = [common if one is None else one for one in held]
-    return [(one, path[len(_with_slash(one)) :]) for one, path in zip(roots, tidy, strict=True)]
+        return _place_below(normal_paths, export_roots, root)
+    rootless = [path for path, collection in zip(normal_paths, export_roots, strict=True) if collection is None]
+    if relative := [path for path in rootless if not path.startswith("/")]:
+        raise UsageError(
+            f"the path {relative[0]!r} is relative: give the folder that it is relative to (--root FOLDER)"
+        )
+    common = os.path.commonpath([posixpath.dirname(path) for path in rootless]) if rootless else ""
+    roots = [common if collection is None else collection for collection in export_roots]
+    return [
+        (collection, path[len(_with_slash(collection)) :]) for collection, path in zip(roots, normal_paths, strict=True)
+    ]
 
 
-def _moved(paths: Sequence[str], held: Sequence[str | None], root: str) -> list[tuple[str, str]]:
-    """Places below `root`; what lies elsewhere moves there from its one collection."""
-    placed = []
-    moved = set()
-    for path, one in zip(paths, held, strict=True):
+def _place_below(paths: Sequence[str], export_roots: Sequence[str | None], root: str) -> list[tuple[str, str]]:
+    """Return items below `root`; items of one other collection move to it.
+
+    Raises:
+        UsageError: a path is outside of `root`, or items of several collections would move to it.
+    """
+    item_paths = []
+    moved_roots = set()
+    for path, export_root in zip(paths, export_roots, strict=True):
         if path.startswith(_with_slash(root)):
-            placed.append((root, path[len(_with_slash(root)) :]))
-        elif one is not None:
-            moved.add(one)
-            placed.append((root, path[len(_with_slash(one)) :]))
+            item_paths.append((root, path[len(_with_slash(root)) :]))
+        elif export_root is not None:
+            moved_roots.add(export_root)
+            item_paths.append((root, path[len(_with_slash(export_root)) :]))
         elif path.startswith(("/", "../")):
-            raise UsageError(f"{path} is outside of {root}: name a folder around all of them, or leave --root out")
+            raise UsageError(f"{path} is outside of {root}: give a folder that contains all paths, or omit --root")
         else:
-            placed.append((root, path))
-    if len(moved) > 1:
-        raise UsageError(f"several collections cannot move to {root}: {', '.join(sorted(moved))}; leave --root out")
-    return placed
+            item_paths.append((root, path))
+    if len(moved_roots) > 1:
+        raise UsageError(f"several collections cannot move to {root}: {', '.join(sorted(moved_roots))}; omit --root")
+    return item_paths
 
 
-def _tidy(path: str) -> str:
-    tidy = posixpath.normpath(path)
-    if tidy in (".", "..", "/", "//") or "\0" in tidy:
+def _normalise_path(path: str) -> str:
+    """Return a normalised path; raise UsageError if it cannot be the path of a file."""
+    normal = posixpath.normpath(path)
+    if normal in (".", "..", "/", "//") or "\0" in normal:
         raise UsageError(f"{path!r} is not the path of a file: give one in each row")
-    return f"/{tidy.lstrip('/')}" if tidy.startswith("//") else tidy
+    return f"/{normal.lstrip('/')}" if normal.startswith("//") else normal
 
 
 def _with_slash(folder: str) -> str:
+    """Return the path of a folder with one trailing slash."""
     return f"{folder.rstrip('/')}/"
 
 
-def _take_in(
-    plan: _Plan, intake: VectorImporter, dim: int, modality: Modality | None, report: ImportReport
+def _import_shards(
+    plan: _Plan, importer: VectorImporter, dim: int, modality: Modality | None, report: ImportReport
 ) -> Iterator[int]:
-    """Stage all items of some shards; yields the size of each block that is read.
+    """Stage all items of some shards; yield the number of rows of each block.
 
-    The next block is always the one that holds the first item not yet read: files that hold the same items, such as
-    pictures and sounds of videos, are read side by side, so that few items wait for the rest of their vectors.
+    The next block is always the one with the first item not yet read. Files with the same items, such as images and
+    sounds of videos, are therefore read in parallel, and few items wait for the rest of their vectors.
     """
     streams = [shard.blocks(dim) for shard in plan.shards]
     starts = [0] * len(streams)
-    turns = [(int(codes[:BLOCK_ROWS].min()), number) for number, codes in enumerate(plan.codes) if len(codes)]
-    heapq.heapify(turns)
-    waiting: dict[int, list[StagedSegment]] = {}
-    normalised = 0
-    while turns:
-        _, number = heapq.heappop(turns)
+    queue = [(int(codes[:BLOCK_ROWS].min()), number) for number, codes in enumerate(plan.codes) if len(codes)]
+    heapq.heapify(queue)
+    incomplete: dict[int, list[StagedSegment]] = {}
+    total_normalised = 0
+    while queue:
+        _, number = heapq.heappop(queue)
         shard, start = plan.shards[number], starts[number]
         table, raw = next(streams[number])
-        vectors, changed = unit_rows(raw, shard.vectors, start)
-        normalised += changed
+        vectors, n_normalised = unit_rows(raw, shard.vectors, start)
+        total_normalised += n_normalised
         starts[number] = end = start + len(vectors)
         codes = plan.codes[number]
-        _stage(plan, codes[start:end].tolist(), _facts(shard, table, modality), vectors, waiting, intake)
+        _stage(plan, codes[start:end].tolist(), _facts(shard, table, modality), vectors, incomplete, importer)
         if end < len(codes):
-            heapq.heappush(turns, (int(codes[end : end + BLOCK_ROWS].min()), number))
+            heapq.heappush(queue, (int(codes[end : end + BLOCK_ROWS].min()), number))
         yield len(vectors)
-    if normalised:
-        report.notices.append(f"{normalised} vectors were not of length 1: they have been normalised")
+    if total_normalised:
+        report.notices.append(f"{total_normalised} vectors did not have unit length and were normalised")
 
 
 def _stage(
@@ -247,62 +288,73 @@ def _stage(
     codes: Sequence[int],
     facts: Columns,
     vectors: NDArray[np.float32],
-    waiting: dict[int, list[StagedSegment]],
-    intake: VectorImporter,
+    incomplete: dict[int, list[StagedSegment]],
+    importer: VectorImporter,
 ) -> None:
-    """Stage the items that are whole with these rows; `waiting` holds what there is of others, by number."""
+    """Stage the items that these rows complete; `incomplete` holds the segments of the others, by item number."""
     for row, code in enumerate(codes):
-        wanted = plan.counts[code]
+        n_rows = plan.counts[code]
         segments = [segment_from_row(facts, row, vectors[row])]
-        if wanted > 1:
-            segments = waiting.setdefault(code, [])
-            last = len(segments) + 1 == wanted
+        if n_rows > 1:
+            segments = incomplete.setdefault(code, [])
+            last = len(segments) + 1 == n_rows
             segments.append(segment_from_row(facts, row, vectors[row] if last else vectors[row].copy()))
             if not last:
                 continue
-            del waiting[code]
-        intake.add(intake.locate(*plan.items[code]), facts, row, segments)
+            del incomplete[code]
+        importer.add(importer.locate(*plan.items[code]), facts, row, segments)
 
 
 def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[NDArray[np.float32], int]:
-    """Vectors (m, d) of unit length, the first of them row `start` of a file, and how many had to be normalised.
+    """Return vectors scaled to unit length, and how many were not of unit length.
+
+    Args:
+        raw: Vectors (m, d) of any floating-point type.
+        path: File of the vectors, for messages.
+        start: Row of the first vector in the file.
+
+    Returns:
+        Unit vectors, float32 (m, d), and the number of those that were normalised.
 
     Raises:
-        VectorError: one is zero or not finite.
+        VectorError: a vector is zero or not finite.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # overflowing rows are rejected below
         rows = np.asarray(raw, np.float32)
         lengths = np.sqrt(np.vecdot(rows, rows))
-    if wrong := np.flatnonzero(~np.isfinite(lengths) | (lengths < ZERO_LENGTH)).tolist():
-        what = "is zero" if lengths[wrong[0]] < ZERO_LENGTH else "holds NaN, infinity or numbers that are too large"
-        raise VectorError(f"{path}: the vector in row {start + wrong[0]} {what}: leave it out")
-    other = np.abs(lengths - 1.0) > UNIT_TOLERANCE
-    if other.any():
+    if invalid := np.flatnonzero(~np.isfinite(lengths) | (lengths < ZERO_LENGTH)).tolist():
+        what = "is zero" if lengths[invalid[0]] < ZERO_LENGTH else "holds NaN, infinity or numbers out of range"
+        raise VectorError(f"{path}: the vector in row {start + invalid[0]} {what}: remove the row")
+    not_unit = np.abs(lengths - 1.0) > UNIT_TOLERANCE
+    if not_unit.any():
         rows = rows.copy()
-        rows[other] /= lengths[other, None]
-    return rows, int(other.sum())
+        rows[not_unit] /= lengths[not_unit, None]
+    return rows, int(not_unit.sum())
 
 
 def _facts(shard: VectorFileReader, table: pa.Table, modality: Modality | None) -> Columns:
-    """The facts of a block. Only an export's own are taken at their word."""
+    """Return the metadata of a block; hashes, fingerprints and user columns are used only from an export."""
     facts = dict(to_lists(table))
-    nothing = [None] * table.num_rows
+    nulls = [None] * table.num_rows
     default = modality or shard.modality
-    facts["modality"] = [one or default for one in facts["modality"]]
+    facts["modality"] = [value or default for value in facts["modality"]]
     if unknown := {*facts["modality"], *facts["item_modality"]} - {*Modality, None}:
-        raise UsageError(f"{shard.facts}: unknown modality {min(unknown)!r}: known are {', '.join(Modality)}")
+        raise UsageError(f"{shard.facts}: unknown modality {min(unknown)!r}: choose from {', '.join(Modality)}")
     if None in facts["modality"]:
-        raise UsageError(f"{shard.facts} does not say what its vectors are of: say it (--modality image)")
+        raise UsageError(f"the modality of the vectors of {shard.facts} is unknown: give it, such as --modality image")
     if shard.space is None:
-        facts["content_hash"] = facts["fingerprint"] = nothing
+        facts["content_hash"] = facts["fingerprint"] = nulls
         facts["columns"] = _user_columns(table, shard.extras)
     else:
         facts["columns"] = [text if text is None or _is_object(text) else None for text in facts["columns"]]
-        facts["fingerprint"] = [one if one and _PRINT.fullmatch(one) else None for one in facts["fingerprint"]]
+        facts["fingerprint"] = [
+            value if value and _FINGERPRINT.fullmatch(value) else None for value in facts["fingerprint"]
+        ]
     return facts
 
 
 def _is_object(text: str) -> bool:
+    """Return whether a text is a JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
@@ -310,12 +362,17 @@ def _is_object(text: str) -> bool:
 
 
 def _user_columns(table: pa.Table, names: Sequence[str]) -> list[str | None]:
-    """Columns of another program's as the user's own, where their names and values can be: a JSON object a row."""
-    fit = [name for name in names if COLUMN_NAME.fullmatch(name) and name.lower() not in DOCUMENTED_COLUMNS]
-    lists = [(name.lower(), table.column(f"#{name}").to_pylist()) for name in fit[:MAX_COLUMNS]]
+    """Return columns of another program as user columns, one JSON object per row; None for rows without values.
+
+    Columns with names that user columns cannot have are left out.
+    """
+    usable = [name for name in names if COLUMN_NAME.fullmatch(name) and name.lower() not in DOCUMENTED_COLUMNS]
+    lists = [(name.lower(), table.column(f"#{name}").to_pylist()) for name in usable[:MAX_COLUMNS]]
     rows: list[str | None] = []
     for row in range(table.num_rows):
-        known = {name: values[row] for name, values in lists if values[row] is not None}
-        kept = {name: value for name, value in known.items() if value == value}  # NaN is not known either
-        rows.append(json.dumps(kept, ensure_ascii=False) if kept else None)
+        values_of_row = {name: values[row] for name, values in lists if values[row] is not None}
+        present = {
+            name: value for name, value in values_of_row.items() if value == value
+        }  # NaN is not equal to itself, and means unknown
+        rows.append(json.dumps(present, ensure_ascii=False) if present else None)
     return rows

@@ -1,4 +1,4 @@
-"""Indexing folders and files into a store: what is asked for, and one run of it."""
+"""Indexing of folders and files into a store: the request of a run, the run itself, and watching for changes."""
 
 from __future__ import annotations
 
@@ -33,15 +33,25 @@ from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
 
 LOCKED_SECONDS = 0.5
-"""Between two tries to write beside another writer."""
+"""Delay in seconds between two attempts to get the writer's lock."""
 
 SPOOL = "spool"
-"""Folder in a store for copies of members of archives while they are taken in."""
+"""Folder in a store for temporary copies of archive members while they are indexed."""
 
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """Request of an indexing run; see `Store.index`."""
+    """Options of an indexing run; see `Store.index`.
+
+    Attributes:
+        rules: Rules MODALITY=GLOB that override the detected modality.
+        imu_rate_hz: Sampling rate in Hz of IMU recordings that do not give one; None: it must be in the file.
+        retry_failed: Whether files that failed before are tried again.
+        include: Globs; only matching files are processed.
+        exclude: Globs; matching files are not processed.
+        prune: Whether items are removed even if a whole folder disappeared.
+        limits: Limits on the resources per file by name, such as `max_pixels`.
+    """
 
     rules: Iterable[str] = ()
     imu_rate_hz: float | None = None
@@ -52,12 +62,12 @@ class IndexRequest:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def options(self, decode: DecodeOptions) -> IndexOptions:
-        """The same for the pipeline; `decode`: as the store was made.
+        """Return the options of the pipeline; `decode`: decoding options of the store.
 
         Raises:
-            UsageError: a rule, a glob or a limit is wrong.
+            UsageError: a rule, a glob or a limit is invalid.
         """
-        decode, archives = _limited(decode, self.limits)
+        decode, archives = _apply_limits(decode, self.limits)
         return IndexOptions(
             rules=tuple(parse_rule(rule) for rule in self.rules),
             decode=decode,
@@ -68,29 +78,31 @@ class IndexRequest:
         )
 
 
-def _limited(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[DecodeOptions, ArchiveLimits]:
-    """The caps on what a file may ask of the machine, those in `limits` other than they are by default; a name may go
-    without its unit, `max_array` for `max_array_bytes`."""
+def _apply_limits(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[DecodeOptions, ArchiveLimits]:
+    """Return decoding options and archive limits with the given limits applied.
+
+    A name may omit the prefix and the unit: `array` for `max_array_bytes`.
+    """
     archives = ArchiveLimits()
     caps = {entry.name: options for options in (decode, archives) for entry in fields(options)}
     caps = {name: options for name, options in caps.items() if name.startswith("max_")}
-    given: dict[str, Any] = {}
-    for asked, value in limits.items():
-        wanted = f"max_{asked.removeprefix('max_')}"
-        name = next((cap for cap in caps if wanted in (cap, re.sub("_(bytes|s)$", "", cap))), None)
+    overrides: dict[str, Any] = {}
+    for cap_name, value in limits.items():
+        full_name = f"max_{cap_name.removeprefix('max_')}"
+        name = next((cap for cap in caps if full_name in (cap, re.sub("_(bytes|s)$", "", cap))), None)
         if name is None:
             known = ", ".join(re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps)
-            raise UsageError(f"unknown limit {asked.removeprefix('max_')!r}: choose from {known}")
+            raise UsageError(f"unknown cap {cap_name.removeprefix('max_')!r}: choose from {known}")
         if not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"the limit {asked.removeprefix('max_')} is {value:g}: expected a number above 0")
-        given[name] = type(getattr(caps[name], name))(value)
-    of_files = {name: value for name, value in given.items() if caps[name] is decode}
-    of_archives = {name: value for name, value in given.items() if caps[name] is archives}
-    return replace(decode, **of_files), replace(archives, **of_archives)
+            raise UsageError(f"the cap {cap_name.removeprefix('max_')} is {value:g}: expected a number above 0")
+        overrides[name] = type(getattr(caps[name], name))(value)
+    decode_overrides = {name: value for name, value in overrides.items() if caps[name] is decode}
+    archive_overrides = {name: value for name, value in overrides.items() if caps[name] is archives}
+    return replace(decode, **decode_overrides), replace(archives, **archive_overrides)
 
 
 FindTargets = Callable[[Catalog], Iterable[ScanTarget]]
-"""Targets to index, found once the catalog is open; a root that is new may be added to it."""
+"""Function that returns the targets to index once the catalog is open; it may add new roots to the catalog."""
 
 
 def index_targets(
@@ -102,40 +114,52 @@ def index_targets(
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
-    """One run, and what the indexes need after it.
+    """Run one indexing run and the index maintenance after it.
+
+    Args:
+        context: Store, encoder and GPUs.
+        find_targets: Returns the targets once the catalog is open.
+        request: Options of the run.
+        decoders: Workers that decode files.
+        settings: New index settings; None: the stored ones.
+        on_progress: Called with the progress of the run.
+        on_stage: Called with the name of each stage of the index maintenance.
+
+    Returns:
+        Numbers of items and files, failures and notices.
 
     Raises:
-        UsageError: the request is wrong, or the settings cannot be met.
+        UsageError: the request is invalid, or the settings cannot be met.
         StoreLockedError: another process is writing.
         InstallationError: a library that decoding or embedding needs cannot be loaded.
     """
     started = time.monotonic()
-    request.options(DecodeOptions())  # what is wrong is said before anything is made
+    request.options(DecodeOptions())  # invalid options raise before anything is created
     if not (context.path / STORE_FILE).is_file():
         decoders.check_libraries()
     with open_writer(context.path, context.encoder, context.segments) as (config, catalog, writer):
         options = request.options(decode_options(config, request.imu_rate_hz))
         indexer = Indexer(catalog, writer, context.encoder, decoders, context.path / SPOOL, on_progress)
         for target in find_targets(catalog):
-            rules = (*options.rules, *read_folder_rules(target.root))  # those asked for come first
+            rules = (*options.rules, *read_folder_rules(target.root))  # rules of the request come first
             indexer.index(target, replace(options, rules=rules))
-        done = optimize(
+        results = optimize(
             context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
         )
     report = indexer.report
-    refused = [one for one in done if one.need.work is IndexActionKind.REFUSED]
-    report.notices.extend(f"the {one.modality} index stays as it is: {one.need.reason}" for one in refused)
+    refusals = [result for result in results if result.need.work is IndexActionKind.REFUSED]
+    report.notices.extend(f"the {result.modality} index is unchanged: {result.need.reason}" for result in refusals)
     report.took_s = time.monotonic() - started
     return report
 
 
 def at_paths(paths: Sequence[Path], store: Path) -> FindTargets:
-    """All at and under these paths (absolute)."""
+    """Return a function that finds all targets at and below these absolute paths."""
     return lambda catalog: plan_targets(paths, catalog.collections(), catalog.add_collection, store)
 
 
 def at_failures(store: Path) -> FindTargets:
-    """All files that have failed."""
+    """Return a function that finds all files with a recorded failure."""
 
     def find(catalog: Catalog) -> list[ScanTarget]:
         rows = catalog.failures_table().to_pylist()
@@ -154,9 +178,18 @@ def watch_paths(
     rescan_s: float,
     polling: bool,
 ) -> None:
-    """Index folders, then what changes in them, until `stop` is set; `on_report` hears of each run.
+    """Index folders, then their changes, until `stop` is set.
 
     While another process is writing, changes wait.
+
+    Args:
+        context: Store, encoder and GPUs.
+        paths: Folders to watch.
+        request: Options of each run.
+        on_report: Called with the report of each run.
+        stop: Event that ends the watch.
+        rescan_s: Interval of full rescans in seconds.
+        polling: Poll for changes (for network file systems without change events).
     """
     with Decoders(context.encoder, context.decode) as decoders:
         decoders.check_libraries()
@@ -174,19 +207,27 @@ def watch_paths(
                     except StoreLockedError:
                         stop.wait(LOCKED_SECONDS)
                         continue
-                    except UsageError as error:  # such as an ignore file that is being written
+                    except UsageError as error:  # for example, an ignore file that is being written
                         on_report(IndexReport(notices=[str(error)]))
                     break
 
 
 def _at_changes(paths: Sequence[Path], store: Path) -> FindTargets:
+    """Return a function that finds the targets of changed paths."""
     return lambda catalog: changed_targets(paths, catalog.collections(), store)
 
 
 def plan_paths(
     store: Path, paths: Iterable[Path], collections: Mapping[int, Path], request: IndexRequest
 ) -> list[PlannedFile]:
-    """Return what each file would be taken for, and why; writes nothing."""
+    """Return how each file would be classified, and why; nothing is written.
+
+    Args:
+        store: Folder of the store; it is skipped.
+        paths: Files and folders.
+        collections: Root of each collection by id.
+        request: Options of the run.
+    """
     options = request.options(DecodeOptions(imu_rate_hz=request.imu_rate_hz))
     planned: list[PlannedFile] = []
     for target in plan_targets(paths, collections, lambda _root: -1, store):

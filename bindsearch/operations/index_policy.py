@@ -1,4 +1,4 @@
-"""Upkeep: what the index of a partition needs, as its rows change. Pure; `optimize` does it. And what was wished."""
+"""Index policy: choose the maintenance action for the index of a partition, and store the index settings."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ from bindsearch.indexes.storage import INDEXES
 from bindsearch.indexes.types import IndexForm, IndexManifest, IndexParameters, IndexQuality, IndexSettings
 
 TAIL_ELEMENTS = 2048 * 1024
-"""A tail of so many numbers takes 0.2 ms to scan: beyond it, and beyond `TAIL_SHARE`, it is added to the index."""
+"""Number of values (rows times d) in a tail that takes 0.2 ms to scan; a larger tail may be added to the index."""
 
 TAIL_SHARE = 0.02
+"""Share of the indexed rows that a tail must exceed, besides TAIL_ELEMENTS, to be added to the index."""
 
 GROWTH_TRAINED = 2.0
+"""An index is rebuilt when it holds more than this many times the rows it was trained on."""
+
 GROWTH_TUNED = 1.25
-"""An index is trained anew when it holds so many times the rows it was trained on; its operating points are measured
-anew when it holds so many times the rows they were measured on."""
+"""Operating points are measured again when the index holds this many times the rows they were measured on."""
 
 MAX_CODE_ERROR_GROWTH = 1.15
+"""The data has drifted if the code error of new rows is more than this many times that at training."""
+
 MAX_IMBALANCE_GROWTH = 2.0
-"""New rows whose codes err so many times more, or lists so many times more uneven, mean that the data has drifted."""
+"""The data has drifted if the imbalance of the lists is more than this many times that at training."""
 
 DEAD_SHARE = 0.2
-"""An index with more dead rows than this is built anew without them."""
+"""Share of deleted rows above which an index is rebuilt without them."""
 
 INDEX_SETTINGS_FILE = "wishes.json"
 
 
 class IndexActionKind(StrEnum):
-    """Maintenance that an index can need."""
+    """Kind of maintenance of an index."""
 
     NOTHING = "nothing"
     REFUSED = "refused"
-    """Refusal: what was once wished cannot be met any more, and the index stays as it is."""
+    """No action: the stored settings can no longer be met; the index is not changed."""
     DROP = "drop"
     TUNE = "tune"
     APPEND = "append"
@@ -46,7 +50,12 @@ class IndexActionKind(StrEnum):
 
 @dataclass(frozen=True)
 class IndexAction:
-    """Maintenance action for a partition's index, and the reason for it."""
+    """Maintenance action for the index of a partition.
+
+    Attributes:
+        work: Kind of the action.
+        reason: Reason for it.
+    """
 
     work: IndexActionKind
     reason: str
@@ -54,10 +63,21 @@ class IndexAction:
 
 @dataclass(frozen=True)
 class IndexState:
-    """State of a partition that an action is chosen by: `rows` and `live_rows` of the partition, rows that the index
-    covers, `dead` ones that it holds; `wanted`: what the rows call for today, or why they cannot have what is wished;
-    `sources`: modalities that queries can be taken from; `wants_codes`: for a GPU, where the rows themselves do not
-    fit."""
+    """State of a partition that the action for its index is chosen by.
+
+    Attributes:
+        rows: Number of rows.
+        live_rows: Number of rows that are not deleted.
+        indexed_rows: Number of rows that the index covers.
+        dead: Number of deleted rows in the index.
+        dim: Dimension d of the vectors.
+        wanted: Index parameters for the current rows, or why the settings cannot be met.
+        settings: Index settings of the store.
+        sources: Modalities that queries for measurements can be taken from.
+        manifest: Manifest of the published index; None if there is none or it is damaged.
+        index_error: Why the index cannot be opened; None if it can or there is none.
+        wants_codes: Whether a GPU needs codes because the rows do not fit into its memory.
+    """
 
     rows: int
     live_rows: int
@@ -73,20 +93,20 @@ class IndexState:
 
 
 def choose_action(state: IndexState) -> IndexAction:
-    """Return what a partition needs; pure."""
+    """Return the action that a partition needs; pure function."""
     manifest, wanted = state.manifest, state.wanted
     if state.live_rows == 0 or (not isinstance(wanted, str) and wanted.form is IndexForm.EXACT):
         if manifest is None and state.index_error is None:
             return IndexAction(IndexActionKind.NOTHING, "few rows: scanned exactly")
-        return IndexAction(IndexActionKind.DROP, "exact scans do: few rows, or asked for")
+        return IndexAction(IndexActionKind.DROP, "exact scans are sufficient (few rows), or requested")
     if isinstance(wanted, str):
         return IndexAction(IndexActionKind.REFUSED, wanted)
     if state.index_error is not None:
         return IndexAction(IndexActionKind.BUILD, f"the index is damaged ({state.index_error})")
     if manifest is None:
-        return IndexAction(IndexActionKind.BUILD, f"{state.live_rows:,} rows have none")
+        return IndexAction(IndexActionKind.BUILD, f"{state.live_rows:,} rows have no index")
     if manifest.settings != state.settings or manifest.parameters.form is not wanted.form:
-        return IndexAction(IndexActionKind.BUILD, "other options are requested")
+        return IndexAction(IndexActionKind.BUILD, "the index settings have changed")
     if state.wants_codes and manifest.gpu_parameters is None:
         return IndexAction(IndexActionKind.BUILD, "it has no codes for the GPU")
     if state.dead > DEAD_SHARE * manifest.n:
@@ -98,20 +118,25 @@ def choose_action(state: IndexState) -> IndexAction:
         return IndexAction(IndexActionKind.APPEND, f"{tail:,} rows are newer than the index")
     if missing := sorted(state.sources.difference(manifest.measured_sources)):
         return IndexAction(IndexActionKind.TUNE, f"not measured for queries of {', '.join(missing)}")
-    return IndexAction(IndexActionKind.NOTHING, "it is up to date")
+    return IndexAction(IndexActionKind.NOTHING, "the index is up to date")
 
 
 def drift_reason(trained: IndexQuality, now: IndexQuality) -> str | None:
-    """Return why new rows should not be added to codes trained on old ones; None where they may. Pure."""
+    """Return why new rows should not be added to codes trained on older ones; None if they can be; pure function.
+
+    Args:
+        trained: Quality of the index at training.
+        now: Quality for the new rows.
+    """
     if now.code_error > MAX_CODE_ERROR_GROWTH * trained.code_error:
-        return f"the codes of new rows err {now.code_error / trained.code_error:.2f} times as much as at training"
+        return f"the code error of new rows is {now.code_error / trained.code_error:.2f} times that at training"
     if now.imbalance > MAX_IMBALANCE_GROWTH * trained.imbalance:
         return f"the lists are {now.imbalance / trained.imbalance:.1f} times as uneven as at training"
     return None
 
 
 def read_index_settings(store: Path) -> IndexSettings:
-    """Return what was last asked of the indexes of a store; the defaults where nothing was.
+    """Return the stored index settings of a store, the defaults if none are stored.
 
     Raises:
         StoreError: the file is damaged.
@@ -126,11 +151,11 @@ def read_index_settings(store: Path) -> IndexSettings:
     except FileNotFoundError:
         return IndexSettings()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is damaged ({error}): remove it, and give the options again") from error
+        raise StoreError(f"{path} is damaged ({error}): remove it and give the index options again") from error
 
 
 def write_index_settings(store: Path, settings: IndexSettings) -> None:
-    """Remember what is asked of the indexes of a store."""
+    """Store the index settings of a store; the file is replaced atomically."""
     (store / INDEXES).mkdir(parents=True, exist_ok=True)
     with atomic_write(store / INDEXES / INDEX_SETTINGS_FILE) as file:
         file.write(json.dumps({**asdict(settings), "overrides": dict(settings.overrides or {})}).encode())

@@ -1,4 +1,4 @@
-"""Merge: stores of one space into one, each file once, vectors that are shared still shared."""
+"""Merge of stores with the same embedding space; each file occurs once, and shared vectors stay shared."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 
 class _Source(NamedTuple):
+    """Store to merge, opened; `rows`: its live segment rows, sorted by item."""
+
     path: Path
     config: StoreConfig
     generation: Generation
@@ -50,88 +52,104 @@ def merge_stores(
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
 ) -> ImportReport:
-    """Put everything the `sources` hold into the store `target`, made like the first one where there is none.
+    """Merge the stores `sources` into the store `target`.
 
-    Collections with the same root become one. A file that the target has already stays as it is there, unless the
-    source knows it with other content and a newer modification time. Sources are read as they are in the moment it
-    begins, without a lock, and are not changed. Each batch is committed by itself: after a kill, the same call goes
-    on. Indexes are brought up to date at the end. `encoder`, `device`: as of `connect`.
+    Collections with the same root become one. An existing item of the target stays unchanged, unless the source has it
+    with other content and a newer modification time. The sources are read without a lock, as they are at the start,
+    and are not changed. Each batch is committed separately: if the merge is interrupted, the same call resumes it.
+    Indexes are brought up to date at the end.
+
+    Args:
+        target: Folder of the target store, created like the first source if it is missing; None: the default store.
+        *sources: Folders of the stores to merge.
+        encoder: Encoder as in `connect`.
+        device: Device as in `connect`.
+        on_progress: Called with the number of vectors merged so far and the total.
+        on_stage: Called with the name of each stage of the index maintenance.
+
+    Returns:
+        Numbers of items, vectors and failures.
 
     Raises:
-        UsageError: no source, or the target is one of them.
-        StoreNotFoundError: a source is no store.
-        StoreError: they are not all of the same encoder, weights, options and lengths of segments.
-        StoreLockedError: another process writes into the target.
+        UsageError: no source is given, or the target is one of them.
+        StoreNotFoundError: a source is not a store.
+        StoreError: the stores differ in encoder, weights, options or segment lengths.
+        StoreLockedError: another process is writing to the target.
     """
     started = time.monotonic()
-    place = resolve_store(target)
-    paths = _source_paths(place, sources)
+    target_path = resolve_store(target)
+    paths = _source_paths(target_path, sources)
     configs = [read_config(path) for path in paths]
     report = ImportReport()
-    with import_context(place, configs[0], encoder=encoder, device=device) as (context, made):
+    with import_context(target_path, configs[0], encoder=encoder, device=device) as (context, target_config):
         for path, config in zip(paths, configs, strict=True):
-            check_space(made, place, config, path)
+            check_space(target_config, target_path, config, path)
         opened_sources = [_open(path) for path in paths]
         total = sum(len(source.rows) for source in opened_sources)
-        done = 0
+        n_done = 0
         on_progress(0, total)
-        with open_writer(place, context.encoder, context.segments) as (_, catalog, writer):
+        with open_writer(target_path, context.encoder, context.segments) as (_, catalog, writer):
             for source in opened_sources:
-                for n in _take_in(source, catalog, writer, report):
-                    done += n
-                    on_progress(done, total)
+                for n in _import_source(source, catalog, writer, report):
+                    n_done += n
+                    on_progress(n_done, total)
         report.optimized = optimize_store(context, on_stage=on_stage)
     report.took_s = time.monotonic() - started
     return report
 
 
 def _source_paths(target: Path, sources: tuple[PathLike, ...]) -> list[Path]:
+    """Return the folders of the sources, each once; raise UsageError if there are none or the target is one."""
     paths = list(dict.fromkeys(Path(source).expanduser().resolve() for source in sources))
     if not paths:
-        raise UsageError("nothing to merge: name one store or more")
+        raise UsageError("nothing to merge: give at least one store")
     if target.resolve() in paths:
-        raise UsageError(f"{target} is the store to merge into: leave it out of those to merge")
+        raise UsageError(f"{target} is the store to merge into: remove it from the stores to merge")
     return paths
 
 
 def _open(path: Path) -> _Source:
+    """Open a store to merge."""
     config, generation = open_generation(path)
     return _Source(path, config, generation, living_rows(generation.snapshot))
 
 
-def _take_in(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:
-    """Commit what a source holds; yields how many of its vectors each step has dealt with."""
-    intake = VectorImporter(catalog, writer, report, trusted=True)
+def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:
+    """Commit the items and failures of a source; yield the number of vectors of each block."""
+    importer = VectorImporter(catalog, writer, report, trusted=True)
     snapshot = source.generation.snapshot
     for block in read_blocks(source.generation, source.rows, complete_items(snapshot, source.rows)):
-        _stage(block, intake, report)
+        _stage(block, importer, report)
         yield len(block.vectors)
-    intake.flush()
+    importer.flush()
     if snapshot.failures is None:
         return
-    intake = VectorImporter(catalog, writer, report, trusted=True)  # one that knows what has just been taken in
+    importer = VectorImporter(
+        catalog, writer, report, trusted=True
+    )  # it reads the catalog again, with the items just committed
     for failure in snapshot.failures.to_pylist():
-        place = intake.locate(snapshot.manifest.collections[failure["collection_id"]], failure["rel_path"])
-        if place.item_id is None and not place.failed:
-            intake.add_failure(place, failure["reason"])
-    intake.flush()
+        slot = importer.locate(snapshot.manifest.collections[failure["collection_id"]], failure["rel_path"])
+        if slot.item_id is None and not slot.failed:
+            importer.add_failure(slot, failure["reason"])
+    importer.flush()
 
 
-def _stage(block: Block, intake: VectorImporter, report: ImportReport) -> None:
+def _stage(block: Block, importer: VectorImporter, report: ImportReport) -> None:
+    """Stage the items of a block, or count them as unchanged."""
     facts, vectors = to_lists(block.facts), block.vectors.astype(np.float32)
     starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
     for start, end in pairwise([*starts, len(vectors)]):
         root = facts["collection"][start]
-        place = intake.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
-        if _stays(place, facts["content_hash"][start], facts["mtime_ns"][start]):
+        slot = importer.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
+        if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
             report.unchanged += 1
         else:
             segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
-            intake.add(place, facts, start, segments)
+            importer.add(slot, facts, start, segments)
 
 
-def _stays(place: ItemSlot, content_hash: str, mtime_ns: int | None) -> bool:
-    """Return whether what is at a place has the same content as what comes, or is no older."""
-    if place.item_id is None:
+def _is_up_to_date(slot: ItemSlot, content_hash: str, mtime_ns: int | None) -> bool:
+    """Return whether the existing item has the same content as the new one, or is not older."""
+    if slot.item_id is None:
         return False
-    return place.content_hash == content_hash or mtime_ns is None or mtime_ns <= place.mtime_ns
+    return slot.content_hash == content_hash or mtime_ns is None or mtime_ns <= slot.mtime_ns

@@ -1,4 +1,4 @@
-"""Keeping the indexes of a store good: which partitions need one, more rows in it, or a new one; and making it."""
+"""Maintenance of a store's indexes: build, extend, tune or drop the index of each partition."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUERIES = 300
-"""Stored vectors of a modality that are run as queries to measure operating points."""
+"""Number of stored vectors per modality that are run as queries to measure operating points."""
 
 TUNE_SECONDS = 90.0
-"""For each partition."""
+"""Time budget for measuring operating points, per partition."""
 
 DRIFT_SAMPLE = 2048
 APPEND_ROWS = 32768
@@ -61,7 +61,13 @@ APPEND_ROWS = 32768
 
 @dataclass(frozen=True)
 class OptimizeResult:
-    """Action that was done to one partition, with its reason; `index`: folder and manifest digest of the new index."""
+    """Result of the maintenance of one partition.
+
+    Attributes:
+        modality: Modality of the partition.
+        need: The action, with its reason.
+        index: Folder and manifest digest of the published index; None if there is none.
+    """
 
     modality: Modality
     need: IndexAction
@@ -69,7 +75,7 @@ class OptimizeResult:
 
 
 class Optimizer:
-    """Makes the indexes of one generation. The caller holds the writer's lock and publishes what is returned."""
+    """Builder of the indexes of one generation; the caller holds the writer's lock and publishes the results."""
 
     def __init__(
         self,
@@ -82,9 +88,19 @@ class Optimizer:
         gpus: GpuResidency,
         on_stage: OnStage,
     ) -> None:
-        """`encoder_modalities`: what queries may come in; `captions`: vectors of generic texts float32 (m, d), for
-        a store of few texts; they and `costs` are asked for only where an index is made. `gpus`: where the store
-        will be searched; the generation itself is one for the CPU."""
+        """Prepare the maintenance of the indexes of a generation.
+
+        Args:
+            store: Folder of the store.
+            generation: Generation that is indexed, opened for the CPU.
+            settings: Index settings of the store.
+            encoder_modalities: Modalities that queries may have.
+            captions: Returns vectors of generic texts, float32 (m, d), for a store with few texts; None if the store
+                has enough texts or the encoder embeds none. Called only when an index is built or tuned.
+            costs: Returns the measured costs of this machine. Called only when an index is built or tuned.
+            gpus: GPUs that the store will be searched on.
+            on_stage: Called with the name of each stage.
+        """
         self._store = store
         self._generation = generation
         self._settings = settings
@@ -96,19 +112,22 @@ class Optimizer:
         self._queries: dict[Modality, NDArray[np.float32]] | None = None
 
     def run(self, *, force: bool) -> Iterator[OptimizeResult]:
-        """Do what each partition needs, one after the other; `force` builds every index anew."""
+        """Yield the result of each partition that needed an action; `force` rebuilds all indexes."""
         for partition in self._generation.partitions.values():
-            done = self._optimize(partition, force=force)
-            if done is not None:
-                yield done
+            result = self._optimize(partition, force=force)
+            if result is not None:
+                yield result
         for modality in self._generation.manifest.indexes.keys() - self._generation.partitions.keys():
             yield OptimizeResult(modality, IndexAction(IndexActionKind.DROP, "no rows are left"), None)
 
     def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
-        """Return what each partition needs."""
-        return {modality: self._need(place, force=force) for modality, place in self._generation.partitions.items()}
+        """Return the action that each partition needs; `force` rebuilds all indexes."""
+        return {
+            modality: self._need(partition, force=force) for modality, partition in self._generation.partitions.items()
+        }
 
     def _need(self, partition: Partition, *, force: bool) -> IndexAction:
+        """Return the action that a partition needs."""
         state = self._state(partition)
         need = choose_action(state)
         if (
@@ -116,14 +135,15 @@ class Optimizer:
             and need.work in (IndexActionKind.TUNE, IndexActionKind.APPEND, IndexActionKind.NOTHING)
             and state.manifest is not None
         ):
-            return IndexAction(IndexActionKind.BUILD, "asked for")
+            return IndexAction(IndexActionKind.BUILD, "requested")
         if need.work in (IndexActionKind.APPEND, IndexActionKind.TUNE) and partition.moved:
-            return IndexAction(IndexActionKind.BUILD, "deleted rows have gone from the files it was made from")
+            return IndexAction(IndexActionKind.BUILD, "its vector files were rewritten without deleted rows")
         if need.work is IndexActionKind.APPEND and (drift := self._drift(partition)) is not None:
             return IndexAction(IndexActionKind.BUILD, drift)
         return need
 
     def _optimize(self, partition: Partition, *, force: bool) -> OptimizeResult | None:
+        """Do what a partition needs; return None if it needs nothing."""
         need = self._need(partition, force=force)
         if need.work is IndexActionKind.NOTHING:
             return None
@@ -137,37 +157,39 @@ class Optimizer:
         return OptimizeResult(partition.modality, need, self._publish(partition, need, index, codes))
 
     def _state(self, partition: Partition) -> IndexState:
+        """Return the state that the action for a partition is chosen by."""
         opened = partition.index
-        covered, wants_codes = partition.indexed_rows, self._wants_codes(partition)
-        living = covered if partition.alive is None else int(partition.alive.flags[:covered].sum())
+        indexed_rows, wants_codes = partition.indexed_rows, self._wants_codes(partition)
+        live_indexed_rows = indexed_rows if partition.alive is None else int(partition.alive.flags[:indexed_rows].sum())
         return IndexState(
             rows=partition.n,
             live_rows=partition.live_rows,
-            indexed_rows=covered,
-            dead=0 if opened is None else opened.manifest.n - living,
+            indexed_rows=indexed_rows,
+            dead=0 if opened is None else opened.manifest.n - live_indexed_rows,
             dim=partition.dim,
             wanted=self._wanted(partition),
             settings=self._settings,
             sources=self._measurable(),
             manifest=None if opened is None else opened.manifest,
-            index_error=partition.index_error or (self._held_codes(partition)[1] if wants_codes else None),
+            index_error=partition.index_error or (self._published_codes(partition)[1] if wants_codes else None),
             wants_codes=wants_codes,
         )
 
     def _wanted(self, partition: Partition) -> IndexParameters | str:
+        """Return the parameters for the current rows, or why the settings cannot be met."""
         try:
             return choose_parameters(max(partition.live_rows, 1), partition.dim, self._settings)
         except UsageError as error:
             return str(error)
 
     def _wants_codes(self, partition: Partition) -> bool:
-        """Return whether it is to be searched on GPUs, and its rows do not fit there as they are."""
-        rows = {modality.value: place.n for modality, place in self._generation.partitions.items()}
+        """Return whether a partition will be searched on GPUs and its raw rows do not fit into GPU memory."""
+        rows = {modality.value: other.n for modality, other in self._generation.partitions.items()}
         return bool(self._gpus.devices) and not self._gpus.holds_exact(partition.modality.value, rows, partition.dim)
 
     @staticmethod
-    def _held_codes(partition: Partition) -> tuple[IvfPqIndex | None, str | None]:
-        """The published codes for GPUs, or why they cannot be used."""
+    def _published_codes(partition: Partition) -> tuple[IvfPqIndex | None, str | None]:
+        """Return the published codes for GPUs, or None with the reason why they cannot be used."""
         if partition.index is None or partition.index.manifest.gpu_parameters is None:
             return None, None
         try:
@@ -176,63 +198,69 @@ class Optimizer:
             return None, str(error)
 
     def _measurable(self) -> frozenset[str]:
-        places = self._generation.partitions.items()
-        present = {modality.value for modality, place in places if place.live_rows >= MIN_QUERIES}
+        """Return the modalities that queries for measurements can be taken from."""
+        partitions = self._generation.partitions.items()
+        present = {modality.value for modality, partition in partitions if partition.live_rows >= MIN_QUERIES}
         text = {Modality.TEXT.value} if self._captions is not None else set()
         return frozenset(present | text)
 
     def _drift(self, partition: Partition) -> str | None:
-        """Return why new rows should not be added to codes trained on old ones; None where they may."""
+        """Return why the tail should not be added to codes trained on older rows; None if it can be added."""
         assert partition.index is not None
         assert partition.index.index is not None
         trained = partition.index.manifest.quality
         tail = np.arange(partition.indexed_rows, partition.n)
-        chosen = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
-        now = partition.index.index.quality(partition.rows.gather(chosen), added=len(tail))
+        sample = tail[np.linspace(0, len(tail) - 1, min(len(tail), DRIFT_SAMPLE)).astype(np.int64)]
+        now = partition.index.index.quality(partition.rows.gather(sample), added=len(tail))
         return None if trained is None else drift_reason(trained, now)
 
     def _index(self, partition: Partition, need: IndexAction) -> IvfPqIndex:
-        """The index that is to be published. One that readers search is never touched: an appended one is a copy."""
+        """Return the index to publish; an index that readers search is not modified: rows are appended to a copy."""
         if need.work is IndexActionKind.BUILD:
             parameters = choose_parameters(partition.live_rows, partition.dim, self._settings)
             return build_index(partition.blocks, parameters, self._rows_done(partition, need))
         opened = partition.index
         assert opened is not None
         assert opened.index is not None
-        return opened.index if need.work is IndexActionKind.TUNE else self._grown(partition, need, opened.index)
+        return opened.index if need.work is IndexActionKind.TUNE else self._append_tail(partition, need, opened.index)
 
     def _gpu_codes(self, partition: Partition, need: IndexAction) -> IvfPqIndex | None:
-        """The codes for GPUs that are to be published beside; those there are grow on a machine without GPUs too."""
+        """Return the codes for GPUs to publish with the index; existing codes are extended on any machine."""
         if need.work is IndexActionKind.BUILD:
             if not self._wants_codes(partition):
                 return None
             parameters = code_parameters(partition.live_rows, partition.dim, self._settings)
             return build_codes(partition.blocks, parameters, self._gpus.devices, self._rows_done(partition, need))
-        codes, _ = self._held_codes(partition)  # damaged ones that nobody wants here are left out
-        return codes if codes is None or need.work is IndexActionKind.TUNE else self._grown(partition, need, codes)
+        codes, _ = self._published_codes(partition)  # damaged codes are dropped if this machine does not need them
+        return (
+            codes if codes is None or need.work is IndexActionKind.TUNE else self._append_tail(partition, need, codes)
+        )
 
-    def _grown(self, partition: Partition, need: IndexAction, index: IvfPqIndex) -> IvfPqIndex:
-        """A copy of the index that holds the tail too."""
+    def _append_tail(self, partition: Partition, need: IndexAction, index: IvfPqIndex) -> IvfPqIndex:
+        """Return a copy of the index with the tail appended."""
         rows_done = self._rows_done(partition, need)
-        grown = index.clone()
+        extended = index.clone()
         for start in range(partition.indexed_rows, partition.n, APPEND_ROWS):
             stop = min(start + APPEND_ROWS, partition.n)
-            grown.add(partition.rows.gather(np.arange(start, stop)))
+            extended.add(partition.rows.gather(np.arange(start, stop)))
             rows_done(stop)
-        return grown
+        return extended
 
     def _rows_done(self, partition: Partition, need: IndexAction) -> Callable[[int], None]:
+        """Return a function that reports the number of rows done."""
         return lambda rows: self._on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
 
     def _publish(
         self, partition: Partition, need: IndexAction, index: IvfPqIndex, codes: IvfPqIndex | None
     ) -> tuple[str, str]:
-        """Measure the index, write it under a new name, and remove those that no reader is sent to any more."""
+        """Measure the index, write it to a new folder, and remove indexes that readers no longer use."""
         statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.live_rows)
         old = None if partition.index is None or need.work is IndexActionKind.BUILD else partition.index.manifest
-        tuned = old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND
-        if old is not None and tuned:
-            points, inside, tuned_rows, queried = (
+        keep_tuning = (
+            old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND
+        )
+        if old is not None and keep_tuning:
+            points, in_distribution, tuned_rows, measured_sources = (
                 old.points,
                 old.in_distribution_cosine,
                 old.tuned_rows,
@@ -240,12 +268,16 @@ class Optimizer:
             )
         else:
             self._on_stage(f"{partition.modality}: measuring the index")
-            points, inside = self._points(partition, index), self._inside_cosine(partition, statistics.mu)
-            tuned_rows, queried = index.n, tuple(sorted(self._measurable()))
+            points, in_distribution = (
+                self._points(partition, index),
+                self._in_distribution_cosine(partition, statistics.mu),
+            )
+            tuned_rows, measured_sources = index.n, tuple(sorted(self._measurable()))
         gpu_points = () if old is None or codes is None else old.gpu_points
-        if codes is not None and self._gpus.devices and not tuned:
+        if codes is not None and self._gpus.devices and not keep_tuning:
             gpu_points = ()
-            with suppress(RuntimeError):  # FAISS's, where it gets no memory: searched with all lists then, if at all
+            # FAISS raises RuntimeError if GPU memory is short; without points, all lists are searched.
+            with suppress(RuntimeError):
                 gpu_points = self._points(partition, self._gpus.on_codes(codes))
         quality = index.quality(partition.rows.gather(partition.sample(DRIFT_SAMPLE)[0]))
         manifest = IndexManifest(
@@ -258,9 +290,9 @@ class Optimizer:
             settings=self._settings,
             trained_rows=index.n if old is None else old.trained_rows,
             tuned_rows=tuned_rows,
-            measured_sources=queried,
+            measured_sources=measured_sources,
             quality=quality if old is None else old.quality,
-            in_distribution_cosine=inside,
+            in_distribution_cosine=in_distribution,
             points=points,
             files={},
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -271,19 +303,19 @@ class Optimizer:
         regions = find_regions({source.value: rows for source, rows in self._source_queries().items()}, partition.dim)
         arrays = {**statistics.to_arrays(), **regions.to_arrays()}
         folder, digest = publish_index(self._store, manifest, index, vector_ids, arrays, codes)
-        held = self._generation.manifest.indexes.get(partition.modality)
-        remove_indexes(self._store, partition.modality, {folder} if held is None else {folder, held[0]})
+        published = self._generation.manifest.indexes.get(partition.modality)
+        remove_indexes(self._store, partition.modality, {folder} if published is None else {folder, published[0]})
         return folder, digest
 
     def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
-        """Operating points for queries of every modality that may come; on a GPU over all rows, dead ones included."""
+        """Return operating points for queries of each modality; on a GPU over all rows, including deleted ones."""
         own, members = partition.sample(QUERIES)
         queries = {source.value: rows for source, rows in self._source_queries().items()}
         enough = len(members) >= MIN_QUERIES
         if enough:
             queries[partition.modality.value] = members
         on_gpu = isinstance(index, GpuIndex)
-        measured = cast("IvfPqIndex", index)  # a GpuIndex is one in all that is asked of it without filters
+        measured = cast("IvfPqIndex", index)  # without filters, a GpuIndex has the same methods
         points = measure_points(
             measured,
             partition.rows,
@@ -299,17 +331,17 @@ class Optimizer:
         sources = [modality.value for modality in self._modalities]
         return fill_missing(points, sources, partition.modality.value, measured, self._costs)
 
-    def _inside_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
-        """The cosine to the mean that tells queries that lie among the vectors."""
-        strangers = [rows for source, rows in self._source_queries().items() if source != partition.modality]
-        return in_distribution_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, strangers)
+    def _in_distribution_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
+        """Return the cosine to the mean from which a query counts as in distribution."""
+        other_queries = [rows for source, rows in self._source_queries().items() if source != partition.modality]
+        return in_distribution_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, other_queries)
 
     @cached_property
     def _costs(self) -> UnitCosts:
         return self._measure_costs()
 
     def _source_queries(self) -> dict[Modality, NDArray[np.float32]]:
-        """Queries (nq, d) of each modality that the store holds enough of, and of text where it can be encoded."""
+        """Return queries (nq, d) of each modality with enough stored vectors, and of text if it can be encoded."""
         if self._queries is None:
             partitions = self._generation.partitions.values()
             self._queries = {p.modality: p.sample(QUERIES)[1] for p in partitions if p.live_rows >= MIN_QUERIES}
@@ -319,9 +351,9 @@ class Optimizer:
 
 
 def next_generation(store: Path, modality: Modality) -> int:
-    """The number of the next index of a modality: greater than that of any folder there is."""
-    place = store / INDEXES / modality
-    numbers = [int(folder.name) for folder in place.iterdir() if folder.name.isdigit()] if place.is_dir() else []
+    """Return the number of the next index of a modality: greater than that of any existing folder."""
+    parent = store / INDEXES / modality
+    numbers = [int(folder.name) for folder in parent.iterdir() if folder.name.isdigit()] if parent.is_dir() else []
     return max(numbers, default=0) + 1
 
 
@@ -336,35 +368,49 @@ def optimize(
     force: bool,
     on_stage: OnStage,
 ) -> list[OptimizeResult]:
-    """Make what indexes are called for and publish them; `settings` None: what was asked before.
+    """Build, extend, tune or drop the indexes that need it, and publish them.
+
+    Args:
+        store: Folder of the store.
+        dim: Dimension d of the vectors.
+        writer: Writer of the store; its lock is held.
+        encoder: Encoder of the store.
+        settings: New index settings; None: the stored ones.
+        gpus: GPUs that the store will be searched on.
+        force: Rebuild all indexes.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        One result for each partition that needed an action.
 
     Raises:
-        UsageError: what is asked now cannot be met.
+        UsageError: the given settings cannot be met.
     """
-    before = read_index_settings(store)
-    given, settings = settings is not None, settings or before
+    previous = read_index_settings(store)
+    is_given, settings = settings is not None, settings or previous
     optimizer = _optimizer(store, dim, encoder, settings, gpus, on_stage)
     needs = optimizer.needs(force=force).values()
-    if given and (refused := [need.reason for need in needs if need.work is IndexActionKind.REFUSED]):
+    if is_given and (refused := [need.reason for need in needs if need.work is IndexActionKind.REFUSED]):
         raise UsageError(refused[0])
-    if settings != before:
+    if settings != previous:
         write_index_settings(store, settings)
     if any(need.work is IndexActionKind.BUILD for need in needs):
-        writer.compact()  # an index is made over files that stay
+        writer.compact()  # an index is built over vector files that are not rewritten later
         optimizer = _optimizer(store, dim, encoder, settings, gpus, on_stage)
-    done = []
+    results = []
     for optimized in optimizer.run(force=force):
-        held = writer.indexes.get(optimized.modality)
+        published = writer.indexes.get(optimized.modality)
         writer.set_indexes({optimized.modality: optimized.index})
-        if optimized.index is None:  # a reader may be about to open what it was sent to: it goes next time
-            remove_indexes(store, optimized.modality, set() if held is None else {held[0]})
-        done.append(optimized)
-    return done
+        if optimized.index is None:  # a reader may be opening the old index: the next run removes it
+            remove_indexes(store, optimized.modality, set() if published is None else {published[0]})
+        results.append(optimized)
+    return results
 
 
 def _optimizer(
     store: Path, dim: int, encoder: Encoder, settings: IndexSettings, gpus: GpuResidency, on_stage: OnStage
 ) -> Optimizer:
+    """Return an Optimizer of the current generation."""
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
     generation = Generation(store, manifest, dim)
@@ -377,22 +423,22 @@ def _optimizer(
 
 
 def machine_costs() -> UnitCosts:
-    """Return what searching costs on this machine: measured once, and kept where it can be."""
+    """Return the unit costs of a search on this machine; they are measured once and cached."""
     path = costs_path()
     costs = load_costs(path)
     if costs is None:
         costs = measure_costs()
-        with contextlib.suppress(OSError):  # a cache: without it they are measured again
+        with contextlib.suppress(OSError):  # the cache cannot be written: the next run measures again
             save_costs(path, costs)
     return costs
 
 
 CHECKED_ROWS = 1_000_000
-"""Wishes are checked as for a partition of so many rows."""
+"""Number of rows of the hypothetical partition that settings are checked for."""
 
 
 def check_index_settings(settings: IndexSettings | None, dim: int) -> None:
-    """Refuse what cannot be before anything is written.
+    """Check index settings before anything is written.
 
     Raises:
         UsageError: a parameter is unknown, out of range or does not fit another.
@@ -409,6 +455,15 @@ def optimize_store(
     on_stage: OnStage = ignore_stage,
 ) -> list[OptimizeResult]:
     """Bring the indexes of a store up to date with its vectors; see `Store.optimize`.
+
+    Args:
+        context: Store, encoder and GPUs.
+        settings: New index settings; None: the stored ones.
+        force: Rebuild all indexes.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        One result for each partition that needed an action.
 
     Raises:
         UsageError: the settings cannot be met.

@@ -1,4 +1,4 @@
-"""500 generic English captions: they stand for text queries where a store holds no texts of its own."""
+"""Generic English captions: 500 texts used as text queries for measurements if a store has few texts."""
 
 from __future__ import annotations
 
@@ -22,26 +22,36 @@ BATCH_CAPTIONS = 50
 
 @cache
 def generic_captions() -> tuple[str, ...]:
-    """The captions, all different: people, animals, places, nature, sounds, sports, food, motion, night, rooms."""
+    """Return the captions, all different.
+
+    Subjects: people, animals, places, nature, sounds, sports, food, motion, night, rooms.
+    """
     return tuple(files("bindsearch.operations").joinpath("captions.txt").read_text(encoding="utf-8").splitlines())
 
 
 def caption_vectors(encoder: Encoder, store: Path) -> NDArray[np.float32]:
-    """Embeddings of `generic_captions`, float32 (500, d), unit norm: encoded once and then kept in the store.
+    """Return embeddings of `generic_captions`, encoded once and then stored in the store.
 
-    What is kept and damaged is encoded again. `encoder` must take texts.
+    A damaged file is replaced.
+
+    Args:
+        encoder: Encoder of the store; it must embed texts.
+        store: Folder of the store.
+
+    Returns:
+        Unit vectors, float32 (500, d), rounded to float16.
     """
     path = store / "indexes" / f"captions-{encoder.digest[:16]}.arrow"
     captions = generic_captions()
     try:
-        kept = open_vectors(path, encoder.dim).embeddings.astype(np.float32)
-        check_vectors(kept, encoder.dim)
-        if len(kept) == len(captions):
-            return kept
-    except (StoreError, VectorError):  # not there yet, or damaged
+        stored = open_vectors(path, encoder.dim).embeddings.astype(np.float32)
+        check_vectors(stored, encoder.dim)
+        if len(stored) == len(captions):
+            return stored
+    except (StoreError, VectorError):  # missing or damaged
         pass
     batches = [captions[start : start + BATCH_CAPTIONS] for start in range(0, len(captions), BATCH_CAPTIONS)]
     vectors = np.concatenate([encode_media(encoder, [Passage(caption) for caption in batch]) for batch in batches])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_vectors(path, np.arange(len(captions)), vectors)
-    return vectors.astype(np.float16).astype(np.float32)  # the same numbers as from the file
+    return vectors.astype(np.float16).astype(np.float32)  # the same values as read from the file

@@ -1,4 +1,4 @@
-"""Moving a store over to another encoder: all files are embedded anew beside it, then it is replaced at once."""
+"""Conversion of a store to another encoder: all files are embedded into a new store, which replaces the old one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from bindsearch.storage.lock import writer_lock
 from bindsearch.types import Modality
 
 SHOWN_LOST = 3
+"""Number of paths that a message shows."""
+
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -39,99 +41,113 @@ def reindex(
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
-    """Embed all collections of a store with the context's encoder; searches see the old store until all is done.
+    """Embed all collections of a store with the context's encoder; searches use the old store until it finishes.
 
-    What was done stays where a run ends early, in a folder beside the store, and the next one goes on from there. Item
-    numbers are new ones. `prune`: leave out items whose files are gone, fail now or are of a modality that the encoder
-    does not know, instead of refusing.
+    The new store is built in a folder next to the old one. If the run is interrupted, the next one resumes it. Items
+    get new ids.
+
+    Args:
+        context: Store, new encoder and GPUs.
+        rules: Rules MODALITY=GLOB as for `index`.
+        imu_rate_hz: Sampling rate in Hz of IMU recordings that do not give one.
+        limits: Limits per file by name.
+        prune: Leave out items whose files are missing, fail now or have a modality that the encoder does not support;
+            False: such items raise UsageError.
+        on_progress: Called with the progress of the run.
+        on_stage: Called with the name of each stage of the index maintenance.
+
+    Returns:
+        Report of the indexing run.
 
     Raises:
         StoreNotFoundError: there is no store.
         StoreLockedError: another process is writing.
-        UsageError: items would be lost, or a rule or limit is wrong.
+        UsageError: items would be lost, or a rule or limit is invalid.
+        StoreError: the new store cannot replace the old one.
     """
     store, encoder = context.path.resolve(), context.encoder
     config = read_config(store)
-    beside = store.with_name(f".{store.name}.reindex")
+    new_store = store.with_name(f".{store.name}.reindex")
     with writer_lock(store), Decoders(encoder, context.decode) as decoders:
-        _start(beside, config, encoder)
+        _start(new_store, config, encoder)
         with Catalog(store / CATALOG_FILE) as catalog:
-            collections, items = catalog.collections(), _places(catalog)
-        unknown = sorted(place for place, modality in items.items() if modality not in encoder.modalities)
+            collections, items = catalog.collections(), _item_paths(catalog)
+        unknown = sorted(path for path, modality in items.items() if modality not in encoder.modalities)
         if unknown and not prune:
-            raise _would_lose(unknown, f"are of modalities that the encoder {encoder.name} does not know", "")
-        missing = sorted(place for place in items if not _is_there(Path(place)))
+            raise _would_lose(unknown, f"have modalities that the encoder {encoder.name} does not support", "")
+        missing = sorted(path for path in items if not _exists(Path(path)))
         if missing and not prune:
-            raise _would_lose(missing, "have no file now", "restore the files, or ")
+            raise _would_lose(missing, "have no file any more", "restore the files, or ")
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
-            replace(context, path=beside, segments=decode_options(config, None)),
-            lambda new: _targets(collections, new, store, beside),
+            replace(context, path=new_store, segments=decode_options(config, None)),
+            lambda new: _targets(collections, new, store, new_store),
             request,
             decoders,
             read_index_settings(store),
             on_progress,
             on_stage,
         )
-        with Catalog(beside / CATALOG_FILE) as catalog:
-            lost = sorted(items.keys() - _places(catalog).keys())
+        with Catalog(new_store / CATALOG_FILE) as catalog:
+            lost = sorted(items.keys() - _item_paths(catalog).keys())
             roots = catalog.collections()
             failures = catalog.failures_table().to_pylist()
         if lost and not prune:
             reasons = {str(roots[row["collection_id"]] / row["rel_path"]): row["reason"] for row in failures}
-            told = [f"{place}: {reasons[place]}" if place in reasons else place for place in lost]
-            raise _would_lose(told, "cannot be embedded now", "fix that and run it again, or ")
-        _replace(store, beside)
+            descriptions = [f"{path}: {reasons[path]}" if path in reasons else path for path in lost]
+            raise _would_lose(descriptions, "cannot be embedded now", "fix the cause and run it again, or ")
+        _replace(store, new_store)
     return report
 
 
-def _start(beside: Path, config: StoreConfig, encoder: Encoder) -> None:
-    """Keep what an earlier run left beside the store where it was for the same encoder, else start anew."""
-    if not beside.exists():
+def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
+    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it."""
+    if not new_store.exists():
         return
     with suppress(StoreError):
-        left = read_config(beside)
-        same = (left.encoder, left.weights_digest, left.encoder_options) == (
+        previous = read_config(new_store)
+        same = (previous.encoder, previous.weights_digest, previous.encoder_options) == (
             encoder.name,
             encoder.digest,
             dict(encoder.options),
         )
-        if same and decode_options(left, None) == decode_options(config, None):
+        if same and decode_options(previous, None) == decode_options(config, None):
             return
-    shutil.rmtree(beside)
+    shutil.rmtree(new_store)
 
 
-def _targets(collections: dict[int, Path], new: Catalog, store: Path, beside: Path) -> list[ScanTarget]:
-    """All collections, those whose roots are gone too: their items are told as lost then."""
-    known = {root: key for key, root in new.collections().items()}
+def _targets(collections: dict[int, Path], new: Catalog, store: Path, new_store: Path) -> list[ScanTarget]:
+    """Return a target for each collection, including missing roots: their items are reported as lost."""
+    new_keys = {root: key for key, root in new.collections().items()}
     roots = [*collections.values()]
     targets = []
     for root in roots:
-        key = known[root] if root in known else new.add_collection(root)
-        skipped = frozenset({store.resolve(), beside.resolve(), *roots} - {root})
+        key = new_keys[root] if root in new_keys else new.add_collection(root)
+        skipped = frozenset({store.resolve(), new_store.resolve(), *roots} - {root})
         targets.append(ScanTarget(key, root, skipped))
     return targets
 
 
-def _places(catalog: Catalog) -> dict[str, Modality]:
-    """Path and modality of all items."""
+def _item_paths(catalog: Catalog) -> dict[str, Modality]:
+    """Return the modality of each item by path."""
     roots = catalog.collections()
     rows = catalog.items_table().select(["collection_id", "rel_path", "modality"]).to_pylist()
     return {str(roots[row["collection_id"]] / row["rel_path"]): Modality(row["modality"]) for row in rows}
 
 
-def _would_lose(places: Sequence[str], why: str, way_out: str) -> UsageError:
-    shown = ", ".join(places[:SHOWN_LOST]) + (", ..." if len(places) > SHOWN_LOST else "")
-    return UsageError(f"{len(places)} of the store's items {why} ({shown}): {way_out}leave them out with --prune")
+def _would_lose(paths: Sequence[str], why: str, remedy: str) -> UsageError:
+    """Return the error for items that the new store would not have."""
+    shown = ", ".join(paths[:SHOWN_LOST]) + (", ..." if len(paths) > SHOWN_LOST else "")
+    return UsageError(f"{len(paths)} of the store's items {why} ({shown}): {remedy}leave them out with --prune")
 
 
-def _is_there(path: Path) -> bool:
-    """Return whether there is a file, or the archive that a path leads into."""
-    return path.exists() or any(above.is_file() for above in path.parents)
+def _exists(path: Path) -> bool:
+    """Return whether a file exists, or an archive that contains the path."""
+    return path.exists() or any(parent.is_file() for parent in path.parents)
 
 
 def _replace(store: Path, new: Path) -> None:
-    """Put `new` where `store` is, in one step where the system can, and remove what was there.
+    """Replace `store` by `new`, atomically if the system supports it, and remove the old store.
 
     Raises:
         StoreError: the folder of the store cannot be renamed.
@@ -143,16 +159,18 @@ def _replace(store: Path, new: Path) -> None:
             new.rename(store)
             old.rename(new)
     except OSError as error:
-        raise StoreError(f"the new store is at {new}, but cannot be moved to {store}: {error.strerror}") from error
+        raise StoreError(
+            f"the new store is complete at {new}, but cannot be moved to {store}: {error.strerror}"
+        ) from error
     sync_folder(store.parent)
     shutil.rmtree(new)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names at once (Linux's renameat2); whether the system and the disk can do that."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders atomically with renameat2 of Linux; return False if system or file system cannot."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+        result = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
     except (OSError, AttributeError):
         return False
-    return int(done) == 0
+    return int(result) == 0

@@ -1,4 +1,4 @@
-"""Intake: ready vectors on their way into a store, each item in its place and committed in batches."""
+"""Import of precomputed vectors into a store: items are assigned to collections and committed in batches."""
 
 from __future__ import annotations
 
@@ -31,15 +31,25 @@ if TYPE_CHECKING:
     from bindsearch.operations.optimize import OptimizeResult
 
 
-_KNOWN = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "fingerprint")
-"""Columns that are compared with those of items that are there."""
+_ITEM_COLUMNS = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "fingerprint")
+"""Columns of existing items that new items are compared with."""
 
 
 @former_fields(kept="unchanged")
 @dataclass(slots=True)
 class ImportReport:
-    """Report of an import or a merge: items that are new, took the place of others, or were left out as those that
-    were there stay; vectors of them; failures that were recorded; what was done to the indexes."""
+    """Report of an import or a merge.
+
+    Attributes:
+        added: Number of new items.
+        replaced: Number of items that replaced existing ones.
+        unchanged: Number of items that were skipped because the existing ones stay.
+        vectors: Number of vectors of the added and replaced items.
+        failures: Number of failures that were recorded.
+        notices: Notices for the user.
+        optimized: Results of the index maintenance.
+        took_s: Duration in seconds.
+    """
 
     added: int = 0
     replaced: int = 0
@@ -52,8 +62,16 @@ class ImportReport:
 
 
 class ItemSlot(NamedTuple):
-    """Place of an item, and what is there: the item's id (None: none is), its content hash and modification time,
-    and whether the file has failed."""
+    """Collection and path of an item, and the existing item there.
+
+    Attributes:
+        collection_id: Id of the collection.
+        rel_path: Path below the root of the collection.
+        item_id: Id of the existing item; None if there is none.
+        content_hash: Content hash of the existing item, "" if unknown.
+        mtime_ns: Modification time of the existing item in nanoseconds since 1970, -1 if unknown.
+        failed: Whether a failure is recorded for the path.
+    """
 
     collection_id: int
     rel_path: str
@@ -64,8 +82,13 @@ class ItemSlot(NamedTuple):
 
 
 class _CollectionMatch(NamedTuple):
-    """The collection that holds a root: its id, the root within it ("" or with a slash at its end), and collections
-    inside the root: where within it (with a slash), and their ids."""
+    """Collection that contains a root.
+
+    Attributes:
+        collection_id: Id of the collection.
+        prefix: Path of the root in the collection, "" or with a trailing slash.
+        inner: Collections inside the root: path below the root with a trailing slash, and id; deepest first.
+    """
 
     collection_id: int
     prefix: str
@@ -81,16 +104,26 @@ def import_context(
     encoder_options: Mapping[str, str | int | float | bool] | None = None,
     device: str,
 ) -> Iterator[tuple[StoreContext, StoreConfig]]:
-    """The store at `path` and what it was made with, or will be: a new one is made like another one.
+    """Yield the context of an import, and the configuration that the store has or will have.
+
+    Args:
+        path: Folder of the store.
+        like: Configuration that a new store takes encoder, options and segment lengths from; None: unknown.
+        encoder: Encoder as in `connect`.
+        encoder_options: Preprocessing options as in `connect`.
+        device: Device as in `connect`.
+
+    Yields:
+        Context and configuration; GPU memory is released on exit.
 
     Raises:
-        UsageError: it is new, and neither `like` nor `encoder` says what its space is.
-        StoreError: it was made with another encoder.
-        EncoderError: there is no such encoder, or its model is not here.
+        UsageError: the store is new, and neither `like` nor `encoder` is given.
+        StoreError: the store was created with another encoder.
+        EncoderError: there is no such encoder, or its model is not installed.
     """
     exists = (path / STORE_FILE).is_file()
     if not exists and like is None and encoder is None:
-        raise UsageError(f"{path} would be a new store: say which encoder made the vectors (--encoder NAME)")
+        raise UsageError(f"{path} is a new store: give the encoder that made the vectors (--encoder NAME)")
     if not exists and like is not None and encoder is None:
         encoder, encoder_options = like.encoder, encoder_options or like.encoder_options
     loaded = load_store_encoder(path, encoder, encoder_options or {}, Runtime(device=device))
@@ -104,14 +137,14 @@ def import_context(
 
 
 def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> StagedSegment:
-    """The segment in a row of facts, with its embedding (d,)."""
+    """Return the segment in a row of the metadata, with its embedding, float32 (d,)."""
     modality = Modality(facts["modality"][row])
     text = facts["text"][row] if modality is Modality.TEXT else None
     return StagedSegment(modality, embedding, facts["start_s"][row], facts["end_s"][row], text)
 
 
 def _digest(segments: Sequence[StagedSegment]) -> str:
-    """Equal for equal segments alone."""
+    """Return a digest of segments: modality, span, text and vector of each."""
     import xxhash
 
     digest = xxhash.xxh3_128()
@@ -122,25 +155,32 @@ def _digest(segments: Sequence[StagedSegment]) -> str:
 
 
 class VectorImporter:
-    """Stages items for a writer. Places are looked up once: have one for each source of items."""
+    """Stage of items for a writer; the catalog is read once, so create one importer per source of items."""
 
     def __init__(self, catalog: Catalog, writer: Writer, report: ImportReport, *, trusted: bool) -> None:
-        """`trusted`: equal fingerprints mean equal vectors, so that an item shares those of any other; else only those
-        of one that was staged here with the very same ones."""
+        """Read the existing items of the catalog.
+
+        Args:
+            catalog: Catalog of the store.
+            writer: Writer of the store.
+            report: Report to count in.
+            trusted: Whether equal fingerprints mean equal vectors. If so, an item shares the vectors of any item with
+                its fingerprint; else only those of an item staged by this importer with identical vectors.
+        """
         self._catalog = catalog
         self._writer = writer
         self._report = report
         self._trusted = trusted
         self._batch = StagedBatch()
         self._staged = 0
-        self._holders: dict[str, _CollectionMatch] = {}
-        items = catalog.items_table().select(list(_KNOWN)).combine_chunks()
-        self._items = {name: items.column(name) for name in _KNOWN}
+        self._matches: dict[str, _CollectionMatch] = {}
+        items = catalog.items_table().select(list(_ITEM_COLUMNS)).combine_chunks()
+        self._items = {name: items.column(name) for name in _ITEM_COLUMNS}
         self._rows: dict[int, dict[str, int]] = {key: {} for key in catalog.collections()}
         owners, paths = (self._items[name].to_pylist() for name in ("collection_id", "rel_path"))
         for row, (key, path) in enumerate(zip(owners, paths, strict=True)):
             self._rows[key][path] = row
-        self._prints = Counter(filter(None, self._items["fingerprint"].to_pylist()))
+        self._fingerprints = Counter(filter(None, self._items["fingerprint"].to_pylist()))
         self._first: dict[str, tuple[str, int]] = {}
         self._batches = 0
         failures = catalog.failures_table()
@@ -148,35 +188,45 @@ class VectorImporter:
         self._failed = set(zip(*names, strict=True))
 
     def locate(self, root: str, rel_path: str) -> ItemSlot:
-        """The place of a file below `root`: in the deepest collection that holds it, a new one where none does."""
-        holder = self._holders.get(root)
-        if holder is None:
-            holder = self._holders[root] = self._hold(Path(root))
-        for prefix, key in holder.inner:
-            if rel_path.startswith(prefix):
-                return self._place(key, rel_path[len(prefix) :])
-        return self._place(holder.collection_id, holder.prefix + rel_path)
+        """Return the slot of a file below `root`, in the deepest collection that contains it.
 
-    def add(self, place: ItemSlot, facts: Columns, row: int, segments: Sequence[StagedSegment]) -> None:
-        """Stage the item whose facts are in a row, in the stead of what is there; commits when much is staged."""
+        If no collection contains it, `root` becomes a new one.
+        """
+        match = self._matches.get(root)
+        if match is None:
+            match = self._matches[root] = self._match_collection(Path(root))
+        for prefix, key in match.inner:
+            if rel_path.startswith(prefix):
+                return self._slot(key, rel_path[len(prefix) :])
+        return self._slot(match.collection_id, match.prefix + rel_path)
+
+    def add(self, slot: ItemSlot, facts: Columns, row: int, segments: Sequence[StagedSegment]) -> None:
+        """Stage an item; it replaces the existing one. A batch is committed after BLOCK_ROWS segments.
+
+        Args:
+            slot: Slot of the item, from `locate`.
+            facts: Metadata of a block.
+            row: Row of the item in the metadata.
+            segments: All segments of the item.
+        """
         fingerprint = facts["fingerprint"][row] or ""
-        if place.failed:
-            self._batch.forgotten_failures.append((place.collection_id, place.rel_path))
-        if self._trusted and place.item_id is not None:
-            old = self._rows[place.collection_id][place.rel_path]
-            self._prints[self._items["fingerprint"][old].as_py()] -= 1
+        if slot.failed:
+            self._batch.forgotten_failures.append((slot.collection_id, slot.rel_path))
+        if self._trusted and slot.item_id is not None:
+            old = self._rows[slot.collection_id][slot.rel_path]
+            self._fingerprints[self._items["fingerprint"][old].as_py()] -= 1
         if not fingerprint:
             shared = False
         elif self._trusted:
-            shared = self._prints[fingerprint] > 0
-            self._prints[fingerprint] += 1
+            shared = self._fingerprints[fingerprint] > 0
+            self._fingerprints[fingerprint] += 1
         else:
             shared = self._was_staged(fingerprint, segments)
         self._batch.items.append(
             StagedItem(
-                item_id=place.item_id,
-                collection_id=place.collection_id,
-                rel_path=place.rel_path,
+                item_id=slot.item_id,
+                collection_id=slot.collection_id,
+                rel_path=slot.rel_path,
                 modality=Modality(facts["item_modality"][row] or segments[0].modality),
                 state=_state(facts["size_bytes"][row], facts["mtime_ns"][row]),
                 content_hash=facts["content_hash"][row] or "",
@@ -187,26 +237,27 @@ class VectorImporter:
             )
         )
         self._report.vectors += len(segments)
-        self._report.added += place.item_id is None
-        self._report.replaced += place.item_id is not None
+        self._report.added += slot.item_id is None
+        self._report.replaced += slot.item_id is not None
         self._staged += len(segments)
         if self._staged >= BLOCK_ROWS:
             self.flush()
 
-    def add_failure(self, place: ItemSlot, reason: str) -> None:
-        """Record a file that could not be indexed; the next `index` tries it again."""
-        self._batch.failures.append(Failure(place.collection_id, place.rel_path, UNKNOWN_STATE, reason))
+    def add_failure(self, slot: ItemSlot, reason: str) -> None:
+        """Record a file that could not be indexed; the next `index` retries it."""
+        self._batch.failures.append(Failure(slot.collection_id, slot.rel_path, UNKNOWN_STATE, reason))
         self._report.failures += 1
 
     def flush(self) -> None:
-        """Commit what is staged."""
+        """Commit the staged items and failures."""
         if not self._batch.is_empty:
             self._writer.commit(self._batch)
         self._batch = StagedBatch()
         self._batches += 1
         self._staged = 0
 
-    def _place(self, key: int, rel_path: str) -> ItemSlot:
+    def _slot(self, key: int, rel_path: str) -> ItemSlot:
+        """Return the slot of a path in a collection."""
         failed = (key, rel_path) in self._failed
         row = self._rows[key].get(rel_path)
         if row is None:
@@ -217,40 +268,48 @@ class VectorImporter:
         return ItemSlot(key, rel_path, item_id, content_hash, mtime_ns, failed)
 
     def _was_staged(self, fingerprint: str, segments: Sequence[StagedSegment]) -> bool:
-        """Return whether the first item of this fingerprint had the same vectors, and the writer will find those."""
+        """Return whether an item with this fingerprint and the same vectors was staged, and the writer will find it."""
         digest = _digest(segments)
         first, batch = self._first.get(fingerprint, (None, -1))
         if first not in (None, digest):
-            if first:  # the writer goes by the fingerprint alone: those that share are not to meet this item
+            if first:  # the writer compares fingerprints only: commit the items that share vectors first
                 self.flush()
-            self._first[fingerprint] = ("", -1)  # from now on each brings its own
+            self._first[fingerprint] = ("", -1)  # from now on each item has its own vectors
             return False
-        if first is not None and (batch == self._batches or fingerprint not in self._prints):
+        if first is not None and (batch == self._batches or fingerprint not in self._fingerprints):
             return True
         self._first[fingerprint] = (digest, self._batches)
         return False
 
-    def _hold(self, root: Path) -> _CollectionMatch:
+    def _match_collection(self, root: Path) -> _CollectionMatch:
+        """Return the collection that contains `root`; add `root` as a collection if there is none."""
         roots = self._catalog.collections()
-        if not any(root.is_relative_to(other) for other in roots.values()):
+        if not any(root.is_relative_to(folder) for folder in roots.values()):
             key = self._catalog.add_collection(root)
             roots[key] = root
             self._rows[key] = {}
-        around = {key: other for key, other in roots.items() if root.is_relative_to(other)}
-        key = max(around, key=lambda one: len(around[one].parts))
-        inside = {one: other for one, other in roots.items() if other.is_relative_to(root) and one != key}
-        deepest_first = sorted(inside, key=lambda one: -len(inside[one].parts))
+        containing = {key: folder for key, folder in roots.items() if root.is_relative_to(folder)}
+        key = max(containing, key=lambda collection_id: len(containing[collection_id].parts))
+        contained = {
+            collection_id: folder
+            for collection_id, folder in roots.items()
+            if folder.is_relative_to(root) and collection_id != key
+        }
+        deepest_first = sorted(contained, key=lambda collection_id: -len(contained[collection_id].parts))
         return _CollectionMatch(
-            key, _below(root, roots[key]), tuple((_below(inside[one], root), one) for one in deepest_first)
+            key,
+            _below(root, roots[key]),
+            tuple((_below(contained[collection_id], root), collection_id) for collection_id in deepest_first),
         )
 
 
 def _below(path: Path, root: Path) -> str:
+    """Return the relative path with a trailing slash, "" for the root itself."""
     return "" if path == root else f"{path.relative_to(root).as_posix()}/"
 
 
 def _state(size_bytes: int | None, mtime_ns: int | None) -> FileState:
-    """As far as it is known; the stamp is no file's, so that the next `index` looks at the file again."""
+    """Return the state of a file as far as it is known; its sidecar version makes the next `index` inspect the file."""
     unknown = UNKNOWN_STATE
     return FileState(
         unknown.size_bytes if size_bytes is None else size_bytes,

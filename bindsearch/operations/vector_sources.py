@@ -1,6 +1,6 @@
-"""Files of ready vectors, as `export` and other programs write them: found, opened, and read in blocks.
+"""Files of precomputed vectors, as `export` and other programs write them: search, open, and read in blocks.
 
-A shard is a Parquet file with the facts of its rows, and their vectors: in a column of it, or in a .npy file beside it.
+A shard is a Parquet file with the metadata of its rows; the vectors are in one of its columns or in a .npy file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "image_path", "file_path", "filepath", "filename", "file_name", "file"),
     "text": ("text", "caption"),
 }
-"""Names of columns, of which the first that is there counts; clip-retrieval says image_path and caption."""
+"""Accepted column names, the first one that exists is used; image_path and caption are those of clip-retrieval."""
 
 FOLDER = re.compile(r"(\w+)_emb")
-"""A folder of .npy files, named by what they are of."""
+"""Name of a folder of .npy files, with their modality."""
 
 _MODALITIES = {"img": Modality.IMAGE, **{modality.value: modality for modality in Modality}}
 _NUMBER = re.compile(r"_(\d+)\.npy")
@@ -41,8 +41,13 @@ _NUMBER = re.compile(r"_(\d+)\.npy")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Files of some rows: `vectors` None where they are in a column of `facts`; `modality` as the folder's name
-    says."""
+    """Files of some rows.
+
+    Attributes:
+        facts: Parquet file with the metadata of the rows.
+        vectors: File of the vectors as .npy; None: they are in a column of `facts`.
+        modality: Modality by the name of the folder; None: unknown.
+    """
 
     facts: Path
     vectors: Path | None
@@ -50,10 +55,10 @@ class Shard:
 
 
 def find_shards(source: Path) -> list[Shard]:
-    """The shards of a folder as `export` or clip-retrieval writes it, of one of Parquet files, or of a single file.
+    """Find the shards of an export, of a folder of clip-retrieval or of Parquet files, or of a single file.
 
     Raises:
-        UsageError: there are none, or a .npy file has no Parquet file that goes with it.
+        UsageError: there are none, or a .npy file lacks its Parquet file.
     """
     if source.is_file():
         return [_with_facts(source) if source.suffix == ".npy" else Shard(source, None, None)]
@@ -62,38 +67,49 @@ def find_shards(source: Path) -> list[Shard]:
     shards = [_numbered(vectors) for vectors in sorted(source.glob("*_emb/*_emb_*.npy"))]
     shards = shards or [Shard(path, None, None) for path in sorted(source.glob("*.parquet"))]
     if not shards:
-        raise UsageError(f"{source} holds no vectors: expected *.parquet, or img_emb/img_emb_0.npy and the like")
+        raise UsageError(f"{source} holds no vectors: expected files such as *.parquet or img_emb/img_emb_0.npy")
     return shards
 
 
 def _numbered(vectors: Path) -> Shard:
-    found, number = FOLDER.fullmatch(vectors.parent.name), _NUMBER.search(vectors.name)
-    name = found[1] if found else ""
-    digits = number[1] if number else ""
-    own, common = (vectors.parent.parent / folder for folder in (f"{name}_metadata", "metadata"))
-    facts = own / f"{own.name}_{digits}.parquet" if own.is_dir() else common / f"metadata_{digits}.parquet"
+    """Return the shard of a numbered .npy file; raise UsageError if its Parquet file is missing."""
+    folder_match, number_match = FOLDER.fullmatch(vectors.parent.name), _NUMBER.search(vectors.name)
+    name = folder_match[1] if folder_match else ""
+    digits = number_match[1] if number_match else ""
+    own_folder, common_folder = (vectors.parent.parent / folder for folder in (f"{name}_metadata", "metadata"))
+    facts = (
+        own_folder / f"{own_folder.name}_{digits}.parquet"
+        if own_folder.is_dir()
+        else common_folder / f"metadata_{digits}.parquet"
+    )
     if not facts.is_file():
-        raise UsageError(f"{vectors} has no {facts} beside it, which would name its rows: put it there")
+        raise UsageError(f"{vectors} needs {facts} with the paths of its rows: add this file")
     return Shard(facts, vectors, _MODALITIES.get(name))
 
 
 def _with_facts(vectors: Path) -> Shard:
-    beside = [vectors.with_suffix(".parquet"), *sorted(vectors.parent.glob("*.parquet"))]
-    found = [path for path in dict.fromkeys(beside) if path.is_file()]
-    if not found or (len(found) > 1 and found[0] != beside[0]):
-        raise UsageError(f"{vectors} needs {beside[0].name} beside it: a Parquet file with a column path, row for row")
-    return Shard(found[0], vectors, None)
+    """Return the shard of a single .npy file; raise UsageError if no Parquet file belongs to it."""
+    candidates = [vectors.with_suffix(".parquet"), *sorted(vectors.parent.glob("*.parquet"))]
+    existing = [path for path in dict.fromkeys(candidates) if path.is_file()]
+    if not existing or (len(existing) > 1 and existing[0] != candidates[0]):
+        raise UsageError(
+            f"{vectors} needs {candidates[0].name} in its folder: a Parquet file with a column path, row by row"
+        )
+    return Shard(existing[0], vectors, None)
 
 
 class VectorFileReader:
-    """A shard that has been looked at: n rows, whose vectors and facts fit together."""
+    """Reader of a shard: n rows of metadata and vectors."""
 
     def __init__(self, shard: Shard, vector_column: str | None) -> None:
-        """Look at the headers. `vector_column`: where vectors are in the Parquet file; None: in its only column of
-        lists of floating-point numbers.
+        """Read the headers of a shard.
+
+        Args:
+            shard: Files to read.
+            vector_column: Column of the vectors in the Parquet file; None: its only column of lists of floats.
 
         Raises:
-            UsageError: a file is not what its name says, there is no such column, or the numbers of rows differ.
+            UsageError: a file has another format, there is no such column, or the numbers of rows differ.
         """
         self.facts = shard.facts
         self.modality = shard.modality
@@ -109,14 +125,16 @@ class VectorFileReader:
 
     @cached_property
     def names(self) -> Mapping[str, str]:
-        """Which column of the file holds which of FACTS."""
-        held = set(self.schema.names) - {self._column}
-        found = {name: next((alias for alias in ALIASES.get(name, (name,)) if alias in held), "") for name in FACTS}
-        return {name: alias for name, alias in found.items() if alias}
+        """Names of the file's columns, by their names in FACTS; columns that the file lacks are left out."""
+        column_names = set(self.schema.names) - {self._column}
+        aliases = {
+            name: next((alias for alias in ALIASES.get(name, (name,)) if alias in column_names), "") for name in FACTS
+        }
+        return {name: alias for name, alias in aliases.items() if alias}
 
     @property
     def extras(self) -> list[str]:
-        """Columns that are none of FACTS: numbers, texts and truth values."""
+        """Names of other columns of numbers, texts and booleans."""
         import pyarrow.types as types
 
         used = {*self.names.values(), self._column}
@@ -126,10 +144,10 @@ class VectorFileReader:
         ]
 
     def column(self, name: str) -> pa.ChunkedArray | None:
-        """A whole column of FACTS; None where there is none.
+        """Return a whole column of FACTS; None if the file lacks it.
 
         Raises:
-            UsageError: it has another type, or the file is damaged.
+            UsageError: the column has another type, or the file is damaged.
         """
         if name not in self.names:
             return None
@@ -137,17 +155,24 @@ class VectorFileReader:
             return self._cast(file.read([self.names[name]]).column(0), name)
 
     def blocks(self, dim: int) -> Iterator[tuple[pa.Table, NDArray[np.floating[Any]]]]:
-        """Facts, extras with them, and vectors (m, dim) as the file has them, in the order of rows.
+        """Yield blocks of rows in the order of the file.
+
+        Args:
+            dim: Dimension d that vectors must have.
+
+        Yields:
+            Table of m rows with the metadata and the other columns (named with a leading "#"), and vectors (m, d) in
+            the floating-point type of the file.
 
         Raises:
-            UsageError: a column has another type, a vector another length, or the file is damaged.
+            UsageError: a column has another type, a vector has another dimension, or the file is damaged.
         """
         import pyarrow as pa
 
-        wanted = [*self.names.values(), *self.extras, *([self._column] if self._array is None else [])]
+        column_names = [*self.names.values(), *self.extras, *([self._column] if self._array is None else [])]
         start = 0
         with _open_parquet(self.facts) as file:
-            for batch in file.iter_batches(BLOCK_ROWS, columns=wanted):
+            for batch in file.iter_batches(BLOCK_ROWS, columns=column_names):
                 table = pa.Table.from_batches([batch])
                 if self._array is None:
                     vectors = _to_array(batch.column(self._column), dim, self.facts, start)
@@ -160,19 +185,20 @@ class VectorFileReader:
 
     @property
     def dim(self) -> int | None:
-        """d; None where only the rows tell."""
+        """Dimension d of the vectors; None if it is known only from the rows."""
         if self._array is not None:
             return int(self._array.shape[1])
         kind = self.schema.field(self._column).type
         return getattr(kind, "list_size", None)
 
     def _cast(self, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+        """Return a column with the type that it has in FACTS; raise UsageError if it has another type."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         try:
             cast = column.cast(pa.type_for_alias(FACTS[name]))
-            if pa.types.is_floating(cast.type):  # what is not known is NaN where pandas wrote it
+            if pa.types.is_floating(cast.type):  # pandas writes unknown values as NaN
                 return pc.if_else(pc.is_nan(cast), pa.scalar(None, cast.type), cast)
             return cast
         except pa.ArrowException:
@@ -182,6 +208,7 @@ class VectorFileReader:
 
 @contextmanager
 def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Yield an open Parquet file; raise UsageError for errors of reading it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -193,7 +220,7 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:
-    """The rows (n, d) of a .npy file, mapped."""
+    """Memory-map the rows (n, d) of a .npy file; raise UsageError if they are not vectors or do not match."""
     try:
         with path.open("rb") as file:
             shape, dtype, _ = npy_header(file)
@@ -205,35 +232,38 @@ def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if len(array) != n:
-        raise UsageError(f"{path} has {len(array)} rows and {facts} {n}: they must be the same ones, in the same order")
+        raise UsageError(f"{path} has {len(array)} rows and {facts} {n}: both need the same rows, in the same order")
     return array
 
 
-def _vector_column(schema: pa.Schema, path: Path, wanted: str | None) -> str:
+def _vector_column(schema: pa.Schema, path: Path, name: str | None) -> str:
+    """Return the name of the column of vectors; raise UsageError if it is missing or not unique."""
     import pyarrow.types as types
 
     def holds_vectors(kind: pa.DataType) -> bool:
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         return bool(lists and types.is_floating(kind.value_type))
 
-    found = [field.name for field in schema if holds_vectors(field.type)]
-    listed = ", ".join(found) or "none"
-    if wanted is not None and wanted not in found:
-        raise UsageError(f"{path} has no column {wanted!r} of vectors: those of floating-point lists are {listed}")
-    if wanted is None and len(found) != 1:
-        raise UsageError(f"{path} has {len(found)} columns of floating-point lists ({listed}): name the one of vectors")
-    return wanted or found[0]
+    candidates = [field.name for field in schema if holds_vectors(field.type)]
+    listed = ", ".join(candidates) or "none"
+    if name is not None and name not in candidates:
+        raise UsageError(f"{path} has no column {name!r} of vectors: the columns of floating-point lists are {listed}")
+    if name is None and len(candidates) != 1:
+        raise UsageError(
+            f"{path} has {len(candidates)} columns of floating-point lists ({listed}): give the column of the vectors"
+        )
+    return name or candidates[0]
 
 
 def _to_array(column: pa.Array, dim: int, path: Path, start: int) -> NDArray[np.floating[Any]]:
-    """A column of lists as rows (m, dim); the first of them is row `start` of the file."""
+    """Return a column of lists as rows (m, dim); the first one is row `start` of the file."""
     import pyarrow.compute as pc
 
     lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
-    if wrong := np.flatnonzero(lengths != dim).tolist():
-        row = wrong[0]
+    if mismatched := np.flatnonzero(lengths != dim).tolist():
+        row = mismatched[0]
         what = "no vector" if lengths[row] < 0 else f"a vector of {lengths[row]} dimensions"
-        raise UsageError(f"{path}: row {start + row} holds {what}, the store's have {dim}")
+        raise UsageError(f"{path}: row {start + row} holds {what}, the store needs {dim}")
     values = column.flatten()
     if values.null_count:
         raise UsageError(f"{path}: a vector in rows {start} to {start + len(column) - 1} holds null")

@@ -66,7 +66,7 @@ def test_reindex(command: Command, store: Path) -> None:
     (store.parent / "media" / "1.txt").unlink()
     done = command("reindex", "--encoder", "null")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "1 of the store's items have no file now" in done.stderr
+    assert "1 of the store's items have no file any more" in done.stderr
     done = command("reindex", "--encoder", "null", "--prune")
     assert (done.returncode, done.stdout.split(",")[0]) == (0, "3 added")
 

@@ -128,7 +128,7 @@ def test_without_a_terminal_consent_is_an_option(model: Run, server: Any) -> Non
     text, complaint = done.stderr.splitlines()
     assert text == "You may read it on Tuesdays."
     assert complaint.startswith("bindsearch: ")
-    assert complaint.endswith("add --accept-license, or run the same command on a terminal")
+    assert complaint.endswith("add --accept-license, or run the same command in a terminal")
     assert server.requests == []
 
 
@@ -169,7 +169,7 @@ def test_offline(model: Run, server: Any, pulled: Path, monkeypatch: pytest.Monk
         done = model(["pull", NAME, *arguments])
         assert done.returncode == 4
         assert f"cannot download {NAME} in offline mode (" in done.stderr
-        assert f"): fetch {server.url} on another machine" in done.stderr
+        assert f"download {server.url} on another machine" in done.stderr
         assert "--from FILE" in done.stderr
         assert done.stderr.count("\n") == 1
     assert server.requests == []
@@ -186,7 +186,7 @@ def test_list(model: Run, pulled: Path, server: Any) -> None:
     assert answer["models"] == []
     assert len(answer["damaged"]) == 1
     assert done.stderr.startswith(f"damaged: {pulled / 'model.json'} cannot be read")
-    assert f"run `bindsearch model pull {NAME}` again" in done.stderr
+    assert f"`bindsearch model pull {NAME}` downloads it again" in done.stderr
     assert model(["pull", NAME, "--dtype", "bf16"]).returncode == 0
     server.content = b"bad" + CONTENT
     assert model(["pull", NAME, "--dtype", "fp32", "--force"]).returncode == 4
@@ -269,16 +269,16 @@ def test_interrupted_pulls_go_on(command: Callable[..., list[str]], model: Run, 
     ("arguments", "code", "message"),
     [
         (["pull"], 2, "Missing argument"),
-        (["pull", "maxi"], 4, "unknown model 'maxi': those to pull are imagebind-huge"),
+        (["pull", "maxi"], 4, "unknown model 'maxi': available models are imagebind-huge"),
         (["pull", "mini"], 4, "comes with BindSearch"),
         (["pull", "imagebind-huge", "--offline"], 4, "imagebind_huge.pth on another machine"),
         (["pull", "imagebind-huge", "--from", "not-there", "--accept-license"], 2, "does not exist"),
         (["pull", "imagebind-huge", "--url", "ftp://x/y", "--accept-license"], 2, "expected http"),
         (["pull", "imagebind-huge", "--dtype", "int4", "--accept-license"], 2, "choose fp16, bf16 or fp32"),
-        (["info", "imagebind-huge"], 4, "is not installed: run `bindsearch model pull imagebind-huge`"),
-        (["info", "../x"], 2, "is not a model name"),
+        (["info", "imagebind-huge"], 4, "download it with `bindsearch model pull imagebind-huge`"),
+        (["info", "../x"], 2, "is not a valid model name"),
         (["remove", "imagebind-huge"], 4, "is not installed"),
-        (["remove", ".."], 2, "is not a model name"),
+        (["remove", ".."], 2, "is not a valid model name"),
     ],
 )
 def test_wrong_use_is_one_clear_line(bindsearch_command: Run, arguments: list[str], code: int, message: str) -> None:

@@ -42,8 +42,12 @@ def test_mini_is_timed_without_operations() -> None:
     ("options", "code", "message"),
     [
         (["--modality", "smell"], 2, "unknown modality 'smell': choose from text, image"),
-        (["--modality", "text", "--encoder", "mini", "--random-weights"], 4, "random weights are made for imagebind"),
-        (["--modality", "text", "--encoder", "mini", "--dtype", "fp16"], 2, "--dtype goes with --random-weights"),
+        (
+            ["--modality", "text", "--encoder", "mini", "--random-weights"],
+            4,
+            "random weights are available for imagebind",
+        ),
+        (["--modality", "text", "--encoder", "mini", "--dtype", "fp16"], 2, "--dtype needs --random-weights"),
         (["--modality", "text", "--random-weights", "--dtype", "int4"], 2, "dtype 'int4' is not known"),
         (["--modality", "text", "--random-weights", "--batch", "0"], 2, "batch is 0: expected 1 or more"),
         (["--modality", "text", "--random-weights", "--seconds", "nan"], 2, "seconds is nan: expected more than 0"),

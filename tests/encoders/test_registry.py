@@ -113,7 +113,7 @@ def test_an_unknown_name_lists_what_there_is(offer: Any) -> None:
 
 @pytest.mark.parametrize("name", ["imagebind-huge", "openclip:ViT-B-32/openai"])
 def test_a_model_that_is_not_here_names_the_command_that_brings_it(name: str) -> None:
-    with pytest.raises(EncoderError, match=f"is not installed: run `bindsearch model pull {name}`"):
+    with pytest.raises(EncoderError, match=f"download it with `bindsearch model pull {name}`"):
         load_encoder(name)
 
 
@@ -141,7 +141,7 @@ def test_options_of_other_encoders_may_be_said_but_not_changed() -> None:
     with pytest.raises(UsageError, match="picture_side_px=512 cannot be set: the encoder mini has picture_side_px=224"):
         load_encoder("mini", options={"picture_side_px": 512})
     with pytest.raises(
-        UsageError, match="crops=3 cannot be set: the encoder null has no option crops, and none to set"
+        UsageError, match="crops=3 cannot be set: the encoder null has no option crops, and its options are fixed"
     ):
         load_encoder("null", options={"crops": 3})
 
@@ -168,7 +168,7 @@ def test_an_encoder_of_another_package_is_loaded(offer: Any) -> None:
             "Partial",
             r"x of the package one lacks digest, .*count_tokens\(\), prepare\(\), features\(\), encode\(\): see",
         ),
-        ("Nameless", "x of the package one calls itself 'null': both names must be the same"),
+        ("Nameless", "x of the package one has the name 'null': both names must be the same"),
         ("refused", "^whole needs a licence key: set WHOLE_KEY$"),
     ],
 )
@@ -181,14 +181,16 @@ def test_a_package_at_fault_is_named_with_the_fault(offer: Any, value: str, mess
 def test_a_name_offered_twice_names_both_packages(offer: Any) -> None:
     offer("one", whole="Whole")
     offer("two", whole="Whole")
-    with pytest.raises(EncoderError, match="whole is offered by one and two: uninstall all but one"):
+    with pytest.raises(EncoderError, match="whole is provided by one and two: uninstall all but one"):
         load_encoder("whole")
 
 
 @pytest.mark.parametrize("name", ["mini", "null", "imagebind__huge"])
 def test_a_name_of_bindsearchs_own_cannot_be_taken(offer: Any, name: str) -> None:
     offer("one", **{name: "Whole"})
-    with pytest.raises(EncoderError, match=f"package one offers an encoder {name.replace('__', '-')}, which is a name"):
+    with pytest.raises(
+        EncoderError, match=f"package one provides an encoder {name.replace('__', '-')}, which is a reserved name"
+    ):
         load_encoder(name.replace("__", "-"))
 
 

@@ -116,7 +116,7 @@ def test_versions_that_do_not_fit(tmp_path: Path) -> None:
     (info / "METADATA").write_text(text.replace(f"Version: {version}", "Version: 2.10.0", 1))
     found = problems(doctor(tmp_path, "--json", broken=broken))
     torch = metadata.version("torch")
-    assert found["torchaudio"]["message"] == f"2.10.0: was not seen to work beside torch {torch}"
+    assert found["torchaudio"]["message"] == f"2.10.0: was not tested with torch {torch}"
     assert found["torchaudio"]["remedy"].startswith("pip install 'torchaudio==2.11.")
 
 
@@ -147,7 +147,7 @@ def test_the_store_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert healthy.message.startswith("1 items, 1 failed files")
     monkeypatch.setattr("bindsearch.operations.doctor.models.is_installation_failure", lambda _reason: True)
     waiting = of(list(diagnose(tmp_path / "store")), "failed files")
-    assert waiting.remedy == "the next `bindsearch index` tries them again"
+    assert waiting.remedy == "the next `bindsearch index` retries them"
     (tmp_path / "store" / "store.json").write_text("{")
     damaged = of(list(diagnose(tmp_path / "store")), "store")
     assert damaged.level is Level.PROBLEM

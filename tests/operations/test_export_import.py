@@ -216,7 +216,7 @@ def test_place_items() -> None:
     assert place_items(["/a/b/1"], ["/other"], None) == [("/a/b", "1")]
     assert place_items(["/1"], ["/"], None) == [("/", "1")]
     assert place_items(["b/1", "/r/2", "/a/3"], [None, None, "/a"], "/r") == [("/r", "b/1"), ("/r", "2"), ("/r", "3")]
-    with pytest.raises(bs.UsageError, match="'b/1' is relative: say below which folder"):
+    with pytest.raises(bs.UsageError, match="'b/1' is relative: give the folder that it is relative to"):
         place_items(["b/1"], [None], None)
     for outside in ("/a/1", "../1", "x/../../1"):
         with pytest.raises(bs.UsageError, match="is outside of /r"):
@@ -237,7 +237,7 @@ def test_pictures_and_captions_of_clip_retrieval_become_one_item_each(tmp_path: 
     write_parquet(tmp_path / "laion/metadata/metadata_0.parquet", n=2, path=None, vector=None, **facts)
     taken = bs.import_vectors(tmp_path / "store", tmp_path / "laion", encoder="null")
     assert (taken.added, taken.vectors) == (2, 4)
-    assert taken.notices == ["4 vectors were not of length 1: they have been normalised"]
+    assert taken.notices == ["4 vectors did not have unit length and were normalised"]
     with connect(tmp_path / "store") as opened:
         (hit,) = opened.search(unit("text_emb 1"), k=1, to="text")
         assert (str(hit.path), hit.text) == ("/data/y.jpg", "an owl")
@@ -278,7 +278,7 @@ def test_every_kind_of_float_list_is_a_vector(tmp_path: Path, kind: pa.DataType)
 
 def test_a_bare_npy_file_takes_its_facts_from_the_parquet_file_beside_it(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.stack([unit(str(row)) for row in range(3)]))
-    with pytest.raises(bs.UsageError, match=r"a\.npy needs a\.parquet beside it"):
+    with pytest.raises(bs.UsageError, match=r"a\.npy needs a\.parquet in its folder"):
         bs.import_vectors(tmp_path / "store", tmp_path / "a.npy", encoder="null", modality="image")
     write_parquet(tmp_path / "a.parquet", vector=None)
     bs.import_vectors(tmp_path / "store", tmp_path / "a.npy", encoder="null", modality="image")
@@ -293,7 +293,7 @@ def test_a_bare_npy_file_takes_its_facts_from_the_parquet_file_beside_it(tmp_pat
     [
         ({"path": None}, "has no column path"),
         ({"path": ["/a", None, "/b"]}, "row 1 has no path"),
-        ({"modality": None}, "does not say what its vectors are of"),
+        ({"modality": None}, "the modality of the vectors of .* is unknown"),
         ({"modality": ["image", "smell", "image"]}, "unknown modality 'smell'"),
         ({"vector": None}, "has 0 columns of floating-point lists"),
         ({"other": [[1.0]] * 3}, r"has 2 columns of floating-point lists \(vector, other\)"),
@@ -333,7 +333,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "b/b.npy", "holds vectors of 7 dimensions, those of null have 64")
     (tmp_path / "c/img_emb").mkdir(parents=True)
     np.save(tmp_path / "c/img_emb/img_emb_0.npy", np.ones((3, DIM), np.float32))
-    refused(tmp_path / "c", "metadata_0.parquet beside it")
+    refused(tmp_path / "c", "metadata_0.parquet with the paths of its rows")
     assert not (tmp_path / "store").exists()
 
 
@@ -346,7 +346,7 @@ def test_vectors_of_another_space_are_refused_by_name(tmp_path: Path, store: Pat
         bs.import_vectors(store, tmp_path / "old")
     with pytest.raises(bs.StoreError, match="weights of digest older there, null-1 here"):
         bs.import_vectors(tmp_path / "new", tmp_path / "old")
-    with pytest.raises(bs.UsageError, match="would be a new store: say which encoder"):
+    with pytest.raises(bs.UsageError, match="is a new store: give the encoder"):
         bs.import_vectors(tmp_path / "new", write_parquet(tmp_path / "data.parquet"), modality="image")
     assert not (tmp_path / "new").exists()
 

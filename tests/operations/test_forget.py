@@ -140,7 +140,7 @@ def test_what_is_not_there_is_told_and_nothing_changes(store: Path, media: Path,
     for paths, ids, message in (
         ([media / "a", media / "none.txt"], [], "none.txt is not in the store: nothing at or below it was indexed"),
         ([media / "a"], [99], "no item has the id 99"),
-        ([], [], "nothing to forget: give a path, or an item's id"),
+        ([], [], "nothing to forget: give a path or an item id"),
     ):
         with pytest.raises(UsageError, match=message):
             forget(store, paths, ids)

@@ -138,7 +138,7 @@ def test_sources_are_read_while_others_write_into_them(tmp_path: Path) -> None:
 def test_stores_of_another_space_are_refused_by_name(tmp_path: Path, field: str, value: Any, message: str) -> None:
     _, first, second = write_halves(tmp_path)
     write_config(second, replace(read_config(second), **{field: value}))
-    with pytest.raises(bs.StoreError, match=f"second do not belong into .*merged: {message}"):
+    with pytest.raises(bs.StoreError, match=f"second cannot be added to .*merged: {message}"):
         bs.merge_stores(tmp_path / "merged", first, second)
     assert not (tmp_path / "merged").exists()
 

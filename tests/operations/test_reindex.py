@@ -72,7 +72,7 @@ def test_items_whose_files_are_gone_are_not_lost_in_silence(path: Path, folders:
     (folders[0] / "3.txt").unlink()
     shutil.move(folders[1], folders[1].with_name("away"))
     with connect(path) as store:
-        with pytest.raises(bs.UsageError, match=r"7 of the store's items have no file now .*one/3\.txt.*--prune"):
+        with pytest.raises(bs.UsageError, match=r"7 of the store's items have no file any more .*one/3\.txt.*--prune"):
             store.reindex(Other())
         assert store.config.encoder == "null"
         assert len(store.search("text", k=20)) == 12
@@ -125,6 +125,6 @@ def test_a_store_is_not_replaced_by_one_that_has_less(path: Path, folders: list[
     with connect(path) as store:
         with pytest.raises(bs.UsageError, match=r"12 of the store's items cannot be embedded now .*Input/output error"):
             store.reindex(Flaky())
-        with pytest.raises(bs.UsageError, match=r"12 of the store's items are of modalities"):
+        with pytest.raises(bs.UsageError, match=r"12 of the store's items have modalities"):
             store.reindex(Deaf())
         assert len(store.search("text", k=20)) == 12

@@ -1,8 +1,8 @@
-"""ImageBind (Girdhar et al., CVPR 2023, arXiv 2305.05665): seven modalities in one space, one file a tower.
+"""ImageBind (Girdhar et al., CVPR 2023, arXiv 2305.05665): seven modalities in one space, one file per tower.
 
-The names below have the published code's meaning, for parity and evaluation; searching goes through
-`bindsearch.load_encoder("imagebind-huge")`. They load on first use: importing this package loads neither torch nor
-weights.
+The names below have the meaning of the published code, for parity and evaluation; searches use
+`bindsearch.load_encoder("imagebind-huge")`. The names are imported on first use: importing this package loads neither
+torch nor weights.
 
     from bindsearch.encoders.imagebind import build_model, load_published_weights, preprocess_image, tokenize
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints
     from bindsearch.encoders.preprocessing.clip_tokenizer import tokenize
 
-_HERE = "bindsearch.encoders.imagebind"
-_HOME_OF = {
-    "HUGE": f"{_HERE}.config",
-    "ImageBindEncoder": f"{_HERE}.encoder",
-    "ImageBindModel": f"{_HERE}.model",
-    "ModelConfig": f"{_HERE}.config",
-    "Preprocessing": f"{_HERE}.preprocessing",
-    "build_model": f"{_HERE}.model",
-    "clip_timepoints": f"{_HERE}.preprocessing.views",
-    "load_published_weights": f"{_HERE}.model",
-    "preprocess_audio": f"{_HERE}.preprocessing.audio",
-    "preprocess_image": f"{_HERE}.preprocessing.image",
+_PACKAGE = "bindsearch.encoders.imagebind"
+_MODULE_OF = {
+    "HUGE": f"{_PACKAGE}.config",
+    "ImageBindEncoder": f"{_PACKAGE}.encoder",
+    "ImageBindModel": f"{_PACKAGE}.model",
+    "ModelConfig": f"{_PACKAGE}.config",
+    "Preprocessing": f"{_PACKAGE}.preprocessing",
+    "build_model": f"{_PACKAGE}.model",
+    "clip_timepoints": f"{_PACKAGE}.preprocessing.views",
+    "load_published_weights": f"{_PACKAGE}.model",
+    "preprocess_audio": f"{_PACKAGE}.preprocessing.audio",
+    "preprocess_image": f"{_PACKAGE}.preprocessing.image",
     "tokenize": "bindsearch.encoders.preprocessing.clip_tokenizer",
 }
 
@@ -56,11 +56,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""From the published checkpoint to one tensor file a tower, in little memory."""
+"""Conversion of the published checkpoint to one tensor file per tower, in little memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 def convert(
     source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
 ) -> Mapping[str, float]:
-    """Write `<tower>.safetensors` of every tower into `folder`; the temperatures by modality.
+    """Write `<tower>.safetensors` of every tower into a folder.
 
-    `architecture`: arguments of `build_model`. `dtype`: "fp32", "bf16" or "fp16", for the matrices; norms and position
-    embeddings stay fp32. The checkpoint is mapped and read tensor by tensor.
+    The checkpoint is memory-mapped and read tensor by tensor.
+
+    Args:
+        source: Published checkpoint.
+        folder: Existing folder for the files.
+        architecture: Arguments of `build_model`.
+        dtype: Number format of the matrices, "fp32", "bf16" or "fp16"; norms and position embeddings stay in fp32.
+        on_progress: Called with the number of bytes written so far and the total.
+
+    Returns:
+        Temperatures by modality.
 
     Raises:
-        EncoderError: the checkpoint is damaged, or not one of this architecture; names the fault.
+        EncoderError: the checkpoint is damaged or has another architecture; the message names the fault.
     """
     from bindsearch.encoders.imagebind.config import make_config
     from bindsearch.encoders.imagebind.published_weights import check_published, published_tensors
@@ -39,16 +48,21 @@ def convert(
 
 
 def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
+    """Return the specification of a tensor of a tower file."""
     from bindsearch.encoders.imagebind.published_weights import convert_tensor
     from bindsearch.encoders.imagebind.towers import keep_fp32
 
-    kept = "fp32" if keep_fp32(tensor.parameter) else dtype
+    stored_dtype = "fp32" if keep_fp32(tensor.parameter) else dtype
     return TensorSpec(
-        tensor.parameter, tensor.shape, kept, lambda: convert_tensor(checkpoint.read(tensor.key), tensor, kept)
+        tensor.parameter,
+        tensor.shape,
+        stored_dtype,
+        lambda: convert_tensor(checkpoint.read(tensor.key), tensor, stored_dtype),
     )
 
 
 def _temperatures(checkpoint: MappedCheckpoint) -> dict[str, float]:
+    """Return the temperatures by modality; those of vision are 1."""
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
     keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}

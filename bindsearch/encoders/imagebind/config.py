@@ -1,4 +1,4 @@
-"""Sizes of an ImageBind model, named as the published constructor names them."""
+"""Sizes of an ImageBind model, with the names of the published constructor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMU_AXES = 6
 class ModelConfig:
     """Arguments of the published constructor with its defaults (facebookresearch/ImageBind, `ImageBindModel`).
 
-    Drop path belongs to training and is taken for compatibility only.
+    Drop path is used in training only; the arguments exist for compatibility.
     """
 
     video_frames: int = 2
@@ -56,10 +56,13 @@ class ModelConfig:
 
 
 def make_config(**config: Any) -> ModelConfig:
-    """The configuration with these published arguments, the others at their published defaults.
+    """Build a configuration from published arguments; the others have their published defaults.
+
+    Args:
+        **config: Arguments of the published constructor.
 
     Raises:
-        UsageError: an argument is unknown, or its values do not go together.
+        UsageError: an argument is unknown, or values do not fit together.
     """
     known = {field.name for field in fields(ModelConfig)}
     for name in config:
@@ -67,14 +70,16 @@ def make_config(**config: Any) -> ModelConfig:
             raise UsageError(f"unknown argument {name!r} of an ImageBind model: it takes {', '.join(sorted(known))}")
     if "kernel_size" in config:
         config["kernel_size"] = tuple(config["kernel_size"])
-    made = ModelConfig(**config)
-    if made.video_frames != made.kernel_size[0]:
-        raise UsageError(f"video_frames is {made.video_frames}: the kernel {made.kernel_size} takes all frames at once")
+    result = ModelConfig(**config)
+    if result.video_frames != result.kernel_size[0]:
+        raise UsageError(
+            f"video_frames is {result.video_frames}: the kernel {result.kernel_size} takes all frames at once"
+        )
     for tower in ("vision", "text", "audio", "depth", "thermal", "imu"):
-        width, heads = getattr(made, f"{tower}_embed_dim"), getattr(made, f"{tower}_num_heads")
+        width, heads = getattr(result, f"{tower}_embed_dim"), getattr(result, f"{tower}_num_heads")
         if width % heads:
             raise UsageError(f"{tower}_embed_dim is {width}: expected a multiple of {tower}_num_heads, {heads}")
-    return made
+    return result
 
 
 HUGE = ModelConfig(
@@ -86,5 +91,7 @@ HUGE = ModelConfig(
     text_num_heads=16,
     out_embed_dim=1024,
 )
-"""The published model, `imagebind_huge` (paper, section 3.3: ViT-H image and text, ViT-B audio and thermal, ViT-S
-depth, a 6-layer Transformer for IMU)."""
+"""Configuration of the published model, `imagebind_huge`.
+
+Paper, section 3.3: ViT-H for image and text, ViT-B for audio and thermal, ViT-S for depth, 6-layer Transformer for IMU.
+"""

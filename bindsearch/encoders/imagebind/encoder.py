@@ -1,4 +1,4 @@
-"""ImageBindEncoder: the published model as an encoder whose towers load one by one, from files of their own."""
+"""ImageBindEncoder: the published model as an encoder whose towers load separately on first use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREPROCESSING_VERSION = 1
-"""Raised when code, not weights or options, changes what a vector means."""
+"""Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
 TOWER_OF: Mapping[Modality, str] = MappingProxyType(
     {
@@ -49,16 +49,15 @@ TOWER_OF: Mapping[Modality, str] = MappingProxyType(
         Modality.IMU: "imu",
     }
 )
-"""The tower that each modality goes through."""
+"""Name of the tower of each modality."""
 
 LoadTower = Callable[[str, "torch.device"], "nn.Module"]
 
 
 class ImageBindEncoder:
-    """See `bindsearch.encoders.base.Encoder`. Nothing is read from the model's files but model.json until a tower runs.
+    """Encoder with the towers of ImageBind; see `bindsearch.encoders.base.Encoder`.
 
-    `options`: preprocessing options by name, see `Preprocessing`. `load`: gives the towers; by default from the files
-    of the installed model.
+    Only model.json is read before a tower runs.
     """
 
     modalities = frozenset(TOWER_OF)
@@ -79,34 +78,45 @@ class ImageBindEncoder:
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
         load: LoadTower | None = None,
     ) -> None:
+        """Create the encoder of a model.
+
+        Args:
+            manifest: Manifest of the installed model.
+            options: Preprocessing options by name, see `Preprocessing`.
+            runtime: Device and settings that towers run with.
+            load: Returns a tower, ready to run on a device; None: read from the files of the installed model.
+
+        Raises:
+            UsageError: an option is unknown, is not a number, or is out of range.
+        """
         self._manifest = manifest
         self._preprocessing = parse_preprocessing(options or {})
         self._towers = Towers(load or self._load_file, runtime)
-        self._made_with = (manifest, options, runtime, load)
+        self._arguments = (manifest, options, runtime, load)
 
     def __reduce__(self) -> tuple[Callable[..., ImageBindEncoder], tuple[object, ...]]:
-        """Made anew in another process: towers load there when they are needed."""
-        manifest, options, runtime, load = self._made_with
+        """Recreate the encoder in another process; towers load there on first use."""
+        manifest, options, runtime, load = self._arguments
         return _make, (manifest, dict(options or {}), runtime, load)
 
     @property
     def name(self) -> str:
-        """The model's name, such as "imagebind-huge"."""
+        """Name of the model, such as "imagebind-huge"."""
         return self._manifest.name
 
     @property
     def dim(self) -> int:
-        """d: 1024 for imagebind-huge."""
+        """Dimension d of the embedding space: 1024 for imagebind-huge."""
         return int(self._manifest.architecture["out_embed_dim"])
 
     @cached_property
     def digest(self) -> str:
-        """Over the published checkpoint: conversions to other number formats share its space."""
+        """Digest of the published checkpoint: conversions to other number formats share its space."""
         return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing that decides what a vector means."""
+        """Preprocessing options that determine the vectors."""
         return asdict(self._preprocessing)
 
     @property
@@ -116,13 +126,13 @@ class ImageBindEncoder:
 
     @property
     def wants(self) -> DecodeHints:
-        """Pictures of at least 224 pixels a side, the video's sampling rate, and motion of 5 s."""
+        """Pictures of at least 224 pixels per side, the sampling rate of video, and motion of 5 s."""
         options = self._preprocessing
         return DecodeHints(SIDE_PX, options.frames_per_s, motion_s=IMU_SAMPLES / options.imu_rate_hz)
 
     @property
     def max_tokens(self) -> int:
-        """77, CLIP's window."""
+        """Maximum number of tokens: 77, the window of CLIP."""
         return clip_tokenizer().max_tokens
 
     @property
@@ -131,14 +141,14 @@ class ImageBindEncoder:
         return self._towers.loaded
 
     def count_tokens(self, text: str) -> int:
-        """Byte pairs of `text`, with the start and end tokens."""
+        """Return the number of byte pairs of a text, plus the start and end tokens."""
         return clip_tokenizer().count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """Preprocess one medium: an array (views, ...). Thread-safe.
+        """Preprocess one medium to an array (views, ...); thread-safe.
 
         Raises:
-            MediaError: the medium holds nothing to encode.
+            MediaError: the medium has no content to encode.
         """
         options = self._preprocessing
         match media:
@@ -158,7 +168,7 @@ class ImageBindEncoder:
                 return prepare_motion(motion, motion_rate_hz, options)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Temperature-scaled features of n prepared media, averaged over views as published: float32 (n, d)."""
+        """Return temperature-scaled features of n prepared media, averaged over views as published: float32 (n, d)."""
         views = [view for medium in prepared for view in medium]
         if modality == Modality.TEXT:
             features = run_texts(self._towers, views)
@@ -171,6 +181,7 @@ class ImageBindEncoder:
         return l2_normalize(self.features(modality, prepared))
 
     def _load_file(self, tower: str, device: torch.device) -> nn.Module:
+        """Load a tower from the files of the installed model."""
         from bindsearch.encoders.imagebind.config import make_config
         from bindsearch.encoders.imagebind.towers import build_tower
 
@@ -179,12 +190,17 @@ class ImageBindEncoder:
 
 
 def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindEncoder:
-    """imagebind-huge with random weights in `dtype` ("fp32", "bf16", "fp16"), made as each tower loads: for timing."""
+    """Return imagebind-huge with random weights, created when each tower loads; for speed measurements.
+
+    Args:
+        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
+        runtime: Device and settings that towers run with.
+        seed: Seed of the weights.
+    """
     from bindsearch.encoders.imagebind.config import HUGE
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
     def load(tower: str, device: torch.device) -> nn.Module:
-
         from bindsearch.encoders.imagebind.random_weights import random_tower
 
         number_format = compute_dtype(torch_dtype(dtype), device)
@@ -208,9 +224,9 @@ def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindE
 
 
 def to_input(modality: Modality, views: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Prepared views (n, ...) of one modality as its tower takes them.
+    """Convert prepared views (n, ...) of one modality to the input of its tower.
 
-    Bytes of pixels go to the device, where they become numbers of four times the size.
+    Pixels are copied to the device as bytes and converted there, since floats have four times the size.
     """
     media = on_device(views, device)
     match modality:
@@ -227,4 +243,5 @@ def _make(
     runtime: Runtime,
     load: LoadTower | None,
 ) -> ImageBindEncoder:
+    """Create an encoder from positional arguments, for pickling."""
     return ImageBindEncoder(manifest, options=options, runtime=runtime, load=load)

@@ -1,6 +1,6 @@
-"""The whole model in one piece, with the interface of the published code: for parity and for evaluation.
+"""Complete ImageBind model with the interface of the published code, for parity and evaluation.
 
-Searching uses the towers one by one, from converted files (`checkpoint.py`, `encoder.py`).
+Searches use single towers from converted files (`checkpoint.py`, `encoder.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bindsearch.errors import UsageError
 
 
 class ImageBindModel(nn.Module):
-    """All six towers, without values yet (see `build_model`).
+    """Model of all six towers; its parameters have no values yet (see `build_model`).
 
     Inputs and outputs are named "vision", "text", "audio", "depth", "thermal", "imu".
     """
@@ -30,11 +30,16 @@ class ImageBindModel(nn.Module):
         self.towers = nn.ModuleDict({name: build_tower(name, config) for name in TOWERS})
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Temperature-scaled features float32 (B, d) by modality.
+        """Return temperature-scaled features.
 
-        vision (B, 3, 224, 224), or (B, S, 3, [2,] 224, 224) with S clips; text int64 (B, 77); audio (B, S, 1, 128,
-        204); depth and thermal (B, 1, 224, 224); imu (B, 6, 2000). Clips are averaged after scaling and not
-        normalised again, as published.
+        Clips are averaged after scaling and not normalised again, as published.
+
+        Args:
+            inputs: Media by modality: vision (B, 3, 224, 224), or (B, S, 3, [2,] 224, 224) with S clips; text int64
+                (B, 77); audio (B, S, 1, 128, 204); depth and thermal (B, 1, 224, 224); imu (B, 6, 2000).
+
+        Returns:
+            Features by modality, float32 (B, d).
 
         Raises:
             UsageError: a modality is unknown.
@@ -42,6 +47,7 @@ class ImageBindModel(nn.Module):
         return {modality: self._features(modality, media) for modality, media in inputs.items()}
 
     def _features(self, modality: str, media: torch.Tensor) -> torch.Tensor:
+        """Return the features of one modality, averaged over clips."""
         name = "image" if modality == "vision" else modality
         if modality == "image" or name not in self.towers:
             raise UsageError(f"unknown modality {modality!r}: the model takes vision, {', '.join(TOWERS[1:])}")
@@ -50,12 +56,15 @@ class ImageBindModel(nn.Module):
             features: torch.Tensor = tower(media)
             return features
         n, clips = media.shape[:2]
-        of_clips: torch.Tensor = tower(media.flatten(0, 1))
-        return of_clips.reshape(n, clips, -1).mean(dim=1)
+        clip_features: torch.Tensor = tower(media.flatten(0, 1))
+        return clip_features.reshape(n, clips, -1).mean(dim=1)
 
 
 def build_model(**config: Any) -> ImageBindModel:
-    """A model with random weights, in eval mode; arguments named as by the published constructor (see ModelConfig).
+    """Build a model with random weights, in eval mode.
+
+    Args:
+        **config: Arguments of the published constructor (see `ModelConfig`).
 
     Raises:
         UsageError: an argument is unknown.
@@ -66,10 +75,16 @@ def build_model(**config: Any) -> ImageBindModel:
 
 
 def load_published_weights(model: ImageBindModel, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Fill the model with a checkpoint under its published key names.
+    """Fill a model with a published checkpoint.
+
+    Args:
+        model: Model to fill.
+        state_dict: Tensors by their published keys.
 
     Raises:
-        EncoderError: names a key that is missing, unknown, of another shape, no tensor of floats or not finite.
+        UsageError: `state_dict` is not a mapping.
+        EncoderError: a key is missing or unknown, or a value has another shape, is not a tensor of floats or is not
+            finite; the message names the key.
     """
     if not isinstance(state_dict, Mapping):
         raise UsageError(

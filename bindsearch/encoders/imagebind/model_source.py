@@ -15,9 +15,9 @@ IMAGEBIND_HUGE = ModelSource(
     license="CC BY-NC-SA 4.0",
     license_text=(
         "The weights of ImageBind are published by Meta under the licence CC BY-NC-SA 4.0 "
-        "(https://creativecommons.org/licenses/by-nc-sa/4.0/): for research and other uses that are not commercial, "
-        "naming the authors; what you make from the weights and pass on carries the same licence. BindSearch's own "
-        "licence, Apache 2.0, does not change that."
+        "(https://creativecommons.org/licenses/by-nc-sa/4.0/): for research and other non-commercial uses, "
+        "with attribution of the authors; derived works that you distribute must have the same licence. The licence of "
+        "BindSearch itself, Apache 2.0, does not change that."
     ),
     needs_consent=True,
     architecture=MappingProxyType(asdict(HUGE)),

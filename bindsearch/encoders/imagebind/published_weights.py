@@ -1,4 +1,4 @@
-"""Names and shapes of the published checkpoint, and how its tensors become those of the towers."""
+"""Names and shapes of the published checkpoint, and the conversion of its tensors to those of the towers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
 from bindsearch.encoders.model_store.checkpoints import BadCheckpointError, cast_checked, check_tensor
 
 MASK_KEY = "modality_preprocessors.text.mask"
-"""The text tower's causal mask is stored in the checkpoint too; it is made anew."""
+"""Key of the causal mask of the text tower, which the checkpoint contains too; it is not used."""
 
 _STEMS = {"audio": "rgbt_stem", "depth": "depth_stem", "thermal": "rgbt_stem", "imu": "imu_stem"}
 _BLOCK = re.compile(r"trunk\.resblocks\.(\d+)\.(\w+)\.(.+)")
@@ -22,7 +22,15 @@ _BLOCK_PARTS = {"ln_1": "norm_1", "ln_2": "norm_2", "attn": "attn", "mlp": "mlp"
 
 @dataclass(frozen=True, slots=True)
 class PublishedTensor:
-    """Origin of a parameter of a tower: the published key with its shape, and what is made of that tensor."""
+    """Origin of a parameter of a tower.
+
+    Attributes:
+        parameter: Name of the parameter.
+        shape: Shape of the parameter.
+        key: Key of the published tensor.
+        published_shape: Shape of the published tensor.
+        convert: Converts the published tensor to the parameter.
+    """
 
     parameter: str
     shape: tuple[int, ...]
@@ -32,7 +40,7 @@ class PublishedTensor:
 
 
 def published_tensors(tower: str, config: ModelConfig) -> Iterator[PublishedTensor]:
-    """Every parameter of a tower, and the published tensor it is made of."""
+    """Yield the origin of every parameter of a tower."""
     with torch.device("meta"):
         parameters = dict(build_tower(tower, config).named_parameters())
     kernel = (config.vision_embed_dim, 3, *config.kernel_size)
@@ -43,21 +51,21 @@ def published_tensors(tower: str, config: ModelConfig) -> Iterator[PublishedTens
         elif tower == "image" and name == "video_stem.weight":
             yield PublishedTensor(name, shape, key, kernel, _frames_as_channels)
         else:
-            yield PublishedTensor(name, shape, key, shape, _as_it_is)
+            yield PublishedTensor(name, shape, key, shape, _unchanged)
 
 
 def published_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """All keys of a published checkpoint of this configuration, with their shapes."""
+    """Return the shapes of all tensors of a published checkpoint of this configuration, by key."""
     tensors = (tensor for tower in TOWERS for tensor in published_tensors(tower, config))
     return {MASK_KEY: (CONTEXT_TOKENS, CONTEXT_TOKENS)} | {tensor.key: tensor.published_shape for tensor in tensors}
 
 
 def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
-    """Refuse a state dict that does not hold exactly the tensors of a published checkpoint.
+    """Check that a state dict has exactly the tensors of a published checkpoint.
 
     Raises:
-        BadCheckpointError: names the first key that is missing, unknown, no tensor or of another shape, and how
-            many more there are.
+        BadCheckpointError: a key is missing or unknown, or a value is not a tensor or has another shape; the message
+            names the first key and the number of further faults.
     """
     faults = list(_faults(state, published_shapes(config)))
     if faults:
@@ -67,68 +75,76 @@ def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
 
 
 def convert_tensor(published: object, tensor: PublishedTensor, dtype: str) -> torch.Tensor:
-    """A published tensor as the tower's parameter in the given format ("fp32", "bf16", "fp16").
+    """Convert a published tensor to the parameter of a tower.
+
+    Args:
+        published: Value of the checkpoint.
+        tensor: Origin of the parameter.
+        dtype: Number format, "fp32", "bf16" or "fp16".
 
     Raises:
-        EncoderError: it is no plain tensor of finite floats, or its numbers are too large; names the key.
+        EncoderError: the value is not a dense tensor of finite floats, or its values are too large for the format; the
+            message names the key.
     """
     return cast_checked(tensor.convert(check_tensor(published, tensor.key)), tensor.key, dtype)
 
 
 def _faults(state: Mapping[str, object], expected: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Yield the differences between a state dict and the expected shapes."""
     for key, shape in expected.items():
         if key not in state:
             yield f"the key {key} is missing"
             continue
-        found = getattr(state[key], "shape", None)
-        if found is None:
+        shape_found = getattr(state[key], "shape", None)
+        if shape_found is None:
             yield f"{key} is {type(state[key]).__name__}, expected a tensor of floats"
-        elif tuple(found) != shape:
-            yield f"{key} has the shape {tuple(found)}, expected {shape}"
+        elif tuple(shape_found) != shape:
+            yield f"{key} has the shape {tuple(shape_found)}, expected {shape}"
     for key in state:
         if key not in expected:
             yield f"the key {str(key)[:100]} is unknown"
 
 
 def _published_key(tower: str, name: str) -> str:
-    """The published key of a tower's parameter."""
+    """Return the published key of a tower's parameter."""
     modality = "vision" if tower == "image" else tower
-    before = f"modality_preprocessors.{modality}"
+    preprocessor = f"modality_preprocessors.{modality}"
     if block := _BLOCK.fullmatch(name):
         number, part, rest = block.groups()
         rest = rest.replace("c_fc", "fc1").replace("c_proj", "fc2")
         return f"modality_trunks.{modality}.blocks.{number}.{_BLOCK_PARTS[part]}.{rest}"
-    place, _, rest = name.rpartition(".")
+    module, _, rest = name.rpartition(".")
     head = f"modality_heads.{modality}" + (".proj" if tower == "text" else "")
     projection = {"text": 1, "imu": 3}.get(tower, 2)
     helper = "" if tower in ("text", "imu") else "pos_embedding_helper."
-    places = {
+    published_modules = {
         "norm_pre": f"modality_trunks.{modality}.pre_transformer_layer.0",
         "norm": f"{head}.0",
         "projection": f"{head}.{projection}",
-        "token_embedding": f"{before}.token_embedding",
-        "stem": f"{before}.rgbt_stem.proj.1" if tower == "image" else f"{before}.{_STEMS.get(tower)}.proj",
-        "video_stem": f"{before}.rgbt_stem.proj.1",
-        "stem_norm": f"{before}.{_STEMS.get(tower)}.norm_layer",
+        "token_embedding": f"{preprocessor}.token_embedding",
+        "stem": f"{preprocessor}.rgbt_stem.proj.1" if tower == "image" else f"{preprocessor}.{_STEMS.get(tower)}.proj",
+        "video_stem": f"{preprocessor}.rgbt_stem.proj.1",
+        "stem_norm": f"{preprocessor}.{_STEMS.get(tower)}.norm_layer",
     }
-    if place:
-        return f"{places[place]}.{rest}"
+    if module:
+        return f"{published_modules[module]}.{rest}"
     return {
-        "class_token": f"{before}.cls_token",
-        "position": f"{before}.{helper}pos_embed",
+        "class_token": f"{preprocessor}.cls_token",
+        "position": f"{preprocessor}.{helper}pos_embed",
         "log_logit_scale": f"modality_postprocessors.{modality}.1.log_logit_scale",
     }[name]
 
 
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor."""
     return tensor
 
 
 def _sum_over_time(kernel: torch.Tensor) -> torch.Tensor:
-    """(width, 3, frames, side, side) to (width, 3, side, side): frames that are alike meet the sum of the kernel."""
+    """Sum a kernel (width, 3, frames, side, side) over time, for equal frames: (width, 3, side, side)."""
     return kernel.float().sum(dim=2)
 
 
 def _frames_as_channels(kernel: torch.Tensor) -> torch.Tensor:
-    """(width, 3, frames, side, side) to (width, 3 * frames, side, side): one convolution over all frames at once."""
+    """Reshape a kernel (width, 3, frames, side, side) for frames as channels: (width, 3 * frames, side, side)."""
     return kernel.flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Random weights of the right shapes: to time towers and test the path of a checkpoint without the published one."""
+"""Random weights of the published shapes, to measure towers and to test the conversion without the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from bindsearch.encoders.imagebind.published_weights import MASK_KEY, published_
 from bindsearch.encoders.imagebind.towers import TEMPERATURES, Tower, build_tower, keep_fp32
 
 GAIN = 0.8
-"""Matrices have a deviation of GAIN / sqrt(inputs), which for the published widths is about the 0.02 its training began
-with. Much larger, and attention becomes so sharp that rounding decides what a vector is; much smaller, and all media
-get the same one."""
+"""Gain of matrices: their standard deviation is GAIN / sqrt(inputs).
+
+For the published widths this is about the initial 0.02 of the training. With a much larger gain, attention becomes so
+sharp that rounding determines the vectors; with a much smaller one, all media have the same vector.
+"""
 
 SMALL_DEVIATION = 0.02
-"""Of biases, class tokens and position embeddings."""
+"""Standard deviation of biases, class tokens and position embeddings."""
 
 NORM_DEVIATION = 0.1
-"""Of the norms' weights about 1."""
+"""Standard deviation of the weights of norms, whose mean is 1."""
 
 
 @torch.no_grad()
 def fill_randomly(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Give every parameter of a tower or model a random value, but for the temperatures."""
+    """Fill every parameter of a tower or model except the temperatures with random values."""
     for key, parameter in module.named_parameters():
         if parameter.ndim:
             parameter.copy_(_random(key, tuple(parameter.shape), parameter.device, generator))
 
 
 def random_tower(name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device, *, seed: int) -> Tower:
-    """A tower as it would come out of a converted checkpoint, in eval mode."""
+    """Build a tower with random weights, in eval mode.
+
+    Args:
+        name: Name of the tower.
+        config: Sizes of the model.
+        dtype: Number format of the matrices; other parameters are in fp32, as in a converted checkpoint.
+        device: Device of the tower.
+        seed: Seed of the weights.
+    """
     with torch.device("meta"):
         tower = build_tower(name, config)
     generator = torch.Generator(device).manual_seed(seed)
@@ -45,7 +55,7 @@ def random_tower(name: str, config: ModelConfig, dtype: torch.dtype, device: tor
 
 
 def random_checkpoint(config: ModelConfig, *, seed: int) -> dict[str, torch.Tensor]:
-    """A state dict as published, fp32."""
+    """Return a random state dict with the published keys, in fp32."""
     generator = torch.Generator().manual_seed(seed)
     cpu = torch.device("cpu")
     state = {key: _random(key, shape, cpu, generator) for key, shape in sorted(published_shapes(config).items())}
@@ -56,10 +66,11 @@ def random_checkpoint(config: ModelConfig, *, seed: int) -> dict[str, torch.Tens
 
 
 def _random(key: str, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+    """Return random values for a parameter."""
     if not shape:
         return torch.tensor(math.log(10.0), device=device)
     values = torch.empty(shape, device=device).normal_(generator=generator)
-    if len(shape) == 1 and key.endswith("weight"):  # a norm's
+    if len(shape) == 1 and key.endswith("weight"):  # weight of a norm
         return values.mul_(NORM_DEVIATION).add_(1)
     is_matrix = len(shape) > 1 and shape[0] > 1
     return values.mul_(GAIN / math.sqrt(math.prod(shape[1:])) if is_matrix else SMALL_DEVIATION)

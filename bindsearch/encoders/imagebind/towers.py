@@ -1,9 +1,9 @@
 """The six towers of ImageBind (paper, section 3.3): a stem to tokens, a Transformer, one token projected to the space.
 
-Every tower gives temperature-scaled features, as the published heads do. Matrices run in the number format of their
-weights; norms, position embeddings and the residual stream stay in float32, which keeps 16-bit embeddings close.
-No constructor draws random numbers: on the meta device, where towers are built to be filled from files, that alone
-would import torch's compiler (1 s, 90 MB).
+Every tower returns temperature-scaled features, like the published heads. Matrices are multiplied in the number format
+of their weights; norms, position embeddings and the residual stream stay in float32, which keeps 16-bit embeddings
+accurate. No constructor draws random numbers: on the meta device, where towers are built to be filled from files, that
+alone would import torch's compiler (1 s, 90 MB).
 Letters: n media, d dimensions of the space.
 """
 
@@ -28,19 +28,24 @@ from bindsearch.encoders.imagebind.transformer import Norm, Transformer
 from bindsearch.encoders.model_store.checkpoints import MAX_TEMPERATURE
 
 TOWERS = ("image", "text", "audio", "depth", "thermal", "imu")
-"""Names of the towers; `image` takes pictures and videos."""
+"""Names of the towers; `image` embeds pictures and videos."""
 
 TEMPERATURES = {"text": 1 / 0.07, "audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}
-"""Initial temperatures; all but the text tower's are fixed."""
+"""Initial temperatures; only that of the text tower is learned."""
 
 
 class Tower(nn.Module, ABC):
-    """Trunk, head and temperature, common to all towers; the stems differ.
-
-    `temperature`: the initial one, None where the features are not scaled (vision).
-    """
+    """Base class of the towers: trunk, head and temperature; subclasses add the stem."""
 
     def __init__(self, trunk: Transformer, width: int, dim: int, *, temperature: float | None) -> None:
+        """Create the layers.
+
+        Args:
+            trunk: Transformer of the tower.
+            width: Width of its tokens.
+            dim: Dimension d of the embedding space.
+            temperature: Initial logit scale; None: features are not scaled (vision).
+        """
         super().__init__()
         self.trunk = trunk
         self.norm = Norm(width)
@@ -51,7 +56,7 @@ class Tower(nn.Module, ABC):
             self.register_parameter("log_logit_scale", None)
 
     def forward(self, media: torch.Tensor) -> torch.Tensor:
-        """Temperature-scaled features (n, d), float32."""
+        """Return temperature-scaled features, float32 (n, d)."""
         number_format = self.projection.weight.dtype
         with torch.autocast(media.device.type, number_format, enabled=number_format != torch.float32):
             features = self.projection(self.norm(self.pooled(media)))
@@ -59,19 +64,19 @@ class Tower(nn.Module, ABC):
         return unit if self.log_logit_scale is None else unit * self.temperature()
 
     def temperature(self) -> torch.Tensor:
-        """The logit scale, a scalar."""
+        """Return the logit scale, a scalar."""
         return self.log_logit_scale.float().exp().clamp(max=MAX_TEMPERATURE)
 
     @abstractmethod
     def pooled(self, media: torch.Tensor) -> torch.Tensor:
-        """Media to the one token of each that stands for the whole: (n, width)."""
+        """Return the token that represents each medium: (n, width)."""
 
 
 class ImageTower(Tower):
-    """Pictures (n, 3, side, side) or clips of frames (n, 3, frames, side, side) through ViT-H/14.
+    """Tower of pictures (n, 3, side, side) and clips of frames (n, 3, frames, side, side), a ViT-H/14.
 
-    The published patch embedding is a convolution over 2 frames, and a picture is a clip whose frames are alike: for
-    pictures the kernel is summed over time once, when the weights are converted.
+    The published patch embedding is a convolution over 2 frames, and a picture is a clip of equal frames: for pictures,
+    the kernel is summed over time once, when the weights are converted.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -88,16 +93,16 @@ class ImageTower(Tower):
         self.norm_pre = Norm(width)
 
     def pooled(self, media: torch.Tensor) -> torch.Tensor:
-        """See `Tower.pooled`."""
+        """Return the class token of each medium: (n, width)."""
         patches = self.stem(media) if media.ndim == 4 else self.video_stem(media.flatten(1, 2))
         tokens = _with_class_token(patches.flatten(2).mT, self.class_token, self.position)
         return _first(self.trunk(self.norm_pre(tokens)))
 
 
 class TextTower(Tower):
-    """Token ids int64 (n, length), zero after the end token, through a causal Transformer.
+    """Tower of token ids, int64 (n, length), zero after the end token: a causal Transformer.
 
-    What comes after the end token cannot be seen from it, so `length` may be that of the longest text.
+    Tokens after the end token do not affect the result, so `length` may be that of the longest text.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -108,7 +113,7 @@ class TextTower(Tower):
         self.position = nn.Parameter(torch.empty(1, CONTEXT_TOKENS, width))
 
     def pooled(self, media: torch.Tensor) -> torch.Tensor:
-        """See `Tower.pooled`: the token at the end token's place, which has the highest id."""
+        """Return the token at the position of the end token, which has the highest id: (n, width)."""
         tokens = self.token_embedding(media).float() + self.position[:, : media.shape[1]]
         encoded = self.trunk(tokens)
         ends: torch.Tensor = encoded[torch.arange(len(media), device=media.device), media.argmax(dim=1)]
@@ -116,52 +121,59 @@ class TextTower(Tower):
 
 
 class SensorTower(Tower):
-    """Sound, depth, thermal pictures and motion: patches through a Transformer with biased attention.
-
-    `stem` makes patches (n, patches, width) of the media.
-    """
+    """Tower of sound, depth, thermal pictures or motion: patches through a Transformer with biased attention."""
 
     def __init__(
         self, stem: nn.Module, patches: int, trunk: Transformer, width: int, dim: int, *, temperature: float
     ) -> None:
+        """Create the layers.
+
+        Args:
+            stem: Converts media to patches (n, patches, width).
+            patches: Number of patches.
+            trunk: Transformer of the tower.
+            width: Width of its tokens.
+            dim: Dimension d of the embedding space.
+            temperature: Logit scale.
+        """
         super().__init__(trunk, width, dim, temperature=temperature)
         self.stem = stem
-        self.stem_norm = nn.LayerNorm(width)  # the published stems keep PyTorch's epsilon, 1e-5
+        self.stem_norm = nn.LayerNorm(width)  # the published stems use PyTorch's default epsilon, 1e-5
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.position = nn.Parameter(torch.empty(1, patches + 1, width))
 
     def pooled(self, media: torch.Tensor) -> torch.Tensor:
-        """See `Tower.pooled`."""
+        """Return the class token of each medium: (n, width)."""
         patches = self.stem_norm(self.stem(media).float())
         return _first(self.trunk(_with_class_token(patches, self.class_token, self.position)))
 
 
 class PlaneStem(nn.Conv2d):
-    """One channel (n, 1, height, width) to square patches (n, patches, width), which may overlap."""
+    """Stem that converts one channel (n, 1, height, width) to square patches (n, patches, width), which may overlap."""
 
     def __init__(self, width: int, kernel: int, stride: int) -> None:
         super().__init__(1, width, kernel, stride, bias=False)
 
     def forward(self, plane: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Convert a channel (n, 1, height, width) to patches (n, patches, width)."""
         return super().forward(plane).flatten(2).mT
 
 
 class SignalStem(nn.Linear):
-    """Motion (n, axes, samples) to patches (n, samples // kernel, width) of `kernel` samples on all axes."""
+    """Stem that converts motion to patches of `kernel` samples on all axes."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__(IMU_AXES * kernel, width, bias=False)
         self.kernel = kernel
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Convert motion (n, axes, samples) to patches (n, samples // kernel, width)."""
         patches = signal.unfold(-1, self.kernel, self.kernel)  # (n, axes, patches, kernel)
         return super().forward(patches.transpose(1, 2).flatten(2))
 
 
 def build_tower(name: str, config: ModelConfig) -> Tower:
-    """The tower of that name (see TOWERS). Its weights have no values yet: load them, or see `fill_randomly`."""
+    """Build a tower by name (see TOWERS); its weights have no values: load them or use `fill_randomly`."""
     if name == "image":
         return ImageTower(config)
     if name == "text":
@@ -183,16 +195,16 @@ def build_tower(name: str, config: ModelConfig) -> Tower:
 
 
 def keep_fp32(name: str) -> bool:
-    """Return whether a tower's parameter of that name keeps float32: norms, class and position embeddings,
-    temperature."""
+    """Return whether a parameter stays in float32: norms, class and position embeddings, temperature."""
     return any(part in name for part in ("norm", "ln_", "class_token", "position", "log_logit_scale"))
 
 
 def _with_class_token(patches: torch.Tensor, class_token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Patches (n, patches, width) behind the class token, positions added: float32 (n, patches + 1, width)."""
+    """Prepend the class token to patches (n, patches, width), and add positions: float32 (n, patches + 1, width)."""
     first = class_token.expand(len(patches), -1, -1)
     return torch.cat([first, patches.float()], dim=1) + position
 
 
 def _first(tokens: torch.Tensor) -> torch.Tensor:
+    """Return the first token of each medium."""
     return tokens[:, 0]

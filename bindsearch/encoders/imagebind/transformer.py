@@ -1,7 +1,7 @@
-"""The Transformer all towers are made of: OpenCLIP's, parameter for parameter, and attention with a learned key.
+"""Transformer of all towers, with the parameters of OpenCLIP's, and attention with a learned key.
 
-OpenCLIP's own modules give the same (a test holds them side by side); importing its package costs a text search 2 s
-and 200 MB, for models and loaders that no tower uses.
+OpenCLIP's own modules have the same results (a test compares them), but importing its package costs a text search 2 s
+and 200 MB for models and loaders that no tower uses.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 NORM_EPSILON = 1e-6
-"""Of every norm but those of the sensors' stems; OpenCLIP's ViT-H-14 has 1e-5."""
+"""Epsilon of all norms except those of the sensor stems; OpenCLIP's ViT-H-14 has 1e-5."""
 
 MLP_RATIO = 4
+"""Width of the hidden layer of an MLP, in widths of a token."""
 
 
 class Norm(nn.LayerNorm):
@@ -24,10 +25,10 @@ class Norm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over tokens (n, tokens, width); `biased`: every token sees one more, learned key and
-    value (`add_bias_kv` of PyTorch's attention)."""
+    """Multi-head self-attention over tokens (n, tokens, width)."""
 
     def __init__(self, width: int, heads: int, *, biased: bool) -> None:
+        """Create the parameters; `biased`: add one learned key and value (`add_bias_kv` of PyTorch's attention)."""
         super().__init__()
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
@@ -39,7 +40,7 @@ class Attention(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.empty(1, 1, width)) if biased else None)
 
     def forward(self, x: torch.Tensor, *, causal: bool) -> torch.Tensor:
-        """The same shape; `causal`: a token sees itself and those before it."""
+        """Return attended tokens of the same shape; `causal`: a token attends only to itself and earlier ones."""
         n, tokens, width = x.shape
         q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         if self.bias_k is not None and self.bias_v is not None:
@@ -52,7 +53,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with GELU between them, MLP_RATIO times as wide inside."""
+    """Two linear layers with GELU between them; the hidden layer is MLP_RATIO times as wide."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -60,13 +61,13 @@ class Mlp(nn.Module):
         self.c_proj = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., width) to (..., width)."""
+        """Return the result of the layers: (..., width), like the input."""
         projected: torch.Tensor = self.c_proj(F.gelu(self.c_fc(x)))
         return projected
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm and added to what came in."""
+    """Residual block of attention and MLP, each after a norm."""
 
     def __init__(self, width: int, heads: int, *, biased: bool) -> None:
         super().__init__()
@@ -76,14 +77,14 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x: torch.Tensor, *, causal: bool) -> torch.Tensor:
-        """(n, tokens, width) to the same."""
+        """Return the result of the block: (n, tokens, width), like the input."""
         x = x + self.attn(self.ln_1(x), causal=causal)
         added: torch.Tensor = x + self.mlp(self.ln_2(x))
         return added
 
 
 class Transformer(nn.Module):
-    """Blocks in a row; `causal` as in `Attention.forward`."""
+    """Sequence of blocks; `causal` as in `Attention.forward`."""
 
     def __init__(self, width: int, blocks: int, heads: int, *, biased: bool = False, causal: bool = False) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList([Block(width, heads, biased=biased) for _ in range(blocks)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, tokens, width) to the same."""
+        """Return the result of all blocks: (n, tokens, width), like the input."""
         for block in self.resblocks:
             x = block(x, causal=self.causal)
         return x

@@ -1,4 +1,4 @@
-"""The default encoder: seven modalities in the 384-d space of all-MiniLM-L6-v2, with weights from installed packages.
+"""Default encoder: seven modalities in the 384-d space of all-MiniLM-L6-v2, with weights from installed packages.
 
 Importing this module loads neither torch nor weights.
 """

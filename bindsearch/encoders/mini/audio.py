@@ -1,8 +1,8 @@
-"""The audio tower: sound as log-mel views, and a small convolutional network trained towards the text space.
+"""Audio tower: log-mel views of a sound, and a small convolutional network trained towards the text space.
 
-The network answers with probabilities of a few sound labels; the embedding is the convex combination of their text
-embeddings (as ConSE does for pictures: Norouzi et al. 2013, arXiv 1312.5650), so that a sound lands where texts and
-pictures of the same thing are. How it was trained: TRAINING.md.
+The network returns probabilities of a few sound labels; the embedding is the convex combination of their text
+embeddings (like ConSE for pictures: Norouzi et al. 2013, arXiv 1312.5650), so that a sound is close to texts and
+pictures of the same thing. TRAINING.md describes the training.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ WEIGHTS = Path(__file__).with_name("audio.safetensors")
 DIM = 384
 SAMPLE_RATE_HZ = 16_000
 MEL_BINS = 64
-HOP = 320  # 20 ms: modulations up to 25 Hz stay visible, such as a helicopter's blades
+HOP = 320  # 20 ms: modulations up to 25 Hz are preserved, such as those of a helicopter's blades
 WINDOW = 512  # 32 ms
 FFT = 1024  # twice the window, so that none of the low mel filters is empty
 MEL_LOW_HZ, MEL_HIGH_HZ = 40.0, 7_800.0
 VIEW_FRAMES = 125  # 2.5 s
 VIEW_SAMPLES = VIEW_FRAMES * HOP
 POWER_FLOOR = 1e-9
-DYNAMIC_RANGE_DB = 80.0  # what lies further below the loudest point of a view is cut off
-SILENT_BELOW_DB = 40.0  # a view whose loudest point lies this far below the sound's says nothing about the sound
+DYNAMIC_RANGE_DB = 80.0  # levels further below the loudest point of a view are clipped
+SILENT_BELOW_DB = 40.0  # views whose loudest point is this far below that of the sound are dropped
 VIEWS_PER_TRANSFORM = 64  # bounds the memory of the Fourier transforms to about 35 MB
 
 
 def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Cut a sound into views and turn them into normalised log-mels; thread-safe, loads no tower.
+    """Split a sound into views, and compute a normalised log-mel of each; thread-safe, loads no tower.
 
     Args:
-        samples: float32 (n,), mono, nominally in -1..1.
-        sample_rate_hz: of `samples`.
+        samples: Mono sound, float32 (n,), nominally in -1..1.
+        sample_rate_hz: Sampling rate of the sound.
 
     Returns:
-        float32 (views, 64, 125): views of 2.5 s evenly placed with at least half overlap, the first at the start and
-        the last at the end, without those that are silent beside the rest; at least one.
+        Log-mels, float32 (views, 64, 125): views of 2.5 s, evenly placed with an overlap of at least half, the first at
+        the start and the last at the end. Views that are silent compared to the others are left out; at least one
+        remains.
 
     Raises:
         MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
@@ -63,7 +64,7 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[
 
 
 def normalize_levels(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Levels in dB float32 (views, mel, frames), each view against its loudest point: 1.5 there, -2.5 at the floor."""
+    """Normalise levels in dB, float32 (views, mel, frames): 1.5 at the loudest point of a view, -2.5 at the floor."""
     below_db = levels_db - levels_db.max(axis=(1, 2), keepdims=True)
     normalized: NDArray[np.float32] = np.maximum(below_db, np.float32(-DYNAMIC_RANGE_DB)) / np.float32(20.0)
     normalized += np.float32(1.5)
@@ -71,7 +72,14 @@ def normalize_levels(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sound_levels(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """The whole sound as one log-mel spectrogram in dB: float32 (mel, frames), 50 frames a second.
+    """Return the log-mel spectrogram of a whole sound in dB.
+
+    Args:
+        samples: Mono sound, float32 (n,), nominally in -1..1.
+        sample_rate_hz: Sampling rate of the sound.
+
+    Returns:
+        Levels in dB, float32 (mel, frames), 50 frames per second.
 
     Raises:
         MediaError: as `prepare_sound`.
@@ -88,8 +96,7 @@ def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.T
     import torch
 
     samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
-    # A peak of 1 keeps floats that are far out of range from overflowing when they are squared; the level does not
-    # matter later on.
+    # Sounds are scaled to a peak of 1, so that squares cannot overflow; the level has no effect later.
     peak = float(np.abs(samples).max())
     sound = torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples.copy())
     return resample_sound(sound, sample_rate_hz, SAMPLE_RATE_HZ)
@@ -97,7 +104,7 @@ def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.T
 
 @lru_cache(maxsize=1)
 def _mel_filters() -> tuple[torch.Tensor, torch.Tensor]:
-    """Triangular mel filters (mel, bins), and the Hann window (WINDOW,)."""
+    """Return triangular mel filters (mel, bins) and the Hann window (WINDOW,)."""
     import torch
     import torchaudio
 
@@ -108,18 +115,18 @@ def _mel_filters() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _views(sound: torch.Tensor) -> torch.Tensor:
-    """Overlapping views float32 (views, VIEW_SAMPLES) of a sound (n,); a shorter one is repeated to length."""
+    """Return overlapping views, float32 (views, VIEW_SAMPLES), of a sound (n,); a shorter sound is repeated."""
     import torch
 
     if len(sound) < VIEW_SAMPLES:
         sound = sound.repeat(math.ceil(VIEW_SAMPLES / len(sound)))[:VIEW_SAMPLES]
-    room = len(sound) - VIEW_SAMPLES
-    starts = np.linspace(0, room, math.ceil(2 * room / VIEW_SAMPLES) + 1).round().astype(np.int64)
+    free_samples = len(sound) - VIEW_SAMPLES
+    starts = np.linspace(0, free_samples, math.ceil(2 * free_samples / VIEW_SAMPLES) + 1).round().astype(np.int64)
     return torch.stack([sound[start : start + VIEW_SAMPLES] for start in starts])
 
 
 def _log_mel(sound: torch.Tensor) -> torch.Tensor:
-    """Log power in dB, float32 (..., mel, frames), of sound (..., n); frame i is centred on sample i * HOP."""
+    """Return the log power in dB, float32 (..., mel, frames), of sound (..., n); frame i is centred on i * HOP."""
     import torch
 
     filters, window = _mel_filters()
@@ -129,20 +136,21 @@ def _log_mel(sound: torch.Tensor) -> torch.Tensor:
 
 
 class AudioTower:
-    """Embeds prepared views. The weights are read at construction.
-
-    Raises:
-        EncoderError: the weights are missing or do not fit the network.
-    """
+    """Tower that embeds prepared views."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
+        """Read the weights.
+
+        Raises:
+            EncoderError: the weights are missing or do not fit the network.
+        """
         from bindsearch.encoders.mini.audio_network import network_from_state
         from bindsearch.encoders.mini.label_head import load_mixture
 
         self._network = load_mixture(weights, network_from_state)
 
     def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed views float32 (n, 64, 125): float32 (n, 384), unit L2 norm."""
+        """Embed views, float32 (n, 64, 125): float32 (n, 384), unit L2 norm."""
         from bindsearch.encoders.mini.label_head import embed_views
 
         return embed_views(self._network, views)

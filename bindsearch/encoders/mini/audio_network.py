@@ -1,4 +1,4 @@
-"""The network of the audio tower: a few small convolutional networks whose label probabilities are averaged."""
+"""Network of the audio tower: small convolutional networks whose label probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bindsearch.encoders.mini.label_head import LabelMixture, mixture_from_state
 
 
 class AudioNetwork(nn.Module):
-    """Log-mel views (n, mel, frames) to logits (n, labels), with 64 mels and any number of frames."""
+    """Network that maps log-mel views (n, 64, frames) to logits (n, labels), for any number of frames."""
 
     def __init__(self, labels: int, *, width: int, dropout: float = 0.3) -> None:
         super().__init__()
@@ -29,7 +29,10 @@ class AudioNetwork(nn.Module):
         self.head = nn.Linear(16 * width, labels)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Mean over frequency, then mean and maximum over time: the mean hears textures, the maximum single events."""
+        """Return logits (n, labels) of views (n, 64, frames).
+
+        Features are averaged over frequency, then pooled over time by mean (for textures) and maximum (for events).
+        """
         features = self.body(self.stem(views[:, None])).mean(dim=2)
         pooled = torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1)
         logits: Tensor = self.head(self.dropout(pooled))
@@ -37,28 +40,30 @@ class AudioNetwork(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    """Return a convolution, batch normalisation and activation."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
 
 
 def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
-    """The network a state dict belongs to, ready for inference.
+    """Build the network of a state dict, ready for inference.
 
     Raises:
-        KeyError, RuntimeError: the state is not one of this network.
+        KeyError: a tensor is missing.
+        RuntimeError: the tensors are not those of this network.
     """
     width = state["members.0.stem.0.weight"].shape[0]
     network = mixture_from_state(state, lambda labels: AudioNetwork(labels, width=width))
     for member in network.members:
         assert isinstance(member, AudioNetwork)
         _fuse(member)
-    # Channels last is what the convolutions of a CPU are fastest in.
+    # Channels last is the fastest layout for convolutions on a CPU.
     cast("Any", network).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
     return network
 
 
 def _fuse(member: AudioNetwork) -> None:
-    """Put the batch normalisation into the convolution before it: the same answers, faster, for inference only."""
+    """Fold batch normalisations into the convolutions before them: same results, faster, for inference only."""
     for part in (member.stem, member.body):
         for index, (layer, following) in enumerate(pairwise(list(part))):
             if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""The forward pass of a BERT encoder (Devlin et al. 2018, arXiv 1810.04805) over a safetensors file, inference only."""
+"""Forward pass of a BERT encoder (Devlin et al. 2018, arXiv 1810.04805) from a safetensors file, inference only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ HEADS = 12
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """`weight` (out, in), `bias` (out,)."""
+    """Parameters of a linear layer or a norm.
+
+    Attributes:
+        weight: (out, in); of a norm (width,).
+        bias: (out,); of a norm (width,).
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -25,7 +30,16 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One transformer layer; `qkv` holds query, key and value one below the other (3 * width, width)."""
+    """Parameters of a transformer layer.
+
+    Attributes:
+        qkv: Query, key and value stacked, (3 * width, width).
+        attention_out: Projection of the attention.
+        attention_norm: Norm after the attention.
+        widen: First layer of the MLP.
+        narrow: Second layer of the MLP.
+        norm: Norm after the MLP.
+    """
 
     qkv: Linear
     attention_out: Linear
@@ -37,7 +51,14 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Bert:
-    """`words` (vocabulary, width), `positions` (longest, width): the token type 0 is already added to the positions."""
+    """Parameters of a BERT encoder.
+
+    Attributes:
+        words: Word embeddings, (vocabulary, width).
+        positions: Position embeddings with the embedding of token type 0 added, (maximum length, width).
+        norm: Norm of the embeddings.
+        layers: Transformer layers.
+    """
 
     words: torch.Tensor
     positions: torch.Tensor
@@ -46,7 +67,7 @@ class Bert:
 
 
 def load_bert(path: Path) -> Bert:
-    """Read the weights, float32.
+    """Read the weights of a safetensors file, float32.
 
     Raises:
         EncoderError: the file cannot be read or lacks a tensor.
@@ -61,7 +82,7 @@ def load_bert(path: Path) -> Bert:
 
 
 def _assemble(tensors: dict[str, torch.Tensor]) -> Bert:
-    """Arrange the published tensors by their use."""
+    """Assemble the parameters from the published tensors."""
     from torch import cat
 
     def linear(name: str) -> Linear:
@@ -89,7 +110,16 @@ def _assemble(tensors: dict[str, torch.Tensor]) -> Bert:
 
 
 def mean_pooled(bert: Bert, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Unit vectors (n, width) of token ids int64 (n, length); `mask` bool (n, length), True where there is a token."""
+    """Embed texts by the mean over their tokens.
+
+    Args:
+        bert: Parameters of the encoder.
+        ids: Token ids, int64 (n, length), padded.
+        mask: True for tokens, False for padding, bool (n, length).
+
+    Returns:
+        Unit vectors, float32 (n, width).
+    """
     import torch.nn.functional as F
 
     width = bert.words.shape[1]
@@ -99,14 +129,14 @@ def mean_pooled(bert: Bert, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tens
 
     n, length = ids.shape
     x = norm(F.embedding(ids, bert.words) + bert.positions[:length], bert.norm)
-    # Without padding there is nothing to mask, and attention takes its faster path.
+    # Without padding no mask is needed, and attention uses a faster path.
     visible = None if bool(mask.all()) else mask[:, None, None, :]
     for layer in bert.layers:
         qkv = F.linear(x, layer.qkv.weight, layer.qkv.bias).view(n, length, 3, HEADS, width // HEADS)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        seen = seen.transpose(1, 2).reshape(n, length, width)
-        x = norm(x + F.linear(seen, layer.attention_out.weight, layer.attention_out.bias), layer.attention_norm)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        attended = attended.transpose(1, 2).reshape(n, length, width)
+        x = norm(x + F.linear(attended, layer.attention_out.weight, layer.attention_out.bias), layer.attention_norm)
         wide = F.gelu(F.linear(x, layer.widen.weight, layer.widen.bias))
         x = norm(x + F.linear(wide, layer.narrow.weight, layer.narrow.bias), layer.norm)
     weights = mask[:, :, None].to(x.dtype)

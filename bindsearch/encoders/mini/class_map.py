@@ -1,13 +1,14 @@
-"""From an image network's features to the text space, through texts about its 1000 classes; no picture is learned from.
+"""Map of an image network's features to the text space by texts about its 1000 classes; no pictures are used for it.
 
-A picture's vector is the sum of four parts, each of unit length before it is weighted:
+The vector of a picture is the sum of four parts, each of unit length before it is weighted:
 
-* names: ConSE (Norouzi et al. 2013, arXiv 1312.5650), the mean of the class names' text vectors by probability;
-* scenes: ConSE again, softer, over captions of typical scenes with each class;
-* linear: ridge regression from the classifier's weight vectors to the scenes (as in DeViSE, Frome et al. 2013, but from
-  the 1000 prototypes instead of pictures), which keeps what the probabilities throw away;
+* names: ConSE (Norouzi et al. 2013, arXiv 1312.5650), the mean of the text vectors of the class names, weighted by
+  probability;
+* scenes: ConSE with a higher temperature, over captions of typical scenes with each class;
+* linear: ridge regression from the classifier's weight vectors to the scenes (like DeViSE, Frome et al. 2013, but from
+  the 1000 prototypes instead of pictures), which preserves information that the probabilities lose;
 * appearance: the features in the directions of the text space that texts hardly use. Texts are nearly orthogonal to it,
-  so it leaves their ranking of pictures alone, while pictures, thermal and depth find each other by their looks.
+  so it hardly changes their ranking of pictures, while pictures, thermal and depth find each other by appearance.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ APPEARANCE_DIMS = 128
 
 @dataclass(frozen=True, slots=True)
 class ClassTexts:
-    """The k classes of the image tower: `names` and `scenes` float32 (k, d), unit vectors of the text space."""
+    """Texts of the k classes of the image tower.
+
+    Attributes:
+        names: Unit vectors of the names, float32 (k, d).
+        scenes: Unit vectors of the scenes, float32 (k, d).
+    """
 
     names: torch.Tensor
     scenes: torch.Tensor
@@ -38,7 +44,12 @@ class ClassTexts:
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """`features` (f, a): directions of the features; `texts` (d, a): where they go in the text space, orthonormal."""
+    """Map of the appearance.
+
+    Attributes:
+        features: Directions of the features, (f, a).
+        texts: Orthonormal directions of the text space that they are mapped to, (d, a).
+    """
 
     features: torch.Tensor
     texts: torch.Tensor
@@ -46,7 +57,15 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """`weight` (k, f) and `bias` (k,) of the classifier, and what its classes mean; `linear` (f, d)."""
+    """Map of features to the text space.
+
+    Attributes:
+        weight: Weights of the classifier, (k, f).
+        bias: Bias of the classifier, (k,).
+        texts: Texts of the classes.
+        linear: Linear map of the features, (f, d).
+        appearance: Map of the appearance.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -56,7 +75,7 @@ class ClassMap:
 
 
 def fit_linear(weight: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
-    """Ridge regression from centred class prototypes (k, f) to centred scene vectors (k, d): (f, d)."""
+    """Fit a ridge regression from centred class prototypes (k, f) to centred scene vectors (k, d): (f, d)."""
     import torch
 
     prototypes = (weight - weight.mean(0)).double()
@@ -68,10 +87,14 @@ def fit_linear(weight: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
 
 
 def fit_appearance(weight: torch.Tensor, texts: ClassTexts) -> Appearance:
-    """Principal directions of the class prototypes, sent to the directions of least energy of the class texts.
+    """Map the principal directions of the class prototypes to the directions of least energy of the class texts.
 
-    Eigenvectors are only known up to sign and rotation, so the result is stored with the encoder, not fitted at load:
-    vectors made on two machines must agree.
+    Eigenvectors are unique only up to sign and rotation. The result is therefore stored with the encoder, not fitted
+    when it loads: vectors from two machines must agree.
+
+    Args:
+        weight: Weights of the classifier, float32 (k, f).
+        texts: Texts of the k classes.
     """
     import torch
 
@@ -86,20 +109,20 @@ def fit_appearance(weight: torch.Tensor, texts: ClassTexts) -> Appearance:
 
 
 def map_features(features: torch.Tensor, by: ClassMap) -> torch.Tensor:
-    """Pooled features float32 (n, f) to unit vectors of the text space float32 (n, d)."""
+    """Map pooled features, float32 (n, f), to unit vectors of the text space, float32 (n, d)."""
     from torch.nn.functional import normalize
 
     logits = features @ by.weight.T + by.bias
     names = _weighted_texts(logits, by.texts.names, temperature=NAMES_TEMPERATURE, top=NAMES_TOP)
     scenes = _weighted_texts(logits, by.texts.scenes, temperature=SCENES_TEMPERATURE, top=SCENES_TOP)
-    spoken = normalize(names + SCENES_SHARE * scenes, dim=1)
-    spoken = normalize(spoken + LINEAR_SHARE * normalize(features @ by.linear, dim=1), dim=1)
-    looks = normalize(features @ by.appearance.features, dim=1) @ by.appearance.texts.T
-    return normalize(spoken + APPEARANCE_SHARE * looks, dim=1)
+    semantic = normalize(names + SCENES_SHARE * scenes, dim=1)
+    semantic = normalize(semantic + LINEAR_SHARE * normalize(features @ by.linear, dim=1), dim=1)
+    appearance = normalize(features @ by.appearance.features, dim=1) @ by.appearance.texts.T
+    return normalize(semantic + APPEARANCE_SHARE * appearance, dim=1)
 
 
 def _weighted_texts(logits: torch.Tensor, texts: torch.Tensor, *, temperature: float, top: int) -> torch.Tensor:
-    """Unit mean of the `top` most probable classes' texts (k, d), weighted by probability: (n, d)."""
+    """Return the mean of the texts (k, d) of the `top` classes, weighted by probability: unit vectors (n, d)."""
     import torch
     from torch.nn.functional import normalize
 

@@ -1,6 +1,6 @@
-"""The class bank: text vectors of ImageNet's classes and the fitted appearance map, shipped as class_bank.safetensors.
+"""Class bank: text vectors of ImageNet's classes and the fitted appearance map, in class_bank.safetensors.
 
-`python -m bindsearch.encoders.mini.training.class_prototypes` makes the file again.
+`python -m bindsearch.encoders.mini.training.class_prototypes` computes the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ BANK_FILE = Path(__file__).with_name("class_bank.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class ImageNetClass:
-    """A class in the order of the classifier's outputs (that of `wnid`, its WordNet id) and the texts about it."""
+    """Class of ImageNet, and the texts about it.
+
+    Attributes:
+        wnid: WordNet id; the classifier's outputs are sorted by it.
+        name: Name in ImageNet.
+        curated_name: Edited name.
+        scenes: Captions of typical scenes with the class.
+    """
 
     wnid: str
     name: str
@@ -33,13 +40,17 @@ class ImageNetClass:
 
 
 def read_classes() -> list[ImageNetClass]:
-    """The 1000 classes, in the order of the classifier's outputs."""
+    """Return the 1000 classes, in the order of the classifier's outputs."""
     rows = json.loads(TEXTS_FILE.read_text(encoding="utf-8"))["classes"]
     return [ImageNetClass(row["wnid"], row["name"], row["curated_name"], tuple(row["scenes"])) for row in rows]
 
 
 def load_class_map(weights: Weights, exclude: frozenset[int] = frozenset()) -> ClassMap:
-    """The map of the classes not in `exclude`; everything fitted is fitted without those.
+    """Return the map of features to the text space.
+
+    Args:
+        weights: Tensors of the image network.
+        exclude: Classes that are not used; the fitted parts are fitted without them.
 
     Raises:
         EncoderError: the bank cannot be read.
@@ -48,16 +59,19 @@ def load_class_map(weights: Weights, exclude: frozenset[int] = frozenset()) -> C
 
     tensors = _read_bank()
     weight, bias = weights["_fc.weight"], weights["_fc.bias"]
-    kept = torch.tensor([index for index in range(len(bias)) if index not in exclude])
-    texts = ClassTexts(tensors["names"].float()[kept], tensors["scenes"].float()[kept])
+    used_classes = torch.tensor([index for index in range(len(bias)) if index not in exclude])
+    texts = ClassTexts(tensors["names"].float()[used_classes], tensors["scenes"].float()[used_classes])
     if exclude:
-        appearance = fit_appearance(weight[kept], texts)
+        appearance = fit_appearance(weight[used_classes], texts)
     else:
         appearance = Appearance(tensors["appearance.features"].float(), tensors["appearance.texts"].float())
-    return ClassMap(weight[kept], bias[kept], texts, fit_linear(weight[kept], texts.scenes), appearance)
+    return ClassMap(
+        weight[used_classes], bias[used_classes], texts, fit_linear(weight[used_classes], texts.scenes), appearance
+    )
 
 
 def _read_bank() -> dict[str, torch.Tensor]:
+    """Read the tensors of the class bank."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

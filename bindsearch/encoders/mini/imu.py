@@ -1,7 +1,7 @@
-"""The IMU tower: accelerometer and gyroscope in views of 2.56 s, and a small network trained towards the text space.
+"""IMU tower: accelerometer and gyroscope in views of 2.56 s, and a small network trained towards the text space.
 
-As in the audio tower, the embedding is the convex combination of the label texts. Gravity stays in the signal: the
-direction it lies in tells lying from standing. How it was trained: TRAINING.md.
+The embedding is the convex combination of the label texts, like in the audio tower. Gravity is not removed from the
+signal: its direction distinguishes lying from standing. TRAINING.md describes the training.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SAMPLE_RATE_HZ = 50.0  # of UCI HAR
 VIEW_SAMPLES = 128  # 2.56 s, a window of UCI HAR
 VIEW_HOP = 64
 MARGIN_SAMPLES = 16
-"""Reflected at either end when resampling: all that the filter reaches at 22 Hz and more."""
+"""Length of the reflection at each end for resampling: the reach of the filter at 22 Hz and more."""
 
 
 def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray[np.float32]:
-    """Resample a recording to 50 Hz and cut it into views; thread-safe, loads no tower.
+    """Resample a recording to 50 Hz, and split it into views; thread-safe, loads no tower.
 
     Args:
-        samples: float32 (n, 6): accelerometer x, y, z in m/s^2 with gravity, then gyroscope x, y, z in rad/s.
-        sample_rate_hz: of `samples`.
+        samples: Motion, float32 (n, 6): accelerometer x, y, z in m/s^2 with gravity, then gyroscope x, y, z in rad/s.
+        sample_rate_hz: Sampling rate of the recording.
 
     Returns:
-        float32 (views, 6, 128): views of 2.56 s that overlap by half or more, the first at the start and the last at
-        the end. A shorter recording is continued forth and back (reflected) to the length of one view.
+        Views, float32 (views, 6, 128), of 2.56 s with an overlap of at least half, the first at the start and the last
+        at the end. A shorter recording is extended by reflection to the length of one view.
 
     Raises:
         MediaError: the recording is empty, of the wrong shape, holds NaN or infinity, or its rate is out of range.
@@ -45,26 +45,27 @@ def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArr
     signal = resample_motion(samples.T, sample_rate_hz, SAMPLE_RATE_HZ, margin_samples=MARGIN_SAMPLES)
     if signal.shape[1] < VIEW_SAMPLES:
         signal = np.pad(signal, ((0, 0), (0, VIEW_SAMPLES - signal.shape[1])), mode="symmetric")
-    room = signal.shape[1] - VIEW_SAMPLES
-    starts = np.linspace(0, room, math.ceil(room / VIEW_HOP) + 1).round().astype(np.int64)
+    free_samples = signal.shape[1] - VIEW_SAMPLES
+    starts = np.linspace(0, free_samples, math.ceil(free_samples / VIEW_HOP) + 1).round().astype(np.int64)
     return np.stack([signal[:, start : start + VIEW_SAMPLES] for start in starts])
 
 
 class ImuTower:
-    """Embeds prepared views. The weights are read at construction.
-
-    Raises:
-        EncoderError: the weights are missing or do not fit the network.
-    """
+    """Tower that embeds prepared views."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
+        """Read the weights.
+
+        Raises:
+            EncoderError: the weights are missing or do not fit the network.
+        """
         from bindsearch.encoders.mini.imu_network import network_from_state
         from bindsearch.encoders.mini.label_head import load_mixture
 
         self._network = load_mixture(weights, network_from_state)
 
     def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed views float32 (n, 6, 128): float32 (n, 384), unit L2 norm."""
+        """Embed views, float32 (n, 6, 128): float32 (n, 384), unit L2 norm."""
         from bindsearch.encoders.mini.label_head import embed_views
 
         return embed_views(self._network, views)

@@ -1,4 +1,4 @@
-"""The network of the IMU tower: small convolution + Transformer networks whose label probabilities are averaged."""
+"""Network of the IMU tower: small networks of convolutions and a Transformer; their probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bindsearch.encoders.mini.label_head import LabelMixture, mixture_from_state
 CHANNELS = 6
 POSITIONS = 16  # of a view of 128 samples after three strides of 2
 SCALE = (10.0, 10.0, 10.0, 2.0, 2.0, 2.0)  # about gravity in m/s^2, and a brisk turn in rad/s
-TREMOR = (0.1, 0.1, 0.1, 0.02, 0.02, 0.02)  # about what tells a standing from a seated body: sway, in the same units
+TREMOR = (0.1, 0.1, 0.1, 0.02, 0.02, 0.02)  # about the sway that distinguishes standing from sitting, in the same units
 
 
 class ImuNetwork(nn.Module):
-    """Views (n, 6, 128) of accelerometer and gyroscope to logits (n, labels)."""
+    """Network that maps views (n, 6, 128) of accelerometer and gyroscope to logits (n, labels)."""
 
     scale: Tensor
     tremor: Tensor
@@ -39,7 +39,10 @@ class ImuNetwork(nn.Module):
         self.head = nn.Linear(4 * width, labels)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Beside the signals themselves, the network sees their deviation from the mean, small motions blown up."""
+        """Return logits (n, labels) of views (n, 6, 128).
+
+        The input has also the deviation of the signals from their mean, with small motions amplified.
+        """
         deviation = torch.asinh((views - views.mean(dim=2, keepdim=True)) / self.tremor) / 3.0
         steps = self.convolutions(torch.cat([views / self.scale, deviation], dim=1)).transpose(1, 2)
         steps = self.norm(self.attention(steps + self.positions))
@@ -48,15 +51,17 @@ class ImuNetwork(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
+    """Return a convolution with stride 2, batch normalisation and activation."""
     convolution = nn.Conv1d(inputs, outputs, kernel, 2, kernel // 2, bias=False)
     return convolution, nn.BatchNorm1d(outputs), nn.GELU()
 
 
 def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
-    """The network a state dict belongs to, ready for inference.
+    """Build the network of a state dict, ready for inference.
 
     Raises:
-        KeyError, RuntimeError: the state is not one of this network.
+        KeyError: a tensor is missing.
+        RuntimeError: the tensors are not those of this network.
     """
     width = state["members.0.convolutions.0.weight"].shape[0]
     return mixture_from_state(state, lambda labels: ImuNetwork(labels, width=width))

@@ -1,6 +1,6 @@
-"""The head of the sound and motion towers: a mixture of label texts, weighted with the probabilities of its members.
+"""Head of the sound and motion towers: a mixture of label texts, weighted by the probabilities of its members.
 
-So their vectors lie among the texts (as ConSE's do, arXiv 1312.5650), and a sound of two labels lies between both.
+The vectors are among those of texts (like those of ConSE, arXiv 1312.5650); a sound of two labels is between both.
 """
 
 from __future__ import annotations
@@ -21,27 +21,37 @@ if TYPE_CHECKING:
 
 
 class LabelMixture(nn.Module):
-    """Views (n, ...) to unit vectors (n, d). `members` give logits (n, labels); `bank` float32 (labels, d) holds the
-    unit text embedding of each label."""
+    """Network that maps views (n, ...) to unit vectors (n, d)."""
 
     bank: Tensor
 
     def __init__(self, members: Sequence[nn.Module], bank: Tensor) -> None:
+        """Combine members.
+
+        Args:
+            members: Networks that map views (n, ...) to logits (n, labels).
+            bank: Unit text embedding of each label, float32 (labels, d).
+        """
         super().__init__()
         self.members = nn.ModuleList(members)
         self.register_buffer("bank", bank)
 
     def forward(self, views: Tensor) -> Tensor:
-        """The label texts, weighted with the mean probabilities of the members, at unit length."""
+        """Return the sum of the label texts, weighted by the mean probabilities of the members, at unit length."""
         probabilities = torch.stack([member(views).softmax(dim=1) for member in self.members]).mean(dim=0)
         return functional.normalize(probabilities @ self.bank, dim=1)
 
 
 def mixture_from_state(state: Mapping[str, Tensor], make_member: Callable[[int], nn.Module]) -> LabelMixture:
-    """The mixture a state dict belongs to, ready for inference; `make_member(labels)` makes an untrained member.
+    """Build the mixture of a state dict, ready for inference.
+
+    Args:
+        state: Tensors of the members and the bank.
+        make_member: Returns an untrained member for a number of labels.
 
     Raises:
-        KeyError, RuntimeError: the state is not one of such members.
+        KeyError: a tensor is missing.
+        RuntimeError: the tensors are not those of such members.
     """
     count = len({name.split(".")[1] for name in state if name.startswith("members.")})
     members = [make_member(state["bank"].shape[0]) for _ in range(count)]
@@ -51,10 +61,14 @@ def mixture_from_state(state: Mapping[str, Tensor], make_member: Callable[[int],
 
 
 def load_mixture(weights: Path, build: Callable[[Mapping[str, Tensor]], LabelMixture]) -> LabelMixture:
-    """Read a weights file and `build` its mixture.
+    """Read a weights file, and build its mixture.
+
+    Args:
+        weights: File of the weights.
+        build: Builds the mixture of a state dict.
 
     Raises:
-        EncoderError: the file is missing or does not fit.
+        EncoderError: the file is missing or does not fit the network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -67,7 +81,7 @@ def load_mixture(weights: Path, build: Callable[[Mapping[str, Tensor]], LabelMix
 
 
 def embed_views(mixture: LabelMixture, views: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embed views float32 (n, ...): float32 (n, d), unit L2 norm."""
+    """Embed views, float32 (n, ...): float32 (n, d), unit L2 norm."""
     with torch.inference_mode():
         embeddings: NDArray[np.float32] = mixture(torch.from_numpy(views)).numpy()
     return embeddings

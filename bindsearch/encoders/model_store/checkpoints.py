@@ -1,4 +1,4 @@
-"""Checkpoints of others, read one tensor at a time in little memory, without running what is in them."""
+"""Published checkpoints, read one tensor at a time in little memory; code in them is never run."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ if TYPE_CHECKING:
     import torch
 
 MAX_TEMPERATURE = 100.0
+"""Upper bound of learned logit scales (CLIP, arXiv 2103.00020, section 2.5)."""
 
 MAPPED_BYTES = 256 << 20
-"""The file is mapped anew after this much has been read, since pages once touched count as memory until then."""
+"""Bytes read after which the file is mapped again; until then, pages that were read count as memory."""
 
 
 class MappedCheckpoint:
-    """A checkpoint saved by torch.save, mapped: `state` has its tensors without reading them.
-
-    Raises:
-        EncoderError: the file does not exist.
-        BadCheckpointError: it is none, damaged, in the format of before PyTorch 1.6, or holds more than plain tensors.
-    """
+    """Memory-mapped checkpoint of torch.save; `state` has its tensors, which are read on use."""
 
     def __init__(self, path: Path) -> None:
+        """Map a checkpoint.
+
+        Raises:
+            EncoderError: the file does not exist.
+            BadCheckpointError: it is not a checkpoint, is damaged, has the format used before PyTorch 1.6, or holds
+                more than plain tensors.
+        """
         self._path = path
         self._read_bytes = 0
         self.state = _open(path)
 
     def read(self, key: str) -> torch.Tensor:
-        """One tensor. Let go of it before the next is read, and memory stays within a tensor and MAPPED_BYTES."""
+        """Read one tensor.
+
+        If it is released before the next one is read, memory stays within a tensor and MAPPED_BYTES.
+        """
         if self._read_bytes > MAPPED_BYTES:
             self.state = {}  # unmapped before it is mapped again
             self.state = _open(self._path)
@@ -45,17 +51,18 @@ class MappedCheckpoint:
 
 
 class BadCheckpointError(EncoderError):
-    """A file is not the checkpoint it should be, however often it is tried."""
+    """Error for a file that is not the expected checkpoint; retrying does not help."""
 
 
 def _open(path: Path) -> Mapping[str, Any]:
+    """Map a checkpoint, and return its state dict."""
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise EncoderError(f"checkpoint {path} does not exist: check the path") from None
-    except Exception as error:  # the reader of a damaged pickle fails in every way there is
+    except Exception as error:  # a damaged pickle can raise any exception
         raise BadCheckpointError(f"checkpoint {path} cannot be read: {_fault(path, error)}") from error
     if not isinstance(state, dict):
         raise BadCheckpointError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
@@ -63,7 +70,7 @@ def _open(path: Path) -> Mapping[str, Any]:
 
 
 def _fault(path: Path, error: Exception) -> str:
-    """Return what is wrong with the file, as far as its first bytes and the reader tell."""
+    """Return the fault of a file, judged by its first bytes and the exception of the reader."""
     with path.open("rb") as file:
         start = file.read(16)
     if start[8:9] == b"{":
@@ -76,10 +83,17 @@ def _fault(path: Path, error: Exception) -> str:
 
 
 def check_tensor(tensor: object, key: str) -> torch.Tensor:
-    """A tensor of a checkpoint that can be weights: plain, of 16, 32 or 64-bit floats, all of them finite.
+    """Check that a value of a checkpoint can be weights: a dense tensor of 16, 32 or 64-bit floats, all finite.
+
+    Args:
+        tensor: Value to check.
+        key: Key in the checkpoint, for messages.
+
+    Returns:
+        The tensor.
 
     Raises:
-        BadCheckpointError: it is not; names the key.
+        BadCheckpointError: the value is anything else; the message names the key.
     """
     import torch
 
@@ -92,17 +106,17 @@ def check_tensor(tensor: object, key: str) -> torch.Tensor:
         kind = str(tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise BadCheckpointError(f"{key} is {kind}, expected a tensor of floats")
     if tensor.layout != torch.strided or tensor.is_meta:
-        raise BadCheckpointError(f"{key} is a sparse or empty tensor, expected a plain one")
+        raise BadCheckpointError(f"{key} is a sparse or empty tensor, expected a dense one")
     if not torch.isfinite(tensor).all():
         raise BadCheckpointError(f"{key} holds NaN or infinity: the checkpoint is damaged, download it again")
     return tensor
 
 
 def cast_checked(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
-    """The tensor in "fp32", "bf16" or "fp16".
+    """Convert a tensor to "fp32", "bf16" or "fp16".
 
     Raises:
-        EncoderError: its numbers are too large for that; names the key.
+        EncoderError: its values are too large for the format; the message names the key.
     """
     import torch
 
@@ -113,5 +127,5 @@ def cast_checked(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
 
 
 def temperature_of(log_scale: float) -> float:
-    """A learned logit scale, kept as its logarithm and clipped at 100 (CLIP, arXiv 2103.00020, section 2.5)."""
-    return min(math.exp(min(log_scale, 10.0)), MAX_TEMPERATURE)  # e^10 is far above, and no overflow
+    """Return a learned logit scale from its logarithm, clipped at 100 (CLIP, arXiv 2103.00020, section 2.5)."""
+    return min(math.exp(min(log_scale, 10.0)), MAX_TEMPERATURE)  # e^10 is far above the bound and does not overflow

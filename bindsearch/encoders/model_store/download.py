@@ -1,7 +1,7 @@
-"""One file from the web: goes on where it stopped, and is whole or not there.
+"""Resumable download of a file by HTTP; the file is published only when it is complete.
 
-While it comes, `<place>.part` holds the bytes and `<place>.part.json` says which file on which server they belong to.
-The note stays with the finished file, so that asking for it again costs no request.
+During the download, `<path>.part` holds the bytes and `<path>.part.json` identifies the file on the server. This note
+is kept with the finished file, so that downloading it again needs no request.
 """
 
 from __future__ import annotations
@@ -27,29 +27,37 @@ from bindsearch.atomic import atomic_write, sync_folder
 from bindsearch.errors import EncoderError, UsageError
 
 OnProgress = Callable[[int, int | None], None]
-"""Called with the bytes done and their total, None where the server does not tell."""
+"""Called with the number of bytes done and the total; None if the server does not send it."""
 
 BLOCK_BYTES = 1 << 20
 TRIES = 6
+"""Maximum number of consecutive requests without progress."""
+
 TIMEOUT_S = 30.0
 LONGEST_DELAY_S = 30.0
 SPARE_BYTES = 64 << 20
-"""Left free on the disk, for whoever else writes there."""
+"""Disk space that is left free for other programs."""
 
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 def ignore_progress(_done: int, _total: int | None) -> None:
-    """Progress for nobody."""
+    """Ignore progress."""
 
 
 class NotFoundError(EncoderError):
-    """The server has no such file; a mirror may have it."""
+    """Error for a file that does not exist on the server; a mirror may have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadedFile:
-    """A whole file; `sha256` is over all its bytes, however many requests they took."""
+    """Complete file.
+
+    Attributes:
+        path: Path of the file.
+        size_bytes: Size of the file.
+        sha256: SHA-256 of all its bytes, hex.
+    """
 
     path: Path
     size_bytes: int
@@ -58,7 +66,7 @@ class DownloadedFile:
 
 def download(
     url: str,
-    place: Path,
+    path: Path,
     *,
     on_progress: OnProgress = ignore_progress,
     reserve_bytes: int = 0,
@@ -66,62 +74,80 @@ def download(
     delay_s: float = 1.0,
     timeout_s: float = TIMEOUT_S,
 ) -> DownloadedFile:
-    """Bring `url` to `place`; a cut or killed download goes on from the bytes that are there.
+    """Download `url` to `path`; an interrupted download is resumed.
 
-    `reserve_bytes`: disk space to be free beyond the file's own. `tries`: requests in a row that may bring nothing;
-    between them it waits `delay_s`, then twice that, and so on. `timeout_s`: longest silence of the server.
+    Args:
+        url: URL of the file, http or https.
+        path: Path of the file.
+        on_progress: Called with the number of bytes done and the total.
+        reserve_bytes: Disk space that must be free besides the size of the file.
+        tries: Maximum number of consecutive requests without progress.
+        delay_s: Delay before the second request; it is doubled after each failed one, up to LONGEST_DELAY_S.
+        timeout_s: Maximum time without data from the server.
+
+    Returns:
+        The complete file.
 
     Raises:
-        UsageError: it is no http or https URL.
-        NotFoundError: the server has no such file.
-        EncoderError: the server cannot be reached or refuses, too many tries failed, or the disk is full.
+        UsageError: the URL is not an http or https URL.
+        NotFoundError: the file does not exist on the server.
+        EncoderError: the server cannot be reached or refuses, too many requests failed, or the disk is full.
     """
     check_url(url)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if kept := _kept(url, place, on_progress):
-            return kept
-        transfer = _Transfer(url, place, on_progress, reserve_bytes, timeout_s)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if finished := _read_finished(url, path, on_progress):
+            return finished
+        transfer = _Transfer(url, path, on_progress, reserve_bytes, timeout_s)
         _fetch(transfer, tries, delay_s)
         return transfer.finish()
-    except OSError as error:  # those of the network were answered before
-        raise EncoderError(f"cannot write {place}: {error.strerror or error}") from error
+    except OSError as error:  # errors of the network are handled before
+        raise EncoderError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def check_url(url: str) -> None:
-    """Refuse what is not plain http or https.
+    """Check that a URL is plain http or https.
 
     Raises:
-        UsageError: another scheme, no host, or a password in it, which would end up in messages and manifests.
+        UsageError: it has another scheme, no host, or a password, which would appear in messages and manifests.
     """
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
     except ValueError:
-        good = False
-    if not good:
+        is_valid = False
+    if not is_valid:
         raise UsageError(f"cannot download {url!r}: expected http://HOST/... or https://HOST/..., without a password")
 
 
 def check_space(folder: Path, need_bytes: int, what: str) -> None:
-    """Refuse to begin what would fill the disk.
+    """Check that the disk has enough free space.
+
+    Args:
+        folder: Folder on the disk.
+        need_bytes: Number of bytes that will be written.
+        what: What will be written, for the message.
 
     Raises:
-        EncoderError: fewer than `need_bytes` are free where `folder` lies.
+        EncoderError: less than `need_bytes` and SPARE_BYTES are free.
     """
     free = shutil.disk_usage(folder).free
     if free < need_bytes + SPARE_BYTES:
         raise EncoderError(
             f"not enough disk space for {what}: it needs {need_bytes / 1e9:.2f} GB in {folder}, "
-            f"{free / 1e9:.2f} GB are free; free some, or set BINDSEARCH_MODELS to a folder on another disk"
+            f"{free / 1e9:.2f} GB are free; free disk space, or set BINDSEARCH_MODELS to a folder on another disk"
         )
 
 
 def hash_sha256(path: Path, on_progress: OnProgress = ignore_progress) -> str:
-    """SHA-256 of a file, hex: what publishers state, unlike the quicker xxh3 for our own files.
+    """Return the SHA-256 of a file, hex; publishers state it, while xxh3, which is faster, is used for own files.
+
+    Args:
+        path: File to read.
+        on_progress: Called with the number of bytes done and the total.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     digest, done, total = sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
@@ -132,17 +158,18 @@ def hash_sha256(path: Path, on_progress: OnProgress = ignore_progress) -> str:
     return digest.hexdigest()
 
 
-def part_of(place: Path) -> Path:
-    """Return where the bytes of an unfinished download are."""
-    return place.with_name(f"{place.name}.part")
+def part_of(path: Path) -> Path:
+    """Return the path of the bytes of an unfinished download."""
+    return path.with_name(f"{path.name}.part")
 
 
-def note_of(place: Path) -> Path:
-    """Return where it is written which file they are of."""
-    return place.with_name(f"{place.name}.part.json")
+def note_of(path: Path) -> Path:
+    """Return the path of the note that identifies the downloaded file."""
+    return path.with_name(f"{path.name}.part.json")
 
 
 def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
+    """Send requests until the file is complete; raise EncoderError after too many without progress."""
     failed = 0
     while not transfer.is_complete():
         before = transfer.furthest
@@ -155,20 +182,28 @@ def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
             time.sleep(min(delay_s * 2 ** (failed - 1), LONGEST_DELAY_S))
 
 
-def _kept(url: str, place: Path, on_progress: OnProgress) -> DownloadedFile | None:
-    note = _Note.read(note_of(place))
-    if note is None or note.url != url or not note.sha256 or not place.is_file():
+def _read_finished(url: str, path: Path, on_progress: OnProgress) -> DownloadedFile | None:
+    """Return a file that was downloaded from the same URL before; None if it is missing or has changed."""
+    note = _Note.read(note_of(path))
+    if note is None or note.url != url or not note.sha256 or not path.is_file():
         return None
-    size = place.stat().st_size
-    if size != note.total_bytes or hash_sha256(place, on_progress) != note.sha256:
+    size = path.stat().st_size
+    if size != note.total_bytes or hash_sha256(path, on_progress) != note.sha256:
         return None
-    return DownloadedFile(place, size, note.sha256)
+    return DownloadedFile(path, size, note.sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Identity of the file that a part belongs to: `etag` and `last_modified` as its server gave them; `sha256` once it
-    is whole."""
+    """Identity of the file that a part belongs to.
+
+    Attributes:
+        url: URL of the file.
+        etag: ETag as sent by the server, "" if none.
+        last_modified: Date as sent by the server, "" if none.
+        total_bytes: Size of the file; None: unknown.
+        sha256: SHA-256 of the complete file, "" before.
+    """
 
     url: str
     etag: str = ""
@@ -178,37 +213,38 @@ class _Note:
 
     @classmethod
     def read(cls, path: Path) -> _Note | None:
-        """The note at `path`; None where there is none to go by."""
+        """Read the note at `path`; None if it is missing or damaged."""
         try:
             note = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
         texts = (note.url, note.etag, note.last_modified, note.sha256)
-        whole = all(isinstance(text, str) for text in texts) and isinstance(note.total_bytes, int | None)
-        return note if whole else None
+        is_valid = all(isinstance(text, str) for text in texts) and isinstance(note.total_bytes, int | None)
+        return note if is_valid else None
 
     @property
     def validator(self) -> str:
-        """What If-Range takes (RFC 9110, 13.1.5): a strong ETag, else the date; empty: going on is not safe."""
+        """Value for If-Range (RFC 9110, 13.1.5): a strong ETag, else the date; "": the download cannot be resumed."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
 
 class _StoppedError(Exception):
-    """A request brought no whole file; another may. `is_final`: not if it was the first."""
+    """Error for a request that did not complete the file; another one may."""
 
     def __init__(self, message: str, *, is_final: bool = False) -> None:
+        """Set the message; `is_final`: do not retry if no bytes were received yet."""
         super().__init__(message)
         self.is_final = is_final
 
 
 class _Transfer:
-    """A download under way: the part on disk, its note, and how far this process came."""
+    """State of a running download: the part on disk, its note, and the progress of this process."""
 
-    def __init__(self, url: str, place: Path, on_progress: OnProgress, reserve_bytes: int, timeout_s: float) -> None:
+    def __init__(self, url: str, path: Path, on_progress: OnProgress, reserve_bytes: int, timeout_s: float) -> None:
         self.url = url
         self.furthest = 0
-        self._place = place
-        self._part, self._note_path = part_of(place), note_of(place)
+        self._path = path
+        self._part, self._note_path = part_of(path), note_of(path)
         self._on_progress = on_progress
         self._reserve_bytes = reserve_bytes
         self._timeout_s = timeout_s
@@ -216,10 +252,10 @@ class _Transfer:
         self._ended = False
 
     def attempt(self) -> None:
-        """One request for what is missing.
+        """Send one request for the missing bytes.
 
         Raises:
-            _StoppedError: it brought some of it, or nothing.
+            _StoppedError: some or all of them were not received.
         """
         offset = self._offset()
         headers = {"User-Agent": "bindsearch", "Accept-Encoding": "identity"}
@@ -235,28 +271,28 @@ class _Transfer:
             self._receive(response, offset)
 
     def is_complete(self) -> bool:
-        """Return whether all bytes are there."""
+        """Return whether all bytes were received."""
         if self._note is None or self._note.url != self.url or not self._part.is_file():
             return False
         return self._ended or (self._note.total_bytes is not None and self._offset() == self._note.total_bytes)
 
     def resume_hint(self) -> str:
-        """Return what is left to do after the last try, for the end of a message."""
+        """Return how to resume the download, for the end of a message."""
         offset = self._offset()
-        return f"; {offset:,} bytes are downloaded, run the same command to resume" if offset else ""
+        return f"; {offset:,} bytes are saved, run the same command to resume" if offset else ""
 
     def finish(self) -> DownloadedFile:
-        """Give the whole file its name."""
+        """Publish the complete file under its name."""
         with self._part.open("rb") as file:
             os.fsync(file.fileno())
         size, digest = self._part.stat().st_size, hash_sha256(self._part)
         self._write_note(replace(self._note or _Note(self.url), total_bytes=size, sha256=digest))
-        self._part.replace(self._place)
-        sync_folder(self._place.parent)
-        return DownloadedFile(self._place, size, digest)
+        self._part.replace(self._path)
+        sync_folder(self._path.parent)
+        return DownloadedFile(self._path, size, digest)
 
     def _offset(self) -> int:
-        """Bytes of the part that a request may leave out; 0 where it is not known whose they are."""
+        """Return the number of bytes that need not be requested again; 0 if it is unknown which file they belong to."""
         note = self._note
         if note is None or note.url != self.url or not note.validator or not self._part.is_file():
             return 0
@@ -264,6 +300,7 @@ class _Transfer:
         return size if note.total_bytes is None or size <= note.total_bytes else 0
 
     def _open(self, headers: dict[str, str], offset: int) -> HTTPResponse:
+        """Send a request; raise the error for a failed one."""
         try:
             response = build_opener(_Redirects).open(Request(self.url, headers=headers), timeout=self._timeout_s)
         except HTTPError as error:
@@ -277,18 +314,22 @@ class _Transfer:
         return response
 
     def _answer(self, error: HTTPError, offset: int) -> Exception:
-        status = " ".join(f"HTTP {error.code} {error.reason}".split())  # urllib's own reasons have several lines
+        """Return the exception for an HTTP error."""
+        status = " ".join(f"HTTP {error.code} {error.reason}".split())  # some reasons of urllib have several lines
         if error.code == 416 and offset:
             self._discard()
             return _StoppedError("the file on the server has changed")
         if error.code in _PASSING_STATUS:
             return _StoppedError(f"the server answers {status}")
         if error.code in (404, 410):
-            return NotFoundError(f"cannot download {self.url}: it is not there ({status}); give a mirror or a file")
+            return NotFoundError(
+                f"cannot download {self.url}: the file does not exist ({status}); "
+                "use a mirror (--url) or a local file (--from)"
+            )
         return EncoderError(f"cannot download {self.url}: the server answers {status}")
 
     def _check_range(self, response: HTTPResponse, offset: int) -> None:
-        """Return whether a 206 continues the file that was begun."""
+        """Raise _StoppedError if a 206 response does not continue the file that was started."""
         unit, _, extent = response.headers.get("Content-Range", "").partition(" ")
         span, _, total = extent.partition("/")
         same_etag = self._note is None or response.headers.get("ETag", self._note.etag) == self._note.etag
@@ -298,14 +339,14 @@ class _Transfer:
             raise _StoppedError("the file on the server has changed")
 
     def _begin(self, response: HTTPResponse) -> None:
-        """Start from the first byte, with a note of whose it is."""
-        # First the old bytes go, then the note names the new file: never one's bytes under the other's name.
+        """Start from the first byte, with a new note."""
+        # Old bytes are removed before the note is written, so that the note never refers to bytes of another file.
         self._discard()
         length = _length(response)
         if length is None and not response.chunked:
             raise EncoderError(
-                f"cannot download {self.url}: the server does not say how long it is, so that a cut would go unseen; "
-                "give a mirror or a file"
+                f"cannot download {self.url}: the server does not send the length of the file, so a truncated download "
+                "could not be detected; use a mirror (--url) or a local file (--from)"
             )
         self._check_space(length or 0)
         self._write_note(
@@ -318,10 +359,11 @@ class _Transfer:
         )
 
     def _receive(self, response: HTTPResponse, offset: int) -> None:
+        """Write the body of a response to the part."""
         total = self._note.total_bytes if self._note else None
         self._on_progress(offset, total)
         done = offset
-        # Unbuffered, so that a killed process leaves all it received.
+        # Unbuffered, so that a killed process has saved all bytes received.
         with self._part.open("r+b" if offset else "wb", buffering=0) as file:
             file.seek(offset)
             while block := _read(response):
@@ -334,48 +376,57 @@ class _Transfer:
         self._ended = True
 
     def _check_space(self, coming_bytes: int) -> None:
+        """Check that the disk has space for the rest of the file and for what is reserved."""
         check_space(self._part.parent, coming_bytes + self._reserve_bytes, self.url)
 
     def _discard(self) -> None:
+        """Delete the part and its note."""
         self._part.unlink(missing_ok=True)
         self._note_path.unlink(missing_ok=True)
         self._note = None
 
     def _write_note(self, note: _Note) -> None:
+        """Write the note."""
         with atomic_write(self._note_path) as file:
             file.write(json.dumps(asdict(note)).encode())
         self._note = note
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirections, but not out of https."""
+    """Handler of redirections; those from https to http are refused."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> Request | None:
+        """Return the request for a redirection; raise EncoderError if it is not encrypted."""
         if urlsplit(newurl).scheme not in ("https", req.type):
             fp.close()
-            raise EncoderError(f"cannot download {req.full_url}: it leads to {newurl!r}, which is not encrypted")
+            raise EncoderError(f"cannot download {req.full_url}: it redirects to {newurl!r}, which is not encrypted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
 def _length(response: HTTPResponse) -> int | None:
+    """Return the length of a body; None if it is unknown."""
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and not response.chunked else None
 
 
 def _read(response: HTTPResponse) -> bytes:
+    """Read the next bytes of a body; raise _StoppedError if the connection fails."""
     try:
-        return response.read1(BLOCK_BYTES)  # what has come, so that a cut loses nothing
+        return response.read1(BLOCK_BYTES)  # returns what has arrived, so that an interruption loses nothing
     except (OSError, HTTPException, ValueError) as error:
         raise _StoppedError(f"the connection dropped ({error or type(error).__name__})") from error
 
 
 def _unreachable(url: str, error: Exception) -> _StoppedError:
+    """Return the error for a server that cannot be reached."""
     reason = error.reason if isinstance(error, URLError) else error
     host = urlsplit(url).hostname
     if isinstance(reason, socket.gaierror):
-        return _StoppedError(f"the name {host} is not known here; check the connection and the URL", is_final=True)
+        return _StoppedError(
+            f"the host name {host} cannot be resolved; check the connection and the URL", is_final=True
+        )
     if isinstance(reason, ssl.SSLCertVerificationError):
         return _StoppedError(f"the certificate of {host} is not valid ({reason.verify_message})", is_final=True)
     if isinstance(reason, ConnectionRefusedError):

@@ -1,6 +1,7 @@
-"""Models on disk: one folder a model, one safetensors file a tower, and model.json, which says what they are.
+"""Models on disk: one folder per model with a safetensors file per tower and the manifest model.json.
 
-A model is made in a hidden work folder and appears by a rename: a kill at any moment leaves a whole one or none.
+A model is built in a hidden work folder and published by a rename: if the process is killed, the model is either
+complete or missing.
 """
 
 from __future__ import annotations
@@ -29,16 +30,25 @@ MANIFEST_FILE = "model.json"
 FORMAT = 1
 
 WORK_FOLDER = ".pulls"
-"""In the models' folder: a work folder a model (downloads and what is being made of them), and its lock."""
-NEW_FOLDER = "new"
-OLD_FOLDER = "old"
+"""Folder in the folder of the models, with a work folder per model (downloads and conversions) and its lock."""
 
-_DEEPEST_PLACE = 3  # openclip/MODEL/PRETRAINED
+NEW_FOLDER = "new"
+"""Folder in a work folder for the model that is being built."""
+
+OLD_FOLDER = "old"
+"""Folder in a work folder for the model that is being replaced."""
+
+_MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One tower's file: its size, and the xxh3-128 digest of its bytes."""
+    """File of one tower.
+
+    Attributes:
+        size_bytes: Size of the file.
+        xxh3: xxh3-128 digest of its bytes, hex.
+    """
 
     size_bytes: int
     xxh3: str
@@ -46,12 +56,21 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """Content of model.json.
+    """Contents of model.json.
 
-    `name`: what the encoder is asked for by. `family`: which code runs it, "imagebind" or "openclip". `architecture`:
-    what that code needs to build the towers. `dtype`: "fp32", "bf16" or "fp16". `source`: where the checkpoint came
-    from; `source_sha256`, `source_bytes`: of the checkpoint as published, which decide what a vector means.
-    `temperatures`: logit scale by modality. `files`: by tower.
+    Attributes:
+        format: Version of the format.
+        name: Name that the encoder is loaded by.
+        family: Code that runs the model, "imagebind" or "openclip".
+        architecture: Settings that the towers are built with.
+        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
+        source: URL or path of the checkpoint.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors.
+        source_bytes: Size of the published checkpoint.
+        license: Short name of the licence.
+        created: Time of the conversion, ISO 8601 in UTC.
+        temperatures: Logit scale by modality.
+        files: File of each tower, by its name.
     """
 
     format: int
@@ -69,47 +88,49 @@ class ModelManifest:
 
 
 def models_folder() -> Path:
-    """Return where models live: $BINDSEARCH_MODELS, else `models` in the user's data directory."""
-    if named := os.environ.get(MODELS_VARIABLE):
-        return Path(named).expanduser()
+    """Return the folder of the models: $BINDSEARCH_MODELS, else `models` in the user's data directory."""
+    if configured := os.environ.get(MODELS_VARIABLE):
+        return Path(configured).expanduser()
     from platformdirs import user_data_path
 
     return user_data_path("bindsearch", appauthor=False) / "models"
 
 
 def model_folder(name: str) -> Path:
-    """The folder of the model `name`: "openclip:ViT-B-32/laion400m_e32" lies in openclip/ViT-B-32/laion400m_e32.
+    """Return the folder of a model: openclip/ViT-B-32/laion400m_e32 for "openclip:ViT-B-32/laion400m_e32".
 
     Raises:
-        UsageError: the name would lead out of the models' folder.
+        UsageError: the name is not valid; the folder would be outside of the folder of the models.
     """
     parts = name.replace(":", "/").split("/")
     if not all(part and part[0] != "." and part.isprintable() and "\\" not in part for part in parts):
-        raise UsageError(f"{name!r} is not a model name: `bindsearch model list` shows those there are")
+        raise UsageError(f"{name!r} is not a valid model name: `bindsearch model list` lists the installed models")
     return models_folder().joinpath(*parts)
 
 
 def is_installed(name: str) -> bool:
-    """Return whether the model is there."""
+    """Return whether a model is installed."""
     return (model_folder(name) / MANIFEST_FILE).is_file()
 
 
 def read_model(name: str) -> ModelManifest:
-    """Return what is known of an installed model.
+    """Return the manifest of an installed model.
 
     Raises:
-        EncoderError: it is not installed (the message says which command brings it), or model.json is damaged.
+        EncoderError: the model is not installed (the message has the command to download it), or model.json is damaged.
     """
     path = model_folder(name) / MANIFEST_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        resume_hint = f"run `bindsearch model pull {name}`"
+        hint = f"download it with `bindsearch model pull {name}`"
         if not can_be_pulled(name):
-            resume_hint = "see `bindsearch model list`"
-        raise EncoderError(f"the model {name} is not installed: {resume_hint}") from None
+            hint = "`bindsearch model list` lists the installed models"
+        raise EncoderError(f"the model {name} is not installed: {hint}") from None
     except (OSError, ValueError) as error:
-        raise EncoderError(f"{path} cannot be read ({error}): run `bindsearch model pull {name}` again") from error
+        raise EncoderError(
+            f"{path} cannot be read ({error}): `bindsearch model pull {name}` downloads it again"
+        ) from error
     return _parse(data, path, name)
 
 
@@ -120,64 +141,74 @@ def write_manifest(folder: Path, manifest: ModelManifest) -> None:
 
 
 def list_models() -> list[ModelManifest]:
-    """All installed models, by name; those whose model.json is damaged are left out (see `damaged_models`)."""
-    return sorted((found for found in _scan() if isinstance(found, ModelManifest)), key=lambda model: model.name)
+    """Return all installed models, sorted by name; damaged ones are left out (see `damaged_models`)."""
+    return sorted((entry for entry in _scan() if isinstance(entry, ModelManifest)), key=lambda model: model.name)
 
 
 def damaged_models() -> list[str]:
-    """For each folder whose model.json cannot be read, what is wrong with it and the way out."""
-    return [str(found) for found in _scan() if isinstance(found, EncoderError)]
+    """Return a message for each folder whose model.json cannot be read: the fault and how to repair it."""
+    return [str(entry) for entry in _scan() if isinstance(entry, EncoderError)]
 
 
 def unfinished_pulls() -> dict[str, int]:
-    """By name, the bytes that pulls without an end keep for the next try."""
-    found = {}
+    """Return the number of bytes that unfinished pulls have kept, by the name of the model."""
+    sizes = {}
     for work in sorted((models_folder() / WORK_FOLDER).glob("*/")):
         if size := _bytes_under(work):
-            found[_name_of(Path(unquote(work.name)))] = size
-    return found
+            sizes[_name_of(Path(unquote(work.name)))] = size
+    return sizes
 
 
 def verify_model(name: str, *, digests: bool = True) -> list[str]:
-    """Return what is wrong with the files of an installed model, one line each; nothing: it is whole.
+    """Check the files of an installed model.
 
-    `digests`: read every byte, not only the sizes.
+    Args:
+        name: Name of the model.
+        digests: Read all bytes and compare digests; False: compare sizes only.
+
+    Returns:
+        One line per fault; an empty list if there is none.
 
     Raises:
-        EncoderError: it is not installed, or model.json is damaged.
+        EncoderError: the model is not installed, or model.json is damaged.
     """
     manifest = read_model(name)
     faults = []
-    for tower, facts in manifest.files.items():
+    for tower, file in manifest.files.items():
         path = model_folder(name) / f"{tower}.safetensors"
         try:
             size = path.stat().st_size
-            if size != facts.size_bytes:
-                faults.append(f"{path} has {size} bytes instead of {facts.size_bytes}")
-            elif digests and (found := hash_file(path)) != facts.xxh3:
-                faults.append(f"{path} has the digest {found} instead of {facts.xxh3}")
+            if size != file.size_bytes:
+                faults.append(f"{path} has {size} bytes instead of {file.size_bytes}")
+            elif digests and (digest := hash_file(path)) != file.xxh3:
+                faults.append(f"{path} has the digest {digest} instead of {file.xxh3}")
         except OSError as error:
             faults.append(f"{path} cannot be read: {error.strerror}")
     return faults
 
 
 def remove_model(name: str) -> int:
-    """Delete an installed model, and what unfinished pulls of it left; the bytes freed.
+    """Delete an installed model and the files of its unfinished pulls.
+
+    Returns:
+        Number of bytes freed.
 
     Raises:
-        EncoderError: there is nothing of it, it is being pulled, or it cannot be deleted.
+        EncoderError: neither exists, the model is being pulled, or it cannot be deleted.
     """
     folder, work = model_folder(name), work_folder(name)
     if not (folder / MANIFEST_FILE).is_file() and not work.is_dir():
-        raise EncoderError(f"the model {name} is not installed: see `bindsearch model list`")
+        raise EncoderError(f"the model {name} is not installed: `bindsearch model list` lists the installed models")
     try:
         with model_lock(name):
-            _sweep(work)  # brings back what a kill hid, so that its bytes are counted
+            _clean_up(work)  # restores a model that a killed pull has moved, so that its bytes are counted
             freed = _bytes_under(work)
             _delete(work)
             if (folder / MANIFEST_FILE).is_file():
                 freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-                (folder / MANIFEST_FILE).unlink()  # first, so that a kill leaves no half model that looks whole
+                (
+                    folder / MANIFEST_FILE
+                ).unlink()  # first, so that an interrupted removal leaves no model that seems complete
                 _delete(folder)
     except OSError as error:
         raise EncoderError(f"cannot delete {folder}: {error.strerror or error}") from error
@@ -185,10 +216,10 @@ def remove_model(name: str) -> int:
 
 
 def tower_file(manifest: ModelManifest, tower: str) -> Path:
-    """The file of one tower, whole by its size.
+    """Return the file of one tower; its size is checked.
 
     Raises:
-        EncoderError: the model has no such tower, or its file is missing or cut short.
+        EncoderError: the model has no such tower, or its file is missing or truncated.
     """
     if tower not in manifest.files:
         raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(manifest.files)}")
@@ -197,7 +228,7 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
     if size != manifest.files[tower].size_bytes:
         raise EncoderError(
             f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: "
-            f"run `bindsearch model pull {manifest.name}` again"
+            f"`bindsearch model pull {manifest.name}` downloads it again"
         )
     return path
 
@@ -205,36 +236,43 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
 def load_installed_tower(
     manifest: ModelManifest, name: str, build: Callable[[], nn.Module], device: torch.device
 ) -> nn.Module:
-    """One tower of an installed model; see `torch_runtime.towers.load_tower`.
+    """Load one tower of an installed model; see `torch_runtime.towers.load_tower`.
+
+    Args:
+        manifest: Manifest of the model.
+        name: Name of the tower.
+        build: Constructs the tower; called on the meta device.
+        device: Device of the tower.
 
     Raises:
-        EncoderError: as `load_tower`, or the model has been replaced since `manifest` was read: its towers would not
-            share a space with those that are loaded.
+        EncoderError: as `load_tower`, or the model was replaced after `manifest` was read: its towers might have
+            another embedding space than those already loaded.
     """
     from bindsearch.encoders.torch_runtime.towers import load_tower
 
     tower = load_tower(build, tower_file(manifest, name), device)
-    if read_model(manifest.name) != manifest:  # asked after the file was mapped, which no replacement changes
+    # Checked after the file was mapped; a later replacement does not affect the mapping.
+    if read_model(manifest.name) != manifest:
         raise EncoderError(f"the model {manifest.name} was replaced meanwhile: run the same command again")
     return tower
 
 
 def work_folder(name: str) -> Path:
-    """Return where a pull of `name` keeps its download and makes the new model.
+    """Return the folder of a pull, for its download and the new model.
 
     Raises:
-        UsageError: the name would lead out of the models' folder.
+        UsageError: the name of the model is not valid.
     """
-    place = model_folder(name).relative_to(models_folder()).as_posix()
-    return models_folder() / WORK_FOLDER / quote(place, safe="")
+    relative = model_folder(name).relative_to(models_folder()).as_posix()
+    return models_folder() / WORK_FOLDER / quote(relative, safe="")
 
 
 @contextmanager
 def model_lock(name: str) -> Iterator[None]:
-    """Keep other processes from pulling or removing the model; the system lets go of it when the process dies.
+    """Lock a model against pulls and removals by other processes; the system releases it if the process dies.
 
     Raises:
-        EncoderError: another process is at it.
+        EncoderError: another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -252,9 +290,9 @@ def model_lock(name: str) -> Iterator[None]:
 
 
 def publish_model(name: str) -> None:
-    """Put what was made in `new` of the work folder, model.json included, in the model's place. Hold `model_lock`.
+    """Move the complete model from `new` in the work folder to the folder of the model; `model_lock` must be held.
 
-    A kill between the two renames leaves no model; `clean_up_partial_pulls` then brings the old one back.
+    If the process is killed between the two renames, there is no model; `clean_up_partial_pulls` restores the old one.
     """
     work, folder = work_folder(name), model_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -266,19 +304,20 @@ def publish_model(name: str) -> None:
 
 
 def clean_up_partial_pulls(name: str) -> None:
-    """Tidy up after killed pulls, of `name` (hold its lock) and of any other that is not being pulled."""
-    _sweep(work_folder(name))
+    """Clean up after killed pulls of `name`, whose lock must be held, and of all models that are not being pulled."""
+    _clean_up(work_folder(name))
     for work in (models_folder() / WORK_FOLDER).glob("*/"):
         other = unquote(work.name)
         if work != work_folder(name):
             try:
                 with model_lock(other):
-                    _sweep(work)
-            except (EncoderError, UsageError, OSError):  # at work, or nothing of ours
+                    _clean_up(work)
+            except (EncoderError, UsageError, OSError):  # being pulled, or not a work folder
                 continue
 
 
-def _sweep(work: Path) -> None:
+def _clean_up(work: Path) -> None:
+    """Restore a model that a killed pull has moved, and delete temporary files of a work folder."""
     folder = models_folder() / unquote(work.name)
     if (work / OLD_FOLDER / MANIFEST_FILE).is_file() and not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -289,48 +328,52 @@ def _sweep(work: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    if path.is_symlink() or path.is_file():  # a model's folder may lie elsewhere
+    """Delete a file, link or folder if it exists."""
+    if path.is_symlink() or path.is_file():  # the folder of a model may be a link
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
 
 
 def _bytes_under(folder: Path) -> int:
+    """Return the size of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _scan() -> Iterator[ModelManifest | EncoderError]:
+    """Yield the manifest of each model, or the error of reading it."""
     root = models_folder()
-    for depth in range(1, _DEEPEST_PLACE + 1):  # no `**`, which does not enter links
+    for depth in range(1, _MAX_DEPTH + 1):  # `**` does not follow links
         for path in sorted(root.glob("*/" * depth + MANIFEST_FILE)):
-            place = path.parent.relative_to(root)
-            if any(part.startswith(".") for part in place.parts):  # being written, or a leftover
+            relative = path.parent.relative_to(root)
+            if any(part.startswith(".") for part in relative.parts):  # being written, or a leftover
                 continue
             try:
-                yield read_model(_name_of(place))
+                yield read_model(_name_of(relative))
             except EncoderError as error:
                 yield error
-            except UsageError:  # a folder that is named as no model can be
+            except UsageError:  # not a valid model name
                 continue
 
 
-def _name_of(place: Path) -> str:
-    """ "openclip:ViT-B-32/laion400m_e32" for openclip/ViT-B-32/laion400m_e32."""
-    return place.as_posix().replace("/", ":", 1)
+def _name_of(relative: Path) -> str:
+    """Return the name of a model, "openclip:ViT-B-32/laion400m_e32" for openclip/ViT-B-32/laion400m_e32."""
+    return relative.as_posix().replace("/", ":", 1)
 
 
 def _parse(data: Any, path: Path, name: str) -> ModelManifest:
+    """Return the manifest from the contents of model.json; raise EncoderError if they are not valid."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
+        found_format = data.get("format") if isinstance(data, dict) else None
         raise EncoderError(
-            f"{path} has format {found}, this BindSearch reads {FORMAT}: run `bindsearch model pull {name}` again"
+            f"{path} has format {found_format}, expected {FORMAT}: `bindsearch model pull {name}` downloads it again"
         )
     try:
-        files = {tower: ModelFile(**facts) for tower, facts in data.pop("files").items()}
-        if not all(isinstance(facts.size_bytes, int) for facts in files.values()):
+        files = {tower: ModelFile(**file) for tower, file in data.pop("files").items()}
+        if not all(isinstance(file.size_bytes, int) for file in files.values()):
             raise TypeError("a size is not a number")
         if data["name"] != name:
-            raise TypeError(f"it is that of {data['name']!r}")
+            raise TypeError(f"it belongs to the model {data['name']!r}")
         return ModelManifest(**data, files=files)
     except (TypeError, KeyError, AttributeError) as error:
-        raise EncoderError(f"{path} is damaged ({error}): run `bindsearch model pull {name}` again") from error
+        raise EncoderError(f"{path} is damaged ({error}): `bindsearch model pull {name}` downloads it again") from error

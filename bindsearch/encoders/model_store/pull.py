@@ -1,4 +1,4 @@
-"""Bring a model: download its checkpoint or take a file, convert it to one file a tower, put it in its place."""
+"""Pull of a model: download its checkpoint or read a file, convert it to one file per tower, and publish it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,12 @@ _BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """Progress of one step: "download" and "read" (the digest of a file) count bytes, "convert" what its family counts.
+    """Progress of one step of a pull.
 
-    `total`: None where a server does not tell.
+    Attributes:
+        step: "download", "read" (computing the digest of a file) or "convert".
+        done: Amount done, in bytes; of "convert" in the unit of the family's converter.
+        total: Total amount; None if the server does not send it.
     """
 
     step: str
@@ -62,7 +65,13 @@ class PullProgress:
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """Result of a pull. `is_new`: False where the model was here already. `notices`: what the user should know."""
+    """Result of a pull.
+
+    Attributes:
+        manifest: Manifest of the model.
+        is_new: False if the model was already installed.
+        notices: Notices for the user.
+    """
 
     manifest: ModelManifest
     is_new: bool
@@ -73,27 +82,32 @@ OnPullProgress = Callable[[PullProgress], None]
 
 
 def ignore_pull_progress(_progress: PullProgress) -> None:
-    """Progress for nobody."""
+    """Ignore progress."""
 
 
 def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool) -> None:
-    """Make sure that a pull may use the network, where it needs to.
+    """Check that a pull may use the network if it needs to.
+
+    Args:
+        source: Source of the model.
+        from_file: Local checkpoint; None: it must be downloaded.
+        offline: Whether downloads are forbidden.
 
     Raises:
-        EncoderError: it may not, by `offline` or $BINDSEARCH_OFFLINE.
+        EncoderError: a download is needed, but forbidden by `offline` or $BINDSEARCH_OFFLINE.
     """
     by_variable = os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
     if from_file is None and (offline or by_variable):
         why = "--offline" if offline else OFFLINE_VARIABLE
         where = " or ".join(source.urls) or "its checkpoint"
         raise EncoderError(
-            f"cannot download {source.name} in offline mode ({why}): fetch {where} on another machine, "
-            f"then run `bindsearch model pull {source.name} --from FILE`"
+            f"cannot download {source.name} in offline mode ({why}): download {where} on another machine and run "
+            f"`bindsearch model pull {source.name} --from FILE`"
         )
 
 
 def has_consent(source: ModelSource) -> bool:
-    """Return whether the licence needs no consent, or was accepted before."""
+    """Return whether the licence needs no consent or was accepted before."""
     return not source.needs_consent or read_record(source.name).license == source.license
 
 
@@ -109,50 +123,61 @@ def pull_model(
     on_progress: OnPullProgress = ignore_pull_progress,
     delay_s: float = 1.0,
 ) -> PullResult:
-    """Bring a model and convert it; where it is here already, from there and in that format, do nothing.
+    """Download and convert a model; do nothing if it is installed from the same source and in the same format.
 
-    `from_file`: a checkpoint to take, never changed; `url`: a mirror to take it from; neither: the source's own.
-    `dtype`: "fp32", "bf16" or "fp16"; None: what this machine runs fastest. `force`: convert again in any case.
-    `consent`: asked whether the licence is accepted, where it was not before. `delay_s`: first wait before a broken
-    download is tried again.
+    Args:
+        source: Source of the model.
+        from_file: Local checkpoint, which is not changed; None: the checkpoint is downloaded.
+        url: URL of a mirror; None: those of the source.
+        dtype: Number format "fp32", "bf16" or "fp16"; None: the fastest one on this machine.
+        offline: Do not use the network.
+        consent: Called if the licence was not accepted before; returns whether it is accepted.
+        force: Convert the model even if it is installed.
+        on_progress: Called with the progress of each step.
+        delay_s: Delay before a failed download is retried the first time.
+
+    Returns:
+        Manifest of the installed model, and notices.
 
     Raises:
-        UsageError: an option is wrong, or the licence was not accepted.
-        EncoderError: the checkpoint cannot be had or converted, the disk is full, or another process pulls the model.
+        UsageError: an option is invalid, or the licence was not accepted.
+        EncoderError: the checkpoint cannot be downloaded, read or converted, the disk is full, or another process is
+            pulling the model.
     """
     _check_options(from_file, url, dtype)
-    asked = _PullRequest(source, from_file, url, dtype, force)
+    request = _PullRequest(source, from_file, url, dtype, force)
     work = work_folder(source.name)
-    if not work.exists() and (here := asked.is_here()):  # nothing to tidy up, so a read-only folder will do
-        return here
+    # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
+    if not work.exists() and (installed := request.find_installed()):
+        return installed
     try:
         with model_lock(source.name):
             clean_up_partial_pulls(source.name)
-            if here := asked.is_here():
+            if installed := request.find_installed():
                 shutil.rmtree(work, ignore_errors=True)
-                return here
+                return installed
             refuse_offline(source, from_file=from_file, offline=offline)
             if not has_consent(source) and not consent(source):
                 raise UsageError(
-                    f"{source.name} comes under the licence {source.license}, which was not accepted: "
-                    "add --accept-license, or run the same command on a terminal"
+                    f"{source.name} has the licence {source.license}, which was not accepted: "
+                    "add --accept-license, or run the same command in a terminal"
                 )
             write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
             try:
-                return _pull(asked, on_progress, delay_s)
+                return _pull(request, on_progress, delay_s)
             finally:
-                with suppress(OSError):  # not empty: there is a download to go on with
+                with suppress(OSError):  # not empty: it holds an unfinished download
                     work.rmdir()
     except OSError as error:
         raise EncoderError(
             f"cannot pull {source.name} into {model_folder(source.name)}: {error.strerror or error}; "
-            f"${MODELS_VARIABLE} names another folder for models"
+            f"set {MODELS_VARIABLE} to use another folder for models"
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _PullRequest:
-    """Request of a pull."""
+    """Options of a pull, as for `pull_model`."""
 
     source: ModelSource
     from_file: Path | None
@@ -160,32 +185,34 @@ class _PullRequest:
     dtype: str | None
     force: bool
 
-    def is_here(self, sha256: str = "") -> PullResult | None:
-        """The installed model, if it is whole and what was asked for, by where it came from or by `sha256`."""
-        found = None if self.force else self.installed()
-        if found is None:
+    def find_installed(self, sha256: str = "") -> PullResult | None:
+        """Return the installed model if it is complete and matches the request by its source or by `sha256`."""
+        manifest = None if self.force else self.installed()
+        if manifest is None:
             return None
-        if self.dtype not in (None, found.dtype):
+        if self.dtype not in (None, manifest.dtype):
             return None
-        if sha256 and found.source_sha256 != sha256:
+        if sha256 and manifest.source_sha256 != sha256:
             return None
-        if not sha256 and (self.from_file is not None or self.url not in (None, found.source)):
+        if not sha256 and (self.from_file is not None or self.url not in (None, manifest.source)):
             return None
-        notice = f"{found.name} is already installed, in {found.dtype}, from {found.source}; --force downloads it again"
-        return PullResult(found, is_new=False, notices=(notice,))
+        notice = (
+            f"{manifest.name} is already installed, in {manifest.dtype}, from {manifest.source}; --force pulls it again"
+        )
+        return PullResult(manifest, is_new=False, notices=(notice,))
 
     def installed(self) -> ModelManifest | None:
-        """The installed model, if it is whole."""
+        """Return the installed model if it is complete."""
         if not is_installed(self.source.name):
             return None
         try:
             return None if verify_model(self.source.name, digests=False) else read_model(self.source.name)
-        except EncoderError:  # a damaged model.json: pulling is the way out
+        except EncoderError:  # model.json is damaged: pulling repairs it
             return None
 
     @property
     def stored_dtype(self) -> str:
-        """The format to convert to."""
+        """Number format to convert to."""
         if self.dtype is not None:
             return self.dtype
         from bindsearch.encoders.torch_runtime.device import default_dtype
@@ -194,6 +221,7 @@ class _PullRequest:
 
 
 def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -> None:
+    """Raise UsageError for options of a pull that are invalid or exclude each other."""
     if from_file is not None and url is not None:
         raise UsageError("--from and --url exclude each other: choose one")
     if from_file is not None and not from_file.is_file():
@@ -205,100 +233,107 @@ def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -
         raise UsageError(f"dtype {dtype!r} is not known: choose fp16, bf16 or fp32")
 
 
-def _pull(asked: _PullRequest, on_progress: OnPullProgress, delay_s: float) -> PullResult:
-    source, work, dtype = asked.source, work_folder(asked.source.name), asked.stored_dtype
+def _pull(request: _PullRequest, on_progress: OnPullProgress, delay_s: float) -> PullResult:
+    """Get the checkpoint, convert and publish it; the lock of the model is held."""
+    source, work, dtype = request.source, work_folder(request.source.name), request.stored_dtype
     work.mkdir(parents=True, exist_ok=True)
-    if asked.from_file is None:
-        checkpoint, origin = _download(asked, dtype, on_progress, delay_s)
+    if request.from_file is None:
+        checkpoint, origin = _download(request, dtype, on_progress, delay_s)
     else:
-        checkpoint, origin = _read(asked.from_file, on_progress), str(asked.from_file.absolute())
-    if here := asked.is_here(checkpoint.sha256):
-        _drop_download(asked, checkpoint)
-        return here
-    _refuse_another(asked, checkpoint)
+        checkpoint, origin = _read(request.from_file, on_progress), str(request.from_file.absolute())
+    if installed := request.find_installed(checkpoint.sha256):
+        _delete_download(request, checkpoint)
+        return installed
+    _check_same_checkpoint(request, checkpoint)
     check_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
     notices = _notices(source.name, checkpoint.sha256)
     try:
         manifest = _convert(source, checkpoint, origin, dtype, on_progress)
         publish_model(source.name)
     except BadCheckpointError as error:
-        if asked.from_file is not None:
+        if request.from_file is not None:
             raise
-        _drop_download(asked, checkpoint)
-        raise BadCheckpointError(f"{error}; what {origin} sent was deleted") from error
+        _delete_download(request, checkpoint)
+        raise BadCheckpointError(f"{error}; the download from {origin} was deleted") from error
     except EncoderError as error:
-        if asked.from_file is not None:
+        if request.from_file is not None:
             raise
-        it = "it and the model" if is_installed(source.name) else "it"
-        resume_hint = f"the download is kept for another try, `bindsearch model remove {source.name}` deletes {it}"
+        deleted = "it and the model" if is_installed(source.name) else "it"
+        resume_hint = (
+            f"the download is kept for another attempt, `bindsearch model remove {source.name}` deletes {deleted}"
+        )
         raise EncoderError(f"{error}; {resume_hint}") from error
     finally:
         shutil.rmtree(work / NEW_FOLDER, ignore_errors=True)
     write_record(source.name, PullRecord(source.license, checkpoint.sha256))
-    _drop_download(asked, checkpoint)
+    _delete_download(request, checkpoint)
     return PullResult(manifest, is_new=True, notices=notices)
 
 
-def _refuse_another(asked: _PullRequest, checkpoint: DownloadedFile) -> None:
-    """Keep a whole model from being replaced unasked by one whose vectors mean something else."""
-    name, here = asked.source.name, asked.installed()
-    if not asked.force and here is not None and here.source_sha256 != checkpoint.sha256:
+def _check_same_checkpoint(request: _PullRequest, checkpoint: DownloadedFile) -> None:
+    """Raise UsageError if a complete model would be replaced by one with another space, unless forced."""
+    name, installed = request.source.name, request.installed()
+    if not request.force and installed is not None and installed.source_sha256 != checkpoint.sha256:
         raise UsageError(
             f"{name} is installed from another checkpoint "
-            f"(sha256 {here.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
-            "stores that were indexed with it could not be searched any more; --force replaces it"
+            f"(sha256 {installed.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
+            "stores indexed with it could no longer be searched; --force replaces it"
         )
 
 
 def _download(
-    asked: _PullRequest, dtype: str, on_progress: OnPullProgress, delay_s: float
+    request: _PullRequest, dtype: str, on_progress: OnPullProgress, delay_s: float
 ) -> tuple[DownloadedFile, str]:
-    """The checkpoint in the work folder, and the URL it came from."""
-    source = asked.source
+    """Download the checkpoint to the work folder; return it with its URL."""
+    source = request.source
 
     def report(done: int, total: int | None) -> None:
         on_progress(PullProgress("download", done, total))
 
-    urls = source.urls if asked.url is None else (asked.url,)
+    urls = source.urls if request.url is None else (request.url,)
     reserve = _converted_bytes(source.expected_bytes or 0, dtype)
     for n, url in enumerate(urls, start=1):
-        place = _download_place(source.name, url)
+        path = _download_path(source.name, url)
         try:
-            found = download(url, place, on_progress=report, reserve_bytes=reserve, delay_s=delay_s)
+            downloaded = download(url, path, on_progress=report, reserve_bytes=reserve, delay_s=delay_s)
         except NotFoundError:
             if n == len(urls):
                 raise
             continue
-        if source.sha256 and found.sha256 != source.sha256:
-            _drop_download(asked, found)
+        if source.sha256 and downloaded.sha256 != source.sha256:
+            _delete_download(request, downloaded)
             raise EncoderError(
-                f"{url} is not the published {source.name}: its sha256 is {found.sha256}, "
-                f"expected {source.sha256}; try again, or give a mirror with --url"
+                f"{url} is not the published {source.name}: its sha256 is {downloaded.sha256}, "
+                f"expected {source.sha256}; try again, or use a mirror with --url"
             )
-        return found, url
+        return downloaded, url
     raise EncoderError(f"the model {source.name} has no URL: use --from FILE")
 
 
-def _download_place(name: str, url: str) -> Path:
-    """Return where a checkpoint is downloaded to; it keeps its suffix, by which converters know what it is."""
+def _download_path(name: str, url: str) -> Path:
+    """Return the path that a checkpoint is downloaded to; it keeps the suffix of the URL."""
     suffix = PurePosixPath(urlsplit(url).path).suffix
     return work_folder(name) / f"checkpoint{suffix if suffix[1:].isalnum() and suffix.isascii() else ''}"
 
 
 def _read(file: Path, on_progress: OnPullProgress) -> DownloadedFile:
+    """Return a local checkpoint with its digest."""
     digest = hash_sha256(file, lambda done, total: on_progress(PullProgress("read", done, total)))
     return DownloadedFile(file, file.stat().st_size, digest)
 
 
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
-    """About how large the towers become; checkpoints are in fp32 (where not, writing says that the disk is full)."""
+    """Return the approximate size of the converted towers.
+
+    Checkpoints are assumed to be in fp32; for others the estimate is too low, and writing may fill the disk.
+    """
     return checkpoint_bytes * _BYTES_PER_WEIGHT[dtype] // 4
 
 
 def _convert(
     source: ModelSource, checkpoint: DownloadedFile, origin: str, dtype: str, on_progress: OnPullProgress
 ) -> ModelManifest:
-    """Make the model in `new` of the work folder."""
+    """Build the model in `new` of the work folder."""
     folder = work_folder(source.name) / NEW_FOLDER
     folder.mkdir()
     convert = import_module(f"bindsearch.encoders.{source.family}.checkpoint").convert
@@ -326,18 +361,19 @@ def _convert(
     return manifest
 
 
-def _drop_download(asked: _PullRequest, checkpoint: DownloadedFile) -> None:
-    """Delete the checkpoint, unless it is the user's own file."""
-    if asked.from_file is None:
+def _delete_download(request: _PullRequest, checkpoint: DownloadedFile) -> None:
+    """Delete the downloaded checkpoint; a local file of the user is not deleted."""
+    if request.from_file is None:
         for path in (checkpoint.path, part_of(checkpoint.path), note_of(checkpoint.path)):
             path.unlink(missing_ok=True)
 
 
 def _notices(name: str, sha256: str) -> tuple[str, ...]:
-    before = read_record(name).sha256
-    if not before or before == sha256:
+    """Return a notice if the model was pulled from another checkpoint before."""
+    previous = read_record(name).sha256
+    if not previous or previous == sha256:
         return ()
     return (
-        f"{name} was pulled before from another checkpoint (sha256 {before}, now {sha256}): "
-        "a store that was indexed with that one has to be indexed again",
+        f"{name} was pulled before from another checkpoint (sha256 {previous}, now {sha256}): "
+        "stores indexed with the previous one must be indexed again",
     )

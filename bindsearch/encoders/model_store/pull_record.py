@@ -1,4 +1,4 @@
-"""Record of a pulled model that outlives its removal: the accepted licence, the last checkpoint's digest."""
+"""Record of a pulled model, kept after its removal: the accepted licence and the digest of the last checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from bindsearch.encoders.model_store.installed import work_folder
 
 @dataclass(frozen=True, slots=True)
 class PullRecord:
-    """`license`: the short name of the one accepted; `sha256`: of the checkpoint last converted; empty: none yet."""
+    """Record of a pulled model.
+
+    Attributes:
+        license: Short name of the accepted licence, "" if none was accepted.
+        sha256: SHA-256 of the last converted checkpoint, "" if there is none.
+    """
 
     license: str = ""
     sha256: str = ""
 
 
 def read_record(name: str) -> PullRecord:
-    """Return what is remembered of the model; nothing, where the record is damaged."""
+    """Return the record of a model; an empty one if it is missing or damaged."""
     try:
         return PullRecord(**json.loads(_path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -27,15 +32,16 @@ def read_record(name: str) -> PullRecord:
 
 
 def write_record(name: str, record: PullRecord) -> None:
-    """Remember it. The models' folder has to be there.
+    """Write the record of a model; the folder of the models must exist.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the record cannot be written.
     """
     with atomic_write(_path(name)) as file:
         file.write(json.dumps(asdict(record)).encode())
 
 
 def _path(name: str) -> Path:
+    """Return the path of a record, next to the work folder."""
     work = work_folder(name)
     return work.with_name(f"{work.name}.json")

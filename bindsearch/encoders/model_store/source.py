@@ -1,4 +1,4 @@
-"""Models that can be brought: where each comes from, under which licence, and what its converter needs."""
+"""Sources of models: URLs, licence, and what the converter needs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model that can be pulled.
+    """Source of a model that can be pulled.
 
-    `family`: which code converts and runs it, "imagebind" or "openclip". `urls`: of the checkpoint, tried in order
-    where one is not there. `license`: its short name; `license_text`: a paragraph to show; `needs_consent`: whether
-    the user is asked. `architecture`: what the converter needs. `expected_bytes`: about the checkpoint's size, where
-    known. `sha256`: of the checkpoint, where its publisher states it.
+    Attributes:
+        name: Name of the model.
+        family: Code that converts and runs it, "imagebind" or "openclip".
+        urls: URLs of the checkpoint; the next one is tried if a file does not exist.
+        license: Short name of the licence.
+        license_text: Paragraph about the licence to show to the user.
+        needs_consent: Whether the user must accept the licence.
+        architecture: Settings for the converter.
+        expected_bytes: Approximate size of the checkpoint; None: unknown.
+        sha256: SHA-256 of the checkpoint as stated by its publisher, "" if it is not stated.
     """
 
     name: str
@@ -33,5 +39,5 @@ OPENCLIP_PREFIX = "openclip:"
 
 
 def can_be_pulled(name: str) -> bool:
-    """Return whether `name` is that of a model to pull, by its form; `model_catalog.find_source` knows for sure."""
+    """Return whether a name has the form of a model's name; `model_catalog.find_source` checks that it exists."""
     return name == HUGE_NAME or name.startswith(OPENCLIP_PREFIX)

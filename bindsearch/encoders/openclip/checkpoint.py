@@ -1,4 +1,4 @@
-"""From an open_clip checkpoint to one tensor file a tower, in little memory."""
+"""Conversion of an open_clip checkpoint to one tensor file per tower, in little memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ _UNUSED = frozenset({"logit_bias"})  # SigLIP's: added to every logit, it change
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A tensor of a checkpoint: its shape, and how to read it."""
+    """Tensor of a checkpoint.
+
+    Attributes:
+        shape: Shape of the tensor.
+        read: Reads the tensor.
+    """
 
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
@@ -40,13 +45,23 @@ class _Stored:
 def convert(
     source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
 ) -> Mapping[str, float]:
-    """Write image.safetensors and text.safetensors into `folder`; the temperatures by modality.
+    """Write image.safetensors and text.safetensors into a folder.
 
-    `architecture`: as `find_openclip_source` gives it. `dtype`: "fp32", "bf16" or "fp16", for the matrices; norms that
-    can stay fp32 do. The checkpoint is mapped and read tensor by tensor.
+    The checkpoint is memory-mapped and read tensor by tensor.
+
+    Args:
+        source: Checkpoint of open_clip.
+        folder: Existing folder for the files.
+        architecture: Settings from `find_openclip_source`.
+        dtype: Number format of the matrices, "fp32", "bf16" or "fp16"; norms stay in fp32 if their module supports it.
+        on_progress: Called with the number of bytes written so far and the total.
+
+    Returns:
+        Temperatures by modality.
 
     Raises:
-        EncoderError: it cannot be read, or a tensor is missing, unknown or of another shape than the model's.
+        EncoderError: the checkpoint cannot be read, or a tensor is missing, unknown or has another shape than the
+            model's.
     """
     import torch
 
@@ -63,7 +78,7 @@ def convert(
 
 
 def _open_checkpoint(source: Path) -> dict[str, _Stored]:
-    """The tensors of a checkpoint under their own names; what it is shows its first bytes, not its file's name."""
+    """Return the tensors of a checkpoint by name; the format is detected by the first bytes."""
     try:
         with source.open("rb") as file:
             magic = file.read(4)
@@ -77,9 +92,10 @@ def _open_checkpoint(source: Path) -> dict[str, _Stored]:
 
 
 def _open_torch_file(source: Path) -> dict[str, _Stored]:
+    """Return the tensors of a file of torch.save."""
     import torch
 
-    if _is_program(source):
+    if _is_torchscript(source):
         raise BadCheckpointError(
             f"checkpoint {source} is a TorchScript program, as OpenAI publishes them, not a file of tensors: "
             "`bindsearch model pull` downloads the same model as tensors"
@@ -90,23 +106,26 @@ def _open_torch_file(source: Path) -> dict[str, _Stored]:
     if isinstance(state.get(_TRAINING_STATE), Mapping):  # as open_clip's training saves it
         state = state[_TRAINING_STATE]
         read = state.__getitem__
-    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
-    if others:
+    non_tensors = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if non_tensors:
         raise BadCheckpointError(
-            f"checkpoint {source} holds {', '.join(others[:5])}, which are no tensors: save the model's state_dict()"
+            f"checkpoint {source} holds {', '.join(non_tensors[:5])}, which are not tensors: "
+            "save the model's state_dict()"
         )
     return {str(name): _Stored(tuple(tensor.shape), partial(read, name)) for name, tensor in state.items()}
 
 
-def _is_program(source: Path) -> bool:
+def _is_torchscript(source: Path) -> bool:
+    """Return whether a file is a TorchScript program."""
     try:
         with zipfile.ZipFile(source) as archive:
             return any(Path(name).name == "constants.pkl" for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):  # damaged, or of before PyTorch 1.6: loading it says so
+    except (OSError, zipfile.BadZipFile):  # damaged, or from before PyTorch 1.6: loading it raises an error
         return False
 
 
 def _open_safetensors(source: Path) -> dict[str, _Stored]:
+    """Return the tensors of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -120,7 +139,7 @@ def _open_safetensors(source: Path) -> dict[str, _Stored]:
 
 
 def _read_safetensor(source: Path, name: str) -> torch.Tensor:
-    """One tensor; the file is mapped for it alone, since pages once touched count as memory until it is unmapped."""
+    """Read one tensor; the file is mapped each time, since pages once read count as memory until it is unmapped."""
     from safetensors import safe_open
 
     with safe_open(source, framework="pt") as file:
@@ -129,39 +148,39 @@ def _read_safetensor(source: Path, name: str) -> torch.Tensor:
 
 
 def _without_wrappers(stored: Mapping[str, _Stored]) -> dict[str, _Stored]:
-    """Names without `module.`, of distributed training, and `text.`, of models whose text tower stands apart."""
+    """Remove the prefixes `module.` (distributed training) and `text.` (separate text towers) from names."""
     if all(name.startswith("module.") for name in stored):
         stored = {name.removeprefix("module."): tensor for name, tensor in stored.items()}
     return {name.removeprefix("text."): tensor for name, tensor in stored.items()}
 
 
-def _check(stored: Mapping[str, _Stored], towers: Mapping[str, nn.Module], complaint: str) -> None:
+def _check(stored: Mapping[str, _Stored], towers: Mapping[str, nn.Module], prefix: str) -> None:
+    """Raise BadCheckpointError if the tensors are not those of the towers."""
     expected = {name: tuple(tensor.shape) for tower in towers.values() for name, tensor in tower.state_dict().items()}
     for name, shape in {**expected, _TEMPERATURE: ()}.items():
         if name not in stored:
-            raise BadCheckpointError(f"{complaint}: the tensor {name} is missing")
-        found = stored[name].shape
-        if found != shape and not (name == _TEMPERATURE and found == (1,)):
-            raise BadCheckpointError(f"{complaint}: {name} has the shape {found} instead of {shape}")
+            raise BadCheckpointError(f"{prefix}: the tensor {name} is missing")
+        shape_found = stored[name].shape
+        if shape_found != shape and not (name == _TEMPERATURE and shape_found == (1,)):
+            raise BadCheckpointError(f"{prefix}: {name} has the shape {shape_found} instead of {shape}")
     if unknown := sorted(stored.keys() - expected.keys() - {_TEMPERATURE} - _UNUSED):
-        raise BadCheckpointError(
-            f"{complaint}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in all"
-        )
+        raise BadCheckpointError(f"{prefix}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in total")
 
 
 def _specs(tower: nn.Module, stored: Mapping[str, _Stored], dtype: str) -> list[TensorSpec]:
+    """Return the specifications of the tensors of a tower."""
     from bindsearch.encoders.openclip.networks import names_in_fp32
 
-    exact = names_in_fp32(tower)
-    formats = {name: "fp32" if name in exact else dtype for name in tower.state_dict()}
+    fp32_names = names_in_fp32(tower)
+    formats = {name: "fp32" if name in fp32_names else dtype for name in tower.state_dict()}
     return [
-        TensorSpec(name, stored[name].shape, kept, partial(_read_as, kept, name, stored[name].read))
-        for name, kept in formats.items()
+        TensorSpec(name, stored[name].shape, stored_dtype, partial(_read_as, stored_dtype, name, stored[name].read))
+        for name, stored_dtype in formats.items()
     ]
 
 
 def _read_as(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """A tensor that can be weights, in the format it is kept in."""
-    if name.endswith(".num_batches_tracked"):  # a batch norm's count of training steps, of no use here
+    """Read a tensor, check that it can be weights, and convert it."""
+    if name.endswith(".num_batches_tracked"):  # number of training steps of a batch norm, not used
         return read().float()
     return cast_checked(check_tensor(read(), name), name, dtype)

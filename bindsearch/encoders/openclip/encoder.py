@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREPROCESSING_VERSION = 1
-"""Raised when code, not weights or options, changes what a vector means."""
+"""Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
 FRAMES_PER_S = 1.0
 
@@ -40,10 +40,14 @@ _TOWER_OF = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "im
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Preprocessing of pictures by a model's authors, in open_clip's words.
+    """Preprocessing of pictures by the authors of a model, in the terms of open_clip.
 
-    `size_px`: of the square. `mean`, `std`: of each colour in 0..1. `interpolation`: "bicubic" or "bilinear".
-    `resize_mode`: "shortest", which crops to the middle square, or "squash", which does not keep the aspect.
+    Attributes:
+        size_px: Side of the square in pixels.
+        mean: Mean of each colour in 0..1.
+        std: Standard deviation of each colour in 0..1.
+        interpolation: "bicubic" or "bilinear".
+        resize_mode: "shortest", which crops to the middle square, or "squash", which changes the aspect ratio.
     """
 
     size_px: int
@@ -54,7 +58,10 @@ class Preprocessing:
 
 
 class OpenClipEncoder:
-    """See `bindsearch.encoders.base.Encoder`. A video's frames are embedded one by one and averaged."""
+    """Encoder with the towers of a CLIP model; see `bindsearch.encoders.base.Encoder`.
+
+    The frames of a video are embedded separately and averaged.
+    """
 
     modalities = frozenset(_TOWER_OF)
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
@@ -67,6 +74,11 @@ class OpenClipEncoder:
         *,
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
     ) -> None:
+        """Create the encoder of an installed model.
+
+        Raises:
+            EncoderError: the manifest is damaged.
+        """
         self._manifest = manifest
         try:
             self._config: Mapping[str, Any] = manifest.architecture["config"]
@@ -74,34 +86,34 @@ class OpenClipEncoder:
         except (KeyError, TypeError) as error:
             raise EncoderError(
                 f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): "
-                f"run `bindsearch model pull {manifest.name}` again"
+                f"`bindsearch model pull {manifest.name}` downloads it again"
             ) from error
         self._towers = Towers(self._load, runtime)
         self._runtime = runtime
 
     def __reduce__(self) -> tuple[Callable[[], OpenClipEncoder], tuple[()]]:
-        """Made anew in another process: towers load there when they are needed."""
+        """Recreate the encoder in another process; towers load there on first use."""
         return partial(OpenClipEncoder, self._manifest, runtime=self._runtime), ()
 
     @property
     def name(self) -> str:
-        """Such as "openclip:ViT-B-32/laion2b_s34b_b79k"."""
+        """Name of the model, such as "openclip:ViT-B-32/laion2b_s34b_b79k"."""
         return self._manifest.name
 
     @property
     def dim(self) -> int:
-        """d, as the model has it."""
+        """Dimension d of the embedding space of the model."""
         return int(self._config["embed_dim"])
 
     @cached_property
     def digest(self) -> str:
-        """Over the published checkpoint and how it is read: conversions to other number formats share its space."""
+        """Digest of the published checkpoint and the architecture; conversions to other formats share its space."""
         architecture = json.dumps(self._config, sort_keys=True)
         return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256, architecture)
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing as the model's authors have it."""
+        """Preprocessing options of the model's authors."""
         facts = self._preprocessing
         return {
             "picture_side_px": facts.size_px,
@@ -114,12 +126,12 @@ class OpenClipEncoder:
 
     @cached_property
     def temperatures(self) -> Mapping[Modality, float]:
-        """Text: learned and clipped at 100; pictures: 1."""
+        """Logit scales: learned and clipped at 100 for text, 1 for pictures."""
         return MappingProxyType({Modality(name): value for name, value in self._manifest.temperatures.items()})
 
     @property
     def wants(self) -> DecodeHints:
-        """Pictures of the model's size, a frame a second."""
+        """Pictures of the model's size, and one frame per second."""
         return DecodeHints(picture_side_px=self._preprocessing.size_px, frames_per_s=FRAMES_PER_S)
 
     @property
@@ -129,15 +141,15 @@ class OpenClipEncoder:
 
     @property
     def max_tokens(self) -> int:
-        """77, as CLIP was trained."""
+        """Maximum number of tokens: 77, the window of CLIP."""
         return self._tokenizer.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Byte pairs of `text`, with the start and end tokens."""
+        """Return the number of byte pairs of a text, plus the start and end tokens."""
         return self._tokenizer.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """Tokens int64 (1, length), or squares uint8 (views, side, side, 3), one a frame. Thread-safe.
+        """Return tokens, int64 (1, length), or squares, uint8 (views, side, side, 3), one per frame; thread-safe.
 
         Raises:
             MediaError: the text is empty or too long, or the picture has no pixels.
@@ -153,7 +165,7 @@ class OpenClipEncoder:
         raise EncoderError(f"{self.name} encodes text, images and video, not {MODALITY_OF[type(media)]}")
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Temperature-scaled features averaged over the views of each of n media: float32 (n, d)."""
+        """Return temperature-scaled features, averaged over the views of each of n media: float32 (n, d)."""
         if modality not in _TOWER_OF:
             raise EncoderError(f"{self.name} encodes text, images and video, not {modality}")
         views = [view for medium in prepared for view in medium]
@@ -170,7 +182,7 @@ class OpenClipEncoder:
         return clip_tokenizer()
 
     def _squares(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One picture (height, width, 3) as the model takes it: uint8 (1, side, side, 3)."""
+        """Resize and crop a picture (height, width, 3) for the model: uint8 (1, side, side, 3)."""
         side, resample = self._preprocessing.size_px, _RESAMPLING[self._preprocessing.interpolation]
         if self._preprocessing.resize_mode == "shortest":
             return square_crops(rgb, side, resample=resample)
@@ -179,7 +191,7 @@ class OpenClipEncoder:
         return np.asarray(Image.fromarray(rgb).resize((side, side), resample))[None]
 
     def _pixels(self, squares: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-        """Squares uint8 (n, side, side, 3) to normalised float32 (n, 3, side, side)."""
+        """Convert squares, uint8 (n, side, side, 3), to normalised pixels, float32 (n, 3, side, side)."""
         import torch
 
         facts = self._preprocessing
@@ -188,6 +200,7 @@ class OpenClipEncoder:
         return pixels.sub_(mean).div_(std)
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
+        """Load a tower from the files of the installed model."""
         from bindsearch.encoders.openclip.networks import ImageTower, TextTower
 
         build = ImageTower if tower == "image" else TextTower

@@ -1,4 +1,4 @@
-"""Source of an open_clip model's checkpoint, and the settings that build it. Uses no network."""
+"""Sources of open_clip models' checkpoints, and the settings to build them; no network is used."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bindsearch.errors import EncoderError
 EXAMPLE = f"{PREFIX}ViT-B-32/laion2b_s34b_b79k"
 
 TIMM_TOWERS = ("convnext_", "vitamin_")
-"""Image towers of timm that keep all they need in their checkpoint; others compute tables when they are built."""
+"""Prefixes of timm's image towers whose checkpoints are complete; others compute tables when they are built."""
 
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # as open_clip asks for them
-_TORCHSCRIPT_HOST = "openaipublic"  # OpenAI's own files are programs, not tensors
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of open_clip
+_TORCHSCRIPT_HOST = "openaipublic"  # OpenAI's own files are TorchScript programs, not tensors
 
 
 def find_openclip_source(name: str) -> ModelSource:
-    """The source of "openclip:MODEL/PRETRAINED", both as open_clip spells them.
+    """Return the source of "openclip:MODEL/PRETRAINED", with the names of open_clip.
 
     Raises:
-        EncoderError: open_clip knows no such model or weights, or the model cannot run offline.
+        EncoderError: open_clip has no such model or weights, or the model cannot be run from its checkpoint alone.
     """
     import open_clip
 
@@ -48,7 +48,7 @@ def find_openclip_source(name: str) -> ModelSource:
 
 
 def list_openclip_names() -> list[str]:
-    """Names of all models that can be brought, in open_clip's order."""
+    """Return the names of all models that can be pulled, in the order of open_clip."""
     import open_clip
 
     return [
@@ -60,22 +60,23 @@ def list_openclip_names() -> list[str]:
 
 
 def _unknown(name: str, model: str) -> str:
+    """Return the message for an unknown model or unknown weights."""
     import open_clip
 
     if tags := open_clip.list_pretrained_tags_by_model(model):
         return f"unknown model {name!r}: the weights of {model} are {', '.join(tags)}"
-    names = [known.removeprefix(PREFIX) for known in list_openclip_names()]
-    near = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=5, cutoff=0.5)
+    names = [known_name.removeprefix(PREFIX) for known_name in list_openclip_names()]
+    similar = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=5, cutoff=0.5)
     hint = (
-        f"near names are {', '.join(PREFIX + known for known in near)}"
-        if near
+        f"similar names are {', '.join(PREFIX + known_name for known_name in similar)}"
+        if similar
         else f"names are openclip:MODEL/PRETRAINED, such as {EXAMPLE}"
     )
     return f"unknown model {name!r}: {hint}"
 
 
 def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
-    """Return why the model cannot be run from its checkpoint alone, or None."""
+    """Return why a model cannot be run from its checkpoint alone; None if it can."""
     text, vision = config["text_cfg"], config["vision_cfg"]
     if "multimodal_cfg" in config or text.get("embed_cls"):
         return "CoCa's captioning towers are not supported"
@@ -87,9 +88,9 @@ def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | N
     if timm and not timm.startswith(TIMM_TOWERS):
         return f"its image tower is timm's {timm}"
     if text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
-        return "its text tower is not a causal one that ends at the end token"
+        return "its text tower is not causal with the result at the end token"
     if text.get("context_length", 77) != 77 or text.get("vocab_size", 49408) != 49408 or text.get("tokenizer_kwargs"):
-        return "its text is cut into tokens in another way than CLIP's"
+        return "its text tokenizer differs from CLIP's"
     if not isinstance(vision.get("image_size", 224), int):
         return f"its pictures are not square ({vision['image_size']})"
     if settings["resize_mode"] not in ("shortest", "squash"):
@@ -98,7 +99,7 @@ def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | N
 
 
 def _urls(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The hub's files, then the direct address."""
+    """Return the URLs of the files on the hub, then the direct URL."""
     urls = []
     if settings["hf_hub"]:
         from huggingface_hub import hf_hub_url
@@ -112,17 +113,18 @@ def _urls(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _license_text(settings: Mapping[str, Any], urls: tuple[str, ...]) -> str:
+    """Return the paragraph about the licence."""
     card = urls[0].partition("/resolve/")[0] if settings["hf_hub"] else "https://github.com/mlfoundations/open_clip"
-    return f"open_clip's code is under the MIT licence; what the weights allow is on their model card, {card}"
+    return f"The code of open_clip has the MIT licence; the licence of the weights is on their model card, {card}"
 
 
 def _architecture(
     model: str, tag: str, config: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Mapping[str, str | Mapping[str, Any]]:
-    """All that building and preprocessing need, as JSON can hold it."""
+    """Return the settings for building and preprocessing, as JSON-compatible values."""
     vision = {**config["vision_cfg"]}
     if "timm_model_name" in vision:
-        vision["timm_model_pretrained"] = False  # else timm would download weights that are replaced anyway
+        vision["timm_model_pretrained"] = False  # otherwise timm downloads weights that are replaced anyway
     return {
         "model": model,
         "pretrained": tag,
@@ -130,7 +132,7 @@ def _architecture(
             "embed_dim": config["embed_dim"],
             "vision_cfg": vision,
             "text_cfg": config["text_cfg"],
-            # The weights say which GELU they were trained with; open_clip only warns where the model's name does not.
+            # The GELU that the weights were trained with; open_clip only warns if the model's name has another one.
             "quick_gelu": bool(settings.get("quick_gelu", False) or config.get("quick_gelu", False)),
         },
         "preprocess": {

@@ -1,4 +1,4 @@
-"""The two towers of a CLIP model, made of open_clip's modules, each to be built and filled without the other."""
+"""Towers of a CLIP model from open_clip's modules; each can be built and filled without the other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from open_clip.transformer import LayerNormFp32
 from torch import Tensor, nn
 
 NORMS_IN_FP32 = (LayerNormFp32, nn.BatchNorm2d)
-"""Modules that take their weights in fp32 whatever the format of their input."""
+"""Modules whose weights stay in fp32 regardless of the format of their input."""
 
-# Makes open_clip take LayerNormFp32, which in fp32 is the same as its other layer norm.
+# With this format, open_clip uses LayerNormFp32, which in fp32 equals its other layer norm.
 _ANY_DTYPE = torch.bfloat16
 
 
 class ImageTower(nn.Module):
-    """Pictures to features; names of its tensors are those of the checkpoint."""
+    """Tower of pictures; its tensors have the names of the checkpoint."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -26,17 +26,17 @@ class ImageTower(nn.Module):
         self.visual = _build_vision_tower(config["embed_dim"], vision, config["quick_gelu"], _ANY_DTYPE)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures (n, 3, side, side) to (n, d), not of unit length."""
+        """Return features (n, d), not of unit length, of normalised pictures (n, 3, side, side)."""
         kernel = next(parameter for parameter in self.visual.parameters() if parameter.ndim == 4)
         features: Tensor = self.visual(pixels.to(kernel.dtype))
         return features
 
 
 class TextTower(nn.Module):
-    """Tokens to features; names of its tensors are those of the checkpoint.
+    """Tower of texts; its tensors have the names of the checkpoint.
 
-    Attention is causal and the result is read at the end token, so what follows that token never matters: tokens may
-    be cut after the last end token of a batch.
+    Attention is causal and the result is read at the end token, so later tokens have no effect: a batch may be trimmed
+    after its last end token.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -51,10 +51,14 @@ class TextTower(nn.Module):
         self.text_projection = text.text_projection
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens int64 (n, length), the end token the largest of each row, to (n, d), not of unit length."""
+        """Return features (n, d), not of unit length.
+
+        Args:
+            tokens: Token ids, int64 (n, length); the end token has the highest id of each row.
+        """
         length = tokens.shape[1]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        # Made here because the modules are built without memory: a buffer would have to be filled anyway.
+        # Not a buffer: modules are built without memory, and a buffer would have to be filled after loading.
         mask = torch.full((length, length), float("-inf"), dtype=x.dtype, device=x.device).triu_(1)
         x = self.ln_final(self.transformer(x, attn_mask=mask))
         pooled = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=1)]
@@ -67,10 +71,10 @@ class TextTower(nn.Module):
 
 
 def names_in_fp32(tower: nn.Module) -> frozenset[str]:
-    """Names of the tensors that stay in fp32 whatever the tower's number format."""
+    """Return the names of the tensors that stay in fp32 regardless of the tower's number format."""
     return frozenset(
-        f"{place}.{name}"
-        for place, module in tower.named_modules()
+        f"{module_name}.{name}"
+        for module_name, module in tower.named_modules()
         if isinstance(module, NORMS_IN_FP32)
         for name in module.state_dict()
     )

@@ -1,6 +1,6 @@
 """CLIP's byte-pair encoding of text (Radford et al. 2021, section 2.4), around open_clip's SimpleTokenizer.
 
-Importing this module loads neither torch nor open_clip; the vocabulary is read at the first text.
+Importing this module loads neither torch nor open_clip; the vocabulary is read on first use.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONTEXT_TOKENS = 77
-"""Positions of CLIP's text tower: the longest text, its start and end token included."""
+"""Positions of CLIP's text tower: the maximum length of a text, including start and end token."""
 
 _SPECIAL_TOKENS = 2
 _LONGEST_WORD = CONTEXT_TOKENS * 32
-"""Bytes; no token is longer than 32, so what is longer fits nowhere: cut here, its count still is above 77."""
+"""Bytes after which a word is split: no token is longer than 32 bytes, so the text has more than 77 tokens anyway."""
 _WORDS_KEPT = 50_000
-"""Words whose tokens are remembered, about 10 MB; SimpleTokenizer by itself would remember all it ever saw."""
+"""Maximum number of cached words, about 10 MB; the cache of SimpleTokenizer itself is unbounded."""
 
 _SPECIAL_IN_TEXT = re.compile(r"<(?=(?:start|end)_of_text>)", re.IGNORECASE)
 
 
 class ClipTokenizer:
-    """Counts and makes tokens. Thread-safe; the vocabulary loads on first use."""
+    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use."""
 
     max_tokens = CONTEXT_TOKENS
 
@@ -44,29 +44,29 @@ class ClipTokenizer:
         self._bpe: Any = None
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of `text`, the start and the end token included."""
+        """Return the number of tokens of a text, including start and end token."""
         return len(self.encode(text)) + _SPECIAL_TOKENS
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
-        """Token ids int64 (1, length), not padded: start token, text, end token.
+        """Return token ids, int64 (1, length), not padded: start token, text, end token.
 
         Raises:
-            MediaError: there is no word in the text, or it has more than `max_tokens` tokens; nothing is cut unseen.
+            MediaError: the text has no words, or more than `max_tokens` tokens; it is not truncated.
         """
         ids = self.encode(text)
         if not ids:
             raise MediaError(f"text {text[:40]!r} has no words; give at least one")
         if len(ids) + _SPECIAL_TOKENS > self.max_tokens:
             raise MediaError(
-                f"text has {len(ids) + _SPECIAL_TOKENS} tokens, more than {self.max_tokens}; cut it into passages"
+                f"text has {len(ids) + _SPECIAL_TOKENS} tokens, more than {self.max_tokens}; split it into passages"
             )
         return np.asarray([[self.start_token, *ids, self.end_token]], dtype=np.int64)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text` without start and end token.
+        """Return the token ids of a text without start and end token.
 
-        As SimpleTokenizer does it, except that a text which spells out a special token gets the letters' tokens: the
-        tower would take an end token for the end.
+        They are those of SimpleTokenizer, except that a special token spelled out in the text is tokenized as ordinary
+        characters: the tower would treat an end token as the end.
         """
         with self._lock:
             bpe = self._loaded()
@@ -74,17 +74,18 @@ class ClipTokenizer:
 
     @property
     def start_token(self) -> int:
-        """49406."""
+        """Id of the start token, 49406."""
         with self._lock:
             return int(self._loaded().sot_token_id)
 
     @property
     def end_token(self) -> int:
-        """49407, the highest id: the tower finds the end by it."""
+        """Id of the end token, 49407, the highest one; the tower finds the end of a text by it."""
         with self._lock:
             return int(self._loaded().eot_token_id)
 
     def _loaded(self) -> Any:
+        """Return the SimpleTokenizer, loaded on first use; its cache is kept bounded."""
         if self._bpe is None:
             self._bpe = _open_clip_tokenizer().SimpleTokenizer(context_length=CONTEXT_TOKENS)
         if len(self._bpe.cache) > _WORDS_KEPT:
@@ -93,16 +94,16 @@ class ClipTokenizer:
 
     @staticmethod
     def _words(bpe: Any, text: str) -> Iterator[str]:
-        """Lower-case words, each with its UTF-8 bytes as letters of the vocabulary."""
-        whole = text.encode(errors="replace").decode()  # halves of letters have no bytes
-        for word in bpe.pat.findall(_SPECIAL_IN_TEXT.sub("< ", bpe.clean_fn(whole))):
+        """Yield lower-case words, with their UTF-8 bytes as characters of the vocabulary."""
+        valid = text.encode(errors="replace").decode()  # lone surrogates cannot be encoded
+        for word in bpe.pat.findall(_SPECIAL_IN_TEXT.sub("< ", bpe.clean_fn(valid))):
             letters = "".join(bpe.byte_encoder[byte] for byte in word.encode())
             for start in range(0, len(letters), _LONGEST_WORD):
                 yield letters[start : start + _LONGEST_WORD]
 
 
 def _open_clip_tokenizer() -> ModuleType:
-    """open_clip's module `tokenizer`, run by itself: importing its package would take seconds and 200 MB."""
+    """Load the module `tokenizer` of open_clip alone: importing the whole package takes seconds and 200 MB."""
     path = packaged_file("open_clip", "open_clip_torch", "tokenizer.py")
     spec = spec_from_file_location("bindsearch.encoders._open_clip_tokenizer", path)
     assert spec is not None
@@ -114,14 +115,21 @@ def _open_clip_tokenizer() -> ModuleType:
 
 @lru_cache(maxsize=1)
 def clip_tokenizer() -> ClipTokenizer:
-    """The one tokenizer that everything in the process shares: its vocabulary takes 20 MB."""
+    """Return the tokenizer that the process shares; its vocabulary takes 20 MB."""
     return ClipTokenizer()
 
 
 def pad_tokens(tokens: Sequence[NDArray[np.int64]], length: int | None = None) -> torch.Tensor:
-    """n arrays of token ids int64 (1, length) each as int64 (n, longest), or (n, length): zeros behind the end token.
+    """Stack token ids, padded with zeros after the end token.
 
-    Attention is causal and the embedding is read at the end token, so what stands behind it does not matter.
+    Attention is causal and the embedding is read at the end token, so the padding has no effect.
+
+    Args:
+        tokens: n arrays of token ids, int64 (1, length) each.
+        length: Length of the result; None: that of the longest array.
+
+    Returns:
+        Token ids, int64 (n, length).
     """
     import torch
 
@@ -132,13 +140,13 @@ def pad_tokens(tokens: Sequence[NDArray[np.int64]], length: int | None = None) -
 
 
 def tokenize(texts: str | Sequence[str]) -> torch.Tensor:
-    """Texts as the published ImageBind and CLIP code tokenizes them, for parity: int64 (n, 77), padded with zeros.
+    """Tokenize n texts like the published ImageBind and CLIP code, for parity: int64 (n, 77), padded with zeros.
 
-    A longer text is cut and its last token replaced by the end token. An empty one is a start and an end token.
+    A longer text is truncated and its last token replaced by the end token. An empty text has a start and an end token.
     """
     tokenizer = clip_tokenizer()
     rows = []
     for text in [texts] if isinstance(texts, str) else texts:
-        kept = tokenizer.encode(text)[: CONTEXT_TOKENS - _SPECIAL_TOKENS]
-        rows.append(np.asarray([[tokenizer.start_token, *kept, tokenizer.end_token]], dtype=np.int64))
+        ids = tokenizer.encode(text)[: CONTEXT_TOKENS - _SPECIAL_TOKENS]
+        rows.append(np.asarray([[tokenizer.start_token, *ids, tokenizer.end_token]], dtype=np.int64))
     return pad_tokens(rows, CONTEXT_TOKENS)

@@ -1,4 +1,4 @@
-"""Squares out of pictures: the shorter side resized, then cropped, as torchvision's Resize and CenterCrop do."""
+"""Square crops of pictures: the shorter side is resized, then cropped, like torchvision's Resize and CenterCrop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST_ASPECT = 64
-"""Of a longer picture only a part this many times as long as wide is resized: 1 x 100,000 pixels would take 15 GB."""
+"""Maximum aspect ratio that is resized as a whole; of longer pictures a part with this ratio is resized.
+
+Resizing 1 x 100,000 pixels would take 15 GB.
+"""
 
 _CENTRE = 0.5
-_PLACES: dict[int, tuple[float, ...]] = {1: (_CENTRE,), 3: (0.0, _CENTRE, 1.0)}
-"""Places of the squares along the longer side, by their number: 0 is left or top, 1 right or bottom."""
+_POSITIONS: dict[int, tuple[float, ...]] = {1: (_CENTRE,), 3: (0.0, _CENTRE, 1.0)}
+"""Positions of the squares along the longer side, by the number of squares: 0 is left or top, 1 right or bottom."""
 
 
 def square_crops(
@@ -27,80 +30,89 @@ def square_crops(
     crops: int = 1,
     resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> NDArray[np.uint8]:
-    """The middle square of a picture, or three along its longer side.
+    """Return the middle square of a picture, or three squares along its longer side.
 
     Args:
-        rgb: uint8 (height, width, 3).
-        side_px: of the squares. The shorter side is resized to it, antialiased.
+        rgb: Picture, uint8 (height, width, 3).
+        side_px: Side of the squares in pixels. The shorter side is resized to it, antialiased.
         crops: 1: the middle; 3: left or top, middle, right or bottom (the spatial crops of ImageBind, appendix B.1).
-        resample: Pillow's filter.
+        resample: Filter of Pillow.
 
     Returns:
-        uint8 (crops, side_px, side_px, 3).
+        Squares, uint8 (crops, side_px, side_px, 3).
 
     Raises:
         MediaError: the picture has no pixels.
         UsageError: `crops` is neither 1 nor 3.
     """
-    if crops not in _PLACES:
+    if crops not in _POSITIONS:
         raise UsageError(f"crops is {crops}: expected 1 or 3")
-    return np.stack(_squares(rgb, side_px, _PLACES[crops], resample))
+    return np.stack(_crop_squares(rgb, side_px, _POSITIONS[crops], resample))
 
 
 def square_crop_plane(values: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
-    """The middle square of one channel float32 (height, width), resized bicubically: float32 (side_px, side_px).
+    """Return the middle square of one channel, resized bicubically.
 
-    At edges the result overshoots the values by a few percent, as bicubic interpolation does.
+    Bicubic interpolation overshoots the values at edges by a few percent.
+
+    Args:
+        values: Channel, float32 (height, width).
+        side_px: Side of the square in pixels.
+
+    Returns:
+        Square, float32 (side_px, side_px).
 
     Raises:
         MediaError: there are no pixels.
     """
-    (square,) = _squares(values.astype(np.float32, copy=False), side_px, (_CENTRE,), Image.Resampling.BICUBIC)
+    (square,) = _crop_squares(values.astype(np.float32, copy=False), side_px, (_CENTRE,), Image.Resampling.BICUBIC)
     return np.array(square)
 
 
 def centre_strip(height: int, width: int, longest_aspect: int) -> tuple[slice, slice]:
-    """Rows and columns of the middle part that is at most `longest_aspect` times as long as it is wide."""
+    """Return the rows and columns of the middle part whose aspect ratio is at most `longest_aspect`."""
     return _strip(height, width, _CENTRE, longest_aspect)
 
 
-def _strip(height: int, width: int, place: float, longest_aspect: int) -> tuple[slice, slice]:
+def _strip(height: int, width: int, position: float, longest_aspect: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the part at a position along the longer side."""
     keep = longest_aspect * min(height, width)
-    top, left = _offset(height, keep, place), _offset(width, keep, place)
+    top, left = _offset(height, keep, position), _offset(width, keep, position)
     return slice(top, top + keep), slice(left, left + keep)
 
 
-def _offset(length: int, keep: int, place: float) -> int:
-    """Return where `keep` of `length` pixels begin; in the middle it rounds half to even, as torchvision's
-    center_crop."""
-    return max(0, round((length - keep) * place))
+def _offset(length: int, keep: int, position: float) -> int:
+    """Return the start of `keep` of `length` pixels; the middle rounds half to even, like torchvision's center_crop."""
+    return max(0, round((length - keep) * position))
 
 
-def _squares(
-    pixels: NDArray[Any], side_px: int, places: tuple[float, ...], resample: Image.Resampling
+def _crop_squares(
+    pixels: NDArray[Any], side_px: int, positions: tuple[float, ...], resample: Image.Resampling
 ) -> list[NDArray[Any]]:
-    """One square (side_px, side_px[, 3]) a place, of pixels (height, width[, 3])."""
+    """Return a square (side_px, side_px[, 3]) for each position, from pixels (height, width[, 3])."""
     height, width = pixels.shape[:2]
     if min(height, width) == 0:
         raise MediaError(f"the picture has no pixels (height {height}, width {width})")
     if max(height, width) <= LONGEST_ASPECT * min(height, width):
-        resized = _resized(pixels, side_px, resample)
-        return [_square(resized, side_px, place) for place in places]
-    strips = [pixels[_strip(height, width, place, LONGEST_ASPECT)] for place in places]
+        resized = _resize(pixels, side_px, resample)
+        return [_crop_square(resized, side_px, position) for position in positions]
+    strips = [pixels[_strip(height, width, position, LONGEST_ASPECT)] for position in positions]
     return [
-        _square(_resized(strip, side_px, resample), side_px, place) for strip, place in zip(strips, places, strict=True)
+        _crop_square(_resize(strip, side_px, resample), side_px, position)
+        for strip, position in zip(strips, positions, strict=True)
     ]
 
 
-def _resized(pixels: NDArray[Any], side_px: int, resample: Image.Resampling) -> NDArray[Any]:
-    """The shorter side brought to `side_px`, the longer one rounded down as torchvision's Resize does."""
+def _resize(pixels: NDArray[Any], side_px: int, resample: Image.Resampling) -> NDArray[Any]:
+    """Resize the shorter side to `side_px`; the longer side is rounded down, like in torchvision's Resize."""
     height, width = pixels.shape[:2]
     shorter, longer = min(height, width), int(side_px * max(height, width) / min(height, width))
     size = (side_px, longer) if width == shorter else (longer, side_px)
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, resample))
 
 
-def _square(pixels: NDArray[Any], side_px: int, place: float) -> NDArray[Any]:
+def _crop_square(pixels: NDArray[Any], side_px: int, position: float) -> NDArray[Any]:
+    """Return the square at a position of pixels whose shorter side is `side_px`."""
     height, width = pixels.shape[:2]
-    top, left = _offset(height, side_px, place), _offset(width, side_px, place)
+    top, left = _offset(height, side_px, position), _offset(width, side_px, position)
     return pixels[top : top + side_px, left : left + side_px]

@@ -1,4 +1,4 @@
-"""Views to media: several views of one medium become one embedding."""
+"""Pooling of the views of a medium to one embedding."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 
 def mean_of_views(features: NDArray[np.float32], prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Average the features (all views, d) of the views of each of n media, `prepared` (views, ...) each: (n, d).
+    """Average the features of the views of each medium.
 
-    The mean is not normalised again, as in ImageBind's published model, where it is taken over scaled features.
+    The mean is not normalised again, like in ImageBind's published model, which averages scaled features.
+
+    Args:
+        features: Features of all views, float32 (total number of views, d).
+        prepared: Prepared views of n media, (views, ...) each.
+
+    Returns:
+        Mean features, float32 (n, d).
     """
     if len(features) == len(prepared):
         return features

@@ -1,4 +1,4 @@
-"""Sound and motion at the rate a model was trained with: checked, then resampled with an anti-aliasing filter."""
+"""Checks of sound and motion, and resampling with an anti-aliasing filter to the rate of a model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ MIN_SOUND_RATE_HZ, MAX_SOUND_RATE_HZ = 1_000, 1_000_000
 MIN_MOTION_RATE_HZ, MAX_MOTION_RATE_HZ = 5.0, 100_000.0
 
 BLOCK_SAMPLES = 4_194_304
-"""Longer sounds are resampled in blocks of this many samples (16 MB; 87 s at 48 kHz), which bounds memory."""
+"""Block size in samples (16 MB; 87 s at 48 kHz); longer sounds are resampled in blocks, which bounds memory."""
 
 _FILTER_REACH = 6.0 / 0.99
-"""Half width of torchaudio's filter in samples of the lower rate: lowpass_filter_width / rolloff, its defaults."""
+"""Half width of torchaudio's filter in samples of the lower rate: the defaults of lowpass_filter_width / rolloff."""
 
 
 def check_sound(samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: int) -> NDArray[np.float32]:
-    """Mono sound (n,) as contiguous float32.
+    """Check a mono sound.
+
+    Args:
+        samples: Sound, float (n,).
+        sample_rate_hz: Sampling rate of the sound.
+        model_rate_hz: Sampling rate of the model, for messages.
+
+    Returns:
+        The sound, contiguous float32 (n,).
 
     Raises:
         MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
@@ -43,15 +51,22 @@ def check_sound(samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz
 def resample_sound(
     sound: torch.Tensor, sample_rate_hz: int, model_rate_hz: int, *, float32_filter: bool = False
 ) -> torch.Tensor:
-    """Resample a sound float32 (n,) to `model_rate_hz`: float32 (m,), m >= 1; itself where the rates are the same.
+    """Resample a sound.
 
-    `float32_filter`: compute the filter in float32 throughout, as torchaudio.functional.resample does and with it the
-    published ImageBind code; torchaudio.transforms.Resample by default does not. Samples differ by about 1e-5 of the
-    loudest, which log-mels of near silence show.
+    Args:
+        sound: Sound, float32 (n,).
+        sample_rate_hz: Sampling rate of the sound.
+        model_rate_hz: Sampling rate of the result.
+        float32_filter: Compute the filter entirely in float32, like torchaudio.functional.resample and therefore the
+            published ImageBind code; the default of torchaudio.transforms.Resample is float64. Samples differ by about
+            1e-5 of the peak, which is visible in log-mels of near silence.
+
+    Returns:
+        Sound, float32 (m,), m >= 1; `sound` itself if the rates are the same.
     """
     import torch
 
-    # Rates are rounded to a ratio of small numbers (by less than 0.1%): the kernel of 16000:44101 would take gigabytes.
+    # The ratio is rounded to small numbers (by less than 0.1%): the kernel for 16000:44101 would take gigabytes.
     ratio = Fraction(model_rate_hz, sample_rate_hz).limit_denominator(1_000)
     if ratio == 1:
         return sound
@@ -62,7 +77,10 @@ def resample_sound(
 
 
 def _resample_in_blocks(sound: torch.Tensor, ratio: Fraction, float32_filter: bool) -> torch.Tensor:
-    """As in one piece: blocks are whole periods of the ratio, with as much around them as the filter reaches."""
+    """Resample in blocks, with the same result as in one piece.
+
+    Blocks are whole periods of the ratio, with a margin of the reach of the filter on both sides.
+    """
     import torch
 
     resampler = _resampler(ratio.denominator, ratio.numerator, float32_filter)
@@ -80,23 +98,30 @@ def _resample_in_blocks(sound: torch.Tensor, ratio: Fraction, float32_filter: bo
 
 
 def _reach_periods(ratio: Fraction) -> int:
-    """Return how far the filter reaches to either side, in periods of `ratio.denominator` samples, rounded up."""
+    """Return the reach of the filter to either side, in periods of `ratio.denominator` samples, rounded up."""
     return math.ceil(_FILTER_REACH / min(ratio.numerator, ratio.denominator)) + 1
 
 
 @lru_cache(maxsize=16)
 def _resampler(from_rate: int, to_rate: int, float32_filter: bool) -> torch.nn.Module:
-    """The windowed-sinc resampler for one ratio; its kernel is computed once."""
+    """Return the windowed-sinc resampler for a ratio; its kernel is computed once."""
     import torch
     import torchaudio
 
-    dtype = torch.float32 if float32_filter else None  # None: float64 for the most part, rounded in the end
+    dtype = torch.float32 if float32_filter else None  # None: mostly float64, rounded at the end
     resampler: torch.nn.Module = torchaudio.transforms.Resample(from_rate, to_rate, dtype=dtype)
     return resampler
 
 
 def check_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray[np.float32]:
-    """Motion (n, 6) as float32.
+    """Check a motion recording.
+
+    Args:
+        samples: Motion, float (n, 6).
+        sample_rate_hz: Sampling rate of the recording.
+
+    Returns:
+        The motion, float32 (n, 6).
 
     Raises:
         MediaError: the recording is empty, of the wrong shape, holds NaN or infinity, or its rate is out of range.
@@ -106,22 +131,30 @@ def check_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray
     if not MIN_MOTION_RATE_HZ <= sample_rate_hz <= MAX_MOTION_RATE_HZ:
         raise MediaError(
             f"motion at {sample_rate_hz} Hz is out of range; "
-            f"{MIN_MOTION_RATE_HZ:g} to {MAX_MOTION_RATE_HZ:g} Hz will do"
+            f"expected {MIN_MOTION_RATE_HZ:g} to {MAX_MOTION_RATE_HZ:g} Hz"
         )
     if not np.isfinite(samples).all():
-        raise MediaError("motion holds NaN or infinite samples; cut them out or fill them in")
+        raise MediaError("motion holds NaN or infinite samples; remove or interpolate them")
     return samples.astype(np.float32, copy=False)
 
 
 def resample_motion(
     signal: NDArray[np.float32], sample_rate_hz: float, model_rate_hz: float, *, margin_samples: int | None = None
 ) -> NDArray[np.float32]:
-    """Resample motion float32 (6, n) to `model_rate_hz`: float32 (6, m), m >= 1.
+    """Resample motion.
 
-    The signal is reflected at its ends by at least `margin_samples` of the model's rate, by default as far as the
-    filter reaches: it would see silence there, which bends gravity towards zero.
+    The signal is reflected at its ends: with zeros there, the filter would pull gravity towards zero.
+
+    Args:
+        signal: Motion, float32 (6, n).
+        sample_rate_hz: Sampling rate of the motion.
+        model_rate_hz: Sampling rate of the result.
+        margin_samples: Minimum length of the reflection in samples of the model's rate; None: the reach of the filter.
+
+    Returns:
+        Motion, float32 (6, m), m >= 1; `signal` itself if the rates are the same.
     """
-    # Rates are rounded to a ratio of small numbers (by less than 0.5%): clocks of phones are no better than that.
+    # The ratio is rounded to small numbers (by less than 0.5%): clocks of phones are not more accurate.
     finest = 2_000 if sample_rate_hz > 20 * model_rate_hz else 100
     ratio = Fraction(model_rate_hz / sample_rate_hz).limit_denominator(finest)
     if ratio == 1:

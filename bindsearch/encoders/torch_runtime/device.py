@@ -1,4 +1,4 @@
-"""Running of towers of any family: device, number format, batches that shrink when memory runs out."""
+"""Execution of towers of any family: device, number format, and batches that shrink when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES: Mapping[str, str] = MappingProxyType({"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"})
-"""Names of number formats as options spell them, and torch's."""
+"""Torch's names of number formats, by their names in options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Options of running towers; they never change what a vector means.
+    """Device and settings that towers run with; they do not affect what a vector means.
 
-    `device`: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:1". `compile`: let torch.compile fuse the
-    tower, which pays on a GPU after a minute. `batch`: views that go through a tower together; None: what suits the
-    device (BATCHES).
+    Attributes:
+        device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:1".
+        compile: Use torch.compile; on a GPU it is worth it for runs of more than a minute.
+        batch: Number of views in a batch; None: the default of the device (BATCHES).
     """
 
     device: str = "auto"
@@ -32,7 +33,7 @@ class Runtime:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """torch's number format for one of the names in DTYPES."""
+    """Return torch's number format for a name in DTYPES."""
     import torch
 
     dtype: torch.dtype = getattr(torch, DTYPES[name])
@@ -40,10 +41,10 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is none or not here. Loads torch only where a GPU is asked for.
+    """Check that a device exists; torch is loaded only if a GPU is requested.
 
     Raises:
-        UsageError: no such device, or none of it here.
+        UsageError: the name is unknown, or this machine has no such device.
     """
     check_device_name(device)
     if device.startswith("cuda"):
@@ -55,7 +56,7 @@ def check_device(device: str) -> None:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device of that name.
+    """Return the torch device of a name.
 
     Raises:
         UsageError: as `check_device`.
@@ -77,7 +78,7 @@ def has_fast_bf16() -> bool:
 
 
 def default_dtype() -> str:
-    """The number format that this machine runs fastest: "fp16" on a GPU, "bf16" or "fp32" on a CPU."""
+    """Return the fastest number format on this machine: "fp16" on a GPU, "bf16" or "fp32" on a CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -86,9 +87,9 @@ def default_dtype() -> str:
 
 
 def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
-    """The format to multiply in where weights are kept as `stored`: theirs, where the device is quick at it.
+    """Return the format to multiply in for weights stored as `stored`: the same one if the device is fast in it.
 
-    A CPU is three times slower in fp16 than in fp32, and without bf16 instructions no better in bf16.
+    A CPU is three times slower in fp16 than in fp32, and without bf16 instructions it is not faster in bf16.
     """
     import torch
 
@@ -98,16 +99,22 @@ def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 BATCHES: Mapping[str, int] = MappingProxyType({"cpu": 16, "cuda": 128})
-"""Views that go through a tower together, by kind of device: past it nothing gets faster."""
+"""Default number of views in a batch, by kind of device; larger batches are not faster."""
 
 
 def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) -> tuple[list[torch.Tensor], int]:
-    """Call `run(start, stop)` over 0..n in steps of `batch`; a step that runs out of memory is tried at half the size.
+    """Call `run(start, stop)` over 0..n in steps of `batch`; a step that runs out of memory is halved and retried.
 
-    Returns what each step gave, and the size of step that memory allowed, to begin with next time.
+    Args:
+        run: Computes the rows from `start` to `stop`, exclusive.
+        n: Number of rows.
+        batch: Number of rows of the first step.
+
+    Returns:
+        Results of all steps, and the step size that fitted into memory, to start with next time.
 
     Raises:
-        EncoderError: memory does not even suffice for one.
+        EncoderError: memory is not sufficient for a single row.
     """
     results = []
     start = 0
@@ -115,7 +122,7 @@ def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) 
         result = _try_step(run, start, min(n, start + batch), last_try=batch == 1)
         if result is None:
             batch //= 2
-            _free_memory()  # only here, where no exception holds on to what the step had made
+            _free_memory()  # only here: no exception keeps the tensors of the failed step alive
         else:
             results.append(result)
             start += batch
@@ -123,7 +130,7 @@ def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) 
 
 
 def _try_step(run: Callable[[int, int], torch.Tensor], start: int, stop: int, *, last_try: bool) -> torch.Tensor | None:
-    """Return what the step gives; None where memory ran out."""
+    """Return the result of a step; None if memory ran out."""
     try:
         return run(start, stop)
     except (MemoryError, RuntimeError) as error:
@@ -135,13 +142,15 @@ def _try_step(run: Callable[[int, int], torch.Tensor], start: int, stop: int, *,
 
 
 def _out_of_memory(error: Exception) -> bool:
+    """Return whether an exception means that memory ran out."""
     import torch
 
-    # The CPU's allocator has no exception of its own.
+    # The allocator of the CPU raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _free_memory() -> None:
+    """Free unused memory of Python and of the GPU."""
     import gc
 
     import torch

@@ -1,7 +1,7 @@
-"""Tensor files: written one tensor at a time, mapped without a copy.
+"""Tensor files, written one tensor at a time and memory-mapped for reading.
 
 The format is safetensors (https://github.com/huggingface/safetensors, "Format"): eight bytes of header length, a JSON
-header, then the tensors. Its own writer wants a whole tower in memory; this one holds one tensor.
+header, then the tensors. The writer of the library needs a whole tower in memory; this one needs one tensor.
 """
 
 from __future__ import annotations
@@ -22,17 +22,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALIGNMENT_BYTES = 64
-"""Tensors begin at a multiple of this, a cache line, so that vector instructions read the mapped file as it is."""
+"""Alignment of tensors, a cache line, so that vector instructions can read the mapped file directly."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with the bytes written and those to write."""
+"""Called with the number of bytes written so far and the total."""
 
 _DTYPES = {"fp32": ("F32", 4), "bf16": ("BF16", 2), "fp16": ("F16", 2)}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor to be written: `dtype` is "fp32", "bf16" or "fp16"; `read` gives it, in any format, when asked."""
+    """Tensor to be written.
+
+    Attributes:
+        name: Name in the file.
+        shape: Shape of the tensor.
+        dtype: Format in the file, "fp32", "bf16" or "fp16".
+        read: Returns the tensor, in any format.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -41,12 +48,17 @@ class TensorSpec:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes it takes in the file."""
+        """Size of the tensor in the file, in bytes."""
         return prod(self.shape) * _DTYPES[self.dtype][1]
 
 
 def write_towers(folder: Path, towers: Mapping[str, Sequence[TensorSpec]], on_progress: OnProgress) -> None:
     """Write `<tower>.safetensors` of each tower into `folder`.
+
+    Args:
+        folder: Existing folder.
+        towers: Tensors of each tower, by its name.
+        on_progress: Called with the number of bytes written so far and the total.
 
     Raises:
         EncoderError: as `write_tensors`.
@@ -66,14 +78,17 @@ def write_towers(folder: Path, towers: Mapping[str, Sequence[TensorSpec]], on_pr
 def write_tensors(
     path: Path, tensors: Iterable[TensorSpec], on_written: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Write a safetensors file atomically, one tensor in memory at a time, in the order that keeps all aligned.
+    """Write a safetensors file atomically, one tensor in memory at a time.
 
-    `on_written` is called with the bytes of each tensor that is done.
+    Args:
+        path: File to write.
+        tensors: Tensors to write; they are ordered so that all are aligned.
+        on_written: Called with the number of bytes of each tensor written.
 
     Raises:
-        EncoderError: a tensor has another shape than was announced.
+        EncoderError: a tensor has another shape than its specification.
     """
-    # Where all but the last few are multiples of the alignment, all of them begin at one.
+    # Tensors whose size is a multiple of the alignment come first, so that they all start aligned.
     ordered = sorted(
         tensors, key=lambda spec: (spec.size_bytes % ALIGNMENT_BYTES != 0, -_DTYPES[spec.dtype][1], spec.name)
     )
@@ -88,7 +103,7 @@ def write_tensors(
 
 
 def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, mapped: pages are read when they are used, and shared between processes.
+    """Memory-map the tensors of a safetensors file: pages are read on use, and shared between processes.
 
     Raises:
         EncoderError: the file is missing or damaged.
@@ -97,7 +112,7 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, no iteration)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file object cannot be iterated)
     except (OSError, SafetensorError) as error:
         raise EncoderError(
             f"cannot read {path}: {error}; download the model again with `bindsearch model pull`"
@@ -105,6 +120,7 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _write_header(file: BinaryIO, ordered: list[TensorSpec]) -> None:
+    """Write length and JSON of the header, padded to the alignment."""
     header, begin = {}, 0
     for spec in ordered:
         end = begin + spec.size_bytes
@@ -116,6 +132,7 @@ def _write_header(file: BinaryIO, ordered: list[TensorSpec]) -> None:
 
 
 def _bytes_of(tensor: torch.Tensor, dtype: str) -> memoryview:
+    """Return the bytes of a tensor in the given format."""
     import torch
 
     from bindsearch.encoders.torch_runtime.device import torch_dtype

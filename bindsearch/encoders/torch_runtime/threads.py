@@ -1,8 +1,8 @@
-"""Threads that torch may use: preprocessing runs in threads of its own, towers over all cores.
+"""Number of threads of torch: preprocessing runs single-threaded in several threads, towers run over all cores.
 
-`torch.set_num_threads` counts for the calling thread and for threads that touch torch for the first time later.
-Preprocessing with torch's own threads inside decoder threads would oversubscribe the cores, and its threads would wait
-for each other: measured 100 ms a sound instead of 2.
+`torch.set_num_threads` applies to the calling thread and to threads that use torch for the first time later. If
+preprocessing in decoder threads used torch's own threads, they would oversubscribe the cores and wait for each other:
+100 ms per sound instead of 2 ms were measured.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import TypeVar
 
 from bindsearch.device import usable_cores
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 @lru_cache(maxsize=1)
 def tower_threads() -> int:
-    """Torch's own choice (the cores, OMP_NUM_THREADS, or what the caller set), read before any of it is changed."""
+    """Return torch's initial number of threads: the cores, OMP_NUM_THREADS, or the caller's setting.
+
+    It is read once, before this module changes it.
+    """
     import torch
 
     return torch.get_num_threads()
@@ -29,21 +32,23 @@ def tower_threads() -> int:
 
 @contextmanager
 def all_threads() -> Iterator[None]:
-    """Within the block, torch uses as many threads as `tower_threads` says, also where the calling thread was new
-    while another was `single_threaded`, and took that for the way things are."""
+    """Let torch use `tower_threads` threads within the block.
+
+    A thread that first used torch while another one was `single_threaded` has inherited one thread; this corrects it.
+    """
     import torch
 
-    found = torch.get_num_threads()
+    previous = torch.get_num_threads()
     torch.set_num_threads(tower_threads())
     try:
         yield
     finally:
-        torch.set_num_threads(found)
+        torch.set_num_threads(previous)
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Within the block, torch uses the calling thread alone."""
+    """Let torch use only the calling thread within the block."""
     import torch
 
     threads = tower_threads()
@@ -55,19 +60,19 @@ def single_threaded() -> Iterator[None]:
 
 
 class ParallelForward:
-    """Runs whole passes of a tower side by side: a thread a core, each with one thread of torch's own.
+    """Pool that runs whole passes of a tower in parallel: one thread per core, each with one thread of torch.
 
-    That is faster than one pass over all cores, does not stall when a decoder takes a core, and burns none waiting:
-    torch's own workers, once woken, spin for a while (measured on 2 cores: 250 against 180 pictures/s; 400 sounds,
-    decoded meanwhile, in 10 s instead of 22).
+    This is faster than one pass over all cores, does not stall when a decoder uses a core, and wastes no time with busy
+    waiting: torch's own workers spin for a while after each task. Measured on 2 cores: 250 instead of 180 pictures/s;
+    400 sounds, decoded at the same time, in 10 s instead of 22 s.
     """
 
     def __init__(self) -> None:
         import torch
 
-        tower_threads()  # reads torch's choice before the initializer below changes it for new threads
+        tower_threads()  # read before the initializer below changes it for new threads
         self._threads = ThreadPoolExecutor(usable_cores(), "passes", initializer=lambda: torch.set_num_threads(1))
 
-    def map(self, run: Callable[[Given], Made], groups: Iterable[Given]) -> list[Made]:
-        """Return what `run` makes of each group, in their order; it is called in several threads at once."""
+    def map(self, run: Callable[[Input], Output], groups: Iterable[Input]) -> list[Output]:
+        """Return the results of `run` for all groups, in their order; it is called in several threads at once."""
         return list(self._threads.map(run, groups))

@@ -1,4 +1,4 @@
-"""Towers of one model: each is loaded when it is first needed, mapped from its file, and run in batches."""
+"""Towers of one model: loaded on first use, memory-mapped from their files, and run in batches."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 ToInput = Callable[["NDArray[Any]", "torch.device"], "torch.Tensor"]
-"""Stacked prepared views (n, ...) to what the tower takes, on its device."""
+"""Function that converts stacked prepared views (n, ...) to the input of a tower, on its device."""
 
 
 class Towers:
-    """Lazily loaded towers by name. One call at a time runs a tower; loading one leaves the others alone.
-
-    `load` gives a tower ready to run on a device; it is called once a name.
-    """
+    """Lazily loaded towers by name; one call at a time runs a tower."""
 
     def __init__(self, load: Callable[[str, torch.device], nn.Module], runtime: Runtime) -> None:
+        """Prepare for loading.
+
+        Args:
+            load: Returns a tower, ready to run on a device; called once per name.
+            runtime: Device and settings that towers run with.
+        """
         self._load = load
         self._runtime = runtime
         self._loaded: dict[str, nn.Module] = {}
@@ -43,15 +46,24 @@ class Towers:
         return frozenset(self._loaded)
 
     def run(self, name: str, views: Sequence[NDArray[Any]], to_input: ToInput) -> NDArray[np.float32]:
-        """Run n views, all of one shape, through a tower in batches that fit the device: float32 (n, d).
+        """Run views through a tower in batches that fit the device.
+
+        Args:
+            name: Name of the tower.
+            views: n prepared views of the same shape.
+            to_input: Converts stacked views to the input of the tower.
+
+        Returns:
+            Features, float32 (n, d).
 
         Raises:
-            EncoderError: the tower's file is missing or damaged, or memory does not suffice for a single view.
+            EncoderError: there are no views, the file of the tower is missing or damaged, or memory is not sufficient
+                for a single view.
         """
         import torch
 
         if not views:
-            raise EncoderError(f"nothing to run through the {name} tower")
+            raise EncoderError(f"no views for the {name} tower: give at least one")
         with self._lock, all_threads(), torch.inference_mode():
             device = resolve_device(self._runtime.device)
             tower = self._tower(name, device)
@@ -59,13 +71,14 @@ class Towers:
 
             def run(start: int, stop: int) -> torch.Tensor:
                 features: torch.Tensor = tower(to_input(np.stack(views[start:stop]), device))
-                return features.float()  # not waited for: a GPU is at it while the next views are put together
+                return features.float()  # asynchronous: a GPU computes while the next views are assembled
 
             parts, self._batches[name] = run_in_batches(run, len(views), batch)
             whole: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
             return whole
 
     def _tower(self, name: str, device: torch.device) -> nn.Module:
+        """Return a tower, loaded and compiled on first use."""
         if name not in self._loaded:
             tower = self._load(name, device)
             if self._runtime.compile:
@@ -75,43 +88,59 @@ class Towers:
 
 
 def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """An array as a tensor there; on the CPU it shares the memory."""
+    """Return an array as a tensor on a device; on the CPU the memory is shared."""
     import torch
 
     tensor = torch.from_numpy(array)
     if device.type == "cpu":
         return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)  # from pinned memory, so that nothing has to wait
+    return tensor.pin_memory().to(device, non_blocking=True)  # copies from pinned memory are asynchronous
 
 
 def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Run n passages of token ids (length,), the end token the highest, through the text tower: float32 (n, d).
+    """Run n passages through the text tower.
 
-    Passages of like length share a batch, which is cut after its longest: a causal tower cannot tell.
+    Passages of similar length share a batch, which is trimmed to the longest one; this does not change the result of a
+    causal tower.
+
+    Args:
+        towers: Towers of the model.
+        tokens: Token ids of each passage, int64 (length,); the end token has the highest id.
+
+    Returns:
+        Features, float32 (n, d).
     """
     order = np.argsort([len(ids) for ids in tokens], kind="stable")
     padded = np.zeros((len(tokens), max(map(len, tokens), default=0)), np.int64)
     for row, number in enumerate(order):
         padded[row, : len(tokens[number])] = tokens[number]
-    in_order = towers.run("text", list(padded), _trimmed)
+    in_order = towers.run("text", list(padded), _trim_tokens)
     features = np.empty_like(in_order)
     features[order] = in_order
     return features
 
 
-def _trimmed(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Tokens (n, length) without the columns behind the last end token."""
+def _trim_tokens(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Return tokens, int64 (n, length), without the columns after the last end token."""
     return on_device(tokens[:, : tokens.argmax(axis=1).max() + 1], device)
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
-    """A tower built without memory of its own and filled with the tensors mapped from `path`, in eval mode.
+    """Build a tower without memory, and fill it with the tensors mapped from a file.
 
-    Tensors of the file's main format are brought to what the device multiplies quickly (on the CPU usually the same:
-    then nothing is copied); others, such as norms kept in fp32, stay as they are.
+    Tensors in the main format of the file are converted to a format that the device computes quickly in. On the CPU it
+    is usually the same, and nothing is copied. Other tensors, such as norms stored in fp32, are not converted.
+
+    Args:
+        build: Constructs the tower; called on the meta device.
+        path: Tensor file.
+        device: Device of the tower.
+
+    Returns:
+        The tower, in eval mode.
 
     Raises:
-        EncoderError: the file is damaged, or holds other tensors than the tower has.
+        EncoderError: the file is damaged, or its tensors are not those of the tower.
     """
     import torch
 
@@ -122,13 +151,13 @@ def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device)
     for tensor in tensors.values():
         stored[tensor.dtype] += tensor.numel()
     main = stored.most_common(1)[0][0]
-    wanted = compute_dtype(main, device)
-    placed = {
-        name: tensor.to(device=device, dtype=wanted if tensor.dtype == main else tensor.dtype)
+    dtype = compute_dtype(main, device)
+    converted = {
+        name: tensor.to(device=device, dtype=dtype if tensor.dtype == main else tensor.dtype)
         for name, tensor in tensors.items()
     }
     try:
-        tower.load_state_dict(placed, assign=True)
+        tower.load_state_dict(converted, assign=True)
     except RuntimeError as error:
         line = " ".join(str(error).split())
         raise EncoderError(f"{path} does not fit the tower ({line[:300]}): pull the model again") from error

@@ -1,4 +1,4 @@
-"""The check of an installation: `diagnose` looks at machine, libraries, codecs, encoders, store and limits."""
+"""Check of an installation: machine, libraries, codecs, encoders, store and system limits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ __all__ = ["Check", "Level", "diagnose"]
 
 
 def diagnose(store: Path, *, deep: bool = False) -> Iterator[Check]:
-    """Check everything that a run needs, one finding after the other. Writes nothing and imports no torch.
+    """Check everything that a run needs. Nothing is written, and torch is not imported unless `deep` is set.
 
     Args:
-        store: Folder of the store to look at; there may be none.
-        deep: Import torch and what builds on it as well, and embed one tiny item of each modality.
+        store: Folder of the store to check; it may be missing.
+        deep: Import torch and the libraries that depend on it, and embed one tiny item of each modality.
+
+    Yields:
+        One finding after the other.
     """
     yield from check_machine()
     yield from check_installed(deep=deep)

@@ -1,4 +1,4 @@
-"""One finding about an installation."""
+"""Findings about an installation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """Severity of a finding: nothing to do, something is missing that not everybody needs, or something is broken."""
+    """Severity of a finding: nothing to do, an optional part is missing, or something is broken."""
 
     OK = "ok"
     NOTE = "note"
@@ -16,7 +16,15 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: subject, result, and what to do about it ("" where there is nothing to do)."""
+    """Finding about one part of an installation.
+
+    Attributes:
+        topic: Group of the finding, such as "libraries".
+        name: Part that was checked.
+        level: Severity.
+        message: Result.
+        remedy: What to do, "" if there is nothing to do.
+    """
 
     topic: str
     name: str

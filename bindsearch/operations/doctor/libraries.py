@@ -1,4 +1,4 @@
-"""Installed libraries: versions against what was tried, damaged files, and which formats they read."""
+"""Checks of installed libraries: versions, damaged files, and the formats that they read."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ LIGHT = (
     "numpy", "scipy", "pyarrow", "duckdb", "PIL", "av", "soundfile", "faiss", "tokenizers", "safetensors",
     "watchfiles",
 )  # fmt: skip
-"""Modules that are imported to see whether they can be: together they take a few tenths of a second."""
+"""Modules that are imported as a check; together they take a few tenths of a second."""
 
 HEAVY = ("torch", "torchaudio", "torchvision", "open_clip")
-"""Modules that take seconds to import: their files and versions are looked at, and they are imported on demand."""
+"""Modules that take seconds to import: files and versions are checked, and the modules are imported only if `deep`."""
 
 VIDEO_CODECS = ("h264", "hevc", "vp9", "av1")
 SOUND_CODECS = ("aac", "mp3", "opus", "flac")
@@ -50,7 +50,11 @@ SHOWN_FILES = 2
 
 
 def check_installed(*, deep: bool) -> Iterator[Check]:
-    """Look at every library that this project requires, and at those of extras that are here."""
+    """Check every library that this project requires, and the installed ones of extras.
+
+    Args:
+        deep: Import the HEAVY modules too.
+    """
     from packaging.requirements import Requirement
 
     modules = {distribution_of(module): module for module in (*LIGHT, *HEAVY, *EXTRAS)}
@@ -65,26 +69,29 @@ def check_installed(*, deep: bool) -> Iterator[Check]:
             continue
         problem = _problem(requirement, version, module, imports=module in imported)
         if problem is None:
-            asked = f" (tried: {requirement.specifier})" if requirement.specifier else ""
-            yield Check("libraries", requirement.name, Level.OK, f"{version}{asked}")
+            tested_range = f" (tested: {requirement.specifier})" if requirement.specifier else ""
+            yield Check("libraries", requirement.name, Level.OK, f"{version}{tested_range}")
         else:
             yield problem
 
 
 def check_codecs() -> Iterator[Check]:
-    """Look at which formats the libraries read."""
+    """Check which formats the libraries read."""
     for module, check in (("av", _ffmpeg), ("soundfile", _libsndfile), ("PIL", _pillow)):
-        with suppress(InstallationError):  # said where the libraries are looked at
+        with suppress(InstallationError):  # reported by `check_installed`
             check_libraries([module])
             yield from check()
     for module, extra in EXTRAS.items():
         kind = {"heic": "HEIC pictures", "raw": "camera raw pictures"}[extra]
-        here = find_spec(module) is not None
-        remedy = "" if here else f"to read them: pip install 'bindsearch[{extra}]'"
-        yield Check("codecs", kind, Level.OK if here else Level.NOTE, "read" if here else "not read", remedy)
+        is_installed = find_spec(module) is not None
+        remedy = "" if is_installed else f"to read them: pip install 'bindsearch[{extra}]'"
+        yield Check(
+            "codecs", kind, Level.OK if is_installed else Level.NOTE, "read" if is_installed else "not read", remedy
+        )
 
 
 def _missing(distribution: str, extra: str | None) -> Check:
+    """Return the finding about a library that is not installed."""
     if extra is not None:
         return Check(
             "libraries", distribution, Level.NOTE, "not installed", f"to install it: pip install 'bindsearch[{extra}]'"
@@ -93,8 +100,10 @@ def _missing(distribution: str, extra: str | None) -> Check:
 
 
 def _problem(requirement: Requirement, version: str, module: str | None, *, imports: bool) -> Check | None:
-    """Return what is wrong with an installed library; None where nothing is. Damaged files come first: importing them
-    may kill the process."""
+    """Return the finding about an installed library; None if there is no problem.
+
+    Damaged files are checked before the import, since importing them may kill the process.
+    """
     name = requirement.name
 
     def problem(message: str, remedy: str) -> Check:
@@ -108,18 +117,19 @@ def _problem(requirement: Requirement, version: str, module: str | None, *, impo
         return problem(f"damaged: {', '.join(damaged[:SHOWN_FILES])}{more}", reinstall)
     torch = version_of("torch")
     if module is not None and module in FITS and torch is not None and not does_fit(module, version, torch):
-        return problem(f"was not seen to work beside torch {torch}", repair_command(module))
+        return problem(f"was not tested with torch {torch}", repair_command(module))
     if unmet := unmet_requirements(name):
-        needs = "; ".join(needs_text(*one) for one in unmet)
-        return problem(needs, "pip install " + " ".join(f"'{wanted}'" for wanted, _ in unmet))
+        needs = "; ".join(needs_text(*unmet_requirement) for unmet_requirement in unmet)
+        return problem(needs, "pip install " + " ".join(f"'{requirement_text}'" for requirement_text, _ in unmet))
     if not requirement.specifier.contains(version, prereleases=True):
-        return problem(f"is not a version that was tried ({requirement.specifier})", install_command(name))
+        return problem(f"is not a tested version ({requirement.specifier})", install_command(name))
     if imports and module is not None:
         return _import_problem(name, module)
     return None
 
 
 def _import_problem(name: str, module: str) -> Check | None:
+    """Import a module; return the finding if that fails."""
     try:
         import_module(module)
     except Exception as error:
@@ -129,9 +139,9 @@ def _import_problem(name: str, module: str) -> Check | None:
 
 
 def damaged_files(distribution: str) -> list[str]:
-    """Return files of an installed distribution that are gone, shorter than they were installed, or cut off."""
+    """Return the files of an installed distribution that are missing, shorter than recorded, or truncated."""
     installed = metadata.distribution(distribution)
-    home = str(installed.locate_file(""))
+    site_folder = str(installed.locate_file(""))
     damaged = []
     for line in (installed.read_text("RECORD") or "").splitlines():
         name, _, size = line.rpartition(",")
@@ -139,18 +149,19 @@ def damaged_files(distribution: str) -> list[str]:
         is_library = name.endswith(".so") or ".so." in name
         if not size.isdigit() or not (is_library or name.endswith((".py", ".safetensors", ".pth"))):
             continue
-        path = os.path.join(home, name)  # noqa: PTH118  (ten thousands of paths)
+        path = os.path.join(site_folder, name)  # noqa: PTH118  (tens of thousands of paths)
         try:
-            found = os.stat(path).st_size  # noqa: PTH116
+            size_found = os.stat(path).st_size  # noqa: PTH116
         except OSError:
             damaged.append(f"{name} is missing")
             continue
-        if found < int(size) or (is_library and is_truncated_elf(Path(path))):
-            damaged.append(f"{name} has {found} of {size} bytes")
+        if size_found < int(size) or (is_library and is_truncated_elf(Path(path))):
+            damaged.append(f"{name} has {size_found} of {size} bytes")
     return damaged
 
 
 def _ffmpeg() -> Iterator[Check]:
+    """Check the decoders of FFmpeg in PyAV."""
     import av
     from av.codec import Codec
 
@@ -163,18 +174,19 @@ def _ffmpeg() -> Iterator[Check]:
 
     version = ".".join(map(str, av.library_versions["libavcodec"]))
     for kind, names in (("video", VIDEO_CODECS), ("sound", SOUND_CODECS)):
-        lacking = [name for name in names if not reads(name)]
-        message = f"libavcodec {version} reads {', '.join(name for name in names if name not in lacking)}"
+        missing = [name for name in names if not reads(name)]
+        message = f"libavcodec {version} reads {', '.join(name for name in names if name not in missing)}"
         yield Check(
             "codecs",
             f"{kind} (PyAV)",
-            Level.NOTE if lacking else Level.OK,
-            message + (f", not {', '.join(lacking)}" if lacking else ""),
-            "install PyAV from its wheel, which includes them: pip install --force-reinstall av" if lacking else "",
+            Level.NOTE if missing else Level.OK,
+            message + (f", not {', '.join(missing)}" if missing else ""),
+            "install PyAV from its wheel, which includes them: pip install --force-reinstall av" if missing else "",
         )
 
 
 def _libsndfile() -> Iterator[Check]:
+    """Check the formats of libsndfile."""
     import soundfile
 
     formats = [name for name in ("WAV", "FLAC", "OGG", "AIFF", "CAF") if name in soundfile.available_formats()]
@@ -183,15 +195,16 @@ def _libsndfile() -> Iterator[Check]:
 
 
 def _pillow() -> Iterator[Check]:
+    """Check the formats of Pillow."""
     from PIL import features
 
-    wanted = {"jpg": "JPEG", "zlib": "PNG", "libtiff": "TIFF", "webp": "WebP", "avif": "AVIF"}
-    lacking = [name for feature, name in wanted.items() if not features.check(feature)]
-    read = ", ".join(name for name in wanted.values() if name not in lacking)
+    formats = {"jpg": "JPEG", "zlib": "PNG", "libtiff": "TIFF", "webp": "WebP", "avif": "AVIF"}
+    missing = [name for feature, name in formats.items() if not features.check(feature)]
+    read = ", ".join(name for name in formats.values() if name not in missing)
     yield Check(
         "codecs",
         "pictures (Pillow)",
-        Level.NOTE if lacking else Level.OK,
-        f"reads {read}" + (f", not {', '.join(lacking)}" if lacking else ""),
-        "install Pillow from its wheel, which includes them: pip install --force-reinstall pillow" if lacking else "",
+        Level.NOTE if missing else Level.OK,
+        f"reads {read}" + (f", not {', '.join(missing)}" if missing else ""),
+        "install Pillow from its wheel, which includes them: pip install --force-reinstall pillow" if missing else "",
     )

@@ -1,4 +1,4 @@
-"""The machine: Python, processor, GPU, free space and limits of the system."""
+"""Checks of the machine: Python, processor, GPU, free space and system limits."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from bindsearch.errors import InstallationError
 from bindsearch.operations.doctor.check import Check, Level
 
 PYTHONS = ((3, 11), (3, 13))
-"""First and last minor version of Python that was tried."""
+"""First and last minor version of Python that was tested."""
 
 FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "asimd": "NEON"}
-"""Features of a processor that matter, as Linux names them: FAISS scans with the first two, towers multiply bfloat16
-with the next two."""
+"""Processor features that affect speed, by their names in Linux.
+
+FAISS scans with AVX2 and AVX-512; towers multiply bfloat16 matrices with AVX512-BF16 and AMX-BF16.
+"""
 
 LOW_SPACE_BYTES = 1 << 30
 LOW_WATCHES = 65_536
@@ -33,16 +35,16 @@ INOTIFY = Path("/proc/sys/fs/inotify")
 
 
 def check_machine() -> Iterator[Check]:
-    """Look at Python, the system and the processor."""
+    """Check Python, the system and the processor."""
     version = sys.version_info[:2]
-    tried = PYTHONS[0] <= version <= PYTHONS[1]
+    is_tested = PYTHONS[0] <= version <= PYTHONS[1]
     span = " to ".join(".".join(map(str, bound)) for bound in PYTHONS)
     yield Check(
         "machine",
         "Python",
-        Level.OK if tried else Level.NOTE,
-        f"{platform.python_version()}" + ("" if tried else f"; {span} were tried"),
-        "" if tried else f"if something fails, make the environment with Python {span}",
+        Level.OK if is_tested else Level.NOTE,
+        f"{platform.python_version()}" + ("" if is_tested else f"; {span} were tested"),
+        "" if is_tested else f"if something fails, create the environment with Python {span}",
     )
     yield Check("machine", "system", Level.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
     flags = _processor_flags()
@@ -50,18 +52,18 @@ def check_machine() -> Iterator[Check]:
     slow = platform.machine() in ("x86_64", "AMD64") and bool(flags) and "avx2" not in flags
     memory = _memory_bytes()
     size = f", {memory / 2**30:.0f} GB memory" if memory else ""
-    features = ", ".join(known) or ("no feature that matters" if flags else "features not known")
+    features = ", ".join(known) or ("no relevant features" if flags else "features unknown")
     yield Check(
         "machine",
         "processor",
         Level.NOTE if slow else Level.OK,
         f"{usable_cores()} cores{size}; {features}",
-        "indexes are searched several times slower without AVX2; nothing else changes" if slow else "",
+        "index searches are several times slower without AVX2; nothing else is affected" if slow else "",
     )
 
 
 def check_gpu(*, deep: bool) -> Iterator[Check]:
-    """Look for GPUs as the driver, FAISS and torch see them; torch itself is only asked where `deep`."""
+    """Check the GPUs that the driver and FAISS see, and with `deep` also those that torch sees."""
     driver = _driver()
     built_for = _torch_cuda()
     if driver is None:
@@ -84,26 +86,26 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
 
 
 def check_disk(store: Path) -> Iterator[Check]:
-    """Look at free space where the store and the models lie."""
-    seen: set[int] = set()
+    """Check the free space on the disks of the store and of the models."""
+    devices: set[int] = set()
     for name, folder in (("store", store), ("models", models_folder())):
-        place = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
-        if place is None or place.stat().st_dev in seen:
+        existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
+        if existing is None or existing.stat().st_dev in devices:
             continue
-        seen.add(place.stat().st_dev)
-        free = shutil.disk_usage(place).free
+        devices.add(existing.stat().st_dev)
+        free = shutil.disk_usage(existing).free
         low = free < LOW_SPACE_BYTES
         yield Check(
             "disk",
             f"space for the {name}",
             Level.PROBLEM if low else Level.OK,
-            f"{free / 2**30:.1f} GB free at {place}",
-            "free at least 1 GB: an index is written beside the one it replaces" if low else "",
+            f"{free / 2**30:.1f} GB free at {existing}",
+            "free at least 1 GB: an index is written before the old one is removed" if low else "",
         )
 
 
 def check_watch_limits() -> Iterator[Check]:
-    """Look at how many folders `watch` may watch (Linux; other systems have no such limit)."""
+    """Check how many folders `watch` can watch (Linux; other systems have no such limit)."""
     try:
         watches = int((INOTIFY / "max_user_watches").read_text())
         instances = int((INOTIFY / "max_user_instances").read_text())
@@ -114,7 +116,7 @@ def check_watch_limits() -> Iterator[Check]:
         "disk",
         "watch limits",
         Level.NOTE if low else Level.OK,
-        f"{watches} folders, {instances} watchers a user",
+        f"{watches} folders, {instances} watchers per user",
         "`watch` may run out of watches on large folders: "
         f"sudo sysctl fs.inotify.max_user_watches={8 * LOW_WATCHES} fs.inotify.max_user_instances=512, or --polling"
         if low
@@ -123,15 +125,17 @@ def check_watch_limits() -> Iterator[Check]:
 
 
 def _processor_flags() -> frozenset[str]:
+    """Return the feature flags of the processor; none if they are unknown."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
 
 
 def _memory_bytes() -> int:
+    """Return the size of the main memory in bytes, 0 if it is unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
@@ -139,7 +143,7 @@ def _memory_bytes() -> int:
 
 
 def _driver() -> tuple[list[str], tuple[int, int]] | None:
-    """Names of the GPUs, and the version of CUDA that the driver supports; None where there is no driver."""
+    """Return the names of the GPUs and the CUDA version that the driver supports; None if there is no driver."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -159,29 +163,31 @@ def _driver() -> tuple[list[str], tuple[int, int]] | None:
 
 
 def _torch_cuda() -> str | None:
-    """The version of CUDA that the installed torch was built for, read from its files; None for a build without."""
+    """Return the CUDA version that torch was built for, read from its files; None for a build without CUDA."""
     spec = find_spec("torch")
     folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
     try:
         text = (Path(folder or "") / "version.py").read_text()
     except OSError:
         return None
-    found = re.search(r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'", text, re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _faiss_gpus(expected: int) -> Iterator[Check]:
+    """Check the number of GPUs that FAISS sees."""
     try:
         check_libraries(["faiss"])
-    except InstallationError:  # said where the libraries are looked at
+    except InstallationError:  # reported by `check_installed`
         return
     import faiss
 
     seen = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    yield from _seen_gpus("faiss", seen, expected, "install faiss-gpu, and see that the driver supports CUDA 12")
+    yield from _compare_gpus("faiss", seen, expected, "install faiss-gpu with a driver that supports CUDA 12")
 
 
 def _torch_gpus(expected: int) -> Iterator[Check]:
+    """Check the number of GPUs that torch sees."""
     try:
         check_libraries(["torch"])
     except InstallationError:
@@ -189,10 +195,11 @@ def _torch_gpus(expected: int) -> Iterator[Check]:
     import torch
 
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    yield from _seen_gpus("torch", seen, expected, "install a torch that was built for CUDA")
+    yield from _compare_gpus("torch", seen, expected, "install a torch that was built for CUDA")
 
 
-def _seen_gpus(library: str, seen: int, expected: int, remedy: str) -> Iterator[Check]:
+def _compare_gpus(library: str, seen: int, expected: int, remedy: str) -> Iterator[Check]:
+    """Compare the number of GPUs that a library sees with that of the driver."""
     if not expected and not seen:
         return
     fewer = seen < expected
@@ -206,8 +213,10 @@ def _seen_gpus(library: str, seen: int, expected: int, remedy: str) -> Iterator[
 
 
 def _major(version: str) -> int:
+    """Return the major number of a version."""
     return int(version.partition(".")[0])
 
 
 def _dotted(version: tuple[int, int]) -> str:
+    """Return a version as text, such as "12.4"."""
     return f"{version[0]}.{version[1]}"

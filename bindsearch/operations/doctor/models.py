@@ -1,4 +1,4 @@
-"""Encoders and the store: which models are here, whether the store opens, and one tiny item of each modality."""
+"""Checks of encoders and the store: installed models, opening the store, and embedding a tiny item per modality."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from bindsearch.types import Modality
 
 
 def check_encoders() -> Iterator[Check]:
-    """Look at the weights of the default encoder and at installed models, by their sizes."""
+    """Check the weights of the default encoder and of installed models, by file size."""
     try:
         size = sum(file.stat().st_size for file in weight_files())
     except EncoderError as error:
         message, _, remedy = str(error).partition("; ")
         yield Check("encoders", "mini", Level.PROBLEM, message, remedy.replace("install it again with: ", ""))
     except OSError as error:
-        message = f"its weights cannot be read: {error}"
+        message = f"the weights cannot be read: {error}"
         yield Check("encoders", "mini", Level.PROBLEM, message, "check their permissions")
     else:
-        yield Check("encoders", "mini", Level.OK, f"weights are here ({size / 1e6:.0f} MB)")
+        yield Check("encoders", "mini", Level.OK, f"weights are installed ({size / 1e6:.0f} MB)")
     for manifest in list_models():
         faults = verify_model(manifest.name, digests=False)
         yield Check(
@@ -45,19 +45,19 @@ def check_encoders() -> Iterator[Check]:
             f"bindsearch model pull {manifest.name} --force" if faults else "",
         )
     for fault in damaged_models():
-        yield Check("encoders", "models", Level.PROBLEM, fault, "remove its folder and pull it again")
+        yield Check("encoders", "models", Level.PROBLEM, fault, "remove the folder of the model and pull it again")
 
 
 def check_store(path: Path) -> Iterator[Check]:
-    """Open the newest generation of a store, and say in one line what it holds."""
+    """Open the newest generation of a store, and yield a summary of its contents."""
     if not (path / STORE_FILE).is_file():
-        yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` makes one")
+        yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` creates one")
         return
     try:
-        # What a reader would do about a damaged snapshot, derive it again, is not the doctor's to do.
+        # A damaged snapshot is reported, not derived again.
         generation = Reader(path, lambda: read_config(path).dim, lambda: None).current()
     except Exception as error:
-        if installation_fault(error) is not None:  # said where the libraries are looked at
+        if installation_fault(error) is not None:  # reported by `check_installed`
             return
         if not isinstance(error, BindSearchError | OSError):
             raise
@@ -77,23 +77,25 @@ def check_store(path: Path) -> Iterator[Check]:
         "; ".join([message, *problems]),
         "bindsearch optimize" if problems else "",
     )
-    again = sum(map(is_installation_failure, failures))
-    if again:
+    n_retried = sum(map(is_installation_failure, failures))
+    if n_retried:
         yield Check(
             "store",
             "failed files",
             Level.NOTE,
-            f"{again} files failed since a library could not be loaded",
-            "the next `bindsearch index` tries them again",
+            f"{n_retried} files failed because a library could not be loaded",
+            "the next `bindsearch index` retries them",
         )
 
 
 def embed_samples(path: Path) -> Iterator[Check]:
-    """Embed one tiny item of each modality with the store's encoder, or the default one."""
+    """Embed one tiny item of each modality with the encoder of the store at `path`, or with the default one."""
     try:
         encoder = load_store_encoder(path, None, {}, Runtime())
     except (BindSearchError, OSError) as error:
-        yield Check("deep", "encoder", Level.PROBLEM, str(error), "see the store and the encoders above")
+        yield Check(
+            "deep", "encoder", Level.PROBLEM, str(error), "see the findings about the store and the encoders above"
+        )
         return
     for medium in _samples():
         modality = MODALITY_OF[type(medium)]
@@ -103,6 +105,7 @@ def embed_samples(path: Path) -> Iterator[Check]:
 
 
 def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
+    """Embed one item, and return the finding."""
     name = f"{modality} by {encoder.name}"
     started = time.perf_counter()
     try:
@@ -114,11 +117,14 @@ def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
     took_s = time.perf_counter() - started
     norm = float(np.linalg.norm(vectors[0]))
     if not abs(norm - 1.0) < 1e-3:
-        return Check("deep", name, Level.PROBLEM, f"gave a vector of length {norm:g}, expected 1", "report this")
+        return Check(
+            "deep", name, Level.PROBLEM, f"returned a vector of length {norm:g}, expected 1", "report this as a bug"
+        )
     return Check("deep", name, Level.OK, f"embedded in {took_s:.2f} s")
 
 
 def _samples() -> list[Media]:
+    """Return one tiny item of each modality, with fixed random content."""
     noise = np.random.default_rng(7)
     picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
     grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)

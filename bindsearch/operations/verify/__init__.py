@@ -1,6 +1,7 @@
-"""Verify: whether all of a store is as it was written and fits together. Only an old catalog's schema is changed.
+"""Verification of a store: consistency of catalog, vectors, indexes and snapshots, and their checksums.
 
-The catalog is read under the writer's lock, which is let go before the long part: reading every byte of the files.
+The store is not changed, except that the schema of an old catalog is upgraded. The catalog is read under the writer's
+lock; the lock is released before all bytes of the files are read.
 """
 
 from __future__ import annotations
@@ -50,15 +51,24 @@ OF_FILES = frozenset(
         FindingKind.INDEX,
     }
 )
-"""Kinds of finding about a single file or folder, which a writer may have replaced meanwhile."""
+"""Kinds of findings about one file or folder, which a writer may replace during the check."""
 
 
 def verify(
     store: Path, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
 ) -> Report:
-    """Check a store. `check_media`: the media files too, by size and time; `hash_media`: by all their bytes.
+    """Check a store.
 
-    While another process writes, what needs the catalog is left out, and the report says so.
+    While another process is writing, checks that need the catalog are skipped and listed in the report.
+
+    Args:
+        store: Folder of the store.
+        check_media: Check whether the media files have changed since they were indexed, by size and modification time.
+        hash_media: Check the media files by all their bytes.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        Findings, and what was not checked.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -70,30 +80,42 @@ def verify(
         with writer_lock(store):
             check = StoreCheck(store, on_stage)
             check.look_at_catalog()
-    except (StoreLockedError, OSError) as error:  # OSError: the store cannot be written, so there is no lock to take
+    except (StoreLockedError, OSError) as error:  # OSError: the store is read-only, so it cannot be locked
         check = check or StoreCheck(store, on_stage)
-        left_out = "the catalog, digests of vector files and orphans were not checked"
-        check.unchecked.append(f"{left_out}: {error}")
+        skipped = "the catalog, digests of vector files and orphans were not checked"
+        check.unchecked.append(f"{skipped}: {error}")
     check.look_at_files()
     if check_media or hash_media:
         check.look_at_media(hash_media=hash_media)
-    found = tuple(check.findings)
-    return Report(found, tuple(check.unchecked), check.read_bytes, time.monotonic() - started)
+    findings = tuple(check.findings)
+    return Report(findings, tuple(check.unchecked), check.read_bytes, time.monotonic() - started)
 
 
 def check_is_store(store: Path) -> None:
-    """Refuse a folder with nothing of a store in it.
+    """Check that a folder contains at least a part of a store.
 
     Raises:
-        StoreNotFoundError: it is one.
+        StoreNotFoundError: it contains none.
     """
     if not any((store / name).exists() for name in (STORE_FILE, CATALOG_FILE, CURRENT)):
-        raise StoreNotFoundError(f"no store at {store}: make one with `bindsearch index FOLDER`")
+        raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`")
 
 
 @dataclass
 class StoreCheck:
-    """State of a check of a store: what is known so far, and what is wrong."""
+    """State of a check of a store.
+
+    Attributes:
+        store: Folder of the store.
+        on_stage: Called with the name of each stage.
+        findings: Findings so far.
+        unchecked: What was not checked, and why.
+        read_bytes: Number of bytes read.
+        dim: Dimension d of the vectors; None: unknown.
+        manifest: Contents of CURRENT; None if it is missing or damaged.
+        vectors: Vector files listed in CURRENT, or in the catalog once that has been checked.
+        containers: State of each archive, by collection and path.
+    """
 
     store: Path
     on_stage: Callable[[str], None]
@@ -103,7 +125,6 @@ class StoreCheck:
     dim: int | None = field(init=False)
     manifest: Manifest | None = field(init=False)
     vectors: list[StoredVectors] = field(init=False)
-    """By the catalog, and by CURRENT before that has been looked at."""
     containers: Containers = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,9 +133,13 @@ class StoreCheck:
         self.dim = self._find_dim()
 
     def look_at_catalog(self, catalog: CheckedCatalog | None = None) -> None:
-        """Check the catalog, and what is known only with it. The writer's lock is held; `catalog`: where it is open."""
+        """Check the catalog and what depends on it. The caller holds the writer's lock.
+
+        Args:
+            catalog: Catalog that is open already; None: it is opened here.
+        """
         if catalog is not None:
-            self._look_at_rows(catalog)
+            self._check_rows(catalog)
             return
         path = self.store / CATALOG_FILE
         self.on_stage("reading the catalog")
@@ -122,49 +147,50 @@ class StoreCheck:
             if not path.is_file():
                 raise StoreError(f"the catalog {path} is missing")
             self.read_bytes += path.stat().st_size
-            with CheckedCatalog(path) as opened:
-                self._look_at_rows(opened)
+            with CheckedCatalog(path) as opened_catalog:
+                self._check_rows(opened_catalog)
         except StoreError as error:
             roots = " ".join(self.manifest.collections.values()) if self.manifest else "FOLDER"
-            way_out = f"put a copy of it back, or remove the store's folder and run `bindsearch index {roots}`"
+            way_out = f"restore it from a copy, or remove the store's folder and run `bindsearch index {roots}`"
             self._add(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out)
 
     def look_at_files(self) -> None:
-        """Read every byte of what readers use."""
+        """Read all bytes of the files that readers use."""
         if self.dim is not None:
             for file in self.vectors:
                 self.on_stage(f"reading {file.path.parent.name}/{file.path.name}")
-                self._keep(vector_file_findings(file, self.dim))
+                self._add_all(vector_file_findings(file, self.dim))
         if self.manifest is not None:
             self.on_stage("reading snapshots and indexes")
-            self._keep(snapshot_findings(self.store, self.manifest))
-            self._keep(index_findings(self.store, self.manifest))
+            self._add_all(snapshot_findings(self.store, self.manifest))
+            self._add_all(index_findings(self.store, self.manifest))
             named = named_paths(self.store, self.manifest)
             self.read_bytes += sum(_size(path) for path in named | {file.path for file in self.vectors})
             self._drop_replaced(named)
 
     def look_at_media(self, *, hash_media: bool) -> None:
-        """Look whether the media files are as they were indexed."""
+        """Check whether the media files have changed since they were indexed; `hash_media`: by all their bytes."""
         if self.manifest is None:
             self.unchecked.append(f"the media files were not checked: {CURRENT} cannot be read")
             return
-        self.on_stage("reading the media files" if hash_media else "looking at the media files")
+        self.on_stage("reading the media files" if hash_media else "checking the media files")
         try:
             media = MediaCheck(open_snapshot(self.store, self.manifest), self.containers, hash_media)
         except StoreError as error:
             self.unchecked.append(f"the media files were not checked: {error}")
             return
-        self._keep(media.findings())
+        self._add_all(media.findings())
         self.read_bytes += media.read_bytes
         if media.members:
             self.unchecked.append(f"{media.members} items inside archives were not checked one by one")
 
     def _read_manifest(self) -> Manifest | None:
+        """Read CURRENT; None with a finding if it is missing or damaged."""
         path = self.store / CURRENT
         try:
             manifest = read_manifest(self.store)
         except StoreError:
-            what = f"{path} is damaged (`bindsearch optimize` then rebuilds the indexes)"
+            what = f"{path} is damaged (`bindsearch optimize` rebuilds the indexes afterwards)"
             self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
             return None
         if manifest is None:
@@ -172,99 +198,119 @@ class StoreCheck:
         return manifest
 
     def _find_dim(self) -> int | None:
-        """Dimensions of the space: as store.json says, else those of most vector files."""
+        """Return the dimension of the vectors from store.json, else that of most vector files; None if unknown."""
         path = self.store / STORE_FILE
         paths = [file.path for file in self.vectors] or list((self.store / VECTORS).glob("*/*.arrow"))
-        held = Counter(dim for file in paths if (dim := dim_of_vectors(file)) is not None)
-        likely = held.most_common(1)[0][0] if held else None
-        way_out = f"put the right {STORE_FILE} back (before anything is written), or index into another store"
+        dim_counts = Counter(dim for file in paths if (dim := dim_of_vectors(file)) is not None)
+        likely = dim_counts.most_common(1)[0][0] if dim_counts else None
+        way_out = f"restore the original {STORE_FILE} before anything is written, or index into another store"
         try:
-            said = read_config(self.store).dim
+            declared = read_config(self.store).dim
         except StoreNotFoundError:
             self._add(FindingKind.CONFIG, f"{path} is missing", Repair.BY_HAND, [path], way_out=way_out)
             return likely
         except StoreError as error:
             self._add(FindingKind.CONFIG, str(error).split(": put it back")[0], Repair.BY_HAND, [path], way_out=way_out)
             return likely
-        if held and said not in held:
-            what = f"{path} says {said} dimensions, the vector files hold {likely}"
+        if dim_counts and declared not in dim_counts:
+            what = f"{path} declares {declared} dimensions, the vector files have {likely}"
             self._add(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
             return likely
-        return said
+        return declared
 
-    def _look_at_rows(self, catalog: CheckedCatalog) -> None:
-        found = catalog.check_integrity()
-        self._count("items wait for vectors that were lost", found.to_embed, FindingKind.ITEMS_TO_EMBED, Repair.INDEX)
+    def _check_rows(self, catalog: CheckedCatalog) -> None:
+        """Check the rows of the catalog, and compare them with the files."""
+        faults = catalog.check_integrity()
+        self._count(
+            "items have lost their vectors and must be embedded again",
+            faults.to_embed,
+            FindingKind.ITEMS_TO_EMBED,
+            Repair.INDEX,
+        )
         self._count(
             "items have no segments",
-            found.without_segments,
+            faults.without_segments,
             FindingKind.ITEMS_WITHOUT_SEGMENTS,
             Repair.COMPACT,
             REPAIR_THEN_INDEX,
         )
         self._count(
-            "items are of no collection", found.without_collection, FindingKind.ITEMS_WITHOUT_COLLECTION, Repair.COMPACT
+            "items belong to no collection",
+            faults.without_collection,
+            FindingKind.ITEMS_WITHOUT_COLLECTION,
+            Repair.COMPACT,
         )
-        self._count("segments are of no item", found.without_item, FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT)
         self._count(
-            "item ids are used twice", found.one_id_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX
+            "segments belong to no item", faults.without_item, FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT
         )
         self._count(
-            "items have the path of a newer one", found.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT
+            "item ids are used twice", faults.one_id_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX
         )
-        for name, (value, used) in found.counters.items():
-            what = f"the next {name} would be {value}, and {used} is in use"
+        self._count(
+            "items have the same path as a newer item", faults.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT
+        )
+        for name, (value, used) in faults.counters.items():
+            what = f"the next {name} would be {value}, but {used} is in use"
             self._add(FindingKind.COUNTERS, what, Repair.COMPACT, [name])
         self.vectors = stored_vectors(self.store, catalog.vector_files(), catalog.digests())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
         if self.dim is not None:
-            self._look_for_lost_vectors(catalog, self.dim)
+            self._check_lost_vectors(catalog, self.dim)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
-            what = f"{len(orphans)} unreferenced files or folders, {orphans[0]} first"
+            what = f"{len(orphans)} unreferenced files or folders (the first: {orphans[0]})"
             self._add(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
+        """Compare generation and row counts of the snapshot with those of the catalog."""
         if self.manifest is None:
             return
         path = self.store / CURRENT
         if self.manifest.generation != catalog.generation:
-            what = f"{path} names generation {self.manifest.generation}, the catalog is at {catalog.generation}"
+            what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
             self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
             return
         try:
             snapshot = open_snapshot(self.store, self.manifest)
-        except StoreError:  # told where the parts are read
+        except StoreError:  # reported by `look_at_files`
             return
-        shown = _living(snapshot.items, snapshot.item_alive), _living(snapshot.segments, snapshot.segment_alive)
-        if shown != (held := catalog.counts()):
-            what = f"the snapshot has {shown[0]} items, {shown[1]} segments, the catalog {held[0]}, {held[1]}"
+        snapshot_counts = (
+            _count_live(snapshot.items, snapshot.item_alive),
+            _count_live(snapshot.segments, snapshot.segment_alive),
+        )
+        if snapshot_counts != (catalog_counts := catalog.counts()):
+            in_snapshot, in_catalog = (f"{n} items, {m} segments" for n, m in (snapshot_counts, catalog_counts))
+            what = f"the snapshot has {in_snapshot}, the catalog {in_catalog}"
             self._add(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
 
-    def _look_for_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
+    def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
+        """Add a finding for each modality with vectors that are in no file."""
         for modality in Modality:
             lost = lost_vectors(self.vectors, modality, dim, catalog.live_vector_ids)
             if len(lost):
-                what = f"{len(lost)} {modality} vectors that segments refer to are in no file, {lost[0]} first"
+                what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
                 where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
                 self._add(
                     FindingKind.VECTORS_LOST, what, Repair.COMPACT, where, count=len(lost), way_out=REPAIR_THEN_INDEX
                 )
 
     def _drop_replaced(self, named: set[Path]) -> None:
-        """Take back what was said of files that a writer has replaced meanwhile."""
+        """Drop the findings about files that a writer has replaced during the check."""
         try:
             newest = read_manifest(self.store)
         except StoreError:
             return
         if newest is not None and newest != self.manifest:
-            gone = {str(path) for path in named - named_paths(self.store, newest)}
-            self.findings = [one for one in self.findings if one.kind not in OF_FILES or one.where[0] not in gone]
+            replaced = {str(path) for path in named - named_paths(self.store, newest)}
+            self.findings = [
+                finding for finding in self.findings if finding.kind not in OF_FILES or finding.where[0] not in replaced
+            ]
 
     def _count(self, what: str, rows: RowSample, kind: FindingKind, repair: Repair, way_out: str = "") -> None:
+        """Add a finding about rows of the catalog if there are any."""
         if rows.count:
-            said = f"{rows.count} {what} (the first: {rows.ids[0]})"
-            self._add(kind, said, repair, rows.ids, count=rows.count, way_out=way_out)
+            message = f"{rows.count} {what} (the first: {rows.ids[0]})"
+            self._add(kind, message, repair, rows.ids, count=rows.count, way_out=way_out)
 
     def _add(
         self,
@@ -276,18 +322,22 @@ class StoreCheck:
         count: int | None = None,
         way_out: str = "",
     ) -> None:
+        """Add a finding; the arguments are those of `finding`."""
         self.findings.append(finding(kind, what, repair, where, count=count, way_out=way_out))
 
-    def _keep(self, found: Iterable[Finding]) -> None:
-        self.findings.extend(found)
+    def _add_all(self, findings: Iterable[Finding]) -> None:
+        """Add several findings."""
+        self.findings.extend(findings)
 
 
-def _living(rows: pa.Table, alive: NDArray[np.bool_] | None) -> int:
+def _count_live(rows: pa.Table, alive: NDArray[np.bool_] | None) -> int:
+    """Return the number of rows (n,) that are not deleted; `alive` None: all."""
     return int(rows.num_rows) if alive is None else int(alive.sum())
 
 
 def _size(path: Path) -> int:
+    """Return the size of a file or folder in bytes, 0 if it is missing."""
     try:
         return folder_size(path) if path.is_dir() else path.stat().st_size
-    except OSError:  # missing, or merged away by a writer just now
+    except OSError:  # missing, or just merged by a writer
         return 0

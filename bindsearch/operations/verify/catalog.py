@@ -1,4 +1,4 @@
-"""A catalog that is looked through for what must not be in it, and mended: no reader or writer needs this."""
+"""Integrity check and repair of the catalog; readers and writers do not need it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = ("collections", "items", "segments", "vector_files", "failures", "conta
 
 EMPTY = "SELECT item_id FROM items ANTI JOIN segments USING (item_id)"
 WAITING = f"fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes}"
-"""State of items that have lost their vectors, until they are embedded anew."""
+"""Condition of items that have lost their vectors and are not embedded again yet."""
 
 TO_EMBED = f"{EMPTY} WHERE {WAITING}"
 WITHOUT_SEGMENTS = f"{EMPTY} WHERE NOT ({WAITING})"
@@ -31,7 +31,7 @@ ONE_PLACE_TWICE = (
     "SELECT item_id FROM items "
     "QUALIFY row_number() OVER (PARTITION BY collection_id, rel_path ORDER BY item_id DESC) > 1"
 )
-"""The older ones of the items of one place."""
+"""Items with the same path as a newer item."""
 
 USED_IDS = {
     "collection_id": "SELECT max(collection_id) FROM collections",
@@ -44,7 +44,12 @@ USED_IDS = {
 
 @dataclass(frozen=True, slots=True)
 class RowSample:
-    """Count of the rows of a kind, and their first ids."""
+    """Rows with a fault.
+
+    Attributes:
+        count: Number of the rows.
+        ids: Ids of the first ones, at most MAX_EXAMPLES.
+    """
 
     count: int
     ids: tuple[int, ...]
@@ -52,7 +57,17 @@ class RowSample:
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """Faults of a catalog. `counters`: the next id that each would hand out, and the largest in use."""
+    """Faults of a catalog.
+
+    Attributes:
+        to_embed: Items that have lost their vectors and must be embedded again.
+        without_segments: Other items without segments.
+        without_collection: Items whose collection is missing.
+        without_item: Segments whose item is missing.
+        one_id_twice: Item ids that are used more than once.
+        one_place_twice: Items with the same path as a newer item.
+        counters: Counters that are too low: the next id that each would give, and the largest one in use.
+    """
 
     to_embed: RowSample
     without_segments: RowSample
@@ -64,10 +79,10 @@ class IntegrityReport:
 
 
 class CheckedCatalog(Catalog):
-    """A catalog that can tell what is wrong with it. The caller holds the writer's lock."""
+    """Catalog with methods to check and repair it; the caller holds the writer's lock."""
 
     def check_integrity(self) -> IntegrityReport:
-        """Read all of it and say what is wrong.
+        """Read the whole catalog and return its faults.
 
         Raises:
             StoreError: a part of the file is damaged.
@@ -90,13 +105,16 @@ class CheckedCatalog(Catalog):
             raise StoreError(f"the catalog cannot be read ({str(error).splitlines()[0]})") from error
 
     def digests(self) -> dict[tuple[Modality, str], str]:
-        """Digest of each vector file, by modality and name; those written before there were any are left out."""
+        """Return the digest of each vector file, by modality and name.
+
+        Files written by versions without digests are left out.
+        """
         query = "SELECT modality, name, digest FROM vector_files WHERE digest <> ''"
         rows = self._connection.execute(query).fetchall()
         return {(Modality(modality), name): digest for modality, name, digest in rows}
 
     def counts(self) -> tuple[int, int]:
-        """Number of items and of segments."""
+        """Return the number of items and of segments."""
         row = self._connection.execute(
             "SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM segments)"
         ).fetchone()
@@ -104,7 +122,7 @@ class CheckedCatalog(Catalog):
         return int(row[0]), int(row[1])
 
     def repair(self) -> None:
-        """Leave nothing of what `check_integrity` finds but items to embed anew. A new generation."""
+        """Repair what `check_integrity` finds, except items to embed again; starts a new generation."""
         with self._transaction():
             for query in (ONE_ID_TWICE, ONE_PLACE_TWICE, WITHOUT_COLLECTION):
                 self._drop_items([row[0] for row in self._connection.execute(query).fetchall()])
@@ -114,28 +132,35 @@ class CheckedCatalog(Catalog):
                 self._counters[name] = used + 1
 
     def forget_vectors(self, modality: Modality, vector_ids: NDArray[np.int64]) -> None:
-        """Give up vectors that no file holds; items that had one will be embedded anew. A new generation."""
+        """Discard lost vectors: their items are embedded again by the next `index`; starts a new generation.
+
+        Args:
+            modality: Modality of the vectors.
+            vector_ids: Ids of vectors that are in no file, int64 (m,).
+        """
         import pyarrow as pa
 
         with self._transaction():
             with self._incoming(pa.table({"vector_id": pa.array(vector_ids, pa.int64())})):
-                found = self._connection.sql(
+                items = self._connection.sql(
                     "SELECT DISTINCT item_id FROM segments SEMI JOIN incoming USING (vector_id) WHERE modality = $name",
                     params={"name": modality.value},
                 ).to_arrow_table()
-            self._forget_segments(found)
+            self._forget_segments(items)
 
     def raise_generation(self, generation: int) -> None:
-        """Count on from a generation that readers have seen."""
+        """Raise the generation counter to at least a generation that readers have seen."""
         with self._transaction():
             self._counters["generation"] = max(self._counters["generation"], generation)
 
     def _rows(self, query: str) -> RowSample:
+        """Return count and first ids of the rows of a query."""
         ((count,),) = self._connection.execute(f"WITH found AS ({query}) SELECT count(*) FROM found").fetchall()
         ids = self._connection.execute(f"{query} ORDER BY 1 LIMIT {MAX_EXAMPLES}").fetchall()
         return RowSample(int(count), tuple(int(row[0]) for row in ids))
 
     def _low_counters(self) -> dict[str, tuple[int, int]]:
+        """Return the counters that are too low: their next id, and the largest one in use."""
         low = {}
         for name, query in USED_IDS.items():
             row = self._connection.execute(query).fetchone()

@@ -1,4 +1,4 @@
-"""Findings of a check of a store: each says what is wrong, where, and what repairs it."""
+"""Findings of a check of a store: what is wrong, where, and how to repair it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from bindsearch.former_names import former_fields
 
 MAX_EXAMPLES = 20
-"""Paths or ids that a finding names; `count` tells of how many there are."""
+"""Maximum number of paths or ids in a finding; its `count` is the total."""
 
 
 class FindingKind(StrEnum):
@@ -36,7 +36,7 @@ class FindingKind(StrEnum):
 
 
 class Repair(StrEnum):
-    """The command that repairs it, or comes first of those that do."""
+    """Command that repairs a finding, or the first of several commands."""
 
     COMPACT = "bindsearch compact"
     INDEX = "bindsearch index"
@@ -57,8 +57,15 @@ REPAIR_THEN_INDEX = "run `bindsearch compact`, then `bindsearch index` on its co
 @former_fields(mend="repair")
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong. `message` ends with the way out, `repair` is its first command; `where`: the paths or ids it is
-    about, the first of `count`."""
+    """Fault that a check found.
+
+    Attributes:
+        kind: Kind of the fault.
+        message: Description; it ends with the way to repair it.
+        repair: First command of the repair.
+        where: Paths or ids of the fault, at most MAX_EXAMPLES of them.
+        count: Number of paths or ids in all.
+    """
 
     kind: FindingKind
     message: str
@@ -68,7 +75,7 @@ class Finding:
 
 
 def finding_record(finding: Finding) -> dict[str, object]:
-    """Return a finding as `--json` gives it; the keys are the documented ones."""
+    """Return a finding as printed by `--json`, with the documented keys."""
     return {
         "kind": finding.kind.value,
         "message": finding.message,
@@ -80,7 +87,14 @@ def finding_record(finding: Finding) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Report of a check; `unchecked` tells what it could not look at, and why; `read_bytes`: what it has read."""
+    """Report of a check.
+
+    Attributes:
+        findings: Faults that were found.
+        unchecked: What could not be checked, and why.
+        read_bytes: Number of bytes read.
+        took_s: Duration in seconds.
+    """
 
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
@@ -89,7 +103,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was found."""
+        """Whether the check found no fault."""
         return not self.findings
 
 
@@ -102,7 +116,16 @@ def finding(
     count: int | None = None,
     way_out: str = "",
 ) -> Finding:
-    """A finding whose message is `what` with the way out, where none is given that of `repair`."""
-    places = tuple(str(place) for place in where)
-    n = max(len(places), 1) if count is None else count
-    return Finding(kind, f"{what}: {way_out or REPAIR_HINT[repair]}", repair, places[:MAX_EXAMPLES], n)
+    """Return a finding whose message is `what` and the way to repair it.
+
+    Args:
+        kind: Kind of the fault.
+        what: Description of the fault.
+        repair: First command of the repair.
+        where: Paths or ids of the fault.
+        count: Number of paths or ids in all; None: as in `where`, at least 1.
+        way_out: How to repair it; "": the hint for `repair`.
+    """
+    locations = tuple(str(location) for location in where)
+    n = max(len(locations), 1) if count is None else count
+    return Finding(kind, f"{what}: {way_out or REPAIR_HINT[repair]}", repair, locations[:MAX_EXAMPLES], n)

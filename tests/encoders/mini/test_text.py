@@ -58,7 +58,7 @@ def test_special_tokens_are_counted(tower: TextTower) -> None:
 def test_the_longest_text_is_taken_whole_and_a_longer_one_is_refused(tower: TextTower) -> None:
     longest = "dog " * (tower.max_tokens - 2)
     assert tower.tokenize(longest).shape == (1, tower.max_tokens)
-    with pytest.raises(MediaError, match=r"257 tokens, more than 256; cut it into passages"):
+    with pytest.raises(MediaError, match=r"257 tokens, more than 256; split it into passages"):
         tower.tokenize(longest + "dog")
     with pytest.raises(MediaError, match="300 tokens"):
         tower.encode([np.ones((1, 300), dtype=np.int64)])

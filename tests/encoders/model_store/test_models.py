@@ -123,7 +123,7 @@ def test_what_is_here_is_not_pulled_again(server: Any, checkpoint: Path) -> None
     again = pull(source(server.url))
     assert not again.is_new
     assert again.manifest == first.manifest
-    assert again.notices == (f"{NAME} is already installed, in bf16, from {server.url}; --force downloads it again",)
+    assert again.notices == (f"{NAME} is already installed, in bf16, from {server.url}; --force pulls it again",)
     assert not pull(source(server.url), dtype=None).is_new
     assert not pull(source(server.url), url=server.url).is_new
     assert not pull(source(server.url), from_file=checkpoint).is_new  # the same bytes
@@ -168,7 +168,7 @@ def test_the_next_url_where_one_is_not_there(server: Any) -> None:
     missing = server.url.replace("checkpoint.pth", "model.safetensors")
     assert pull(source(missing, server.url)).manifest.source == server.url
     assert len(server.requests) == 2
-    with pytest.raises(EncoderError, match=r"model\.safetensors: it is not there \(HTTP 404"):
+    with pytest.raises(EncoderError, match=r"model\.safetensors: the file does not exist \(HTTP 404"):
         pull(source(missing, name="other"))
     server.statuses = [403]
     with pytest.raises(EncoderError, match="HTTP 403"):  # not a matter of where
@@ -211,14 +211,14 @@ def test_offline_never_touches_the_network(
     server: Any, monkeypatch: pytest.MonkeyPatch, value: str, forbidden: bool
 ) -> None:
     with pytest.raises(
-        EncoderError, match=r"offline mode \(--offline\): .* `bindsearch model pull stub:small/one --from FILE`"
+        EncoderError, match=r"in offline mode \(--offline\): .* `bindsearch model pull stub:small/one --from FILE`"
     ):
         pull(source(server.url), offline=True)
     assert server.requests == []
     monkeypatch.setenv("BINDSEARCH_OFFLINE", value)
     if forbidden:
         with pytest.raises(
-            EncoderError, match=r"download stub:small/one in offline mode \(BINDSEARCH_OFFLINE\): fetch http"
+            EncoderError, match=r"cannot download stub:small/one in offline mode \(BINDSEARCH_OFFLINE\): download http"
         ):
             pull(source(server.url))
         assert server.requests == []
@@ -278,7 +278,7 @@ def test_sources_by_name() -> None:
     assert huge.urls == ("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",)
     assert huge.needs_consent
     assert huge.architecture["vision_num_blocks"] == 32
-    with pytest.raises(EncoderError, match="unknown model 'maxi': those to pull are imagebind-huge and openclip:"):
+    with pytest.raises(EncoderError, match="unknown model 'maxi': available models are imagebind-huge and openclip:"):
         find_source("maxi")
     with pytest.raises(EncoderError, match="mini comes with BindSearch"):
         find_source("mini")
@@ -287,7 +287,7 @@ def test_sources_by_name() -> None:
 @pytest.mark.parametrize("name", ["../x", "a//b", "/etc", "", ".hidden", "a\\b", "a\nb", "openclip:../.."])
 def test_names_stay_in_the_folder(name: str) -> None:
     for action in (read_model, remove_model, verify_model):
-        with pytest.raises(UsageError, match="is not a model name"):
+        with pytest.raises(UsageError, match="is not a valid model name"):
             action(name)
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_manifest_does_not_hide_the_others(checkpoint: Path) -> None:
     faults = damaged_models()
     assert len(faults) == len(damages)
     for name in damages:
-        assert sum(f"run `bindsearch model pull {name}` again" in fault for fault in faults) == 1
+        assert sum(f"`bindsearch model pull {name}` downloads it again" in fault for fault in faults) == 1
         with pytest.raises(EncoderError):
             read_model(name)
         assert remove_model(name) > len(CONTENT)
@@ -341,9 +341,9 @@ def test_remove(checkpoint: Path, models: Path) -> None:
     freed = remove_model(NAME)
     assert freed > size
     assert files_under(models) == set()
-    with pytest.raises(EncoderError, match=r"not installed: see `bindsearch model list`"):
+    with pytest.raises(EncoderError, match=r"not installed: `bindsearch model list`"):
         remove_model(NAME)
-    with pytest.raises(EncoderError, match=r"not installed: see `bindsearch model list`"):
+    with pytest.raises(EncoderError, match=r"not installed: `bindsearch model list` lists"):
         read_model(NAME)
 
 
@@ -491,6 +491,6 @@ def test_another_checkpoint_replaces_a_model_only_by_force(server: Any, checkpoi
 def test_a_copied_folder_is_not_taken_for_another_model(server: Any) -> None:
     pull(source(server.url))
     shutil.copytree(model_folder(NAME), model_folder("stub:copy"))
-    with pytest.raises(EncoderError, match=f"it is that of '{NAME}'"):
+    with pytest.raises(EncoderError, match=f"it belongs to the model '{NAME}'"):
         read_model("stub:copy")
     assert [model.name for model in list_models()] == [NAME]

@@ -45,10 +45,10 @@ def test_pull_index_and_search(tmp_path: Path) -> None:
 
     missing = run(tmp_path, "index", pictures, "--encoder", NAME)
     assert missing.returncode == 4
-    assert f"the model {NAME} is not installed: run `bindsearch model pull {NAME}`" in missing.stderr
+    assert f"the model {NAME} is not installed: download it with `bindsearch model pull {NAME}`" in missing.stderr
     offline = run(tmp_path, "model", "pull", NAME)
     assert offline.returncode == 4
-    assert "cannot download" in offline.stderr
+    assert "in offline mode (BINDSEARCH_OFFLINE)" in offline.stderr
 
     pulled = run(tmp_path, "model", "pull", NAME, "--from", tmp_path / "open_clip_model.safetensors")
     assert pulled.returncode == 0, pulled.stderr

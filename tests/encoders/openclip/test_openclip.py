@@ -215,7 +215,7 @@ def test_only_the_tower_that_is_needed_is_loaded(vit: torch.nn.Module, tmp_path:
     assert encoder.loaded_towers == frozenset()
     encoder.encode(Modality.TEXT, prepared)
     assert encoder.loaded_towers == {"text"}
-    with pytest.raises(EncoderError, match=f"run `bindsearch model pull {NAME}` again"):
+    with pytest.raises(EncoderError, match=f"`bindsearch model pull {NAME}` downloads it again"):
         encoder.encode(Modality.IMAGE, [encoder.prepare(Picture(pictures(1)[0]))])
 
 
@@ -278,8 +278,8 @@ def test_progress_counts_the_bytes_of_both_towers(vit: torch.nn.Module, tmp_path
         ({"logit_scale": None}, "the tensor logit_scale is missing"),
         ({"logit_scale": torch.zeros(2)}, r"logit_scale has the shape \(2,\) instead of \(\)"),
         ({"visual.conv1.weight": torch.zeros(128, 3, 8, 8)}, r"\(128, 3, 8, 8\) instead of \(128, 3, 16, 16\)"),
-        ({"visual.extra": torch.zeros(1)}, "unknown tensor visual.extra, 1 unknown in all"),
-        ({"epoch": 3}, r"holds epoch, which are no tensors: save the model's state_dict\(\)"),
+        ({"visual.extra": torch.zeros(1)}, "unknown tensor visual.extra, 1 unknown in total"),
+        ({"epoch": 3}, r"holds epoch, which are not tensors: save the model's state_dict\(\)"),
     ],
 )
 def test_damaged_checkpoints_are_refused_by_the_fault(
@@ -352,7 +352,7 @@ def test_the_weights_decide_the_activation_and_programs_are_not_offered() -> Non
     ("name", "message"),
     [
         ("openclip:ViT-B-32/laion2b", "the weights of ViT-B-32 are openai, laion400m_e31"),
-        ("openclip:ViT-B32/openai", "near names are .*openclip:ViT-B-32/openai"),
+        ("openclip:ViT-B32/openai", "similar names are .*openclip:ViT-B-32/openai"),
         ("openclip:", "unknown model 'openclip:': names are openclip:MODEL/PRETRAINED, such as openclip:ViT-B-32/"),
         (
             "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",

@@ -63,7 +63,7 @@ def test_a_long_text_keeps_its_end_token_when_cut(reference: SimpleTokenizer) ->
 
 def test_what_does_not_fit_is_refused_not_cut() -> None:
     assert clip_tokenizer().tokenize("word " * 75).shape == (1, 77)
-    with pytest.raises(MediaError, match="text has 78 tokens, more than 77; cut it into passages"):
+    with pytest.raises(MediaError, match="text has 78 tokens, more than 77; split it into passages"):
         clip_tokenizer().tokenize("word " * 76)
 
 

@@ -133,12 +133,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
     "a value flipped in a vector file": (
         lambda store: flip_a_value(vector_file(store)),
         FindingKind.VECTOR_FILE_DAMAGED,
-        "is not what was written: run `bindsearch compact`, then `bindsearch index`",
+        "has changed since it was written: run `bindsearch compact`, then `bindsearch index`",
     ),
     "the first byte flipped in a vector file": (
         lambda store: flip(vector_file(store, "audio"), 0),
         FindingKind.VECTOR_FILE_DAMAGED,
-        "is not what was written",
+        "has changed since it was written",
     ),
     "a snapshot file flipped": (lambda store: flip(snapshot_file(store)),
         FindingKind.SNAPSHOT,
@@ -173,7 +173,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
     "segments of vectors in no file": (
         lambda store: sql(store, "UPDATE segments SET vector_id = 900 WHERE modality = 'image' AND item_id < 3"),
         FindingKind.VECTORS_LOST,
-        "1 image vectors that segments refer to are in no file, 900 first",
+        "1 image vectors that segments refer to are in no file (the first: 900)",
     ),
     "segments of a modality without files": (
         lambda store: sql(store, "UPDATE segments SET modality = 'thermal' WHERE modality = 'text'"),
@@ -188,12 +188,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
     "segments without an item": (
         lambda store: sql(store, "DELETE FROM items WHERE item_id = 2"),
         FindingKind.SEGMENTS_WITHOUT_ITEM,
-        "segments are of no item",
+        "segments belong to no item",
     ),
     "items of no collection": (
         lambda store: sql(store, "UPDATE items SET collection_id = 77 WHERE item_id = 2"),
         FindingKind.ITEMS_WITHOUT_COLLECTION,
-        "1 items are of no collection",
+        "1 items belong to no collection",
     ),
     "an item id used twice": (
         lambda store: sql(store, "UPDATE items SET item_id = 2 WHERE item_id = 3"),
@@ -204,12 +204,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
         lambda store: sql(store, "UPDATE items SET rel_path = (SELECT rel_path FROM items WHERE item_id = 2) "
                           "WHERE item_id = 3"),
         FindingKind.ITEMS_TWICE,
-        "items have the path of a newer one",
+        "items have the same path as a newer item",
     ),
     "counters below used ids": (
         lambda store: sql(store, "UPDATE counters SET value = 2 WHERE name IN ('item_id', 'vector_id')"),
         FindingKind.COUNTERS,
-        "the next item_id would be 2, and 8 is in use",
+        "the next item_id would be 2, but 8 is in use",
     ),
     "orphans": (lambda store: plant_orphans(store), FindingKind.ORPHANS, "5 unreferenced files or folders"),
 }  # fmt: skip
@@ -246,7 +246,7 @@ def test_vectors_given_up_wait_for_index_and_verify_says_so(store: Path) -> None
     compact_store(store)
     found = only(verify(store))
     assert (found.kind, found.repair, found.count) == (FindingKind.ITEMS_TO_EMBED, Repair.INDEX, 6)
-    assert "6 items wait for vectors that were lost" in found.message
+    assert "6 items have lost their vectors" in found.message
 
 
 def test_a_bad_vector_in_a_file_with_the_right_digest_is_found_and_mended(store: Path, media: Path) -> None:
@@ -270,8 +270,8 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
     (store / "store.json").write_text(json.dumps({**config, "dim": 8}))
     found = only(verify(store))
     assert (found.kind, found.repair) == (FindingKind.CONFIG, Repair.BY_HAND)
-    assert "says 8 dimensions, the vector files hold 64: put the right store.json back" in found.message
-    with pytest.raises(StoreError, match=r"put the right store\.json back"):
+    assert "declares 8 dimensions, the vector files have 64: restore the original store.json" in found.message
+    with pytest.raises(StoreError, match=r"restore the original store\.json"):
         compact_store(store)
     with (
         pytest.raises(StoreError, match=r"store\.json has 8 dimensions, the vector files have 64"),
@@ -305,7 +305,7 @@ def test_a_damaged_or_missing_catalog_is_found_and_the_rest_checked_all_the_same
         assert verify(store).findings, place
     path.unlink()
     (missing,) = (one for one in verify(store).findings if one.kind is FindingKind.CATALOG)
-    assert "put a copy of it back, or remove the store's folder and run `bindsearch index /" in missing.message
+    assert "restore it from a copy, or remove the store's folder and run `bindsearch index /" in missing.message
     assert not path.exists()
     with pytest.raises(StoreError, match="is missing"):
         compact_store(store)
@@ -337,8 +337,8 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     index(store, media)
     assert verify(store, hash_media=True).is_clean
     shutil.move(media, tmp_path / "elsewhere")
-    away = only(verify(store, check_media=True))
-    assert f"the collection {media} is not there: mount it" in away.message
+    away = only(verify(store, files=True))
+    assert f"the collection {media} does not exist: mount" in away.message
 
 
 def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

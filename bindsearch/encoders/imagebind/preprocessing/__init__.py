@@ -1,7 +1,6 @@
-"""Preprocessing of each medium for ImageBind's towers: one module a modality, NumPy arrays out, thread-safe, no tower
-loaded.
+"""Preprocessing for ImageBind's towers, one module per modality.
 
-Importing this package does not load torch.
+The functions return NumPy arrays, are thread-safe and load no tower. Importing this package does not load torch.
 """
 
 from __future__ import annotations

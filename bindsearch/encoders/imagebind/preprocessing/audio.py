@@ -26,21 +26,22 @@ WINDOW_MS, HOP_MS = 25.0, 10.0
 WINDOW_SAMPLES = 400
 PUBLISHED_VIEWS = 3
 LOUDEST = 1e6
-"""A sound with a peak beyond this (nominally 1) is brought to a peak of 1: its squares could overflow."""
+"""Peak (nominally 1) above which a sound is scaled to a peak of 1, since its squares could overflow."""
 
 
 def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, options: Preprocessing) -> NDArray[np.float32]:
-    """Cut a sound into even views and turn each into a normalised log-mel; thread-safe.
+    """Split a sound into evenly placed views, and compute a normalised log-mel of each; thread-safe.
 
-    A sound shorter than a view is repeated to the view's length; the published code pads its log-mel with zeros
-    instead (`preprocess_audio` does).
+    A sound shorter than a view is repeated to the length of the view; the published code pads its log-mel with zeros
+    instead (see `preprocess_audio`).
 
     Args:
-        samples: float32 (n,), mono, nominally in -1..1.
-        sample_rate_hz: of `samples`.
+        samples: Mono sound, float32 (n,), nominally in -1..1.
+        sample_rate_hz: Sampling rate of the sound.
+        options: Length of a view, mean and standard deviation of log-mels.
 
     Returns:
-        float32 (views, 1, 128, 204).
+        Log-mels, float32 (views, 1, 128, 204).
 
     Raises:
         MediaError: the sound is empty, too long, holds NaN or infinity, or its rate is out of range.
@@ -61,15 +62,18 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, options: Pr
 
 
 def preprocess_audio(waveform: torch.Tensor | NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
-    """A sound as the published code prepares it, for parity: float32 (1, 3, 1, 128, 204), three views of 2 s.
+    """Preprocess a sound like the published code, for parity: three views of 2 s.
 
-    Views lie where `clip_timepoints` puts them; where the sound ends before its view, the log-mel is padded with
-    zeros. Two slips are not copied: channels are mixed down (the published code takes the first), and the mean is
-    taken from a copy (there, overlapping views lose each other's).
+    Views are placed by `clip_timepoints`; if the sound ends before the end of a view, the log-mel is padded with zeros.
+    Two errors of the published code are not reproduced: channels are mixed down (there, only the first is used), and
+    the mean of a view is subtracted from a copy (there, it also changes overlapping views).
 
     Args:
-        waveform: (n,) or (channels, n), nominally in -1..1.
-        sample_rate_hz: of `waveform`.
+        waveform: Sound, (n,) or (channels, n), nominally in -1..1.
+        sample_rate_hz: Sampling rate of the sound.
+
+    Returns:
+        Log-mels, float32 (1, 3, 1, 128, 204).
 
     Raises:
         MediaError: the sound is empty or shorter than one window of 25 ms, or as `prepare_sound`.
@@ -93,17 +97,20 @@ def preprocess_audio(waveform: torch.Tensor | NDArray[np.float32], sample_rate_h
 
 
 def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
-    """Resample a checked sound to 16 kHz as the published code does: float32 (m,), m >= 1."""
+    """Resample a checked sound to 16 kHz like the published code: float32 (m,), m >= 1."""
     import torch
 
     peak = max(float(samples.max()), -float(samples.min()))
-    # torch wants writeable memory; nothing writes to it.
+    # torch requires writeable memory, although nothing writes to it.
     samples = samples / np.float32(peak) if peak > LOUDEST else np.require(samples, requirements="W")
     return resample_sound(torch.from_numpy(samples), sample_rate_hz, SAMPLE_RATE_HZ, float32_filter=True)
 
 
 def _log_mel(view: torch.Tensor, options: Preprocessing) -> torch.Tensor:
-    """Normalised log-mel float32 (128, 204) of a view (n,), n >= 400; missing frames are 0 before normalisation."""
+    """Return the normalised log-mel, float32 (128, 204), of a view (n,), n >= 400.
+
+    Missing frames are 0 before normalisation.
+    """
     import torch
     from torchaudio.compliance.kaldi import fbank
 

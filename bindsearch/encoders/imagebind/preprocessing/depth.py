@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGEST_MAP = 1 << 22
-"""Pixels; of a larger map the middle part is averaged down first, which bounds memory."""
+"""Maximum number of pixels of a map; the middle of a larger map is averaged down first, which bounds memory."""
 _LARGE_MAP_ASPECT = 4
 _MAX_SCALE = 1e30  # keeps scale / depth finite in float32
 
 
 def prepare_depth(depth: DepthMap, options: Preprocessing) -> NDArray[np.float32]:
-    """Depth to normalised disparity; thread-safe.
+    """Convert depth to normalised disparity; thread-safe.
 
-    Pixels without a value take that of the nearest one that has one. disparity = baseline * fx / depth, with depth
-    clipped to depth_min_m..depth_max_m, divided by disparity_max, clamped to 0..1 (again after resizing, where bicubic
-    interpolation overshoots).
+    Pixels without a value get the value of the nearest pixel that has one. disparity = baseline * fx / depth, with
+    depth clipped to depth_min_m..depth_max_m, divided by disparity_max and clamped to 0..1 (again after resizing, since
+    bicubic interpolation overshoots).
 
     Args:
-        depth: (height, width); `fx_px` in pixels of the file itself, before any resizing. Zero, NaN and infinity are
-            no values, whatever `valid` says.
-        options: bounds and scale of disparity, its mean and deviation.
+        depth: Depth map (height, width); `fx_px` in pixels of the file itself, before any resizing. Zero, NaN and
+            infinity are missing values, regardless of `valid`.
+        options: Bounds and scale of disparity, its mean and standard deviation.
 
     Returns:
-        float32 (1, 1, 224, 224).
+        Normalised disparity, float32 (1, 1, 224, 224).
 
     Raises:
-        MediaError: no pixel has a value, shapes differ, or focal length or baseline is no number above 0.
+        MediaError: no pixel has a value, shapes differ, or focal length or baseline is not a number above 0.
     """
     depth_m, valid = depth.depth_m, depth.valid
     if depth_m.ndim != 2 or valid.shape != depth_m.shape:
@@ -58,9 +58,14 @@ def prepare_depth(depth: DepthMap, options: Preprocessing) -> NDArray[np.float32
 
 
 def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Values (height, width) in which each pixel that is not known has the value of the nearest one that is.
+    """Fill unknown pixels with the value of the nearest known one, by Euclidean distance in pixels.
 
-    Distances are Euclidean in pixels; at least one pixel must be known.
+    Args:
+        values: Values, float32 (height, width).
+        known: Mask of the known pixels, bool (height, width); at least one is True.
+
+    Returns:
+        Filled values, float32 (height, width).
     """
     if known.all():
         return values
@@ -74,7 +79,7 @@ def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArr
 def _disparity_of_map(
     depth_m: NDArray[np.float32], known: NDArray[np.bool_], scale: float, options: Preprocessing
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Disparity in 0..1, and where it is known: of the whole map, or of a large one its middle, averaged down."""
+    """Return disparity in 0..1 and its mask of known pixels; the middle of a large map is averaged down."""
     if depth_m.size <= LARGEST_MAP:
         return _disparity(depth_m, known, scale, options), known
     height, width = depth_m.shape
@@ -97,7 +102,7 @@ def _disparity_of_map(
 def _disparity(
     depth_m: NDArray[np.float32], known: NDArray[np.bool_], scale: float, options: Preprocessing
 ) -> NDArray[np.float32]:
-    """min(1, scale / depth) where it is known, else 0: float32 (height, width)."""
+    """Return min(1, scale / depth) for known pixels, else 0: float32 (height, width)."""
     disparity = np.zeros(depth_m.shape, np.float32)
     clipped = np.clip(depth_m, np.float32(options.depth_min_m), np.float32(options.depth_max_m))
     np.divide(np.float32(min(scale, _MAX_SCALE)), clipped, out=disparity, where=known)

@@ -1,4 +1,4 @@
-"""Pictures: 224 pixels, bicubic and antialiased, middle square, CLIP's mean and deviation (published code)."""
+"""Pictures: 224 pixels, bicubic and antialiased, middle square, CLIP's mean and standard deviation (published code)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 SIDE_PX = 224
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Mean of red, green and blue in 0..1 over CLIP's training pictures (Radford et al. 2021, published code)."""
+
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Red, green, blue in 0..1 over CLIP's training pictures (Radford et al. 2021, published code)."""
+"""Standard deviation, like CLIP_MEAN."""
 
 
 def prepare_picture(rgb: NDArray[np.uint8], options: Preprocessing) -> NDArray[np.uint8]:
-    """Squares of a picture uint8 (height, width, 3): uint8 (spatial_crops, 224, 224, 3). Thread-safe.
+    """Crop squares of a picture; thread-safe.
+
+    Args:
+        rgb: Picture, uint8 (height, width, 3).
+        options: Number of squares.
+
+    Returns:
+        Squares, uint8 (spatial_crops, 224, 224, 3).
 
     Raises:
         MediaError: the picture has no pixels.
@@ -32,9 +41,10 @@ def prepare_picture(rgb: NDArray[np.uint8], options: Preprocessing) -> NDArray[n
 
 
 def to_pixels(squares: torch.Tensor) -> torch.Tensor:
-    """Squares uint8 (..., 224, 224, 3) on any device as the tower takes them: float32 (..., 3, 224, 224).
+    """Convert squares, uint8 (..., 224, 224, 3) on any device, to the input of the tower, float32 (..., 3, 224, 224).
 
-    (value / 255 - mean) / std, as torchvision's ToTensor and Normalize. In memory the channels stay last.
+    The values are (value / 255 - mean) / std, like those of torchvision's ToTensor and Normalize. In memory the
+    channels stay last.
     """
     import torch
 
@@ -44,13 +54,16 @@ def to_pixels(squares: torch.Tensor) -> torch.Tensor:
 
 
 def preprocess_image(image: Image | NDArray[np.uint8]) -> torch.Tensor:
-    """A picture as the published code prepares it, for parity: float32 (1, 3, 224, 224).
+    """Preprocess a picture like the published code, for parity.
 
     Args:
-        image: a PIL picture, or uint8 (height, width, 3).
+        image: PIL picture, or array uint8 (height, width, 3).
+
+    Returns:
+        Normalised pixels, float32 (1, 3, 224, 224).
 
     Raises:
-        MediaError: it has no pixels, or the array another shape or type.
+        MediaError: the picture has no pixels, or the array has another shape or type.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Motion: six channels, views of 5 s in 2000 samples (paper, section 3.3).
 
-The authors published no recipe: neither units nor order of the channels nor the way of resampling. That 5 s are
-resampled to 400 Hz, accelerometer first in m/s^2 with gravity, then gyroscope in rad/s, is BindSearch's choice.
+The authors published neither the units nor the order of the channels nor the method of resampling. BindSearch's choice
+is: 5 s resampled to 400 Hz, first the accelerometer in m/s^2 with gravity, then the gyroscope in rad/s.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ VIEW_SAMPLES = 2_000
 
 
 def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float, options: Preprocessing) -> NDArray[np.float32]:
-    """Resample a recording to imu_rate_hz and cut it into ceil(length / 5 s) even views; thread-safe.
+    """Resample a recording to imu_rate_hz, and split it into ceil(length / 5 s) evenly placed views; thread-safe.
 
     A recording shorter than a view is padded with its last sample.
 
     Args:
-        samples: float32 (n, 6): accelerometer x, y, z in m/s^2 with gravity, then gyroscope x, y, z in rad/s.
-        sample_rate_hz: of `samples`.
+        samples: Motion, float32 (n, 6): accelerometer x, y, z in m/s^2 with gravity, then gyroscope x, y, z in rad/s.
+        sample_rate_hz: Sampling rate of the recording.
+        options: Sampling rate of the views.
 
     Returns:
-        float32 (views, 6, 2000).
+        Views, float32 (views, 6, 2000).
 
     Raises:
         MediaError: the recording is empty, too long, of the wrong shape, holds NaN or infinity, or its rate is out of

@@ -1,4 +1,4 @@
-"""Every option of ImageBind's preprocessing, with the value it was published with."""
+"""Options of ImageBind's preprocessing, with their published values."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from bindsearch.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Options that decide what a vector means; a store records them all (`dataclasses.asdict`).
+    """Options that determine the vectors; a store records all of them (`dataclasses.asdict`).
 
-    `spatial_crops`: squares a picture or video is looked at by, 1 (the middle) or 3 (along the longer side; paper,
-    appendix B.1). `view_s`: length of a view of sound or video; sound has room for 2.05 s (204 frames).
-    `frames_per_s`: how densely video is sampled; two frames a view are used.
-    `audio_mean`, `audio_std`: of log-mel values (published code).
-    `depth_min_m`, `depth_max_m`: depth is clipped to these; `disparity_max`: disparity is divided by this and clamped
-    to 1; `depth_mean`, `depth_std`: of that (paper, appendix B.1; Omnivore, Girdhar et al. 2022, arXiv 2201.08377).
-    `thermal_mean`, `thermal_std`: 0 and 1, that is none: users measured 62.4% on LLVIP without, 55.2% with those that
-    were tried (the paper: 63.4%).
-    `imu_rate_hz`: motion is resampled to this; a view is 2000 samples (paper, section 3.3: 5 s).
+    Attributes:
+        spatial_crops: Number of squares per picture or frame, 1 (the middle) or 3 (along the longer side; paper,
+            appendix B.1).
+        view_s: Length of a view of sound or video in seconds; the log-mel has space for 2.05 s of sound (204 frames).
+        frames_per_s: Sampling rate of video; two frames per view are used.
+        audio_mean: Mean of log-mel values (published code).
+        audio_std: Standard deviation of log-mel values (published code).
+        depth_min_m: Lower bound that depth is clipped to, in metres.
+        depth_max_m: Upper bound that depth is clipped to, in metres.
+        disparity_max: Disparity is divided by this and clamped to 1.
+        depth_mean: Mean of that disparity (paper, appendix B.1; Omnivore, Girdhar et al. 2022, arXiv 2201.08377).
+        depth_std: Standard deviation of that disparity (same sources).
+        thermal_mean: Mean of thermal values; 0, with a deviation of 1: no normalisation. Users measured 62.4% on LLVIP
+            without normalisation and 55.2% with the values that they tried (paper: 63.4%).
+        thermal_std: Standard deviation of thermal values.
+        imu_rate_hz: Rate that motion is resampled to, in Hz; a view is 2000 samples (paper, section 3.3: 5 s).
 
     Raises:
-        UsageError: a value is out of range; names the option, the value and the range.
+        UsageError: a value is out of range; the message has the option, the value and the range.
     """
 
     spatial_crops: int = 1
@@ -69,14 +76,17 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "thermal_std": (1e-4, 100.0),
     "imu_rate_hz": (10.0, 2_000.0),
 }
-"""Lowest and highest value of each number; outside nothing sensible comes out, inside nothing overflows."""
+"""Minimum and maximum of each option; values outside are not useful, values inside cannot overflow."""
 
 
 def parse_preprocessing(options: Mapping[str, str | int | float | bool]) -> Preprocessing:
-    """Options by name, as a store or a command line ("3") gives them; what is absent keeps its published value.
+    """Parse options by name; options that are not given have their published values.
+
+    Args:
+        options: Values from a store, or texts from a command line such as "3".
 
     Raises:
-        UsageError: an option is not known, is no number, or out of range.
+        UsageError: an option is unknown, is not a number, or is out of range.
     """
     kinds = {field.name: type(field.default) for field in fields(Preprocessing)}
     numbers: dict[str, Any] = {}
@@ -88,14 +98,15 @@ def parse_preprocessing(options: Mapping[str, str | int | float | bool]) -> Prep
 
 
 def _number(name: str, value: str | int | float | bool, *, whole: bool) -> int | float:
+    """Return the number in a value; raise UsageError if it is not finite, or not an integer if `whole`."""
     expected = "a whole number" if whole else "a number"
-    wrong = UsageError(f"{name} is {str(value)[:40]!r}: expected {expected}")
+    error = UsageError(f"{name} is {str(value)[:40]!r}: expected {expected}")
     if isinstance(value, bool):
-        raise wrong
+        raise error
     try:
         number = float(value)
     except (ValueError, TypeError, OverflowError):
-        raise wrong from None
+        raise error from None
     if not math.isfinite(number) or (whole and number != int(number)):
-        raise wrong
+        raise error
     return int(number) if whole else number

@@ -1,4 +1,4 @@
-"""Text: CLIP's byte-pair encoding, 77 tokens (published code); longer passages are split by ingestion, never cut."""
+"""Text: CLIP's byte-pair encoding, 77 tokens (published code); ingestion splits longer passages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def prepare_text(text: str) -> NDArray[np.int64]:
-    """Token ids int64 (1, length) of a passage, start and end token included; thread-safe.
+    """Return the token ids, int64 (1, length), of a passage, including start and end token; thread-safe.
 
     Raises:
-        MediaError: there is no word in it, or it has more than 77 tokens.
+        MediaError: the passage has no words, or more than 77 tokens.
     """
     return clip_tokenizer().tokenize(text)

@@ -1,4 +1,4 @@
-"""Thermal pictures: one channel in 0..1, 224 pixels, no mean and deviation unless asked for (paper, section 3.3)."""
+"""Thermal pictures: one channel in 0..1, 224 pixels, by default not normalised (paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def prepare_thermal(values: NDArray[np.float32], options: Preprocessing) -> NDArray[np.float32]:
-    """The middle square of a thermal picture, resized bicubically and clamped to 0..1; thread-safe.
+    """Return the middle square of a thermal picture, resized bicubically and clamped to 0..1; thread-safe.
 
     Args:
-        values: float32 (height, width) in 0..1, brighter is hotter.
+        values: Thermal picture, float32 (height, width) in 0..1, brighter is hotter.
+        options: Mean and standard deviation.
 
     Returns:
-        float32 (1, 1, 224, 224): (value - thermal_mean) / thermal_std.
+        (value - thermal_mean) / thermal_std, float32 (1, 1, 224, 224).
 
     Raises:
         MediaError: the picture has no pixels, another shape, or holds NaN or infinity.
@@ -30,7 +31,7 @@ def prepare_thermal(values: NDArray[np.float32], options: Preprocessing) -> NDAr
     if values.ndim != 2:
         raise MediaError(f"thermal picture of shape {values.shape}: expected (height, width)")
     if not np.isfinite(values).all():
-        raise MediaError("thermal picture holds NaN or infinite values; fill them in")
+        raise MediaError("thermal picture holds NaN or infinite values; replace them")
     square = square_crop_plane(values.clip(0.0, 1.0), SIDE_PX).clip(0.0, 1.0)
     normalized: NDArray[np.float32] = (square - np.float32(options.thermal_mean)) / np.float32(options.thermal_std)
     return normalized[None, None]

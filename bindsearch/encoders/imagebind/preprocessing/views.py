@@ -1,4 +1,4 @@
-"""Places of views in a recording: evenly for embedding, and as the published sampler puts them for parity."""
+"""Positions of views in a recording: evenly spaced for embedding, and those of the published sampler for parity."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ PUBLISHED_VIEW_S = 2
 """Length of a view of sound and video (paper, appendix B.1; clip_duration of the published code)."""
 
 MAX_VIEWS = 4_000
-"""More than two hours in views of 2 s; the prepared views of one sound then take 400 MB."""
+"""Maximum number of views: more than two hours in views of 2 s; the prepared views of a sound take 400 MB."""
 
 
 def count_views(length_s: float, view_s: float) -> int:
-    """ceil(length / view) (paper, appendix B.1), at least one.
+    """Return ceil(length / view) (paper, appendix B.1), at least 1; both in seconds.
 
     Raises:
-        MediaError: the length is no finite number above 0, or needs more than 4000 views.
+        MediaError: the length is not a finite number above 0, or needs more than 4000 views.
     """
     if not (math.isfinite(length_s) and length_s > 0):
-        raise MediaError(f"a recording of {length_s:g} s cannot be embedded; give one that takes time")
-    # A millionth of a view less: lengths are sums of floats, and 10.000000000000002 s are five views of 2 s.
+        raise MediaError(f"a recording of {length_s:g} s cannot be embedded; expected a length above 0 s")
+    # Tolerance of 1e-6 views: lengths are sums of floats, and 10.000000000000002 s are five views of 2 s.
     count = max(1, math.ceil(length_s / view_s - 1e-6))
     if count > MAX_VIEWS:
-        raise MediaError(f"a recording of {length_s:g} s is too long: cut it into pieces of {MAX_VIEWS * view_s:g} s")
+        raise MediaError(f"a recording of {length_s:g} s is too long: split it into parts of {MAX_VIEWS * view_s:g} s")
     return count
 
 
 def even_views(length_s: float, view_s: float) -> list[tuple[float, float]]:
-    """Start and end in seconds of evenly placed views, `count_views` many: from the very start to the very end.
+    """Return start and end in seconds of `count_views` evenly placed views, from the start to the end of the recording.
 
-    A recording shorter than a view gets one, which ends with the recording.
+    A recording shorter than a view has one view, which ends with the recording.
 
     Raises:
         MediaError: as `count_views`.
@@ -50,24 +50,33 @@ def even_views(length_s: float, view_s: float) -> list[tuple[float, float]]:
 
 
 def even_starts(length: int, view: int, count: int) -> NDArray[np.int64]:
-    """`even_views` in samples: where `count` views of `view` samples begin in `length` samples, int64 (count,)."""
+    """Return the starts of evenly placed views in samples, like `even_views` in seconds.
+
+    Args:
+        length: Length of the recording in samples.
+        view: Length of a view in samples.
+        count: Number of views.
+
+    Returns:
+        First sample of each view, int64 (count,).
+    """
     return np.linspace(0, max(0, length - view), count).round().astype(np.int64)
 
 
 def clip_timepoints(duration_s: float, n: int) -> list[tuple[float, float]]:
-    """Start and end in seconds of the n views of 2 s that the published code takes of a recording, for parity.
+    """Return start and end in seconds of the n views of 2 s of the published code, for parity.
 
-    start_i = i * max(duration - 2, 0) / n, as ConstantClipsPerVideoSampler of the pytorchvideo of that time: nothing
-    lies in the last part of the recording, and in a short one all views are the same and end after it.
+    start_i = i * max(duration - 2, 0) / n, like ConstantClipsPerVideoSampler of pytorchvideo at that time: the last
+    part of the recording is not covered, and in a short recording all views are the same and end after it.
 
     Raises:
-        UsageError: n is less than 1, or the duration no finite number of 0 or more.
+        UsageError: n is less than 1, or the duration is not a finite number of at least 0.
     """
     return [(float(start), float(end)) for start, end in exact_timepoints(duration_s, n)]
 
 
 def exact_timepoints(duration_s: float, n: int) -> list[tuple[Fraction, Fraction]]:
-    """`clip_timepoints` without rounding, from which the published code computes sample numbers.
+    """Return `clip_timepoints` without rounding; the published code computes sample numbers from these values.
 
     Raises:
         UsageError: as `clip_timepoints`.

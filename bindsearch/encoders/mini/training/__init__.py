@@ -1,1 +1,1 @@
-"""Training of the audio and IMU towers of `mini`, and the making of its class bank."""
+"""Training of the audio and IMU towers of `mini`, and computation of its class bank."""

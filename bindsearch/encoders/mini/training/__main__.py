@@ -1,7 +1,7 @@
 """Training of the audio and IMU towers: InfoNCE towards the text embeddings of the labels. See TRAINING.md.
 
 Run as `python -m bindsearch.encoders.mini.training --data DIR --tower audio --leave-out 4 --seed 0 --out FILE`, where
-DIR holds the folders `audio_esc10` and `imu_uci_har`. The same seed on the same machine gives the same weights.
+DIR contains the folders `audio_esc10` and `imu_uci_har`. The same seed on the same machine gives the same weights.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ PHRASES: dict[str, tuple[str, str, str]] = {
     "rooster": ("rooster", "a rooster crowing", "the sound of a rooster"),
     "crackling_fire": ("crackling fire", "a fire crackling", "the sound of a crackling fire"),
 }
-"""Each label as a name, as a happening and as a sound: queries come in all three forms."""
+"""Phrasings of each label as a name, as an event and as a sound: queries have all three forms."""
 
-LEFT_OUT_LICENSE = "CC-Sampling+"  # does not allow what CC BY does
+LEFT_OUT_LICENSE = "CC-Sampling+"  # more restrictive than CC BY
 MEMBERS = 3
 WIDTH = 16
 EPOCHS = 60
@@ -41,21 +41,26 @@ BATCH = 32
 LEARNING_RATE = 3e-3
 NOISE_CHANCE = 0.4
 LOW_PASS_CHANCE = 0.2
-SHARPNESS = 2.0  # told by folds 1 to 3: sharper finds more pictures and tells fewer labels
+SHARPNESS = 2.0  # chosen on folds 1 to 3: a larger value finds more pictures and classifies fewer labels correctly
 ACTIVE_DB = 50.0  # leading and trailing parts this far below the loudest point are padding
 _NEPERS = float(np.log(10) / 10)  # a power in dB times this is its natural logarithm
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """`levels_db` float32 (mel, frames), without silence before and after; `label` indexes PHRASES."""
+    """Recording of a sound.
+
+    Attributes:
+        levels_db: Levels in dB, float32 (mel, frames), without leading and trailing silence.
+        label: Index of the label in PHRASES.
+    """
 
     levels_db: NDArray[np.float32]
     label: int
 
 
 def load_recordings(data: Path, *, leave_out: int | None) -> list[Recording]:
-    """The recordings of ESC-10 that may be trained on, without fold `leave_out`."""
+    """Return the recordings of ESC-10 whose licence permits training, without fold `leave_out`."""
     import soundfile
 
     folder = data / "audio_esc10"
@@ -71,13 +76,20 @@ def load_recordings(data: Path, *, leave_out: int | None) -> list[Recording]:
 
 
 def _active(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return levels without leading and trailing silence."""
     loudest = levels_db.max(axis=0)
     frames = np.flatnonzero(loudest > loudest.max() - ACTIVE_DB)
     return levels_db[:, frames[0] : frames[-1] + 1]
 
 
 def train_audio(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
-    """Train all members on ESC-10 without fold `leave_out`; about two minutes on one core."""
+    """Train all members on ESC-10; it takes about two minutes on one core.
+
+    Args:
+        data: Folder of the training data.
+        leave_out: Number of a fold that is not trained on; None: all are used.
+        seed: Seed of weights and batches.
+    """
     recordings = load_recordings(data, leave_out=leave_out)
     phrases = phrase_vectors(list(PHRASES.values()))
     schedule = Schedule(steps=EPOCHS * len(recordings) // BATCH, learning_rate=LEARNING_RATE, sharpness=SHARPNESS)
@@ -92,15 +104,15 @@ def train_audio(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture
 
 
 def sound_batches(recordings: Sequence[Recording]) -> Batches:
-    """Batches of augmented views; every recording comes once before any comes again."""
-    waiting: list[int] = []
+    """Return batches of augmented views; every recording is drawn once before any is drawn again."""
+    queue: list[int] = []
 
     def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        while len(waiting) < BATCH:
-            waiting.extend(rng.permutation(len(recordings)).tolist())
-        chosen = [recordings[waiting.pop(0)] for _ in range(BATCH)]
-        levels_db = np.stack([augmented_view(recording.levels_db, rng) for recording in chosen])
-        targets = functional.one_hot(torch.tensor([recording.label for recording in chosen]), len(PHRASES)).float()
+        while len(queue) < BATCH:
+            queue.extend(rng.permutation(len(recordings)).tolist())
+        batch = [recordings[queue.pop(0)] for _ in range(BATCH)]
+        levels_db = np.stack([augmented_view(recording.levels_db, rng) for recording in batch])
+        targets = functional.one_hot(torch.tensor([recording.label for recording in batch]), len(PHRASES)).float()
         views = normalize_levels(levels_db)
         for view in views:
             _mask(view, rng)
@@ -110,7 +122,7 @@ def sound_batches(recordings: Sequence[Recording]) -> Batches:
 
 
 def augmented_view(levels_db: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random view (mel, VIEW_FRAMES) of a recording, with other speed, pitch, background and band."""
+    """Return a random view (mel, VIEW_FRAMES) of a recording, with random speed, pitch, background and band."""
     view = _stretched_crop(levels_db, rng)
     view = _shifted_pitch(view, int(rng.integers(-3, 4)))
     if rng.random() < NOISE_CHANCE:
@@ -121,51 +133,51 @@ def augmented_view(levels_db: NDArray[np.float32], rng: np.random.Generator) -> 
 
 
 def _stretched_crop(levels_db: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Cut out 0.8 to 1.2 times a view and stretch it to a view; what is too short is repeated or padded by silence."""
+    """Stretch a part of 0.8 to 1.2 views to one view; a short recording is repeated or padded with silence."""
     frames = round(VIEW_FRAMES * float(np.exp(rng.uniform(-0.2, 0.2))))
     if levels_db.shape[1] < frames:
         if rng.random() < 0.5:
             levels_db = np.tile(levels_db, (1, -(-frames // levels_db.shape[1])))
         else:
-            before = int(rng.integers(0, frames - levels_db.shape[1] + 1))
-            after = frames - levels_db.shape[1] - before
-            levels_db = np.pad(levels_db, ((0, 0), (before, after)), constant_values=-90.0)
+            pad_before = int(rng.integers(0, frames - levels_db.shape[1] + 1))
+            pad_after = frames - levels_db.shape[1] - pad_before
+            levels_db = np.pad(levels_db, ((0, 0), (pad_before, pad_after)), constant_values=-90.0)
     start = int(rng.integers(0, levels_db.shape[1] - frames + 1))
     times = np.linspace(0, frames - 1, VIEW_FRAMES)
     before_times = np.floor(times).astype(np.int64)
     after_times = np.minimum(before_times + 1, frames - 1)
-    crop, part = levels_db[:, start : start + frames], (times - before_times).astype(np.float32)
-    stretched: NDArray[np.float32] = crop[:, before_times] * (1 - part) + crop[:, after_times] * part
+    crop, fraction = levels_db[:, start : start + frames], (times - before_times).astype(np.float32)
+    stretched: NDArray[np.float32] = crop[:, before_times] * (1 - fraction) + crop[:, after_times] * fraction
     return stretched
 
 
 def _shifted_pitch(view: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
-    """Move the spectrum up by `bins` mel bins, repeating the edge."""
+    """Shift the spectrum up by `bins` mel bins, repeating the edge."""
     return view[np.clip(np.arange(MEL_BINS) - bins, 0, MEL_BINS - 1)]
 
 
 def _with_low_pass(view: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
-    """Let the level fall by 6 dB a mel bin from bin `bins` on, as in a recording at a low rate (35: 2.2 kHz)."""
+    """Reduce the level by 6 dB per mel bin from bin `bins` on, like a recording at a low rate (35: 2.2 kHz)."""
     drop_db = np.minimum(6.0 * np.maximum(np.arange(MEL_BINS) - bins + 1, 0), 90.0)
     return view - drop_db[:, None].astype(np.float32)
 
 
 def _curve(rng: np.random.Generator) -> NDArray[np.float32]:
-    """The colour of a noise: a random smooth spectrum in dB, float32 (mel,)."""
+    """Return the colour of a noise: a random smooth spectrum in dB, float32 (mel,)."""
     knots = rng.normal(0, 8.0, 4)
     return np.interp(np.arange(MEL_BINS), np.linspace(0, MEL_BINS - 1, len(knots)), knots).astype(np.float32)
 
 
 def _with_noise(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add coloured noise 40 to 75 dB below the loudest point; the power of a noise bin is distributed exponentially."""
+    """Add coloured noise 40 to 75 dB below the loudest point; the power of a bin is distributed exponentially."""
     level_db = view.max() - rng.uniform(40, 75) + _curve(rng)[:, None]
     noise_db = level_db + 10 * np.log10(rng.exponential(1, view.shape) + 1e-6)
-    louder: NDArray[np.float32] = np.logaddexp(view * _NEPERS, noise_db * _NEPERS) / _NEPERS
-    return louder
+    mixed: NDArray[np.float32] = np.logaddexp(view * _NEPERS, noise_db * _NEPERS) / _NEPERS
+    return mixed
 
 
 def _mask(view: NDArray[np.float32], rng: np.random.Generator) -> None:
-    """SpecAugment (Park et al. 2019): two bands and two stretches of time become the mean, in place."""
+    """Replace two bands and two time spans by the mean, in place (SpecAugment, Park et al. 2019)."""
     mean = view.mean()
     for _ in range(2):
         bins, frames = int(rng.integers(0, 9)), int(rng.integers(0, 13))

@@ -1,4 +1,4 @@
-"""Make the class bank, class_bank.safetensors, from class_texts.json and the packaged weights.
+"""Compute the class bank, class_bank.safetensors, from class_texts.json and the packaged weights.
 
 Run as `python -m bindsearch.encoders.mini.training.class_prototypes`.
 """
@@ -14,11 +14,11 @@ from bindsearch.encoders.mini.class_prototypes import BANK_FILE, ImageNetClass, 
 if TYPE_CHECKING:
     from bindsearch.encoders.mini.efficientnet import Weights
 
-CURATED_SHARE = 0.5  # weight of the curated name beside ImageNet's own
+CURATED_SHARE = 0.5  # weight of the curated name relative to ImageNet's own name
 
 
 def embed_classes(classes: Sequence[ImageNetClass]) -> ClassTexts:
-    """Text vectors of k classes: names and scenes float32 (k, d)."""
+    """Return text vectors of k classes: names and scenes, float32 (k, d)."""
     import torch
     from torch.nn.functional import normalize
 
@@ -33,7 +33,7 @@ def embed_classes(classes: Sequence[ImageNetClass]) -> ClassTexts:
 
 
 def write_bank(weights: Weights) -> None:
-    """Make class_bank.safetensors from the texts and the classifier's weights, in float16 (2 MB)."""
+    """Compute class_bank.safetensors from the texts and the classifier's weights, in float16 (2 MB)."""
     from safetensors.torch import save_file
 
     texts = embed_classes(read_classes())

@@ -25,7 +25,7 @@ PHRASES: dict[str, tuple[str, str]] = {
     "STANDING": ("standing", "a person standing"),
     "LAYING": ("laying", "a person lying down"),
 }
-"""Each label as its name and as a caption would say it."""
+"""Phrasings of each label as its name and as a caption."""
 
 STANDARD_GRAVITY = 9.80665
 MEMBERS = 3
@@ -34,15 +34,18 @@ EPOCHS = 10
 BATCH = 64
 LEARNING_RATE = 2e-3
 SHARPNESS = 4.0
-TILT_DEG = 15.0  # deviation of the random rotation: how differently people wear a phone at the waist
+TILT_DEG = 15.0  # standard deviation of the random rotation, for different ways to wear a phone at the waist
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """Consecutive windows of one activity as one signal.
 
-    `signal`: float32 (6, n) at 50 Hz, accelerometer in m/s^2 with gravity, gyroscope in rad/s; `windows`: how many
-    windows it was put together from (n = 64 * (windows + 1)); `label` indexes PHRASES.
+    Attributes:
+        signal: Motion, float32 (6, n) at 50 Hz, accelerometer in m/s^2 with gravity, gyroscope in rad/s.
+        label: Index of the label in PHRASES.
+        subject: Number of the person.
+        windows: Number of windows that were joined (n = 64 * (windows + 1)).
     """
 
     signal: NDArray[np.float32]
@@ -52,12 +55,12 @@ class Run:
 
 
 def load_runs(data: Path) -> list[Run]:
-    """All runs of UCI HAR, in the order of the file."""
+    """Return all runs of UCI HAR, in the order of the file."""
     with np.load(data / "imu_uci_har" / "windows.npz", allow_pickle=False) as archive:
         windows, run_of, label_of, subject_of = archive["x"], archive["run"], archive["y"], archive["subject"]
         names = [str(name) for name in archive["labels"]]
-    six = np.concatenate([windows[:, :, 3:6] * STANDARD_GRAVITY, windows[:, :, 6:9]], axis=2)
-    signals = six.transpose(0, 2, 1).astype(np.float32)
+    six_axes = np.concatenate([windows[:, :, 3:6] * STANDARD_GRAVITY, windows[:, :, 6:9]], axis=2)
+    signals = six_axes.transpose(0, 2, 1).astype(np.float32)
     labels = list(PHRASES)
     runs = []
     for number in np.unique(run_of):
@@ -69,7 +72,13 @@ def load_runs(data: Path) -> list[Run]:
 
 
 def train_imu(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
-    """Train all members on UCI HAR without subject `leave_out`; half a minute on one core."""
+    """Train all members on UCI HAR; it takes half a minute on one core.
+
+    Args:
+        data: Folder of the training data.
+        leave_out: Number of a subject that is not trained on; None: all are used.
+        seed: Seed of weights and batches.
+    """
     runs = [run for run in load_runs(data) if run.subject != leave_out]
     phrases = phrase_vectors(list(PHRASES.values()))
     steps = EPOCHS * sum(run.windows for run in runs) // BATCH
@@ -84,7 +93,7 @@ def train_imu(data: Path, *, leave_out: int | None, seed: int) -> LabelMixture:
 
 
 def motion_batches(runs: Sequence[Run]) -> Batches:
-    """Batches of augmented views, every label equally often, the runs of a label by their length."""
+    """Return batches of augmented views: labels are equally likely, the runs of a label by their length."""
     labels = np.array([run.label for run in runs])
     windows = np.array([run.windows for run in runs], dtype=np.float64)
     per_label = np.bincount(labels, weights=windows, minlength=len(PHRASES))
@@ -104,28 +113,29 @@ def motion_batches(runs: Sequence[Run]) -> Batches:
 
 
 def augmented_view(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random view (6, VIEW_SAMPLES) of a run: other tempo, other way of wearing the phone, other vigour, noise."""
-    view = _at_other_tempo(signal, rng)
-    turn = _small_rotation(rng)
-    view = np.concatenate([turn @ view[:3], turn @ view[3:]])
-    vigour = np.exp(rng.normal(0, 0.15))
+    """Return a random view (6, VIEW_SAMPLES) of a run, with random tempo, orientation, intensity and noise."""
+    view = _random_tempo(signal, rng)
+    rotation = _random_rotation(rng)
+    view = np.concatenate([rotation @ view[:3], rotation @ view[3:]])
+    intensity = np.exp(rng.normal(0, 0.15))
     gravity = view[:3].mean(axis=1, keepdims=True)
-    view = np.concatenate([gravity + (view[:3] - gravity) * vigour, view[3:] * vigour])
+    view = np.concatenate([gravity + (view[:3] - gravity) * intensity, view[3:] * intensity])
     noise = np.repeat([0.1, 0.02], 3)[:, None] * rng.random()
     return (view + rng.normal(0, 1, view.shape) * noise).astype(np.float32)
 
 
-def _at_other_tempo(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _random_tempo(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Stretch a random part of a signal to the length of a view."""
     length = min(round(VIEW_SAMPLES * float(np.exp(rng.uniform(-0.15, 0.15)))), signal.shape[1])
     start = int(rng.integers(0, signal.shape[1] - length + 1))
     times = np.linspace(start, start + length - 1, VIEW_SAMPLES)
     return np.stack([np.interp(times, np.arange(signal.shape[1]), channel) for channel in signal])
 
 
-def _small_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A rotation (3, 3) about a random axis by a normally distributed angle of TILT_DEG (Rodrigues' formula)."""
+def _random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a rotation (3, 3) about a random axis by a normally distributed angle of TILT_DEG (Rodrigues)."""
     x, y, z = (axis := rng.normal(size=3)) / np.linalg.norm(axis)
     angle = np.deg2rad(rng.normal(0, TILT_DEG))
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turn: NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return turn
+    rotation: NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return rotation

@@ -12,20 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TEMPERATURE = 20.0  # logit scale of InfoNCE; ImageBind's for audio
+TEMPERATURE = 20.0  # logit scale of InfoNCE, the same as ImageBind's for audio
 AVERAGED_STEPS = 100  # horizon of the moving average of the weights
 WARM_UP = 0.15  # share of the steps during which the learning rate rises
 
 Batches = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
-"""Draws one batch: views (n, ...) and, for each, the shares of the labels in it (n, labels), which sum to 1."""
+"""Function that draws one batch: views (n, ...), and the shares of the labels in each (n, labels), which sum to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps and learning rate of one member's training, and the factor of its logits in the end.
+    """Schedule of the training of one member.
 
-    `sharpness`: InfoNCE leaves the probabilities far too even (the greatest is 0.37 on average on unseen sounds of
-    which 0.9 are told right), and an even mixture of texts is near to other pictures than its parts.
+    Attributes:
+        steps: Number of steps.
+        learning_rate: Maximum learning rate.
+        sharpness: Factor of the logits after training. InfoNCE leaves the probabilities far too even (the largest is
+            0.37 on average for unseen sounds, of which 90% are classified correctly), and an even mixture of texts is
+            close to other pictures than its parts are.
+        weight_decay: Weight decay of AdamW.
     """
 
     steps: int
@@ -35,7 +40,7 @@ class Schedule:
 
 
 def phrase_vectors(phrases: Sequence[Sequence[str]]) -> Tensor:
-    """Unit text embeddings float32 (phrasings, labels, d) of the phrasings of each label (the same number for all)."""
+    """Return unit text embeddings, float32 (phrasings, labels, d); all labels have the same number of phrasings."""
     from bindsearch.encoders.mini.text import TextTower
 
     tower = TextTower()
@@ -43,18 +48,35 @@ def phrase_vectors(phrases: Sequence[Sequence[str]]) -> Tensor:
 
 
 def label_bank(phrases: Tensor) -> Tensor:
-    """One unit vector a label, the mean of its phrasings: float32 (labels, d)."""
+    """Return one unit vector per label, the mean of its phrasings: float32 (labels, d)."""
     return functional.normalize(phrases.mean(dim=0), dim=1)
 
 
 def contrastive_loss(embeddings: Tensor, targets: Tensor, texts: Tensor) -> Tensor:
-    """InfoNCE of embeddings (n, d) against one text of every label (labels, d); a mixture has several positives."""
+    """Return the InfoNCE loss.
+
+    Args:
+        embeddings: Unit vectors of the views, (n, d).
+        targets: Shares of the labels in each view, (n, labels); a mixture has several positives.
+        texts: Unit text embedding of each label, (labels, d).
+
+    Returns:
+        Mean loss, a scalar.
+    """
     logits = TEMPERATURE * embeddings @ texts.T
     return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def train_member(member: nn.Module, batches: Batches, phrases: Tensor, schedule: Schedule, *, seed: int) -> nn.Module:
-    """Train one member (views to logits) and return the moving average of its weights, sharpened."""
+    """Train one member, and return the moving average of its weights with sharpened logits.
+
+    Args:
+        member: Untrained network that maps views to logits.
+        batches: Draws batches.
+        phrases: Text embeddings, float32 (phrasings, labels, d).
+        schedule: Steps, learning rate and sharpness.
+        seed: Seed of the batches.
+    """
     rng = np.random.default_rng(seed)
     bank = label_bank(phrases)
     averaged = copy.deepcopy(member)
@@ -78,13 +100,14 @@ def train_member(member: nn.Module, batches: Batches, phrases: Tensor, schedule:
 
 
 def _sharpen(head: nn.Module, sharpness: float) -> None:
+    """Multiply the parameters of a head, and thereby its logits."""
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.mul_(sharpness)
 
 
 def _move_average(averaged: nn.Module, member: nn.Module, step: int) -> None:
-    """Exponential moving average with a short memory at the start."""
+    """Update an exponential moving average, with a short memory at the start."""
     keep = min(1.0 - 1.0 / AVERAGED_STEPS, (1 + step) / (10 + step))
     with torch.no_grad():
         for mean, now in zip(averaged.state_dict().values(), member.state_dict().values(), strict=True):
@@ -95,7 +118,7 @@ def _move_average(averaged: nn.Module, member: nn.Module, step: int) -> None:
 
 
 def save_network(network: nn.Module, out: Path) -> None:
-    """Write the weights as safetensors, fp16 where they are floating."""
+    """Write the weights as safetensors; floating-point tensors are written in fp16."""
     from safetensors.torch import save_file
 
     state = {
@@ -103,4 +126,4 @@ def save_network(network: nn.Module, out: Path) -> None:
         for name, value in network.state_dict().items()
     }
     save_file(state, out)
-    out.chmod(0o644)  # safetensors makes files for their owner alone
+    out.chmod(0o644)  # files of safetensors are readable by their owner only

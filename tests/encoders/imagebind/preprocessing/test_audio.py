@@ -138,5 +138,5 @@ def test_what_cannot_be_heard_is_refused() -> None:
         prepare_sound(np.full(9, np.nan, np.float32), 16_000, PUBLISHED)
     with pytest.raises(MediaError, match="12 Hz is out of range; convert it to 16000 Hz"):
         prepare_sound(noise(1), 12, PUBLISHED)
-    with pytest.raises(MediaError, match="is too long: cut it into pieces of 8000 s"):
+    with pytest.raises(MediaError, match="is too long: split it into parts of 8000 s"):
         prepare_sound(np.zeros(9_000_000, np.float32), 1_000, PUBLISHED)

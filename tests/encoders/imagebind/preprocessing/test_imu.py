@@ -73,7 +73,7 @@ def test_what_is_no_motion_is_refused() -> None:
         prepare_motion(np.full((9, 6), np.nan, np.float32), 50.0, PUBLISHED)
     with pytest.raises(MediaError, match="motion at 0 Hz is out of range"):
         prepare_motion(np.zeros((9, 6), np.float32), 0, PUBLISHED)
-    with pytest.raises(MediaError, match=r"a recording of 1e[+]06 s is too long: cut it into pieces of 20000 s"):
+    with pytest.raises(MediaError, match=r"a recording of 1e[+]06 s is too long: split it into parts of 20000 s"):
         prepare_motion(np.zeros((5_000_000, 6), np.float32), 5.0, PUBLISHED)
 
 
@@ -156,7 +156,7 @@ def test_frames_without_times_or_of_a_broken_clock_are_refused() -> None:
     for times_s in ([1.0, 0.0], [0.0, np.nan]):
         with pytest.raises(MediaError, match="are not ascending numbers"):
             prepare_frames(rgb, np.array(times_s), PUBLISHED)
-    with pytest.raises(MediaError, match="is too long: cut it into pieces"):
+    with pytest.raises(MediaError, match="is too long: split it into parts"):
         prepare_frames(rgb, np.array([0.0, 1e9]), PUBLISHED)
     with pytest.raises(MediaError, match="no pixels"):
         prepare_frames(np.zeros((1, 0, 5, 3), np.uint8), np.zeros(1), PUBLISHED)

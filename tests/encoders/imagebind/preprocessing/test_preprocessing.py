@@ -115,7 +115,7 @@ def test_views_in_samples_begin_at_the_start_and_end_at_the_end() -> None:
 
 @pytest.mark.parametrize("length_s", [0.0, -1.0, float("nan"), float("inf"), 1e9])
 def test_recordings_without_or_with_too_much_time_are_refused(length_s: float) -> None:
-    with pytest.raises(MediaError, match=r"a recording of .* s (cannot be embedded|is too long: cut it into pieces)"):
+    with pytest.raises(MediaError, match=r"a recording of .* s (cannot be embedded|is too long: split it into parts)"):
         even_views(length_s, 2.0)
 
 
@@ -195,7 +195,7 @@ def test_text_is_padded_to_the_longest_only() -> None:
     tokens = pad_tokens([prepare_text("a dog"), prepare_text("a photo of a dog")])
     assert tokens.shape == (2, 7)
     assert (tokens[0, 4:] == 0).all()
-    with pytest.raises(MediaError, match="cut it into passages"):
+    with pytest.raises(MediaError, match="split it into passages"):
         prepare_text("word " * 76)
 
 
