@@ -92,13 +92,13 @@ def test_cpu_is_no_gpu_wherever_it_runs() -> None:
 @without_a_gpu
 def test_auto_without_a_gpu_is_the_cpu_and_says_so() -> None:
     assert resolve_device("auto") == ()
-    assert GpuResidency("auto").notes == ("no GPU: the CPU",)
+    assert GpuResidency("auto").notes == ("no GPU, using the CPU",)
 
 
 @without_a_gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) -> None:
-    message = f"device '{device}' is not here: FAISS sees no GPU; use --device cpu or auto"
+    message = f"device '{device}' is not available: FAISS finds no GPU; use --device cpu or auto"
     with pytest.raises(UsageError) as raised:
         resolve_device(device)
     assert str(raised.value) == message
@@ -292,11 +292,11 @@ def test_the_plan_says_how_a_gpu_is_used_and_why_not(path: Path) -> None:
 @without_a_gpu
 def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None:
     query, vector = bs.make_query("x", to="image"), np.ones(64)
-    assert connect(path).explain(query).notes == ("no GPU: the CPU",)
+    assert connect(path).explain(query).notes == ("no GPU, using the CPU",)
     assert connect(path, device="cpu").explain(query).notes == ()
     refused = connect(path, device="cuda")
     for call in (lambda: refused.search(vector), lambda: refused.explain(query), refused.optimize, refused.index):
-        with pytest.raises(UsageError, match="device 'cuda' is not here"):
+        with pytest.raises(UsageError, match="device 'cuda' is not available"):
             call()
 
 
@@ -358,7 +358,7 @@ def test_damaged_codes_are_told_not_used_and_built_anew(
     assert len(store.search(queries[0], to="image")) == 10
     plan = store.explain(bs.make_query("x", to="image"))
     assert plan.partitions[0].strategy is not Strategy.PROBE_WIDE
-    assert any("gpu.faiss" in note and "not what was written" in note for note in plan.notes)
+    assert any("gpu.faiss" in note and "does not match its digest" in note for note in plan.notes)
     assert open_store(path, None).optimize() == []
     (done,) = store.optimize()
     assert done.need.work is IndexActionKind.BUILD
