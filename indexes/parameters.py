@@ -111,7 +111,7 @@ def _choose_code(
         if memory_bytes is None or memory <= memory_bytes:
             return choice
     raise UsageError(
-        f"{memory_bytes} bytes of memory are too few for an index of {n} rows: at least {needed[-1]} are needed"
+        f"{memory_bytes} bytes of memory are too few for an index of {n} rows: the minimum is {needed[-1]}"
     )
 
 

@@ -78,7 +78,7 @@ def test_less_memory_gives_shorter_codes_step_by_step() -> None:
 
 
 def test_too_little_memory_tells_the_least_that_would_do() -> None:
-    message = "1000 bytes of memory are too few for an index of 100000 rows: at least 2000000 are needed"
+    message = "1000 bytes of memory are too few for an index of 100000 rows: the minimum is 2000000"
     with pytest.raises(UsageError, match=message):
         choose_parameters(100_000, 1024, IndexSettings(memory_bytes=1000))
 

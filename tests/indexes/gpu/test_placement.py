@@ -296,7 +296,7 @@ def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None
     assert connect(path, device="cpu").explain(query).notes == ()
     refused = connect(path, device="cuda")
     for call in (lambda: refused.search(vector), lambda: refused.explain(query), refused.optimize, refused.index):
-        with pytest.raises(UsageError, match="device 'cuda' is not available"):
+        with pytest.raises(UsageError, match="device 'cuda' is not here"):
             call()
 
 

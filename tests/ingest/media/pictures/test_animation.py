@@ -229,7 +229,7 @@ def test_counting_ends_where_enough_are_found_and_where_blocks_are_endless(monke
     assert count_frames(io.BytesIO(gif_of(500)), "gif") == 500
     assert count_frames(io.BytesIO(gif_of(500)), "gif", enough=2) == 2
     assert count_frames(io.BytesIO(b""), "gif") == 1
-    monkeypatch.setattr(frames_module, "_MOST_BLOCKS", 1000)
+    monkeypatch.setattr(frames_module, "_MAX_BLOCKS", 1000)
     for kind, start, block in (
         ("gif", gif_of(1)[:-2], b"\x01\0"[:1] * 2),
         ("webp", b"RIFF\0\0\0\0WEBP", b"JUNK\0\0\0\0"),
