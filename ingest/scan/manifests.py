@@ -1,4 +1,4 @@
-"""Lists of a collection, and those of them that have changed since the last run."""
+"""Manifests of a collection, and whether they changed since the last run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from bindsearch.storage.file_state import FileState, IndexedFiles
 
 @dataclass(frozen=True)
 class ManifestContents:
-    """`entries`: by relative path. `lists`: state of each list read. `changed`: whether any is new, gone or other than
-    it was. `problems`: a line each."""
+    """Contents of the manifests of a collection.
+
+    Attributes:
+        entries: entries by relative path.
+        lists: state of each manifest that was read.
+        changed: whether a manifest was added, deleted or changed.
+        problems: one line each.
+    """
 
     entries: Mapping[str, ListEntry]
     lists: Mapping[str, FileState]
@@ -27,22 +33,25 @@ class ManifestContents:
 def read_lists(
     found: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
 ) -> ManifestContents:
-    """Read the lists in a scan, and those `recorded` before or named `besides` that lie outside of it; deeper ones have
-    the last word.
+    """Read the manifests of a collection; entries of deeper manifests take precedence.
 
-    Which of `files` are items and have not changed are no lists.
+    Args:
+        found: the scan.
+        recorded: archives and manifests of previous runs; manifests outside of the scan are read too.
+        files: indexed files; unchanged items are not manifests.
+        besides: further manifests outside of the scan.
 
     Raises:
-        UsageError: a recorded list cannot be read now: what it says must not be lost for that.
+        UsageError: a recorded manifest cannot be read now: its entries must not be lost.
     """
     states = {}
     for row, path in enumerate(found.rel_paths):
         if path.lower().endswith(LIST_NAMES):
-            state, before = found.state(row), files.file_at(path)
+            state, previous = found.state(row), files.file_at(path)
             if (
-                before is None
-                or before.item_id is None
-                or replace(before.state, sidecar_version=state.sidecar_version) != state
+                previous is None
+                or previous.item_id is None
+                or replace(previous.state, sidecar_version=state.sidecar_version) != state
             ):
                 states[path] = state
     known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}
@@ -62,7 +71,7 @@ def read_lists(
                 continue
             content = read_list(found.root / path, found.root)
         except MediaError as error:
-            problems.append(f"the list {found.root / path} is not used: {error}")
+            problems.append(f"the manifest {found.root / path} is not used: {error}")
             content = ListContent({}, ())
         except OSError as error:
             if path in known:
@@ -75,4 +84,5 @@ def read_lists(
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"the list {path} cannot be read ({error.strerror}): mend that, or delete it")
+    """Return the error for a recorded manifest that cannot be read."""
+    return UsageError(f"cannot read the manifest {path} ({error.strerror}): make it readable, or delete it")

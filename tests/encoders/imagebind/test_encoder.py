@@ -227,7 +227,7 @@ def test_motion_that_is_padded_is_told(models: Path, checkpoint: Path, tmp_path:
         report = store.index(media, imu_rate_hz=50.0)
         (notice,) = report.notices
         assert notice == (
-            "motion segments shorter than the 5 s that imagebind-small looks at: 1, each padded with its last sample"
+            "motion segments shorter than the 5 s that imagebind-small expects: 1, each padded with its last sample"
         )
         assert store.index(media, imu_rate_hz=50.0).notices == []
 
