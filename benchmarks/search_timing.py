@@ -54,7 +54,7 @@ class Timed:
 def time_in_turn(
     contenders: Sequence[Contender], queries: NDArray[np.float32], truth: NDArray[np.int64], rounds: int = 3
 ) -> list[Timed]:
-    """Return each contender's recall over all queries (nq, d), and its time over `rounds` times as many after warm-up."""
+    """Return each contender's recall over all queries (nq, d), and its time over `rounds` times as many, when warm."""
     first = []
     for contender in contenders:
         times = [_timed(contender.ask, query)[1] for query in queries[:WARM_UP]]

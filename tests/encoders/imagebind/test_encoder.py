@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(checkpoint: Path, name: str, dtype: str) -> ModelManifest:
-    """What `bindsearch model pull` does with a checkpoint, without the download."""
+    """Convert a checkpoint as `bindsearch model pull` does, without the download."""
     folder = model_folder(name)
     folder.mkdir(parents=True)
     temperatures = convert(checkpoint, folder, SMALL, dtype, lambda _done, _total: None)

@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu_and_told(rows: NDArray[np.floa
 
 
 def open_store(path: Path, gpus: GpuResidency | None) -> bs.Store:
-    """The store, on those GPUs, where scanning and gathering even few rows is taken to cost more than they do."""
+    """Open the store on the GPUs, with costs that make scanning and gathering even few rows expensive."""
     store = connect(path, device="cpu" if gpus is None else "auto")
     if gpus is not None:
         store._gpus.devices = gpus.devices
@@ -302,7 +302,7 @@ def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None
 
 @pytest.fixture
 def coded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bs.Store]:
-    """Opens a store whose pictures do not fit as they are: GPUs of 150 KB."""
+    """Open a store whose image vectors do not fit uncompressed: GPUs of 150 KB."""
     from bindsearch.operations import index_policy, optimize
 
     monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)

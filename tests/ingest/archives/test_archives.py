@@ -60,7 +60,7 @@ def write_zip(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZI
 def zip_entry(
     name: bytes, packed: bytes, *, size: int, crc: int, method: int = 8, offset: int = 0, flags: int = 0
 ) -> tuple[bytes, bytes]:
-    """The two headers of a member, as a writer that lies would put them."""
+    """Return the two headers of a member with wrong values."""
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, flags, method, 0, 33, crc, len(packed), size, len(name), 0) + name
     central = struct.pack(
         "<4s6H3L5H2L", b"PK\1\2", 20, 20, flags, method, 0, 33, crc, len(packed), size, len(name), 0, 0, 0, 0, 0, offset
@@ -492,7 +492,7 @@ def test_flipped_bits_of_a_tar_raise_nothing_undocumented(tmp_path: Path) -> Non
 
 
 def mended(raw: bytearray, block: int) -> bytes:
-    """The tar with the right checksum in that header again."""
+    """Return the tar with the right checksum in that header."""
     raw[block + 148 : block + 156] = b" " * 8
     raw[block + 148 : block + 156] = b"%06o\0 " % sum(raw[block : block + 512])
     return bytes(raw)

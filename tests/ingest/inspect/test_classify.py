@@ -16,7 +16,7 @@ from helpers import media_files
 
 
 def put(root: Path, rel_path: str, content: bytes | str | None = None) -> Path:
-    """A file of some kind of content; by its extension where none is given."""
+    """Write a file of some kind of content, by default that of its extension."""
     path = root / rel_path
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):

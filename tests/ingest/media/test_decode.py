@@ -40,7 +40,7 @@ def decode(
 
 @pytest.fixture
 def one_of_each(tmp_path: Path) -> dict[Modality, Path]:
-    """A file of every modality."""
+    """Write a file of every modality."""
     (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")
     np.save(tmp_path / "motion.npy", media_files.motion(12))
     return {

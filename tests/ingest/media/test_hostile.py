@@ -31,7 +31,7 @@ from helpers import media_files
 
 
 def decode(path: Path, modality: Modality, sidecar: Sidecar | None = None, **limits: float) -> int:
-    """Number of segments."""
+    """Return the number of segments."""
     found = pieces(
         path, modality, wants=DecodeHints(24, 1.0), options=DecodeOptions(imu_rate_hz=50.0, **limits),  # type: ignore[arg-type]
         sidecar=sidecar or Sidecar(), count_tokens=lambda text: len(text.split()) + 2, max_tokens=64,

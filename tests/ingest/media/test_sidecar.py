@@ -214,7 +214,7 @@ def test_a_huge_or_unreadable_one_fails(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="larger than"):
         read_sidecar(tmp_path / "a.png")
     (tmp_path / "b.png.json").mkdir()
-    with pytest.raises(MediaError, match="cannot read sidecar .*: Is a directory"):
+    with pytest.raises(MediaError, match=r"cannot read sidecar .*: Is a directory"):
         read_sidecar(tmp_path / "b.png")
 
 

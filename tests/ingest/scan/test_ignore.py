@@ -15,13 +15,13 @@ from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, make_narrowi
 
 
 def rules_of(folder: Path, *lines: str) -> IgnoreRules:
-    """The rules of a root with one ignore file."""
+    """Return the rules of a root with one ignore file."""
     (folder / IGNORE_FILE).write_text("\n".join(lines))
     return IgnoreRules.none().entering(folder, "")
 
 
 def walk(root: Path) -> set[str]:
-    """The files that are not ignored, as an indexing run walks."""
+    """Return the files that are not ignored, as an indexing run walks."""
     kept: set[str] = set()
     pending = [(root, "", IgnoreRules.none())]
     while pending:
@@ -173,7 +173,7 @@ def test_an_ignore_file_that_says_nothing_sensible_is_an_error_that_names_it(
 
 def test_an_ignore_file_that_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "folder" / IGNORE_FILE).mkdir(parents=True)
-    with pytest.raises(UsageError, match="cannot read .*: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         IgnoreRules.none().entering(tmp_path / "folder", "folder")
     os.mkfifo(tmp_path / IGNORE_FILE)
     with pytest.raises(UsageError, match="is not a regular file"):

@@ -37,7 +37,7 @@ class Watched:
             self._sets.put(changes)
 
     def next(self, within_s: float = 3.0) -> ChangeSet:
-        """The next set of changes."""
+        """Return the next set of changes."""
         return self._sets.get(timeout=within_s)
 
     def quiet(self, seconds: float = 0.6) -> None:

@@ -28,7 +28,7 @@ def decode(
 
 
 def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
-    """A csv, parquet or npz of these columns."""
+    """Write a csv, parquet or npz of these columns."""
     if path.suffix == ".parquet":
         parquet.write_table(pa.table(columns), path)
     elif path.suffix == ".npz":

@@ -177,7 +177,7 @@ def test_an_animation_has_an_eighth_of_a_pictures_pixels(tmp_path: Path, kind: s
 
 
 def gif_of(frames: int, *, screen: int = 8, frame: int = 8, dispose: int = 0) -> bytes:
-    """A GIF of frames in 24 bytes each; all but the first are `frame` pixels wide and high."""
+    """Return a GIF of frames in 24 bytes each; all but the first are `frame` pixels wide and high."""
     head = b"GIF89a" + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0) + bytes(6)
     control = b"!\xf9\x04" + struct.pack("<BHBB", dispose << 2, 10, 0, 0)
 
