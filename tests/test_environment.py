@@ -229,10 +229,10 @@ def test_a_library_that_fails_late_ends_the_run_and_blames_no_file(
 @pytest.mark.parametrize(
     "reason",
     [
-        "cannot decode as audio: Could not load this library: /venv/torchaudio/lib/libtorchaudio.so",
-        "cannot decode as video: No module named 'av'",
+        "cannot be decoded as audio: Could not load this library: /venv/torchaudio/lib/libtorchaudio.so",
+        "cannot be decoded as video: No module named 'av'",
         "ImportError: /venv/av/_core.so: undefined symbol: av_stub",
-        "cannot decode as audio: sndfile library not found using ctypes.util.find_library",
+        "cannot be decoded as audio: sndfile library not found using ctypes.util.find_library",
     ],
 )
 def test_files_that_failed_for_a_library_are_tried_again(tmp_path: Path, media: Path, reason: str) -> None:
@@ -252,7 +252,7 @@ def test_files_that_failed_for_a_library_are_tried_again(tmp_path: Path, media: 
 
 
 def test_an_extra_that_has_been_installed_since_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    reason = "HEIC images need the extra [heic]: pip install 'bindsearch[heic]'"
+    reason = "HEIC pictures need the extra [heic]: pip install 'bindsearch[heic]'"
     found: dict[str, object] = {"pi_heif": object(), "rawpy": None}
     monkeypatch.setattr(environment, "find_spec", found.get)
     assert is_installation_failure(reason)
