@@ -142,7 +142,10 @@ def plain_loop(prepared: list[NDArray[np.uint8]]) -> Callable[[], float]:
 
 def index(media: Path, n: int, encoder: bs.Encoder, folder: Path) -> float:
     """Return the images a second of one whole `Store.index` run into a new store, towers loaded."""
-    with tempfile.TemporaryDirectory(dir=folder) as place, bs.connect(Path(place) / "s", encoder=encoder) as store:
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as temporary,
+        bs.connect(Path(temporary) / "s", encoder=encoder) as store,
+    ):
         report = store.index(media)
         if report.added != n:
             raise SystemExit(f"{report.added} of {n} pictures were indexed: {report.failures[:3]}")

@@ -66,8 +66,8 @@ class HandIndex:
         query = query[None]
         self._codes.nprobe = setting.probes
         with one_thread():
-            _, found = self._codes.search(self._matrix.apply(query), min(setting.rerank, len(self.rows)))
-            candidates = found[0][found[0] >= 0]
+            _, nearest = self._codes.search(self._matrix.apply(query), min(setting.rerank, len(self.rows)))
+            candidates = nearest[0][nearest[0] >= 0]
             self._scorer.reset()
             self._scorer.add_sa_codes(self.rows[candidates].view(np.uint8))
             cosines, order = self._scorer.search(query, K)

@@ -100,14 +100,14 @@ class Bench:
         """Time contenders in turn and record the results."""
         return self.note_times(case, time_in_turn(contenders, self.data.queries[source], truth, self.rounds))
 
-    def note_times(self, case: str, found: list[Timed]) -> list[Timed]:
+    def note_times(self, case: str, timings: list[Timed]) -> list[Timed]:
         """Record and print the results of contenders."""
-        for timed in found:
+        for timed in timings:
             self.measured.append(Measured(case, timed))
             print(
                 f"{case}: {timed.system} {timed.setting}: recall {timed.recall:.3f}, {timed.p50_ms:.2f} ms", flush=True
             )
-        return found
+        return timings
 
     def note(self, text: str) -> None:
         """Record and print a remark."""
@@ -168,17 +168,17 @@ def measure_merge(bench: Bench) -> None:
                     "FAISS by hand",
                     "cosine",
                     partial(merged_by_hand, parts),
-                    lambda found: [key(*hit) for hit in found],
+                    lambda hits: [key(*hit) for hit in hits],
                 )
             )
-        found = bench.run(f"{source} -> all", contenders, source, truth)
+        timings = bench.run(f"{source} -> all", contenders, source, truth)
         if bench.engine is None:
             continue
         exact = bench.engine.contender(strategy="scan")
         calibrated_truth = np.array([_padded(exact.rows(exact.ask(query))) for query in queries])
-        found[1:] = bench.run(f"{source} -> all", [bench.engine.contender()], source, calibrated_truth)
+        timings[1:] = bench.run(f"{source} -> all", [bench.engine.contender()], source, calibrated_truth)
         if not bench.large:
-            for timed, rank in zip((found[0], found[-1]), ("cosine", "calibrated"), strict=True):
+            for timed, rank in zip((timings[0], timings[-1]), ("cosine", "calibrated"), strict=True):
                 bench.ask(f"{source} -> all six, {rank}: recall@10", timed.recall, 0.99, "", at_most=False)
                 bench.ask(f"{source} -> all six, {rank}: p50", timed.p50_ms, 3, "ms")
 
@@ -202,9 +202,9 @@ def peers(bench: Bench, opened: Sequence[Peer]) -> None:
             contenders += _settings_to_compare(bench, peer, source, truth, wanted)
             if source != "image" and peer.ladder:  # a graph, also at the recall of the engine
                 contenders += _settings_to_compare(bench, peer, source, truth, equal)
-        found = bench.run(f"{source} -> image, beside others", contenders, source, truth)
-        if (engine := _of("bindsearch", found)) is not None:
-            _ask_beside_others(bench, source, engine, found)
+        timings = bench.run(f"{source} -> image, beside others", contenders, source, truth)
+        if (engine := _of("bindsearch", timings)) is not None:
+            _ask_beside_others(bench, source, engine, timings)
 
 
 def filters(bench: Bench) -> None:
@@ -273,7 +273,7 @@ def _flat(bench: Bench, target: str) -> list[Contender]:
         return []
     if target not in bench.flat:
         bench.flat[target] = HandFlat(bench.data.vectors[target])
-    return [Contender("FAISS by hand", "exact fp16", bench.flat[target].search, lambda found: found[0].tolist())]
+    return [Contender("FAISS by hand", "exact fp16", bench.flat[target].search, lambda rows: rows[0].tolist())]
 
 
 def _ours(bench: Bench, source: str, target: str) -> list[Contender]:
@@ -289,7 +289,10 @@ def _ours(bench: Bench, source: str, target: str) -> list[Contender]:
             name = f"{setting.probes} probes, rerank {setting.rerank}"
             contenders.append(
                 Contender(
-                    "FAISS by hand", name, lambda query: index.search(query, setting), lambda found: found[0].tolist()
+                    "FAISS by hand",
+                    name,
+                    lambda query: index.search(query, setting),
+                    lambda rows: rows[0].tolist(),
                 )
             )
     return contenders
@@ -307,16 +310,16 @@ def _ask_of_pair(bench: Bench, source: str, engine: Timed, hand: Timed | None) -
         bench.ask(f"{name}: p50", engine.p50_ms, 3 if source == "text" else 0.8, "ms")
 
 
-def _ask_beside_others(bench: Bench, source: str, engine: Timed, found: Sequence[Timed]) -> None:
+def _ask_beside_others(bench: Bench, source: str, engine: Timed, timings: Sequence[Timed]) -> None:
     if source == "image":
-        if (graph := _of("hnswlib", found)) is not None:
+        if (graph := _of("hnswlib", timings)) is not None:
             what = (
                 f"image -> image: p50 / hnswlib's at {graph.setting} (recall {graph.recall:.3f}, {engine.recall:.3f})"
             )
             bench.ask(what, engine.p50_ms / graph.p50_ms, 1.3, "x")
         return
     for system, times in (("lancedb", 40), ("hnswlib", 5), ("usearch", 5)):
-        others = [timed for timed in found if timed.system == system and timed.setting != "defaults"]
+        others = [timed for timed in timings if timed.system == system and timed.setting != "defaults"]
         for timed in others:
             what = f"{source} -> image: {system}'s p50 at {timed.setting} (recall {timed.recall:.3f}) / ours"
             bench.ask(what, timed.p50_ms / engine.p50_ms, times, "x", at_most=False)
@@ -361,8 +364,8 @@ def _padded(rows: Sequence[int]) -> list[int]:
     return [*rows, *[-1] * (K - len(rows))]
 
 
-def _of(system: str, found: Sequence[Timed]) -> Timed | None:
-    return next((timed for timed in found if timed.system == system), None)
+def _of(system: str, timings: Sequence[Timed]) -> Timed | None:
+    return next((timed for timed in timings if timed.system == system), None)
 
 
 def _fresh(what: str, store: Path, queries: Path) -> dict[str, float]:

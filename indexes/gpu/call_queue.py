@@ -27,12 +27,12 @@ class _Request:
 
     job: Job
     queries: NDArray[np.float32]
-    found: SearchResult | None = None
+    result: SearchResult | None = None
     error: BaseException | None = None
 
     @property
     def done(self) -> bool:
-        return self.found is not None or self.error is not None
+        return self.result is not None or self.error is not None
 
 
 class CallQueue:
@@ -60,8 +60,8 @@ class CallQueue:
             self._serve(batch)
         if request.error is not None:
             raise request.error
-        assert request.found is not None
-        return request.found
+        assert request.result is not None
+        return request.result
 
     def _take(self, first: _Request) -> list[_Request]:
         """Remove and return the requests with the job of `first`, which comes first; mark the queue busy."""
@@ -90,6 +90,6 @@ class CallQueue:
             error = raised
         with self._changed:
             for number, request in enumerate(batch):
-                request.found, request.error = (answers[number], None) if error is None else (None, error)
+                request.result, request.error = (answers[number], None) if error is None else (None, error)
             self._busy = False
             self._changed.notify_all()

@@ -45,14 +45,14 @@ class RecheckRules:
     retry_failed: bool
 
 
-def compare(found: Scan, known: IndexedFiles, narrowing: PathFilter, recheck: RecheckRules) -> Comparison:
+def compare(scan: Scan, known: IndexedFiles, narrowing: PathFilter, recheck: RecheckRules) -> Comparison:
     """Compare by path and state; files outside of `narrowing` are in none of the results."""
-    rows = known.rows_of(found.rel_paths)
+    rows = known.rows_of(scan.rel_paths)
     is_known = rows >= 0
     unchanged = np.zeros(len(rows), np.bool_)
-    unchanged[is_known] = _same_state(found.states[is_known], known.states[rows[is_known]])
+    unchanged[is_known] = _same_state(scan.states[is_known], known.states[rows[is_known]])
     work = ~unchanged | _needs_recheck(known, rows, recheck)
-    included = _included(found.rel_paths, narrowing)
+    included = _included(scan.rel_paths, narrowing)
     is_missing = np.ones(known.n, np.bool_)
     is_missing[rows[is_known]] = False
     missing = np.flatnonzero(is_missing)
@@ -67,9 +67,9 @@ def reclassified_by_rule(known: IndexedFiles, row: int, rules: Sequence[Rule]) -
     return rule is not None and rule.modality is not known.modality(row)
 
 
-def _same_state(found: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _same_state(states: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether states are equal in all fields (n, 4); an inode of 0 is unknown."""
-    same = found == known
+    same = states == known
     same[:, 3] |= known[:, 3] == 0
     return np.asarray(same.all(axis=1))
 

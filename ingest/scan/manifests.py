@@ -31,12 +31,12 @@ class ManifestContents:
 
 
 def read_lists(
-    found: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
+    scan: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
 ) -> ManifestContents:
     """Read the manifests of a collection; entries of deeper manifests take precedence.
 
     Args:
-        found: the scan.
+        scan: the scan.
         recorded: archives and manifests of previous runs; manifests outside of the scan are read too.
         files: indexed files; unchanged items are not manifests.
         besides: further manifests outside of the scan.
@@ -45,9 +45,9 @@ def read_lists(
         UsageError: a recorded manifest cannot be read now: its entries must not be lost.
     """
     states = {}
-    for row, path in enumerate(found.rel_paths):
+    for row, path in enumerate(scan.rel_paths):
         if path.lower().endswith(LIST_NAMES):
-            state, previous = found.state(row), files.file_at(path)
+            state, previous = scan.state(row), files.file_at(path)
             if (
                 previous is None
                 or previous.item_id is None
@@ -57,29 +57,29 @@ def read_lists(
     known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}
     for path in (known.keys() | {*besides}) - states.keys():
         try:
-            states[path] = file_state((found.root / path).stat())
+            states[path] = file_state((scan.root / path).stat())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise _unreadable(found.root / path, error) from error
+            raise _unreadable(scan.root / path, error) from error
     entries: dict[str, ListEntry] = {}
     lists: dict[str, FileState] = {}
     problems: list[str] = []
     for path in sorted(states, key=lambda path: (path.count("/"), path)):
         try:
-            if known.get(path) != states[path] and not is_list(found.root / path):
+            if known.get(path) != states[path] and not is_list(scan.root / path):
                 continue
-            content = read_list(found.root / path, found.root)
+            content = read_list(scan.root / path, scan.root)
         except MediaError as error:
-            problems.append(f"the manifest {found.root / path} is not used: {error}")
+            problems.append(f"the manifest {scan.root / path} is not used: {error}")
             content = ListContent({}, ())
         except OSError as error:
             if path in known:
-                raise _unreadable(found.root / path, error) from error
+                raise _unreadable(scan.root / path, error) from error
             continue
         lists[path] = states[path]
         entries.update(content.entries)
-        problems += [f"{found.root / path}: {problem}" for problem in content.problems]
+        problems += [f"{scan.root / path}: {problem}" for problem in content.problems]
     return ManifestContents(entries, lists, lists != known, problems)
 
 

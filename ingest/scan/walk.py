@@ -91,11 +91,11 @@ def file_state(status: os.stat_result, stamp: int = 0) -> FileState:
     return FileState(status.st_size, status.st_mtime_ns, stamp, status.st_ino & _LARGEST)
 
 
-def scan(root: Path, places: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
-    """Walk the files at or under `places`, relative to `root` ("" is the root), each folder in the order of names.
+def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
+    """Walk the files at or under `paths`, relative to `root` ("" is the root), each folder in the order of names.
 
     Hidden files and folders, ignored ones, symbolic links to folders, special files, `skipped_folders` and sidecars of
-    other files are skipped. No place is inside another one.
+    other files are skipped. No path is inside another one.
 
     Raises:
         UsageError: an ignore file is invalid.
@@ -103,7 +103,7 @@ def scan(root: Path, places: Iterable[str], skipped_folders: frozenset[Path]) ->
     builder = _ScanBuilder()
     skipped = {str(folder) for folder in skipped_folders}
     rules: dict[str, IgnoreRules] = {}
-    for path in sorted(places):
+    for path in sorted(paths):
         parent = path.rpartition("/")[0]
         if path and parent not in rules:
             rules[parent] = rules_down_to(root, parent)

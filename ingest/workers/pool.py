@@ -131,27 +131,29 @@ class Decoders:
         """
         answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
         schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
-        attendants = [
-            threading.Thread(target=self._attend, args=(schedule, answers, setup), name="attendant", daemon=True)
+        supervisors = [
+            threading.Thread(target=self._supervise, args=(schedule, answers, setup), name="attendant", daemon=True)
             for _ in range(schedule.workers)
         ]
         loading = ThreadPoolExecutor(1, "libraries")  # while workers start
         loaded = loading.submit(self.check_libraries)
-        for attendant in attendants:
-            attendant.start()
+        for supervisor in supervisors:
+            supervisor.start()
         try:
             loaded.result()
-            yield from _answers(answers, len(attendants))
+            yield from _answers(answers, len(supervisors))
         finally:
             loading.shutdown()
-            for attendant in attendants:
-                while attendant.is_alive():  # one may be blocked by a full queue
+            for supervisor in supervisors:
+                while supervisor.is_alive():  # one may be blocked by a full queue
                     schedule.stop()
                     with suppress(queue.Empty):
                         answers.get_nowait()
-                    attendant.join(0.01)
+                    supervisor.join(0.01)
 
-    def _attend(self, schedule: Schedule, answers: queue.Queue[Message | _WorkerFailure | None], setup: Setup) -> None:
+    def _supervise(
+        self, schedule: Schedule, answers: queue.Queue[Message | _WorkerFailure | None], setup: Setup
+    ) -> None:
         """Run a supervisor; pass its error to the run."""
         try:
             _WorkerSupervisor(self, schedule, answers, setup).run()
@@ -186,9 +188,9 @@ class Decoders:
         )
 
 
-def _answers(answers: queue.Queue[Message | _WorkerFailure | None], attendants: int) -> Generator[Message | None]:
+def _answers(answers: queue.Queue[Message | _WorkerFailure | None], supervisors: int) -> Generator[Message | None]:
     """Yield messages until all supervisors have ended."""
-    while attendants:
+    while supervisors:
         try:
             answer = answers.get(timeout=0.5)
         except queue.Empty:
@@ -197,7 +199,7 @@ def _answers(answers: queue.Queue[Message | _WorkerFailure | None], attendants: 
         if isinstance(answer, _WorkerFailure):
             raise answer.error
         if answer is None:
-            attendants -= 1
+            supervisors -= 1
         else:
             yield answer
 
