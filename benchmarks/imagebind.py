@@ -1,12 +1,12 @@
-"""ImageBind at full size, with random weights: what a text search takes, and how fast the towers are.
+"""ImageBind at full size, with random weights: cost of a text search, and speed of the towers.
 
     python benchmarks/imagebind.py [--models DIR] [--repeats 5] [--json FILE]
 
-Search: memory of a `bindsearch search` process over its whole life (private pages, and all resident ones), its wall
-time, and how long the text tower takes to load with a warm cache, imports apart. Speed: items a second of each
-modality through BindSearch against a plain loop, fp32, one at a time, in turn; and the share of the bf16 (GPU: fp16)
-matmul rate of the same run. `--models`: a models folder with imagebind-huge; by default one is made of a random
-checkpoint (8 GB on disk for a while). The table is kept in benchmarks/results/.
+Search: peak memory of a `bindsearch search` process (private pages, and all resident ones), its wall time, and the time
+to load the text tower with a warm cache, without imports. Speed: items a second of each modality through BindSearch
+against a plain loop, fp32, one at a time, in turn; and the share of the bf16 (GPU: fp16) matmul rate of the same run.
+`--models`: a models folder with imagebind-huge; by default it is made from a random checkpoint (8 GB on disk
+temporarily). The table is saved in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ print(first, time.perf_counter() - started)
 
 
 def main() -> int:
-    """Measure, print a table, keep it; 1 when a figure falls short."""
+    """Measure, print and save a table; return 1 if a figure misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def make_model(folder: Path) -> Path:
-    """A models folder with imagebind-huge, of a random checkpoint."""
+    """Make a models folder with imagebind-huge, from a random checkpoint."""
     checkpoint, models = folder / "imagebind_huge.pth", folder / "models"
     subprocess.run([sys.executable, str(HERE / "make_imagebind_checkpoint.py"), str(checkpoint)], check=True)
     bindsearch(models, folder, "model", "pull", MODEL, "--from", str(checkpoint), "--accept-license")
@@ -93,7 +93,7 @@ def make_model(folder: Path) -> Path:
 
 
 def bindsearch(models: Path, folder: Path, *arguments: str) -> tuple[float, int, int]:
-    """Run the command; its seconds, and the highest private and resident memory in bytes that 5 ms looks saw."""
+    """Run the command; return its seconds, and its peak private and resident memory in bytes, sampled every 5 ms."""
     environment = {**os.environ, "BINDSEARCH_MODELS": str(models), "BINDSEARCH_STORE": str(folder / "store")}
     started = time.perf_counter()
     command = [str(Path(sys.executable).with_name("bindsearch")), *arguments]
@@ -102,7 +102,7 @@ def bindsearch(models: Path, folder: Path, *arguments: str) -> tuple[float, int,
     while process.poll() is None:
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:  # no /proc, or it has just gone
+        except OSError:  # no /proc, or the process has just ended
             status = ""
         sizes = {
             line.split(":")[0]: line.split()[1] for line in status.splitlines() if line.startswith(("Rss", "VmRSS"))
@@ -116,12 +116,12 @@ def bindsearch(models: Path, folder: Path, *arguments: str) -> tuple[float, int,
 
 
 def _size(status: str, name: str) -> int:
-    """Bytes in the line `name` of /proc/PID/status; 0 where there is none."""
+    """Return the bytes in the line `name` of /proc/PID/status; 0 if there is none."""
     return next((1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:")), 0)
 
 
 def measure_search(folder: Path, models: Path, repeats: int) -> list[Figure]:
-    """A text search over a few texts, as a process of its own."""
+    """Measure a text search over a few texts, in a process of its own."""
     texts = folder / "texts"
     texts.mkdir()
     for number, text in enumerate(["a dog on the beach", "rain on a roof", "two cups of coffee"]):
@@ -149,7 +149,7 @@ def measure_search(folder: Path, models: Path, repeats: int) -> list[Figure]:
 
 
 def measure_tower(modality: Modality, repeats: int) -> list[Figure]:
-    """One modality against the plain loop, and against the matmul."""
+    """Measure one modality against the plain loop, and against the matmul."""
     device = resolve_device("auto")
     dtype = default_dtype()
     encoder = random_encoder(dtype, Runtime())
@@ -171,7 +171,7 @@ def measure_tower(modality: Modality, repeats: int) -> list[Figure]:
 
 
 def plain_loop(modality: Modality, prepared: list[np.ndarray], device: torch.device) -> Callable[[], float]:
-    """The same tower in fp32, one item at a time: its rate in items a second."""
+    """Return a function that measures the same tower in fp32, one item at a time, in items a second."""
     tower = random_tower(TOWER_OF[modality], HUGE, torch.float32, device, seed=0)
 
     def run() -> None:

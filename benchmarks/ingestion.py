@@ -1,12 +1,12 @@
-"""Speed and memory of indexing, each figure beside the limit it is held against, all in one run.
+"""Speed and memory of indexing, each figure with its limit, in one run.
 
     python benchmarks/ingestion.py [--only NAMES] [--repeats 5] [--files 50000] [--data DIR] [--full]
 
-Speed: for each kind of file, with `mini`: files a second (a) through the workers alone, which look, decode and
+Speed: for each kind of file, with `mini`: files a second (a) through the workers alone, which inspect, decode and
 preprocess, (b) through the towers alone, (c) of a whole `Store.index`; in turn, medians, and the median of each round's
-c / min(a, b). Null: the same with the encoder that costs nothing, beside a DataLoader of torch over the same files.
-Memory: resident size over 1,000, 10,000 and --files small files. Rerun: how long it takes to find that nothing of
---files has changed. The table of a run over everything is kept in benchmarks/results/.
+c / min(a, b). Null: the same with an encoder without cost, next to a DataLoader of torch over the same files. Memory:
+resident size over 1,000, 10,000 and --files small files. Rerun: time of a run over --files unchanged files. The table
+of a complete run is saved in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Results:
 
 
 def main() -> int:
-    """Measure, print tables, and keep them where all was measured; 1 when a figure falls short."""
+    """Measure, print tables, and save those of a complete run; return 1 if a figure misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="names of parts, with commas between")
+    parser.add_argument("--only", default="", help="names of parts, separated by commas")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of a whole run of a kind of file, at least")
+    parser.add_argument("--seconds", type=float, default=8.0, help="minimum length of a whole run of a kind of file")
     parser.add_argument("--files", type=int, default=50_000)
     parser.add_argument("--data", type=Path, help="a folder of real recordings: audio_esc10, video_clips")
     parser.add_argument("--full", action="store_true", help="memory with mini over all --files too")
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def measure(folder: Path, arguments: argparse.Namespace, known: Sequence[MediaKind], only: Sequence[str]) -> Results:
-    """Return what `only` names, one after the other; files are removed as soon as they are not needed any more."""
+    """Measure the parts in `only`, one after the other; files are removed when no longer needed."""
     results = Results()
     encoder = bs.load_encoder("mini")
     for kind in known:
@@ -103,7 +103,7 @@ def measure(folder: Path, arguments: argparse.Namespace, known: Sequence[MediaKi
 
 
 def measure_many(folder: Path, arguments: argparse.Namespace, only: Sequence[str], results: Results) -> None:
-    """Memory over ever more files, and reruns over the most of them."""
+    """Measure memory over increasing numbers of files, and reruns over the largest."""
     many = arguments.files
     counts = sorted({min(count, many) for count in (LEAST_FILES, 10 * LEAST_FILES, many)})
     for count in counts if "memory" in only else [many]:
@@ -119,11 +119,11 @@ def measure_many(folder: Path, arguments: argparse.Namespace, only: Sequence[str
 
 
 def as_tables(results: Results, arguments: argparse.Namespace) -> tuple[str, bool]:
-    """Markdown tables with notes, and whether a figure falls short."""
+    """Return Markdown tables with notes, and whether a figure misses its limit."""
     parts, verdicts = [], []
     for title, columns, rows, note in (
-        ("Speed, `mini`", SPEED, [_speed_row(one) for one in results.speed], SPEED_NOTE),
-        ("Memory", MEMORY, [_memory_row(one, results.memory) for one in results.memory], MEMORY_NOTE),
+        ("Speed, `mini`", SPEED, [_speed_row(compared) for compared in results.speed], SPEED_NOTE),
+        ("Memory", MEMORY, [_memory_row(compared, results.memory) for compared in results.memory], MEMORY_NOTE),
         ("Other", FIGURES, _figure_rows(results, arguments), OTHER_NOTE),
     ):
         if rows:
@@ -132,30 +132,43 @@ def as_tables(results: Results, arguments: argparse.Namespace) -> tuple[str, boo
     return "\n\n".join(parts) + "\n", "missed" in verdicts
 
 
-def _speed_row(one: Compared) -> tuple[str, ...]:
-    share = one.median(attrgetter("share"))
-    rates = [one.median(attrgetter(f"{name}.rate")) for name in ("threads", "workers", "tower", "whole")]
+def _speed_row(compared: Compared) -> tuple[str, ...]:
+    share = compared.median(attrgetter("share"))
+    rates = [compared.median(attrgetter(f"{name}.rate")) for name in ("threads", "workers", "tower", "whole")]
     return (
-        one.kind.title,
-        f"{one.files:,}",
-        f"{one.start_s:.2f} ({100 * one.start_s * rates[-1] / one.files:.0f}%)",
+        compared.kind.title,
+        f"{compared.files:,}",
+        f"{compared.start_s:.2f} ({100 * compared.start_s * rates[-1] / compared.files:.0f}%)",
         *map(_figure, rates),
         f"{share:.2f}",
-        f"{one.median(attrgetter('possible')):.2f}",
-        f"{one.median(attrgetter('added')):.2f}",
+        f"{compared.median(attrgetter('possible')):.2f}",
+        f"{compared.median(attrgetter('added')):.2f}",
         f">= {WHOLE_SHARE:.2f}",
         _verdict(share >= WHOLE_SHARE),
     )
 
 
-def _memory_row(one: Seen, all_seen: Sequence[Seen]) -> tuple[str, ...]:
-    least = next(seen for seen in all_seen if seen.encoder == one.encoder)
-    growth = one.peak.total / least.peak.total - 1
+def _memory_row(watched: Seen, all_seen: Sequence[Seen]) -> tuple[str, ...]:
+    smallest = next(seen for seen in all_seen if seen.encoder == watched.encoder)
+    growth = watched.peak.total / smallest.peak.total - 1
     wanted = ("", "")
-    if one is not least:
+    if watched is not smallest:
         wanted = (f"{growth:+.0%}: +-{MEMORY_GROWTH:.0%}", _verdict(abs(growth) <= MEMORY_GROWTH))
-    sizes = (one.peak.total, one.peak.anonymous, one.peak.mapped, one.parent.total, one.workers.total, one.left.total)
-    return (one.encoder, f"{one.files:,}", f"{one.took_s:.1f}", *(f"{size / MB:.0f}" for size in sizes), *wanted)
+    sizes = (
+        watched.peak.total,
+        watched.peak.anonymous,
+        watched.peak.mapped,
+        watched.parent.total,
+        watched.workers.total,
+        watched.left.total,
+    )
+    return (
+        watched.encoder,
+        f"{watched.files:,}",
+        f"{watched.took_s:.1f}",
+        *(f"{size / MB:.0f}" for size in sizes),
+        *wanted,
+    )
 
 
 def _figure_rows(results: Results, arguments: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -180,18 +193,18 @@ def _figure_rows(results: Results, arguments: argparse.Namespace) -> list[tuple[
 
 
 SPEED_NOTE = """Medians. n: files of one run, all with different bytes; workers' start: from nothing to a worker's first
-answer, in brackets its share of c, from which nothing is subtracted. threads: decoding and preprocessing in a thread a
-core of one process, nothing looked at, hashed or handed over. a: workers that are running look at each file, decode,
-preprocess, and hand over; what they say is dropped. b: views prepared before, in batches as a run's. c: `Store.index`
-into a new store, towers loaded, no index made. Possible here: 1 / (1/a + 1/b) / min(a, b), since decoders and towers
-share these {cores} cores and each file costs both. Cores' time: what all processes together have used for a file, which
-tells what a run adds to its parts also where others use the machine."""
-MEMORY_NOTE = """Each in a fresh process, sampled every 50 ms: resident size of the process and its workers, pages that
-several of them share counted in each. Peak: of all together; anonymous and mapped: of that sample; left: of the process
+answer, in brackets its share of c, from which nothing is subtracted. threads: decoding and preprocessing in one thread
+per core of one process, without inspection, hashing or transfer. a: running workers inspect each file, decode,
+preprocess, and send the views, which are dropped. b: views prepared before, in batches as in a run. c: `Store.index`
+into a new store, towers loaded, no index built. Possible here: 1 / (1/a + 1/b) / min(a, b), since decoders and towers
+share these {cores} cores and each file costs both. Cores' time: CPU time of all processes for a file, which shows what
+a run adds to its parts also on a machine with other load."""
+MEMORY_NOTE = """Each in a fresh process, sampled every 50 ms: resident size of the process and its workers; pages that
+several of them share count in each. Peak: of all together; anonymous and mapped: of that sample; left: of the process
 after its workers have ended. Files of about 1 KB, a third each of JPEG, PNG and text. Wanted: as much as with 1,000."""
-OTHER_NOTE = """The DataLoader (num_workers = {cores}) decodes with Pillow and resizes to 224 pixels, no more: it
-classifies, hashes, records and keeps nothing. The run with null decodes at half scale, as that encoder asks for 64
-pixels. Start of workers counts in both. A fresh process: Python's start and all imports count."""
+OTHER_NOTE = """The DataLoader (num_workers = {cores}) decodes with Pillow and resizes to 224 pixels, no more: it does
+not classify, hash or record anything. The run with null decodes at half scale, because that encoder needs 64 pixels.
+The start of workers counts in both. A fresh process: Python's start and all imports count."""
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -21,18 +21,18 @@ LOADER_BATCH = 128
 
 
 def main() -> int:
-    """Do what is asked and print what was seen."""
+    """Run a measurement and print its result."""
     what, folder, *rest = sys.argv[1:]
     if what == "index":
         print(json.dumps(index(Path(folder), *rest)), flush=True)
-        sys.stdin.readline()  # whoever started this looks at its memory first
+        sys.stdin.readline()  # the parent process measures the memory first
     else:
         print(json.dumps(load(sorted(Path(folder).rglob("*.jpg")))))
     return 0
 
 
 def index(folder: Path, store: str, encoder: str) -> dict[str, float]:
-    """One `Store.index`: files and seconds."""
+    """Run one `Store.index`; return files and seconds."""
     import bindsearch as bs
     from bindsearch.indexes.types import IndexForm, IndexSettings
 
@@ -44,7 +44,7 @@ def index(folder: Path, store: str, encoder: str) -> dict[str, float]:
 
 
 class Pictures:
-    """Pictures as a torch data set: decoded by Pillow, brought to 224 pixels, uint8 (3, 224, 224)."""
+    """Images as a torch data set: decoded by Pillow, resized to 224 pixels, uint8 (3, 224, 224)."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -63,7 +63,7 @@ class Pictures:
 
 
 def load(paths: list[Path]) -> dict[str, float]:
-    """One pass of a DataLoader with a worker a core, its start included, that of Python and torch not."""
+    """Time one pass of a DataLoader with one worker per core; its start counts, that of Python and torch does not."""
     from torch.utils.data import DataLoader
 
     cores = len(os.sched_getaffinity(0))

@@ -1,7 +1,7 @@
-"""Files to index: as many as asked for, each with bytes of its own, so that none is taken for a copy of another.
+"""Files to index: any number, each with different bytes, so that none counts as a copy of another.
 
-Pictures, sounds and videos are a few that are made (or real ones), written many times with a tail that decoders pass
-over: what is decoded is the same work, and no two files have the same hash.
+Images, sounds and videos are a few generated (or real) ones, written many times with different tails that decoders
+ignore: decoding is the same work, and no two files have the same hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILES_A_FOLDER = 1000
 
 @dataclass(frozen=True)
 class MediaKind:
-    """A kind of file: `make` writes the different ones into a folder that is not there yet."""
+    """A kind of file; `make` writes the different ones into a new folder."""
 
     name: str
     title: str
@@ -34,8 +34,8 @@ class MediaKind:
 
 
 def kinds(data: Path | None) -> list[MediaKind]:
-    """Return what is made here, and with `data` the real recordings below it."""
-    found = [
+    """Return the generated kinds, and with `data` the real recordings below it."""
+    media_kinds = [
         MediaKind("large", "12-megapixel JPEGs", lambda folder: make_pictures(folder, 6, LARGE_PX)),
         MediaKind("medium", "2-megapixel JPEGs", lambda folder: make_pictures(folder, 24, MEDIUM_PX)),
         MediaKind("small", "366x256 JPEGs", lambda folder: make_pictures(folder, 200, SMALL_PX)),
@@ -43,15 +43,15 @@ def kinds(data: Path | None) -> list[MediaKind]:
         MediaKind("videos", "20 s of 640x360 H.264 with sound", make_videos),
     ]
     if data is not None:
-        found += [
+        media_kinds += [
             MediaKind("real-sounds", "real flac, 5 s, ESC-10", lambda _: sorted(data.glob("audio_esc10/*/*.flac"))),
             MediaKind("real-videos", "real H.264 clips", lambda _: sorted(data.glob("video_clips/clips/*.mp4"))),
         ]
-    return found
+    return media_kinds
 
 
 def make_sounds(folder: Path, n: int = 16) -> list[Path]:
-    """Tones that rise over noise, int16 stereo."""
+    """Write tones that rise over noise, int16 stereo."""
     folder.mkdir()
     write_sound = runpy.run_path(str(MEDIA_FILES))["write_sound"]
     rng = np.random.default_rng(5)
@@ -65,7 +65,7 @@ def make_sounds(folder: Path, n: int = 16) -> list[Path]:
 
 
 def make_videos(folder: Path, n: int = 4) -> list[Path]:
-    """A walk over a photo, with a tone that rises."""
+    """Write videos that pan over a photo, with a rising tone."""
     from sklearn.datasets import load_sample_image
 
     folder.mkdir()
@@ -92,7 +92,7 @@ def make_videos(folder: Path, n: int = 4) -> list[Path]:
 
 
 def multiply(made: Sequence[Path], folder: Path, n: int) -> list[Path]:
-    """`n` files with the content of those made, in turn, each with a tail of its own."""
+    """Write `n` files with the content of those in `made`, in turn, each with a different tail."""
     contents = [path.read_bytes() for path in made]
     folder.mkdir(parents=True)
     paths = []
@@ -107,7 +107,7 @@ def multiply(made: Sequence[Path], folder: Path, n: int) -> list[Path]:
 
 
 def write_tiny(folder: Path, n: int) -> None:
-    """`n` different files of about 1 KB: JPEGs, PNGs and texts in turn, 1,000 a folder."""
+    """Write `n` different files of about 1 KB: JPEGs, PNGs and texts in turn, 1,000 per folder."""
     pixels = np.random.default_rng(7).integers(0, 256, (12, 16, 3)).astype(np.uint8)
     picture = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
     jpeg, png = io.BytesIO(), io.BytesIO()
@@ -115,13 +115,13 @@ def write_tiny(folder: Path, n: int) -> None:
     picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=32).convert("RGB").save(png, "PNG")
     for number in range(n):
         if number % FILES_A_FOLDER == 0:
-            place = folder / f"{number // FILES_A_FOLDER:03d}"
-            place.mkdir(parents=True)
+            subfolder = folder / f"{number // FILES_A_FOLDER:03d}"
+            subfolder.mkdir(parents=True)
         tail = number.to_bytes(8, "big")
         match number % 3:
             case 0:
-                (place / f"{number:06d}.jpg").write_bytes(jpeg.getvalue() + tail)
+                (subfolder / f"{number:06d}.jpg").write_bytes(jpeg.getvalue() + tail)
             case 1:
-                (place / f"{number:06d}.png").write_bytes(png.getvalue() + tail)
+                (subfolder / f"{number:06d}.png").write_bytes(png.getvalue() + tail)
             case _:
-                (place / f"{number:06d}.txt").write_text(f"note {number}: a dog on the beach and a boat at sea\n")
+                (subfolder / f"{number:06d}.txt").write_text(f"note {number}: a dog on the beach and a boat at sea\n")

@@ -1,4 +1,4 @@
-"""Memory of a run and time of a rerun, each in a fresh process that is watched from here."""
+"""Memory of a run and time of a rerun, each in a fresh process that is sampled from here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLE_S = 0.05
 
 @dataclass(frozen=True)
 class Resident:
-    """Resident bytes: `anonymous` is what a process has written, `mapped` files and shared memory."""
+    """Resident bytes: `anonymous` written by the process, `mapped` files and shared memory."""
 
     anonymous: int = 0
     mapped: int = 0
@@ -28,14 +28,16 @@ class Resident:
 
     @property
     def total(self) -> int:
-        """Both."""
+        """Sum of both."""
         return self.anonymous + self.mapped
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A watched run: of the process and of its workers together the sample with the most bytes, of all of them
-    together too, and what the process is left with when its workers have ended."""
+    """A sampled run.
+
+    Peak samples of the process, of its workers, and of all together, and the memory left after its workers have ended.
+    """
 
     files: int
     encoder: str
@@ -47,7 +49,7 @@ class Seen:
 
 
 class Watch:
-    """Samples a process and its children from a thread until it is asked to stop."""
+    """Samples a process and its children from a thread until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -57,7 +59,7 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more samples."""
+        """Stop sampling."""
         self._stop.set()
         self._thread.join()
 
@@ -71,7 +73,7 @@ class Watch:
 
 
 def watch_index(folder: Path, store: Path, encoder: str, files: int) -> Seen:
-    """Index `folder` into a new store in a fresh process, and watch it.
+    """Index `folder` into a new store in a fresh process, and sample its memory.
 
     Raises:
         SystemExit: not all files were indexed.
@@ -84,19 +86,18 @@ def watch_index(folder: Path, store: Path, encoder: str, files: int) -> Seen:
     ) as process:
         watch = Watch(process.pid)
         assert process.stdout is not None
-        said = process.stdout.readline()
+        line = process.stdout.readline()
         watch.stop()
         left = resident(process.pid)
         process.communicate("\n")
-    if not said or (report := json.loads(said))["added"] != files:
-        raise SystemExit(f"{files} files were to be indexed, seen: {said or 'nothing'}")
+    if not line or (report := json.loads(line))["added"] != files:
+        raise SystemExit(f"{files} files should be indexed, but the output is: {line or 'empty'}")
     return Seen(files, encoder, report["took_s"], watch.parent, watch.workers, watch.peak, left)
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """Seconds of reruns that find nothing to do: of `Store.index` with its imports, of the whole process, of the
-    command."""
+    """Seconds of reruns without changes: of `Store.index` with its imports, of the whole process, of the command."""
 
     index_s: Sequence[float]
     process_s: Sequence[float]
@@ -104,17 +105,17 @@ class Rerun:
 
 
 def rerun(folder: Path, store: Path, files: int, repeats: int) -> Rerun:
-    """Index again what has not changed, by the library and by the command in turn, each in a fresh process."""
+    """Index unchanged files again, by the library and by the command in turn, each in a fresh process."""
     command = [str(Path(sys.executable).with_name("bindsearch")), "index", str(folder), "--store", str(store), "--json"]
     index_s, process_s, command_s = [], [], []
     for _ in range(repeats):
         started = time.perf_counter()
         child = [sys.executable, str(CHILD), "index", str(folder), str(store), "null"]
-        said = subprocess.run(child, check=True, capture_output=True, text=True, input="\n").stdout
+        output = subprocess.run(child, check=True, capture_output=True, text=True, input="\n").stdout
         process_s.append(time.perf_counter() - started)
-        report = json.loads(said)
+        report = json.loads(output)
         if report["unchanged"] != files:
-            raise SystemExit(f"{files} files have not changed, seen: {report}")
+            raise SystemExit(f"{files} files should be unchanged, but the report is: {report}")
         index_s.append(report["took_s"])
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
@@ -123,7 +124,7 @@ def rerun(folder: Path, store: Path, files: int, repeats: int) -> Rerun:
 
 
 def resident(pid: int) -> Resident:
-    """Return what a process holds now; nothing where it has ended. Pages that processes share count in each of them."""
+    """Return the current memory of a process, zero if it has ended; shared pages count in each process."""
     fields = {}
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
@@ -134,12 +135,12 @@ def resident(pid: int) -> Resident:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started, from whichever of its threads."""
-    found: list[int] = []
+    """Return the processes that a process has started, from any of its threads."""
+    pids: list[int] = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
-            found += map(int, listed.read_text().split())
-    return found
+            pids += map(int, listed.read_text().split())
+    return pids
 
 
 def _total(resident: Resident) -> int:

@@ -1,4 +1,4 @@
-"""Ingestion's speed beside its limits: decoding alone, the tower alone, and both with committing in a whole run."""
+"""Speed of ingestion compared with its limits: decoding alone, towers alone, and a whole run with commits."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("ingestion_child.py")
 KEPT_VIEWS = 1024
-"""Prepared views that the tower is timed on: 154 MB of pictures."""
+"""Prepared views that the tower is timed with: 154 MB of images."""
 TRIED_FILES = 64
 
 
 class Cost(NamedTuple):
-    """Cost of a file: seconds of the clock, and of all cores, of this process and those it has started."""
+    """Cost of a file: wall seconds, and CPU seconds of this process and its children."""
 
     clock_s: float
     cores_s: float
@@ -52,8 +52,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Round:
-    """Cost of a file: decoded by the workers of a run, in threads of this process without looking, through the
-    towers, and in a whole run."""
+    """Cost of a file: in the workers of a run, in threads without inspection, in the towers, and in a whole run."""
 
     workers: Cost
     threads: Cost
@@ -62,17 +61,17 @@ class Round:
 
     @property
     def share(self) -> float:
-        """Rate of the whole run beside what no run can be faster than."""
+        """Rate of the whole run relative to the limit of any run."""
         return self._limit_s / self.whole.clock_s
 
     @property
     def possible(self) -> float:
-        """The same of a run that loses nothing where decoders and towers share the cores: each file costs both."""
+        """The same ratio of a run without overhead, where decoders and towers share the cores: each file costs both."""
         return self._limit_s / (self.workers.clock_s + self.tower.clock_s)
 
     @property
     def added(self) -> float:
-        """Cores' time of the whole run beside that of decoding and of the towers."""
+        """CPU time of the whole run relative to that of decoding and of the towers."""
         return self.whole.cores_s / (self.workers.cores_s + self.tower.cores_s)
 
     @property
@@ -82,7 +81,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Compared:
-    """A kind of file: how many were indexed a round, what a worker needs before its first answer, and the rounds."""
+    """A kind of file: files indexed per round, seconds to a worker's first answer, and the rounds."""
 
     kind: MediaKind
     files: int
@@ -90,8 +89,8 @@ class Compared:
     rounds: Sequence[Round]
 
     def median(self, of: Callable[[Round], float]) -> float:
-        """Median over the rounds."""
-        return statistics.median(of(one) for one in self.rounds)
+        """Return the median over the rounds."""
+        return statistics.median(of(measured) for measured in self.rounds)
 
 
 class Bench:
@@ -106,41 +105,41 @@ class Bench:
         self._keep_segments()
 
     def decode(self, paths: Sequence[Path]) -> Iterator[Message]:
-        """All that the workers say of these files, each of them decoded."""
+        """Yield all messages of the workers for these files, each of them decoded."""
         setup = Setup(InspectOptions((), self._encoder.modalities), DecodeOptions())
         files = iter([_source(path) for path in paths])
-        for message in self._decoders.run(files, lambda: True, _is_looked_at, setup):
+        for message in self._decoders.run(files, lambda: True, _is_inspected, setup):
             if message is not None:
                 yield message
 
     def start_s(self) -> float:
-        """Seconds from nothing to the first answer of a worker: Python's start and imports."""
+        """Measure the seconds to the first answer of a new worker: Python's start and imports."""
         started = time.perf_counter()
         with Decoders(self._encoder) as decoders:
             setup = Setup(InspectOptions((), self._encoder.modalities), DecodeOptions())
-            for message in decoders.run(iter(self._sources[:1]), lambda: True, _is_looked_at, setup):
+            for message in decoders.run(iter(self._sources[:1]), lambda: True, _is_inspected, setup):
                 if isinstance(message, SegmentReady):
                     return time.perf_counter() - started
-        raise SystemExit(f"{self._sources[0].path} cannot be decoded")
+        raise SystemExit(f"cannot decode {self._sources[0].path}")
 
     def workers(self, paths: Sequence[Path]) -> Cost:
-        """Files classified, hashed, their metadata read, decoded, preprocessed and handed over."""
+        """Measure files classified, hashed, decoded, preprocessed and sent, with their metadata."""
         return _cost(lambda: sum(1 for _ in self.decode(paths)), len(paths))
 
     def threads(self, n: int) -> Cost:
-        """The made files, n in all, decoded and preprocessed in a thread a core of this process."""
-        looks = [inspect_file(source, InspectOptions((), self._encoder.modalities)) for source in self._sources]
+        """Measure the generated files, n in total, decoded and preprocessed in one thread per core of this process."""
+        inspections = [inspect_file(source, InspectOptions((), self._encoder.modalities)) for source in self._sources]
 
         def prepare(number: int) -> int:
-            place = number % len(self._sources)
-            found = prepare_file(self._sources[place], looks[place], self._encoder, DecodeOptions())
-            return sum(1 for _ in found)
+            position = number % len(self._sources)
+            segments = prepare_file(self._sources[position], inspections[position], self._encoder, DecodeOptions())
+            return sum(1 for _ in segments)
 
         with ThreadPoolExecutor(usable_cores()) as threads:
             return _cost(lambda: list(threads.map(prepare, range(n))), n)
 
     def tower(self, least_s: float) -> Cost:
-        """Prepared files through their towers, in batches as large as a run's, for at least so long."""
+        """Measure prepared files in their towers, in batches of a run's size, for at least `least_s` seconds."""
         passes, started = 0, Clock()
         while passes == 0 or started.since(1).clock_s < least_s:
             for modality, segments in self._segments.items():
@@ -150,7 +149,7 @@ class Bench:
         return started.since(passes * self._files_kept)
 
     def whole(self, paths: Sequence[Path]) -> Cost:
-        """`Store.index` into a new store: workers' start, commits and all; no index is made."""
+        """Measure `Store.index` into a new store: with the start of workers and commits, without building an index."""
         with (
             tempfile.TemporaryDirectory(dir=paths[0].parents[1]) as place,
             bs.connect(Path(place) / "store", encoder=self._encoder) as store,
@@ -163,7 +162,7 @@ class Bench:
         return cost
 
     def _keep_segments(self) -> None:
-        """Prepare what the tower is timed on: whole files, until there are views enough."""
+        """Prepare the views that the tower is timed with: whole files, until there are enough views."""
         views = 0
         options = InspectOptions((), self._encoder.modalities)
         while views < KEPT_VIEWS:
@@ -175,7 +174,7 @@ class Bench:
 
 
 def compare(kind: MediaKind, encoder: bs.Encoder, folder: Path, *, seconds: float, repeats: int) -> Compared:
-    """Measure a kind of file, the rates in turn each round; `seconds`: what a whole run takes at the least."""
+    """Measure a kind of file, the rates in turn each round; `seconds`: minimum length of a whole run."""
     made = kind.make(folder / "made")
     with Decoders(encoder) as decoders:
         bench = Bench(encoder, decoders, made)
@@ -201,12 +200,12 @@ class Beside:
 
     @property
     def ratio(self) -> float:
-        """Median of the pairs' ratios."""
+        """Median of the ratios of pairs."""
         return statistics.median(a / b for a, b in zip(self.null, self.loader, strict=True))
 
 
 def compare_null(kind: MediaKind, folder: Path, *, files: int, repeats: int, with_loader: bool) -> Beside:
-    """Whole runs over `files` small JPEGs with the encoder that costs nothing, each followed by the DataLoader."""
+    """Measure whole runs over `files` small JPEGs with an encoder without cost, each followed by the DataLoader."""
     encoder = bs.load_encoder("null")
     made = kind.make(folder / "made")
     paths = multiply(made, folder / "files", files)
@@ -233,12 +232,12 @@ def _source(path: Path) -> SourceFile:
     return SourceFile(path, path.name, file_state(path.stat()))
 
 
-def _is_looked_at(taken: FileTask) -> bool:
-    return taken.failure is None
+def _is_inspected(file_task: FileTask) -> bool:
+    return file_task.failure is None
 
 
 def _batches(segments: Sequence[PreparedSegment]) -> Iterator[list[PreparedSegment]]:
-    """Batches as the embedding stage fills them."""
+    """Yield batches as the embedding stage fills them."""
     batch: list[PreparedSegment] = []
     views = 0
     for segment in segments:
@@ -258,18 +257,18 @@ def _cost(run: Callable[[], object], n: int) -> Cost:
 
 
 class Clock:
-    """A moment: what the clock and the cores showed then."""
+    """Wall and CPU time at one moment."""
 
     def __init__(self) -> None:
         self._clock_s, self._cores_s = time.perf_counter(), _cores_s()
 
     def since(self, n: int) -> Cost:
-        """Return what each of `n` files has taken since."""
+        """Return the cost of each of `n` files since then."""
         return Cost((time.perf_counter() - self._clock_s) / n, (_cores_s() - self._cores_s) / n)
 
 
 def _cores_s() -> float:
-    """Seconds that cores have worked for this process and those it has started, ended or not."""
+    """Return the CPU seconds of this process and its children, ended or not."""
     times = os.times()
     running = 0
     for pid in children(os.getpid()):

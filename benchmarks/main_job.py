@@ -1,10 +1,10 @@
-"""Speed of the main job with `mini`, each figure beside the limit it is held against, all in one run.
+"""Speed of the main job with `mini`, each figure with its limit, in one run.
 
     python benchmarks/main_job.py [--pictures 1000] [--repeats 5] [--json FILE]
 
-Tower: pictures a second against a plain fp32 loop, one picture at a time. Indexing: 1,000 small JPEGs against the
-tower's own rate, 12-megapixel JPEGs against decoding them alone. Search: a warm text search over 5,000 segments,
-encoding included. Memory: the highest resident size of the whole run. Medians over the repeats. The table is kept in
+Tower: images a second against a plain fp32 loop, one image at a time. Indexing: 1,000 small JPEGs against the tower's
+own rate, 12-megapixel JPEGs against decoding them alone. Search: a warm text search over 5,000 segments, encoding
+included. Memory: the peak resident size of the whole run. Medians over the repeats. The table is saved in
 benchmarks/results/.
 """
 
@@ -43,7 +43,7 @@ SEGMENTS = 5000
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure; `wanted` as text, such as ">= 2"."""
+    """One measured figure; `wanted`: its limit as text, such as ">= 2"."""
 
     name: str
     value: float
@@ -53,7 +53,7 @@ class Figure:
 
 
 def main() -> int:
-    """Measure, print a table, write what is asked for; 1 when a figure falls short."""
+    """Measure, print a table, write the requested files; return 1 if a figure misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def measure(folder: Path, n_pictures: int, repeats: int) -> list[Figure]:
-    """All figures, in the order of the table. What is compared is measured in turn, so that a busy moment hits both."""
+    """Measure all figures, in the order of the table; what is compared is measured in turn, under the same load."""
     small = make_pictures(folder / "small", n_pictures, SMALL_PX)
     large = make_pictures(folder / "large", LARGE_PICTURES, LARGE_PX)
     for copy in range(1, LARGE_COPIES):
@@ -110,21 +110,21 @@ def measure(folder: Path, n_pictures: int, repeats: int) -> list[Figure]:
 
 
 def paired(first: Callable[[], float], second: Callable[[], float], repeats: int) -> tuple[float, float, float]:
-    """Median rate of each, run in turn, and the median ratio second / first of the pairs."""
+    """Return the median rate of each, run in turn, and the median ratio second / first of the pairs."""
     rates = [(first(), second()) for _ in range(repeats)]
     firsts, seconds = zip(*rates, strict=True)
     return statistics.median(firsts), statistics.median(seconds), statistics.median(b / a for a, b in rates)
 
 
 def copy_with_tail(path: Path, number: int) -> Path:
-    """The same picture as other bytes: equal ones would share their vectors."""
-    place = path.with_stem(f"{path.stem}-{number}")
-    place.write_bytes(path.read_bytes() + bytes([number]))
-    return place
+    """Copy an image with other bytes: equal files would share their vectors."""
+    copy = path.with_stem(f"{path.stem}-{number}")
+    copy.write_bytes(path.read_bytes() + bytes([number]))
+    return copy
 
 
 def plain_loop(prepared: list[NDArray[np.uint8]]) -> Callable[[], float]:
-    """The same network in fp32, memory laid out as by default, one picture at a time: its rate in pictures a second."""
+    """Return a function that measures the same network in fp32 with default memory layout, in images a second."""
     import torch
 
     from bindsearch.encoders.mini.efficientnet import PIXEL_MEAN, build_network, read_weights
@@ -141,8 +141,11 @@ def plain_loop(prepared: list[NDArray[np.uint8]]) -> Callable[[], float]:
 
 
 def index(media: Path, n: int, encoder: bs.Encoder, folder: Path) -> float:
-    """Pictures a second of one whole `Store.index` run into a new store, towers loaded."""
-    with tempfile.TemporaryDirectory(dir=folder) as place, bs.connect(Path(place) / "s", encoder=encoder) as store:
+    """Return the images a second of one whole `Store.index` run into a new store, towers loaded."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as temporary,
+        bs.connect(Path(temporary) / "s", encoder=encoder) as store,
+    ):
         report = store.index(media)
         if report.added != n:
             raise SystemExit(f"{report.added} of {n} pictures were indexed: {report.failures[:3]}")
@@ -150,7 +153,7 @@ def index(media: Path, n: int, encoder: bs.Encoder, folder: Path) -> float:
 
 
 def measure_search(folder: Path, encoder: bs.Encoder) -> float:
-    """Median time of a text search, all modalities, over a store of SEGMENTS texts."""
+    """Return the median time of a text search, all modalities, over a store of SEGMENTS texts."""
     texts = folder / "texts"
     texts.mkdir()
     words = [word for word in WORDS.split() if word]
@@ -164,7 +167,7 @@ def measure_search(folder: Path, encoder: bs.Encoder) -> float:
         for query in queries:
             started = time.perf_counter()
             if len(store.search(query)) != 10:
-                raise SystemExit("a search gave too few hits")
+                raise SystemExit("a search returned too few hits")
             times.append(1000 * (time.perf_counter() - started))
     return statistics.median(times[10:])
 
@@ -174,13 +177,13 @@ red blue green small large old new house door window table coffee bread water ri
 
 
 def decode_all(paths: list[Path], encoder: bs.Encoder) -> None:
-    """Decode with one thread a core, as indexing does, and do nothing else."""
+    """Decode with one thread per core, as indexing does."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(lambda path: read_image(path, encoder.wants, DecodeOptions()), paths))
 
 
 def make_pictures(folder: Path, n: int, size: tuple[int, int]) -> list[Path]:
-    """JPEGs of photographic content: crops of a photo that scikit-learn ships, each with its own noise."""
+    """Write JPEGs of photographic content: crops of scikit-learn's example photo, each with different noise."""
     from sklearn.datasets import load_sample_image
 
     folder.mkdir()
@@ -198,19 +201,19 @@ def make_pictures(folder: Path, n: int, size: tuple[int, int]) -> list[Path]:
 
 
 def rate(run: Callable[[], object], n: int) -> float:
-    """Items a second of one run over n of them."""
+    """Return the items a second of one run over n of them."""
     started = time.perf_counter()
     run()
     return n / (time.perf_counter() - started)
 
 
 def ratio(name: str, value: float, wanted: float) -> Figure:
-    """A ratio that has to reach `wanted`."""
+    """Return a figure for a ratio that has to reach `wanted`."""
     return Figure(name, value, "x", f">= {wanted:g}", value >= wanted)
 
 
 def as_table(figures: list[Figure]) -> str:
-    """The figures as a Markdown table."""
+    """Return the figures as a Markdown table."""
     lines = ["| figure | value | wanted | |", "| --- | --- | --- | --- |"]
     for figure in figures:
         verdict = {True: "met", False: "missed", None: ""}[figure.met]

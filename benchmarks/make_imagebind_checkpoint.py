@@ -2,8 +2,8 @@
 
     python benchmarks/make_imagebind_checkpoint.py FILE [--seed N]
 
-It takes the place of the published checkpoint where only sizes matter: `bindsearch model pull imagebind-huge --from
-FILE`. What it embeds means nothing.
+It replaces the published checkpoint where only sizes matter: `bindsearch model pull imagebind-huge --from FILE`. Its
+embeddings have no meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bindsearch.encoders.imagebind.random_weights import random_checkpoint
 
 
 def main() -> int:
-    """Make the checkpoint."""
+    """Write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seed", type=int, default=0)

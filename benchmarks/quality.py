@@ -1,8 +1,8 @@
-"""Quality of an encoder's embeddings: one table of figures, each beside what is wanted of it.
+"""Quality of an encoder's embeddings: one table of figures, each with its minimum.
 
     python benchmarks/quality.py --data DIR --encoder mini [--json FILE] [--crossval]
 
-Exits 1 when a figure is below what is wanted. The table is kept in benchmarks/results/.
+Exits with 1 if a figure is below its minimum. The table is saved in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bindsearch.encoders import load_encoder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run both parts, print the table, write the JSON; 1 when a figure falls short."""
+    """Run both parts, print the table, write the JSON; return 1 if a figure is below its minimum."""
     options = _parser().parse_args(arguments)
     encoder = load_encoder(options.encoder)
     started = time.perf_counter()
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The table as aligned text."""
+    """Return the table as aligned text."""
     verdict = {True: "reached", False: "SHORT", None: ""}
     width = max(len(row.name) for row in rows)
     lines = [f"{'':{width}}  figure  wanted          n"]
@@ -54,7 +54,7 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown."""
+    """Return the table as Markdown."""
     verdict = {True: "reached", False: "short", None: ""}
     lines = ["| figure | value | wanted | | n | |", "| --- | --- | --- | --- | --- | --- |"]
     for row in rows:

@@ -1,4 +1,4 @@
-"""The picture part of the quality benchmark: texts find pictures, thermal and depth find the picture of their scene."""
+"""The image part of the quality benchmark: texts find images, thermal and depth find the image of their scene."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bindsearch.media import Passage
 from bindsearch.types import Modality
 
 Vectors = NDArray[np.float32]
-EVERY = 5  # every fifth class, by WordNet id, is left out of the bank in the held-out run
+EVERY = 5  # every fifth class, by WordNet id, is excluded from the bank in the held-out run
 BATCH = 64
 
 
 def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
-    """All rows of this part; there is nothing to train again, so `crossval` changes nothing."""
+    """Return all rows of this part; there is nothing to train, so `crossval` has no effect."""
     del crossval
     return [
         *_imagenet_rows(data / "images_imagenet1000", encoder),
@@ -46,40 +46,43 @@ def ranks(queries: Vectors, candidates: Vectors, relevant: Sequence[int]) -> NDA
     return np.asarray((scores > own[:, None]).sum(axis=1), dtype=np.int64)
 
 
-def recall(found: NDArray[np.int64], k: int) -> float:
-    """Share of queries whose relevant candidate is among the first k."""
-    return float((found < k).mean())
+def recall(ranked: NDArray[np.int64], k: int) -> float:
+    """Return the share of queries whose relevant candidate is among the first k."""
+    return float((ranked < k).mean())
 
 
 def _imagenet_rows(folder: Path, encoder: Encoder) -> list[Row]:
     table = _table(folder / "labels.csv")
     names = encode_media(encoder, [Passage(row["label"]) for row in table])
     paths = [folder / row["path"] for row in table]
-    found = ranks(names, embed(paths, encoder, Modality.IMAGE), range(len(table)))
+    ranked = ranks(names, embed(paths, encoder, Modality.IMAGE), range(len(table)))
     rows = [
-        Row("ImageNet class name -> picture, R@1", recall(found, 1), 0.88, len(table)),
-        Row("ImageNet class name -> picture, R@10", recall(found, 10), None, len(table)),
+        Row("ImageNet class name -> picture, R@1", recall(ranked, 1), 0.88, len(table)),
+        Row("ImageNet class name -> picture, R@10", recall(ranked, 10), None, len(table)),
     ]
     if encoder.name != "mini":
         return rows
     left_out = {row.wnid: index for index, row in enumerate(read_classes()) if index % EVERY == 0}
     blind = MiniEncoder(exclude_classes=frozenset(left_out.values()))
     queries = [index for index, row in enumerate(table) if row["wnid"] in left_out]
-    found = ranks(names[queries], embed(paths, blind, Modality.IMAGE), queries)
+    ranked = ranks(names[queries], embed(paths, blind, Modality.IMAGE), queries)
     note = "every fifth class left out of the bank; among all pictures"
-    return [*rows, Row("ImageNet left-out class name -> picture, R@10", recall(found, 10), 0.45, len(queries), note)]
+    return [
+        *rows,
+        Row("ImageNet left-out class name -> picture, R@10", recall(ranked, 10), 0.45, len(queries), note),
+    ]
 
 
 def _flickr_rows(folder: Path, encoder: Encoder) -> list[Row]:
     table = _table(folder / "captions.csv")
     pictures = list(dict.fromkeys(row["path"] for row in table))
-    place = {path: index for index, path in enumerate(pictures)}
+    position_of = {path: index for index, path in enumerate(pictures)}
     captions = encode_media(encoder, [Passage(row["caption"]) for row in table])
     vectors = embed([folder / path for path in pictures], encoder, Modality.IMAGE)
-    found = ranks(captions, vectors, [place[row["path"]] for row in table])
+    ranked = ranks(captions, vectors, [position_of[row["path"]] for row in table])
     return [
-        Row("Flickr8k caption -> picture, R@10", recall(found, 10), 0.27, len(table), "0.30 was aimed at"),
-        Row("Flickr8k caption -> picture, R@1", recall(found, 1), None, len(table)),
+        Row("Flickr8k caption -> picture, R@10", recall(ranked, 10), 0.27, len(table), "0.30 was aimed at"),
+        Row("Flickr8k caption -> picture, R@1", recall(ranked, 1), None, len(table)),
     ]
 
 
@@ -87,15 +90,15 @@ def _thermal_rows(folder: Path, encoder: Encoder) -> list[Row]:
     table = _table(folder / "labels.csv")
     queries = embed([folder / row["path"] for row in table], encoder, Modality.THERMAL)
     candidates = embed([folder / row["visible_path"] for row in table], encoder, Modality.IMAGE)
-    found = ranks(queries, candidates, range(len(table)))
+    ranked = ranks(queries, candidates, range(len(table)))
     return [
-        Row("RoadScene thermal -> RGB, R@10", recall(found, 10), 0.45, len(table)),
-        Row("RoadScene thermal -> RGB, R@1", recall(found, 1), None, len(table)),
+        Row("RoadScene thermal -> RGB, R@10", recall(ranked, 10), 0.45, len(table)),
+        Row("RoadScene thermal -> RGB, R@1", recall(ranked, 1), None, len(table)),
     ]
 
 
 def _depth_rows(folder: Path, encoder: Encoder) -> list[Row]:
-    """Frames of one scene are alike, so a picture of the same scene counts."""
+    """Return the rows of depth; frames of one scene are similar, so an image of the same scene counts."""
     table = _table(folder / "labels.csv")
     queries = embed([folder / row["path"] for row in table], encoder, Modality.DEPTH)
     candidates = embed([folder / row["rgb_path"] for row in table], encoder, Modality.IMAGE)
@@ -114,7 +117,7 @@ def _depth_rows(folder: Path, encoder: Encoder) -> list[Row]:
 
 
 def embed(paths: Sequence[Path], encoder: Encoder, modality: Modality) -> Vectors:
-    """Embed files under neutral names, so that nothing can come from a name: float32 (n, d)."""
+    """Embed files under neutral names, so that names have no influence: float32 (n, d)."""
     vectors = []
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(paths), BATCH):

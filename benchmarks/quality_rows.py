@@ -1,4 +1,4 @@
-"""One line of the quality table: what was measured, the figure, what was wanted of it."""
+"""One line of the quality table: a figure and its minimum."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`figure` as measured, `wanted` the least it should be (None: reported for information), over `n` queries."""
+    """`figure` as measured, `wanted` its minimum (None: reported for information), over `n` queries."""
 
     name: str
     figure: float
@@ -17,5 +17,5 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the figure is at least what was wanted; None where nothing was."""
+        """Whether the figure reaches its minimum; None if it has none."""
         return None if self.wanted is None else self.figure >= self.wanted

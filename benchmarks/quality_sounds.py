@@ -1,4 +1,4 @@
-"""The sound and motion part of the quality benchmark: nearest class name, and pictures found by sounds."""
+"""The sound and motion part of the quality benchmark: nearest class name, and images found by sounds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Labelled(Generic[MediaT]):
-    """One recording, its label in words, and the group it is left out with (fold or subject; 0: none)."""
+    """One recording, its label in words, and the group (fold or subject; 0: none) that is left out with it."""
 
     media: MediaT
     label: str
@@ -49,7 +49,7 @@ class Labelled(Generic[MediaT]):
 
 
 def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
-    """All rows of this part; `crossval` trains the towers again for each fold and subject (about ten minutes)."""
+    """Return all rows of this part; `crossval` trains the towers for each fold and subject (about ten minutes)."""
     sounds = load_sounds(data / "audio_esc10")
     motions = load_motions(data / "imu_uci_har")
     rows = [
@@ -65,7 +65,7 @@ def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
 
 
 def load_sounds(folder: Path) -> list[Labelled[Sound]]:
-    """The sounds of a data set with a `labels.csv` of path, label and perhaps fold."""
+    """Read the sounds of a data set with a `labels.csv` of path, label and optionally fold."""
     import soundfile
 
     sounds = []
@@ -78,7 +78,7 @@ def load_sounds(folder: Path) -> list[Labelled[Sound]]:
 
 
 def load_motions(folder: Path) -> list[Labelled[Motion]]:
-    """UCI HAR: windows 0-2, 3-5, ... of every run, joined to 5.12 s; a rest of one or two windows is left out."""
+    """Read UCI HAR: windows 0-2, 3-5, ... of every run, joined to 5.12 s; remaining windows are dropped."""
     with np.load(folder / "windows.npz", allow_pickle=False) as archive:
         windows, runs, labels, subjects = archive["x"], archive["run"], archive["y"], archive["subject"]
         names = [_in_words(str(name)) for name in archive["labels"]]
@@ -100,7 +100,7 @@ def _in_words(label: str) -> str:
 
 
 def nearest_name_accuracy(vectors: Vectors, labels: Sequence[str], encoder: Encoder) -> float:
-    """Share of `vectors` (n, d) whose nearest class name, by cosine of the text embeddings, is their label."""
+    """Return the share of `vectors` (n, d) with their label as nearest class name, by cosine of the text embeddings."""
     names = sorted(set(labels))
     texts = encode_media(encoder, [Passage(name) for name in names])
     nearest = (vectors @ texts.T).argmax(axis=1)
@@ -157,7 +157,7 @@ def _crossval_rows(
     *,
     wanted: float,
 ) -> list[Row]:
-    """The mean over the runs that each left one group out, and each of them."""
+    """Return the mean over the runs that each left one group out, and each of them."""
     mean = Row(f"{name}, leave-one-{unit}-out mean", float(np.mean(figures)), wanted, len(group_of), "trained again")
     return [mean] + [
         Row(f"{name}, {unit} {group} left out", figure, None, int((group_of == group).sum()))
@@ -187,7 +187,7 @@ def _trained_imu(data: Path, subject: int) -> Embed:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Train on one thread, as the shipped weights were: sums in another order give other weights."""
+    """Train on one thread, as the shipped weights were: another order of summation gives other weights."""
     import torch
 
     threads = torch.get_num_threads()
@@ -209,14 +209,14 @@ def _mean_of_views(tower: Callable[[NDArray[np.float32]], Vectors]) -> Embed:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """`names`: paths as the crosswalk gives them; `vectors` (n, d)."""
+    """Images: `names`, paths as in the crosswalk; `vectors` (n, d)."""
 
     names: list[str]
     vectors: Vectors
 
 
 def load_pictures(data: Path, encoder: Encoder) -> Pictures:
-    """Embed all pictures of images_imagenet1000."""
+    """Embed all images of images_imagenet1000."""
     paths = sorted((data / "images_imagenet1000" / "images").iterdir())
     options = DecodeOptions()
     prepared = [encoder.prepare(read_image(path, encoder.wants, options)) for path in paths]
@@ -225,7 +225,7 @@ def load_pictures(data: Path, encoder: Encoder) -> Pictures:
 
 
 def load_crosswalk(data: Path, *, strong_only: bool) -> dict[str, frozenset[str]]:
-    """The pictures that show what a sound label is about."""
+    """Read the images that show the subject of each sound label."""
     listed: dict[str, set[str]] = defaultdict(set)
     with (data / "audio_image_crosswalk.csv").open(newline="") as lines:
         for row in csv.DictReader(lines):
@@ -243,7 +243,7 @@ def _picture_rows(
     name: str,
     wanted: float | None,
 ) -> list[Row]:
-    """Sound to picture against chance, by all listed pictures and, where that differs, by the strong ones alone."""
+    """Measure sound to image against chance, by all listed images and, if they differ, by the strong ones alone."""
     heard = [sound for sound in sounds if sound.label in load_crosswalk(data, strong_only=False)]
     vectors = encode_media(encoder, [sound.media for sound in heard])
     labels = [sound.label for sound in heard]
@@ -267,15 +267,15 @@ def _picture_rows(
 def picture_shares(
     vectors: Vectors, labels: Sequence[str], pictures: Pictures, crosswalk: dict[str, frozenset[str]]
 ) -> dict[str, float]:
-    """For each label with listed pictures, the share of its sounds with one of them among the nearest TOP."""
-    found: dict[str, list[bool]] = defaultdict(list)
+    """Return for each label with listed images the share of its sounds with one of them among the nearest TOP."""
+    hits_of: dict[str, list[bool]] = defaultdict(list)
     for vector, label in zip(vectors, labels, strict=True):
         if label in crosswalk:
             nearest = np.argsort(-(pictures.vectors @ vector), kind="stable")[:TOP]
-            found[label].append(any(pictures.names[index] in crosswalk[label] for index in nearest))
-    return {label: float(np.mean(hits)) for label, hits in found.items()}
+            hits_of[label].append(any(pictures.names[index] in crosswalk[label] for index in nearest))
+    return {label: float(np.mean(hits)) for label, hits in hits_of.items()}
 
 
 def chance_share(pictures: int, listed: int) -> float:
-    """Return how often a random ranking has one of `listed` pictures among its first TOP (hypergeometric)."""
+    """Return how often a random ranking has one of `listed` images among its first TOP (hypergeometric)."""
     return 1.0 - comb(pictures - listed, TOP) / comb(pictures, TOP)

@@ -1,4 +1,4 @@
-"""Dated result tables, kept beside the benchmarks."""
+"""Dated result tables, saved next to the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ FOLDER = Path(__file__).with_name("results")
 
 
 def save_table(name: str, title: str, table: str, packages: Sequence[str] = ("torch",)) -> Path:
-    """Write a Markdown table to `results/<day>-<name>.md`, under a title and a line about the machine, with the
-    versions of those `packages` that are installed."""
-    versions = ", ".join(f"{package} {found}" for package in packages if (found := _version(package)))
+    """Write a Markdown table to `results/<day>-<name>.md`.
+
+    Its header describes the machine, with the versions of those `packages` that are installed.
+    """
+    versions = ", ".join(f"{package} {version}" for package in packages if (version := _version(package)))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{time.strftime('%Y-%m-%d')}-{name}.md"

@@ -1,11 +1,11 @@
-"""Speed and recall of search on synthetic embeddings, beside FAISS by hand, LanceDB, Chroma, hnswlib and usearch.
+"""Speed and recall of search on synthetic embeddings, compared with FAISS, LanceDB, Chroma, hnswlib and usearch.
 
     python benchmarks/search.py --size 150k|1m [--only engine,faiss,lancedb,chroma,hnswlib,usearch] [--cases ...]
                                 [--cache FOLDER] [--keep STORE] [--data FOLDER] [--json FILE]
 
-All in one run, on the same fp16 vectors, the same held-out queries and filter: recall@10 is the share of the ten
-nearest by exact float32 search; times are medians of single queries, the systems taking turns. The table of a whole
-run (no --only, no --cases) is kept in benchmarks/results/. Ends with 1 when a figure falls short of what was asked.
+All in one run, on the same fp16 vectors, with the same held-out queries and filters: recall@10 is the share of the ten
+nearest by exact float32 search; times are medians of single queries, the systems in turn. The table of a whole run (no
+--only, no --cases) is saved in benchmarks/results/. Exits with 1 if a figure misses its limit.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ SYSTEMS = ("engine", "faiss", *PEERS)
 CASES = ("pairs", "measure_merge", "peers", "filters", "fresh", "pictures")
 PACKAGES = ("faiss-gpu", "duckdb", "numpy", "lancedb", "chromadb", "hnswlib", "usearch")
 PEERS_UP_TO = 200_000
-"""Vectors up to which the other systems are run unasked: at a million, some take an hour to build."""
+"""Maximum vectors for other systems by default: with a million, some take an hour to build."""
 SLOWS_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Variables that pin OpenBLAS to slower kernels; it reads them once, when NumPy is imported."""
 
 
 def main() -> int:
-    """Measure what is asked, print and keep a table; 1 when a figure falls short."""
+    """Measure, print and save a table; return 1 if a figure misses its limit."""
     arguments = _parse()
     if any(name in os.environ for name in SLOWS_NUMPY):
-        kept = {name: value for name, value in os.environ.items() if name not in SLOWS_NUMPY}
-        os.execve(sys.executable, [sys.executable, *sys.argv], kept)
+        environment = {name: value for name, value in os.environ.items() if name not in SLOWS_NUMPY}
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     os.environ["RUST_LOG"] = "error"  # LanceDB warns on every search
 
     from results import save_table
@@ -49,14 +49,14 @@ def main() -> int:
     print(table)
     if arguments.is_whole:
         name = f"search-{arguments.size_text}"
-        print(f"kept in {save_table(name, f'Search, {bench.data.n:,} vectors', table, PACKAGES)}")
+        print(f"saved in {save_table(name, f'Search, {bench.data.n:,} vectors', table, PACKAGES)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(bench), indent=2))
-    return int(any(not asked.met for asked in bench.asked))
+    return int(any(not check.met for check in bench.asked))
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Bench:
-    """All cases asked for, in the order of CASES."""
+    """Measure the requested cases, in the order of CASES."""
     from search_cases import Bench, durability, filters, fresh_process, measure_merge, pairs, peers, pictures_only
     from search_data import make_dataset
     from search_engine import Engine, fill_store
@@ -67,12 +67,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Bench:
     data = make_dataset(arguments.size, arguments.queries, arguments.cache or folder / "vectors")
     bench = Bench(data, folder, engine=None, by_hand="faiss" in systems)
     for name in missing(systems):
-        bench.note(f"{name} is not installed and left out: pip install 'bindsearch[bench]'")
+        bench.note(f"{name} is not installed, so it is skipped: pip install 'bindsearch[bench]'")
     if "engine" in systems:
-        place = arguments.keep or folder / "store"
-        if not (place / "store.json").is_file():
-            durability(bench, fill_store(place, data))
-        bench.engine = Engine(place)
+        store = arguments.keep or folder / "store"
+        if not (store / "store.json").is_file():
+            durability(bench, fill_store(store, data))
+        bench.engine = Engine(store)
     if "pairs" in cases:
         pairs(bench)
     if "measure_merge" in cases:
@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Bench:
     if "filters" in cases:
         filters(bench)
     if "fresh" in cases and bench.engine is not None:
-        fresh_process(bench, place)
+        fresh_process(bench, store)
     if "peers" in cases and set(systems) & set(PEERS):
         peers(bench, list(open_peers(systems, data, folder)))
     if "pictures" in cases and bench.engine is not None:
@@ -96,8 +96,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", type=_names(SYSTEMS), help=f"systems, of {','.join(SYSTEMS)}")
     parser.add_argument("--cases", type=_names(CASES), default=CASES, help=f"cases, of {','.join(CASES)}")
     parser.add_argument("--queries", type=int, default=200, help="queries of each modality")
-    parser.add_argument("--cache", type=Path, help="folder the vectors are kept in for the next run")
-    parser.add_argument("--keep", type=Path, help="the store: used where it is there, else made and kept")
+    parser.add_argument("--cache", type=Path, help="folder where the vectors are saved for the next run")
+    parser.add_argument("--keep", type=Path, help="the store: used if it exists, else created and kept")
     parser.add_argument("--data", type=Path, help="folder of real media to embed with mini and to search as well")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     arguments = parser.parse_args()

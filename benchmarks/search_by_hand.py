@@ -1,6 +1,7 @@
-"""The same FAISS calls by hand, without metadata: what the engine's overhead is measured against.
+"""Direct FAISS calls without metadata: the reference for the engine's overhead.
 
-Single queries run on one thread, as the engine's do: FAISS wakes its team for them without giving it any work."""
+Single queries run on one thread, as in the engine: FAISS wakes its thread team for them without using it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ COVARIANCE_ROWS = 20000
 
 @dataclass(frozen=True)
 class HandSetting:
-    """Settings of one kind of query: probes of the inverted lists, candidates scored exactly."""
+    """Settings of one kind of query: probes of the inverted lists, and candidates scored exactly."""
 
     probes: int
     rerank: int
@@ -49,7 +50,7 @@ class HandIndex:
             4,
             faiss.METRIC_INNER_PRODUCT,
         )
-        self._coarse = coarse  # FAISS keeps no reference to it
+        self._coarse = coarse  # FAISS does not keep a reference to it
         self._codes.by_residual = True
         self._codes.cp.spherical = True
         self._codes.cp.niter = 10
@@ -61,12 +62,12 @@ class HandIndex:
         self._scorer.is_trained = True
 
     def search(self, query: NDArray[np.float32], setting: HandSetting) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows (K,) nearest to a query (d,) and their cosines."""
+        """Return the rows (K,) nearest to a query (d,) and their cosines."""
         query = query[None]
         self._codes.nprobe = setting.probes
         with one_thread():
-            _, found = self._codes.search(self._matrix.apply(query), min(setting.rerank, len(self.rows)))
-            candidates = found[0][found[0] >= 0]
+            _, nearest = self._codes.search(self._matrix.apply(query), min(setting.rerank, len(self.rows)))
+            candidates = nearest[0][nearest[0] >= 0]
             self._scorer.reset()
             self._scorer.add_sa_codes(self.rows[candidates].view(np.uint8))
             cosines, order = self._scorer.search(query, K)
@@ -74,7 +75,7 @@ class HandIndex:
 
 
 class HandFlat:
-    """Exact fp16: every row (n, d) scored."""
+    """Exact fp16 search: every row (n, d) is scored."""
 
     def __init__(self, rows: NDArray[np.float16]) -> None:
         """Copy the rows into FAISS, block by block."""
@@ -85,7 +86,7 @@ class HandFlat:
             self._index.add_sa_codes(np.ascontiguousarray(rows[start : start + ADD_ROWS]).view(np.uint8))
 
     def search(self, query: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows (K,) nearest to a query (d,) and their cosines."""
+        """Return the rows (K,) nearest to a query (d,) and their cosines."""
         with one_thread():
             cosines, positions = self._index.search(query[None], K)
         return positions[0], cosines[0]
@@ -94,17 +95,19 @@ class HandFlat:
 def merged_by_hand(
     parts: dict[str, tuple[HandIndex, HandSetting] | HandFlat], query: NDArray[np.float32]
 ) -> list[tuple[str, int]]:
-    """Modality and row of the K nearest over several partitions, by cosine."""
-    found: list[tuple[float, str, int]] = []
+    """Return modality and row of the K nearest over several partitions, by cosine."""
+    hits: list[tuple[float, str, int]] = []
     for modality, part in parts.items():
         rows, cosines = part.search(query) if isinstance(part, HandFlat) else part[0].search(query, part[1])
-        found += [(cosine, modality, row) for cosine, row in zip(cosines.tolist(), rows.tolist(), strict=True)]
-    return [(modality, row) for _, modality, row in sorted(found, reverse=True)[:K]]
+        hits += [(cosine, modality, row) for cosine, row in zip(cosines.tolist(), rows.tolist(), strict=True)]
+    return [(modality, row) for _, modality, row in sorted(hits, reverse=True)[:K]]
 
 
 def _reduction(sample: NDArray[np.float32], dims: int, rng: np.random.Generator) -> faiss.LinearTransform:
-    """The principal directions of the sample, applied without centring, then a random rotation that spreads the
-    variance evenly over the sub-quantizers."""
+    """Return the principal directions of the sample, applied without centring, then a random rotation.
+
+    The rotation spreads the variance evenly over the sub-quantizers.
+    """
     _, directions = np.linalg.eigh(np.cov(sample[:COVARIANCE_ROWS].T))
     rotation, _ = np.linalg.qr(rng.standard_normal((dims, dims)))
     matrix = np.ascontiguousarray(rotation @ directions[:, ::-1][:, :dims].T, np.float32)

@@ -1,4 +1,4 @@
-"""The cases of the search benchmark: what is measured, and what was asked of it."""
+"""Cases of the search benchmark: measurements and their limits."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGE = 500_000
-"""Vectors from which on the limits for a million hold instead of those for 150,000."""
+"""Vectors from which on the limits for a million apply instead of those for 150,000."""
 ACROSS = ("text", "audio", "imu")
-"""Sources whose pictures are sought in the comparison with others."""
+"""Sources of queries for images in the comparison with other systems."""
 PEER_RECALL = 0.85
-"""Recall@10 that a peer's setting has to reach to be compared."""
+"""Minimum recall@10 of a peer's setting in the comparison."""
 EQUAL_RECALL = 0.001
-"""How far a graph's recall within one modality may lie below the engine's to count as equal."""
+"""Maximum difference of a graph's recall within one modality from the engine's to count as equal."""
 STRATEGIES = ("gather", "scan", "probe")
 FRESH_RUNS = 5
 FRESH = Path(__file__).with_name("search_fresh.py")
@@ -49,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class LimitCheck:
-    """A limit and what was seen of it; `seen` and `limit` in `unit`."""
+    """A limit and the measured value; `seen` and `limit` in `unit`."""
 
     what: str
     seen: float
@@ -59,13 +59,13 @@ class LimitCheck:
 
     @property
     def met(self) -> bool:
-        """Whether the limit is kept."""
+        """Whether the value is within the limit."""
         return self.seen <= self.limit if self.at_most else self.seen >= self.limit
 
 
 @dataclass
 class Bench:
-    """One run: the data, the store (`engine` None: it is left out), and what was found so far."""
+    """One run: the data, the store (`engine` None: it is not measured), and the results so far."""
 
     data: Dataset
     folder: Path
@@ -84,42 +84,42 @@ class Bench:
 
     @property
     def large(self) -> bool:
-        """Whether the limits for a million vectors hold."""
+        """Whether the limits for a million vectors apply."""
         return self.data.n >= LARGE
 
     def truth(self, source: str, target: str) -> NDArray[np.int64]:
-        """Rows of `target` nearest to the queries of `source`: int64 (nq, K)."""
+        """Return the rows of `target` nearest to the queries of `source`: int64 (nq, K)."""
         if (source, target) not in self.truths:
-            asked = np.concatenate(list(self.data.queries.values()))
-            (found,) = exact_top(asked, self.data.vectors[target])
-            for name, part in zip(self.data.queries, np.split(found, len(self.data.queries)), strict=True):
+            queries = np.concatenate(list(self.data.queries.values()))
+            (nearest,) = exact_top(queries, self.data.vectors[target])
+            for name, part in zip(self.data.queries, np.split(nearest, len(self.data.queries)), strict=True):
                 self.truths[name, target] = part
         return self.truths[source, target]
 
     def run(self, case: str, contenders: Sequence[Contender], source: str, truth: NDArray[np.int64]) -> list[Timed]:
-        """Time contenders in turn and note what they gave."""
+        """Time contenders in turn and record the results."""
         return self.note_times(case, time_in_turn(contenders, self.data.queries[source], truth, self.rounds))
 
-    def note_times(self, case: str, found: list[Timed]) -> list[Timed]:
-        """Keep and print what contenders gave."""
-        for timed in found:
+    def note_times(self, case: str, timings: list[Timed]) -> list[Timed]:
+        """Record and print the results of contenders."""
+        for timed in timings:
             self.measured.append(Measured(case, timed))
             print(
                 f"{case}: {timed.system} {timed.setting}: recall {timed.recall:.3f}, {timed.p50_ms:.2f} ms", flush=True
             )
-        return found
+        return timings
 
     def note(self, text: str) -> None:
-        """Keep and print a remark."""
+        """Record and print a remark."""
         self.notes.append(text)
         print(text, flush=True)
 
     def ask(self, what: str, seen: float, limit: float, unit: str, *, at_most: bool = True) -> None:
-        """Hold a figure against its limit."""
+        """Record a figure with its limit."""
         self.asked.append(LimitCheck(what, seen, limit, unit, at_most))
 
     def hand_part(self, source: str, target: str) -> tuple[HandIndex, HandSetting] | HandFlat:
-        """The partition by hand, as the engine's plan for that pair has it; exact where the plan takes no index."""
+        """Return the partition by direct FAISS calls, with the settings of the engine's plan, or exact."""
         rows = self.data.vectors[target]
         parameters = choose_parameters(len(rows), rows.shape[1], IndexSettings())
         setting: HandSetting | None = UNKNOWN_SETTING
@@ -137,25 +137,25 @@ class Bench:
 
 
 def pairs(bench: Bench) -> None:
-    """Every source against every target: the engine beside the same calls by hand."""
+    """Measure every source against every target: the engine and the same direct FAISS calls."""
     worst: tuple[float, str] = (1.0, "none")
     for target in bench.data.vectors:
         for source in bench.data.queries:
-            found = bench.run(
+            timings = bench.run(
                 f"{source} -> {target}", _ours(bench, source, target), source, bench.truth(source, target)
             )
-            engine = _of("bindsearch", found)
+            engine = _of("bindsearch", timings)
             if engine is None:
                 continue
             worst = min(worst, (engine.recall, f"{source} -> {target}"))
             if target == "image":
-                _ask_of_pair(bench, source, engine, _of("FAISS by hand", found))
+                _ask_of_pair(bench, source, engine, _of("FAISS by hand", timings))
     if bench.engine is not None and bench.large:
         bench.ask(f"recall@10 of the worst pair, {worst[1]}", worst[0], 0.98, "", at_most=False)
 
 
 def measure_merge(bench: Bench) -> None:
-    """Every source against all modalities at once, ranked by cosine and by calibrated score."""
+    """Measure every source against all modalities at once, ranked by cosine and by calibrated score."""
     for source, queries in bench.data.queries.items():
         truth = _merged_truth(bench, source)
         contenders = []
@@ -168,24 +168,26 @@ def measure_merge(bench: Bench) -> None:
                     "FAISS by hand",
                     "cosine",
                     partial(merged_by_hand, parts),
-                    lambda found: [key(*hit) for hit in found],
+                    lambda hits: [key(*hit) for hit in hits],
                 )
             )
-        found = bench.run(f"{source} -> all", contenders, source, truth)
+        timings = bench.run(f"{source} -> all", contenders, source, truth)
         if bench.engine is None:
             continue
         exact = bench.engine.contender(strategy="scan")
         calibrated_truth = np.array([_padded(exact.rows(exact.ask(query))) for query in queries])
-        found[1:] = bench.run(f"{source} -> all", [bench.engine.contender()], source, calibrated_truth)
+        timings[1:] = bench.run(f"{source} -> all", [bench.engine.contender()], source, calibrated_truth)
         if not bench.large:
-            for timed, rank in zip((found[0], found[-1]), ("cosine", "calibrated"), strict=True):
+            for timed, rank in zip((timings[0], timings[-1]), ("cosine", "calibrated"), strict=True):
                 bench.ask(f"{source} -> all six, {rank}: recall@10", timed.recall, 0.99, "", at_most=False)
                 bench.ask(f"{source} -> all six, {rank}: p50", timed.p50_ms, 3, "ms")
 
 
 def peers(bench: Bench, opened: Sequence[Peer]) -> None:
-    """Others at their defaults and at their fastest setting that finds enough, in turn with the engine; graphs also at
-    the recall that the engine has."""
+    """Measure others at their defaults and at their fastest setting with enough recall, in turn with the engine.
+
+    Graphs are also measured at the recall of the engine.
+    """
     for peer in opened:
         bench.peer_build_s[peer.system] = peer.build_s
     for source in (*ACROSS, "image"):
@@ -198,28 +200,28 @@ def peers(bench: Bench, opened: Sequence[Peer]) -> None:
         for peer in opened:
             wanted = equal if source == "image" else PEER_RECALL
             contenders += _settings_to_compare(bench, peer, source, truth, wanted)
-            if source != "image" and peer.ladder:  # a graph, at the recall that the engine has as well
+            if source != "image" and peer.ladder:  # a graph, also at the recall of the engine
                 contenders += _settings_to_compare(bench, peer, source, truth, equal)
-        found = bench.run(f"{source} -> image, beside others", contenders, source, truth)
-        if (engine := _of("bindsearch", found)) is not None:
-            _ask_beside_others(bench, source, engine, found)
+        timings = bench.run(f"{source} -> image, beside others", contenders, source, truth)
+        if (engine := _of("bindsearch", timings)) is not None:
+            _ask_beside_others(bench, source, engine, timings)
 
 
 def filters(bench: Bench) -> None:
-    """Text -> image under filters: the plan beside each strategy that could have been forced."""
+    """Measure text -> image with filters: the plan and each strategy that could have been forced."""
     if bench.engine is None:
         return
     chosen = image_filters(bench.data)
-    truths = exact_top(bench.data.queries["text"], bench.data.vectors["image"], [one.keeps for one in chosen])
-    for one, truth in zip(chosen, truths, strict=True):
+    truths = exact_top(bench.data.queries["text"], bench.data.vectors["image"], [case.keeps for case in chosen])
+    for case, truth in zip(chosen, truths, strict=True):
         ways = [None, *STRATEGIES]
-        contenders = [bench.engine.contender(to="image", where=one.expression, strategy=way) for way in ways]
-        planned, *forced = bench.run(f"text -> image, {one.name}", contenders, "text", truth)
-        _ask_of_filter(bench, one, planned, forced)
+        contenders = [bench.engine.contender(to="image", where=case.expression, strategy=way) for way in ways]
+        planned, *forced = bench.run(f"text -> image, {case.name}", contenders, "text", truth)
+        _ask_of_filter(bench, case, planned, forced)
 
 
 def durability(bench: Bench, figures: BuildFigures) -> None:
-    """Return how fast the store was filled and indexed."""
+    """Record how fast the store was filled and indexed."""
     bench.builds["store"] = figures
     if bench.large:
         bench.ask("vectors committed durably a second", figures.vectors_per_s, 10_000, "/s", at_most=False)
@@ -227,16 +229,16 @@ def durability(bench: Bench, figures: BuildFigures) -> None:
 
 
 def fresh_process(bench: Bench, store: Path) -> None:
-    """Memory and time to the first answer in processes of their own, the page cache warm."""
+    """Measure memory and time to the first answer in processes of their own, with a warm page cache."""
     queries = bench.folder / "queries.npz"
     np.savez(queries, allow_pickle=False, **{name: asked[:20] for name, asked in bench.data.queries.items()})
     for path in store.rglob("*"):
         if path.is_file():
             path.read_bytes()
     opened = [_fresh("open", store, queries)["ms"] for _ in range(FRESH_RUNS)]
-    held = _fresh("memory", store, queries)
-    a_vector, with_statistics = held["pairs"] / bench.data.n, held["measure_merge"] / bench.data.n
-    with_snapshot = held["pairs_with_snapshot"] / bench.data.n
+    measured = _fresh("memory", store, queries)
+    a_vector, with_statistics = measured["pairs"] / bench.data.n, measured["measure_merge"] / bench.data.n
+    with_snapshot = measured["pairs_with_snapshot"] / bench.data.n
     times = ", ".join(f"{ms:.0f}" for ms in opened)
     bench.note(
         f"fresh processes: {times} ms from opening to the first answer; {a_vector:.0f} resident bytes a vector "
@@ -250,10 +252,10 @@ def fresh_process(bench: Bench, store: Path) -> None:
 
 
 def pictures_only(bench: Bench) -> None:
-    """A store that holds pictures alone: no texts to measure operating points with."""
-    place = bench.folder / "pictures"
-    bench.builds["pictures alone"] = fill_store(place, bench.data.only("image"))
-    contender = Engine(place).contender(to="image")
+    """Measure a store with images only: without texts to measure operating points with."""
+    store = bench.folder / "pictures"
+    bench.builds["pictures alone"] = fill_store(store, bench.data.only("image"))
+    contender = Engine(store).contender(to="image")
     for source in ACROSS:
         case = f"{source} -> image, a store of pictures alone"
         (timed,) = bench.run(case, [contender], source, bench.truth(source, "image"))
@@ -262,7 +264,7 @@ def pictures_only(bench: Bench) -> None:
 
 
 def try_recall(contender: Contender, queries: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """Recall@10 of a contender, not timed."""
+    """Return recall@10 of a contender, without timing."""
     return recall([contender.rows(contender.ask(query)) for query in queries], truth)
 
 
@@ -271,7 +273,7 @@ def _flat(bench: Bench, target: str) -> list[Contender]:
         return []
     if target not in bench.flat:
         bench.flat[target] = HandFlat(bench.data.vectors[target])
-    return [Contender("FAISS by hand", "exact fp16", bench.flat[target].search, lambda found: found[0].tolist())]
+    return [Contender("FAISS by hand", "exact fp16", bench.flat[target].search, lambda rows: rows[0].tolist())]
 
 
 def _ours(bench: Bench, source: str, target: str) -> list[Contender]:
@@ -287,7 +289,10 @@ def _ours(bench: Bench, source: str, target: str) -> list[Contender]:
             name = f"{setting.probes} probes, rerank {setting.rerank}"
             contenders.append(
                 Contender(
-                    "FAISS by hand", name, lambda query: index.search(query, setting), lambda found: found[0].tolist()
+                    "FAISS by hand",
+                    name,
+                    lambda query: index.search(query, setting),
+                    lambda rows: rows[0].tolist(),
                 )
             )
     return contenders
@@ -305,19 +310,19 @@ def _ask_of_pair(bench: Bench, source: str, engine: Timed, hand: Timed | None) -
         bench.ask(f"{name}: p50", engine.p50_ms, 3 if source == "text" else 0.8, "ms")
 
 
-def _ask_beside_others(bench: Bench, source: str, engine: Timed, found: Sequence[Timed]) -> None:
+def _ask_beside_others(bench: Bench, source: str, engine: Timed, timings: Sequence[Timed]) -> None:
     if source == "image":
-        if (graph := _of("hnswlib", found)) is not None:
+        if (graph := _of("hnswlib", timings)) is not None:
             what = (
                 f"image -> image: p50 / hnswlib's at {graph.setting} (recall {graph.recall:.3f}, {engine.recall:.3f})"
             )
             bench.ask(what, engine.p50_ms / graph.p50_ms, 1.3, "x")
         return
     for system, times in (("lancedb", 40), ("hnswlib", 5), ("usearch", 5)):
-        others = [one for one in found if one.system == system and one.setting != "defaults"]
-        for other in others:
-            what = f"{source} -> image: {system}'s p50 at {other.setting} (recall {other.recall:.3f}) / ours"
-            bench.ask(what, other.p50_ms / engine.p50_ms, times, "x", at_most=False)
+        others = [timed for timed in timings if timed.system == system and timed.setting != "defaults"]
+        for timed in others:
+            what = f"{source} -> image: {system}'s p50 at {timed.setting} (recall {timed.recall:.3f}) / ours"
+            bench.ask(what, timed.p50_ms / engine.p50_ms, times, "x", at_most=False)
 
 
 def _settings_to_compare(
@@ -325,7 +330,7 @@ def _settings_to_compare(
 ) -> Iterator[Contender]:
     queries = bench.data.queries[source]
     tried = sweep(peer, source, queries, truth, wanted)
-    if peer.default not in [one.setting for one in tried]:
+    if peer.default not in [attempt.setting for attempt in tried]:
         tried.append(try_setting(peer, source, peer.default, queries[:20], truth[:20]))
         if peer.system == "lancedb":
             yield peer.contender(peer.default)
@@ -333,18 +338,18 @@ def _settings_to_compare(
     yield peer.contender(fastest(tried, wanted).setting)
 
 
-def _ask_of_filter(bench: Bench, one: BenchFilter, planned: Timed, forced: Sequence[Timed]) -> None:
-    limit = 1.0 if one.share <= 0.001 else 3.5 if one.share <= 0.01 else 7.0
-    bench.ask(f"{one.name}: recall@10", planned.recall, 0.98, "", at_most=False)
-    bench.ask(f"{one.name}: p50 (the first {planned.first_ms:.1f} ms)", planned.p50_ms, limit, "ms")
+def _ask_of_filter(bench: Bench, case: BenchFilter, planned: Timed, forced: Sequence[Timed]) -> None:
+    limit = 1.0 if case.share <= 0.001 else 3.5 if case.share <= 0.01 else 7.0
+    bench.ask(f"{case.name}: recall@10", planned.recall, 0.98, "", at_most=False)
+    bench.ask(f"{case.name}: p50 (the first {planned.first_ms:.1f} ms)", planned.p50_ms, limit, "ms")
     good = [way for way in forced if way.recall >= 0.98]
     if good:
         best = min(good, key=lambda way: way.p50_ms)
-        bench.ask(f"{one.name}: p50 / the best forced way's ({best.setting})", planned.p50_ms / best.p50_ms, 1.5, "x")
+        bench.ask(f"{case.name}: p50 / the best forced way's ({best.setting})", planned.p50_ms / best.p50_ms, 1.5, "x")
 
 
 def _merged_truth(bench: Bench, source: str) -> NDArray[np.int64]:
-    """Keys of the nearest rows over all modalities by cosine: int64 (nq, K)."""
+    """Return keys of the nearest rows over all modalities by cosine: int64 (nq, K)."""
     queries = bench.data.queries[source]
     cosines, keys = [], []
     for target, rows in bench.data.vectors.items():
@@ -359,8 +364,8 @@ def _padded(rows: Sequence[int]) -> list[int]:
     return [*rows, *[-1] * (K - len(rows))]
 
 
-def _of(system: str, found: Sequence[Timed]) -> Timed | None:
-    return next((timed for timed in found if timed.system == system), None)
+def _of(system: str, timings: Sequence[Timed]) -> Timed | None:
+    return next((timed for timed in timings if timed.system == system), None)
 
 
 def _fresh(what: str, store: Path, queries: Path) -> dict[str, float]:

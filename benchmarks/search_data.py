@@ -1,4 +1,4 @@
-"""Vectors, queries, attributes to filter by, and the exact answers they are all held against."""
+"""Vectors, queries, attributes for filters, and the exact results."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ FILTER_SHARES = (0.5, 0.1, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data that is indexed and asked: of each modality `vectors` fp16 (n, d), held-out `queries` float32 (nq, d) of
-    unit length, and for each row `labels` (positions in LABELS, int8 (n,)) and `chances` (float64 (n,), even in
-    0..1)."""
+    """Data of the benchmark, by modality.
+
+    Attributes:
+        vectors: indexed vectors, fp16 (n, d).
+        queries: held-out queries, float32 (nq, d) of unit length.
+        labels: for each row a position in LABELS, int8 (n,).
+        chances: for each row a uniform random number in 0..1, float64 (n,).
+    """
 
     vectors: Mapping[str, NDArray[np.float16]]
     queries: Mapping[str, NDArray[np.float32]]
@@ -34,11 +39,11 @@ class Dataset:
 
     @property
     def n(self) -> int:
-        """Vectors over all modalities."""
+        """Number of vectors over all modalities."""
         return sum(len(rows) for rows in self.vectors.values())
 
     def only(self, modality: str) -> Dataset:
-        """The same with the vectors of one modality; queries stay."""
+        """Return the data with the vectors of one modality; queries stay."""
         return Dataset({modality: self.vectors[modality]}, self.queries, self.labels, self.chances)
 
 
@@ -53,25 +58,25 @@ class BenchFilter:
 
 
 def make_dataset(size: int, n_queries: int, cache: Path) -> Dataset:
-    """`size` vectors, from `cache` where they lie there (a `vec_<modality>.npy` of at least as many rows each), else
-    generated into it.
+    """Read `size` vectors from `cache`, or generate them into it.
 
-    Queries are the events after the last one stored: they were never indexed, most have a counterpart elsewhere.
+    The cache has a `vec_<modality>.npy` of at least as many rows for each modality. Queries are the events after the
+    last one stored: they were never indexed, and most have a counterpart in other modalities.
     """
     space = synthetic.make_space()
     vectors, queries = {}, {}
     for modality, n in synthetic.sizes(size).items():
         vectors[modality] = _cached(space, modality, n, cache)
         after = -(-n // synthetic.BLOCK)
-        asked = synthetic.block(space, modality, after, n_queries).astype(np.float32)
-        queries[modality] = asked / np.linalg.norm(asked, axis=1, keepdims=True)
+        sample = synthetic.block(space, modality, after, n_queries).astype(np.float32)
+        queries[modality] = sample / np.linalg.norm(sample, axis=1, keepdims=True)
     rng = np.random.default_rng(11)
     chances = {name: (rng.permutation(len(rows)) + 0.5) / len(rows) for name, rows in vectors.items()}
     return Dataset(vectors, queries, {name: _labels(rows) for name, rows in vectors.items()}, chances)
 
 
 def image_filters(data: Dataset) -> list[BenchFilter]:
-    """Random and label-like filters over the pictures, of every share."""
+    """Return random and label-like filters over the images, of every share."""
     chances, labels = data.chances["image"], data.labels["image"]
     filters = []
     for share in FILTER_SHARES:
@@ -86,24 +91,28 @@ def image_filters(data: Dataset) -> list[BenchFilter]:
 def exact_top(
     queries: NDArray[np.float32], rows: NDArray[np.float16], masks: Sequence[NDArray[np.bool_] | None] = (None,)
 ) -> list[NDArray[np.int64]]:
-    """The K nearest rows (n, d) of each query (nq, d), scored in float32: int64 (nq, K) for each mask over the rows,
-    nearest first; -1 where a mask keeps fewer."""
+    """Return the K nearest rows (n, d) of each query (nq, d), scored in float32, for each mask over the rows.
+
+    int64 (nq, K), nearest first; -1 where a mask has fewer rows.
+    """
     best = [(np.full((len(queries), K), -np.inf, np.float32), np.full((len(queries), K), -1)) for _ in masks]
     for start in range(0, len(rows), TRUTH_BLOCK):
         cosines = queries @ rows[start : start + TRUTH_BLOCK].astype(np.float32).T
         for number, mask in enumerate(masks):
-            kept = np.arange(cosines.shape[1]) if mask is None else np.flatnonzero(mask[start : start + TRUTH_BLOCK])
-            if len(kept):
-                best[number] = _merge(*best[number], cosines[:, kept], start + kept)
+            matching = (
+                np.arange(cosines.shape[1]) if mask is None else np.flatnonzero(mask[start : start + TRUTH_BLOCK])
+            )
+            if len(matching):
+                best[number] = _merge(*best[number], cosines[:, matching], start + matching)
     return [positions for _, positions in best]
 
 
 def recall(found: Sequence[Sequence[int]], truth: NDArray[np.int64]) -> float:
-    """Mean share of the true neighbours (nq, k) that are among those found, -1 left out."""
+    """Return the mean share of the true neighbours (nq, k) that were returned; -1 is ignored."""
     shares = []
     for given, expected in zip(found, truth, strict=True):
-        wanted = {int(row) for row in expected if row >= 0}
-        shares.append(len(wanted.intersection(given)) / max(len(wanted), 1))
+        relevant = {int(row) for row in expected if row >= 0}
+        shares.append(len(relevant.intersection(given)) / max(len(relevant), 1))
     return float(np.mean(shares))
 
 
@@ -119,7 +128,7 @@ def _merge(
 
 
 def _labels(rows: NDArray[np.float16]) -> NDArray[np.int8]:
-    """By nearness to one of the rows, the mean of all left out."""
+    """Return labels by nearness to one of the rows, after the mean is subtracted."""
     mean = rows[: min(len(rows), 20000)].astype(np.float32).mean(axis=0)
     anchor = rows[len(rows) // 3].astype(np.float32) - mean
     likeness = np.concatenate(
@@ -137,9 +146,9 @@ def _cached(space: synthetic.Space, modality: str, n: int, cache: Path) -> NDArr
         rows = np.load(path, mmap_mode="r")
         if len(rows) >= n and rows.shape[1] == space.dim:
             expected = synthetic.block(space, modality, 0, 16).astype(np.float32)
-            # Which few rows are near-duplicates depends on the length of a block: most rows must agree.
+            # Near-duplicates depend on the block length, so only most rows have to agree.
             if np.median((rows[:16] * expected).sum(axis=1)) < 0.999:
-                raise SystemExit(f"{path} was made by another generator: remove it, or name another --cache")
+                raise SystemExit(f"{path} was written by another generator: remove it, or use another --cache")
             return np.asarray(rows[:n])  # a plain view of the map: indexing a memmap object is slower
     cache.mkdir(parents=True, exist_ok=True)
     rows = np.lib.format.open_memmap(path, "w+", np.float16, (n, space.dim))

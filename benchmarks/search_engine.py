@@ -1,4 +1,4 @@
-"""The engine: a store filled in bulk through the writer, and searched as anyone would."""
+"""The engine: a store filled in bulk through the writer, and searched through the public API."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 32768
 CAPTION_BLOCK = 1000
-"""The block of events that captions are embedded as: far from those that are stored or asked."""
+"""The block of events that captions are embedded as: disjoint from stored events and queries."""
 EXTENSIONS = {"text": "txt", "image": "jpg", "audio": "wav", "depth": "png", "thermal": "png", "imu": "csv"}
 SEGMENT_S = {"audio": 2.0, "imu": 5.0}
 YEAR_2020_NS = 1_577_836_800 * 10**9
 DAY_NS = 86_400 * 10**9
 
 SMALL, RECALL_SMALL = 200_000, 0.99
-"""Up to so many vectors this recall is asked for and wished (`--recall`); above, the default."""
+"""Up to this many vectors, this recall is required and set (`--recall`); above, the default."""
 
 
 @dataclass(frozen=True)
 class BuildFigures:
-    """Cost of making a store: seconds of committing and of indexing, committed vectors a second, bytes on disk."""
+    """Cost of creating a store: seconds of committing and of indexing, committed vectors a second, bytes on disk."""
 
     vectors: int
     commit_s: float
@@ -58,7 +58,7 @@ class BuildFigures:
 
 
 class SyntheticEncoder:
-    """Stands for the encoder the vectors came from; it embeds texts only, each as some event of its own."""
+    """Stands in for the encoder of the vectors; it embeds texts only, each as some event."""
 
     name = "synthetic"
     digest = "0"
@@ -69,50 +69,50 @@ class SyntheticEncoder:
     temperatures: Mapping[Modality, float] = dict.fromkeys(modalities, 1.0)
 
     def __init__(self, dim: int = 1024) -> None:
-        """An encoder of `dim` dimensions."""
+        """Create an encoder of `dim` dimensions."""
         self.dim = dim
 
     def count_tokens(self, text: str) -> int:
-        """Words."""
+        """Return the number of words."""
         return len(text.split())
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """A number that stands for the words: int64 (1,)."""
+        """Return a number that represents the words: int64 (1,)."""
         return np.array([zlib.crc32(repr(media).encode()) % synthetic.BLOCK])
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """The same as `encode`: temperatures are 1."""
+        """Return the same as `encode`: temperatures are 1."""
         return self.encode(modality, prepared)
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Vectors of the events that `prepare` chose: float32 (n, d)."""
+        """Return the vectors of the events that `prepare` chose: float32 (n, d)."""
         rows = synthetic.block(synthetic.make_space(self.dim), modality.value, CAPTION_BLOCK).astype(np.float32)
         chosen = rows[np.concatenate([*prepared, np.zeros(0, np.int64)]).astype(np.int64)]
         return np.asarray(chosen / np.linalg.norm(chosen, axis=1, keepdims=True), np.float32)
 
 
-def fill_store(place: Path, data: Dataset) -> BuildFigures:
+def fill_store(store_path: Path, data: Dataset) -> BuildFigures:
     """Commit all vectors in batches, as `index` does once they are embedded, then build the indexes."""
     encoder = SyntheticEncoder(next(iter(data.vectors.values())).shape[1])
     started = time.perf_counter()
-    with open_writer(place, encoder, DecodeOptions()) as (_, catalog, writer):
-        collection = catalog.add_collection(place / "media")
+    with open_writer(store_path, encoder, DecodeOptions()) as (_, catalog, writer):
+        collection = catalog.add_collection(store_path / "media")
         for modality in data.vectors:
             for batch in _batches(data, modality, collection):
                 writer.commit(batch)
     committed = time.perf_counter()
-    with bs.connect(place, encoder=encoder) as store:
+    with bs.connect(store_path, encoder=encoder) as store:
         store.optimize(index_settings=IndexSettings(recall=RECALL_SMALL) if data.n <= SMALL else None)
     done = time.perf_counter()
-    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in store_path.rglob("*") if path.is_file())
     return BuildFigures(data.n, committed - started, data.n / (committed - started), done - committed, size)
 
 
 class Engine:
-    """An open store, asked with ready vectors."""
+    """An open store, searched with precomputed vectors."""
 
     def __init__(self, place: Path) -> None:
-        """Open the store at `place`; its encoder is not needed."""
+        """Open a store; its encoder is not needed."""
         self.store = bs.connect(place)
 
     def contender(
@@ -122,7 +122,7 @@ class Engine:
         where: str | None = None,
         strategy: str | None = None,
     ) -> Contender:
-        """One kind of search, all modalities for `to` None; `strategy` forces a way to search the partitions."""
+        """Return one kind of search, all modalities for `to` None; `strategy` forces a way to search the partitions."""
         store = self.store
 
         def planned(query: NDArray[np.float32]) -> list[Hit]:
@@ -133,22 +133,22 @@ class Engine:
         return Contender("bindsearch", setting, ask, rows_of if to else keys_of)
 
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
-        """Probes and candidates of the engine's own plan for a query, None where it takes no index."""
-        asked = self.store._ready(query, _query(target), None)
-        (step,) = plan_query(self.store._reader.current(), asked, self.store._machine).partitions
+        """Return probes and candidates of the engine's own plan for a query, None if it uses no index."""
+        prepared = self.store._ready(query, _query(target), None)
+        (step,) = plan_query(self.store._reader.current(), prepared, self.store._machine).partitions
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
     def _forced(self, query: Query, strategy: Strategy) -> Ask:
-        """The same search by a plan of our own, made once: the engine remembers its plans too."""
+        """Return the same search by a forced plan, made once: the engine caches its plans too."""
         store = self.store
         plans: list[Plan] = []
 
         def ask(vector: NDArray[np.float32]) -> list[Hit]:
             generation = store._reader.current()
-            asked = store._ready(vector, query, None)
+            prepared = store._ready(vector, query, None)
             if not plans:
-                plans.append(_forced_plan(generation, asked, store._machine.costs, strategy))
-            (result,) = run(generation, [asked], plans, self.store._workers)
+                plans.append(_forced_plan(generation, prepared, store._machine.costs, strategy))
+            (result,) = run(generation, [prepared], plans, self.store._workers)
             return result.hits
 
         return ask
@@ -158,26 +158,26 @@ def _query(to: str | None, ranking: str = "calibrated", where: str | None = None
     return make_query("vector", to=to, k=K, ranking=ranking, filter=make_filter(where=where))
 
 
-def _forced_plan(generation: Generation, asked: PreparedQuery, costs: UnitCosts, strategy: Strategy) -> Plan:
-    query = asked.query
-    held = [modality for modality in query.to if modality in generation.partitions]
-    vector = None if asked.vector is None else asked.vector.vector
-    facts = [generation.facts(generation.searched(modality, query.filter), vector) for modality in held]
+def _forced_plan(generation: Generation, prepared: PreparedQuery, costs: UnitCosts, strategy: Strategy) -> Plan:
+    query = prepared.query
+    present = [modality for modality in query.to if modality in generation.partitions]
+    vector = None if prepared.vector is None else prepared.vector.vector
+    facts = [generation.facts(generation.searched(modality, query.filter), vector) for modality in present]
     return make_plan(query, PlanFacts(tuple(facts), costs=costs), force=strategy)
 
 
 def rows_of(hits: Sequence[Hit]) -> list[int]:
-    """The row that each hit was made from."""
+    """Return the rows of hits."""
     return [int(hit.path.stem) for hit in hits]
 
 
 def keys_of(hits: Sequence[Hit]) -> list[int]:
-    """The same over several modalities: a number that tells them apart."""
+    """Return the rows of hits of several modalities, as numbers that distinguish modalities."""
     return [key(hit.modality.value, row) for hit, row in zip(hits, rows_of(hits), strict=True)]
 
 
 def key(modality: str, row: int) -> int:
-    """One number for a row of a modality."""
+    """Return one number for a row of a modality."""
     return list(synthetic.SHARES).index(modality) * 10**9 + row
 
 
@@ -198,7 +198,7 @@ def _batches(data: Dataset, modality: str, collection: int) -> Iterator[StagedBa
 def _item(
     modality: str, collection: int, row: int, embedding: NDArray[np.float32], columns: Mapping[str, str | float]
 ) -> StagedItem:
-    """A made-up file: a folder a thousand, a size and a day of its own."""
+    """Return a generated file: 1,000 per folder, with a size and a day of its own."""
     length_s = SEGMENT_S.get(modality)
     return StagedItem(
         item_id=None,

@@ -1,4 +1,4 @@
-"""Measurements in a fresh process: the time from opening a store to its first answer, and the memory it then holds.
+"""Measurements in a fresh process: time from opening a store to its first answer, and its memory afterwards.
 
     python benchmarks/search_fresh.py open|memory STORE QUERIES.npz
 
@@ -27,18 +27,18 @@ _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$")
 
 
 def main() -> int:
-    """Measure what is asked and print it."""
+    """Run a measurement and print it."""
     what, store, queries = sys.argv[1:]
-    place = Path(store).resolve()
-    asked = dict(np.load(queries))
+    store_path = Path(store).resolve()
+    vectors = dict(np.load(queries))
     import_all()
-    seen = time_to_first_answer(place, asked) if what == "open" else memory(place, asked)
+    seen = time_to_first_answer(store_path, vectors) if what == "open" else memory(store_path, vectors)
     print(json.dumps(seen))
     return 0
 
 
 def import_all() -> None:
-    """Import what searching needs, so that none of it is timed or counted."""
+    """Import what a search needs, so that it is neither timed nor counted."""
     import bindsearch
     import bindsearch.indexes
     import bindsearch.operations
@@ -58,37 +58,37 @@ def import_all() -> None:
             importlib.import_module(module.name)
 
 
-def time_to_first_answer(place: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
-    """Milliseconds from `connect` to the hits of one text -> image search."""
+def time_to_first_answer(store_path: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return milliseconds from `connect` to the hits of one text -> image search."""
     import bindsearch as bs
 
     started = time.perf_counter()
-    store = bs.connect(place)
+    store = bs.connect(store_path)
     hits = store.search(queries["text"][0], to="image", k=10)
     return {"ms": 1000 * (time.perf_counter() - started), "hits": len(hits)}
 
 
-def memory(place: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
-    """Bytes resident before opening, after searching every pair, and after searching all modalities at once."""
+def memory(store_path: Path, queries: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return bytes resident before opening, after searching every pair, and after searching all modalities at once."""
     import bindsearch as bs
 
-    rows = (place / "vectors", place / "snapshots")
+    rows = (store_path / "vectors", store_path / "snapshots")
     before, before_all = resident_bytes(*rows), resident_bytes(rows[0])
-    store = bs.connect(place)
-    for asked in queries.values():
+    store = bs.connect(store_path)
+    for vectors in queries.values():
         for target in queries:
-            for query in asked[:SEARCHES_A_PAIR]:
+            for query in vectors[:SEARCHES_A_PAIR]:
                 store.search(query, to=target, k=10)
     pairs, pairs_all = resident_bytes(*rows), resident_bytes(rows[0])
-    for asked in queries.values():
-        for query in asked[:SEARCHES_A_PAIR]:
+    for vectors in queries.values():
+        for query in vectors[:SEARCHES_A_PAIR]:
             store.search(query, k=10)
     merged = resident_bytes(*rows)
     return {"pairs": pairs - before, "merged": merged - before, "pairs_with_snapshot": pairs_all - before_all}
 
 
 def resident_bytes(*without: Path) -> int:
-    """Rss over all mappings but those of files below any of the folders `without`."""
+    """Return Rss over all mappings except those of files below any of the folders `without`."""
     left_out = tuple(f"{folder}/" for folder in without)
     total, counts = 0, True
     for line in Path("/proc/self/smaps").read_text().splitlines():

@@ -1,7 +1,7 @@
-"""LanceDB, Chroma, hnswlib and usearch on the same vectors, each as its documentation has it done.
+"""LanceDB, Chroma, hnswlib and usearch on the same vectors, each used as documented.
 
-LanceDB and Chroma hold the whole collection and filter by modality; hnswlib and usearch, which have no columns, get a
-graph of the pictures alone: the best they can be given.
+LanceDB and Chroma store all modalities and filter; hnswlib and usearch, which have no columns, get a graph of the
+images only, which is the best case for them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 MODULES = {"lancedb": "lancedb", "chroma": "chromadb", "hnswlib": "hnswlib", "usearch": "usearch"}
 ADD_ROWS = 4096
 CONNECTIVITY, EXPANSION_ADD = 32, 200
-"""Links a node and width of the search while a graph is built: what their documentation suggests for high recall."""
+"""Links per node and search width while a graph is built: recommended by their documentation for high recall."""
 WIDTHS = (10, 16, 24, 32, 48, 64, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200, 4800, 6400)
-"""Widths of the search (ef, expansion) that are tried on graphs."""
+"""Widths of the search (ef, expansion) tried on graphs."""
 LANCE_PROBES = (20, 256)
-"""Its default, and more than it has partitions by default at any size measured here."""
+"""Its default, and more than its default number of partitions at any size measured here."""
 LANCE_REFINE = (5, 10, 20, 50, 100, 200, 500)
 SLOW_SWEEP_QUERIES = 50
-"""Queries that slow systems are tried with; the graphs answer all."""
+"""Queries that slow systems are tried with; graphs answer all."""
 
 
 @dataclass(frozen=True)
 class PeerSetting:
-    """One way to ask a peer for the pictures nearest to a query."""
+    """One way to search a peer for the images nearest to a query."""
 
     name: str
     ask: Ask
@@ -44,10 +44,12 @@ class PeerSetting:
 
 @dataclass(frozen=True)
 class Peer:
-    """An open peer with what it can be set to.
+    """An open peer with its settings.
 
-    `ladder`: settings of growing recall and cost, tried up to the first that finds enough; `others`: all tried;
-    `default`: what it does unasked.
+    Attributes:
+        ladder: settings of increasing recall and cost, tried up to the first with enough recall.
+        others: further settings, all tried.
+        default: its default setting.
     """
 
     system: str
@@ -58,7 +60,7 @@ class Peer:
     build_s: float
 
     def contender(self, setting: PeerSetting) -> Contender:
-        """The peer at one setting."""
+        """Return the peer at one setting."""
         return Contender(self.system, setting.name, setting.ask, self.rows)
 
 
@@ -74,26 +76,26 @@ class Sweep:
 
 
 def missing(names: Sequence[str]) -> list[str]:
-    """The peers of those names that are not installed."""
+    """Return those of the peers that are not installed."""
     return [name for name in names if name in MODULES and find_spec(MODULES[name]) is None]
 
 
 def open_peers(names: Sequence[str], data: Dataset, folder: Path) -> Iterator[Peer]:
-    """Build those peers that are installed."""
+    """Build those peers that are installed, and yield them."""
     absent = missing(names)
     for name, build in BUILDERS.items():
         if name in names and name not in absent:
             started = time.perf_counter()
-            place = folder / name
-            place.mkdir(parents=True, exist_ok=True)
-            ladder, others, default, rows = build(data, place)
+            subfolder = folder / name
+            subfolder.mkdir(parents=True, exist_ok=True)
+            ladder, others, default, rows = build(data, subfolder)
             yield Peer(name, ladder, others, default, rows, time.perf_counter() - started)
 
 
 def sweep(
     peer: Peer, source: str, queries: NDArray[np.float32], truth: NDArray[np.int64], wanted: float
 ) -> list[Sweep]:
-    """All other settings, and those of the ladder up to the first that reaches `wanted`."""
+    """Try all other settings, and those of the ladder up to the first that reaches `wanted`."""
     slow = slice(None if peer.ladder else SLOW_SWEEP_QUERIES)
     tried = [try_setting(peer, source, setting, queries[slow], truth[slow]) for setting in peer.others]
     for setting in peer.ladder:
@@ -106,29 +108,31 @@ def sweep(
 def try_setting(
     peer: Peer, source: str, setting: PeerSetting, queries: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> Sweep:
-    """One setting over all the queries given, the first of them asked once more before."""
+    """Try one setting with all the given queries, after a warm-up with the first."""
     setting.ask(queries[0])
-    found, times = [], []
+    results, times = [], []
     for query in queries:
         started = time.perf_counter()
         answer = setting.ask(query)
         times.append(1000 * (time.perf_counter() - started))
-        found.append(peer.rows(answer))
-    return Sweep(peer.system, source, setting, recall(found, truth), float(np.median(times)))
+        results.append(peer.rows(answer))
+    return Sweep(peer.system, source, setting, recall(results, truth), float(np.median(times)))
 
 
 def fastest(tried: Sequence[Sweep], wanted: float) -> Sweep:
-    """The fastest that reaches `wanted`, or else the one that finds most."""
-    enough = [one for one in tried if one.recall >= wanted]
-    return min(enough, key=lambda one: one.p50_ms) if enough else max(tried, key=lambda one: one.recall)
+    """Return the fastest that reaches `wanted`, else the one with the highest recall."""
+    enough = [attempt for attempt in tried if attempt.recall >= wanted]
+    return min(enough, key=lambda attempt: attempt.p50_ms) if enough else max(tried, key=lambda attempt: attempt.recall)
 
 
 Built = tuple[tuple[PeerSetting, ...], tuple[PeerSetting, ...], PeerSetting, RowsOf]
 
 
 def build_lancedb(data: Dataset, folder: Path) -> Built:
-    """One table of all modalities, IVF_PQ by cosine with the default number of partitions, and a bitmap index on the
-    modality, which filters before the vectors are searched."""
+    """Build one table of all modalities, IVF_PQ by cosine with the default number of partitions.
+
+    A bitmap index on the modality filters before the vectors are searched.
+    """
     import lancedb
     import pyarrow as pa
 
@@ -159,7 +163,7 @@ def build_lancedb(data: Dataset, folder: Path) -> Built:
 
 
 def build_chroma(data: Dataset, folder: Path) -> Built:
-    """One collection of all modalities by cosine, at Chroma's own settings; `where` on the modality."""
+    """Build one collection of all modalities by cosine, with Chroma's defaults; `where` on the modality."""
     os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
     import chromadb
     from chromadb.config import Settings
@@ -183,7 +187,7 @@ def build_chroma(data: Dataset, folder: Path) -> Built:
 
 
 def build_hnswlib(data: Dataset, folder: Path) -> Built:
-    """A graph of the pictures alone, inner products of float32."""
+    """Build a graph of the images only, inner products of float32."""
     del folder
     import hnswlib
 
@@ -193,7 +197,7 @@ def build_hnswlib(data: Dataset, folder: Path) -> Built:
     for start in range(0, len(rows), ADD_ROWS):
         block = rows[start : start + ADD_ROWS].astype(np.float32)
         index.add_items(block, np.arange(start, start + len(block)))
-    index.set_num_threads(1)  # one query at a time: threads would only be woken for nothing
+    index.set_num_threads(1)  # one query at a time: more threads would have no work
 
     def at(width: int) -> PeerSetting:
         def ask(query: NDArray[np.float32]) -> Any:
@@ -207,7 +211,7 @@ def build_hnswlib(data: Dataset, folder: Path) -> Built:
 
 
 def build_usearch(data: Dataset, folder: Path) -> Built:
-    """A graph of the pictures alone, inner products of fp16; its own exact search counts as a setting too."""
+    """Build a graph of the images only, inner products of fp16; its own exact search is a setting too."""
     del folder
     from usearch.index import Index
 

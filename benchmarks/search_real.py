@@ -1,4 +1,4 @@
-"""Real media embedded with `mini`: does the index find what exact search finds there too?"""
+"""Real media embedded with `mini`: recall of the index against exact search."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_ROWS = 100
-"""Modalities with fewer segments are not asked about: an index of them would be none."""
+"""Modalities with fewer segments are skipped: they are too few for an index."""
 QUERIES = 200
 
 
 def real_embeddings(bench: Bench, media: Path) -> None:
-    """Index `media`, force an index of each partition, and hold it against an exact search for every pair."""
-    place = bench.folder / "real"
-    with bs.connect(place, encoder="mini") as store:
+    """Index `media`, force an index of each partition, and compare it with an exact search for every pair."""
+    store_path = bench.folder / "real"
+    with bs.connect(store_path, encoder="mini") as store:
         report = store.index(media)
         store.optimize(index_settings=IndexSettings(form=IndexForm.IVF_PQ), force=True)
         counts = {str(name): n for name, n in store.status().segments.items() if n >= LEAST_ROWS}
         dim = store.config.dim
     bench.note(f"real media: {report.added:,} items with mini, segments {counts}, indexes forced")
-    engine = Engine(place)
+    engine = Engine(store_path)
     for source in counts:
-        queries = stored_vectors(place, dim, Modality(source))
+        queries = stored_vectors(store_path, dim, Modality(source))
         for target in counts:
             compare(bench, engine, f"mini: {source} -> {target}", queries, target)
 
 
 def compare(bench: Bench, engine: Engine, case: str, queries: NDArray[np.float32], target: str) -> None:
-    """The index against a forced scan: recall over items."""
+    """Measure recall over items of the index against a forced scan."""
     indexed, exact = (
         replace(engine.contender(to=target, strategy=strategy), rows=lambda hits: [hit.item_id for hit in hits])
         for strategy in ("probe", "scan")
     )
-    found = [exact.rows(exact.ask(query)) for query in queries]
-    truth = np.array([[*items, *[-1] * (K - len(items))] for items in found])
+    results = [exact.rows(exact.ask(query)) for query in queries]
+    truth = np.array([[*items, *[-1] * (K - len(items))] for items in results])
     timed, _ = bench.note_times(case, time_in_turn([indexed, exact], queries, truth, 1))
     bench.ask(f"{case}: recall@10 of the index", timed.recall, 0.98, "", at_most=False)
 
 
-def stored_vectors(place: Path, dim: int, modality: Modality) -> NDArray[np.float32]:
-    """An even sample of the store's vectors of a modality: float32 (nq, d)."""
-    files = sorted((place / VECTORS / modality.value).glob("*.arrow"))
+def stored_vectors(store_path: Path, dim: int, modality: Modality) -> NDArray[np.float32]:
+    """Return an even sample of the store's vectors of a modality: float32 (nq, d)."""
+    files = sorted((store_path / VECTORS / modality.value).glob("*.arrow"))
     rows = np.concatenate([open_vectors(path, dim).embeddings for path in files]).astype(np.float32)
     chosen = np.linspace(0, len(rows) - 1, min(QUERIES, len(rows))).astype(np.int64)
     return rows[chosen]

@@ -15,7 +15,7 @@ BUILT = ("store", "vectors", "commit s", "vectors/s", "build s", "MB on disk")
 
 
 def as_table(bench: Bench) -> str:
-    """Return what was asked, what was measured, what building took, and notes."""
+    """Return the limits, the measurements, the cost of building, and notes."""
     parts = ["## Asked", _table(ASKED, map(_limit_row, bench.asked))]
     parts += ["## Measured", _table(MEASURED, _measured(bench))]
     if bench.swept:
@@ -27,20 +27,20 @@ def as_table(bench: Bench) -> str:
 
 
 def as_json(bench: Bench) -> dict[str, Any]:
-    """The same figures as data."""
+    """Return the same figures as data."""
     return {
         "vectors": bench.data.n,
-        "asked": [{**asdict(asked), "met": asked.met} for asked in bench.asked],
-        "measured": [{"case": one.case, **asdict(one.timed)} for one in bench.measured],
+        "asked": [{**asdict(check), "met": check.met} for check in bench.asked],
+        "measured": [{"case": measured.case, **asdict(measured.timed)} for measured in bench.measured],
         "swept": [
             {
-                "source": one.source,
-                "system": one.system,
-                "setting": one.setting.name,
-                "recall": one.recall,
-                "p50_ms": one.p50_ms,
+                "source": attempt.source,
+                "system": attempt.system,
+                "setting": attempt.setting.name,
+                "recall": attempt.recall,
+                "p50_ms": attempt.p50_ms,
             }
-            for one in bench.swept
+            for attempt in bench.swept
         ],
         "builds": {name: asdict(figures) for name, figures in bench.builds.items()},
         "peer_build_s": bench.peer_build_s,
@@ -63,15 +63,15 @@ def _figure(value: float) -> str:
 
 
 def _measured(bench: Bench) -> Iterable[tuple[str, ...]]:
-    for one in bench.measured:
-        timed = one.timed
+    for measured in bench.measured:
+        timed = measured.timed
         times = (f"{timed.p50_ms:.2f}", f"{timed.p95_ms:.2f}")
-        yield (one.case, timed.system, timed.setting, f"{timed.recall:.3f}", *times)
+        yield (measured.case, timed.system, timed.setting, f"{timed.recall:.3f}", *times)
 
 
 def _swept(bench: Bench) -> Iterable[tuple[str, ...]]:
-    for one in bench.swept:
-        yield (one.source, one.system, one.setting.name, f"{one.recall:.3f}", f"{one.p50_ms:.2f}")
+    for attempt in bench.swept:
+        yield (attempt.source, attempt.system, attempt.setting.name, f"{attempt.recall:.3f}", f"{attempt.p50_ms:.2f}")
 
 
 def _built(bench: Bench) -> Iterable[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Timing several systems one query at a time and in turn, so that a busy moment hits them all."""
+"""Timing of several systems, one query at a time and in turn, so that other load affects all of them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Ask = Callable[["NDArray[np.float32]"], Any]
-"""Answers one query (d,) in a system's own words."""
+"""Answers one query (d,) in a system's own form."""
 RowsOf = Callable[[Any], Sequence[int]]
-"""The rows that such an answer names; not timed."""
+"""Returns the rows in such an answer; not timed."""
 
 WARM_UP = 20
 CHUNK = 25
-"""Queries a system answers in a row before the next one has its turn."""
+"""Queries that a system answers in a row before the next one's turn."""
 SLOW_MS = 20.0
-"""A system slower than this answers each query once, whatever the number of rounds."""
+"""A system slower than this many milliseconds answers each query once, regardless of the number of rounds."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Timed:
-    """Result of a contender: recall@10 and milliseconds a query (median and 95th percentile) over `n` answers;
-    `first_ms`: of the very first one."""
+    """Result of a contender: recall@10 and milliseconds a query (median and 95th percentile) over `n` answers.
+
+    `first_ms`: milliseconds of the first answer.
+    """
 
     system: str
     setting: str
@@ -52,7 +54,7 @@ class Timed:
 def time_in_turn(
     contenders: Sequence[Contender], queries: NDArray[np.float32], truth: NDArray[np.int64], rounds: int = 3
 ) -> list[Timed]:
-    """Each contender's recall over all queries (nq, d) and its time over `rounds` times as many, warm-up apart."""
+    """Return each contender's recall over all queries (nq, d), and its time over `rounds` times as many, when warm."""
     first = []
     for contender in contenders:
         times = [_timed(contender.ask, query)[1] for query in queries[:WARM_UP]]

@@ -4,7 +4,7 @@
 
 x = normalize(g mu_m + shared part + modality-private part), each part a topic, a Zipf concept and an instance whose
 coordinates follow a power-law spectrum; one event has an instance in several modalities, and 3% are near-duplicates.
---check prints what was asked for and what came out, and ends with 1 where they differ.
+--check prints the statistics with their expected ranges, and exits with 1 if one is out of its range.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 SHARES = {"image": 0.42, "text": 0.28, "audio": 0.14, "depth": 0.06, "thermal": 0.05, "imu": 0.05}
 GAP = {"image": 0.40, "text": 0.38, "audio": 0.45, "depth": 0.47, "thermal": 0.42, "imu": 0.48}
-"""g^2: the part of a vector's square that is its modality's mean direction."""
+"""g^2: share of a vector's square in its modality's mean direction."""
 SHARED = {"image": 0.46, "text": 0.46, "audio": 0.36, "depth": 0.42, "thermal": 0.40, "imu": 0.30}
-"""The part of the rest that the modalities share."""
+"""Share of the rest that the modalities have in common."""
 
 TOPICS, CONCEPTS = 60, 6000
 CONCEPT_POWER = 0.9
-"""Concept of rank r appears with a frequency of 1 / r^0.9."""
+"""Exponent: the concept of rank r has a frequency of 1 / r^0.9."""
 PART = {"topic": 0.13, "concept": 0.42, "instance": 0.45}
-"""Parts of the square of a shared or private content vector."""
+"""Shares of the square of a shared or private content vector."""
 SPECTRUM_POWER, SPECTRUM_FLAT = 0.7, 12.0
 INSTANCE_POWER = 1.9
-"""Instances vary in fewer directions than concepts do."""
+"""Exponent of the spectrum of instances, which vary in fewer directions than concepts."""
 MEAN_COSINE = 0.10
 """Cosine of the mean directions of two modalities."""
 NEAR_DUPLICATES = 0.03
@@ -44,8 +44,10 @@ BLOCK = 16384
 
 @dataclass(frozen=True)
 class Space:
-    """Common data of all blocks: a rotation (d, d), the means, and topic and concept centres, each in an order of
-    coordinates of its own."""
+    """Common data of all blocks.
+
+    A rotation (d, d), the means, and topic and concept centres, each in an order of coordinates of its own.
+    """
 
     dim: int
     rotation: NDArray[np.float32]
@@ -59,7 +61,7 @@ class Space:
 
 
 def make_space(dim: int = 1024, seed: int = 0) -> Space:
-    """A space; equal seeds give equal ones."""
+    """Create a space; equal seeds give equal spaces."""
     rng = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
     common = rng.standard_normal(dim)
@@ -101,7 +103,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _content(space: Space, part: str, concepts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Unit rows of one part: topic, concept and an instance of its own, in the coordinates of that part."""
+    """Return unit rows of one part: topic, concept and a new instance, in the coordinates of that part."""
     instance = _unit(rng.standard_normal((len(concepts), space.dim), np.float32) * space.deviations)
     rows = np.sqrt(np.float32(PART["instance"])) * instance
     rows += np.sqrt(np.float32(PART["concept"])) * space.concepts[part][concepts]
@@ -110,12 +112,12 @@ def _content(space: Space, part: str, concepts: NDArray[np.int64], rng: np.rando
 
 
 def block(space: Space, modality: str, number: int, m: int = BLOCK, seed: int = 1) -> NDArray[np.float16]:
-    """The first m unit vectors of block `number` of a modality: fp16 (m, d).
+    """Return the first m unit vectors of block `number` of a modality: fp16 (m, d).
 
-    Row i of block b is event b * BLOCK + i: what modalities share is the same in all of them.
+    Row i of block b is event b * BLOCK + i: shared content is the same in all modalities.
     """
     start = number * BLOCK
-    # One stream for what modalities share and one for what is their own, so that events agree block by block.
+    # Separate streams for shared and private content, so that events agree block by block.
     shared_rng = np.random.default_rng((seed, start))
     own_rng = np.random.default_rng((seed, start, 1 + list(SHARES).index(modality)))
     concepts = shared_rng.choice(CONCEPTS, BLOCK, p=space.concept_odds)
@@ -134,13 +136,13 @@ def block(space: Space, modality: str, number: int, m: int = BLOCK, seed: int = 
 
 
 def blocks(space: Space, modality: str, n: int, seed: int = 1) -> Iterator[NDArray[np.float16]]:
-    """n unit vectors of a modality as fp16 (m, d) blocks, of events 0..n-1."""
+    """Yield n unit vectors of a modality as fp16 (m, d) blocks, of events 0..n-1."""
     for start in range(0, n, BLOCK):
         yield block(space, modality, start // BLOCK, min(BLOCK, n - start), seed)
 
 
 def vectors(space: Space, modality: str, n: int, seed: int = 1) -> NDArray[np.float16]:
-    """n unit vectors of a modality: fp16 (n, d)."""
+    """Return n unit vectors of a modality: fp16 (n, d)."""
     out = np.empty((n, space.dim), np.float16)
     start = 0
     for block in blocks(space, modality, n, seed):
@@ -155,13 +157,13 @@ def sizes(size: int) -> dict[str, int]:
 
 
 def collection(space: Space, size: int, seed: int = 1) -> dict[str, NDArray[np.float16]]:
-    """`size` vectors over the six modalities by their shares: fp16 (n, d) each."""
+    """Return `size` vectors over the six modalities by their shares: fp16 (n, d) each."""
     return {modality: vectors(space, modality, n, seed) for modality, n in sizes(size).items()}
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One measured property: what was asked for in words, what came out, and the bounds it has to keep."""
+    """One measured property: the expected range in words, the value, and its bounds."""
 
     name: str
     asked: str
@@ -171,32 +173,35 @@ class Statistic:
 
     @property
     def holds(self) -> bool:
-        """Whether it lies within its bounds."""
+        """Whether the value is within its bounds."""
         return self.low <= self.got <= self.high
 
 
 def statistics(space: Space, size: int, seed: int = 1) -> list[Statistic]:
-    """The properties that were measured on the vectors this generator stands for."""
-    held = {modality: rows.astype(np.float32) for modality, rows in collection(space, size, seed).items()}
+    """Return the properties that were measured on the vectors this generator imitates."""
+    rows_of = {modality: rows.astype(np.float32) for modality, rows in collection(space, size, seed).items()}
     rng = np.random.default_rng(5)
-    found = []
-    for name, rows in held.items():
+    results = []
+    for name, rows in rows_of.items():
         a, b = rng.integers(0, len(rows), (2, 20000))
         cosine = float((rows[a] * rows[b]).sum(1).mean())
-        found.append(Statistic(f"{name}: cosine of random pairs", "0.36..0.49", cosine, 0.35, 0.50))
-    for first, second in itertools.combinations(held, 2):
-        m = min(len(held[first]), len(held[second]))
-        one, other = held[first][:m], held[second][:m]
-        true, random = float((one * other).sum(1).mean()), float((one * np.roll(other, 17, axis=0)).sum(1).mean())
-        found.append(Statistic(f"{first}, {second}: cosine of true pairs", "0.23..0.33", true, 0.22, 0.34))
-        found.append(Statistic(f"{first}, {second}: cosine of random pairs", "0.05", random, 0.03, 0.07))
-    images = held["image"]
+        results.append(Statistic(f"{name}: cosine of random pairs", "0.36..0.49", cosine, 0.35, 0.50))
+    for first, second in itertools.combinations(rows_of, 2):
+        m = min(len(rows_of[first]), len(rows_of[second]))
+        first_rows, second_rows = rows_of[first][:m], rows_of[second][:m]
+        true, random = (
+            float((first_rows * second_rows).sum(1).mean()),
+            float((first_rows * np.roll(second_rows, 17, axis=0)).sum(1).mean()),
+        )
+        results.append(Statistic(f"{first}, {second}: cosine of true pairs", "0.23..0.33", true, 0.22, 0.34))
+        results.append(Statistic(f"{first}, {second}: cosine of random pairs", "0.05", random, 0.03, 0.07))
+    images = rows_of["image"]
     dimensions = _dimensions_with_variance(images[:20000], 0.9)
-    found.append(Statistic("dimensions with 90% of the variance", "440", dimensions, 396, 484))
-    # It swings by a few with the number of rows and with the queries drawn.
+    results.append(Statistic("dimensions with 90% of the variance", "440", dimensions, 396, 484))
+    # It varies by a few with the number of rows and with the random queries.
     dimension = _intrinsic_dimension(images, images[rng.integers(0, len(images), 500)], 100)
-    found.append(Statistic("local intrinsic dimension of 100 neighbours", "21..24", dimension, 18, 28))
-    return found
+    results.append(Statistic("local intrinsic dimension of 100 neighbours", "21..24", dimension, 18, 28))
+    return results
 
 
 def _dimensions_with_variance(rows: NDArray[np.float32], share: float) -> int:
@@ -205,23 +210,23 @@ def _dimensions_with_variance(rows: NDArray[np.float32], share: float) -> int:
 
 
 def _intrinsic_dimension(rows: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> float:
-    """Median over the queries, which are among the rows, of the maximum likelihood estimate of Levina and Bickel."""
+    """Return the median over queries among the rows of the maximum likelihood estimate of Levina and Bickel."""
     squares = np.partition(2 - 2 * queries @ rows.T, k + 1, axis=1)[:, : k + 2]
     distances = np.sqrt(np.maximum(np.sort(squares, axis=1)[:, 1 : k + 1], 1e-9))
     return float(np.median(-1 / np.mean(np.log(distances[:, :-1] / distances[:, -1:]), axis=1)))
 
 
 def main() -> int:
-    """Print the statistics; with --check, 1 where one is out of its bounds."""
+    """Print the statistics; with --check, return 1 if one is out of its bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=100_000)
-    parser.add_argument("--check", action="store_true", help="fail where a statistic is not as asked")
+    parser.add_argument("--check", action="store_true", help="fail if a statistic is out of its bounds")
     arguments = parser.parse_args()
-    found = statistics(make_space(), arguments.size)
-    for statistic in found:
+    results = statistics(make_space(), arguments.size)
+    for statistic in results:
         verdict = "" if statistic.holds else f"  not within {statistic.low:g}..{statistic.high:g}"
         print(f"{statistic.name:45} asked {statistic.asked:10} got {statistic.got:.3f}{verdict}")
-    return int(arguments.check and not all(statistic.holds for statistic in found))
+    return int(arguments.check and not all(statistic.holds for statistic in results))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ DOCUMENTED_COLUMNS = (
 )
 """Columns of a segment that a filter expression may use; user columns cannot have these names.
 
-The last nine are the fields of `Metadata`."""
+"""
 
 PathLike = str | os.PathLike[str]
 

@@ -1,4 +1,4 @@
-"""Unit costs of a search on this machine: measured once with the code that searches, kept in the user's cache."""
+"""Unit costs of a search on this machine: measured once with the search code, stored in the user's cache."""
 
 from __future__ import annotations
 
@@ -24,39 +24,41 @@ COSTS_FILE = "costs.json"
 CACHE_VARIABLE = "BINDSEARCH_CACHE"
 
 ROW_BYTES = 128 * 2**20
-"""Of the fp16 rows that are scanned and gathered from: more than the caches hold, so that memory is measured."""
+"""Bytes of the fp16 rows that are scanned and gathered from: more than the caches hold, so that memory is measured."""
 
 CODE_ROWS = 131_072
 """Codes scanned: 16 MB for 1024 dimensions, more than a core's own cache."""
 
 GATHERED_ROWS = 4096
-"""Rows gathered at once: between a rerank, some hundreds, and a filter's choice, up to 16,384 of 1024 dimensions.
-Each costs twice as much among 20,000 as among 2,000, whose copy the caches hold."""
+"""Rows gathered at once: between a rerank (some hundreds) and a filter (up to 16,384 of 1024 dimensions).
+
+A gathered row costs twice as much among 20,000 as among 2,000, whose copy fits the caches.
+"""
 
 MASK_KEEPS = 0.001
-"""Share of the rows that the mask keeps in the measurement of what it costs."""
+"""Share of the rows that match the mask when the cost of a mask is measured."""
 
 WIDTH = 200
-"""Candidates asked of the codes."""
+"""Candidates requested from the codes."""
 
 RESULTS = 26
-"""Results asked of exact rows."""
+"""Results requested from exact rows."""
 
 LISTS = 256
-"""Inverted lists of the index that tells what visiting one costs; each holds one SIMD block of codes."""
+"""Inverted lists of the index that measures the cost of visiting one; each holds one SIMD block of codes."""
 
 BLOCK_ROWS = 32
-"""Codes that fast-scan compares at once."""
+"""Codes that FAISS fast-scan compares at once."""
 
 REPEATS = (3, 25)
-"""Times that each search is timed, at least and at most."""
+"""Minimum and maximum number of timed runs of each search."""
 
 CLAMP_FACTOR = 10.0
-"""A cost so many times more or less than usual is taken for a disturbed measurement, and held at that."""
+"""A cost that differs from the usual one by more than this factor is treated as disturbed and clamped to it."""
 
 
 def costs_path() -> Path:
-    """Return where this machine's unit costs are kept: in $BINDSEARCH_CACHE, else in the user's cache directory."""
+    """Return the path of this machine's unit costs: in $BINDSEARCH_CACHE, else in the user's cache directory."""
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser() / COSTS_FILE
     from platformdirs import user_cache_path
@@ -65,7 +67,7 @@ def costs_path() -> Path:
 
 
 def machine() -> Mapping[str, str | int]:
-    """Return what unit costs hold for: FAISS's version and how it was built, the processor and its cores."""
+    """Return what unit costs are valid for: FAISS's version and build options, the processor and its cores."""
     import faiss
 
     return {
@@ -77,37 +79,42 @@ def machine() -> Mapping[str, str | int]:
 
 
 def load_costs(path: Path) -> UnitCosts | None:
-    """The unit costs kept at `path`; None where there are none, they are damaged or another machine's."""
+    """Return the unit costs stored at `path`; None if missing, damaged or measured on another machine."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        costs, names = kept["costs"], [field.name for field in fields(UnitCosts)]
-        sound = kept["format"] == FORMAT and kept["machine"] == machine() and sorted(costs) == sorted(names)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        costs, names = record["costs"], [field.name for field in fields(UnitCosts)]
+        valid = record["format"] == FORMAT and record["machine"] == machine() and sorted(costs) == sorted(names)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not sound or not all(type(value) is float and 0 < value < math.inf for value in costs.values()):
+    if not valid or not all(type(value) is float and 0 < value < math.inf for value in costs.values()):
         return None
     return UnitCosts(**costs)
 
 
 def save_costs(path: Path, costs: UnitCosts) -> None:
-    """Keep unit costs of this machine at `path`; the folder is made where it is missing."""
+    """Store unit costs of this machine at `path`; the folder is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"format": FORMAT, "machine": machine(), "costs": asdict(costs)}
+    record = {"format": FORMAT, "machine": machine(), "costs": asdict(costs)}
     with atomic_write(path) as file:
-        file.write(json.dumps(kept, indent=1).encode() + b"\n")
+        file.write(json.dumps(record, indent=1).encode() + b"\n")
 
 
 def measure_costs(dim: int = 1024, budget_s: float = 1.0, *, seed: int = 0) -> UnitCosts:
-    """Unit costs from searches of made-up rows of `dim` dimensions, one query at a time; takes about `budget_s`.
+    """Measure unit costs with searches of random rows of `dim` dimensions, one query at a time.
 
     Rows are read from memory, not from the processor's caches, and not from disk: a page that is not in the page cache
     costs 100 us more. A store whose rows fit the caches is faster than estimated. Each cost is that of the fastest of
-    several runs on one thread: what other processes take of the machine meanwhile is no part of it.
+    several runs on one thread, so that the load of other processes does not count.
+
+    Args:
+        dim: dimensions of the rows.
+        budget_s: about how many seconds the measurement takes.
+        seed: seed of the random rows, queries and masks.
     """
     import faiss
 
     rng = np.random.default_rng(seed)
-    share_s = budget_s / 12  # six measurements; the rest is for making what they search
+    share_s = budget_s / 12  # six measurements; the rest creates the data they search
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # of this thread alone
     try:
@@ -115,10 +122,11 @@ def measure_costs(dim: int = 1024, budget_s: float = 1.0, *, seed: int = 0) -> U
         code, probe = _measure_codes(dim, share_s, rng)
     finally:
         faiss.omp_set_num_threads(threads)
-    return _trusted(UnitCosts(scan, gather, mask, code, probe, call))
+    return _clamped(UnitCosts(scan, gather, mask, code, probe, call))
 
 
-def _trusted(costs: UnitCosts) -> UnitCosts:
+def _clamped(costs: UnitCosts) -> UnitCosts:
+    """Return `costs`, each within CLAMP_FACTOR of the usual value."""
     usual = asdict(UnitCosts())
     bounds = {name: (value / CLAMP_FACTOR, value * CLAMP_FACTOR) for name, value in usual.items()}
     measured = asdict(costs).items()
@@ -126,7 +134,7 @@ def _trusted(costs: UnitCosts) -> UnitCosts:
 
 
 def _measure_rows(dim: int, share_s: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Nanoseconds a byte scanned and gathered, a row masked, and a call."""
+    """Return nanoseconds a byte scanned and gathered, a row masked, and a call."""
     rows = _rows(ROW_BYTES // (2 * dim), dim, rng)
     exact, few = ExactRows(dim, [rows]), ExactRows(dim, [rows[:BLOCK_ROWS]])
     queries = rng.standard_normal((REPEATS[1], 1, dim), np.float32)
@@ -135,12 +143,12 @@ def _measure_rows(dim: int, share_s: float, rng: np.random.Generator) -> tuple[f
     first = np.arange(BLOCK_ROWS)[None]
     call_ns = _time_ns(lambda turn: few.rerank(queries[turn], first, RESULTS), share_s)
     scan_ns = _time_ns(lambda turn: exact.scan(queries[turn], RESULTS), share_s)
-    # Other rows each time: those of the last time would still be in a cache.
+    # Other rows each time: those of the previous run would still be in a cache.
     gathered = min(GATHERED_ROWS, n // 4)
     chosen = [rng.choice(n, (1, gathered), replace=False, shuffle=False) for _ in range(REPEATS[1])]
     gather_ns = _time_ns(lambda turn: exact.rerank(queries[turn], chosen[turn], RESULTS), share_s)
     gather_ns = (gather_ns - call_ns) / (gathered * row_bytes)
-    # Some rows must be kept, or the processor learns to expect none.
+    # Some rows must match, or the branch predictor learns to expect none.
     mask = RowMask(rng.random(n) < MASK_KEEPS)
     mask_ns = _time_ns(lambda turn: exact.scan(queries[turn], RESULTS, mask), share_s)
     mask_ns = (mask_ns - call_ns - mask.count * row_bytes * gather_ns) / n
@@ -148,7 +156,7 @@ def _measure_rows(dim: int, share_s: float, rng: np.random.Generator) -> tuple[f
 
 
 def _measure_codes(dim: int, share_s: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Nanoseconds a byte of codes scanned and an inverted list visited."""
+    """Return nanoseconds a byte of codes scanned and an inverted list visited."""
     queries = rng.standard_normal((REPEATS[1], 1, dim), np.float32)
     long, short = _index(dim, 1, CODE_ROWS, rng), _index(dim, 1, BLOCK_ROWS, rng)
     many = _index(dim, LISTS, LISTS * BLOCK_ROWS, rng)
@@ -163,7 +171,7 @@ def _measure_codes(dim: int, share_s: float, rng: np.random.Generator) -> tuple[
 
 
 def _rows(n: int, dim: int, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
-    """Rows (n, dim) that all differ and have about unit length: a few thousand, turned by a place at a time."""
+    """Return distinct rows (n, dim) of about unit length: a few thousand, rotated by one more position per copy."""
     base = (rng.standard_normal((min(n, 4096), dim), np.float32) / math.sqrt(dim)).astype(np.float16)
     rows = np.empty((n, dim), np.float16)
     for number, start in enumerate(range(0, n, len(base))):
@@ -173,7 +181,7 @@ def _rows(n: int, dim: int, rng: np.random.Generator) -> np.ndarray[tuple[int, .
 
 
 def _index(dim: int, lists: int, n: int, rng: np.random.Generator) -> IvfPqIndex:
-    """An index with n random codes, evenly in its lists. What codes say does not change what scanning them costs."""
+    """Return an index with n random codes, spread evenly over its lists; scan cost does not depend on code values."""
     import faiss
 
     reduced_dim = max(2, dim // 2 - dim // 2 % 2)
@@ -195,11 +203,11 @@ def _index(dim: int, lists: int, n: int, rng: np.random.Generator) -> IvfPqIndex
     matrix = rng.standard_normal(reduced_dim * dim, np.float32) / np.float32(math.sqrt(dim))
     faiss.copy_array_to_vector(matrix, transform.A)
     transform.is_trained = True
-    return IvfPqIndex(faiss.IndexPreTransform(transform, inner), parameters)  # which refers to its parts
+    return IvfPqIndex(faiss.IndexPreTransform(transform, inner), parameters)  # keeps references to its parts
 
 
 def _time_ns(search: Callable[[int], object], budget_s: float) -> float:
-    """The least time of `search`, given the turn's number, over as many turns as the budget allows."""
+    """Return the minimum time of `search(run number)` over as many runs as `budget_s` seconds allow."""
     search(0)
     times: list[int] = []
     least, most = REPEATS
@@ -211,7 +219,7 @@ def _time_ns(search: Callable[[int], object], budget_s: float) -> float:
 
 
 def _cpu_name() -> str:
-    """The processor's own name, where the system tells it."""
+    """Return the processor's name, where the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""IVF-PQ: rows reduced by a bias-free PCA, turned, and kept as short codes in inverted lists.
+"""IVF-PQ: rows reduced by a bias-free PCA, rotated, and stored as short codes in inverted lists.
 
-Whole partitions are coded, so that what one modality's queries seek in another's vectors is found wherever it lies;
-candidates are always scored again from the fp16 rows. Ids are row ordinals 0..n-1 in the order added.
+Whole partitions are coded: the neighbours of one modality's queries may be anywhere among another's vectors.
+Candidates are always reranked from the fp16 rows. Ids are row ordinals 0..n-1 in the order added.
 """
 
 from __future__ import annotations
@@ -23,32 +23,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PCA_ROWS = 20_000
-"""Rows the covariance is estimated from: of 1024 dimensions, the kept variance is then within 1% of the best."""
+"""Rows the covariance is estimated from: of 1024 dimensions, the retained variance is then within 1% of the best."""
 
 ADD_ROWS = 16_384
 """Rows added at once: 100 MB as float32 of 1024 dimensions and reduced."""
 
 BATCH_QUERIES = 8
-"""Queries reduced by a matrix product, which spreads over threads: for fewer, waiting for them costs more than it
-saves, and on a busy machine many times as much."""
+"""Queries from which on a matrix product reduces them: it uses several threads.
+
+For fewer queries, waiting for the threads costs more than it saves, and many times as much on a busy machine.
+"""
 
 KMEANS_ROUNDS = 10
 """FAISS's default; recall at equal cost no longer grows with more."""
 
 POINTS_PER_CENTROID = 128
-"""Rows a list that k-means looks at, at most."""
+"""Maximum rows per list that k-means uses."""
 
 PADDING_NOISE = 1e-3
-"""Spread of the copies that fill up a training sample of fewer rows than centroids."""
+"""Spread of the copies that pad a training sample of fewer rows than centroids."""
 
 
 class IvfPqIndex:
-    """A trained index. Searching changes nothing in it, so threads may share one that is not added to."""
+    """A trained index. Searches do not change it, so threads may share one that no thread adds to."""
 
     def __init__(
         self, chain: faiss.IndexPreTransform, parameters: IndexParameters, buffer: NDArray[np.uint8] | None = None
     ) -> None:
-        """Take FAISS's index, a linear transform before inverted lists, and the bytes its centroids lie in, if any."""
+        """Wrap FAISS's index.
+
+        Args:
+            chain: a linear transform before inverted lists.
+            parameters: parameters of the index.
+            buffer: the bytes of the file that the centroids are read from in place; None if they are in memory.
+        """
         import faiss
 
         self.parameters = parameters
@@ -60,51 +68,59 @@ class IvfPqIndex:
 
     @property
     def n(self) -> int:
-        """Rows held."""
+        """Number of rows."""
         return int(self._chain.ntotal)
 
     @property
     def dim(self) -> int:
-        """Dimensions of the rows, before they are reduced."""
+        """Dimensions of the rows, before the reduction."""
         return int(self._chain.d)
 
     @property
     def lists(self) -> int:
-        """Inverted lists."""
+        """Number of inverted lists."""
         return int(self._lists.nlist)
 
     def add(self, rows: NDArray[np.float16]) -> None:
-        """Add rows (m, d), which get the next ordinals. Never while another thread searches this index."""
+        """Add rows fp16 (m, d), which get the next ordinals; never while another thread searches this index."""
         for start in range(0, len(rows), ADD_ROWS):
             self._chain.add(decode(rows[start : start + ADD_ROWS]))
 
     def candidates(
         self, queries: NDArray[np.float32], width: int, probes: int, mask: RowMask | None = None
     ) -> NDArray[np.int64]:
-        """Ordinals of the `width` rows whose codes are nearest to each query (nq, d), in the `probes` nearest lists.
+        """Return ordinals of the `width` rows whose codes are nearest to each query, in the `probes` nearest lists.
 
-        int64 (nq, width), nearest first, -1 where there are fewer; those that `mask` leaves out are none. Where all
-        rows that may be found fit into `width`, all of them are candidates, whatever the probes.
+        If `width` is at least the number of matching rows, all of them are candidates, regardless of `probes`.
+
+        Args:
+            queries: float32 (nq, d).
+            width: candidates per query.
+            probes: lists searched per query.
+            mask: rows that may be returned; None: all.
+
+        Returns:
+            int64 (nq, width), nearest first, -1 where there are fewer.
         """
         import faiss
 
-        # FAISS's wrapper takes the fields by name, which its stubs do not tell.
+        # FAISS's wrapper takes the fields as keywords, which its stubs lack.
         parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists))  # type: ignore[call-arg]
         if mask is not None:
             parameters.sel = selector(mask)
         depth = max(1, min(width, self.n))
         reduced = self._reduce(np.ascontiguousarray(queries, np.float32))
         with one_thread() if len(queries) == 1 else nullcontext():
-            _, found = self._lists.search(reduced, depth, params=parameters)
-        ordinals: NDArray[np.int64] = found
+            _, nearest = self._lists.search(reduced, depth, params=parameters)
+        ordinals: NDArray[np.int64] = nearest
         if depth < width:
-            ordinals = np.pad(found, ((0, 0), (0, width - depth)), constant_values=-1)
+            ordinals = np.pad(nearest, ((0, 0), (0, width - depth)), constant_values=-1)
         if width >= (self.n if mask is None else mask.count):
             _fill_up(ordinals, np.arange(self.n) if mask is None else mask.positions[mask.positions < self.n])
         return ordinals
 
     def _reduce(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Queries (nq, d) in the reduced space (nq, r)."""
+        """Return queries (nq, d) in the reduced space (nq, r)."""
         import faiss
 
         if len(queries) >= BATCH_QUERIES:
@@ -119,49 +135,57 @@ class IvfPqIndex:
         return out
 
     def list_ordinals(self, number: int) -> NDArray[np.int64]:
-        """Ordinals of the rows in one inverted list: int64 (m,)."""
+        """Return ordinals of the rows in one inverted list: int64 (m,)."""
         import faiss
 
-        held = self._lists.invlists
-        if not held.list_size(number):  # FAISS gives no pointer then
+        invlists = self._lists.invlists
+        if not invlists.list_size(number):  # FAISS returns no pointer then
             return np.zeros(0, np.int64)
-        ids: NDArray[np.int64] = faiss.rev_swig_ptr(held.get_ids(number), held.list_size(number)).copy()
+        ids: NDArray[np.int64] = faiss.rev_swig_ptr(invlists.get_ids(number), invlists.list_size(number)).copy()
         return ids
 
     @property
     def reduction(self) -> NDArray[np.float32]:
-        """What takes queries to the reduced space, `queries @ reduction.T`: a copy, float32 (r, d)."""
+        """Matrix that reduces queries, `queries @ reduction.T`: a copy, float32 (r, d)."""
         import faiss
 
         return faiss.vector_to_array(self._transform.A).reshape(-1, self.dim)
 
     def lists_of(self, start: int, stop: int) -> Any:
-        """FAISS's IndexIVFPQ over reduced rows with those of ordinals start..stop alone, for form IVF_PQ8; all of them
-        where they are all there is. It looks at the coarse centroids of this index, which must outlive it."""
+        """Return FAISS's IndexIVFPQ over reduced rows, limited to ordinals start..stop; for form IVF_PQ8.
+
+        The index itself is returned if the range covers all rows. The result refers to the coarse centroids of this
+        index, which must outlive it.
+        """
         import faiss
 
         lists = self._lists
         if (start, stop) == (0, self.n):
             return lists
-        some = faiss.IndexIVFPQ(lists.quantizer, lists.d, lists.nlist, lists.pq.M, lists.pq.nbits, lists.metric_type)
-        some.pq = lists.pq
-        some.is_trained = True
+        subset = faiss.IndexIVFPQ(lists.quantizer, lists.d, lists.nlist, lists.pq.M, lists.pq.nbits, lists.metric_type)
+        subset.pq = lists.pq
+        subset.is_trained = True
         by_id = faiss.InvertedLists.SUBSET_TYPE_ID_RANGE  # type: ignore[attr-defined]  # its stubs lack it
-        lists.copy_subset_to(some, by_id, start, stop)
-        return some
+        lists.copy_subset_to(subset, by_id, start, stop)
+        return subset
 
     def merge(self, part: Any) -> None:
-        """Take the rows out of FAISS's IndexIVFPQ `part`, trained alike, and into this index. Their ids stay: they
-        must be the next ordinals."""
+        """Move the rows of FAISS's IndexIVFPQ `part`, with equal training, into this index.
+
+        Their ids do not change: they must be the next ordinals.
+        """
         self._lists.merge_from(part, 0)
         self._chain.ntotal = self._lists.ntotal
 
     def quality(self, rows: NDArray[np.float16], added: int = 0) -> IndexQuality:
-        """Return how well the index fits `rows` (m, d), m >= 1: what codes lose of them, and how even the lists are, or
-        would be with `added` more rows like these.
+        """Measure how well the index fits `rows`: the error of the codes, and the imbalance of the lists.
 
-        Their mean is left out of what the reduction loses: it is the same for all, so no ranking depends on it, and
-        it is so large that the rest would hardly be seen.
+        The mean of the rows does not count as an error of the reduction: it is the same for all, so no ranking
+        depends on it, and it is so large that it would hide the rest.
+
+        Args:
+            rows: fp16 (m, d), m >= 1.
+            added: estimate the imbalance after that many more rows like these.
         """
         full = decode(rows)
         reduced = self._transform.apply(full)
@@ -176,28 +200,32 @@ class IvfPqIndex:
         return IndexQuality(lost, float(self.lists * np.square(lengths).sum() / max(lengths.sum(), 1.0) ** 2))
 
     def clone(self) -> IvfPqIndex:
-        """An index of its own with the same rows, to be added to while others search this one."""
+        """Return an independent copy with the same rows, to add to while others search this one."""
         import faiss
 
-        # Not clone_index: a clone of an index from a file would still look at its bytes, which cannot grow.
+        # Not clone_index: it would still refer to the mapped bytes of an index from a file, which cannot grow.
         copy: Any = faiss.deserialize_index(faiss.serialize_index(self._chain))
         return IvfPqIndex(copy, self.parameters)
 
     def write(self, path: Path) -> None:
-        """Write FAISS's file; making it durable is the caller's part."""
+        """Write FAISS's file; the caller makes it durable.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         import faiss
 
         try:
             faiss.write_index(self._chain, str(path))
-        except RuntimeError as error:  # FAISS's word for a full disk
-            raise OSError(f"the index {path.name} cannot be written: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:  # raised by FAISS if the disk is full
+            raise OSError(f"cannot write the index {path.name}: {str(error).splitlines()[0]}") from error
 
 
 def read_ivf_pq(buffer: NDArray[np.uint8], parameters: IndexParameters) -> IvfPqIndex:
-    """The index in the bytes of a file that `write` made. It keeps them: the coarse centroids are read where they are.
+    """Read an index from the bytes of a file that `write` wrote; it refers to them for its coarse centroids.
 
     Raises:
-        RuntimeError: FAISS cannot read them. (It does not see every damage: check a digest first.)
+        RuntimeError: FAISS cannot read them. (FAISS does not detect all damage: check a digest first.)
     """
     import faiss
 
@@ -209,9 +237,14 @@ def read_ivf_pq(buffer: NDArray[np.uint8], parameters: IndexParameters) -> IvfPq
 def build_index(
     blocks: Sequence[NDArray[np.float16]], parameters: IndexParameters, on_rows: Callable[[int], None] = lambda _: None
 ) -> IvfPqIndex:
-    """Train on an even sample of all rows of `blocks`, each fp16 (m, d), at least one row in all, and add them.
+    """Train an index on an even sample of all rows and add them.
 
-    `on_rows` is told the rows added so far. Held in memory: the sample, and a block of rows as float32.
+    Uses memory for the sample, and for a block of rows as float32.
+
+    Args:
+        blocks: each fp16 (m, d), at least one row in all.
+        parameters: parameters of the index.
+        on_rows: called with the number of rows added so far.
     """
     index = train_on_blocks(blocks, parameters)
     for block in blocks:
@@ -224,7 +257,7 @@ def build_index(
 def train_on_blocks(
     blocks: Sequence[NDArray[np.float16]], parameters: IndexParameters, assigner: faiss.Index | None = None
 ) -> IvfPqIndex:
-    """An empty index, trained on an even sample of all rows of `blocks`; see `build_index`, `train_index`."""
+    """Return an empty index, trained on an even sample of all rows of `blocks`; see `build_index`, `train_index`."""
     rows = ExactRows(blocks[0].shape[1], blocks)
     chosen = np.linspace(0, rows.n - 1, min(rows.n, parameters.train_rows)).astype(np.int64)
     return train_index(rows.gather(chosen), parameters, assigner)
@@ -233,10 +266,13 @@ def train_on_blocks(
 def train_index(
     sample: NDArray[np.float16], parameters: IndexParameters, assigner: faiss.Index | None = None
 ) -> IvfPqIndex:
-    """An empty index for rows like those of `sample` (m, d), m >= 1.
+    """Return an empty index for rows like those of `sample`.
 
-    `assigner`: an empty index by inner product over reduced rows that k-means looks for the nearest centroids with,
-    on a GPU say; it holds the centroids afterwards.
+    Args:
+        sample: fp16 (m, d), m >= 1.
+        parameters: parameters of the index.
+        assigner: an empty index by inner product over reduced rows, for instance on a GPU, that k-means uses to find
+            the nearest centroids; it contains the centroids afterwards. None: the CPU.
     """
     import faiss
 
@@ -246,26 +282,29 @@ def train_index(
     faiss.copy_array_to_vector(_reduction(sample, r, rng).reshape(-1), transform.A)
     transform.is_trained = True
     lists: Any = _empty_lists(parameters)
-    rows = _padded(_reduced(transform, sample), max(parameters.lists, 2**parameters.bits), rng)
+    rows = _pad_sample(_reduced(transform, sample), max(parameters.lists, 2**parameters.bits), rng)
     lists.clustering_index = assigner
     lists.train_q1(len(rows), faiss.swig_ptr(rows), False, lists.metric_type)
     lists.clustering_index = None
-    with one_thread():  # hundreds of k-means of two dimensions, each too small to share
+    with one_thread():  # hundreds of two-dimensional k-means, too small for threads
         lists.train(rows)
     return IvfPqIndex(faiss.IndexPreTransform(transform, lists), parameters)
 
 
-def _fill_up(found: NDArray[np.int64], available: NDArray[np.int64]) -> None:
-    """Put what is missing of `available` at the end of each row of `found`: it lies in lists that were not probed, or
-    is the row of lowest possible score, which fast-scan never returns."""
-    for row in found:
-        held = row[row >= 0]
-        missing = np.setdiff1d(available, held)
-        row[: len(held)] = held
-        row[len(held) : len(held) + len(missing)] = missing
+def _fill_up(ordinals: NDArray[np.int64], available: NDArray[np.int64]) -> None:
+    """Append the rows of `available` that each row of `found` misses.
+
+    They are in lists that were not probed, or have the lowest possible score, which fast-scan never returns.
+    """
+    for row in ordinals:
+        present = row[row >= 0]
+        missing = np.setdiff1d(available, present)
+        row[: len(present)] = present
+        row[len(present) : len(present) + len(missing)] = missing
 
 
 def _empty_lists(parameters: IndexParameters) -> faiss.IndexIVFPQFastScan | faiss.IndexIVFPQ:
+    """Return FAISS's untrained index of inverted lists over reduced rows."""
     import faiss
 
     r, code = parameters.reduced_dim, (parameters.lists, parameters.subquantizers, parameters.bits)
@@ -281,21 +320,21 @@ def _empty_lists(parameters: IndexParameters) -> faiss.IndexIVFPQFastScan | fais
 
 
 def _reduction(sample: NDArray[np.float16], r: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Rows of the matrix (r, d) that keeps the directions of most variance, turned at random.
+    """Return the reduction (r, d): the directions of most variance, rotated at random.
 
-    It is applied without centring: an inner product with a shifted query ranks otherwise. The turn spreads the variance
-    evenly over the subquantizers, which lifts the share of the true nearest among 50 candidates from .91 to .99.
+    It is applied without centring: an inner product with a shifted query ranks otherwise. The rotation spreads the
+    variance evenly over the subquantizers, which raises recall@1 among 50 candidates from .91 to .99.
     """
     chosen = np.linspace(0, len(sample) - 1, min(len(sample), PCA_ROWS)).astype(np.int64)
     rows = decode(sample[chosen])
     rows -= rows.mean(axis=0)
     _, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64))
-    turn, _ = np.linalg.qr(rng.standard_normal((r, r)))
-    return np.ascontiguousarray(turn @ vectors[:, ::-1][:, :r].T, np.float32)
+    rotation, _ = np.linalg.qr(rng.standard_normal((r, r)))
+    return np.ascontiguousarray(rotation @ vectors[:, ::-1][:, :r].T, np.float32)
 
 
 def _reduced(transform: faiss.LinearTransform, sample: NDArray[np.float16]) -> NDArray[np.float32]:
-    """The sample (m, d) in the reduced space (m, r), block by block."""
+    """Return the sample (m, d) in the reduced space (m, r), computed block by block."""
     out = np.empty((len(sample), transform.d_out), np.float32)
     for start in range(0, len(sample), ADD_ROWS):
         block = sample[start : start + ADD_ROWS]
@@ -303,11 +342,11 @@ def _reduced(transform: faiss.LinearTransform, sample: NDArray[np.float16]) -> N
     return out
 
 
-def _padded(reduced: NDArray[np.float32], least: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """At least as many rows as k-means has centroids: where there are fewer, repeated with a little noise."""
-    if len(reduced) >= least:
+def _pad_sample(reduced: NDArray[np.float32], min_rows: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return at least `min_rows` rows, the centroids of k-means: if there are fewer, they are repeated with noise."""
+    if len(reduced) >= min_rows:
         return reduced
-    rows = np.resize(reduced, (least, reduced.shape[1]))
+    rows = np.resize(reduced, (min_rows, reduced.shape[1]))
     copies = rows[len(reduced) :]
     copies += np.float32(PADDING_NOISE) * rng.standard_normal(copies.shape, np.float32)
     return rows

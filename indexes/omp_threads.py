@@ -1,4 +1,4 @@
-"""Number of threads that FAISS takes for a call."""
+"""Number of threads that FAISS uses for a call."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Calls of FAISS that the calling thread makes inside the block stay on it; other threads are not affected.
+    """Keep FAISS's calls of the calling thread inside the block on one thread; other threads are not affected.
 
-    For single queries: FAISS wakes its whole team even for those, although one does all the work, and on a busy
-    machine waiting for it to assemble takes 15 ms where the work takes 0.05.
+    For single queries: FAISS wakes its whole thread team even for those, although one thread does all the work. On a
+    busy machine waiting for the team takes 15 ms where the work takes 0.05.
     """
     import faiss
 

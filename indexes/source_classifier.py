@@ -1,4 +1,4 @@
-"""Regions: where the queries of each modality lie, so that a ready vector tells which modality it was made from."""
+"""Regions of each modality's queries, which predict the source modality of a precomputed vector."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SourceClassifier:
-    """Of s sources, the unit mean of their queries float32 (s, d), and the cosine to it from which on a query is one of
-    theirs and of nobody else's: float32 (s,)."""
+    """Regions of the queries of s sources.
+
+    Attributes:
+        sources: modalities, s names.
+        means: float32 (s, d), the unit mean of each source's queries.
+        cosines: float32 (s,), the cosine to the mean from which on a query belongs to this source alone.
+    """
 
     sources: tuple[str, ...]
     means: NDArray[np.float32]
     cosines: NDArray[np.float32]
 
     def predict_source(self, query: NDArray[np.float32]) -> str | None:
-        """The source among whose queries a query (d,) lies; None where it lies among none's."""
+        """Return the source whose region a query float32 (d,) is in; None if it is in no region."""
         if not self.sources:
             return None
         margins = self.means @ query - self.cosines
@@ -32,7 +37,7 @@ class SourceClassifier:
         return self.sources[best] if margins[best] >= 0 else None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Plain arrays to be stored."""
+        """Return plain arrays to be stored."""
         return {
             "source_names": np.array(self.sources, "U16"),
             "source_means": self.means,
@@ -41,18 +46,18 @@ class SourceClassifier:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> SourceClassifier:
-        """Return what `to_arrays` gave."""
-        names, means, cosines = (arrays[f"source_{what}"] for what in ("names", "means", "cosines"))
+        """Return the classifier that `to_arrays` was called on."""
+        names, means, cosines = (arrays[f"source_{suffix}"] for suffix in ("names", "means", "cosines"))
         return cls(tuple(names.tolist()), means, cosines)
 
 
 def find_regions(queries: Mapping[str, NDArray[np.float32]], dim: int) -> SourceClassifier:
-    """The region of each source from samples of its queries, each float32 (nq, d), nq >= 1."""
+    """Return the region of each source from samples of its queries, each float32 (nq, d), nq >= 1."""
     means = np.zeros((len(queries), dim), np.float32)
     cosines = np.zeros(len(queries), np.float32)
-    for number, (source, held) in enumerate(queries.items()):
-        mean = held.mean(axis=0)
-        strangers = [others for other, others in queries.items() if other != source]
+    for number, (source, rows) in enumerate(queries.items()):
+        mean = rows.mean(axis=0)
+        foreign_queries = [sample for name, sample in queries.items() if name != source]
         means[number] = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        cosines[number] = in_distribution_cosine(held, mean, strangers)
+        cosines[number] = in_distribution_cosine(rows, mean, foreign_queries)
     return SourceClassifier(tuple(queries), means, cosines)

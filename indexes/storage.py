@@ -1,7 +1,7 @@
-"""Index folders: published whole or not at all, and used only where every byte is as it was written.
+"""Index folders: published atomically, and used only if every file matches its digest.
 
-FAISS loads damaged files without a word, so the manifest holds a digest of each file, and whoever names the folder
-holds the digest of the manifest. All of it is derived from the vector files and can be built anew.
+FAISS loads damaged files without an error, so the manifest contains a digest of each file, and each reference to the
+folder contains the digest of the manifest. Indexes are derived from the vector files and can be rebuilt.
 """
 
 from __future__ import annotations
@@ -48,8 +48,14 @@ STATISTICS = "statistics.npz"
 
 @dataclass(frozen=True, eq=False)
 class OpenedIndex:
-    """An index folder, checked. `index` is None where rows are searched exactly; `vector_ids` int64 (n,) is mapped and
-    tells the vector of each ordinal; `statistics`: the arrays it was published with."""
+    """A checked index folder.
+
+    Attributes:
+        manifest: its manifest.
+        index: None if rows are searched exactly.
+        vector_ids: int64 (n,), mapped: the vector of each ordinal.
+        statistics: the arrays it was published with.
+    """
 
     manifest: IndexManifest
     index: IvfPqIndex | None
@@ -65,10 +71,20 @@ def publish_index(
     statistics: Mapping[str, NDArray[Any]],
     gpu_codes: IvfPqIndex | None = None,
 ) -> tuple[str, str]:
-    """Write an index folder, durable when this returns; its name and the digest of its manifest.
+    """Write an index folder; it is durable when this returns.
 
-    The manifest's `files` are filled in here. A folder of the same generation, left by a run that was killed before
-    anything named it, is replaced. `vector_ids`: int64 (n,), by ordinal. `gpu_codes`: see `open_gpu_codes`.
+    A folder of the same generation, left over from a killed run and referenced nowhere, is replaced.
+
+    Args:
+        store: the store's folder.
+        manifest: the manifest; its `files` are filled in here.
+        index: None for an exact search.
+        vector_ids: int64 (n,), by ordinal.
+        statistics: arrays by name.
+        gpu_codes: see `open_gpu_codes`; None: no file for GPUs.
+
+    Returns:
+        The name of the folder and the digest of its manifest.
     """
     folder = store / INDEXES / manifest.modality / f"{manifest.generation:08d}"
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
@@ -94,41 +110,42 @@ def publish_index(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for changed in (folder.parent, folder.parent.parent, store):
-        sync_folder(changed)
+    for parent in (folder.parent, folder.parent.parent, store):
+        sync_folder(parent)
     return folder.name, digest
 
 
 def open_index(store: Path, modality: str, folder: str, manifest_digest: str) -> OpenedIndex:
-    """Check every file of an index folder but that for GPUs and open it. What is hashed is what is used: the same bytes
-    in memory.
+    """Check every file of an index folder, except that for GPUs, and open it.
+
+    The bytes that are hashed are the ones used: the same bytes in memory.
 
     Raises:
-        IndexDamagedError: a file is missing, truncated, altered or of another format.
+        IndexDamagedError: a file is missing, truncated, changed or of another format.
     """
-    place = store / INDEXES / modality / folder
-    manifest = _read_manifest(place / MANIFEST, manifest_digest)
+    path = store / INDEXES / modality / folder
+    manifest = _read_manifest(path / MANIFEST, manifest_digest)
     if manifest.parameters.form != IndexForm.EXACT and CODES not in manifest.files:
-        raise _damaged(place / MANIFEST, f"it does not list {CODES}")
+        raise _damaged(path / MANIFEST, f"it does not list {CODES}")
     names = [name for name in manifest.files if name != GPU_CODES]
-    held = {name: _read_checked(place / name, *manifest.files[name]) for name in names}
+    contents = {name: _read_checked(path / name, *manifest.files[name]) for name in names}
     try:
-        vector_ids = _parse_array(held[VECTOR_IDS])
-        with np.load(io.BytesIO(held[STATISTICS]), allow_pickle=False) as arrays:
+        vector_ids = _parse_array(contents[VECTOR_IDS])
+        with np.load(io.BytesIO(contents[STATISTICS]), allow_pickle=False) as arrays:
             statistics = dict(arrays)
-        index = _parse_codes(held[CODES], manifest.parameters) if CODES in held else None
+        index = _parse_codes(contents[CODES], manifest.parameters) if CODES in contents else None
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise _damaged(place, f"this version cannot read it ({str(error).splitlines()[0]})") from error
+        raise _damaged(path, f"this version cannot read it ({str(error).splitlines()[0]})") from error
     if len(vector_ids) != manifest.n or (index is not None and index.n != manifest.n):
-        raise _damaged(place, f"its files do not hold the {manifest.n} rows it should cover")
+        raise _damaged(path, f"its files do not contain the {manifest.n} rows of its manifest")
     return OpenedIndex(manifest, index, vector_ids, statistics)
 
 
 def open_gpu_codes(store: Path, folder: str, manifest: IndexManifest) -> IvfPqIndex:
-    """The 8-bit codes that a GPU takes, of the same rows in the same order, where the manifest tells of them.
+    """Open the 8-bit codes for GPUs: the same rows in the same order, if the manifest lists them.
 
     Raises:
-        IndexDamagedError: the file is missing, truncated or altered.
+        IndexDamagedError: the file is missing, truncated or changed.
     """
     path = store / INDEXES / manifest.modality / folder / GPU_CODES
     if manifest.gpu_parameters is None or GPU_CODES not in manifest.files:
@@ -139,32 +156,33 @@ def open_gpu_codes(store: Path, folder: str, manifest: IndexManifest) -> IvfPqIn
     except RuntimeError as error:
         raise _damaged(path, f"this version cannot read it ({str(error).splitlines()[0]})") from error
     if codes.n != manifest.n:
-        raise _damaged(path, f"it does not hold the {manifest.n} rows it should cover")
+        raise _damaged(path, f"it does not contain the {manifest.n} rows of the manifest")
     return codes
 
 
 def check_index(store: Path, modality: str, folder: str, manifest_digest: str) -> None:
-    """Read every file of an index folder, that for GPUs too, and compare it with what was written.
+    """Read every file of an index folder, that for GPUs too, and compare it with its digest.
 
     Raises:
-        IndexDamagedError: a file is missing, truncated or altered.
+        IndexDamagedError: a file is missing, truncated or changed.
     """
-    place = store / INDEXES / modality / folder
-    for name, (size, digest) in _read_manifest(place / MANIFEST, manifest_digest).files.items():
-        _read_checked(place / name, size, digest)
+    path = store / INDEXES / modality / folder
+    for name, (size, digest) in _read_manifest(path / MANIFEST, manifest_digest).files.items():
+        _read_checked(path / name, size, digest)
 
 
 def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
-    """Delete all index folders of a modality but those named, half-written ones too. Only for the store's writer."""
-    place = store / INDEXES / modality
-    if place.is_dir():
-        for folder in place.iterdir():
+    """Delete all index folders of a modality except those in `keep`, also incomplete ones; only for the writer."""
+    path = store / INDEXES / modality
+    if path.is_dir():
+        for folder in path.iterdir():
             if folder.name not in keep:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _damaged(path: Path, what: str) -> IndexDamagedError:
-    return IndexDamagedError(f"index file {path}: {what}; run `bindsearch optimize` to rebuild the index")
+def _damaged(path: Path, problem: str) -> IndexDamagedError:
+    """Return the error for a damaged file, with the command that rebuilds the index."""
+    return IndexDamagedError(f"index file {path}: {problem}; run `bindsearch optimize` to rebuild the index")
 
 
 def _sync_file(path: Path) -> None:
@@ -180,18 +198,18 @@ def _read_manifest(path: Path, digest: str) -> IndexManifest:
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     if xxhash.xxh3_128(content).hexdigest() != digest:
-        raise _damaged(path, "its content is not what was written")
+        raise _damaged(path, "its content does not match its digest")
     try:
         data = json.loads(content)
         if data.pop("format") != FORMAT:
-            raise _damaged(path, f"it is not of format {FORMAT}, the one this BindSearch reads")
+            raise _damaged(path, f"it is not of format {FORMAT}, which this version of BindSearch reads")
         return _parse_manifest(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, "it is not a manifest") from error
+        raise _damaged(path, "it is not a valid manifest") from error
 
 
 MANIFEST_KEYS = {"settings": "wishes", "measured_sources": "queried", "in_distribution_cosine": "inside_cosine"}
-"""Keys in the file of the manifest's fields that have other names there."""
+"""Keys in the file for fields of the manifest whose keys differ from their names."""
 
 
 def _manifest_record(manifest: IndexManifest) -> dict[str, Any]:
@@ -224,34 +242,34 @@ def _parse_parameters(data: dict[str, Any]) -> IndexParameters:
 
 
 def _read_checked(path: Path, size: int, digest: str) -> mmap.mmap:
-    """A file, mapped, if it is as long as it should be and hashes to `digest`."""
+    """Return a file's content, mapped, after checking its size and digest."""
     import xxhash
 
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found != size:
-                raise _damaged(path, f"it has {found} bytes instead of {size}")
+            size_found = os.fstat(file.fileno()).st_size
+            if size_found != size:
+                raise _damaged(path, f"it has {size_found} bytes instead of {size}")
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     if xxhash.xxh3_128(content).hexdigest() != digest:
-        raise _damaged(path, "its content is not what was written")
+        raise _damaged(path, "its content does not match its digest")
     return content
 
 
 def _parse_array(content: mmap.mmap) -> NDArray[np.int64]:
-    """A one-dimensional int64 array in the format of np.save, as a view of the map."""
+    """Return a one-dimensional int64 array in the format of np.save, as a view of the map."""
     header = io.BytesIO(content[:128])
     np.lib.format.read_magic(header)
     shape, _, dtype = np.lib.format.read_array_header_1_0(header)
     if dtype != np.int64 or len(shape) != 1:
-        raise ValueError(f"{dtype} {shape} where int64 (n,) is due")
+        raise ValueError(f"{dtype} {shape} instead of int64 (n,)")
     return np.frombuffer(content, np.int64, shape[0], header.tell())
 
 
 def _parse_codes(content: mmap.mmap, parameters: IndexParameters) -> IvfPqIndex:
-    """FAISS copies the codes out of the map, whose pages need not stay in memory after that."""
+    """Return the index in a mapped file; FAISS copies the codes, so the map's pages need not stay in memory."""
     from bindsearch.indexes.ivf_pq import read_ivf_pq
 
     index = read_ivf_pq(np.frombuffer(content, np.uint8), parameters)

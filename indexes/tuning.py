@@ -1,7 +1,7 @@
 """Operating points: the cheapest probes and rerank width that reach the wanted recall, measured on stored vectors.
 
-What a query needs depends on its modality: one within the partition's finds its neighbours in few lists, one from
-across the modality gap in many. So each source modality is measured with queries of its own.
+The settings a query needs depend on its modality: a query within the partition's distribution finds its neighbours in
+few lists, one across the modality gap in many. So each source modality is measured with queries of its own.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ if TYPE_CHECKING:
     from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 RERANKS = (50, 100, 200, 400, 800, 1600)
-"""Rerank widths tried: each costs twice the one before, less than probing more where codes are good."""
+"""Rerank widths tried: each costs twice the previous one, which is less than more probes where codes are good."""
 
 KS = (10, 100)
-"""Numbers of results that points are measured for."""
+"""Numbers of results k that points are measured for."""
 
 SELECTIVITIES = (1.0, 0.5, 0.1)
-"""Shares of the rows kept by the filters that points are measured under."""
+"""Shares of the rows matching the filters that points are measured with."""
 
 MIN_QUERIES = 50
-"""With fewer, the standard error of a recall near .98 is beyond .01."""
+"""Minimum queries per source: with fewer, the standard error of a recall near .98 exceeds .01."""
 
 CONFIDENCE_SIGMA = 2.0
-"""Standard errors that a mean recall must lie above what is wanted: the cheapest of many settings that just reach it is
-one that the sample flatters."""
+"""Standard errors that a mean recall must lie above the target.
+
+The cheapest of many settings that just reach the target is one that the sample overestimates.
+"""
 
 TRUTH_ROWS = 16_384
 """Rows scored at once to find the true nearest: 64 MB as float32 of 1024 dimensions."""
 
 PILOT_QUERIES = 10
-"""Queries that tell, before the first source is measured, how long one will take."""
+"""Queries that estimate, before the first source is measured, how long one query takes."""
 
 TIMED_QUERIES = 30
-"""Queries run one by one for the median latency of a point."""
+"""Queries run one by one to measure the median latency of a point."""
 
 DEFAULT_COSTS = UnitCosts()
 
@@ -55,7 +57,12 @@ OUTSIDE = 2.0
 
 @dataclass(frozen=True)
 class _FilterCase:
-    """A filter to measure under: `selectivity` the share it stands for, `mask` a case of it (None: every row)."""
+    """A filter to measure with.
+
+    Attributes:
+        selectivity: the share of rows it represents.
+        mask: an example of such a filter; None: all rows.
+    """
 
     selectivity: float
     mask: RowMask | None
@@ -63,7 +70,16 @@ class _FilterCase:
 
 @dataclass(frozen=True)
 class _Setting:
-    """Recall of one setting over all cases of a filter: the worst mean, and what it surely is."""
+    """Recall of one setting over all cases of a filter.
+
+    Attributes:
+        probes: lists probed.
+        rerank: candidates scored exactly.
+        cost_ns: estimated cost of a query in nanoseconds.
+        recall: mean recall@k in the worst case.
+        recall_bound: lower bound of that recall.
+        mask: mask of the worst case; None: all rows.
+    """
 
     probes: int
     rerank: int
@@ -77,8 +93,15 @@ class _Setting:
 class Tuner:
     """Common data of all measurements of a partition.
 
-    `index` covers the first rows of `rows`; `alive`: those of its rows that searches may find (None: all); `recall`:
-    the wanted one.
+    Attributes:
+        index: covers the first rows of `rows`.
+        rows: the partition's rows.
+        alive: those of the index's rows that searches may return; None: all.
+        recall: the target recall.
+        ks: numbers of results.
+        selectivities: shares of rows matching the filters.
+        costs: unit costs of this machine.
+        clock: returns seconds.
     """
 
     index: IvfPqIndex
@@ -91,7 +114,7 @@ class Tuner:
     clock: Callable[[], float] = time.perf_counter
 
     def trials(self, seed: int) -> list[_FilterCase]:
-        """For each share the cases that are measured; without lists to take whole, rows at random are the only one."""
+        """Return the filter cases of each share: random rows, and whole lists if there are several."""
         rng = np.random.default_rng(seed)
         alive = np.ones(self.index.n, np.bool_) if self.alive is None else self.alive.flags[: self.index.n]
         trials = []
@@ -107,7 +130,14 @@ class Tuner:
     def points(
         self, source: str, queries: NDArray[np.float32], own: NDArray[np.int64] | None, trials: Sequence[_FilterCase]
     ) -> list[OperatingPoint]:
-        """The points for queries (nq, d) of one source; `own` int64 (nq,): their own rows, left out of the truth."""
+        """Return the points for queries of one source.
+
+        Args:
+            source: modality of the queries.
+            queries: float32 (nq, d).
+            own: int64 (nq,), the queries' own rows, excluded from the true results; None: no exclusion.
+            trials: the filter cases.
+        """
         masks = [trial.mask for trial in trials]
         truths = exact_nearest(self.rows, queries, max(self.ks), masks, self.index.n, own)
         points = []
@@ -127,7 +157,7 @@ class Tuner:
     def _cheapest(
         self, queries: NDArray[np.float32], cases: Sequence[tuple[RowMask | None, NDArray[np.int64]]]
     ) -> dict[int, _Setting]:
-        """For each k the cheapest setting that is sure to reach the recall, or else the widest."""
+        """Return for each k the cheapest setting whose recall bound reaches the target, else the widest."""
         best: dict[int, _Setting] = {}
         widest: dict[int, _Setting] = {}
         for probes in _doublings(self.index.lists):
@@ -140,34 +170,37 @@ class Tuner:
                     outcomes = [
                         (*_recall(rank[:, :k], rerank), mask) for rank, (mask, _) in zip(ranks, cases, strict=True)
                     ]
-                    sure, mean, mask = min(outcomes, key=lambda outcome: outcome[0])
-                    setting = _Setting(probes, rerank, self.cost_ns(probes, rerank), mean, sure, mask)
+                    bound, mean, mask = min(outcomes, key=lambda outcome: outcome[0])
+                    setting = _Setting(probes, rerank, self.cost_ns(probes, rerank), mean, bound, mask)
                     widest[k] = setting
-                    if sure >= self.recall and (k not in best or setting.cost_ns < best[k].cost_ns):
+                    if bound >= self.recall and (k not in best or setting.cost_ns < best[k].cost_ns):
                         best[k] = setting
         return {k: best.get(k, widest[k]) for k in self.ks}
 
     def cost_ns(self, probes: int, rerank: int) -> float:
-        """Return what a search is taken to cost, its fixed part apart."""
+        """Return the estimated cost of a search without its fixed part, in nanoseconds."""
         return setting_cost_ns(self.index, self.costs, probes, rerank)
 
     def _ranks(
         self, queries: NDArray[np.float32], probes: int, mask: RowMask | None, truth: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Place of each of the true nearest (nq, k) among the candidates: beyond them all where it is none; -1 where
-        there is no k-th."""
+        """Return the rank of each of the true nearest (nq, k) among the candidates.
+
+        The rank is RERANKS[-1] if it is no candidate, and -1 if there is no k-th row.
+        """
         width = min(RERANKS[-1], self.index.n)
         candidates = self.index.candidates(queries, width, probes, mask)
-        place = np.full(self.index.n + 1, RERANKS[-1], np.int64)  # the last one is for -1
+        rank_of = np.full(self.index.n + 1, RERANKS[-1], np.int64)  # the last one is for -1
         ranks = np.empty_like(truth)
-        for found, true, rank in zip(candidates, truth, ranks, strict=True):
-            place[found] = np.arange(width)
-            place[-1] = -1
-            rank[:] = place[true]
-            place[found] = RERANKS[-1]
+        for candidate_ids, true, rank in zip(candidates, truth, ranks, strict=True):
+            rank_of[candidate_ids] = np.arange(width)
+            rank_of[-1] = -1
+            rank[:] = rank_of[true]
+            rank_of[candidate_ids] = RERANKS[-1]
         return ranks
 
     def _latency_ms(self, queries: NDArray[np.float32], k: int, setting: _Setting) -> float:
+        """Return the median latency of a setting in milliseconds, one query at a time."""
         times = []
         for number in range(min(len(queries), TIMED_QUERIES)):
             query = queries[number : number + 1]
@@ -194,31 +227,47 @@ def measure_points(
     clock: Callable[[], float] = time.perf_counter,
     seed: int = 0,
 ) -> tuple[OperatingPoint, ...]:
-    """Points of every source in `queries`, each float32 (nq, d), and of MIXED: per (k, kept) the dearest of them.
+    """Measure the points of every source, and of MIXED: the most expensive of them per k and share.
 
-    `modality` is the partition's own; it is measured last, and `own` int64 (nq,) gives the rows its queries are, which
-    are left out of the truth (without it they stay in, and recall looks better by a k-th of what is missing). Where
-    `budget_s` would not suffice for all queries, fewer are used, but no fewer than MIN_QUERIES; a source that it does
-    not suffice for at all gets the widest measured cross-modal point, named in `stand_in`. The first source is always
-    measured.
+    The partition's own modality is measured last; the first source is always measured. If `budget_s` is too short for
+    all queries of a source, fewer are used, but no fewer than MIN_QUERIES. A source that it is too short for gets the
+    widest measured cross-modal point, named in its `fallback_source`.
+
+    Args:
+        index: covers the first rows of `rows`.
+        rows: the partition's rows.
+        queries: by source modality, each float32 (nq, d).
+        modality: modality of the partition.
+        own: int64 (nq,), the rows that the queries of `modality` are, excluded from the true results. None: not
+            excluded, which overestimates recall by 1/k of what is missed.
+        alive: rows of the index that searches may return; None: all.
+        recall: the target recall.
+        ks: numbers of results.
+        kept: shares of the rows matching the filters.
+        budget_s: seconds for all measurements.
+        costs: unit costs of this machine.
+        clock: returns seconds.
+        seed: seed of the filters.
     """
     tuner = Tuner(index, rows, alive, recall, ks, kept, costs, clock)
     trials = tuner.trials(seed)
     start = clock()
     points: list[OperatingPoint] = []
-    waiting = sorted((source for source, held in queries.items() if len(held)), key=lambda source: source == modality)
-    seconds = _pilot_seconds(tuner, queries[waiting[0]], trials) if waiting else 0.0
-    for number, source in enumerate(waiting):
-        share_s = (budget_s - (clock() - start)) / (len(waiting) - number)
+    sources = sorted(
+        (source for source, sample in queries.items() if len(sample)), key=lambda source: source == modality
+    )
+    seconds = _pilot_seconds(tuner, queries[sources[0]], trials) if sources else 0.0
+    for number, source in enumerate(sources):
+        share_s = (budget_s - (clock() - start)) / (len(sources) - number)
         count = min(len(queries[source]), int(share_s / max(seconds, 1e-9)))
         if count < MIN_QUERIES and number and count < len(queries[source]):
             continue
         chosen = _evenly(len(queries[source]), max(count, MIN_QUERIES))
-        begun = clock()
+        source_start = clock()
         own_rows = own[chosen] if own is not None and source == modality else None
         points += tuner.points(source, queries[source][chosen], own_rows, trials)
-        seconds = (clock() - begun) / len(chosen)
-    return fill_missing(points, waiting, modality, index, costs)
+        seconds = (clock() - source_start) / len(chosen)
+    return fill_missing(points, sources, modality, index, costs)
 
 
 def fill_missing(
@@ -228,40 +277,54 @@ def fill_missing(
     index: IvfPqIndex,
     costs: UnitCosts = DEFAULT_COSTS,
 ) -> tuple[OperatingPoint, ...]:
-    """The points, with a stand-in for each of `sources` that has none, and with MIXED: per (k, kept) the dearest.
+    """Return the points with those that are missing: a fallback for each source without points, and MIXED.
 
-    A stand-in is the widest point measured across modalities, never one of the partition's own `modality`, whose
-    queries lie among its vectors. Where there is none, it is all lists and the largest rerank, which nothing measured.
+    A fallback is the widest point measured across modalities, never one of the partition's own `modality`, whose
+    queries are among its vectors. If there is none, it is all lists and the largest rerank, which is not measured.
+    MIXED is the most expensive point per k and share.
+
+    Args:
+        points: measured points.
+        sources: sources that need points.
+        modality: modality of the partition.
+        index: the partition's index.
+        costs: unit costs of this machine.
     """
     measured = [point for point in points if point.fallback_source is None]
     filled = [point for point in points if point.source != MIXED]
     cases = dict.fromkeys((point.k, point.selectivity) for point in measured) or [
-        (k, kept) for k in KS for kept in SELECTIVITIES
+        (k, share) for k in KS for share in SELECTIVITIES
     ]
     for source in dict.fromkeys(sources):
         if any(point.source == source for point in filled):
             continue
-        for k, kept in cases:
-            across = [p for p in measured if (p.k, p.selectivity) == (k, kept) and p.source not in (modality, MIXED)]
+        for k, share in cases:
+            across = [p for p in measured if (p.k, p.selectivity) == (k, share) and p.source not in (modality, MIXED)]
             point = max(
                 across, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None
             )
             if point is None:
-                filled.append(OperatingPoint(source, k, kept, index.lists, RERANKS[-1], 0.0, 0.0, UNMEASURED))
+                filled.append(OperatingPoint(source, k, share, index.lists, RERANKS[-1], 0.0, 0.0, UNMEASURED))
             else:
                 filled.append(replace(point, source=source, fallback_source=point.source))
-    for k, kept in cases:
-        here = [point for point in filled if (point.k, point.selectivity) == (k, kept)]
-        # Of points that cost the same, the one that finds least: what it states must hold for all.
-        dearest = max(here, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None)
-        if dearest is not None:
-            filled.append(replace(dearest, source=MIXED, fallback_source=dearest.fallback_source or dearest.source))
+    for k, share in cases:
+        group = [point for point in filled if (point.k, point.selectivity) == (k, share)]
+        # Of points that cost the same, the one with the lowest recall: it must be valid for all sources.
+        costliest = max(
+            group, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None
+        )
+        if costliest is not None:
+            filled.append(
+                replace(costliest, source=MIXED, fallback_source=costliest.fallback_source or costliest.source)
+            )
     return tuple(filled)
 
 
 def setting_cost_ns(index: IvfPqIndex, costs: UnitCosts, probes: int, rerank: int) -> float:
-    """Return what one query with this setting costs, calls apart: codes scanned, lists visited, rows fetched and
-    scored."""
+    """Estimate the cost of one query with this setting, in nanoseconds, without the fixed cost of calls.
+
+    It is the sum over codes scanned, lists visited, and rows fetched and scored.
+    """
     scanned = index.n * min(1.0, probes / index.lists) * index.parameters.code_bytes
     gathered = rerank * index.dim * 2
     return scanned * costs.code_ns_per_byte + probes * costs.probe_ns + gathered * costs.gather_ns_per_byte
@@ -270,17 +333,22 @@ def setting_cost_ns(index: IvfPqIndex, costs: UnitCosts, probes: int, rerank: in
 def in_distribution_cosine(
     rows: NDArray[np.float32], mu: NDArray[np.float32], strangers: Sequence[NDArray[np.float32]] = ()
 ) -> float:
-    """The cosine to the mean `mu` (d,) from which on a query lies among the partition's vectors `rows` (m, d).
+    """Return the minimum cosine to the mean of a query within the partition's distribution.
 
-    All but 1% of them reach it, and hardly any of the `strangers`, queries (nq, d) of other modalities: where 1% of
-    those would too, the answer is OUTSIDE, as it is where the mean says nothing.
+    99% of the rows reach it, and fewer than 1% of the foreign queries. OUTSIDE if more of those reach it, if there
+    are no rows, or if the mean is zero.
+
+    Args:
+        rows: vectors of the partition, float32 (m, d).
+        mu: their mean, float32 (d,).
+        strangers: samples of queries of other modalities, each float32 (nq, d).
     """
     length = float(np.linalg.norm(mu))
     if not len(rows) or length == 0:
         return OUTSIDE
     centre = mu / np.float32(length)
     threshold = float(np.quantile(rows @ centre, 0.01))
-    highest = max((float(np.quantile(held @ centre, 0.99)) for held in strangers if len(held)), default=-1.0)
+    highest = max((float(np.quantile(queries @ centre, 0.99)) for queries in strangers if len(queries)), default=-1.0)
     return threshold if threshold > highest else OUTSIDE
 
 
@@ -292,9 +360,20 @@ def exact_nearest(
     n: int,
     own: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
-    """The true k nearest of the first n rows for each query (nq, d), under each of the masks: int64 (nq, k), -1 padded.
+    """Return the true k nearest of the first n rows for each query, for each of the masks.
 
-    One pass over the rows, in float32, serves all masks. `own` int64 (nq,): a row of each query to leave out.
+    One pass over the rows, in float32, serves all masks.
+
+    Args:
+        rows: the partition's rows.
+        queries: float32 (nq, d).
+        k: results per query.
+        masks: rows that match; None: all.
+        n: rows to scan.
+        own: int64 (nq,), a row of each query to exclude; None: none.
+
+    Returns:
+        For each mask int64 (nq, k), padded with -1.
     """
     import faiss
 
@@ -303,8 +382,8 @@ def exact_nearest(
         stop = min(n, start + TRUTH_ROWS)
         scores = queries @ rows.embeddings(np.arange(start, stop)).T
         if own is not None:
-            here = np.flatnonzero((own >= start) & (own < stop))
-            scores[here, own[here] - start] = -np.inf
+            in_block = np.flatnonzero((own >= start) & (own < stop))
+            scores[in_block, own[in_block] - start] = -np.inf
         for heap, mask in zip(heaps, masks, strict=True):
             columns = np.arange(stop - start) if mask is None else mask.slice(start, stop).positions
             picked = scores if mask is None else np.ascontiguousarray(scores[:, columns])
@@ -316,50 +395,51 @@ def exact_nearest(
 
 
 def _pilot_seconds(tuner: Tuner, queries: NDArray[np.float32], trials: Sequence[_FilterCase]) -> float:
-    """Seconds that one query is likely to take: the truth and the widest search of a few."""
-    few = queries[_evenly(len(queries), PILOT_QUERIES)]
+    """Estimate the seconds that one query takes: exact results and the widest search of a few queries."""
+    sample = queries[_evenly(len(queries), PILOT_QUERIES)]
     start = tuner.clock()
     masks = [trial.mask for trial in trials]
-    exact_nearest(tuner.rows, few, max(tuner.ks), masks, min(TRUTH_ROWS, tuner.index.n))
+    exact_nearest(tuner.rows, sample, max(tuner.ks), masks, min(TRUTH_ROWS, tuner.index.n))
     blocks = -(-tuner.index.n // TRUTH_ROWS)
     middle = tuner.clock()
     for mask in masks:
-        tuner.index.candidates(few, min(RERANKS[-1], tuner.index.n), tuner.index.lists, mask)
+        tuner.index.candidates(sample, min(RERANKS[-1], tuner.index.n), tuner.index.lists, mask)
     searches = tuner.clock() - middle
-    return ((middle - start) * blocks + 2 * searches) / len(few)
+    return ((middle - start) * blocks + 2 * searches) / len(sample)
 
 
 def _evenly(n: int, count: int) -> NDArray[np.int64]:
+    """Return up to `count` positions, evenly spaced over 0..n-1: int64 (count,)."""
     return np.linspace(0, n - 1, min(n, count)).astype(np.int64)
 
 
-def _doublings(most: int) -> Iterator[int]:
-    """1, 2, 4, ... and `most` itself."""
+def _doublings(maximum: int) -> Iterator[int]:
+    """Yield 1, 2, 4, ... and `maximum`."""
     probes = 1
-    while probes < most:
+    while probes < maximum:
         yield probes
         probes *= 2
-    yield most
+    yield maximum
 
 
 def _whole_lists(index: IvfPqIndex, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Rows of inverted lists taken whole, as a label would keep what is alike, until they are `share` of all."""
-    kept = np.zeros(index.n, np.bool_)
+    """Return a mask of complete inverted lists with a `share` of all rows, like a filter by label: similar rows."""
+    mask = np.zeros(index.n, np.bool_)
     count = 0
     for number in rng.permutation(index.lists):
         ordinals = index.list_ordinals(int(number))
-        kept[ordinals] = True
+        mask[ordinals] = True
         count += len(ordinals)
         if count >= share * index.n:
             break
-    return kept
+    return mask
 
 
 def _recall(ranks: NDArray[np.int64], rerank: int) -> tuple[float, float]:
-    """Mean recall less SURE_ERRORS standard errors, and the mean itself, over queries that have anything to find."""
-    due = (ranks >= 0).sum(axis=1)
-    found = ((ranks >= 0) & (ranks < rerank)).sum(axis=1)[due > 0]
-    shares = found / due[due > 0]
+    """Return the mean recall less CONFIDENCE_SIGMA standard errors, and the mean, over queries with true results."""
+    relevant = (ranks >= 0).sum(axis=1)
+    retrieved = ((ranks >= 0) & (ranks < rerank)).sum(axis=1)[relevant > 0]
+    shares = retrieved / relevant[relevant > 0]
     if not len(shares):
         return 1.0, 1.0
     mean = float(shares.mean())

@@ -1,4 +1,4 @@
-"""The words of an index: its form and parameters, what was measured on it, and what a search of it gives."""
+"""Types of indexes: form and parameters, measurements, and search results."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_RECALL = 0.98
-"""The share of the true nearest that operating points are chosen to find, where none is asked for."""
+"""Default target recall of operating points."""
 
 MIXED = "mixed"
-"""The source of queries whose modality is not known or not one."""
+"""Source of queries whose modality is unknown or that combine several."""
 
 UNMEASURED = "none"
-"""Stands for the measured source in `OperatingPoint.stand_in` where no query from across modalities could be measured:
-such a point takes all lists and the widest rerank; its recall and latency, given as 0, are not known."""
+"""Value of `OperatingPoint.fallback_source` if no cross-modal query could be measured.
+
+Such a point uses all lists and the widest rerank; its recall and latency, given as 0, are not known.
+"""
 
 
 class IndexForm(StrEnum):
-    """Form of index that a partition is searched with."""
+    """Form of a partition's index."""
 
     EXACT = "exact"
     IVF_PQ = "ivfpq"
@@ -43,10 +45,16 @@ class SearchResult(NamedTuple):
 
 @dataclass(frozen=True)
 class IndexParameters:
-    """Parameters that an index is built with; all of it stands in its manifest.
+    """Parameters that an index is built with, as recorded in its manifest.
 
-    `reduced_dim`: dimensions kept by the bias-free PCA; `subquantizers` (M) of `bits` bits each make a code; `lists`:
-    inverted lists; `train_rows`: rows of the training sample; `seed`: of sample and rotation.
+    Attributes:
+        form: form of the index.
+        reduced_dim: dimensions retained by the bias-free PCA.
+        subquantizers: number of codes per vector (M).
+        bits: bits of each code.
+        lists: inverted lists.
+        train_rows: rows of the training sample.
+        seed: seed of the sample and of the rotation.
     """
 
     form: IndexForm
@@ -59,14 +67,20 @@ class IndexParameters:
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one code, its 8-byte id apart."""
+        """Bytes of one code, without its 8-byte id."""
         return self.subquantizers * self.bits // 8
 
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Settings of a store's indexes, as the user asks for them. `form` None: by size; `memory_bytes`: of a partition's
-    index; `overrides`: fields of IndexParameters."""
+    """Settings of a store's indexes, as requested by the user.
+
+    Attributes:
+        form: None: chosen by size.
+        memory_bytes: maximum for the index of one partition; None: no limit.
+        recall: the target recall.
+        overrides: values of fields of IndexParameters; None: none.
+    """
 
     form: IndexForm | None = None
     memory_bytes: int | None = None
@@ -81,12 +95,18 @@ IndexWishes = IndexSettings
 @former_fields(kept="selectivity", stand_in="fallback_source")
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The cheapest setting found to reach the wanted recall for one kind of query.
+    """The cheapest setting found to reach the target recall for one kind of query.
 
-    `source`: modality of the queries, or MIXED. `k`: results asked for. `selectivity`: share of the rows that the
-    filter keeps, 1 for none. `probes` of the lists and `rerank` candidates scored exactly give `recall` (recall@k
-    against the exact search, mean over the sample) in `latency_ms` (median, codes and rerank, one query at a time).
-    `fallback_source`: the points were not measured with queries of that source, but taken from another (its name)."""
+    Attributes:
+        source: modality of the queries, or MIXED.
+        k: number of results.
+        selectivity: share of the rows matching the filter, 1 for no filter.
+        probes: lists probed.
+        rerank: candidates scored exactly.
+        recall: recall@k against the exact search, mean over the sample.
+        latency_ms: median latency of codes and rerank, one query at a time, in milliseconds.
+        fallback_source: source that the point was measured with, if there were no queries of `source`; else None.
+    """
 
     source: str
     k: int
@@ -99,7 +119,7 @@ class OperatingPoint:
 
 
 _POINT_KEYS = {"selectivity": "kept", "fallback_source": "stand_in"}
-"""Keys in manifests and JSON of the fields that have other names there."""
+"""Keys in manifests and JSON of fields whose keys differ from their names."""
 
 
 def point_record(point: OperatingPoint) -> dict[str, object]:
@@ -108,7 +128,7 @@ def point_record(point: OperatingPoint) -> dict[str, object]:
 
 
 def parse_point(record: Mapping[str, Any]) -> OperatingPoint:
-    """Return the operating point that `point_record` gave.
+    """Return the operating point of a record that `point_record` returned.
 
     Raises:
         TypeError: a key is missing or unknown.
@@ -119,8 +139,12 @@ def parse_point(record: Mapping[str, Any]) -> OperatingPoint:
 
 @dataclass(frozen=True)
 class IndexQuality:
-    """Quality of an index, which shows drift from what it was trained on: mean squared error of the codes over rows of
-    the training time, and FAISS's imbalance factor of the lists (1: all equally long)."""
+    """Quality of an index, which shows drift from its training data.
+
+    Attributes:
+        code_error: mean squared error of the codes over rows from the time of training.
+        imbalance: FAISS's imbalance factor of the lists (1: all of equal length).
+    """
 
     code_error: float
     imbalance: float
@@ -128,49 +152,57 @@ class IndexQuality:
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """Manifest of a published index: JSON beside it.
-
-    `n` rows are covered, of vector ids up to `last_vector_id`; `files` gives name, bytes and xxh3-128 hex digest of
-    each file. `in_distribution_cosine`: a query whose cosine to the partition's mean is at least this lies among its
-    vectors."""
+    """Manifest of a published index, stored as JSON in its folder."""
 
     modality: str
+    """Modality of the partition."""
     generation: int
+    """Number of the index generation, which names the folder."""
     n: int
+    """Rows covered."""
     last_vector_id: int
+    """Largest vector id covered."""
     dim: int
+    """Dimensions of the vectors."""
     parameters: IndexParameters
+    """Parameters it was built with."""
     settings: IndexSettings
+    """Settings that the parameters were chosen from."""
     trained_rows: int
-    """Rows the index held when it was trained; far more since then is a reason to train anew."""
+    """Rows in the index when it was trained; many more since then are a reason to retrain."""
     tuned_rows: int
-    """Rows it held when its points were measured."""
+    """Rows in the index when its points were measured."""
     measured_sources: tuple[str, ...]
-    """Sources that there were queries of then."""
+    """Sources that had queries at that time."""
     quality: IndexQuality | None
+    """Quality when it was built; None for an exact search."""
     in_distribution_cosine: float
+    """A query with at least this cosine to the partition's mean is within the distribution of its vectors."""
     points: tuple[OperatingPoint, ...]
+    """Operating points."""
     files: Mapping[str, tuple[int, str]]
+    """Name, size in bytes and xxh3-128 hex digest of each file."""
     created: str
+    """Time of creation."""
     gpu_parameters: IndexParameters | None = None
-    """Of the same rows in codes for a GPU, in a file of their own; None where there is none."""
+    """Parameters of the same rows in codes for a GPU, in a file of their own; None if there are none."""
     gpu_points: tuple[OperatingPoint, ...] = ()
-    """Measured on a GPU, without filters."""
+    """Operating points measured on a GPU, without filters."""
 
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Costs of the parts of a search on this machine, in nanoseconds, one query at a time."""
+    """Unit costs of the parts of a search on this machine, in nanoseconds, one query at a time."""
 
     scan_ns_per_byte: float = 0.042
-    """Of fp16 rows scored in order."""
+    """A byte of fp16 rows scored in order."""
     gather_ns_per_byte: float = 0.12
-    """Of fp16 rows fetched one by one and scored."""
+    """A byte of fp16 rows fetched one by one and scored."""
     mask_ns_per_row: float = 2.0
-    """Looking at one bit of a mask while scanning rows."""
+    """Testing one bit of a mask while scanning rows."""
     code_ns_per_byte: float = 0.040
-    """Of PQ codes scanned."""
+    """A byte of PQ codes scanned."""
     probe_ns: float = 1000.0
-    """Each inverted list visited, its codes apart."""
+    """Visiting one inverted list, without its codes."""
     call_ns: float = 40_000.0
-    """Each call of an index."""
+    """One call of an index."""

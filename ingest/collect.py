@@ -1,4 +1,4 @@
-"""Files that are through the run, turned into what is committed, and counted."""
+"""Collector: stages processed files for the commit and counts them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.types import Modality
 
 PADDING_SHOWN_S = 0.05
-"""Less missing motion than this is a matter of rounding and not worth a word."""
+"""Padding below this many seconds is due to rounding and not reported."""
 
 
 class BatchCollector:
-    """Stages the files of one collection."""
+    """Stages the processed files of one collection."""
 
-    def __init__(self, target: ScanTarget, decider: Deduplicator, encoder: Encoder, report: IndexReport) -> None:
+    def __init__(self, target: ScanTarget, deduplicator: Deduplicator, encoder: Encoder, report: IndexReport) -> None:
         self._target = target
-        self._decider = decider
+        self._deduplicator = deduplicator
         self._encoder = encoder
         self._report = report
         self._followers: dict[str, list[EmbeddedFile]] = {}
@@ -35,46 +35,49 @@ class BatchCollector:
         self._refused: Counter[Modality] = Counter()
 
     def stage(self, embedded: EmbeddedFile, committer: Committer) -> Iterator[EmbeddedFile]:
-        """Stage a file, or keep it back until the one it follows is through; the files that were staged. Each goes into
-        the batch that is filling then: between two of them it may be handed over."""
-        look, decision = embedded.task.look, embedded.task.decision
+        """Stage a file, or hold it back until the file that it follows is done; yield the files that were staged.
+
+        Each file goes into the batch that is current then: between two of them the batch may be committed.
+        """
+        inspection, decision = embedded.task.look, embedded.task.decision
         assert isinstance(decision, Decision)
-        fingerprint = "" if look is None else look.fingerprint
+        fingerprint = "" if inspection is None else inspection.fingerprint
         if decision.action is Action.FOLLOW:
-            if fingerprint in self._decider.in_flight:
+            if fingerprint in self._deduplicator.in_flight:
                 self._followers.setdefault(fingerprint, []).append(embedded)
                 return
             embedded.failure = self._failed.get(fingerprint)
         self._put(embedded, decision, committer.batch)
         yield embedded
         if decision.action is Action.EMBED:
-            self._decider.in_flight.discard(fingerprint)
+            self._deduplicator.in_flight.discard(fingerprint)
             if embedded.failure is not None:
                 self._failed[fingerprint] = embedded.failure
             for follower in self._followers.pop(fingerprint, ()):
                 yield from self.stage(follower, committer)
 
     def _put(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
-        before = decision.before
-        file, look = embedded.task.file, embedded.task.look
+        """Stage the outcome of one file."""
+        previous = decision.before
+        file, inspection = embedded.task.file, embedded.task.look
         collection_id = self._target.collection_id
-        old_item = before.item_id if before is not None else None
+        old_item = previous.item_id if previous is not None else None
         if embedded.failure is not None:
-            passing = embedded.failure.is_transient
-            state = UNKNOWN_STATE if passing else file.state
+            is_transient = embedded.failure.is_transient
+            state = UNKNOWN_STATE if is_transient else file.state
             batch.failures.append(Failure(collection_id, file.rel_path, state, embedded.failure.reason))
             self._report.failures.append(FailedFile(self._target.root / file.rel_path, embedded.failure.reason))
-            if old_item is not None and not passing:
+            if old_item is not None and not is_transient:
                 batch.removed.append(old_item)
             return
-        assert look is not None
-        if before is not None and before.reason is not None:
+        assert inspection is not None
+        if previous is not None and previous.reason is not None:
             batch.forgotten_failures.append((collection_id, file.rel_path))
         if decision.action is Action.LEAVE_OUT:
             if self._target.is_named(file.rel_path):
-                self._report.notices.append(f"{self._target.root / file.rel_path} is left out: {look.verdict.why}")
-            if look.refused is not None:
-                self._refused[look.refused] += 1
+                self._report.notices.append(f"{self._target.root / file.rel_path} is skipped: {inspection.verdict.why}")
+            if inspection.refused is not None:
+                self._refused[inspection.refused] += 1
             if old_item is not None:
                 batch.removed.append(old_item)
                 self._report.removed += 1
@@ -86,14 +89,15 @@ class BatchCollector:
             self._put_item(embedded, decision, batch)
 
     def _put_item(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
-        file, look = embedded.task.file, embedded.task.look
-        assert look is not None
-        modality = look.verdict.modality
+        """Stage a new, changed, moved or copied item."""
+        file, inspection = embedded.task.file, embedded.task.look
+        assert inspection is not None
+        modality = inspection.verdict.modality
         assert modality is not None
         embeds = decision.action is Action.EMBED
         if embeds:
-            held = [segment.modality for segment in embedded.segments]
-            modality = modality if modality in held else held[0]  # an mp4 without a picture is a sound
+            modalities = [segment.modality for segment in embedded.segments]
+            modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
             self._padded += sum(map(self._is_padded, embedded.segments))
         moved = decision.action is Action.MOVE
         replaced = None if decision.before is None else decision.before.item_id
@@ -105,11 +109,11 @@ class BatchCollector:
                 rel_path=file.rel_path,
                 modality=modality,
                 state=file.state,
-                content_hash=look.content_hash,
-                fingerprint=look.fingerprint,
+                content_hash=inspection.content_hash,
+                fingerprint=inspection.fingerprint,
                 segments=tuple(embedded.segments) if embeds else None,
-                columns=look.columns,
-                metadata=look.metadata,
+                columns=inspection.columns,
+                metadata=inspection.metadata,
             )
         )
         self._report.items[modality] += 1
@@ -118,24 +122,24 @@ class BatchCollector:
         elif item_id is None:
             self._report.added += 1
         elif not embeds and decision.before is not None and decision.before.state.sidecar_version < 0:
-            self._report.unchanged += 1  # it came from another store, and is as it was there
+            self._report.unchanged += 1  # imported from another store, and unchanged
         else:
             self._report.changed += 1
 
     def _is_padded(self, segment: StagedSegment) -> bool:
-        """Return whether the encoder had to pad it: motion shorter than it looks at."""
+        """Return whether the encoder padded it: motion shorter than the encoder's segments."""
         if segment.modality is not Modality.IMU or segment.start_s is None or segment.end_s is None:
             return False
         return segment.end_s - segment.start_s < self._encoder.wants.motion_s - PADDING_SHOWN_S
 
     def notices(self) -> Iterator[str]:
-        """Yield what a user should know of files that were indexed or left out as they should be."""
+        """Yield notices on files that were indexed or left out as intended."""
         encoder = self._encoder
         if self._refused:
             counts = ", ".join(f"{n} {modality}" for modality, n in sorted(self._refused.items()))
-            yield f"left out, since the encoder {encoder.name} cannot embed them: {counts}"
+            yield f"skipped, because the encoder {encoder.name} cannot embed them: {counts}"
         if self._padded:
             yield (
-                f"motion segments shorter than the {encoder.wants.motion_s:g} s that {encoder.name} looks at: "
+                f"motion segments shorter than the {encoder.wants.motion_s:g} s that {encoder.name} expects: "
                 f"{self._padded}, each padded with its last sample"
             )

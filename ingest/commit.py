@@ -1,4 +1,4 @@
-"""The commit stage: batches of what is through, committed in a thread of its own while the next one fills."""
+"""The commit stage: commits batches of processed files in a thread of its own while the next one fills."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bindsearch.storage.writer import Writer
 COMMIT_SEGMENTS = 2048
 COMMIT_FILES = 4096
 COMMIT_SECONDS = 2.0
-"""A batch is committed when it holds this much or is this old: what a kill can cost."""
+"""A batch is committed when it reaches one of these limits: they bound what a crash can lose."""
 
 
 class Committer:
-    """Commits batches one at a time. What is finished is committed when the block ends, also when it is interrupted."""
+    """Commits batches one at a time; staged files are committed when the block ends, also if it is interrupted."""
 
     def __init__(self, writer: Writer) -> None:
         self.batch = StagedBatch()
-        """Batch that the next commit is to hold."""
+        """Batch of the next commit."""
         self.segments = 0
-        """Segments handed over so far."""
+        """Segments committed or being committed."""
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._pending: Future[None] | None = None
@@ -41,13 +41,13 @@ class Committer:
             self._thread.shutdown()
 
     def commit_if_due(self, new_segments: int) -> None:
-        """Count the segments of one more file, and commit what is staged when it is much or old."""
+        """Count the segments of one more file, and commit the batch if it reached a limit."""
         self._staged_files += 1
         self._staged_segments += new_segments
-        if self._last is None:  # workers and libraries have just started, which took its time
+        if self._last is None:  # the start of workers and libraries does not count
             self._last = time.monotonic()
-        old = time.monotonic() - self._last > COMMIT_SECONDS
-        if old or self._staged_files >= COMMIT_FILES or self._staged_segments >= COMMIT_SEGMENTS:
+        is_old = time.monotonic() - self._last > COMMIT_SECONDS
+        if is_old or self._staged_files >= COMMIT_FILES or self._staged_segments >= COMMIT_SEGMENTS:
             self._commit()
 
     def _commit(self) -> None:

@@ -1,6 +1,6 @@
-"""Decision about a file that was inspected: embed it, or refer to vectors that are there already.
+"""Deduplication: whether an inspected file is embedded, or refers to vectors that exist already.
 
-Fingerprints are kept in 16 bytes each: knowing what has been seen costs little however much that is.
+Fingerprints are stored in 16 bytes each, so a large number of files needs little memory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from bindsearch.storage.file_state import IndexedFile, IndexedFiles
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NEW_AT_MOST = 4096
+_MAX_NEW = 4096
+"""Fingerprints added to the set before they are sorted into its array."""
 
 
 class Action(Enum):
-    """Action for a file."""
+    """Action on a file."""
 
     LEAVE_OUT = "leave out"
     TOUCH = "touch"
@@ -34,9 +35,16 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action on a file of which `before` was known. TOUCH: it is as it was. SHARE: an item with equal content has
-    its vectors. MOVE: that item (`item_id`) was this one, at another place. FOLLOW: a file with equal content is just
-    being embedded."""
+    """An action on a file.
+
+    TOUCH: the file is unchanged. SHARE: an item with equal content has its vectors. MOVE: that item (`item_id`) was
+    this file, at another path. FOLLOW: a file with equal content is being embedded.
+
+    Attributes:
+        action: the action.
+        before: the indexed file at this path; None: it is new.
+        item_id: the item of MOVE.
+    """
 
     action: Action
     before: IndexedFile | None
@@ -44,62 +52,71 @@ class Decision:
 
 
 class Deduplicator:
-    """Decides for the files of one pass, in the order it is asked; use it from one thread at a time."""
+    """Decides about the files of one scan, in the order of calls; for one thread at a time."""
 
     def __init__(
-        self, known: IndexedFiles, prints: FingerprintIndex, seen: FingerprintSet, gone: dict[int, int]
+        self, known: IndexedFiles, prints: FingerprintIndex, seen: FingerprintSet, missing: dict[int, int]
     ) -> None:
-        """`known`: the collection's files; `prints`: of all items; `seen`: fingerprints embedded in this pass;
-        `gone`: item_id of files that are no more, with their rows in `known`; a moved one is taken out."""
+        """Use the state of the catalog.
+
+        Args:
+            known: the collection's files.
+            prints: fingerprints of all items.
+            seen: fingerprints embedded in this scan.
+            missing: rows in `known` of the missing files, by item_id; moved ones are removed from it.
+        """
         self._known = known
         self._prints = prints
         self._seen = seen
-        self._gone = gone
+        self._missing = missing
         self._replaced: set[int] = set()
         self.in_flight: set[str] = set()
-        """Fingerprints of files that are being embedded; whoever finishes one takes it out."""
+        """Fingerprints of files that are being embedded; removed by the caller when a file is done."""
 
     def wants_decoding(self, file_task: FileTask) -> bool:
-        """Decide; whether the file is to be decoded."""
+        """Decide about a file; return whether to decode it."""
         decision = self._decide(file_task)
         file_task.decision = decision
         before = decision.before
         if before is not None and before.item_id is not None and decision.action is not Action.TOUCH:
-            self._replaced.add(before.item_id)  # its vectors are no longer there for others
+            self._replaced.add(before.item_id)  # its vectors cannot be shared any more
         return decision.action is Action.EMBED
 
     def _decide(self, file_task: FileTask) -> Decision:
+        """Return the decision about a file."""
         before = self._known.file_at(file_task.file.rel_path)
-        look = file_task.look
-        if look is None or look.verdict.modality is None:
+        inspection = file_task.look
+        if inspection is None or inspection.verdict.modality is None:
             return Decision(Action.LEAVE_OUT, before)
-        if before is not None and before.item_id is not None and before.fingerprint == look.fingerprint:
-            same_facts = before.state.sidecar_version == file_task.file.state.sidecar_version
-            return Decision(Action.TOUCH if same_facts else Action.SHARE, before)
-        holders = [key for key in self._prints.items_of(look.fingerprint).tolist() if key not in self._replaced]
+        if before is not None and before.item_id is not None and before.fingerprint == inspection.fingerprint:
+            same_metadata = before.state.sidecar_version == file_task.file.state.sidecar_version
+            return Decision(Action.TOUCH if same_metadata else Action.SHARE, before)
+        candidates = [
+            key for key in self._prints.items_of(inspection.fingerprint).tolist() if key not in self._replaced
+        ]
         if before is None or before.item_id is None:
-            for key in holders:
-                if self._gone.pop(key, None) is not None:
+            for key in candidates:
+                if self._missing.pop(key, None) is not None:
                     return Decision(Action.MOVE, before, key)
-        if holders:
+        if candidates:
             return Decision(Action.SHARE, before)
-        if look.fingerprint in self._seen:
+        if inspection.fingerprint in self._seen:
             return Decision(Action.FOLLOW, before)
-        self._seen.add(look.fingerprint)
-        self.in_flight.add(look.fingerprint)
+        self._seen.add(inspection.fingerprint)
+        self.in_flight.add(inspection.fingerprint)
         return Decision(Action.EMBED, before)
 
 
 class FingerprintIndex:
-    """Fingerprints of the items that a store holds, and whose they are."""
+    """Fingerprints of the items of a store, with their item ids."""
 
     def __init__(self, rows: NDArray[np.bytes_], item_ids: NDArray[np.int64]) -> None:
-        """`rows` as `as_rows` gives them."""
+        """Sort the rows of `as_rows`, S16 (n,), with their item ids, int64 (n,)."""
         order = np.argsort(rows, kind="stable")
         self._rows, self._item_ids = rows[order], item_ids[order]
 
     def items_of(self, fingerprint: str) -> NDArray[np.int64]:
-        """item_id of all items with this fingerprint: int64 (m,)."""
+        """Return the item_id of all items with this fingerprint: int64 (m,)."""
         row = as_rows([fingerprint])[0]
         low, high = np.searchsorted(self._rows, row, "left"), np.searchsorted(self._rows, row, "right")
         return self._item_ids[low:high]
@@ -116,17 +133,17 @@ class FingerprintSet:
         if fingerprint in self._new:
             return True
         row = as_rows([fingerprint])[0]
-        place = int(np.searchsorted(self._rows, row))
-        return place < len(self._rows) and self._rows[place] == row
+        position = int(np.searchsorted(self._rows, row))
+        return position < len(self._rows) and self._rows[position] == row
 
     def add(self, fingerprint: str) -> None:
-        """Put one in."""
+        """Add a fingerprint."""
         self._new.add(fingerprint)
-        if len(self._new) >= _NEW_AT_MOST:
+        if len(self._new) >= _MAX_NEW:
             self._rows = np.sort(np.concatenate([self._rows, as_rows([*self._new])]))
             self._new.clear()
 
 
 def as_rows(fingerprints: Sequence[str]) -> NDArray[np.bytes_]:
-    """Hex digests of 128 bits as bytes: S16 (n,)."""
+    """Return hex digests of 128 bits as bytes: S16 (n,)."""
     return np.frombuffer(bytes.fromhex("".join(fingerprints)), "S16")

@@ -1,4 +1,4 @@
-"""Dry run: the plan of indexing for each file of a collection."""
+"""Dry run: how each file of a collection would be indexed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bindsearch.reports import PlannedFile
 
 
 def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[PlannedFile]:
-    """Yield what each file would be taken for, and why; nothing is decoded or written."""
+    """Yield how each file would be classified, and why; nothing is decoded or written."""
     for rel_path in scan(target.root, target.paths, target.skipped_folders).rel_paths:
         if not options.narrowing.includes(rel_path):
             continue
         path = target.root / rel_path
-        verdict = _of_many(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
+        verdict = _classify_container(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
         note = ""
         if verdict.modality is not None:
             try:
@@ -34,11 +34,11 @@ def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[Plann
         yield PlannedFile(path, verdict.modality, verdict.why, note)
 
 
-def _of_many(path: Path) -> Classification | None:
-    """Return what is said of a file that stands for others; None where it does not."""
+def _classify_container(path: Path) -> Classification | None:
+    """Return the classification of an archive or manifest; None for other files."""
     with suppress(OSError):
         if (kind := archive_kind(path)) is not None:
             return Classification(None, f"{kind} archive: its members are indexed")
         if path.suffix.lower() in LIST_NAMES and is_list(path):
-            return Classification(None, "a list: says what other files are")
+            return Classification(None, "manifest: metadata of other files")
     return None

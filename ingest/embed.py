@@ -1,4 +1,4 @@
-"""The encoder stage: prepared segments in batches of one modality through the towers, files out as they are whole."""
+"""The encoder stage: embeds prepared segments in batches of one modality and yields files as they are complete."""
 
 from __future__ import annotations
 
@@ -22,38 +22,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_VIEWS = 128
-"""Views of one modality that make a full batch, at most."""
+"""Maximum views of one modality in a batch."""
 
-FIRST_BATCH_VIEWS, LEAST_BATCH_VIEWS = 16, 4
+FIRST_BATCH_VIEWS, MIN_BATCH_VIEWS = 16, 4
 BATCH_SECONDS = 2.0
-"""A batch has as many views as the tower embeds in about this time, so that with a large tower on a CPU too progress
-shows, and a kill costs seconds."""
+"""Target duration of a batch, from which the number of its views follows.
+
+With a large tower on a CPU too, progress is then visible, and a crash loses only seconds of work.
+"""
 
 MAX_BATCH_AGE_S = 0.5
-"""A part-filled batch older than this is run when nothing else comes, and MAX_BATCH_AGES of it in any case, so that a
-rare modality is not held back until the end."""
+"""Maximum age of a partial batch: it is run after this time when nothing else comes, and after MAX_BATCH_AGES times it
+in any case, so that a rare modality is not delayed until the end."""
 MAX_BATCH_AGES = 4
 
 
 @dataclass(eq=False, slots=True)
 class EmbeddedFile:
-    """A file that is through: its segments are all embedded, or it failed, or a look was enough."""
+    """A processed file: its segments are all embedded, or it failed, or its inspection sufficed."""
 
     task: FileTask
     segments: list[StagedSegment] = field(default_factory=list)
     failure: Failed | None = None
-    _waiting: int = 0
+    _pending: int = 0
     _decoded: bool = False
-    _given_up: bool = False
+    _retracted: bool = False
 
     def fail(self, failure: Failed) -> None:
-        """Give the file up."""
+        """Record a failure and drop the segments."""
         self.failure = failure
         self.segments.clear()
 
     @property
-    def _is_whole(self) -> bool:
-        return self._decoded and not self._waiting and not self._given_up
+    def _is_complete(self) -> bool:
+        return self._decoded and not self._pending and not self._retracted
 
 
 @dataclass(slots=True)
@@ -74,78 +76,81 @@ class _Batch:
 
 
 def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[EmbeddedFile]:
-    """Embed what decoders give (see `Decoders.run`); yields each file once, as soon as it is through, in any order.
+    """Embed the segments of decoders (see `Decoders.run`); yield each file once, when it is complete.
 
     Raises:
-        EncoderError: the encoder cannot work at all.
+        EncoderError: the encoder does not work.
         InstallationError: a library cannot be loaded.
     """
     owners: dict[FileTask, EmbeddedFile] = {}
     batches: dict[Modality, _Batch] = {}
-    full: dict[Modality, int] = {}
+    batch_views: dict[Modality, int] = {}
     for message in messages:
         match message:
             case Inspected(file_task):
-                _end_run_if_called_for(file_task)
+                _raise_if_run_ends(file_task)
                 yield EmbeddedFile(file_task, failure=file_task.failure)
             case SegmentReady(file_task, segment):
                 owner = owners.setdefault(file_task, EmbeddedFile(file_task))
-                owner._waiting += 1
+                owner._pending += 1
                 batches.setdefault(segment.modality, _Batch()).add(owner, segment)
             case Retracted(file_task):
                 if file_task in owners:
-                    owners.pop(file_task)._given_up = True
+                    owners.pop(file_task)._retracted = True
             case Decoded(file_task):
                 owner = owners.pop(file_task, EmbeddedFile(file_task))
                 owner._decoded = True
-                _end_run_if_called_for(file_task)
+                _raise_if_run_ends(file_task)
                 if file_task.failure is not None:
                     owner.fail(file_task.failure)
-                if owner._is_whole:
+                if owner._is_complete:
                     yield owner
         for modality in list(batches):
-            if batches[modality].is_due(min(full.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS), idle=message is None):
-                yield from _run_batch(batches.pop(modality), modality, encoder, full)
+            if batches[modality].is_due(
+                min(batch_views.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS), idle=message is None
+            ):
+                yield from _run_batch(batches.pop(modality), modality, encoder, batch_views)
     for modality in list(batches):
-        yield from _run_batch(batches.pop(modality), modality, encoder, full)
+        yield from _run_batch(batches.pop(modality), modality, encoder, batch_views)
 
 
-def _end_run_if_called_for(file_task: FileTask) -> None:
+def _raise_if_run_ends(file_task: FileTask) -> None:
+    """Raise the failure of a file if it ends the run."""
     if file_task.failure is not None and file_task.failure.ends_run is not None:
         raise file_task.failure.ends_run(file_task.failure.reason)
 
 
 def _run_batch(
-    batch: _Batch, modality: Modality, encoder: Encoder, full: dict[Modality, int]
+    batch: _Batch, modality: Modality, encoder: Encoder, batch_views: dict[Modality, int]
 ) -> Iterator[EmbeddedFile]:
-    """Embed a batch, note how many views make a full one, and give the files that are whole with it."""
+    """Embed a batch, update the number of views of a full one, and yield the files that are complete."""
     started = time.monotonic()
     _embed(batch, modality, encoder)
     took_s = time.monotonic() - started
-    full[modality] = max(LEAST_BATCH_VIEWS, min(BATCH_VIEWS, int(batch.views * BATCH_SECONDS / max(took_s, 1e-6))))
+    batch_views[modality] = max(MIN_BATCH_VIEWS, min(BATCH_VIEWS, int(batch.views * BATCH_SECONDS / max(took_s, 1e-6))))
     for owner, _ in batch.prepared:
-        owner._waiting -= 1
-        if owner._is_whole:
+        owner._pending -= 1
+        if owner._is_complete:
             yield owner
 
 
 def _embed(batch: _Batch, modality: Modality, encoder: Encoder) -> None:
-    """Run one batch; where it fails, its segments run one by one, so that only those at fault fail their files."""
-    wanted = [(owner, segment) for owner, segment in batch.prepared if owner.failure is None and not owner._given_up]
+    """Embed one batch; if it fails, embed its segments one by one, so that only the files at fault fail."""
+    live = [(owner, segment) for owner, segment in batch.prepared if owner.failure is None and not owner._retracted]
     try:
-        outcomes = _encode(encoder, modality, [segment for _, segment in wanted])
+        outcomes = _encode(encoder, modality, [segment for _, segment in live])
     except EncoderError:
         raise
     except Exception as error:
         raise_installation_fault(error)
         outcomes = []
-        for owner, segment in wanted:
+        for owner, segment in live:
             try:
                 outcomes += _encode(encoder, modality, [segment])
             except Exception as error:
                 outcomes.append(None)
                 owner.fail(failure_of(error))
-    for (owner, segment), embedding in zip(wanted, outcomes, strict=True):
+    for (owner, segment), embedding in zip(live, outcomes, strict=True):
         if embedding is not None and owner.failure is None:
             owner.segments.append(StagedSegment(modality, embedding, segment.start_s, segment.end_s, segment.text))
 
@@ -153,6 +158,7 @@ def _embed(batch: _Batch, modality: Modality, encoder: Encoder) -> None:
 def _encode(
     encoder: Encoder, modality: Modality, segments: Sequence[PreparedSegment]
 ) -> list[NDArray[np.float32] | None]:
+    """Return the embeddings of segments, float32 (dim,) each."""
     if not segments:
         return []
     embeddings = encoder.encode(modality, [segment.views for segment in segments])

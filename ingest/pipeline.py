@@ -1,4 +1,4 @@
-"""One indexing run: for each collection survey, look, decode and embed what is new, commit, sweep."""
+"""An indexing run: for each collection scan, inspect, decode and embed new files, commit, remove missing ones."""
 
 from __future__ import annotations
 
@@ -35,78 +35,93 @@ class Indexer:
         spool: Path,
         on_progress: OnProgress,
     ) -> None:
-        """`spool`: a folder for copies of members of archives, made when there are some and removed in the end."""
+        """Prepare a run.
+
+        Args:
+            catalog: the store's catalog.
+            writer: commits batches.
+            encoder: embeds segments.
+            decoders: inspect and decode files.
+            spool: folder for extracted members of archives, created when needed and removed at the end.
+            on_progress: called with the progress.
+        """
         self._catalog = catalog
         self._writer = writer
         self._encoder = encoder
         self._decoders = decoders
-        shutil.rmtree(spool, ignore_errors=True)  # what a run before that was killed has left
+        shutil.rmtree(spool, ignore_errors=True)  # left over from a killed run
         self._spool = spool
         self._on_progress = on_progress
         self.report = IndexReport()
 
     def index(self, target: ScanTarget, options: IndexOptions) -> None:
-        """Bring the catalog up to date with the files of `target`; counts go into `report`.
+        """Bring the catalog up to date with the files of `target`; counts are added to `report`.
 
         Raises:
-            UsageError: an ignore file is damaged.
-            InstallationError: a library that decoding or embedding needs cannot be loaded.
+            UsageError: an ignore file is invalid.
+            InstallationError: a library for decoding or embedding cannot be loaded.
         """
-        one_pass = self._survey(target, options)
-        if one_pass.list_entries.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
-            one_pass = self._survey(replace(target, paths=WHOLE_COLLECTION), options)  # lists speak of files anywhere
-        one_pass.report_settled()
-        gone = one_pass.gone()
+        collection_scan = self._survey(target, options)
+        if collection_scan.list_entries.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
+            collection_scan = self._survey(replace(target, paths=WHOLE_COLLECTION), options)
+        collection_scan.report_settled()
+        missing = collection_scan.gone()
         with Committer(self._writer) as committer:
-            one_pass.stage_found(committer.batch)
-            if one_pass.has_work:
-                self._take_in(one_pass, options, gone, committer)
-            one_pass.sweep(gone, committer.batch)
+            collection_scan.stage_found(committer.batch)
+            if collection_scan.has_work:
+                self._index_files(collection_scan, options, missing, committer)
+            collection_scan.sweep(missing, committer.batch)
 
     def _survey(self, target: ScanTarget, options: IndexOptions) -> CollectionScan:
         known = self._catalog.known_files(target.collection_id, target.paths)
         containers = self._catalog.containers(target.collection_id)
         return CollectionScan(target, options, known, containers, self.report)
 
-    def _take_in(
-        self, one_pass: CollectionScan, options: IndexOptions, gone: dict[int, int], committer: Committer
+    def _index_files(
+        self, collection_scan: CollectionScan, options: IndexOptions, missing: dict[int, int], committer: Committer
     ) -> None:
         prints = FingerprintIndex(*self._catalog.fingerprints())
-        decider = Deduplicator(one_pass.known, prints, FingerprintSet(), gone)
+        deduplicator = Deduplicator(collection_scan.known, prints, FingerprintSet(), missing)
         setup = Setup(
-            InspectOptions(options.rules, self._encoder.modalities, one_pass.target.root.name), options.decode
+            InspectOptions(options.rules, self._encoder.modalities, collection_scan.target.root.name), options.decode
         )
-        stage = BatchCollector(one_pass.target, decider, self._encoder, self.report)
+        collector = BatchCollector(collection_scan.target, deduplicator, self._encoder, self.report)
         done = 0
         with spool_folder(self._spool) as spool:
-            members = Members(one_pass.target.root, one_pass.known, options.archives, options.narrowing, spool)
-            messages = self._decoders.run(one_pass.files(members), members.has_room, decider.wants_decoding, setup)
-            self._tell(0, one_pass, members, committer)
-            # Closed at once when the run is interrupted, so that no worker goes on with it.
+            members = Members(
+                collection_scan.target.root, collection_scan.known, options.archives, options.narrowing, spool
+            )
+            messages = self._decoders.run(
+                collection_scan.files(members), members.has_room, deduplicator.wants_decoding, setup
+            )
+            self._report_progress(0, collection_scan, members, committer)
+            # Closed at once when the run is interrupted, so that the workers stop.
             with closing(messages):
                 for embedded in embed_files(messages, self._encoder):
-                    for through in stage.stage(embedded, committer):
+                    for processed in collector.stage(embedded, committer):
                         done += 1
-                        members.finished(through.task.file, through.failure)
-                        committer.commit_if_due(len(through.segments))
+                        members.finished(processed.task.file, processed.failure)
+                        committer.commit_if_due(len(processed.segments))
                     for archive in members.settled():
-                        one_pass.stage_archive(archive, gone, committer.batch)
-                    self._tell(done, one_pass, members, committer)
+                        collection_scan.stage_archive(archive, missing, committer.batch)
+                    self._report_progress(done, collection_scan, members, committer)
             for archive in members.settled():
-                one_pass.stage_archive(archive, gone, committer.batch)
-        self.report.notices.extend(stage.notices())
+                collection_scan.stage_archive(archive, missing, committer.batch)
+        self.report.notices.extend(collector.notices())
         if self._decoders.notice is not None and self._decoders.notice not in self.report.notices:
             self.report.notices.append(self._decoders.notice)
 
-    def _tell(self, done: int, one_pass: CollectionScan, members: Members, committer: Committer) -> None:
-        total = one_pass.total + members.found
+    def _report_progress(
+        self, done: int, collection_scan: CollectionScan, members: Members, committer: Committer
+    ) -> None:
+        total = collection_scan.total + members.found
         items = dict(self.report.items)
         self._on_progress(Progress(done, total, self.report.failed, committer.segments, items))
 
 
 @contextmanager
 def spool_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that is gone afterwards."""
+    """Create an empty folder; it is deleted when the block ends."""
     path.mkdir()
     try:
         yield path

@@ -1,4 +1,4 @@
-"""Collections of the paths given to `index`."""
+"""Scan targets: the collections of the paths given to `index`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bindsearch.ingest.scan.collection import ScanTarget
 
 
 def resolve_paths(paths: Iterable[str | os.PathLike[str]], roots: Iterable[Path]) -> list[Path]:
-    """Absolute paths to index, without those inside another one.
+    """Return the absolute paths to index, without those inside others.
 
-    Each is a folder or a file that exists, or one that has gone from a collection whose root (in `roots`) is there.
+    Each is an existing folder or file, or one that is missing from a collection whose root (in `roots`) exists.
 
     Raises:
-        UsageError: none is given, or one is neither.
+        UsageError: there are no paths, or one is neither.
     """
     known = [root for root in roots if root.is_dir()]
     resolved = [_resolve(os.fspath(path), known) for path in paths]
@@ -29,6 +29,7 @@ def resolve_paths(paths: Iterable[str | os.PathLike[str]], roots: Iterable[Path]
 
 
 def _resolve(path: str, roots: Iterable[Path]) -> Path:
+    """Return the absolute path of an existing file or folder, or of a missing one below one of `roots`."""
     if not path:
         raise UsageError("a path to index is empty: give a folder or a file")
     try:
@@ -38,7 +39,7 @@ def _resolve(path: str, roots: Iterable[Path]) -> Path:
             return absolute
         exists = absolute.exists()
     except (OSError, UnicodeEncodeError, RuntimeError) as error:
-        raise UsageError(f"{os.fsencode(path)!r} cannot be indexed: {error}") from error
+        raise UsageError(f"cannot index {os.fsencode(path)!r}: {error}") from error
     if exists:
         raise UsageError(f"{path} is neither a folder nor a file: give one to index")
     if not any(root in absolute.parents for root in roots):
@@ -49,54 +50,63 @@ def _resolve(path: str, roots: Iterable[Path]) -> Path:
 def plan_targets(
     paths: Iterable[Path], collections: Mapping[int, Path], add_collection: Callable[[Path], int], store: Path
 ) -> Iterator[ScanTarget]:
-    """Each path within the collection that holds it, or as a new one; collections inside it are rescanned too."""
+    """Yield each path as part of the collection that contains it, or of a new one, and the collections inside it.
+
+    Args:
+        paths: absolute paths of folders, files and manifests.
+        collections: roots of the existing collections, by id.
+        add_collection: adds a root and returns its id.
+        store: the store's folder, which is never indexed.
+    """
     known = dict(collections)
-    for path in map(_standing, paths):
-        if (named := _named_by(path)) is not None:
-            yield from _listed_targets(path, named, known, add_collection, store)
+    for path in map(_archive_of, paths):
+        if (files := _manifest_files(path)) is not None:
+            yield from _manifest_targets(path, files, known, add_collection, store)
             continue
         if not any(path.is_relative_to(root) for root in known.values()):
             root = path if path.is_dir() else path.parent
             known[add_collection(root)] = root
-        holder = _holder(path, known)
-        assert holder is not None
-        inner = [key for key, root in known.items() if root.is_relative_to(path) and key != holder]
-        for key in (holder, *inner):
-            place = _rel_path(path, known[key]) if key == holder else ""
-            yield ScanTarget(key, known[key], _skipped(known, key, store), (place,))
+        container = _containing_collection(path, known)
+        assert container is not None
+        inner = [key for key, root in known.items() if root.is_relative_to(path) and key != container]
+        for key in (container, *inner):
+            rel_path = _rel_path(path, known[key]) if key == container else ""
+            yield ScanTarget(key, known[key], _skipped(known, key, store), (rel_path,))
 
 
 def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], store: Path) -> list[ScanTarget]:
-    """Return what to index where these files and folders have changed: one pass a collection, so that what has moved is
-    known again. A list stands for the collection it speaks of. Paths outside of all collections are left out."""
-    places: dict[int, set[str]] = {}
+    """Return targets for changed files and folders: one scan per collection, so that moved files are recognised.
+
+    A manifest stands for the whole collection that it lists files of. Paths outside of all collections are ignored.
+    """
+    rel_paths: dict[int, set[str]] = {}
     for path in paths:
-        key = _holder(path, collections)
+        key = _containing_collection(path, collections)
         if key is not None:
             rel_path = _rel_path(path, collections[key])
-            speaks = rel_path.lower().endswith(LIST_NAMES) and (not path.is_file() or is_list(path))
-            places.setdefault(key, set()).add("" if speaks else rel_path)
+            is_manifest = rel_path.lower().endswith(LIST_NAMES) and (not path.is_file() or is_list(path))
+            rel_paths.setdefault(key, set()).add("" if is_manifest else rel_path)
     return [
         ScanTarget(
             key,
             collections[key],
             _skipped(collections, key, store),
-            _outermost(found),
-            deletions_confirmed="" not in found,
+            _outermost(changed),
+            deletions_confirmed="" not in changed,
         )
-        for key, found in places.items()
+        for key, changed in rel_paths.items()
     ]
 
 
-def _standing(path: Path) -> Path:
-    """The archive that a path leads into; other paths as they are."""
-    return next((above for above in path.parents if above.is_file()), path)
+def _archive_of(path: Path) -> Path:
+    """Return the archive that a path is inside of; other paths unchanged."""
+    return next((parent for parent in path.parents if parent.is_file()), path)
 
 
-def _holder(path: Path, collections: Mapping[int, Path]) -> int | None:
-    """The innermost collection that holds a path."""
-    holders = [key for key, root in collections.items() if path.is_relative_to(root)]
-    return max(holders, key=lambda key: len(collections[key].parts), default=None)
+def _containing_collection(path: Path, collections: Mapping[int, Path]) -> int | None:
+    """Return the innermost collection that contains a path; None if none does."""
+    containers = [key for key, root in collections.items() if path.is_relative_to(root)]
+    return max(containers, key=lambda key: len(collections[key].parts), default=None)
 
 
 def _rel_path(path: Path, root: Path) -> str:
@@ -104,75 +114,77 @@ def _rel_path(path: Path, root: Path) -> str:
 
 
 def _skipped(collections: Mapping[int, Path], key: int, store: Path) -> frozenset[Path]:
-    """Folders that are not looked into from a collection: the store, and other collections."""
-    return frozenset({store.resolve(), *(root for other, root in collections.items() if other != key)})
+    """Return folders that the scan of a collection skips: the store, and other collections."""
+    return frozenset({store.resolve(), *(root for number, root in collections.items() if number != key)})
 
 
-def _outermost(places: Iterable[str]) -> tuple[str, ...]:
-    """Places that lie in no other one of them."""
-    kept: list[str] = []
-    for place in sorted(places, key=lambda place: place.split("/")):
-        if not (kept and (not kept[-1] or place.startswith(f"{kept[-1]}/"))):
-            kept.append(place)
-    return tuple(kept)
+def _outermost(rel_paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths that are not inside another one."""
+    outermost: list[str] = []
+    for rel_path in sorted(rel_paths, key=lambda rel_path: rel_path.split("/")):
+        if not (outermost and (not outermost[-1] or rel_path.startswith(f"{outermost[-1]}/"))):
+            outermost.append(rel_path)
+    return tuple(outermost)
 
 
 def failed_targets(
     failures: Iterable[tuple[int, str]], collections: Mapping[int, Path], store: Path
 ) -> list[ScanTarget]:
-    """The files that failed, each given by its collection and relative path; the archive where it is a member."""
-    named: dict[int, set[str]] = {}
+    """Return targets for files that failed, given by collection and relative path; a member is given as its archive."""
+    failed: dict[int, set[str]] = {}
     for key, rel_path in failures:
-        place = collections[key] / rel_path
-        named.setdefault(key, set()).add(_standing(place).relative_to(collections[key]).as_posix())
+        path = collections[key] / rel_path
+        failed.setdefault(key, set()).add(_archive_of(path).relative_to(collections[key]).as_posix())
     return [
         ScanTarget(
             key,
             collections[key],
             _skipped(collections, key, store),
             _outermost(names),
-            deletions_confirmed=collections[key].is_dir(),  # else it is a disk that is not mounted
+            deletions_confirmed=collections[key].is_dir(),  # if False, the disk is probably not mounted
         )
-        for key, names in named.items()
+        for key, names in failed.items()
     ]
 
 
-def _named_by(path: Path) -> list[Path] | None:
-    """The files that the list at `path` names; None where it is no list.
+def _manifest_files(path: Path) -> list[Path] | None:
+    """Return the files in the manifest at `path`; None if it is not a manifest.
 
     Raises:
-        UsageError: the list is damaged.
+        UsageError: the manifest is damaged.
     """
     if not path.is_file() or not is_list(path):
         return None
     try:
         return list_paths(path)
     except MediaError as error:
-        raise UsageError(f"the list {path} cannot be used: {error}") from error
+        raise UsageError(f"cannot use the manifest {path}: {error}") from error
 
 
-def _listed_targets(
-    path: Path, named: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
+def _manifest_targets(
+    path: Path, files: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
 ) -> Iterator[ScanTarget]:
-    """The files of the list at `path` within the collections that hold them, the others in a new one.
+    """Yield the files of the manifest at `path` in the collections that contain them, the others in a new one.
 
     Raises:
-        UsageError: those have no folder in common.
+        UsageError: the others have no common folder.
     """
-    outside = [file for file in named if _holder(file, known) is None]
+    outside = [file for file in files if _containing_collection(file, known) is None]
     if outside:
         common = Path(os.path.commonpath([file.parent for file in outside]))
         if common == Path(common.anchor):
             raise UsageError(
-                f"the list {path} names files that have no folder in common, such as {outside[0]} and {outside[-1]}: "
-                "give it in parts"
+                f"the manifest {path} lists files without a common folder, such as {outside[0]} and {outside[-1]}: "
+                "split the manifest"
             )
         known[add_collection(common)] = common
-    places: dict[int, set[str]] = {}
-    for file in named:
-        key = _holder(file, known)
+    rel_paths: dict[int, set[str]] = {}
+    for file in files:
+        key = _containing_collection(file, known)
         assert key is not None
-        places.setdefault(key, set()).add(_rel_path(file, known[key]))
-    for key, found in places.items():
+        rel_paths.setdefault(key, set()).add(_rel_path(file, known[key]))
+    for key, listed in rel_paths.items():
         lists = (Path(os.path.relpath(path, known[key])).as_posix(),)
-        yield ScanTarget(key, known[key], _skipped(known, key, store), _outermost(found), only_listed=True, lists=lists)
+        yield ScanTarget(
+            key, known[key], _skipped(known, key, store), _outermost(listed), only_listed=True, lists=lists
+        )

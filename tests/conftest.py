@@ -26,7 +26,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real evaluation data; tests that need it skip where it is not there."""
+    """Return the folder of real evaluation data; tests that need it are skipped if it does not exist."""
     folder = PROJECT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the evaluation data is not here")

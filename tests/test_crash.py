@@ -92,7 +92,7 @@ class KilledRuns:
         self._pool.shutdown(cancel_futures=True)
 
     def take(self, moment: str) -> tuple[Path, int, str]:
-        """The store that a run left, its return code, and what it said."""
+        """Return the store that a run left, its return code, and its output."""
         names = list(POINTS)
         for name in names[names.index(moment) :][:2]:
             if name not in self._runs:
@@ -141,7 +141,7 @@ def test_killed_at_random_moments_over_and_over(world: World, tmp_path: Path) ->
 
 
 def kill_at_random(seed: int, world: World, store: Path) -> None:
-    """The store with seed 2 is new at first, and that with seed 3 filled with the help of worker processes."""
+    """Kill runs at random; the store of seed 2 is new at first, that of seed 3 is filled by worker processes."""
     rng = random.Random(seed)
     fresh, workers = seed == 2, seed == 3
     options = ("--pause", "0.1", *(["--workers"] if workers else []))
@@ -171,7 +171,7 @@ def kill_at_random(seed: int, world: World, store: Path) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that a process has started."""
+    """Return the processes that a process has started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -235,7 +235,7 @@ def starved(world: World, store: Path, *options: str) -> tuple[int, list[str]]:
 
 
 def assert_goes_on(world: World, store: Path) -> None:
-    """What was committed is there, and the next run does the rest."""
+    """Check that everything committed exists, and that the next run does the rest."""
     assert_searchable(store)
     assert not (store / "spool").exists()
     run(store, *world.folders)
@@ -333,7 +333,7 @@ def test_killed_three_times_with_a_real_encoder(tmp_path: Path) -> None:
 
 
 def vectors_of(store: Path) -> dict[str, np.ndarray]:
-    """The vector of each item, of unit length."""
+    """Return the vector of each item, of unit length."""
     with bs.connect(store, encoder="mini") as opened:
         generation = opened._reader.current()
         items, segments = generation.snapshot.live_rows()

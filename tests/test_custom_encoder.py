@@ -38,7 +38,7 @@ def run_command(packages: Path, *arguments: str | Path) -> subprocess.CompletedP
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the example installed, and a package whose encoder does not load."""
+    """Return a folder with the example installed, and a package whose encoder does not load."""
     target = tmp_path_factory.mktemp("packages") / "site"
     install(EXAMPLE, target)
     broken = target / "bindsearch_broken-1.0.dist-info"

@@ -25,7 +25,7 @@ FOLDERS = ("bindsearch", "cli", "indexes", "ingest", "tests")
 
 
 def section(title: str) -> str:
-    """The text below a heading, up to the next one."""
+    """Return the text below a heading, up to the next one."""
     return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
@@ -34,7 +34,7 @@ def quoted(text: str) -> set[str]:
 
 
 def row_of(text: str, name: str) -> str:
-    """The row of a Markdown table whose first cell is `name`."""
+    """Return the row of a Markdown table whose first cell is `name`."""
     return next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
 
 

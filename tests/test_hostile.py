@@ -41,7 +41,7 @@ class Indexed:
 
 
 def index(store: Path, folder: Path) -> tuple[dict[str, Any], str]:
-    """What a process of its own tells of two runs, and what it let slip on stderr."""
+    """Return the output of a process with two runs, and its stderr."""
     command = [sys.executable, str(hostile.__file__), str(store), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
 
 
 def vectors(store: Path) -> dict[str, list[NDArray[np.float32]]]:
-    """The vectors of each item, by its relative path."""
+    """Return the vectors of each item, by its relative path."""
     manifest = read_manifest(store)
     assert manifest is not None
     with bs.connect(store, encoder="null") as opened:

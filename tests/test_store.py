@@ -177,7 +177,7 @@ def test_a_suddenly_empty_root_sweeps_nothing_and_says_so(store: bs.Store, media
     media.mkdir()
     report = store.index(media)
     assert report.removed == 0
-    assert "suddenly empty" in report.notices[0]
+    assert "is empty: its" in report.notices[0]
     assert sum(store.status().items.values()) == 9
 
 

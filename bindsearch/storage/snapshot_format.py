@@ -348,6 +348,7 @@ def _read(store: Path, number: int, name: str) -> pa.Table:
 
 def _to_stored_layout(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return items and segments in the stored layout: sorted, with lookup columns and ranges."""
+    segments = segments.select(list(SEGMENT_COLUMNS))  # lookup columns are computed below
     import pyarrow as pa
     import pyarrow.compute as pc
 

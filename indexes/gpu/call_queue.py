@@ -1,4 +1,4 @@
-"""CallQueue: calls of something that only one thread may use at a time; those that wait are joined to one call."""
+"""CallQueue: serializes calls that only one thread may make at a time; waiting calls are joined into one."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUEUE_QUERIES = 1024
-"""Queries of several callers that are joined to one call, at most."""
+"""Maximum number of queries of several callers that are joined into one call."""
 
 Job = Callable[["NDArray[np.float32]"], SearchResult]
-"""Searches for queries (nq, d). Equal ones may be joined, so it is hashable or at least tells who equals it."""
+"""Searches for queries float32 (nq, d). Equal jobs may be joined, so jobs must be comparable."""
 
 
 @dataclass(eq=False)
 class _Request:
-    """Queries of one caller that wait for their turn, and what became of them."""
+    """Queries of one caller that wait for their turn, and their result or error."""
 
     job: Job
     queries: NDArray[np.float32]
-    found: SearchResult | None = None
+    result: SearchResult | None = None
     error: BaseException | None = None
 
     @property
     def done(self) -> bool:
-        return self.found is not None or self.error is not None
+        return self.result is not None or self.error is not None
 
 
 class CallQueue:
-    """Runs one call at a time. Whoever finds it free runs his job, and those of waiting callers that equal it in the
-    same call: under load calls grow by themselves, and an idle queue keeps nobody waiting."""
+    """Runs one call at a time; calls that wait are joined.
+
+    A caller that finds the queue free runs its job, together with the waiting requests whose jobs are equal. Under
+    load the calls become larger, and an idle queue adds no delay.
+    """
 
     def __init__(self, most: int = QUEUE_QUERIES) -> None:
-        """`most`: queries that are joined; more than that at once come from one caller only."""
+        """Join up to `most` queries; a single request may have more."""
         self._most = most
         self._changed = threading.Condition()
         self._waiting: list[_Request] = []
         self._busy = False
 
     def run(self, job: Job, queries: NDArray[np.float32]) -> SearchResult:
-        """Return what `job` finds for queries (nq, d). An error of the call that they were part of is raised here."""
+        """Return the result of `job` for queries float32 (nq, d); errors of the joined call are raised here."""
         request = _Request(job, queries)
         with self._changed:
             self._waiting.append(request)
@@ -57,13 +60,13 @@ class CallQueue:
             self._serve(batch)
         if request.error is not None:
             raise request.error
-        assert request.found is not None
-        return request.found
+        assert request.result is not None
+        return request.result
 
     def _take(self, first: _Request) -> list[_Request]:
-        """Those that wait for the same as `first`, which comes first; the queue is busy from here on."""
+        """Remove and return the requests with the job of `first`, which comes first; mark the queue busy."""
         self._busy = True
-        batch, left, count = [first], [], len(first.queries)
+        batch, remaining, count = [first], [], len(first.queries)
         for request in self._waiting:
             if request is first:
                 continue
@@ -71,22 +74,22 @@ class CallQueue:
                 batch.append(request)
                 count += len(request.queries)
             else:
-                left.append(request)
-        self._waiting = left
+                remaining.append(request)
+        self._waiting = remaining
         return batch
 
     def _serve(self, batch: Sequence[_Request]) -> None:
         error: BaseException | None = None
         answers: list[SearchResult] = []
         try:
-            together = batch[0].queries if len(batch) == 1 else np.concatenate([one.queries for one in batch])
-            found = batch[0].job(together)
-            edges = np.cumsum([len(one.queries) for one in batch])[:-1]
-            answers = [SearchResult(*parts) for parts in zip(*(np.split(part, edges) for part in found), strict=True)]
-        except BaseException as raised:  # every caller gets it: they would wait for ever otherwise
+            queries = batch[0].queries if len(batch) == 1 else np.concatenate([request.queries for request in batch])
+            result = batch[0].job(queries)
+            edges = np.cumsum([len(request.queries) for request in batch])[:-1]
+            answers = [SearchResult(*parts) for parts in zip(*(np.split(part, edges) for part in result), strict=True)]
+        except BaseException as raised:  # passed to every caller; without it they would wait forever
             error = raised
         with self._changed:
             for number, request in enumerate(batch):
-                request.found, request.error = (answers[number], None) if error is None else (None, error)
+                request.result, request.error = (answers[number], None) if error is None else (None, error)
             self._busy = False
             self._changed.notify_all()

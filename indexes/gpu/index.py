@@ -1,8 +1,8 @@
-"""A GPU as FAISS uses it, and a partition's rows or codes that lie on GPUs.
+"""FAISS on GPUs: one GPU, and a partition's rows or codes placed on GPUs.
 
-FAISS ignores filters on a GPU without a word, so nothing here takes one. Its GPU indexes must not be called by two
-threads at once, not even to search, nor may those that share its resources: a `GpuIndex` has resources of its own, and
-a `CallQueue` that all its searches go through.
+FAISS silently ignores filters on a GPU, so nothing here accepts one. Its GPU indexes must not be called by two threads
+at once, not even to search, nor may indexes that share resources: a `GpuIndex` has resources of its own, and a
+`CallQueue` that serializes all its searches.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GPU_LIMIT = 2048
-"""Candidates and probes that FAISS gives at most on a GPU."""
+"""Maximum number of candidates and of probes that FAISS supports on a GPU."""
 
 TEMPORARY_SHARE = 1 / 40
-"""Of the free GPU memory, for what one index computes with: a store has seven of them at most."""
+"""Share of the free GPU memory for the temporary memory of one index: a store has at most seven indexes."""
 
 TEMPORARY_BYTES = (64 * 2**20, 1536 * 2**20)
-"""The least and the most of it; the most is FAISS's own choice."""
+"""Minimum and maximum of the temporary memory, in bytes; the maximum is FAISS's default."""
 
 
 class Gpu:
-    """One GPU as FAISS uses it. What it makes shares resources, and is for one thread at a time; see `fresh`."""
+    """One GPU as FAISS uses it.
+
+    The indexes it creates share resources and are for one thread at a time; see `with_own_resources`.
+    """
 
     def __init__(self, number: int) -> None:
-        """`number` as in "cuda:N"."""
+        """Refer to the GPU `number`, as in "cuda:N"."""
         self.number = number
 
     @cached_property
@@ -47,16 +50,18 @@ class Gpu:
         least, most = TEMPORARY_BYTES
         resources = faiss.StandardGpuResources()
         resources.setTempMemory(int(max(least, min(most, TEMPORARY_SHARE * self.free_bytes()))))
-        resources.setPinnedMemory(0)  # only used for a quarter of a GB of queries at once
+        resources.setPinnedMemory(0)  # only used for calls with 0.25 GB of queries
         return resources
 
     def with_own_resources(self) -> Gpu:
-        """The same GPU with resources of its own."""
+        """Return the same GPU with resources of its own."""
         return Gpu(self.number)
 
     def free_bytes(self) -> int:
-        """Memory that is free now, 0 where CUDA does not tell. Asked of the CUDA runtime that FAISS has loaded, since
-        FAISS does not pass it on to Python."""
+        """Return the free memory in bytes, 0 if CUDA cannot report it.
+
+        Calls the CUDA runtime that FAISS has loaded: FAISS's Python module does not expose this function.
+        """
         from faiss import swigfaiss
 
         library: Any = swigfaiss
@@ -69,7 +74,7 @@ class Gpu:
         return 0 if failed else free.value
 
     def flat(self, dim: int, *, half: bool = True) -> Any:
-        """An empty FAISS index that scores all rows there by inner product, kept in fp16 or float32."""
+        """Return an empty FAISS index that scores all rows there by inner product, stored in fp16 or float32."""
         import faiss
 
         config = faiss.GpuIndexFlatConfig()
@@ -78,18 +83,18 @@ class Gpu:
         return faiss.GpuIndexFlat(self._resources, dim, faiss.METRIC_INNER_PRODUCT, config)
 
     def copy(self, lists: Any, reserve: int = 0) -> Any:
-        """FAISS's index there with the same codes as the IndexIVFPQ `lists`; with room for `reserve` rows if empty."""
+        """Return a copy of the IndexIVFPQ `lists` on this GPU; with room for `reserve` rows if it is empty."""
         import faiss
 
         options = faiss.GpuClonerOptions()
-        options.useFloat16 = True  # of the lookup tables: codes of 56 bytes and more fit no other way
+        options.useFloat16 = True  # lookup tables: needed for codes of 56 bytes and more
         options.usePrecomputed = False
         options.indicesOptions = faiss.INDICES_64_BIT  # type: ignore[attr-defined]  # its stubs lack it
         options.reserveVecs = reserve
         return faiss.index_cpu_to_gpu(self._resources, self.number, lists, options)
 
     def fetch(self, lists: Any) -> Any:
-        """An IndexIVFPQ on the CPU with the same codes as `lists` there."""
+        """Return a copy on the CPU of the GPU's index `lists`: an IndexIVFPQ with the same codes."""
         import faiss
 
         return faiss.index_gpu_to_cpu(lists)
@@ -97,7 +102,13 @@ class Gpu:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A FAISS index on the GPU of that place in the list of them; `first` is added to the ids it finds."""
+    """A FAISS index on one GPU.
+
+    Attributes:
+        gpu: position of the GPU in the list of GPUs.
+        index: the FAISS index.
+        first: added to the ids that the index returns.
+    """
 
     gpu: int
     index: Any
@@ -106,7 +117,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Search:
-    """A job of the queue. Equal where index, width and probes are."""
+    """A job of the queue; equal if index, width and probes are."""
 
     index: GpuIndex
     width: int
@@ -117,7 +128,7 @@ class _Search:
 
 
 class GpuIndex:
-    """A partition's rows on GPUs, as fp16 rows or 8-bit codes. Threads may share it; it never changes."""
+    """A partition's rows on GPUs, as fp16 rows or 8-bit codes. Immutable: threads may share it."""
 
     def __init__(
         self,
@@ -127,7 +138,15 @@ class GpuIndex:
         pool: ThreadPoolExecutor | None = None,
         reduction: NDArray[np.float32] | None = None,
     ) -> None:
-        """`pool` runs the shards of several GPUs at once; `reduction` (r, d): applied to queries (None: none)."""
+        """Search `shards`.
+
+        Args:
+            shards: the FAISS indexes.
+            dim: dimensions of queries.
+            parameters: parameters of the index.
+            pool: runs the shards of several GPUs at once.
+            reduction: float32 (r, d), applied to queries; None: no reduction.
+        """
         self.parameters = parameters
         self.dim = dim
         self.n = sum(int(shard.index.ntotal) for shard in shards)
@@ -139,10 +158,10 @@ class GpuIndex:
         self._shards = [[shard for shard in shards if shard.gpu == gpu] for gpu in gpus]
 
     def candidates(self, queries: NDArray[np.float32], width: int, probes: int, mask: None = None) -> NDArray[np.int64]:
-        """Ordinals int64 (nq, width) of the rows that are nearest to each query (nq, d), by codes in the `probes`
-        nearest lists or by rows, nearest first; -1 where there are fewer, and beyond GPU_LIMIT.
+        """Return ordinals int64 (nq, width) of the rows nearest to each query (nq, d), nearest first.
 
-        No mask can be given: deleted rows are among them too.
+        They are ranked by codes in the `probes` nearest lists, or by rows; -1 where there are fewer, and beyond
+        GPU_LIMIT. No mask can be given: deleted rows are returned too.
         """
         assert mask is None  # FAISS would ignore it
         queries = np.ascontiguousarray(queries, np.float32)
@@ -151,7 +170,7 @@ class GpuIndex:
         return np.pad(ordinals, ((0, 0), (0, width - depth)), constant_values=-1)
 
     def search(self, queries: NDArray[np.float32], width: int, probes: int) -> SearchResult:
-        """Ordinals and scores (nq, width), best first. Only for one thread at a time: that of the queue."""
+        """Return ordinals and scores (nq, width), best first; for one thread at a time: that of the queue."""
         if self._reduction is not None:
             queries = queries @ self._reduction.T
 
@@ -159,7 +178,7 @@ class GpuIndex:
             return [_search_shard(shard, queries, width, probes if self.parameters.lists else 0) for shard in shards]
 
         each = self._pool.map if self._pool is not None and len(self._shards) > 1 else map
-        parts = [part for found in each(search_gpu, self._shards) for part in found]
+        parts = [part for results in each(search_gpu, self._shards) for part in results]
         if len(parts) == 1:
             return parts[0]
         positions, scores = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
@@ -168,10 +187,10 @@ class GpuIndex:
 
 
 def _search_shard(shard: Shard, queries: NDArray[np.float32], width: int, probes: int) -> SearchResult:
-    """Return what one FAISS index finds, (nq, width); `probes` 0: it has no lists."""
+    """Return the results of one FAISS index, (nq, width); `probes` 0: it has no lists."""
     import faiss
 
-    # FAISS's wrapper takes the fields by name, which its stubs do not tell.
+    # FAISS's wrapper takes the fields as keywords, which its stubs lack.
     parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None  # type: ignore[call-arg]
     scores, ids = shard.index.search(queries, width, params=parameters)
     scores[ids < 0] = -np.inf

@@ -1,4 +1,4 @@
-"""Placement: which GPUs FAISS sees, what of a store lies on them, and how it gets there."""
+"""Placement: which GPUs FAISS can use, which parts of a store are on them, and how they are copied there."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEMORY_SHARE = 0.8
-"""Of the free GPU memory. The rest is for FAISS's temporary memory and for a shard that grows."""
+"""Usable share of the free GPU memory. The rest is for FAISS's temporary memory and for a shard that grows."""
 
 CODE_BYTES = 72
-"""Of one row in 8-bit IVF-PQ: 64 of code and 8 of id."""
+"""Bytes of one row in 8-bit IVF-PQ: 64 of code and 8 of id."""
 
 SHARD_BYTES = 2 * 2**30
-"""Of fp16 rows in one FAISS index: what is added to it is copied with what it holds, which needs as much again."""
+"""Bytes of fp16 rows in one FAISS index: adding rows copies the index, which needs the same memory again."""
 
 FILL_ROWS = 16 * 2**20
-"""Rows coded on a GPU before they are fetched: 1.2 GB of codes."""
+"""Maximum rows coded on a GPU before they are fetched: 1.2 GB of codes."""
 
 TAIL_ELEMENTS = 2048 * 1024
-"""So many numbers may follow the rows on the GPUs before all rows are put there anew: 0.2 ms to scan on the CPU."""
+"""Maximum numbers (rows x dimensions) in the tail before all rows are placed again: 0.2 ms to scan on the CPU."""
 
 
 def resolve_device(device: str) -> tuple[str, ...]:
-    """The GPUs that a device stands for: all that FAISS sees for "auto" and "cuda", one for "cuda:N", none for "cpu".
+    """Return the GPUs of a device name: all that FAISS finds for "auto" and "cuda", one for "cuda:N", none for "cpu".
 
     Raises:
         UsageError: there is no such device.
@@ -53,30 +53,40 @@ def resolve_device(device: str) -> tuple[str, ...]:
         return ()
     check_device_name(device)
     count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0  # faiss-cpu has no such function
-    seen = tuple(f"cuda:{number}" for number in range(count))
-    if device == "auto" or (device == "cuda" and seen):
-        return seen
-    if device in seen:
+    available = tuple(f"cuda:{number}" for number in range(count))
+    if device == "auto" or (device == "cuda" and available):
+        return available
+    if device in available:
         return (device,)
     raise UsageError(
-        f"device {device!r} is not available: FAISS sees {', '.join(seen) or 'no GPU'}; use --device cpu or auto"
+        f"device {device!r} is not available: FAISS finds {', '.join(available) or 'no GPU'}; use --device cpu or auto"
     )
 
 
 def choose_exact(rows: Mapping[str, int], dim: int, budget: int) -> frozenset[str]:
-    """Partitions, given by their `rows`, whose fp16 rows go to GPUs with `budget` bytes: as many as can, the smallest
-    first, so that the codes of the others have room beside them."""
+    """Choose the partitions whose fp16 rows go to GPUs: as many as possible, the smallest first.
+
+    The remaining partitions keep room for their codes.
+
+    Args:
+        rows: rows of each partition, by name.
+        dim: dimensions of the rows.
+        budget: bytes available on all GPUs.
+    """
     order = sorted(rows, key=lambda name: (rows[name], name))
     for count in range(len(order), 0, -1):
-        held = sum(rows[name] for name in order[:count]) * 2 * dim
-        coded = sum(rows[name] for name in order[count:]) * CODE_BYTES
-        if held + coded <= budget:
+        row_bytes = sum(rows[name] for name in order[:count]) * 2 * dim
+        code_bytes = sum(rows[name] for name in order[count:]) * CODE_BYTES
+        if row_bytes + code_bytes <= budget:
             return frozenset(order[:count])
     return frozenset()
 
 
 def code_parameters(n: int, dim: int, settings: IndexSettings) -> IndexParameters:
-    """Of 8-bit codes for n rows on GPUs: by size, and by those of the settings that mean the same in every form."""
+    """Return the parameters of 8-bit codes for n rows on GPUs.
+
+    They follow from the size, and from those of the settings that mean the same in every form.
+    """
     common = ("lists", "train_rows", "seed")
     overrides = {name: value for name, value in (settings.overrides or {}).items() if name in common}
     return choose_parameters(max(n, 1), dim, IndexSettings(IndexForm.IVF_PQ8, overrides=overrides), gpu=True)
@@ -88,9 +98,9 @@ def build_codes(
     gpus: Sequence[Gpu],
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> IvfPqIndex:
-    """As `build_index`, for 8-bit codes, with the work done on the first GPU where there is one with room for it."""
+    """Build 8-bit codes as `build_index` does, on the first GPU if there is one with enough memory."""
     if gpus:
-        with contextlib.suppress(RuntimeError):  # FAISS's, where it gets no memory: the CPU does the same
+        with contextlib.suppress(RuntimeError):  # raised by FAISS without enough memory: fall back to the CPU
             return _build_on(gpus[0].with_own_resources(), blocks, parameters, on_rows)
     return build_index(blocks, parameters, on_rows)
 
@@ -112,17 +122,17 @@ def _build_on(
 
 
 def _pieces(blocks: Sequence[NDArray[np.float16]], start: int, stop: int) -> Iterator[NDArray[np.float16]]:
-    """Rows start..stop of all blocks, as views of ADD_ROWS rows at most."""
+    """Yield rows start..stop of all blocks, as views of ADD_ROWS rows at most."""
     first = 0
     for block in blocks:
         begin, end = max(start - first, 0), min(stop - first, len(block))
-        for here in range(begin, end, ADD_ROWS):
-            yield block[here : min(here + ADD_ROWS, end)]
+        for offset in range(begin, end, ADD_ROWS):
+            yield block[offset : min(offset + ADD_ROWS, end)]
         first += len(block)
 
 
 def _cuts(n: int, gpus: int, most: int) -> list[tuple[int, int, int]]:
-    """Rows 0..n cut into shards (GPU, start, stop): an even, contiguous share a GPU, in shards of `most` rows."""
+    """Return shards (GPU, start, stop) of rows 0..n: an even, contiguous share per GPU, in shards of `most` rows."""
     edges = np.linspace(0, n, gpus + 1).astype(np.int64).tolist()
     return [
         (gpu, start, min(start + most, edges[gpu + 1]))
@@ -132,20 +142,20 @@ def _cuts(n: int, gpus: int, most: int) -> list[tuple[int, int, int]]:
 
 
 class GpuResidency:
-    """The GPUs of one store and what lies on them: of each partition the rows or codes that were last asked for."""
+    """The GPUs of one store, and the rows or codes of partitions that were last requested on them."""
 
     def __init__(self, device: str, devices: Sequence[Gpu] | None = None) -> None:
-        """`device` as of `resolve_device`, asked on first use; `devices`: those it stands for, where that is known."""
+        """Use `device` (see `resolve_device`), resolved on first use, or the given `devices` if they are known."""
         self._device = device
         if devices is not None:
             self.devices = tuple(devices)
         self._lock = threading.Lock()
-        self._held: dict[str, tuple[tuple[object, ...], GpuIndex]] = {}
+        self._placed: dict[str, tuple[tuple[object, ...], GpuIndex]] = {}
         self._refused: dict[str, str] = {}
 
     @cached_property
     def devices(self) -> tuple[Gpu, ...]:
-        """The GPUs; none where the CPU is to be used.
+        """The GPUs; empty if the CPU is to be used.
 
         Raises:
             UsageError: there is no such device.
@@ -153,7 +163,7 @@ class GpuResidency:
         return tuple(Gpu(int(name.partition(":")[2])) for name in resolve_device(self._device))
 
     def check(self) -> None:
-        """Find out at once what else would be found out on first use.
+        """Resolve the device now instead of on first use.
 
         Raises:
             UsageError: there is no such device.
@@ -162,12 +172,12 @@ class GpuResidency:
 
     @property
     def name(self) -> str:
-        """Their names, such as "cuda:0"."""
+        """Names of the GPUs, such as "cuda:0"."""
         return " + ".join(f"cuda:{gpu.number}" for gpu in self.devices)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of a plan should know.
+        """Notes for the reader of a plan.
 
         Raises:
             UsageError: there is no such device.
@@ -176,33 +186,41 @@ class GpuResidency:
         return (*missing, *(f"{name} is searched on the CPU: {why}" for name, why in sorted(self._refused.items())))
 
     def close(self) -> None:
-        """Let go of what lies there."""
+        """Release everything placed on the GPUs."""
         with self._lock:
-            self._held.clear()
+            self._placed.clear()
 
     @cached_property
     def budget(self) -> int:
-        """Bytes that may be taken, found out before anything is; every GPU gets the same share."""
+        """Bytes that may be used, determined before anything is placed; every GPU gets the same share."""
         return int(MEMORY_SHARE * min(gpu.free_bytes() for gpu in self.devices) * len(self.devices))
 
     def holds_exact(self, name: str, rows: Mapping[str, int], dim: int) -> bool:
-        """Return whether the fp16 rows of partition `name` fit, where all partitions have so many `rows`."""
+        """Return whether the fp16 rows of partition `name` fit, given the `rows` of all partitions."""
         return bool(self.devices) and name in choose_exact(rows, dim, self.budget)
 
     def place_rows(
         self, name: str, files: Sequence[tuple[str, int]], blocks: Sequence[NDArray[np.float16]]
     ) -> GpuIndex | None:
-        """The rows of `blocks` (m, d) there, from those `files` (name and rows); None where they cannot be.
+        """Place the rows of a partition on the GPUs.
 
-        Those that lie there already are given where the files begin with theirs and hold few rows more, so it may
-        cover less than all rows.
+        Rows placed before are reused if their files are the first of `files` and only few rows are missing, so the
+        index may cover fewer than all rows.
+
+        Args:
+            name: the partition.
+            files: name and number of rows of each vector file.
+            blocks: the rows of these files, each fp16 (m, d).
+
+        Returns:
+            The index; None if it cannot be placed.
         """
         dim = blocks[0].shape[1]
 
-        def close_enough(held: GpuIndex, key: tuple[object, ...]) -> bool:
-            tail = sum(rows for _, rows in files) - held.n
+        def close_enough(placed: GpuIndex, key: tuple[object, ...]) -> bool:
+            tail = sum(rows for _, rows in files) - placed.n
             return (
-                held.parameters.form is IndexForm.EXACT
+                placed.parameters.form is IndexForm.EXACT
                 and key == tuple(files[: len(key)])
                 and tail * dim <= TAIL_ELEMENTS
             )
@@ -210,14 +228,23 @@ class GpuResidency:
         return self._place(name, tuple(files), close_enough, lambda: self.on_rows(blocks))
 
     def place_codes(self, name: str, key: tuple[object, ...], open_codes: Callable[[], IvfPqIndex]) -> GpuIndex | None:
-        """The 8-bit codes that `open_codes` gives, there; `key` tells them from others. None where they cannot be."""
-        return self._place(name, key, lambda _, held: held == key, lambda: self.on_codes(open_codes()))
+        """Place 8-bit codes on the GPUs.
+
+        Args:
+            name: the partition.
+            key: identifies the codes; those placed before under the same key are reused.
+            open_codes: called to read the codes.
+
+        Returns:
+            The index; None if it cannot be placed.
+        """
+        return self._place(name, key, lambda _, placed_key: placed_key == key, lambda: self.on_codes(open_codes()))
 
     def on_rows(self, blocks: Sequence[NDArray[np.float16]]) -> GpuIndex:
-        """A new index of the rows of `blocks`, each fp16 (m, d).
+        """Build a new index of the rows of `blocks`, each fp16 (m, d).
 
         Raises:
-            RuntimeError: memory does not suffice.
+            RuntimeError: the GPU memory is too small.
         """
         n, dim = sum(map(len, blocks)), blocks[0].shape[1]
         shards, gpus = [], [gpu.with_own_resources() for gpu in self.devices]
@@ -229,10 +256,10 @@ class GpuResidency:
         return GpuIndex(shards, dim, IndexParameters(IndexForm.EXACT), self._pool)
 
     def on_codes(self, codes: IvfPqIndex) -> GpuIndex:
-        """A new index of the same 8-bit codes, shared out by ordinals.
+        """Build a new index of the same 8-bit codes, split into shards by ordinals.
 
         Raises:
-            RuntimeError: memory does not suffice.
+            RuntimeError: the GPU memory is too small.
         """
         shards = [
             Shard(gpu, self.devices[gpu].with_own_resources().copy(codes.lists_of(start, stop)))
@@ -252,16 +279,16 @@ class GpuResidency:
         make: Callable[[], GpuIndex],
     ) -> GpuIndex | None:
         with self._lock:
-            if name in self._held:
-                held_key, held = self._held[name]
-                if close_enough(held, held_key):
-                    return held
-                del self._held[name], held  # before the new one needs its room
+            if name in self._placed:
+                placed_key, placed = self._placed[name]
+                if close_enough(placed, placed_key):
+                    return placed
+                del self._placed[name], placed  # frees its memory for the new one
             try:
                 index = make()
-            except (RuntimeError, IndexDamagedError) as error:  # FAISS's for memory: an allocation that failed
+            except (RuntimeError, IndexDamagedError) as error:  # RuntimeError: FAISS failed to allocate memory
                 self._refused[name] = str(error).splitlines()[0]
                 return None
             self._refused.pop(name, None)
-            self._held[name] = (key, index)
+            self._placed[name] = (key, index)
             return index

@@ -1,8 +1,8 @@
-"""Archives as sources: the members of a tar, zip or WebDataset shard, copied out one sample at a time.
+"""Archives as sources: the members of a tar, zip or WebDataset shard, extracted one sample at a time.
 
-In a tar, members in a row with the same path up to the first dot of the file name are one sample (WebDataset): where
-there are media among them, `.txt`, `.text`, `.caption` and `.cap` are their caption, the entries of a `.json` and the
-word of a `.cls` their columns. In both, "x.jpg.json" is the sidecar of "x.jpg".
+In a tar, consecutive members with the same path up to the first dot of the file name are one sample (WebDataset): if
+there are media among them, `.txt`, `.text`, `.caption` and `.cap` are their caption, and the entries of a `.json` and
+the text of a `.cls` their columns. In both formats, "x.jpg.json" is the sidecar of "x.jpg".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", 
 ZIP_NAMES = (".zip",)
 MAX_NAME_BYTES = 1024
 MAX_SAMPLE_MEMBERS = 64
-"""A sample of more is taken in parts: frames named shot.0001.png, shot.0002.png, ... are no sample."""
+"""A larger sample is processed in parts: frames named shot.0001.png, shot.0002.png, ... are not a sample."""
 
 _HEAD_BYTES = 512
 _CAPTIONS = (".txt", ".text", ".caption", ".cap")
@@ -49,9 +49,14 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member copied out: its bytes lie at `path`, which is the caller's to delete; `name` with forward slashes.
+    """An extracted member.
 
-    `sidecar`: what the archive says about it, None where that is nothing.
+    Attributes:
+        name: its path in the archive, with forward slashes.
+        size_bytes: size in bytes.
+        mtime_ns: time of the last change, nanoseconds since 1970.
+        sidecar: its metadata in the archive; None if there is none.
+        path: the extracted file, which the caller deletes.
     """
 
     name: str
@@ -63,8 +68,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A member that is left out; `name` as a member's, or as it can be printed where it is none. `is_repeated`: one of
-    its name has been taken."""
+    """A member that is skipped.
+
+    Attributes:
+        name: as of `Member`, or a printable form of an invalid name.
+        reason: why it is skipped.
+        is_repeated: a member with the same name came before.
+    """
 
     name: str
     reason: str
@@ -73,7 +83,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _BufferedMember:
-    """A member of the sample at hand: copied to `path`, or `raw` where it may be said about others."""
+    """A member of the current sample: extracted to `path`, or in memory as `raw` if it may be metadata of others."""
 
     name: str
     mtime_ns: int
@@ -87,8 +97,9 @@ class _BufferedMember:
 
 
 def archive_kind(path: Path) -> str | None:
-    """Return what the name and the first bytes of a file say it is, "tar", "zip" or None; other names are not even
-    opened.
+    """Return "tar" or "zip" by the name and the first bytes of a file, else None.
+
+    Files with other extensions are not opened.
 
     Raises:
         OSError: it cannot be read.
@@ -106,18 +117,24 @@ def archive_kind(path: Path) -> str | None:
 def read_members(
     path: Path, limits: ArchiveLimits, spool: Path, *, wanted: Callable[[str], bool] = lambda _name: True
 ) -> Iterator[Member | Skipped]:
-    """The members of the archive at `path`, copied into the folder `spool` a sample at a time.
+    """Yield the members of an archive, extracted one sample at a time.
 
-    Left out without a word: folders, hidden members, `__MACOSX`, and those whose names are not `wanted`. At most one
-    sample is held. Copies that were not given out are deleted when the iterator ends or is closed.
+    Folders, hidden members, `__MACOSX` and unwanted names are skipped silently. At most one sample is buffered. Copies
+    that were not yielded are deleted when the iterator ends or is closed.
+
+    Args:
+        path: the archive.
+        limits: limits beyond which the archive or a member is not read.
+        spool: folder for the extracted files.
+        wanted: returns whether to extract the member of a name.
 
     Raises:
-        MediaError: no archive, damaged, cut off, or past a limit; the members before are good.
-        OSError: the archive cannot be opened, or a copy not be written.
+        MediaError: no archive, damaged, truncated, or past a limit; the members before are valid.
+        OSError: the archive cannot be opened, or a copy cannot be written.
     """
     kind = archive_kind(path)
     if kind is None:
-        raise MediaError("no tar or zip by its name and content")
+        raise MediaError("not a tar or zip archive, by its name and content")
     budget = Budget(limits, path.stat().st_size)
     reader = _Reader(kind == "tar", limits, spool, wanted)
     try:
@@ -132,10 +149,10 @@ def read_members(
 
 
 def safe_name(name: str) -> str:
-    """A member's name as a relative path without "." and empty parts; "" for what is hidden.
+    """Return a member's name as a relative path without "." and empty parts; "" for a hidden member.
 
     Raises:
-        MemberError: it leads out of the archive, or cannot be stored.
+        MemberError: it points outside of the archive, or cannot be stored.
     """
     try:
         if len(name.encode()) > MAX_NAME_BYTES:
@@ -158,47 +175,47 @@ def safe_name(name: str) -> str:
 
 @dataclass
 class _Reader:
-    """Gathers entries into samples. `tar`: whether they are read as WebDataset does."""
+    """Groups entries into samples; `tar`: as WebDataset does."""
 
     tar: bool
     limits: ArchiveLimits
     spool: Path
     wanted: Callable[[str], bool]
-    held: list[_BufferedMember] = field(default_factory=list)
+    buffered: list[_BufferedMember] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
     count: int = 0
 
     def take(self, entry: Entry) -> Iterator[Member | Skipped]:
-        """Hold one more member; what is released for it."""
+        """Buffer one more member; yield those that become complete."""
         import xxhash
 
         name = normalize_text(entry.name) or "?"
         try:
             name = safe_name(entry.name)
-            if not name or not (self._is_said(name) or self.wanted(name)):
+            if not name or not (self._is_metadata(name) or self.wanted(name)):
                 return
-            digest = xxhash.xxh3_64_intdigest(name.encode())  # the names themselves would fill the memory
+            digest = xxhash.xxh3_64_intdigest(name.encode())  # the names themselves would take too much memory
             if digest in self.seen:
-                yield Skipped(name, "its name comes a second time", is_repeated=True)
+                yield Skipped(name, "a member of the same name came before", is_repeated=True)
                 return
             self.seen.add(digest)
             self._check(entry, name)
-            if self.held and self._is_full(name, entry.size_bytes):
-                yield from self._give([held for held in self.held if not _are_partners(held.name, name)])
-            self.held.append(self._hold(entry, name))
+            if self.buffered and self._is_full(name, entry.size_bytes):
+                yield from self._emit([member for member in self.buffered if not _is_sidecar_pair(member.name, name)])
+            self.buffered.append(self._buffer(entry, name))
         except MemberError as error:
             yield Skipped(name, str(error))
 
     def release(self) -> Iterator[Member | Skipped]:
-        """The members held, with what is said about them."""
-        yield from self._give(list(self.held))
+        """Yield the buffered members, with their metadata."""
+        yield from self._emit(list(self.buffered))
 
     def close(self) -> None:
-        """Delete the copies that are held."""
-        for held in self.held:
-            if held.path is not None:
-                held.path.unlink(missing_ok=True)
-        self.held = []
+        """Delete the buffered copies."""
+        for member in self.buffered:
+            if member.path is not None:
+                member.path.unlink(missing_ok=True)
+        self.buffered = []
 
     def _check(self, entry: Entry, name: str) -> None:
         if entry.refusal is not None:
@@ -208,119 +225,123 @@ class _Reader:
         if entry.size_bytes > self.limits.max_member_bytes:
             raise MemberError(
                 f"its {entry.size_bytes} bytes are more than {self.limits.max_member_bytes}: "
-                "give a larger --limit member=N"
+                "give a larger --limit member=N to read it"
             )
         if name.lower().endswith(".json") and entry.size_bytes > MAX_SIDECAR_BYTES:
-            raise MemberError(f"not media: .json, and too large to be about other members ({entry.size_bytes} bytes)")
+            raise MemberError(f"not media: .json, and too large for metadata of others ({entry.size_bytes} bytes)")
 
     def _is_full(self, name: str, size_bytes: int) -> bool:
-        """Return whether what is held is no sample together with this."""
+        """Return whether the buffered members are complete without this one."""
         return (
-            sample_key(self.held[-1].name) != sample_key(name)
-            or len(self.held) >= MAX_SAMPLE_MEMBERS
-            or sum(held.size_bytes for held in self.held) + size_bytes > self.limits.max_member_bytes
+            sample_key(self.buffered[-1].name) != sample_key(name)
+            or len(self.buffered) >= MAX_SAMPLE_MEMBERS
+            or sum(member.size_bytes for member in self.buffered) + size_bytes > self.limits.max_member_bytes
         )
 
-    def _is_said(self, name: str) -> bool:
-        """Return whether a member may be there to say something about others."""
+    def _is_metadata(self, name: str) -> bool:
+        """Return whether a member may be metadata of others."""
         suffix = PurePosixPath(name).suffix.lower()
         return suffix == ".json" or (self.tar and suffix in (*_CAPTIONS, ".cls"))
 
-    def _hold(self, entry: Entry, name: str) -> _BufferedMember:
-        if self._is_said(name) and entry.size_bytes <= MAX_SIDECAR_BYTES:
+    def _buffer(self, entry: Entry, name: str) -> _BufferedMember:
+        if self._is_metadata(name) and entry.size_bytes <= MAX_SIDECAR_BYTES:
             return _BufferedMember(name, entry.mtime_ns, entry.size_bytes, raw=b"".join(entry.content))
-        place, size_bytes = self._copy(name, entry.content)
-        return _BufferedMember(name, entry.mtime_ns, size_bytes, path=place)
+        path, size_bytes = self._copy(name, entry.content)
+        return _BufferedMember(name, entry.mtime_ns, size_bytes, path=path)
 
     def _copy(self, name: str, content: Iterable[bytes]) -> tuple[Path, int]:
-        """Write a numbered file that keeps the extension; its place and size."""
+        """Write a numbered file with the member's extension; return its path and size in bytes."""
         suffix = PurePosixPath(name).suffix
-        place = self.spool / f"{self.count:08d}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        path = self.spool / f"{self.count:08d}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
         self.count += 1
-        with place.open("xb") as file:
+        with path.open("xb") as file:
             try:
-                return place, sum(file.write(block) for block in content)
+                return path, sum(file.write(block) for block in content)
             except BaseException:
-                place.unlink()
+                path.unlink()
                 raise
 
-    def _give(self, sample: Sequence[_BufferedMember]) -> Iterator[Member | Skipped]:
-        """Give out members held as one sample."""
-        names = {held.name for held in sample}
-        said = [held for held in sample if held.path is None]
-        sidecars = {held.name[:-5]: held for held in said if held.suffix == ".json" and held.name[:-5] in names}
-        facts = [held for held in said if held not in sidecars.values()]
-        texts = [held for held in facts if held.suffix in _CAPTIONS]
+    def _emit(self, sample: Sequence[_BufferedMember]) -> Iterator[Member | Skipped]:
+        """Yield members of one sample, and remove them from the buffer."""
+        names = {member.name for member in sample}
+        metadata_files = [member for member in sample if member.path is None]
+        sidecars = {
+            member.name[:-5]: member
+            for member in metadata_files
+            if member.suffix == ".json" and member.name[:-5] in names
+        }
+        shared = [member for member in metadata_files if member not in sidecars.values()]
+        texts = [member for member in shared if member.suffix in _CAPTIONS]
         has_media = any(has_media_extension(name) for name in names)
         common = Sidecar()
         if self.tar and (has_media or texts):
-            common, problems = _said_of_all(facts, captioned=has_media)
+            common, problems = _shared_metadata(shared, captioned=has_media)
             yield from problems
-        for held in sample:
-            self.held.remove(held)
-            if held.path is not None or (held in texts and not has_media):
-                yield from self._member(held, sidecars.get(held.name), common)
+        for member in sample:
+            self.buffered.remove(member)
+            if member.path is not None or (member in texts and not has_media):
+                yield from self._member(member, sidecars.get(member.name), common)
 
     def _member(
-        self, held: _BufferedMember, said: _BufferedMember | None, common: Sidecar
+        self, member: _BufferedMember, sidecar_file: _BufferedMember | None, common: Sidecar
     ) -> Iterator[Member | Skipped]:
         try:
-            sidecar = parse_sidecar(said.raw) if said else Sidecar()
+            sidecar = parse_sidecar(sidecar_file.raw) if sidecar_file else Sidecar()
         except MediaError as error:
-            yield Skipped(held.name, f"sidecar {PurePosixPath(held.name).name}.json: {error}")
-            if held.path is not None:
-                held.path.unlink(missing_ok=True)
+            yield Skipped(member.name, f"sidecar {PurePosixPath(member.name).name}.json: {error}")
+            if member.path is not None:
+                member.path.unlink(missing_ok=True)
             return
-        if held.path is None and not self.wanted(held.name):
+        if member.path is None and not self.wanted(member.name):
             return
-        place = held.path or self._copy(held.name, [held.raw])[0]
+        path = member.path or self._copy(member.name, [member.raw])[0]
         sidecar = merge_sidecar(sidecar, common.captions, common.columns, common.metadata)
-        yield Member(held.name, held.size_bytes, held.mtime_ns, None if sidecar == Sidecar() else sidecar, place)
+        yield Member(member.name, member.size_bytes, member.mtime_ns, None if sidecar == Sidecar() else sidecar, path)
 
 
-def _are_partners(one: str, other: str) -> bool:
-    """Return whether one is the sidecar of the other, by its name."""
-    return one == other + ".json" or other == one + ".json"
+def _is_sidecar_pair(first: str, second: str) -> bool:
+    """Return whether one of two members is the sidecar of the other, by their names."""
+    return first == second + ".json" or second == first + ".json"
 
 
-def _said_of_all(facts: Sequence[_BufferedMember], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:
-    """Return what the texts, `.json` and `.cls` of a sample say of its media, and those that cannot be read."""
+def _shared_metadata(members: Sequence[_BufferedMember], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:
+    """Return the metadata for all media of a sample, from its texts, `.json` and `.cls`, and the unreadable members."""
     captions: list[str] = []
     entries: dict[str, object] = {}
     problems = []
-    for held in sorted(facts, key=lambda held: held.suffix == ".json"):  # a text beside comes before one inside
+    for member in sorted(members, key=lambda member: member.suffix == ".json"):  # text files come first
         try:
-            if held.suffix == ".json":
-                found = _json_object(held.raw)
-                own = [text for key in _CAPTION_KEYS for text in _texts(found.pop(key, None))]
+            if member.suffix == ".json":
+                record = _json_object(member.raw)
+                own = [text for key in _CAPTION_KEYS for text in _texts(record.pop(key, None))]
                 captions = captions or own
-                entries = {**found, **entries}
-            elif held.suffix == ".cls":
-                entries["cls"] = _class(decode_text(held.raw).strip())
+                entries = {**record, **entries}
+            elif member.suffix == ".cls":
+                entries["cls"] = _class(decode_text(member.raw).strip())
             elif captioned:
-                captions += _texts(decode_text(held.raw))
+                captions += _texts(decode_text(member.raw))
         except MediaError as error:
-            problems.append(Skipped(held.name, str(error)))
+            problems.append(Skipped(member.name, str(error)))
     columns, metadata = _readable(entries)
-    said = tuple(dict.fromkeys(captions)) if captioned else ()
-    return Sidecar(captions=said, columns=columns, metadata=metadata), problems
+    caption_texts = tuple(dict.fromkeys(captions)) if captioned else ()
+    return Sidecar(captions=caption_texts, columns=columns, metadata=metadata), problems
 
 
 def _texts(value: object) -> list[str]:
-    """A text, or those in a list, that are not blank."""
+    """Return a text, or the texts in a list, without blank ones."""
     texts = value if isinstance(value, list) else [value]
-    found = [text.strip() for text in texts if isinstance(text, str)]
-    return [text.encode(errors="replace").decode() for text in found if text]
+    stripped = [text.strip() for text in texts if isinstance(text, str)]
+    return [text.encode(errors="replace").decode() for text in stripped if text]
 
 
 def _json_object(raw: bytes) -> dict[str, object]:
     try:
-        found = json.loads(raw.decode("utf-8-sig"))
+        data = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
-    if not isinstance(found, dict):
-        raise MediaError(f"expected a JSON object, found {type(found).__name__}")
-    return found
+    if not isinstance(data, dict):
+        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
+    return data
 
 
 def _class(text: str) -> str | int:
@@ -328,16 +349,16 @@ def _class(text: str) -> str | int:
 
 
 def _readable(entries: Mapping[str, object]) -> tuple[dict[str, Scalar], Metadata]:
-    """The entries that can be columns; a dataset's own JSON holds all kinds of other things."""
+    """Return the entries that can be columns; the JSON of datasets contains many that cannot."""
     columns: dict[str, Scalar] = {}
     metadata = Metadata()
     for name, value in entries.items():
         if value is None or len(columns) == MAX_COLUMNS:
             continue
         try:
-            column, fact = parse_columns({name: value})
+            column, parsed_metadata = parse_columns({name: value})
         except MediaError:
             continue
         columns = {**column, **columns}
-        metadata = metadata.merge_over(fact)
+        metadata = metadata.merge_over(parsed_metadata)
     return columns, metadata

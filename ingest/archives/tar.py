@@ -1,7 +1,7 @@
 """Tar archives as a stream, member by member (POSIX ustar and pax, GNU long names), plain or compressed.
 
-The blocks are read here rather than by `tarfile`, which keeps all members, takes damage for the end of an archive, and
-believes every size that a header states.
+The blocks are read here rather than by `tarfile`, which keeps all members in memory, treats damage as the end of an
+archive, and trusts every size that a header states.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _MAGIC_BYTES = 6
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_HEADERS = 16
-"""Headers of headers before one member."""
+"""Maximum number of extension headers before one member."""
 
 _LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 _PAX, _GLOBAL_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
@@ -38,8 +38,7 @@ _DEVICES = (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 
 
 def is_tar(head: bytes) -> bool:
-    """Return whether `head`, the first 512 bytes of a file or more, begins a tar, or something compressed that may be
-    one."""
+    """Return whether the first 512 bytes of a file or more begin a tar, or a compressed stream that may contain one."""
     if head.startswith((*(magic for magic, _ in _COMPRESSED), _ZSTD)):
         return True
     try:
@@ -50,10 +49,10 @@ def is_tar(head: bytes) -> bool:
 
 
 def read_tar(path: Path, budget: Budget) -> Iterator[Entry]:
-    """The members of the tar at `path` in their order, without its folders.
+    """Yield the members of the tar at `path` in their order, without folders.
 
     Raises:
-        MediaError: damaged, cut off, or past a limit; what came before is good.
+        MediaError: damaged, truncated, or past a limit; the members before are valid.
         OSError: it cannot be opened.
     """
     with path.open("rb") as file:
@@ -64,30 +63,31 @@ def read_tar(path: Path, budget: Budget) -> Iterator[Entry]:
             content = stream.pieces(_content_bytes(info))
             if not info.isdir():
                 yield Entry(info.name, info.size, time_ns(info.mtime), refusal, content)
-            for _ in content:  # what nobody asked for
+            for _ in content:  # the caller may not have read all of it
                 pass
             stream.take(-_content_bytes(info) % tarfile.BLOCKSIZE)
-        stream.drain()  # a checksum comes last
+        stream.drain()  # the compressed stream ends with a checksum
 
 
 def _blocks(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
-    """All of the file, unpacked."""
+    """Yield the whole file, decompressed."""
     head = file.read(_MAGIC_BYTES)
     file.seek(0)
     new = next((new for magic, new in _COMPRESSED if head.startswith(magic)), None)
     try:
         if head.startswith(_ZSTD):
-            blocks = _unpacked_zstd(file)
+            blocks = _decompress_zstd(file)
         else:
             blocks = unpacked(file.read, new) if new else iter(lambda: file.read(BLOCK_BYTES), b"")
         for block in blocks:
             budget.add_bytes(len(block))
             yield block
     except DECOMPRESSION_ERRORS as error:
-        raise MediaError(f"the archive is damaged or cut off: {error}") from error
+        raise MediaError(f"the archive is damaged or truncated: {error}") from error
 
 
-def _unpacked_zstd(file: BinaryIO) -> Iterator[bytes]:
+def _decompress_zstd(file: BinaryIO) -> Iterator[bytes]:
+    """Yield decompressed blocks of a zstd file."""
     import pyarrow as pa
 
     with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
@@ -95,49 +95,49 @@ def _unpacked_zstd(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _Stream:
-    """Exact counts of bytes out of blocks of any size."""
+    """Reads exact numbers of bytes from blocks of any size."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self._block = b""
-        self._at = 0
+        self._offset = 0
         self.position = 0
 
     def pieces(self, count: int) -> Iterator[bytes]:
-        """The next `count` bytes."""
+        """Yield the next `count` bytes in pieces."""
         while count:
-            if self._at == len(self._block):
-                self._block, self._at = next(self._blocks, b""), 0
+            if self._offset == len(self._block):
+                self._block, self._offset = next(self._blocks, b""), 0
                 if not self._block:
-                    raise MediaError("the archive is cut off")
-            piece = self._block[self._at : self._at + count]
-            self._at += len(piece)
+                    raise MediaError("the archive is truncated")
+            piece = self._block[self._offset : self._offset + count]
+            self._offset += len(piece)
             self.position += len(piece)
             count -= len(piece)
             yield piece
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes as one."""
+        """Return the next `count` bytes."""
         return b"".join(self.pieces(count))
 
     def drain(self) -> None:
-        """Read what is left."""
+        """Read the rest."""
         for _ in self._blocks:
             pass
 
 
 def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
-    """The next member and why it is refused, with what the headers before its own say of it; None at the end."""
+    """Return the next member, extension headers applied, and why it is refused or None; None at the end."""
     extensions: dict[str, str] = {}
     for _ in range(_MAX_HEADERS):
-        place = stream.position
+        position = stream.position
         raw = stream.take(tarfile.BLOCKSIZE)
         if raw == bytes(tarfile.BLOCKSIZE):
             return None
         try:
             info = tarfile.TarInfo.frombuf(raw, "utf-8", "surrogateescape")
             if info.size < 0:
-                raise ValueError("a size below 0")
+                raise ValueError("a negative size")
             if info.type not in (_LONG_NAME, _LONG_LINK, *_PAX, _GLOBAL_PAX):
                 _apply(extensions, info)
                 if info.type == tarfile.GNUTYPE_SPARSE:
@@ -145,14 +145,14 @@ def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
                 return info, _refusal(info, extensions)
             _read_extension(stream, info, extensions)
         except (tarfile.HeaderError, ValueError) as error:
-            raise MediaError(f"the archive is damaged: a header that is none at byte {place} ({error})") from error
+            raise MediaError(f"the archive is damaged: invalid header at byte {position} ({error})") from error
     raise MediaError(f"the archive is damaged: more than {_MAX_HEADERS} headers in a row at byte {stream.position}")
 
 
 def _read_extension(stream: _Stream, info: tarfile.TarInfo, extensions: dict[str, str]) -> None:
-    """Add the fields of an extension header to `extensions`, those of the next member only."""
+    """Add the fields of an extension header to `extensions`, which are for the next member only."""
     if info.size > _MAX_HEADER_BYTES:
-        raise ValueError(f"{info.size} bytes about one member")
+        raise ValueError(f"{info.size} bytes of metadata for one member")
     raw = stream.take(info.size)
     stream.take(-info.size % tarfile.BLOCKSIZE)
     if info.type == _LONG_NAME:
@@ -162,29 +162,31 @@ def _read_extension(stream: _Stream, info: tarfile.TarInfo, extensions: dict[str
 
 
 def _pax(raw: bytes) -> dict[str, str]:
-    """Records "LENGTH KEY=VALUE\\n", the length counting all of the record."""
-    found = {}
-    at = 0
-    while at < len(raw) and raw[at]:
-        space = raw.index(b" ", at, at + 20)
-        end = at + int(raw[at:space])
+    """Return the records "LENGTH KEY=VALUE\\n" of a pax header; LENGTH counts the whole record."""
+    records = {}
+    position = 0
+    while position < len(raw) and raw[position]:
+        space = raw.index(b" ", position, position + 20)
+        end = position + int(raw[position:space])
         if not space < end <= len(raw) or raw[end - 1] != ord("\n"):
             raise ValueError("a pax record of the wrong length")
         key, _, value = raw[space + 1 : end - 1].partition(b"=")
-        found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-        at = end
-    return found
+        records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+        position = end
+    return records
 
 
 def _apply(extensions: dict[str, str], info: Any) -> None:
+    """Apply the extension headers of a member to its header."""
     info.name = extensions.get("GNU.sparse.name", extensions.get("path", info.name))
     info.size = int(extensions.get("size", info.size))
     info.mtime = float(extensions.get("mtime", info.mtime))
     if info.size < 0:
-        raise ValueError("a size below 0")
+        raise ValueError("a negative size")
 
 
 def _refusal(info: tarfile.TarInfo, extensions: dict[str, str]) -> str | None:
+    """Return why a member is not read; None if it is."""
     if info.type in _LINKS:
         return "a link"
     if info.type in _DEVICES:
@@ -195,12 +197,12 @@ def _refusal(info: tarfile.TarInfo, extensions: dict[str, str]) -> str | None:
 
 
 def _content_bytes(info: tarfile.TarInfo) -> int:
-    """Bytes that follow the header: links, devices and folders have none, whatever size they state."""
+    """Return how many bytes follow the header: none for links, devices and folders, whatever size they state."""
     return 0 if info.type in (*_LINKS, *_DEVICES, tarfile.DIRTYPE) else info.size
 
 
 def _skip_sparse_map(stream: _Stream, header: bytes) -> None:
-    """Pass the blocks in which an old GNU header goes on."""
+    """Skip the blocks that continue an old GNU header."""
     more = header[482]
     while more:
         more = stream.take(tarfile.BLOCKSIZE)[504]

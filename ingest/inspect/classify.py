@@ -1,4 +1,4 @@
-"""Classification of files, with the reason: an explicit rule, else its content and its name.
+"""Classification of files, with the reason: an explicit rule, else content and name.
 
 Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
 
@@ -6,11 +6,11 @@ Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsear
     depth = ["**/depth/*.png", "scan_*.tif"]
     thermal = "flir/*.jpg"
 
-A glob (ingest/inspect/globs.py) is matched against the path inside the collection. The first rule that matches decides.
-Without a rule, the first bytes of a file decide, not its extension; a folder or name part (split where letters and
-digits end) `depth`, `thermal|ir|lwir|infrared` or `imu|accel|gyro` decides between kinds of picture and table, the part
-nearest to the end of the path first; `rgb`, `visible`, `color` and `colour` say that it is none of them, so that
-`thermal_set/visible/1.jpg` is an image.
+A glob (ingest/inspect/globs.py) is matched against the path inside the collection. The first matching rule decides.
+Without a rule, the first bytes of a file decide, not its extension. A folder or name part (split where letters and
+digits end) `depth`, `thermal|ir|lwir|infrared` or `imu|accel|gyro` decides between kinds of image and table; the part
+nearest to the end of the path takes precedence. `rgb`, `visible`, `color` and `colour` exclude these modalities, so
+that `thermal_set/visible/1.jpg` is an image.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ _MAX_RULES_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Files that match `pattern` are of `modality`."""
+    """A rule: files that match `pattern` are of `modality`."""
 
     modality: Modality
     pattern: str
 
     def matches(self, rel_path: str) -> bool:
-        """Return whether the file at `rel_path` inside its collection is meant."""
+        """Return whether the file at `rel_path` inside its collection matches."""
         return glob_matches(self.pattern, rel_path)
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Modality that a file is taken for, and why; modality None: it is left out."""
+    """Modality of a file and the reason; modality None: the file is skipped."""
 
     modality: Modality | None
     why: str
@@ -96,15 +96,24 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
     | dict.fromkeys((".npy", ".npz", ".csv", ".parquet"), None)
 )
-"""Modality that an extension promises where the bytes do not tell; None: a table or array, which may be anything."""
+"""Modality of an extension if the content is not recognised; None: a table or array, which may be anything."""
 
 _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
-"""Kinds of picture that are never taken for single-channel ones; opening them only to see that costs too much."""
+"""Kinds of image that are never taken for single-channel ones; opening them only to check that is too slow."""
 
 
 def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Classification:
-    """Return what the file at `path`, at `rel_path` inside its collection, is taken for; `root_name`: of the
-    collection's folder, which names a modality too. Never raises for a strange file."""
+    """Classify a file; damaged or unknown files do not raise.
+
+    Args:
+        path: the file.
+        rel_path: its path inside the collection.
+        rules: explicit rules, which take precedence.
+        root_name: name of the collection's folder, which may name a modality too.
+
+    Raises:
+        InstallationError: a library cannot be loaded.
+    """
     posix = rel_path.replace("\\", "/")
     name = posix.rsplit("/", 1)[-1]
     if any(part.startswith(".") for part in posix.split("/")):
@@ -127,32 +136,33 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
     except OSError as error:
         raise_installation_fault(error)
         return Classification(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
-    except Exception as error:  # a library that fails on a strange header must not end the scan
+    except Exception as error:  # an unexpected header must not end the scan
         raise_installation_fault(error)
         return Classification(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
 def has_media_extension(name: str) -> bool:
-    """Return whether the extension of a file name is that of media other than text; tables and arrays may be some."""
+    """Return whether a file name has the extension of media other than text; tables and arrays may be media."""
     return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
 
 
 def is_ignored_extension(name: str) -> bool:
-    """Return whether `classify` leaves a file out for its extension, whatever it holds and where no rule matches."""
+    """Return whether `classify` skips a file because of its extension, if no rule matches."""
     extension = PurePosixPath(name).suffix.lower()
     return bool(extension) and extension not in _EXTENSIONS
 
 
 def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
-    """The first rule that matches a relative path."""
+    """Return the first rule that matches a relative path; None if none does."""
     return next((rule for rule in rules if rule.matches(rel_path)), None)
 
 
 def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Classification:
+    """Return the classification by content and name."""
     kind = sniff(head, extension)
     expected = _EXTENSIONS.get(extension)
     if kind == "mp3" and head[:3] != b"ID3" and expected is not Modality.AUDIO:
-        kind = None  # two bytes are too little to believe against the name
+        kind = None  # two bytes are too weak a signature against the extension
     if kind in PICTURES:
         return _picture(path, head, kind, named)
     if kind in VIDEOS:
@@ -172,16 +182,17 @@ def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, 
 
 
 def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Classification:
+    """Return the classification of an image."""
     if kind in ANIMATIONS and _is_animated(path, kind):
         return Classification(Modality.VIDEO, f"animated {kind}")
-    wide = _sixteen_bit_grey(path, head, kind)
+    is_16_bit = _sixteen_bit_grey(path, head, kind)
     if named is not None and named[0] is Modality.THERMAL:
         return Classification(Modality.THERMAL, f"{kind} named {named[1]!r}")
     if named is not None and named[0] is Modality.DEPTH:
-        if wide or (kind not in _COLOUR and _single_channel(path)):
+        if is_16_bit or (kind not in _COLOUR and _single_channel(path)):
             return Classification(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
-        return Classification(Modality.IMAGE, f"{kind} named {named[1]!r}, but in colour, which depth is not")
-    if wide:
+        return Classification(Modality.IMAGE, f"{kind} named {named[1]!r}, but with colour channels")
+    if is_16_bit:
         return Classification(Modality.DEPTH, f"16-bit single-channel {kind}")
     return Classification(Modality.IMAGE, f"{kind} content")
 
@@ -198,22 +209,24 @@ def _sixteen_bit_grey(path: Path, head: bytes, kind: str) -> bool:
 
 
 def _single_channel(path: Path) -> bool:
-    """True also where the header cannot be read: then the decoder says what is wrong with it."""
+    """Return whether it has one channel, or an unreadable header: then the decoder reports the error."""
     return _mode(path) in ("", "L", "I", "F") or _mode(path).startswith("I;16")
 
 
 def _mode(path: Path) -> str:
+    """Return Pillow's mode of an image; "" if it cannot be read."""
     from bindsearch.ingest.media.pictures.pillow import open_picture
 
     try:
         with open_picture(path, max_pixels=1 << 62) as picture:
             return picture.mode
-    except Exception as error:  # any failure of a picture library on a strange header means: not known
+    except Exception as error:  # a library fails on an invalid header
         raise_installation_fault(error)
         return ""
 
 
 def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
+    """Return the classification of an npy file."""
     if named is not None and named[0] is not Modality.IMAGE:
         return Classification(named[0], f"npy named {named[1]!r}")
     try:
@@ -224,15 +237,14 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     if len(shape) == 2 and shape[1] == 6:
         return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
     return Classification(
-        None,
-        f"npy of shape {shape} may be anything: name it or its folder depth, thermal or imu, or use --modality-rule",
+        None, f"npy of shape {shape} is ambiguous: name it or its folder depth, thermal or imu, or use --as"
     )
 
 
 def _table(
     path: Path, head: bytes, kind: str | None, extension: str, named: tuple[Modality, str] | None
 ) -> Classification:
-    """Tables are motion where their name or their columns say so."""
+    """Return the classification of a table: motion if its name or its columns say so."""
     label = extension.lstrip(".") or str(kind)
     if kind == "zip" and extension != ".npz":
         return Classification(None, "not media: zip content")
@@ -263,7 +275,7 @@ def _npz_motion(path: Path, kind: str | None) -> bool:
 
 
 def _named(rel_path: str) -> tuple[Modality, str] | None:
-    """The last part of the path that names a modality, and that modality."""
+    """Return the last part of the path that names a modality, and that modality; None if there is none."""
     for part in reversed(re.split(r"[^a-z0-9]+", rel_path.lower())):
         if part in _PARTS:
             return _PARTS[part], part
@@ -271,10 +283,10 @@ def _named(rel_path: str) -> tuple[Modality, str] | None:
 
 
 def parse_rule(text: str) -> Rule:
-    """A rule from MODALITY=GLOB, as `--modality-rule` takes it.
+    """Return the rule of a MODALITY=GLOB, the value of `--as`.
 
     Raises:
-        UsageError: no such modality, or no glob.
+        UsageError: the modality or the glob is invalid.
     """
     name, equals, glob = text.partition("=")
     if not equals:
@@ -283,23 +295,23 @@ def parse_rule(text: str) -> Rule:
 
 
 def make_rule(name: str, glob: str, source: str) -> Rule:
-    """A rule from its two parts; `source` names where it was written.
+    """Return the rule of a modality name and a glob; `source` names its origin in errors.
 
     Raises:
-        UsageError: no such modality, or no glob.
+        UsageError: the modality or the glob is invalid.
     """
     try:
         modality = Modality(name.strip().lower())
     except ValueError:
-        raise UsageError(f"{source}: no modality {name!r}: expected one of {', '.join(Modality)}") from None
+        raise UsageError(f"{source}: unknown modality {name!r}: expected one of {', '.join(Modality)}") from None
     return Rule(modality, parse_glob(glob, f"{source} {modality}"))
 
 
 def read_folder_rules(root: Path) -> tuple[Rule, ...]:
-    """The rules in `.bindsearch.toml` of a collection's root, in the order written; none where there is no such file.
+    """Read the rules in `.bindsearch.toml` of a collection's root, in their order; none if there is no such file.
 
     Raises:
-        UsageError: it is not TOML, or holds anything but the table [as] of globs.
+        UsageError: it is not valid TOML, or contains anything but the table [as] of globs.
     """
     try:
         with (root / RULES_FILE).open("rb") as file:
@@ -307,11 +319,11 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise UsageError(f"{root / RULES_FILE} cannot be read: {error.strerror}") from error
+        raise UsageError(f"cannot read {root / RULES_FILE}: {error.strerror}") from error
     try:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{root / RULES_FILE} is not TOML: {error}") from error
+        raise UsageError(f"{root / RULES_FILE} is not valid TOML: {error}") from error
     if set(settings) - {"as"}:
         raise UsageError(f"{root / RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
     table = settings.get("as", {})

@@ -1,4 +1,4 @@
-"""The first look at a file: what it is, whether its content is known, what is said of it. Nothing is decoded."""
+"""Inspection of a file: modality, fingerprint and metadata; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ from bindsearch.types import Metadata, Modality
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to take in: its bytes lie at `path`, it is known as `rel_path` inside its collection.
+    """A file to index.
 
-    `sidecar`: what is said of it in the archive it comes from; None: in the sidecar beside it, if there is one.
-    `listed`: what a list says of it. `archive`: rel_path of the archive it comes from; then `path` is a temporary copy.
+    Attributes:
+        path: where its bytes are.
+        rel_path: its path inside the collection.
+        state: size and times, for the detection of changes.
+        sidecar: its metadata from the archive that contains it; None: a sidecar file beside it is read, if it exists.
+        listed: its entry in a manifest; None: no manifest lists it.
+        archive: rel_path of the archive that contains it; then `path` is a temporary copy. None: a file on disk.
     """
 
     path: Path
@@ -35,8 +40,13 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """Options that decide how files are classified: rules (the first that matches), the modalities that can be
-    embedded, and the name of the collection's folder."""
+    """Options that decide how files are classified.
+
+    Attributes:
+        rules: the first matching rule decides.
+        modalities: those that the encoder can embed.
+        root_name: name of the collection's folder.
+    """
 
     rules: Sequence[Rule]
     modalities: frozenset[Modality]
@@ -45,11 +55,17 @@ class InspectOptions:
 
 @dataclass(frozen=True, slots=True)
 class InspectResult:
-    """Result of an inspection; modality None in the verdict: the file is left out.
+    """Result of an inspection; if the modality of its classification is None, the file is skipped.
 
-    `refused`: its modality where it is left out because the encoder cannot embed it. `fingerprint`: equal for files
-    that give equal vectors. `columns`: the user's own, a JSON object. `content_state`: what would differ had the file
-    changed since.
+    Attributes:
+        verdict: the classification.
+        refused: its modality, if it is skipped because the encoder cannot embed it; else None.
+        content_hash: hash of the content.
+        fingerprint: equal for files that have equal vectors.
+        sidecar: its sidecar.
+        columns: the user's columns as a JSON object; None: there are none.
+        metadata: title, times and the like.
+        content_state: size, mtime and inode, which show whether the file changed since.
     """
 
     verdict: Classification
@@ -63,31 +79,31 @@ class InspectResult:
 
 
 def content_state(path: Path) -> tuple[int, int, int]:
-    """Size, time of the last change and inode of a file."""
-    facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+    """Return size in bytes, time of the last change in nanoseconds and inode of a file."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def check_same(path: Path, before: tuple[int, int, int]) -> None:
-    """Refuse a file that is not as it was.
+    """Check that a file did not change while it was read.
 
     Raises:
-        OSError: it has changed: what was read of it may be of two minds.
+        OSError: it changed, so what was read may be inconsistent.
     """
     if content_state(path) != before:
-        raise OSError(errno.ESTALE, "it changed while it was read")
+        raise OSError(errno.ESTALE, "the file changed while it was read")
 
 
 def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
-    """Classify a file, read what is said of it and what it says of itself, and hash it.
+    """Classify a file, read its metadata, and hash it.
 
     Raises:
         MediaError: its sidecar is damaged.
-        OSError: it cannot be read, or changed meanwhile.
+        OSError: it cannot be read, or changed while it was read.
     """
     from bindsearch.ingest.media.file_tags import read_metadata
 
-    verdict = _verdict(file, options)
+    verdict = _classify(file, options)
     if verdict.modality is None:
         return InspectResult(verdict)
     if verdict.modality not in options.modalities:
@@ -100,11 +116,11 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality))
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
-    as_raw = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
+    raw_suffix = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
     return InspectResult(
         verdict,
         content_hash=content_hash,
-        fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value, as_raw),
+        fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value, raw_suffix),
         sidecar=sidecar,
         columns=json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None,
         metadata=metadata,
@@ -112,11 +128,11 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     )
 
 
-def _verdict(file: SourceFile, options: InspectOptions) -> Classification:
-    """A rule first, then what a list says, then the file itself."""
+def _classify(file: SourceFile, options: InspectOptions) -> Classification:
+    """Return the classification by a rule, else by a manifest, else by the file itself."""
     listed = file.listed
     if listed is not None and listed.modality is not None and rule_for(file.rel_path, options.rules) is None:
-        return Classification(listed.modality, "as a list says")
-    if file.sidecar is not None and file.sidecar.axes:  # said in an archive, where `classify` does not look
-        return Classification(Modality.IMU, "a sidecar names the axes")
+        return Classification(listed.modality, "by a manifest")
+    if file.sidecar is not None and file.sidecar.axes:  # from an archive: `classify` does not read this sidecar
+        return Classification(Modality.IMU, "its sidecar names the axes")
     return classify(file.path, file.rel_path, options.rules, root_name=options.root_name)

@@ -1,9 +1,9 @@
-"""Lists: csv, tsv, jsonl and parquet files that say things about other files, a row a file.
+"""Manifests: csv, tsv, jsonl and parquet files with metadata of other files, one row per file.
 
-A list has a column of paths (PATH_COLUMNS, letter case ignored), which count from the list's own folder, and no motion
-columns. CAPTION_COLUMNS are indexed with the file, `modality` says what it is taken for, and all other columns are the
-user's own (or metadata, such as `title` and `taken`), as in a sidecar. A file may have several rows: it gets all their
-captions, and of the rest what its first row says.
+A manifest has a column of paths (PATH_COLUMNS, letter case ignored), relative to the manifest's folder, and no motion
+columns. CAPTION_COLUMNS are indexed with the file, `modality` sets its modality, and all other columns are the user's
+own (or metadata, such as `title` and `taken`), as in a sidecar. If a file has several rows, it gets the captions of all
+of them, and everything else from the first.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 MAX_CAPTIONS = 64
 _NO_COLUMNS: Mapping[str, Scalar] = {}
 _NO_METADATA = Metadata()
-"""One for all files that nothing of the kind is said of: there may be millions."""
+"""Shared by all files without such metadata: there may be millions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """Entry of a list for a file; `columns`: facts of the user's own, names in lower case."""
+    """A manifest's entry for a file; `columns`: the user's own, names in lower case."""
 
     modality: Modality | None
     captions: tuple[str, ...]
@@ -47,25 +47,25 @@ class ListEntry:
 
     @property
     def stamp(self) -> int:
-        """A number from 1 to 2^63 - 1, the same for the same facts wherever it is computed."""
+        """A hash from 1 to 2^63 - 1, equal for equal entries on all machines."""
         import xxhash
 
         metadata = [getattr(self.metadata, name) for name in METADATA_COLUMNS]
-        said = (self.modality, self.captions, dict(self.columns), metadata)
-        text = json.dumps(said, sort_keys=True, default=str)
+        content = (self.modality, self.captions, dict(self.columns), metadata)
+        text = json.dumps(content, sort_keys=True, default=str)
         return int(xxhash.xxh3_64_intdigest(text.encode())) >> 1 or 1
 
 
 @dataclass(frozen=True, slots=True)
 class ListContent:
-    """Content of a list, by path inside the root, and up to 20 lines on rows or values that cannot be used."""
+    """Content of a manifest: entries by path inside the root, and up to 20 lines on unusable rows or values."""
 
     entries: Mapping[str, ListEntry]
     problems: tuple[str, ...]
 
 
 def is_list(path: Path) -> bool:
-    """Return whether a csv, tsv, jsonl or parquet file is a list, by its header alone.
+    """Return whether a csv, tsv, jsonl or parquet file is a manifest, by its header alone.
 
     Raises:
         OSError: it cannot be read.
@@ -79,37 +79,36 @@ def is_list(path: Path) -> bool:
     column = path_column(row)
     if column is None or find_columns(list(row)) is not None:
         return False
-    # A column "file" or "image" may hold anything; None where a header comes without rows.
+    # A column "file" or "image" may contain anything; None if the file has a header but no rows.
     return row[column] is None or _is_path(row[column])
 
 
 def read_list(path: Path, root: Path) -> ListContent:
-    """Return what the list at `path` says of files inside `root`, there or not. Rows that say nothing usable are
-    problems.
+    """Read the entries of the manifest at `path` for files inside `root`, existing or not; unusable rows are problems.
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.
     """
-    reading = _Reading(_slashed(path.parent), _slashed(root))
-    for row in rows(path, reading.problems):
-        reading.add(row)
-    return ListContent(reading.entries, reading.problems.lines())
+    reader = _ManifestReader(_slashed(path.parent), _slashed(root))
+    for row in rows(path, reader.problems):
+        reader.add(row)
+    return ListContent(reader.entries, reader.problems.lines())
 
 
 def list_paths(path: Path) -> list[Path]:
-    """Absolute paths of all files that the list at `path` names, each once, there or not.
+    """Return the absolute paths of all files in the manifest at `path`, without repetition, existing or not.
 
     Raises:
-        MediaError: as `read_list`.
+        MediaError: as for `read_list`.
     """
     folder = _slashed(path.parent)
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for row in rows(path, Problems()):
         try:
-            found["/" + _locate(row.path, folder, "/")] = None
+            names["/" + _locate(row.path, folder, "/")] = None
         except MediaError:
             continue
-    return [Path(name) for name in found]
+    return [Path(name) for name in names]
 
 
 def _slashed(root: Path) -> str:
@@ -121,30 +120,30 @@ def _is_path(value: object) -> bool:
 
 
 def _locate(value: object, folder: str, root: str) -> str:
-    """The path that a row names, relative to `root`; both folders end with a slash.
+    """Return the path in a row, relative to `root`; both folders end with a slash.
 
     Raises:
-        MediaError: no path, or outside the root.
+        MediaError: it is no path, or outside the root.
     """
     if value is None or value == "":
         raise MediaError("no path")
     if not isinstance(value, str):
-        raise MediaError(f"the path is {_shown(value)}: expected a text")
+        raise MediaError(f"the path is {_abbreviate(value)}: expected a string")
     if "\0" in value or "://" in value:
-        raise MediaError(f"the path {_shown(value)} is none: expected one of a file here")
-    place = posixpath.normpath(value if value.startswith("/") else folder + value)
-    if not place.startswith(root) or place == root:
-        raise MediaError(f"the path {_shown(value)} is outside {root}")
-    return place[len(root) :].encode(errors="replace").decode() if not place.isascii() else place[len(root) :]
+        raise MediaError(f"the path {_abbreviate(value)} is not valid: expected a local file")
+    path = posixpath.normpath(value if value.startswith("/") else folder + value)
+    if not path.startswith(root) or path == root:
+        raise MediaError(f"the path {_abbreviate(value)} is outside {root}")
+    return path[len(root) :].encode(errors="replace").decode() if not path.isascii() else path[len(root) :]
 
 
-def _shown(value: object) -> str:
+def _abbreviate(value: object) -> str:
     return normalize_text(repr(value)[:80]) or "?"
 
 
 @dataclass
-class _Reading:
-    """Entries and problems so far. `names`: a column's name as written, and as it is kept, or None to leave it out."""
+class _ManifestReader:
+    """Entries and problems so far; `names`: the key of each column name as written, None to leave it out."""
 
     folder: str
     root: str
@@ -153,9 +152,9 @@ class _Reading:
     names: dict[str, str | None] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
-        """Take what a row says."""
+        """Add the entry of a row."""
         try:
-            place = _locate(row.path, self.folder, self.root)
+            path = _locate(row.path, self.folder, self.root)
         except MediaError as error:
             self.problems.add(row.number, str(error))
             return
@@ -174,42 +173,42 @@ class _Reading:
                 own[key] = value
         columns, metadata = self._columns(own, row.number) if own else (_NO_COLUMNS, _NO_METADATA)
         listed = ListEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
-        before = self.entries.get(place)
-        self.entries[place] = listed if before is None else self._joined(before, listed, row.number)
+        previous = self.entries.get(path)
+        self.entries[path] = listed if previous is None else self._merge_entries(previous, listed, row.number)
 
     def _name(self, name: str, number: int) -> str | None:
-        """Decide once about a column."""
+        """Return the key of a column; None: it is left out. Each name is decided once."""
         key: str | None = name.strip().lower()
         try:
             if key not in (*CAPTION_COLUMNS, MODALITY_COLUMN):
                 parse_columns({str(key): None})
             if key in self.names.values():
-                raise MediaError(f"column {_shown(name)} comes twice: the first counts")
-            if sum(kept is not None for kept in self.names.values()) >= MAX_COLUMNS:
-                raise MediaError(f"column {_shown(name)} is one more than the {MAX_COLUMNS} that are read")
+                raise MediaError(f"column {_abbreviate(name)} appears twice: the first one is used")
+            if sum(key is not None for key in self.names.values()) >= MAX_COLUMNS:
+                raise MediaError(f"column {_abbreviate(name)} exceeds the limit of {MAX_COLUMNS} columns")
         except MediaError as error:
             self.problems.add(number, str(error))
             key = None
-        if len(self.names) < 64 * MAX_COLUMNS:  # rows of JSON may have ever new keys
+        if len(self.names) < 64 * MAX_COLUMNS:  # each row of JSON may have other keys
             self.names[name] = key
         return key
 
     def _captions(self, value: object, number: int) -> list[str]:
-        found = []
+        captions = []
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
-                self.problems.add(number, f"the caption is {_shown(text)}: expected a text")
+                self.problems.add(number, f"the caption is {_abbreviate(text)}: expected a string")
             elif "\0" in text or len(text) > MAX_SIDECAR_BYTES:
-                self.problems.add(number, f"the caption {_shown(text)} holds zero bytes, or is too long")
+                self.problems.add(number, f"the caption {_abbreviate(text)} contains zero bytes or is too long")
             elif stripped := text.strip():
-                found.append(stripped if stripped.isascii() else stripped.encode(errors="replace").decode())
-        return found
+                captions.append(stripped if stripped.isascii() else stripped.encode(errors="replace").decode())
+        return captions
 
     def _modality(self, value: object, number: int) -> Modality | None:
         try:
             return Modality(str(value).strip().lower())
         except ValueError:
-            self.problems.add(number, f"no modality {_shown(value)}: expected one of {', '.join(Modality)}")
+            self.problems.add(number, f"unknown modality {_abbreviate(value)}: expected one of {', '.join(Modality)}")
             return None
 
     def _columns(self, own: Mapping[str, object], number: int) -> tuple[Mapping[str, Scalar], Metadata]:
@@ -221,20 +220,20 @@ class _Reading:
             if len(own) == 1:
                 self.problems.add(number, str(error))
                 return columns, metadata
-        for name, value in own.items():  # all but the one at fault
-            column, fact = self._columns({name: value}, number)
+        for name, value in own.items():  # all but the invalid one
+            column, parsed_metadata = self._columns({name: value}, number)
             columns.update(column)
-            metadata = metadata.merge_over(fact)
+            metadata = metadata.merge_over(parsed_metadata)
         return columns, metadata
 
-    def _joined(self, first: ListEntry, other: ListEntry, number: int) -> ListEntry:
-        """Two rows about one file."""
-        if first.modality and other.modality and first.modality is not other.modality:
-            self.problems.add(number, f"another modality than in a row before, {other.modality}: the first counts")
-        captions = tuple(dict.fromkeys((*first.captions, *other.captions)))
+    def _merge_entries(self, first: ListEntry, second: ListEntry, number: int) -> ListEntry:
+        """Return the combined entry of two rows for one file."""
+        if first.modality and second.modality and first.modality is not second.modality:
+            self.problems.add(number, f"modality differs from a previous row, {second.modality}: the first one is used")
+        captions = tuple(dict.fromkeys((*first.captions, *second.captions)))
         if len(captions) > MAX_CAPTIONS:
-            self.problems.add(number, f"one caption more than the {MAX_CAPTIONS} a file can have")
+            self.problems.add(number, f"more than {MAX_CAPTIONS} captions for one file")
             captions = captions[:MAX_CAPTIONS]
-        columns = {**other.columns, **first.columns}
-        metadata = first.metadata.merge_over(other.metadata)
-        return ListEntry(first.modality or other.modality, captions, columns, metadata)
+        columns = {**second.columns, **first.columns}
+        metadata = first.metadata.merge_over(second.metadata)
+        return ListEntry(first.modality or second.modality, captions, columns, metadata)

@@ -1,4 +1,4 @@
-"""Rows of a list: csv, tsv, jsonl and parquet read alike, broken rows left out and named."""
+"""Rows of a manifest: the same for csv, tsv, jsonl and parquet; invalid rows are skipped and reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bindsearch.types import METADATA_COLUMNS
 
 LIST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
-"""Columns of paths; where there are several, the first of these counts."""
+"""Columns of paths; if there are several, the first in this order is used."""
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "description")
 MODALITY_COLUMN = "modality"
@@ -29,22 +29,22 @@ _TEXTS = (
     MODALITY_COLUMN,
     *(name for name, kind in METADATA_COLUMNS.items() if kind in ("large_string", "timestamp[us]")),
 )
-"""Columns of a csv that are texts whatever they look like; of others, the values decide."""
+"""Columns of a csv that are always strings; the types of others follow from their values."""
 
 _MAX_PROBLEMS = 20
 _HEAD_BYTES = 4 << 10
 _LONG_HEAD_BYTES = 64 << 10
 _BLOCK_BYTES = 16 << 20
-"""Of csv: no row is longer."""
+"""Size of csv blocks, in bytes; the maximum length of a row."""
 
 _BATCH_ROWS = 1 << 16
 _MAX_PARQUET_BYTES = 4 * MAX_LIST_BYTES
-"""Of the columns that are read, unpacked."""
+"""Maximum uncompressed size of the columns that are read."""
 
 
 @dataclass(slots=True)
 class Row:
-    """A row; `number` as a spreadsheet counts (the header of a csv is row 1), of jsonl the line, of parquet from 1."""
+    """A row; `number` as in a spreadsheet (the header of a csv is row 1), for jsonl the line, for parquet from 1."""
 
     number: int
     path: object
@@ -53,34 +53,34 @@ class Row:
 
 @dataclass
 class Problems:
-    """The first twenty problems and how many there are."""
+    """The first twenty problems, and the count of all."""
 
     found: list[str] = field(default_factory=list)
     count: int = 0
 
     def add(self, number: int, problem: str) -> None:
-        """Note what is wrong with a row."""
+        """Record a problem of a row."""
         self.count += 1
         if self.count <= _MAX_PROBLEMS:
             self.found.append(f"row {number}: {problem}")
 
     def lines(self) -> tuple[str, ...]:
-        """One line each, and one on those that are not shown."""
+        """Return one line for each problem, and one for those that are not recorded."""
         more = self.count - len(self.found)
         return (*self.found, f"and {more} more") if more else tuple(self.found)
 
 
 def path_column(names: Iterable[str]) -> str | None:
-    """The column of paths among `names`, None where there is none."""
+    """Return the column of paths among `names`; None if there is none."""
     by_key = {name.strip().lower(): name for name in reversed(list(names))}
     return next((by_key[key] for key in PATH_COLUMNS if key in by_key), None)
 
 
 def head_row(path: Path) -> Mapping[str, object]:
-    """Column names, with the values of the first row where the beginning of the file holds it, else None.
+    """Return the column names with the values of the first row, if the beginning of the file contains it, else None.
 
     Raises:
-        MediaError: no table.
+        MediaError: it is not a table.
         OSError: it cannot be read.
     """
     if path.suffix.lower() == ".parquet":
@@ -102,7 +102,7 @@ def head_row(path: Path) -> Mapping[str, object]:
 
 
 def rows(path: Path, problems: Problems) -> Iterator[Row]:
-    """All rows of the list at `path`; those that are none are noted in `problems`.
+    """Yield the rows of the manifest at `path`; invalid ones are recorded in `problems`.
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.
@@ -110,20 +110,21 @@ def rows(path: Path, problems: Problems) -> Iterator[Row]:
     """
     size = path.stat().st_size
     if size > MAX_LIST_BYTES:
-        raise MediaError(f"the list has {size} bytes: more than {MAX_LIST_BYTES} are not read; split it")
+        raise MediaError(f"the manifest has {size} bytes, the maximum is {MAX_LIST_BYTES}: split it")
     readers = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
     return readers.get(path.suffix.lower(), _csv_rows)(path, problems)
 
 
 def _csv_rows(path: Path, problems: Problems) -> Iterator[Row]:
+    """Yield the rows of a csv or tsv file."""
     import pyarrow as pa
     from pyarrow import csv as pacsv
 
-    broken: list[int] = []
+    skipped: list[int] = []
 
-    def leave_out(row: Any) -> str:
-        broken.append(row.number)
-        problems.add(row.number, f"{row.actual_columns} values, where the header has {row.expected_columns}")
+    def skip_row(row: Any) -> str:
+        skipped.append(row.number)
+        problems.add(row.number, f"{row.actual_columns} values, but the header has {row.expected_columns}")
         return "skip"
 
     with path.open("rb") as file:
@@ -139,25 +140,25 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[Row]:
                 delimiter=delimiter,
                 newlines_in_values=True,
                 ignore_empty_lines=False,
-                invalid_row_handler=leave_out,
+                invalid_row_handler=skip_row,
             ),
             convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
     except pa.ArrowInvalid as error:
-        raise MediaError(f"the list cannot be read, is it a csv file in UTF-8? {_first_line(error)}") from error
+        raise MediaError(f"cannot read the manifest; expected a csv file in UTF-8: {_first_line(error)}") from error
     _check_rows(table.num_rows)
-    wanted = _wanted(table.column_names)
+    path_name = _require_path_column(table.column_names)
     firsts = [(name, table.column(table.column_names.index(name))) for name in dict.fromkeys(table.column_names)]
-    table = pa.table({name: column if name == wanted else _typed(name, column) for name, column in firsts})
-    numbers = _numbers_between(broken, start=2)
+    table = pa.table({name: column if name == path_name else _typed(name, column) for name, column in firsts})
+    numbers = _numbers_between(skipped, start=2)
     for batch in table.to_batches(_BATCH_ROWS):
-        for row in _batch_rows(batch, numbers, wanted):
+        for row in _batch_rows(batch, numbers, path_name):
             if row.path or any(value is not None for value in row.others.values()):  # else an empty line
                 yield row
 
 
 def _typed(name: str, column: Any) -> Any:
-    """A column of texts as whole numbers, numbers or true and false where all of it is; an empty text is no value."""
+    """Return a column of strings cast to integers, numbers or booleans if all values can be; "" becomes null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -165,7 +166,7 @@ def _typed(name: str, column: Any) -> Any:
     column = pc.if_else(pc.equal(column, ""), None, column)
     if name.strip().lower() in _TEXTS:
         return column
-    if pc.any(pc.match_substring_regex(column, r"^-?0[0-9]")).as_py():  # a code such as 007, no number
+    if pc.any(pc.match_substring_regex(column, r"^-?0[0-9]")).as_py():  # a code such as 007, not a number
         return column
     for kind in (pa.int64(), pa.float64(), pa.bool_()):
         try:
@@ -175,20 +176,21 @@ def _typed(name: str, column: Any) -> Any:
     return column
 
 
-def _numbers_between(broken: Sequence[int], start: int) -> Iterator[int]:
-    """Row numbers from `start` on but those in `broken`, which rise."""
+def _numbers_between(skipped: Sequence[int], start: int) -> Iterator[int]:
+    """Yield row numbers from `start` on except those in `broken`, which ascend."""
     number = start
-    for left_out in broken:
-        yield from range(number, left_out)
-        number = left_out + 1
+    for skipped_row in skipped:
+        yield from range(number, skipped_row)
+        number = skipped_row + 1
     while True:
         yield number
         number += 1
 
 
-def _batch_rows(batch: Any, numbers: Iterator[int], wanted: str) -> Iterator[Row]:
-    names = [name for name in batch.schema.names if name != wanted]
-    paths = _values(batch.column(wanted))
+def _batch_rows(batch: Any, numbers: Iterator[int], path_name: str) -> Iterator[Row]:
+    """Yield the rows of a batch; `wanted` is the column of paths."""
+    names = [name for name in batch.schema.names if name != path_name]
+    paths = _values(batch.column(path_name))
     others = [_values(batch.column(name)) for name in names]
     if not names:
         for path in paths:
@@ -199,11 +201,11 @@ def _batch_rows(batch: Any, numbers: Iterator[int], wanted: str) -> Iterator[Row
 
 
 def _values(column: Any) -> list[Any]:
-    """A column as Python has it; a text that repeats in a dictionary is one object."""
+    """Return the values of a column as Python objects; a repeated string in a dictionary is one object."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
-        used = column.indices.unique()  # the dictionary also holds what came in all batches before
+        used = column.indices.unique()  # the dictionary also contains the values of all previous batches
         texts = dict(zip(used.to_pylist(), column.dictionary.take(used).to_pylist(), strict=True))
         return [texts[i] for i in column.indices.to_pylist()]
     values: list[Any] = column.to_pylist()
@@ -215,6 +217,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
+    """Yield the rows of a jsonl file."""
     with path.open("rb") as file:
         for number in range(1, MAX_ROWS + 2):
             line = file.readline(MAX_LINE_BYTES + 1)
@@ -233,29 +236,31 @@ def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
             except (MediaError, UnicodeDecodeError) as error:
                 problems.add(number, str(error))
                 continue
-            wanted = path_column(others)
-            yield Row(number, None if wanted is None else others.pop(wanted), others)
+            path_name = path_column(others)
+            yield Row(number, None if path_name is None else others.pop(path_name), others)
 
 
 def _object(line: str) -> dict[str, object]:
+    """Return the JSON object in a line."""
     try:
-        found = json.loads(line)
+        data = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
-    if not isinstance(found, dict):
-        raise MediaError(f"expected a JSON object, found {type(found).__name__}")
-    return found
+    if not isinstance(data, dict):
+        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
+    return data
 
 
 def _parquet_rows(path: Path, problems: Problems) -> Iterator[Row]:
+    """Yield the rows of a parquet file."""
     import pyarrow as pa
 
     with _open_parquet(path) as file:
         schema = file.schema_arrow
-    wanted = _wanted([name for name in schema.names if _is_text(schema.field(name).type)])
+    path_name = _require_path_column([name for name in schema.names if _is_text(schema.field(name).type)])
     names = [name for name in dict.fromkeys(schema.names) if _is_read(schema.field(name).type)]
     for name in set(schema.names) - set(names):
-        problems.add(1, f"column {name!r} is left out: {str(schema.field(name).type)[:80]} is not a kind of column")
+        problems.add(1, f"column {name!r} is skipped: type {str(schema.field(name).type)[:80]} is not supported")
     texts = [name for name in names if _is_text(schema.field(name).type)]
     with _open_parquet(path, texts) as file:
         _check_rows(file.metadata.num_rows)
@@ -263,13 +268,13 @@ def _parquet_rows(path: Path, problems: Problems) -> Iterator[Row]:
         numbers = iter(range(1, MAX_ROWS + 1))
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
-                yield from _batch_rows(batch, numbers, wanted)
+                yield from _batch_rows(batch, numbers, path_name)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
 
 
 def _open_parquet(path: Path, dictionaries: Sequence[str] = ()) -> Any:
-    """A ParquetFile; columns in `dictionaries` keep a text that repeats once."""
+    """Open a parquet file; columns in `dictionaries` store a repeated string once."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -280,11 +285,12 @@ def _open_parquet(path: Path, dictionaries: Sequence[str] = ()) -> Any:
 
 
 def _check_parquet_size(metadata: Any, names: set[str]) -> None:
+    """Check the uncompressed size of the columns that are read."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     chunks = (group.column(i) for group in groups for i in range(group.num_columns))
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
     if size > _MAX_PARQUET_BYTES:
-        raise MediaError(f"the list has {size} bytes unpacked: more than {_MAX_PARQUET_BYTES} are not read; split it")
+        raise MediaError(f"the manifest has {size} bytes uncompressed, the maximum is {_MAX_PARQUET_BYTES}: split it")
 
 
 def _is_text(kind: Any) -> bool:
@@ -296,7 +302,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _is_read(kind: Any) -> bool:
-    """Texts, numbers, truth values, times, and lists of texts (captions)."""
+    """Return whether a column is read: strings, numbers, booleans, times, and lists of strings (captions)."""
     import pyarrow as pa
 
     tests: tuple[Callable[[Any], bool], ...] = (
@@ -314,16 +320,17 @@ def _is_read(kind: Any) -> bool:
     return is_texts or any(test(kind) for test in tests)
 
 
-def _wanted(names: Sequence[str]) -> str:
-    found = path_column(names)
-    if found is None:
+def _require_path_column(names: Sequence[str]) -> str:
+    """Return the column of paths."""
+    name = path_column(names)
+    if name is None:
         raise MediaError(f"no column of paths among {', '.join(names)[:120] or '(none)'}: name one {PATH_COLUMNS[0]}")
-    return found
+    return name
 
 
 def _check_rows(count: int) -> None:
     if count > MAX_ROWS:
-        raise MediaError(f"the list has more than {MAX_ROWS} rows: split it")
+        raise MediaError(f"the manifest has more than {MAX_ROWS} rows: split it")
 
 
 def _delimiter(path: Path, text: str) -> str:
@@ -333,17 +340,17 @@ def _delimiter(path: Path, text: str) -> str:
 
 
 def _csv_cells(text: str, delimiter: str, count: int) -> list[list[str]]:
-    """The first `count` rows that are not empty."""
-    found: list[list[str]] = []
+    """Return the first `count` rows that are not empty."""
+    table_rows: list[list[str]] = []
     try:
         for cells in csv.reader(text.splitlines(keepends=True), delimiter=delimiter):
             if cells:
-                found.append(cells)
-            if len(found) == count:
+                table_rows.append(cells)
+            if len(table_rows) == count:
                 break
     except csv.Error as error:
-        raise MediaError(f"no csv ({error})") from error
-    return found
+        raise MediaError(f"not a csv file ({error})") from error
+    return table_rows
 
 
 def _first_line(error: Exception) -> str:

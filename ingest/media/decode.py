@@ -1,4 +1,4 @@
-"""One file to its segments: every modality through one table of decoders, streamed, every failure a MediaError."""
+"""Decoding of one file to its segments: a table of decoders by modality, streamed; every failure is a MediaError."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ __all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"
 
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
-    """Medium that becomes one segment: the medium, its place in seconds where it is a span, its text where it is
-    one."""
+    """Decoded medium of one segment.
+
+    Attributes:
+        modality: modality of the segment.
+        media: the medium.
+        start_s: start of a span in seconds; None: not a span.
+        end_s: end of a span in seconds; None: not a span.
+        text: text of a passage; None: not a text.
+    """
 
     modality: Modality
     media: Media
@@ -41,7 +48,7 @@ class DecodedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to decode, and all that decides how."""
+    """One file to decode, with all parameters."""
 
     path: Path
     wants: DecodeHints
@@ -63,32 +70,42 @@ def pieces(
     max_tokens: int,
     span: Span | None = None,
 ) -> Iterator[DecodedSegment]:
-    """Decode one file as `modality`, lazily and in order of time; with `span` only what lies inside it.
+    """Decode one file as `modality`, lazily and in order of time.
 
-    A video gives its pictures, then its sound track as audio. Captions in the sidecar are text pieces at the end
-    (without `span`). Memory stays within a span or two, however long the recording. A damaged file may give pieces
-    before it fails: take them for good only when the iteration has ended.
+    A video yields its frames, then its sound track as audio. Captions in the sidecar follow as text segments (without
+    `span`). Memory is limited to one or two spans, regardless of the length. A damaged file may yield segments before
+    it fails: they are valid only if the iteration ends without an error.
+
+    Args:
+        path: the file.
+        modality: modality to decode it as.
+        wants: what the encoder needs of each modality.
+        options: options of the decoders.
+        sidecar: the file's sidecar.
+        count_tokens: returns the number of tokens of a text.
+        max_tokens: maximum tokens of a passage.
+        span: decode only this span of seconds; None: the whole file.
 
     Raises:
-        MediaError: the file cannot be decoded, or there is nothing in it; the message does not name the file.
+        MediaError: the file cannot be decoded, or is empty; the message does not contain the file's name.
     """
     job = Job(path, wants, options, sidecar, count_tokens, max_tokens, span)
     try:
         _check_file(path)
-        found = False
+        is_empty = True
         for piece in DECODERS[modality](job):
-            found = True
+            is_empty = False
             yield piece
-        if not found:
-            raise MediaError(f"the file holds no {modality}")
+        if is_empty:
+            raise MediaError(f"the file contains no {modality}")
         if span is None:
             for caption in sidecar.captions:
                 yield from _text_pieces(caption, job)
     except BindSearchError:
         raise
-    except Exception as error:  # the one place where a library's failure on a strange file becomes ours
+    except Exception as error:  # libraries raise many errors for damaged files
         raise_installation_fault(error)
-        raise MediaError(f"cannot be decoded as {modality}: {reason_of(error)}") from error
+        raise MediaError(f"cannot decode as {modality}: {reason_of(error)}") from error
 
 
 LIBRARIES: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
@@ -106,16 +123,16 @@ LIBRARIES: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
 
 
 def required_libraries(encoder: Encoder, modalities: Iterable[Modality]) -> list[str]:
-    """Return the modules that decoding and embedding files of these modalities imports, each once."""
+    """Return the modules that decoding and embedding files of these modalities imports, without repetition."""
     chosen = sorted(modalities)
-    return [*dict.fromkeys(name for one in chosen for name in (*LIBRARIES[one], *libraries_of(encoder, one)))]
+    return [*dict.fromkeys(name for key in chosen for name in (*LIBRARIES[key], *libraries_of(encoder, key)))]
 
 
 def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """A short note on what decoding takes for granted, from headers alone ("" where there is nothing to say).
+    """Return a note on the assumptions of decoding a file, from its headers alone ("" if there are none).
 
-    Depth: unit, focal length and baseline; motion: where the rate comes from. A file whose header cannot be read
-    gets the reason instead.
+    Depth: unit, focal length and baseline; motion: the source of the rate. For a file with an unreadable header, the
+    reason.
     """
     describer = _DESCRIBERS.get(modality)
     if describer is None:
@@ -126,14 +143,14 @@ def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOp
     except InstallationError:
         raise
     except BindSearchError as error:
-        return f"cannot be decoded: {error}"
+        return f"cannot decode: {error}"
     except Exception as error:
         raise_installation_fault(error)
-        return f"cannot be decoded: {reason_of(error)}"
+        return f"cannot decode: {reason_of(error)}"
 
 
 def reason_of(error: Exception) -> str:
-    """A library's exception in one short line, without the file's name."""
+    """Return a library's exception as one short line, without the file's name."""
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, MemoryError):
         text = "not enough memory"
@@ -193,7 +210,7 @@ def _decode_imu(job: Job) -> Iterator[DecodedSegment]:
 
 def _refuse_span(job: Job, modality: Modality) -> None:
     if job.span is not None:
-        raise MediaError(f"a span of seconds means nothing for {modality}")
+        raise MediaError(f"a span of seconds is not possible for {modality}")
 
 
 DECODERS: Mapping[Modality, Callable[[Job], Iterator[DecodedSegment]]] = MappingProxyType(

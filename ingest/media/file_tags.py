@@ -1,4 +1,4 @@
-"""Metadata in media files: EXIF and PNG texts of pictures, tags of containers. Headers alone are read."""
+"""Metadata in media files: EXIF and PNG texts of images, tags of containers; only headers are read."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Facts = Iterator[tuple[str, Any]]
-"""Names and values of `Metadata`; a later one of the same name counts, None does not."""
+"""Names and values of `Metadata`; a later value of a name replaces an earlier one, None is ignored."""
 
 _MAKE, _MODEL, _ORIENTATION, _DESCRIPTION, _ARTIST = 0x010F, 0x0110, 0x0112, 0x010E, 0x013B
 _XP_TITLE, _XP_AUTHOR = 0x9C9B, 0x9C9D
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
 """Tags of Exif 2.32, and Windows' own (XP), which are UTF-16."""
 _EXIF_TIMES = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012), (0x0132, 0x9290, 0x9010))
-"""Time, fraction of a second and offset from UTC: of the picture, of its digital form, of the last change."""
+"""Time, fraction of a second and offset from UTC: original, digitized, last change."""
 _EXIF_START = re.compile(rb"(?:Exif\0\0)*")
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 _NO_TITLE = re.compile(r"[<{].*|OLYMPUS DIGITAL CAMERA|SONY DSC|DCIM.*|Exif_JPEG_PICTURE|default", re.IGNORECASE)
-"""Descriptions that no person wrote: by cameras, and XML or JSON by programs."""
+"""Descriptions written by cameras, and XML or JSON written by programs."""
 
 _TIME = re.compile(
     r"(\d{4})[:/.-](\d\d?)[:/.-](\d\d?)"
@@ -48,11 +48,11 @@ _TIME = re.compile(
 _ZONE = re.compile(r"Z|[+-]\d\d:?\d\d", re.ASCII)
 _CLOCK = re.compile(r"\d\d?[:-]\d\d[:-]\d\d", re.ASCII)
 _CLOCK_ZEROS = (datetime(1970, 1, 1), datetime(1904, 1, 1))
-"""Times that programs write who know none."""
+"""Placeholder times, written by programs without a clock."""
 _ISO_6709 = re.compile(r"([+-])(\d+)(\.\d+)?([+-])(\d+)(\.\d+)?", re.ASCII)
 
 _PCM_PROBE_BYTES = 4096
-"""The headers of uncompressed sound say it all; FFmpeg would decode five seconds to be sure, in 20 ms."""
+"""The headers of uncompressed sound are complete; FFmpeg would decode five seconds to verify them, in 20 ms."""
 
 _TAGS = {
     "title": ("title", "com.apple.quicktime.title"),
@@ -68,44 +68,49 @@ _CAMERA_TAGS = (
 
 
 def read_metadata(path: Path, modality: Modality) -> Metadata:
-    """Return what the file at `path` says of itself; of a strange or damaged file what could be read, of texts and
-    motion nothing. No pixel and no sample is decoded."""
+    """Read the metadata in the file at `path`; none for text and motion.
+
+    Of a damaged file, whatever can be read is returned. No pixel and no sample is decoded.
+    """
     if modality in (Modality.TEXT, Modality.IMU):
         return Metadata()
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     try:
-        found.update((name, value) for name, value in _facts(path) if value is not None)
-    except Exception as error:  # the readers of headers fail in many ways, and a file is worth more than its metadata
+        values.update((name, value) for name, value in _read_values(path) if value is not None)
+    except Exception as error:  # unreadable metadata must not fail the file
         raise_installation_fault(error)
-    return Metadata(**found)
+    return Metadata(**values)
 
 
-def _facts(path: Path) -> Facts:
+def _read_values(path: Path) -> Facts:
+    """Yield the metadata of a file, by its kind."""
     kind = kind_of(path)
     if kind == "raw":
-        yield from _raw_facts(path)
+        yield from _raw_values(path)
     elif kind in PICTURES:
-        yield from _picture_facts(path)
+        yield from _image_values(path)
     elif kind in SOUNDS or kind in VIDEOS:
-        yield from _recording_facts(path, kind)
+        yield from _recording_values(path, kind)
 
 
-def _picture_facts(path: Path) -> Facts:
+def _image_values(path: Path) -> Facts:
+    """Yield the metadata of an image file."""
     from bindsearch.ingest.media.pictures.pillow import open_picture
 
     with open_picture(path, max_pixels=DecodeOptions().max_pixels) as picture:
         width, height = picture.size
         yield from _size(width, height)
         if picture.format == "PNG":
-            yield from _png_facts(picture.info)
+            yield from _png_values(picture.info)
         exif = _exif(path, picture)
         orientation = exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)
     if orientation in (5, 6, 7, 8):
         yield from _size(height, width)
-    yield from _exif_facts(exif)
+    yield from _exif_values(exif)
 
 
 def _exif(path: Path, picture: Image) -> Exif:
+    """Return the EXIF tags of an image."""
     if picture.format == "TIFF":
         with path.open("rb") as file:
             return read_exif(file)
@@ -116,16 +121,17 @@ def _exif(path: Path, picture: Image) -> Exif:
 
 
 def _xmp_orientation(info: Mapping[Any, Any]) -> int:
+    """Return the orientation in XMP, 1 to 8; 1 if there is none."""
     raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    found = _XMP_ORIENTATION.search(raw.encode() if isinstance(raw, str) else raw)
-    return int(found[1]) if found else 1
+    match = _XMP_ORIENTATION.search(raw.encode() if isinstance(raw, str) else raw)
+    return int(match[1]) if match else 1
 
 
-def _raw_facts(path: Path) -> Facts:
-    """Of a camera's raw picture: most are TIFF files but for two bytes; in others the preview may have EXIF."""
+def _raw_values(path: Path) -> Facts:
+    """Yield the metadata of a raw image: most are TIFF with another signature, else the preview may have EXIF."""
     with path.open("rb") as file:
         exif = read_exif(file)
-    yield from _exif_facts(exif) if exif.picture else _picture_facts(path)
+    yield from _exif_values(exif) if exif.picture else _image_values(path)
     yield from _raw_size(path)
 
 
@@ -142,14 +148,15 @@ def _size(width: int, height: int) -> Facts:
     yield "height_px", height
 
 
-def _png_facts(info: Mapping[Any, Any]) -> Facts:
-    """Of a PNG's texts (PNG specification, 11.3.4.2), as far as they come before its pixels."""
+def _png_values(info: Mapping[Any, Any]) -> Facts:
+    """Yield the metadata in a PNG's texts (PNG specification, 11.3.4.2), if they precede the pixels."""
     yield "title", _text(info.get("Title"))
     yield "artist", _text(info.get("Author"))
     yield "taken", _to_time(_text(info.get("Creation Time")))
 
 
-def _exif_facts(exif: Exif) -> Facts:
+def _exif_values(exif: Exif) -> Facts:
+    """Yield the metadata in EXIF tags."""
     picture, photo, gps = exif.picture, exif.photo, exif.gps
     yield "camera", _camera(_text(picture.get(_MAKE)), _text(picture.get(_MODEL)))
     titles = (_wide_text(picture.get(_XP_TITLE)), _text(picture.get(_DESCRIPTION)))
@@ -157,14 +164,14 @@ def _exif_facts(exif: Exif) -> Facts:
     yield "artist", _text(picture.get(_ARTIST)) or _wide_text(picture.get(_XP_AUTHOR))
     times = ([_text(photo.get(tag) or picture.get(tag)) for tag in tags] for tags in _EXIF_TIMES)
     yield "taken", next(filter(None, (_exif_time(*parts) for parts in times)), None)
-    yield from _place(
+    yield from _coordinates(
         _degrees(gps.get(_LATITUDE), _text(gps.get(_LATITUDE_REF)), "NS"),
         _degrees(gps.get(_LONGITUDE), _text(gps.get(_LONGITUDE_REF)), "EW"),
     )
 
 
 def _text(value: object) -> str | None:
-    """A text of EXIF or of a tag up to its first NUL; Latin-1 where it is no UTF-8, which some readers take it for."""
+    """Return a text of EXIF or of a tag up to its first NUL; decoded as UTF-8, else as Latin-1."""
     if isinstance(value, bytes):
         value = value.split(b"\0", 1)[0].decode("latin-1")
     if not isinstance(value, str):
@@ -177,18 +184,20 @@ def _text(value: object) -> str | None:
 
 
 def _wide_text(value: object) -> str | None:
+    """Return a text of UTF-16 bytes up to its first NUL."""
     return normalize_text(value.decode("utf-16-le", "replace").split("\0", 1)[0]) if isinstance(value, bytes) else None
 
 
 def _camera(make: str | None, model: str | None) -> str | None:
-    """Make and model, without a make that the model begins with ("NIKON CORPORATION", "NIKON D90")."""
+    """Return make and model, without a make that the model begins with ("NIKON CORPORATION", "NIKON D90")."""
     if not make or not model:
         return make or model
-    same = model.split()[0].casefold() == make.split()[0].casefold()
-    return model if same else normalize_text(f"{make} {model}")
+    repeated = model.split()[0].casefold() == make.split()[0].casefold()
+    return model if repeated else normalize_text(f"{make} {model}")
 
 
 def _exif_time(text: str | None, fraction: str | None, zone: str | None) -> datetime | None:
+    """Return a time from the EXIF fields of time, fraction of a second and offset."""
     if text is None:
         return None
     after_second = f".{fraction}" if fraction and fraction.isdigit() else ""
@@ -197,7 +206,7 @@ def _exif_time(text: str | None, fraction: str | None, zone: str | None) -> date
 
 
 def _to_time(text: str | None) -> datetime | None:
-    """A time as EXIF, ISO 8601 or RFC 2822 write it, in UTC where it names a zone; a year alone is none."""
+    """Return a time in the form of EXIF, ISO 8601 or RFC 2822, in UTC if it has a time zone; None for a year alone."""
     if text is None:
         return None
     with suppress(ValueError, TypeError, IndexError, OverflowError):
@@ -212,24 +221,24 @@ def _to_datetime(parts: re.Match[str]) -> datetime:
     year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
     zone = UTC if utc else None
     if sign:
-        ahead = timedelta(hours=int(hours), minutes=int(minutes))
-        zone = timezone(ahead if sign == "+" else -ahead)
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        zone = timezone(offset if sign == "+" else -offset)
     microsecond = int((fraction or "0")[:6].ljust(6, "0"))
     return datetime(year, month, day, hour, minute, second, microsecond, zone)
 
 
 def _degrees(value: object, reference: str | None, signs: str) -> float | None:
-    """Degrees, minutes and seconds of EXIF as degrees; None without a hemisphere, or where one is no number."""
+    """Return degrees, minutes and seconds of EXIF as degrees; None without a hemisphere, or if one is not a number."""
     if not isinstance(value, tuple) or len(value) > 3 or not reference or reference[0].upper() not in signs:
         return None
-    if not all(number >= 0 for number in value):  # NaN is not
+    if not all(number >= 0 for number in value):  # False for NaN
         return None
     degrees = math.fsum(number / 60**power for power, number in enumerate(value))
     return -degrees if reference[0].upper() == signs[1] else degrees
 
 
-def _place(latitude: float | None, longitude: float | None) -> Facts:
-    """Both coordinates to 1 cm, or none: out of range, or 0, 0, which receivers write without a fix."""
+def _coordinates(latitude: float | None, longitude: float | None) -> Facts:
+    """Yield both coordinates to 1 cm, or none: out of range, or 0, 0, which receivers write without a fix."""
     if latitude is None or longitude is None or not (abs(latitude) <= 90 and abs(longitude) <= 180):
         return
     if latitude or longitude:
@@ -237,7 +246,8 @@ def _place(latitude: float | None, longitude: float | None) -> Facts:
         yield "longitude", round(longitude, 7)
 
 
-def _recording_facts(path: Path, kind: str) -> Facts:
+def _recording_values(path: Path, kind: str) -> Facts:
+    """Yield the metadata in the container of a video or sound."""
     probe_bytes = _PCM_PROBE_BYTES if kind in ("wav", "aiff", "caf", "au") else None
     with open_container(path, kind, probe_bytes=probe_bytes) as container:
         if container.duration is not None and container.duration > 0:
@@ -248,8 +258,8 @@ def _recording_facts(path: Path, kind: str) -> Facts:
         yield "taken", _taken(tags)
         cameras = (_camera(tags.get(make), tags.get(model)) for make, model in _CAMERA_TAGS)
         yield "camera", next(filter(None, cameras), None)
-        where = next((tags[key] for key in _PLACE_TAGS if key in tags), "")
-        yield from _place(*_iso_6709(where))
+        location = next((tags[key] for key in _PLACE_TAGS if key in tags), "")
+        yield from _coordinates(*_iso_6709(location))
         stream = picture_stream(container)
         if stream is not None and stream.codec_context is not None:
             width, height = stream.codec_context.width, stream.codec_context.height
@@ -260,21 +270,22 @@ def _recording_facts(path: Path, kind: str) -> Facts:
 
 
 def _tags(container: InputContainer, kind: str) -> dict[str, str]:
-    """Tags by their names in lower case. Ogg has them in its stream; elsewhere those of a stream are of a track."""
-    places = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
-    values = ((key.casefold(), _text(value)) for place in reversed(places) for key, value in place.items())
+    """Return tags by lower-case name: those of the container, for Ogg also of its streams."""
+    dictionaries = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
+    values = ((key.casefold(), _text(value)) for tags in reversed(dictionaries) for key, value in tags.items())
     return {key: value for key, value in values if value is not None}
 
 
 def _taken(tags: Mapping[str, str]) -> datetime | None:
+    """Return the time of the recording."""
     times = [tags.get(key) for key in _TAKEN_TAGS]
-    if "date" in tags and _CLOCK.fullmatch(tags.get("creation_time", "")):  # of a field recorder (EBU Tech 3285)
+    if "date" in tags and _CLOCK.fullmatch(tags.get("creation_time", "")):  # written by field recorders (EBU Tech 3285)
         times.insert(0, f"{tags['date']} {tags['creation_time']}")
     return next(filter(None, map(_to_time, times)), None)
 
 
 def _iso_6709(text: str) -> tuple[float | None, float | None]:
-    """Latitude and longitude of "+48.8577+002.295/", in degrees, with minutes, or with seconds too (ISO 6709)."""
+    """Return latitude and longitude of "+48.8577+002.295/": degrees, with minutes, or with seconds (ISO 6709)."""
     parts = _ISO_6709.match(text)
     if parts is None:
         return None, None
@@ -283,7 +294,7 @@ def _iso_6709(text: str) -> tuple[float | None, float | None]:
 
 
 def _packed_degrees(sign: str, digits: str, rest: str, width: int) -> float | None:
-    """DD.d, DDMM.m or DDMMSS.s, with `width` digits of degrees."""
+    """Return the degrees of DD.d, DDMM.m or DDMMSS.s, with `width` digits of degrees."""
     pairs = [digits[i : i + 2] for i in range(width, len(digits), 2)]
     if len(pairs) > 2 or any(len(pair) == 1 for pair in pairs):
         return None

@@ -1,4 +1,4 @@
-"""NumPy files without pickle, and without trusting a header's sizes."""
+"""NumPy files, read without pickle and without trust in the sizes of headers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHAPE = re.compile(rb"'shape': *\(((?: *\d{1,18} *,)* *\d{0,18} *)\)")
 
 
 def read_npy(path: Path, *, max_bytes: int) -> NDArray[Any]:
-    """The array in a .npy file: numbers only, as large as the file says and the file is.
+    """Read the array in a .npy file: numbers only, with a size consistent with the file's.
 
     Raises:
-        MediaError: no .npy file, of objects (pickled), no numbers, truncated, or above `max_bytes`.
+        MediaError: not a .npy file, objects (pickled), not numbers, truncated, or above `max_bytes`.
     """
     with path.open("rb") as file:
         if not file.read(1):
@@ -35,13 +35,13 @@ def read_npy(path: Path, *, max_bytes: int) -> NDArray[Any]:
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Shape, dtype and Fortran order of the .npy data that begins here.
+    """Read shape, dtype and Fortran order of the .npy data at the file's position.
 
     The header is matched, not evaluated as NumPy does: it is a Python literal, and evaluating a hostile one warns,
-    fails in a dozen ways or takes long (format: numpy.lib.format, versions 1.0 to 3.0).
+    fails in many ways or takes long (format: numpy.lib.format, versions 1.0 to 3.0).
 
     Raises:
-        MediaError: no .npy header, or one of objects, texts or records.
+        MediaError: not a .npy header, or one of objects, texts or records.
     """
     head = file.read(8)
     size = file.read(2 if head[6:7] == b"\x01" else 4)
@@ -53,9 +53,9 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     if len(header) < length or order is None or sides is None:
         raise MediaError("not a .npy file: its header is damaged")
     if descr is None or descr[2] == b"O":
-        raise MediaError("the array holds pickled objects or records: only numbers are read")
+        raise MediaError("the array contains pickled objects or records: only numbers are read")
     if descr[2].decode() not in _NUMBERS:
-        raise MediaError(f"the array holds no real numbers (dtype {descr[0].decode()[-6:]})")
+        raise MediaError(f"the array does not contain real numbers (dtype {descr[0].decode()[-6:]})")
     try:
         dtype = np.dtype((descr[1] + descr[2] + descr[3]).decode())
     except TypeError as error:
@@ -64,36 +64,36 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
 
 
 def _read_array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
-    """Read one .npy of `size` bytes in all from `file`."""
+    """Read one .npy of `size` bytes in total from `file`."""
     shape, dtype, fortran = npy_header(file)
-    wanted = math.prod(shape) * dtype.itemsize
-    if wanted > max_bytes:
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > max_bytes:
         raise MediaError(
-            f"the array of shape {shape} has {wanted} bytes: more than {max_bytes} are not read (--limit array=N)"
+            f"the array of shape {shape} has {needed} bytes: more than {max_bytes} are not read (--limit array=N)"
         )
-    if wanted > size:
-        raise MediaError(f"truncated: the array of shape {shape} needs {wanted} bytes, the file has {size}")
-    raw = file.read(wanted)
-    if len(raw) < wanted:
-        raise MediaError(f"truncated: the array of shape {shape} needs {wanted} bytes, {len(raw)} are there")
+    if needed > size:
+        raise MediaError(f"truncated: the array of shape {shape} needs {needed} bytes, the file has {size}")
+    raw = file.read(needed)
+    if len(raw) < needed:
+        raise MediaError(f"truncated: the array of shape {shape} needs {needed} bytes, only {len(raw)} exist")
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def npz_names(path: Path) -> list[str]:
-    """Names of the arrays in a .npz file, without reading them.
+    """Return the names of the arrays in a .npz file, without reading them.
 
     Raises:
-        MediaError: no .npz file.
+        MediaError: not a .npz file.
     """
     with _open_zip(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 def read_npz(path: Path, *, max_bytes: int) -> dict[str, NDArray[Any]]:
-    """The arrays of numbers in a .npz file by name; texts and objects in it are left out.
+    """Read the arrays of numbers in a .npz file by name; texts and objects are skipped.
 
     Raises:
-        MediaError: no .npz file, damaged, truncated, or above `max_bytes` in all.
+        MediaError: not a .npz file, damaged, truncated, or above `max_bytes` in total.
     """
     arrays: dict[str, NDArray[Any]] = {}
     with _open_zip(path) as archive:
@@ -103,7 +103,7 @@ def read_npz(path: Path, *, max_bytes: int) -> dict[str, NDArray[Any]]:
             raise MediaError(f"the arrays have {total} bytes: more than {max_bytes} are not read (--limit array=N)")
         for info in members:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise MediaError("damaged .npz file (a compression that NumPy does not write)")
+                raise MediaError("damaged .npz file (a compression method that NumPy does not use)")
             try:
                 with archive.open(info) as file:
                     if _holds_numbers(file):

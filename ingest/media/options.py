@@ -1,4 +1,4 @@
-"""Options of decoders: lengths of segments, and the bounds that keep a hostile file from eating the machine."""
+"""Options of decoders: segment lengths, and limits against hostile files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
 
 LONGEST_SPAN_S = 600.0
-"""A span is held in memory whole: ten minutes of 192 kHz sound is 460 MB, more is no span any more."""
+"""Maximum length of a span, which is held in memory: ten minutes of 192 kHz sound are 460 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """Options of every decoder; the segment lengths are part of what a store records.
+    """Options of all decoders; the segment lengths are recorded in the store.
 
-    `audio_segment_s`, `video_segment_s`, `imu_segment_s`: length of a span in seconds.
-    `imu_rate_hz`: sample rate of motion files that carry none themselves.
-    `max_pixels`: width * height of a picture or a video frame, checked before decoding; an eighth for animations.
-    `max_samples`: rows of a motion recording, after resampling (2 GB in float32 x 6 would be 83 M).
-    `max_array_bytes`: size of one decompressed array or table, or of a picture file that can only be read whole.
-    `max_text_bytes`: size of a text file.
-    `max_sound_s`: length of a sound or sound track; memory does not depend on it, time does.
+    Attributes:
+        audio_segment_s: length of a span of audio in seconds.
+        video_segment_s: length of a span of video in seconds.
+        imu_segment_s: length of a span of motion in seconds.
+        imu_rate_hz: sample rate of motion files without a rate; None: such files fail.
+        max_pixels: maximum width * height of an image or video frame, checked before decoding; an eighth of it for
+            animations.
+        max_samples: maximum rows of a motion recording, after resampling (2 GB in float32 x 6 would be 83 M).
+        max_array_bytes: maximum size of a decompressed array or table, or of an image file that can only be read
+            completely.
+        max_text_bytes: maximum size of a text file.
+        max_sound_s: maximum length of a sound or sound track; it limits time, memory does not depend on it.
 
     Raises:
         UsageError: a segment length or rate is out of range.
@@ -50,10 +55,14 @@ class DecodeOptions:
 
 
 def check_imu_rate(rate_hz: float, source: str) -> float:
-    """`rate_hz` where it is a rate motion is recorded at (0.5 Hz to 20 kHz); `source` names where it came from.
+    """Return `rate_hz` after checking that it is plausible for motion (0.5 Hz to 20 kHz).
+
+    Args:
+        rate_hz: the rate in Hz.
+        source: names its origin in errors.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is out of range.
     """
     if not (math.isfinite(rate_hz) and 0.5 <= rate_hz <= 20_000):
         raise UsageError(f"{source} is {rate_hz:g} Hz: expected 0.5 to 20000")
@@ -61,7 +70,7 @@ def check_imu_rate(rate_hz: float, source: str) -> float:
 
 
 def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
-    """Return how files are decoded for a store."""
+    """Return the decode options of a store."""
     return DecodeOptions(
         audio_segment_s=config.audio_segment_s,
         video_segment_s=config.video_segment_s,
@@ -71,10 +80,10 @@ def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOpti
 
 
 def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
-    """Lengths of segments in a new store, from {"audio": 5.0}; the defaults where none is given.
+    """Return options with the segment lengths of a new store, from {"audio": 5.0}; others have defaults.
 
     Raises:
-        UsageError: segments of that modality have no length, or the length is none.
+        UsageError: the modality has no segment length, or the length is out of range.
     """
     for modality in segment_s:
         if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):

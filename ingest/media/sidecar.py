@@ -1,4 +1,4 @@
-"""Sidecars: what a file cannot say about itself, in `<file>.json` next to it."""
+"""Sidecars: metadata of a media file in `<file>.json` next to it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ MAX_COLUMNS = 64
 MAX_COLUMN_NAME = 64
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 LARGEST_INTEGER = 2**63 - 1
-"""Integers further from zero are kept as floating-point numbers."""
+"""Integers further from zero are stored as floating-point numbers."""
 
 DECIDING = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "captions")
-"""Fields that decide what is embedded of a file."""
+"""Fields that decide which vectors a file has."""
 
 Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The facts of one file; what is absent is None (or empty).
+    """Metadata of one file; absent fields are None (or empty).
 
-    `fx`: focal length in pixels of this file. `baseline_m`: baseline in metres that disparity is computed with.
-    `depth_unit`: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (kept as the text "0.0002 m");
-    "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
-    `sample_rate_hz`: rate of a motion recording. `axes`: its six columns (names, or numbers from 0), accelerometer
-    x, y, z, then gyroscope x, y, z. `units`: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
-    `captions`: texts about the file, each indexed with it. `columns`: facts of the user's own that filters may ask for,
-    such as {"rating": 4, "indoor": true}; names in lower case. `metadata`: what `columns` says under the names of
-    metadata (`taken`, `camera`, ...), which counts before what the file says.
+    Attributes:
+        fx: focal length of this file in pixels.
+        baseline_m: baseline in metres that disparity is computed with.
+        depth_unit: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (stored as the text "0.0002 m");
+            "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
+        sample_rate_hz: rate of a motion recording.
+        axes: its six columns (names, or numbers from 0), accelerometer x, y, z, then gyroscope x, y, z.
+        units: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
+        captions: texts about the file, each indexed with it.
+        columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
+        metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
+            embedded metadata.
     """
 
     fx: float | None = None
@@ -59,76 +63,76 @@ KEYS = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "ca
 
 
 def sidecar_path(path: Path) -> Path:
-    """Return where the sidecar of `path` would be: the full name plus ".json"."""
+    """Return the path of the sidecar of `path`: the full name plus ".json"."""
     return path.with_name(path.name + ".json")
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """The sidecar of the media file `path`; an empty one where there is none.
+    """Read the sidecar of the media file `path`; an empty one if there is none.
 
     Raises:
-        MediaError: it is no JSON object, too large, or has an unknown key or a value of the wrong kind.
+        MediaError: it is not a JSON object, too large, or has an unknown key or a value of the wrong type.
     """
-    place = sidecar_path(path)
+    sidecar_file = sidecar_path(path)
     try:
-        with place.open("rb") as file:
+        with sidecar_file.open("rb") as file:
             raw = file.read(MAX_SIDECAR_BYTES + 1)
     except FileNotFoundError:
         return Sidecar()
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # then no such file can be
+        if error.errno == errno.ENAMETOOLONG:  # then no such file can exist
             return Sidecar()
-        raise MediaError(f"sidecar {place.name} cannot be read: {error.strerror}") from error
+        raise MediaError(f"cannot read sidecar {sidecar_file.name}: {error.strerror}") from error
     if len(raw) > MAX_SIDECAR_BYTES:
-        raise MediaError(f"sidecar {place.name} is larger than {MAX_SIDECAR_BYTES} bytes")
+        raise MediaError(f"sidecar {sidecar_file.name} is larger than {MAX_SIDECAR_BYTES} bytes")
     try:
         return parse_sidecar(raw)
     except MediaError as error:
-        raise MediaError(f"sidecar {place.name}: {error}") from error
+        raise MediaError(f"sidecar {sidecar_file.name}: {error}") from error
 
 
 def parse_sidecar(raw: bytes) -> Sidecar:
-    """A sidecar from its JSON; an object with none of the known keys is another program's and counts as none.
+    """Return the sidecar of a JSON text; an object without any known key is another program's and counts as empty.
 
     Raises:
-        MediaError: as `read_sidecar`.
+        MediaError: as for `read_sidecar`.
     """
     try:
-        facts = json.loads(raw.decode("utf-8-sig"))
+        record = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MediaError(f"not JSON ({_short(error)})") from error
-    if not isinstance(facts, dict):
-        raise MediaError(f"expected an object, found {type(facts).__name__}")
-    if not any(key in KEYS for key in facts):  # another program's, such as a photo service's export
+    if not isinstance(record, dict):
+        raise MediaError(f"expected an object, found {type(record).__name__}")
+    if not any(key in KEYS for key in record):  # another program's, such as an export of a photo service
         return Sidecar()
-    for key in facts:
+    for key in record:
         if key not in KEYS:
             raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(KEYS)}")
-    facts = {key: value for key, value in facts.items() if value is not None}
-    columns, metadata = _columns(facts)
+    record = {key: value for key, value in record.items() if value is not None}
+    columns, metadata = _columns(record)
     return Sidecar(
-        fx=_positive(facts, "fx"),
-        baseline_m=_positive(facts, "baseline_m"),
-        depth_unit=_depth_unit(facts),
-        sample_rate_hz=_positive(facts, "sample_rate_hz"),
-        axes=_axes(facts),
-        units=_units(facts),
-        captions=_captions(facts),
+        fx=_positive(record, "fx"),
+        baseline_m=_positive(record, "baseline_m"),
+        depth_unit=_depth_unit(record),
+        sample_rate_hz=_positive(record, "sample_rate_hz"),
+        axes=_axes(record),
+        units=_units(record),
+        captions=_captions(record),
         columns=columns,
         metadata=metadata,
     )
 
 
 def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Metadata]:
-    """The user's own columns, names in lower case, and what `value` says under the names of metadata (None: nothing).
+    """Return the user's own columns, names in lower case, and the values under the names of metadata (None: no value).
 
-    `taken` is a text in ISO 8601, in UTC or with its offset from it, else local; see `Metadata` for the units.
+    `taken` is a text in ISO 8601, in UTC or with its offset, else local; see `Metadata` for the units.
 
     Raises:
-        MediaError: too many columns, a name that is none, is taken or comes twice, or a value of the wrong kind.
+        MediaError: too many columns, a name that is invalid, reserved or repeated, or a value of the wrong type.
     """
     if len(value) > MAX_COLUMNS:
-        raise MediaError(f"columns holds {len(value)} names: expected at most {MAX_COLUMNS}")
+        raise MediaError(f"columns has {len(value)} names: expected at most {MAX_COLUMNS}")
     columns: dict[str, Scalar] = {}
     metadata: dict[str, Any] = {}
     for name, content in value.items():
@@ -136,12 +140,12 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
         if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
             raise MediaError(
                 f"columns has the name {_short(name)!r}: expected a letter or _, then letters, digits or _, "
-                f"at most {MAX_COLUMN_NAME} in all"
+                f"at most {MAX_COLUMN_NAME} in total"
             )
         if key in DOCUMENTED_COLUMNS and key not in METADATA_COLUMNS:
-            raise MediaError(f"columns has the name {name!r}, which every item has already: choose another one")
+            raise MediaError(f"columns has the name {name!r}, which is reserved: choose another name")
         if key in columns or key in metadata:
-            raise MediaError(f"columns has the name {name!r} twice: case makes no difference")
+            raise MediaError(f"columns has the name {name!r} twice: names are case-insensitive")
         if key in METADATA_COLUMNS:
             metadata[key] = None if content is None else _metadata_value(key, content)
         else:
@@ -150,10 +154,10 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
 
 
 def decode_facts(sidecar: Sidecar) -> str:
-    """Return what a sidecar says that decides what is embedded, as JSON: the same for the same facts, "" for none."""
-    said = {name: getattr(sidecar, name) for name in DECIDING}
-    said = {name: value for name, value in said.items() if value}
-    return json.dumps(said, sort_keys=True) if said else ""
+    """Return the fields of a sidecar that decide the vectors, as JSON: equal for equal fields, "" for none."""
+    deciding = {name: getattr(sidecar, name) for name in DECIDING}
+    deciding = {name: value for name, value in deciding.items() if value}
+    return json.dumps(deciding, sort_keys=True) if deciding else ""
 
 
 def merge_sidecar(
@@ -162,7 +166,7 @@ def merge_sidecar(
     listed_columns: Mapping[str, Scalar],
     listed_metadata: Metadata,
 ) -> Sidecar:
-    """Return what the sidecar says, and of the rest what a list says of the file."""
+    """Return the sidecar, with an entry of a manifest for everything that the sidecar lacks."""
     return replace(
         sidecar,
         captions=sidecar.captions or listed_captions,
@@ -171,8 +175,9 @@ def merge_sidecar(
     )
 
 
-def _positive(facts: Mapping[str, Any], key: str) -> float | None:
-    value = facts.get(key)
+def _positive(record: Mapping[str, Any], key: str) -> float | None:
+    """Return a number above 0; None if the key is missing."""
+    value = record.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -183,18 +188,20 @@ def _positive(facts: Mapping[str, Any], key: str) -> float | None:
     return number
 
 
-def _depth_unit(facts: Mapping[str, Any]) -> str | None:
-    value = facts.get("depth_unit")
+def _depth_unit(record: Mapping[str, Any]) -> str | None:
+    """Return the unit of depth as text."""
+    value = record.get("depth_unit")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        number = _positive(facts, "depth_unit")
+        number = _positive(record, "depth_unit")
         return f"{number!r} m"
     if value is None or isinstance(value, str):
         return value
     raise _wrong("depth_unit", value, 'a unit such as "mm", or metres per step')
 
 
-def _axes(facts: Mapping[str, Any]) -> tuple[str, ...] | tuple[int, ...]:
-    value = facts.get("axes", [])
+def _axes(record: Mapping[str, Any]) -> tuple[str, ...] | tuple[int, ...]:
+    """Return the six columns of a motion recording, or ()."""
+    value = record.get("axes", [])
     expected = "six column names (or numbers from 0): accelerometer x, y, z, gyroscope x, y, z"
     if not isinstance(value, list) or len(value) not in (0, 6):
         raise _wrong("axes", value, expected)
@@ -205,12 +212,13 @@ def _axes(facts: Mapping[str, Any]) -> tuple[str, ...] | tuple[int, ...]:
     else:
         raise _wrong("axes", value, expected)
     if len(set(axes)) != len(axes):
-        raise _wrong("axes", value, expected + ", each once")
+        raise _wrong("axes", value, expected + ", without repetition")
     return axes
 
 
-def _units(facts: Mapping[str, Any]) -> Mapping[str, str]:
-    value = facts.get("units", {})
+def _units(record: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the units of the two sensors."""
+    value = record.get("units", {})
     expected = '{"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}'
     names = {"accelerometer", "gyroscope"}
     if not isinstance(value, dict) or not set(value) <= names or not all(isinstance(v, str) for v in value.values()):
@@ -218,26 +226,27 @@ def _units(facts: Mapping[str, Any]) -> Mapping[str, str]:
     return dict(value)
 
 
-def _captions(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    value = facts.get("caption")
+def _captions(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the captions, without blank and repeated ones."""
+    value = record.get("caption")
     texts = [] if value is None else value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
-        raise _wrong("caption", value, "a text, or a list of texts")
+        raise _wrong("caption", value, "a string, or a list of strings")
     return tuple(dict.fromkeys(_storable(text) for text in texts if text.strip()))
 
 
-def _columns(facts: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
-    value = facts.get("columns", {})
+def _columns(record: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
+    value = record.get("columns", {})
     if not isinstance(value, dict):
         raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
     return parse_columns(value)
 
 
 def _metadata_value(key: str, value: object) -> str | datetime | float | int | None:
-    """The value of one of the columns of metadata, given as JSON has it."""
+    """Return the value of a metadata column, given as JSON."""
     if METADATA_COLUMNS[key] == "large_string":
         if not isinstance(value, str):
-            raise _wrong(f"column {key}", value, "a text")
+            raise _wrong(f"column {key}", value, "a string")
         return normalize_text(value)
     match key:
         case "taken":
@@ -248,7 +257,7 @@ def _metadata_value(key: str, value: object) -> str | datetime | float | int | N
             return _number(key, value, -180, 180, "degrees from -180 to 180")
         case "length_s":
             return _number(key, value, 0, math.inf, "seconds, 0 or more")
-    expected = "a whole number of pixels above 0"
+    expected = "an integer number of pixels above 0"
     pixels = _number(key, value, 1, LARGEST_INTEGER, expected)
     if not pixels.is_integer():
         raise _wrong(f"column {key}", value, expected)
@@ -282,7 +291,7 @@ def _scalar(name: str, value: object) -> Scalar:
         return value if abs(value) <= LARGEST_INTEGER else number
     if value is None or isinstance(value, bool):
         return value
-    raise _wrong(f"column {name}", value, "a text, a number, true, false or null")
+    raise _wrong(f"column {name}", value, "a string, a number, true, false or null")
 
 
 def _to_float(value: float) -> float:
@@ -293,7 +302,7 @@ def _to_float(value: float) -> float:
 
 
 def _storable(value: str) -> str:
-    """`value` without the halves of letters that JSON can hold and nothing can store."""
+    """Return `value` without unpaired surrogates, which JSON can contain but which cannot be stored."""
     return value.encode(errors="replace").decode()
 
 
@@ -302,7 +311,7 @@ def _wrong(key: str, value: object, expected: str) -> MediaError:
 
 
 def _short(value: object) -> str:
-    """`value` on one line of at most 80 characters."""
+    """Return `value` on one line of at most 80 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a huge number"  # str() refuses integers of more than 4300 digits
     text = " ".join((value if isinstance(value, str | Exception) and str(value) else repr(value)).__str__().split())

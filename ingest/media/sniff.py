@@ -1,13 +1,13 @@
-"""Format of a file by its first bytes, whatever its name says."""
+"""Format of a file by its first bytes, regardless of its name."""
 
 from __future__ import annotations
 
 HEAD_BYTES = 4096
-"""Bytes of a file that are read to tell what it is: a page, enough for every header looked at and a CSV header line."""
+"""Bytes read to detect the kind of a file: one page, enough for every header checked and a CSV header line."""
 
 PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw"})
 ANIMATIONS = frozenset({"gif", "webp", "png"})
-"""Kinds of picture that may hold a series of frames with a time of their own."""
+"""Kinds of image that may contain several frames with times."""
 SOUNDS = frozenset({"wav", "flac", "ogg", "mp3", "aac", "m4a", "aiff", "caf", "au"})
 VIDEOS = frozenset({"mp4", "matroska", "avi"})
 
@@ -18,7 +18,7 @@ RAW_EXTENSIONS = frozenset(
         "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f",
     )
 )  # fmt: skip
-"""Extensions of cameras' raw pictures; most are TIFF files that nothing but the name tells from other pictures."""
+"""Extensions of cameras' raw images; most are TIFF files that differ from other images by their name only."""
 
 _STARTS = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -55,9 +55,9 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
 def sniff(head: bytes, extension: str = "") -> str | None:
-    """The kind of file that begins with `head` ("jpeg", "mp4", "npy", ...), None where the bytes do not say.
+    """Return the kind of file that begins with `head` ("jpeg", "mp4", "npy", ...); None if it is not recognised.
 
-    `extension`: the name's, with its dot, which tells a camera's raw picture from any other TIFF.
+    `extension`: of the name, with its dot; it distinguishes a camera's raw image from other TIFF files.
     """
     for start, kind in _STARTS:
         if head.startswith(start):
@@ -77,20 +77,20 @@ def sniff(head: bytes, extension: str = "") -> str | None:
 
 
 def _iso_media(head: bytes) -> str:
-    """By the major brand; a still picture's (MIAF) may be either of two codecs, which the other brands tell."""
+    """Return the kind by the major brand; for a still image (MIAF) of two possible codecs, by the other brands."""
     brand = head[8:12]
     if brand in _M4A_BRANDS:
         return "m4a"
     if brand == b"crx ":
         return "raw"
-    others = {head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)}
-    if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and others.intersection(_AVIF_BRANDS)):
+    compatible_brands = {head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)}
+    if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and compatible_brands.intersection(_AVIF_BRANDS)):
         return "avif"
     return "heif" if brand in _HEIF_BRANDS else "mp4"
 
 
 def _mpeg_audio(head: bytes) -> str | None:
-    """MPEG audio without a tag: a frame header whose every field is allowed (ISO 11172-3, 13818-7)."""
+    """Recognise MPEG audio without a tag: a frame header whose fields are all valid (ISO 11172-3, 13818-7)."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or head[1] == 0xFE:  # 0xFFFE begins a UTF-16 text
         return None
     if head[1] & 0xF6 == 0xF0:

@@ -1,4 +1,4 @@
-"""Texts: a file's characters, and the passages an encoder can take whole."""
+"""Texts: decoding of a file's characters, and splitting into passages that fit the encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CountTokens = Callable[[str], int]
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with that one
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -29,18 +29,18 @@ _SENTENCE_END = re.compile(
     """,
     re.VERBOSE,
 )
-"""Never goes back over a run of marks, nor begins inside one: a megabyte of dots would take hours."""
+"""Does not backtrack over a run of marks, nor begin inside one: a megabyte of dots would take hours."""
 
 _WORD = re.compile(r"\S+\s*")
 _CHARS_A_TOKEN = 100
-"""No tokenizer's token is longer on average: a sentence beyond that many characters a token is not even counted."""
+"""Maximum average characters per token of any tokenizer: longer sentences do not fit and are not counted."""
 
 
 def read_text(path: Path, options: DecodeOptions) -> str:
-    """The text at `path`: UTF-8, UTF-16 or UTF-32 by byte order mark, else UTF-8, else Windows-1252.
+    """Read the text at `path`: UTF-8, UTF-16 or UTF-32 by byte order mark, else UTF-8, else Windows-1252.
 
     Raises:
-        MediaError: no text (binary, empty, only white space), or larger than `options.max_text_bytes`.
+        MediaError: not a text (binary, empty, only white space), or larger than `options.max_text_bytes`.
     """
     with path.open("rb") as file:
         raw = file.read(options.max_text_bytes + 1)
@@ -49,12 +49,12 @@ def read_text(path: Path, options: DecodeOptions) -> str:
         raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--limit text=N)")
     text = decode_text(raw)
     if not text.strip():
-        raise MediaError("the file holds no text" if raw else "the file is empty")
+        raise MediaError("the file contains no text" if raw else "the file is empty")
     return text
 
 
 def decode_text(raw: bytes) -> str:
-    """The characters of `raw`, without a byte order mark.
+    """Decode the characters of `raw`, without a byte order mark.
 
     Raises:
         MediaError: the bytes are not a text.
@@ -69,6 +69,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def _decode_marked(raw: bytes) -> str | None:
+    """Decode bytes that begin with a byte order mark; None without one."""
     for mark, encoding in _BOMS:
         if raw.startswith(mark):
             try:
@@ -79,8 +80,9 @@ def _decode_marked(raw: bytes) -> str | None:
 
 
 def _decode_unmarked(raw: bytes) -> str:
+    """Decode bytes without a byte order mark."""
     if b"\x00" in raw:
-        raise MediaError("not a text: it holds zero bytes (UTF-16 needs a byte order mark)")
+        raise MediaError("not a text: it contains zero bytes (UTF-16 needs a byte order mark)")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -88,49 +90,54 @@ def _decode_unmarked(raw: bytes) -> str:
     try:
         text = raw.decode("cp1252")
     except UnicodeDecodeError:
-        text = raw.decode("latin-1")  # has the five bytes that Windows-1252 leaves undefined
+        text = raw.decode("latin-1")  # defines the five bytes that are undefined in Windows-1252
     if _CONTROL.search(text):
         raise MediaError(f"not a text: invalid UTF-8 at byte {invalid}, and control characters")
     return text
 
 
 def passages(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
-    """`text` in passages of at most `max_tokens` as `count_tokens` counts them (special tokens included).
+    """Split `text` into passages of at most `max_tokens` tokens.
 
-    Cut at sentence ends; a sentence too long at words, a word too long at characters. Nothing but white space
-    between passages is left out.
+    It is split at the ends of sentences; a sentence that is too long at words, a word that is too long at characters.
+    Only white space between passages is dropped.
+
+    Args:
+        text: the text.
+        count_tokens: returns the number of tokens of a text, special tokens included.
+        max_tokens: maximum tokens of a passage.
 
     Raises:
-        MediaError: not even one character fits.
+        MediaError: a single character does not fit.
     """
     special = count_tokens("")
-    gathered: list[str] = []
+    units: list[str] = []
     tokens = special
     for unit in _units(text, count_tokens, max_tokens):
         cost = count_tokens(unit) - special
-        if gathered and tokens + cost > max_tokens:
-            yield from _checked(gathered, count_tokens, max_tokens)
-            gathered, tokens = [], special
-        gathered.append(unit)
+        if units and tokens + cost > max_tokens:
+            yield from _fitting_passages(units, count_tokens, max_tokens)
+            units, tokens = [], special
+        units.append(unit)
         tokens += cost
-    yield from _checked(gathered, count_tokens, max_tokens)
+    yield from _fitting_passages(units, count_tokens, max_tokens)
 
 
-def _checked(units: list[str], count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
-    """Units as one passage; as two where a tokenizer makes more tokens of the whole than of its parts."""
+def _fitting_passages(units: list[str], count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
+    """Yield units as one passage; as several if the tokenizer makes more tokens of the whole than of its parts."""
     passage = "".join(units).strip()
     if not passage:
         return
     if len(units) > 1 and count_tokens(passage) > max_tokens:
         half = len(units) // 2
-        yield from _checked(units[:half], count_tokens, max_tokens)
-        yield from _checked(units[half:], count_tokens, max_tokens)
+        yield from _fitting_passages(units[:half], count_tokens, max_tokens)
+        yield from _fitting_passages(units[half:], count_tokens, max_tokens)
     else:
         yield passage
 
 
 def _units(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
-    """Pieces of `text` that fit, as large as a sentence where they can be; together they are the text."""
+    """Yield pieces of `text` that fit, as large as a sentence if possible; concatenated they are the text."""
 
     def fits(piece: str) -> bool:
         return len(piece) <= _CHARS_A_TOKEN * max_tokens and count_tokens(piece) <= max_tokens
@@ -147,6 +154,7 @@ def _units(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[st
 
 
 def _sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of `text`."""
     start = 0
     for end in _SENTENCE_END.finditer(text):
         yield text[start : end.end()]
@@ -156,7 +164,7 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _characters(word: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """`word` in the longest pieces that fit, found by doubling and halving: few counts, also for a huge word."""
+    """Yield the longest pieces of `word` that fit, found by doubling and bisection: few counts also for a huge word."""
     start, length = 0, 1
     while start < len(word):
         while start + length < len(word) and fits(word[start : start + 2 * length]):

@@ -1,16 +1,16 @@
-"""Normal form of facts about a file: a text on one line, a time without a zone."""
+"""Normalization of metadata values: a text on one line, a time without a time zone."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 MAX_TEXT = 500
-"""Characters of a text of metadata."""
+"""Maximum characters of a text of metadata."""
 _MAX_READ = 8 * MAX_TEXT
 
 
 def normalize_text(text: str) -> str | None:
-    """`text` on one line, printable and storable, of at most 500 characters; None where nothing is left."""
+    """Return `text` on one line, printable and storable, at most 500 characters; None if nothing is left."""
     shown = text[:_MAX_READ]
     if not (shown.isascii() and shown.isprintable()):
         storable = shown.encode(errors="replace").decode()
@@ -19,7 +19,7 @@ def normalize_text(text: str) -> str | None:
 
 
 def without_zone(moment: datetime) -> datetime | None:
-    """A time as a column `taken` has it: in UTC where it names a zone, else as it stands; None where UTC has none."""
+    """Return the value of a column `taken`: UTC for a time with a zone, else unchanged; None if UTC is out of range."""
     try:
         return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Archives in a run: members are copied out a few at a time and taken in like files; then the archive is settled."""
+"""Archives in a run: members are extracted a few at a time and indexed like files; then the archive is recorded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,23 @@ from bindsearch.ingest.workers.prepare import Failed
 from bindsearch.storage.file_state import FileState, IndexedFiles
 
 SPOOLED_BYTES = 1 << 30
-"""Copies of members that may wait in all; one that is larger has to wait until it is alone."""
+"""Maximum bytes of extracted members that wait; a larger member is processed alone."""
 
 
 @dataclass(eq=False)
 class Archive:
-    """An archive being taken in. `missing_rows`: rows of known members that have not turned up. `skipped`: members that
-    cannot be taken, with reasons. `error`: why it was not read to its end. `is_transient`: the machine is at fault for
-    that, or for what became of a member, so it is to be read again."""
+    """An archive that is being indexed.
+
+    Attributes:
+        rel_path: its path inside the collection.
+        state: its size and times.
+        missing_rows: rows of known members that were not found so far.
+        skipped: members that cannot be indexed, with reasons.
+        error: why it was not read to its end; None: it was.
+        is_transient: the error, or the failure of a member, is due to the machine: the archive is read again later.
+        in_flight: members that are being processed.
+        read: all members were read.
+    """
 
     rel_path: str
     state: FileState
@@ -38,12 +47,12 @@ class Archive:
 
 
 class Members:
-    """Members of the archives of one pass. `files` runs in other threads than the rest."""
+    """Members of the archives of one scan. `files` runs in other threads than the other methods."""
 
     def __init__(
         self, root: Path, known: IndexedFiles, limits: ArchiveLimits, narrowing: PathFilter, spool: Path
     ) -> None:
-        """`spool`: an empty folder for copies, the caller's to remove."""
+        """Extract members into `spool`, an empty folder that the caller removes."""
         self._root = root
         self._known = known
         self._limits = limits
@@ -56,20 +65,20 @@ class Members:
 
     @property
     def found(self) -> int:
-        """Members found so far."""
+        """Number of members found so far."""
         return self._found
 
     def has_room(self) -> bool:
-        """Return whether more may be copied out."""
+        """Return whether more members may be extracted."""
         return self._spooled_bytes < SPOOLED_BYTES
 
     def files(self, archives: Sequence[tuple[str, FileState]]) -> Iterator[SourceFile | None]:
-        """All members of these archives, None where those given should be worked on before more are asked for."""
+        """Yield all members of these archives; None if those yielded should be processed before more are requested."""
         for rel_path, state in archives:
-            unseen = {
+            missing_rows = {
                 row for row in self._known.rows_below(rel_path) if self._narrowing.includes(self._known.rel_path(row))
             }
-            archive = Archive(rel_path, state, unseen)
+            archive = Archive(rel_path, state, missing_rows)
             self._archives[rel_path] = archive
             try:
                 yield from self._members(archive)
@@ -81,10 +90,11 @@ class Members:
                 archive.read = True
 
     def _members(self, archive: Archive) -> Iterator[SourceFile | None]:
+        """Yield the members of one archive."""
         members = read_members(
             self._root / archive.rel_path,
             self._limits,
-            Path(mkdtemp(dir=self._spool)),  # copies are numbered anew in each archive
+            Path(mkdtemp(dir=self._spool)),  # copies are numbered from 0 in each archive
             wanted=lambda name: self._narrowing.includes(f"{archive.rel_path}/{name}"),
         )
         for member in members:
@@ -106,7 +116,7 @@ class Members:
                 yield None
 
     def finished(self, file: SourceFile, failure: Failed | None) -> None:
-        """A file is through: its copy goes, if it is a member."""
+        """Record that a file is processed; if it is a member, its copy is deleted."""
         if file.archive is None:
             return
         size = 0
@@ -120,7 +130,7 @@ class Members:
             archive.is_transient |= failure is not None and failure.is_transient
 
     def settled(self) -> list[Archive]:
-        """Archives that have been read and whose members are all through, each told once."""
+        """Return archives that were read and whose members are all processed; each is returned once."""
         with self._lock:
             done = [archive for archive in self._archives.values() if archive.read and not archive.in_flight]
             for archive in done:
@@ -129,7 +139,7 @@ class Members:
 
 
 def _stamp(sidecar: Sidecar) -> int:
-    """A number that changes with what is said."""
+    """Return a number that changes with the sidecar."""
     import xxhash
 
     return int(xxhash.xxh3_64_intdigest(repr(sidecar).encode())) >> 1

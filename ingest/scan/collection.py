@@ -1,4 +1,4 @@
-"""Work to do in a collection: what was found, what was known, and what lies in between."""
+"""Scan of a collection: the files found, compared with the indexed ones, and the work that follows."""
 
 from __future__ import annotations
 
@@ -28,15 +28,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WHOLE_COLLECTION = ("",)
-"""The place that holds all of a collection."""
+"""The path of the whole collection."""
 
 
 @dataclass(frozen=True)
 class ScanTarget:
-    """Files to index: all at or under `paths`, relative paths of files and folders, but `skipped_folders` (other
-    collections, the store). `deletions_confirmed`: what is not there has gone for certain, since it was seen to go.
-    `only_listed`: no other file is looked at, whatever lists say of it. `lists`: those that are read besides, also from
-    outside of the root."""
+    """Files to index.
+
+    Attributes:
+        collection_id: the collection.
+        root: its root folder.
+        skipped_folders: folders that are not scanned: other collections, the store.
+        paths: relative paths of files and folders; all files at or under them are scanned.
+        deletions_confirmed: missing files are certainly deleted, since their deletion was observed.
+        only_listed: no other file is scanned, whatever manifests list.
+        lists: manifests to read in addition, also from outside of the root.
+    """
 
     collection_id: int
     root: Path
@@ -47,19 +54,27 @@ class ScanTarget:
     lists: tuple[str, ...] = ()
 
     def is_named(self, rel_path: str) -> bool:
-        """Return whether the user has named this very file."""
+        """Return whether the user named this file itself."""
         return not (self.deletions_confirmed or self.only_listed) and rel_path in self.paths
 
     @property
     def start(self) -> Path:
-        """The one place, or the root where there are several."""
+        """The only path, or the root if there are several."""
         return self.root / self.paths[0] if len(self.paths) == 1 else self.root
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """Options of indexing: classification rules (first match wins), decoder options, whether to try failed files again,
-    what the run is narrowed to, whether to believe that everything has gone at once (`prune`), and caps on archives."""
+    """Options of indexing.
+
+    Attributes:
+        rules: classification rules; the first match decides.
+        decode: options of decoders.
+        retry_failed: process failed files again.
+        narrowing: the files that the run is limited to.
+        prune: delete items even if a whole folder disappeared.
+        archives: limits of archives.
+    """
 
     rules: Sequence[Rule]
     decode: DecodeOptions
@@ -70,7 +85,7 @@ class IndexOptions:
 
 
 class CollectionScan:
-    """One pass over a collection: the files that are settled, those to be looked at, and those that are gone."""
+    """One scan of a collection: the files that are up to date, those to inspect, and those that are missing."""
 
     def __init__(
         self,
@@ -80,11 +95,17 @@ class CollectionScan:
         containers: Mapping[str, FileState],
         report: IndexReport,
     ) -> None:
-        """Walk the collection and hold it against what is known of it, and its archives and lists against
-        `containers`. Nothing is reported yet.
+        """Walk the collection and compare it with the catalog; nothing is reported yet.
+
+        Args:
+            target: the files to scan.
+            options: options of indexing.
+            known: the indexed files of the collection.
+            containers: recorded archives and manifests, by path.
+            report: receives counts and notices.
 
         Raises:
-            UsageError: an ignore file is damaged.
+            UsageError: an ignore file is invalid.
         """
         self.target = target
         self.known = known
@@ -93,19 +114,19 @@ class CollectionScan:
         self._narrows = options.narrowing.is_active
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
-        found = scan(target.root, target.paths, target.skipped_folders)
-        self.list_entries = read_lists(found, containers, known, target.lists)
-        self._found = found.with_stamps({path: listed.stamp for path, listed in self.list_entries.entries.items()})
+        walked = scan(target.root, target.paths, target.skipped_folders)
+        self.list_entries = read_lists(walked, containers, known, target.lists)
+        self._scan = walked.with_stamps({path: listed.stamp for path, listed in self.list_entries.entries.items()})
         archives = self._archives = self._find_archives()
         self._failed_paths: set[str] = set()
-        self._believes = True
+        self._confirms_deletions = True
         retry = options.retry_failed or options.decode.imu_rate_hz is not None
-        compared = compare(self._found, known, self._options.narrowing, RecheckRules(options.rules, retry))
-        failed_as_they_are = {known.rel_path(row) for row in compared.settled.tolist() if known.item_ids[row] < 0}
+        compared = compare(self._scan, known, self._options.narrowing, RecheckRules(options.rules, retry))
+        unchanged_failed = {known.rel_path(row) for row in compared.settled.tolist() if known.item_ids[row] < 0}
         self.archives = [
             (path, state)
             for path, state in archives.items()
-            if (containers.get(path) != state and path not in failed_as_they_are)
+            if (containers.get(path) != state and path not in unchanged_failed)
             or self._is_retried(path)
             or (
                 options.rules and any(reclassified_by_rule(known, row, options.rules) for row in known.rows_below(path))
@@ -113,61 +134,62 @@ class CollectionScan:
         ]
         """Archives to be read: path and state."""
         to_read = {path for path, _ in self.archives}
-        kept = [row for path in archives if path not in to_read for row in known.rows_below(path)]
-        inside = [row for path in archives for row in known.rows_below(path)]
-        wanted = [self._is_work(self._found.rel_paths[row], archives) for row in compared.work.tolist()]
-        self._work = compared.work[np.array(wanted, np.bool_)]
-        self._settled = np.union1d(compared.settled, np.array(kept, np.int64))
-        self._gone = np.setdiff1d(compared.gone, np.array(inside, np.int64))
+        unread_rows = [row for path in archives if path not in to_read for row in known.rows_below(path)]
+        member_rows = [row for path in archives for row in known.rows_below(path)]
+        is_work = [self._is_work(self._scan.rel_paths[row], archives) for row in compared.work.tolist()]
+        self._work = compared.work[np.array(is_work, np.bool_)]
+        self._settled = np.union1d(compared.settled, np.array(unread_rows, np.int64))
+        self._missing = np.setdiff1d(compared.gone, np.array(member_rows, np.int64))
 
     def _is_retried(self, archive: str) -> bool:
-        """Return whether members of an archive have failed that are to be tried again."""
+        """Return whether failed members of an archive are to be processed again."""
         rows = [*self.known.rows_below(archive)]
-        again = self.known.failed if self._options.retry_failed else self.known.failed_by_installation
-        return bool(again[rows].any())
+        retried = self.known.failed if self._options.retry_failed else self.known.failed_by_installation
+        return bool(retried[rows].any())
 
     def _find_archives(self) -> dict[str, FileState]:
+        """Return the archives in the scan, by path."""
         archives: dict[str, FileState] = {}
-        for row, path in enumerate(self._found.rel_paths):
+        for row, path in enumerate(self._scan.rel_paths):
             if path.lower().endswith((*TAR_NAMES, *ZIP_NAMES)):
-                state = self._found.state(row)
+                state = self._scan.state(row)
                 try:
                     if self._containers.get(path) == state or archive_kind(self.target.root / path) is not None:
                         archives[path] = state
-                except OSError:  # told when it is read, and its members stay
+                except OSError:  # reported when it is read; its members stay
                     archives[path] = state
         return archives
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
-        """Return whether a new or changed file has to be opened: not where its name alone says that it is left out."""
+        """Return whether a new or changed file has to be inspected: not if its name alone excludes it."""
         if rel_path in archives or rel_path in self.list_entries.lists:
             return False
         listed = self.list_entries.entries.get(rel_path)
-        named = self.target.is_named(rel_path)  # then it is told why it is left out
-        wanted = named or rule_for(rel_path, self._options.rules) is not None or not is_ignored_extension(rel_path)
-        said = listed is not None and listed.modality is not None
-        return wanted or said or self.known.file_at(rel_path) is not None
+        named = self.target.is_named(rel_path)  # then a notice says why it is skipped
+        by_name = named or rule_for(rel_path, self._options.rules) is not None or not is_ignored_extension(rel_path)
+        by_manifest = listed is not None and listed.modality is not None
+        return by_name or by_manifest or self.known.file_at(rel_path) is not None
 
     @property
     def has_work(self) -> bool:
-        """Whether anything is to be looked at."""
+        """Whether there is anything to inspect."""
         return bool(len(self._work) or self.archives)
 
     @property
     def total(self) -> int:
-        """Files to look at, members of archives not counted."""
+        """Number of files to inspect, without members of archives."""
         return len(self._work)
 
     def files(self, members: Members) -> Iterator[SourceFile | None]:
-        """Yield what is to be looked at."""
+        """Yield the files to inspect."""
         for row in map(int, self._work):
-            rel_path = self._found.rel_paths[row]
+            rel_path = self._scan.rel_paths[row]
             listed = self.list_entries.entries.get(rel_path)
-            yield SourceFile(self.target.root / rel_path, rel_path, self._found.state(row), listed=listed)
+            yield SourceFile(self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed)
         yield from members.files(self.archives)
 
     def report_settled(self) -> None:
-        """Report files that need no look: unchanged ones, and those that failed as they are."""
+        """Report files that are not inspected: unchanged ones, and unchanged ones that failed before."""
         self._report.unchanged += int((self.known.item_ids[self._settled] >= 0).sum())
         for row in self._settled[self.known.failed[self._settled]].tolist():
             file = self.known.file(row)
@@ -175,78 +197,81 @@ class CollectionScan:
             self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
         self._report.notices.extend(self.list_entries.problems)
         if self.target.only_listed:
-            for place in sorted({*self.target.paths} - {*self._found.rel_paths}):
-                reason = "a list names it, and it is not there"
-                self._report.failures.append(FailedFile(self.target.root / place, reason))
+            for path in sorted({*self.target.paths} - {*self._scan.rel_paths}):
+                reason = "listed in a manifest, but the file does not exist"
+                self._report.failures.append(FailedFile(self.target.root / path, reason))
 
     def gone(self) -> dict[int, int]:
-        """Return what is to be swept: item_id, or -1 - row where a file had only failed, and its row in the known
-        files.
+        """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`.
 
-        Nothing below a folder that could not be read, nor, but with `prune`, all of it at once: a disk that is not
+        Nothing below an unreadable folder is removed, nor, without `prune`, all of it at once: a disk that is not
         mounted looks like an empty folder.
         """
-        rows = self._gone
-        for place in self._found.unreadable:
-            inside = np.isin(rows, self._at_or_below(place))
+        rows = self._missing
+        for path in self._scan.unreadable:
+            below = np.isin(rows, self._at_or_below(path))
             self._report.notices.append(
-                f"cannot read {self.target.root / place}: what is indexed there stays ({int(inside.sum())} files); "
+                f"cannot read {self.target.root / path}: its {int(below.sum())} indexed files stay in the store; "
                 "check its permissions"
             )
-            rows = rows[~inside]
-        rows = self._without_sudden(rows)
+            rows = rows[~below]
+        rows = self._without_disappeared_folders(rows)
         ids = self.known.item_ids[rows]
         return dict(zip(np.where(ids < 0, -1 - rows, ids).tolist(), rows.tolist(), strict=True))
 
-    def _without_sudden(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows without those in folders that have lost all at once."""
+    def _without_disappeared_folders(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return rows without those in folders whose files disappeared all at once."""
         if self._options.prune or self.target.deletions_confirmed or not len(rows):
             return rows
         start, root = self.target.start, self.target.root
-        nothing_left = not any(path not in self.list_entries.lists for path in self._found.rel_paths)
-        if nothing_left and (start.is_dir() or start == root or not root.is_dir()):
-            self._doubt(start if root.is_dir() else root, len(rows))
-            self._believes = False
+        is_empty = not any(path not in self.list_entries.lists for path in self._scan.rel_paths)
+        if is_empty and (start.is_dir() or start == root or not root.is_dir()):
+            self._warn_of_disappearance(start if root.is_dir() else root, len(rows))
+            self._confirms_deletions = False
             return rows[:0]
-        for place in self._found.empty:
-            inside = np.isin(rows, self._at_or_below(place))
-            if inside.any():
-                self._doubt(root / place, int(inside.sum()))
-                rows = rows[~inside]
+        for path in self._scan.empty:
+            below = np.isin(rows, self._at_or_below(path))
+            if below.any():
+                self._warn_of_disappearance(root / path, int(below.sum()))
+                rows = rows[~below]
         return rows
 
-    def _doubt(self, place: Path, n: int) -> None:
+    def _warn_of_disappearance(self, path: Path, n: int) -> None:
+        """Add a notice on a folder whose files disappeared all at once."""
         self._report.notices.append(
-            f"{place} is suddenly {'empty' if place.is_dir() else 'gone'}: what is indexed there stays ({n} files); "
-            "if it is really gone, say so with --prune"
+            f"{path} is {'empty' if path.is_dir() else 'missing'}: its {n} indexed files stay in the store; "
+            "if they are really deleted, run again with --prune"
         )
 
     def _at_or_below(self, rel_path: str) -> list[int]:
+        """Return the rows of the indexed files at or below a path."""
         if not rel_path:
             return list(range(self.known.n))
         return [*self.known.rows_of([rel_path]).tolist(), *self.known.rows_below(rel_path)]
 
     def stage_found(self, batch: StagedBatch) -> None:
-        """Record what the walk alone tells: names that cannot be stored. Archives that are read count as unknown until
-        they are through: what is taken in of them is no longer what they were."""
+        """Record what follows from the walk alone: names that cannot be stored.
+
+        Archives to read are recorded as unknown until they are processed, since their items change meanwhile.
+        """
         collection_id = self.target.collection_id
         batch.forgotten_containers += [(collection_id, path) for path, _ in self.archives if path in self._containers]
-        for name in self._found.not_utf8:
-            shown = Path(name.decode(errors="backslashreplace"))
-            rel_path = shown.relative_to(self.target.root).as_posix()
+        for name in self._scan.not_utf8:
+            printable_path = Path(name.decode(errors="backslashreplace"))
+            rel_path = printable_path.relative_to(self.target.root).as_posix()
             self._fail(rel_path, UNKNOWN_STATE, "its name is not UTF-8: rename it", batch)
 
-    def stage_archive(self, archive: Archive, gone: dict[int, int], batch: StagedBatch) -> None:
-        """Record an archive whose members are all through: its container, what is gone from it, what it failed of."""
+    def stage_archive(self, archive: Archive, missing: dict[int, int], batch: StagedBatch) -> None:
+        """Record an archive whose members are all processed: container, missing members and failures."""
         for skipped in archive.skipped:
-            if skipped.is_repeated:  # its place is that of the member taken
+            if skipped.is_repeated:  # the path is that of the first member
                 self._report.notices.append(f"{self.target.root / archive.rel_path}: {skipped.name}: {skipped.reason}")
                 continue
             rel_path = f"{archive.rel_path}/{skipped.name}"
             self._fail(rel_path, archive.state, skipped.reason, batch)
-            before = self.known.file_at(rel_path)
-            if before is not None and before.item_id is not None:
-                batch.removed.append(before.item_id)
+            previous = self.known.file_at(rel_path)
+            if previous is not None and previous.item_id is not None:
+                batch.removed.append(previous.item_id)
         if archive.error is not None:
             self._fail(archive.rel_path, UNKNOWN_STATE if archive.is_transient else archive.state, archive.error, batch)
             return
@@ -254,18 +279,19 @@ class CollectionScan:
             batch.forgotten_failures.append((self.target.collection_id, archive.rel_path))
         for row in archive.missing_rows:
             item_id = int(self.known.item_ids[row])
-            gone[item_id if item_id >= 0 else -1 - row] = row
+            missing[item_id if item_id >= 0 else -1 - row] = row
         if not (self._narrows or archive.is_transient):
             batch.containers.append(SourceContainer(self.target.collection_id, archive.rel_path, archive.state))
 
     def _fail(self, rel_path: str, state: FileState, reason: str, batch: StagedBatch) -> None:
+        """Record a failed file."""
         self._failed_paths.add(rel_path)
         batch.failures.append(Failure(self.target.collection_id, rel_path, state, reason))
         self._report.failures.append(FailedFile(self.target.root / rel_path, reason))
 
-    def sweep(self, gone: Mapping[int, int], batch: StagedBatch) -> None:
-        """Remove what is gone, and record lists that have come, changed or gone, now that all files know of it."""
-        for key, row in gone.items():
+    def sweep(self, missing: Mapping[int, int], batch: StagedBatch) -> None:
+        """Remove missing files, and record manifests that were added, changed or deleted."""
+        for key, row in missing.items():
             file = self.known.file(row)
             if key >= 0:
                 batch.removed.append(key)
@@ -276,12 +302,18 @@ class CollectionScan:
             if self._containers.get(path) != state and not self._narrows:
                 batch.containers.append(SourceContainer(self.target.collection_id, path, state))
         for path in self._containers.keys() - self.list_entries.lists.keys() - self._archives.keys():
-            if self._stands_no_more(path):
+            if self._is_deleted_container(path):
                 batch.forgotten_containers.append((self.target.collection_id, path))
 
-    def _stands_no_more(self, path: str) -> bool:
-        """Return whether a recorded archive or list that was not met is one no more, as far as this pass can tell."""
-        hidden = any(path == place or not place or path.startswith(f"{place}/") for place in self._found.unreadable)
-        is_list = path.lower().endswith(LIST_NAMES)  # lists are looked for wherever they lie
+    def _is_deleted_container(self, path: str) -> bool:
+        """Return whether a recorded archive or manifest that was not found is deleted, as far as this scan can tell."""
+        is_unreadable = any(
+            path == folder or not folder or path.startswith(f"{folder}/") for folder in self._scan.unreadable
+        )
+        is_manifest = path.lower().endswith(LIST_NAMES)  # manifests are searched in the whole collection
         only = self._options.narrowing.only
-        return self._believes and not hidden and (is_list or only is None or PathFilter(only=only).includes(path))
+        return (
+            self._confirms_deletions
+            and not is_unreadable
+            and (is_manifest or only is None or PathFilter(only=only).includes(path))
+        )

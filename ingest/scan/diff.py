@@ -1,4 +1,4 @@
-"""Comparison of a walk with the catalog: which files need a look, which are settled, which are gone."""
+"""Comparison of a scan with the catalog: files to inspect, unchanged files, missing files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of a scan and of the known files: `work` needs a look, `settled` does not (known rows), `gone` is no more
-    (known rows)."""
+    """Result of the comparison.
+
+    Attributes:
+        work: rows of the scan to inspect, int64.
+        settled: rows of the known files that are up to date, int64.
+        gone: rows of the known files that are missing, int64.
+    """
 
     work: NDArray[np.int64]
     settled: NDArray[np.int64]
@@ -29,57 +34,61 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RecheckRules:
-    """Rules by which a known file is inspected although it has not changed.
+    """Rules by which an unchanged file is inspected again.
 
-    `rules`: what they say now. `retry_failed`: files that failed are tried again.
+    Attributes:
+        rules: the current classification rules.
+        retry_failed: failed files are processed again.
     """
 
     rules: Sequence[Rule]
     retry_failed: bool
 
 
-def compare(found: Scan, known: IndexedFiles, narrowing: PathFilter, doubts: RecheckRules) -> Comparison:
-    """Compare by path and state. Files outside of `narrowing` are neither found nor gone."""
-    rows = known.rows_of(found.rel_paths)
-    here = rows >= 0
-    same = np.zeros(len(rows), np.bool_)
-    same[here] = _same_state(found.states[here], known.states[rows[here]])
-    work = ~same | _doubtful(known, rows, doubts)
-    taken = _taken(found.rel_paths, narrowing)
-    missing = np.ones(known.n, np.bool_)
-    missing[rows[here]] = False
-    gone = np.flatnonzero(missing)
+def compare(scan: Scan, known: IndexedFiles, narrowing: PathFilter, recheck: RecheckRules) -> Comparison:
+    """Compare by path and state; files outside of `narrowing` are in none of the results."""
+    rows = known.rows_of(scan.rel_paths)
+    is_known = rows >= 0
+    unchanged = np.zeros(len(rows), np.bool_)
+    unchanged[is_known] = _same_state(scan.states[is_known], known.states[rows[is_known]])
+    work = ~unchanged | _needs_recheck(known, rows, recheck)
+    included = _included(scan.rel_paths, narrowing)
+    is_missing = np.ones(known.n, np.bool_)
+    is_missing[rows[is_known]] = False
+    missing = np.flatnonzero(is_missing)
     if narrowing.is_active:
-        gone = np.array([row for row in gone.tolist() if narrowing.includes(known.rel_path(row))], np.int64)
-    return Comparison(np.flatnonzero(work & taken), rows[~work & taken], gone)
+        missing = np.array([row for row in missing.tolist() if narrowing.includes(known.rel_path(row))], np.int64)
+    return Comparison(np.flatnonzero(work & included), rows[~work & included], missing)
 
 
 def reclassified_by_rule(known: IndexedFiles, row: int, rules: Sequence[Rule]) -> bool:
-    """Return whether a rule takes a known file for something else than it was taken for."""
+    """Return whether a rule gives a known file another modality than it has."""
     rule = rule_for(known.rel_path(row), rules)
     return rule is not None and rule.modality is not known.modality(row)
 
 
-def _same_state(found: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Equal in all fields (n, 4); an inode of 0 is one that was not known."""
-    same = found == known
+def _same_state(states: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether states are equal in all fields (n, 4); an inode of 0 is unknown."""
+    same = states == known
     same[:, 3] |= known[:, 3] == 0
     return np.asarray(same.all(axis=1))
 
 
-def _doubtful(known: IndexedFiles, rows: NDArray[np.int64], doubts: RecheckRules) -> NDArray[np.bool_]:
-    doubtful = np.zeros(len(rows), np.bool_)
-    here = np.flatnonzero(rows >= 0)
-    held = known.item_ids[rows[here]] >= 0  # an item that could not be read of late, and is as it was, is looked at
-    again = held | doubts.retry_failed | known.failed_by_installation[rows[here]]
-    doubtful[here] = known.failed[rows[here]] & again
-    if doubts.rules:
-        for place in np.flatnonzero(rows >= 0).tolist():
-            doubtful[place] |= reclassified_by_rule(known, int(rows[place]), doubts.rules)
-    return doubtful
+def _needs_recheck(known: IndexedFiles, rows: NDArray[np.int64], recheck: RecheckRules) -> NDArray[np.bool_]:
+    """Return which known files are inspected although they are unchanged, bool (n,)."""
+    needs_recheck = np.zeros(len(rows), np.bool_)
+    known_rows = np.flatnonzero(rows >= 0)
+    has_item = known.item_ids[rows[known_rows]] >= 0  # an unchanged item that failed recently is inspected again
+    retried = has_item | recheck.retry_failed | known.failed_by_installation[rows[known_rows]]
+    needs_recheck[known_rows] = known.failed[rows[known_rows]] & retried
+    if recheck.rules:
+        for row in np.flatnonzero(rows >= 0).tolist():
+            needs_recheck[row] |= reclassified_by_rule(known, int(rows[row]), recheck.rules)
+    return needs_recheck
 
 
-def _taken(rel_paths: Sequence[str], narrowing: PathFilter) -> NDArray[np.bool_]:
+def _included(rel_paths: Sequence[str], narrowing: PathFilter) -> NDArray[np.bool_]:
+    """Return which paths are part of the run, bool (n,)."""
     if not narrowing.is_active:
         return np.ones(len(rel_paths), np.bool_)
     return np.array([narrowing.includes(path) for path in rel_paths], np.bool_)

@@ -1,8 +1,8 @@
-"""Files that the user wants left out: `.bindsearchignore` files, for good, and the narrowing of one run.
+"""Files that the user excludes: permanently with `.bindsearchignore` files, or for one run with a path filter.
 
-A `.bindsearchignore` holds patterns as a .gitignore does and counts for what lies below its folder: a deeper file
-overrides a shallower one, the last pattern that matches decides, `!` takes a path in again, a trailing "/" means
-folders only, a leading one the file's own folder. What lies below an ignored folder cannot be taken in again.
+A `.bindsearchignore` contains patterns as in a .gitignore and applies to everything below its folder. A deeper file
+overrides a shallower one, the last matching pattern decides, `!` includes a path again, a trailing "/" matches folders
+only, a leading one the file's own folder. Files below an ignored folder cannot be included again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _MAX_BYTES = 1 << 20
 
 
 def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
-    """The rules for what lies in the folder `root / rel_folder`, for a run that does not start at the root.
+    """Return the rules for the contents of the folder `root / rel_folder`, for a scan that does not start at the root.
 
-    A folder on the way that is ignored leaves out all below it.
+    If a folder in between is ignored, everything below it is ignored.
 
     Raises:
-        UsageError: an ignore file cannot be read or holds a pattern that does not parse.
+        UsageError: an ignore file cannot be read or contains an invalid pattern.
     """
     rules = IgnoreRules.none().entering(root, "")
     parts = rel_folder.split("/") if rel_folder else []
@@ -45,10 +45,10 @@ def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
 
 
 def make_narrowing(include: Sequence[str], exclude: Sequence[str]) -> PathFilter:
-    """The narrowing that `--include` and `--exclude` ask for.
+    """Return the path filter of `--include` and `--exclude`.
 
     Raises:
-        UsageError: a glob is empty or does not parse.
+        UsageError: a glob is empty or invalid.
     """
     return PathFilter(
         tuple(parse_glob(glob, "--include").rstrip("/") for glob in include),
@@ -58,8 +58,13 @@ def make_narrowing(include: Sequence[str], exclude: Sequence[str]) -> PathFilter
 
 @dataclass(frozen=True, slots=True)
 class PathFilter:
-    """Globs (ingest/inspect/globs.py) of files and folders that narrow one run, and the files and archives it is `only`
-    about (None: all): those outside are neither looked at nor removed."""
+    """Path filter of one run; files outside of it are neither inspected nor removed.
+
+    Attributes:
+        include: globs (ingest/inspect/globs.py) of files and folders; empty: all.
+        exclude: globs of files and folders that are excluded.
+        only: files, folders and archives that the run is limited to; None: all.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -67,23 +72,23 @@ class PathFilter:
 
     @property
     def is_active(self) -> bool:
-        """Whether anything is left out at all."""
+        """Whether the filter excludes anything."""
         return bool(self.include or self.exclude or self.only is not None)
 
     def includes(self, rel_path: str) -> bool:
         """Return whether the file at `rel_path` inside its collection is part of the run."""
-        if self.only is not None and not any(place in self.only for place in _at_and_above(rel_path)):
+        if self.only is not None and not any(path in self.only for path in _at_and_above(rel_path)):
             return False
         if not (self.include or self.exclude):
             return True
-        places = [*_at_and_above(rel_path)]
-        if self.include and not any(glob_matches(glob, place) for glob in self.include for place in places):
+        paths = [*_at_and_above(rel_path)]
+        if self.include and not any(glob_matches(glob, path) for glob in self.include for path in paths):
             return False
-        return not any(glob_matches(glob, place) for glob in self.exclude for place in places)
+        return not any(glob_matches(glob, path) for glob in self.exclude for path in paths)
 
 
 def _at_and_above(rel_path: str) -> Iterator[str]:
-    """A path, then those of the folders and archives it lies in."""
+    """Yield a path, then those of the folders and archives that contain it."""
     while rel_path:
         yield rel_path
         rel_path = rel_path.rpartition("/")[0]
@@ -91,22 +96,22 @@ def _at_and_above(rel_path: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """The ignore files met on the way from a collection's root to one folder, the root's first."""
+    """The ignore files between a collection's root and one folder, the root's first."""
 
     _layers: tuple[_Layer, ...] = ()
 
     @classmethod
     def none(cls) -> IgnoreRules:
-        """No rules: nothing is ignored."""
+        """Return no rules: nothing is ignored."""
         return cls()
 
     def entering(self, folder: Path, rel_folder: str, *, has_file: bool = True) -> IgnoreRules:
-        """The rules for what lies in `folder`, at `rel_folder` inside its collection ("" for the root).
+        """Return the rules for the contents of `folder`, at `rel_folder` inside its collection ("" for the root).
 
-        `has_file`: whether an entry named IGNORE_FILE was seen there, where the caller knows.
+        `has_file`: whether the folder contains an IGNORE_FILE, if the caller knows.
 
         Raises:
-            UsageError: the ignore file cannot be read or holds a pattern that does not parse.
+            UsageError: the ignore file cannot be read or contains an invalid pattern.
         """
         lines = _read(folder / IGNORE_FILE) if has_file else None
         if lines is None:
@@ -117,8 +122,10 @@ class IgnoreRules:
         return IgnoreRules((*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", patterns)))
 
     def ignores(self, rel_path: str, is_dir: bool) -> bool:
-        """Return whether a path inside the collection is left out. Folders above it are not asked: a walk skips
-        those."""
+        """Return whether a path inside the collection is ignored.
+
+        Folders above it are not checked: a walk skips the contents of ignored folders.
+        """
         if not self._layers:
             return False
         for layer in reversed(self._layers):
@@ -129,25 +136,29 @@ class IgnoreRules:
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
+    """A compiled pattern; `folders_only`: it ends with a slash."""
+
     spec: GitIgnoreSpecPattern
     folders_only: bool
 
     def matches(self, subject: str) -> bool:
-        """Return whether it means this path itself: GitIgnoreSpecPattern, made for lists of files, also matches all
-        below a folder, and captures the "/" there."""
-        found = self.spec.match_file(subject)
-        return found is not None and found.match.lastindex is None
+        """Return whether it matches this path itself.
+
+        GitIgnoreSpecPattern also matches everything below a folder, and then captures the "/".
+        """
+        match = self.spec.match_file(subject)
+        return match is not None and match.match.lastindex is None
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One ignore file; `prefix`: its folder inside the collection, "/" at the end; `patterns`: the last one first."""
+    """One ignore file; `prefix`: its folder in the collection, with a final "/"; `patterns`: the last one first."""
 
     prefix: str
     patterns: tuple[_Pattern, ...]
 
     def verdict(self, rel_path: str, is_dir: bool) -> bool | None:
-        """Return whether the path is left out; None: no pattern matches it."""
+        """Return whether the path is ignored; None: no pattern matches it."""
         subject = rel_path[len(self.prefix) :]
         for pattern in self.patterns:
             if (is_dir or not pattern.folders_only) and pattern.matches(subject):
@@ -156,19 +167,19 @@ class _Layer:
 
 
 def _read(path: Path) -> list[str] | None:
-    """The lines of an ignore file; None where there is none."""
+    """Return the lines of an ignore file; None if there is none."""
     try:
-        # Opening a pipe the plain way waits for someone who writes to it.
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"{path} is not a regular file: move it away, or make it a list of patterns")
+                raise UsageError(f"{path} is not a regular file: move it, or replace it with a list of patterns")
             raw = file.read(_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     if len(raw) > _MAX_BYTES:
-        raise UsageError(f"{path} is larger than 1 MiB: patterns such as 'folder/' or '*.tmp' say it in fewer lines")
+        raise UsageError(f"{path} is larger than 1 MiB: use patterns such as 'folder/' or '*.tmp'")
     try:
         return raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -176,7 +187,7 @@ def _read(path: Path) -> list[str] | None:
 
 
 def _patterns(lines: Sequence[str], source: str) -> tuple[_Pattern, ...]:
-    """The patterns of an ignore file, the last one first; comments and empty lines are left out."""
+    """Return the patterns of an ignore file, the last one first; comments and empty lines are skipped."""
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     patterns = []
@@ -186,10 +197,10 @@ def _patterns(lines: Sequence[str], source: str) -> tuple[_Pattern, ...]:
         folders_only = text.endswith("/")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", FutureWarning)  # [[:alpha:]], which would match something else
+                warnings.simplefilter("error", FutureWarning)  # raised for [[:alpha:]], which is not supported
                 spec = GitIgnoreSpecPattern(text.removesuffix("/"))
         except (ValueError, re.error, FutureWarning):
-            raise UsageError(f"{source} line {number}: pattern {text!r} does not parse") from None
+            raise UsageError(f"{source} line {number}: pattern {text!r} is invalid") from None
         if spec.include is not None:
             patterns.append(_Pattern(spec, folders_only))
     return tuple(reversed(patterns))

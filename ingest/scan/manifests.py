@@ -1,4 +1,4 @@
-"""Lists of a collection, and those of them that have changed since the last run."""
+"""Manifests of a collection, and whether they changed since the last run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from bindsearch.storage.file_state import FileState, IndexedFiles
 
 @dataclass(frozen=True)
 class ManifestContents:
-    """`entries`: by relative path. `lists`: state of each list read. `changed`: whether any is new, gone or other than
-    it was. `problems`: a line each."""
+    """Contents of the manifests of a collection.
+
+    Attributes:
+        entries: entries by relative path.
+        lists: state of each manifest that was read.
+        changed: whether a manifest was added, deleted or changed.
+        problems: one line each.
+    """
 
     entries: Mapping[str, ListEntry]
     lists: Mapping[str, FileState]
@@ -25,54 +31,58 @@ class ManifestContents:
 
 
 def read_lists(
-    found: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
+    scan: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
 ) -> ManifestContents:
-    """Read the lists in a scan, and those `recorded` before or named `besides` that lie outside of it; deeper ones have
-    the last word.
+    """Read the manifests of a collection; entries of deeper manifests take precedence.
 
-    Which of `files` are items and have not changed are no lists.
+    Args:
+        scan: the scan.
+        recorded: archives and manifests of previous runs; manifests outside of the scan are read too.
+        files: indexed files; unchanged items are not manifests.
+        besides: further manifests outside of the scan.
 
     Raises:
-        UsageError: a recorded list cannot be read now: what it says must not be lost for that.
+        UsageError: a recorded manifest cannot be read now: its entries must not be lost.
     """
     states = {}
-    for row, path in enumerate(found.rel_paths):
+    for row, path in enumerate(scan.rel_paths):
         if path.lower().endswith(LIST_NAMES):
-            state, before = found.state(row), files.file_at(path)
+            state, previous = scan.state(row), files.file_at(path)
             if (
-                before is None
-                or before.item_id is None
-                or replace(before.state, sidecar_version=state.sidecar_version) != state
+                previous is None
+                or previous.item_id is None
+                or replace(previous.state, sidecar_version=state.sidecar_version) != state
             ):
                 states[path] = state
     known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}
     for path in (known.keys() | {*besides}) - states.keys():
         try:
-            states[path] = file_state((found.root / path).stat())
+            states[path] = file_state((scan.root / path).stat())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise _unreadable(found.root / path, error) from error
+            raise _unreadable(scan.root / path, error) from error
     entries: dict[str, ListEntry] = {}
     lists: dict[str, FileState] = {}
     problems: list[str] = []
     for path in sorted(states, key=lambda path: (path.count("/"), path)):
         try:
-            if known.get(path) != states[path] and not is_list(found.root / path):
+            if known.get(path) != states[path] and not is_list(scan.root / path):
                 continue
-            content = read_list(found.root / path, found.root)
+            content = read_list(scan.root / path, scan.root)
         except MediaError as error:
-            problems.append(f"the list {found.root / path} is not used: {error}")
+            problems.append(f"the manifest {scan.root / path} is not used: {error}")
             content = ListContent({}, ())
         except OSError as error:
             if path in known:
-                raise _unreadable(found.root / path, error) from error
+                raise _unreadable(scan.root / path, error) from error
             continue
         lists[path] = states[path]
         entries.update(content.entries)
-        problems += [f"{found.root / path}: {problem}" for problem in content.problems]
+        problems += [f"{scan.root / path}: {problem}" for problem in content.problems]
     return ManifestContents(entries, lists, lists != known, problems)
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"the list {path} cannot be read ({error.strerror}): repair or delete it")
+    """Return the error for a recorded manifest that cannot be read."""
+    return UsageError(f"cannot read the manifest {path} ({error.strerror}): make it readable, or delete it")

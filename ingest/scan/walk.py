@@ -1,4 +1,4 @@
-"""Files under a root: a plain walk that reads no file but ignore files."""
+"""Walk over the files under a root; it reads no file except ignore files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 
 SIDECAR_SUFFIX = ".json"
 _LARGEST = (1 << 63) - 1
-"""Some file systems number files with 64 bits; the catalog's integers have a sign."""
+"""Maximum inode number: some file systems use 64 bits unsigned; the catalog's integers are signed."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Result of a walk: n regular files by relative path with forward slashes, in the order of the walk.
+    """Result of a walk: n regular files, in the order of the walk.
 
-    `states`: int64 (n, 4), the fields of FileState. `unreadable`: folders and files that could not be looked at.
-    `not_utf8`: absolute paths whose names cannot be stored. `empty`: folders with nothing in them at all.
+    Attributes:
+        root: the root folder.
+        rel_paths: n paths relative to it, with forward slashes.
+        states: int64 (n, 4), the fields of FileState.
+        unreadable: folders and files that could not be read.
+        not_utf8: absolute paths whose names cannot be stored.
+        empty: folders without any entries.
     """
 
     root: Path
@@ -39,7 +44,7 @@ class Scan:
     empty: tuple[str, ...] = ()
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
-        """The same where more is said about some files: a stamp for each."""
+        """Return the scan with the states of some files combined with stamps, which change with their metadata."""
         if not stamps:
             return self
         rows = [row for row, path in enumerate(self.rel_paths) if path in stamps]
@@ -48,94 +53,99 @@ class Scan:
         return replace(self, states=states)
 
     def state(self, row: int) -> FileState:
-        """State of the file in that row."""
+        """Return the state of the file in a row."""
         return FileState(*self.states[row].tolist())
 
 
 @dataclass
-class _Found:
+class _ScanBuilder:
+    """Collects the files of a walk."""
+
     rel_paths: list[str] = field(default_factory=list)
     states: array[int] = field(default_factory=lambda: array("q"))
     unreadable: list[str] = field(default_factory=list)
     not_utf8: list[bytes] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
-    def add(self, facts: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
-        """Add a file; not a special one, nor the sidecar of another. A sidecar's time is part of its file's state."""
-        if not stat.S_ISREG(facts.st_mode):
+    def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
+        """Add a regular file that is not a sidecar; the time of its sidecar is part of its state."""
+        if not stat.S_ISREG(status.st_mode):
             return
         if name.endswith(SIDECAR_SUFFIX) and name[: -len(SIDECAR_SUFFIX)] in siblings:
             return
         stamp = 0
         if name + SIDECAR_SUFFIX in siblings:
-            sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path a file is what a walk spends)
+            sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
             stamp = sidecar.st_mtime_ns if stat.S_ISREG(sidecar.st_mode) else 0
         self.rel_paths.append(rel_folder + name)
-        self.states.extend((facts.st_size, facts.st_mtime_ns, stamp, facts.st_ino & _LARGEST))
+        self.states.extend((status.st_size, status.st_mtime_ns, stamp, status.st_ino & _LARGEST))
 
     def as_scan(self, root: Path) -> Scan:
+        """Return the result of the walk."""
         states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
         return Scan(root, self.rel_paths, states, tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty))
 
 
-def file_state(facts: os.stat_result, stamp: int = 0) -> FileState:
-    """State of a file; `stamp`: of what is said about it."""
-    return FileState(facts.st_size, facts.st_mtime_ns, stamp, facts.st_ino & _LARGEST)
+def file_state(status: os.stat_result, stamp: int = 0) -> FileState:
+    """Return the state of a file; `stamp`: changes with metadata from elsewhere."""
+    return FileState(status.st_size, status.st_mtime_ns, stamp, status.st_ino & _LARGEST)
 
 
-def scan(root: Path, places: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
-    """Walk what lies at or under these places, relative to `root` ("" is all of it), each folder in the order of names.
+def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
+    """Walk the files at or under `paths`, relative to `root` ("" is the root), each folder in the order of names.
 
-    Hidden files and folders, what ignore files name, symbolic links to folders, special files, `skipped_folders` and
-    the sidecars of other files are left out. No place lies in another one.
+    Hidden files and folders, ignored ones, symbolic links to folders, special files, `skipped_folders` and sidecars of
+    other files are skipped. No path is inside another one.
 
     Raises:
-        UsageError: an ignore file is damaged.
+        UsageError: an ignore file is invalid.
     """
-    found = _Found()
+    builder = _ScanBuilder()
     skipped = {str(folder) for folder in skipped_folders}
     rules: dict[str, IgnoreRules] = {}
-    for place in sorted(places):
-        above = place.rpartition("/")[0]
-        if place and above not in rules:
-            rules[above] = rules_down_to(root, above)
-        _walk(root, place, rules[above] if place else IgnoreRules.none(), skipped, found)
-    return found.as_scan(root)
+    for path in sorted(paths):
+        parent = path.rpartition("/")[0]
+        if path and parent not in rules:
+            rules[parent] = rules_down_to(root, parent)
+        _walk(root, path, rules[parent] if path else IgnoreRules.none(), skipped, builder)
+    return builder.as_scan(root)
 
 
-def _walk(root: Path, place: str, rules: IgnoreRules, skipped: Collection[str], found: _Found) -> None:
-    """Add what lies at or under one place; `rules`: of the folder it lies in."""
-    start = root / place
+def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str], builder: _ScanBuilder) -> None:
+    """Add the files at or under one path; `rules`: of the folder that contains it."""
+    start = root / rel_path
     try:
         is_folder = start.is_dir()
-        if place and rules.ignores(place, is_folder):
+        if rel_path and rules.ignores(rel_path, is_folder):
             return
         if is_folder:
-            pending = [(str(start), place and place + "/", rules)]
+            pending = [(str(start), rel_path and rel_path + "/", rules)]
             while pending:
-                pending += reversed(_walk_folder(*pending.pop(), skipped, found))
+                pending += reversed(_walk_folder(*pending.pop(), skipped, builder))
         elif start.exists():
-            beside = start.with_name(start.name + SIDECAR_SUFFIX)
-            siblings = {start.name} | ({beside.name} if beside.is_file() else set())
-            found.add(start.stat(), str(start.parent), place[: len(place) - len(start.name)], start.name, siblings)
-    except (FileNotFoundError, NotADirectoryError):  # gone just now
+            sidecar = start.with_name(start.name + SIDECAR_SUFFIX)
+            siblings = {start.name} | ({sidecar.name} if sidecar.is_file() else set())
+            builder.add(
+                start.stat(), str(start.parent), rel_path[: len(rel_path) - len(start.name)], start.name, siblings
+            )
+    except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile
         return
     except OSError:
-        found.unreadable.append(place)
+        builder.unreadable.append(rel_path)
 
 
 def _walk_folder(
-    folder: str, rel_folder: str, rules: IgnoreRules, skipped: Collection[str], found: _Found
+    folder: str, rel_folder: str, rules: IgnoreRules, skipped: Collection[str], builder: _ScanBuilder
 ) -> list[tuple[str, str, IgnoreRules]]:
-    """Add the files of a folder; the folders in it that are to be walked."""
+    """Add the files of a folder; return its subfolders to walk, with their rules."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError:
-        found.unreadable.append(rel_folder.rstrip("/"))
+        builder.unreadable.append(rel_folder.rstrip("/"))
         return []
     if not entries:
-        found.empty.append(rel_folder.rstrip("/"))
+        builder.empty.append(rel_folder.rstrip("/"))
     names = {entry.name for entry in entries}
     if IGNORE_FILE in names:
         rules = rules.entering(Path(folder), rel_folder.rstrip("/"))
@@ -145,28 +155,30 @@ def _walk_folder(
         if name.startswith("."):
             continue
         if not _is_utf8(name):
-            found.not_utf8.append(os.fsencode(entry.path))
+            builder.not_utf8.append(os.fsencode(entry.path))
             continue
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
             if rules.ignores(rel_folder + name, is_folder):
                 continue
             if not is_folder:
-                found.add(entry.stat(), folder, rel_folder, name, names)
+                builder.add(entry.stat(), folder, rel_folder, name, names)
             elif entry.path not in skipped:
                 subfolders.append((entry.path, f"{rel_folder}{name}/", rules))
         except FileNotFoundError:
-            # Gone since; but a link to nowhere may point to a disk that is not mounted now.
+            # Deleted meanwhile; but a dangling link may point to a disk that is not mounted.
             if entry.is_symlink():
-                found.unreadable.append(rel_folder + name)
+                builder.unreadable.append(rel_folder + name)
         except OSError:
-            found.unreadable.append(rel_folder + name)
+            builder.unreadable.append(rel_folder + name)
     return subfolders
 
 
 def _is_utf8(name: str) -> bool:
-    """Return whether a name can be stored and printed: Linux allows any bytes, which Python keeps as lone
-    surrogates."""
+    """Return whether a name can be stored and printed.
+
+    Linux allows any bytes, which Python represents as lone surrogates.
+    """
     if name.isascii():
         return True
     try:

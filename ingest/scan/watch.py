@@ -1,8 +1,8 @@
-"""Changes under folders, as they happen: settled, coalesced, and safe against lost events.
+"""Changes under folders, as they happen: settled, merged, and robust against lost events.
 
-watchfiles tells what it saw, not what it missed: it passes over the kernel's word that its queue overflowed, and the
-files that were put into a new folder before the watch on it stood. So a new folder is handed over as a whole, a burst
-is followed by a look at everything, and so is every start of a watcher.
+watchfiles reports the events it received, but not those it missed: an overflow of the kernel's queue, and files put
+into a new folder before it was watched. So a new folder is reported as a whole, and a burst of events, like every
+start of a watcher, is followed by a rescan.
 """
 
 from __future__ import annotations
@@ -30,24 +30,28 @@ MAX_WAIT_S = 5.0
 RESCAN_S = 300.0
 MAX_PENDING_PATHS = 10_000
 OVERFLOW_THRESHOLD = 2_000
-"""Changes in one look after which events may be missing: the kernel queues 16,384, about five a new file."""
+"""Changes in one batch after which events may be missing: the kernel queues 16,384, about five per new file."""
 
-_LOOK_MS = 100
+_BATCH_TIMEOUT_MS = 100
 _GROUP_MS = 200
 _STEP_MS = 50
 _POLL_MS = 1_000
 _ROOT_CHECK_S = 0.5
 _RETRY_S = 1.0
-_MODIFIED, _DELETED = 2, 3  # watchfiles.Change, whose import takes its time
+_MODIFIED, _DELETED = 2, 3  # values of watchfiles.Change, whose import is slow
 
 _Changes: TypeAlias = "set[tuple[Change, str]]"
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """Files that were written, and files and folders that appeared or are gone; or `rescan`: anything may have changed.
+    """Changed files and folders.
 
-    A folder stands for all below it. A sidecar is handed over as its file, a file of rules as its folder.
+    A folder stands for everything below it. A sidecar is reported as its file, a file of rules as its folder.
+
+    Attributes:
+        paths: written files, and files and folders that appeared or disappeared.
+        rescan: anything may have changed.
     """
 
     paths: tuple[Path, ...] = ()
@@ -66,61 +70,69 @@ def watch_changes(
 ) -> Generator[ChangeSet]:
     """Yield what changes under `folders` until `stop` is set; first, and every `rescan_s`, a rescan.
 
-    A path is handed over when nothing has happened to it (or below it) for `settle_s`, so that no file is read half
-    written; one that changes without end after `max_wait_s`. Hidden files and `skipped_folders` (the store) are left
-    out. More than MOST_PENDING paths become a rescan. A folder that vanishes is waited for, with a rescan when it goes
-    and when it comes back. `polling`: for network folders, whose changes on other machines no kernel tells.
+    A folder that disappears is waited for; its disappearance and its return cause a rescan. More than
+    MAX_PENDING_PATHS paths cause a rescan. Hidden files are skipped.
+
+    Args:
+        folders: the folders to watch.
+        stop: ends the generator.
+        skipped_folders: folders that are not watched (the store).
+        settle_s: a path is reported when neither it nor anything below it has changed for this many seconds, so that
+            no file is read while it is written.
+        max_wait_s: a path that changes continuously is reported after this many seconds.
+        rescan_s: interval of full rescans in seconds.
+        polling: poll for changes, for network folders without change events.
 
     Raises:
-        UsageError: a folder is a file, or the system allows no more watches.
+        UsageError: a folder is a file, or the system does not allow more watches.
     """
     roots = tuple(dict.fromkeys(os.path.abspath(folder) for folder in folders))  # noqa: PTH100  (keeps links as named)
     for root in roots:
         if os.path.exists(root) and not os.path.isdir(root):  # noqa: PTH110, PTH112
-            raise UsageError(f"{root} is not a folder: watch the folder it is in")
-    places = _Places(roots, tuple(str(folder) for folder in skipped_folders))
+            raise UsageError(f"{root} is not a folder: watch its parent folder")
+    watched = _WatchedFolders(roots, tuple(str(folder) for folder in skipped_folders))
     pending = _Pending(settle_s, max_wait_s)
-    watcher = _Watcher(places, stop, polling=polling)
+    watcher = _Watcher(watched, stop, polling=polling)
     while not stop.is_set():
-        rescan_at = 0.0  # anything may have changed while no watcher stood
-        with closing(watcher.looks()) as looks:
-            for changes in looks:
+        rescan_at = 0.0  # anything may have changed while nothing was watched
+        with closing(watcher.change_batches()) as change_batches:
+            for changes in change_batches:
                 now = time.monotonic()
                 for change, path in changes:
-                    if (place := places.meant_by(path)) is not None:
-                        pending.add(place, now, whole=change != _MODIFIED or place != path)
+                    if (changed := watched.path_to_scan(path)) is not None:
+                        pending.add(changed, now, whole=change != _MODIFIED or changed != path)
                 if len(changes) > OVERFLOW_THRESHOLD or len(pending) > MAX_PENDING_PATHS:
                     rescan_at = min(rescan_at, now + settle_s)
                 if now >= rescan_at:
-                    pending.clear()  # what is still being written will be heard of again
+                    pending.clear()  # files that are still being written cause new events
                     yield ChangeSet(rescan=True)
                     rescan_at = time.monotonic() + rescan_s
                 elif rescan_at > now + settle_s and (settled := pending.take(now)):
                     yield ChangeSet(tuple(map(Path, settled)))
-                    watcher.handed_over(settled)
+                    watcher.on_reported(settled)
 
 
 @dataclass(frozen=True)
-class _Places:
-    """The watched roots, and what in them is left out; paths are absolute strings."""
+class _WatchedFolders:
+    """The watched roots and skipped folders, as absolute paths."""
 
     roots: tuple[str, ...]
     skipped: tuple[str, ...]
 
-    def standing(self) -> dict[str, tuple[int, int]]:
-        """The roots that are there, by the device and inode that a watch on them is bound to."""
-        found = {}
+    def existing_roots(self) -> dict[str, tuple[int, int]]:
+        """Return the existing roots with device and inode, which a watch is bound to."""
+        roots = {}
         for root in self.roots:
             try:
-                facts = os.stat(root)  # noqa: PTH116
+                status = os.stat(root)  # noqa: PTH116
             except OSError:
                 continue
-            if stat.S_ISDIR(facts.st_mode):
-                found[root] = (facts.st_dev, facts.st_ino)
-        return found
+            if stat.S_ISDIR(status.st_mode):
+                roots[root] = (status.st_dev, status.st_ino)
+        return roots
 
-    def meant_by(self, path: str) -> str | None:
-        """The place to look at when `path` changed; None: none, it is hidden or left out."""
+    def path_to_scan(self, path: str) -> str | None:
+        """Return the path to scan when `path` changed; None if it is hidden or skipped."""
         if self.is_skipped(path):
             return None
         root = max((root for root in self.roots if _is_below(path, root)), key=len, default=None)
@@ -136,12 +148,12 @@ class _Places:
         return path
 
     def is_skipped(self, path: str) -> bool:
-        """Return whether it lies in one of the folders to leave out."""
+        """Return whether it is in one of the skipped folders."""
         return any(_is_below(path, folder) for folder in self.skipped)
 
 
 class _Pending:
-    """Paths to which something happened, until nothing more does. Times are in seconds of one clock."""
+    """Changed paths until no more changes follow; times are in seconds of one clock."""
 
     def __init__(self, settle_s: float, max_wait_s: float) -> None:
         self._settle_s = settle_s
@@ -152,32 +164,33 @@ class _Pending:
         return len(self._paths)
 
     def add(self, path: str, now: float, *, whole: bool) -> None:
-        """Something happened to `path`; `whole`: it appeared or vanished, so a folder there is to be looked through."""
-        stir = self._paths.setdefault(path, _PendingChange(now))
-        stir.last = now
-        stir.whole |= whole
-        above = os.path.dirname(path)  # noqa: PTH120
-        while len(above) > 1:  # a folder that is still being filled has not settled
-            if above in self._paths:
-                self._paths[above].last = now
-            above = os.path.dirname(above)  # noqa: PTH120
+        """Record a change of `path`; `whole`: it appeared or disappeared, so a folder is scanned completely."""
+        change = self._paths.setdefault(path, _PendingChange(now))
+        change.last = now
+        change.whole |= whole
+        parent = os.path.dirname(path)  # noqa: PTH120
+        while len(parent) > 1:  # a folder that still receives files has not settled
+            if parent in self._paths:
+                self._paths[parent].last = now
+            parent = os.path.dirname(parent)  # noqa: PTH120
 
     def take(self, now: float) -> list[str]:
-        """The paths that are due, sorted, without those below another one."""
-        due = [path for path, stir in self._paths.items() if self._is_due(stir, now)]
-        taken: set[str] = set()
-        for path in sorted(due):  # a folder comes before what lies in it
-            stir = self._paths.pop(path)
-            if not _has_one_of(path, taken) and _counts(path, whole=stir.whole):
-                taken.add(path)
-        return sorted(taken)
+        """Remove and return the paths that are due, sorted, without those below another one."""
+        due = [path for path, change in self._paths.items() if self._is_due(change, now)]
+        ready: set[str] = set()
+        for path in sorted(due):  # a folder precedes its contents
+            change = self._paths.pop(path)
+            if not _is_inside_any(path, ready) and _is_relevant(path, whole=change.whole):
+                ready.add(path)
+        return sorted(ready)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Discard all paths."""
         self._paths.clear()
 
-    def _is_due(self, stir: _PendingChange, now: float) -> bool:
-        return now - stir.last >= self._settle_s or now - stir.first >= self._max_wait_s
+    def _is_due(self, change: _PendingChange, now: float) -> bool:
+        """Return whether a path has settled, or waited for the maximum time."""
+        return now - change.last >= self._settle_s or now - change.first >= self._max_wait_s
 
 
 class _PendingChange:
@@ -191,28 +204,31 @@ class _PendingChange:
 
 
 class _Watcher:
-    """watchfiles over the roots that are there: with one watcher over whole trees, or, where a folder below cannot be
-    read, which makes that one blind, with a watch on each readable folder."""
+    """watchfiles over the existing roots.
 
-    def __init__(self, places: _Places, stop: threading.Event, *, polling: bool) -> None:
-        self._places = places
+    One recursive watch covers each root. That fails if a folder below cannot be read; then each readable folder has a
+    watch of its own.
+    """
+
+    def __init__(self, watched_folders: _WatchedFolders, stop: threading.Event, *, polling: bool) -> None:
+        self._watched_folders = watched_folders
         self._stop = stop
         self._polling = polling
         self._one_by_one = False
         self._has_new_folder = False
 
-    def handed_over(self, paths: Sequence[str]) -> None:
-        """Told what the user of the changes was told: a new folder needs a new watch where each has one of its own."""
+    def on_reported(self, paths: Sequence[str]) -> None:
+        """Prepare for changes that were reported: a new folder needs a new watch if each folder has its own."""
         if self._one_by_one:
             self._has_new_folder = any(os.path.isdir(path) for path in paths)  # noqa: PTH112
 
-    def looks(self) -> Generator[_Changes]:
-        """Yield what changed, often nothing, the first time when the watches stand; end when new ones are needed."""
-        standing = self._places.standing()
+    def change_batches(self) -> Generator[_Changes]:
+        """Yield sets of changes, often empty, from when the watches are active until new ones are needed."""
+        existing = self._watched_folders.existing_roots()
         self._has_new_folder = False
         try:
-            yield from self._look(standing)
-        except FileNotFoundError:  # a root has gone since
+            yield from self._watch_until_stale(existing)
+        except FileNotFoundError:  # a root was deleted meanwhile
             self._stop.wait(_RETRY_S)
         except PermissionError:
             if self._one_by_one:
@@ -220,55 +236,59 @@ class _Watcher:
             self._one_by_one = True
         except OSError as error:
             raise _no_more_watches(error) from error
-        except RuntimeError as error:  # WatchfilesRustInternalError, which watchfiles keeps to itself
+        except RuntimeError as error:  # WatchfilesRustInternalError, which watchfiles does not export
             if str(error).startswith("Error creating"):
                 raise _no_more_watches(error) from error
             self._one_by_one |= "Permission denied" in str(error)
-            self._stop.wait(_RETRY_S)  # a name that is not UTF-8, an error of a disk: a rescan sees to it
+            self._stop.wait(_RETRY_S)  # a name that is not UTF-8, a disk error: followed by a rescan
 
-    def _look(self, standing: dict[str, tuple[int, int]]) -> Generator[_Changes]:
+    def _watch_until_stale(self, existing: dict[str, tuple[int, int]]) -> Generator[_Changes]:
+        """Yield sets of changes until a root disappears or a new watch is needed."""
         check_at = time.monotonic() + _ROOT_CHECK_S
-        with closing(self._watch(self._watched(standing))) as source:
+        with closing(self._watch(self._paths_to_watch(existing))) as source:
             for changes in source:
                 yield changes
-                lost = any(change == _DELETED and path in standing for change, path in changes)
-                if lost or self._has_new_folder:
+                is_stale = any(change == _DELETED and path in existing for change, path in changes)
+                if is_stale or self._has_new_folder:
                     return
                 if time.monotonic() >= check_at:
-                    if self._places.standing() != standing:
+                    if self._watched_folders.existing_roots() != existing:
                         return
                     check_at = time.monotonic() + _ROOT_CHECK_S
 
-    def _watched(self, standing: dict[str, tuple[int, int]]) -> list[str]:
+    def _paths_to_watch(self, existing: dict[str, tuple[int, int]]) -> list[str]:
+        """Return the folders to watch."""
         if not self._one_by_one:
-            return list(standing)
-        return [folder for root in standing for folder in self._readable(root)]
+            return list(existing)
+        return [folder for root in existing for folder in self._readable(root)]
 
     def _readable(self, root: str) -> Iterator[str]:
+        """Yield the readable folders at and below a root."""
         pending = [root]
         while pending:
             folder = pending.pop()
             try:
                 with os.scandir(folder) as entries:
-                    inside = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+                    subfolders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
             except OSError:
                 continue
             yield folder
-            pending.extend(path for path in inside if self._places.meant_by(path) is not None)
+            pending.extend(path for path in subfolders if self._watched_folders.path_to_scan(path) is not None)
 
-    def _watch(self, watched: list[str]) -> Generator[_Changes]:
+    def _watch(self, folders: list[str]) -> Generator[_Changes]:
+        """Yield sets of changes of the watched folders."""
         from watchfiles import watch
 
-        if not watched:
-            while not self._stop.wait(_LOOK_MS / 1000):
+        if not folders:
+            while not self._stop.wait(_BATCH_TIMEOUT_MS / 1000):
                 yield set()
             return
-        looks = watch(
-            *watched,
+        batches = watch(
+            *folders,
             watch_filter=None,
             debounce=_GROUP_MS,
             step=_STEP_MS,
-            rust_timeout=_LOOK_MS,
+            rust_timeout=_BATCH_TIMEOUT_MS,
             yield_on_timeout=True,
             stop_event=self._stop,
             force_polling=self._polling or None,
@@ -276,37 +296,38 @@ class _Watcher:
             recursive=not self._one_by_one,
             ignore_permission_denied=False,
         )
-        with closing(looks):
-            yield from looks
+        with closing(batches):
+            yield from batches
 
 
 def _no_more_watches(error: Exception) -> UsageError:
-    what = str(error).split(" about ")[0].rstrip(".")
+    """Return the error for a refused watch."""
+    reason = str(error).split(" about ")[0].rstrip(".")
     return UsageError(
-        f"the system refuses to watch ({what}): raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, "
-        "or poll"
+        f"the system refuses to watch ({reason}): raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, "
+        "or use --polling"
     )
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """Return whether it is the folder or lies in it."""
+    """Return whether `path` is the folder or inside it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _has_one_of(path: str, folders: set[str]) -> bool:
-    """Return whether it lies in one of them."""
-    above = os.path.dirname(path)  # noqa: PTH120
-    while above not in folders:
-        if len(above) <= 1:
+def _is_inside_any(path: str, folders: set[str]) -> bool:
+    """Return whether `path` is inside one of `folders`."""
+    parent = os.path.dirname(path)  # noqa: PTH120
+    while parent not in folders:
+        if len(parent) <= 1:
             return False
-        above = os.path.dirname(above)  # noqa: PTH120
+        parent = os.path.dirname(parent)  # noqa: PTH120
     return True
 
 
-def _counts(path: str, *, whole: bool) -> bool:
-    """Return whether a settled path is worth a look: a folder of which only a date or a right changed is not."""
+def _is_relevant(path: str, *, whole: bool) -> bool:
+    """Return whether a settled path has to be scanned; not so a folder with only a new date or permission."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
-        return True  # gone
+        return True  # deleted
     return whole if stat.S_ISDIR(mode) else stat.S_ISREG(mode) or stat.S_ISLNK(mode)

@@ -1,11 +1,11 @@
-"""A decoder's worker: looks at files and decodes them, one after the other, as it is told.
+"""Worker process: inspects and decodes files one after the other, as ordered.
 
     python -m bindsearch.ingest.workers.main SOCKET ARENA
 
 (file descriptors; started by `bindsearch.ingest.workers.process`)
 
-It answers each job in turn: a look with what it found, a decode job with its segments as they come, then its end.
-What crashes here takes this process down, not the run.
+It answers each job in turn: an inspection with its result, a decoding with its segments as they come, then `Done`.
+A crash ends this process, not the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def serve(channel: WorkerEnd, encoder: Encoder) -> None:
-    """Do jobs until there is nobody to do them for."""
+    """Do jobs until the run ends."""
     from bindsearch.ingest.workers.prepare import failure_of
 
     setup: Setup | None = None
@@ -42,11 +42,12 @@ def serve(channel: WorkerEnd, encoder: Encoder) -> None:
                     channel.send(message, views)
             except RunEndedError:
                 raise
-            except BaseException as error:  # a library's panic too must not end the worker
+            except BaseException as error:  # not even a panic of a library may end the worker
                 channel.send(failure_of(error))
 
 
 def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object, NDArray[Any] | None]]:
+    """Yield the answers to a job, with the views of segments."""
     from bindsearch.ingest.workers.prepare import prepare_file
 
     if job.look is None:
@@ -59,7 +60,7 @@ def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object,
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve over the file descriptors named."""
+    """Serve over the given file descriptors."""
     import pickle
 
     from bindsearch.ingest.workers.process import ProcessWorkerEnd
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     packed = channel.receive()
     try:
         encoder = pickle.loads(packed)
-    except BaseException as error:  # whatever the encoder's own code raises when it is not at home
+    except BaseException as error:  # the encoder's own code may raise anything in another process
         channel.send(Unusable(f"{type(error).__name__}: {error}"))
         return
     channel.send(Ready())

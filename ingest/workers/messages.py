@@ -12,7 +12,7 @@ from bindsearch.types import Modality
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Setup of the jobs that follow."""
+    """Options of the jobs that follow."""
 
     look: InspectOptions
     decode: DecodeOptions
@@ -20,14 +20,14 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A file to look at, or, where a look at it is given, to decode."""
+    """A file to inspect, or, with the result of its inspection, to decode."""
 
     file: SourceFile
     look: InspectResult | None = None
 
 
 class SegmentFacts(NamedTuple):
-    """Facts of a segment whose views travel beside it; a tuple, since it is sent so often."""
+    """Description of a segment whose views are sent separately; a tuple, because it is sent often."""
 
     modality: Modality
     start_s: float | None
@@ -37,7 +37,7 @@ class SegmentFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker has its encoder."""
+    """The worker has unpacked its encoder."""
 
 
 @dataclass(frozen=True, slots=True)

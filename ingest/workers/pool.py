@@ -1,4 +1,4 @@
-"""Decoders: workers that look at files and decode them side by side, kept busy, and replaced when they crash."""
+"""Decoders: workers that inspect and decode files in parallel, and are replaced when they crash."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ from bindsearch.ingest.workers.thread import ThreadWorker
 from bindsearch.types import DecodeIn
 
 QUEUED_ANSWERS = 160
-"""Answers, most of them prepared segments, that may wait for the towers."""
+"""Maximum answers, most of them prepared segments, that wait for the towers."""
 
 STALL_SECONDS = 300.0
 SLOWEST_BYTES_PER_S = 5e6
-"""A worker that says nothing for so long, and as long as it takes to read its file at that rate, hangs. A long
-recording says something every few seconds."""
+"""A worker hangs if it sends nothing for this long, plus the time to read its file at that rate.
 
-_LOOK_UP_SECONDS = 0.2
+A worker sends a message every few seconds for a long recording.
+"""
+
+_STOP_CHECK_SECONDS = 0.2
 
 TRIES = 2
 
@@ -49,14 +51,14 @@ class SegmentReady:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """All segments of a file have been given, or it failed."""
+    """All segments of a file were sent, or it failed."""
 
     task: FileTask
 
 
 @dataclass(frozen=True, slots=True)
 class Retracted:
-    """Retraction of what has been given of a file: it is decoded again."""
+    """Retraction of the segments of a file: it is decoded again."""
 
     task: FileTask
 
@@ -66,17 +68,19 @@ Message = Inspected | SegmentReady | Decoded | Retracted
 
 @dataclass(frozen=True, slots=True)
 class _WorkerFailure:
+    """An error in a supervisor thread, to be raised by `Decoders.run`."""
+
     error: BaseException
 
 
 class Decoders:
-    """The workers of one or more runs. They start when there is work and stay for the next run; close them."""
+    """The workers of one or more runs; they start when needed and stay for the next run; close them."""
 
     def __init__(self, encoder: Encoder, where: DecodeIn = DecodeIn.PROCESS) -> None:
         self._encoder = encoder
         self._packed: bytes | None = None
         self.notice: str | None = None
-        """Reason that files are decoded in this process although processes were asked for; None where they are not."""
+        """Reason that files are decoded in this process although processes were requested; None if they are not."""
         if where is DecodeIn.PROCESS:
             try:
                 self._packed = pack_encoder(encoder)
@@ -85,10 +89,10 @@ class Decoders:
         self._idle: list[Worker] = []
 
     def check_libraries(self) -> None:
-        """Load the libraries that decoding, embedding and indexing need, so that none fails in the middle of a run.
+        """Load the libraries for decoding, embedding and indexing, so that none fails in the middle of a run.
 
         Raises:
-            InstallationError: one of them is missing, cannot be loaded or does not fit another.
+            InstallationError: a library is missing, cannot be loaded or is incompatible with another.
         """
         check_libraries((*required_libraries(self._encoder, self._encoder.modalities), "faiss"))
 
@@ -110,39 +114,47 @@ class Decoders:
         wanted: Callable[[FileTask], bool],
         setup: Setup,
     ) -> Generator[Message | None]:
-        """Look at files and decode those that are `wanted`; what is known of each, as it comes, None now and then.
+        """Inspect files and decode the wanted ones; yield messages as they come, and None while waiting.
 
-        `files` (see `Schedule`), `has_room` and `wanted` are asked in other threads, each by one at a time; `wanted`
-        hears of failed looks as well.
+        `files`, `has_room` and `wanted` are called in other threads, each by one at a time.
+
+        Args:
+            files: see `Schedule`.
+            has_room: see `Schedule`.
+            wanted: returns whether to decode a file; called for failed inspections as well.
+            setup: options of inspection and decoding.
 
         Raises:
-            BindSearchError: workers cannot be started.
-            InstallationError: a library that decoding, embedding or indexing needs cannot be loaded; raised before
-                anything is given.
+            BindSearchError: a worker cannot be started.
+            InstallationError: a library for decoding, embedding or indexing cannot be loaded; raised before the first
+                message.
         """
         answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
         schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
-        attendants = [
-            threading.Thread(target=self._attend, args=(schedule, answers, setup), name="attendant", daemon=True)
+        supervisors = [
+            threading.Thread(target=self._supervise, args=(schedule, answers, setup), name="attendant", daemon=True)
             for _ in range(schedule.workers)
         ]
         loading = ThreadPoolExecutor(1, "libraries")  # while workers start
         loaded = loading.submit(self.check_libraries)
-        for attendant in attendants:
-            attendant.start()
+        for supervisor in supervisors:
+            supervisor.start()
         try:
             loaded.result()
-            yield from _answers(answers, len(attendants))
+            yield from _answers(answers, len(supervisors))
         finally:
             loading.shutdown()
-            for attendant in attendants:
-                while attendant.is_alive():  # one may be about to put what nobody wants any more
+            for supervisor in supervisors:
+                while supervisor.is_alive():  # one may be blocked by a full queue
                     schedule.stop()
                     with suppress(queue.Empty):
                         answers.get_nowait()
-                    attendant.join(0.01)
+                    supervisor.join(0.01)
 
-    def _attend(self, schedule: Schedule, answers: queue.Queue[Message | _WorkerFailure | None], setup: Setup) -> None:
+    def _supervise(
+        self, schedule: Schedule, answers: queue.Queue[Message | _WorkerFailure | None], setup: Setup
+    ) -> None:
+        """Run a supervisor; pass its error to the run."""
         try:
             _WorkerSupervisor(self, schedule, answers, setup).run()
         except BaseException as error:
@@ -151,7 +163,7 @@ class Decoders:
             answers.put(None)
 
     def acquire(self) -> Worker:
-        """A worker that is idle, or a new one."""
+        """Return an idle worker, or a new one."""
         with suppress(IndexError):
             return self._idle.pop()
         if self._packed is not None:
@@ -160,23 +172,25 @@ class Decoders:
             except UnusableEncoderError as error:
                 self._decode_here(error)
             except (WorkerLostError, OSError) as error:
-                raise BindSearchError(f"a decoder process cannot be started: it {error}") from error
+                raise BindSearchError(f"cannot start a decoder process: it {error}") from error
         return ThreadWorker(self._encoder)
 
     def release(self, worker: Worker) -> None:
-        """Keep a worker that has nothing to do for the next run."""
+        """Keep an idle worker for the next run."""
         self._idle.append(worker)
 
     def _decode_here(self, error: UnusableEncoderError) -> None:
+        """Decode in threads of this process from now on."""
         self._packed = None
         self.notice = (
-            f"files are decoded in this process, which a damaged one might crash: the encoder {self._encoder.name} "
-            f"cannot be sent to others ({printable(str(error))})"
+            f"files are decoded in this process, which a damaged file might crash: the encoder {self._encoder.name} "
+            f"cannot be sent to another process ({printable(str(error))})"
         )
 
 
-def _answers(answers: queue.Queue[Message | _WorkerFailure | None], attendants: int) -> Generator[Message | None]:
-    while attendants:
+def _answers(answers: queue.Queue[Message | _WorkerFailure | None], supervisors: int) -> Generator[Message | None]:
+    """Yield messages until all supervisors have ended."""
+    while supervisors:
         try:
             answer = answers.get(timeout=0.5)
         except queue.Empty:
@@ -185,13 +199,13 @@ def _answers(answers: queue.Queue[Message | _WorkerFailure | None], attendants: 
         if isinstance(answer, _WorkerFailure):
             raise answer.error
         if answer is None:
-            attendants -= 1
+            supervisors -= 1
         else:
             yield answer
 
 
 class _WorkerSupervisor:
-    """Keeps one worker busy, and another one in its place when it is lost. Runs in a thread of its own."""
+    """Keeps one worker busy, and replaces it when it is lost; runs in a thread of its own."""
 
     def __init__(
         self,
@@ -209,7 +223,7 @@ class _WorkerSupervisor:
         self._suspect = False
 
     def run(self) -> None:
-        """Work until there is nothing left to do."""
+        """Work until nothing is left to do."""
         try:
             while self._step():
                 pass
@@ -221,39 +235,40 @@ class _WorkerSupervisor:
                     self._decoders.release(self._worker)
 
     def _step(self) -> bool:
-        """Give the worker more, or hear what it has to say; False where all is done."""
+        """Send tasks to the worker, or receive an answer; return False when all is done."""
         if self._schedule.stopped:
             return False
         try:
             if len(self._tasks) <= 1 and not self._suspect:
                 tasks = self._schedule.take(wait=not self._tasks)
                 if tasks:
-                    self._give(tasks)
+                    self._send_tasks(tasks)
                 elif not self._tasks:
                     return False
-            self._listen()
+            self._receive()
         except WorkerLostError as error:
-            self._lost(str(error))
+            self._handle_loss(str(error))
         return True
 
-    def _listen(self) -> None:
-        """Hear the worker's next answer, or give up with the run.
+    def _receive(self) -> None:
+        """Receive the worker's next answer, or stop with the run.
 
         Raises:
-            WorkerLostError: it is gone, or hangs.
+            WorkerLostError: the worker died or hangs.
         """
         assert self._worker is not None
         patience_s = STALL_SECONDS + self._tasks[0].file_task.file.state.size_bytes / SLOWEST_BYTES_PER_S
         started = time.monotonic()
         while not self._schedule.stopped:
-            answer = self._worker.receive(_LOOK_UP_SECONDS)
+            answer = self._worker.receive(_STOP_CHECK_SECONDS)
             if answer is not None:
-                self._hear(*answer)
+                self._process_answer(*answer)
                 return
             if time.monotonic() - started > patience_s:
-                raise WorkerLostError(f"gave no sign of life for {patience_s:.0f} s")
+                raise WorkerLostError(f"did not answer for {patience_s:.0f} s")
 
-    def _give(self, tasks: list[Task]) -> None:
+    def _send_tasks(self, tasks: list[Task]) -> None:
+        """Send tasks to the worker; it is started if necessary."""
         self._tasks.extend(tasks)
         self._suspect = any(task.tries for task in tasks)
         if self._worker is None:
@@ -261,7 +276,8 @@ class _WorkerSupervisor:
             self._worker.send(self._setup)
         self._worker.send([task.job for task in tasks])
 
-    def _hear(self, message: object, views: object) -> None:
+    def _process_answer(self, message: object, views: object) -> None:
+        """Pass an answer of the worker on."""
         task = self._tasks[0]
         file_task = task.file_task
         match message:
@@ -291,8 +307,8 @@ class _WorkerSupervisor:
         self._answers.put(Decoded(file_task))
         self._schedule.decoded()
 
-    def _lost(self, how: str) -> None:
-        """Find who it was: the first file that it has not answered for. That one gets another try, alone."""
+    def _handle_loss(self, reason: str) -> None:
+        """Replace the lost worker: the first file without an answer is tried once more, alone."""
         assert self._worker is not None
         self._worker.close()
         self._worker = None
@@ -304,7 +320,7 @@ class _WorkerSupervisor:
         first = tasks[0]
         first.tries += 1
         if first.tries >= TRIES:
-            self._failed(first.file_task, Failed(f"its decoder {how}, and again when it was tried once more"))
+            self._failed(first.file_task, Failed(f"its decoder {reason}, also on a second try"))
             self._schedule.give_back(tasks[1:], first=False)
             return
         if first.file_task.look is not None:

@@ -1,4 +1,4 @@
-"""One file to prepared segments: its decoder and the encoder's preprocessing, in one go, where no tower is needed."""
+"""Preparation: decoding of one file and the encoder's preprocessing, as far as no tower is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedSegment:
-    """A segment ready for its tower: `views` (views, ...), as the encoder's `prepare` gave it."""
+    """A segment ready for its tower; `views`: array (views, ...) returned by the encoder's `prepare`."""
 
     views: NDArray[Any]
     modality: Modality
@@ -33,16 +33,21 @@ class PreparedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Failure of a file, in one line; `is_transient`: the machine, not the file, is at fault, so it is worth another
-    try; `ends_run`: the encoder or the installation is, so that no other file would fare better, and this is to be
-    raised."""
+    """Failure of a file.
+
+    Attributes:
+        reason: one line.
+        is_transient: the machine is the cause, not the file, so it is tried again.
+        ends_run: the encoder or the installation is the cause, so all files would fail: the exception to raise; None:
+            the run goes on.
+    """
 
     reason: str
     is_transient: bool = False
     ends_run: type[BindSearchError] | None = None
 
 
-_PASSING_ERRORS = frozenset(
+_TRANSIENT_ERRORS = frozenset(
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "EIO", "ENOENT", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ENODEV", "EINTR")
     if hasattr(errno, name)
@@ -50,60 +55,61 @@ _PASSING_ERRORS = frozenset(
 
 
 def prepare_file(
-    file: SourceFile, look: InspectResult, encoder: Encoder, options: DecodeOptions
+    file: SourceFile, inspection: InspectResult, encoder: Encoder, options: DecodeOptions
 ) -> Iterator[PreparedSegment]:
-    """Decode a file and prepare its segments, lazily. Good only when the iteration has ended.
+    """Decode a file and yield its prepared segments, lazily; valid only if the iteration ends without an error.
 
     Raises:
-        MediaError: it cannot be decoded, or holds nothing that the encoder can embed.
+        MediaError: it cannot be decoded, or contains nothing that the encoder can embed.
     """
-    modality = look.verdict.modality
+    modality = inspection.verdict.modality
     assert modality is not None
-    found = pieces(
+    segments = pieces(
         file.path,
         modality,
         wants=encoder.wants,
         options=options,
-        sidecar=look.sidecar,
+        sidecar=inspection.sidecar,
         count_tokens=encoder.count_tokens,
         max_tokens=encoder.max_tokens,
     )
-    for piece in _embeddable(found, encoder):
+    for piece in _embeddable(segments, encoder):
         views = encoder.prepare(piece.media)
         text = None if piece.text is None else printable(piece.text)
         yield PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text)
 
 
-def _embeddable(found: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[DecodedSegment]:
-    """Yield what the encoder can embed: without ears it takes a video's pictures and leaves the sound."""
-    left_out: set[Modality] = set()
+def _embeddable(segments: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[DecodedSegment]:
+    """Yield the segments that the encoder can embed: without audio, a video's frames only."""
+    skipped: set[Modality] = set()
     empty = True
-    for piece in found:
+    for piece in segments:
         if piece.modality in encoder.modalities:
             empty = False
             yield piece
         else:
-            left_out.add(piece.modality)
+            skipped.add(piece.modality)
     if empty:
-        raise MediaError(f"it holds only {', '.join(left_out)}, which the encoder {encoder.name} cannot embed")
+        raise MediaError(f"the file contains only {', '.join(skipped)}, which the encoder {encoder.name} cannot embed")
 
 
 def failure_of(error: BaseException) -> Failed:
-    """Return what to record of a file that raised this."""
+    """Return the failure of a file for an exception."""
     if (fault := installation_fault(error)) is not None:
         return Failed(str(fault), ends_run=InstallationError)
     causes = (error, error.__cause__)
-    passing = any(
-        isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING_ERRORS)
+    is_transient = any(
+        isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _TRANSIENT_ERRORS)
         for cause in causes
     )
     reason = normalize_text(_reason(error)) or type(error).__name__
-    return Failed(reason, passing, EncoderError if isinstance(error, EncoderError) else None)
+    return Failed(reason, is_transient, EncoderError if isinstance(error, EncoderError) else None)
 
 
 def _reason(error: BaseException) -> str:
+    """Return the reason in an exception."""
     if isinstance(error, VectorError):
-        return f"the encoder gave no usable vector for it ({error})"
+        return f"the encoder returned no usable vector ({error})"
     if isinstance(error, BindSearchError):
         return str(error)
     if isinstance(error, OSError):
@@ -112,5 +118,5 @@ def _reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without lone surrogates, which can be neither stored nor printed."""
+    """Return `text` without lone surrogates, which can be neither stored nor printed."""
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""A worker in a process of its own: orders and answers over a socket, views through shared memory."""
+"""Worker in a process of its own: orders and answers over a socket, views through shared memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ARENA_BYTES = 16 << 20
-"""Shared memory of a worker: what it may be ahead by. Larger views than half of it travel over the socket."""
+"""Shared memory of a worker, which limits how far it is ahead; views above half of it use the socket."""
 
 _HEADER_BYTES = 64
 _ALIGNED = 64
@@ -36,15 +36,15 @@ _POLL_S = 0.0005
 START_SECONDS = 120.0
 
 _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""There is a worker a core, so libraries start no threads of their own."""
+"""There is one worker per core, so libraries start no threads of their own."""
 
 
 class UnusableEncoderError(Exception):
-    """The encoder cannot be used in another process; the message says why."""
+    """The encoder cannot be used in another process; the message is the reason."""
 
 
 class _Placed(NamedTuple):
-    """Place of views in the arena; `end`: how much has been written in all when they were."""
+    """Position of views in the arena; `end`: total bytes written up to their end."""
 
     offset: int
     shape: tuple[int, ...]
@@ -53,16 +53,16 @@ class _Placed(NamedTuple):
 
 
 class _Arena:
-    """A ring of shared memory: one process puts arrays in, another takes them out in the same order."""
+    """A ring buffer in shared memory: one process puts arrays in, another takes them out in the same order."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, ARENA_BYTES + _HEADER_BYTES)
-        self._taken = np.frombuffer(self._memory, np.uint64, 1)  # the one word both sides look at
+        self._taken = np.frombuffer(self._memory, np.uint64, 1)  # total bytes taken: the word that both sides access
         self._ring = np.frombuffer(self._memory, np.uint8, ARENA_BYTES, _HEADER_BYTES)
         self._put = 0
 
     def put(self, array: NDArray[Any]) -> _Placed | None:
-        """Copy an array in, once there is room; None where it is too large.
+        """Copy an array in, once there is room; return None if it is too large.
 
         Raises:
             RunEndedError: the other process has died.
@@ -71,7 +71,7 @@ class _Arena:
         if size > ARENA_BYTES // 2 or array.dtype.hasobject:
             return None
         offset = self._put % ARENA_BYTES
-        if offset + size > ARENA_BYTES:  # no array is split
+        if offset + size > ARENA_BYTES:  # arrays are contiguous
             self._put, offset = self._put + ARENA_BYTES - offset, 0
         self._put += size
         parent = os.getppid()
@@ -83,7 +83,7 @@ class _Arena:
         return _Placed(offset, array.shape, array.dtype.str, self._put)
 
     def take(self, placed: _Placed) -> NDArray[Any]:
-        """Copy an array out, which makes room."""
+        """Copy an array out, which frees its room."""
         dtype = np.dtype(placed.dtype)
         count = int(np.prod(placed.shape, dtype=np.int64))
         flat = self._ring[placed.offset : placed.offset + count * dtype.itemsize].view(dtype)
@@ -102,14 +102,14 @@ class ProcessWorkerEnd:
         self._arena = _Arena(arena)
 
     def receive(self) -> Any:
-        """The next order; None where the run has ended."""
+        """Return the next order; None if the run has ended."""
         try:
             return self._connection.recv()
         except (EOFError, ConnectionError):
             return None
 
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Send an answer; views through the arena where they fit."""
+        """Send an answer; views through the arena if they fit."""
         placed = None if views is None else self._arena.put(views)
         try:
             self._connection.send((message, views if placed is None else placed))
@@ -118,13 +118,13 @@ class ProcessWorkerEnd:
 
 
 class ProcessWorker:
-    """A worker in a process of its own; what crashes there is no more than a WorkerLostError here."""
+    """A worker in a process of its own; a crash raises WorkerLostError."""
 
     def __init__(self, packed_encoder: bytes) -> None:
-        """Start it, with an encoder as `pack_encoder` gave it.
+        """Start it, with an encoder packed by `pack_encoder`.
 
         Raises:
-            UnusableEncoderError: the encoder cannot be used there.
+            UnusableEncoderError: the encoder cannot be used in another process.
             WorkerLostError: it cannot start.
         """
         from multiprocessing.connection import Connection
@@ -143,7 +143,7 @@ class ProcessWorker:
                 env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": _import_path()},
             )
         self._connection: Connection = Connection(ours.detach())
-        self._answers = select.poll()  # asked for each answer: Connection.poll would make one anew
+        self._answers = select.poll()  # reused: Connection.poll would create one for each answer
         self._answers.register(self._connection.fileno(), select.POLLIN)
         try:
             self.send(packed_encoder)
@@ -160,57 +160,58 @@ class ProcessWorker:
         assert isinstance(answer, Ready)
 
     def send(self, order: object) -> None:
-        """Give an order."""
+        """Send an order."""
         try:
             self._connection.send(order)
         except OSError:
-            raise WorkerLostError(self._how_it_ended()) from None
+            raise WorkerLostError(self._end_reason()) from None
 
     def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """The next answer, its views copied out of shared memory."""
+        """Return the next answer, its views copied out of shared memory; None after the timeout."""
         try:
             if not self._answers.poll(1000 * timeout_s):
                 return None
             message, views = self._connection.recv()
         except (EOFError, OSError):
-            raise WorkerLostError(self._how_it_ended()) from None
+            raise WorkerLostError(self._end_reason()) from None
         return message, self._arena.take(views) if isinstance(views, _Placed) else views
 
     def close(self) -> None:
-        """End it at once: it holds nothing worth saving."""
+        """End it at once: it has no state to save."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
 
-    def _how_it_ended(self) -> str:
+    def _end_reason(self) -> str:
+        """Return how the process ended."""
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(5.0)
             if code < 0:
                 with suppress(ValueError):
                     return f"crashed ({signal.Signals(-code).name})"
             return f"ended with exit code {code}"
-        return "broke off"
+        return "closed its connection"
 
 
 def pack_encoder(encoder: Encoder) -> bytes:
-    """An encoder as a worker process takes it.
+    """Return an encoder in the form that a worker process receives.
 
     Raises:
         UnusableEncoderError: it cannot be sent to another process.
     """
     try:
         return pickle.dumps(encoder)
-    except Exception as error:  # whatever the encoder's own code raises
+    except Exception as error:  # the encoder's own code may raise anything
         raise UnusableEncoderError(f"{type(error).__name__}: {error}") from error
 
 
 def _shared_memory() -> Any:
-    """A file that lies in memory where the system has such, and that no name leads to."""
+    """Return an unnamed file, in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("bindsearch-worker"), "r+b")
     return tempfile.TemporaryFile()
 
 
 def _import_path() -> str:
-    """Return where this process imports from, so that encoders found here are found there."""
-    return os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    """Return this process's import path, so that the worker finds the same encoders."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

@@ -9,28 +9,28 @@ if TYPE_CHECKING:
 
 
 class WorkerLostError(Exception):
-    """A worker has died or hangs; the message says how."""
+    """A worker died or hangs; the message says how."""
 
 
 class RunEndedError(Exception):
-    """There is nobody to work for any more."""
+    """The run has ended, so there is no work left."""
 
 
 class Worker(Protocol):
     """The run's end of a channel to a worker."""
 
     def send(self, order: object) -> None:
-        """Give an order.
+        """Send an order.
 
         Raises:
-            WorkerLostError: the worker is gone.
+            WorkerLostError: the worker died.
         """
 
     def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """The next answer and the views that belong to it; None where there is none in that time.
+        """Return the next answer and its views; None after the timeout.
 
         Raises:
-            WorkerLostError: the worker is gone.
+            WorkerLostError: the worker died.
         """
 
     def close(self) -> None:
@@ -41,11 +41,11 @@ class WorkerEnd(Protocol):
     """The worker's end of a channel."""
 
     def receive(self) -> Any:
-        """The next order; None: there is nobody to work for any more."""
+        """Return the next order; None if the run has ended."""
 
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Tell what was found; waits while the other end is far behind.
+        """Send an answer; wait while the other end is far behind.
 
         Raises:
-            RunEndedError: nobody listens.
+            RunEndedError: the run has ended.
         """

@@ -1,4 +1,4 @@
-"""Schedule of a run: files to look at, and those that were looked at to decode, shared out to workers."""
+"""Schedule of a run: distributes files to inspect, and inspected files to decode, to workers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bindsearch.ingest.workers.prepare import Failed
 
 LOOKS_AT_ONCE = 16
 DECODES_AT_ONCE = 4
-"""Files handed to a worker together, at most; it gets the next ones before it is through, so that it never waits."""
+"""Maximum files sent to a worker together; it gets the next ones before it is done, so that it never waits."""
 
 _ROOM_SECONDS = 0.1
 
 
 @dataclass(eq=False, slots=True)
 class FileTask:
-    """A file on its way through the run: looked at, and decoded where that is wanted. `decision`: the caller's."""
+    """A file in the run: inspected, and decoded if wanted. `decision`: set by the caller."""
 
     file: SourceFile
     look: InspectResult | None = None
@@ -31,31 +31,41 @@ class FileTask:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """Nothing is to be decoded of this file: the look decided, or failed."""
+    """The file is not decoded: its inspection sufficed, or failed."""
 
     task: FileTask
 
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A job and how often it has been tried."""
+    """A job and the number of failed tries."""
 
     file_task: FileTask
     tries: int = 0
 
     @property
     def job(self) -> Job:
-        """What a worker is told."""
+        """The job as it is sent to a worker."""
         return Job(self.file_task.file, self.file_task.look)
 
 
 @dataclass(eq=False)
 class Schedule:
-    """Schedule of a run; shared by the threads that attend to workers.
+    """Schedule of a run; shared by the supervisor threads of the workers.
 
-    `files` are looked at in their order, a None among them means that those before it are to be worked on first;
-    `has_room` tells whether more may be asked for now; `wanted` tells which of them are decoded, of the others `answer`
-    hears at once: in the order that was decided in.
+    Attributes:
+        files: inspected in this order; a None means that those before it are processed first.
+        has_room: returns whether more files may be requested now.
+        wanted: returns whether to decode an inspected file.
+        answer: called at once for files that are not decoded, in the order of the decisions.
+        workers: number of workers.
+        to_decode: tasks to decode.
+        retries: tasks to try again, alone.
+        in_flight: tasks that workers have.
+        exhausted: all files were requested.
+        stopped: the run has ended.
+        changed: guards the state, and is notified of changes.
+        scan_lock: guards `files`.
     """
 
     files: Iterator[SourceFile | None]
@@ -72,16 +82,18 @@ class Schedule:
     scan_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, *, wait: bool) -> list[Task]:
-        """The next handful; empty where there is nothing now, or with `wait` where there will be nothing more."""
+        """Return the next tasks; none if there are none now, or with `wait` if there will be no more."""
         while True:
             with self.changed:
                 if self.stopped:
                     return []
-                if self.retries:  # alone, so that the one at fault is found
-                    return self._out([self.retries.popleft()])
-                if self.to_decode:  # first, so that few files are between the two
+                if self.retries:  # alone, to find the file at fault
+                    return self._check_out([self.retries.popleft()])
+                if self.to_decode:  # first, so that few files wait between inspection and decoding
                     share = len(self.to_decode) // (2 * self.workers)
-                    return self._out([self.to_decode.popleft() for _ in range(max(1, min(share, DECODES_AT_ONCE)))])
+                    return self._check_out(
+                        [self.to_decode.popleft() for _ in range(max(1, min(share, DECODES_AT_ONCE)))]
+                    )
                 if self.exhausted:
                     if not wait or not self.in_flight:
                         return []
@@ -92,31 +104,33 @@ class Schedule:
                         return []
                     self.changed.wait(_ROOM_SECONDS)
                     continue
-                self.in_flight += 1  # so that nobody takes this moment for the end
-            looks = self._next_files()
+                self.in_flight += 1  # so that no other thread sees this moment as the end
+            files = self._next_files()
             with self.changed:
                 self.in_flight -= 1
-                if looks:
-                    return self._out([Task(FileTask(file)) for file in looks])
+                if files:
+                    return self._check_out([Task(FileTask(file)) for file in files])
                 self.exhausted = True
                 self.changed.notify_all()
 
     def _next_files(self) -> list[SourceFile]:
-        taken: list[SourceFile] = []
+        """Return the next files to inspect."""
+        files: list[SourceFile] = []
         with self.scan_lock:
             for file in self.files:
                 if file is not None:
-                    taken.append(file)
-                if taken and (file is None or len(taken) == LOOKS_AT_ONCE):
+                    files.append(file)
+                if files and (file is None or len(files) == LOOKS_AT_ONCE):
                     break
-        return taken
+        return files
 
-    def _out(self, tasks: list[Task]) -> list[Task]:
+    def _check_out(self, tasks: list[Task]) -> list[Task]:
+        """Count tasks as in flight."""
         self.in_flight += len(tasks)
         return tasks
 
     def looked(self, file_task: FileTask) -> None:
-        """A look is done, or has failed."""
+        """Record that a file was inspected, or that its inspection failed."""
         with self.changed:
             self.in_flight -= 1
             if self.wanted(file_task):
@@ -126,13 +140,13 @@ class Schedule:
             self.changed.notify_all()
 
     def decoded(self) -> None:
-        """A file is decoded."""
+        """Record that a file was decoded."""
         with self.changed:
             self.in_flight -= 1
             self.changed.notify_all()
 
     def give_back(self, tasks: list[Task], *, first: bool) -> None:
-        """Tasks that a lost worker did not do; with `first`, the first of them may be what it died of."""
+        """Return tasks that a lost worker did not do; with `first`, the first of them may be the cause."""
         with self.changed:
             self.in_flight -= len(tasks)
             for task in reversed(tasks[1:] if first else tasks):
@@ -142,8 +156,10 @@ class Schedule:
             self.changed.notify_all()
 
     def stop(self) -> None:
-        """Nothing more is to be done. Call it again until all have noticed: whoever holds the lock may be waiting for
-        the caller to take an answer."""
+        """End the schedule.
+
+        Call it again until all threads have noticed: one that has the lock may wait for the caller to take an answer.
+        """
         self.stopped = True
         if self.changed.acquire(blocking=False):
             self.changed.notify_all()

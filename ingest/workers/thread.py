@@ -1,4 +1,4 @@
-"""A worker in a thread of this process: where it is asked for, and for encoders that no other process can have."""
+"""Worker in a thread of this process: on request, and for encoders that cannot be used in another process."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ThreadWorker:
         self._thread.start()
 
     def send(self, order: object) -> None:
-        """Give an order."""
+        """Send an order."""
         self._orders.put(order)
 
     def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """The next answer."""
+        """Return the next answer; None after the timeout."""
         with suppress(queue.Empty):
             return self._answers.get(timeout=timeout_s)
         if not self._thread.is_alive():
@@ -38,7 +38,7 @@ class ThreadWorker:
         return None
 
     def close(self) -> None:
-        """Let it end once it has noticed, and wait for that."""
+        """End it, and wait until it has ended."""
         self._closed.set()
         self._orders.put(None)
         while self._thread.is_alive():
@@ -59,11 +59,11 @@ class _ThreadEnd(NamedTuple):
     is_closed: threading.Event
 
     def receive(self) -> Any:
-        """The next order; None where the run has ended."""
+        """Return the next order; None if the run has ended."""
         return self.orders.get()
 
     def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Hand an answer over."""
+        """Send an answer."""
         if self.is_closed.is_set():
             raise RunEndedError
         self.answers.put((message, views))

@@ -158,7 +158,7 @@ WATCH = "watch {built}/more --json-lines"
 
 
 def command_of(line: str) -> str:
-    """The command of a line: the longest of those there are that it begins with."""
+    """Return the command of a line: the longest command that it begins with."""
     return max((name for name in commands() if f"{line} ".startswith(f"{name} ")), key=len)
 
 
@@ -202,7 +202,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copies of the stores, to be changed, and no models; the converter of models is a stand-in."""
+    """Return copies of the stores, to be changed, and no models; the converter of models is a stand-in."""
     for name in ("store", "lists"):
         shutil.copytree(built / name, tmp_path / name)
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))

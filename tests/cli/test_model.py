@@ -41,7 +41,7 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def command(server: Any, tmp_path: Path) -> Callable[..., list[str]]:
-    """The command line of `bindsearch model` in a process that knows one more model, under a licence to accept."""
+    """Return the command line of `bindsearch model` in a process with one more model, under a licence to accept."""
     facts = {"name": NAME, "urls": [server.url], "needs_consent": True}
     path = tmp_path / "source.json"
     path.write_text(json.dumps(facts))

@@ -53,7 +53,7 @@ def models_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put a distribution on the path that offers encoders: offer("package", whole="Whole")."""
+    """Put a distribution that offers encoders on the path; called with its name and its entry points."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "offered_encoders.py").write_text(MODULE)

@@ -8,8 +8,10 @@ MEDIA = 6
 
 
 def check_alike(exact: NDArray[np.float32], other: NDArray[np.float32], *, apart: float = 0.95) -> float:
-    """Unit vectors (n, d) of the same n media: cosine >= 0.999 each, and >= `apart` for what tells them from one
-    another, their mean taken off. The lowest cosine."""
+    """Check unit vectors (n, d) of the same n media, and return the lowest cosine.
+
+    Cosines must be >= 0.999, and >= `apart` for the vectors after their mean is subtracted.
+    """
     assert exact.shape == other.shape
     assert np.abs(np.linalg.norm([exact, other], axis=2) - 1).max() < 1e-4
     cosines = (exact * other).sum(axis=1)

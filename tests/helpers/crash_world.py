@@ -119,8 +119,11 @@ def run(store: Path, *folders: Path, settings: IndexSettings | None = None) -> b
 
 
 def stored(store: Path) -> dict[str, Any]:
-    """Everything but the ids: items with all that is known of them, their segments with vectors, who shares vectors
-    with whom, failures, containers, and the answers to some queries."""
+    """Return everything except the ids.
+
+    Items with all their metadata, their segments with vectors, which vectors are shared, failures, containers, and the
+    results of some queries.
+    """
     with Catalog(store / "catalog.duckdb") as catalog:
         roots = {key: root.name for key, root in catalog.collections().items()}
         items = {item["item_id"]: item for item in catalog.items_table().to_pylist()}
@@ -187,7 +190,7 @@ def assert_as_undisturbed(store: Path, world: World) -> None:
 
 
 def litter(store: Path) -> None:
-    """What a run that was killed may have left."""
+    """Write files that a killed run may have left."""
     for name in ORPHANS:
         (store / name).parent.mkdir(parents=True, exist_ok=True)
         (store / name).write_bytes(b"half")

@@ -15,8 +15,11 @@ from bindsearch.media import Media, Passage
 
 
 class CrashingEncoder(NullEncoder):
-    """`log`: a file that gets a line "process text" for each text prepared; a text "crash" kills the process, "crash
-    once" only where the log does not hold it yet, "hang" never ends."""
+    """An encoder whose process can be made to crash.
+
+    `log`: a file that gets a line "process text" for each text prepared. A text "crash" kills the process, "crash once"
+    only if the log does not contain it yet, "hang" never ends.
+    """
 
     def __init__(self, log: Path) -> None:
         self._log = log

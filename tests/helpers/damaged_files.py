@@ -22,7 +22,7 @@ OPTIONS = DecodeOptions(imu_rate_hz=50.0)
 
 
 def write_media_file(folder: Path, name: str) -> Path:
-    """A sound file of the kind its name says."""
+    """Write a sound file of the kind of its extension."""
     path = folder / name
     stem, extension = path.stem, path.suffix[1:]
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)

@@ -66,7 +66,7 @@ def encoded(picture: Image.Image, extension: str) -> bytes:
 
 
 def zip_of(members: dict[str, bytes]) -> bytes:
-    """Always of the same date, so that the same members give the same bytes."""
+    """Return a zip of members with a fixed date, so that the same members give the same bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, raw in members.items():
@@ -110,7 +110,7 @@ def gzipped(raw: bytes) -> bytes:
 
 
 def deflated_zeros(n: int, start: bytes = b"") -> bytes:
-    """A deflate stream of `start` and then zeros, `n` bytes in all, at a thousandth of the size."""
+    """Return a deflate stream of `start` and then zeros, `n` bytes in total, at a thousandth of the size."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     whole, rest = divmod(n - len(start), MIB)
     out = packer.compress(start + bytes(rest)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -120,7 +120,7 @@ def deflated_zeros(n: int, start: bytes = b"") -> bytes:
 
 
 def zlib_zeros(n: int) -> bytes:
-    """A zlib stream of `n` zeros."""
+    """Return a zlib stream of `n` zeros."""
     return b"\x78\x9c" + deflated_zeros(n) + struct.pack(">I", n % 65521 << 16 | 1)
 
 

@@ -147,7 +147,7 @@ def texts(rng: random.Random) -> Iterator[tuple[str, bytes]]:
 
 
 def sidecars(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """A good picture each, with facts that are not."""
+    """Yield valid images, each with an invalid sidecar."""
     facts = {
         "deep": b"[" * 100_000,
         "deep-object": b'{"a":' * 50_000,

@@ -106,7 +106,7 @@ def originals(folder: Path) -> dict[str, bytes]:
 
 
 def without_chance(raw: bytes, kind: str) -> bytes:
-    """The same streams in a container whose numbers are not drawn anew each time."""
+    """Return the same streams in a container without random numbers."""
     import av
 
     out = io.BytesIO()
@@ -130,7 +130,7 @@ def cut(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def flipped(good: dict[str, bytes], rng: random.Random) -> Iterator[tuple[str, bytes]]:
-    """A bit near the start, then bits all over."""
+    """Yield copies of files with flipped bits: one near the start, then several anywhere."""
     for name, raw in good.items():
         for label, flips, end in (("head", 1, min(64, len(raw))), ("few", 4, len(raw)), ("many", 200, len(raw))):
             out = bytearray(raw)
@@ -301,7 +301,7 @@ def names(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def specials(folder: Path, picture: bytes) -> Iterator[Path]:
-    """What is no file, or may not be read."""
+    """Yield entries that are not regular files, or not readable."""
     folder.mkdir(exist_ok=True)
     os.mkfifo(folder / "pipe.jpg")
     yield folder / "pipe.jpg"

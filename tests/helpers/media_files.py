@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def tone(seconds: float, rate_hz: int = 16_000, frequency_hz: float = 440.0) -> NDArray[np.float32]:
-    """A sine of amplitude 0.5, float32 (n,)."""
+    """Return a sine of amplitude 0.5, float32 (n,)."""
     times_s = np.arange(round(seconds * rate_hz)) / rate_hz
     return (0.5 * np.sin(2 * np.pi * frequency_hz * times_s)).astype(np.float32)
 
@@ -61,7 +61,7 @@ def write_video(
     sound: NDArray[np.float32] | None = None,
     rotation: int = 0,
 ) -> Path:
-    """A video of `picture(time_s)`, uint8 (height, width, 3), else of grey that grows lighter 10 steps a second."""
+    """Write a video of `picture(time_s)`, uint8 (height, width, 3), else of grey that brightens by 10 a second."""
     import av
 
     width, height = size
@@ -90,7 +90,7 @@ def _sound_codec(path: Path) -> str:
 
 
 def half_and_half(width: int, height: int) -> NDArray[np.uint8]:
-    """A picture red on the left and blue on the right, uint8 (height, width, 3)."""
+    """Return an image, red on the left and blue on the right, uint8 (height, width, 3)."""
     rgb = np.zeros((height, width, 3), np.uint8)
     rgb[:, : width // 2, 0] = 255
     rgb[:, width // 2 :, 2] = 255
@@ -98,13 +98,13 @@ def half_and_half(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> Path:
-    """A picture in the format of its extension."""
+    """Write an image in the format of its extension."""
     Image.fromarray(rgb).save(path)
     return path
 
 
 def write_depth(path: Path, depth_mm: NDArray[np.uint16]) -> Path:
-    """A 16-bit PNG or TIFF."""
+    """Write a 16-bit PNG or TIFF."""
     Image.fromarray(depth_mm).save(path)
     return path
 
@@ -124,7 +124,7 @@ def write_motion_csv(
     rate_hz: float | None = 50.0,
     header: str = "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z",
 ) -> Path:
-    """A table with a `time_s` column first where a rate is given."""
+    """Write a table, with a `time_s` column first if a rate is given."""
     rows = samples
     if rate_hz is not None:
         rows = np.column_stack([np.arange(len(samples)) / rate_hz, samples])
@@ -138,7 +138,7 @@ def _rolled(rgb: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
 
 
 def write_every_modality(folder: Path, copies: int = 2) -> dict[str, list[Path]]:
-    """`copies` different files of each modality, by its name."""
+    """Write `copies` different files of each modality, by its name."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {}
     for n in range(copies):

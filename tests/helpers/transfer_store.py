@@ -40,7 +40,7 @@ class File:
 
 
 def unit(seed: str) -> NDArray[np.float32]:
-    """A random direction (d,) that fp16 keeps as it is."""
+    """Return a random direction (d,) that fp16 represents exactly."""
     row = np.random.default_rng(list(seed.encode())).standard_normal(DIM)
     return (row / np.linalg.norm(row)).astype(np.float16).astype(np.float32)
 
@@ -60,7 +60,7 @@ def files(n: int) -> list[File]:
 
 
 def segments_of(file: File) -> tuple[StagedSegment, ...]:
-    """What is embedded of a file."""
+    """Return the segments of a file, with their vectors."""
 
     def segment(modality: Modality, name: str, *facts: Any) -> StagedSegment:
         return StagedSegment(modality, unit(f"{file.content} {name}"), *facts)
@@ -78,7 +78,7 @@ def segments_of(file: File) -> tuple[StagedSegment, ...]:
 
 
 def staged(file: File, collection_id: int) -> StagedItem:
-    """A file as indexing stages it."""
+    """Return a file as indexing stages it."""
     return StagedItem(
         item_id=None,
         collection_id=collection_id,
@@ -122,7 +122,7 @@ def contents(store: Path) -> dict[tuple[Any, ...], tuple[Any, ...]]:
 
 
 def vectors_held(store: Path) -> int:
-    """Number of vectors that the files of a store hold."""
+    """Return the number of vectors in the files of a store."""
     manifest = read_manifest(store)
     assert manifest is not None
     return sum(n for held in manifest.vectors.values() for _, n in held)

@@ -78,7 +78,7 @@ def test_less_memory_gives_shorter_codes_step_by_step() -> None:
 
 
 def test_too_little_memory_tells_the_least_that_would_do() -> None:
-    message = "1000 bytes of memory are too few for an index of 100000 rows: the least that would do is 2000000"
+    message = "1000 bytes of memory are too few for an index of 100000 rows: the minimum is 2000000"
     with pytest.raises(UsageError, match=message):
         choose_parameters(100_000, 1024, IndexSettings(memory_bytes=1000))
 
@@ -93,12 +93,12 @@ def test_overrides_are_taken() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"nlist": 3}, "'nlist' is not a parameter of an index: there are reduced_dim, subquantizers, bits, lists"),
-        ({"lists": 0}, "lists=0 is out of range: a whole number from 1 on"),
-        ({"seed": -1}, "seed=-1 is out of range: a whole number from 0 on"),
-        ({"bits": 8}, "bits=8 cannot be: codes of the form ivfpq have 4"),
-        ({"reduced_dim": 129}, "reduced_dim=129 is more than the 128 dimensions there are"),
-        ({"subquantizers": 100}, "subquantizers=100 does not divide the 128 dimensions that are kept"),
+        ({"nlist": 3}, "'nlist' is not an index parameter: choose from reduced_dim, subquantizers, bits, lists"),
+        ({"lists": 0}, "lists=0 is out of range: give an integer of at least 1"),
+        ({"seed": -1}, "seed=-1 is out of range: give an integer of at least 0"),
+        ({"bits": 8}, "bits=8 is not possible: codes of the form ivfpq have 4 bits"),
+        ({"reduced_dim": 129}, "reduced_dim=129 is more than the 128 dimensions of the vectors"),
+        ({"subquantizers": 100}, "subquantizers=100 does not divide the 128 reduced dimensions"),
         ({"lists": 600, "train_rows": 500}, "lists=600 is more than train_rows=500"),
     ],
 )

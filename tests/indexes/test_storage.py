@@ -95,7 +95,7 @@ def test_every_truncated_or_altered_file_is_told(tmp_path: Path, name: str) -> N
         assert name in open_damaged(tmp_path, folder, digest)
         place, bit = int(rng.integers(0, len(whole))), 1 << int(rng.integers(0, 8))
         path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-        assert f"{path}: its content is not what was written" in open_damaged(tmp_path, folder, digest)
+        assert f"{path}: its content does not match its digest" in open_damaged(tmp_path, folder, digest)
     path.write_bytes(whole)
     open_index(tmp_path, "image", folder, digest)
 
@@ -127,10 +127,10 @@ def rewrite_manifest(path: Path, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "it is not of format 1, the one this BindSearch reads"),
-        ({"n": N + 1}, "its files do not hold the 401 rows it should cover"),
-        ({"parameters": {"form": "graph"}}, "it is not a manifest"),
-        ({"points": 3}, "it is not a manifest"),
+        ({"format": 99}, "it is not of format 1, which this version of BindSearch reads"),
+        ({"n": N + 1}, "its files do not contain the 401 rows of its manifest"),
+        ({"parameters": {"form": "graph"}}, "it is not a valid manifest"),
+        ({"points": 3}, "it is not a valid manifest"),
         ({"files": {}}, "it does not list index.faiss"),
     ],
 )

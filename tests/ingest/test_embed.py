@@ -51,8 +51,8 @@ def test_a_bad_vector_never_reaches_the_store_nor_spoils_its_batch(tmp_path: Pat
         assert report.added == 20
         reasons = {file.path.stem: file.reason for file in report.failures}
         assert reasons == {
-            "nan": "the encoder gave no usable vector for it (a vector holds NaN or infinity)",
-            "short": "the encoder gave no usable vector for it (vectors of shape (1, 10) do not fit a space of 64 "
+            "nan": "the encoder returned no usable vector (a vector holds NaN or infinity)",
+            "short": "the encoder returned no usable vector (vectors of shape (1, 10) do not fit a space of 64 "
             "dimensions)",
             "raise": "RuntimeError: the tower broke",
             "prepare": "RuntimeError: prepare broke",

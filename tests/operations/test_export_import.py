@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def write_parquet(file: Path, n: int = 3, **columns: Any) -> Path:
-    """A Parquet file as another program writes it: path, vector, and what else is given; None leaves a column out."""
+    """Write a Parquet file like another program: path, vector, and the given columns; None omits a column."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = [unit(f"row {row}") for row in range(n)]
     every = {"path": [f"/data/{row}.jpg" for row in range(n)], "vector": rows, **columns}

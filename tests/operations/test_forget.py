@@ -36,7 +36,7 @@ def media(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(media: Path, tmp_path: Path) -> Path:
-    """A store of the folder, in which `zip` is known as an archive."""
+    """Return a store of the folder, in which `zip` is known as an archive."""
     path = tmp_path / "store"
     with connect(path, encoder="null") as opened:
         opened.index(media)

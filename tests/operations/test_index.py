@@ -185,7 +185,7 @@ def test_a_folder_that_is_suddenly_empty_is_believed_with_prune_only(store: bs.S
     report = store.index(folder)
     assert counts(report) == (0, 0, 0, 0, 0, 0)
     assert report.notices == [
-        f"{folder} is suddenly empty: what is indexed there stays (10 files); if it is really gone, say so with --prune"
+        f"{folder} is empty: its 10 indexed files stay in the store; if they are really deleted, run again with --prune"
     ]
     assert store.index(folder, prune=True).removed == 10
     assert store.status().items == {}
@@ -208,14 +208,14 @@ def test_a_folder_inside_that_is_suddenly_empty_is_believed_with_prune_only(stor
 def test_a_glob_of_a_folder_means_all_in_it(store: bs.Store, folder: Path) -> None:
     assert store.index(folder, exclude=["sub/"]).added == 5
     assert store.index(folder, include=["sub"]).added == 5
-    with pytest.raises(bs.UsageError, match="begin it at the indexed folder"):
+    with pytest.raises(bs.UsageError, match="make it relative to the indexed folder"):
         store.index(folder, exclude=["/media/**"])
 
 
 def test_a_file_that_is_named_and_left_out_is_told(store: bs.Store, folder: Path) -> None:
     (folder / "x.xyz").write_text("?")
     report = store.index(folder / "x.xyz")
-    assert report.notices[0] == f"{folder / 'x.xyz'} is left out: not media: .xyz"
+    assert report.notices[0] == f"{folder / 'x.xyz'} is skipped: not media: .xyz"
     (folder / "empty").mkdir()
     assert store.index(folder / "empty").notices == ["no indexable files found"]
 
@@ -292,7 +292,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_in_the_next_time(tmp_path
     shutil.copy(folder / "3.txt", folder / "3 copy.txt")
     with connect(tmp_path / "store", encoder=Editing()) as store:
         report = store.index(folder)
-        assert {failure.reason for failure in report.failures} <= {"it changed while it was read"}
+        assert {failure.reason for failure in report.failures} <= {"the file changed while it was read"}
         report = store.index(folder)
         assert report.failed == 0
         assert {hit.path.name for hit in store.search("edited meanwhile", k=2)} == {"3.txt", "3 copy.txt"}

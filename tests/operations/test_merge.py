@@ -19,7 +19,7 @@ from helpers.transfer_store import File, answers, contents, failures, files, vec
 
 
 def write_halves(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """A store, and two that hold half of its files each: items of the one next to copies in the other."""
+    """Return a store, and two with half of its files each, so that items of one have copies in the other."""
     every = files(6)
     whole = write_store(tmp_path / "whole", every)
     first = write_store(tmp_path / "first", every[: len(every) // 2])

@@ -61,8 +61,8 @@ def test_ties_go_by_item_whatever_k_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (IndexSettings(IndexForm.IVF_PQ, overrides={"bogus": 3}), "'bogus' is not a parameter of an index"),
-        (IndexSettings(IndexForm.IVF_PQ, recall=1.5), "recall=1.5 cannot be"),
+        (IndexSettings(IndexForm.IVF_PQ, overrides={"bogus": 3}), "'bogus' is not an index parameter"),
+        (IndexSettings(IndexForm.IVF_PQ, recall=1.5), "recall=1.5 is out of range"),
         (IndexSettings(IndexForm.IVF_PQ, memory_bytes=10), "10 bytes of memory are too few"),
     ],
 )

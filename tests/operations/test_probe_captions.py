@@ -34,7 +34,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def encoded(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """A store whose captions have been encoded, and what that gave."""
+    """Return a store whose captions have been encoded, and the result of that."""
     store = tmp_path_factory.mktemp("store")
     return store, caption_vectors(encoder, store)
 

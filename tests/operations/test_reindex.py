@@ -29,7 +29,7 @@ class Other(NullEncoder):
 
 
 def stop_in_the_middle(progress: Progress) -> None:
-    """A user's Ctrl-C."""
+    """Raise KeyboardInterrupt, like a user's Ctrl-C."""
     if progress.done >= 5:
         raise KeyboardInterrupt
 

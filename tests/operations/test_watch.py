@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reports(tmp_path: Path, folder: Path) -> Iterator[list[IndexReport]]:
-    """Reports of a watch that goes on in a thread; the first one has come."""
+    """Yield reports of a watch that continues in a thread, after the first one."""
     seen: list[IndexReport] = []
     stop = threading.Event()
     with connect(tmp_path / "store", encoder="null") as store:

@@ -84,7 +84,7 @@ def test_statistics_are_exact_for_few_and_many_vectors(n: int) -> None:
 
 
 def gapped_rows(seed: int, n: int, d: int, *, modality: int = 0, gap: float = 0.4) -> np.ndarray:
-    """Unit rows of one modality: a common direction, and content on a power-law spectrum that modalities share."""
+    """Return unit rows of one modality: a common direction, and power-law content that modalities share."""
     rng = np.random.default_rng([seed, modality])
     mean = l2_normalize(np.random.default_rng(modality).standard_normal(d))
     content = l2_normalize(rng.standard_normal((n, d)) * np.arange(1, d + 1) ** -0.35)
@@ -160,7 +160,7 @@ def test_damaged_statistics_are_told(name: str, damaged: np.ndarray | None, mess
 
 
 def plain_scores(cosines: np.ndarray, prior_mean: float, prior_variance: float) -> np.ndarray:
-    """calibrate's rule for a whole partition, each vector left out in turn, given what is expected of it."""
+    """Return the scores of `calibrate` for a whole partition, each vector left out in turn, given its prior."""
     out = []
     for number, cosine in enumerate(cosines):
         others = np.delete(cosines, number).astype(np.float64)
@@ -190,8 +190,10 @@ def test_scores_follow_the_stated_rule(n: int) -> None:
 @pytest.mark.parametrize("own_modality", [True, False])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_vector_nearly_alone_is_judged_fairly(n: int, own_modality: bool, known: bool) -> None:
-    """An exact match stands out, an irrelevant vector does not, also where it is near by its modality alone; and what
-    is relevant scores about as in a large partition."""
+    """An exact match stands out, an irrelevant vector does not, even if its modality alone brings it near.
+
+    A relevant vector has about the score that it has in a large partition.
+    """
     d = 512
     others = [gapped_rows(4, 300, d, modality=modality) for modality in (1, 2)]
     many = gapped_rows(5, 3000, d)

@@ -43,7 +43,7 @@ def step_for(
     rows: int = N,
     force: Strategy | None = None,
 ) -> PartitionStep:
-    """The one step for an image partition."""
+    """Return the one step for an image partition."""
     partition = PartitionFacts(Modality.IMAGE, 1024, rows, rows, kept, index, in_distribution=in_distribution)
     count = len(sources)
     facts = PlanFacts((partition,), sources, ("?",) * count, (1.0,) * count, ("",) * count, excluded=excluded)

@@ -83,7 +83,7 @@ def test_equal_scores_diversify_the_same_way_each_time() -> None:
 def mixed_partitions(
     seed: int, modalities: int, *, relevance: float = 0.9, d: int = 512
 ) -> tuple[NDArray[np.float32], list[Any]]:
-    """A query and the vectors of each modality, the first 30 / modalities of each of equal relevance to the query.
+    """Return a query and vectors of each modality, the first 30 / modalities of each equally relevant to the query.
 
     As behind ImageBind's gap: x = normalize(g mu_m + content), content of shared and private parts. Modalities differ
     in size (400..4000), in gap g^2 (0.2..0.6, so in the mean and in the spread of their cosines) and in the spectrum
@@ -126,8 +126,11 @@ def shares_of_top_30(scores: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("modalities", [3, 4, 5, 6])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_calibrated_list_holds_equally_relevant_modalities_equally(modalities: int, seed: int) -> None:
-    """Where relevance is clear. Of seeds 0..9, so 40 sets, it holds in 39; at relevance 0.7 in 36, at 0.5, where noise
-    reaches as high, in 16. Raw cosine fails in all."""
+    """Check this where relevance is clear.
+
+    Of seeds 0..9, so 40 sets, it holds in 39; at relevance 0.7 in 36, at 0.5, where noise reaches as high, in 16. Raw
+    cosine fails in all.
+    """
     query, partitions = mixed_partitions(seed, modalities)
     cosines = [rows @ query for rows in partitions]
     scores = calibrate(cosines, query, [partition_statistics(rows) for rows in partitions])

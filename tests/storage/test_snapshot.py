@@ -86,7 +86,7 @@ def stored_vectors(store: Path, snapshot: Snapshot) -> dict[int, bytes]:
 
 
 def assert_holds(store: Path, model: dict[str, Known]) -> Snapshot:
-    """The newest snapshot and the model agree in every respect."""
+    """Check that the newest snapshot and the model agree in every respect."""
     snapshot = newest(store)
     vectors = stored_vectors(store, snapshot)
     found: dict[str, list[object]] = {path: [] for path in model}
@@ -138,7 +138,7 @@ def assert_look_ups_agree(snapshot: Snapshot, model: dict[str, Known]) -> None:
 def random_batch(
     rng: np.random.Generator, model: dict[str, Known], next_id: int
 ) -> tuple[StagedBatch, dict[str, Known]]:
-    """A batch, and the model after it."""
+    """Return a batch, and the model after it."""
     batch, after = StagedBatch(), dict(model)
     for path in rng.permutation(sorted(model))[: rng.integers(0, 4)].tolist():
         old = model[path]

@@ -1,4 +1,4 @@
-"""Roles of the columns of a motion table, by their names: axes, time, and the units in the names."""
+"""Columns of a motion table by their names: axes, time, and units."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from bindsearch.errors import MediaError
 
 STANDARD_GRAVITY_M_S2 = 9.80665
-"""One g in m/s^2 (CGPM 1901)."""
+"""Standard gravity, one g, in m/s^2 (CGPM 1901)."""
 
 ACCELERATION = {"m/s^2": 1.0, "g": STANDARD_GRAVITY_M_S2, "mg": STANDARD_GRAVITY_M_S2 / 1000}
-"""Units of an accelerometer in m/s^2."""
+"""Factors from units of an accelerometer to m/s^2."""
 
 ROTATION = {"rad/s": 1.0, "deg/s": 0.017453292519943295, "mrad/s": 0.001}
-"""Units of a gyroscope in rad/s."""
+"""Factors from units of a gyroscope to rad/s."""
 
 _SEPARATOR = r"[\s_.\-:/]*"
 _ACCELEROMETER = re.compile(
@@ -43,9 +43,13 @@ _TIMES_S = {
 
 @dataclass(frozen=True, slots=True)
 class MotionColumns:
-    """`axes`: the six column names, accelerometer x, y, z, gyroscope x, y, z; `units` of the two, None where unsaid.
+    """Columns of a motion table.
 
-    `time`: the name of the time column, with seconds per step in `time_step_s` where its name says the unit.
+    Attributes:
+        axes: the six column names, accelerometer x, y, z, gyroscope x, y, z.
+        units: units of the two sensors; None: not in the names.
+        time: name of the time column; None: there is none.
+        time_step_s: seconds per step of the time column, if its name contains the unit; else None.
     """
 
     axes: tuple[str, ...]
@@ -55,57 +59,59 @@ class MotionColumns:
 
 
 def find_columns(names: Sequence[str], axes: Sequence[str] | Sequence[int] = ()) -> MotionColumns | None:
-    """The motion columns among `names`; `axes` from a sidecar comes first. None where six axes are not found.
+    """Find the motion columns among `names`; `axes` of a sidecar take precedence. None if six axes are not found.
 
     Raises:
-        MediaError: `axes` names a column that is not there.
+        MediaError: `axes` contains a missing column.
     """
     time, step_s = _time_column(names)
     if axes:
-        return MotionColumns(_said(names, axes), (None, None), time, step_s)
+        return MotionColumns(_sidecar_axes(names, axes), (None, None), time, step_s)
     accelerometer, gyroscope = _triple(names, _ACCELEROMETER, ACCELERATION), _triple(names, _GYROSCOPE, ROTATION)
     if accelerometer is None or gyroscope is None:
         return None
     return MotionColumns(accelerometer[0] + gyroscope[0], (accelerometer[1], gyroscope[1]), time, step_s)
 
 
-def _said(names: Sequence[str], axes: Sequence[str] | Sequence[int]) -> tuple[str, ...]:
-    found = []
+def _sidecar_axes(names: Sequence[str], axes: Sequence[str] | Sequence[int]) -> tuple[str, ...]:
+    """Return the columns that a sidecar lists as axes, by name or position."""
+    columns = []
     for axis in axes:
         if isinstance(axis, int) and axis < len(names):
-            found.append(names[axis])
+            columns.append(names[axis])
         elif isinstance(axis, str) and axis in names:
-            found.append(axis)
+            columns.append(axis)
         else:
             raise MediaError(f"sidecar axes: no column {axis!r} among {', '.join(names)[:200]}")
-    return tuple(found)
+    return tuple(columns)
 
 
 def _triple(
     names: Sequence[str], pattern: re.Pattern[str], units: Mapping[str, float]
 ) -> tuple[tuple[str, ...], str | None] | None:
-    """x, y and z columns of one sensor with their unit, which must be the same for all three."""
-    found: dict[str, tuple[str, str | None]] = {}
+    """Return the x, y and z columns of one sensor with their unit, which must be the same for all three."""
+    sensor_columns: dict[str, tuple[str, str | None]] = {}
     for name in names:
         match = pattern.fullmatch(name.strip().lower())
-        if match is None or match[1] in found:
+        if match is None or match[1] in sensor_columns:
             continue
         spelling = re.sub(r"[\s_.,\-:/()\[\]^*·⋅{}]", "", match[2].replace("²", "2"))
         unit = _SPELLINGS.get(spelling, "?")
         if unit is None or unit in units:
-            found[match[1]] = name, unit
-    if set(found) != set("xyz") or len({unit for _, unit in found.values()}) != 1:
+            sensor_columns[match[1]] = name, unit
+    if set(sensor_columns) != set("xyz") or len({unit for _, unit in sensor_columns.values()}) != 1:
         return None
-    return tuple(found[axis][0] for axis in "xyz"), found["x"][1]
+    return tuple(sensor_columns[axis][0] for axis in "xyz"), sensor_columns["x"][1]
 
 
 def _time_column(names: Sequence[str]) -> tuple[str | None, float | None]:
+    """Return the time column, and seconds per step if its name contains the unit."""
     for name in names:
         match = _TIME.fullmatch(name.strip().lower().replace("(", "_").replace("[", "_"))
         if match:
             spelling = re.sub(r"[\s_.\-:/()\[\]]", "", match[1])
             if spelling in _TIMES_S:
                 # "seconds" and "seconds_elapsed" are their own unit
-                own = 1.0 if name.strip().lower().startswith("seconds") else None
-                return name, _TIMES_S[spelling] or own
+                named_unit_s = 1.0 if name.strip().lower().startswith("seconds") else None
+                return name, _TIMES_S[spelling] or named_unit_s
     return None, None

@@ -1,11 +1,11 @@
-"""Motion: accelerometer (with gravity) and gyroscope tables to m/s^2 and rad/s at an even rate.
+"""Motion recordings: accelerometer (with gravity) and gyroscope tables, converted to m/s^2 and rad/s at an even rate.
 
-Columns are found by name (acc_x, ax, accelerometer_x, gyro_x, gx, ...), or named by the sidecar's `axes`. Units: the
+Columns are found by name (acc_x, ax, accelerometer_x, gyro_x, gx, ...), or listed in the sidecar's `axes`. Units: the
 sidecar's, else the one in the column name (acc_x_g, "gyro_x (deg/s)"), else m/s^2 and rad/s.
-Rate: the sidecar's `sample_rate_hz`, else a time column, else what the file states (npz), else --imu-rate; never a
-guess. A time column's unit is the one in its name (time_ms, t_us), else the one of s, ms, us, ns that makes the median
-rate lie between 4 Hz and 4 kHz. Uneven time stamps are resampled linearly at the median rate; a pause longer than 1 s
-(and ten steps) is not bridged: the recording goes on in a new span.
+Rate: the sidecar's `sample_rate_hz`, else a time column, else the file's own rate (npz), else --imu-rate; it is never
+guessed. A time column's unit is the one in its name (time_ms, t_us), else the one of s, ms, us, ns with a median rate
+between 4 Hz and 4 kHz. Uneven time stamps are resampled linearly at the median rate; a pause longer than 1 s (and ten
+steps) ends a span, and the recording continues in a new one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from bindsearch.media import Motion
 from bindsearch.types import Span
 
 NO_RATE = (
-    "the sample rate is not known: give sample_rate_hz in the sidecar <file>.json, a timestamp column, or --imu-rate HZ"
+    "the sample rate is unknown: give sample_rate_hz in the sidecar <file>.json, a timestamp column, or --imu-rate HZ"
 )
 _LONGEST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class MotionSpan:
-    """A span of a motion recording: its samples and its place in seconds."""
+    """A span of a motion recording: its samples, and its start and end in seconds."""
 
     motion: Motion
     start_s: float
@@ -44,36 +44,42 @@ class MotionSpan:
 
 @dataclass(frozen=True, slots=True)
 class ImuRun:
-    """A recording without pauses: `samples` float32 (n, 6) evenly spaced from `start_s` on."""
+    """A recording without pauses: `samples` float32 (n, 6) evenly spaced from `start_s` (seconds) on."""
 
     samples: NDArray[np.float32]
     start_s: float
 
 
 def read_imu(path: Path, sidecar: Sidecar, options: DecodeOptions, span: Span | None = None) -> Iterator[MotionSpan]:
-    """The motion recording at `path` in spans of `options.imu_segment_s` seconds.
+    """Yield the motion recording at `path` in spans of `options.imu_segment_s` seconds.
+
+    Args:
+        path: the file.
+        sidecar: its sidecar, with axes, units and rate.
+        options: length of spans, maximum size, and default rate.
+        span: only this span of seconds; None: the whole recording.
 
     Raises:
-        MediaError: no table, axes or rate not known, a value missing, time running backwards, or `span` behind the end.
+        MediaError: no table, axes or rate unknown, a value missing, time not ascending, or `span` after the end.
     """
     check_span(span)
-    stretches, rate_hz = read_motion(path, sidecar, options)
+    runs, rate_hz = read_motion(path, sidecar, options)
     tail = shortest_tail_s(options.imu_segment_s) * rate_hz
-    long = [stretch for stretch in stretches if len(stretch.samples) >= tail]
-    found = False
-    for stretch in long or stretches:
-        for piece in _cut(stretch, rate_hz, options.imu_segment_s, span):
-            found = True
+    long = [run for run in runs if len(run.samples) >= tail]
+    is_empty = True
+    for run in long or runs:
+        for piece in _cut(run, rate_hz, options.imu_segment_s, span):
+            is_empty = False
             yield piece
-    if not found and span:
-        raise MediaError(f"the recording has nothing between {span.start_s:g} s and {span.end_s:g} s")
+    if is_empty and span:
+        raise MediaError(f"the recording has no samples between {span.start_s:g} s and {span.end_s:g} s")
 
 
 def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[list[ImuRun], float]:
-    """The whole recording in stretches without pauses, and its rate in Hz.
+    """Read the whole recording in runs without pauses, and its rate in Hz.
 
     Raises:
-        MediaError: as `read_imu`.
+        MediaError: as for `read_imu`.
     """
     table = read_table(path, options)
     columns = _columns(table, sidecar)
@@ -95,7 +101,7 @@ def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[l
 
 
 def describe_imu(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return where a recording's rate will come from, by its header alone: "50 Hz (sidecar)".
+    """Return the source of a recording's rate, by its header alone: "50 Hz (sidecar)".
 
     Raises:
         MediaError: the header cannot be read.
@@ -108,7 +114,7 @@ def describe_imu(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
         return f"rate from column {columns.time!r}"
     if options.imu_rate_hz is not None:
         return f"{options.imu_rate_hz:g} Hz (--imu-rate)"
-    return "no sample rate seen: it needs sample_rate_hz in the sidecar, a timestamp column, or --imu-rate HZ"
+    return "sample rate unknown: it needs sample_rate_hz in the sidecar, a timestamp column, or --imu-rate HZ"
 
 
 def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
@@ -123,22 +129,22 @@ def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
 
 
 def _scales(columns: MotionColumns, sidecar: Sidecar) -> tuple[float, float]:
-    """Return what the two sensors' values are multiplied with."""
-    said = sidecar.units.get("accelerometer"), sidecar.units.get("gyroscope")
+    """Return the factors of the two sensors' values to m/s^2 and rad/s."""
+    sidecar_units = sidecar.units.get("accelerometer"), sidecar.units.get("gyroscope")
     factors = []
     for i, (sensor, table, default) in enumerate(
         (("accelerometer", ACCELERATION, "m/s^2"), ("gyroscope", ROTATION, "rad/s"))
     ):
-        unit = said[i] or columns.units[i] or default
-        spelled = unit.strip().lower().replace("²", "^2").replace("m/s2", "m/s^2").replace("dps", "deg/s")
-        if spelled not in table:
+        unit = sidecar_units[i] or columns.units[i] or default
+        normalized = unit.strip().lower().replace("²", "^2").replace("m/s2", "m/s^2").replace("dps", "deg/s")
+        if normalized not in table:
             raise MediaError(f"{sensor} unit {unit[:40]!r}: expected {' or '.join(table)}")
-        factors.append(table[spelled])
+        factors.append(table[normalized])
     return factors[0], factors[1]
 
 
 def _samples(table: Table, columns: MotionColumns, scales: tuple[float, float]) -> NDArray[np.float32]:
-    """The six columns as float32 (n, 6) in m/s^2 and rad/s."""
+    """Return the six columns as float32 (n, 6) in m/s^2 and rad/s."""
     samples = np.column_stack([table.columns[name].astype(np.float64) for name in columns.axes])
     with np.errstate(over="ignore"):
         samples *= np.repeat(scales, 3)
@@ -160,17 +166,17 @@ def _stated_rate(rate_hz: float | None, source: str) -> float | None:
 
 
 def _times(table: Table, columns: MotionColumns) -> NDArray[np.float64]:
-    """Seconds from the first row, float64 (n,), never falling."""
+    """Return seconds from the first row, float64 (n,), not descending."""
     name = str(columns.time)
     raw = table.columns[name]
     if len(raw) != len(table.columns[columns.axes[0]]):
         raise MediaError(f"time column {name!r} has {len(raw)} rows, the axes {len(table.columns[columns.axes[0]])}")
     if not np.isfinite(raw).all():
         raise MediaError(f"time column {name!r} has a row without a number")
-    with np.errstate(over="ignore"):  # subtracted before leaving integers: nanoseconds since 1970 exceed float64
+    with np.errstate(over="ignore"):  # subtracted as integers: nanoseconds since 1970 exceed float64
         ticks: NDArray[np.float64] = (raw - raw[0]).astype(np.float64)
     if not np.isfinite(ticks).all():
-        raise MediaError(f"time column {name!r} runs from {raw.min():g} to {raw.max():g}: no such span is known")
+        raise MediaError(f"time column {name!r} runs from {raw.min():g} to {raw.max():g}: the span is too long")
     steps = np.diff(ticks)
     if (steps < 0).any():
         raise MediaError(f"time column {name!r} runs backwards in row {int(np.argmax(steps < 0)) + 2}")
@@ -182,7 +188,7 @@ def _times(table: Table, columns: MotionColumns) -> NDArray[np.float64]:
 
 
 def time_step_s(median_step: float) -> float:
-    """Seconds per tick of a time column whose name has no unit, by the rule at the top of this module."""
+    """Return seconds per tick of a time column without a unit in its name, by the rule in the module docstring."""
     for unit_s in (1.0, 1e-3, 1e-6):
         if median_step * unit_s < 0.25:
             return unit_s
@@ -192,13 +198,18 @@ def time_step_s(median_step: float) -> float:
 def resample(
     samples: NDArray[np.float32], times_s: NDArray[np.float64], max_samples: int
 ) -> tuple[list[ImuRun], float]:
-    """`samples` (n, 6) at `times_s` (n,), rising, as even stretches and their rate.
+    """Return a recording as runs with an even rate, and the rate in Hz.
+
+    Args:
+        samples: (n, 6).
+        times_s: (n,), seconds, ascending.
+        max_samples: maximum number of samples.
 
     Raises:
-        MediaError: the rate is none of a motion sensor, or the time stamps spread over too long a time.
+        MediaError: the rate is not that of a motion sensor, or the time stamps spread over too long a time.
     """
-    new = np.concatenate([[True], np.diff(times_s) > 0])
-    samples, times_s = samples[new], times_s[new]
+    ascending = np.concatenate([[True], np.diff(times_s) > 0])
+    samples, times_s = samples[ascending], times_s[ascending]
     step_s = float(np.median(np.diff(times_s)))
     rate_hz = _stated_rate(1 / step_s, "the rate of the time column")
     assert rate_hz is not None
@@ -217,22 +228,22 @@ def resample(
 
 
 def _even(times_s: NDArray[np.float64], samples: NDArray[np.float32], rate_hz: float) -> ImuRun:
-    """One stretch on an even grid, by linear interpolation."""
+    """Return one run on an even grid, by linear interpolation."""
     grid = times_s[0] + np.arange(int((times_s[-1] - times_s[0]) * rate_hz + 1e-6) + 1) / rate_hz
     columns = [np.interp(grid, times_s, samples[:, axis]) for axis in range(samples.shape[1])]
     return ImuRun(np.column_stack(columns).astype(np.float32), float(times_s[0]))
 
 
-def _cut(stretch: ImuRun, rate_hz: float, segment_s: float, span: Span | None) -> Iterator[MotionSpan]:
-    """Spans of a stretch, of what lies inside `span`."""
-    count = len(stretch.samples)
+def _cut(run: ImuRun, rate_hz: float, segment_s: float, span: Span | None) -> Iterator[MotionSpan]:
+    """Yield spans of a run, limited to `span`."""
+    count = len(run.samples)
     first, last = 0, count
     if span is not None:
-        first = min(count, max(0, round((span.start_s - stretch.start_s) * rate_hz)))
-        last = min(count, max(first, round((span.end_s - stretch.start_s) * rate_hz)))
+        first = min(count, max(0, round((span.start_s - run.start_s) * rate_hz)))
+        last = min(count, max(first, round((span.end_s - run.start_s) * rate_hz)))
     if first == last:
         return
-    begin_s = stretch.start_s + first / rate_hz
+    begin_s = run.start_s + first / rate_hz
     for start_s, end_s in span_edges((last - first) / rate_hz, segment_s):
         a, b = first + round(start_s * rate_hz), first + round(end_s * rate_hz)
-        yield MotionSpan(Motion(stretch.samples[a:b].copy(), rate_hz), begin_s + start_s, begin_s + end_s)
+        yield MotionSpan(Motion(run.samples[a:b].copy(), rate_hz), begin_s + start_s, begin_s + end_s)

@@ -1,4 +1,4 @@
-"""Motion files as tables: csv, parquet, npz and npy to named columns of numbers."""
+"""Motion files as tables: reads csv, parquet, npz and npy to named columns of numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.text import decode_text
 
 AXES = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
-"""Names given to the columns of an array that has none."""
+"""Column names of an array without names."""
 
 _ACCELEROMETER_KEYS = ("accelerometer", "accel", "acc", "acceleration")
 _GYROSCOPE_KEYS = ("gyroscope", "gyro", "gyr", "angular_velocity")
@@ -31,7 +31,13 @@ _RATE_KEYS = ("sample_rate_hz", "rate_hz", "sampling_rate_hz", "sample_rate", "s
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns of equal length n by name, the rate where the file itself states one, and columns known to be seconds."""
+    """A motion table.
+
+    Attributes:
+        columns: arrays of equal length n by name.
+        rate_hz: the rate in the file; None: there is none.
+        seconds: columns known to be in seconds.
+    """
 
     columns: dict[str, NDArray[Any]]
     rate_hz: float | None = None
@@ -39,10 +45,10 @@ class Table:
 
 
 def read_table(path: Path, options: DecodeOptions) -> Table:
-    """The table at `path`, whatever of the four formats it is.
+    """Read the table at `path`, in any of the four formats.
 
     Raises:
-        MediaError: none of them, damaged, or larger than the options allow.
+        MediaError: another format, damaged, or larger than the options allow.
     """
     kind = kind_of(path)
     if kind == "npy":
@@ -52,15 +58,15 @@ def read_table(path: Path, options: DecodeOptions) -> Table:
     if kind == "parquet":
         return _parquet_table(path, options)
     if kind is not None:
-        raise MediaError(f"not a csv, parquet, npz or npy file: it holds {kind}")
+        raise MediaError(f"not a csv, parquet, npz or npy file: the content is {kind}")
     return _csv_table(path, options)
 
 
 def column_names(path: Path) -> list[str]:
-    """Column (or array) names of a table from its header, without reading it; [] where it has none.
+    """Return the column (or array) names in the header of a table; [] if it has none.
 
     Raises:
-        MediaError: damaged.
+        MediaError: the file is damaged.
     """
     kind = kind_of(path)
     if kind == "zip":
@@ -75,9 +81,9 @@ def column_names(path: Path) -> list[str]:
 
 
 def csv_header(head: bytes) -> list[str] | None:
-    """Column names in the first line of a CSV file; None where it begins with numbers, or is no text.
+    """Return the column names in the first line of a CSV file; None if it begins with numbers, or is not text.
 
-    `head` is the beginning of the file, cut anywhere behind the first line.
+    `head` is the beginning of the file, truncated anywhere after the first line.
     """
     try:
         lines = decode_text(head[: head.rfind(b"\n") + 1] or head).splitlines()
@@ -92,7 +98,7 @@ def csv_header(head: bytes) -> list[str] | None:
 
 
 def delimiter_of(line: str) -> str:
-    """Return what most likely separates the cells of a line: a comma, a semicolon or a tab."""
+    """Return the most likely delimiter of a line: a comma, a semicolon or a tab."""
     return max(",;\t", key=line.count)
 
 
@@ -165,24 +171,24 @@ def _parquet_table(path: Path, options: DecodeOptions) -> Table:
 
 
 def _only_numbers(file: Any, rows: int) -> Any:
-    """A parquet file as a pyarrow.Table whose columns of anything but numbers and times are empty.
+    """Read a parquet file as a pyarrow.Table; columns other than numbers and times are replaced by nulls.
 
-    They count for nothing, and a text that is stored once may stand in every row: kilobytes become gigabytes.
+    They are not needed, and a text stored once may appear in every row, so that kilobytes expand to gigabytes.
     """
     import pyarrow as pa
 
     schema = file.schema_arrow
     kinds = pa.types
     tests = (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_timestamp, kinds.is_duration)
-    wanted = [field.name for field in schema if any(test(field.type) for test in tests)]
-    table = file.read(columns=wanted, use_threads=False)
-    found = set(table.column_names)
-    columns = [table.column(name) if name in found else pa.nulls(rows) for name in schema.names]
+    numeric = [field.name for field in schema if any(test(field.type) for test in tests)]
+    table = file.read(columns=numeric, use_threads=False)
+    names_read = set(table.column_names)
+    columns = [table.column(name) if name in names_read else pa.nulls(rows) for name in schema.names]
     return pa.table(columns, names=schema.names)
 
 
 def _arrow_table(table: Any) -> Table:
-    """A pyarrow.Table as columns of numbers."""
+    """Return a pyarrow.Table as columns of numbers."""
     import pyarrow as pa
 
     names = [name.strip() for name in table.column_names]
@@ -192,7 +198,7 @@ def _arrow_table(table: Any) -> Table:
 
 
 def _numbers(column: Any) -> NDArray[Any]:
-    """An Arrow column of numbers; missing values and texts as NaN, dates and durations as seconds from the first."""
+    """Return an Arrow column as numbers; missing values and texts as NaN, times as seconds from the first."""
     import pyarrow as pa
 
     kind = column.type
@@ -227,12 +233,12 @@ def _npz_table(path: Path, options: DecodeOptions) -> Table:
 
 
 def _first(arrays: dict[str, NDArray[Any]], keys: Sequence[str], width: int) -> NDArray[Any] | None:
-    """The first array of shape (n, width) under one of `keys`."""
+    """Return the first array of shape (n, width) under one of `keys`; None if there is none."""
     return next((arrays[key] for key in keys if key in arrays and arrays[key].shape[1:] == (width,)), None)
 
 
 def _array_columns(array: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Columns of an (n, 6) array in the standard order; (n, 7) has the time first."""
+    """Return the columns of an (n, 6) array in the standard order; in (n, 7) the time comes first."""
     if array.ndim == 2 and array.shape[1] == 6:
         return dict(zip(AXES, array.T, strict=True))
     if array.ndim == 2 and array.shape[1] == 7:

@@ -1,4 +1,4 @@
-"""Animations: the frames of a GIF, WebP or PNG with their times, composed one after the other."""
+"""Animations: the frames of a GIF, WebP or PNG with their times, composed one by one."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from bindsearch.ingest.media.pictures.image import to_rgb
 from bindsearch.ingest.media.pictures.pillow import check_size, open_picture
 
 _COPIES = 8
-"""A frame is held about so many times over: canvases, what they were before, a copy for the encoder."""
+"""Approximate copies of a frame in memory: canvases, their previous content, a copy for the encoder."""
 
 _PIXELS_IN_ALL = 100
-"""Times `max_pixels` that are composed for one file: ten thousand frames of 1920x1040. Such a file may be tiny."""
+"""Maximum pixels composed for one file, in multiples of `max_pixels`: 10,000 frames of 1920x1040; files may be tiny."""
 
 _NO_DURATION_S = 0.1
 _SHORTEST_S = 0.01
-"""Browsers show a frame of at most 10 ms, which many files say who mean nothing by it, for 100 ms."""
+"""Browsers show a frame of at most 10 ms for 100 ms, because many files state it without intending it."""
 
 _OPTION = "an eighth of --limit pixels=N"
 
 
 def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tuple[float, Image.Image | None]]:
-    """Every frame of the animation at `path` with the time it appears, then (end_s, None); one at a time in memory.
+    """Yield every frame of the animation at `path` with its start in seconds, then (end_s, None).
+
+    Only one frame is in memory at a time.
 
     Raises:
         MediaError: damaged, truncated, larger than `options.max_pixels` / 8, or too many frames for their size.
@@ -44,7 +46,7 @@ def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tupl
         if count * width * height > _PIXELS_IN_ALL * options.max_pixels:
             raise MediaError(
                 f"the animation has {count} frames of {width}x{height} pixels: "
-                f"more than {_PIXELS_IN_ALL * options.max_pixels} in all are not decoded (100 x --limit pixels=N)"
+                f"more than {_PIXELS_IN_ALL * options.max_pixels} in total are not decoded (100 x --limit pixels=N)"
             )
         first = 1 if kind == "png" and count > 1 and getattr(picture, "default_image", False) else 0
         time_s = 0.0
@@ -62,10 +64,10 @@ def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tupl
 
 
 def _canvas(path: Path, kind: str, max_pixels: int) -> tuple[int, int, int]:
-    """The number of frames, and the right and bottom edge of all; frames of a GIF enlarge it as they come.
+    """Return the number of frames, and the right and bottom edge of all; frames of a GIF may enlarge the canvas.
 
     Raises:
-        MediaError: what they cover has more than `max_pixels` pixels.
+        MediaError: the canvas has more than `max_pixels` pixels.
     """
     with path.open("rb") as file:
         if kind != "gif":
@@ -78,7 +80,7 @@ def _canvas(path: Path, kind: str, max_pixels: int) -> tuple[int, int, int]:
 
 
 def picture_rgb(picture: Image.Image, floor_px: int) -> NDArray[np.uint8]:
-    """A frame of an animation as uint8 (height, width, 3), sides at most `floor_px` and 16 times that."""
+    """Return a frame of an animation as uint8 (height, width, 3), sides at most `floor_px` and 16 times that."""
     width, height = picture.size
     scale = min(1.0, floor_px / min(width, height), 16 * floor_px / max(width, height))
     size = max(1, math.ceil(width * scale)), max(1, math.ceil(height * scale))

@@ -1,7 +1,7 @@
 """Depth maps: 16-bit PNG or TIFF in millimetres, floating-point .npy or TIFF in metres; 0, NaN or infinity = no value.
 
-Other scales are said in the sidecar: `depth_unit`. Eight bits say nothing about their unit, and integers in a .npy
-neither, so these need it. "sunrgbd" is SUN RGB-D's own format: 16-bit PNGs whose bits are rotated.
+Other scales need the sidecar's `depth_unit`, and so do 8-bit images and integers in a .npy, which have no default unit.
+"sunrgbd" is SUN RGB-D's own format: 16-bit PNGs whose bits are rotated.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap
 
 FOCAL_LENGTH_SHARE = 0.81
-"""Focal length over width where a file does not say: a Kinect's 519 px at 640 px (NYU Depth v2 calibration)."""
+"""Default focal length over width: a Kinect's 519 px at 640 px (NYU Depth v2 calibration)."""
 
 BASELINE_M = 0.075
-"""Baseline of a Kinect in metres, which ImageBind computes disparity with (Girdhar et al. 2023, appendix B.1)."""
+"""Baseline of a Kinect in metres, with which ImageBind computes disparity (Girdhar et al. 2023, appendix B.1)."""
 
 SUNRGBD = "sunrgbd"
 SUNRGBD_FARTHEST_M = 8.0
-"""SUN RGB-D's toolbox sets what lies farther to this (Song et al. 2015, SUNRGBDtoolbox, read3dPoints.m)."""
+"""Maximum depth; SUN RGB-D's toolbox clamps larger values (Song et al. 2015, SUNRGBDtoolbox, read3dPoints.m)."""
 
 _METRES = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "µm": 1e-6, "ft": 0.3048, "in": 0.0254}
 _UNIT = re.compile(r"(?:([0-9.eE+-]+)\s*)?([a-zµ]+)")
 
 
 def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> DepthMap:
-    """The depth map at `path` in metres, with its mask, focal length and baseline.
+    """Read the depth map at `path` in metres, with its mask, focal length and baseline.
 
     Raises:
-        MediaError: no single-channel picture or array, no known unit, or no value in it at all.
+        MediaError: not a single-channel image or array, unit unknown, or no values.
     """
     raw, unit = _read_raw(path, options)
     if _is_sunrgbd(sidecar):
@@ -56,13 +56,13 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> DepthMap
 
 
 def camera(width_px: int, sidecar: Sidecar) -> tuple[float, float]:
-    """Focal length in pixels and baseline in metres: the sidecar's, else the defaults above."""
+    """Return focal length in pixels and baseline in metres: the sidecar's, else the defaults above."""
     fx_px = FOCAL_LENGTH_SHARE * width_px if sidecar.fx is None else sidecar.fx
     return fx_px, BASELINE_M if sidecar.baseline_m is None else sidecar.baseline_m
 
 
 def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return what a depth map's values will be computed with, from its header alone: "fx 259 px (0.81 x width), ...".
+    """Return the parameters of a depth map, from its header alone: "fx 259 px (0.81 x width), ...".
 
     Raises:
         MediaError: the header cannot be read.
@@ -76,42 +76,40 @@ def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
             width_px, mode = picture.size[0], picture.mode
         unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else "unknown unit"
     fx_px, baseline_m = camera(width_px, sidecar)
-    where = f"{FOCAL_LENGTH_SHARE} x width" if sidecar.fx is None else "sidecar"
+    fx_source = f"{FOCAL_LENGTH_SHARE} x width" if sidecar.fx is None else "sidecar"
     unit = "SUN RGB-D's rotated mm" if _is_sunrgbd(sidecar) else sidecar.depth_unit or unit
-    return f"{unit}, fx {fx_px:.0f} px ({where}), baseline {baseline_m:g} m"
+    return f"{unit}, fx {fx_px:.0f} px ({fx_source}), baseline {baseline_m:g} m"
 
 
 def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | None]:
-    """The stored values (height, width) and the unit that the format implies."""
+    """Return the stored values (height, width) and the unit that the format implies; None: no unit."""
     if kind_of(path) == "npy":
         raw = plane(read_npy(path, max_bytes=options.max_array_bytes), options)
         return raw, "m" if raw.dtype.kind == "f" else None
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         if picture.mode not in ("L", "I", "F", "P", "1") and not picture.mode.startswith("I;16"):
-            raise MediaError(
-                f"depth must have one channel, this is a {picture.mode} picture: use --modality-rule image=..."
-            )
+            raise MediaError(f"depth must have one channel, not {picture.mode}: index it with --as image=...")
         if picture.mode in ("P", "1"):
-            raise MediaError("a palette or black-and-white picture is not a depth map")
+            raise MediaError("a palette or black-and-white image is not a depth map")
         raw = picture_values(picture)
         return raw, {"F": "m", "L": None, "I": None}.get(picture.mode, "mm")
 
 
 def picture_values(picture: Any) -> NDArray[Any]:
-    """A single-channel picture's stored values (height, width).
+    """Return a single-channel image's stored values (height, width).
 
     Raises:
-        MediaError: the picture is damaged.
+        MediaError: the image is damaged.
     """
     try:
         picture.load()
     except (SyntaxError, IndexError, EOFError, ValueError) as error:
-        raise MediaError(f"damaged picture ({error})") from error
+        raise MediaError(f"damaged image ({error})") from error
     return np.asarray(picture)
 
 
 def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
-    """An array as (height, width); axes of length 1 are dropped.
+    """Return an array as (height, width); axes of length 1 are dropped.
 
     Raises:
         MediaError: it is not two-dimensional, has no pixel, or more than `options.max_pixels`.
@@ -132,12 +130,12 @@ def _is_sunrgbd(sidecar: Sidecar) -> bool:
 
 
 def sunrgbd_metres(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """Metres float32 (height, width) of SUN RGB-D's 16-bit values: millimetres rotated left by three bits.
+    """Return metres, float32 (height, width), of SUN RGB-D's 16-bit values: millimetres rotated left by three bits.
 
     From SUNRGBDtoolbox, read3dPoints.m: bitor(bitshift(depth, -3), bitshift(depth, 16 - 3)) / 1000, at most 8 m.
 
     Raises:
-        MediaError: the values are no 16-bit integers.
+        MediaError: the values are not 16-bit integers.
     """
     if raw.dtype.kind not in "iu" or raw.dtype.itemsize != 2:
         raise MediaError(f'depth_unit is "{SUNRGBD}", which is for 16-bit integers: these are {raw.dtype.name}')
@@ -147,21 +145,22 @@ def sunrgbd_metres(raw: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _metres_per_step(declared: str | None, implied: str | None, dtype: np.dtype[Any]) -> float:
+    """Return metres per step of the declared unit, else of the unit that the format implies."""
     if declared is not None:
         return parse_unit(declared)
     if implied is None:
         raise MediaError(
-            f'{8 * dtype.itemsize}-bit integer depth has no known unit: put {{"depth_unit": "mm"}} '
+            f'{8 * dtype.itemsize}-bit integer depth has no unit: put {{"depth_unit": "mm"}} '
             "(or m, cm, sunrgbd, or metres per step as a number) into its sidecar <file>.json"
         )
     return _METRES[implied]
 
 
 def parse_unit(text: str) -> float:
-    """Metres per step of "m", "cm", "mm" or a multiple such as "0.0002 m".
+    """Return metres per step of "m", "cm", "mm" or a multiple such as "0.0002 m".
 
     Raises:
-        MediaError: it is no unit of length.
+        MediaError: it is not a unit of length.
     """
     match = _UNIT.fullmatch(text.strip().lower())
     unit = _METRES.get(match[2]) if match else None

@@ -1,4 +1,4 @@
-"""Number of frames of a GIF, WebP or PNG file, by walking its blocks: nothing is decoded, nothing allocated."""
+"""Number of frames of a GIF, WebP or PNG file, counted by its blocks: nothing is decoded, nothing allocated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import IO
 
 from bindsearch.errors import MediaError
 
-_MOST_BLOCKS = 4_000_000
-"""A GIF of 1 GB in blocks of the usual 255 bytes; more is a file made to keep the reader busy."""
+_MAX_BLOCKS = 4_000_000
+"""Blocks of a GIF of 1 GB with the usual 255 bytes each; more is treated as an attempt to keep the reader busy."""
 
 
 def count_frames(file: IO[bytes], kind: str, enough: int | None = None) -> int:
-    """Frames in the file of that kind that begins here, as its blocks say; counting may stop at `enough`.
+    """Count the frames in the file of a kind that begins here, by its blocks; counting may stop at `enough`.
 
     Raises:
         MediaError: the file consists of millions of tiny blocks.
@@ -22,20 +22,20 @@ def count_frames(file: IO[bytes], kind: str, enough: int | None = None) -> int:
     if kind == "png":
         return _png_frames(file)
     if kind in ("gif", "webp"):
-        found = gif_frames(file) if kind == "gif" else _webp_frames(file)
-        return max(1, sum(1 for _ in islice(found, enough)))
+        frames = gif_frames(file) if kind == "gif" else _webp_frames(file)
+        return max(1, sum(1 for _ in islice(frames, enough)))
     return 1
 
 
 def gif_frames(file: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Right and bottom edge in pixels of each frame of a GIF (GIF89a, section 20); they may lie outside its screen.
+    """Yield right and bottom edge in pixels of each frame of a GIF (GIF89a, section 20); they may exceed its screen.
 
     Raises:
         MediaError: the file consists of millions of tiny blocks.
     """
     head = file.read(13)
     _skip_colours(file, head[10:11])
-    blocks = iter(range(_MOST_BLOCKS))
+    blocks = iter(range(_MAX_BLOCKS))
     while (mark := file.read(1)) and mark != b";" and _more(blocks):
         if mark == b",":
             box = file.read(9)
@@ -45,21 +45,21 @@ def gif_frames(file: IO[bytes]) -> Iterator[tuple[int, int]]:
             yield left + width, top + height
             _skip_colours(file, box[8:])
         if mark in (b",", b"!"):
-            file.read(1)  # code size, or which extension it is
+            file.read(1)  # code size, or kind of extension
             while (size := file.read(1)) > b"\0" and _more(blocks):
                 file.seek(size[0], 1)
 
 
 def _skip_colours(file: IO[bytes], flags: bytes) -> None:
-    """Go behind the colour table that `flags`, one byte, announces."""
+    """Skip the colour table that the byte `flags` announces."""
     if flags and flags[0] & 0x80:
         file.seek(3 << (flags[0] & 7) + 1, 1)
 
 
 def _webp_frames(file: IO[bytes]) -> Iterator[None]:
-    """One value for each ANMF chunk of a WebP file (RIFF container)."""
+    """Yield once for each ANMF chunk of a WebP file (RIFF container)."""
     file.seek(12, 1)
-    blocks = iter(range(_MOST_BLOCKS))
+    blocks = iter(range(_MAX_BLOCKS))
     while len(header := file.read(8)) == 8 and _more(blocks):
         if header[:4] == b"ANMF":
             yield None
@@ -68,10 +68,9 @@ def _webp_frames(file: IO[bytes]) -> Iterator[None]:
 
 
 def _png_frames(file: IO[bytes]) -> int:
-    """Return what the acTL chunk says, which stands before the picture (PNG, third edition, 11.3.6.1); 1 without
-    one."""
+    """Return the frames in the acTL chunk, which precedes the image (PNG, third edition, 11.3.6.1); 1 without one."""
     file.seek(8, 1)
-    blocks = iter(range(_MOST_BLOCKS))
+    blocks = iter(range(_MAX_BLOCKS))
     while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND") and _more(blocks):
         if header[4:] == b"acTL":
             return max(1, int.from_bytes(file.read(4), "big"))
@@ -80,6 +79,7 @@ def _png_frames(file: IO[bytes]) -> int:
 
 
 def _more(blocks: Iterator[int]) -> bool:
+    """Count one more block."""
     if next(blocks, None) is None:
-        raise MediaError(f"the picture file has more than {_MOST_BLOCKS} blocks")
+        raise MediaError(f"the image file has more than {_MAX_BLOCKS} blocks")
     return True

@@ -21,14 +21,14 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Operation that brings a picture of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
+"""Operation that turns an image of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
 
 
 def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Picture:
-    """The picture at `path`, upright, on white, reduced while its shorter side stays >= 2 * wants.picture_side_px.
+    """Read the image at `path`, upright, on white, reduced while its shorter side stays >= 2 * wants.picture_side_px.
 
     Raises:
-        MediaError: no picture, damaged, truncated, or too large.
+        MediaError: not an image, damaged, truncated, or too large.
     """
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         floor_px = 2 * wants.picture_side_px
@@ -36,8 +36,8 @@ def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Pictur
         try:
             picture.load()
         except (SyntaxError, IndexError, EOFError, ValueError, RuntimeError) as error:
-            raise MediaError(f"damaged picture ({str(error).strip()})") from error
-        check_size(picture.size, options.max_pixels)  # a HEIF picture's header may lie
+            raise MediaError(f"damaged image ({str(error).strip()})") from error
+        check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
         orientation = _orientation(picture)
         rgb = to_rgb(_reduced(picture, floor_px))
     if orientation in _UPRIGHT:
@@ -46,7 +46,7 @@ def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Pictur
 
 
 def _draft(picture: Image.Image, floor_px: int) -> None:
-    """Let a JPEG be decoded at 1/2, 1/4 or 1/8: several times faster for a photo of 12 megapixels."""
+    """Let a JPEG be decoded at 1/2, 1/4 or 1/8: several times faster for an image of 12 megapixels."""
     shorter = min(picture.size)
     if picture.format in ("JPEG", "MPO") and shorter >= 2 * floor_px:
         width, height = picture.size
@@ -54,7 +54,7 @@ def _draft(picture: Image.Image, floor_px: int) -> None:
 
 
 def _reduced(picture: Image.Image, floor_px: int) -> Image.Image:
-    """`picture` by an integer factor smaller (box mean), where that leaves the shorter side >= `floor_px`."""
+    """Return `picture` reduced by an integer factor (box mean), if the shorter side remains >= `floor_px`."""
     factor = min(picture.size) // floor_px
     if factor < 2 or picture.mode not in ("RGB", "RGBA", "L", "LA", "CMYK"):
         return picture
@@ -64,25 +64,25 @@ def _reduced(picture: Image.Image, floor_px: int) -> Image.Image:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none or the EXIF block is damaged."""
+    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged."""
     try:
         value = picture.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # Pillow's EXIF parser fails in many ways, and a photo is worth more than its metadata
+    except Exception:  # damaged metadata must not fail the image
         return 1
     return value if isinstance(value, int) else 1
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """`picture` in mode RGB: 16-bit grey scaled to 8 bits, palettes looked up, transparency laid on white.
+    """Return `picture` in mode RGB: 16-bit grey scaled to 8 bits, palettes applied, transparency on white.
 
     Raises:
-        MediaError: a floating-point picture, which has no known range.
+        MediaError: a floating-point image, whose range is unknown.
     """
     if picture.mode == "F":
-        raise MediaError("a floating-point picture has no known range: if it is depth or thermal, use --modality-rule")
+        raise MediaError("the range of a floating-point image is unknown: index depth or thermal images with --as")
     if picture.mode.startswith("I"):
-        wide = np.clip(np.asarray(picture), 0, 65535)
-        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
+        values = np.clip(np.asarray(picture), 0, 65535)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data or picture.mode in ("La", "RGBa"):
         layer = picture.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))

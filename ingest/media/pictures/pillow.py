@@ -1,4 +1,4 @@
-"""Opening picture files safely, for images, depth maps and thermal pictures alike."""
+"""Safe opening of image files, shared by images, depth maps and thermal images."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ MAX_FILE_BYTES = 1 << 30
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
-    """A HEIF picture, upright: libheif turns it as the file says, and the plugin then takes EXIF's word for it away."""
+    """Return a HEIF image, upright: libheif applies the rotation, and the plugin then removes EXIF's orientation."""
     if find_spec("pi_heif") is None:
-        raise MediaError("HEIC pictures need the extra [heic]: pip install 'bindsearch[heic]'")
+        raise MediaError("HEIC images need the extra [heic]: pip install 'bindsearch[heic]'")
     with installation_faults():
         from pi_heif import HeifImageFile  # type: ignore[import-untyped]
     picture: Image.Image = HeifImageFile(file, name)
@@ -45,7 +45,7 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _open_raw(file: BinaryIO, name: str) -> Image.Image:
-    """The preview of a camera's raw picture, with the orientation of the whole where it has none of its own."""
+    """Return the preview of a camera's raw image, with the orientation of the raw image if it has none of its own."""
     preview, orientation = read_preview(file)
     if isinstance(preview, bytes):
         picture: Image.Image = JpegImagePlugin.jpeg_factory(io.BytesIO(preview), name)
@@ -68,11 +68,14 @@ _READERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
     "heif": _open_heif,
     "raw": _open_raw,
 }
-"""Readers by kind. Pillow's are called directly, not through `Image.open`: that warns of large pictures by its own
-global limit and tries formats that are never wanted here (EPS, PSD, FITS, ...)."""
+"""Readers by kind.
+
+Pillow's are called directly, not through `Image.open`: that warns of large images by its own global limit and tries
+formats that are never needed here (EPS, PSD, FITS, ...).
+"""
 
 _READ_WHOLE = frozenset({"webp", "avif", "heif", "raw"})
-"""Kinds whose reader takes the whole file into memory on opening."""
+"""Kinds whose reader loads the whole file into memory on opening."""
 
 _QUIET = tuple(
     ("ignore", None, category, re.compile(r"PIL\."), 0) for category in (UserWarning, Image.DecompressionBombWarning)
@@ -83,12 +86,16 @@ _QUIET = tuple(
 def open_picture(
     path: Path, *, max_pixels: int, max_bytes: int = MAX_FILE_BYTES, option: str = "--limit pixels=N"
 ) -> Iterator[Image.Image]:
-    """The picture at `path` with its header read and its pixels not; closed on leaving.
+    """Open the image at `path` with its header read but not its pixels; it is closed when the block ends.
 
-    `max_bytes`: size of a file that can only be read whole. `option`: what raises `max_pixels`, for the message.
+    Args:
+        path: the file.
+        max_pixels: maximum width * height.
+        max_bytes: maximum size of a file that can only be read completely.
+        option: the option that raises `max_pixels`, for the message.
 
     Raises:
-        MediaError: the file is empty, no picture, or larger than it may be; or the package that reads it is missing.
+        MediaError: the file is empty, not an image, or too large; or the package that reads it is not installed.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -96,19 +103,17 @@ def open_picture(
             raise MediaError("the file is empty")
         kind = sniff(head, path.suffix)
         if kind not in _READERS:
-            found = f": it holds {kind}" if kind else ""
-            raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF or raw picture{found}")
+            content = f": the content is {kind}" if kind else ""
+            raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF or raw image{content}")
         size_bytes = os.fstat(file.fileno()).st_size
         if kind in _READ_WHOLE and size_bytes > max_bytes:
-            raise MediaError(
-                f"the picture has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)"
-            )
+            raise MediaError(f"the image has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)")
         _check_canvas(head, kind, file, max_pixels, option)
         file.seek(0)
         _silence_pillow()
         with _read_header(file, kind) as picture:
             check_size(picture.size, max_pixels, option)
-            check_size(_tile_size(picture), max_pixels, option, what="a tile of the picture")
+            check_size(_tile_size(picture), max_pixels, option, what="a tile of the image")
             try:
                 yield picture
             except Image.DecompressionBombError as error:
@@ -116,6 +121,7 @@ def open_picture(
 
 
 def _read_header(file: BinaryIO, kind: str) -> Image.Image:
+    """Return an image with its header read."""
     try:
         return _READERS[kind](file, "")
     except Image.DecompressionBombError as error:
@@ -124,17 +130,17 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
         SyntaxError, IndexError, TypeError, KeyError, AssertionError, ValueError, EOFError, OSError, struct.error
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk, not the file
+            raise  # an error of the disk, not of the file
         raise MediaError(f"damaged {kind.upper()} header ({error or type(error).__name__})") from error
 
 
 def check_size(
-    size: tuple[int, int], max_pixels: int, option: str = "--limit pixels=N", *, what: str = "the picture"
+    size: tuple[int, int], max_pixels: int, option: str = "--limit pixels=N", *, what: str = "the image"
 ) -> None:
-    """Width and height of a picture are above 0, and their product is at most `max_pixels`.
+    """Check that width and height of an image are above 0, and their product is at most `max_pixels`.
 
     Raises:
-        MediaError: they are not; the message names `option`, which raises the limit.
+        MediaError: they are not; the message contains `option`, which raises the limit.
     """
     width, height = size
     if width < 1 or height < 1:
@@ -144,14 +150,14 @@ def check_size(
 
 
 def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError:
-    """Pillow has a limit of its own, global to the process, for a few formats."""
-    found = f"{size[0]}x{size[1]} pixels" if size else "larger"
+    """Return the error for Pillow's own limit, which is global to the process, for a few formats."""
+    size_text = f"{size[0]}x{size[1]} pixels" if size else "larger"
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    return MediaError(f"the picture is {found}: Pillow decodes no {kind.upper()} of more than {limit} pixels")
+    return MediaError(f"the image is {size_text}: Pillow does not decode a {kind.upper()} of more than {limit} pixels")
 
 
 def _check_canvas(head: bytes, kind: str, file: BinaryIO, max_pixels: int, option: str) -> None:
-    """Sizes that a reader would allocate on opening: WebP's whole canvas, GIF's first frame."""
+    """Check sizes that a reader would allocate on opening: WebP's whole canvas, GIF's first frame."""
     if kind == "webp" and len(head) >= 30:
         check_size(_webp_size(head), max_pixels, option)
     if kind == "gif":
@@ -161,7 +167,7 @@ def _check_canvas(head: bytes, kind: str, file: BinaryIO, max_pixels: int, optio
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Width and height of a WebP canvas (RFC 9649, sections 2.5 to 2.7)."""
+    """Return width and height of a WebP canvas (RFC 9649, sections 2.5 to 2.7)."""
     if head[12:16] == b"VP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
     if head[12:16] == b"VP8L":
@@ -173,7 +179,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _tile_size(picture: Image.Image) -> tuple[int, int]:
-    """Width and height of a TIFF's tiles, one of which is decoded whole however small the picture."""
+    """Return width and height of a TIFF's tiles, which are decoded completely however small the image is."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         sides = [picture.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
         if all(isinstance(side, int) and side > 0 for side in sides):
@@ -182,10 +188,9 @@ def _tile_size(picture: Image.Image) -> tuple[int, int]:
 
 
 def _silence_pillow() -> None:
-    """Keep Pillow's remarks about odd metadata and large pictures off stderr, and from being raised where warnings are
-    errors.
+    """Suppress Pillow's warnings about unusual metadata and large images, also where warnings are errors.
 
-    A filter put in once stays; saving and restoring filters around each file would be a race between threads.
+    A filter stays installed: saving and restoring filters around each file would be a race between threads.
     """
     for quiet in _QUIET:
         if quiet not in warnings.filters:

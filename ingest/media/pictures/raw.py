@@ -1,4 +1,4 @@
-"""Cameras' raw pictures: the JPEG or bitmap preview that the camera put beside the sensor's values."""
+"""Cameras' raw images: the JPEG or bitmap preview that the camera stored with the sensor's values."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ORIENTATION_OF = {0: 1, 3: 3, 5: 8, 6: 6}
 
 
 def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
-    """The largest preview in a raw picture, as JPEG or as uint8 (height, width, 3), and its EXIF orientation.
+    """Read the largest preview in a raw image, as JPEG or as uint8 (height, width, 3), and its EXIF orientation.
 
     Raises:
-        MediaError: the extra [raw] is not installed, no raw picture, damaged, or without a preview.
+        MediaError: the extra [raw] is not installed, not a raw image, damaged, or without a preview.
     """
     if find_spec("rawpy") is None:
-        raise MediaError("raw pictures need the extra [raw]: pip install 'bindsearch[raw]'")
+        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
     with installation_faults():
         import rawpy
     try:
@@ -33,8 +33,8 @@ def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
                 return preview.data, orientation
             return np.array(preview.data, np.uint8), orientation
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        raise MediaError("the raw picture holds no preview that can be read: convert it to JPEG") from error
+        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
     except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
         reason = error.args[0] if error.args else type(error).__name__
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise MediaError(f"damaged or unknown raw picture ({text})") from error
+        raise MediaError(f"damaged or unknown raw image ({text})") from error

@@ -1,7 +1,7 @@
-"""Thermal pictures to values in 0..1, brighter is hotter.
+"""Thermal images, scaled to values in 0..1; brighter is hotter.
 
-Eight bits are divided by 255; 16-bit and floating-point pictures and .npy arrays (any unit) are stretched so that the
-picture's 1st percentile is 0 and its 99th is 1.
+Eight bits are divided by 255; 16-bit and floating-point images and .npy arrays (any unit) are stretched so that the
+image's 1st percentile is 0 and its 99th is 1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from bindsearch.media import ThermalPicture
 
 
 def read_thermal(path: Path, options: DecodeOptions) -> ThermalPicture:
-    """The thermal picture at `path`; a colour picture by its brightness (ITU-R 601 luma).
+    """Read the thermal image at `path`; a colour image by its brightness (ITU-R 601 luma).
 
     Raises:
-        MediaError: no picture or array, damaged, too large, or no finite value in it.
+        MediaError: not an image or array, damaged, too large, or no finite value in it.
     """
     if kind_of(path) == "npy":
         return ThermalPicture(stretch(plane(read_npy(path, max_bytes=options.max_array_bytes), options)))
@@ -39,19 +39,19 @@ def read_thermal(path: Path, options: DecodeOptions) -> ThermalPicture:
 
 
 def stretch(values: NDArray[Any]) -> NDArray[np.float32]:
-    """`values` (height, width) with percentiles 1..99 laid onto 0..1; all equal gives 0, no value gives 0.
+    """Map percentiles 1..99 of `values` (height, width) to 0..1; equal values give 0, missing values give 0.
 
     Raises:
         MediaError: no value is finite.
     """
-    known = np.isfinite(values)
-    if not known.any():
-        raise MediaError("no pixel of the thermal picture has a value")
-    low, high = (float(edge) for edge in np.percentile(values[known].astype(np.float64), (1, 99)))
-    if not high > low:  # nearly all pixels alike: the few others show
-        low, high = float(values[known].min()), float(values[known].max())
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise MediaError("no pixel of the thermal image has a value")
+    low, high = (float(edge) for edge in np.percentile(values[finite].astype(np.float64), (1, 99)))
+    if not high > low:  # nearly all pixels are equal: the full range keeps the others visible
+        low, high = float(values[finite].min()), float(values[finite].max())
     if not high > low:
         return np.zeros(values.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (values.astype(np.float64) - low) / (high - low)
-    return np.where(known, np.clip(scaled, 0, 1), 0).astype(np.float32)
+    return np.where(finite, np.clip(scaled, 0, 1), 0).astype(np.float32)

@@ -1,8 +1,7 @@
-"""Sound: files and sound tracks to mono float32 at their own rate, streamed span by span.
+"""Sound files and sound tracks, decoded to mono float32 at their own rate, streamed span by span.
 
 libsndfile (soundfile) reads wav, flac, ogg, opus, aiff, caf and au; FFmpeg (PyAV) reads m4a, aac, sound tracks, what
-libsndfile refuses, and mp3, of which libsndfile's decoder writes its remarks to stderr. Channels are mixed down by
-their mean.
+libsndfile refuses, and mp3, because libsndfile's mp3 decoder writes messages to stderr. Channels are averaged.
 """
 
 from __future__ import annotations
@@ -30,16 +29,20 @@ if TYPE_CHECKING:
 
 _BY_LIBSNDFILE = frozenset({"wav", "flac", "ogg", "aiff", "caf", "au"})
 _BLOCK_SAMPLES = 1 << 18
-_MOST_CHUNKS = 10_000
+_MAX_CHUNKS = 10_000
 _RATES_HZ = (1_000, 1_000_000)
 _FULL_SCALE = {"uint8": 128.0, "int16": 32768.0, "int32": 2147483648.0, "int64": 9223372036854775808.0}
 
 
 @dataclass(frozen=True, slots=True)
 class SoundStream:
-    """A sound being read: mono `blocks`, float32 (n,), the first of which begins `start_s` into the recording.
+    """An open sound.
 
-    `length_s`: of the whole recording, as its header says; 0 where it does not.
+    Attributes:
+        sample_rate_hz: samples per second.
+        start_s: start of the first block in the recording, in seconds.
+        blocks: mono samples, float32 (n,) each.
+        length_s: length of the whole recording by its header, in seconds; 0 if unknown.
     """
 
     sample_rate_hz: int
@@ -50,7 +53,7 @@ class SoundStream:
 
 @dataclass(frozen=True, slots=True)
 class SoundSpan:
-    """A span of a recording: its sound and its place in seconds."""
+    """A span of a recording: its sound, and its start and end in seconds."""
 
     sound: Sound
     start_s: float
@@ -60,17 +63,17 @@ class SoundSpan:
 def read_sound(
     path: Path, segment_s: float, span: Span | None = None, *, max_s: float = math.inf
 ) -> Iterator[SoundSpan]:
-    """The recording at `path` in spans of `segment_s` seconds; only what lies inside `span` where one is given.
+    """Yield the recording at `path` in spans of `segment_s` seconds; only those inside `span` if it is given.
 
     Raises:
         MediaError: no sound, damaged, truncated, NaN, no samples, longer than `max_s` seconds (without a span), or
-            `span` lies behind its end.
+            `span` is after its end.
     """
     check_span(span)
     kind = kind_of(path)
     if kind not in SOUNDS | VIDEOS:
-        found = f": it holds {kind}" if kind else ""
-        raise MediaError(f"not a wav, flac, ogg, opus, mp3, m4a or aac sound{found}")
+        content = f": the content is {kind}" if kind else ""
+        raise MediaError(f"not a wav, flac, ogg, opus, mp3, m4a or aac sound{content}")
     with _open_sound(path, str(kind), span.start_s if span else 0.0) as stream:
         yield from cut_sound(stream, segment_s, span, max_s=max_s)
 
@@ -78,9 +81,9 @@ def read_sound(
 def read_sound_track(
     path: Path, kind: str, segment_s: float, span: Span | None = None, *, max_s: float = math.inf
 ) -> Iterator[SoundSpan]:
-    """As `read_sound` for the first sound track of a video; nothing where there is none, or it ends before `span`.
+    """Yield the first sound track of a video as `read_sound`; nothing without a track, or if it ends before `span`.
 
-    Spans of digital silence are left out: there is nothing to hear in them.
+    Spans of digital silence are skipped.
     """
     with open_container(path, kind) as container:
         if not container.streams.audio:
@@ -99,12 +102,12 @@ def cut_sound(
     may_be_empty: bool = False,
     max_s: float = math.inf,
 ) -> Iterator[SoundSpan]:
-    """Spans of a stream; at most one span and its tail are held in memory."""
+    """Yield the spans of a stream; at most one span and its tail are in memory."""
     rate_hz = stream.sample_rate_hz
     length, tail = round(segment_s * rate_hz), round(shortest_tail_s(segment_s) * rate_hz)
     done, buffer = 0, np.empty(0, np.float32)
     blocks: list[NDArray[np.float32]] = []
-    held = 0
+    size = 0
 
     def piece(samples: NDArray[np.float32]) -> SoundSpan:
         start_s = stream.start_s + done / rate_hz
@@ -112,23 +115,23 @@ def cut_sound(
 
     for block in _bounded(stream, span, max_s):
         blocks.append(block)
-        held += block.size
-        if held < length + tail:
+        size += block.size
+        if size < length + tail:
             continue
         buffer = np.concatenate(blocks)
         while buffer.size >= length + tail:
             yield piece(buffer[:length].copy())
             done, buffer = done + length, buffer[length:]
-        blocks, held = [buffer], buffer.size
-    if held:
+        blocks, size = [buffer], buffer.size
+    if size:
         yield piece(np.concatenate(blocks))
     elif not done and not may_be_empty:
-        raise MediaError(f"the sound ends before {span.start_s:g} s" if span else "the file holds no sound samples")
+        raise MediaError(f"the sound ends before {span.start_s:g} s" if span else "the file contains no sound samples")
 
 
 def _bounded(stream: SoundStream, span: Span | None, max_s: float) -> Iterator[NDArray[np.float32]]:
-    """Blocks up to the end of `span`, every sample finite; without one, no more than `max_s` seconds."""
-    left = None if span is None else max(0, round((span.end_s - stream.start_s) * stream.sample_rate_hz))
+    """Yield blocks up to the end of `span`, all samples finite; without a span at most `max_s` seconds."""
+    remaining = None if span is None else max(0, round((span.end_s - stream.start_s) * stream.sample_rate_hz))
     length_s = stream.length_s
     read = 0
     for block in stream.blocks:
@@ -138,20 +141,20 @@ def _bounded(stream: SoundStream, span: Span | None, max_s: float) -> Iterator[N
             raise MediaError(
                 f"the sound is {length_s:.0f} s long: more than {max_s:g} are not decoded (--limit sound=N)"
             )
-        if left is not None:
-            block = block[:left]
-            left -= block.size
+        if remaining is not None:
+            block = block[:remaining]
+            remaining -= block.size
         if not np.isfinite(block).all():
-            raise MediaError("the sound holds NaN or infinite samples")
+            raise MediaError("the sound contains NaN or infinite samples")
         if block.size:
             yield block
-        if left == 0:
+        if remaining == 0:
             return
 
 
 @contextmanager
 def _open_sound(path: Path, kind: str, start_s: float) -> Iterator[SoundStream]:
-    """The sound of a file, by libsndfile where it can, else by FFmpeg."""
+    """Open the sound of a file with libsndfile if possible, else with FFmpeg."""
     if kind in _BY_LIBSNDFILE:
         import soundfile
 
@@ -171,7 +174,8 @@ def _open_sound(path: Path, kind: str, start_s: float) -> Iterator[SoundStream]:
 
 
 def _file_stream(file: Any, start_s: float) -> SoundStream:
-    rate_hz = _checked_rate(file.samplerate)
+    """Return the stream of a file opened by libsndfile, from `start_s` on."""
+    rate_hz = _check_rate(file.samplerate)
     first = min(round(start_s * rate_hz), file.frames)
     if first:
         file.seek(first)
@@ -184,7 +188,7 @@ def _file_stream(file: Any, start_s: float) -> SoundStream:
             if not len(block):
                 break
             read += len(block)
-            yield _mixed_down(block)
+            yield _mix_down(block)
         if read < file.frames and file.frames < 1 << 62:
             raise MediaError(f"truncated or damaged: {read} of {file.frames} samples can be read")
 
@@ -192,83 +196,85 @@ def _file_stream(file: Any, start_s: float) -> SoundStream:
     return SoundStream(rate_hz, first / rate_hz, blocks(), length_s)
 
 
-def _mixed_down(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, channels) to their mean (n,)."""
+def _mix_down(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean (n,) of channels (n, channels)."""
     if block.shape[1] == 1:
         return block[:, 0].copy()
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused later
         mixed: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
     return mixed
 
 
 def _check_wav_size(path: Path, kind: str) -> None:
-    """A wav cut short reads like a shorter one, so its data chunk is compared with the file.
+    """Check that a wav is not truncated: it would be read like a shorter one, so compare its data chunk with the file.
 
-    Sizes near 2^32 and 0 are what recorders write that never learn the length: these read to the end.
+    Sizes near 2^32 and 0 are written by recorders that do not know the length: these are read to the end.
     """
     if kind != "wav":
         return
     size = path.stat().st_size
     with path.open("rb") as file:
-        place = 12
+        offset = 12
         if file.read(4) != b"RIFF":
             return
-        for _ in range(_MOST_CHUNKS):
-            if place + 8 > size:
+        for _ in range(_MAX_CHUNKS):
+            if offset + 8 > size:
                 return
-            file.seek(place)
+            file.seek(offset)
             header = file.read(8)
             length = int.from_bytes(header[4:8], "little")
             if header[:4] == b"data":
-                if place + 8 + length > size and length < 0x7FFFF000:
-                    raise MediaError(f"truncated: {size - place - 8} of {length} bytes of sound are there")
+                if offset + 8 + length > size and length < 0x7FFFF000:
+                    raise MediaError(f"truncated: {size - offset - 8} of {length} bytes of sound exist")
                 return
-            place += 8 + length + length % 2
+            offset += 8 + length + length % 2
 
 
 def _container_stream(container: InputContainer, start_s: float) -> SoundStream:
-    """The first sound track of a container from `start_s` on."""
+    """Return the first sound track of a container from `start_s` on."""
     track = container.streams.audio[0]
     seek_before(container, start_s)
     frames = decoded(container, track)
     first = next((frame for frame in frames if frame.samples), None)
     if first is None:
-        return SoundStream(_checked_rate(track.rate or 48_000), start_s, iter(()))
-    rate_hz = _checked_rate(first.sample_rate)
+        return SoundStream(_check_rate(track.rate or 48_000), start_s, iter(()))
+    rate_hz = _check_rate(first.sample_rate)
     first_s = start_s if first.time is None else first.time - origin_s(container)
     first_s = first_s if first_s > 0.001 else 0.0  # the container's beginning is rounded to microseconds
     skip = max(0, round((start_s - first_s) * rate_hz))
 
     def blocks() -> Iterator[NDArray[np.float32]]:
-        left = skip
+        skip_left = skip
         for frame in _with_first(first, frames):
             if frame.sample_rate != rate_hz:
                 raise MediaError(f"the sample rate changes from {rate_hz} to {frame.sample_rate} Hz")
             block = _frame_samples(frame)
-            yield block[left:]
-            left = max(0, left - block.size)
+            yield block[skip_left:]
+            skip_left = max(0, skip_left - block.size)
 
     return SoundStream(rate_hz, first_s + skip / rate_hz, blocks(), (container.duration or 0) / 1_000_000)
 
 
 def _with_first(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    """Yield `first`, then `rest`."""
     yield first
     yield from rest
 
 
 def _frame_samples(frame: Any) -> NDArray[np.float32]:
-    """A decoded frame's samples, mixed down, integers scaled to -1..1."""
+    """Return a decoded frame's samples, averaged over channels, integers scaled to -1..1."""
     raw = frame.to_ndarray()
     channels = len(frame.layout.channels)
     block = raw.T if frame.format.is_planar else raw.reshape(-1, channels)
     if block.dtype.kind == "f":
-        return _mixed_down(block.astype(np.float32))
+        return _mix_down(block.astype(np.float32))
     scale = _FULL_SCALE[block.dtype.name]
     centred = block.astype(np.float64) - (scale if block.dtype == np.uint8 else 0.0)
-    return _mixed_down((centred / scale).astype(np.float32))
+    return _mix_down((centred / scale).astype(np.float32))
 
 
-def _checked_rate(rate_hz: int) -> int:
+def _check_rate(rate_hz: int) -> int:
+    """Return the sample rate in Hz after checking its range."""
     low, high = _RATES_HZ
     if not low <= rate_hz <= high:
         raise MediaError(f"the sample rate is {rate_hz} Hz: expected {low} to {high}")

@@ -1,4 +1,4 @@
-"""Opening audio and video containers with PyAV: only formats that are asked for, and only this one file."""
+"""Audio and video containers, opened with PyAV: only requested formats, and no other file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _DEMUXERS = {
     "mp4": "mov", "m4a": "mov", "matroska": "matroska", "avi": "avi", "wav": "wav", "flac": "flac",
     "ogg": "ogg", "mp3": "mp3", "aac": "aac", "aiff": "aiff", "caf": "caf", "au": "au",
 }  # fmt: skip
-"""FFmpeg's demuxer for a kind of file. Named, so that nothing is probed: a playlist would open other files."""
+"""FFmpeg's demuxer for each kind of file. It is set explicitly, because a detected playlist would open other files."""
 
 _READ_BYTES = 1 << 18
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what `sniff` says of the file.
+    """Return the kind of a file by `sniff`.
 
     Raises:
         MediaError: the file is empty.
@@ -38,9 +38,10 @@ def kind_of(path: Path) -> str | None:
 
 @contextmanager
 def open_container(path: Path, kind: str, *, probe_bytes: int | None = None) -> Iterator[InputContainer]:
-    """The container at `path`; closed on leaving. The file is passed open: its name is never read as an address.
+    """Open the container at `path`; it is closed when the block ends.
 
-    `probe_bytes`: how much FFmpeg may read to find out what its streams hold; None: as much as it likes.
+    The file is passed opened, so that its name is never read as a URL. `probe_bytes`: maximum that FFmpeg reads to
+    detect the contents of streams; None: FFmpeg's default.
     """
     import av
 
@@ -60,18 +61,18 @@ def open_container(path: Path, kind: str, *, probe_bytes: int | None = None) -> 
 
 
 def origin_s(container: InputContainer) -> float:
-    """Time stamp of the container's beginning in seconds: what all times are counted from."""
+    """Return the time stamp of the container's beginning in seconds, the origin of all times."""
     return 0.0 if container.start_time is None else container.start_time / 1_000_000
 
 
 def seek_before(container: InputContainer, time_s: float) -> None:
-    """Go to a key frame at or before `time_s` seconds from the beginning."""
+    """Seek to a key frame at or before `time_s` seconds from the beginning."""
     if time_s > 0:
         container.seek(int((time_s + origin_s(container)) * 1_000_000), backward=True, any_frame=False)
 
 
 def decoded(container: InputContainer, stream: Stream) -> Iterator[Any]:
-    """Frames of one stream. A damaged packet is left out, as players do, unless most of the file is damaged.
+    """Yield the frames of one stream; a damaged packet is skipped, as in players, unless most packets are damaged.
 
     Raises:
         MediaError: nothing can be decoded, or more packets fail than succeed.
@@ -79,7 +80,7 @@ def decoded(container: InputContainer, stream: Stream) -> Iterator[Any]:
     import av
 
     if stream.codec_context is None:
-        raise MediaError(f"the {stream.type} codec is not known")
+        raise MediaError(f"the {stream.type} codec is unknown")
     bad, good, reason = 0, 0, ""
     for packet in container.demux(stream):
         try:

@@ -1,8 +1,8 @@
-"""Video: frames sampled in one pass over the file, reduced on the way, in spans.
+"""Video frames, sampled in one pass over the file, reduced while decoding, in spans.
 
-Animated pictures (GIF, WebP, PNG) are videos without sound. Time is cut into cells of 1 / frames_per_s from the
-beginning of the file; each gives one frame: the first at or after the cell's middle, else the last before it. A cell
-without a frame of its own gives none, so a still of ten minutes is one frame, not hundreds.
+Animated images (GIF, WebP, PNG) are videos without sound. Time is divided into cells of 1 / frames_per_s from the
+beginning of the file; each yields one frame: the first at or after the cell's middle, else the last before it. A cell
+without a frame of its own yields none, so a still image of ten minutes is one frame, not hundreds.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Timed = tuple[float, Any]
-"""(time_s, av.VideoFrame or PIL.Image.Image), or (end_s, None) once after the last one."""
+"""(time_s, av.VideoFrame or PIL.Image.Image), or (end_s, None) once after the last frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSpan:
-    """A span of a video: its sampled frames and its place in seconds."""
+    """A span of a video: its sampled frames, and its start and end in seconds."""
 
     frames: Frames
     start_s: float
@@ -44,25 +44,25 @@ class VideoSpan:
 
 
 def video_kind(path: Path) -> str:
-    """The kind of container at `path`, or of picture that can be animated.
+    """Return the kind of container at `path`, or of image that can be animated.
 
     Raises:
-        MediaError: it is none that holds video.
+        MediaError: it cannot contain video.
     """
     kind = kind_of(path)
     if kind is None or kind not in VIDEOS | ANIMATIONS | {"m4a"}:
-        found = f": it holds {kind}" if kind else ""
-        raise MediaError(f"not an mp4, mov, mkv, webm or avi video, or an animated gif, webp or png{found}")
+        content = f": the content is {kind}" if kind else ""
+        raise MediaError(f"not an mp4, mov, mkv, webm or avi video, or an animated gif, webp or png{content}")
     return kind
 
 
 def read_video(path: Path, wants: DecodeHints, options: DecodeOptions, span: Span | None = None) -> Iterator[VideoSpan]:
-    """The pictures of the video or animation at `path` in spans; nothing where it has no picture, only sound.
+    """Yield the frames of the video or animation at `path` in spans; nothing if it has only sound.
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
 
     Raises:
-        MediaError: no video, damaged, larger than `options.max_pixels`, or `span` lies behind its end.
+        MediaError: not a video, damaged, larger than `options.max_pixels`, or `span` is after its end.
     """
     check_span(span)
     kind, floor_px = video_kind(path), 2 * wants.picture_side_px
@@ -74,7 +74,7 @@ def read_video(path: Path, wants: DecodeHints, options: DecodeOptions, span: Spa
         stream = picture_stream(container)
         if stream is None:
             if not container.streams.audio:
-                raise MediaError("the file has neither pictures nor sound")
+                raise MediaError("the file has neither a video nor a sound track")
             return
         _prepare(stream, options)
         seek_before(container, span.start_s if span else 0.0)
@@ -89,18 +89,18 @@ def _spans(
     segment_s: float,
     span: Span | None,
 ) -> Iterator[VideoSpan]:
-    """Yield what lies inside `span`, sampled and cut."""
+    """Yield the spans inside `span`, sampled and cut."""
     start_s = span.start_s if span else 0.0
-    found = False
+    is_empty = True
     for piece in _cut(sample(_inside(frames, span), frames_per_s), start_s, segment_s, to_rgb):
-        found = True
+        is_empty = False
         yield piece
-    if not found:
+    if is_empty:
         raise MediaError(f"the video ends before {start_s:g} s" if span else "no frame of the video can be decoded")
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is no cover picture."""
+    """Return the first video stream that is not a cover image; None if there is none."""
     for stream in container.streams.video:
         if not stream.disposition & stream.disposition.attached_pic:
             return stream
@@ -108,9 +108,10 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
 
 
 def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
+    """Check the size of a video, and set the limits of its decoder."""
     codec = stream.codec_context
     if codec is None:
-        raise MediaError("the video codec is not known")
+        raise MediaError("the video codec is unknown")
     if codec.width * codec.height > options.max_pixels:
         raise MediaError(
             f"the video is {codec.width}x{codec.height} pixels: "
@@ -122,7 +123,7 @@ def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
 
 
 def _timed(container: InputContainer, stream: VideoStream) -> Iterator[Timed]:
-    """Every sound frame with its time from the beginning of the file, then the end."""
+    """Yield every intact frame with its time from the beginning of the file, then the end."""
     begin_s = origin_s(container)
     step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
     end_s = 0.0
@@ -135,47 +136,47 @@ def _timed(container: InputContainer, stream: VideoStream) -> Iterator[Timed]:
 
 
 def _inside(frames: Iterator[Timed], span: Span | None) -> Iterator[Timed]:
-    """Yield what lies inside `span`; the frame showing when it begins stands in where no other frame does."""
+    """Yield the frames inside `span`; if there are none, the frame shown at its start."""
     if span is None:
         yield from frames
         return
-    before: Timed | None = None
-    found = False
+    previous: Timed | None = None
+    is_empty = True
     for time_s, frame in frames:
         if frame is not None and time_s < span.start_s - 1e-6:
-            before = time_s, frame
+            previous = time_s, frame
             continue
         if frame is None or time_s >= span.end_s - 1e-6:
-            if not found and before is not None and time_s > span.start_s:
-                yield span.start_s, before[1]
+            if is_empty and previous is not None and time_s > span.start_s:
+                yield span.start_s, previous[1]
             yield min(time_s, span.end_s), None
             return
-        found = True
+        is_empty = False
         yield time_s, frame
 
 
 def sample(frames: Iterator[Timed], frames_per_s: float) -> Iterator[Timed]:
-    """One frame a cell of 1 / frames_per_s seconds, as the module says; the end is passed on."""
-    cell, taken, held = -1, False, None
+    """Yield one frame per cell of 1 / frames_per_s seconds (see the module docstring), then the end."""
+    cell, is_done, candidate = -1, False, None
     for time_s, frame in frames:
-        this = math.floor(time_s * frames_per_s + 1e-6)
-        if frame is None or this > cell:
-            if held is not None:
-                yield held
-            cell, taken, held = this, False, None
+        frame_cell = math.floor(time_s * frames_per_s + 1e-6)
+        if frame is None or frame_cell > cell:
+            if candidate is not None:
+                yield candidate
+            cell, is_done, candidate = frame_cell, False, None
         if frame is None:
             yield time_s, None
-        elif this == cell and not taken:
-            held = time_s, frame
-            if time_s * frames_per_s - this >= 0.5 - 1e-6:
-                yield held
-                taken, held = True, None
+        elif frame_cell == cell and not is_done:
+            candidate = time_s, frame
+            if time_s * frames_per_s - frame_cell >= 0.5 - 1e-6:
+                yield candidate
+                is_done, candidate = True, None
 
 
 def _cut(
     samples: Iterator[Timed], start_s: float, segment_s: float, to_rgb: Callable[[Any], NDArray[np.uint8]]
 ) -> Iterator[VideoSpan]:
-    """Sampled frames in spans of `segment_s`; a span in which no frame begins is left out."""
+    """Yield sampled frames in spans of `segment_s`; a span without frames is skipped."""
     tail_s = shortest_tail_s(segment_s)
     gathered: list[tuple[float, NDArray[np.uint8]]] = []
     for time_s, frame in samples:
@@ -184,9 +185,9 @@ def _cut(
             first_s, end_s = start_s + index * segment_s, start_s + (index + 1) * segment_s
             if time_s < end_s + tail_s - 1e-6:
                 break
-            inside = [entry for entry in gathered if entry[0] < end_s - 1e-9]
-            yield _video_span(inside, first_s, end_s)
-            gathered = gathered[len(inside) :]
+            span_entries = [entry for entry in gathered if entry[0] < end_s - 1e-9]
+            yield _video_span(span_entries, first_s, end_s)
+            gathered = gathered[len(span_entries) :]
         if frame is not None:
             gathered.append((time_s, to_rgb(frame)))
         elif gathered:
@@ -194,14 +195,15 @@ def _cut(
 
 
 def _video_span(entries: list[tuple[float, NDArray[np.uint8]]], start_s: float, end_s: float) -> VideoSpan:
+    """Return the span of frames with their times."""
     shape = entries[0][1].shape
-    same = [entry for entry in entries if entry[1].shape == shape]  # a stream may change its size
-    frames = Frames(np.stack([rgb for _, rgb in same]), np.array([time_s for time_s, _ in same], np.float64))
+    same_size = [entry for entry in entries if entry[1].shape == shape]  # the frame size of a stream may change
+    frames = Frames(np.stack([rgb for _, rgb in same_size]), np.array([time_s for time_s, _ in same_size], np.float64))
     return VideoSpan(frames, start_s, end_s)
 
 
 def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8]:
-    """A frame as uint8 (height, width, 3): square pixels, upright, shorter side at most about `floor_px`.
+    """Return a frame as uint8 (height, width, 3): square pixels, upright, shorter side at most about `floor_px`.
 
     `ratio`: width over height of a pixel.
     """
@@ -214,6 +216,6 @@ def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8
 
 
 def _pixel_ratio(stream: VideoStream) -> float:
-    """Width over height of a pixel; 1 where it is not known, makes no sense or hardly differs."""
+    """Return width over height of a pixel; 1 if unknown, implausible or almost 1."""
     value = float(stream.sample_aspect_ratio or 1)
     return value if 0.25 <= value <= 4 and abs(value - 1) > 0.01 else 1.0

@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(checkpoint: Path, name: str, dtype: str) -> ModelManifest:
-    """What `bindsearch model pull` does with a checkpoint, without the download."""
+    """Convert a checkpoint as `bindsearch model pull` does, without the download."""
     folder = model_folder(name)
     folder.mkdir(parents=True)
     temperatures = convert(checkpoint, folder, SMALL, dtype, lambda _done, _total: None)
@@ -229,7 +229,7 @@ def test_motion_that_is_padded_is_told(models: Path, checkpoint: Path, tmp_path:
         report = store.index(media, imu_rate_hz=50.0)
         (notice,) = report.notices
         assert notice == (
-            "motion segments shorter than the 5 s that imagebind-small looks at: 1, each padded with its last sample"
+            "motion segments shorter than the 5 s that imagebind-small expects: 1, each padded with its last sample"
         )
         assert store.index(media, imu_rate_hz=50.0).notices == []
 

@@ -77,7 +77,7 @@ def test_a_pulled_model_serves_a_store_of_seven_modalities(tmp_path: Path, monke
 
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a full-size checkpoint of random weights, pulled as imagebind-huge."""
+    """Make a folder with a full-size checkpoint of random weights, pulled as imagebind-huge."""
     place = tmp_path_factory.mktemp("full")
     checkpoint = place / "imagebind_huge.pth"
     script = HERE.parent / "benchmarks" / "make_imagebind_checkpoint.py"

@@ -26,7 +26,7 @@ OUTPUTS = np.load(GOLDEN / "tiny_outputs.npz")
 
 
 def tiny_state() -> dict[str, torch.Tensor]:
-    """The weights the goldens were made with, by the recipe in their README."""
+    """Return the weights that the goldens were made with, by the recipe in their README."""
     rng = np.random.default_rng(TINY["weight_seed"])
     state = {}
     for key, shape in sorted(TINY_SHAPES.items()):

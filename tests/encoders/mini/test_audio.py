@@ -31,7 +31,7 @@ def tone(seconds: float, *, rate_hz: int, frequency_hz: float = 440.0) -> Sound:
 
 
 def ticking(seconds: float = 5.0, *, rate_hz: int = 16_000) -> Sound:
-    """A clock: two clicks a second, each a damped oscillation of 3 and 5 kHz, over faint noise."""
+    """Return a clock: two clicks a second, each a damped oscillation of 3 and 5 kHz, over faint noise."""
     sound = noise(seconds, rate_hz=rate_hz) * np.float32(0.002)
     times = np.arange(round(0.03 * rate_hz)) / rate_hz
     click = np.exp(-times * 250) * (np.sin(2 * np.pi * 3_000 * times) + np.sin(2 * np.pi * 5_000 * times))

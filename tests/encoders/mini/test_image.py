@@ -32,7 +32,7 @@ def tower() -> ImageTower:
 
 
 def pictures(n: int) -> list[NDArray[np.uint8]]:
-    """n prepared pictures of smooth colour, each its own."""
+    """Return n different prepared images of smooth colour."""
     rng = np.random.default_rng(7)
     coarse = rng.integers(0, 256, (n, 9, 12, 3), dtype=np.uint8)
     return [view for picture in coarse for view in prepare_picture(picture.repeat(40, 0).repeat(40, 1))]

@@ -42,7 +42,7 @@ NAME = "stub:small/one"
 
 @pytest.fixture(autouse=True)
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty models' folder, and the stand-in converter."""
+    """Return an empty models folder, with the stand-in converter."""
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
     monkeypatch.delenv("BINDSEARCH_OFFLINE", raising=False)
     for module in ("bindsearch.encoders.stub", "bindsearch.encoders.stub.checkpoint"):

@@ -55,7 +55,7 @@ def test_pull_index_and_search(tmp_path: Path) -> None:
     indexed = run(tmp_path, "index", pictures, "--encoder", NAME, "--json")
     assert indexed.returncode == 0, indexed.stderr
     assert json.loads(indexed.stdout)["added"] == 4  # the video by its pictures, without its sound
-    assert f"left out, since the encoder {NAME} cannot embed them: 1 audio" in indexed.stderr
+    assert f"skipped, because the encoder {NAME} cannot embed them: 1 audio" in indexed.stderr
     held = json.loads(run(tmp_path, "status", "--json").stdout)
     assert held["segments"] == {"image": 3, "video": 1}
     deaf = run(tmp_path, "search", "--audio", pictures / "tone.wav")

@@ -132,7 +132,7 @@ def pictures(n: int = 3) -> list[NDArray[np.uint8]]:
 
 
 def published_features(model: Any, facts: Mapping[str, Any]) -> dict[Modality, NDArray[np.float32]]:
-    """What open_clip itself gives for TEXTS and pictures(): float32 (n, d), unit L2 norm."""
+    """Return the embeddings of open_clip itself for TEXTS and pictures(): float32 (n, d), unit L2 norm."""
     preprocess = {name: value for name, value in facts["preprocess"].items() if name != "size_px"}
     transform = image_transform_v2(PreprocessCfg(size=facts["preprocess"]["size_px"], **preprocess), is_train=False)
     with torch.inference_mode():

@@ -190,7 +190,7 @@ def fail_at(function: str, number: int, nth: int) -> None:
 
 
 def log_generations(path: Path) -> None:
-    """What each generation holds, before any reader can see it."""
+    """Record the content of each generation, before any reader can see it."""
     from bindsearch.storage.snapshot import open_snapshot
 
     def logging(real: Callable[..., None]) -> Callable[..., None]:

@@ -33,7 +33,7 @@ CHANGES = (
 
 
 def install_converter(pause_s: float = 0.0) -> None:
-    """The family "stub": the two halves of the checkpoint are its towers; a checkpoint that begins with "bad" fails."""
+    """Convert for the family "stub": the two halves of the checkpoint are its towers; one with "bad" in front fails."""
 
     def convert(
         source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: Callable[[int, int], None]
@@ -58,7 +58,7 @@ def install_converter(pause_s: float = 0.0) -> None:
 
 
 def make_source(name: str, *urls: str, **changes: Any) -> ModelSource:
-    """A source of the family "stub"."""
+    """Return a source of the family "stub"."""
     facts: dict[str, Any] = {
         "family": "stub",
         "license": "Stub 1.0",

@@ -19,8 +19,11 @@ K = 1000
 
 
 class SearchObservation(NamedTuple):
-    """What a search saw: the generations before and after it, how many items it found, and how long this thread
-    worked on it, without what it waited for others on a busy machine."""
+    """Observation of a search.
+
+    The generations before and after it, the number of items it found, and the time this thread worked on it, without
+    the time it waited for others on a busy machine.
+    """
 
     before: int
     after: int

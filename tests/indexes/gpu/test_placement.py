@@ -98,7 +98,7 @@ def test_auto_without_a_gpu_is_the_cpu_and_says_so() -> None:
 @without_a_gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) -> None:
-    message = f"device '{device}' is not available: FAISS sees no GPU; use --device cpu or auto"
+    message = f"device '{device}' is not available: FAISS finds no GPU; use --device cpu or auto"
     with pytest.raises(UsageError) as raised:
         resolve_device(device)
     assert str(raised.value) == message
@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu_and_told(rows: NDArray[np.floa
 
 
 def open_store(path: Path, gpus: GpuResidency | None) -> bs.Store:
-    """The store, on those GPUs, where scanning and gathering even few rows is taken to cost more than they do."""
+    """Open the store on the GPUs, with costs that make scanning and gathering even few rows expensive."""
     store = connect(path, device="cpu" if gpus is None else "auto")
     if gpus is not None:
         store._gpus.devices = gpus.devices
@@ -302,7 +302,7 @@ def test_without_a_gpu_the_plan_says_so_and_cuda_is_an_error(path: Path) -> None
 
 @pytest.fixture
 def coded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bs.Store]:
-    """Opens a store whose pictures do not fit as they are: GPUs of 150 KB."""
+    """Open a store whose image vectors do not fit uncompressed: GPUs of 150 KB."""
     from bindsearch.operations import index_policy, optimize
 
     monkeypatch.setattr(index_policy, "TAIL_ELEMENTS", 100 * 64)
@@ -358,7 +358,7 @@ def test_damaged_codes_are_told_not_used_and_built_anew(
     assert len(store.search(queries[0], to="image")) == 10
     plan = store.explain(bs.make_query("x", to="image"))
     assert plan.partitions[0].strategy is not Strategy.PROBE_WIDE
-    assert any("gpu.faiss" in note and "not what was written" in note for note in plan.notes)
+    assert any("gpu.faiss" in note and "does not match its digest" in note for note in plan.notes)
     assert open_store(path, None).optimize() == []
     (done,) = store.optimize()
     assert done.need.work is IndexActionKind.BUILD

@@ -16,7 +16,7 @@ from helpers import media_files
 
 
 def put(root: Path, rel_path: str, content: bytes | str | None = None) -> Path:
-    """A file of some kind of content; by its extension where none is given."""
+    """Write a file of some kind of content, by default that of its extension."""
     path = root / rel_path
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):
@@ -131,7 +131,7 @@ def test_name_parts_decide_between_kinds_of_picture_and_table(
         ("a.CR3", b"\0\0\0\x18ftypcrx \0\0\0\0crx isom", Classification(Modality.IMAGE, "raw content")),
         ("a.nef", b"MM\0*\0\0\0\x08", Classification(Modality.IMAGE, "raw content")),
         ("depth/a.nef", b"MM\0*\0\0\0\x08",
-         Classification(Modality.IMAGE, "raw named 'depth', but in colour, which depth is not")),
+         Classification(Modality.IMAGE, "raw named 'depth', but with colour channels")),
         ("thermal/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
          Classification(Modality.THERMAL, "heif named 'thermal'")),
         ("a.dng", b"", Classification(Modality.IMAGE, "extension .dng, content not recognised")),
@@ -216,9 +216,9 @@ def test_globs(glob: str, matching: list[str], other: list[str]) -> None:
     ("text", "reason"),
     [
         ("depth", "expected MODALITY=GLOB"),
-        ("smell=*.png", "no modality 'smell': expected one of text, image"),
+        ("smell=*.png", "unknown modality 'smell': expected one of text, image"),
         ("depth=", "empty glob"),
-        ("depth=[z-a].png", "does not parse"),
+        ("depth=[z-a].png", "is invalid"),
     ],
 )
 def test_rules_that_do_not_parse_are_one_clear_line(text: str, reason: str) -> None:
@@ -239,12 +239,12 @@ def test_a_folder_has_rules_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[as", "is not TOML"),
+        ("[as", "is not valid TOML"),
         ("[other]", "unknown key 'other'"),
         ("as = 3", "as is 3: expected a table"),
         ("[as]\ndepth = 3", "depth is 3: expected a glob"),
         ("[as]\ndepth = [3]", "expected a glob or a list"),
-        ("[as]\nsmell = '*'", "no modality 'smell'"),
+        ("[as]\nsmell = '*'", "unknown modality 'smell'"),
     ],
 )
 def test_a_rules_file_that_does_not_parse_is_one_clear_line(tmp_path: Path, text: str, reason: str) -> None:

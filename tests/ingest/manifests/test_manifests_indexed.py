@@ -83,7 +83,7 @@ def test_a_manifest_is_a_source_of_its_own(store: bs.Store, folder: Path, tmp_pa
     report = store.index(manifest)
     assert report.added == 2
     assert [(file.path.name, file.reason) for file in report.failures] == [
-        ("missing.png", "a list names it, and it is not there")
+        ("missing.png", "listed in a manifest, but the file does not exist")
     ]
     assert store.status().collections == (folder,)
     assert store.status().segments == {Modality.TEXT: 2, Modality.IMAGE: 1, Modality.THERMAL: 1}
@@ -97,7 +97,7 @@ def test_a_manifest_is_a_source_of_its_own(store: bs.Store, folder: Path, tmp_pa
 
 def test_a_list_of_files_all_over_the_disk_makes_no_collection_of_it(store: bs.Store, folder: Path) -> None:
     (folder / "list.csv").write_text("path\n/etc/hostname\n" + str(folder / "a.png") + "\n")
-    with pytest.raises(bs.UsageError, match="no folder in common"):
+    with pytest.raises(bs.UsageError, match="without a common folder"):
         store.index(folder / "list.csv")
 
 

@@ -40,7 +40,7 @@ def decode(
 
 @pytest.fixture
 def one_of_each(tmp_path: Path) -> dict[Modality, Path]:
-    """A file of every modality."""
+    """Write a file of every modality."""
     (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")
     np.save(tmp_path / "motion.npy", media_files.motion(12))
     return {
@@ -90,7 +90,7 @@ def test_a_span_cuts_recordings_and_makes_no_sense_for_the_rest(one_of_each: dic
             parts = decode(path, modality, Span(3, 6), Sidecar(captions=("left out",)))
             assert {(part.start_s, part.end_s) for part in parts} == {(3, 6)}
         else:
-            with pytest.raises(MediaError, match=f"a span of seconds means nothing for {modality}"):
+            with pytest.raises(MediaError, match=f"a span of seconds is not possible for {modality}"):
                 decode(path, modality, Span(3, 6))
 
 
@@ -140,11 +140,9 @@ def test_long_recordings_are_streamed(tmp_path: Path) -> None:
 def test_describe_says_what_decoding_takes_for_granted(one_of_each: dict[Modality, Path]) -> None:
     notes = {m: describe(path, m, Sidecar(), DecodeOptions()) for m, path in one_of_each.items()}
     assert notes.pop(Modality.DEPTH) == "mm, fx 5 px (0.81 x width), baseline 0.075 m"
-    assert notes.pop(Modality.IMU).startswith("no sample rate seen")
+    assert notes.pop(Modality.IMU).startswith("sample rate unknown")
     assert set(notes.values()) == {""}
-    assert describe(one_of_each[Modality.TEXT], Modality.DEPTH, Sidecar(), DecodeOptions()).startswith(
-        "cannot be decoded"
-    )
+    assert describe(one_of_each[Modality.TEXT], Modality.DEPTH, Sidecar(), DecodeOptions()).startswith("cannot decode")
 
 
 def test_real_data_decodes(shared_data: Path) -> None:

@@ -43,7 +43,7 @@ def write_with_exif(path: Path, exif: Image.Exif | bytes) -> Path:
 
 
 def facts_of(path: Path, exif: Image.Exif | bytes) -> Metadata:
-    """What a JPEG with this EXIF says, but its size."""
+    """Return the metadata of a JPEG with this EXIF, without its size."""
     found = read_metadata(write_with_exif(path / "a.jpg", exif), Modality.IMAGE)
     return replace(found, width_px=None, height_px=None)
 
@@ -80,7 +80,7 @@ def test_the_orientation_may_be_xmp(tmp_path: Path) -> None:
 
 
 def write_raw(path: Path, orientation: int) -> Path:
-    """A DNG of 64 x 48 pixels without a preview."""
+    """Write a DNG of 64 x 48 pixels without a preview."""
     tags = {254: 0, 256: 64, 257: 48, 258: 16, 259: 1, 262: 32803, 271: "Leica", 272: "M11", 273: 1024,
             274: orientation, 277: 1, 278: 48, 279: 6144, 306: "2024:06:01 12:30:05", 33421: (2, 2), 33422: b"\0\1\1\2",
             50706: b"\1\4\0\0", 50708: "Leica M11"}  # fmt: skip
@@ -291,7 +291,7 @@ def test_a_file_of_another_kind_or_none_says_nothing(tmp_path: Path) -> None:
 
 
 def write_recording(path: Path, tags: dict[str, str], *, seconds: float = 1.0, rotation: int = 0) -> Path:
-    """A video (mp4, mov, mkv) or a sound (mp3, flac, ogg, wav, m4a) with tags."""
+    """Write a video (mp4, mov, mkv) or a sound (mp3, flac, ogg, wav, m4a) with tags."""
     import av
 
     if path.suffix == ".ogg":
@@ -325,7 +325,7 @@ def write_ogg(path: Path, tags: dict[str, str], seconds: float) -> Path:
 
 
 def said(path: Path, modality: Modality) -> Metadata:
-    """What a recording says, but its length and size."""
+    """Return the metadata of a recording, without its length and size."""
     return replace(read_metadata(path, modality), length_s=None, width_px=None, height_px=None)
 
 

@@ -31,7 +31,7 @@ from helpers import media_files
 
 
 def decode(path: Path, modality: Modality, sidecar: Sidecar | None = None, **limits: float) -> int:
-    """Number of segments."""
+    """Return the number of segments."""
     found = pieces(
         path, modality, wants=DecodeHints(24, 1.0), options=DecodeOptions(imu_rate_hz=50.0, **limits),  # type: ignore[arg-type]
         sidecar=sidecar or Sidecar(), count_tokens=lambda text: len(text.split()) + 2, max_tokens=64,
@@ -68,7 +68,7 @@ def test_a_small_tiff_of_one_huge_tile_is_refused(tmp_path: Path) -> None:
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
     assert len(head) == tags[324]
     (tmp_path / "a.tif").write_bytes(head + data)
-    message = r"a tile of the picture is 20000x20000 pixels: more than 200000000 are not decoded \(--limit pixels=N\)"
+    message = r"a tile of the image is 20000x20000 pixels: more than 200000000 are not decoded \(--limit pixels=N\)"
     with pytest.raises(MediaError, match=message):
         read_image(tmp_path / "a.tif", DecodeHints(24, 1.0), DecodeOptions())
 
@@ -108,7 +108,7 @@ def test_an_npz_compressed_as_numpy_does_not_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", media_files.motion(3))
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:  # its dictionary may be of 4 GB
         archive.write(tmp_path / "m.npy", "imu.npy")
-    with pytest.raises(MediaError, match="a compression that NumPy does not write"):
+    with pytest.raises(MediaError, match="a compression method that NumPy does not use"):
         decode(tmp_path / "a.npz", Modality.IMU)
 
 
@@ -191,9 +191,9 @@ def write_text(folder: Path) -> Path:
     ("write", "modality", "limits", "message"),
     [
         (write_picture, "image", {"max_pixels": 2000},
-         "the picture is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
+         "the image is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (write_picture, "thermal", {"max_pixels": 2000},
-         "the picture is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
+         "the image is 60x40 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (lambda folder: media_files.write_video(folder / "a.mp4", 0.5), "video", {"max_pixels": 2000},
          "the video is 64x48 pixels: more than 2000 are not decoded (--limit pixels=N)"),
         (write_array, "depth", {"max_pixels": 2000},

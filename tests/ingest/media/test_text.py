@@ -30,8 +30,8 @@ def test_encodings_are_told_apart(tmp_path: Path, encoding: str) -> None:
     ("raw", "reason"),
     [
         (b"", "the file is empty"),
-        (b" \n\t\r\n ", "holds no text"),
-        (b"\xef\xbb\xbf", "holds no text"),
+        (b" \n\t\r\n ", "contains no text"),
+        (b"\xef\xbb\xbf", "contains no text"),
         (b"PK\x03\x04\x00\x00", "zero bytes"),
         ("no mark".encode("utf-16-le"), "zero bytes"),
         (b"\xff\xfea", "invalid UTF-16"),

@@ -15,13 +15,13 @@ from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, make_narrowi
 
 
 def rules_of(folder: Path, *lines: str) -> IgnoreRules:
-    """The rules of a root with one ignore file."""
+    """Return the rules of a root with one ignore file."""
     (folder / IGNORE_FILE).write_text("\n".join(lines))
     return IgnoreRules.none().entering(folder, "")
 
 
 def walk(root: Path) -> set[str]:
-    """The files that are not ignored, as an indexing run walks."""
+    """Return the files that are not ignored, as an indexing run walks."""
     kept: set[str] = set()
     pending = [(root, "", IgnoreRules.none())]
     while pending:
@@ -156,8 +156,8 @@ def test_random_trees_are_walked_as_git_walks_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"*.jpg\n[z-a]\n", r"line 2: pattern '\[z-a\]' does not parse"),
-        (b"[[:alpha:]]", r"line 1: pattern '\[\[:alpha:\]\]' does not parse"),
+        (b"*.jpg\n[z-a]\n", r"line 2: pattern '\[z-a\]' is invalid"),
+        (b"[[:alpha:]]", r"line 1: pattern '\[\[:alpha:\]\]' is invalid"),
         (b"caf\xe9/", r"is not UTF-8 \(byte 3\): save it as UTF-8"),
         (b"x\n" * (1 << 20), "is larger than 1 MiB"),
     ],
@@ -173,7 +173,7 @@ def test_an_ignore_file_that_says_nothing_sensible_is_an_error_that_names_it(
 
 def test_an_ignore_file_that_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "folder" / IGNORE_FILE).mkdir(parents=True)
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         IgnoreRules.none().entering(tmp_path / "folder", "folder")
     os.mkfifo(tmp_path / IGNORE_FILE)
     with pytest.raises(UsageError, match="is not a regular file"):
@@ -202,5 +202,5 @@ def test_a_narrowing_takes_what_is_included_and_not_excluded(
 def test_a_narrowing_of_a_bad_glob_is_an_error_that_names_the_option() -> None:
     with pytest.raises(UsageError, match=r"--include: empty glob, expected one such as '\*\.jpg' or 'folder/\*\*'"):
         make_narrowing([" "], [])
-    with pytest.raises(UsageError, match=r"--exclude: glob '\[z-a\]' does not parse"):
+    with pytest.raises(UsageError, match=r"--exclude: glob '\[z-a\]' is invalid"):
         make_narrowing([], ["[z-a]"])

@@ -37,7 +37,7 @@ class Watched:
             self._sets.put(changes)
 
     def next(self, within_s: float = 3.0) -> ChangeSet:
-        """The next set of changes."""
+        """Return the next set of changes."""
         return self._sets.get(timeout=within_s)
 
     def quiet(self, seconds: float = 0.6) -> None:
@@ -268,5 +268,5 @@ def test_a_folder_that_may_not_be_read_does_not_blind_the_watch(root: Path) -> N
 
 def test_a_file_is_no_folder_to_watch(root: Path) -> None:
     (root / "a.jpg").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"a\.jpg is not a folder: watch the folder it is in"):
+    with pytest.raises(UsageError, match=r"a\.jpg is not a folder: watch its parent folder"):
         next(watch_changes([root / "a.jpg"], stop=threading.Event()))

@@ -45,7 +45,7 @@ def test_a_file_that_crashes_its_worker_is_named_and_tried_once_more_and_costs_n
         assert report.added == 60
         (failure,) = report.failures
         assert failure.path.name == "030 crash.txt"
-        assert failure.reason == "its decoder crashed (SIGSEGV), and again when it was tried once more"
+        assert failure.reason == "its decoder crashed (SIGSEGV), also on a second try"
         assert store.status().segments == {Modality.TEXT: 60}
         assert report.notices == []
         again = store.index(folder)
@@ -70,7 +70,7 @@ def test_a_file_that_hangs_its_worker_is_given_up(tmp_path: Path, monkeypatch: p
         report = store.index(folder)
     assert report.added == 10
     assert [failure.reason for failure in report.failures] == [
-        "its decoder gave no sign of life for 1 s, and again when it was tried once more"
+        "its decoder did not answer for 1 s, also on a second try"
     ]
 
 
@@ -173,7 +173,7 @@ def test_an_encoder_that_cannot_be_sent_decodes_in_this_process_and_says_so(tmp_
     assert report.added == 2
     assert processes == {os.getpid()}
     (notice,) = report.notices
-    assert notice.startswith("files are decoded in this process, which a damaged one might crash: the encoder null")
+    assert notice.startswith("files are decoded in this process, which a damaged file might crash: the encoder null")
 
 
 def test_a_run_ends_at_once_when_its_caller_gives_up(tmp_path: Path) -> None:

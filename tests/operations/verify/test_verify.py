@@ -43,7 +43,7 @@ def write_media(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A store of two batches, and the media it was made from."""
+    """Return a store of two batches, and the media it was made from."""
     folder = tmp_path_factory.mktemp("verify")
     write_media(folder / "media")
     with connect(folder / "store", encoder="null") as store:
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def store(made: tuple[Path, Path], tmp_path: Path) -> Path:
-    """A copy of the store to be damaged; its media are those of `made`."""
+    """Return a copy of the store to be damaged; its media are those of `made`."""
     shutil.copytree(made[0], tmp_path / "store")
     return tmp_path / "store"
 
@@ -337,7 +337,7 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     index(store, media)
     assert verify(store, hash_media=True).is_clean
     shutil.move(media, tmp_path / "elsewhere")
-    away = only(verify(store, files=True))
+    away = only(verify(store, check_media=True))
     assert f"the collection {media} does not exist: mount" in away.message
 
 

@@ -147,7 +147,7 @@ def in_chunks(rows: list[dict[str, Any]], schema: pa.Schema, chunks: int) -> pa.
 
 
 def flat_table(tables: Tables) -> pa.Table:
-    """The documented columns, made row by row in plain Python."""
+    """Return the documented columns, computed row by row in plain Python."""
     items = tables.items.to_pylist()
     flat = []
     for segment, row in zip(tables.segments.to_pylist(), tables.rows, strict=True):
@@ -206,7 +206,7 @@ def tables() -> Tables:
 
 
 def with_short_strings(tables: Tables) -> Tables:
-    """The same tables with Arrow's other type of texts."""
+    """Return the same tables with Arrow's other string type."""
     items, segments = (
         table.cast(pa.schema([(f.name, pa.string() if f.type == pa.large_string() else f.type) for f in table.schema]))
         for table in (tables.items, tables.segments)

@@ -25,7 +25,7 @@ def noise(seconds: float, *, rate_hz: int = 16_000, seed: int = 0) -> Samples:
 
 
 def chirps(golden: dict[str, np.ndarray]) -> tuple[NDArray[np.int16], int]:
-    """The two synthetic channels of the goldens' README, int16 (2, n), and their rate."""
+    """Return the two synthetic channels of the goldens' README, int16 (2, n), and their rate."""
     rate_hz = int(golden["sample_rate"])
     t = np.arange(int(rate_hz * float(golden["duration"]))) / rate_hz
     left = 0.5 * np.sin(2 * np.pi * (200 * t + 300 * t**2))

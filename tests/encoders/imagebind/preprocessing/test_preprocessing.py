@@ -134,7 +134,7 @@ def test_the_published_sampler_refuses_no_views() -> None:
 
 
 def golden_picture() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The synthetic picture of the goldens' README, and its published pixels."""
+    """Return the synthetic image of the goldens' README, and its published pixels."""
     golden = np.load(GOLDEN / "image_preprocess.npz")
     height, width = int(golden["height"]), int(golden["width"])
     y, x = np.mgrid[:height, :width].astype(np.float64)

@@ -28,7 +28,7 @@ def decode(
 
 
 def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
-    """A csv, parquet or npz of these columns."""
+    """Write a csv, parquet or npz of these columns."""
     if path.suffix == ".parquet":
         parquet.write_table(pa.table(columns), path)
     elif path.suffix == ".npz":
@@ -193,7 +193,7 @@ def test_without_a_rate_the_file_fails_with_the_ways_out(tmp_path: Path) -> None
         decode(path)
     assert decode(path, Sidecar(sample_rate_hz=100.0))[0].motion.sample_rate_hz == 100
     assert decode(path, rate_hz=25)[0].motion.sample_rate_hz == 25
-    assert describe_imu(path, PLAIN, DecodeOptions()).startswith("no sample rate seen")
+    assert describe_imu(path, PLAIN, DecodeOptions()).startswith("sample rate unknown")
     assert describe_imu(path, Sidecar(sample_rate_hz=100.0), DecodeOptions()) == "100 Hz (sidecar)"
     assert describe_imu(path, PLAIN, DecodeOptions(imu_rate_hz=25)) == "25 Hz (--imu-rate)"
     timed = write_csv(tmp_path / "b.csv", motion())
@@ -252,7 +252,7 @@ def test_a_span_gives_only_what_lies_inside(tmp_path: Path) -> None:
     spans = decode(path, span=Span(4, 11))
     assert [(span.start_s, span.end_s) for span in spans] == [(4, 9), (9, 11)]
     assert np.allclose(spans[0].motion.samples, motion(20)[200:450], atol=1e-5)
-    with pytest.raises(MediaError, match="nothing between 30 s and 40 s"):
+    with pytest.raises(MediaError, match="no samples between 30 s and 40 s"):
         decode(path, span=Span(30, 40))
 
 

@@ -177,7 +177,7 @@ def test_an_animation_has_an_eighth_of_a_pictures_pixels(tmp_path: Path, kind: s
 
 
 def gif_of(frames: int, *, screen: int = 8, frame: int = 8, dispose: int = 0) -> bytes:
-    """A GIF of frames in 24 bytes each; all but the first are `frame` pixels wide and high."""
+    """Return a GIF of frames in 24 bytes each; all but the first are `frame` pixels wide and high."""
     head = b"GIF89a" + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0) + bytes(6)
     control = b"!\xf9\x04" + struct.pack("<BHBB", dispose << 2, 10, 0, 0)
 
@@ -210,7 +210,7 @@ def test_gif_frames_that_are_huge_only_together_are_refused(tmp_path: Path) -> N
 def test_a_gif_of_very_many_large_frames_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(gif_of(10_000, screen=4000))
     with pytest.raises(
-        MediaError, match=r"has 10000 frames of 4000x4000 pixels: more than 20000000000 in all are not decoded"
+        MediaError, match=r"has 10000 frames of 4000x4000 pixels: more than 20000000000 in total are not decoded"
     ):
         decode(tmp_path / "a.gif")
 
@@ -229,13 +229,13 @@ def test_counting_ends_where_enough_are_found_and_where_blocks_are_endless(monke
     assert count_frames(io.BytesIO(gif_of(500)), "gif") == 500
     assert count_frames(io.BytesIO(gif_of(500)), "gif", enough=2) == 2
     assert count_frames(io.BytesIO(b""), "gif") == 1
-    monkeypatch.setattr(frames_module, "_MOST_BLOCKS", 1000)
+    monkeypatch.setattr(frames_module, "_MAX_BLOCKS", 1000)
     for kind, start, block in (
         ("gif", gif_of(1)[:-2], b"\x01\0"[:1] * 2),
         ("webp", b"RIFF\0\0\0\0WEBP", b"JUNK\0\0\0\0"),
         ("png", b"\x89PNG\r\n\x1a\n", bytes(4) + b"juNK" + bytes(4)),
     ):
-        with pytest.raises(MediaError, match="the picture file has more than 1000 blocks"):
+        with pytest.raises(MediaError, match="the image file has more than 1000 blocks"):
             count_frames(io.BytesIO(start + 3000 * block), kind)
 
 

@@ -90,7 +90,7 @@ def test_other_units_fail(unit: str) -> None:
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", np.uint8), ("a.npy", np.uint16), ("a.npy", np.uint8)])
 def test_integers_of_unknown_unit_are_refused_and_taken_with_one(tmp_path: Path, name: str, dtype: type) -> None:
     path = save(tmp_path / name, np.array([[0, 100], [200, 255]], dtype))
-    with pytest.raises(MediaError, match=r'no known unit: put \{"depth_unit": "mm"\}'):
+    with pytest.raises(MediaError, match=r'has no unit: put \{"depth_unit": "mm"\}'):
         decode(path)
     assert decode(path, Sidecar(depth_unit="cm")).depth_m.max() == pytest.approx(2.55)
 
@@ -114,9 +114,9 @@ def test_maps_without_any_value_and_of_other_shapes_fail(tmp_path: Path) -> None
         decode(save(tmp_path / "a.png", np.zeros((4, 4), np.uint16)))
     with pytest.raises(MediaError, match=r"shape \(4, 4, 3\): expected \(height, width\)"):
         decode(save(tmp_path / "b.npy", np.ones((4, 4, 3))))
-    with pytest.raises(MediaError, match="one channel, this is a RGB picture"):
+    with pytest.raises(MediaError, match="one channel, not RGB"):
         decode(save(tmp_path / "c.png", np.zeros((4, 4, 3), np.uint8)))
-    with pytest.raises(MediaError, match=r"not real|no real numbers|pickled"):
+    with pytest.raises(MediaError, match=r"not contain real numbers|pickled"):
         decode(save(tmp_path / "d.npy", np.ones((4, 4), complex)))
 
 

@@ -72,13 +72,13 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
 
 def test_a_header_that_lies_of_the_size_is_not_believed(tmp_path: Path) -> None:
     path = write_heic(tmp_path / "a.heic", says=(16, 16))
-    with pytest.raises(MediaError, match=r"damaged picture \(.*maximum image size"):
+    with pytest.raises(MediaError, match=r"damaged image \(.*maximum image size"):
         decode(path)
 
 
 def test_a_file_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
     path = write_heic(tmp_path / "a.heic")
-    with pytest.raises(MediaError, match=r"the picture has \d+ bytes: more than 500 are not read \(--limit array=N\)"):
+    with pytest.raises(MediaError, match=r"the image has \d+ bytes: more than 500 are not read \(--limit array=N\)"):
         decode(path, max_array_bytes=500)
 
 
@@ -94,7 +94,7 @@ def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pyt
     path = write_heic(tmp_path / "a.heic")
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     assert classify(path, "depth/a.heic", ()).modality is Modality.IMAGE
-    with pytest.raises(MediaError, match=r"HEIC pictures need the extra \[heic\]: pip install 'bindsearch\[heic\]'"):
+    with pytest.raises(MediaError, match=r"HEIC images need the extra \[heic\]: pip install 'bindsearch\[heic\]'"):
         decode(path)
 
 

@@ -125,7 +125,7 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
 
 
 def png_bomb(side: int) -> bytes:
-    """A valid PNG of `side` x `side` white pixels in one bit each."""
+    """Return a valid PNG of `side` x `side` white pixels in one bit each."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -25,7 +25,7 @@ _LETTERS = {BYTE: "B", SHORT: "H", LONG: "I", SIGNED: "i"}
 
 
 def ifd(tags: list[tuple[int, int, list[int] | bytes]], place: int) -> bytes:
-    """A TIFF directory that will stand at `place`, its longer values behind it."""
+    """Return a TIFF directory for the offset `place`, followed by its longer values."""
     out, extra = struct.pack("<H", len(tags)), b""
     end = place + 2 + 12 * len(tags) + 4
     for tag, kind, values in sorted(tags):
@@ -42,7 +42,7 @@ def ifd(tags: list[tuple[int, int, list[int] | bytes]], place: int) -> bytes:
 def write_dng(
     path: Path, preview: bytes | NDArray[np.uint8] | None, *, orientation: int = 1, size: tuple[int, int] = (300, 200)
 ) -> Path:
-    """A DNG (1.4) of 64x48 equal sensor values, with a preview of `size`: JPEG, or uint8 (height, width, 3)."""
+    """Return a DNG (1.4) of 64x48 equal sensor values, with a preview `size`: JPEG, or uint8 (height, width, 3)."""
     sensor = np.full((48, 64), 1000, "<u2").tobytes()
     shown = b"" if preview is None else preview if isinstance(preview, bytes) else preview.tobytes()
     jpeg = isinstance(preview, bytes)
@@ -136,7 +136,7 @@ def test_a_large_preview_comes_reduced_and_has_the_cap_of_pictures(tmp_path: Pat
 
 
 def test_a_raw_picture_without_a_preview_says_so(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="holds no preview that can be read: convert it to JPEG"):
+    with pytest.raises(MediaError, match="contains no readable preview: convert it to JPEG"):
         decode(write_dng(tmp_path / "a.dng", None))
 
 
@@ -145,7 +145,9 @@ def test_a_raw_picture_without_a_preview_says_so(tmp_path: Path) -> None:
 )
 def test_damaged_raw_pictures_fail_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.nef").write_bytes(content)
-    with pytest.raises(MediaError, match=r"^(damaged or unknown raw picture|the raw picture holds no preview)[^\n]*$"):
+    with pytest.raises(
+        MediaError, match=r"^(damaged or unknown raw image|the raw image contains no readable preview)[^\n]*$"
+    ):
         decode(tmp_path / "a.nef")
 
 
@@ -160,7 +162,7 @@ def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pyt
     path = write_dng(tmp_path / "a.dng", jpeg_of(halves()))
     monkeypatch.setitem(sys.modules, "rawpy", None)
     assert classify(path, "depth/a.dng", ()).modality is Modality.IMAGE
-    with pytest.raises(MediaError, match=r"raw pictures need the extra \[raw\]: pip install 'bindsearch\[raw\]'"):
+    with pytest.raises(MediaError, match=r"raw images need the extra \[raw\]: pip install 'bindsearch\[raw\]'"):
         decode(path)
 
 

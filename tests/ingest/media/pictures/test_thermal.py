@@ -62,7 +62,7 @@ def test_an_even_picture_is_zero_and_a_few_hot_pixels_still_show() -> None:
 
 
 def test_no_value_at_all_and_other_shapes_fail(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="no pixel of the thermal picture"):
+    with pytest.raises(MediaError, match="no pixel of the thermal image"):
         stretch(np.full((4, 4), np.nan))
     np.save(tmp_path / "a.npy", np.ones((2, 4, 4)))
     with pytest.raises(MediaError, match=r"expected \(height, width\)"):
