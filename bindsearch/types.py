@@ -42,9 +42,7 @@ DOCUMENTED_COLUMNS = (
     "item_id",
     *METADATA_COLUMNS,
 )
-"""Columns of a segment that a filter expression may use; user columns cannot have these names.
-
-"""
+"""Columns of a segment that a filter expression may use; user columns cannot have these names."""
 
 PathLike = str | os.PathLike[str]
 

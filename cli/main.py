@@ -89,10 +89,16 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 hits or done, 1 no hits, 2 wrong use, 3 some files failed, 4 no store or model,
-    5 any other error, 130 interrupted. `arguments`: default: those of the process."""
+    """Run the command line and exit.
+
+    Exit codes: 0 hits or done, 1 no hits, 2 wrong use, 3 some files failed, 4 no store or model, 5 any other error,
+    130 interrupted.
+
+    Args:
+        arguments: Command-line arguments; None: those of the process.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows the others escaped
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
     logging.getLogger("bindsearch").addHandler(logging.NullHandler())  # commands print what is worth a line
     signal.signal(signal.SIGTERM, _interrupt)  # not by SIGINT, which jobs in the background may ignore

@@ -167,7 +167,7 @@ def _ask_consent(source: ModelSource) -> bool:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[PullProgress], None]]:
-    """A bar a step on stderr, with rate and time to go; nothing where stderr is no terminal."""
+    """Yield a callback that shows a progress bar for each step, if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -22,18 +22,18 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def print_line(text: str) -> None:
-    """A line on stdout."""
+    """Print a line on stdout."""
     typer.echo(visible(text))
 
 
 def print_message(text: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     typer.echo(visible(text), err=True)
 
 
 @contextmanager
 def show_stages() -> Iterator[Callable[[str], None]]:
-    """A function that shows, in place of what it showed before, what is being done; nothing where nobody looks."""
+    """Yield a function that shows the current stage on a terminal, in place of the previous one."""
     from rich.console import Console
 
     if not sys.stderr.isatty():
@@ -44,7 +44,7 @@ def show_stages() -> Iterator[Callable[[str], None]]:
 
 
 def visible(text: str) -> str:
-    """`text` on one line: what would move the cursor or colour the terminal is shown escaped."""
+    """Return `text` with control characters escaped, so that it stays on one line and cannot change the terminal."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
@@ -68,7 +68,7 @@ def human_bytes(n: int) -> str:
 
 
 def plural(n: int, thing: str) -> str:
-    """ "1 file", "2 files"."""
+    """Return a count with its noun: `1 file`, `2 files`."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 

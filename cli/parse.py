@@ -89,8 +89,7 @@ def index_settings_from_options(
     recall: float | None,
     parameters: list[str] | None,
 ) -> IndexSettings | None:
-    """Return what is asked of the indexes: what was `before`, with what these options change; None where they change
-    nothing.
+    """Return the index settings of `before`, changed by these options; None if no option is given.
 
     Raises:
         UsageError: one of the options is wrong.
@@ -116,7 +115,7 @@ def index_settings_from_options(
 
 
 def _parse_parameters(parameters: list[str]) -> dict[str, int | None]:
-    """{"lists": 512} from ["lists=512"]; None from "lists=auto"."""
+    """Return the overrides of options such as `lists=512`; the value is None for `lists=auto`."""
     overrides: dict[str, int | None] = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")

@@ -33,7 +33,7 @@ class ProgressCallbacks:
 
 @contextmanager
 def show_progress(*, as_lines: bool) -> Iterator[ProgressCallbacks]:
-    """A bar on a terminal with files done, rate, time left and counts by modality; or JSON lines on stdout."""
+    """Yield callbacks that show progress: a bar on a terminal, or with `as_lines` JSON lines on stdout."""
     if as_lines:
         yield _lines()
         return
@@ -112,7 +112,7 @@ def print_event(event: str, facts: dict[str, Any]) -> None:
 
 
 def report_facts(report: IndexReport) -> dict[str, Any]:
-    """A report for programs."""
+    """Return a report for `--json`."""
     return {
         "added": report.added,
         "unchanged": report.unchanged,

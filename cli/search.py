@@ -122,7 +122,7 @@ def search_command(
 
 
 def answer_json(answer: Answer) -> dict[str, object]:
-    """The documented form of an answer for programs; what does not apply is null."""
+    """Return an answer for `--json`; values that do not apply are null."""
     return {
         "query": {
             "terms": [

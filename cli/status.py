@@ -90,7 +90,7 @@ def _print_status(status: Status) -> None:
 
 
 def _print_index(partition: PartitionStatus) -> None:
-    """The index of a partition and, for each kind of query, the recall@10 and time that were measured."""
+    """Print the index of a partition with the measured recall@10 and latency of each kind of query."""
     if partition.index_error is not None:
         print_line(f"index       {partition.modality}: not used, searched by exact scan: {partition.index_error}")
     if partition.parameters is None:

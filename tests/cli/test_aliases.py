@@ -71,7 +71,7 @@ def parse(names: tuple[str, ...], arguments: list[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def store(tmp_path: Path, bindsearch_command: Run) -> Path:
-    """A store of which a file has been deleted since, one changed unseen, and one failed."""
+    """Make a store with a file deleted since, one changed with the same size and time, and one failed."""
     media = tmp_path / "media"
     (media / "sub").mkdir(parents=True)
     for n in range(6):
