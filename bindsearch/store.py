@@ -580,6 +580,7 @@ class Store:
         request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
         return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
 
+    @former_keywords(files="check_media", content="hash_media")
     def verify(
         self, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
     ) -> Report:

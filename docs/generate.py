@@ -157,7 +157,7 @@ def cli_page() -> str:
         "`--json` prints one JSON object on stdout, `--json-lines` one object a line while the command runs. Each "
         "command below names the [JSON Schema](schemas) (draft 2020-12) of what it prints. Every object holds "
         "`schema`, the version of the format. A command that ends with an error prints a line on stderr and no JSON; "
-        "its exit code tells what kind of error it is.",
+        "its exit code gives the kind of error.",
     ]
     for name, command in found.items():
         blocks += _command_blocks(name, command)

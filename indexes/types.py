@@ -31,7 +31,7 @@ class IndexForm(StrEnum):
 
     EXACT = "exact"
     IVF_PQ = "ivfpq"
-    """4-bit PQ codes in inverted lists, scanned with SIMD (FAISS fast-scan); one list where there are few rows."""
+    """4-bit PQ codes in inverted lists, scanned with SIMD (FAISS fast-scan); one list if there are few rows."""
     IVF_PQ8 = "ivfpq8"
     """8-bit PQ codes in inverted lists: the form that FAISS can search on a GPU."""
 

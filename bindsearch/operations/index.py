@@ -92,9 +92,9 @@ def _apply_limits(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[D
         name = next((cap for cap in caps if full_name in (cap, re.sub("_(bytes|s)$", "", cap))), None)
         if name is None:
             known = ", ".join(re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps)
-            raise UsageError(f"unknown cap {cap_name.removeprefix('max_')!r}: choose from {known}")
+            raise UsageError(f"unknown limit {cap_name.removeprefix('max_')!r}: choose from {known}")
         if not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"the cap {cap_name.removeprefix('max_')} is {value:g}: expected a number above 0")
+            raise UsageError(f"the limit {cap_name.removeprefix('max_')} is {value:g}: expected a number above 0")
         overrides[name] = type(getattr(caps[name], name))(value)
     decode_overrides = {name: value for name, value in overrides.items() if caps[name] is decode}
     archive_overrides = {name: value for name, value in overrides.items() if caps[name] is archives}

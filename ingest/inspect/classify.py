@@ -237,7 +237,7 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     if len(shape) == 2 and shape[1] == 6:
         return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
     return Classification(
-        None, f"npy of shape {shape} is ambiguous: name it or its folder depth, thermal or imu, or use --as"
+        None, f"npy of shape {shape} is ambiguous: name it or its folder depth, thermal or imu, or use --modality-rule"
     )
 
 
@@ -283,7 +283,7 @@ def _named(rel_path: str) -> tuple[Modality, str] | None:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule of a MODALITY=GLOB, the value of `--as`.
+    """Return the rule of a MODALITY=GLOB, the value of `--modality-rule`.
 
     Raises:
         UsageError: the modality or the glob is invalid.

@@ -88,7 +88,9 @@ def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | N
         return raw, "m" if raw.dtype.kind == "f" else None
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         if picture.mode not in ("L", "I", "F", "P", "1") and not picture.mode.startswith("I;16"):
-            raise MediaError(f"depth must have one channel, not {picture.mode}: index it with --as image=...")
+            raise MediaError(
+                f"depth must have one channel, not {picture.mode}: index it with --modality-rule image=..."
+            )
         if picture.mode in ("P", "1"):
             raise MediaError("a palette or black-and-white image is not a depth map")
         raw = picture_values(picture)

@@ -79,7 +79,9 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         MediaError: a floating-point image, whose range is unknown.
     """
     if picture.mode == "F":
-        raise MediaError("the range of a floating-point image is unknown: index depth or thermal images with --as")
+        raise MediaError(
+            "the range of a floating-point image is unknown: index depth or thermal images with --modality-rule"
+        )
     if picture.mode.startswith("I"):
         values = np.clip(np.asarray(picture), 0, 65535)
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
