@@ -130,7 +130,7 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[Row]:
     try:
         table = pacsv.read_csv(
             path,
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # without threads, row numbers are known
+            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
             parse_options=pacsv.ParseOptions(
                 delimiter=delimiter,
                 newlines_in_values=True,
