@@ -13,7 +13,6 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text
-from bindsearch.types import METADATA_COLUMNS
 
 LIST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
@@ -24,11 +23,7 @@ MODALITY_COLUMN = "modality"
 MAX_LIST_BYTES = 1 << 30
 MAX_ROWS = 10_000_000
 MAX_LINE_BYTES = 1 << 20
-_TEXTS = (
-    *CAPTION_COLUMNS,
-    MODALITY_COLUMN,
-    *(name for name, kind in METADATA_COLUMNS.items() if kind in ("large_string", "timestamp[us]")),
-)
+_TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist")
 """Columns of a csv that are always strings; the types of others follow from their values."""
 
 _MAX_PROBLEMS = 20
@@ -135,8 +130,7 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[Row]:
     try:
         table = pacsv.read_csv(
             path,
-            # without threads, row numbers are known
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
             parse_options=pacsv.ParseOptions(
                 delimiter=delimiter,
                 newlines_in_values=True,
