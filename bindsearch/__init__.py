@@ -48,11 +48,11 @@ if TYPE_CHECKING:
         imu,
         like,
         make_query,
-        parse_query,
         text,
         thermal,
         video,
     )
+    from bindsearch.search.query_syntax import parse_query
     from bindsearch.store import Store, connect
     from bindsearch.types import Hit, Modality
 
@@ -92,11 +92,11 @@ _HOMES = {
         "imu",
         "like",
         "make_query",
-        "parse_query",
         "text",
         "thermal",
         "video",
     ),
+    "bindsearch.search.query_syntax": ("parse_query",),
     "bindsearch.operations.export": ("export_vectors",),
     "bindsearch.store": ("Store", "connect"),
 }

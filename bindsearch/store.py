@@ -426,7 +426,8 @@ class Store:
         """
         from bindsearch.ingest.scan.watch import RESCAN_S
         from bindsearch.ingest.targets import resolve_paths
-        from bindsearch.operations.index import IndexRequest, watch_paths
+        from bindsearch.operations.index import IndexRequest
+        from bindsearch.operations.watch import watch_paths
 
         resolved = resolve_paths(paths, self._known_collections().values())
         request = IndexRequest(rules, include=tuple(include), exclude=tuple(exclude))

@@ -10,7 +10,8 @@ from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.search import query as terms
 from bindsearch.search.filter import make_filter
-from bindsearch.search.query import Composition, Query, make_query, parse_query
+from bindsearch.search.query import Composition, Query, make_query
+from bindsearch.search.query_syntax import parse_query
 
 AUTO = "auto"
 MAX_ID_DIGITS = 10

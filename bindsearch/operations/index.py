@@ -1,18 +1,16 @@
-"""Indexing of folders and files into a store: the request of a run, the run itself, and watching for changes."""
+"""Indexing of folders and files into a store: the request of a run, and the run itself."""
 
 from __future__ import annotations
 
 import math
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bindsearch.errors import StoreLockedError, UsageError
+from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
 from bindsearch.ingest.dry_run import plan_collection
@@ -21,8 +19,7 @@ from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.ignore import make_narrowing
-from bindsearch.ingest.scan.watch import watch_changes
-from bindsearch.ingest.targets import changed_targets, failed_targets, plan_targets
+from bindsearch.ingest.targets import failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import IndexActionKind
@@ -31,9 +28,6 @@ from bindsearch.reports import IndexReport, OnProgress, OnStage, PlannedFile, ig
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
-
-LOCKED_SECONDS = 0.5
-"""Delay in seconds between two attempts to get the writer's lock."""
 
 SPOOL = "spool"
 """Folder in a store for temporary copies of archive members while they are indexed."""
@@ -166,55 +160,6 @@ def at_failures(store: Path) -> FindTargets:
         return failed_targets([(row["collection_id"], row["rel_path"]) for row in rows], catalog.collections(), store)
 
     return find
-
-
-def watch_paths(
-    context: StoreContext,
-    paths: Sequence[Path],
-    request: IndexRequest,
-    on_report: Callable[[IndexReport], None],
-    stop: threading.Event,
-    *,
-    rescan_s: float,
-    polling: bool,
-) -> None:
-    """Index folders, then their changes, until `stop` is set.
-
-    While another process is writing, changes wait.
-
-    Args:
-        context: Store, encoder and GPUs.
-        paths: Folders to watch.
-        request: Options of each run.
-        on_report: Called with the report of each run.
-        stop: Event that ends the watch.
-        rescan_s: Interval of full rescans in seconds.
-        polling: Poll for changes (for network file systems without change events).
-    """
-    with Decoders(context.encoder, context.decode) as decoders:
-        decoders.check_libraries()
-        changes = watch_changes(
-            paths, stop=stop, skipped_folders=frozenset({context.path.resolve()}), rescan_s=rescan_s, polling=polling
-        )
-        with closing(changes):
-            for change in changes:
-                find = at_paths([path for path in paths if path.is_dir()], context.path)
-                if not change.rescan:
-                    find = _at_changes(change.paths, context.path)
-                while not stop.is_set():
-                    try:
-                        on_report(index_targets(context, find, request, decoders))
-                    except StoreLockedError:
-                        stop.wait(LOCKED_SECONDS)
-                        continue
-                    except UsageError as error:  # for example, an ignore file that is being written
-                        on_report(IndexReport(notices=[str(error)]))
-                    break
-
-
-def _at_changes(paths: Sequence[Path], store: Path) -> FindTargets:
-    """Return a function that finds the targets of changed paths."""
-    return lambda catalog: changed_targets(paths, catalog.collections(), store)
 
 
 def plan_paths(

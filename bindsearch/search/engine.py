@@ -14,8 +14,9 @@ from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts
 from bindsearch.search.planner import make_plan
-from bindsearch.search.query import Query, format_query, resolve_weights
+from bindsearch.search.query import Query, resolve_weights
 from bindsearch.search.query_encoding import EncodedTerm
+from bindsearch.search.query_syntax import format_query
 from bindsearch.search.thread_pool import Workers
 from bindsearch.types import Modality
 from bindsearch.vectors import compose

@@ -12,12 +12,11 @@ from bindsearch.search.query import (
     Composition,
     Query,
     Term,
-    format_query,
     make_query,
     parse_modalities,
-    parse_query,
     resolve_weights,
 )
+from bindsearch.search.query_syntax import format_query, parse_query
 from bindsearch.types import Modality, Span
 from bindsearch.vectors import compose, l2_normalize, scale_features
 
