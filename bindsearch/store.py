@@ -598,7 +598,7 @@ class Store:
         Raises:
             StoreNotFoundError: there is no store.
         """
-        from bindsearch.operations.verify import verify
+        from bindsearch.operations.verify.check import verify
 
         return verify(self.path, check_media=check_media, hash_media=hash_media, on_stage=on_stage)
 

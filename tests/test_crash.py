@@ -20,7 +20,7 @@ from PIL import Image
 import bindsearch as bs
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest import commit
-from bindsearch.operations.verify import verify
+from bindsearch.operations.verify.check import verify
 from bindsearch.storage import writer
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.types import Modality

@@ -19,7 +19,7 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.indexes.types import IndexSettings
-from bindsearch.operations.verify import verify
+from bindsearch.operations.verify.check import verify
 from bindsearch.storage import writer
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.snapshot import read_manifest

@@ -14,7 +14,7 @@ from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.operations.forget import forget, forget_paths
-from bindsearch.operations.verify import verify
+from bindsearch.operations.verify.check import verify
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog, SourceContainer

@@ -21,7 +21,7 @@ from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.hashing import hash_file
 from bindsearch.indexes.types import IndexForm
 from bindsearch.operations.compact import compact_store, shrink_catalog
-from bindsearch.operations.verify import verify
+from bindsearch.operations.verify.check import verify
 from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, Report
 from bindsearch.operations.verify.store_files import StoredVectors, vector_file_findings
 from bindsearch.storage.lock import writer_lock

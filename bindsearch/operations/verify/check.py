@@ -1,0 +1,343 @@
+"""Verification of a store: consistency of catalog, vectors, indexes and snapshots, and their checksums.
+
+The store is not changed, except that the schema of an old catalog is upgraded. The catalog is read under the writer's
+lock; the lock is released before all bytes of the files are read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bindsearch.atomic import folder_size
+from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError
+from bindsearch.operations.verify.catalog import CheckedCatalog, RowSample
+from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, Report, finding
+from bindsearch.operations.verify.media_files import Containers, MediaCheck
+from bindsearch.operations.verify.store_files import (
+    StoredVectors,
+    find_orphans,
+    index_findings,
+    lost_vectors,
+    named_paths,
+    snapshot_findings,
+    stored_vectors,
+    vector_file_findings,
+)
+from bindsearch.reports import OnStage, ignore_stage
+from bindsearch.storage.catalog import CATALOG_FILE
+from bindsearch.storage.config import STORE_FILE, read_config
+from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
+from bindsearch.storage.snapshot_format import Manifest
+from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+OF_FILES = frozenset(
+    {
+        FindingKind.VECTOR_FILE_MISSING,
+        FindingKind.VECTOR_FILE_DAMAGED,
+        FindingKind.VECTORS_UNFIT,
+        FindingKind.SNAPSHOT,
+        FindingKind.INDEX,
+    }
+)
+"""Kinds of findings about one file or folder, which a writer may replace during the check."""
+
+
+def verify(
+    store: Path, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
+) -> Report:
+    """Check a store.
+
+    While another process is writing, checks that need the catalog are skipped and listed in the report.
+
+    Args:
+        store: Folder of the store.
+        check_media: Check whether the media files have changed since they were indexed, by size and modification time.
+        hash_media: Check the media files by all their bytes.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        Findings, and what was not checked.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+    """
+    started = time.monotonic()
+    check_is_store(store)
+    check = None
+    try:
+        with writer_lock(store):
+            check = StoreCheck(store, on_stage)
+            check.look_at_catalog()
+    except (StoreLockedError, OSError) as error:  # OSError: the store is read-only, so it cannot be locked
+        check = check or StoreCheck(store, on_stage)
+        skipped = "the catalog, digests of vector files and orphans were not checked"
+        check.unchecked.append(f"{skipped}: {error}")
+    check.look_at_files()
+    if check_media or hash_media:
+        check.look_at_media(hash_media=hash_media)
+    findings = tuple(check.findings)
+    return Report(findings, tuple(check.unchecked), check.read_bytes, time.monotonic() - started)
+
+
+def check_is_store(store: Path) -> None:
+    """Check that a folder contains at least a part of a store.
+
+    Raises:
+        StoreNotFoundError: it contains none.
+    """
+    if not any((store / name).exists() for name in (STORE_FILE, CATALOG_FILE, CURRENT)):
+        raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`")
+
+
+@dataclass
+class StoreCheck:
+    """State of a check of a store.
+
+    Attributes:
+        store: Folder of the store.
+        on_stage: Called with the name of each stage.
+        findings: Findings so far.
+        unchecked: What was not checked, and why.
+        read_bytes: Number of bytes read.
+        dim: Dimension d of the vectors; None: unknown.
+        manifest: Contents of CURRENT; None if it is missing or damaged.
+        vectors: Vector files listed in CURRENT, or in the catalog once that has been checked.
+        containers: State of each archive, by collection and path.
+    """
+
+    store: Path
+    on_stage: Callable[[str], None]
+    findings: list[Finding] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    read_bytes: int = 0
+    dim: int | None = field(init=False)
+    manifest: Manifest | None = field(init=False)
+    vectors: list[StoredVectors] = field(init=False)
+    containers: Containers = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.manifest = self._read_manifest()
+        self.vectors = [] if self.manifest is None else stored_vectors(self.store, self.manifest.vectors, {})
+        self.dim = self._find_dim()
+
+    def look_at_catalog(self, catalog: CheckedCatalog | None = None) -> None:
+        """Check the catalog and what depends on it. The caller holds the writer's lock.
+
+        Args:
+            catalog: Catalog that is open already; None: it is opened here.
+        """
+        if catalog is not None:
+            self._check_rows(catalog)
+            return
+        path = self.store / CATALOG_FILE
+        self.on_stage("reading the catalog")
+        try:
+            if not path.is_file():
+                raise StoreError(f"the catalog {path} is missing")
+            self.read_bytes += path.stat().st_size
+            with CheckedCatalog(path) as opened_catalog:
+                self._check_rows(opened_catalog)
+        except StoreError as error:
+            roots = " ".join(self.manifest.collections.values()) if self.manifest else "FOLDER"
+            way_out = f"restore it from a copy, or remove the store's folder and run `bindsearch index {roots}`"
+            self._add(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out)
+
+    def look_at_files(self) -> None:
+        """Read all bytes of the files that readers use."""
+        if self.dim is not None:
+            for file in self.vectors:
+                self.on_stage(f"reading {file.path.parent.name}/{file.path.name}")
+                self._add_all(vector_file_findings(file, self.dim))
+        if self.manifest is not None:
+            self.on_stage("reading snapshots and indexes")
+            self._add_all(snapshot_findings(self.store, self.manifest))
+            self._add_all(index_findings(self.store, self.manifest))
+            named = named_paths(self.store, self.manifest)
+            self.read_bytes += sum(_size(path) for path in named | {file.path for file in self.vectors})
+            self._drop_replaced(named)
+
+    def look_at_media(self, *, hash_media: bool) -> None:
+        """Check whether the media files have changed since they were indexed; `hash_media`: by all their bytes."""
+        if self.manifest is None:
+            self.unchecked.append(f"the media files were not checked: {CURRENT} cannot be read")
+            return
+        self.on_stage("reading the media files" if hash_media else "checking the media files")
+        try:
+            media = MediaCheck(open_snapshot(self.store, self.manifest), self.containers, hash_media)
+        except StoreError as error:
+            self.unchecked.append(f"the media files were not checked: {error}")
+            return
+        self._add_all(media.findings())
+        self.read_bytes += media.read_bytes
+        if media.members:
+            self.unchecked.append(f"{media.members} items inside archives were not checked one by one")
+
+    def _read_manifest(self) -> Manifest | None:
+        """Read CURRENT; None with a finding if it is missing or damaged."""
+        path = self.store / CURRENT
+        try:
+            manifest = read_manifest(self.store)
+        except StoreError:
+            what = f"{path} is damaged (`bindsearch optimize` rebuilds the indexes afterwards)"
+            self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
+            return None
+        if manifest is None:
+            self._add(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path])
+        return manifest
+
+    def _find_dim(self) -> int | None:
+        """Return the dimension of the vectors from store.json, else that of most vector files; None if unknown."""
+        path = self.store / STORE_FILE
+        paths = [file.path for file in self.vectors] or list((self.store / VECTORS).glob("*/*.arrow"))
+        dim_counts = Counter(dim for file in paths if (dim := dim_of_vectors(file)) is not None)
+        likely = dim_counts.most_common(1)[0][0] if dim_counts else None
+        way_out = f"restore the original {STORE_FILE} before anything is written, or index into another store"
+        try:
+            declared = read_config(self.store).dim
+        except StoreNotFoundError:
+            self._add(FindingKind.CONFIG, f"{path} is missing", Repair.BY_HAND, [path], way_out=way_out)
+            return likely
+        except StoreError as error:
+            self._add(FindingKind.CONFIG, str(error).split(": put it back")[0], Repair.BY_HAND, [path], way_out=way_out)
+            return likely
+        if dim_counts and declared not in dim_counts:
+            what = f"{path} declares {declared} dimensions, the vector files have {likely}"
+            self._add(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
+            return likely
+        return declared
+
+    def _check_rows(self, catalog: CheckedCatalog) -> None:
+        """Check the rows of the catalog, and compare them with the files."""
+        faults = catalog.check_integrity()
+        self._count(
+            "items have lost their vectors and must be embedded again",
+            faults.to_embed,
+            FindingKind.ITEMS_TO_EMBED,
+            Repair.INDEX,
+        )
+        self._count(
+            "items have no segments",
+            faults.without_segments,
+            FindingKind.ITEMS_WITHOUT_SEGMENTS,
+            Repair.COMPACT,
+            REPAIR_THEN_INDEX,
+        )
+        self._count(
+            "items belong to no collection",
+            faults.without_collection,
+            FindingKind.ITEMS_WITHOUT_COLLECTION,
+            Repair.COMPACT,
+        )
+        self._count(
+            "segments belong to no item", faults.without_item, FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT
+        )
+        self._count(
+            "item ids are used twice", faults.one_id_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX
+        )
+        self._count(
+            "items have the same path as a newer item", faults.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT
+        )
+        for name, (value, used) in faults.counters.items():
+            what = f"the next {name} would be {value}, but {used} is in use"
+            self._add(FindingKind.COUNTERS, what, Repair.COMPACT, [name])
+        self.vectors = stored_vectors(self.store, catalog.vector_files(), catalog.digests())
+        self.containers = {key: catalog.containers(key) for key in catalog.collections()}
+        self._compare_snapshot(catalog)
+        if self.dim is not None:
+            self._check_lost_vectors(catalog, self.dim)
+        if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
+            what = f"{len(orphans)} unreferenced files or folders (the first: {orphans[0]})"
+            self._add(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
+
+    def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
+        """Compare generation and row counts of the snapshot with those of the catalog."""
+        if self.manifest is None:
+            return
+        path = self.store / CURRENT
+        if self.manifest.generation != catalog.generation:
+            what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
+            self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
+            return
+        try:
+            snapshot = open_snapshot(self.store, self.manifest)
+        except StoreError:  # reported by `look_at_files`
+            return
+        snapshot_counts = (
+            _count_live(snapshot.items, snapshot.item_alive),
+            _count_live(snapshot.segments, snapshot.segment_alive),
+        )
+        if snapshot_counts != (catalog_counts := catalog.counts()):
+            in_snapshot, in_catalog = (f"{n} items, {m} segments" for n, m in (snapshot_counts, catalog_counts))
+            what = f"the snapshot has {in_snapshot}, the catalog {in_catalog}"
+            self._add(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
+
+    def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
+        """Add a finding for each modality with vectors that are in no file."""
+        for modality in Modality:
+            lost = lost_vectors(self.vectors, modality, dim, catalog.live_vector_ids)
+            if len(lost):
+                what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
+                where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
+                self._add(
+                    FindingKind.VECTORS_LOST, what, Repair.COMPACT, where, count=len(lost), way_out=REPAIR_THEN_INDEX
+                )
+
+    def _drop_replaced(self, named: set[Path]) -> None:
+        """Drop the findings about files that a writer has replaced during the check."""
+        try:
+            newest = read_manifest(self.store)
+        except StoreError:
+            return
+        if newest is not None and newest != self.manifest:
+            replaced = {str(path) for path in named - named_paths(self.store, newest)}
+            self.findings = [
+                finding for finding in self.findings if finding.kind not in OF_FILES or finding.where[0] not in replaced
+            ]
+
+    def _count(self, what: str, rows: RowSample, kind: FindingKind, repair: Repair, way_out: str = "") -> None:
+        """Add a finding about rows of the catalog if there are any."""
+        if rows.count:
+            message = f"{rows.count} {what} (the first: {rows.ids[0]})"
+            self._add(kind, message, repair, rows.ids, count=rows.count, way_out=way_out)
+
+    def _add(
+        self,
+        kind: FindingKind,
+        what: str,
+        repair: Repair,
+        where: Iterable[object] = (),
+        *,
+        count: int | None = None,
+        way_out: str = "",
+    ) -> None:
+        """Add a finding; the arguments are those of `finding`."""
+        self.findings.append(finding(kind, what, repair, where, count=count, way_out=way_out))
+
+    def _add_all(self, findings: Iterable[Finding]) -> None:
+        """Add several findings."""
+        self.findings.extend(findings)
+
+
+def _count_live(rows: pa.Table, alive: NDArray[np.bool_] | None) -> int:
+    """Return the number of rows (n,) that are not deleted; `alive` None: all."""
+    return int(rows.num_rows) if alive is None else int(alive.sum())
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file or folder in bytes, 0 if it is missing."""
+    try:
+        return folder_size(path) if path.is_dir() else path.stat().st_size
+    except OSError:  # missing, or just merged by a writer
+        return 0
