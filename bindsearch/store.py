@@ -40,7 +40,7 @@ from bindsearch.search.filter import NO_FILTER, Filter, make_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
 from bindsearch.search.query import Query, Ranking, Searchable, make_query, parse_modalities, resolve_weights, terms_of
-from bindsearch.search.query_encoding import encode_terms, find_source
+from bindsearch.search.query_encoding import encode_terms, resolve_source
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config, resolve_store
 from bindsearch.storage.snapshot import read_manifest
@@ -289,7 +289,7 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         generation = self._reader.current()
-        sources = [find_source(term, generation.snapshot) for term in query.terms]
+        sources = [resolve_source(term, generation.snapshot) for term in query.terms]
         terms = ResolvedTerms(
             sources=tuple(source.modality for source in sources),
             labels=labels_of(query),

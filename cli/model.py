@@ -56,7 +56,7 @@ def pull_command(
     Example: bindsearch model pull imagebind-huge
     Without a network: bindsearch model pull imagebind-huge --from imagebind_huge.pth
     """
-    from bindsearch.encoders.model_catalog import find_source
+    from bindsearch.encoders.model_catalog import find_model_source
     from bindsearch.encoders.model_store.installed import model_folder
     from bindsearch.encoders.model_store.pull import pull_model
 
@@ -66,7 +66,7 @@ def pull_command(
 
     with _progress() as show:
         pulled = pull_model(
-            find_source(name),
+            find_model_source(name),
             from_file=from_,
             url=url,
             dtype=dtype,

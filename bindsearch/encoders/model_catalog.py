@@ -8,7 +8,7 @@ from bindsearch.encoders.openclip import model_source as openclip
 from bindsearch.errors import EncoderError
 
 
-def find_source(name: str) -> ModelSource:
+def find_model_source(name: str) -> ModelSource:
     """Return the source of a model.
 
     Raises:

@@ -72,7 +72,7 @@ class Source:
 STORED = "stored vectors, no model"
 
 
-def find_source(term: Term, snapshot: Snapshot) -> Source:
+def resolve_source(term: Term, snapshot: Snapshot) -> Source:
     """Resolve a term without encoding it; no model is loaded.
 
     Raises:

@@ -210,7 +210,9 @@ def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for module in ("bindsearch.encoders.stub", "bindsearch.encoders.stub.checkpoint"):
         monkeypatch.setitem(sys.modules, module, None)  # so that they go again
     pull.install_converter()
-    monkeypatch.setattr(model_catalog, "find_source", lambda name: pull.make_source(name, "https://example.org/x.pth"))
+    monkeypatch.setattr(
+        model_catalog, "find_model_source", lambda name: pull.make_source(name, "https://example.org/x.pth")
+    )
     return tmp_path
 
 

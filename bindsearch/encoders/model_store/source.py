@@ -39,5 +39,5 @@ OPENCLIP_PREFIX = "openclip:"
 
 
 def can_be_pulled(name: str) -> bool:
-    """Return whether a name has the form of a model's name; `model_catalog.find_source` checks that it exists."""
+    """Return whether a name has the form of a model's name; `model_catalog.find_model_source` checks that it exists."""
     return name == HUGE_NAME or name.startswith(OPENCLIP_PREFIX)

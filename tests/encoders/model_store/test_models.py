@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bindsearch.encoders.model_catalog import find_source
+from bindsearch.encoders.model_catalog import find_model_source
 from bindsearch.encoders.model_store.installed import (
     ModelManifest,
     damaged_models,
@@ -274,14 +274,14 @@ def test_a_models_folder_that_cannot_be_is_one_line(checkpoint: Path, models: Pa
 
 
 def test_sources_by_name() -> None:
-    huge = find_source("imagebind-huge")
+    huge = find_model_source("imagebind-huge")
     assert huge.urls == ("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",)
     assert huge.needs_consent
     assert huge.architecture["vision_num_blocks"] == 32
     with pytest.raises(EncoderError, match="unknown model 'maxi': available models are imagebind-huge and openclip:"):
-        find_source("maxi")
+        find_model_source("maxi")
     with pytest.raises(EncoderError, match="mini comes with BindSearch"):
-        find_source("mini")
+        find_model_source("mini")
 
 
 @pytest.mark.parametrize("name", ["../x", "a//b", "/etc", "", ".hidden", "a\\b", "a\nb", "openclip:../.."])

@@ -96,8 +96,8 @@ def main() -> None:
     install_converter(ours.pause)
     facts = json.loads(ours.source.read_text())
     source = make_source(facts.pop("name"), *facts.pop("urls"), **facts)
-    found = model_catalog.find_source
-    model_catalog.find_source = lambda name: source if name == source.name else found(name)
+    found = model_catalog.find_model_source
+    model_catalog.find_model_source = lambda name: source if name == source.name else found(name)
     _kill_at(ours.kill_at)
     bindsearch_main(arguments)
 
