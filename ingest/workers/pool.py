@@ -132,7 +132,7 @@ class Decoders:
         answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
         schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
         supervisors = [
-            threading.Thread(target=self._supervise, args=(schedule, answers, setup), name="attendant", daemon=True)
+            threading.Thread(target=self._supervise, args=(schedule, answers, setup), name="supervisor", daemon=True)
             for _ in range(schedule.workers)
         ]
         loading = ThreadPoolExecutor(1, "libraries")  # while workers start
