@@ -424,7 +424,7 @@ class Store:
         Raises:
             UsageError: a path does not exist or is not a folder, or the limit of file watches is reached.
         """
-        from bindsearch.ingest.scan.watch import RESCAN_S
+        from bindsearch.ingest.scan.file_events import RESCAN_S
         from bindsearch.ingest.targets import resolve_paths
         from bindsearch.operations.index import IndexRequest
         from bindsearch.operations.watch import watch_paths

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bindsearch.indexes.storage import MANIFEST_KEYS
+from bindsearch.indexes.index_files import MANIFEST_KEYS
 from bindsearch.indexes.types import IndexManifest, IndexSettings
 from bindsearch.storage.config import StoreConfig
 from bindsearch.storage.migrations import MIGRATIONS, migrate

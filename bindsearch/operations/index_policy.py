@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import StoreError
-from bindsearch.indexes.storage import INDEXES
+from bindsearch.indexes.index_files import INDEXES
 from bindsearch.indexes.types import IndexForm, IndexManifest, IndexParameters, IndexQuality, IndexSettings
 
 TAIL_ELEMENTS = 2048 * 1024

@@ -19,10 +19,10 @@ from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.gpu.index import GpuIndex
 from bindsearch.indexes.gpu.placement import GpuResidency, build_codes, code_parameters
+from bindsearch.indexes.index_files import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.source_classifier import find_regions
-from bindsearch.indexes.storage import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.tuning import MIN_QUERIES, SELECTIVITIES, fill_missing, in_distribution_cosine, measure_points
 from bindsearch.indexes.types import IndexManifest, IndexParameters, IndexSettings, OperatingPoint, UnitCosts
 from bindsearch.operations.context import StoreContext

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bindsearch.errors import StoreLockedError, UsageError
-from bindsearch.ingest.scan.watch import watch_changes
+from bindsearch.ingest.scan.file_events import watch_changes
 from bindsearch.ingest.targets import changed_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext

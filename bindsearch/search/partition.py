@@ -14,10 +14,10 @@ from bindsearch.errors import IndexDamagedError
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.gpu.index import GpuIndex
 from bindsearch.indexes.gpu.placement import GpuResidency
+from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.source_classifier import SourceClassifier
-from bindsearch.indexes.storage import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts

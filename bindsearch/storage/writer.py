@@ -12,7 +12,7 @@ import numpy as np
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import StoreError
-from bindsearch.indexes.storage import INDEXES
+from bindsearch.indexes.index_files import INDEXES
 from bindsearch.storage.batch import (
     StagedBatch,
     StagedItem,

@@ -17,7 +17,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
-from bindsearch.ingest.scan.manifests import read_lists
+from bindsearch.ingest.scan.listed_files import read_lists
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import FailedFile, IndexReport
 from bindsearch.storage.batch import StagedBatch

@@ -13,8 +13,8 @@ from bindsearch.atomic import TEMPORARY_SUFFIX
 from bindsearch.errors import IndexDamagedError, StoreError
 from bindsearch.hashing import hash_file
 from bindsearch.indexes.exact import decode
+from bindsearch.indexes.index_files import INDEXES, check_index
 from bindsearch.indexes.omp_threads import one_thread
-from bindsearch.indexes.storage import INDEXES, check_index
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
 from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, check_part
 from bindsearch.storage.vector_files import VECTORS, VectorFile, open_vectors

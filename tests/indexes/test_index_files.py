@@ -9,9 +9,9 @@ import pytest
 import xxhash
 
 from bindsearch.errors import IndexDamagedError, StoreError
+from bindsearch.indexes.index_files import open_index, publish_index, remove_indexes
 from bindsearch.indexes.ivf_pq import build_index
 from bindsearch.indexes.parameters import choose_parameters
-from bindsearch.indexes.storage import open_index, publish_index, remove_indexes
 from bindsearch.indexes.types import IndexForm, IndexManifest, IndexQuality, IndexSettings, OperatingPoint
 from bindsearch.vectors import l2_normalize
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from bindsearch.errors import UsageError
+from bindsearch.ingest.scan.file_events import OVERFLOW_THRESHOLD, SETTLE_S, ChangeSet, watch_changes
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
-from bindsearch.ingest.scan.watch import OVERFLOW_THRESHOLD, SETTLE_S, ChangeSet, watch_changes
 
 
 class Watched:
@@ -241,7 +241,7 @@ def test_a_folder_that_may_not_be_read_does_not_blind_the_watch(root: Path) -> N
         f"""
         import os, threading, watchfiles
         from pathlib import Path
-        from bindsearch.ingest.scan.watch import watch_changes
+        from bindsearch.ingest.scan.file_events import watch_changes
         os.setresuid(65534, 65534, 65534)
         stop = threading.Event()
         for changes in watch_changes([Path({str(root)!r})], stop=stop):
