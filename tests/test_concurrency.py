@@ -53,6 +53,7 @@ def writing(store: Path, folder: Path, log: Path) -> Iterator[subprocess.Popen[s
     try:
         wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
         process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # a signal takes effect later than it is sent
         yield process
     finally:
         process.kill()
