@@ -20,9 +20,13 @@ from helpers.children import fork_server
 
 LIBRARIES = (
     *("numpy", "numpy.random", "numpy.ma", "duckdb", "faiss", "pyarrow.compute", "pyarrow.ipc", "pyarrow.parquet"),
-    *("PIL.Image", "av", "soundfile", "filelock", "xxhash", "typer", "rich.console", "rich.progress", "rich.table"),
+    *("PIL.Image", "av", "soundfile", "filelock", "xxhash", "rich.console", "rich.progress", "rich.table"),
+    *("typer", "pydantic.type_adapter", "argparse", "zoneinfo"),
 )
 """What most commands load; neither torch nor any of BindSearch."""
+
+BINDSEARCH = Path(sys.executable).with_name("bindsearch")
+"""The installed command, as a script to run."""
 
 SERVERS: dict[tuple[str, ...], ForkServer] = {}
 
@@ -109,6 +113,6 @@ def run_forked(
 ) -> subprocess.CompletedProcess[str]:
     """Run a script as `Forked` does; what it printed, and its exit code."""
     process = Forked(arguments, **options)
-    output, errors = process.communicate()
+    output, errors = process.communicate(timeout)
     assert process.returncode is not None
     return subprocess.CompletedProcess([*arguments], process.returncode, output, errors)

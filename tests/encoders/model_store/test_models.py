@@ -37,7 +37,12 @@ CHILD = Path(pull_child.__file__)
 CONTENT = bytes(range(256)) * 1200
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = "stub:small/one"
-LOADED = (*LIBRARIES, "bindsearch.cli.main", "bindsearch.cli.model", "bindsearch.encoders.model_store.pull")
+LOADED = (
+    *LIBRARIES,
+    "bindsearch.cli.main",
+    "bindsearch.encoders.model_catalog",
+    "bindsearch.encoders.model_store.pull",
+)
 
 
 @pytest.fixture(autouse=True)
