@@ -75,7 +75,7 @@ class Forked:
         self.output, self.errors = (Path(self._place.name) / name for name in ("output", "errors"))
         for path in (self.output, self.errors):
             path.touch()
-        self.returncode: int | None = None
+        self.returncode: int | Any = None  # as in the types of subprocess
         self.pid: int = self._server.ask(
             {
                 "arguments": [str(argument) for argument in arguments],
