@@ -116,7 +116,7 @@ class IvfPqIndex:
         if depth < width:
             ordinals = np.pad(nearest, ((0, 0), (0, width - depth)), constant_values=-1)
         if width >= (self.n if mask is None else mask.count):
-            _fill_up(ordinals, np.arange(self.n) if mask is None else mask.positions[mask.positions < self.n])
+            _fill_up(ordinals, np.arange(self.n) if mask is None else mask.positions[mask.positions < self.n], self.n)
         return ordinals
 
     def _reduce(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -291,16 +291,20 @@ def train_index(
     return IvfPqIndex(faiss.IndexPreTransform(transform, lists), parameters)
 
 
-def _fill_up(ordinals: NDArray[np.int64], available: NDArray[np.int64]) -> None:
-    """Append the rows of `available` that each row of `found` misses.
+def _fill_up(ordinals: NDArray[np.int64], available: NDArray[np.int64], n: int) -> None:
+    """Append the rows of `available`, of an index of n rows, that each row of `ordinals` misses.
 
     They are in lists that were not probed, or have the lowest possible score, which fast-scan never returns.
     """
+    is_missing = np.zeros(n, bool)
+    is_missing[available] = True
     for row in ordinals:
         present = row[row >= 0]
-        missing = np.setdiff1d(available, present)
         row[: len(present)] = present
-        row[len(present) : len(present) + len(missing)] = missing
+        if len(present) < len(available):
+            is_missing[present] = False
+            row[len(present) : len(available)] = np.flatnonzero(is_missing)
+            is_missing[present] = True
 
 
 def _empty_lists(parameters: IndexParameters) -> faiss.IndexIVFPQFastScan | faiss.IndexIVFPQ:

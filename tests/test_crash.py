@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +37,7 @@ from helpers.crash_world import (
     stored,
     write_old,
 )
+from helpers.forked import Forked
 from helpers.waiting import wait_for
 
 CHILD = Path(indexing.__file__)
@@ -71,9 +71,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folders, place / "old", expected)
 
 
-def until_ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+def until_ready(process: Forked) -> None:
+    wait_for(lambda: process.output.read_text().startswith("ready\n") or process.poll() is not None)
+    assert process.returncode is None
 
 
 class KilledRuns:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.forked import BINDSEARCH, LIBRARIES, run_forked
+
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
+LOADED = (*LIBRARIES, "torch", "torchaudio")
 
 
 def blocks(language: str) -> list[str]:
@@ -34,21 +37,15 @@ def test_commands(folder: Path) -> None:
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "bindsearch"
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name(program)), *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_forked([BINDSEARCH, *arguments], modules=LOADED, variables=environment, folder=folder)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout.strip()
 
 
 def test_python(folder: Path) -> None:
     (code,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    (folder / "readme.py").write_text(code)
+    done = run_forked([folder / "readme.py"], modules=LOADED, folder=folder)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
     assert "note_10.txt" in done.stdout

@@ -19,10 +19,12 @@ import pytest
 from helpers.children import pull
 from helpers.command import Run
 from helpers.file_server import serve
+from helpers.forked import LIBRARIES, run_forked
 
 CHILD = Path(pull.__file__)
 CONTENT = bytes(range(256)) * 1200
 NAME = "stub:small/one"
+LOADED = (*LIBRARIES, "bindsearch.cli.main", "bindsearch.encoders.model_catalog")
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +57,7 @@ def command(server: Any, tmp_path: Path) -> Callable[..., list[str]]:
 @pytest.fixture
 def model(command: Callable[..., list[str]]) -> Run:
     def run(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments), capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL
-        )
+        return run_forked(command(*arguments)[1:], modules=LOADED)
 
     return run
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +23,17 @@ from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import Modality
 from helpers.children import indexing
+from helpers.forked import LIBRARIES, Forked
 from helpers.stores import connect
 
 CHILD = Path(indexing.__file__)
+LOADED = (
+    *LIBRARIES,
+    *("bindsearch.store", "bindsearch.cli.main", "bindsearch.cli.index", "bindsearch.operations.optimize"),
+    *("bindsearch.ingest.media.decode", "bindsearch.ingest.media.file_tags", "bindsearch.ingest.media.pictures.exif"),
+    *("bindsearch.search.engine", "bindsearch.encoders.null", "bindsearch.indexes.ivf_pq", "bindsearch.indexes.tuning"),
+)
+"""What a run loads before it does anything that a kill might interrupt."""
 ORPHANS = (
     "vectors/text/000000000000-orphan.arrow",
     "vectors/audio/.orphan.arrow.1.tmp",
@@ -45,9 +51,8 @@ class World:
     expected: Mapping[str, Any]
 
 
-def child(store: Path, *folders: Path, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CHILD), str(store), *map(str, folders), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def child(store: Path, *folders: Path, options: tuple[str, ...] = ()) -> Forked:
+    return Forked([CHILD, store, *folders, *options], modules=LOADED)
 
 
 def write_zip(path: Path, numbers: range) -> None:

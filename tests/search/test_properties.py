@@ -54,12 +54,13 @@ class Model:
         for path in gone:
             del self.held[path]
 
-    def nearest(self, query: NDArray[np.float32], to: str, k: int, label: str | None = None) -> list[str]:
+    def nearest(self, queries: NDArray[np.float32], to: str, k: int, label: str | None = None) -> list[list[str]]:
+        """Return the paths of the true nearest of each query."""
         paths = [p for p, (name, _, own) in self.held.items() if name == to and (label is None or own == label)]
         if not paths:
-            return []
-        cosines = np.stack([self.held[path][1] for path in paths]) @ query
-        return [paths[i] for i in np.argsort(-cosines, kind="stable")[:k]]
+            return [[] for _ in queries]
+        vectors = np.stack([self.held[path][1] for path in paths])
+        return [[paths[i] for i in np.argsort(-(vectors @ query), kind="stable")[:k]] for query in queries]
 
     def queries(self, name: str, n: int) -> NDArray[np.float32]:
         rows = [vector for source, vector, _ in self.held.values() if source == name]
@@ -92,8 +93,8 @@ def check(model: Model, *, wanted: float) -> None:
                 where = None if label is None else f"label = '{label}'"
                 answers = model.store.search_many(list(queries), to=to, filter=where, ranking="cosine", source=source)
                 shares = []
-                for query, hits in zip(queries, answers, strict=True):
-                    truth = model.nearest(query, to, 10, label)
+                truths = model.nearest(queries, to, 10, label)
+                for query, hits, truth in zip(queries, answers, truths, strict=True):
                     assert len(hits) == len(truth)
                     for path, hit in zip(found(hits), hits, strict=True):
                         name, vector, own = model.held[path]

@@ -24,10 +24,12 @@ from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
 from helpers import closeness
 from helpers.file_server import serve
+from helpers.forked import BINDSEARCH, LIBRARIES, run_forked
 from helpers.media_files import write_every_modality
 
 HERE = Path(__file__).parents[2]
 
+LOADED = (*LIBRARIES, "torch", "torchvision", "torchaudio")
 TOWERS = ("vision", "text", "audio", "depth", "thermal", "imu")
 SMALL = {
     "out_embed_dim": 64,
@@ -41,8 +43,7 @@ def run(place: Path, *arguments: str | Path) -> dict[str, object]:
     """Run the installed command on the models and the store in `place`; what it prints as JSON."""
     environment = {**os.environ, "BINDSEARCH_MODELS": str(place / "models"), "BINDSEARCH_STORE": str(place / "store")}
     environment["BINDSEARCH_OFFLINE"] = "1"
-    command = [str(Path(sys.executable).with_name("bindsearch")), *map(str, arguments), "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1200)
+    done = run_forked([BINDSEARCH, *arguments, "--json"], 1200, modules=LOADED, variables=environment)
     assert done.returncode == 0, done.stderr
     answer: dict[str, object] = json.loads(done.stdout)
     return answer

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,11 +31,18 @@ from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from helpers.children import pull as pull_child
 from helpers.file_server import serve
+from helpers.forked import LIBRARIES, Forked
 
 CHILD = Path(pull_child.__file__)
 CONTENT = bytes(range(256)) * 1200
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = "stub:small/one"
+LOADED = (
+    *LIBRARIES,
+    "bindsearch.cli.main",
+    "bindsearch.encoders.model_catalog",
+    "bindsearch.encoders.model_store.pull",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -358,11 +363,10 @@ def test_a_linked_models_folder(checkpoint: Path, models: Path, tmp_path: Path) 
     assert (elsewhere / "model.json").is_file()  # only the link was ours to replace
 
 
-def run_child(models: Path, found: Any, *options: str, arguments: tuple[str, ...]) -> subprocess.Popen[str]:
+def run_child(models: Path, found: Any, *options: str, arguments: tuple[str, ...]) -> Forked:
     path = models.parent / "source.json"
     path.write_text(json.dumps({field: getattr(found, field) for field in found.__slots__}))
-    command = [sys.executable, str(CHILD), "--source", str(path), *options, "model", *arguments]
-    return subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Forked([CHILD, "--source", path, *options, "model", *arguments], modules=LOADED)
 
 
 def test_a_killed_pull_goes_on(server: Any, models: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import open_clip
@@ -14,16 +13,17 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from helpers.forked import BINDSEARCH, LIBRARIES, run_forked
 from helpers.media_files import tone, write_sound, write_video
 
 NAME = "openclip:RN50/yfcc15m"
+LOADED = (*LIBRARIES, "torch", "torchvision", "open_clip")
 
 
-def run(place: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(place: Path, *arguments: str | Path) -> CompletedProcess[str]:
     models = {"BINDSEARCH_MODELS": str(place / "models"), "BINDSEARCH_STORE": str(place / "store")}
-    command = [str(Path(sys.executable).with_name("bindsearch")), *map(str, arguments)]
     environment = {**os.environ, **models, "BINDSEARCH_OFFLINE": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return run_forked([BINDSEARCH, *arguments], modules=LOADED, variables=environment)
 
 
 def test_pull_index_and_search(tmp_path: Path) -> None:
