@@ -1,5 +1,6 @@
 # make demo: install, index a small media folder, search it.   make test: lint, types and tests.
-# Both install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
+# make check: lint, types and the fast tests, in about a minute.
+# They install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
 # make docs: generate docs/cli.md and docs/api.md.
 # make lock: renew constraints.txt.   make test-latest: test with the newest versions that pyproject.toml allows.
 PYTHON ?= python3
@@ -10,13 +11,25 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-latest lint format docs lock clean
+# start no process and load no model: more than a third of all tests, in a few percent of the time
+FAST := tests/test_architecture.py tests/test_docs.py tests/test_former_names.py tests/test_words.py \
+    tests/indexes tests/ingest/inspect tests/ingest/manifests/test_manifest.py tests/ingest/media tests/ingest/scan \
+    tests/search --ignore tests/search/test_properties.py --ignore tests/ingest/media/test_hostile.py \
+    --ignore tests/ingest/scan/test_file_events.py
+
+.PHONY: demo check fast test test-latest lint format docs lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: lint
 	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(MAKE) --jobs 2 lint fast
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(FAST)
 
 test-latest:
 	rm -rf .venv-latest

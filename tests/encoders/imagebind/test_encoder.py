@@ -173,9 +173,7 @@ def test_a_damaged_tower_file_is_told(models: Path, checkpoint: Path) -> None:
     path = models / "imagebind-small" / "imu.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(
-        EncoderError, match=r"imu\.safetensors has \d+ bytes instead of \d+: `bindsearch model pull"
-    ):
+    with pytest.raises(EncoderError, match=r"imu\.safetensors has \d+ bytes instead of \d+: `bindsearch model pull"):
         encoder.encode(Modality.IMU, prepared)
     path.write_bytes(b"\xff" * len(whole))
     with pytest.raises(EncoderError, match=r"cannot read .*imu\.safetensors"):
