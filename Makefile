@@ -1,5 +1,6 @@
 # make demo: install, index a small media folder, search it.   make test: lint, types and tests.
-# Both install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
+# make check: lint, types and the fast tests, in about a minute.
+# They install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
 # make docs: generate docs/cli.md and docs/api.md.
 # make lock: renew constraints.txt.   make test-latest: test with the newest versions that pyproject.toml allows.
 PYTHON ?= python3
@@ -10,13 +11,26 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-latest lint format docs lock clean
+# folders and files of tests that hardly start a process or build an index
+FAST := $(addprefix tests/,test_architecture.py test_docs.py test_former_names.py test_words.py \
+    indexes/test_cost_model.py indexes/test_exact.py indexes/test_parameters.py indexes/test_row_mask.py \
+    ingest/inspect ingest/media/imu ingest/media/pictures ingest/media/test_file_tags.py ingest/media/test_sidecar.py \
+    ingest/media/test_sniff.py ingest/media/test_text.py ingest/scan/test_ignore.py search/test_explain.py \
+    search/test_filter.py search/test_planner.py search/test_query.py search/sql_filter encoders/test_registry.py)
+
+.PHONY: demo check fast test test-latest lint format docs lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: lint
 	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(MAKE) --jobs 2 lint fast
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(FAST)
 
 test-latest:
 	rm -rf .venv-latest
