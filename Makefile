@@ -11,11 +11,12 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# start no process and load no model: more than a third of all tests, in a few percent of the time
-FAST := tests/test_architecture.py tests/test_docs.py tests/test_former_names.py tests/test_words.py \
-    tests/indexes tests/ingest/inspect tests/ingest/manifests/test_manifest.py tests/ingest/media tests/ingest/scan \
-    tests/search --ignore tests/search/test_properties.py --ignore tests/ingest/media/test_hostile.py \
-    --ignore tests/ingest/scan/test_file_events.py
+# folders and files of tests that hardly start a process or build an index
+FAST := $(addprefix tests/,test_architecture.py test_docs.py test_former_names.py test_words.py \
+    indexes/test_cost_model.py indexes/test_exact.py indexes/test_parameters.py indexes/test_row_mask.py \
+    ingest/inspect ingest/media/imu ingest/media/pictures ingest/media/test_file_tags.py ingest/media/test_sidecar.py \
+    ingest/media/test_sniff.py ingest/media/test_text.py ingest/scan/test_ignore.py search/test_explain.py \
+    search/test_filter.py search/test_planner.py search/test_query.py search/sql_filter encoders/test_registry.py)
 
 .PHONY: demo check fast test test-latest lint format docs lock clean
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import bindsearch as bs
+from helpers.stores import connect
 
 PROJECT = Path(__file__).parents[1]
 
@@ -236,7 +236,7 @@ print(*sorted(name for name in loaded() if name.startswith(("bindsearch.ingest."
 
 def test_a_text_search_loads_no_decoder_and_no_operation(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("a dog")
-    with bs.connect(tmp_path / "store") as store:
+    with connect(tmp_path / "store") as store:
         store.index(tmp_path / "note.txt")
     command = [sys.executable, "-c", SEARCH_TEXT, str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

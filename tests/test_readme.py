@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.forked import BINDSEARCH, LIBRARIES, run_forked
+from helpers.forked import BINDSEARCH, TORCH, run_forked
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
-LOADED = (*LIBRARIES, "torch", "torchaudio")
 
 
 def blocks(language: str) -> list[str]:
@@ -37,7 +36,7 @@ def test_commands(folder: Path) -> None:
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "bindsearch"
-        done = run_forked([BINDSEARCH, *arguments], modules=LOADED, variables=environment, folder=folder)
+        done = run_forked([BINDSEARCH, *arguments], modules=TORCH, variables=environment, folder=folder)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout.strip()
 
@@ -45,7 +44,7 @@ def test_commands(folder: Path) -> None:
 def test_python(folder: Path) -> None:
     (code,) = blocks("python")
     (folder / "readme.py").write_text(code)
-    done = run_forked([folder / "readme.py"], modules=LOADED, folder=folder)
+    done = run_forked([folder / "readme.py"], modules=TORCH, folder=folder)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
     assert "note_10.txt" in done.stdout

@@ -25,6 +25,8 @@ LIBRARIES = (
 )
 """What most commands load; neither torch nor any of BindSearch."""
 
+TORCH = (*LIBRARIES, "torch", "torchvision", "torchaudio")
+
 BINDSEARCH = Path(sys.executable).with_name("bindsearch")
 """The installed command, as a script to run."""
 

@@ -24,12 +24,11 @@ from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
 from helpers import closeness
 from helpers.file_server import serve
-from helpers.forked import BINDSEARCH, LIBRARIES, run_forked
+from helpers.forked import BINDSEARCH, TORCH, run_forked
 from helpers.media_files import write_every_modality
 
 HERE = Path(__file__).parents[2]
 
-LOADED = (*LIBRARIES, "torch", "torchvision", "torchaudio")
 TOWERS = ("vision", "text", "audio", "depth", "thermal", "imu")
 SMALL = {
     "out_embed_dim": 64,
@@ -43,7 +42,7 @@ def run(place: Path, *arguments: str | Path) -> dict[str, object]:
     """Run the installed command on the models and the store in `place`; what it prints as JSON."""
     environment = {**os.environ, "BINDSEARCH_MODELS": str(place / "models"), "BINDSEARCH_STORE": str(place / "store")}
     environment["BINDSEARCH_OFFLINE"] = "1"
-    done = run_forked([BINDSEARCH, *arguments, "--json"], 1200, modules=LOADED, variables=environment)
+    done = run_forked([BINDSEARCH, *arguments, "--json"], 1200, modules=TORCH, variables=environment)
     assert done.returncode == 0, done.stderr
     answer: dict[str, object] = json.loads(done.stdout)
     return answer

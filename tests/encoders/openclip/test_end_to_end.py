@@ -13,11 +13,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from helpers.forked import BINDSEARCH, LIBRARIES, run_forked
+from helpers.forked import BINDSEARCH, TORCH, run_forked
 from helpers.media_files import tone, write_sound, write_video
 
 NAME = "openclip:RN50/yfcc15m"
-LOADED = (*LIBRARIES, "torch", "torchvision", "open_clip")
+LOADED = (*TORCH, "open_clip")
 
 
 def run(place: Path, *arguments: str | Path) -> CompletedProcess[str]:
