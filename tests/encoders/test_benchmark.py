@@ -60,7 +60,7 @@ def test_mini_is_timed_without_operations() -> None:
         (["--modality", "text", "--random-weights", "--batch", "0"], 2, "batch is 0: expected 1 or more"),
         (["--modality", "text", "--random-weights", "--seconds", "nan"], 2, "seconds is nan: expected more than 0"),
         (["--modality", "text", "--random-weights", "--seconds", "-1"], 2, "seconds is -1: expected more than 0"),
-        (["--modality", "text", "--device", "tpu", "--random-weights"], 2, "device 'tpu' is not known"),
+        (["--modality", "text", "--device", "tpu", "--random-weights"], 2, "unknown device 'tpu'"),
     ],
 )
 def test_refusals(bindsearch_command: Run, options: list[str], code: int, message: str) -> None:
