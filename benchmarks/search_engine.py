@@ -135,7 +135,7 @@ class Engine:
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
         """Return probes and candidates of the engine's own plan for a query, None if it uses no index."""
         prepared = self.store._ready(query, _query(target), None)
-        (step,) = plan_query(self.store._reader.current(), prepared, self.store._machine).partitions
+        (step,) = plan_query(self.store._reader.current(), prepared, self.store._plan_context).partitions
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
     def _forced(self, query: Query, strategy: Strategy) -> Ask:
