@@ -147,7 +147,7 @@ class Engine:
             generation = store._reader.current()
             prepared = store._ready(vector, query, None)
             if not plans:
-                plans.append(_forced_plan(generation, prepared, store._machine.costs, strategy))
+                plans.append(_forced_plan(generation, prepared, store._plan_context.costs, strategy))
             (result,) = run(generation, [prepared], plans, self.store._workers)
             return result.hits
 
