@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bindsearch.atomic import atomic_write
 from bindsearch.indexes.exact import ExactRows
-from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm, IndexParameters, UnitCosts
+
+if TYPE_CHECKING:
+    from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 FORMAT = 1
 COSTS_FILE = "costs.json"
@@ -183,6 +186,8 @@ def _rows(n: int, dim: int, rng: np.random.Generator) -> np.ndarray[tuple[int, .
 def _index(dim: int, lists: int, n: int, rng: np.random.Generator) -> IvfPqIndex:
     """Return an index with n random codes, spread evenly over its lists; scan cost does not depend on code values."""
     import faiss
+
+    from bindsearch.indexes.ivf_pq import IvfPqIndex
 
     reduced_dim = max(2, dim // 2 - dim // 2 % 2)
     parameters = IndexParameters(IndexForm.IVF_PQ, reduced_dim, reduced_dim // 2, 4, lists)

