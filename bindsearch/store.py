@@ -294,7 +294,7 @@ class Store:
             sources=tuple(source.modality for source in sources),
             labels=labels_of(query),
             weights=resolve_weights(query.terms),
-            loads=tuple(source.cost_note for source in sources),
+            cost_notes=tuple(source.cost_note for source in sources),
         )
         hashes = [source.content_hash for source in sources if source.content_hash is not None]
         excluded, rows = excluded_items(generation, query, hashes)
