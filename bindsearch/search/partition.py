@@ -252,9 +252,8 @@ class Partition:
     def _gpu_facts(self, gpu: GpuIndex) -> IndexFacts:
         assert self._gpus is not None
         parameters, device = gpu.parameters, self._gpus.name
-        if (
-            parameters.form is IndexForm.EXACT
-        ):  # no points: results are exact, and the time hardly depends on the number of rows
+        if parameters.form is IndexForm.EXACT:
+            # no points: results are exact, and the time hardly depends on the number of rows
             return IndexFacts(gpu.n, gpu.lists, parameters.code_bytes, (), device, parameters.form)
         assert self.index is not None
         manifest = self.index.manifest
