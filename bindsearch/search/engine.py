@@ -178,7 +178,7 @@ def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], 
 
 def _filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
     targets = [modality for modality in query.to if modality in generation.partitions]
-    return {modality: generation.searched(modality, query.filter) for modality in targets}
+    return {modality: generation.filtered(modality, query.filter) for modality in targets}
 
 
 def run(

@@ -267,11 +267,11 @@ class Partition:
 
     def predict_source(self, query: NDArray[np.float32]) -> Modality | None:
         """Return the predicted source modality of a query (d,); None if unknown."""
-        source = self._regions.predict_source(query)
+        source = self._source_classifier.predict_source(query)
         return None if source is None else Modality(source)
 
     @cached_property
-    def _regions(self) -> SourceClassifier:
+    def _source_classifier(self) -> SourceClassifier:
         assert self.index is not None
         return SourceClassifier.from_arrays(self.index.statistics)
 
