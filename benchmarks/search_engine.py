@@ -134,7 +134,7 @@ class Engine:
 
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
         """Return probes and candidates of the engine's own plan for a query, None if it uses no index."""
-        prepared = self.store._ready(query, _query(target), None)
+        prepared = self.store._prepare_vector(query, _query(target), None)
         (step,) = plan_query(self.store._reader.current(), prepared, self.store._plan_context).partitions
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
@@ -145,7 +145,7 @@ class Engine:
 
         def ask(vector: NDArray[np.float32]) -> list[Hit]:
             generation = store._reader.current()
-            prepared = store._ready(vector, query, None)
+            prepared = store._prepare_vector(vector, query, None)
             if not plans:
                 plans.append(_forced_plan(generation, prepared, store._plan_context.costs, strategy))
             (result,) = run(generation, [prepared], plans, self.store._workers)
@@ -162,7 +162,7 @@ def _forced_plan(generation: Generation, prepared: PreparedQuery, costs: UnitCos
     query = prepared.query
     present = [modality for modality in query.to if modality in generation.partitions]
     vector = None if prepared.vector is None else prepared.vector.vector
-    facts = [generation.facts(generation.searched(modality, query.filter), vector) for modality in present]
+    facts = [generation.facts(generation.filtered(modality, query.filter), vector) for modality in present]
     return make_plan(query, PlanFacts(tuple(facts), costs=costs), force=strategy)
 
 

@@ -202,7 +202,7 @@ def fault_of(module: str, reason: str) -> InstallationError:
         return InstallationError(fault, install_command(distribution))
     torch = version_of("torch") if module in FITS else None
     with_torch = f" with torch {torch}" if torch is not None else ""
-    needs = "".join(f", and {needs_text(wanted, version)}" for wanted, version in unmet_requirements(distribution))
+    needs = "".join(f", and {needs_text(*unmet)}" for unmet in unmet_requirements(distribution))
     fault = f"{distribution} {version} cannot be loaded{with_torch} ({reason}){needs}"
     if (shadow := shadowing_path(module)) is not None:
         imported = f"it is imported from {shadow}, not from the installed package"

@@ -227,7 +227,7 @@ class Store:
         if isinstance(queries, str):
             raise UsageError(f"{queries!r} is one query: pass a list of queries, or call `search`")
         wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or NO_FILTER)
-        known = _known_source(source)
+        known = _parse_source(source)
         generation = self._reader.current()
         shared = make_query(
             "vector", to=to, k=k, ranking=ranking, include_query=include_query, filter=wanted, diversity=diversity
@@ -235,7 +235,8 @@ class Store:
         written = [replace(shared, terms=terms_of(query)) for query in queries if not isinstance(query, np.ndarray)]
         encoded = iter(self._encode(generation, written, imu_rate_hz))
         prepared = [
-            self._ready(query, shared, known) if isinstance(query, np.ndarray) else next(encoded) for query in queries
+            self._prepare_vector(query, shared, known) if isinstance(query, np.ndarray) else next(encoded)
+            for query in queries
         ]
         plans = [plan_query(generation, query, self._plan_context) for query in prepared]
         return [result.hits for result in run(generation, prepared, plans, self._workers)]
@@ -294,7 +295,7 @@ class Store:
             sources=tuple(source.modality for source in sources),
             labels=labels_of(query),
             weights=resolve_weights(query.terms),
-            loads=tuple(source.cost_note for source in sources),
+            cost_notes=tuple(source.cost_note for source in sources),
         )
         hashes = [source.content_hash for source in sources if source.content_hash is not None]
         excluded, rows = excluded_items(generation, query, hashes)
@@ -756,7 +757,7 @@ class Store:
         )
         return [prepare_query(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
 
-    def _ready(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
+    def _prepare_vector(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
@@ -764,7 +765,7 @@ class Store:
         return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
 
 
-def _known_source(source: str | Modality | None) -> Modality | None:
+def _parse_source(source: str | Modality | None) -> Modality | None:
     if source is None:
         return None
     if source not in list(Modality):
@@ -791,8 +792,8 @@ def connect(
         device: Device for towers and indexes: "auto" (GPUs if there are any, else the CPU), "cpu", "cuda", "cuda:1".
             Towers use the first GPU, indexes use all.
         compile: Use torch.compile for the towers; worth it for long runs on a GPU.
-        segment_s: Lengths of segments in seconds in a new store, such as {"audio": 5.0}, for audio, video (default:
-            10 s) and imu (default: 5 s).
+        segment_s: Lengths of segments in seconds in a new store, such as {"audio": 5.0} (default: 10 for audio and
+            video, 5 for imu).
         decode: "process": decode media files in worker processes, so that a file that crashes its decoder is one
             failed file. "thread": decode in threads of this process, which start immediately; such a file crashes the
             process.

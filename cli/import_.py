@@ -36,7 +36,7 @@ def import_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Import precomputed vectors; existing items with the same path are replaced.
+    """Import precomputed vectors; rows with the same path become one item, which replaces an existing one.
 
     Examples: bindsearch import vectors --store copy
     bindsearch import laion --encoder openclip:ViT-B-32/openai --root /data/laion --store laion-store

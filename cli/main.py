@@ -38,13 +38,8 @@ EXIT_WRONG_USE = 2
 EXIT_OTHER_ERROR = 5
 EXIT_INTERRUPTED = 130
 
-SUMMARY = (
-    "Search images, videos, audio, texts, depth maps, thermal images and motion logs with any of them as the query."
-)
-
 app = typer.Typer(
     name="bindsearch",
-    help=SUMMARY,
     epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
     no_args_is_help=True,
     add_completion=True,

@@ -14,7 +14,7 @@ from bindsearch.search.query import Composition, Query, make_query
 from bindsearch.search.query_syntax import parse_query
 
 AUTO = "auto"
-MAX_ID_DIGITS = 10
+MAX_PARAMETER_DIGITS = 9
 SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -120,7 +120,7 @@ def _parse_parameters(parameters: list[str]) -> dict[str, int | None]:
     overrides: dict[str, int | None] = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if value != AUTO and not (value.isdecimal() and len(value) < MAX_ID_DIGITS):
+        if value != AUTO and not (value.isdecimal() and len(value) <= MAX_PARAMETER_DIGITS):
             raise UsageError(f"--index-option {parameter!r}: expected NAME=NUMBER, such as lists=512, or NAME=auto")
         overrides[name] = None if value == AUTO else int(value)
     return overrides
@@ -138,10 +138,10 @@ def _parse_size(size: str) -> int:
 
 
 def parse_limits(given: list[str] | None) -> dict[str, float]:
-    """{"max_pixels": 5e8} from ["pixels=5e8"].
+    """Return the limits of options by name: `pixels=5e8` is max_pixels, 5e8.
 
     Raises:
-        UsageError: a value is no number.
+        UsageError: a value is not a number.
     """
     limits = {}
     for text in given or ():

@@ -75,7 +75,7 @@ def _partition_json(partition: PartitionStatus) -> dict[str, object]:
 
 def _print_status(status: Status) -> None:
     size = human_bytes(status.size_bytes)
-    print_line(f"store       {status.path.absolute()}  ({size})")
+    print_line(f"store       {status.path.absolute()}  ({size}, generation {status.generation})")
     print_line(f"encoder     {status.encoder}, {status.dim} dimensions")
     for root in status.collections:
         print_line(f"collection  {root}")

@@ -85,6 +85,7 @@ def options_of(command: TyperCommand | TyperGroup) -> list[TyperOption]:
     return [option for option in command.params if isinstance(option, TyperOption) and not option.hidden]
 
 
+@cache
 def schema_files() -> dict[str, tuple[str, ...]]:
     """Return for each file of docs/schemas the command lines that print it, such as "index --dry-run --json"."""
     return {

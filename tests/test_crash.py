@@ -336,7 +336,7 @@ def vectors_of(store: Path) -> dict[str, np.ndarray]:
     """Return the vector of each item, of unit length."""
     with bs.connect(store, encoder="mini") as opened:
         generation = opened._reader.current()
-        items, segments = generation.snapshot.live_rows()
+        items, segments = generation.snapshot.live_tables()
         paths = {row["item_id"]: row["rel_path"] for row in items.to_pylist()}
         found = {}
         for segment in segments.to_pylist():

@@ -61,8 +61,9 @@ def test_both_names_at_once_are_an_error(function: Callable[..., Any], names: di
 
 
 @pytest.mark.parametrize(
-    ("record", "names"), [one for one in FORMER if is_dataclass(one[0]) and one[0] is not bs.Query]
-)  # it checks values
+    ("record", "names"),
+    [one for one in FORMER if is_dataclass(one[0]) and one[0] is not bs.Query],  # a Query checks its values
+)
 def test_former_fields_give_the_same_value(record: Any, names: dict[str, str]) -> None:
     values = {field.name: object() for field in fields(record)}
     made = record(**values)

@@ -63,7 +63,7 @@ def vectors(store: Path) -> dict[str, list[NDArray[np.float32]]]:
     assert manifest is not None
     with bs.connect(store, encoder="null") as opened:
         generation = Generation(store, manifest, opened.config.dim)
-    items, segments = generation.snapshot.live_rows()
+    items, segments = generation.snapshot.live_tables()
     paths = dict(zip(items["item_id"].to_pylist(), items["rel_path"].to_pylist(), strict=True))
     found: dict[str, list[NDArray[np.float32]]] = {path: [] for path in paths.values()}
     for row in segments.to_pylist():

@@ -35,13 +35,13 @@ class ResolvedTerms:
         sources: Modality of each term; None if unknown.
         labels: Text form of each term, without its weight.
         weights: Weight of each term.
-        loads: What encoding each term requires, as text.
+        cost_notes: What encoding each term requires, as text.
     """
 
     sources: tuple[Modality | None, ...] = (None,)
     labels: tuple[str, ...] = ("vector",)
     weights: tuple[float, ...] = (1.0,)
-    loads: tuple[str, ...] = ("a query vector",)
+    cost_notes: tuple[str, ...] = ("a query vector",)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
         weights=weights,
-        loads=tuple(term.cost_note for term in encoded),
+        cost_notes=tuple(term.cost_note for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
     return PreparedQuery(query, terms, vector, excluded, rows)
@@ -167,7 +167,7 @@ def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], 
             sources=prepared.terms.sources,
             labels=prepared.terms.labels,
             weights=prepared.terms.weights,
-            cost_notes=prepared.terms.loads,
+            cost_notes=prepared.terms.cost_notes,
             filter=describe_filter(prepared.query.filter) if prepared.query.filter else None,
             excluded=prepared.excluded_rows,
             costs=context.costs,
@@ -178,7 +178,7 @@ def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], 
 
 def _filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
     targets = [modality for modality in query.to if modality in generation.partitions]
-    return {modality: generation.searched(modality, query.filter) for modality in targets}
+    return {modality: generation.filtered(modality, query.filter) for modality in targets}
 
 
 def run(

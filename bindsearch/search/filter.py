@@ -213,8 +213,8 @@ def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
 def _collections_named(name: str, roots: Any) -> set[int]:
     matching = {number for number, root in roots.items() if name in (root, PurePosixPath(root).name)}
     if not matching:
-        known = ", ".join(sorted(roots.values())) or "none"
-        raise UsageError(f"there is no collection {name!r}: choose from {known}")
+        advice = f"choose from {', '.join(sorted(roots.values()))}" if roots else "the store has none"
+        raise UsageError(f"there is no collection {name!r}: {advice}")
     return matching
 
 

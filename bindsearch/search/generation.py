@@ -117,7 +117,7 @@ class Generation:
         self._plans: _LruCache[Plan] = _LruCache(PLAN_CACHE_SIZE)
         self._lock = threading.Lock()
 
-    def searched(self, modality: Modality, filter: Filter) -> FilteredPartition:
+    def filtered(self, modality: Modality, filter: Filter) -> FilteredPartition:
         """Return a partition with the rows that are live and match a filter.
 
         Raises:

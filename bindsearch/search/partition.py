@@ -253,9 +253,8 @@ class Partition:
     def _gpu_facts(self, gpu: GpuIndex) -> IndexFacts:
         assert self._gpus is not None
         parameters, device = gpu.parameters, self._gpus.name
-        if (
-            parameters.form is IndexForm.EXACT
-        ):  # no points: results are exact, and the time hardly depends on the number of rows
+        if parameters.form is IndexForm.EXACT:
+            # no points: results are exact, and the time hardly depends on the number of rows
             return IndexFacts(gpu.n, gpu.lists, parameters.code_bytes, (), device, parameters.form)
         assert self.index is not None
         manifest = self.index.manifest
@@ -269,11 +268,11 @@ class Partition:
 
     def predict_source(self, query: NDArray[np.float32]) -> Modality | None:
         """Return the predicted source modality of a query (d,); None if unknown."""
-        source = self._regions.predict_source(query)
+        source = self._source_classifier.predict_source(query)
         return None if source is None else Modality(source)
 
     @cached_property
-    def _regions(self) -> SourceClassifier:
+    def _source_classifier(self) -> SourceClassifier:
         assert self.index is not None
         from bindsearch.indexes.source_classifier import SourceClassifier
 

@@ -343,7 +343,7 @@ def _step(
 
 def _reason(
     step: PartitionStep,
-    estimates: tuple[tuple[Strategy, float], ...],
+    alternatives: tuple[tuple[Strategy, float], ...],
     below_target: list[PartitionStep],
     partition: PartitionFacts,
     target: float,
@@ -351,17 +351,18 @@ def _reason(
     forced: bool,
 ) -> str:
     """Return the reasons for a step: its alternatives, what was not possible, and notes on its settings."""
-    costs = ", ".join(f"{strategy} {format_ms(estimate_ms)}" for strategy, estimate_ms in estimates)
+    index = partition.index
+    costs = ", ".join(f"{strategy} {format_ms(estimate_ms)}" for strategy, estimate_ms in alternatives)
     if forced:
         parts = [f"forced: {costs}"]
-    elif len(estimates) > 1:
+    elif len(alternatives) > 1:
         parts = [f"chosen by cost and recall: {costs}" if below_target else f"chosen by cost: {costs}"]
     else:
         parts = [f"exact: {partition.rows:,} rows take {format_ms(step.estimate_ms)}"]
-    parts += [f"{step.strategy} reaches recall {step.recall:.3f}, target {target:g}" for step in below_target]
+    parts += [f"{other.strategy} reaches recall {other.recall:.3f}, target {target:g}" for other in below_target]
     if partition.index_error:
         parts.append(f"the index is not used: {partition.index_error}")
-    elif partition.index and partition.index.device.startswith("cuda") and Strategy.PROBE_WIDE not in dict(estimates):
+    elif index and index.device.startswith("cuda") and Strategy.PROBE_WIDE not in dict(alternatives):
         parts.append(_gpu_refusal(partition))
     return "; ".join([*parts, step.reason] if step.reason else parts)
 

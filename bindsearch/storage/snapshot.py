@@ -190,7 +190,7 @@ class Snapshot:
         """Return the row in `items` of each segment, dead ones included: int64 (n segments,)."""
         return self._item_of_segment_rows
 
-    def live_rows(self) -> tuple[pa.Table, pa.Table]:
+    def live_tables(self) -> tuple[pa.Table, pa.Table]:
         """Return items and segments without dead rows."""
         import pyarrow as pa
 
@@ -232,7 +232,7 @@ class Snapshot:
         if table == "segments":
             counts = {modality: len(self.partition_segments(modality).segment_rows) for modality in Modality}
         else:
-            rows = self.live_rows()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
+            rows = self.live_tables()[0].group_by("modality").aggregate([([], "count_all")]).to_pylist()
             by_name = {row["modality"]: int(row["count_all"]) for row in rows}
             counts = {modality: by_name.get(modality.value, 0) for modality in Modality}
         return {modality: n for modality, n in counts.items() if n}

@@ -348,10 +348,10 @@ def _read(store: Path, number: int, name: str) -> pa.Table:
 
 def _to_stored_layout(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return items and segments in the stored layout: sorted, with lookup columns and ranges."""
-    segments = segments.select(list(SEGMENT_COLUMNS))  # lookup columns are computed below
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    segments = segments.select(list(SEGMENT_COLUMNS))  # lookup columns are computed below
     for name in ITEM_COLUMNS.keys() - {*items.column_names}:  # older formats lack the later ones
         items = items.append_column(name, pa.nulls(items.num_rows, pa.type_for_alias(ITEM_COLUMNS[name])))
     items = _reorder(items, np.argsort(items.column("item_id").to_numpy(), kind="stable"))

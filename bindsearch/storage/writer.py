@@ -243,7 +243,7 @@ class Writer:
         """Merge the parts from position `first` on into one, without their dead rows."""
         parts = self._manifest.parts
         merged = open_snapshot(self._store, replace(self._manifest, parts=parts[first:]))
-        items, segments = merged.live_rows()
+        items, segments = merged.live_tables()
         removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
         generation = self._catalog.commit(CatalogTransaction())
         write_part(self._store, generation, items, segments, removed, None)

@@ -25,7 +25,7 @@ from bindsearch.operations.doctor import Level
 from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.operations.verify.findings import FindingKind, Repair
 from bindsearch.search.plan import Strategy
-from bindsearch.search.query import Rank
+from bindsearch.search.query import Ranking
 from bindsearch.types import Modality
 from generate import SCHEMAS, commands, options_of, schema_files
 from helpers.children import pull
@@ -132,13 +132,13 @@ CASES = [
     Case("optimize.json", f"optimize --force --json {LISTS}", holds=lambda one: one["partitions"]),
     Case("status.json", "status --json", holds=lambda one: one["failures"] and [*one["items"]] == [*Modality]),
     Case("status.json", f"status --json {LISTS}", holds=has_points),
-    Case("verify.json", "verify --files --json", holds=lambda one: one["findings"] == []),
+    Case("verify.json", "verify --check-media --json", holds=lambda one: one["findings"] == []),
     Case("verify.json", "verify --json", 5, damage=spoil_vectors, holds=lambda one: one["findings"]),
     Case("compact.json", "compact --json", damage=spoil_vectors, holds=lambda one: one["mended"]),
     Case("compact.json", f"compact --json {LISTS}", damage=cut_index, holds=lambda one: one["left"]),
     Case("doctor.json", "doctor --json", None, holds=lambda one: one["checks"]),
     Case("duplicates.json", "duplicates --json", holds=lambda one: one["groups"]),
-    Case("duplicates-near.json", "duplicates --near --cosine 0.1 --json", holds=lambda one: one["groups"]),
+    Case("duplicates-near.json", "duplicates --near --threshold 0.1 --json", holds=lambda one: one["groups"]),
     Case("forget.json", "forget {built}/media/text-0.txt --json", holds=lambda one: one["forgotten"] == 1),
     Case("export.json", "export {folder}/out --json", holds=lambda one: len(one["vectors"]) == len(Modality)),
     Case("import.json", "import {folder}/out --store {folder}/copy --json", before="export {folder}/out"),
@@ -259,7 +259,7 @@ def test_lines_of_watch_are_as_the_schema_says(built: Path, folder: Path) -> Non
         ("index {folder}/nowhere --json", 2),
         ("index {folder}/nowhere --json-lines", 2),
         ("status --store {folder}/nowhere --json", 4),
-        ("duplicates --cosine 2 --json", 2),
+        ("duplicates --threshold 2 --json", 2),
         ("export {folder}/store --json", 2),
         ("model info nothing --json", 4),
     ],
@@ -349,7 +349,7 @@ def test_values_that_schemas_list_are_those_of_the_code() -> None:
         (finding["mend"], [*Repair]),
         (point["source"], sources),
         (point["stand_in"], [*sources, UNMEASURED, None]),
-        (read_schema("explain.json")["properties"]["rank"], [*Rank]),
+        (read_schema("explain.json")["properties"]["rank"], [*Ranking]),
         (doctor["level"], [*Level]),
     ):
         assert schema["enum"] == values

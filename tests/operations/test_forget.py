@@ -47,7 +47,7 @@ def store(media: Path, tmp_path: Path) -> Path:
 
 
 def held(store: Path) -> list[str]:
-    items, _ = open_reader(store).current().snapshot.live_rows()
+    items, _ = open_reader(store).current().snapshot.live_tables()
     return sorted(items.column("rel_path").to_pylist())
 
 

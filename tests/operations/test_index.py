@@ -57,7 +57,7 @@ def store(tmp_path: Path, encoder: Counting) -> Iterator[bs.Store]:
 
 def vector_ids(store: bs.Store) -> dict[str, list[int]]:
     """Vectors of each item by its relative path."""
-    items, segments = store._reader.current().snapshot.live_rows()
+    items, segments = store._reader.current().snapshot.live_tables()
     paths = {row["item_id"]: row["rel_path"] for row in items.to_pylist()}
     found: dict[str, list[int]] = {}
     for row in segments.to_pylist():
@@ -66,7 +66,7 @@ def vector_ids(store: bs.Store) -> dict[str, list[int]]:
 
 
 def item_ids(store: bs.Store) -> dict[str, int]:
-    return {row["rel_path"]: row["item_id"] for row in store._reader.current().snapshot.live_rows()[0].to_pylist()}
+    return {row["rel_path"]: row["item_id"] for row in store._reader.current().snapshot.live_tables()[0].to_pylist()}
 
 
 def counts(report: bs.IndexReport) -> Sequence[int]:

@@ -110,7 +110,7 @@ def assert_holds(store: Path, model: dict[str, Known]) -> Snapshot:
 
 
 def assert_look_ups_agree(snapshot: Snapshot, model: dict[str, Known]) -> None:
-    items, segments = snapshot.live_rows()
+    items, segments = snapshot.live_tables()
     columns = [items.column(name).to_pylist() for name in ("rel_path", "mtime_ns", "columns")]
     assert sorted(zip(*columns, strict=True)) == sorted((path, i.mtime_ns, i.columns) for path, i in model.items())
     assert segments.num_rows == sum(len(item.segments) for item in model.values())

@@ -101,7 +101,7 @@ def test_removing_nearly_everything_leaves_the_rest_and_compaction_drops_the_row
         writer.commit(batch(start, 50))
     writer.commit(StagedBatch(removed=list(range(1, 91))))
     kept = [f"{i}.png" for i in range(90, 100)]
-    assert newest(tmp_path).live_rows()[0].column("rel_path").to_pylist() == kept
+    assert newest(tmp_path).live_tables()[0].column("rel_path").to_pylist() == kept
     assert row_counts(tmp_path) == [50, 50]
     writer.compact()
     assert newest(tmp_path).items.column("rel_path").to_pylist() == kept
@@ -191,7 +191,7 @@ def test_a_catalog_of_the_first_version_gains_user_columns_and_keeps_its_rows(tm
         writer = Writer(tmp_path, catalog, DIM)
         assert newest(tmp_path).items.column("columns").to_pylist() == [None]
         writer.commit(StagedBatch(items=[staged("new.png", columns="{}"), staged("old.png", item_id=1)]))
-        items = newest(tmp_path).live_rows()[0]
+        items = newest(tmp_path).live_tables()[0]
         assert items.column("rel_path").to_pylist() == ["old.png", "new.png"]
         assert items.column("columns").to_pylist() == [None, "{}"]
     with duckdb.connect(str(path)) as connection:

@@ -68,12 +68,12 @@ class Operation:
     """An operation.
 
     Attributes:
-        form: Kind of the operation.
+        kind: Kind of the operation.
         name: Operator, function, or type of a cast.
         args: Operands; those of CASE are conditions and values in turn, and the value of ELSE last.
     """
 
-    form: OperationKind
+    kind: OperationKind
     name: str
     args: tuple[Expression, ...]
 
@@ -94,8 +94,8 @@ def rename_columns(expression: Expression, names: Mapping[str, str]) -> Expressi
     match expression:
         case Column(name, position):
             return Column(names[name], position)
-        case Operation(form, name, args):
-            return Operation(form, name, tuple(rename_columns(arg, names) for arg in args))
+        case Operation(kind, name, args):
+            return Operation(kind, name, tuple(rename_columns(arg, names) for arg in args))
     return expression
 
 
@@ -106,8 +106,8 @@ def to_sql(expression: Expression) -> str:
             return quote_name(name)
         case Constant(kind, text):
             return "'" + text.replace("'", "''") + "'" if kind is LiteralKind.TEXT else f"({text})"
-        case Operation(form, name, args):
-            return f"({_operation_sql(form, name, [to_sql(arg) for arg in args])})"
+        case Operation(kind, name, args):
+            return f"({_operation_sql(kind, name, [to_sql(arg) for arg in args])})"
 
 
 def quote_name(name: str) -> str:
@@ -115,18 +115,18 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _operation_sql(form: OperationKind, name: str, args: Sequence[str]) -> str:
-    match form:
+def _operation_sql(kind: OperationKind, name: str, args: Sequence[str]) -> str:
+    match kind:
         case OperationKind.COMPARE | OperationKind.LIKE:
             return f"{args[0]} {name} {args[1]}"
         case OperationKind.OPERATOR:
             return f" {name} ".join(args) if len(args) > 1 else f"{name} {args[0]}"
         case OperationKind.AND | OperationKind.OR:
-            return f" {form} ".join(args)
+            return f" {kind} ".join(args)
         case OperationKind.NOT:
             return f"not {args[0]}"
         case OperationKind.IS_NULL | OperationKind.IS_NOT_NULL:
-            return f"{args[0]} {form}"
+            return f"{args[0]} {kind}"
         case OperationKind.IN:
             return f"{args[0]} in ({', '.join(args[1:])})"
         case OperationKind.BETWEEN:
@@ -135,6 +135,6 @@ def _operation_sql(form: OperationKind, name: str, args: Sequence[str]) -> str:
             checks = [f"when {when} then {then}" for when, then in zip(args[:-1:2], args[1:-1:2], strict=True)]
             return f"case {' '.join(checks)} else {args[-1]} end"
         case OperationKind.CAST | OperationKind.TRY_CAST:
-            return f"{form}({args[0]} as {name})"
+            return f"{kind}({args[0]} as {name})"
         case OperationKind.FUNCTION | OperationKind.COALESCE:
             return f"{'strpos' if name == 'position' else name}({', '.join(args)})"

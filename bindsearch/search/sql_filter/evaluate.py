@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+LOGICAL = frozenset((OperationKind.AND, OperationKind.OR, OperationKind.NOT))
+"""Operations that combine conditions."""
+
 Verdict = tuple[Level, "pa.ChunkedArray"]
 """Level, and truth value of an expression for each row of the level's table, null if unknown."""
 
@@ -61,11 +64,7 @@ def _resolve(text: str, expression: Expression, columns: FilterColumns) -> Expre
 
 def _leaves(expression: Expression) -> Iterator[Expression]:
     """Yield the conditions that AND, OR and NOT combine."""
-    if isinstance(expression, Operation) and expression.form in (
-        OperationKind.AND,
-        OperationKind.OR,
-        OperationKind.NOT,
-    ):
+    if isinstance(expression, Operation) and expression.kind in LOGICAL:
         for arg in expression.args:
             yield from _leaves(arg)
     else:
@@ -110,17 +109,13 @@ def _evaluate_in_duckdb(
 def _combine(expression: Expression, verdicts: Mapping[Expression, Verdict], columns: FilterColumns) -> Verdict:
     import pyarrow.compute as pc
 
-    if not isinstance(expression, Operation) or expression.form not in (
-        OperationKind.AND,
-        OperationKind.OR,
-        OperationKind.NOT,
-    ):
+    if not isinstance(expression, Operation) or expression.kind not in LOGICAL:
         return verdicts[expression]
     parts = [_combine(arg, verdicts, columns) for arg in expression.args]
-    if expression.form is OperationKind.NOT:
+    if expression.kind is OperationKind.NOT:
         ((level, truth),) = parts
         return level, pc.invert(truth)
-    join = pc.and_kleene if expression.form is OperationKind.AND else pc.or_kleene
+    join = pc.and_kleene if expression.kind is OperationKind.AND else pc.or_kleene
     joined: dict[Level, Any] = {}
     for level, truth in parts:
         joined[level] = join(joined[level], truth) if level in joined else truth

@@ -78,7 +78,7 @@ def parse_where(text: str) -> Expression:
     """Parse and validate an expression; names of columns are not resolved.
 
     Raises:
-        UsageError: the expression is too long or nested too deeply.
+        UsageError: the expression is empty, not UTF-8, too long or nested too deeply, or concatenates too many texts.
         QuerySyntaxError: it does not parse, or something in it is not allowed; the error has the position.
     """
     if len(text) > MAX_LENGTH:
@@ -238,21 +238,21 @@ class _Reader:
         )
 
     def _conjunction(self, node: Any, levels: int) -> Expression:
-        form = {"CONJUNCTION_AND": OperationKind.AND, "CONJUNCTION_OR": OperationKind.OR}[node["type"]]
-        return Operation(form, form.value, self._all(node["children"], levels))
+        kind = {"CONJUNCTION_AND": OperationKind.AND, "CONJUNCTION_OR": OperationKind.OR}[node["type"]]
+        return Operation(kind, kind.value, self._all(node["children"], levels))
 
     def _operator(self, node: Any, levels: int) -> Expression:
-        forms = {
+        kinds = {
             "OPERATOR_NOT": OperationKind.NOT,
             "OPERATOR_IS_NULL": OperationKind.IS_NULL,
             "OPERATOR_IS_NOT_NULL": OperationKind.IS_NOT_NULL,
             "OPERATOR_COALESCE": OperationKind.COALESCE,
             "COMPARE_IN": OperationKind.IN,
         }
-        if node["type"] not in forms:
+        if node["type"] not in kinds:
             self._refuse(node, f"{node['type'].lower().replace('_', ' ')} is not allowed in a filter")
-        form = forms[node["type"]]
-        return Operation(form, form.value, self._all(node["children"], levels))
+        kind = kinds[node["type"]]
+        return Operation(kind, kind.value, self._all(node["children"], levels))
 
     def _between(self, node: Any, levels: int) -> Expression:
         args = self._all((node["input"], node["lower"], node["upper"]), levels)
@@ -269,8 +269,8 @@ class _Reader:
             self._refuse(
                 node, f"a cast to {name or 'this type'} is not allowed: cast to one of {', '.join(sorted(TYPES))}"
             )
-        form = OperationKind.TRY_CAST if node["try_cast"] else OperationKind.CAST
-        return Operation(form, name, (self.read(node["child"], levels),))
+        kind = OperationKind.TRY_CAST if node["try_cast"] else OperationKind.CAST
+        return Operation(kind, name, (self.read(node["child"], levels),))
 
     def _function(self, node: Any, levels: int) -> Expression:
         name = node["function_name"].lower()

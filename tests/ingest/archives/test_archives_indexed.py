@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[bs.Store]:
 
 
 def paths(store: bs.Store) -> set[str]:
-    return set(store._reader.current().snapshot.live_rows()[0].column("rel_path").to_pylist())
+    return set(store._reader.current().snapshot.live_tables()[0].column("rel_path").to_pylist())
 
 
 def test_members_are_items_and_an_unchanged_archive_is_not_opened(store: bs.Store, folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_members_with_the_bytes_of_files_share_their_vectors(store: bs.Store, fo
     store.index(folder)
     write_tar(folder / "a.tar", {"1.png": png(1), "2.png": png(2)})
     assert store.index(folder).added == 2
-    segments = store._reader.current().snapshot.live_rows()[1]
+    segments = store._reader.current().snapshot.live_tables()[1]
     assert len(set(segments.column("vector_id").to_pylist())) == segments.num_rows - 1
 
 

@@ -247,5 +247,5 @@ def indexed_columns(store: Path, folder: Path) -> list[str | None]:
         opened.index(folder)
     manifest = read_manifest(store)
     assert manifest is not None
-    items = open_snapshot(store, manifest).live_rows()[0].select(["rel_path", "columns"]).to_pylist()
+    items = open_snapshot(store, manifest).live_tables()[0].select(["rel_path", "columns"]).to_pylist()
     return [item["columns"] for item in sorted(items, key=lambda item: item["rel_path"])]

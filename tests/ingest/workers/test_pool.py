@@ -225,7 +225,7 @@ def test_decoding_in_threads_starts_no_process_and_gives_the_same_vectors(
                 report = store.index(tmp_path / "media")
             assert (report.added, report.notices) == (14, [])
             snapshot = store._reader.current().snapshot
-            items, segments = snapshot.live_rows()
+            items, segments = snapshot.live_tables()
             vectors = {
                 modality: np.sort(partition.sample(1000)[1], axis=0).tolist()
                 for modality, partition in store._reader.current().partitions.items()
