@@ -125,7 +125,7 @@ def check_space(config: StoreConfig, store: Path, other_config: StoreConfig, sou
             )
 
 
-def living_rows(snapshot: Snapshot) -> NDArray[np.int64]:
+def live_segment_rows(snapshot: Snapshot) -> NDArray[np.int64]:
     """Return the rows of all live segments, int64 (m,), sorted by item_id."""
     alive = snapshot.segment_alive
     rows = np.arange(snapshot.segments.num_rows) if alive is None else np.flatnonzero(alive)

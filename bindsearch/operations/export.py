@@ -26,7 +26,7 @@ from bindsearch.operations.exchange_format import (
     FACTS,
     SPACE_KEY,
     complete_items,
-    living_rows,
+    live_segment_rows,
     open_generation,
     read_blocks,
     space_to_json,
@@ -145,7 +145,7 @@ def _select_rows(
     import pyarrow.compute as pc
 
     snapshot = generation.snapshot
-    rows = living_rows(snapshot)
+    rows = live_segment_rows(snapshot)
     if filter:
         rows = rows[segment_mask(filter, snapshot)[rows]]
     column = snapshot.segments.column("modality")

@@ -259,7 +259,7 @@ def _import_shards(
     """Stage all items of some shards; yield the number of rows of each block.
 
     The next block is always the one with the first item not yet read. Files with the same items, such as images and
-    sounds of videos, are therefore read in parallel, and few items wait for the rest of their vectors.
+    sounds of videos, are therefore read in turn, and few items wait for the rest of their vectors.
     """
     streams = [shard.blocks(dim) for shard in plan.shards]
     starts = [0] * len(streams)
@@ -333,7 +333,11 @@ def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[N
 
 
 def _facts(shard: VectorFileReader, table: pa.Table, modality: Modality | None) -> Columns:
-    """Return the metadata of a block; hashes, fingerprints and user columns are used only from an export."""
+    """Return the metadata of a block.
+
+    Hashes and fingerprints are used only from an export. In files of other programs, the other columns become user
+    columns.
+    """
     facts = dict(to_lists(table))
     nulls = [None] * table.num_rows
     default = modality or shard.modality
@@ -371,8 +375,7 @@ def _user_columns(table: pa.Table, names: Sequence[str]) -> list[str | None]:
     rows: list[str | None] = []
     for row in range(table.num_rows):
         values_of_row = {name: values[row] for name, values in lists if values[row] is not None}
-        present = {
-            name: value for name, value in values_of_row.items() if value == value
-        }  # NaN is not equal to itself, and means unknown
+        # NaN, which is not equal to itself, means unknown too.
+        present = {name: value for name, value in values_of_row.items() if value == value}
         rows.append(json.dumps(present, ensure_ascii=False) if present else None)
     return rows

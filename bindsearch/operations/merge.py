@@ -16,7 +16,7 @@ from bindsearch.operations.exchange_format import (
     Block,
     check_space,
     complete_items,
-    living_rows,
+    live_segment_rows,
     open_generation,
     read_blocks,
     to_lists,
@@ -111,7 +111,7 @@ def _source_paths(target: Path, sources: tuple[PathLike, ...]) -> list[Path]:
 def _open(path: Path) -> _Source:
     """Open a store to merge."""
     config, generation = open_generation(path)
-    return _Source(path, config, generation, living_rows(generation.snapshot))
+    return _Source(path, config, generation, live_segment_rows(generation.snapshot))
 
 
 def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:
@@ -124,9 +124,8 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
     importer.flush()
     if snapshot.failures is None:
         return
-    importer = VectorImporter(
-        catalog, writer, report, trusted=True
-    )  # it reads the catalog again, with the items just committed
+    # A new importer reads the catalog again, with the items just committed.
+    importer = VectorImporter(catalog, writer, report, trusted=True)
     for failure in snapshot.failures.to_pylist():
         slot = importer.locate(snapshot.manifest.collections[failure["collection_id"]], failure["rel_path"])
         if slot.item_id is None and not slot.failed:

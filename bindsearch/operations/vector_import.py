@@ -155,7 +155,7 @@ def _digest(segments: Sequence[StagedSegment]) -> str:
 
 
 class VectorImporter:
-    """Stage of items for a writer; the catalog is read once, so create one importer per source of items."""
+    """Importer that stages items for a writer; it reads the catalog once, so create one for each source of items."""
 
     def __init__(self, catalog: Catalog, writer: Writer, report: ImportReport, *, trusted: bool) -> None:
         """Read the existing items of the catalog.

@@ -48,7 +48,7 @@ def write_heic(
     says: tuple[int, int] = (128, 64),
     brand: bytes = b"heic",
 ) -> Path:
-    """Return a HEIC file of `corners()` (ISO 23008-12): irot `turns` to the left, imir `mirror`, Exif, size `says`."""
+    """Write a HEIC file of `corners()` (ISO 23008-12): irot `turns` to the left, imir `mirror`, Exif, size `says`."""
     properties = [box(b"hvcC", CONFIGURATION), full_box(b"ispe", 0, struct.pack(">II", *says))]
     properties += [box(b"irot", bytes([turns]))] if turns else []
     properties += [box(b"imir", bytes([mirror]))] if mirror is not None else []

@@ -15,7 +15,7 @@ import bindsearch as bs
 from bindsearch.encoders import load_encoder
 from bindsearch.hashing import fingerprint_of
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.operations.exchange_format import complete_items, living_rows, open_generation, read_blocks
+from bindsearch.operations.exchange_format import complete_items, live_segment_rows, open_generation, read_blocks
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
@@ -111,7 +111,7 @@ def write_store(store: Path, wanted: Sequence[File], failures: Sequence[tuple[st
 def contents(store: Path) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """Facts, without ids, and vector of each segment by path, modality, start and text."""
     _, generation = open_generation(store)
-    rows = living_rows(generation.snapshot)
+    rows = live_segment_rows(generation.snapshot)
     found = {}
     for block in read_blocks(generation, rows, complete_items(generation.snapshot, rows)):
         for facts, vector in zip(block.facts.drop_columns("item_id").to_pylist(), block.vectors, strict=True):

@@ -96,7 +96,7 @@ def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.T
     import torch
 
     samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
-    # Sounds are scaled to a peak of 1, so that squares cannot overflow; the level has no effect later.
+    # Louder sounds are scaled to a peak of 1, so that squares cannot overflow; the level has no effect later.
     peak = float(np.abs(samples).max())
     sound = torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples.copy())
     return resample_sound(sound, sample_rate_hz, SAMPLE_RATE_HZ)

@@ -120,7 +120,7 @@ def check_url(url: str) -> None:
         raise UsageError(f"cannot download {url!r}: expected http://HOST/... or https://HOST/..., without a password")
 
 
-def check_space(folder: Path, need_bytes: int, what: str) -> None:
+def check_disk_space(folder: Path, need_bytes: int, what: str) -> None:
     """Check that the disk has enough free space.
 
     Args:
@@ -264,7 +264,7 @@ class _Transfer:
         with self._open(headers, offset) as response:
             if response.status == 206:
                 self._check_range(response, offset)
-                self._check_space(_length(response) or 0)
+                self._check_disk_space(_length(response) or 0)
             else:
                 offset = 0
                 self._begin(response)
@@ -348,7 +348,7 @@ class _Transfer:
                 f"cannot download {self.url}: the server does not send the length of the file, so a truncated download "
                 "could not be detected; use a mirror (--url) or a local file (--from)"
             )
-        self._check_space(length or 0)
+        self._check_disk_space(length or 0)
         self._write_note(
             _Note(
                 url=self.url,
@@ -375,9 +375,9 @@ class _Transfer:
             raise _StoppedError(f"the connection ended after {done:,} of {total:,} bytes")
         self._ended = True
 
-    def _check_space(self, coming_bytes: int) -> None:
+    def _check_disk_space(self, coming_bytes: int) -> None:
         """Check that the disk has space for the rest of the file and for what is reserved."""
-        check_space(self._part.parent, coming_bytes + self._reserve_bytes, self.url)
+        check_disk_space(self._part.parent, coming_bytes + self._reserve_bytes, self.url)
 
     def _discard(self) -> None:
         """Delete the part and its note."""

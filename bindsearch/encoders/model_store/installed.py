@@ -206,9 +206,8 @@ def remove_model(name: str) -> int:
             _delete(work)
             if (folder / MANIFEST_FILE).is_file():
                 freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-                (
-                    folder / MANIFEST_FILE
-                ).unlink()  # first, so that an interrupted removal leaves no model that seems complete
+                # The manifest goes first, so that an interrupted removal leaves no model that seems complete.
+                (folder / MANIFEST_FILE).unlink()
                 _delete(folder)
     except OSError as error:
         raise EncoderError(f"cannot delete {folder}: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ from bindsearch.encoders.model_store.checkpoints import BadCheckpointError
 from bindsearch.encoders.model_store.download import (
     DownloadedFile,
     NotFoundError,
-    check_space,
+    check_disk_space,
     check_url,
     download,
     hash_sha256,
@@ -148,12 +148,12 @@ def pull_model(
     request = _PullRequest(source, from_file, url, dtype, force)
     work = work_folder(source.name)
     # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
-    if not work.exists() and (installed := request.find_installed()):
+    if not work.exists() and (installed := request.find_match()):
         return installed
     try:
         with model_lock(source.name):
             clean_up_partial_pulls(source.name)
-            if installed := request.find_installed():
+            if installed := request.find_match():
                 shutil.rmtree(work, ignore_errors=True)
                 return installed
             refuse_offline(source, from_file=from_file, offline=offline)
@@ -185,7 +185,7 @@ class _PullRequest:
     dtype: str | None
     force: bool
 
-    def find_installed(self, sha256: str = "") -> PullResult | None:
+    def find_match(self, sha256: str = "") -> PullResult | None:
         """Return the installed model if it is complete and matches the request by its source or by `sha256`."""
         manifest = None if self.force else self.installed()
         if manifest is None:
@@ -241,11 +241,11 @@ def _pull(request: _PullRequest, on_progress: OnPullProgress, delay_s: float) ->
         checkpoint, origin = _download(request, dtype, on_progress, delay_s)
     else:
         checkpoint, origin = _read(request.from_file, on_progress), str(request.from_file.absolute())
-    if installed := request.find_installed(checkpoint.sha256):
+    if installed := request.find_match(checkpoint.sha256):
         _delete_download(request, checkpoint)
         return installed
     _check_same_checkpoint(request, checkpoint)
-    check_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
+    check_disk_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
     notices = _notices(source.name, checkpoint.sha256)
     try:
         manifest = _convert(source, checkpoint, origin, dtype, on_progress)
@@ -325,7 +325,8 @@ def _read(file: Path, on_progress: OnPullProgress) -> DownloadedFile:
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
     """Return the approximate size of the converted towers.
 
-    Checkpoints are assumed to be in fp32; for others the estimate is too low, and writing may fill the disk.
+    Checkpoints are assumed to be in fp32; for others the estimate may be too low, and writing them raises the error
+    for a full disk.
     """
     return checkpoint_bytes * _BYTES_PER_WEIGHT[dtype] // 4
 

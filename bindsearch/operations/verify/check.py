@@ -79,14 +79,14 @@ def verify(
     try:
         with writer_lock(store):
             check = StoreCheck(store, on_stage)
-            check.look_at_catalog()
+            check.check_catalog()
     except (StoreLockedError, OSError) as error:  # OSError: the store is read-only, so it cannot be locked
         check = check or StoreCheck(store, on_stage)
         skipped = "the catalog, digests of vector files and orphans were not checked"
         check.unchecked.append(f"{skipped}: {error}")
-    check.look_at_files()
+    check.check_files()
     if check_media or hash_media:
-        check.look_at_media(hash_media=hash_media)
+        check.check_media(hash_media=hash_media)
     findings = tuple(check.findings)
     return Report(findings, tuple(check.unchecked), check.read_bytes, time.monotonic() - started)
 
@@ -132,7 +132,7 @@ class StoreCheck:
         self.vectors = [] if self.manifest is None else stored_vectors(self.store, self.manifest.vectors, {})
         self.dim = self._find_dim()
 
-    def look_at_catalog(self, catalog: CheckedCatalog | None = None) -> None:
+    def check_catalog(self, catalog: CheckedCatalog | None = None) -> None:
         """Check the catalog and what depends on it. The caller holds the writer's lock.
 
         Args:
@@ -154,7 +154,7 @@ class StoreCheck:
             way_out = f"restore it from a copy, or remove the store's folder and run `bindsearch index {roots}`"
             self._add(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out)
 
-    def look_at_files(self) -> None:
+    def check_files(self) -> None:
         """Read all bytes of the files that readers use."""
         if self.dim is not None:
             for file in self.vectors:
@@ -168,7 +168,7 @@ class StoreCheck:
             self.read_bytes += sum(_size(path) for path in named | {file.path for file in self.vectors})
             self._drop_replaced(named)
 
-    def look_at_media(self, *, hash_media: bool) -> None:
+    def check_media(self, *, hash_media: bool) -> None:
         """Check whether the media files have changed since they were indexed; `hash_media`: by all their bytes."""
         if self.manifest is None:
             self.unchecked.append(f"the media files were not checked: {CURRENT} cannot be read")
@@ -272,7 +272,7 @@ class StoreCheck:
             return
         try:
             snapshot = open_snapshot(self.store, self.manifest)
-        except StoreError:  # reported by `look_at_files`
+        except StoreError:  # reported by `check_files`
             return
         snapshot_counts = (
             _count_live(snapshot.items, snapshot.item_alive),

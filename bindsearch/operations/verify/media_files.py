@@ -25,7 +25,7 @@ class MediaCheck:
     Attributes:
         snapshot: Snapshot whose items are checked.
         containers: State of each archive.
-        content: Whether files that seem unchanged are read and hashed.
+        hash_media: Whether files that seem unchanged are read and hashed.
         read_bytes: Number of bytes read.
         members: Number of items inside archives; only the archive itself is checked.
     """
@@ -42,7 +42,7 @@ class MediaCheck:
     _is_archive: dict[Path, bool] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
-        """Check every file, and yield the findings; with `content`, files that seem unchanged are read."""
+        """Check every file, and yield the findings; with `hash_media`, files that seem unchanged are read."""
         roots = {key: Path(root) for key, root in self.snapshot.manifest.collections.items()}
         existing = {key: root for key, root in roots.items() if root.is_dir()}
         for key, states in self.containers.items():

@@ -42,8 +42,8 @@ def repair(
         StoreError: the damage cannot be repaired; nothing was changed.
     """
     check = StoreCheck(store, on_stage)
-    check.look_at_catalog(catalog)
-    check.look_at_files()
+    check.check_catalog(catalog)
+    check.check_files()
     kinds = {finding.kind for finding in check.findings}
     for finding in check.findings:
         if finding.kind in UNREPAIRABLE_KINDS:

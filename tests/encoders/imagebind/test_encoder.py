@@ -247,7 +247,11 @@ def test_a_wrong_device_costs_nothing(models: Path, checkpoint: Path, tmp_path: 
     install(checkpoint, "imagebind-small", "fp32")
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "0.txt").write_text("a dog")
-    for device, message in (("cuda:99", "'cuda:99' is not"), ("tpu", "unknown device"), ("cpu:", "unknown device")):
+    for device, message in (
+        ("cuda:99", "'cuda:99' is not available"),
+        ("tpu", "unknown device"),
+        ("cpu:", "unknown device"),
+    ):
         with (
             connect(tmp_path / "s", encoder="imagebind-small", device=device) as store,
             pytest.raises(UsageError, match=message),

@@ -33,7 +33,7 @@ CHANGES = (
 
 
 def install_converter(pause_s: float = 0.0) -> None:
-    """Convert for the family "stub": the two halves of the checkpoint are its towers; one with "bad" in front fails."""
+    """Install the family "stub": its towers are the halves of the checkpoint; one that begins with "bad" fails."""
 
     def convert(
         source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: Callable[[int, int], None]

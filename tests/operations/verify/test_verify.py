@@ -126,7 +126,8 @@ def assert_right(store: Path, media: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
     "a vector file missing": (lambda store: vector_file(store).unlink(), FindingKind.VECTOR_FILE_MISSING, "is missing"),
-    "a vector file truncated": (lambda store: truncate(vector_file(store)),
+    "a vector file truncated": (
+        lambda store: truncate(vector_file(store)),
         FindingKind.VECTOR_FILE_DAMAGED,
         "truncated",
     ),
@@ -140,11 +141,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], FindingKind, str]] = {
         FindingKind.VECTOR_FILE_DAMAGED,
         "has changed since it was written",
     ),
-    "a snapshot file flipped": (lambda store: flip(snapshot_file(store)),
+    "a snapshot file flipped": (
+        lambda store: flip(snapshot_file(store)),
         FindingKind.SNAPSHOT,
         "run `bindsearch compact`",
     ),
-    "a snapshot file truncated": (lambda store: truncate(snapshot_file(store)),
+    "a snapshot file truncated": (
+        lambda store: truncate(snapshot_file(store)),
         FindingKind.SNAPSHOT,
         "missing or damaged",
     ),
@@ -233,6 +236,7 @@ def test_planted_damage_is_found_and_compact_and_index_mend_it(store: Path, medi
     found = next(one for one in report.findings if one.kind is kind)
     assert message in found.message
     assert found.message.count("\n") == 0
+    assert "to rebuild it" not in found.message  # advice of a reader, in place of which the finding has its own
     if found.repair is Repair.COMPACT:
         done = compact_store(store)
         assert kind in {one.kind for one in done.repaired}
@@ -287,7 +291,9 @@ def test_a_store_json_of_another_space_is_found_and_nothing_is_written(store: Pa
 def test_a_damaged_or_missing_store_json_is_found(store: Path, content: str | None) -> None:
     path = store / "store.json"
     path.unlink() if content is None else path.write_text(content)
-    assert only(verify(store)).kind is FindingKind.CONFIG
+    found = only(verify(store))
+    assert found.kind is FindingKind.CONFIG
+    assert found.message.count("index into another store") == 1
 
 
 def test_a_damaged_or_missing_catalog_is_found_and_the_rest_checked_all_the_same(store: Path) -> None:
@@ -338,7 +344,7 @@ def test_media_that_have_changed_or_gone_are_found_when_asked_for(tmp_path: Path
     assert verify(store, hash_media=True).is_clean
     shutil.move(media, tmp_path / "elsewhere")
     away = only(verify(store, check_media=True))
-    assert f"the collection {media} does not exist: mount" in away.message
+    assert f"the collection {media} does not exist: mount or restore it" in away.message
 
 
 def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +362,7 @@ def test_damaged_indexes_are_found_and_optimize_mends_them(tmp_path: Path, monke
         found = only(verify(made))
         assert (found.kind, found.repair, found.where) == (FindingKind.INDEX, Repair.OPTIMIZE, (str(path),))
         assert name in found.message
+        assert found.message.count("`bindsearch optimize") == 1
         if name != "statistics.npz":
             (path / name).write_bytes(whole)
     connect(made).optimize(force=True)
