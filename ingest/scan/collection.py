@@ -139,7 +139,7 @@ class CollectionScan:
         is_work = [self._is_work(self._scan.rel_paths[row], archives) for row in compared.work.tolist()]
         self._work = compared.work[np.array(is_work, np.bool_)]
         self._settled = np.union1d(compared.settled, np.array(unread_rows, np.int64))
-        self._missing = np.setdiff1d(compared.gone, np.array(member_rows, np.int64))
+        self._missing = np.setdiff1d(compared.missing, np.array(member_rows, np.int64))
 
     def _is_retried(self, archive: str) -> bool:
         """Return whether failed members of an archive are to be processed again."""
@@ -201,7 +201,7 @@ class CollectionScan:
                 reason = "listed in a manifest, but the file does not exist"
                 self._report.failures.append(FailedFile(self.target.root / path, reason))
 
-    def gone(self) -> dict[int, int]:
+    def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`.
 
         Nothing below an unreadable folder is removed, nor, without `prune`, all of it at once: a disk that is not
