@@ -221,7 +221,7 @@ def measure_points(
     alive: RowMask | None = None,
     recall: float,
     ks: tuple[int, ...] = KS,
-    kept: tuple[float, ...] = SELECTIVITIES,
+    selectivities: tuple[float, ...] = SELECTIVITIES,
     budget_s: float,
     costs: UnitCosts = DEFAULT_COSTS,
     clock: Callable[[], float] = time.perf_counter,
@@ -243,13 +243,13 @@ def measure_points(
         alive: rows of the index that searches may return; None: all.
         recall: the target recall.
         ks: numbers of results.
-        kept: shares of the rows matching the filters.
+        selectivities: shares of the rows matching the filters.
         budget_s: seconds for all measurements.
         costs: unit costs of this machine.
         clock: returns seconds.
         seed: seed of the filters.
     """
-    tuner = Tuner(index, rows, alive, recall, ks, kept, costs, clock)
+    tuner = Tuner(index, rows, alive, recall, ks, selectivities, costs, clock)
     trials = tuner.trials(seed)
     start = clock()
     points: list[OperatingPoint] = []
@@ -331,7 +331,7 @@ def setting_cost_ns(index: IvfPqIndex, costs: UnitCosts, probes: int, rerank: in
 
 
 def in_distribution_cosine(
-    rows: NDArray[np.float32], mu: NDArray[np.float32], strangers: Sequence[NDArray[np.float32]] = ()
+    rows: NDArray[np.float32], mu: NDArray[np.float32], foreign_queries: Sequence[NDArray[np.float32]] = ()
 ) -> float:
     """Return the minimum cosine to the mean of a query within the partition's distribution.
 
@@ -341,14 +341,16 @@ def in_distribution_cosine(
     Args:
         rows: vectors of the partition, float32 (m, d).
         mu: their mean, float32 (d,).
-        strangers: samples of queries of other modalities, each float32 (nq, d).
+        foreign_queries: samples of queries of other modalities, each float32 (nq, d).
     """
     length = float(np.linalg.norm(mu))
     if not len(rows) or length == 0:
         return OUTSIDE
     centre = mu / np.float32(length)
     threshold = float(np.quantile(rows @ centre, 0.01))
-    highest = max((float(np.quantile(queries @ centre, 0.99)) for queries in strangers if len(queries)), default=-1.0)
+    highest = max(
+        (float(np.quantile(queries @ centre, 0.99)) for queries in foreign_queries if len(queries)), default=-1.0
+    )
     return threshold if threshold > highest else OUTSIDE
 
 

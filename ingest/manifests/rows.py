@@ -172,7 +172,7 @@ def _typed(name: str, column: Any) -> Any:
 
 
 def _numbers_between(skipped: Sequence[int], start: int) -> Iterator[int]:
-    """Yield row numbers from `start` on except those in `broken`, which ascend."""
+    """Yield row numbers from `start` on except those in `skipped`, which ascend."""
     number = start
     for skipped_row in skipped:
         yield from range(number, skipped_row)
@@ -183,7 +183,7 @@ def _numbers_between(skipped: Sequence[int], start: int) -> Iterator[int]:
 
 
 def _batch_rows(batch: Any, numbers: Iterator[int], path_name: str) -> Iterator[Row]:
-    """Yield the rows of a batch; `wanted` is the column of paths."""
+    """Yield the rows of a batch; `path_name` is the column of paths."""
     names = [name for name in batch.schema.names if name != path_name]
     paths = _values(batch.column(path_name))
     others = [_values(batch.column(name)) for name in names]

@@ -61,7 +61,7 @@ class Schedule:
         workers: number of workers.
         to_decode: tasks to decode.
         retries: tasks to try again, alone.
-        in_flight: tasks that workers have.
+        in_flight: tasks that workers have, and threads that are requesting files.
         exhausted: all files were requested.
         stopped: the run has ended.
         changed: guards the state, and is notified of changes.
