@@ -62,7 +62,7 @@ class Indexer:
             InstallationError: a library for decoding or embedding cannot be loaded.
         """
         collection_scan = self._survey(target, options)
-        if collection_scan.list_entries.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
+        if collection_scan.manifests.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
             collection_scan = self._survey(replace(target, paths=WHOLE_COLLECTION), options)
         collection_scan.report_settled()
         missing = collection_scan.missing()

@@ -14,13 +14,13 @@ from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text
 
-LIST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+MANIFEST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
 """Columns of paths; if there are several, the first in this order is used."""
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "description")
 MODALITY_COLUMN = "modality"
-MAX_LIST_BYTES = 1 << 30
+MAX_MANIFEST_BYTES = 1 << 30
 MAX_ROWS = 10_000_000
 MAX_LINE_BYTES = 1 << 20
 _TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist")
@@ -33,7 +33,7 @@ _BLOCK_BYTES = 16 << 20
 """Size of csv blocks, in bytes; the maximum length of a row."""
 
 _BATCH_ROWS = 1 << 16
-_MAX_PARQUET_BYTES = 4 * MAX_LIST_BYTES
+_MAX_PARQUET_BYTES = 4 * MAX_MANIFEST_BYTES
 """Maximum uncompressed size of the columns that are read."""
 
 
@@ -104,8 +104,8 @@ def rows(path: Path, problems: Problems) -> Iterator[Row]:
         OSError: it cannot be read.
     """
     size = path.stat().st_size
-    if size > MAX_LIST_BYTES:
-        raise MediaError(f"the manifest has {size} bytes, the maximum is {MAX_LIST_BYTES}: split it")
+    if size > MAX_MANIFEST_BYTES:
+        raise MediaError(f"the manifest has {size} bytes, the maximum is {MAX_MANIFEST_BYTES}: split it")
     readers = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
     return readers.get(path.suffix.lower(), _csv_rows)(path, problems)
 
