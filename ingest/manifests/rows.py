@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import normalize_text
+from bindsearch.ingest.media.text_fields import normalize_text, parse_json_object
 
 MANIFEST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
@@ -87,7 +86,7 @@ def head_row(path: Path) -> Mapping[str, object]:
         if b"\n" not in head:
             head += opened.read(_LONG_HEAD_BYTES - _HEAD_BYTES)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
+        return parse_json_object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
     text = decode_text(head[: head.rfind(b"\n") + 1] or head)
     cells = _csv_cells(text, _delimiter(path, text), 2)
     if not cells:
@@ -227,23 +226,12 @@ def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                others = _object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                others = parse_json_object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (MediaError, UnicodeDecodeError) as error:
                 problems.add(number, str(error))
                 continue
             path_name = path_column(others)
             yield Row(number, None if path_name is None else others.pop(path_name), others)
-
-
-def _object(line: str) -> dict[str, object]:
-    """Return the JSON object in a line."""
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
-    if not isinstance(data, dict):
-        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
-    return data
 
 
 def _parquet_rows(path: Path, problems: Problems) -> Iterator[Row]:
