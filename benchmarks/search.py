@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PEERS = ("lancedb", "chroma", "hnswlib", "usearch")
 SYSTEMS = ("engine", "faiss", *PEERS)
-CASES = ("pairs", "measure_merge", "peers", "filters", "fresh", "pictures")
+CASES = ("pairs", "merged", "peers", "filters", "fresh", "pictures")
 PACKAGES = ("faiss-gpu", "duckdb", "numpy", "lancedb", "chromadb", "hnswlib", "usearch")
 PEERS_UP_TO = 200_000
 """Maximum vectors for other systems by default: with a million, some take an hour to build."""
@@ -75,7 +75,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Bench:
         bench.engine = Engine(store)
     if "pairs" in cases:
         pairs(bench)
-    if "measure_merge" in cases:
+    if "merged" in cases:
         measure_merge(bench)
     if "filters" in cases:
         filters(bench)

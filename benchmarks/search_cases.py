@@ -237,7 +237,7 @@ def fresh_process(bench: Bench, store: Path) -> None:
             path.read_bytes()
     opened = [_fresh("open", store, queries)["ms"] for _ in range(FRESH_RUNS)]
     measured = _fresh("memory", store, queries)
-    a_vector, with_statistics = measured["pairs"] / bench.data.n, measured["measure_merge"] / bench.data.n
+    a_vector, with_statistics = measured["pairs"] / bench.data.n, measured["merged"] / bench.data.n
     with_snapshot = measured["pairs_with_snapshot"] / bench.data.n
     times = ", ".join(f"{ms:.0f}" for ms in opened)
     bench.note(

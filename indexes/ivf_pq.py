@@ -296,15 +296,14 @@ def _fill_up(ordinals: NDArray[np.int64], available: NDArray[np.int64], n: int) 
 
     They are in lists that were not probed, or have the lowest possible score, which fast-scan never returns.
     """
-    is_missing = np.zeros(n, bool)
-    is_missing[available] = True
+    is_present = np.zeros(n, bool)
     for row in ordinals:
         present = row[row >= 0]
         row[: len(present)] = present
         if len(present) < len(available):
-            is_missing[present] = False
-            row[len(present) : len(available)] = np.flatnonzero(is_missing)
-            is_missing[present] = True
+            is_present[present] = True
+            row[len(present) : len(available)] = available[~is_present[available]]
+            is_present[present] = False
 
 
 def _empty_lists(parameters: IndexParameters) -> faiss.IndexIVFPQFastScan | faiss.IndexIVFPQ:
@@ -327,7 +326,8 @@ def _reduction(sample: NDArray[np.float16], r: int, rng: np.random.Generator) ->
     """Return the reduction (r, d): the directions of most variance, rotated at random.
 
     It is applied without centring: an inner product with a shifted query ranks otherwise. The rotation spreads the
-    variance evenly over the subquantizers, which raises recall@1 among 50 candidates from .91 to .99.
+    variance evenly over the subquantizers, which raises the share of the true nearest among 50 candidates from
+    .91 to .99.
     """
     chosen = np.linspace(0, len(sample) - 1, min(len(sample), PCA_ROWS)).astype(np.int64)
     rows = decode(sample[chosen])
@@ -347,7 +347,7 @@ def _reduced(transform: faiss.LinearTransform, sample: NDArray[np.float16]) -> N
 
 
 def _pad_sample(reduced: NDArray[np.float32], min_rows: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return at least `min_rows` rows, the centroids of k-means: if there are fewer, they are repeated with noise."""
+    """Return at least `min_rows` rows, as many as k-means has centroids: fewer are repeated with noise."""
     if len(reduced) >= min_rows:
         return reduced
     rows = np.resize(reduced, (min_rows, reduced.shape[1]))

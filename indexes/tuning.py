@@ -113,22 +113,26 @@ class Tuner:
     costs: UnitCosts = DEFAULT_COSTS
     clock: Callable[[], float] = time.perf_counter
 
-    def trials(self, seed: int) -> list[_FilterCase]:
+    def filter_cases(self, seed: int) -> list[_FilterCase]:
         """Return the filter cases of each share: random rows, and whole lists if there are several."""
         rng = np.random.default_rng(seed)
         alive = np.ones(self.index.n, np.bool_) if self.alive is None else self.alive.flags[: self.index.n]
-        trials = []
+        filter_cases = []
         for share in self.selectivities:
             if share == 1.0:
-                trials.append(_FilterCase(share, None if self.alive is None else RowMask(alive)))
+                filter_cases.append(_FilterCase(share, None if self.alive is None else RowMask(alive)))
                 continue
-            trials.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
+            filter_cases.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
             if self.index.lists > 1:
-                trials.append(_FilterCase(share, RowMask(alive & _whole_lists(self.index, share, rng))))
-        return [trial for trial in trials if trial.mask is None or trial.mask.count]
+                filter_cases.append(_FilterCase(share, RowMask(alive & _whole_lists(self.index, share, rng))))
+        return [case for case in filter_cases if case.mask is None or case.mask.count]
 
     def points(
-        self, source: str, queries: NDArray[np.float32], own: NDArray[np.int64] | None, trials: Sequence[_FilterCase]
+        self,
+        source: str,
+        queries: NDArray[np.float32],
+        own: NDArray[np.int64] | None,
+        filter_cases: Sequence[_FilterCase],
     ) -> list[OperatingPoint]:
         """Return the points for queries of one source.
 
@@ -136,16 +140,16 @@ class Tuner:
             source: modality of the queries.
             queries: float32 (nq, d).
             own: int64 (nq,), the queries' own rows, excluded from the true results; None: no exclusion.
-            trials: the filter cases.
+            filter_cases: the filter cases.
         """
-        masks = [trial.mask for trial in trials]
+        masks = [case.mask for case in filter_cases]
         truths = exact_nearest(self.rows, queries, max(self.ks), masks, self.index.n, own)
         points = []
-        for share in dict.fromkeys(trial.selectivity for trial in trials):
+        for share in dict.fromkeys(case.selectivity for case in filter_cases):
             cases = [
                 (mask, truth)
-                for trial, mask, truth in zip(trials, masks, truths, strict=True)
-                if trial.selectivity == share
+                for case, mask, truth in zip(filter_cases, masks, truths, strict=True)
+                if case.selectivity == share
             ]
             for k, setting in self._cheapest(queries, cases).items():
                 latency_ms = self._latency_ms(queries, k, setting)
@@ -221,7 +225,7 @@ def measure_points(
     alive: RowMask | None = None,
     recall: float,
     ks: tuple[int, ...] = KS,
-    kept: tuple[float, ...] = SELECTIVITIES,
+    selectivities: tuple[float, ...] = SELECTIVITIES,
     budget_s: float,
     costs: UnitCosts = DEFAULT_COSTS,
     clock: Callable[[], float] = time.perf_counter,
@@ -243,20 +247,20 @@ def measure_points(
         alive: rows of the index that searches may return; None: all.
         recall: the target recall.
         ks: numbers of results.
-        kept: shares of the rows matching the filters.
+        selectivities: shares of the rows matching the filters.
         budget_s: seconds for all measurements.
         costs: unit costs of this machine.
         clock: returns seconds.
         seed: seed of the filters.
     """
-    tuner = Tuner(index, rows, alive, recall, ks, kept, costs, clock)
-    trials = tuner.trials(seed)
+    tuner = Tuner(index, rows, alive, recall, ks, selectivities, costs, clock)
+    filter_cases = tuner.filter_cases(seed)
     start = clock()
     points: list[OperatingPoint] = []
     sources = sorted(
         (source for source, sample in queries.items() if len(sample)), key=lambda source: source == modality
     )
-    seconds = _pilot_seconds(tuner, queries[sources[0]], trials) if sources else 0.0
+    seconds = _pilot_seconds(tuner, queries[sources[0]], filter_cases) if sources else 0.0
     for number, source in enumerate(sources):
         share_s = (budget_s - (clock() - start)) / (len(sources) - number)
         count = min(len(queries[source]), int(share_s / max(seconds, 1e-9)))
@@ -265,7 +269,7 @@ def measure_points(
         chosen = _evenly(len(queries[source]), max(count, MIN_QUERIES))
         source_start = clock()
         own_rows = own[chosen] if own is not None and source == modality else None
-        points += tuner.points(source, queries[source][chosen], own_rows, trials)
+        points += tuner.points(source, queries[source][chosen], own_rows, filter_cases)
         seconds = (clock() - source_start) / len(chosen)
     return fill_missing(points, sources, modality, index, costs)
 
@@ -331,7 +335,7 @@ def setting_cost_ns(index: IvfPqIndex, costs: UnitCosts, probes: int, rerank: in
 
 
 def in_distribution_cosine(
-    rows: NDArray[np.float32], mu: NDArray[np.float32], strangers: Sequence[NDArray[np.float32]] = ()
+    rows: NDArray[np.float32], mu: NDArray[np.float32], foreign_queries: Sequence[NDArray[np.float32]] = ()
 ) -> float:
     """Return the minimum cosine to the mean of a query within the partition's distribution.
 
@@ -341,14 +345,16 @@ def in_distribution_cosine(
     Args:
         rows: vectors of the partition, float32 (m, d).
         mu: their mean, float32 (d,).
-        strangers: samples of queries of other modalities, each float32 (nq, d).
+        foreign_queries: samples of queries of other modalities, each float32 (nq, d).
     """
     length = float(np.linalg.norm(mu))
     if not len(rows) or length == 0:
         return OUTSIDE
     centre = mu / np.float32(length)
     threshold = float(np.quantile(rows @ centre, 0.01))
-    highest = max((float(np.quantile(queries @ centre, 0.99)) for queries in strangers if len(queries)), default=-1.0)
+    highest = max(
+        (float(np.quantile(queries @ centre, 0.99)) for queries in foreign_queries if len(queries)), default=-1.0
+    )
     return threshold if threshold > highest else OUTSIDE
 
 
@@ -394,11 +400,11 @@ def exact_nearest(
     return [heap.I for heap in heaps]
 
 
-def _pilot_seconds(tuner: Tuner, queries: NDArray[np.float32], trials: Sequence[_FilterCase]) -> float:
+def _pilot_seconds(tuner: Tuner, queries: NDArray[np.float32], filter_cases: Sequence[_FilterCase]) -> float:
     """Estimate the seconds that one query takes: exact results and the widest search of a few queries."""
     sample = queries[_evenly(len(queries), PILOT_QUERIES)]
     start = tuner.clock()
-    masks = [trial.mask for trial in trials]
+    masks = [case.mask for case in filter_cases]
     exact_nearest(tuner.rows, sample, max(tuner.ks), masks, min(TRUTH_ROWS, tuner.index.n))
     blocks = -(-tuner.index.n // TRUTH_ROWS)
     middle = tuner.clock()

@@ -105,7 +105,8 @@ class OperatingPoint:
         rerank: candidates scored exactly.
         recall: recall@k against the exact search, mean over the sample.
         latency_ms: median latency of codes and rerank, one query at a time, in milliseconds.
-        fallback_source: source that the point was measured with, if there were no queries of `source`; else None.
+        fallback_source: source of the queries that the point was measured with, if they are not those of `source`;
+            UNMEASURED if it was not measured at all; None if it was measured with queries of `source`.
     """
 
     source: str

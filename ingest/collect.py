@@ -39,7 +39,7 @@ class BatchCollector:
 
         Each file goes into the batch that is current then: between two of them the batch may be committed.
         """
-        inspection, decision = embedded.task.look, embedded.task.decision
+        inspection, decision = embedded.file_task.inspection, embedded.file_task.decision
         assert isinstance(decision, Decision)
         fingerprint = "" if inspection is None else inspection.fingerprint
         if decision.action is Action.FOLLOW:
@@ -59,7 +59,7 @@ class BatchCollector:
     def _put(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
         """Stage the outcome of one file."""
         previous = decision.before
-        file, inspection = embedded.task.file, embedded.task.look
+        file, inspection = embedded.file_task.file, embedded.file_task.inspection
         collection_id = self._target.collection_id
         old_item = previous.item_id if previous is not None else None
         if embedded.failure is not None:
@@ -90,7 +90,7 @@ class BatchCollector:
 
     def _put_item(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
         """Stage a new, changed, moved or copied item."""
-        file, inspection = embedded.task.file, embedded.task.look
+        file, inspection = embedded.file_task.file, embedded.file_task.inspection
         assert inspection is not None
         modality = inspection.verdict.modality
         assert modality is not None

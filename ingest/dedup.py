@@ -85,7 +85,7 @@ class Deduplicator:
     def _decide(self, file_task: FileTask) -> Decision:
         """Return the decision about a file."""
         before = self._known.file_at(file_task.file.rel_path)
-        inspection = file_task.look
+        inspection = file_task.inspection
         if inspection is None or inspection.verdict.modality is None:
             return Decision(Action.LEAVE_OUT, before)
         if before is not None and before.item_id is not None and before.fingerprint == inspection.fingerprint:

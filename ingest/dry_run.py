@@ -9,8 +9,8 @@ from pathlib import Path
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import archive_kind
 from bindsearch.ingest.inspect.classify import Classification, classify
-from bindsearch.ingest.manifests.manifest import is_list
-from bindsearch.ingest.manifests.rows import LIST_NAMES
+from bindsearch.ingest.manifests.manifest import is_manifest
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
@@ -39,6 +39,6 @@ def _classify_container(path: Path) -> Classification | None:
     with suppress(OSError):
         if (kind := archive_kind(path)) is not None:
             return Classification(None, f"{kind} archive: its members are indexed")
-        if path.suffix.lower() in LIST_NAMES and is_list(path):
+        if path.suffix.lower() in MANIFEST_NAMES and is_manifest(path):
             return Classification(None, "manifest: metadata of other files")
     return None

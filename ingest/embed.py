@@ -41,7 +41,7 @@ MAX_BATCH_AGES = 4
 class EmbeddedFile:
     """A processed file: its segments are all embedded, or it failed, or its inspection sufficed."""
 
-    task: FileTask
+    file_task: FileTask
     segments: list[StagedSegment] = field(default_factory=list)
     failure: Failed | None = None
     _pending: int = 0

@@ -62,10 +62,10 @@ class Indexer:
             InstallationError: a library for decoding or embedding cannot be loaded.
         """
         collection_scan = self._survey(target, options)
-        if collection_scan.list_entries.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
+        if collection_scan.manifests.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
             collection_scan = self._survey(replace(target, paths=WHOLE_COLLECTION), options)
         collection_scan.report_settled()
-        missing = collection_scan.gone()
+        missing = collection_scan.missing()
         with Committer(self._writer) as committer:
             collection_scan.stage_found(committer.batch)
             if collection_scan.has_work:
@@ -100,7 +100,7 @@ class Indexer:
                 for embedded in embed_files(messages, self._encoder):
                     for processed in collector.stage(embedded, committer):
                         done += 1
-                        members.finished(processed.task.file, processed.failure)
+                        members.finished(processed.file_task.file, processed.failure)
                         committer.commit_if_due(len(processed.segments))
                     for archive in members.settled():
                         collection_scan.stage_archive(archive, missing, committer.batch)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.manifests.manifest import is_list, list_paths
-from bindsearch.ingest.manifests.rows import LIST_NAMES
+from bindsearch.ingest.manifests.manifest import is_manifest, manifest_paths
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.scan.collection import ScanTarget
 
 
@@ -84,8 +84,8 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
         key = _containing_collection(path, collections)
         if key is not None:
             rel_path = _rel_path(path, collections[key])
-            is_manifest = rel_path.lower().endswith(LIST_NAMES) and (not path.is_file() or is_list(path))
-            rel_paths.setdefault(key, set()).add("" if is_manifest else rel_path)
+            scans_all = rel_path.lower().endswith(MANIFEST_NAMES) and (not path.is_file() or is_manifest(path))
+            rel_paths.setdefault(key, set()).add("" if scans_all else rel_path)
     return [
         ScanTarget(
             key,
@@ -153,10 +153,10 @@ def _manifest_files(path: Path) -> list[Path] | None:
     Raises:
         UsageError: the manifest is damaged.
     """
-    if not path.is_file() or not is_list(path):
+    if not path.is_file() or not is_manifest(path):
         return None
     try:
-        return list_paths(path)
+        return manifest_paths(path)
     except MediaError as error:
         raise UsageError(f"cannot use the manifest {path}: {error}") from error
 
@@ -184,7 +184,7 @@ def _manifest_targets(
         assert key is not None
         rel_paths.setdefault(key, set()).add(_rel_path(file, known[key]))
     for key, listed in rel_paths.items():
-        lists = (Path(os.path.relpath(path, known[key])).as_posix(),)
+        manifests = (Path(os.path.relpath(path, known[key])).as_posix(),)
         yield ScanTarget(
-            key, known[key], _skipped(known, key, store), _outermost(listed), only_listed=True, lists=lists
+            key, known[key], _skipped(known, key, store), _outermost(listed), only_listed=True, manifests=manifests
         )

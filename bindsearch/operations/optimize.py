@@ -324,7 +324,7 @@ class Optimizer:
             own=own if enough else None,
             alive=None if on_gpu else partition.alive,
             recall=self._settings.recall,
-            kept=(1.0,) if on_gpu else SELECTIVITIES,
+            selectivities=(1.0,) if on_gpu else SELECTIVITIES,
             budget_s=TUNE_SECONDS,
             costs=self._costs,
         )

@@ -18,7 +18,7 @@ QUEUE_QUERIES = 1024
 """Maximum number of queries of several callers that are joined into one call."""
 
 Job = Callable[["NDArray[np.float32]"], SearchResult]
-"""Searches for queries float32 (nq, d). Equal jobs may be joined, so jobs must be comparable."""
+"""Searches for queries float32 (nq, d). Equal jobs may be joined, so a job defines when it equals another."""
 
 
 @dataclass(eq=False)

@@ -7,7 +7,6 @@ the text of a `.cls` their columns. In both formats, "x.jpg.json" is the sidecar
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from bindsearch.ingest.media.sidecar import (
     parse_sidecar,
 )
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import normalize_text
+from bindsearch.ingest.media.text_fields import normalize_text, parse_json_object
 from bindsearch.types import Metadata
 
 TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -312,7 +311,7 @@ def _shared_metadata(members: Sequence[_BufferedMember], *, captioned: bool) -> 
     for member in sorted(members, key=lambda member: member.suffix == ".json"):  # text files come first
         try:
             if member.suffix == ".json":
-                record = _json_object(member.raw)
+                record = parse_json_object(member.raw)
                 own = [text for key in _CAPTION_KEYS for text in _texts(record.pop(key, None))]
                 captions = captions or own
                 entries = {**record, **entries}
@@ -332,16 +331,6 @@ def _texts(value: object) -> list[str]:
     texts = value if isinstance(value, list) else [value]
     stripped = [text.strip() for text in texts if isinstance(text, str)]
     return [text.encode(errors="replace").decode() for text in stripped if text]
-
-
-def _json_object(raw: bytes) -> dict[str, object]:
-    try:
-        data = json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
-    if not isinstance(data, dict):
-        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
-    return data
 
 
 def _class(text: str) -> str | int:

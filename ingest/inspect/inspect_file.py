@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
-from bindsearch.ingest.manifests.manifest import ListEntry
+from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merge_sidecar, read_sidecar
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
@@ -34,7 +34,7 @@ class SourceFile:
     rel_path: str
     state: FileState
     sidecar: Sidecar | None = None
-    listed: ListEntry | None = None
+    listed: ManifestEntry | None = None
     archive: str | None = None
 
 

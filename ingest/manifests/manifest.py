@@ -17,7 +17,7 @@ from pathlib import Path
 from bindsearch.errors import MediaError
 from bindsearch.ingest.manifests.rows import (
     CAPTION_COLUMNS,
-    LIST_NAMES,
+    MANIFEST_NAMES,
     MODALITY_COLUMN,
     Problems,
     Row,
@@ -37,7 +37,7 @@ _NO_METADATA = Metadata()
 
 
 @dataclass(frozen=True, slots=True)
-class ListEntry:
+class ManifestEntry:
     """A manifest's entry for a file; `columns`: the user's own, names in lower case."""
 
     modality: Modality | None
@@ -57,20 +57,20 @@ class ListEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class ListContent:
+class ManifestContent:
     """Content of a manifest: entries by path inside the root, and up to 20 lines on unusable rows or values."""
 
-    entries: Mapping[str, ListEntry]
+    entries: Mapping[str, ManifestEntry]
     problems: tuple[str, ...]
 
 
-def is_list(path: Path) -> bool:
+def is_manifest(path: Path) -> bool:
     """Return whether a csv, tsv, jsonl or parquet file is a manifest, by its header alone.
 
     Raises:
         OSError: it cannot be read.
     """
-    if path.suffix.lower() not in LIST_NAMES:
+    if path.suffix.lower() not in MANIFEST_NAMES:
         return False
     try:
         row = head_row(path)
@@ -83,7 +83,7 @@ def is_list(path: Path) -> bool:
     return row[column] is None or _is_path(row[column])
 
 
-def read_list(path: Path, root: Path) -> ListContent:
+def read_manifest(path: Path, root: Path) -> ManifestContent:
     """Read the entries of the manifest at `path` for files inside `root`, existing or not; unusable rows are problems.
 
     Raises:
@@ -92,14 +92,14 @@ def read_list(path: Path, root: Path) -> ListContent:
     reader = _ManifestReader(_slashed(path.parent), _slashed(root))
     for row in rows(path, reader.problems):
         reader.add(row)
-    return ListContent(reader.entries, reader.problems.lines())
+    return ManifestContent(reader.entries, reader.problems.lines())
 
 
-def list_paths(path: Path) -> list[Path]:
+def manifest_paths(path: Path) -> list[Path]:
     """Return the absolute paths of all files in the manifest at `path`, without repetition, existing or not.
 
     Raises:
-        MediaError: as for `read_list`.
+        MediaError: as for `read_manifest`.
     """
     folder = _slashed(path.parent)
     names: dict[str, None] = {}
@@ -147,7 +147,7 @@ class _ManifestReader:
 
     folder: str
     root: str
-    entries: dict[str, ListEntry] = field(default_factory=dict)
+    entries: dict[str, ManifestEntry] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     names: dict[str, str | None] = field(default_factory=dict)
 
@@ -172,7 +172,7 @@ class _ManifestReader:
             elif key is not None:
                 own[key] = value
         columns, metadata = self._columns(own, row.number) if own else (_NO_COLUMNS, _NO_METADATA)
-        listed = ListEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
+        listed = ManifestEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
         previous = self.entries.get(path)
         self.entries[path] = listed if previous is None else self._merge_entries(previous, listed, row.number)
 
@@ -226,7 +226,7 @@ class _ManifestReader:
             metadata = metadata.merge_over(parsed_metadata)
         return columns, metadata
 
-    def _merge_entries(self, first: ListEntry, second: ListEntry, number: int) -> ListEntry:
+    def _merge_entries(self, first: ManifestEntry, second: ManifestEntry, number: int) -> ManifestEntry:
         """Return the combined entry of two rows for one file."""
         if first.modality and second.modality and first.modality is not second.modality:
             self.problems.add(number, f"modality differs from a previous row, {second.modality}: the first one is used")
@@ -236,4 +236,4 @@ class _ManifestReader:
             captions = captions[:MAX_CAPTIONS]
         columns = {**second.columns, **first.columns}
         metadata = first.metadata.merge_over(second.metadata)
-        return ListEntry(first.modality or second.modality, captions, columns, metadata)
+        return ManifestEntry(first.modality or second.modality, captions, columns, metadata)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import normalize_text
+from bindsearch.ingest.media.text_fields import normalize_text, parse_json_object
 
-LIST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+MANIFEST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
 """Columns of paths; if there are several, the first in this order is used."""
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "description")
 MODALITY_COLUMN = "modality"
-MAX_LIST_BYTES = 1 << 30
+MAX_MANIFEST_BYTES = 1 << 30
 MAX_ROWS = 10_000_000
 MAX_LINE_BYTES = 1 << 20
 _TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist")
@@ -33,7 +32,7 @@ _BLOCK_BYTES = 16 << 20
 """Size of csv blocks, in bytes; the maximum length of a row."""
 
 _BATCH_ROWS = 1 << 16
-_MAX_PARQUET_BYTES = 4 * MAX_LIST_BYTES
+_MAX_PARQUET_BYTES = 4 * MAX_MANIFEST_BYTES
 """Maximum uncompressed size of the columns that are read."""
 
 
@@ -87,7 +86,7 @@ def head_row(path: Path) -> Mapping[str, object]:
         if b"\n" not in head:
             head += opened.read(_LONG_HEAD_BYTES - _HEAD_BYTES)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
+        return parse_json_object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
     text = decode_text(head[: head.rfind(b"\n") + 1] or head)
     cells = _csv_cells(text, _delimiter(path, text), 2)
     if not cells:
@@ -104,8 +103,8 @@ def rows(path: Path, problems: Problems) -> Iterator[Row]:
         OSError: it cannot be read.
     """
     size = path.stat().st_size
-    if size > MAX_LIST_BYTES:
-        raise MediaError(f"the manifest has {size} bytes, the maximum is {MAX_LIST_BYTES}: split it")
+    if size > MAX_MANIFEST_BYTES:
+        raise MediaError(f"the manifest has {size} bytes, the maximum is {MAX_MANIFEST_BYTES}: split it")
     readers = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
     return readers.get(path.suffix.lower(), _csv_rows)(path, problems)
 
@@ -172,7 +171,7 @@ def _typed(name: str, column: Any) -> Any:
 
 
 def _numbers_between(skipped: Sequence[int], start: int) -> Iterator[int]:
-    """Yield row numbers from `start` on except those in `broken`, which ascend."""
+    """Yield row numbers from `start` on except those in `skipped`, which ascend."""
     number = start
     for skipped_row in skipped:
         yield from range(number, skipped_row)
@@ -183,7 +182,7 @@ def _numbers_between(skipped: Sequence[int], start: int) -> Iterator[int]:
 
 
 def _batch_rows(batch: Any, numbers: Iterator[int], path_name: str) -> Iterator[Row]:
-    """Yield the rows of a batch; `wanted` is the column of paths."""
+    """Yield the rows of a batch; `path_name` is the column of paths."""
     names = [name for name in batch.schema.names if name != path_name]
     paths = _values(batch.column(path_name))
     others = [_values(batch.column(name)) for name in names]
@@ -227,23 +226,12 @@ def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                others = _object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                others = parse_json_object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (MediaError, UnicodeDecodeError) as error:
                 problems.add(number, str(error))
                 continue
             path_name = path_column(others)
             yield Row(number, None if path_name is None else others.pop(path_name), others)
-
-
-def _object(line: str) -> dict[str, object]:
-    """Return the JSON object in a line."""
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
-    if not isinstance(data, dict):
-        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
-    return data
 
 
 def _parquet_rows(path: Path, problems: Problems) -> Iterator[Row]:

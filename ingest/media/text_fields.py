@@ -1,8 +1,11 @@
-"""Normalization of metadata values: a text on one line, a time without a time zone."""
+"""Reading and normalization of metadata: a JSON object, a text on one line, a time without a time zone."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+
+from bindsearch.errors import MediaError
 
 MAX_TEXT = 500
 """Maximum characters of a text of metadata."""
@@ -24,3 +27,18 @@ def without_zone(moment: datetime) -> datetime | None:
         return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
     except OverflowError:
         return None
+
+
+def parse_json_object(raw: str | bytes) -> dict[str, object]:
+    """Return the JSON object in a text, or in its UTF-8 bytes.
+
+    Raises:
+        MediaError: it is not JSON, or not an object.
+    """
+    try:
+        data = json.loads(raw if isinstance(raw, str) else raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
+    if not isinstance(data, dict):
+        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
+    return data

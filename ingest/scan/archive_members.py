@@ -107,8 +107,8 @@ class Members:
                 archive.in_flight += 1
                 self._spooled_bytes += member.size_bytes
                 self._found += 1
-            stamp = 0 if member.sidecar is None else _stamp(member.sidecar)
-            state = FileState(member.size_bytes, member.mtime_ns, stamp)
+            sidecar_version = 0 if member.sidecar is None else _stamp(member.sidecar)
+            state = FileState(member.size_bytes, member.mtime_ns, sidecar_version)
             yield SourceFile(
                 member.path, rel_path, state, sidecar=member.sidecar or Sidecar(), archive=archive.rel_path
             )

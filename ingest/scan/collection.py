@@ -12,12 +12,12 @@ import numpy as np
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
 from bindsearch.ingest.inspect.classify import Rule, is_ignored_extension, rule_for
 from bindsearch.ingest.inspect.inspect_file import SourceFile
-from bindsearch.ingest.manifests.rows import LIST_NAMES
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
-from bindsearch.ingest.scan.listed_files import read_lists
+from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import FailedFile, IndexReport
 from bindsearch.storage.batch import StagedBatch
@@ -42,7 +42,7 @@ class ScanTarget:
         paths: relative paths of files and folders; all files at or under them are scanned.
         deletions_confirmed: missing files are certainly deleted, since their deletion was observed.
         only_listed: no other file is scanned, whatever manifests list.
-        lists: manifests to read in addition, also from outside of the root.
+        manifests: manifests to read in addition, also from outside of the root.
     """
 
     collection_id: int
@@ -51,7 +51,7 @@ class ScanTarget:
     paths: tuple[str, ...] = WHOLE_COLLECTION
     deletions_confirmed: bool = False
     only_listed: bool = False
-    lists: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
 
     def is_named(self, rel_path: str) -> bool:
         """Return whether the user named this file itself."""
@@ -115,8 +115,8 @@ class CollectionScan:
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
         walked = scan(target.root, target.paths, target.skipped_folders)
-        self.list_entries = read_lists(walked, containers, known, target.lists)
-        self._scan = walked.with_stamps({path: listed.stamp for path, listed in self.list_entries.entries.items()})
+        self.manifests = read_manifests(walked, containers, known, target.manifests)
+        self._scan = walked.with_stamps({path: listed.stamp for path, listed in self.manifests.entries.items()})
         archives = self._archives = self._find_archives()
         self._failed_paths: set[str] = set()
         self._confirms_deletions = True
@@ -139,7 +139,7 @@ class CollectionScan:
         is_work = [self._is_work(self._scan.rel_paths[row], archives) for row in compared.work.tolist()]
         self._work = compared.work[np.array(is_work, np.bool_)]
         self._settled = np.union1d(compared.settled, np.array(unread_rows, np.int64))
-        self._missing = np.setdiff1d(compared.gone, np.array(member_rows, np.int64))
+        self._missing = np.setdiff1d(compared.missing, np.array(member_rows, np.int64))
 
     def _is_retried(self, archive: str) -> bool:
         """Return whether failed members of an archive are to be processed again."""
@@ -162,9 +162,9 @@ class CollectionScan:
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
         """Return whether a new or changed file has to be inspected: not if its name alone excludes it."""
-        if rel_path in archives or rel_path in self.list_entries.lists:
+        if rel_path in archives or rel_path in self.manifests.states:
             return False
-        listed = self.list_entries.entries.get(rel_path)
+        listed = self.manifests.entries.get(rel_path)
         named = self.target.is_named(rel_path)  # then a notice says why it is skipped
         by_name = named or rule_for(rel_path, self._options.rules) is not None or not is_ignored_extension(rel_path)
         by_manifest = listed is not None and listed.modality is not None
@@ -184,7 +184,7 @@ class CollectionScan:
         """Yield the files to inspect."""
         for row in map(int, self._work):
             rel_path = self._scan.rel_paths[row]
-            listed = self.list_entries.entries.get(rel_path)
+            listed = self.manifests.entries.get(rel_path)
             yield SourceFile(self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed)
         yield from members.files(self.archives)
 
@@ -195,13 +195,13 @@ class CollectionScan:
             file = self.known.file(row)
             assert file.reason is not None
             self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
-        self._report.notices.extend(self.list_entries.problems)
+        self._report.notices.extend(self.manifests.problems)
         if self.target.only_listed:
             for path in sorted({*self.target.paths} - {*self._scan.rel_paths}):
                 reason = "listed in a manifest, but the file does not exist"
                 self._report.failures.append(FailedFile(self.target.root / path, reason))
 
-    def gone(self) -> dict[int, int]:
+    def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`.
 
         Nothing below an unreadable folder is removed, nor, without `prune`, all of it at once: a disk that is not
@@ -224,7 +224,7 @@ class CollectionScan:
         if self._options.prune or self.target.deletions_confirmed or not len(rows):
             return rows
         start, root = self.target.start, self.target.root
-        is_empty = not any(path not in self.list_entries.lists for path in self._scan.rel_paths)
+        is_empty = not any(path not in self.manifests.states for path in self._scan.rel_paths)
         if is_empty and (start.is_dir() or start == root or not root.is_dir()):
             self._warn_of_disappearance(start if root.is_dir() else root, len(rows))
             self._confirms_deletions = False
@@ -298,10 +298,10 @@ class CollectionScan:
                 self._report.removed += 1
             if file.reason is not None and file.rel_path not in self._failed_paths:
                 batch.forgotten_failures.append((self.target.collection_id, file.rel_path))
-        for path, state in self.list_entries.lists.items():
+        for path, state in self.manifests.states.items():
             if self._containers.get(path) != state and not self._narrows:
                 batch.containers.append(SourceContainer(self.target.collection_id, path, state))
-        for path in self._containers.keys() - self.list_entries.lists.keys() - self._archives.keys():
+        for path in self._containers.keys() - self.manifests.states.keys() - self._archives.keys():
             if self._is_deleted_container(path):
                 batch.forgotten_containers.append((self.target.collection_id, path))
 
@@ -310,10 +310,10 @@ class CollectionScan:
         is_unreadable = any(
             path == folder or not folder or path.startswith(f"{folder}/") for folder in self._scan.unreadable
         )
-        is_manifest = path.lower().endswith(LIST_NAMES)  # manifests are searched in the whole collection
+        may_be_manifest = path.lower().endswith(MANIFEST_NAMES)  # manifests are searched in the whole collection
         only = self._options.narrowing.only
         return (
             self._confirms_deletions
             and not is_unreadable
-            and (is_manifest or only is None or PathFilter(only=only).includes(path))
+            and (may_be_manifest or only is None or PathFilter(only=only).includes(path))
         )

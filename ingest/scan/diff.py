@@ -24,12 +24,12 @@ class Comparison:
     Attributes:
         work: rows of the scan to inspect, int64.
         settled: rows of the known files that are up to date, int64.
-        gone: rows of the known files that are missing, int64.
+        missing: rows of the known files that are missing, int64.
     """
 
     work: NDArray[np.int64]
     settled: NDArray[np.int64]
-    gone: NDArray[np.int64]
+    missing: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

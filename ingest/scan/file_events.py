@@ -325,7 +325,7 @@ def _is_inside_any(path: str, folders: set[str]) -> bool:
 
 
 def _is_relevant(path: str, *, whole: bool) -> bool:
-    """Return whether a settled path has to be scanned; not so a folder with only a new date or permission."""
+    """Return whether a settled path has to be scanned: not a folder of which only a date or permission changed."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

@@ -7,32 +7,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.manifests.manifest import ListContent, ListEntry, is_list, read_list
-from bindsearch.ingest.manifests.rows import LIST_NAMES
+from bindsearch.ingest.manifests.manifest import ManifestContent, ManifestEntry, is_manifest, read_manifest
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.scan.walk import Scan, file_state
 from bindsearch.storage.file_state import FileState, IndexedFiles
 
 
 @dataclass(frozen=True)
-class ManifestContents:
+class CollectionManifests:
     """Contents of the manifests of a collection.
 
     Attributes:
         entries: entries by relative path.
-        lists: state of each manifest that was read.
+        states: state of each manifest that was read.
         changed: whether a manifest was added, deleted or changed.
         problems: one line each.
     """
 
-    entries: Mapping[str, ListEntry]
-    lists: Mapping[str, FileState]
+    entries: Mapping[str, ManifestEntry]
+    states: Mapping[str, FileState]
     changed: bool
     problems: Sequence[str]
 
 
-def read_lists(
+def read_manifests(
     scan: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
-) -> ManifestContents:
+) -> CollectionManifests:
     """Read the manifests of a collection; entries of deeper manifests take precedence.
 
     Args:
@@ -44,43 +44,43 @@ def read_lists(
     Raises:
         UsageError: a recorded manifest cannot be read now: its entries must not be lost.
     """
-    states = {}
+    candidates = {}
     for row, path in enumerate(scan.rel_paths):
-        if path.lower().endswith(LIST_NAMES):
+        if path.lower().endswith(MANIFEST_NAMES):
             state, previous = scan.state(row), files.file_at(path)
             if (
                 previous is None
                 or previous.item_id is None
                 or replace(previous.state, sidecar_version=state.sidecar_version) != state
             ):
-                states[path] = state
-    known = {path: state for path, state in recorded.items() if path.lower().endswith(LIST_NAMES)}
-    for path in (known.keys() | {*besides}) - states.keys():
+                candidates[path] = state
+    known = {path: state for path, state in recorded.items() if path.lower().endswith(MANIFEST_NAMES)}
+    for path in (known.keys() | {*besides}) - candidates.keys():
         try:
-            states[path] = file_state((scan.root / path).stat())
+            candidates[path] = file_state((scan.root / path).stat())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise _unreadable(scan.root / path, error) from error
-    entries: dict[str, ListEntry] = {}
-    lists: dict[str, FileState] = {}
+    entries: dict[str, ManifestEntry] = {}
+    states: dict[str, FileState] = {}
     problems: list[str] = []
-    for path in sorted(states, key=lambda path: (path.count("/"), path)):
+    for path in sorted(candidates, key=lambda path: (path.count("/"), path)):
         try:
-            if known.get(path) != states[path] and not is_list(scan.root / path):
+            if known.get(path) != candidates[path] and not is_manifest(scan.root / path):
                 continue
-            content = read_list(scan.root / path, scan.root)
+            content = read_manifest(scan.root / path, scan.root)
         except MediaError as error:
             problems.append(f"the manifest {scan.root / path} is not used: {error}")
-            content = ListContent({}, ())
+            content = ManifestContent({}, ())
         except OSError as error:
             if path in known:
                 raise _unreadable(scan.root / path, error) from error
             continue
-        lists[path] = states[path]
+        states[path] = candidates[path]
         entries.update(content.entries)
         problems += [f"{scan.root / path}: {problem}" for problem in content.problems]
-    return ManifestContents(entries, lists, lists != known, problems)
+    return CollectionManifests(entries, states, states != known, problems)
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

@@ -44,7 +44,7 @@ class Scan:
     empty: tuple[str, ...] = ()
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
-        """Return the scan with the states of some files combined with stamps, which change with their metadata."""
+        """Return the scan with stamps of manifest entries, by path, combined into the `sidecar_version` of states."""
         if not stamps:
             return self
         rows = [row for row, path in enumerate(self.rel_paths) if path in stamps]
@@ -73,12 +73,12 @@ class _ScanBuilder:
             return
         if name.endswith(SIDECAR_SUFFIX) and name[: -len(SIDECAR_SUFFIX)] in siblings:
             return
-        stamp = 0
+        sidecar_version = 0
         if name + SIDECAR_SUFFIX in siblings:
             sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
-            stamp = sidecar.st_mtime_ns if stat.S_ISREG(sidecar.st_mode) else 0
+            sidecar_version = sidecar.st_mtime_ns if stat.S_ISREG(sidecar.st_mode) else 0
         self.rel_paths.append(rel_folder + name)
-        self.states.extend((status.st_size, status.st_mtime_ns, stamp, status.st_ino & _LARGEST))
+        self.states.extend((status.st_size, status.st_mtime_ns, sidecar_version, status.st_ino & _LARGEST))
 
     def as_scan(self, root: Path) -> Scan:
         """Return the result of the walk."""
@@ -86,9 +86,9 @@ class _ScanBuilder:
         return Scan(root, self.rel_paths, states, tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty))
 
 
-def file_state(status: os.stat_result, stamp: int = 0) -> FileState:
-    """Return the state of a file; `stamp`: changes with metadata from elsewhere."""
-    return FileState(status.st_size, status.st_mtime_ns, stamp, status.st_ino & _LARGEST)
+def file_state(status: os.stat_result) -> FileState:
+    """Return the state of a file without metadata from sidecars or manifests."""
+    return FileState(status.st_size, status.st_mtime_ns, 0, status.st_ino & _LARGEST)
 
 
 def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:

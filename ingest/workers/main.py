@@ -50,12 +50,12 @@ def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object,
     """Yield the answers to a job, with the views of segments."""
     from bindsearch.ingest.workers.prepare import prepare_file
 
-    if job.look is None:
-        yield inspect_file(job.file, setup.look), None
+    if job.inspection is None:
+        yield inspect_file(job.file, setup.inspect), None
         return
-    for segment in prepare_file(job.file, job.look, encoder, setup.decode):
+    for segment in prepare_file(job.file, job.inspection, encoder, setup.decode):
         yield SegmentFacts(segment.modality, segment.start_s, segment.end_s, segment.text), segment.views
-    check_same(job.file.path, job.look.content_state)
+    check_same(job.file.path, job.inspection.content_state)
     yield Done(), None
 
 

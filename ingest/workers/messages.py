@@ -14,7 +14,7 @@ from bindsearch.types import Modality
 class Setup:
     """Options of the jobs that follow."""
 
-    look: InspectOptions
+    inspect: InspectOptions
     decode: DecodeOptions
 
 
@@ -23,7 +23,7 @@ class Job:
     """A file to inspect, or, with the result of its inspection, to decode."""
 
     file: SourceFile
-    look: InspectResult | None = None
+    inspection: InspectResult | None = None
 
 
 class SegmentFacts(NamedTuple):

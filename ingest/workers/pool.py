@@ -45,7 +45,7 @@ TRIES = 2
 class SegmentReady:
     """A segment of a file."""
 
-    task: FileTask
+    file_task: FileTask
     segment: PreparedSegment
 
 
@@ -53,14 +53,14 @@ class SegmentReady:
 class Decoded:
     """All segments of a file were sent, or it failed."""
 
-    task: FileTask
+    file_task: FileTask
 
 
 @dataclass(frozen=True, slots=True)
 class Retracted:
     """Retraction of the segments of a file: it is decoded again."""
 
-    task: FileTask
+    file_task: FileTask
 
 
 Message = Inspected | SegmentReady | Decoded | Retracted
@@ -285,8 +285,8 @@ class _WorkerSupervisor:
                 self._answers.put(SegmentReady(file_task, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
                 return
             case InspectResult():
-                file_task.look = message
-                self._schedule.looked(file_task)
+                file_task.inspection = message
+                self._schedule.inspected(file_task)
             case Done():
                 self._decoded(file_task)
             case Failed():
@@ -298,8 +298,8 @@ class _WorkerSupervisor:
 
     def _failed(self, file_task: FileTask, failure: Failed) -> None:
         file_task.failure = failure
-        if file_task.look is None:
-            self._schedule.looked(file_task)
+        if file_task.inspection is None:
+            self._schedule.inspected(file_task)
         else:
             self._decoded(file_task)
 
@@ -323,7 +323,7 @@ class _WorkerSupervisor:
             self._failed(first.file_task, Failed(f"its decoder {reason}, also on a second try"))
             self._schedule.give_back(tasks[1:], first=False)
             return
-        if first.file_task.look is not None:
+        if first.file_task.inspection is not None:
             self._answers.put(Retracted(first.file_task))
             first.file_task = replace(first.file_task)
         self._schedule.give_back(tasks, first=True)

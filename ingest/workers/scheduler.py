@@ -12,7 +12,7 @@ from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.workers.messages import Job
 from bindsearch.ingest.workers.prepare import Failed
 
-LOOKS_AT_ONCE = 16
+INSPECTIONS_AT_ONCE = 16
 DECODES_AT_ONCE = 4
 """Maximum files sent to a worker together; it gets the next ones before it is done, so that it never waits."""
 
@@ -24,7 +24,7 @@ class FileTask:
     """A file in the run: inspected, and decoded if wanted. `decision`: set by the caller."""
 
     file: SourceFile
-    look: InspectResult | None = None
+    inspection: InspectResult | None = None
     failure: Failed | None = None
     decision: Any = None
 
@@ -33,7 +33,7 @@ class FileTask:
 class Inspected:
     """The file is not decoded: its inspection sufficed, or failed."""
 
-    task: FileTask
+    file_task: FileTask
 
 
 @dataclass(eq=False, slots=True)
@@ -46,7 +46,7 @@ class Task:
     @property
     def job(self) -> Job:
         """The job as it is sent to a worker."""
-        return Job(self.file_task.file, self.file_task.look)
+        return Job(self.file_task.file, self.file_task.inspection)
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ class Schedule:
         workers: number of workers.
         to_decode: tasks to decode.
         retries: tasks to try again, alone.
-        in_flight: tasks that workers have.
+        in_flight: tasks that workers have, and threads that are requesting files.
         exhausted: all files were requested.
         stopped: the run has ended.
         changed: guards the state, and is notified of changes.
@@ -120,7 +120,7 @@ class Schedule:
             for file in self.files:
                 if file is not None:
                     files.append(file)
-                if files and (file is None or len(files) == LOOKS_AT_ONCE):
+                if files and (file is None or len(files) == INSPECTIONS_AT_ONCE):
                     break
         return files
 
@@ -129,7 +129,7 @@ class Schedule:
         self.in_flight += len(tasks)
         return tasks
 
-    def looked(self, file_task: FileTask) -> None:
+    def inspected(self, file_task: FileTask) -> None:
         """Record that a file was inspected, or that its inspection failed."""
         with self.changed:
             self.in_flight -= 1
@@ -146,11 +146,11 @@ class Schedule:
             self.changed.notify_all()
 
     def give_back(self, tasks: list[Task], *, first: bool) -> None:
-        """Return tasks that a lost worker did not do; with `first`, the first of them may be the cause."""
+        """Put back tasks that a lost worker did not do; with `first`, the first of them may be the cause."""
         with self.changed:
             self.in_flight -= len(tasks)
             for task in reversed(tasks[1:] if first else tasks):
-                (self.retries if task.file_task.look is None else self.to_decode).appendleft(task)
+                (self.retries if task.file_task.inspection is None else self.to_decode).appendleft(task)
             if first:
                 self.retries.appendleft(tasks[0])
             self.changed.notify_all()

@@ -113,7 +113,14 @@ def test_mixed_queries_get_the_dearest_point_and_its_source(points: tuple[Operat
 
 def test_where_no_setting_reaches_the_recall_the_widest_is_taken(index: IvfPqIndex, rows: ExactRows) -> None:
     found = measure_points(
-        index, rows, {"text": QUERIES["text"]}, modality="image", recall=1.01, ks=(10,), kept=(1.0, 0.5), budget_s=600
+        index,
+        rows,
+        {"text": QUERIES["text"]},
+        modality="image",
+        recall=1.01,
+        ks=(10,),
+        selectivities=(1.0, 0.5),
+        budget_s=600,
     )
     assert {(point.probes, point.rerank) for point in found} == {(LISTS, RERANKS[-1])}
     assert all(point.recall <= 1.0 for point in found)
@@ -148,7 +155,7 @@ def test_when_the_time_is_used_up_sources_get_a_stand_in_that_is_named(index: Iv
 def test_with_little_time_fewer_queries_are_used(index: IvfPqIndex, rows: ExactRows) -> None:
     queries = np.repeat(QUERIES["text"], 5, axis=0)
     told = measure_points(
-        index, rows, {"text": queries}, modality="image", recall=0.9, ks=(10,), kept=(1.0,), budget_s=0.0
+        index, rows, {"text": queries}, modality="image", recall=0.9, ks=(10,), selectivities=(1.0,), budget_s=0.0
     )
     assert (only(told, "text").recall * 10 * MIN_QUERIES) == pytest.approx(
         round(only(told, "text").recall * 10 * MIN_QUERIES)

@@ -108,7 +108,7 @@ def test_a_device_that_is_not_here_is_an_error_that_says_what_is(device: str) ->
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:", "cuda:x", ""])
 def test_a_device_that_there_is_not_is_an_error_that_names_those_there_are(device: str) -> None:
-    with pytest.raises(UsageError, match="choose auto, cpu, cuda or cuda:N"):
+    with pytest.raises(UsageError, match=f"unknown device '{device}': choose auto, cpu, cuda or cuda:N"):
         resolve_device(device)
 
 

@@ -11,7 +11,14 @@ import pytest
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.manifests.manifest import MAX_CAPTIONS, ListContent, ListEntry, is_list, list_paths, read_list
+from bindsearch.ingest.manifests.manifest import (
+    MAX_CAPTIONS,
+    ManifestContent,
+    ManifestEntry,
+    is_manifest,
+    manifest_paths,
+    read_manifest,
+)
 from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES
 from bindsearch.types import Metadata, Modality
 
@@ -24,14 +31,14 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def read(path: Path, content: str | bytes) -> ListContent:
+def read(path: Path, content: str | bytes) -> ManifestContent:
     """Return the content of a manifest, whose folder is the root."""
     write(path, content)
-    assert is_list(path)
-    return read_list(path, path.parent)
+    assert is_manifest(path)
+    return read_manifest(path, path.parent)
 
 
-def captions(content: ListContent) -> dict[str, tuple[str, ...]]:
+def captions(content: ManifestContent) -> dict[str, tuple[str, ...]]:
     return {name: listed.captions for name, listed in content.entries.items()}
 
 
@@ -43,7 +50,7 @@ def captions(content: ListContent) -> dict[str, tuple[str, ...]]:
     ("a.csv", "path," + ",".join(f"column_{n}" for n in range(800)) + "\na.jpg" + "," * 800 + "\n"),
 ])  # fmt: skip
 def test_a_table_with_a_column_of_paths_is_a_list(tmp_path: Path, name: str, content: str) -> None:
-    assert is_list(write(tmp_path / name, content))
+    assert is_manifest(write(tmp_path / name, content))
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -55,7 +62,7 @@ def test_a_table_with_a_column_of_paths_is_a_list(tmp_path: Path, name: str, con
     ("a.parquet", b""), ("a.jsonl", '{"path": "' + "x" * (1 << 17) + '.jpg"}\n'),
 ])  # fmt: skip
 def test_other_tables_and_files_are_none(tmp_path: Path, name: str, content: str | bytes) -> None:
-    assert not is_list(write(tmp_path / name, content))
+    assert not is_manifest(write(tmp_path / name, content))
 
 
 def test_only_the_head_of_a_list_is_read(tmp_path: Path) -> None:
@@ -63,10 +70,10 @@ def test_only_the_head_of_a_list_is_read(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.truncate(1 << 33)
     start = time.perf_counter()
-    assert is_list(path)
+    assert is_manifest(path)
     assert time.perf_counter() - start < 1
     with pytest.raises(MediaError, match="8589934592 bytes, the maximum is 1073741824"):
-        read_list(path, tmp_path)
+        read_manifest(path, tmp_path)
 
 
 def test_a_csv_says_captions_columns_metadata_and_modality(tmp_path: Path) -> None:
@@ -79,19 +86,19 @@ def test_a_csv_says_captions_columns_metadata_and_modality(tmp_path: Path) -> No
     )
     assert content.problems == ()
     assert content.entries == {
-        "x/a.jpg": ListEntry(
+        "x/a.jpg": ManifestEntry(
             Modality.THERMAL,
             ('A dog, "big".',),
             {"label": "dog", "rating": 4, "score": 0.5, "indoor": True, "code": "007"},
             Metadata(title="1984", taken=datetime(2024, 5, 1, 12)),
         ),
-        "b.jpg": ListEntry(
+        "b.jpg": ManifestEntry(
             None,
             ("two\nlines",),
             {"label": "cat", "rating": 5, "score": 1000.0, "indoor": False, "code": "8", "note": "seen"},
             Metadata(),
         ),
-        "c.jpg": ListEntry(None, (), {}, Metadata()),
+        "c.jpg": ManifestEntry(None, (), {}, Metadata()),
     }
 
 
@@ -108,7 +115,7 @@ def test_a_file_listed_several_times_gets_all_its_captions(tmp_path: Path) -> No
         tmp_path / "a.csv",
         "path,caption,n,modality\na.jpg,One.,1,image\na.jpg,Two.,2,thermal\n./a.jpg,One.,,\nx/../a.jpg,Three.,,image\n",
     )
-    assert content.entries["a.jpg"] == ListEntry(Modality.IMAGE, ("One.", "Two.", "Three."), {"n": 1}, Metadata())
+    assert content.entries["a.jpg"] == ManifestEntry(Modality.IMAGE, ("One.", "Two.", "Three."), {"n": 1}, Metadata())
     assert content.problems == ("row 3: modality differs from a previous row, thermal: the first one is used",)
     many = "".join(f"a.jpg,{n} dogs\n" for n in range(MAX_CAPTIONS + 5))
     content = read(tmp_path / "a.csv", "path,caption\n" + many)
@@ -129,7 +136,7 @@ def test_paths_count_from_the_folder_of_the_list_and_stay_in_the_root(tmp_path: 
         f"a.jpg,1\n../b.jpg,2\n../../c.jpg,3\n{tmp_path}/root/d.jpg,4\n/etc/passwd,5\nhttps://x/e.jpg,6\n"
         "..,7\n,8\nna\0me.jpg,9\n../x//y/./f.jpg,10\n",
     )
-    content = read_list(path, tmp_path / "root")
+    content = read_manifest(path, tmp_path / "root")
     assert captions(content) == {
         "lists/a.jpg": ("1",), "b.jpg": ("2",), "d.jpg": ("4",), "x/y/f.jpg": ("10",),
     }  # fmt: skip
@@ -141,9 +148,9 @@ def test_paths_count_from_the_folder_of_the_list_and_stay_in_the_root(tmp_path: 
 def test_a_list_names_its_files_for_a_run_of_their_own(tmp_path: Path) -> None:
     text = "path,caption\na.jpg,1\n../b.jpg,2\na.jpg,3\n/etc/x.jpg,4\nhttps://x/e.jpg,5\n,6\n"
     path = write(tmp_path / "x" / "a.csv", text)
-    assert list_paths(path) == [tmp_path / "x/a.jpg", tmp_path / "b.jpg", Path("/etc/x.jpg")]
+    assert manifest_paths(path) == [tmp_path / "x/a.jpg", tmp_path / "b.jpg", Path("/etc/x.jpg")]
     with pytest.raises(MediaError, match="no column of paths among a, b"):
-        list_paths(write(tmp_path / "b.csv", "a,b\n1,2\n"))
+        manifest_paths(write(tmp_path / "b.csv", "a,b\n1,2\n"))
 
 
 def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> None:
@@ -157,8 +164,8 @@ def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> 
         "d.jpg,Four.,1,n,5.5,image,z,\n",
     )
     assert content.entries == {
-        "a.jpg": ListEntry(None, ("One.",), {"label": "x"}, Metadata()),
-        "d.jpg": ListEntry(Modality.IMAGE, ("Four.",), {"label": "z"}, Metadata(latitude=5.5)),
+        "a.jpg": ManifestEntry(None, ("One.",), {"label": "x"}, Metadata()),
+        "d.jpg": ManifestEntry(Modality.IMAGE, ("Four.",), {"label": "z"}, Metadata(latitude=5.5)),
     }
     told = "\n".join(sorted(content.problems))
     for expected in (
@@ -191,13 +198,13 @@ def test_a_csv_with_a_mark_carriage_returns_zero_bytes_and_a_huge_cell(tmp_path:
     assert captions(content) == {"a.jpg": (), "b.jpg": ("B.",)}
     write(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (40 * MIB) + "\nb.jpg,B.\n")
     with pytest.raises(MediaError, match="cannot read the manifest"):
-        read_list(tmp_path / "a.csv", tmp_path)
+        read_manifest(tmp_path / "a.csv", tmp_path)
 
 
 def test_a_csv_that_is_not_utf8_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "path,caption\na.jpg,Café\n".encode("latin-1"))
     with pytest.raises(MediaError, match="expected a csv file in UTF-8"):
-        read_list(path, tmp_path)
+        read_manifest(path, tmp_path)
 
 
 def test_a_jsonl_with_broken_lines(tmp_path: Path) -> None:
@@ -209,10 +216,10 @@ def test_a_jsonl_with_broken_lines(tmp_path: Path) -> None:
     ]  # fmt: skip
     content = read(tmp_path / "a.jsonl", b"\r\n".join(lines))
     assert content.entries == {
-        "a.jpg": ListEntry(None, ("A.",), {"n": 4}, Metadata()),
-        "b.jpg": ListEntry(None, (), {"n": "text", "half": "?"}, Metadata()),
-        "c?.jpg": ListEntry(None, (), {"n": 123456789012345678901234567890.0}, Metadata()),
-        "d.jpg": ListEntry(None, (), {}, Metadata()),
+        "a.jpg": ManifestEntry(None, ("A.",), {"n": 4}, Metadata()),
+        "b.jpg": ManifestEntry(None, (), {"n": "text", "half": "?"}, Metadata()),
+        "c?.jpg": ManifestEntry(None, (), {"n": 123456789012345678901234567890.0}, Metadata()),
+        "d.jpg": ManifestEntry(None, (), {}, Metadata()),
     }
     assert [problem.split(":")[0] for problem in content.problems] == [
         f"row {n}" for n in (1, 3, 4, 5, 6, 6, 7, 8, 9, 10)
@@ -243,21 +250,21 @@ def test_a_parquet_file(tmp_path: Path) -> None:
     )
     path = tmp_path / "a.parquet"
     parquet.write_table(table, path)
-    assert is_list(path)
-    content = read_list(path, tmp_path)
+    assert is_manifest(path)
+    content = read_manifest(path, tmp_path)
     assert content.entries == {
-        "a.jpg": ListEntry(
+        "a.jpg": ManifestEntry(
             None,
             ("A.", "One.", "A too."),
             {"n": 1, "x": 0.5, "ok": True, "price": 1.25},
             Metadata(taken=datetime(2024, 5, 1, 12)),
         ),
-        "b.jpg": ListEntry(None, (), {"n": 2, "ok": False}, Metadata()),
+        "b.jpg": ManifestEntry(None, (), {"n": 2, "ok": False}, Metadata()),
     }
     assert sorted(problem.split(":")[0] + problem.split(":")[1][:20] for problem in content.problems) == [
         "row 1 column 'embedding' ", "row 1 column 'image' is s", "row 2 column x is nan", "row 3 no path",
     ]  # fmt: skip
-    assert list_paths(path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert manifest_paths(path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
 
 
 def test_a_parquet_file_of_pictures_or_of_motion_is_no_list(tmp_path: Path) -> None:
@@ -267,7 +274,7 @@ def test_a_parquet_file_of_pictures_or_of_motion_is_no_list(tmp_path: Path) -> N
         "other": pa.table({"path": [1, 2]}),
     }.items():
         parquet.write_table(table, tmp_path / f"{name}.parquet")
-        assert not is_list(tmp_path / f"{name}.parquet")
+        assert not is_manifest(tmp_path / f"{name}.parquet")
 
 
 def test_a_damaged_parquet_file_fails(tmp_path: Path) -> None:
@@ -278,12 +285,12 @@ def test_a_damaged_parquet_file_fails(tmp_path: Path) -> None:
     parquet.write_table(table, path)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    assert not is_list(path)
+    assert not is_manifest(path)
     with pytest.raises(MediaError, match="damaged parquet file"):
-        read_list(path, tmp_path)
+        read_manifest(path, tmp_path)
     path.write_bytes(good[:1000] + b"\xff" * 4000 + good[5000:])
     with pytest.raises(MediaError, match="damaged parquet file"):
-        read_list(path, tmp_path)
+        read_manifest(path, tmp_path)
 
 
 def test_a_text_that_repeats_in_a_parquet_file_is_kept_once(tmp_path: Path) -> None:
@@ -291,7 +298,7 @@ def test_a_text_that_repeats_in_a_parquet_file_is_kept_once(tmp_path: Path) -> N
     rows = 5000  # of 100 kB each: half a GB, were they copies
     text = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["dog " * 25_000]))
     parquet.write_table(pa.table({"path": [f"{n}.jpg" for n in range(rows)], "caption": text}), path)
-    content = read_list(path, tmp_path)
+    content = read_manifest(path, tmp_path)
     assert len(content.entries) == rows
     assert len(content.entries["5.jpg"].captions[0]) == 99_999
 
@@ -304,19 +311,19 @@ def test_too_many_rows_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(tmp_path / "a.jsonl", "\n".join(json.dumps({"path": line}) for line in lines))
     for name in ("a.parquet", "a.csv", "a.jsonl"):
         with pytest.raises(MediaError, match="more than 10 rows: split it"):
-            read_list(tmp_path / name, tmp_path)
+            read_manifest(tmp_path / name, tmp_path)
 
 
 def test_a_stamp_tells_apart_what_is_said_and_nothing_else() -> None:
-    listed = ListEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1)))
-    same = ListEntry(Modality.IMAGE, ("a", "b"), {"m": True, "n": 1}, Metadata(taken=datetime(2024, 5, 1)))
+    listed = ManifestEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1)))
+    same = ManifestEntry(Modality.IMAGE, ("a", "b"), {"m": True, "n": 1}, Metadata(taken=datetime(2024, 5, 1)))
     assert listed.stamp == same.stamp == 1559799847748777367
     others = [
-        ListEntry(None, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
-        ListEntry(Modality.IMAGE, ("a b",), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
-        ListEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": 1}, Metadata(taken=datetime(2024, 5, 1))),
-        ListEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 2))),
-        ListEntry(None, (), {}, Metadata()),
+        ManifestEntry(None, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
+        ManifestEntry(Modality.IMAGE, ("a b",), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 1))),
+        ManifestEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": 1}, Metadata(taken=datetime(2024, 5, 1))),
+        ManifestEntry(Modality.IMAGE, ("a", "b"), {"n": 1, "m": True}, Metadata(taken=datetime(2024, 5, 2))),
+        ManifestEntry(None, (), {}, Metadata()),
     ]
     stamps = {each.stamp for each in (listed, *others)}
     assert len(stamps) == 6
@@ -328,7 +335,7 @@ def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
     rows = "".join(f"images/{n:07d}.jpg,a picture of thing number {n} on the beach\n" for n in range(count))
     path = write(tmp_path / "a.csv", "path,caption\n" + rows)
     start = time.process_time()
-    assert len(read_list(path, tmp_path).entries) == count
+    assert len(read_manifest(path, tmp_path).entries) == count
     assert time.process_time() - start < 3
 
 
@@ -339,9 +346,9 @@ def test_the_lists_of_real_data_name_files_that_are_there(
     shared_data: Path, name: str, count: int, captioned: int
 ) -> None:
     path = shared_data / name
-    assert is_list(path)
-    content = read_list(path, shared_data)
+    assert is_manifest(path)
+    content = read_manifest(path, shared_data)
     assert len(content.entries) == count
     assert all((shared_data / place).is_file() for place in content.entries)
     assert all(len(listed.captions) <= captioned for listed in content.entries.values())
-    assert sorted(list_paths(path)) == sorted(shared_data.absolute() / place for place in content.entries)
+    assert sorted(manifest_paths(path)) == sorted(shared_data.absolute() / place for place in content.entries)

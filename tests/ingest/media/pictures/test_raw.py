@@ -42,7 +42,7 @@ def ifd(tags: list[tuple[int, int, list[int] | bytes]], place: int) -> bytes:
 def write_dng(
     path: Path, preview: bytes | NDArray[np.uint8] | None, *, orientation: int = 1, size: tuple[int, int] = (300, 200)
 ) -> Path:
-    """Return a DNG (1.4) of 64x48 equal sensor values, with a preview `size`: JPEG, or uint8 (height, width, 3)."""
+    """Write a DNG (1.4) of 64x48 equal sensor values, with a preview of `size`: JPEG, or uint8 (height, width, 3)."""
     sensor = np.full((48, 64), 1000, "<u2").tobytes()
     shown = b"" if preview is None else preview if isinstance(preview, bytes) else preview.tobytes()
     jpeg = isinstance(preview, bytes)
