@@ -161,6 +161,7 @@ def measure_tower(modality: Modality, repeats: int) -> list[Figure]:
     ours, loop, share = paired(lambda: rate(lambda: encoder.features(modality, prepared), n), plain, repeats)
     number_format = torch_dtype(dtype)
     speed = measure_speed(encoder, modality, device=device, dtype=number_format, batch=n, seconds=1.0)
+    assert speed.mfu is not None
     wanted = 2.0 if device.type == "cpu" and has_fast_bf16() else 1.0
     return [
         Figure(f"{modality}: BindSearch, {dtype}", ours, "items/s", "", None),

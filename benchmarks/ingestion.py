@@ -172,7 +172,7 @@ def _memory_row(watched: Seen, all_seen: Sequence[Seen]) -> tuple[str, ...]:
 
 
 def _figure_rows(results: Results, arguments: argparse.Namespace) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     if results.null is not None:
         rate = statistics.median(results.null.null)
         files = f"366x256 JPEGs, encoder null, {min(NULL_FILES, arguments.files):,} files"

@@ -68,7 +68,7 @@ def load(paths: list[Path]) -> dict[str, float]:
 
     cores = len(os.sched_getaffinity(0))
     started = time.perf_counter()
-    loaded = sum(len(batch) for batch in DataLoader(Pictures(paths), batch_size=LOADER_BATCH, num_workers=cores))  # type: ignore[arg-type]
+    loaded = sum(len(batch) for batch in DataLoader(Pictures(paths), batch_size=LOADER_BATCH, num_workers=cores))  # type: ignore[arg-type, misc]
     return {"loaded": loaded, "took_s": time.perf_counter() - started}
 
 

@@ -191,7 +191,7 @@ def make_pictures(folder: Path, n: int, size: tuple[int, int]) -> list[Path]:
     rng = np.random.default_rng(1)
     paths = []
     for number in range(n):
-        left, top = rng.integers(0, 300), rng.integers(0, 200)
+        left, top = int(rng.integers(0, 300)), int(rng.integers(0, 200))
         crop = photo.crop((left, top, left + 330, top + 220)).resize(size, Image.Resampling.BICUBIC)
         noise = rng.integers(-12, 12, (size[1] // 2, size[0] // 2, 1)).repeat(2, 0).repeat(2, 1)
         pixels = np.clip(np.asarray(crop, np.int16) + noise, 0, 255).astype(np.uint8)

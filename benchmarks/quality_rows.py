@@ -17,5 +17,5 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the figure reaches its minimum; None if it has none."""
+        """Return whether the figure reaches its minimum; None if it has none."""
         return None if self.wanted is None else self.figure >= self.wanted

@@ -59,7 +59,7 @@ class LimitCheck:
 
     @property
     def met(self) -> bool:
-        """Whether the value is within the limit."""
+        """Return whether the value is within the limit."""
         return self.seen <= self.limit if self.at_most else self.seen >= self.limit
 
 
@@ -84,7 +84,7 @@ class Bench:
 
     @property
     def large(self) -> bool:
-        """Whether the limits for a million vectors apply."""
+        """Return whether the limits for a million vectors apply."""
         return self.data.n >= LARGE
 
     def truth(self, source: str, target: str) -> NDArray[np.int64]:

@@ -173,7 +173,7 @@ class Statistic:
 
     @property
     def holds(self) -> bool:
-        """Whether the value is within its bounds."""
+        """Return whether the value is within its bounds."""
         return self.low <= self.got <= self.high
 
 

@@ -45,7 +45,7 @@ class HashingFile:
 
     @property
     def closed(self) -> bool:
-        """Whether the file is closed."""
+        """Return whether the file is closed."""
         return self._file.closed
 
     @property

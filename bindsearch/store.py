@@ -109,7 +109,7 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        """Whether the store exists, that is, something has been indexed."""
+        """Return whether the store exists, that is, something has been indexed."""
         return (self.path / STORE_FILE).is_file()
 
     @cached_property

@@ -36,6 +36,10 @@ class IndexForm(StrEnum):
     """8-bit PQ codes in inverted lists: the form that FAISS can search on a GPU."""
 
 
+Form = IndexForm
+"""The former name."""
+
+
 class SearchResult(NamedTuple):
     """Positions of rows int64 (nq, k) and cosines float32 (nq, k), best first; -1 and -inf where fewer match."""
 

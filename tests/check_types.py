@@ -1,4 +1,4 @@
-"""Check types of the package as it is installed, of its tests and of `docs/generate.py`.
+"""Check types of the package as it is installed, of its tests, its benchmarks and `docs/generate.py`.
 
 In a checkout mypy sees part of the folders only.
 """
@@ -22,8 +22,10 @@ def main() -> int:
         _copy(PROJECT / "tests", site / "tests")
         (site / "tests" / "helpers").rename(site / "helpers")  # imported from the top, as pytest's `pythonpath` has it
         _copy(PROJECT / "docs", site)
+        _copy(PROJECT / "benchmarks", site)
         command = [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml")]
         command += ["--cache-dir", str(PROJECT / ".mypy_cache"), "-p", "bindsearch", "-p", "helpers", "-p", "tests"]
+        command += [part for path in (PROJECT / "benchmarks").glob("*.py") for part in ("-m", path.stem)]
         command += ["-m", "generate"]
         return subprocess.run(command, cwd=site, check=False).returncode
 

@@ -178,7 +178,7 @@ class Partition:
 
     @property
     def moved(self) -> bool:
-        """Whether vectors of the index were removed from the files, so that ordinals and rows differ."""
+        """Return whether vectors of the index were removed from the files, so that ordinals and rows differ."""
         return self._row_of_ordinal is not None
 
     def candidates(

@@ -93,7 +93,7 @@ class StagedBatch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit."""
+        """Return whether there is nothing to commit."""
         return not any(getattr(self, entry.name) for entry in fields(self))
 
 

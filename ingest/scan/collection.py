@@ -172,7 +172,7 @@ class CollectionScan:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to inspect."""
+        """Return whether there is anything to inspect."""
         return bool(len(self._work) or self.archives)
 
     @property

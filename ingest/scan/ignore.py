@@ -72,7 +72,7 @@ class PathFilter:
 
     @property
     def is_active(self) -> bool:
-        """Whether the filter excludes anything."""
+        """Return whether the filter excludes anything."""
         return bool(self.include or self.exclude or self.only is not None)
 
     def includes(self, rel_path: str) -> bool:

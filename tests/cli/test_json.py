@@ -312,7 +312,7 @@ def test_a_schema_is_valid_described_and_closed(file: str) -> None:
 
 
 def is_open(schema: dict[str, Any]) -> bool:
-    """Whether a schema of an object does not say what other properties there may be."""
+    """Return whether a schema of an object does not say what other properties there may be."""
     return not {"additionalProperties", "unevaluatedProperties"} & schema.keys()
 
 

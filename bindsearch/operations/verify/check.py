@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,18 +152,18 @@ class StoreCheck:
         except StoreError as error:
             roots = " ".join(self.manifest.collections.values()) if self.manifest else "FOLDER"
             way_out = f"restore it from a copy, or remove the store's folder and run `bindsearch index {roots}`"
-            self._add(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out)
+            self.findings.append(finding(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out))
 
     def check_files(self) -> None:
         """Read all bytes of the files that readers use."""
         if self.dim is not None:
             for file in self.vectors:
                 self.on_stage(f"reading {file.path.parent.name}/{file.path.name}")
-                self._add_all(vector_file_findings(file, self.dim))
+                self.findings.extend(vector_file_findings(file, self.dim))
         if self.manifest is not None:
             self.on_stage("reading snapshots and indexes")
-            self._add_all(snapshot_findings(self.store, self.manifest))
-            self._add_all(index_findings(self.store, self.manifest))
+            self.findings.extend(snapshot_findings(self.store, self.manifest))
+            self.findings.extend(index_findings(self.store, self.manifest))
             named = named_paths(self.store, self.manifest)
             self.read_bytes += sum(_size(path) for path in named | {file.path for file in self.vectors})
             self._drop_replaced(named)
@@ -179,7 +179,7 @@ class StoreCheck:
         except StoreError as error:
             self.unchecked.append(f"the media files were not checked: {error}")
             return
-        self._add_all(media.findings())
+        self.findings.extend(media.findings())
         self.read_bytes += media.read_bytes
         if media.members:
             self.unchecked.append(f"{media.members} items inside archives were not checked one by one")
@@ -191,10 +191,10 @@ class StoreCheck:
             manifest = read_manifest(self.store)
         except StoreError:
             what = f"{path} is damaged (`bindsearch optimize` rebuilds the indexes afterwards)"
-            self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
+            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
             return None
         if manifest is None:
-            self._add(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path])
+            self.findings.append(finding(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path]))
         return manifest
 
     def _find_dim(self) -> int | None:
@@ -207,14 +207,16 @@ class StoreCheck:
         try:
             declared = read_config(self.store).dim
         except StoreNotFoundError:
-            self._add(FindingKind.CONFIG, f"{path} is missing", Repair.BY_HAND, [path], way_out=way_out)
+            what = f"{path} is missing"
+            self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
             return likely
         except StoreError as error:
-            self._add(FindingKind.CONFIG, str(error).split(": put it back")[0], Repair.BY_HAND, [path], way_out=way_out)
+            what = str(error).split(": put it back")[0]
+            self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
             return likely
         if dim_counts and declared not in dim_counts:
             what = f"{path} declares {declared} dimensions, the vector files have {likely}"
-            self._add(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
+            self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
             return likely
         return declared
 
@@ -251,7 +253,7 @@ class StoreCheck:
         )
         for name, (value, used) in faults.counters.items():
             what = f"the next {name} would be {value}, but {used} is in use"
-            self._add(FindingKind.COUNTERS, what, Repair.COMPACT, [name])
+            self.findings.append(finding(FindingKind.COUNTERS, what, Repair.COMPACT, [name]))
         self.vectors = stored_vectors(self.store, catalog.vector_files(), catalog.digests())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
@@ -259,7 +261,7 @@ class StoreCheck:
             self._check_lost_vectors(catalog, self.dim)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
             what = f"{len(orphans)} unreferenced files or folders (the first: {orphans[0]})"
-            self._add(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
+            self.findings.append(finding(FindingKind.ORPHANS, what, Repair.COMPACT, orphans))
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
         """Compare generation and row counts of the snapshot with those of the catalog."""
@@ -268,7 +270,7 @@ class StoreCheck:
         path = self.store / CURRENT
         if self.manifest.generation != catalog.generation:
             what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
-            self._add(FindingKind.CURRENT, what, Repair.COMPACT, [path])
+            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
             return
         try:
             snapshot = open_snapshot(self.store, self.manifest)
@@ -281,7 +283,7 @@ class StoreCheck:
         if snapshot_counts != (catalog_counts := catalog.counts()):
             in_snapshot, in_catalog = (f"{n} items, {m} segments" for n, m in (snapshot_counts, catalog_counts))
             what = f"the snapshot has {in_snapshot}, the catalog {in_catalog}"
-            self._add(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
+            self.findings.append(finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path]))
 
     def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
         """Add a finding for each modality with vectors that are in no file."""
@@ -290,8 +292,15 @@ class StoreCheck:
             if len(lost):
                 what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
                 where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
-                self._add(
-                    FindingKind.VECTORS_LOST, what, Repair.COMPACT, where, count=len(lost), way_out=REPAIR_THEN_INDEX
+                self.findings.append(
+                    finding(
+                        FindingKind.VECTORS_LOST,
+                        what,
+                        Repair.COMPACT,
+                        where,
+                        count=len(lost),
+                        way_out=REPAIR_THEN_INDEX,
+                    )
                 )
 
     def _drop_replaced(self, named: set[Path]) -> None:
@@ -303,31 +312,14 @@ class StoreCheck:
         if newest is not None and newest != self.manifest:
             replaced = {str(path) for path in named - named_paths(self.store, newest)}
             self.findings = [
-                finding for finding in self.findings if finding.kind not in OF_FILES or finding.where[0] not in replaced
+                known for known in self.findings if known.kind not in OF_FILES or known.where[0] not in replaced
             ]
 
     def _count(self, what: str, rows: RowSample, kind: FindingKind, repair: Repair, way_out: str = "") -> None:
         """Add a finding about rows of the catalog if there are any."""
         if rows.count:
             message = f"{rows.count} {what} (the first: {rows.ids[0]})"
-            self._add(kind, message, repair, rows.ids, count=rows.count, way_out=way_out)
-
-    def _add(
-        self,
-        kind: FindingKind,
-        what: str,
-        repair: Repair,
-        where: Iterable[object] = (),
-        *,
-        count: int | None = None,
-        way_out: str = "",
-    ) -> None:
-        """Add a finding; the arguments are those of `finding`."""
-        self.findings.append(finding(kind, what, repair, where, count=count, way_out=way_out))
-
-    def _add_all(self, findings: Iterable[Finding]) -> None:
-        """Add several findings."""
-        self.findings.extend(findings)
+            self.findings.append(finding(kind, message, repair, rows.ids, count=rows.count, way_out=way_out))
 
 
 def _count_live(rows: pa.Table, alive: NDArray[np.bool_] | None) -> int:

