@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def test_readers_see_whole_generations_whatever_is_written(folder: Path, tmp_pat
     looks: list[list[SearchObservation]] = [[], [], []]
     with bs.connect(store, encoder="null") as opened, ThreadPoolExecutor(3) as pool:
         reading = [pool.submit(read_beside, opened, writer, mine) for mine in looks]
-        stops = stop_now_and_then(writer, looks)
+        stops = stop_now_and_then(writer, reading, looks)
         for reader in reading:
             reader.result()
     _, errors = writer.communicate(timeout=60)
@@ -191,16 +191,27 @@ def read_beside(store: bs.Store, writer: subprocess.Popen[str], seen: list[Searc
         time.sleep(0.005)
 
 
-def stop_now_and_then(writer: subprocess.Popen[str], looks: Sequence[Sequence[SearchObservation]]) -> int:
-    """Stop the writer wherever it is: readers who waited for it would never get through. How often it was stopped."""
+def stop_now_and_then(
+    writer: subprocess.Popen[str], reading: Sequence[Future[None]], looks: Sequence[Sequence[SearchObservation]]
+) -> int:
+    """Stop the writer wherever it is: readers who waited for it would never get through.
+
+    Returns:
+        How often it was stopped. A writer that ends just before the signal is no longer waited for, nor is a reader
+        that has failed.
+    """
     stops = 0
     while writer.poll() is None:
         writer.send_signal(signal.SIGSTOP)
         before = [len(seen) for seen in looks]
+
+        def all_went_on(before: Sequence[int] = before) -> bool:
+            return all(len(seen) > n + 1 for seen, n in zip(looks, before, strict=True))
+
         try:
-            wait_for(lambda: all(len(seen) > n + 1 for seen, n in zip(looks, before, strict=True)))  # noqa: B023
+            wait_for(lambda: all_went_on() or any(reader.done() for reader in reading))
         finally:
             writer.send_signal(signal.SIGCONT)
-        stops += 1
+        stops += all_went_on()
         time.sleep(0.2)
     return stops
