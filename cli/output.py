@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import typer
 
@@ -16,9 +19,10 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def print_json(data: dict[str, Any]) -> None:
-    """One JSON object on stdout, with the schema's number first."""
-    typer.echo(json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=2))
+def print_json(data: dict[str, Any], *, indent: int | None = 2) -> None:
+    """Print one JSON object on stdout, with the schema's number first; it has no characters that act on a terminal."""
+    text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=indent)
+    typer.echo(_escaped(text, lambda letter: letter if letter == "\n" else json.dumps(letter)[1:-1]))
 
 
 def print_line(text: str) -> None:
@@ -31,23 +35,31 @@ def print_message(text: str) -> None:
     typer.echo(visible(text), err=True)
 
 
+def print_paths(paths: Iterable[Path], *, end_with_nul: bool = False) -> None:
+    """Print one path a line on stdout, with control characters escaped; or the bytes of each path, ended by NUL."""
+    for path in paths:
+        if end_with_nul:
+            typer.echo(os.fsencode(path) + b"\0", nl=False)
+        else:
+            print_line(str(path))
+
+
 @contextmanager
 def show_stages() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current stage on a terminal, in place of the previous one."""
     from rich.console import Console
+    from rich.text import Text
 
     if not sys.stderr.isatty():
         yield lambda _stage: None
         return
     with Console(stderr=True).status("") as line:
-        yield lambda stage: line.update(visible(stage))
+        yield lambda stage: line.update(Text(visible(stage)))  # rich reads the brackets of a plain text as markup
 
 
 def visible(text: str) -> str:
     """Return `text` with control characters escaped, so that it stays on one line and cannot change the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return _escaped(text, lambda letter: ascii(letter)[1:-1])
 
 
 def span_label(hit: Hit) -> str:
@@ -70,6 +82,13 @@ def human_bytes(n: int) -> str:
 def plural(n: int, thing: str) -> str:
     """Return a count with its noun: `1 file`, `2 files`."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    """Return `text` with all but printable characters and spaces (U+202F is in names of screenshots) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or category(one) == "Zs" else escape(one) for one in text)
 
 
 def _clock(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from bindsearch.cli.output import SCHEMA, plural, print_json, print_line, print_message, visible
+from bindsearch.cli.output import plural, print_json, print_line, print_message, visible
 
 if TYPE_CHECKING:
     from bindsearch.operations.vector_import import ImportReport
@@ -45,7 +42,7 @@ def show_progress(*, as_lines: bool) -> Iterator[ProgressCallbacks]:
         def render(self, task: Any) -> Text:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
-    counts = (MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    counts = (MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
     columns = (TextColumn("indexing"), BarColumn(), *counts)
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=None)
@@ -94,7 +91,7 @@ def show_rows(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    stage = TextColumn("{task.description}")
+    stage = TextColumn("{task.description}", markup=False)
     with Progress(
         *columns, stage, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as bar:
@@ -107,7 +104,7 @@ def show_rows(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[
 
 def print_event(event: str, facts: dict[str, Any]) -> None:
     """One JSON object on a line of stdout, flushed: whoever reads may act on it at once."""
-    typer.echo(json.dumps({"schema": SCHEMA, "event": event, **facts}, ensure_ascii=False))
+    print_json({"event": event, **facts}, indent=None)
     sys.stdout.flush()
 
 

@@ -32,7 +32,7 @@ from bindsearch.cli.options import (
     WhereOption,
     Words,
 )
-from bindsearch.cli.output import plural, print_json, print_line, print_message, span_label
+from bindsearch.cli.output import plural, print_json, print_line, print_message, print_paths, span_label
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Ranking
 
@@ -68,7 +68,12 @@ def search_command(
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Print paths only, one per line.")] = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print paths only, one per line, with control characters escaped.")
+    ] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", "-0", help="Print paths only, as they are, each ended by NUL, for xargs -0.")
+    ] = False,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
 
@@ -79,8 +84,8 @@ def search_command(
     from bindsearch.errors import UsageError
     from bindsearch.store import connect
 
-    if json and paths:
-        raise UsageError("--json and --paths exclude each other: choose one")
+    if json + paths + print0 > 1:
+        raise UsageError("--json, --paths and --print0 exclude each other: choose one")
     asked = read_query(
         words=words,
         text=text,
@@ -107,9 +112,8 @@ def search_command(
         answer = opened.answer(asked, imu_rate_hz=imu_rate)
     if json:
         print_json(answer_json(answer))
-    elif paths:
-        for hit in answer.hits:
-            typer.echo(str(hit.path))
+    elif paths or print0:
+        print_paths((hit.path for hit in answer.hits), end_with_nul=print0)
     else:
         _print_hits(answer)
     for notice in answer.notices:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.arguments import shown, to_absolute, to_integer, to_list, to_path_text, to_texts
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bindsearch.search.sql_filter.columns import FilterColumns, FilterTables
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EXAMPLE = "write a condition such as modality = 'audio'"
 UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 """Units of times such as 7d."""
 _AGO = re.compile(rf"(\d{{1,6}})\s*({'|'.join(UNITS)})", re.IGNORECASE)
@@ -43,14 +45,33 @@ class Filter:
     until_ns: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folders", tuple(self.folders))
-        object.__setattr__(self, "collections", tuple(self.collections))
+        checked: dict[str, object] = {name: to_texts(getattr(self, name), name) for name in ("folders", "collections")}
+        for name in ("since_ns", "until_ns"):
+            if (given := getattr(self, name)) is not None:
+                checked[name] = to_integer(given, name, "give nanoseconds since 1970", lowest=None)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.where is not None and not isinstance(self.where, str):
+            raise UsageError(f"the filter is {shown(self.where)}: {EXAMPLE}")
 
     def __bool__(self) -> bool:
         return self != Filter()
 
 
 NO_FILTER = Filter()
+
+
+def to_filter(given: Filter | str | None) -> Filter:
+    """Return the filter that a caller gave: a Filter, an expression, or None for no condition.
+
+    Raises:
+        UsageError: it is neither, or as for `make_filter`.
+    """
+    if given is None or isinstance(given, str):
+        return make_filter(where=given)
+    if not isinstance(given, Filter):
+        raise UsageError(f"the filter is {shown(given)}: give an expression, or a Filter from bs.make_filter(...)")
+    return given
 
 
 def make_filter(
@@ -73,16 +94,16 @@ def make_filter(
     Raises:
         UsageError: a value is empty, a time cannot be parsed, or `until` is not after `since`.
     """
-    if where is not None and not where.strip():
-        raise UsageError("the filter is empty: write a condition such as modality = 'audio'")
+    if isinstance(where, str) and not where.strip():
+        raise UsageError(f"the filter is empty: {EXAMPLE}")
     since_ns, until_ns = _to_time(since), _to_time(until)
     if since_ns is not None and until_ns is not None and since_ns >= until_ns:
         raise UsageError(f"since ({format_time(since_ns)}) is not before until ({format_time(until_ns)}): swap them")
-    roots = _to_texts(collections, "collection")
+    roots = _to_names(collections, "collection")
     return Filter(
-        where=where.strip() if where is not None else None,
-        folders=tuple(_to_absolute(folder) for folder in _to_texts(folders, "folder")),
-        collections=tuple(_to_absolute(root) if "/" in root else root for root in roots),
+        where=where.strip() if isinstance(where, str) else where,
+        folders=tuple(str(to_absolute(folder)) for folder in _to_names(folders, "folder")),
+        collections=tuple(str(to_absolute(root)) if "/" in root else root for root in roots),
         since_ns=since_ns,
         until_ns=until_ns,
     )
@@ -221,19 +242,16 @@ def _collections_named(name: str, roots: Any) -> set[int]:
 def _to_time(moment: str | datetime | None) -> int | None:
     if moment is None or isinstance(moment, str):
         return parse_time(moment) if moment is not None else None
+    if not isinstance(moment, datetime):
+        raise UsageError(f"{shown(moment)} is not a time: give a text such as 2024-05-01, or a datetime")
     try:
         return to_ns(moment)
     except (OverflowError, ValueError):
         raise UsageError(f"{moment} is out of range: give a later or earlier time") from None
 
 
-def _to_texts(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], what: str) -> list[str]:
-    several = (given,) if isinstance(given, str | os.PathLike) else given
-    texts = [os.fspath(value) for value in several]
-    if not all(text.strip() for text in texts):
+def _to_names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], what: str) -> list[str]:
+    names = [to_path_text(name) for name in to_list(given, f"the list of {what}s")]
+    if not all(name.strip() for name in names):
         raise UsageError(f"the name of a {what} is empty: give a name, or leave out the option")
-    return texts
-
-
-def _to_absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+    return names

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from numbers import Integral
-from os import PathLike, fspath
+from os import PathLike
 
+from bindsearch.arguments import shown, to_choice, to_integer, to_list, to_number, to_path_text
 from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
 from bindsearch.types import Modality, Span
 
 LIKE = "like"
+EMPTY = "the query is empty: give a text, a file or like:ITEM"
+HOW_TO_MAKE_TERMS = "create one with bs.text(...), bs.image(...), bs.like(...)"
+FINITE = "give a finite number"
 PREFIXES = (*(modality.value for modality in Modality), LIKE)
 
 
@@ -61,12 +63,12 @@ class Term:
 
     def __mul__(self, factor: float) -> Term:
         (weight,) = resolve_weights((self,)) if self.weight is not None else (-1.0 if self.negative else 1.0,)
-        return replace(self, weight=float(factor) * weight, negative=False)
+        return replace(self, weight=to_number(factor, "a weight", FINITE) * weight, negative=False)
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Term:
-        return self * (1.0 / float(divisor))
+        return self * _inverse(divisor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Composition:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Composition:
-        return self * (1.0 / float(divisor))
+        return self * _inverse(divisor)
 
 
 Searchable = str | Term | Composition
@@ -124,26 +126,52 @@ class Query:
     diversity: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(term.source.strip() for term in self.terms) or not self.terms:
-            raise UsageError("the query is empty: give a text, a file or like:ITEM")
-        for term in self.terms:
-            if not math.isfinite(term.weight or 0.0):
-                raise UsageError(f"the weight of {term.source!r} is {term.weight}: give a finite number")
-            try:
-                term.source.encode()
-            except UnicodeEncodeError:
-                raise UsageError(f"{term.source!r} is not UTF-8: give it in UTF-8") from None
+        checked = {
+            "terms": tuple(_checked_term(term) for term in self.terms),
+            "to": parse_modalities(self.to),
+            "k": to_integer(self.k, "k", "ask for at least 1 hit", lowest=1),
+            "ranking": to_choice(self.ranking, Ranking, "ranking"),
+            "include_query": bool(self.include_query),
+            "diversity": to_number(
+                self.diversity, "diversity", "give a number from 0 (nearest) to 1 (most different)", 0.0, 1.0
+            ),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if not self.terms:
+            raise UsageError(EMPTY)
         if not self.to:
             raise UsageError(f"no target modality: choose from {', '.join(Modality)}")
-        if not is_count(self.k):
-            raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
-        if not 0.0 <= self.diversity <= 1.0:
-            raise UsageError(f"diversity is {self.diversity!r}: give a number from 0 (nearest) to 1 (most different)")
+        if not isinstance(self.filter, Filter):
+            raise UsageError(f"the filter is {shown(self.filter)}: create one with bs.make_filter(...)")
 
 
-def is_count(value: object) -> bool:
-    """Return whether `value` is an integer of at least 1, NumPy integers included; True is not."""
-    return value is not True and isinstance(value, Integral) and int(value) >= 1
+def _checked_term(term: Term) -> Term:
+    """Return a term with a weight of Python's own type.
+
+    Raises:
+        UsageError: it is not a term, its source is empty or cannot be stored, or its kind or weight is invalid.
+    """
+    if not isinstance(term, Term) or not isinstance(term.source, str):
+        raise UsageError(f"{shown(term)} is not a query term: {HOW_TO_MAKE_TERMS}")
+    if not term.source.strip():
+        raise UsageError(EMPTY)
+    if term.kind is not None and term.kind not in PREFIXES:
+        raise UsageError(f"unknown kind of term {shown(term.kind)}: choose from {', '.join(PREFIXES)}")
+    try:
+        term.source.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{shown(term.source)} is not UTF-8: give it in UTF-8") from None
+    if term.weight is None:
+        return term
+    return replace(term, weight=to_number(term.weight, f"the weight of {shown(term.source)}", FINITE))
+
+
+def _inverse(divisor: float) -> float:
+    number = to_number(divisor, "a divisor", FINITE)
+    if not number:
+        raise UsageError("a query term is divided by 0: give another number")
+    return 1.0 / number
 
 
 def text(words: str) -> Term:
@@ -153,43 +181,45 @@ def text(words: str) -> Term:
         UsageError: `words` is not a string.
     """
     if not isinstance(words, str):
-        raise UsageError(f"{words!r} is not a text: give a string")
+        raise UsageError(f"{shown(words)} is not a text: give a string")
     return Term(Modality.TEXT, words)
 
 
 def image(path: str | PathLike[str]) -> Term:
     """Return an image term."""
-    return Term(Modality.IMAGE, fspath(path))
+    return Term(Modality.IMAGE, to_path_text(path))
 
 
 def video(path: str | PathLike[str]) -> Term:
     """Return a video term; only the frames are used, not the sound track."""
-    return Term(Modality.VIDEO, fspath(path))
+    return Term(Modality.VIDEO, to_path_text(path))
 
 
 def audio(path: str | PathLike[str]) -> Term:
     """Return an audio term."""
-    return Term(Modality.AUDIO, fspath(path))
+    return Term(Modality.AUDIO, to_path_text(path))
 
 
 def depth(path: str | PathLike[str]) -> Term:
     """Return a depth term."""
-    return Term(Modality.DEPTH, fspath(path))
+    return Term(Modality.DEPTH, to_path_text(path))
 
 
 def thermal(path: str | PathLike[str]) -> Term:
     """Return a thermal term."""
-    return Term(Modality.THERMAL, fspath(path))
+    return Term(Modality.THERMAL, to_path_text(path))
 
 
 def imu(path: str | PathLike[str]) -> Term:
     """Return a motion (IMU) term."""
-    return Term(Modality.IMU, fspath(path))
+    return Term(Modality.IMU, to_path_text(path))
 
 
 def like(item: int | str | PathLike[str]) -> Term:
     """Return a term for an indexed item, by id or path; it uses the stored vectors and needs no model."""
-    return Term(LIKE, str(item) if isinstance(item, int) else fspath(item))
+    if isinstance(item, str | PathLike):
+        return Term(LIKE, to_path_text(item))
+    return Term(LIKE, str(to_integer(item, "the item of like", "give its id or its path")))
 
 
 def resolve_weights(terms: Sequence[Term]) -> tuple[float, ...]:
@@ -206,13 +236,9 @@ def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) ->
     """
     if names is None:
         return tuple(Modality)
-    parts = names.split(",") if isinstance(names, str) else [str(name) for name in names]
-    chosen = set()
-    for part in filter(str.strip, parts):
-        try:
-            chosen.add(Modality(part.strip().lower()))
-        except ValueError:
-            raise UsageError(f"unknown modality {part.strip()!r}: choose from {', '.join(Modality)}") from None
+    parts = names.split(",") if isinstance(names, str) else to_list(names, "the list of modalities")
+    written = [part.strip().lower() if isinstance(part, str) else part for part in parts]
+    chosen = {to_choice(part, Modality, "modality") for part in written if part != ""}
     return tuple(modality for modality in Modality if modality in chosen)
 
 
@@ -243,14 +269,11 @@ def make_query(
     """
     if isinstance(query, str):
         query = text(query)
-    try:
-        ranking = Ranking(ranking)
-    except ValueError:
-        raise UsageError(f"unknown ranking {ranking!r}: choose from {', '.join(Ranking)}") from None
+    ranking = to_choice(ranking, Ranking, "ranking")
     return Query(terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diversity)
 
 
-def terms_of(value: Searchable) -> tuple[Term, ...]:
+def terms_of(value: object) -> tuple[Term, ...]:
     """Return the terms of a composition, a term or a plain text.
 
     Raises:
@@ -262,4 +285,4 @@ def terms_of(value: Searchable) -> tuple[Term, ...]:
         return value.terms
     if isinstance(value, Term):
         return (value,)
-    raise UsageError(f"{value!r} is not a query term: create one with bs.text(...), bs.image(...), bs.like(...)")
+    raise UsageError(f"{shown(value)} is not a query term: {HOW_TO_MAKE_TERMS}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import to_absolute, to_path
 from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
@@ -87,7 +88,10 @@ def resolve_source(term: Term, snapshot: Snapshot) -> Source:
         return Source(modality, _tower(modality), None)
     path = Path(term.source)
     _check_file(path)
-    return Source(modality, _tower(modality), hash_file(path))
+    try:
+        return Source(modality, _tower(modality), hash_file(path))
+    except OSError as error:
+        raise UsageError(f"query file {path} cannot be read: {error}") from error
 
 
 def encode_terms(
@@ -171,6 +175,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _check_file(path: Path) -> None:
+    to_path(path)
     if not _is_file(path):
         problem = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise UsageError(f"query file {path} {problem}: check the path")
@@ -250,7 +255,7 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
 
 def _find_item(source: str, snapshot: Snapshot) -> Item:
     item = snapshot.item(int(source)) if source.isdecimal() and len(source) <= MAX_ID_DIGITS else None
-    item = item or snapshot.item_at_path(Path(source).expanduser().resolve())
+    item = item or snapshot.item_at_path(to_absolute(source))
     if item is None:
         raise UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")
     return item

@@ -69,7 +69,10 @@ def run_select(
     """
     import duckdb
 
-    spent_s = 0.0 if started is None else time.monotonic() - started
+    left_s = limit_s if started is None else limit_s - (time.monotonic() - started)
+    too_long = UsageError(f"the filter took longer than {limit_s:g} s: make it simpler")
+    if left_s <= 0:
+        raise too_long
     expired = threading.Event()
     with _database(os.getpid()).cursor() as connection:
         for name, table in tables.items():
@@ -79,17 +82,27 @@ def run_select(
             expired.set()
             connection.interrupt()
 
-        timer = threading.Timer(max(limit_s - spent_s, 0.001), stop)
+        timer = threading.Timer(left_s, stop)
         timer.start()
         try:
             return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             if expired.is_set():
-                raise UsageError(f"the filter took longer than {limit_s:g} s: make it simpler") from None
-            raise UsageError(f"the filter cannot be evaluated: {first_line(error)}") from None
+                raise too_long from None
+            raise UsageError(f"the filter cannot be evaluated: {_explain(error)}") from None
         finally:
             timer.cancel()
             timer.join()
+
+
+def _explain(error: duckdb.Error) -> str:
+    """Return what failed, with a way out if it fails for some values only; DuckDB's own (TRY and SET) are refused."""
+    import duckdb
+
+    line = first_line(error).partition(". Use TRY(")[0]
+    if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException) or "by zero" in line:
+        return f"{line}: exclude such values before (rating <> 0 and ...), or use try_cast or nullif"
+    return line
 
 
 def first_line(error: Exception) -> str:

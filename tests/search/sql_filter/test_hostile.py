@@ -51,6 +51,12 @@ def columns() -> FilterColumns:
         ("modified > 'yesterday'", "cannot be evaluated: .*yesterday"),
         ("lower(1, 2, 3) = 'a'", "cannot be evaluated: No function matches"),
         ("size_bytes * size_bytes > 1", "cannot be evaluated: Overflow"),
+        (
+            "size_bytes // 0 = 1",
+            r"Division by zero in expression [^.]*: exclude such values .* or use try_cast or nullif",
+        ),
+        ("modality = 'image' and 8 % 0 = 1", "Division by zero in expression [^.]*: exclude such values"),
+        ("size_bytes // 0 = 1 and name", "gives .*string.*true or false"),
         ("", "empty"),
         ("   \n", "empty"),
         ("a" * 10_001, "10001 characters"),

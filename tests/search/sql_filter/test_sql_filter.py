@@ -14,6 +14,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bindsearch.errors import UsageError
@@ -193,11 +195,22 @@ class Oracle:
 
     def __init__(self, tables: Tables) -> None:
         self.connection = duckdb.connect(":memory:")
-        self.connection.register("flat", flat_table(tables))
+        flat = flat_table(tables)
+        self.rows = flat.num_rows
+        self.connection.register("flat", flat)
+        self.connection.sql("SELECT *, row_number() OVER () - 1 AS n FROM flat").create("own")
 
     def mask(self, expression: str) -> NDArray[np.bool_]:
         answer = self.connection.sql(f"SELECT coalesce(({expression}), false) FROM flat").to_arrow_table()
         return np.asarray(answer.column(0).to_numpy())
+
+    def matching(self, expression: str) -> NDArray[np.bool_]:
+        """Return the rows that WHERE selects from a table of DuckDB's own."""
+        with self.connection.cursor() as own:
+            own.execute(f"SELECT n FROM own WHERE {expression}")
+            mask = np.zeros(self.rows, bool)
+            mask[[n for (n,) in own.fetchall()]] = True
+            return mask
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +348,80 @@ def test_expressions_answer_as_duckdb_does(columns: FilterColumns, oracle: Oracl
     mask = where_mask(expression, columns)
     np.testing.assert_array_equal(mask, oracle.mask(expression))
     assert mask.any()
+
+
+RAISING = (
+    "8 // rating > 1",
+    "size_bytes % item_id = 0",
+    "cast(text as integer) > 5",
+    "cast(text as double) > 5",
+    "cast(lens as date) > '2024-01-01'",
+    "size_bytes * 2 > 5",
+    "size_bytes + 1 > size_bytes",
+    "cast(duration_s as tinyint) > 3",
+    "camera = 5",
+    "case when rating <> 0 then 8 // rating > 1 else flag end",
+    "if(text = '50%', 0, cast(text as integer)) > 1",
+)
+GUARDS = (
+    "rating <> 0",
+    "rating > 0",
+    "item_id > 0",
+    "text is null",
+    "text = '50%'",
+    "lens is null",
+    "size_bytes < 1000000",
+    "duration_s < 100",
+    "flag",
+    "modality = 'audio'",
+    "camera is null",
+    "false",
+)
+
+
+def guarded(depth: int) -> st.SearchStrategy[str]:
+    """Conditions that fail for some rows, joined with others that may exclude these rows."""
+    leaves = st.sampled_from((*RAISING, *GUARDS))
+    if depth == 0:
+        return leaves
+    inner = guarded(depth - 1)
+    joined = st.tuples(
+        st.sampled_from([" and ", " or "]), st.lists(inner.map("({})".format), min_size=2, max_size=3)
+    ).map(lambda parts: parts[0].join(parts[1]))
+    cases = st.tuples(inner, inner, inner).map(lambda parts: "case when {} then {} else {} end".format(*parts))
+    return st.one_of(leaves, joined, joined, inner.map("not ({})".format), cases)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(expression=guarded(3))
+def test_what_excludes_a_row_guards_it_as_in_duckdb(columns: FilterColumns, oracle: Oracle, expression: str) -> None:
+    try:
+        wanted = oracle.matching(expression)
+    except duckdb.Error:
+        wanted = None
+    try:
+        mask = where_mask(expression, columns)
+    except UsageError:
+        assert wanted is None, expression
+        return
+    if wanted is not None:
+        np.testing.assert_array_equal(mask, wanted, expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "plain"),
+    [
+        ("rating > 0 and 8 // rating > 1", "rating > 0 and 8 // nullif(rating, 0) > 1"),
+        ("rating is null or rating = 0 or 8 // rating > 1", "coalesce(8 // nullif(rating, 0) > 1, true)"),
+        ("size_bytes < 1000000 and size_bytes * 2 > 5", "size_bytes between 3 and 999999"),
+        ("text = '50%' or text is not null and cast(text || '' as integer) > 1 and false", "text = '50%'"),
+        ("case when rating > 0 then 8 // rating > 1 else false end", "rating > 0 and 8 // nullif(rating, 0) > 1"),
+    ],
+)
+def test_guarded_conditions_have_hits(columns: FilterColumns, expression: str, plain: str) -> None:
+    mask = where_mask(expression, columns)
+    assert mask.any()
+    np.testing.assert_array_equal(mask, where_mask(plain, columns))
 
 
 def test_the_sql_that_is_run_reads_as_the_same_expression() -> None:

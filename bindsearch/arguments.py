@@ -1,0 +1,158 @@
+"""Arguments of public functions: checked and converted before they are used or are part of a key of a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import operator
+import os
+from collections.abc import Iterable
+from enum import StrEnum
+from numbers import Real
+from pathlib import Path
+from typing import SupportsIndex, TypeVar
+
+from bindsearch.errors import UsageError
+
+MAX_SHOWN = 80
+"""Maximum number of characters of a value in a message."""
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def shown(value: object) -> str:
+    """Return a value as messages give it: its repr, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more than 4300 digits
+        text = f"a huge {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def to_integer(value: object, name: str, expected: str, lowest: int | None = 0) -> int:
+    """Return an integer, also from NumPy's; True, 3.0 and "3" are none.
+
+    Args:
+        value: The argument.
+        name: Its name, for the message.
+        expected: The way out, for the message.
+        lowest: The smallest integer allowed (None: any).
+
+    Raises:
+        UsageError: it is not an integer, or too small.
+    """
+    number = None
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        try:
+            number = operator.index(value)
+        except TypeError:  # an array, or NumPy's bool
+            number = None
+    if number is None or (lowest is not None and number < lowest):
+        raise UsageError(f"{name} is {shown(value)}: {expected}")
+    return number
+
+
+def to_number(value: object, name: str, expected: str, lowest: float = -math.inf, highest: float = math.inf) -> float:
+    """Return a finite number, also from NumPy's; True and "3" are none.
+
+    Args:
+        value: The argument.
+        name: Its name, for the message.
+        expected: The way out, for the message.
+        lowest: The smallest number allowed.
+        highest: The largest number allowed.
+
+    Raises:
+        UsageError: it is not a number, not finite, or out of range.
+    """
+    number = math.nan
+    if not isinstance(value, bool) and isinstance(value, Real):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    if not (math.isfinite(number) and lowest <= number <= highest):
+        raise UsageError(f"{name} is {shown(value)}: {expected}")
+    return number
+
+
+def to_choice(value: object, choices: type[Choice], what: str) -> Choice:
+    """Return the member of an enumeration that `value` is or names; `what` it is, for the message.
+
+    Raises:
+        UsageError: there is no such member.
+    """
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str):
+            return choices(value)
+    raise UsageError(f"unknown {what} {shown(value)}: choose from {', '.join(choices)}")
+
+
+def to_list(values: object, name: str) -> list[object]:
+    """Return the elements of an iterable, or the one text or path that is given in its place.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if isinstance(values, str | bytes | os.PathLike):
+        return [values]
+    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        raise UsageError(f"{name} is {shown(values)}: give a list")
+    return [*values]
+
+
+def to_texts(values: object, name: str) -> tuple[str, ...]:
+    """Return several texts, or the one that is given in their place.
+
+    Raises:
+        UsageError: one is not a text.
+    """
+    texts = to_list(values, name)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError(f"{name} contains {shown(text)}: give texts")
+    return tuple(str(text) for text in texts)
+
+
+def to_path_text(path: object) -> str:
+    """Return a path as a text.
+
+    Raises:
+        UsageError: it is not a text or an `os.PathLike` of a text.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):
+        raise UsageError(f"{shown(path)} is not a path: give a text or a pathlib.Path")
+    return text
+
+
+def to_path(path: object) -> Path:
+    """Return a path that the file system can look up.
+
+    Raises:
+        UsageError: as for `to_path_text`, or it is too long, or it contains a character that no path can.
+    """
+    text = to_path_text(path)
+    try:
+        Path(text).lstat()
+    except ValueError:
+        raise UsageError(f"{shown(text)} is not a path: it contains a character that no file name has") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"the path {shown(text)} is too long: a name has at most 255 bytes") from None
+    return Path(text)
+
+
+def to_absolute(path: object) -> Path:
+    """Return the absolute path of a file that may not exist, with links followed and "~" expanded.
+
+    Raises:
+        UsageError: as for `to_path`, or links follow each other, or there is no such user.
+    """
+    checked = to_path(path)
+    try:
+        return checked.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"the path {shown(str(checked))} cannot be used: {error}") from None
