@@ -37,6 +37,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable (fsync)."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make new, renamed and removed entries of a folder durable (fsync); does nothing on Windows."""
     if os.name == "nt":  # Windows cannot open a folder; its renames are journalled
@@ -46,6 +52,31 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Create a folder below `root`, and those above it, with durable entries; does nothing if it exists."""
+    if folder.is_dir():
+        return
+    if folder != root:
+        make_folder(folder.parent, root)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file, folder or link exists.
+
+    Unlike `os.path.lexists`, which takes every error for "no".
+
+    Raises:
+        OSError: the system cannot say.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def folder_size(folder: Path) -> int:

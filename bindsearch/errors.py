@@ -9,6 +9,10 @@ BindSearchError                 exit code 5
 ├── InstallationError           5   a library is missing, cannot be loaded or is incompatible
 ├── StoreError                  5   the store is damaged or has another format or encoder
 │   ├── StoreLockedError        5   another process is writing
+│   ├── StoreUnwritableError    5   the store's folder cannot be written to, or cannot be locked
+│   ├── SchemaOutdatedError     5   the catalog is of an older version, and may not be upgraded by a reader
+│   ├── SnapshotDamagedError    5   what readers map is missing or damaged; it is derived from the catalog
+│   ├── VectorFileLostError     5   a vector file is missing or damaged; its items must be embedded again
 │   └── IndexDamagedError       5   an index file is missing or damaged; it can be rebuilt
 └── VectorError                 5   a vector that must not be stored: NaN, wrong shape, not unit length
 """
@@ -80,9 +84,30 @@ class StoreLockedError(StoreError):
     """A store whose writer lock is held by another process."""
 
 
+class StoreUnwritableError(StoreError):
+    """A store whose folder cannot be written to, or whose file system has no locks."""
+
+
+class SchemaOutdatedError(StoreError):
+    """A catalog of an older version that was to be read without changing it."""
+
+
+class SnapshotDamagedError(StoreError):
+    """CURRENT or a file of a snapshot that is missing, damaged or of another format; it can be rebuilt."""
+
+
+class VectorFileLostError(StoreError):
+    """A vector file that is missing, or whose content is proven to be damaged; not one that only cannot be read now."""
+
+
 class IndexDamagedError(StoreError):
     """An index file that is missing, truncated, altered or of another format; rebuilding the index repairs it."""
 
 
 class VectorError(BindSearchError):
     """A vector that must not be stored: NaN or infinity, wrong shape, or not of unit length."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind if the message is empty."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

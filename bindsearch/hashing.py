@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from bindsearch.small_files import open_regular
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -15,15 +17,22 @@ def hash_file(path: Path) -> str:
     """Return the hex digest of a file's bytes.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is not a regular file.
     """
     import xxhash
 
     digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return str(digest.hexdigest())
+
+
+def hash_bytes(content: ReadableBuffer) -> str:
+    """Return the hex digest of bytes in memory."""
+    import xxhash
+
+    return str(xxhash.xxh3_128(content).hexdigest())
 
 
 def fingerprint_of(*parts: str) -> str:

@@ -89,7 +89,8 @@ class IndexReport:
         removed: Items removed from the store.
         items: Added, changed and moved items by modality.
         failures: Files that could not be indexed, including those that failed before and have not changed since.
-        notices: Messages for the user.
+        notices: Messages for the user; the first ones are about losses.
+        losses: Number of parts of the store that were found lost and given up.
         took_s: Duration of the run in seconds.
     """
 
@@ -101,6 +102,7 @@ class IndexReport:
     items: Counter[Modality] = field(default_factory=Counter)
     failures: list[FailedFile] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    losses: int = 0
     took_s: float = 0.0
 
     @property

@@ -44,7 +44,7 @@ class Answer:
         hits: Hits, best first.
         plan: The plan of the search.
         run: Measurements of running the plan.
-        notices: Problems with the store's indexes.
+        notices: Problems with the store's snapshot and indexes.
     """
 
     terms: tuple[AnsweredTerm, ...]

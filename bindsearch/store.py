@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from bindsearch.arguments import shown, to_absolute, to_choice, to_integer, to_list, to_number, to_path_text
 from bindsearch.environment import installation_faults
-from bindsearch.errors import StoreError, UsageError, VectorError
+from bindsearch.errors import SnapshotDamagedError, UsageError, VectorError
 from bindsearch.former_names import former_keywords
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.ingest.media.options import segment_lengths
+from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, store_status
 from bindsearch.search.engine import (
@@ -36,13 +38,14 @@ from bindsearch.search.engine import (
     run,
 )
 from bindsearch.search.executor import QueryVector
-from bindsearch.search.filter import NO_FILTER, Filter, make_filter
+from bindsearch.search.filter import Filter, to_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
 from bindsearch.search.query import Query, Ranking, Searchable, make_query, parse_modalities, resolve_weights, terms_of
 from bindsearch.search.query_encoding import encode_terms, resolve_source
 from bindsearch.search.thread_pool import Workers
-from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config, resolve_store
+from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config, resolve_store
+from bindsearch.storage.faults import store_faults, tells_faults
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import DecodeIn, Hit, Item, Modality, PathLike
 from bindsearch.vectors import l2_normalize
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from bindsearch.operations.optimize import OptimizeResult
     from bindsearch.operations.vector_import import ImportReport
     from bindsearch.operations.verify.findings import Report
+    from bindsearch.operations.verify.recover import RecoverReport
     from bindsearch.reports import IndexReport, PlannedFile
 
 
@@ -89,12 +93,14 @@ class Store:
         self._decode = decode
         self._gpus = GpuResidency(device)
         self._reader = open_reader(path, self._gpus)
+        self._closed = False
 
     def __fspath__(self) -> str:
         """Return the store's folder, so that a store can be passed as a path."""
         return os.fspath(self.path)
 
     def __enter__(self) -> Self:
+        self._folder  # noqa: B018  (raises if the store is closed)
         return self
 
     def __exit__(
@@ -103,9 +109,33 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the open generation and free GPU memory."""
+        """Close the store and free GPU memory; searches that are running finish, further calls raise UsageError."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
         self._reader.close()
         self._gpus.close()
+
+    @property
+    def _folder(self) -> Path:
+        """Folder of the store.
+
+        Raises:
+            UsageError: the store is closed.
+        """
+        if self._closed:
+            raise UsageError(f"the store {self.path} is closed: connect again")
+        return self.path
+
+    def _current(self) -> Generation:
+        """Return the newest generation.
+
+        Raises:
+            UsageError: the store is closed.
+        """
+        with store_faults(self._folder, "read"):
+            return self._reader.current()
 
     @property
     def exists(self) -> bool:
@@ -131,7 +161,6 @@ class Store:
             UsageError: the encoder has no such option.
         """
         from bindsearch.encoders.torch_runtime.device import Runtime
-        from bindsearch.operations.context import load_store_encoder
 
         runtime = Runtime(device=self._device, compile=self._compile)
         return load_store_encoder(self.path, self._wanted_encoder, self._encoder_options, runtime)
@@ -224,19 +253,25 @@ class Store:
             VectorError: a query vector has the wrong shape, or is zero or not finite.
             StoreNotFoundError: there is no store.
         """
-        if isinstance(queries, str):
-            raise UsageError(f"{queries!r} is one query: pass a list of queries, or call `search`")
-        wanted = make_filter(where=filter) if isinstance(filter, str) else (filter or NO_FILTER)
-        known = _parse_source(source)
-        generation = self._reader.current()
+        if isinstance(queries, Searchable):
+            raise UsageError(f"{shown(queries)} is one query: pass a list of queries, or call `search`")
+        known = None if source is None else to_choice(source, Modality, "modality of a query vector")
         shared = make_query(
-            "vector", to=to, k=k, ranking=ranking, include_query=include_query, filter=wanted, diversity=diversity
+            "vector",
+            to=to,
+            k=k,
+            ranking=ranking,
+            include_query=include_query,
+            filter=to_filter(filter),
+            diversity=diversity,
         )
-        written = [replace(shared, terms=terms_of(query)) for query in queries if not isinstance(query, np.ndarray)]
+        asked = to_list(queries, "the list of queries")
+        written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
+        generation = self._current()
         encoded = iter(self._encode(generation, written, imu_rate_hz))
         prepared = [
             self._prepare_vector(query, shared, known) if isinstance(query, np.ndarray) else next(encoded)
-            for query in queries
+            for query in asked
         ]
         plans = [plan_query(generation, query, self._plan_context) for query in prepared]
         return [result.hits for result in run(generation, prepared, plans, self._workers)]
@@ -258,7 +293,8 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         started = time.perf_counter()
-        generation = self._reader.current()
+        _check_query(query)
+        generation = self._current()
         (prepared,) = self._encode(generation, [query], imu_rate_hz)
         encoded = time.perf_counter()
         plan = plan_query(generation, prepared, self._plan_context)
@@ -279,7 +315,10 @@ class Store:
             total_ms=1000 * (done - started),
         )
         errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
-        notices = tuple(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None)
+        notices = (
+            *(() if generation.problem is None else (generation.problem,)),
+            *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),
+        )
         return Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
 
     def explain(self, query: Query) -> Plan:
@@ -289,7 +328,8 @@ class Store:
             UsageError: as for `answer`.
             StoreNotFoundError: there is no store.
         """
-        generation = self._reader.current()
+        _check_query(query)
+        generation = self._current()
         sources = [resolve_source(term, generation.snapshot) for term in query.terms]
         terms = ResolvedTerms(
             sources=tuple(source.modality for source in sources),
@@ -301,16 +341,18 @@ class Store:
         excluded, rows = excluded_items(generation, query, hashes)
         return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._plan_context)
 
+    @tells_faults("read")
     def status(self) -> Status:
         """Return the status of the store in its newest generation.
 
         Raises:
             StoreNotFoundError: there is no store.
         """
-        return store_status(self.path, self.config, self._reader.current())
+        return store_status(self._folder, self.config, self._current())
 
     @former_keywords(wishes="index_settings")
     @installation_faults()
+    @tells_faults("write")
     def index(
         self,
         *paths: PathLike,
@@ -359,13 +401,14 @@ class Store:
         check_index_settings(index_settings, self.encoder.dim)
         context = self._context
         with Decoders(context.encoder, context.decode) as decoders:
-            find = at_paths(resolved, self.path)
+            find = at_paths(resolved, self._folder)
             report = index_targets(context, find, request, decoders, index_settings, on_progress, on_stage)
         if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
             report.notices.append("no indexable files found")
         return report
 
     @installation_faults()
+    @tells_faults("write")
     def retry(
         self,
         *,
@@ -396,9 +439,10 @@ class Store:
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits=limits or {})
         context = self._context
         with Decoders(context.encoder, context.decode) as decoders:
-            return index_targets(context, at_failures(self.path), request, decoders, on_progress=on_progress)
+            return index_targets(context, at_failures(self._folder), request, decoders, on_progress=on_progress)
 
     @installation_faults()
+    @tells_faults("write")
     def watch(
         self,
         *paths: PathLike,
@@ -431,10 +475,14 @@ class Store:
         from bindsearch.operations.watch import watch_paths
 
         resolved = resolve_paths(paths, self._known_collections().values())
-        request = IndexRequest(rules, include=tuple(include), exclude=tuple(exclude))
-        watch_paths(self._context, resolved, request, on_report, stop, rescan_s=rescan_s or RESCAN_S, polling=polling)
+        request = IndexRequest(rules, include=include, exclude=exclude)
+        interval_s = (
+            RESCAN_S if rescan_s is None else to_number(rescan_s, "rescan_s", "give seconds above 0", math.ulp(0.0))
+        )
+        watch_paths(self._context, resolved, request, on_report, stop, rescan_s=interval_s, polling=polling)
 
     @installation_faults()
+    @tells_faults("write")
     def reindex(
         self,
         encoder: str | Encoder,
@@ -486,12 +534,13 @@ class Store:
             on_progress=on_progress,
             on_stage=on_stage,
         )
-        self.close()
+        self._release()
         self._wanted_encoder = new
         for cached in ("config", "encoder"):
             self.__dict__.pop(cached, None)
         return report
 
+    @tells_faults("write")
     def forget(self, *paths: PathLike, item_ids: Sequence[int] = ()) -> int:
         """Remove items from the store; their files are not changed.
 
@@ -509,10 +558,12 @@ class Store:
         """
         from bindsearch.operations.forget import forget
 
-        return forget(self.path, [os.fspath(path) for path in paths], item_ids)
+        ids = [to_integer(item, "an item id", "give an integer") for item in to_list(item_ids, "the list of item ids")]
+        return forget(self._folder, [to_path_text(path) for path in paths], ids)
 
     @former_keywords(wishes="index_settings")
     @installation_faults()
+    @tells_faults("write")
     def optimize(
         self, *, index_settings: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
     ) -> list[OptimizeResult]:
@@ -545,13 +596,14 @@ class Store:
         """
         from bindsearch.operations.index_policy import read_index_settings
 
-        return read_index_settings(self.path)
+        return read_index_settings(self._folder)
 
     @property
     def wishes(self) -> IndexSettings:
         """Former name of `index_settings`."""
         return self.index_settings
 
+    @tells_faults("read")
     def plan_index(
         self,
         *paths: PathLike,
@@ -580,9 +632,10 @@ class Store:
 
         known = self._known_collections()
         request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
-        return plan_paths(self.path, resolve_paths(paths, known.values()), known, request)
+        return plan_paths(self._folder, resolve_paths(paths, known.values()), known, request)
 
     @former_keywords(files="check_media", content="hash_media")
+    @tells_faults("read")
     def verify(
         self, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
     ) -> Report:
@@ -601,8 +654,9 @@ class Store:
         """
         from bindsearch.operations.verify.check import verify
 
-        return verify(self.path, check_media=check_media, hash_media=hash_media, on_stage=on_stage)
+        return verify(self._folder, check_media=check_media, hash_media=hash_media, on_stage=on_stage)
 
+    @tells_faults("write")
     def compact(self, *, on_stage: OnStage = ignore_stage) -> CompactReport:
         """Repair what needs no embedding, remove deleted rows, and free disk space.
 
@@ -613,8 +667,22 @@ class Store:
         """
         from bindsearch.operations.compact import compact_store
 
-        return compact_store(self.path, on_stage=on_stage)
+        return compact_store(self._folder, on_stage=on_stage)
 
+    @tells_faults("write")
+    def recover(self, *, on_stage: OnStage = ignore_stage) -> RecoverReport:
+        """Rebuild a damaged, missing or outdated catalog from the snapshot.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+            StoreError: neither the catalog nor the snapshot can be read, or a file cannot be read now.
+        """
+        from bindsearch.operations.verify.recover import recover_store
+
+        return recover_store(self._folder, on_stage=on_stage)
+
+    @tells_faults("read")
     def duplicates(self, *, to: str | Modality | Iterable[str | Modality] | None = None) -> list[tuple[Item, ...]]:
         """Return groups of items with identical content, largest groups first.
 
@@ -630,9 +698,10 @@ class Store:
         from bindsearch.operations.duplicates import find_exact_duplicates
 
         wanted = parse_modalities(to)
-        groups = find_exact_duplicates(self._reader.current().snapshot)
+        groups = find_exact_duplicates(self._current().snapshot)
         return [group for group in groups if any(item.modality in wanted for item in group)]
 
+    @tells_faults("read")
     def near_duplicates(
         self,
         threshold: float | None = None,
@@ -657,12 +726,13 @@ class Store:
         from bindsearch.operations.duplicates import NEAR_COSINE, find_near_duplicates
 
         cosine = NEAR_COSINE if threshold is None else threshold
-        generation = self._reader.current()
+        generation = self._current()
         groups: list[NearGroup] = []
         for modality in parse_modalities(to):
             groups += find_near_duplicates(generation, modality, cosine, on_rows=partial(on_rows, modality))
         return groups
 
+    @tells_faults("read")
     def export(
         self,
         target: PathLike,
@@ -676,9 +746,10 @@ class Store:
         from bindsearch.operations.export import export_vectors
 
         return export_vectors(
-            self.path, target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress
+            self._folder, target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress
         )
 
+    @tells_faults("write")
     def import_vectors(
         self,
         *sources: PathLike,
@@ -692,7 +763,7 @@ class Store:
         from bindsearch.operations.import_ import import_vectors
 
         return import_vectors(
-            self.path,
+            self._folder,
             *sources,
             root=root,
             modality=modality,
@@ -704,6 +775,7 @@ class Store:
             on_stage=on_stage,
         )
 
+    @tells_faults("write")
     def merge(
         self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
     ) -> ImportReport:
@@ -711,7 +783,7 @@ class Store:
         from bindsearch.operations.merge import merge_stores
 
         return merge_stores(
-            self.path,
+            self._folder,
             *sources,
             encoder=self._wanted_encoder,
             device=self._device,
@@ -721,18 +793,19 @@ class Store:
 
     def _known_collections(self) -> dict[int, Path]:
         manifest = None
-        with contextlib.suppress(StoreError):  # a damaged manifest is rebuilt later
-            manifest = read_manifest(self.path)
+        with contextlib.suppress(SnapshotDamagedError):  # a damaged manifest is rebuilt later
+            manifest = read_manifest(self._folder)
         return {} if manifest is None else {key: Path(root) for key, root in manifest.collections.items()}
 
     @property
     def _context(self) -> StoreContext:
+        self._folder  # noqa: B018  (raises if the store is closed)
         return self._context_of(self.encoder)
 
     def _context_of(self, encoder: Encoder) -> StoreContext:
         from bindsearch.operations.context import StoreContext
 
-        return StoreContext(self.path, encoder, self._segments, self._gpus, self._decode)
+        return StoreContext(self._folder, encoder, self._segments, self._gpus, self._decode)
 
     @property
     def _plan_context(self) -> PlanContext:
@@ -747,6 +820,8 @@ class Store:
         self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None
     ) -> list[PreparedQuery]:
         """Encode the terms of all queries together and prepare the queries."""
+        if imu_rate_hz is not None:
+            check_imu_rate(imu_rate_hz, "imu_rate_hz")
         if not queries:
             return []
         terms = [term for query in queries for term in query.terms]
@@ -758,6 +833,8 @@ class Store:
         return [prepare_query(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
 
     def _prepare_vector(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
+        if vector.dtype.kind not in "fiu":
+            raise VectorError(f"the query vector has values of type {vector.dtype}: give floating-point numbers")
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
@@ -765,12 +842,9 @@ class Store:
         return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
 
 
-def _parse_source(source: str | Modality | None) -> Modality | None:
-    if source is None:
-        return None
-    if source not in list(Modality):
-        raise UsageError(f"unknown modality {source!r} of a query vector: choose one of {', '.join(Modality)}")
-    return Modality(source)
+def _check_query(query: Query) -> None:
+    if not isinstance(query, Query):
+        raise UsageError(f"{shown(query)} is not a Query: create one with bs.make_query(...), or call `search`")
 
 
 def connect(
@@ -804,9 +878,11 @@ def connect(
     Raises:
         UsageError: the path is empty, or a segment length or `decode` is invalid.
     """
+    if path is not None:
+        to_absolute(path)  # raises if it cannot be a path
     folder = resolve_store(path)
-    if decode not in list(DecodeIn):
-        raise UsageError(f"unknown decode mode {decode!r}: choose one of {', '.join(DecodeIn)}")
+    if not isinstance(device, str):
+        raise UsageError(f"the device is {shown(device)}: give a text such as cpu or cuda:1")
     return Store(
         folder,
         encoder=encoder,
@@ -814,5 +890,5 @@ def connect(
         device=device,
         compile=compile,
         segment_s=segment_s,
-        decode=DecodeIn(decode),
+        decode=to_choice(decode, DecodeIn, "decode mode"),
     )

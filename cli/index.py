@@ -111,7 +111,7 @@ def index_command(
                 on_stage=shown.stage,
             )
     print_report(report, as_json=json, as_lines=json_lines)
-    return EXIT_SOME_FAILED if report.failures else 0
+    return EXIT_SOME_FAILED if report.failures or report.losses else 0
 
 
 def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:

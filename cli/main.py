@@ -20,11 +20,12 @@ from bindsearch.cli.explain import explain_command
 from bindsearch.cli.export import export_command
 from bindsearch.cli.forget import forget_command
 from bindsearch.cli.import_ import import_command
-from bindsearch.cli.index import index_command
+from bindsearch.cli.index import EXIT_SOME_FAILED, index_command
 from bindsearch.cli.merge import merge_command
 from bindsearch.cli.model import model_app
 from bindsearch.cli.optimize import optimize_command
 from bindsearch.cli.output import print_message
+from bindsearch.cli.recover import recover_command
 from bindsearch.cli.reindex import reindex_command
 from bindsearch.cli.retry import retry_command
 from bindsearch.cli.search import search_command
@@ -56,6 +57,7 @@ app.command("reindex", cls=Command)(reindex_command)
 app.command("status", cls=Command)(status_command)
 app.command("verify", cls=Command)(verify_command)
 app.command("compact", cls=Command)(compact_command)
+app.command("recover", cls=Command)(recover_command)
 app.command("doctor", cls=Command)(doctor_command)
 app.command("duplicates", cls=Command)(duplicates_command)
 app.command("forget", cls=Command)(forget_command)
@@ -95,11 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
-    logging.getLogger("bindsearch").addHandler(logging.NullHandler())  # commands print what is worth a line
+    losses = LossHandler()
+    logging.getLogger("bindsearch").addHandler(losses)
     signal.signal(signal.SIGTERM, _interrupt)  # not by SIGINT, which jobs in the background may ignore
     try:
         result = app(arguments, standalone_mode=False)
         code = result if isinstance(result, int) else 0
+        if code == 0 and losses.seen:
+            code = EXIT_SOME_FAILED
     except BindSearchError as error:
         _complain(str(error))
         code = error.exit_code
@@ -116,9 +121,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         _complain(str(installation_fault(error) or f"unexpected {type(error).__name__}: {error}"))
         code = EXIT_OTHER_ERROR
+    finally:
+        logging.getLogger("bindsearch").removeHandler(losses)
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
         _complain("interrupted; committed work is kept, run the same command to resume")
     sys.exit(code)
+
+
+class LossHandler(logging.Handler):
+    """Print what is logged as lost; other records are ignored, since commands print what is worth a line."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record on stderr."""
+        self.seen = True
+        print_message(f"note: {record.getMessage()}")
 
 
 def _interrupt(*_: object) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm, IndexParameters, UnitCosts
+from bindsearch.small_files import read_json_object
 
 if TYPE_CHECKING:
     from bindsearch.indexes.ivf_pq import IvfPqIndex
@@ -84,7 +85,7 @@ def machine() -> Mapping[str, str | int]:
 def load_costs(path: Path) -> UnitCosts | None:
     """Return the unit costs stored at `path`; None if missing, damaged or measured on another machine."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: Any = read_json_object(path)
         costs, names = record["costs"], [field.name for field in fields(UnitCosts)]
         valid = record["format"] == FORMAT and record["machine"] == machine() and sorted(costs) == sorted(names)
     except (OSError, ValueError, KeyError, TypeError):

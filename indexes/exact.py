@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,24 +37,42 @@ def decode(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     return decoded
 
 
+class RowChecks(Protocol):
+    """Checks of rows before their first use; each raises an error if one of the rows is damaged."""
+
+    def check(self, first: int, stop: int) -> None:
+        """Check rows first..stop."""
+
+    def check_rows(self, rows: NDArray[np.int64]) -> None:
+        """Check these rows, int64 (m,)."""
+
+
+class RowBlock(NamedTuple):
+    """Rows fp16 (m, d) that lie together, and their checks; None: they need none."""
+
+    rows: NDArray[np.float16]
+    checks: RowChecks | None = None
+
+
 class _Block(NamedTuple):
-    """Rows of a partition from ordinal `start` on: fp16 (m, d), and FAISS's view of them."""
+    """Rows of a partition from ordinal `start` on: fp16 (m, d), their checks, and FAISS's view of them."""
 
     start: int
     rows: NDArray[np.float16]
+    checks: RowChecks | None
     view: faiss.IndexScalarQuantizer
 
 
 class ExactRows:
     """The n fp16 rows of d dimensions of a partition. Immutable: threads may share it."""
 
-    def __init__(self, dim: int, blocks: Sequence[NDArray[np.float16]]) -> None:
+    def __init__(self, dim: int, blocks: Sequence[NDArray[np.float16] | RowBlock]) -> None:
         """Refer to the rows of all `blocks`, each fp16 (m, dim), in order; they must not change afterwards."""
         self.dim = dim
         self._blocks: list[_Block] = []
         start = 0
-        for rows in _join_small(blocks):
-            self._blocks.append(_Block(start, rows, _view(rows)))
+        for rows, checks in _join_small([_as_block(block) for block in blocks]):
+            self._blocks.append(_Block(start, rows, checks, _view(rows)))
             start += len(rows)
         self.n = start
         self._starts = np.array([block.start for block in self._blocks], np.int64)
@@ -76,6 +94,8 @@ class ExactRows:
             block_mask = None if mask is None else mask.slice(first, stop)
             if first >= stop or (block_mask is not None and not block_mask.count):
                 continue
+            if block.checks is not None:
+                block.checks.check(first - block.start, len(block.rows))
             view = block.view if first == block.start else _view(block.rows[first - block.start :])
             nearest = _nearest(view, queries, k, block_mask)
             parts.append(SearchResult(np.where(nearest.positions < 0, -1, nearest.positions + first), nearest.cosines))
@@ -104,13 +124,13 @@ class ExactRows:
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return copies of the rows at `positions` (m,): fp16 (m, d)."""
         if len(self._blocks) == 1:
-            return np.take(self._blocks[0].rows, positions, axis=0)
+            return _take(self._blocks[0], positions)
         out = np.empty((len(positions), self.dim), np.float16)
         block_of = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(block_of):
             in_block = block_of == number
             block = self._blocks[number]
-            out[in_block] = np.take(block.rows, positions[in_block] - block.start, axis=0)
+            out[in_block] = _take(block, positions[in_block] - block.start)
         return out
 
     def embeddings(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -118,23 +138,44 @@ class ExactRows:
         return decode(self.gather(positions))
 
 
-def _join_small(blocks: Sequence[NDArray[np.float16]]) -> list[NDArray[np.float16]]:
-    """Return the same rows in fewer blocks: runs of small blocks are copied together, others stay in place."""
-    joined: list[NDArray[np.float16]] = []
-    run: list[NDArray[np.float16]] = []
+def _as_block(block: NDArray[np.float16] | RowBlock) -> RowBlock:
+    """Return a block with contiguous rows; memmaps become plain arrays, which are faster to slice."""
+    rows, checks = block if isinstance(block, RowBlock) else (block, None)
+    return RowBlock(np.ascontiguousarray(np.asarray(rows)), checks)
+
+
+def _take(block: _Block, positions: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Return copies of checked rows of a block at `positions` (m,) in it: fp16 (m, d)."""
+    if block.checks is not None:
+        block.checks.check_rows(positions)
+    return np.take(block.rows, positions, axis=0)
+
+
+def _join_small(blocks: Sequence[RowBlock]) -> list[RowBlock]:
+    """Return the same rows in fewer blocks: runs of small blocks are checked and copied together, others unchanged."""
+    joined: list[RowBlock] = []
+    run: list[RowBlock] = []
     for block in blocks:
-        rows = np.ascontiguousarray(np.asarray(block))  # memmaps too: they are slower to slice
-        small = len(rows) < SMALL_ROWS
-        if run and (not small or sum(map(len, run)) + len(rows) > JOINED_ROWS):
-            joined.append(np.concatenate(run) if len(run) > 1 else run[0])
+        small = len(block.rows) < SMALL_ROWS
+        if run and (not small or sum(len(other.rows) for other in run) + len(block.rows) > JOINED_ROWS):
+            joined.append(_concatenate(run))
             run = []
         if small:
-            run += [rows] if len(rows) else []
+            run += [block] if len(block.rows) else []
         else:
-            joined.append(rows)
+            joined.append(block)
     if run:
-        joined.append(np.concatenate(run) if len(run) > 1 else run[0])
+        joined.append(_concatenate(run))
     return joined
+
+
+def _concatenate(run: Sequence[RowBlock]) -> RowBlock:
+    if len(run) == 1:
+        return run[0]
+    for rows, checks in run:
+        if checks is not None:
+            checks.check(0, len(rows))
+    return RowBlock(np.concatenate([block.rows for block in run]))
 
 
 def _view(rows: NDArray[np.float16]) -> faiss.IndexScalarQuantizer:

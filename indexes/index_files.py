@@ -31,6 +31,7 @@ from bindsearch.indexes.types import (
     parse_point,
     point_record,
 )
+from bindsearch.small_files import parse_json_object, read_small_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,13 +195,13 @@ def _read_manifest(path: Path, digest: str) -> IndexManifest:
     import xxhash
 
     try:
-        content = path.read_bytes()
+        content = read_small_file(path)
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     if xxhash.xxh3_128(content).hexdigest() != digest:
         raise _damaged(path, "its content does not match its digest")
     try:
-        data = json.loads(content)
+        data: Any = parse_json_object(content)
         if data.pop("format") != FORMAT:
             raise _damaged(path, f"it is not of format {FORMAT}, which this version of BindSearch reads")
         return _parse_manifest(data)

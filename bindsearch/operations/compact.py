@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindsearch.atomic import TEMPORARY_SUFFIX, folder_size, sync_folder
-from bindsearch.errors import StoreError
+from bindsearch.atomic import folder_size
+from bindsearch.errors import StoreError, first_line
 from bindsearch.former_names import former_fields
 from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.check import check_is_store
@@ -18,14 +17,12 @@ from bindsearch.operations.verify.findings import Finding, Repair
 from bindsearch.operations.verify.repair import DISCARDED_KINDS, repair
 from bindsearch.operations.verify.store_files import find_orphans, stored_vectors
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.storage.catalog import CATALOG_FILE
+from bindsearch.storage.catalog import REMEDY
+from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, readable_path
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
-
-SHRINK_THRESHOLD = 0.9
-"""The compacted copy replaces the catalog if its size is at most this share of the catalog's."""
 
 
 @former_fields(mended="repaired", left="remaining")
@@ -98,46 +95,39 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
 
 
 def shrink_catalog(path: Path) -> None:
-    """Rewrite a closed catalog without the space of deleted rows, if that makes it much smaller.
+    """Rewrite a closed catalog without the space of deleted rows, which DuckDB frees only at the end of the file.
 
-    DuckDB itself frees only space at the end of the file. The copy replaces the catalog atomically: if the process is
-    killed before that, the old catalog stays.
+    The copy replaces the catalog atomically: if the process is killed before that, the old catalog stays.
 
     Raises:
         StoreError: the catalog could not be copied.
     """
     import duckdb
 
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("CHECKPOINT")
-    if path.with_name(f"{path.name}.wal").exists():  # its changes would be lost
-        return
-    copy = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    copy.unlink(missing_ok=True)
     try:
-        with duckdb.connect() as connection:
-            connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
-            connection.execute(f"ATTACH {_quoted(copy)} AS fresh")
-            connection.execute("COPY FROM DATABASE old TO fresh")
-            connection.execute("DETACH fresh")
-            connection.execute("DETACH old")
-        with copy.open("rb+") as file:
-            os.fsync(file.fileno())
-        if copy.stat().st_size <= SHRINK_THRESHOLD * path.stat().st_size:
-            copy.replace(path)
-    except duckdb.Error as error:
-        raise StoreError(f"the catalog {path} could not be copied: {str(error).splitlines()[0]}") from error
-    finally:
-        copy.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        checkpoint(path, _rewrite)
+    except (duckdb.Error, OSError) as error:
+        raise StoreError(f"the catalog {path} could not be copied: {first_line(error)}") from error
+
+
+def _rewrite(path: Path, copy: Path) -> None:
+    """Copy the live rows of a catalog, with those in its log, to a new file."""
+    import duckdb
+
+    with duckdb.connect() as connection:  # ATTACH needs access to files
+        connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
+        connection.execute(f"ATTACH {_quoted(copy)} AS fresh")
+        connection.execute("COPY FROM DATABASE old TO fresh")
+        connection.execute("DETACH fresh")
+        connection.execute("DETACH old")
 
 
 @contextmanager
 def _open(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
     """Yield a store's configuration and catalog; raise StoreError if the catalog is missing."""
     config, path = read_config(store), store / CATALOG_FILE
-    if not path.is_file():
-        raise StoreError(f"the catalog {path} is missing: run `bindsearch verify`")
+    if not readable_path(path).is_file():
+        raise StoreError(f"the catalog {path} is missing: {REMEDY}")
     with CheckedCatalog(path) as catalog:
         yield config, catalog
 
@@ -146,7 +136,7 @@ def _remove_orphans(store: Path, catalog: CheckedCatalog) -> None:
     """Remove files and folders that neither the catalog nor CURRENT refers to."""
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
-    for path in find_orphans(store, manifest, stored_vectors(store, catalog.vector_files(), {})):
+    for path in find_orphans(store, manifest, stored_vectors(store, catalog.vector_files())):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

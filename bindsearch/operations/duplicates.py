@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.errors import UsageError
+from bindsearch.arguments import to_number
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
@@ -112,8 +113,8 @@ def find_near_duplicates(
     Raises:
         UsageError: the threshold is not above 0 and at most 1.
     """
-    if not 0.0 < threshold <= 1.0:
-        raise UsageError(f"{threshold} is not a valid cosine threshold: give one above 0 and at most 1, such as 0.97")
+    expected = "give one above 0 and at most 1, such as 0.97"
+    threshold = to_number(threshold, "the cosine threshold", expected, math.ulp(0.0), 1.0)
     if modality not in generation.partitions or not generation.partitions[modality].live_rows:
         return []
     partition, snapshot = generation.partitions[modality], generation.snapshot

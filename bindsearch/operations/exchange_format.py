@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bindsearch.errors import StoreError
+from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE
@@ -188,7 +189,7 @@ def to_lists(facts: pa.Table) -> Columns:
             lists[name] = column.to_pylist()
     if lists["mtime_ns"] is nulls and lists["modified"] is not nulls:
         micros = facts.column("modified").cast(pa.int64()).to_pylist()
-        lists["mtime_ns"] = [None if moment is None else 1000 * moment for moment in micros]
+        lists["mtime_ns"] = [None if moment is None else storable_ns(1000 * moment) for moment in micros]
     return lists
 
 

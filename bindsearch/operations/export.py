@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.atomic import atomic_write, folder_size
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange_format import (
@@ -33,10 +34,11 @@ from bindsearch.operations.exchange_format import (
     split_at_item_boundaries,
 )
 from bindsearch.reports import OnRows, ignore_rows
-from bindsearch.search.filter import NO_FILTER, Filter, make_filter, segment_mask
+from bindsearch.search.filter import Filter, segment_mask, to_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
 from bindsearch.storage.config import StoreConfig, resolve_store
+from bindsearch.storage.faults import tells_faults
 from bindsearch.types import Modality, PathLike
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class ExportReport:
     took_s: float
 
 
+@tells_faults("read")
 def export_vectors(
     store: PathLike | None,
     target: PathLike,
@@ -116,15 +119,14 @@ def export_vectors(
     """
     started = time.monotonic()
     chosen_modalities = parse_modalities(modalities)
-    if layout not in list(Layout):
-        raise UsageError(f"unknown layout {str(layout)!r}: choose from {', '.join(Layout)}")
-    row_filter = make_filter(where=filter) if isinstance(filter, str) else filter or NO_FILTER
+    layout = to_choice(layout, Layout, "layout")
+    row_filter = to_filter(filter)
+    folder = to_absolute(target)
     config, generation = open_generation(resolve_store(store))
     rows = _select_rows(generation, chosen_modalities, row_filter)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:
         raise UsageError("nothing to export: no vectors match, choose other modalities or another filter")
-    folder = Path(target).expanduser()
     total = sum(counts.values())
     try:
         _check_target(folder)

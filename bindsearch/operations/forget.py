@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.storage.batch import StagedBatch
@@ -112,8 +113,9 @@ def _stage_path(catalog: Catalog, path: str, batch: StagedBatch) -> set[int]:
 
 def _matching_collections(path: str, collections: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, str]]:
     """Yield the collections that a path concerns, each with the relative path in it, "" for the whole collection."""
-    expanded = Path(path).expanduser()
-    for absolute in dict.fromkeys((Path(os.path.abspath(expanded)), expanded.resolve())):  # noqa: PTH100  (links stay)
+    resolved = to_absolute(path)
+    with_links = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  (links stay)
+    for absolute in dict.fromkeys((with_links, resolved)):
         for key, root in collections:
             if root.is_relative_to(absolute):
                 yield key, ""

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bindsearch.arguments import to_number, to_texts
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
 from bindsearch.ingest.dry_run import plan_collection
 from bindsearch.ingest.inspect.classify import parse_rule, read_folder_rules
+from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
@@ -61,24 +63,27 @@ class IndexRequest:
         Raises:
             UsageError: a rule, a glob or a limit is invalid.
         """
-        decode, archives = _apply_limits(decode, self.limits)
+        decode, archives, lists = _apply_limits(decode, self.limits)
         return IndexOptions(
-            rules=tuple(parse_rule(rule) for rule in self.rules),
+            rules=tuple(parse_rule(rule) for rule in to_texts(self.rules, "rules")),
             decode=decode,
             retry_failed=self.retry_failed,
-            narrowing=make_narrowing(tuple(self.include), tuple(self.exclude)),
+            narrowing=make_narrowing(to_texts(self.include, "include"), to_texts(self.exclude, "exclude")),
             prune=self.prune,
             archives=archives,
+            lists=lists,
         )
 
 
-def _apply_limits(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[DecodeOptions, ArchiveLimits]:
-    """Return decoding options and archive limits with the given limits applied.
+def _apply_limits(
+    decode: DecodeOptions, limits: Mapping[str, float]
+) -> tuple[DecodeOptions, ArchiveLimits, ListLimits]:
+    """Return decoding options and limits of archives and manifests with the given limits applied.
 
     A name may omit the prefix and the unit: `array` for `max_array_bytes`.
     """
-    archives = ArchiveLimits()
-    caps = {entry.name: options for options in (decode, archives) for entry in fields(options)}
+    archives, lists = ArchiveLimits(), ListLimits()
+    caps = {entry.name: options for options in (decode, archives, lists) for entry in fields(options)}
     caps = {name: options for name, options in caps.items() if name.startswith("max_")}
     overrides: dict[str, Any] = {}
     for cap_name, value in limits.items():
@@ -87,15 +92,17 @@ def _apply_limits(decode: DecodeOptions, limits: Mapping[str, float]) -> tuple[D
         if name is None:
             known = ", ".join(re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps)
             raise UsageError(f"unknown limit {cap_name.removeprefix('max_')!r}: choose from {known}")
-        if not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"the limit {cap_name.removeprefix('max_')} is {value:g}: expected a number above 0")
-        overrides[name] = type(getattr(caps[name], name))(value)
-    decode_overrides = {name: value for name, value in overrides.items() if caps[name] is decode}
-    archive_overrides = {name: value for name, value in overrides.items() if caps[name] is archives}
-    return replace(decode, **decode_overrides), replace(archives, **archive_overrides)
+        what = f"the limit {cap_name.removeprefix('max_')}"
+        number = to_number(value, what, "expected a number above 0", lowest=math.ulp(0.0))
+        overrides[name] = type(getattr(caps[name], name))(number)
+    chosen = [
+        {name: value for name, value in overrides.items() if caps[name] is options}
+        for options in (decode, archives, lists)
+    ]
+    return replace(decode, **chosen[0]), replace(archives, **chosen[1]), replace(lists, **chosen[2])
 
 
-FindTargets = Callable[[Catalog], Iterable[ScanTarget]]
+FindTargets = Callable[[Catalog, ListLimits], Iterable[ScanTarget]]
 """Function that returns the targets to index once the catalog is open; it may add new roots to the catalog."""
 
 
@@ -131,16 +138,20 @@ def index_targets(
     request.options(DecodeOptions())  # invalid options raise before anything is created
     if not (context.path / STORE_FILE).is_file():
         decoders.check_libraries()
-    with open_writer(context.path, context.encoder, context.segments) as (config, catalog, writer):
+    losses: list[str] = []
+    with open_writer(context.path, context.encoder, context.segments, losses.append) as (config, catalog, writer):
         options = request.options(decode_options(config, request.imu_rate_hz))
         indexer = Indexer(catalog, writer, context.encoder, decoders, context.path / SPOOL, on_progress)
-        for target in find_targets(catalog):
+        for target in find_targets(catalog, options.lists):
             rules = (*options.rules, *read_folder_rules(target.root))  # rules of the request come first
             indexer.index(target, replace(options, rules=rules))
+        writer.discard_lost_files()
         results = optimize(
             context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
         )
     report = indexer.report
+    report.losses = len(losses)
+    report.notices[:0] = losses
     refusals = [result for result in results if result.need.work is IndexActionKind.REFUSED]
     report.notices.extend(f"the {result.modality} index is unchanged: {result.need.reason}" for result in refusals)
     report.took_s = time.monotonic() - started
@@ -149,13 +160,13 @@ def index_targets(
 
 def at_paths(paths: Sequence[Path], store: Path) -> FindTargets:
     """Return a function that finds all targets at and below these absolute paths."""
-    return lambda catalog: plan_targets(paths, catalog.collections(), catalog.add_collection, store)
+    return lambda catalog, lists: plan_targets(paths, catalog.collections(), catalog.add_collection, store, lists)
 
 
 def at_failures(store: Path) -> FindTargets:
     """Return a function that finds all files with a recorded failure."""
 
-    def find(catalog: Catalog) -> list[ScanTarget]:
+    def find(catalog: Catalog, _: ListLimits) -> list[ScanTarget]:
         rows = catalog.failures_table().to_pylist()
         return failed_targets([(row["collection_id"], row["rel_path"]) for row in rows], catalog.collections(), store)
 
@@ -175,7 +186,7 @@ def plan_paths(
     """
     options = request.options(DecodeOptions(imu_rate_hz=request.imu_rate_hz))
     planned: list[PlannedFile] = []
-    for target in plan_targets(paths, collections, lambda _root: -1, store):
+    for target in plan_targets(paths, collections, lambda _root: -1, store, options.lists):
         rules = (*options.rules, *read_folder_rules(target.root))
         planned.extend(plan_collection(target, replace(options, rules=rules)))
     return planned

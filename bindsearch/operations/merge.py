@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bindsearch.arguments import to_absolute
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
 from bindsearch.operations.exchange_format import (
@@ -27,6 +28,7 @@ from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import StoreConfig, read_config, resolve_store
+from bindsearch.storage.faults import tells_faults
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import Writer
 from bindsearch.types import PathLike
@@ -44,6 +46,7 @@ class _Source(NamedTuple):
     rows: NDArray[np.int64]
 
 
+@tells_faults("write")
 def merge_stores(
     target: PathLike | None,
     *sources: PathLike,
@@ -100,7 +103,7 @@ def merge_stores(
 
 def _source_paths(target: Path, sources: tuple[PathLike, ...]) -> list[Path]:
     """Return the folders of the sources, each once; raise UsageError if there are none or the target is one."""
-    paths = list(dict.fromkeys(Path(source).expanduser().resolve() for source in sources))
+    paths = list(dict.fromkeys(to_absolute(source) for source in sources))
     if not paths:
         raise UsageError("nothing to merge: give at least one store")
     if target.resolve() in paths:

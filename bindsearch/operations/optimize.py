@@ -42,7 +42,7 @@ from bindsearch.search.calibration import partition_statistics
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
 from bindsearch.storage.session import open_writer
-from bindsearch.storage.snapshot import read_manifest
+from bindsearch.storage.snapshot import open_snapshot, read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality
 
@@ -413,7 +413,7 @@ def _optimizer(
     """Return an Optimizer of the current generation."""
     manifest = read_manifest(store)
     assert manifest is not None  # the writer has made one
-    generation = Generation(store, manifest, dim)
+    generation = Generation(store, open_snapshot(store, manifest), dim)
     texts = generation.partitions.get(Modality.TEXT)
     has_texts = texts is not None and texts.live_rows >= MIN_QUERIES
     captions = None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bindsearch.atomic import sync_folder
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import StoreError, UsageError
+from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import decode_options
 from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
@@ -20,8 +20,9 @@ from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
-from bindsearch.storage.catalog import CATALOG_FILE, Catalog
-from bindsearch.storage.config import StoreConfig, read_config
+from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.catalog_file import CATALOG_FILE
+from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.types import Modality
 
@@ -81,7 +82,7 @@ def reindex(
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
         report = index_targets(
             replace(context, path=new_store, segments=decode_options(config, None)),
-            lambda new: _targets(collections, new, store, new_store),
+            lambda new, _: _targets(collections, new, store, new_store),
             request,
             decoders,
             read_index_settings(store),
@@ -104,7 +105,7 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
     """Keep the new store of an interrupted run if it has the same encoder and options, else remove it."""
     if not new_store.exists():
         return
-    with suppress(StoreError):
+    with suppress(StoreError, StoreNotFoundError):  # it may have been interrupted before anything was there
         previous = read_config(new_store)
         same = (previous.encoder, previous.weights_digest, previous.encoder_options) == (
             encoder.name,
@@ -113,7 +114,7 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
         )
         if same and decode_options(previous, None) == decode_options(config, None):
             return
-    shutil.rmtree(new_store)
+    _remove(new_store)
 
 
 def _targets(collections: dict[int, Path], new: Catalog, store: Path, new_store: Path) -> list[ScanTarget]:
@@ -163,7 +164,14 @@ def _replace(store: Path, new: Path) -> None:
             f"the new store is complete at {new}, but cannot be moved to {store}: {error.strerror}"
         ) from error
     sync_folder(store.parent)
-    shutil.rmtree(new)
+    _remove(new)
+
+
+def _remove(store: Path) -> None:
+    """Remove a store; store.json first, so that the next run does not resume what a crash leaves of it."""
+    (store / STORE_FILE).unlink(missing_ok=True)
+    sync_folder(store)
+    shutil.rmtree(store)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -15,11 +15,11 @@ from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
-from bindsearch.operations.context import StoreContext, load_store_encoder
+from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Catalog, Failure
-from bindsearch.storage.config import STORE_FILE, StoreConfig, new_config, read_config
+from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
 from bindsearch.storage.writer import Writer
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality

@@ -18,6 +18,7 @@ import numpy as np
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.numpy_files import npy_header
 from bindsearch.operations.exchange_format import BLOCK_ROWS, FACTS, SPACE_KEY, space_from_json
+from bindsearch.small_files import open_regular
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
 
@@ -31,6 +32,12 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "caption"),
 }
 """Accepted column names, the first one that exists is used; image_path and caption are those of clip-retrieval."""
+
+MAX_TEXT_BYTES, MAX_PATH_BYTES = 1 << 28, 1 << 30
+"""Maximum size of a column of texts in a block of rows, and of all paths of a file."""
+
+MAX_MEAN_BYTES = 1 << 20
+"""Maximum mean size of the texts of a row group, checked before any of them is read."""
 
 FOLDER = re.compile(r"(\w+)_emb")
 """Name of a folder of .npy files, with their modality."""
@@ -114,8 +121,9 @@ class VectorFileReader:
         self.facts = shard.facts
         self.modality = shard.modality
         with _open_parquet(self.facts) as file:
-            self.schema: pa.Schema = file.schema_arrow
+            self.schema: pa.Schema = _plain_schema(file.schema_arrow)
             self.n = int(file.metadata.num_rows)
+            _check_texts(file.metadata, self.facts)
         self.space: StoreConfig | None = None
         if text := (self.schema.metadata or {}).get(SPACE_KEY):
             self.space = space_from_json(text)
@@ -152,7 +160,9 @@ class VectorFileReader:
         if name not in self.names:
             return None
         with _open_parquet(self.facts) as file:
-            return self._cast(file.read([self.names[name]]).column(0), name)
+            return self._cast(
+                self._texts(file.read([self.names[name]]).column(0), self.names[name], 0, MAX_PATH_BYTES), name
+            )
 
     def blocks(self, dim: int) -> Iterator[tuple[pa.Table, NDArray[np.floating[Any]]]]:
         """Yield blocks of rows in the order of the file.
@@ -173,7 +183,12 @@ class VectorFileReader:
         start = 0
         with _open_parquet(self.facts) as file:
             for batch in file.iter_batches(BLOCK_ROWS, columns=column_names):
-                table = pa.Table.from_batches([batch])
+                table = pa.table(
+                    {
+                        name: self._texts(pa.chunked_array([column]), name, start, MAX_TEXT_BYTES)
+                        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                    }
+                )
                 if self._array is None:
                     vectors = _to_array(batch.column(self._column), dim, self.facts, start)
                 else:
@@ -190,6 +205,33 @@ class VectorFileReader:
             return int(self._array.shape[1])
         kind = self.schema.field(self._column).type
         return getattr(kind, "list_size", None)
+
+    def _texts(self, column: pa.ChunkedArray, name: str, start: int, max_bytes: int) -> pa.ChunkedArray:
+        """Return a column of texts, which is read as a dictionary, as plain texts; other columns unchanged.
+
+        Raises:
+            UsageError: the texts take more than `max_bytes`, repeated ones included, or are not UTF-8.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not pa.types.is_dictionary(column.type):
+            return column
+        lengths = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
+        size = sum(pc.sum(chunk).as_py() or 0 for chunk in lengths)
+        if size > max_bytes:
+            last = start + len(column) - 1
+            raise UsageError(
+                f"{self.facts}: the texts of the column {name} in rows {start} to {last} have {size} bytes: "
+                f"the maximum is {max_bytes}, shorten them or split the file"
+            )
+        plain = column.cast(column.type.value_type)
+        try:
+            plain.validate(full=True)
+        except pa.ArrowInvalid:
+            row = next(row for row, text in enumerate(plain.cast(pa.large_binary())) if not _is_utf8(text.as_py()))
+            raise UsageError(f"{self.facts}: row {start + row}, column {name} is not UTF-8: save it as UTF-8") from None
+        return plain
 
     def _cast(self, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         """Return a column with the type that it has in FACTS; raise UsageError if it has another type."""
@@ -213,10 +255,46 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        open_regular(path).close()
+        with pq.ParquetFile(path) as plain:
+            schema, texts = plain.schema, []
+            for i in range(plain.metadata.num_columns):
+                if schema.column(i).physical_type == "BYTE_ARRAY" and not schema.column(i).max_repetition_level:
+                    texts.append(schema.column(i).path)
+        with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with texts in place of dictionaries of texts."""
+    import pyarrow as pa
+
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
+    ]
+    return pa.schema(fields, schema.metadata)
+
+
+def _check_texts(metadata: pq.FileMetaData, path: Path) -> None:
+    """Check the mean size of texts by the metadata alone; raise UsageError if it exceeds MAX_MEAN_BYTES."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            mean = chunk.total_uncompressed_size // max(chunk.num_values, 1)
+            if chunk.physical_type == "BYTE_ARRAY" and mean > MAX_MEAN_BYTES:
+                raise UsageError(
+                    f"{path}: the texts of the column {chunk.path_in_schema} have {mean} bytes on average: "
+                    f"the maximum is {MAX_MEAN_BYTES}, shorten them"
+                )
+
+
+def _is_utf8(text: bytes | None) -> bool:
+    try:
+        (text or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:

@@ -65,4 +65,4 @@ def watch_paths(
 
 def _at_changes(paths: Sequence[Path], store: Path) -> FindTargets:
     """Return a function that finds the targets of changed paths."""
-    return lambda catalog: changed_targets(paths, catalog.collections(), store)
+    return lambda catalog, _: changed_targets(paths, catalog.collections(), store)

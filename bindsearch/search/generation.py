@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bindsearch.environment import check_libraries
-from bindsearch.errors import StoreError, StoreNotFoundError
+from bindsearch.errors import SnapshotDamagedError, VectorFileLostError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm
@@ -22,7 +22,8 @@ from bindsearch.search.filter import Filter, segment_mask
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
 from bindsearch.storage.config import read_config
-from bindsearch.storage.snapshot import CURRENT, Manifest, open_snapshot, read_manifest
+from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
+from bindsearch.storage.snapshot_format import REMEDY
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.search.sql_filter.columns import FilterColumns
+
+logger = logging.getLogger("bindsearch")
 
 FILTER_CACHE_SIZE = 16
 """Number of filters whose bitmaps a generation caches; each takes 2 bytes per segment."""
@@ -87,27 +90,31 @@ class Generation:
     def __init__(
         self,
         store: Path,
-        manifest: Manifest,
+        snapshot: Snapshot,
         dim: int,
         gpus: GpuResidency | None = None,
         before: Generation | None = None,
+        problem: str | None = None,
     ) -> None:
-        """Map the files of a generation.
+        """Map the vector files of a generation.
 
         Args:
             store: Folder of the store.
-            manifest: Content of CURRENT.
+            snapshot: Items and segments of the generation.
             dim: Dimensions of the embedding space.
             gpus: GPUs to search on (None: search on the CPU).
             before: An older generation, whose open indexes are reused if they are unchanged.
+            problem: Why the snapshot was read from the catalog; None if it was not.
 
         Raises:
-            StoreError: a file is missing or damaged.
+            VectorFileLostError: a vector file is missing or damaged.
+            StoreError: a file cannot be read now.
             InstallationError: FAISS cannot be loaded.
         """
         check_libraries(["faiss"])  # partitions are scanned with FAISS
-        self.manifest = manifest
-        self.snapshot = open_snapshot(store, manifest)
+        self.manifest = manifest = snapshot.manifest
+        self.snapshot = snapshot
+        self.problem = problem
         older: Mapping[Modality, Partition] = {} if before is None else before.partitions
         self.partitions: dict[Modality, Partition] = {
             modality: Partition(store, self.snapshot, modality, dim, gpus, older.get(modality))
@@ -161,22 +168,29 @@ class Generation:
 
 
 class Reader:
-    """A thread-safe reader of the newest generation; a damaged snapshot is rebuilt."""
+    """A thread-safe reader of the newest generation; it changes nothing on disk.
+
+    If the snapshot is damaged, the generation is read from the catalog, and a warning is logged.
+    """
 
     def __init__(
-        self, store: Path, dim: Callable[[], int], rebuild: Callable[[], None], gpus: GpuResidency | None = None
+        self,
+        store: Path,
+        dim: Callable[[], int],
+        from_catalog: Callable[[], Snapshot],
+        gpus: GpuResidency | None = None,
     ) -> None:
         """Prepare to read a store; nothing is opened yet.
 
         Args:
             store: Folder of the store.
             dim: Returns the dimensions of the embedding space.
-            rebuild: Rebuilds the snapshot from the catalog.
+            from_catalog: Reads the newest generation from the catalog.
             gpus: GPUs to search on (None: search on the CPU).
         """
         self._store = store
         self._dim = dim
-        self._rebuild = rebuild
+        self._from_catalog = from_catalog
         self._gpus = gpus
         self._lock = threading.Lock()
         self._generation: Generation | None = None
@@ -193,31 +207,45 @@ class Reader:
 
         Raises:
             StoreNotFoundError: there is no store.
-            StoreError: the snapshot is damaged and cannot be rebuilt.
+            VectorFileLostError: a vector file is missing or damaged.
+            StoreError: a file cannot be read now, or the snapshot is damaged and the catalog cannot be read either.
         """
-        for _ in range(OPEN_ATTEMPTS):
-            with contextlib.suppress(StoreError):
-                if (generation := self._open()) is not None:
-                    return generation
-                break
+        for attempt in range(OPEN_ATTEMPTS):
+            try:
+                return self._open()
+            except VectorFileLostError:
+                if attempt == OPEN_ATTEMPTS - 1:
+                    raise
+            except SnapshotDamagedError as error:
+                problem = error
+                if self._current_mark() is None:  # it is replaced in one step, never missing for a while
+                    break
             time.sleep(OPEN_PAUSE_S)
-        self._rebuild()
-        generation = self._open()
-        if generation is None:
-            raise StoreNotFoundError(f"no store at {self._store}: create one with `bindsearch index FOLDER`")
-        return generation
+        return self._open_from_catalog(problem)
 
-    def _open(self) -> Generation | None:
+    def _open(self) -> Generation:
         mark = self._current_mark()
         with self._lock:
             if self._generation is not None and mark == self._mark:
                 return self._generation
             manifest = read_manifest(self._store)
             if manifest is None:
-                return None
+                raise SnapshotDamagedError(f"{self._store / CURRENT} is missing: {REMEDY}")
             if self._generation is None or self._generation.manifest != manifest:
-                self._generation = Generation(self._store, manifest, self._dim(), self._gpus, self._generation)
+                snapshot = open_snapshot(self._store, manifest)
+                self._generation = Generation(self._store, snapshot, self._dim(), self._gpus, self._generation)
             self._mark = mark
+            return self._generation
+
+    def _open_from_catalog(self, error: SnapshotDamagedError) -> Generation:
+        """Return the generation of the catalog; it is kept until CURRENT changes."""
+        mark = self._current_mark()
+        with self._lock:
+            snapshot = self._from_catalog()
+            problem = f"{error}; read from the catalog instead"
+            self._generation = Generation(self._store, snapshot, self._dim(), self._gpus, None, problem)
+            self._mark = mark
+            logger.warning("%s", problem)
             return self._generation
 
     def _current_mark(self) -> tuple[int, int, int] | None:
@@ -235,9 +263,9 @@ def open_reader(store: Path, gpus: GpuResidency | None = None) -> Reader:
     def dim() -> int:
         return read_config(store).dim
 
-    def rebuild() -> None:
-        from bindsearch.storage.session import rebuild_snapshot  # imported only if a snapshot is damaged
+    def from_catalog() -> Snapshot:
+        from bindsearch.storage.session import snapshot_from_catalog  # imported only if a snapshot is damaged
 
-        rebuild_snapshot(store, dim)
+        return snapshot_from_catalog(store)
 
-    return Reader(store, dim, rebuild, gpus)
+    return Reader(store, dim, from_catalog, gpus)

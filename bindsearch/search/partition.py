@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.errors import IndexDamagedError
-from bindsearch.indexes.exact import ExactRows
+from bindsearch.indexes.exact import ExactRows, RowBlock
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.indexes.row_mask import RowMask
@@ -19,7 +19,7 @@ from bindsearch.indexes.types import IndexForm
 from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts
 from bindsearch.storage.snapshot import Snapshot
-from bindsearch.storage.vector_files import VECTORS, open_vectors
+from bindsearch.storage.vector_files import VECTORS, open_stored_vectors
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
 
@@ -64,12 +64,12 @@ class Partition:
         Raises:
             StoreError: a file is missing or damaged.
         """
-        names = [name for name, _ in snapshot.manifest.vectors.get(modality, ())]
-        files = [open_vectors(store / VECTORS / modality / name, dim) for name in names]
+        stored = snapshot.manifest.vectors.get(modality, ())
+        files = [open_stored_vectors(store / VECTORS / modality, file, dim) for file in stored]
         self.modality = modality
         self.dim = dim
-        self.blocks = [file.embeddings for file in files]
-        self.rows = ExactRows(dim, self.blocks)
+        self._vector_files = files
+        self.rows = ExactRows(dim, [RowBlock(file.embeddings, file.checks) for file in files])
         self.vector_ids: NDArray[np.int64] = (
             files[0].vector_ids
             if len(files) == 1
@@ -91,6 +91,15 @@ class Partition:
     def n(self) -> int:
         """Number of rows, dead ones included."""
         return self.rows.n
+
+    @cached_property
+    def blocks(self) -> list[NDArray[np.float16]]:
+        """Rows of each vector file, fp16 (m, d), all of them checked.
+
+        Raises:
+            VectorFileLostError: a file is damaged.
+        """
+        return [file.checked_embeddings() for file in self._vector_files]
 
     @cached_property
     def alive(self) -> RowMask | None:
@@ -142,9 +151,10 @@ class Partition:
         gpus, opened = self._gpus, self.index
         if gpus is None or not gpus.devices or not self.n:
             return None
-        rows = {modality.value: sum(n for _, n in files) for modality, files in self._files.items()}
+        rows = {modality.value: sum(file.rows for file in files) for modality, files in self._files.items()}
         if gpus.holds_exact(self.modality.value, rows, self.dim):
-            return gpus.place_rows(self.modality.value, self._files[self.modality], self.blocks)
+            files = [(file.name, file.rows) for file in self._files[self.modality]]
+            return gpus.place_rows(self.modality.value, files, self.blocks)
         if opened is None or opened.manifest.gpu_parameters is None:
             return None
         return gpus.place_codes(self.modality.value, self._published or (), self.open_gpu_codes)

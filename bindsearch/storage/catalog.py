@@ -6,6 +6,7 @@ readers use the snapshot. All SQL is here or in `migrations`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,21 +15,41 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bindsearch.errors import StoreError
+from bindsearch.atomic import sync_folder
+from bindsearch.errors import SchemaOutdatedError, StoreError, first_line
+from bindsearch.storage.catalog_file import (
+    CLOSE_LOG_BYTES,
+    OPEN_LOG_BYTES,
+    checkpoint,
+    connect,
+    is_locked,
+    log_bytes,
+    open_for_writing,
+    readable_path,
+)
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
-from bindsearch.storage.migrations import migrate
+from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
+from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+logger = logging.getLogger("bindsearch")
+
 FAILURE_COLUMNS = "collection_id, rel_path, reason"
+REMEDY = "run `bindsearch recover` to rebuild it from the snapshot"
+
+ITEMS_TO_EMBED = (
+    "SELECT item_id FROM items ANTI JOIN segments USING (item_id) "
+    f"WHERE fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes}"
+)
+"""Items that have lost their vectors and are not embedded again yet."""
+
 MAX_PATH_FILTERS = 100
 """Maximum number of paths that a query filters by; with more, the whole collection is read."""
-
-CATALOG_FILE = "catalog.duckdb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +114,50 @@ class CatalogTransaction:
 
 
 class Catalog:
-    """The writer's connection to `catalog.duckdb`; use it from one thread at a time and close it."""
+    """The writer's connection to `catalog.duckdb`; use it from one thread at a time and close it.
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the catalog.
+    Attributes:
+        cut_bytes: Number of bytes that were cut from a torn log when it was opened.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the catalog.
+
+        Args:
+            path: The file; created if it does not exist.
+            read_only: Read without changing anything on disk, and without creating the file.
 
         Raises:
-            StoreError: the file is damaged, or another process has it open.
+            SchemaOutdatedError: with `read_only`, the file is of an older version and would have to be upgraded.
+            StoreError: the file is damaged or holds other than the catalog's tables, or another process has it open.
         """
         import duckdb
 
+        self._path = path
+        self._read_only = read_only
+        self._log_has_durable_name = False
+        self.cut_bytes = 0
         try:
-            self._connection = duckdb.connect(str(path))
+            if read_only:
+                self._connection = connect(readable_path(path), read_only=True)
+            else:
+                self._connection, self.cut_bytes = open_for_writing(path, migrate)
             try:
-                migrate(self._connection)
+                check_schema(self._connection)
+                if not read_only:
+                    migrate(self._connection)
+                elif schema_version(self._connection) < len(MIGRATIONS):
+                    raise SchemaOutdatedError(f"the catalog {path} is of an older version: run `bindsearch index` once")
                 rows = self._connection.execute("SELECT name, value FROM counters").fetchall()
             except BaseException:
                 self._connection.close()
                 raise
         except duckdb.Error as error:
-            raise StoreError(f"the catalog {path} cannot be opened: {str(error).splitlines()[0]}") from error
+            remedy = "wait for the other process" if is_locked(error) else REMEDY
+            raise StoreError(f"the catalog {path} cannot be opened ({first_line(error)}): {remedy}") from error
+        except OSError as error:
+            remedy = REMEDY if isinstance(error, IsADirectoryError) else "try again when it can"
+            raise StoreError(f"the catalog {path} cannot be opened ({error.strerror or error}): {remedy}") from error
         self._counters = {str(name): int(value) for name, value in rows}
 
     def __enter__(self) -> Self:
@@ -122,8 +167,13 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a long log is written into it, if there is room on the disk."""
         self._connection.close()
+        if not self._read_only and log_bytes(self._path) > CLOSE_LOG_BYTES:
+            try:
+                self._checkpoint()
+            except StoreError as error:  # all changes are in the log
+                logger.warning("%s", error)
 
     @property
     def generation(self) -> int:
@@ -198,14 +248,29 @@ class Catalog:
         raw = rows.column("fingerprint").cast(pa.binary(16)).chunk(0)
         return np.frombuffer(raw.buffers()[1], "S16", len(raw), raw.offset * 16), rows.column("item_id").to_numpy()
 
-    def vector_files(self) -> dict[Modality, list[tuple[str, int]]]:
-        """Return name and row count of every vector file by modality, oldest ids first."""
-        files: dict[Modality, list[tuple[str, int]]] = {}
-        for modality, name, n in self._connection.execute(
-            "SELECT modality, name, n FROM vector_files ORDER BY modality, name"
+    def vector_files(self) -> dict[Modality, list[VectorFileEntry]]:
+        """Return every vector file by modality, oldest ids first."""
+        files: dict[Modality, list[VectorFileEntry]] = {}
+        for modality, name, n, digest in self._connection.execute(
+            "SELECT modality, name, n, digest FROM vector_files ORDER BY modality, name"
         ).fetchall():
-            files.setdefault(Modality(modality), []).append((name, n))
+            files.setdefault(Modality(modality), []).append(VectorFileEntry(name, n, digest))
         return files
+
+    def replaced_files(self) -> set[tuple[Modality, str]]:
+        """Return modality and name of vector files whose rows are in others now, so that they can be deleted."""
+        rows = self._connection.execute("SELECT modality, name FROM replaced_files").fetchall()
+        return {(Modality(modality), name) for modality, name in rows}
+
+    def forget_replaced_files(self) -> None:
+        """Clear the list of replaced files, once they are deleted."""
+        with self._transaction(visible=False):
+            self._connection.execute("DELETE FROM replaced_files")
+
+    def waiting_items(self) -> int:
+        """Return the number of items that have lost their vectors and are not embedded again yet."""
+        row = self._connection.execute(f"SELECT count(*) FROM ({ITEMS_TO_EMBED})").fetchone()
+        return 0 if row is None else int(row[0])
 
     def commit(self, change: CatalogTransaction) -> int:
         """Apply a change in one transaction, the commit point of a batch, and return the new generation.
@@ -241,6 +306,7 @@ class Catalog:
         with self._transaction():
             self._drop_vector_files(modality, names)
             self._put_vector_files([(modality, *file) for file in merged])
+            self._insert("replaced_files", [{"modality": modality.value, "name": name} for name in names])
         return self.generation
 
     def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
@@ -300,6 +366,13 @@ class Catalog:
         """
         import duckdb
 
+        if log_bytes(self._path) > OPEN_LOG_BYTES:
+            self._connection.close()
+            try:
+                self._checkpoint()
+            finally:
+                self._connection = connect(self._path)
+                self._log_has_durable_name = False
         counters = dict(self._counters)
         self._connection.begin()
         try:
@@ -314,8 +387,24 @@ class Catalog:
             with suppress(duckdb.Error):  # a failed commit has already ended the transaction
                 self._connection.rollback()
             if isinstance(error, duckdb.Error):
-                raise StoreError(f"a transaction of the catalog failed: {str(error).splitlines()[0]}") from error
+                raise StoreError(f"a transaction of the catalog failed: {first_line(error)}") from error
             raise
+        if not self._log_has_durable_name:  # DuckDB syncs what is in the log, not the folder that it is new in
+            sync_folder(self._path.parent)
+            self._log_has_durable_name = True
+
+    def _checkpoint(self) -> None:
+        """Write the log into the closed file.
+
+        Raises:
+            StoreError: the copy could not be written; nothing was changed.
+        """
+        import duckdb
+
+        try:
+            checkpoint(self._path)
+        except (duckdb.Error, OSError) as error:
+            raise StoreError(f"the log of the catalog {self._path} cannot be merged: {first_line(error)}") from error
 
     def _rows_of_items(self, table: str, columns: Sequence[str], item_ids: Sequence[int] | None) -> pa.Table:
         query = f"SELECT {', '.join(columns)} FROM {table}"

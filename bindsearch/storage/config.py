@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
+from bindsearch.small_files import check_seal, read_json_object, sealed
 from bindsearch.types import PathLike
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from bindsearch.encoders.torch_runtime.device import Runtime
+
+FORMAT = 2
+READABLE_FORMATS = (1, 2)
+"""Format versions that can be read; format 1 has no digest."""
+
 STORE_FILE = "store.json"
+MAX_SEGMENT_S, MAX_DIM = 86_400.0 * 366, 1 << 20
+"""Bounds of lengths of segments and of dimensions, beyond which a file is taken to be damaged."""
+
+DEFAULT_ENCODER = "mini"
+
+EncoderOptions = Mapping[str, str | int | float | bool]
+
 STORE_VARIABLE = "BINDSEARCH_STORE"
 
 
@@ -101,7 +114,7 @@ def new_config(encoder: Encoder, segments: SegmentLengths) -> StoreConfig:
 def write_config(store: Path, config: StoreConfig) -> None:
     """Write store.json atomically."""
     with atomic_write(store / STORE_FILE) as file:
-        file.write(json.dumps(asdict(config), indent=2).encode() + b"\n")
+        file.write(sealed(asdict(config), indent=2) + b"\n")
 
 
 def read_config(store: Path) -> StoreConfig:
@@ -111,21 +124,39 @@ def read_config(store: Path) -> StoreConfig:
         StoreNotFoundError: there is no store in that folder.
         StoreError: the file is damaged or has another format version.
     """
+    path = store / STORE_FILE
     try:
-        data = json.loads((store / STORE_FILE).read_text())
+        data: Any = read_json_object(path)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`") from None
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{store / STORE_FILE} cannot be read ({error}): put it back, or index into another store"
-        ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        version = data.get("format") if isinstance(data, dict) else None
-        raise StoreError(f"{store / STORE_FILE} has format {version}, this BindSearch reads {FORMAT}")
+        raise StoreError(f"{path} cannot be read ({error}): put it back, or index into another store") from error
+    if data.get("format") not in READABLE_FORMATS:
+        raise StoreError(f"{path} has format {data.get('format')}, this BindSearch reads up to {FORMAT}")
     try:
-        return StoreConfig(**data)
-    except TypeError as error:
-        raise StoreError(f"{store / STORE_FILE} is damaged: {error}") from error
+        check_seal(data, required=data["format"] == FORMAT)
+        config = StoreConfig(**data)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}): put it back, or index into another store") from error
+    if (problem := _problem(config)) is not None:
+        raise StoreError(f"{path} is damaged: {problem}: put it back, or index into another store")
+    return config
+
+
+def _problem(config: StoreConfig) -> str | None:
+    """Return which field of a configuration has an impossible value; None if all are possible."""
+    texts = (config.encoder, config.weights_digest, config.created)
+    if not all(isinstance(text, str) for text in texts):
+        return f"encoder, weights_digest or created is not a text: {texts!r:.80}"
+    options = config.encoder_options
+    if not isinstance(options, dict) or not all(isinstance(value, str | int | float) for value in options.values()):
+        return f"encoder_options is {options!r:.80}"
+    lengths = (config.audio_segment_s, config.video_segment_s, config.imu_segment_s)
+    if not all(type(length) in (int, float) and 0 < length < MAX_SEGMENT_S for length in lengths):
+        return f"the lengths of segments are {lengths!r:.80}"
+    if type(config.dim) is not int or not 0 < config.dim <= MAX_DIM:
+        return f"dim is {config.dim!r:.80}"
+    return None
 
 
 def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
@@ -149,6 +180,40 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
             f"the store {store} was made with {differences}: "
             "leave the encoder's options as they are, or index into another store (--store)"
         )
+
+
+def load_store_encoder(path: Path, encoder: str | Encoder | None, options: EncoderOptions, runtime: Runtime) -> Encoder:
+    """Load the encoder of the store at `path`, or of the store that will be created there.
+
+    Args:
+        path: Folder of the store.
+        encoder: A name or an encoder; None: the encoder that the store was created with, `mini` for a new store.
+        options: Preprocessing options of an encoder given by name; they override those that the store was created with.
+        runtime: Device and settings that towers run with.
+
+    Returns:
+        The encoder, ready to use.
+
+    Raises:
+        StoreError: the store was created with another encoder.
+        EncoderError: there is no such encoder, or its model is not installed.
+        UsageError: the encoder has no such option.
+    """
+    from bindsearch.encoders import has_options, load_encoder
+
+    config = read_config(path) if (path / STORE_FILE).is_file() else None
+    name = encoder
+    if name is None:
+        name = DEFAULT_ENCODER if config is None else config.encoder
+    if isinstance(name, str):
+        if config is not None and name == config.encoder and has_options(name):
+            options = {**config.encoder_options, **options}
+        loaded = load_encoder(name, options=options, runtime=runtime)
+    else:
+        loaded = name
+    if config is not None:
+        check_encoder(config, loaded, path)
+    return loaded
 
 
 def _differences(stored: Mapping[str, object], given: Mapping[str, object]) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
-from bindsearch.errors import StoreError, StoreLockedError
+from bindsearch.errors import StoreLockedError, StoreUnwritableError
+from bindsearch.small_files import read_json_object
 
 LOCK_FILE = "writer.lock"
 NOTE_FILE = "writer.json"
 LOCK_FILES = frozenset({LOCK_FILE, NOTE_FILE})
+
+MAX_NOTE_BYTES = 4096
 
 SAME_START_S = 2.0
 """Start times that differ by less belong to the same process; needed because process ids are reused."""
@@ -26,26 +32,37 @@ A process that has just acquired the lock may not have written its note yet, and
 exist."""
 
 
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""Errors of file systems without locks."""
+
+
 @contextmanager
 def writer_lock(store: Path) -> Iterator[None]:
     """Hold the writer lock of a store.
 
     Raises:
         StoreLockedError: another process holds the lock; the message names it.
-        StoreError: the store's folder cannot be written to.
+        StoreUnwritableError: the store's folder cannot be written to, or its file system has no locks.
     """
     from filelock import FileLock, Timeout
 
     note = store / NOTE_FILE
-    lock = FileLock(store / LOCK_FILE, timeout=0)
+    options: dict[str, Any] = {}
+    if "fallback_to_soft" in signature(FileLock.__init__).parameters:
+        options["fallback_to_soft"] = False  # files as locks: one that a killed process leaves is held for ever
+    lock = FileLock(store / LOCK_FILE, timeout=0, **options)
     try:
         lock.acquire()
     except Timeout:
         raise StoreLockedError(
             f"the store {store} is being written by {_holder(note)}: wait for it to finish"
         ) from None
+    except NotImplementedError as error:  # what filelock before 4 makes of ENOSYS
+        raise _without_locks(store, os.strerror(errno.ENOSYS)) from error
     except OSError as error:
-        raise StoreError(f"the store {store} cannot be written: {error.strerror or error}") from error
+        if error.errno in NO_LOCKS:
+            raise _without_locks(store, os.strerror(error.errno)) from error
+        raise StoreUnwritableError(f"the store {store} cannot be written: {error.strerror or error}") from error
     try:
         write_note(note)
         yield
@@ -53,6 +70,13 @@ def writer_lock(store: Path) -> Iterator[None]:
         with suppress(OSError):  # a stale note is harmless, and must not hide the error that ended the block
             note.unlink(missing_ok=True)
         lock.release()
+
+
+def _without_locks(store: Path, reason: str) -> StoreUnwritableError:
+    return StoreUnwritableError(
+        f"the file system of the store {store} has no locks ({reason}), and without one two processes could write at "
+        "once: mount it with locks, or move the store to a local disk"
+    )
 
 
 def write_note(path: Path) -> None:
@@ -64,8 +88,8 @@ def write_note(path: Path) -> None:
 
 def _holder(note: Path) -> str:
     for _ in range(NOTE_READ_ATTEMPTS):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            holder = json.loads(note.read_text())
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            holder: Any = read_json_object(note, MAX_NOTE_BYTES)
             pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
             if host != socket.gethostname() or _is_running(pid, started):
                 return f"process {pid} on {host}, started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started))}"

@@ -7,6 +7,7 @@ transaction) and keeps an index in memory for each. The writer assigns ids from 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from bindsearch.errors import StoreError
@@ -75,28 +76,87 @@ def m004_add_digests(connection: DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE vector_files ADD COLUMN digest VARCHAR DEFAULT ''")
 
 
+def m005_add_replaced_files(connection: DuckDBPyConnection) -> None:
+    """Add the list of vector files that others have replaced: only those are deleted after a crash."""
+    connection.execute("CREATE TABLE replaced_files (modality VARCHAR NOT NULL, name VARCHAR NOT NULL)")
+
+
 MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
     m001_create_tables,
     m002_add_user_columns,
     m003_add_metadata_and_containers,
     m004_add_digests,
+    m005_add_replaced_files,
 )
 
 
-def migrate(connection: DuckDBPyConnection) -> None:
-    """Migrate the catalog to the newest schema version.
+OTHER_OBJECTS = (
+    "SELECT 'view ' || view_name FROM duckdb_views() WHERE NOT internal",
+    "SELECT 'macro ' || function_name FROM duckdb_functions() WHERE NOT internal",
+    "SELECT 'sequence ' || sequence_name FROM duckdb_sequences()",
+    "SELECT 'index ' || index_name FROM duckdb_indexes()",
+    "SELECT 'trigger ' || trigger_name FROM duckdb_triggers()",
+    "SELECT 'type ' || type_name FROM duckdb_types() WHERE NOT internal AND database_name = current_database()",
+    "SELECT 'constraint ' || constraint_text FROM duckdb_constraints() WHERE constraint_type <> 'NOT NULL'",
+    "SELECT 'generated column ' || column_name FROM duckdb_columns() WHERE is_generated AND NOT internal",
+)
+"""Queries for objects that a catalog never holds; each of them could run SQL of whoever made the file."""
+
+
+def schema_version(connection: DuckDBPyConnection) -> int:
+    """Return the schema version of a catalog; 0 for an empty file."""
+    tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_version'").fetchone()
+    if tables is None or not tables[0]:
+        return 0
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    return int(row[0]) if row else 0
+
+
+def check_schema(connection: DuckDBPyConnection) -> None:
+    """Check that a catalog holds the tables of its schema version and nothing else: a store is data, not a program.
 
     Raises:
-        StoreError: a newer BindSearch created the catalog.
+        StoreError: it holds something else, or a newer BindSearch created it.
     """
-    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
-    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    version = int(row[0]) if row else 0
+    for query in OTHER_OBJECTS:
+        if (row := connection.execute(query).fetchone()) is not None:
+            raise StoreError(f"the catalog holds a {row[0]}, which BindSearch never makes: do not use this store")
+    version = schema_version(connection)
     if version > len(MIGRATIONS):
         raise StoreError(
             f"the catalog has schema version {version}, this BindSearch reads {len(MIGRATIONS)}: install a newer one"
         )
-    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+    found = _columns(connection)
+    if (expected := _expected_columns(version)) != found and not (version == 0 and not found):
+        unknown = sorted(found ^ expected)
+        raise StoreError(f"the catalog does not have the tables of schema version {version} ({unknown[0]}): restore it")
+
+
+def _columns(connection: DuckDBPyConnection) -> frozenset[tuple[str, str, str]]:
+    """Return table, column and type of all columns of tables."""
+    query = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal"
+    return frozenset((str(table), str(name), str(kind)) for table, name, kind in connection.execute(query).fetchall())
+
+
+@cache
+def _expected_columns(version: int) -> frozenset[tuple[str, str, str]]:
+    """Return the columns of a schema version, from the migrations themselves."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        _migrate_to(connection, version)
+        return _columns(connection)
+
+
+def migrate(connection: DuckDBPyConnection) -> None:
+    """Migrate a checked catalog, or an empty file, to the newest schema version."""
+    _migrate_to(connection, len(MIGRATIONS))
+
+
+def _migrate_to(connection: DuckDBPyConnection, end: int) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+    start = schema_version(connection)
+    for number, migration in enumerate(MIGRATIONS[start:end], start=start + 1):
         connection.begin()
         migration(connection)
         connection.execute("INSERT INTO schema_version VALUES (?)", [number])

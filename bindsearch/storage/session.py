@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bindsearch.atomic import TEMPORARY_SUFFIX
+from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder, sync_folder
 from bindsearch.encoders.base import Encoder
-from bindsearch.environment import raise_installation_fault
-from bindsearch.errors import StoreError, StoreLockedError, UsageError
-from bindsearch.storage.catalog import CATALOG_FILE, Catalog
+from bindsearch.errors import StoreError, StoreNotFoundError, StoreUnwritableError, UsageError
+from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, is_locked, keep_aside, readable_path
 from bindsearch.storage.config import (
     STORE_FILE,
     SegmentLengths,
@@ -21,14 +21,17 @@ from bindsearch.storage.config import (
     read_config,
     write_config,
 )
+from bindsearch.storage.faults import store_faults
 from bindsearch.storage.lock import LOCK_FILES, writer_lock
+from bindsearch.storage.snapshot import Snapshot
+from bindsearch.storage.snapshot_format import CURRENT, Manifest, part_of_tables
 from bindsearch.storage.vector_files import VECTORS
-from bindsearch.storage.writer import Writer
+from bindsearch.storage.writer import Writer, log_loss
 
 
 @contextmanager
 def open_writer(
-    store: Path, encoder: Encoder, segments: SegmentLengths
+    store: Path, encoder: Encoder, segments: SegmentLengths, tell: Callable[[str], None] = log_loss
 ) -> Iterator[tuple[StoreConfig, Catalog, Writer]]:
     """Open a store for writing under the writer lock; create it if it does not exist.
 
@@ -36,6 +39,7 @@ def open_writer(
         store: Folder of the store.
         encoder: Encoder of the store.
         segments: Lengths of segments in a new store.
+        tell: Called with a line about each part of the store that is given up.
 
     Yields:
         Configuration, catalog and writer of the store.
@@ -44,7 +48,7 @@ def open_writer(
         StoreLockedError: another process holds the lock.
         StoreError: the encoder is not the store's, or the store cannot be written.
     """
-    try:
+    with store_faults(store):  # errors of media files are recorded, so others are about the store
         _make_folder(store)
         with writer_lock(store):
             _check_catalog(store)
@@ -52,25 +56,37 @@ def open_writer(
                 write_config(store, new_config(encoder, segments))
             config = read_config(store)
             check_encoder(config, encoder, store)
-            with Catalog(store / CATALOG_FILE) as catalog:
-                yield config, catalog, Writer(store, catalog, config.dim)
-    except OSError as error:  # errors of media files are recorded, so this one is about the store
-        raise_installation_fault(error)
-        raise StoreError(f"cannot write the store {store}: {error}; committed data is kept") from error
+            with _open_catalog(store, tell) as catalog:
+                yield config, catalog, Writer(store, catalog, config.dim, tell)
 
 
-def rebuild_snapshot(store: Path, dim: Callable[[], int]) -> None:
-    """Rebuild the snapshot from the catalog, unless a writer is active, which rebuilds it itself.
+def snapshot_from_catalog(store: Path) -> Snapshot:
+    """Return the newest generation, read from the catalog into memory; nothing on disk is changed.
 
-    Args:
-        store: Folder of the store.
-        dim: Returns the dimensions of the store's embedding space.
+    For readers whose snapshot is damaged or lost; writers rebuild it on disk. Its indexes are unknown.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        StoreLockedError: another process is writing, and will rebuild the snapshot.
+        StoreError: the catalog cannot be read either.
     """
+    read_config(store)
     path = store / CATALOG_FILE
-    with contextlib.suppress(StoreLockedError, OSError):  # a read-only store is left unchanged
-        if path.is_file():
-            with writer_lock(store), Catalog(path) as catalog:
-                Writer(store, catalog, dim())
+    if not is_there(readable_path(path)):
+        if not any((store / VECTORS).glob("*/*")):
+            raise StoreNotFoundError(f"nothing is indexed yet in {store}: run `bindsearch index FOLDER`")
+        raise StoreError(f"the catalog {path} is missing: run `bindsearch recover`")
+    with ExitStack() as held:
+        with contextlib.suppress(StoreUnwritableError):  # a store that cannot be written has no writer
+            held.enter_context(writer_lock(store))
+        catalog = held.enter_context(Catalog(path, read_only=True))
+        failures = catalog.failures_table()
+        vectors = {modality: tuple(files) for modality, files in catalog.vector_files().items()}
+        collections = {key: str(root) for key, root in catalog.collections().items()}
+        generation = catalog.generation
+        manifest = Manifest(generation, (generation,), collections, vectors, generation if failures.num_rows else None)
+        part = part_of_tables(catalog.items_table(), catalog.segments_table())
+        return Snapshot(manifest, (part,), failures if failures.num_rows else None)
 
 
 def _make_folder(store: Path) -> None:
@@ -82,14 +98,39 @@ def _make_folder(store: Path) -> None:
     """
     if store.exists() and not store.is_dir():
         raise UsageError(f"{store} is not a folder: pass a folder with --store")
-    store.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES
+    absolute = store.absolute()
+    make_folder(absolute, Path(absolute.anchor))
+    names = {path.name for path in store.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)} - LOCK_FILES - {LOST}
     if STORE_FILE in names:
         return
     if CATALOG_FILE in names:
         raise StoreError(f"{STORE_FILE} of the store {store} is missing: restore it, or index into another store")
     if names:
         raise UsageError(f"{store} is not empty and not a store: pass another folder with --store")
+    sync_folder(absolute.parent)  # a killed run may have made the folder, but not its entry durable
+
+
+def _open_catalog(store: Path, tell: Callable[[str], None]) -> Catalog:
+    """Open the catalog; one that cannot be opened is created again if the store holds nothing else yet.
+
+    Such a file is left by versions before 0.2 that were killed, or whose disk was full, while they created it.
+    """
+    path = store / CATALOG_FILE
+    try:
+        return Catalog(path)
+    except StoreError as error:
+        holds_something = (store / CURRENT).exists() or any((store / VECTORS).glob("*/*"))
+        if not path.is_file() or holds_something or is_locked(error):
+            raise
+        try:
+            path.read_bytes()
+            return Catalog(path)  # it could not be read once
+        except OSError:  # a file that only cannot be read now is kept
+            raise error from None
+        except StoreError:
+            kept = keep_aside(store, path)
+        tell(f"{error}; nothing is indexed yet, so it is created again, and the old file is in {kept}")
+        return Catalog(path)
 
 
 def _check_catalog(store: Path) -> None:
@@ -98,8 +139,8 @@ def _check_catalog(store: Path) -> None:
     Raises:
         StoreError: the catalog is missing.
     """
-    if not (store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
+    if not readable_path(store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
         raise StoreError(
-            f"{CATALOG_FILE} of the store {store} is missing: restore it (see `bindsearch verify`), or index into "
-            "another store"
+            f"{CATALOG_FILE} of the store {store} is missing: restore it, or run `bindsearch recover` to rebuild it "
+            "from the snapshot"
         )

@@ -37,13 +37,16 @@ __all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open
 
 
 def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
-    """Map the files of a generation without reading their content.
+    """Map the files of a generation, after comparing them with their digests.
 
     Raises:
-        StoreError: a file is missing or damaged.
+        SnapshotDamagedError: a file is missing or damaged.
+        StoreError: a file cannot be read now.
     """
-    parts = tuple(open_part(store, number) for number in manifest.parts)
-    failures = None if manifest.failures is None else open_failures(store, manifest.failures)
+    digests = manifest.part_digests
+    parts = tuple(open_part(store, number, digests.get(number)) for number in manifest.parts)
+    number = manifest.failures
+    failures = None if number is None else open_failures(store, number, digests.get(number))
     return Snapshot(manifest, parts, failures)
 
 

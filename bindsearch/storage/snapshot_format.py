@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
+import re
 import shutil
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -15,20 +18,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.atomic import atomic_write
-from bindsearch.errors import StoreError
-from bindsearch.hashing import HashingFile, hash_file
+from bindsearch.atomic import atomic_write, make_folder
+from bindsearch.environment import raise_installation_fault
+from bindsearch.errors import SnapshotDamagedError, StoreError
+from bindsearch.hashing import HashingFile, hash_bytes
+from bindsearch.small_files import check_seal, parse_json_object, read_json_object, read_small_file, sealed
+from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import METADATA_COLUMNS, Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-FORMAT = 3
-READABLE_FORMATS = (1, 2, 3)
+FORMAT = 4
+READABLE_FORMATS = (1, 2, 3, 4)
 """Format versions that can be read; older parts are converted when they are opened.
 
-Parts of format 1 are unsorted and have no user columns; those of format 2 have no metadata and no fingerprints."""
+Parts of format 1 are unsorted and have no user columns; those of format 2 have no metadata and no fingerprints. CURRENT
+of formats before 4 has no digests: not its own, nor those of parts and vector files."""
+
+FIRST_FORMAT_WITH_DIGESTS = 4
+
+REMEDY = "run `bindsearch compact` to rebuild it"
+
+END_OF_NUMBERS = 2**62
+"""Number beyond all generations, ids and row counts."""
+
+VECTOR_FILE_NAME = re.compile(r"[0-9]+-[0-9]+\.arrow", re.ASCII)
 
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
@@ -79,12 +95,14 @@ class Manifest:
     """Generations of the base and its deltas, in order."""
     collections: Mapping[int, str]
     """Root folder of each collection by its id."""
-    vectors: Mapping[Modality, tuple[tuple[str, int], ...]]
-    """Name and row count of each vector file, oldest ids first."""
+    vectors: Mapping[Modality, tuple[VectorFileEntry, ...]]
+    """The vector files, oldest ids first."""
     failures: int | None
     """Generation whose folder contains the failures; None if nothing has failed."""
     indexes: Mapping[Modality, tuple[str, str]] = field(default_factory=dict)
     """Name of the folder and digest of the manifest of each partition's published index."""
+    part_digests: Mapping[int, str] = field(default_factory=dict)
+    """Digest of digests.json of each part, and of the folder of the failures; none for parts of older formats."""
     format: int = FORMAT
     """Format version of CURRENT and the parts."""
 
@@ -183,27 +201,59 @@ def read_manifest(store: Path) -> Manifest | None:
     """Read CURRENT; None if it does not exist yet.
 
     Raises:
-        StoreError: the file is damaged or has an unknown format.
+        SnapshotDamagedError: the file is damaged or has an unknown format.
+        StoreError: the file cannot be read now.
     """
+    path = store / CURRENT
     try:
-        text = (store / CURRENT).read_text()
-    except (FileNotFoundError, NotADirectoryError):
+        data: Any = read_json_object(path)
+    except FileNotFoundError:
         return None
-    try:
-        data = json.loads(text)
-        if data["format"] not in READABLE_FORMATS:
-            raise StoreError(f"{store / CURRENT} has format {data['format']}, this BindSearch reads up to {FORMAT}")
-        return Manifest(
-            generation=int(data["generation"]),
-            parts=tuple(int(part) for part in data["parts"]),
-            collections={int(key): str(root) for key, root in data["collections"].items()},
-            vectors={Modality(m): tuple((str(name), int(n)) for name, n in v) for m, v in data["vectors"].items()},
-            failures=None if data["failures"] is None else int(data["failures"]),
-            indexes={Modality(m): _published(entry) for m, entry in data.get("indexes", {}).items()},
-            format=int(data["format"]),
+    except IsADirectoryError as error:
+        raise SnapshotDamagedError(f"{path} is damaged (it is a folder): {REMEDY}") from error
+    except ValueError as error:
+        raise SnapshotDamagedError(f"{path} is damaged ({error}): {REMEDY}") from error
+    except OSError as error:
+        if error.errno == errno.ENOTDIR:  # a file in the place of the store
+            return None
+        raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
+    if data.get("format") not in READABLE_FORMATS:
+        raise SnapshotDamagedError(
+            f"{path} has format {data.get('format')!r}, this BindSearch reads up to {FORMAT}: {REMEDY}"
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{store / CURRENT} is damaged: run `bindsearch index` to rebuild it") from error
+    try:
+        return _parse_manifest(data)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise SnapshotDamagedError(f"{path} is damaged ({error}): {REMEDY}") from error
+
+
+def _parse_manifest(data: dict[str, Any]) -> Manifest:
+    check_seal(data, required=data["format"] >= FIRST_FORMAT_WITH_DIGESTS)
+    manifest = Manifest(
+        generation=_number(data["generation"]),
+        parts=tuple(_number(part) for part in data["parts"]),
+        collections={int(key): str(root) for key, root in data["collections"].items()},
+        vectors={Modality(m): tuple(_vector_file(*entry) for entry in v) for m, v in data["vectors"].items()},
+        failures=None if data["failures"] is None else _number(data["failures"]),
+        indexes={Modality(m): _published(entry) for m, entry in data.get("indexes", {}).items()},
+        part_digests={int(key): str(digest) for key, digest in data.get("part_digests", {}).items()},
+        format=int(data["format"]),
+    )
+    if not manifest.parts:
+        raise ValueError("it names no parts")
+    return manifest
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < END_OF_NUMBERS:
+        raise ValueError(f"{value!r} is not a generation")
+    return value
+
+
+def _vector_file(name: str, rows: int, digest: str = "") -> VectorFileEntry:
+    if not (isinstance(digest, str) and VECTOR_FILE_NAME.fullmatch(name) and _number(rows) > 0):
+        raise ValueError(f"invalid vector file: {name!r}")
+    return VectorFileEntry(name, rows, digest)
 
 
 def _published(entry: list[str]) -> tuple[str, str]:
@@ -223,9 +273,10 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
         "vectors": {modality.value: files for modality, files in manifest.vectors.items()},
         "failures": manifest.failures,
         "indexes": {modality.value: index for modality, index in manifest.indexes.items()},
+        "part_digests": {str(number): digest for number, digest in manifest.part_digests.items()},
     }
     with atomic_write(store / CURRENT) as file:
-        file.write(json.dumps(data).encode())
+        file.write(sealed(data))
 
 
 def write_part(
@@ -235,8 +286,8 @@ def write_part(
     segments: pa.Table,
     removed: Sequence[int] | NDArray[np.int64],
     failures: pa.Table | None,
-) -> None:
-    """Write a base or a delta.
+) -> str:
+    """Write a base or a delta; it is durable when this returns.
 
     Args:
         store: Folder of the store.
@@ -245,11 +296,14 @@ def write_part(
         segments: Their segments.
         removed: Ids of items whose rows in earlier parts are dead.
         failures: All failures, if they have changed; None if not.
+
+    Returns:
+        The digest of its digests.json.
     """
     import pyarrow as pa
 
     folder = store / SNAPSHOTS / str(generation)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, store)
     item_rows, segment_rows = _to_stored_layout(items, segments)
     removed_ids = np.unique(np.asarray(removed, np.int64))
     batches = {"items": item_rows, "segments": segment_rows, "removed": pa.record_batch({"item_id": removed_ids})}
@@ -263,65 +317,51 @@ def write_part(
                 writer.write_batch(batch)
             digests[f"{name}.arrow"] = hashing.hexdigest
     with atomic_write(folder / DIGESTS) as file:
-        file.write(json.dumps(digests).encode())
+        hashing = HashingFile(file)
+        hashing.write(json.dumps(digests).encode())
+    return hashing.hexdigest
 
 
-def open_part(store: Path, number: int) -> Part:
-    """Map a base or a delta.
+def open_part(store: Path, number: int, digest: str | None = None) -> Part:
+    """Map a base or a delta, after comparing its files with their digests.
+
+    Args:
+        store: Folder of the store.
+        number: Number of the part.
+        digest: Digest of its digests.json; None for parts of older formats, of which some have no digests.
 
     Raises:
-        StoreError: a file is missing or damaged.
+        SnapshotDamagedError: a file is missing or damaged.
+        StoreError: a file cannot be read now.
     """
-    items, segments, removed = (_read(store, number, name) for name in ("items", "segments", "removed"))
+    digests = _read_digests(store, number, digest)
+    items, segments, removed = (_read(store, number, name, digests) for name in ("items", "segments", "removed"))
+    with _damage(store / SNAPSHOTS / str(number)):
+        return _part(items, segments, np.unique(_one_batch(removed).column(0).to_numpy()))
+
+
+def part_of_tables(items: pa.Table, segments: pa.Table) -> Part:
+    """Return a base in memory with these items and segments."""
+    return _part(items, segments, np.zeros(0, np.int64))
+
+
+def _part(items: pa.Table, segments: pa.Table, removed: NDArray[np.int64]) -> Part:
     if RANGES_KEY in (segments.schema.metadata or {}) and ITEM_COLUMNS.keys() <= {*items.column_names}:
         stored = _one_batch(items), _one_batch(segments)
     else:
         stored = _to_stored_layout(items, segments)
     ranges = json.loads(stored[1].schema.metadata[RANGES_KEY])
-    return Part(
-        *stored,
-        removed=np.unique(_one_batch(removed).column(0).to_numpy()),
-        ranges={Modality(modality): (start, end) for modality, (start, end) in ranges.items()},
-    )
+    by_modality = {Modality(modality): (int(start), int(end)) for modality, (start, end) in ranges.items()}
+    return Part(*stored, removed=removed, ranges=by_modality)
 
 
-def open_failures(store: Path, number: int) -> pa.Table:
+def open_failures(store: Path, number: int, digest: str | None = None) -> pa.Table:
     """Return the failures stored in the folder of a generation.
 
     Raises:
-        StoreError: the file is missing or damaged.
+        SnapshotDamagedError, StoreError: as for `open_part`.
     """
-    return _read(store, number, "failures")
-
-
-def check_part(store: Path, number: int, *, failures: bool) -> None:
-    """Check the files of a part against their checksums.
-
-    Parts of older versions have no digests; for them only the format is checked.
-
-    Args:
-        store: Folder of the store.
-        number: Number of the part.
-        failures: Open the list of failures only, not the whole part.
-
-    Raises:
-        StoreError: a file is missing or damaged.
-    """
-    folder = store / SNAPSHOTS / str(number)
-    if failures:
-        open_failures(store, number)
-    else:
-        open_part(store, number)
-    try:
-        digests = json.loads((folder / DIGESTS).read_text())
-        for name, digest in digests.items():
-            if hash_file(folder / name) != digest:
-                raise StoreError(f"snapshot file {folder / name} does not match its checksum")
-    except FileNotFoundError as error:
-        if error.filename is not None and Path(error.filename).name != DIGESTS:
-            raise StoreError(f"snapshot file {error.filename} is missing") from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise StoreError(f"snapshot file {folder / DIGESTS} is damaged") from error
+    return _read(store, number, "failures", _read_digests(store, number, digest))
 
 
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
@@ -332,18 +372,72 @@ def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read(store: Path, number: int, name: str) -> pa.Table:
+def _read_digests(store: Path, number: int, digest: str | None) -> Mapping[str, str]:
+    """Return the digest of each file of a part by its name; none for a part of an older format without digests."""
+    path = store / SNAPSHOTS / str(number) / DIGESTS
+    try:
+        with _damage(path):
+            content = read_small_file(path)
+    except SnapshotDamagedError as error:
+        if digest is None and isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        raise
+    with _damage(path):
+        if digest is not None and hash_bytes(content) != digest:
+            raise ValueError("it does not match its digest")
+        return {name: str(value) for name, value in parse_json_object(content).items()}
+
+
+def _read(store: Path, number: int, name: str, digests: Mapping[str, str]) -> pa.Table:
     import pyarrow as pa
 
     path = store / SNAPSHOTS / str(number) / f"{name}.arrow"
-    try:
+    with _damage(path):
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # half the time of pa.memory_map
+        if (digest := digests.get(path.name)) is not None and hash_bytes(mapped) != digest:
+            raise ValueError("it does not match its digest")
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         table.validate()
+        _check_offsets(table)
         return table
-    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: the file is empty
-        raise StoreError(f"snapshot file {path} is missing or damaged: run `bindsearch index` to rebuild it") from error
+
+
+def _check_offsets(table: pa.Table) -> None:
+    """Check that all texts lie within the file: Arrow's quick validation does not, and reading others ends the process.
+
+    Raises:
+        ValueError: the offsets of a column are not ascending, or too large.
+    """
+    for column in table.columns:
+        width = {"string": np.int32, "large_string": np.int64}.get(str(column.type))
+        for chunk in column.chunks if width is not None else ():
+            _, offsets, data = chunk.buffers()
+            ends = np.frombuffer(offsets, width)[chunk.offset : chunk.offset + len(chunk) + 1]
+            size = 0 if data is None else data.size
+            if len(ends) and (ends[0] < 0 or ends[-1] > size or np.any(ends[1:] < ends[:-1])):
+                raise ValueError("the offsets of its texts are damaged")
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Tell damage of a file that is read in the block from an error that says nothing about its content.
+
+    Raises:
+        SnapshotDamagedError: the file is missing or damaged.
+        StoreError: it cannot be read now.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SnapshotDamagedError(f"snapshot file {path} is missing: {REMEDY}") from error
+    except Exception as error:
+        raise_installation_fault(error)
+        if isinstance(error, StoreError | MemoryError):
+            raise
+        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):  # Arrow's own have no number
+            raise StoreError(f"snapshot file {path} cannot be read ({error.strerror or error})") from error
+        raise SnapshotDamagedError(f"snapshot file {path} is damaged: {REMEDY}") from error
 
 
 def _to_stored_layout(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:

@@ -1,24 +1,109 @@
-"""Immutable vector files: Arrow IPC, one record batch of (vector_id, embedding fp16), memory-mapped."""
+"""Immutable vector files: Arrow IPC, one record batch of (vector_id, embedding fp16), memory-mapped.
+
+The schema's metadata holds a digest of the ids, which is compared when the file is opened, and one of each block of
+rows, which is compared before the block is used for the first time. So damage is found without reading the whole file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import mmap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bindsearch.atomic import atomic_write
-from bindsearch.errors import StoreError, VectorError
+from bindsearch.environment import raise_installation_fault
+from bindsearch.errors import StoreError, VectorError, VectorFileLostError
 from bindsearch.hashing import HashingFile
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 VECTORS = "vectors"
+REMEDY = "run `bindsearch compact`, then `bindsearch index` on its collections"
 UNIT_TOLERANCE = 1e-3
 """Maximum deviation of a vector's norm from 1."""
+
+BLOCK_BYTES = 1 << 16
+"""Size of the blocks that have digests: a random row costs hashing one, about 5 us, once."""
+
+BLOCK_ROWS_KEY, BLOCK_DIGESTS_KEY, IDS_DIGEST_KEY = b"block_rows", b"block_digests", b"ids_digest"
+"""Keys in the schema's metadata: rows of a block; xxh3-64 of each block, little-endian, in base64; xxh3-64 of the ids.
+
+Files of versions before these digests have none of them; `bindsearch verify` compares the digest of the whole file."""
+
+
+class BlockChecks:
+    """Comparison of blocks of rows with their digests, each once, before its first use; threads may share it."""
+
+    def __init__(self, path: Path, rows: NDArray[np.float16], block_rows: int, digests: NDArray[np.uint64]) -> None:
+        """Check the blocks of `block_rows` rows of a file: `rows` fp16 (n, d), `digests` uint64 (blocks,)."""
+        self._path = path
+        self._rows = rows
+        self._block_rows = block_rows
+        self._digests = digests
+        self._pending = np.ones(len(digests), np.bool_)
+        self._all_checked = not len(digests)
+
+    def check(self, first: int, stop: int) -> None:
+        """Check the blocks of rows first..stop.
+
+        Raises:
+            VectorFileLostError: a block is damaged.
+        """
+        if not self._all_checked and first < stop:
+            begin, end = first // self._block_rows, -(-stop // self._block_rows)
+            self._check_blocks(np.flatnonzero(self._pending[begin:end]) + begin)
+
+    def check_rows(self, rows: NDArray[np.int64]) -> None:
+        """Check the blocks of these rows, int64 (m,).
+
+        Raises:
+            VectorFileLostError: a block is damaged.
+        """
+        if not self._all_checked:
+            blocks = rows // self._block_rows
+            self._check_blocks(np.unique(blocks[self._pending[blocks]]))
+
+    def _check_blocks(self, blocks: NDArray[np.int64]) -> None:
+        import xxhash
+
+        for block in blocks.tolist():
+            rows = self._rows[block * self._block_rows : (block + 1) * self._block_rows]
+            if xxhash.xxh3_64_intdigest(rows.data) != self._digests[block]:
+                raise _damaged(self._path, f"rows {block * self._block_rows} and following do not match their digest")
+        self._pending[blocks] = False
+        self._all_checked = not self._pending.any()
+
+
+class VectorFileEntry(NamedTuple):
+    """A vector file as the catalog and CURRENT list it.
+
+    Attributes:
+        name: Its name in the folder of its modality: FIRSTID-GENERATION.arrow.
+        rows: Number of rows.
+        digest: xxh3-128 of the file, "" if unknown.
+    """
+
+    name: str
+    rows: int
+    digest: str = ""
+
+    @property
+    def first_id(self) -> int:
+        """Smallest vector id of the file."""
+        return int(self.name.partition("-")[0])
+
+
+def generation_of(name: str) -> int | None:
+    """Return the generation that a vector file was written for, from its name; None for other names."""
+    numbers = name.removesuffix(".arrow").split("-")
+    return int(numbers[1]) if len(numbers) == 2 and numbers[1].isdigit() else None
 
 
 @dataclass(frozen=True)
@@ -27,11 +112,23 @@ class VectorFile:
 
     Attributes:
         vector_ids: int64 (n,), ascending.
-        embeddings: fp16 (n, d), a view of the mapped file.
+        embeddings: fp16 (n, d), a view of the mapped file; check them before use.
+        checks: Comparison of the embeddings with their digests; None if the file has none.
     """
 
     vector_ids: NDArray[np.int64]
     embeddings: NDArray[np.float16]
+    checks: BlockChecks | None = None
+
+    def checked_embeddings(self) -> NDArray[np.float16]:
+        """Return the embeddings after checking all of them.
+
+        Raises:
+            VectorFileLostError: a block is damaged.
+        """
+        if self.checks is not None:
+            self.checks.check(0, len(self.embeddings))
+        return self.embeddings
 
 
 def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
@@ -65,10 +162,21 @@ def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray
         The hex digest of the file.
     """
     import pyarrow as pa
+    import xxhash
 
     rows = np.ascontiguousarray(embeddings, np.float16)
+    ids = np.ascontiguousarray(vector_ids, np.int64)
+    block_rows = max(1, BLOCK_BYTES // max(1, rows.itemsize * rows.shape[1]))
+    blocks = range(0, len(rows), block_rows)
+    digests = [xxhash.xxh3_64_intdigest(rows[start : start + block_rows].data) for start in blocks]
+    metadata = {
+        BLOCK_ROWS_KEY: str(block_rows).encode(),
+        BLOCK_DIGESTS_KEY: base64.b64encode(np.array(digests, "<u8").tobytes()),
+        IDS_DIGEST_KEY: xxhash.xxh3_64_hexdigest(ids.data).encode(),
+    }
     column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-    batch = pa.record_batch([pa.array(vector_ids, pa.int64()), column], names=["vector_id", "embedding"])
+    batch = pa.record_batch([pa.array(ids, pa.int64()), column], names=["vector_id", "embedding"])
+    batch = batch.replace_schema_metadata(metadata)
     with atomic_write(path) as file:
         hashing = HashingFile(file)
         with pa.ipc.new_file(hashing, batch.schema) as writer:
@@ -77,15 +185,16 @@ def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray
 
 
 def dim_of_vectors(path: Path) -> int | None:
-    """Return the dimensions of the vectors in a file; None if it is missing or damaged."""
-    import pyarrow as pa
+    """Return the dimensions of the vectors in a file; None if it is missing or damaged.
 
+    Raises:
+        StoreError: the file cannot be read now.
+    """
     try:
-        with pa.memory_map(str(path)) as source:
-            column = pa.ipc.open_file(source).schema.field("embedding").type
-    except (OSError, pa.ArrowException, KeyError):
+        batch = _map_batch(path)
+        return int(batch.column("embedding").type.list_size)
+    except (VectorFileLostError, KeyError, AttributeError):
         return None
-    return int(column.list_size) if pa.types.is_fixed_size_list(column) else None
 
 
 def check_dim(paths: Iterable[Path], dim: int) -> None:
@@ -110,20 +219,85 @@ def open_vectors(path: Path, dim: int) -> VectorFile:
     """Map a vector file.
 
     Raises:
-        StoreError: the file is missing, damaged, or contains vectors of other dimensions.
+        VectorFileLostError: the file is missing or damaged, or contains vectors of other dimensions.
+        StoreError: the file cannot be read now, for a reason that says nothing about its content.
+    """
+    import pyarrow as pa
+
+    batch = _map_batch(path)
+    try:
+        column = batch.column("embedding")
+        if column.type != pa.list_(pa.float16(), dim):
+            raise _damaged(path, f"it contains {column.type}, expected {dim} half floats per row")
+        embeddings = column.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), dim)
+        vector_ids = batch.column("vector_id").to_numpy(zero_copy_only=True)
+        return VectorFile(vector_ids, embeddings, _checks(path, batch.schema.metadata or {}, vector_ids, embeddings))
+    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def open_stored_vectors(folder: Path, stored: VectorFileEntry, dim: int) -> VectorFile:
+    """Map a vector file and compare its ids with what the store lists.
+
+    Raises:
+        VectorFileLostError, StoreError: as for `open_vectors`, or the file holds other rows.
+    """
+    path = folder / stored.name
+    opened = open_vectors(path, dim)
+    ids = opened.vector_ids
+    if len(ids) != stored.rows or not len(ids) or ids[0] != stored.first_id or np.any(ids[1:] <= ids[:-1]):
+        raise _damaged(path, f"it does not hold the {stored.rows} rows from id {stored.first_id} on")
+    return opened
+
+
+def _map_batch(path: Path) -> pa.RecordBatch:
+    """Return the record batch of a file as a view of its mapped bytes.
+
+    Errors of the operating system and those of the format are told apart here: Arrow reports both as OSError.
     """
     import pyarrow as pa
 
     try:
-        with pa.memory_map(str(path)) as source:
-            batch = pa.ipc.open_file(source).get_batch(0)
-        batch.validate(full=False)
-        column = batch.column("embedding")
-        if column.type != pa.list_(pa.float16(), dim):
-            raise StoreError(f"vector file {path} contains {column.type}, expected {dim} half floats per row")
-        embeddings = column.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), dim)
-        return VectorFile(batch.column("vector_id").to_numpy(zero_copy_only=True), embeddings)
-    except (OSError, pa.ArrowException, KeyError) as error:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise VectorFileLostError(f"vector file {path} is missing: {REMEDY}") from error
+    except IsADirectoryError as error:
+        raise _damaged(path, "it is a folder") from error
+    except ValueError as error:
+        raise _damaged(path, "it is empty") from error
+    except OSError as error:
         raise StoreError(
-            f"vector file {path} is missing or damaged ({error}): run `bindsearch index` on its collections again"
+            f"vector file {path} cannot be read ({error.strerror or error}): nothing was changed; try again when it can"
         ) from error
+    try:
+        batch = pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0)
+        batch.validate(full=False)
+    except Exception as error:
+        raise_installation_fault(error)
+        if isinstance(error, MemoryError):
+            raise
+        raise _damaged(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    return batch
+
+
+def _checks(
+    path: Path, metadata: Mapping[bytes, bytes], vector_ids: NDArray[np.int64], embeddings: NDArray[np.float16]
+) -> BlockChecks | None:
+    """Compare the ids with their digest, and return the checks of the rows; None for a file without digests."""
+    import xxhash
+
+    keys = {BLOCK_ROWS_KEY, BLOCK_DIGESTS_KEY, IDS_DIGEST_KEY}
+    if not keys & metadata.keys():
+        return None
+    block_rows = int(metadata[BLOCK_ROWS_KEY])
+    digests = np.frombuffer(base64.b64decode(metadata[BLOCK_DIGESTS_KEY], validate=True), "<u8")
+    if block_rows < 1 or len(digests) != -(-len(embeddings) // block_rows):
+        raise ValueError(f"{len(digests)} digests do not fit {len(embeddings)} rows")
+    if xxhash.xxh3_64_hexdigest(vector_ids.data).encode() != metadata[IDS_DIGEST_KEY]:
+        raise ValueError("the ids do not match their digest")
+    return BlockChecks(path, embeddings, block_rows, digests)
+
+
+def _damaged(path: Path, problem: str) -> VectorFileLostError:
+    return VectorFileLostError(f"vector file {path} is damaged ({problem}): {REMEDY}")

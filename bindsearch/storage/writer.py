@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
-from bindsearch.errors import StoreError
+from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder
+from bindsearch.errors import SnapshotDamagedError, StoreError, VectorFileLostError
 from bindsearch.indexes.index_files import INDEXES
 from bindsearch.storage.batch import (
     StagedBatch,
@@ -22,8 +23,10 @@ from bindsearch.storage.batch import (
     with_shared_segments,
 )
 from bindsearch.storage.catalog import Catalog, CatalogTransaction
+from bindsearch.storage.catalog_file import LOST, UNKNOWN, keep_aside, torn_log_message
 from bindsearch.storage.snapshot import open_snapshot
 from bindsearch.storage.snapshot_format import (
+    CURRENT,
     FORMAT,
     SNAPSHOTS,
     Manifest,
@@ -33,7 +36,16 @@ from bindsearch.storage.snapshot_format import (
     write_manifest,
     write_part,
 )
-from bindsearch.storage.vector_files import VECTORS, check_dim, check_vectors, open_vectors, write_vectors
+from bindsearch.storage.vector_files import (
+    VECTORS,
+    VectorFileEntry,
+    check_dim,
+    check_vectors,
+    generation_of,
+    open_stored_vectors,
+    open_vectors,
+    write_vectors,
+)
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -66,37 +78,52 @@ KEPT_GENERATIONS = 2
 """Unused snapshot folders of so many generations are kept, for readers that have read CURRENT but not opened files."""
 
 
+def log_loss(message: str) -> None:
+    """Log that something of a store was lost; the default of `Writer`."""
+    logging.getLogger("bindsearch").error("%s", message)
+
+
 class Writer:
     """The writer of a store whose lock the caller holds; use it from one thread at a time."""
 
-    def __init__(self, store: Path, catalog: Catalog, dim: int) -> None:
+    def __init__(self, store: Path, catalog: Catalog, dim: int, tell: Callable[[str], None] = log_loss) -> None:
         """Recover from an interrupted writer.
 
-        Give up missing vector files, rebuild a stale snapshot, then remove unreferenced files; only then, because after
-        that no reader is directed to them.
+        Give up lost vector files, rebuild a stale snapshot, then remove unreferenced files; only then, because after
+        that no reader is directed to them. A file is lost if it is missing, or damaged by proof of its digests or
+        format. Every other error ends this call, since it says nothing about the file.
 
         Args:
             store: Folder of the store.
             catalog: Its catalog, open.
             dim: Dimensions of the embedding space, from store.json.
+            tell: Called with a line about each loss.
 
         Raises:
-            StoreError: the vectors do not have `dim` dimensions, so store.json is not the one of this store.
+            StoreError: a file cannot be read now, many are missing at once, the catalog is older than the snapshot, or
+                store.json is not the one of this store.
         """
         self._store = store
         self._catalog = catalog
         self._dim = dim
-        self._forget_lost_files()
-        try:
-            known = read_manifest(store)
-        except StoreError:
-            known = None
+        self._tell = tell
+        if catalog.cut_bytes:
+            tell(torn_log_message(store, catalog.cut_bytes))
+        known = self._read_manifest()
+        if known is not None and known.generation > catalog.generation:
+            raise StoreError(
+                f"the catalog of {store} is at generation {catalog.generation}, older than the snapshot, which is at "
+                f"{known.generation}: run `bindsearch recover` to rebuild it from the snapshot"
+            )
+        self._remove_uncommitted()
+        self._give_up_lost_files()
         if known is not None and known.generation == catalog.generation and self._is_readable(known):
             self._manifest = known
         else:
             catalog.commit(CatalogTransaction())  # a new number: readers may still use the folder of the last base
             self._manifest = self._write_base({} if known is None else known.indexes)
         self._remove_orphans()
+        remove_unused_parts(store, self._manifest, self._manifest.generation - KEPT_GENERATIONS)
 
     def commit(self, batch: StagedBatch) -> None:
         """Commit a batch; on return it is durable and visible to readers.
@@ -139,8 +166,8 @@ class Writer:
             dead_share: Share of dead rows above which a vector file is rewritten.
         """
         for modality, files in self._catalog.vector_files().items():
-            rows = dict(files)
-            live = {name: self._live_row_count(modality, name) for name in rows}
+            rows = {file.name: file.rows for file in files}
+            live = {file.name: self._live_row_count(modality, file) for file in files}
             groups = [
                 group
                 for group in _group_neighbours(list(live.items()))
@@ -201,7 +228,7 @@ class Writer:
             segments = pa.concat_tables([segments, self._catalog.segments_table(touched).select(segments.column_names)])
         failures_changed = bool(change.failures or change.forgotten_failures)
         failures = self._catalog.failures_table() if failures_changed else None
-        write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
+        digest = write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
         self._publish(
             Manifest(
                 generation=generation,
@@ -210,6 +237,7 @@ class Writer:
                 vectors=self._vectors(),
                 failures=generation if failures_changed else self._manifest.failures,
                 indexes=self._manifest.indexes,
+                part_digests={**self._manifest.part_digests, generation: digest},
             )
         )
 
@@ -219,7 +247,7 @@ class Writer:
         failures = self._catalog.failures_table()
         has_failures = failures.num_rows > 0
         items, segments = self._catalog.items_table(), self._catalog.segments_table()
-        write_part(self._store, generation, items, segments, (), failures if has_failures else None)
+        digest = write_part(self._store, generation, items, segments, (), failures if has_failures else None)
         manifest = Manifest(
             generation=generation,
             parts=(generation,),
@@ -227,6 +255,7 @@ class Writer:
             vectors=self._vectors(),
             failures=generation if has_failures else None,
             indexes=indexes,
+            part_digests={generation: digest},
         )
         self._publish(manifest)
         return manifest
@@ -246,15 +275,20 @@ class Writer:
         items, segments = merged.live_tables()
         removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
         generation = self._catalog.commit(CatalogTransaction())
-        write_part(self._store, generation, items, segments, removed, None)
-        self._publish(replace(self._manifest, generation=generation, parts=(*parts[:first], generation)))
+        digest = write_part(self._store, generation, items, segments, removed, None)
+        digests = {**self._manifest.part_digests, generation: digest}
+        parts = (*parts[:first], generation)
+        self._publish(replace(self._manifest, generation=generation, parts=parts, part_digests=digests))
 
     def _publish(self, manifest: Manifest) -> None:
+        used = {*manifest.parts, manifest.failures}
+        digests = {number: digest for number, digest in manifest.part_digests.items() if number in used}
+        manifest = replace(manifest, part_digests=digests)
         write_manifest(self._store, manifest)
         self._manifest = manifest
         remove_unused_parts(self._store, manifest, manifest.generation - KEPT_GENERATIONS)
 
-    def _vectors(self) -> Mapping[Modality, tuple[tuple[str, int], ...]]:
+    def _vectors(self) -> Mapping[Modality, tuple[VectorFileEntry, ...]]:
         return {modality: tuple(files) for modality, files in self._catalog.vector_files().items()}
 
     def _collections(self) -> Mapping[int, str]:
@@ -267,11 +301,12 @@ class Writer:
         """Merge the newest small files of a modality; older, larger files are left unchanged."""
         files = self._catalog.vector_files()[modality]
         small = len(files)
-        while small and files[small - 1][1] < SMALL_FILE_VECTORS:
+        while small and files[small - 1].rows < SMALL_FILE_VECTORS:
             small -= 1
         if len(files) - small <= MAX_SMALL_FILES:
             return
-        self._rewrite_files(modality, [group for group in _group_neighbours(files[small:]) if len(group) > 1])
+        neighbours = _group_neighbours([(file.name, file.rows) for file in files[small:]])
+        self._rewrite_files(modality, [group for group in neighbours if len(group) > 1])
 
     def _rewrite_files(self, modality: Modality, groups: Sequence[Sequence[str]]) -> None:
         """Merge each group of neighbouring vector files into one, without dead rows."""
@@ -284,7 +319,8 @@ class Writer:
             masks = [self._live_mask(modality, file.vector_ids) for file in opened]
             ids = np.concatenate([file.vector_ids[mask] for file, mask in zip(opened, masks, strict=True)])
             if len(ids):
-                rows = np.concatenate([file.embeddings[mask] for file, mask in zip(opened, masks, strict=True)])
+                checked = (file.checked_embeddings() for file in opened)
+                rows = np.concatenate([rows[mask] for rows, mask in zip(checked, masks, strict=True)])
                 name = self._file_name(int(ids[0]))
                 merged.append((name, len(ids), write_vectors(folder / name, ids, rows)))
         names = [name for group in groups for name in group]
@@ -292,54 +328,107 @@ class Writer:
         self._publish(replace(self._manifest, generation=generation, vectors=self._vectors()))
         for name in names:
             (folder / name).unlink(missing_ok=True)
+        self._catalog.forget_replaced_files()
 
     def _live_mask(self, modality: Modality, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
         """Return a mask bool (n,) of the ascending ids that a segment refers to; a full slice if it is all of them."""
         live = self._catalog.live_vector_ids(modality, int(vector_ids[0]), int(vector_ids[-1]))
         return slice(None) if len(live) == len(vector_ids) else np.isin(vector_ids, live)
 
-    def _live_row_count(self, modality: Modality, name: str) -> int:
-        ids = open_vectors(self._vector_folder(modality) / name, self._dim).vector_ids
+    def _live_row_count(self, modality: Modality, file: VectorFileEntry) -> int:
+        ids = open_vectors(self._vector_folder(modality) / file.name, self._dim).vector_ids
         return len(self._catalog.live_vector_ids(modality, int(ids[0]), int(ids[-1])))
 
     def _vector_folder(self, modality: Modality) -> Path:
         folder = self._store / VECTORS / modality
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            sync_folder(folder.parent)
-            sync_folder(self._store)
+        make_folder(folder, self._store)
         return folder
 
-    def _forget_lost_files(self) -> None:
-        """Remove vector files that are missing or damaged from the catalog; their items will be embedded again."""
-        known = self._catalog.vector_files()
-        paths = [self._store / VECTORS / modality / name for modality in known for name, _ in known[modality]]
-        check_dim(paths, self._dim)
-        for modality, files in known.items():
-            firsts = [int(name.split("-")[0]) for name, _ in files]
-            for (name, _), first, end in zip(files, firsts, [*firsts[1:], END_OF_IDS], strict=True):
-                try:
-                    open_vectors(self._vector_folder(modality) / name, self._dim)
-                except StoreError:
-                    self._catalog.forget_lost_vectors(modality, name, first, end)
+    def _read_manifest(self) -> Manifest | None:
+        try:
+            return read_manifest(self._store)
+        except SnapshotDamagedError:
+            if (path := self._store / CURRENT).is_dir():  # it could not be replaced
+                keep_aside(self._store, path)
+            return None
 
-    def _remove_orphans(self) -> None:
+    def _give_up_lost_files(self) -> None:
+        """Move damaged vector files to `lost/`, and remove them and missing ones from the catalog.
+
+        Their items will be embedded again. A folder that is missing as a whole is not believed: a disk may not be
+        mounted.
+        """
+        known = self._catalog.vector_files()
+        for modality, files in known.items():
+            if not (folder := self._store / VECTORS / modality).is_dir():
+                raise StoreError(
+                    f"{folder} is missing with {len(files)} vector files: mount or restore it; if it cannot be "
+                    "restored, run `bindsearch compact`"
+                )
+        check_dim([self._store / VECTORS / modality / file.name for modality in known for file in known[modality]],
+                  self._dim)  # fmt: skip
+        for modality, files in known.items():
+            for file in files:
+                try:
+                    open_stored_vectors(self._store / VECTORS / modality, file, self._dim)
+                except VectorFileLostError as error:
+                    self._give_up(modality, file, error)
+
+    def _give_up(self, modality: Modality, file: VectorFileEntry, error: VectorFileLostError) -> None:
+        """Forget a lost vector file, after moving what is left of it to `lost/`."""
+        files = self._catalog.vector_files()[modality]
+        end = min((other.first_id for other in files if other.first_id > file.first_id), default=END_OF_IDS)
+        path = self._store / VECTORS / modality / file.name
+        kept = f", and is in {keep_aside(self._store, path)} now" if is_there(path) else ""
+        self._catalog.forget_lost_vectors(modality, file.name, file.first_id, end)
+        self._tell(
+            f"{str(error).partition(': run')[0]}: its {file.rows} vectors are given up{kept}; run `bindsearch index` "
+            "on its collections to embed its items again"
+        )
+
+    def _remove_uncommitted(self) -> None:
+        """Delete the vector files of a batch whose transaction was never committed: nothing ever referred to them."""
         known = self._catalog.vector_files()
         for modality in Modality:
-            names = {name for name, _ in known.get(modality, [])}
-            for path in (self._store / VECTORS / modality).glob("*"):
-                if path.name not in names:
-                    path.unlink(missing_ok=True)
+            names = {file.name for file in known.get(modality, [])}
+            for path in _entries(self._store / VECTORS / modality):
+                if path.name not in names and generation_of(path.name) == self._catalog.generation + 1:
+                    _delete(path)
+
+    def _remove_orphans(self) -> None:
+        """Delete replaced vector files and temporary files that an interrupted writer has left.
+
+        Other unknown vector files are moved to `lost/`: they are somebody's vectors.
+        """
+        known = self._catalog.vector_files()
+        replaced = self._catalog.replaced_files()
+        for modality in Modality:
+            names = {file.name for file in known.get(modality, [])}
+            for path in _entries(self._store / VECTORS / modality):
+                if path.name in names:
+                    continue
+                if (modality, path.name) in replaced or path.name.endswith(TEMPORARY_SUFFIX):
+                    _delete(path)
+                else:
+                    kept = keep_aside(self._store, path, UNKNOWN)
+                    self._tell(f"{path} is not in the catalog: it is in {kept} now")
+        if replaced:
+            self._catalog.forget_replaced_files()
         for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*"):
-            for path in self._store.glob(f"{folder}/.*{TEMPORARY_SUFFIX}"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            for path in self._store.glob(f"{folder}/.*{TEMPORARY_SUFFIX}*"):  # DuckDB adds `.wal` to the name
+                _delete(path)
+
+    def discard_lost_files(self) -> None:
+        """Delete the damaged vector files in `lost/` if all items are embedded again."""
+        if (self._store / LOST / VECTORS).is_dir() and not self._catalog.waiting_items():
+            shutil.rmtree(self._store / LOST / VECTORS, ignore_errors=True)
 
     def _is_readable(self, manifest: Manifest) -> bool:
         if manifest.format != FORMAT:  # readers can use it, but more slowly
             return False
         try:
             open_snapshot(self._store, manifest)
-        except StoreError:
+        except SnapshotDamagedError:
             return False
         return True
 
@@ -355,6 +444,18 @@ def _group_neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
         groups[-1].append(name)
         room -= n
     return groups
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, or a folder with its content."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _size(part: Part) -> int:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.mini.weights import weight_files
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.threads import ParallelForward, all_threads, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
@@ -128,6 +127,8 @@ class MiniEncoder:
             if modality is Modality.TEXT:
                 with all_threads():
                     return self._text.encode(prepared)
+            from bindsearch.encoders.preprocessing.pooling import mean_of_views
+
             if modality in _PICTURE_LIKE:
                 embedded = self._image.encode([picture for views in prepared for picture in views])
             else:

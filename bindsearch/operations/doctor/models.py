@@ -16,10 +16,9 @@ from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
 from bindsearch.media import MODALITY_OF, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
-from bindsearch.operations.context import load_store_encoder
 from bindsearch.operations.doctor.check import Check, Level
-from bindsearch.search.generation import Reader
-from bindsearch.storage.config import STORE_FILE, read_config
+from bindsearch.search.generation import open_reader
+from bindsearch.storage.config import STORE_FILE, load_store_encoder
 from bindsearch.types import Modality
 
 
@@ -54,14 +53,16 @@ def check_store(path: Path) -> Iterator[Check]:
         yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` creates one")
         return
     try:
-        # A damaged snapshot is reported, not derived again.
-        generation = Reader(path, lambda: read_config(path).dim, lambda: None).current()
+        generation = open_reader(path).current()
     except Exception as error:
         if installation_fault(error) is not None:  # reported by `check_installed`
             return
         if not isinstance(error, BindSearchError | OSError):
             raise
         yield Check("store", "store", Level.PROBLEM, str(error), f"bindsearch verify --store {path}")
+        return
+    if generation.problem is not None:
+        yield Check("store", "store", Level.PROBLEM, generation.problem, f"bindsearch compact --store {path}")
         return
     snapshot = generation.snapshot
     failures = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()

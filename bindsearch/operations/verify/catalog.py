@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bindsearch.errors import StoreError
+from bindsearch.errors import StoreError, first_line
 from bindsearch.operations.verify.findings import MAX_EXAMPLES
-from bindsearch.storage.catalog import Catalog
-from bindsearch.storage.file_state import UNKNOWN_STATE
+from bindsearch.storage.catalog import ITEMS_TO_EMBED, Catalog
+from bindsearch.storage.file_state import UNKNOWN_STATE, state_columns
+from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS, Manifest
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
-TABLES = ("collections", "items", "segments", "vector_files", "failures", "containers", "counters")
+TABLES = ("collections", "items", "segments", "vector_files", "failures", "containers", "counters", "replaced_files")
 
-EMPTY = "SELECT item_id FROM items ANTI JOIN segments USING (item_id)"
-WAITING = f"fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes}"
-"""Condition of items that have lost their vectors and are not embedded again yet."""
+WITHOUT_SEGMENTS = (
+    "SELECT item_id FROM items ANTI JOIN segments USING (item_id) "
+    f"WHERE NOT (fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes})"
+)
+"""Items without segments, except ITEMS_TO_EMBED."""
 
-TO_EMBED = f"{EMPTY} WHERE {WAITING}"
-WITHOUT_SEGMENTS = f"{EMPTY} WHERE NOT ({WAITING})"
 WITHOUT_COLLECTION = "SELECT item_id FROM items ANTI JOIN collections USING (collection_id)"
 WITHOUT_ITEM = "SELECT segment_id FROM segments ANTI JOIN items USING (item_id)"
 ONE_ID_TWICE = "SELECT item_id FROM items GROUP BY item_id HAVING count(*) > 1"
@@ -53,6 +56,13 @@ class RowSample:
 
     count: int
     ids: tuple[int, ...]
+
+
+class TableContent(NamedTuple):
+    """Summary of a table: its number of rows, and a hash of all values."""
+
+    rows: int
+    hash: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,7 @@ class CheckedCatalog(Catalog):
             for table in TABLES:
                 self._connection.execute(f"SELECT bit_xor(hash({table})) FROM {table}").fetchone()
             return IntegrityReport(
-                self._rows(TO_EMBED),
+                self._rows(ITEMS_TO_EMBED),
                 self._rows(WITHOUT_SEGMENTS),
                 self._rows(WITHOUT_COLLECTION),
                 self._rows(WITHOUT_ITEM),
@@ -102,24 +112,72 @@ class CheckedCatalog(Catalog):
                 self._low_counters(),
             )
         except duckdb.Error as error:
-            raise StoreError(f"the catalog cannot be read ({str(error).splitlines()[0]})") from error
+            raise StoreError(f"the catalog cannot be read ({first_line(error)})") from error
 
-    def digests(self) -> dict[tuple[Modality, str], str]:
-        """Return the digest of each vector file, by modality and name.
+    def contents(self, items: pa.Table | None = None, segments: pa.Table | None = None) -> tuple[TableContent, ...]:
+        """Return a summary of the rows of items and segments, which differs if one value does.
 
-        Files written by versions without digests are left out.
+        Args:
+            items: Items to summarize; None: those of the catalog.
+            segments: Segments to summarize; None: those of the catalog.
+
+        Raises:
+            StoreError: a part of the file is damaged.
         """
-        query = "SELECT modality, name, digest FROM vector_files WHERE digest <> ''"
-        rows = self._connection.execute(query).fetchall()
-        return {(Modality(modality), name): digest for modality, name, digest in rows}
+        summaries = []
+        tables: tuple[tuple[str, Mapping[str, str], pa.Table | None], ...] = (
+            ("items", ITEM_COLUMNS, items),
+            ("segments", SEGMENT_COLUMNS, segments),
+        )
+        for name, columns, rows in tables:
+            with nullcontext() if rows is None else self._incoming(rows):
+                source = name if rows is None else "incoming"
+                query = f"SELECT count(*), coalesce(bit_xor(hash({', '.join(columns)})), 0) FROM {source}"
+                (found,) = self._query(query)
+                summaries.append(TableContent(int(found[0]), int(found[1])))
+        return tuple(summaries)
 
-    def counts(self) -> tuple[int, int]:
-        """Return the number of items and of segments."""
-        row = self._connection.execute(
-            "SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM segments)"
-        ).fetchone()
-        assert row is not None
-        return int(row[0]), int(row[1])
+    def restore(
+        self,
+        manifest: Manifest,
+        items: pa.Table,
+        segments: pa.Table,
+        failures: pa.Table | None,
+        vector_files: Iterable[tuple[Modality, str, int, str]],
+        next_vector_id: int,
+    ) -> None:
+        """Fill an empty catalog from a snapshot.
+
+        Items lack what a snapshot does not hold: the next run looks at their files again, and keeps their vectors.
+        Failed files are tried again, and archives and manifests read again.
+
+        Args:
+            manifest: The snapshot's manifest; its generation becomes the catalog's.
+            items: Its items.
+            segments: Their segments.
+            failures: Its failures; None if there are none.
+            vector_files: Modality, name, row count and digest of each vector file.
+            next_vector_id: A vector id above all that are in use.
+        """
+        import pyarrow as pa
+
+        unknown = {"facts_stamp": 0, "inode": 0}
+        with self._transaction():
+            for key, root in manifest.collections.items():
+                self._connection.execute("INSERT INTO collections VALUES (?, ?)", [key, root])
+            for name, value in unknown.items():
+                items = items.append_column(name, pa.repeat(value, items.num_rows))
+            for table, rows in (("items", items), ("segments", segments)):
+                if rows.num_rows:
+                    self._insert_table(table, rows)
+            if failures is not None and failures.num_rows:
+                rows = failures.to_pylist()
+                self._insert("failures", [{**row, **state_columns(UNKNOWN_STATE)} for row in rows])
+            self._put_vector_files(list(vector_files))
+            self._counters["generation"] = manifest.generation - 1  # the transaction counts as one
+            self._counters["vector_id"] = next_vector_id
+            for name, (_, used) in self._low_counters().items():
+                self._counters[name] = used + 1
 
     def repair(self) -> None:
         """Repair what `check_integrity` finds, except items to embed again; starts a new generation."""
@@ -148,10 +206,18 @@ class CheckedCatalog(Catalog):
                 ).to_arrow_table()
             self._forget_segments(items)
 
-    def raise_generation(self, generation: int) -> None:
-        """Raise the generation counter to at least a generation that readers have seen."""
-        with self._transaction():
-            self._counters["generation"] = max(self._counters["generation"], generation)
+    def _query(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query.
+
+        Raises:
+            StoreError: a part of the file is damaged.
+        """
+        import duckdb
+
+        try:
+            return self._connection.execute(query).fetchall()
+        except duckdb.Error as error:
+            raise StoreError(f"the catalog cannot be read ({first_line(error)})") from error
 
     def _rows(self, query: str) -> RowSample:
         """Return count and first ids of the rows of a query."""

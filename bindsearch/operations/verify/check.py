@@ -6,6 +6,7 @@ lock; the lock is released before all bytes of the files are read.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,8 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bindsearch.atomic import folder_size
-from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError
+from bindsearch.atomic import folder_size, is_there
+from bindsearch.errors import (
+    SchemaOutdatedError,
+    SnapshotDamagedError,
+    StoreError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreUnwritableError,
+)
+from bindsearch.indexes.index_files import INDEXES
+from bindsearch.operations.index_policy import INDEX_SETTINGS_FILE, read_index_settings
 from bindsearch.operations.verify.catalog import CheckedCatalog, RowSample
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, Report, finding
 from bindsearch.operations.verify.media_files import Containers, MediaCheck
@@ -26,10 +36,12 @@ from bindsearch.operations.verify.store_files import (
     named_paths,
     snapshot_findings,
     stored_vectors,
+    unreadable,
     vector_file_findings,
 )
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.storage.catalog import CATALOG_FILE
+from bindsearch.storage.catalog import REMEDY
+from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
 from bindsearch.storage.config import STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
@@ -38,12 +50,11 @@ from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
+    pass
 
 OF_FILES = frozenset(
     {
+        FindingKind.FILE_UNREADABLE,
         FindingKind.VECTOR_FILE_MISSING,
         FindingKind.VECTOR_FILE_DAMAGED,
         FindingKind.VECTORS_UNFIT,
@@ -80,7 +91,7 @@ def verify(
         with writer_lock(store):
             check = StoreCheck(store, on_stage)
             check.check_catalog()
-    except (StoreLockedError, OSError) as error:  # OSError: the store is read-only, so it cannot be locked
+    except (StoreLockedError, StoreUnwritableError, OSError) as error:
         check = check or StoreCheck(store, on_stage)
         skipped = "the catalog, digests of vector files and orphans were not checked"
         check.unchecked.append(f"{skipped}: {error}")
@@ -129,7 +140,7 @@ class StoreCheck:
 
     def __post_init__(self) -> None:
         self.manifest = self._read_manifest()
-        self.vectors = [] if self.manifest is None else stored_vectors(self.store, self.manifest.vectors, {})
+        self.vectors = [] if self.manifest is None else stored_vectors(self.store, self.manifest.vectors)
         self.dim = self._find_dim()
 
     def check_catalog(self, catalog: CheckedCatalog | None = None) -> None:
@@ -144,15 +155,28 @@ class StoreCheck:
         path = self.store / CATALOG_FILE
         self.on_stage("reading the catalog")
         try:
-            if not path.is_file():
+            if not readable_path(path).is_file():
                 raise StoreError(f"the catalog {path} is missing")
-            self.read_bytes += path.stat().st_size
-            with CheckedCatalog(path) as opened_catalog:
+            self.read_bytes += _size(path)
+            with _open_catalog(path) as opened_catalog:
                 self._check_rows(opened_catalog)
         except StoreError as error:
-            roots = " ".join(self.manifest.collections.values()) if self.manifest else "FOLDER"
-            way_out = f"restore it from a copy, or remove the store's folder and run `bindsearch index {roots}`"
-            self.findings.append(finding(FindingKind.CATALOG, str(error), Repair.BY_HAND, [path], way_out=way_out))
+            self.findings.append(self._catalog_finding(path, error))
+
+    def _catalog_finding(self, path: Path, error: StoreError) -> Finding:
+        """Return the finding for a catalog that cannot be read."""
+        cause = error.__cause__
+        if isinstance(cause, OSError) and is_there(path) and not path.is_dir():
+            return unreadable(path, cause)
+        if self.manifest is not None:
+            what = str(error).removesuffix(f": {REMEDY}")
+            return finding(FindingKind.CATALOG, what, Repair.RECOVER, [path])
+        if not is_there(readable_path(path)) and not any((self.store / VECTORS).glob("*/*")):
+            way_out = "nothing is indexed yet: run `bindsearch index FOLDER`"
+            return finding(FindingKind.CATALOG, str(error), Repair.INDEX, [path], way_out=way_out)
+        way_out = "restore it from a copy, or remove the store's folder and run `bindsearch index FOLDER`"
+        what = str(error).removesuffix(f": {REMEDY}")
+        return finding(FindingKind.CATALOG, what, Repair.BY_HAND, [path], way_out=way_out)
 
     def check_files(self) -> None:
         """Read all bytes of the files that readers use."""
@@ -160,6 +184,15 @@ class StoreCheck:
             for file in self.vectors:
                 self.on_stage(f"reading {file.path.parent.name}/{file.path.name}")
                 self.findings.extend(vector_file_findings(file, self.dim))
+        try:
+            read_index_settings(self.store)
+        except StoreError as error:
+            path = self.store / INDEXES / INDEX_SETTINGS_FILE
+            what, _, way_out = str(error).partition(": ")
+            if way_out:
+                self.findings.append(finding(FindingKind.INDEX_SETTINGS, what, Repair.BY_HAND, [path], way_out=way_out))
+            else:
+                self.findings.append(unreadable(path, error))
         if self.manifest is not None:
             self.on_stage("reading snapshots and indexes")
             self.findings.extend(snapshot_findings(self.store, self.manifest))
@@ -189,9 +222,12 @@ class StoreCheck:
         path = self.store / CURRENT
         try:
             manifest = read_manifest(self.store)
-        except StoreError:
+        except SnapshotDamagedError:
             what = f"{path} is damaged (`bindsearch optimize` rebuilds the indexes afterwards)"
             self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
+            return None
+        except StoreError as error:
+            self.findings.append(unreadable(path, error))
             return None
         if manifest is None:
             self.findings.append(finding(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path]))
@@ -201,7 +237,11 @@ class StoreCheck:
         """Return the dimension of the vectors from store.json, else that of most vector files; None if unknown."""
         path = self.store / STORE_FILE
         paths = [file.path for file in self.vectors] or list((self.store / VECTORS).glob("*/*.arrow"))
-        dim_counts = Counter(dim for file in paths if (dim := dim_of_vectors(file)) is not None)
+        dim_counts: Counter[int] = Counter()
+        for file in paths:
+            with contextlib.suppress(StoreError):  # reported by `check_files`
+                if (dim := dim_of_vectors(file)) is not None:
+                    dim_counts[dim] += 1
         likely = dim_counts.most_common(1)[0][0] if dim_counts else None
         way_out = f"restore the original {STORE_FILE} before anything is written, or index into another store"
         try:
@@ -254,7 +294,7 @@ class StoreCheck:
         for name, (value, used) in faults.counters.items():
             what = f"the next {name} would be {value}, but {used} is in use"
             self.findings.append(finding(FindingKind.COUNTERS, what, Repair.COMPACT, [name]))
-        self.vectors = stored_vectors(self.store, catalog.vector_files(), catalog.digests())
+        self.vectors = stored_vectors(self.store, catalog.vector_files())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
         if self.dim is not None:
@@ -264,26 +304,39 @@ class StoreCheck:
             self.findings.append(finding(FindingKind.ORPHANS, what, Repair.COMPACT, orphans))
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
-        """Compare generation and row counts of the snapshot with those of the catalog."""
+        """Compare all that the snapshot says with the catalog."""
         if self.manifest is None:
             return
         path = self.store / CURRENT
         if self.manifest.generation != catalog.generation:
             what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
-            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
+            older = self.manifest.generation > catalog.generation
+            kind, way = (FindingKind.CATALOG, Repair.RECOVER) if older else (FindingKind.CURRENT, Repair.COMPACT)
+            self.findings.append(finding(kind, what, way, [path]))
             return
+        roots = {key: str(root) for key, root in catalog.collections().items()}
+        if any(roots.get(key) != root for key, root in self.manifest.collections.items()):
+            what = f"{path} lists other collections than the catalog"
+            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
+        listed, stored = (
+            {(modality, file.name, file.rows) for modality, files in held.items() for file in files}
+            for held in (self.manifest.vectors, catalog.vector_files())
+        )
+        if listed != stored:
+            what = f"{path} lists {len(listed)} vector files, the catalog {len(stored)} (or others)"
+            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
         try:
-            snapshot = open_snapshot(self.store, self.manifest)
+            tables = open_snapshot(self.store, self.manifest).live_tables()
         except StoreError:  # reported by `check_files`
             return
-        snapshot_counts = (
-            _count_live(snapshot.items, snapshot.item_alive),
-            _count_live(snapshot.segments, snapshot.segment_alive),
-        )
-        if snapshot_counts != (catalog_counts := catalog.counts()):
-            in_snapshot, in_catalog = (f"{n} items, {m} segments" for n, m in (snapshot_counts, catalog_counts))
-            what = f"the snapshot has {in_snapshot}, the catalog {in_catalog}"
-            self.findings.append(finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path]))
+        for name, in_snapshot, in_catalog in zip(
+            ("items", "segments"), catalog.contents(*tables), catalog.contents(), strict=True
+        ):
+            if in_snapshot != in_catalog:
+                counts = f"{in_snapshot.rows} {name}, the catalog {in_catalog.rows}"
+                different = "" if in_snapshot.rows != in_catalog.rows else ", with other values"
+                what = f"the snapshot has {counts}{different}"
+                self.findings.append(finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path]))
 
     def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
         """Add a finding for each modality with vectors that are in no file."""
@@ -307,7 +360,7 @@ class StoreCheck:
         """Drop the findings about files that a writer has replaced during the check."""
         try:
             newest = read_manifest(self.store)
-        except StoreError:
+        except StoreError:  # reported before
             return
         if newest is not None and newest != self.manifest:
             replaced = {str(path) for path in named - named_paths(self.store, newest)}
@@ -322,9 +375,12 @@ class StoreCheck:
             self.findings.append(finding(kind, message, repair, rows.ids, count=rows.count, way_out=way_out))
 
 
-def _count_live(rows: pa.Table, alive: NDArray[np.bool_] | None) -> int:
-    """Return the number of rows (n,) that are not deleted; `alive` None: all."""
-    return int(rows.num_rows) if alive is None else int(alive.sum())
+def _open_catalog(path: Path) -> CheckedCatalog:
+    """Open a catalog without changing it, unless its schema has to be upgraded."""
+    try:
+        return CheckedCatalog(path, read_only=True)
+    except SchemaOutdatedError:
+        return CheckedCatalog(path)
 
 
 def _size(path: Path) -> int:

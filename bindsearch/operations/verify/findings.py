@@ -16,9 +16,11 @@ class FindingKind(StrEnum):
     """Kind of a finding."""
 
     CONFIG = "config"
+    INDEX_SETTINGS = "index-settings"
     CATALOG = "catalog"
     CURRENT = "current"
     SNAPSHOT = "snapshot"
+    FILE_UNREADABLE = "file-unreadable"
     VECTOR_FILE_MISSING = "vector-file-missing"
     VECTOR_FILE_DAMAGED = "vector-file-damaged"
     VECTORS_UNFIT = "vectors-unfit"
@@ -42,12 +44,14 @@ class Repair(StrEnum):
     INDEX = "bindsearch index"
     OPTIMIZE = "bindsearch optimize --force"
     FORGET = "bindsearch forget"
+    RECOVER = "bindsearch recover"
     BY_HAND = "by hand"
 
 
 REPAIR_HINT = {
     Repair.COMPACT: "run `bindsearch compact`",
     Repair.INDEX: "run `bindsearch index` on its collection",
+    Repair.RECOVER: "run `bindsearch recover` to rebuild the catalog from the snapshot",
     Repair.OPTIMIZE: "run `bindsearch optimize --force`",
 }
 

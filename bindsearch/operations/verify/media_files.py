@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bindsearch.hashing import hash_file
+from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, finding
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.snapshot import Snapshot
@@ -102,7 +103,7 @@ class MediaCheck:
         except OSError:
             self._unreadable.setdefault(key, []).append(path)
             return
-        if (state.st_size, state.st_mtime_ns) != (size_bytes, mtime_ns):
+        if (state.st_size, storable_ns(state.st_mtime_ns)) != (size_bytes, mtime_ns):
             self._changed.setdefault(key, []).append(path)
         elif self.hash_media and content_hash:
             self.read_bytes += state.st_size

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.atomic import TEMPORARY_SUFFIX
-from bindsearch.errors import IndexDamagedError, StoreError
+from bindsearch.atomic import TEMPORARY_SUFFIX, is_there
+from bindsearch.errors import IndexDamagedError, SnapshotDamagedError, StoreError, VectorFileLostError
 from bindsearch.hashing import hash_file
 from bindsearch.indexes.exact import decode
 from bindsearch.indexes.index_files import INDEXES, check_index
 from bindsearch.indexes.omp_threads import one_thread
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
-from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, check_part
-from bindsearch.storage.vector_files import VECTORS, VectorFile, open_vectors
-from bindsearch.storage.writer import END_OF_IDS, KEPT_GENERATIONS
+from bindsearch.storage.snapshot_format import REMEDY as SNAPSHOT_REMEDY
+from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_failures, open_part
+from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors
+from bindsearch.storage.writer import END_OF_IDS
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_ROWS = 1024
+
+MAKE_READABLE = "make it readable (permissions, disk), then verify again; nothing is given up meanwhile"
 
 STORED_TOLERANCE = 2e-3
 """Tolerance of a stored vector's length: 1e-3 that is accepted on input, plus 1e-3 for rounding to float16."""
@@ -51,50 +54,59 @@ class StoredVectors:
     digest: str
 
 
-def stored_vectors(
-    store: Path,
-    files: Mapping[Modality, Sequence[tuple[str, int]]],
-    digests: Mapping[tuple[Modality, str], str],
-) -> list[StoredVectors]:
+def stored_vectors(store: Path, files: Mapping[Modality, Sequence[VectorFileEntry]]) -> list[StoredVectors]:
     """Return the vector files of a store, those of a modality together, smallest ids first.
 
     Args:
         store: Folder of the store.
-        files: Names and row counts of the files of each modality.
-        digests: Digests by modality and name; those of other files are unknown.
+        files: The files of each modality, as the catalog or CURRENT lists them.
     """
     stored = []
-    for modality, names_and_counts in files.items():
-        firsts = [int(name.split("-")[0]) for name, _ in names_and_counts]
-        for (name, n), first, end in zip(names_and_counts, firsts, [*firsts[1:], END_OF_IDS], strict=True):
-            path = store / VECTORS / modality / name
-            stored.append(StoredVectors(modality, path, n, first, end, digests.get((modality, name), "")))
+    for modality, entries in files.items():
+        ends = [*(entry.first_id for entry in entries[1:]), END_OF_IDS]
+        for entry, end in zip(entries, ends, strict=True):
+            path = store / VECTORS / modality / entry.name
+            stored.append(StoredVectors(modality, path, entry.rows, entry.first_id, end, entry.digest))
     return stored
 
 
 def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
     """Read all bytes of a vector file, and yield the findings; `dim`: dimension d of the store."""
     path = file.path
-    if not path.is_file():
-        yield finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
-        return
+    missing = finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
     try:
+        if not is_there(path):
+            yield missing
+            return
         opened = open_vectors(path, dim)
-    except StoreError:
-        what = f"vector file {path} is truncated or damaged"
-        yield finding(FindingKind.VECTOR_FILE_DAMAGED, what, Repair.COMPACT, [path], way_out=REPAIR_THEN_INDEX)
+        problem = ""
+        if file.digest and hash_file(path) != file.digest:
+            problem = "has changed since it was written"
+        elif not _ids_match(opened, file):
+            problem = "does not hold the vectors that the catalog lists"
+        else:
+            opened.checked_embeddings()
+    except VectorFileLostError:
+        problem = "is truncated or damaged"
+    except FileNotFoundError:  # a writer has merged it meanwhile
+        yield missing
         return
-    problem = ""
-    if file.digest and hash_file(path) != file.digest:
-        problem = "has changed since it was written"
-    elif not _ids_match(opened, file):
-        problem = f"does not hold the expected {file.n} vectors"
+    except (StoreError, OSError) as error:
+        yield unreadable(path, error)
+        return
     if problem:
         what = f"vector file {path} {problem}"
         yield finding(FindingKind.VECTOR_FILE_DAMAGED, what, Repair.COMPACT, [path], way_out=REPAIR_THEN_INDEX)
     elif n := _count_invalid_rows(opened.embeddings):
         what = f"vector file {path} holds {n} vectors that are not finite or not of unit length"
         yield finding(FindingKind.VECTORS_UNFIT, what, Repair.COMPACT, [path], count=n, way_out=REPAIR_THEN_INDEX)
+
+
+def unreadable(path: Path, error: Exception) -> Finding:
+    """Return the finding for a file that cannot be read now, which says nothing about its content."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition(": ")[0]
+    what = f"{path} cannot be read ({reason})"
+    return finding(FindingKind.FILE_UNREADABLE, what, Repair.BY_HAND, [path], way_out=MAKE_READABLE)
 
 
 def lost_vectors(
@@ -130,32 +142,38 @@ def lost_vectors(
 
 def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
     """Check the snapshot parts of a generation, and yield the findings."""
-    parts = [(number, False) for number in manifest.parts]
-    if manifest.failures is not None and manifest.failures not in manifest.parts:
-        parts.append((manifest.failures, True))
-    for number, failures in parts:
+    digests = manifest.part_digests
+    parts: list[tuple[int, Callable[[Path, int, str | None], object]]] = [(part, open_part) for part in manifest.parts]
+    if manifest.failures is not None:
+        parts.append((manifest.failures, open_failures))
+    for number, open_files in parts:
+        path = store / SNAPSHOTS / str(number)
         try:
-            check_part(store, number, failures=failures)
-        except StoreError as error:
-            what = str(error).split(": run")[0]
-            yield finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [store / SNAPSHOTS / str(number)])
+            open_files(store, number, digests.get(number))
+        except SnapshotDamagedError as error:
+            yield finding(FindingKind.SNAPSHOT, str(error).removesuffix(f": {SNAPSHOT_REMEDY}"), Repair.COMPACT, [path])
+        except (StoreError, OSError) as error:
+            yield unreadable(path, error)
 
 
 def index_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
     """Check the indexes of a generation, and yield the findings."""
     for modality, (folder, digest) in manifest.indexes.items():
+        path = store / INDEXES / modality / folder
         try:
             check_index(store, modality, folder, digest)
         except IndexDamagedError as error:
-            what = str(error).split("; run")[0]
-            yield finding(FindingKind.INDEX, what, Repair.OPTIMIZE, [store / INDEXES / modality / folder])
+            yield finding(FindingKind.INDEX, str(error).split("; run")[0], Repair.OPTIMIZE, [path])
+        except OSError as error:
+            yield unreadable(path, error)
 
 
 def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]) -> list[Path]:
     """Return unreferenced files and folders, sorted.
 
-    The caller holds the writer's lock, since a writer creates files before it refers to them. Files that readers may
-    still open are not included: the last snapshots, and the previous index of each partition.
+    The caller holds the writer's lock, since a writer creates files before it refers to them. Not included are unused
+    parts of snapshots, which the next writer removes, and what readers may still open: the previous index of each
+    partition.
 
     Args:
         store: Folder of the store.
@@ -163,14 +181,12 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
         files: Vector files in the catalog.
     """
     vector_paths = {file.path for file in files}
-    orphans = [path for path in store.glob(f".*{TEMPORARY_SUFFIX}") if path.is_file()]
-    used = {*manifest.parts, manifest.failures}
+    orphans = [path for path in store.glob(f".*{TEMPORARY_SUFFIX}*") if path.is_file()]
     for folder in _entries(store / SNAPSHOTS):
-        number = int(folder.name) if folder.name.isdigit() else -1
-        if number not in used and number < manifest.generation - KEPT_GENERATIONS:
-            orphans.append(folder)
-        else:
+        if folder.name.isdigit():
             orphans += folder.glob(f".*{TEMPORARY_SUFFIX}")
+        else:
+            orphans.append(folder)
     for modality in Modality:
         orphans += [path for path in _entries(store / VECTORS / modality) if path not in vector_paths]
         published = manifest.indexes.get(modality, ("", ""))[0]
@@ -182,7 +198,7 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
 
 def named_paths(store: Path, manifest: Manifest) -> set[Path]:
     """Return the vector files, snapshot folders and index folders of a generation."""
-    vectors = {store / VECTORS / modality / name for modality, files in manifest.vectors.items() for name, _ in files}
+    vectors = {store / VECTORS / modality / name for modality, files in manifest.vectors.items() for name, *_ in files}
     parts = {store / SNAPSHOTS / str(number) for number in (*manifest.parts, manifest.failures)}
     indexes = {store / INDEXES / modality / folder for modality, (folder, _) in manifest.indexes.items()}
     return vectors | parts | indexes
