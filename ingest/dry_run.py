@@ -16,11 +16,16 @@ from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import PlannedFile
+from bindsearch.small_files import NOT_REGULAR
 
 
 def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[PlannedFile]:
     """Yield how each file would be classified, and why; nothing is decoded or written."""
-    for rel_path in scan(target.root, target.paths, target.skipped_folders).rel_paths:
+    found = scan(target.root, target.paths, target.skipped_folders)
+    for rel_path, end in found.bad_links.items():
+        if options.narrowing.includes(rel_path):
+            yield PlannedFile(target.root / rel_path, None, f"would fail: a link to {end}, which is {NOT_REGULAR}", "")
+    for rel_path in found.rel_paths:
         if not options.narrowing.includes(rel_path):
             continue
         path = target.root / rel_path

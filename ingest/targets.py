@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bindsearch.arguments import shown, to_absolute, to_path_text
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.manifests.manifest import is_manifest, manifest_paths
-from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
+from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.scan.collection import ScanTarget
 
 
@@ -21,7 +22,7 @@ def resolve_paths(paths: Iterable[str | os.PathLike[str]], roots: Iterable[Path]
         UsageError: there are no paths, or one is neither.
     """
     known = [root for root in roots if root.is_dir()]
-    resolved = [_resolve(os.fspath(path), known) for path in paths]
+    resolved = [_resolve(to_path_text(path), known) for path in paths]
     if not resolved:
         raise UsageError("nothing to index: give a folder or a file")
     unique = list(dict.fromkeys(resolved))
@@ -32,14 +33,14 @@ def _resolve(path: str, roots: Iterable[Path]) -> Path:
     """Return the absolute path of an existing file or folder, or of a missing one below one of `roots`."""
     if not path:
         raise UsageError("a path to index is empty: give a folder or a file")
+    absolute = to_absolute(path)
     try:
         path.encode()
-        absolute = Path(path).expanduser().resolve()
         if absolute.is_dir() or absolute.is_file():
             return absolute
         exists = absolute.exists()
-    except (OSError, UnicodeEncodeError, RuntimeError) as error:
-        raise UsageError(f"cannot index {os.fsencode(path)!r}: {error}") from error
+    except (OSError, UnicodeEncodeError) as error:
+        raise UsageError(f"cannot index {shown(path)}: {error}") from error
     if exists:
         raise UsageError(f"{path} is neither a folder nor a file: give one to index")
     if not any(root in absolute.parents for root in roots):
@@ -48,7 +49,11 @@ def _resolve(path: str, roots: Iterable[Path]) -> Path:
 
 
 def plan_targets(
-    paths: Iterable[Path], collections: Mapping[int, Path], add_collection: Callable[[Path], int], store: Path
+    paths: Iterable[Path],
+    collections: Mapping[int, Path],
+    add_collection: Callable[[Path], int],
+    store: Path,
+    lists: ListLimits = DEFAULT_LIMITS,
 ) -> Iterator[ScanTarget]:
     """Yield each path as part of the collection that contains it, or of a new one, and the collections inside it.
 
@@ -57,10 +62,11 @@ def plan_targets(
         collections: roots of the existing collections, by id.
         add_collection: adds a root and returns its id.
         store: the store's folder, which is never indexed.
+        lists: limits of manifests.
     """
     known = dict(collections)
     for path in map(_archive_of, paths):
-        if (files := _manifest_files(path)) is not None:
+        if (files := _manifest_files(path, lists)) is not None:
             yield from _manifest_targets(path, files, known, add_collection, store)
             continue
         if not any(path.is_relative_to(root) for root in known.values()):
@@ -121,7 +127,7 @@ def _skipped(collections: Mapping[int, Path], key: int, store: Path) -> frozense
 def _outermost(rel_paths: Iterable[str]) -> tuple[str, ...]:
     """Return the paths that are not inside another one."""
     outermost: list[str] = []
-    for rel_path in sorted(rel_paths, key=lambda rel_path: rel_path.split("/")):
+    for rel_path in sorted(set(rel_paths), key=lambda rel_path: rel_path.replace("/", "\0")):
         if not (outermost and (not outermost[-1] or rel_path.startswith(f"{outermost[-1]}/"))):
             outermost.append(rel_path)
     return tuple(outermost)
@@ -147,44 +153,55 @@ def failed_targets(
     ]
 
 
-def _manifest_files(path: Path) -> list[Path] | None:
-    """Return the files in the manifest at `path`; None if it is not a manifest.
+def _manifest_files(path: Path, limits: ListLimits) -> list[str] | None:
+    """Return the absolute paths of the files in the manifest at `path`; None if it is not a manifest.
 
     Raises:
-        UsageError: the manifest is damaged.
+        UsageError: the manifest is damaged, or exceeds a limit.
     """
     if not path.is_file() or not is_manifest(path):
         return None
     try:
-        return manifest_paths(path)
+        return manifest_paths(path, limits)
     except MediaError as error:
         raise UsageError(f"cannot use the manifest {path}: {error}") from error
 
 
 def _manifest_targets(
-    path: Path, files: Sequence[Path], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
+    path: Path, files: Sequence[str], known: dict[int, Path], add_collection: Callable[[Path], int], store: Path
 ) -> Iterator[ScanTarget]:
     """Yield the files of the manifest at `path` in the collections that contain them, the others in a new one.
 
     Raises:
         UsageError: the others have no common folder.
     """
-    outside = [file for file in files if _containing_collection(file, known) is None]
+    listed, outside = _by_collection(files, known)
     if outside:
-        common = Path(os.path.commonpath([file.parent for file in outside]))
+        common = Path(os.path.commonpath({file.rpartition("/")[0] or "/" for file in outside}))
         if common == Path(common.anchor):
             raise UsageError(
                 f"the manifest {path} lists files without a common folder, such as {outside[0]} and {outside[-1]}: "
                 "split the manifest"
             )
         known[add_collection(common)] = common
-    rel_paths: dict[int, set[str]] = {}
-    for file in files:
-        key = _containing_collection(file, known)
-        assert key is not None
-        rel_paths.setdefault(key, set()).add(_rel_path(file, known[key]))
-    for key, listed in rel_paths.items():
+        listed, _ = _by_collection(files, known)
+    for key, rel_paths in listed.items():
         manifests = (Path(os.path.relpath(path, known[key])).as_posix(),)
         yield ScanTarget(
-            key, known[key], _skipped(known, key, store), _outermost(listed), only_listed=True, manifests=manifests
+            key, known[key], _skipped(known, key, store), _outermost(rel_paths), only_listed=True, manifests=manifests
         )
+
+
+def _by_collection(files: Sequence[str], known: Mapping[int, Path]) -> tuple[dict[int, list[str]], list[str]]:
+    """Return the relative paths of files by the innermost collection that contains each, and the other files."""
+    roots = {key: root.as_posix().rstrip("/") + "/" for key, root in known.items()}
+    innermost_first = sorted(roots.items(), key=lambda key_and_root: -key_and_root[1].count("/"))
+    listed: dict[int, list[str]] = {}
+    outside = []
+    for file in files:
+        found = next(((key, root) for key, root in innermost_first if file.startswith(root)), None)
+        if found is None:
+            outside.append(file)
+        else:
+            listed.setdefault(found[0], []).append(file[len(found[1]) :])
+    return listed, outside

@@ -28,7 +28,8 @@ from bindsearch.ingest.media.sidecar import (
     parse_sidecar,
 )
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import normalize_text, parse_json_object
+from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
+from bindsearch.small_files import open_regular
 from bindsearch.types import Metadata
 
 TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -106,7 +107,7 @@ def archive_kind(path: Path) -> str | None:
     name = path.name.lower()
     if not name.endswith((*TAR_NAMES, *ZIP_NAMES)):
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
     if name.endswith(ZIP_NAMES):
         return "zip" if is_zip(head) else None
@@ -311,7 +312,7 @@ def _shared_metadata(members: Sequence[_BufferedMember], *, captioned: bool) -> 
     for member in sorted(members, key=lambda member: member.suffix == ".json"):  # text files come first
         try:
             if member.suffix == ".json":
-                record = parse_json_object(member.raw)
+                record = parse_user_object(member.raw)
                 own = [text for key in _CAPTION_KEYS for text in _texts(record.pop(key, None))]
                 captions = captions or own
                 entries = {**record, **entries}

@@ -23,6 +23,7 @@ from bindsearch.ingest.archives.limits import (
     time_ns,
     unpacked,
 )
+from bindsearch.small_files import open_regular
 
 _COMPRESSED = ((b"\x1f\x8b\x08", new_gzip), (b"BZh", new_bzip2), (b"\xfd7zXZ\0", new_xz))
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -55,7 +56,7 @@ def read_tar(path: Path, budget: Budget) -> Iterator[Entry]:
         MediaError: damaged, truncated, or past a limit; the members before are valid.
         OSError: it cannot be opened.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         stream = _Stream(_blocks(file, budget))
         while (header := _next_header(stream)) is not None:
             info, refusal = header

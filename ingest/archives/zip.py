@@ -30,6 +30,7 @@ from bindsearch.ingest.archives.limits import (
     time_ns,
     unpacked,
 )
+from bindsearch.small_files import open_regular
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -76,7 +77,7 @@ def read_zip(path: Path, budget: Budget) -> Iterator[Entry]:
         MediaError: damaged, truncated, entries that overlap, or past a limit; the members before are valid.
         OSError: it cannot be opened.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             records = list(_directory(file, budget))
         except (struct.error, OSError) as error:

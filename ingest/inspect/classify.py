@@ -15,8 +15,8 @@ that `thermal_set/visible/1.jpg` is an image.
 
 from __future__ import annotations
 
+import errno
 import re
-import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ from bindsearch.ingest.media.sniff import (
     VIDEOS,
     sniff,
 )
+from bindsearch.small_files import open_regular, read_small_file
 from bindsearch.types import Modality
 
 RULES_FILE = ".bindsearch.toml"
@@ -126,15 +127,15 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
     if is_ignored_extension(name):
         return Classification(None, f"not media: {extension}")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return Classification(None, "not a regular file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
         return _by_content(path, head, extension, _named(f"{root_name}/{posix}"))
     except InstallationError:
         raise
     except OSError as error:
         raise_installation_fault(error)
+        if error.errno == errno.EINVAL:  # raised by `open_regular`
+            return Classification(None, str(error.strerror))
         return Classification(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
     except Exception as error:  # an unexpected header must not end the scan
         raise_installation_fault(error)
@@ -314,8 +315,7 @@ def read_folder_rules(root: Path) -> tuple[Rule, ...]:
         UsageError: it is not valid TOML, or contains anything but the table [as] of globs.
     """
     try:
-        with (root / RULES_FILE).open("rb") as file:
-            raw = file.read(_MAX_RULES_BYTES)
+        raw = read_small_file(root / RULES_FILE, _MAX_RULES_BYTES)
     except FileNotFoundError:
         return ()
     except OSError as error:

@@ -1,58 +1,208 @@
-"""Globs over paths inside a collection, for rules and path filters.
+"""Globs over paths inside a collection, for rules and path filters, and the matcher that ignore files share.
 
-Letter case is ignored: `*` and `?` match within a folder name, `**/` any number of folders, `[abc]` one character. A
-glob without "/" is matched against the file name alone.
+Letter case is ignored: `*` and `?` match within a folder name, `**/` any number of folders, `[abc]` one character other
+than "/". A glob without "/" is matched against the file name alone.
+
+Patterns are matched by an automaton (Thompson, CACM 11, 1968) whose sets of states are the bits of integers, computed
+when a name first needs them. The time grows with the length of the name, whatever the pattern is: there is no
+backtracking.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from bindsearch.errors import UsageError
 
+MAX_GLOB = 1000
+"""Maximum characters of a pattern."""
+
+NAME_CHARACTER = "[^/]"
+STAR, GLOBSTAR, FOLDERS = "[^/]*", ".*", "(?:.*/)?"
+"""Tokens of a pattern besides regular expressions of one character; concatenated, tokens are a regular expression."""
+
+_ANY = "."
+_CACHE_BYTES = 1 << 18
+
 
 def glob_matches(glob: str, rel_path: str) -> bool:
     """Return whether a valid glob matches the file at `rel_path` inside its collection."""
-    subject = rel_path if "/" in glob else rel_path.rsplit("/", 1)[-1]
-    return _pattern(glob).fullmatch(subject) is not None
+    return _automaton(glob).matches(rel_path if "/" in glob else rel_path.rsplit("/", 1)[-1]) != 0
 
 
 def parse_glob(text: str, source: str) -> str:
     """Return a user's glob without surrounding spaces and a leading "./"; `source` names its origin in errors.
 
     Raises:
-        UsageError: it is empty or invalid.
+        UsageError: it is empty, too long or invalid.
     """
     glob = text.strip().removeprefix("./")
     if not glob:
         raise UsageError(f"{source}: empty glob, expected one such as '*.jpg' or 'folder/**'")
+    if len(glob) > MAX_GLOB:
+        raise UsageError(f"{source}: glob {glob[:40]!r}... has {len(glob)} characters: expected at most {MAX_GLOB}")
     if glob.startswith("/"):
         raise UsageError(f"{source}: glob {glob!r} is absolute: make it relative to the indexed folder")
     try:
-        _pattern(glob)
-    except re.error as error:
+        _automaton(glob)
+    except ValueError as error:
         raise UsageError(f"{source}: glob {glob!r} is invalid ({error})") from error
     return glob
 
 
 @lru_cache(maxsize=256)
-def _pattern(glob: str) -> re.Pattern[str]:
-    """Return the regular expression of a glob, for whole paths."""
-    out, i = "", 0
+def _automaton(glob: str) -> GlobAutomaton:
+    return GlobAutomaton([_glob_tokens(glob)], re.IGNORECASE)
+
+
+def _glob_tokens(glob: str) -> list[str]:
+    """Return the tokens of a glob."""
+    tokens, i = [], 0
     while i < len(glob):
         if glob.startswith("**/", i):
-            out, i = out + r"(?:.*/)?", i + 3
+            token, i = FOLDERS, i + 3
         elif glob.startswith("**", i):
-            out, i = out + ".*", i + 2
+            token, i = GLOBSTAR, i + 2
         elif glob[i] == "*":
-            out, i = out + "[^/]*", i + 1
+            token, i = STAR, i + 1
         elif glob[i] == "?":
-            out, i = out + "[^/]", i + 1
-        elif glob[i] == "[" and (end := glob.find("]", i + 2)) > 0:
-            characters = glob[i + 1 : end].replace("\\", r"\\").replace("[", r"\[")
-            characters = "^" + characters[1:] if characters.startswith("!") else characters
-            out, i = out + f"[{characters}]", end + 1
+            token, i = NAME_CHARACTER, i + 1
+        elif (end := class_end(glob, i)) is not None:
+            token, i = class_token(glob[i + 1 : end]), end + 1
         else:
-            out, i = out + re.escape(glob[i]), i + 1
-    return re.compile(out, re.IGNORECASE | re.DOTALL)
+            token, i = re.escape(glob[i]), i + 1
+        tokens.append(token)
+    return tokens
+
+
+def class_end(pattern: str, start: int) -> int | None:
+    """Return where the "]" of a character class is that begins at `start`; None if none begins there."""
+    if pattern[start] != "[":
+        return None
+    first = start + 2 if pattern[start + 1 : start + 2] in ("!", "^") else start + 1
+    end = pattern.find("]", first + 1)  # a "]" in the first place is a member
+    return end if end >= 0 else None
+
+
+def class_token(inside: str) -> str:
+    """Return the token of a character class, given what is between its brackets; it never matches "/".
+
+    Raises:
+        ValueError: a range is reversed, or it is a named class of POSIX, such as [:alpha:].
+    """
+    negated = inside[0] in "!^"
+    members = inside[negated:]
+    if members.startswith("[:"):
+        raise ValueError(f"named classes such as {members}] are not supported")
+    ranges, i = "", 0
+    while i < len(members):
+        last = i + 2 if members[i + 1 : i + 2] == "-" and i + 2 < len(members) else i
+        if members[i] > members[last]:
+            raise ValueError(f"bad character range {members[i : last + 1]}")
+        ranges, i = f"{ranges}{re.escape(members[i])}-{re.escape(members[last])}", last + 1
+    return f"(?!/)[{'^' if negated else ''}{ranges}]"
+
+
+class GlobAutomaton:
+    """An automaton of several patterns at once, each given by its tokens; it matches whole paths."""
+
+    def __init__(self, patterns: Sequence[Sequence[str]], flags: re.RegexFlag = re.NOFLAG) -> None:
+        """Give each token a place, as a bit, and FOLDERS two, since it may be skipped; one more accepts the pattern."""
+        self._into_next = self._over_folders = starts = self._accepting = 0
+        self._accepts: list[int] = []
+        steps: Counter[str] = Counter()
+        loops: Counter[str] = Counter()
+        bit = 1
+        for tokens in patterns:
+            starts |= bit
+            for token in tokens:
+                if token == FOLDERS:
+                    self._into_next |= bit
+                    self._over_folders |= bit
+                    bit <<= 1
+                    loops[_ANY] |= bit
+                    steps["/"] |= bit
+                elif token in (STAR, GLOBSTAR):
+                    self._into_next |= bit
+                    loops[token.removesuffix("*")] |= bit
+                else:
+                    steps[token] |= bit
+                bit <<= 1
+            self._accepts.append(bit)
+            self._accepting |= bit
+            bit <<= 1
+        self._steps = {re.compile(token, flags | re.DOTALL): places for token, places in steps.items()}
+        self._loops = {re.compile(token, flags | re.DOTALL): places for token, places in loops.items()}
+        self._first = self._closure(starts)
+        self._max_cached = _CACHE_BYTES // (bit.bit_length() // 8 + 128) + 1
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget the computed states and characters."""
+        self._states: dict[int, _State] = {}
+        self._masks: dict[str, tuple[int, int]] = {}
+        self.n_cached = 0
+        self._start, self._dead = self.state(self._first), self.state(0)
+
+    def matches(self, path: str) -> int:
+        """Return which patterns match a path, as bits: the first pattern is the lowest bit."""
+        if self.n_cached > self._max_cached:
+            self._clear()
+        state, dead = self._start, self._dead
+        for character in path:
+            state = state[character]
+            if state is dead:
+                return 0
+        return state.accepted
+
+    def state(self, places: int) -> _State:
+        """Return the state of a set of places."""
+        state = self._states.get(places)
+        if state is None:
+            accepted = 0
+            if places & self._accepting:
+                accepted = sum(1 << i for i, bit in enumerate(self._accepts) if places & bit)
+            state = self._states[places] = _State(self, places, accepted)
+        return state
+
+    def advance(self, places: int, character: str) -> int:
+        """Return the places that a character leads to."""
+        if character not in self._masks:
+            self._masks[character] = _places(self._steps, character), _places(self._loops, character)
+        steps, loops = self._masks[character]
+        return self._closure((places & steps) << 1 | places & loops)
+
+    def _closure(self, places: int) -> int:
+        """Return places with all that are reached from them without a character."""
+        while True:
+            reached = places | (places & self._into_next) << 1 | (places & self._over_folders) << 2
+            if reached == places:
+                return places
+            places = reached
+
+
+def _places(elements: Mapping[re.Pattern[str], int], character: str) -> int:
+    """Return the places of the elements that match a character."""
+    places = 0
+    for element, bits in elements.items():
+        if element.match(character):
+            places |= bits
+    return places
+
+
+class _State(dict[str, "_State"]):
+    """A set of places of an automaton: the next state for each character, computed when it is first asked for."""
+
+    __slots__ = ("_automaton", "_places", "accepted")
+
+    def __init__(self, automaton: GlobAutomaton, places: int, accepted: int) -> None:
+        self._automaton, self._places, self.accepted = automaton, places, accepted
+
+    def __missing__(self, character: str) -> _State:
+        automaton = self._automaton
+        state = self[character] = automaton.state(automaton.advance(self._places, character))
+        automaton.n_cached += 1
+        return state

@@ -17,8 +17,10 @@ from pathlib import Path
 from bindsearch.errors import MediaError
 from bindsearch.ingest.manifests.rows import (
     CAPTION_COLUMNS,
+    DEFAULT_LIMITS,
     MANIFEST_NAMES,
     MODALITY_COLUMN,
+    ListLimits,
     Problems,
     Row,
     head_row,
@@ -83,19 +85,19 @@ def is_manifest(path: Path) -> bool:
     return row[column] is None or _is_path(row[column])
 
 
-def read_manifest(path: Path, root: Path) -> ManifestContent:
+def read_manifest(path: Path, root: Path, limits: ListLimits = DEFAULT_LIMITS) -> ManifestContent:
     """Read the entries of the manifest at `path` for files inside `root`, existing or not; unusable rows are problems.
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.
     """
     reader = _ManifestReader(_slashed(path.parent), _slashed(root))
-    for row in rows(path, reader.problems):
+    for row in rows(path, reader.problems, reader.is_used, limits):
         reader.add(row)
     return ManifestContent(reader.entries, reader.problems.lines())
 
 
-def manifest_paths(path: Path) -> list[Path]:
+def manifest_paths(path: Path, limits: ListLimits = DEFAULT_LIMITS) -> list[str]:
     """Return the absolute paths of all files in the manifest at `path`, without repetition, existing or not.
 
     Raises:
@@ -103,12 +105,12 @@ def manifest_paths(path: Path) -> list[Path]:
     """
     folder = _slashed(path.parent)
     names: dict[str, None] = {}
-    for row in rows(path, Problems()):
+    for row in rows(path, Problems(), lambda _name: False, limits):
         try:
             names["/" + _locate(row.path, folder, "/")] = None
         except MediaError:
             continue
-    return [Path(name) for name in names]
+    return list(names)
 
 
 def _slashed(root: Path) -> str:
@@ -150,6 +152,11 @@ class _ManifestReader:
     entries: dict[str, ManifestEntry] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     names: dict[str, str | None] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+    def is_used(self, name: str) -> bool:
+        """Return whether a column of a table is used; if not, the reason is a problem of the header."""
+        return self._name(name, 1) is not None
 
     def add(self, row: Row) -> None:
         """Add the entry of a row."""
@@ -164,7 +171,7 @@ class _ManifestReader:
         for name, value in row.others.items():
             if value is None:
                 continue
-            key = self.names[name] if name in self.names else self._name(name, row.number)
+            key = self._name(name, row.number)
             if key in CAPTION_COLUMNS:
                 captions += self._captions(value, row.number)
             elif key == MODALITY_COLUMN:
@@ -178,18 +185,21 @@ class _ManifestReader:
 
     def _name(self, name: str, number: int) -> str | None:
         """Return the key of a column; None: it is left out. Each name is decided once."""
+        if name in self.names:
+            return self.names[name]
         key: str | None = name.strip().lower()
         try:
             if key not in (*CAPTION_COLUMNS, MODALITY_COLUMN):
                 parse_columns({str(key): None})
-            if key in self.names.values():
+            if key in self.keys:
                 raise MediaError(f"column {_abbreviate(name)} appears twice: the first one is used")
-            if sum(key is not None for key in self.names.values()) >= MAX_COLUMNS:
+            if len(self.keys) >= MAX_COLUMNS:
                 raise MediaError(f"column {_abbreviate(name)} exceeds the limit of {MAX_COLUMNS} columns")
+            self.keys.add(str(key))
         except MediaError as error:
             self.problems.add(number, str(error))
             key = None
-        if len(self.names) < 64 * MAX_COLUMNS:  # each row of JSON may have other keys
+        if key is not None or len(self.names) < 64 * MAX_COLUMNS:  # each row of JSON may have other keys
             self.names[name] = key
         return key
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,8 @@ from typing import Any
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.text import decode_text
-from bindsearch.ingest.media.text_fields import normalize_text, parse_json_object
+from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
+from bindsearch.small_files import open_regular
 
 MANIFEST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image_path", "file", "image")
@@ -19,8 +23,8 @@ PATH_COLUMNS = ("path", "file_path", "filepath", "file_name", "filename", "image
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "description")
 MODALITY_COLUMN = "modality"
-MAX_MANIFEST_BYTES = 1 << 30
-MAX_ROWS = 10_000_000
+MAX_LIST_COLUMNS = 20_000
+VALUE_BYTES = 100
 MAX_LINE_BYTES = 1 << 20
 _TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist")
 """Columns of a csv that are always strings; the types of others follow from their values."""
@@ -31,9 +35,28 @@ _LONG_HEAD_BYTES = 64 << 10
 _BLOCK_BYTES = 16 << 20
 """Size of csv blocks, in bytes; the maximum length of a row."""
 
-_BATCH_ROWS = 1 << 16
-_MAX_PARQUET_BYTES = 4 * MAX_MANIFEST_BYTES
-"""Maximum uncompressed size of the columns that are read."""
+_MAX_HEADER_BYTES = 1 << 20
+_BATCH_ROWS = 1 << 14
+_WAY_OUT = "split it, or give a larger --limit list"
+
+
+@dataclass(frozen=True, slots=True)
+class ListLimits:
+    """Limits beyond which a manifest is not read.
+
+    Attributes:
+        max_list_rows: maximum number of rows.
+        max_list_bytes: maximum size of the file, of the columns of a parquet file without compression, and of all
+            values in memory: VALUE_BYTES each, and the characters of texts, repeated ones included.
+        max_list_time_s: maximum time of reading it.
+    """
+
+    max_list_rows: int = 1_000_000
+    max_list_bytes: int = 1 << 30
+    max_list_time_s: float = 300.0
+
+
+DEFAULT_LIMITS = ListLimits()
 
 
 @dataclass(slots=True)
@@ -81,12 +104,12 @@ def head_row(path: Path) -> Mapping[str, object]:
         with _open_parquet(path) as file:
             kinds = zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
             return {name: None for name, kind in kinds if _is_text(kind) or path_column([name]) is None}
-    with path.open("rb") as opened:
+    with open_regular(path) as opened:
         head = opened.read(_HEAD_BYTES)
         if b"\n" not in head:
             head += opened.read(_LONG_HEAD_BYTES - _HEAD_BYTES)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return parse_json_object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
+        return parse_user_object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
     text = decode_text(head[: head.rfind(b"\n") + 1] or head)
     cells = _csv_cells(text, _delimiter(path, text), 2)
     if not cells:
@@ -95,103 +118,172 @@ def head_row(path: Path) -> Mapping[str, object]:
     return dict(zip(cells[0], values, strict=True))
 
 
-def rows(path: Path, problems: Problems) -> Iterator[Row]:
+def rows(
+    path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits = DEFAULT_LIMITS
+) -> Iterator[Row]:
     """Yield the rows of the manifest at `path`; invalid ones are recorded in `problems`.
+
+    Args:
+        path: the manifest.
+        problems: receives invalid rows.
+        wanted: returns whether to read a column besides that of paths; it is asked once for each column of a table.
+        limits: limits beyond which the manifest is not read.
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
-    if size > MAX_MANIFEST_BYTES:
-        raise MediaError(f"the manifest has {size} bytes, the maximum is {MAX_MANIFEST_BYTES}: split it")
+    if size > limits.max_list_bytes:
+        raise MediaError(f"the manifest has {size} bytes, the maximum is {limits.max_list_bytes}: {_WAY_OUT}=N")
     readers = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
-    return readers.get(path.suffix.lower(), _csv_rows)(path, problems)
+    reader = readers.get(path.suffix.lower(), _csv_rows)
+    ends_at = time.monotonic() + limits.max_list_time_s
+    size = 0
+    for row in reader(path, problems, wanted, limits):
+        if row.number > limits.max_list_rows + 1:
+            raise _too_many_rows(limits)
+        if time.monotonic() > ends_at:
+            raise MediaError(f"reading the manifest takes more than {limits.max_list_time_s:g} s: {_WAY_OUT}-time=N")
+        size += sum(map(_value_bytes, row.others.values()))
+        if size > limits.max_list_bytes:
+            raise MediaError(f"the values of the manifest exceed {limits.max_list_bytes} bytes: {_WAY_OUT}=N")
+        yield row
 
 
-def _csv_rows(path: Path, problems: Problems) -> Iterator[Row]:
+def _value_bytes(value: object) -> int:
+    """Return about how much memory a value takes that is not null."""
+    if isinstance(value, list):
+        return VALUE_BYTES + sum(map(_value_bytes, value))
+    return 0 if value is None else VALUE_BYTES + (len(value) if isinstance(value, str) else 0)
+
+
+def _too_many_rows(limits: ListLimits) -> MediaError:
+    return MediaError(f"the manifest has more than {limits.max_list_rows} rows: {_WAY_OUT}-rows=N")
+
+
+def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
     """Yield the rows of a csv or tsv file."""
     import pyarrow as pa
-    from pyarrow import csv as pacsv
 
-    skipped: list[int] = []
-
-    def skip_row(row: Any) -> str:
-        skipped.append(row.number)
-        problems.add(row.number, f"{row.actual_columns} values, but the header has {row.expected_columns}")
-        return "skip"
-
-    with path.open("rb") as file:
-        head = file.read(_LONG_HEAD_BYTES)
-    text = head.decode("utf-8-sig", "replace")
+    with open_regular(path) as file:
+        text = file.read(_MAX_HEADER_BYTES).decode("utf-8-sig", "replace")
     delimiter = _delimiter(path, text)
     names = next(iter(_csv_cells(text, delimiter, 1)), [])
-    try:
-        table = pacsv.read_csv(
-            path,
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
-            parse_options=pacsv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                ignore_empty_lines=False,
-                invalid_row_handler=skip_row,
-            ),
-            convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-    except pa.ArrowInvalid as error:
-        raise MediaError(f"cannot read the manifest; expected a csv file in UTF-8: {_first_line(error)}") from error
-    _check_rows(table.num_rows)
-    path_name = _require_path_column(table.column_names)
-    firsts = [(name, table.column(table.column_names.index(name))) for name in dict.fromkeys(table.column_names)]
-    table = pa.table({name: column if name == path_name else _typed(name, column) for name, column in firsts})
-    numbers = _numbers_between(skipped, start=2)
-    for batch in table.to_batches(_BATCH_ROWS):
-        for row in _batch_rows(batch, numbers, path_name):
+    _check_columns(len(names))
+    path_name = _require_path_column(names)
+    kept = [path_name, *(name for name in dict.fromkeys(names) if name != path_name and wanted(name))]
+    kinds = {
+        name: [pa.int64(), pa.float64(), pa.bool_()]
+        for name in kept
+        if name != path_name and name.strip().lower() not in _TEXTS
+    }
+    if kinds:  # they follow from all values
+        count = 0
+        for batch in _csv_batches(path, delimiter, kept, lambda _row: None):
+            count += batch.num_rows
+            if count > limits.max_list_rows:
+                raise _too_many_rows(limits)
+            kinds = {name: _kinds_of(_nulled(batch.column(name)), found) for name, found in kinds.items()}
+    skipped: set[int] = set()
+
+    def skip_row(row: Any) -> None:
+        skipped.add(row.number)
+        problems.add(row.number, f"{row.actual_columns} values, but the header has {row.expected_columns}")
+
+    numbers = (number for number in itertools.count(2) if number not in skipped)
+    for batch in _csv_batches(path, delimiter, kept, skip_row):
+        columns = {
+            name: batch.column(name)
+            if name == path_name
+            else _nulled(batch.column(name)).cast(kinds[name][0] if kinds.get(name) else pa.string())
+            for name in kept
+        }
+        for row in _batch_rows(pa.record_batch(columns), numbers, path_name):
             if row.path or any(value is not None for value in row.others.values()):  # else an empty line
                 yield row
 
 
-def _typed(name: str, column: Any) -> Any:
-    """Return a column of strings cast to integers, numbers or booleans if all values can be; "" becomes null."""
+def _csv_batches(path: Path, delimiter: str, names: Sequence[str], skip_row: Callable[[Any], None]) -> Iterator[Any]:
+    """Yield the columns `names` of a csv file as strings, in batches; `skip_row` is called with each invalid row."""
+    import pyarrow as pa
+    from pyarrow import csv as pacsv
+
+    def skip(row: Any) -> str:
+        skip_row(row)
+        return "skip"
+
+    try:
+        with (
+            open_regular(path) as file,
+            pacsv.open_csv(
+                file,
+                read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
+                parse_options=pacsv.ParseOptions(
+                    delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()), include_columns=names
+                ),
+            ) as reader,
+        ):
+            for batch in reader:
+                for start in range(0, batch.num_rows, _BATCH_ROWS):
+                    yield batch.slice(start, _BATCH_ROWS)
+    except pa.ArrowInvalid as error:
+        raise MediaError(f"cannot read the manifest; expected a csv file in UTF-8: {_first_line(error)}") from error
+
+
+def _nulled(column: Any) -> Any:
+    """Return a column of strings with null instead of empty ones."""
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.equal(column, ""), None, column)
+
+
+def _kinds_of(column: Any, kinds: Sequence[Any]) -> list[Any]:
+    """Return the types among `kinds` that all values of a column of strings can have."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column = column.cast(pa.string())
-    column = pc.if_else(pc.equal(column, ""), None, column)
-    if name.strip().lower() in _TEXTS:
-        return column
     if pc.any(pc.match_substring_regex(column, r"^-?0[0-9]")).as_py():  # a code such as 007, not a number
-        return column
-    for kind in (pa.int64(), pa.float64(), pa.bool_()):
+        return []
+    possible = []
+    for kind in kinds:
         try:
-            return column.cast(kind)
+            column.cast(kind)
+            possible.append(kind)
         except pa.ArrowInvalid:
             continue
-    return column
-
-
-def _numbers_between(skipped: Sequence[int], start: int) -> Iterator[int]:
-    """Yield row numbers from `start` on except those in `skipped`, which ascend."""
-    number = start
-    for skipped_row in skipped:
-        yield from range(number, skipped_row)
-        number = skipped_row + 1
-    while True:
-        yield number
-        number += 1
+    return possible
 
 
 def _batch_rows(batch: Any, numbers: Iterator[int], path_name: str) -> Iterator[Row]:
-    """Yield the rows of a batch; `path_name` is the column of paths."""
+    """Yield the rows of a batch; `path_name` is the column of paths.
+
+    Raises:
+        MediaError: a text is not UTF-8.
+    """
     names = [name for name in batch.schema.names if name != path_name]
-    paths = _values(batch.column(path_name))
-    others = [_values(batch.column(name)) for name in names]
-    if not names:
-        for path in paths:
-            yield Row(next(numbers), path, {})
-        return
-    for path, *values in zip(paths, *others, strict=True):
-        yield Row(next(numbers), path, dict(zip(names, values, strict=True)))
+    row_numbers = list(itertools.islice(numbers, batch.num_rows))
+    columns = []
+    for name in (path_name, *names):
+        try:
+            columns.append(_values(batch.column(name)))
+        except UnicodeDecodeError:
+            row = row_numbers[next(i for i in range(batch.num_rows) if not _is_readable(batch.column(name)[i : i + 1]))]
+            raise MediaError(f"row {row}, column {name!r} is not UTF-8: save it as UTF-8") from None
+    for number, path, *values in zip(row_numbers, *columns, strict=True):
+        yield Row(number, path, dict(zip(names, values, strict=True)))
+
+
+def _is_readable(column: Any) -> bool:
+    """Return whether the texts of a column are UTF-8."""
+    try:
+        _values(column)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _values(column: Any) -> list[Any]:
@@ -202,6 +294,10 @@ def _values(column: Any) -> list[Any]:
         used = column.indices.unique()  # the dictionary also contains the values of all previous batches
         texts = dict(zip(used.to_pylist(), column.dictionary.take(used).to_pylist(), strict=True))
         return [texts[i] for i in column.indices.to_pylist()]
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        elements = iter(_values(column.flatten()))
+        lengths = column.value_lengths().to_pylist()
+        return [None if length is None else list(itertools.islice(elements, length)) for length in lengths]
     values: list[Any] = column.to_pylist()
     if pa.types.is_temporal(column.type):
         return [None if value is None else str(value) for value in values]
@@ -210,14 +306,16 @@ def _values(column: Any) -> list[Any]:
     return values
 
 
-def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
-    """Yield the rows of a jsonl file."""
-    with path.open("rb") as file:
-        for number in range(1, MAX_ROWS + 2):
+def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
+    """Yield the rows of a jsonl file; each may have other columns."""
+    del wanted
+    with open_regular(path) as file:
+        for number in itertools.count(1):
             line = file.readline(MAX_LINE_BYTES + 1)
             if not line:
                 return
-            _check_rows(number)
+            if number > limits.max_list_rows:
+                raise _too_many_rows(limits)
             if len(line) > MAX_LINE_BYTES:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(MAX_LINE_BYTES)
@@ -226,7 +324,7 @@ def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                others = parse_json_object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                others = parse_user_object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (MediaError, UnicodeDecodeError) as error:
                 problems.add(number, str(error))
                 continue
@@ -234,46 +332,70 @@ def _json_rows(path: Path, problems: Problems) -> Iterator[Row]:
             yield Row(number, None if path_name is None else others.pop(path_name), others)
 
 
-def _parquet_rows(path: Path, problems: Problems) -> Iterator[Row]:
+def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
     """Yield the rows of a parquet file."""
     import pyarrow as pa
 
     with _open_parquet(path) as file:
-        schema = file.schema_arrow
-    path_name = _require_path_column([name for name in schema.names if _is_text(schema.field(name).type)])
-    names = [name for name in dict.fromkeys(schema.names) if _is_read(schema.field(name).type)]
-    for name in set(schema.names) - set(names):
-        problems.add(1, f"column {name!r} is skipped: type {str(schema.field(name).type)[:80]} is not supported")
-    texts = [name for name in names if _is_text(schema.field(name).type)]
-    with _open_parquet(path, texts) as file:
-        _check_rows(file.metadata.num_rows)
-        _check_parquet_size(file.metadata, set(names))
-        numbers = iter(range(1, MAX_ROWS + 1))
+        columns = list(file.schema_arrow)
+    path_name = _require_path_column([column.name for column in columns if _is_text(column.type)])
+    names: dict[str, None] = {path_name: None}
+    for column in columns:
+        if not _is_read(column.type):
+            kind = str(column.type)[:80]
+            problems.add(1, f"column {column.name!r} is skipped: type {kind} is not supported")
+        elif column.name not in names and wanted(column.name):
+            names[column.name] = None
+    with _open_parquet(path, names) as file:
+        if file.metadata.num_rows > limits.max_list_rows:
+            raise _too_many_rows(limits)
+        _check_parquet_size(file.metadata, names, limits)
+        numbers = itertools.count(1)
         try:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False):
                 yield from _batch_rows(batch, numbers, path_name)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
 
 
-def _open_parquet(path: Path, dictionaries: Sequence[str] = ()) -> Any:
-    """Open a parquet file; columns in `dictionaries` store a repeated string once."""
+@contextmanager
+def _open_parquet(path: Path, names: Collection[str] = ()) -> Iterator[Any]:
+    """Yield an open parquet file whose columns `names`, lists included, store a repeated string once."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    try:
-        return parquet.ParquetFile(path, read_dictionary=list(dictionaries))
-    except (pa.ArrowException, OSError) as error:
-        raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
+    with open_regular(path) as opened:
+        try:
+            file = parquet.ParquetFile(opened)
+            _check_columns(file.metadata.num_columns)
+            if names:
+                columns = (file.schema.column(i) for i in range(file.metadata.num_columns))
+                texts = [
+                    column.path
+                    for column in columns
+                    if column.physical_type == "BYTE_ARRAY" and column.path.split(".")[0] in names
+                ]
+                opened.seek(0)
+                file = parquet.ParquetFile(opened, read_dictionary=texts)
+        except (pa.ArrowException, OSError) as error:
+            raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
+        yield file
 
 
-def _check_parquet_size(metadata: Any, names: set[str]) -> None:
+def _check_columns(count: int) -> None:
+    if count > MAX_LIST_COLUMNS:
+        raise MediaError(f"the manifest has more than {MAX_LIST_COLUMNS} columns: remove some")
+
+
+def _check_parquet_size(metadata: Any, names: Collection[str], limits: ListLimits) -> None:
     """Check the uncompressed size of the columns that are read."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     chunks = (group.column(i) for group in groups for i in range(group.num_columns))
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
-    if size > _MAX_PARQUET_BYTES:
-        raise MediaError(f"the manifest has {size} bytes uncompressed, the maximum is {_MAX_PARQUET_BYTES}: split it")
+    if size > limits.max_list_bytes:
+        raise MediaError(
+            f"the manifest has {size} bytes uncompressed, the maximum is {limits.max_list_bytes}: {_WAY_OUT}=N"
+        )
 
 
 def _is_text(kind: Any) -> bool:
@@ -309,11 +431,6 @@ def _require_path_column(names: Sequence[str]) -> str:
     if name is None:
         raise MediaError(f"no column of paths among {', '.join(names)[:120] or '(none)'}: name one {PATH_COLUMNS[0]}")
     return name
-
-
-def _check_rows(count: int) -> None:
-    if count > MAX_ROWS:
-        raise MediaError(f"the manifest has more than {MAX_ROWS} rows: split it")
 
 
 def _delimiter(path: Path, text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import stat
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import ANIMATIONS
 from bindsearch.ingest.media.text import CountTokens, passages, read_text
 from bindsearch.media import DecodeHints, Media, Passage
+from bindsearch.small_files import NOT_REGULAR, open_regular
 from bindsearch.types import Modality, Span
 
 __all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"]
@@ -159,8 +160,12 @@ def reason_of(error: Exception) -> str:
 
 
 def _check_file(path: Path) -> None:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise MediaError("not a regular file")
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EISDIR):
+            raise MediaError(NOT_REGULAR) from error
+        raise
 
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:

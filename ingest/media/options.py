@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bindsearch.arguments import shown, to_number
 from bindsearch.errors import UsageError
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
@@ -47,11 +47,10 @@ class DecodeOptions:
 
     def __post_init__(self) -> None:
         for name in ("audio_segment_s", "video_segment_s", "imu_segment_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0.1 <= value <= LONGEST_SPAN_S):
-                raise UsageError(f"{name} is {value}: expected 0.1 to {LONGEST_SPAN_S:g} seconds")
+            expected = f"expected 0.1 to {LONGEST_SPAN_S:g} seconds"
+            object.__setattr__(self, name, to_number(getattr(self, name), name, expected, 0.1, LONGEST_SPAN_S))
         if self.imu_rate_hz is not None:
-            check_imu_rate(self.imu_rate_hz, "--imu-rate")
+            object.__setattr__(self, "imu_rate_hz", check_imu_rate(self.imu_rate_hz, "--imu-rate"))
 
 
 def check_imu_rate(rate_hz: float, source: str) -> float:
@@ -64,9 +63,7 @@ def check_imu_rate(rate_hz: float, source: str) -> float:
     Raises:
         UsageError: it is out of range.
     """
-    if not (math.isfinite(rate_hz) and 0.5 <= rate_hz <= 20_000):
-        raise UsageError(f"{source} is {rate_hz:g} Hz: expected 0.5 to 20000")
-    return rate_hz
+    return to_number(rate_hz, source, "expected 0.5 to 20000 Hz", 0.5, 20_000)
 
 
 def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
@@ -85,10 +82,12 @@ def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
     Raises:
         UsageError: the modality has no segment length, or the length is out of range.
     """
+    if not isinstance(segment_s, Mapping):
+        raise UsageError(f'segment_s is {shown(segment_s)}: give lengths such as {{"audio": 5.0}}')
     for modality in segment_s:
         if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
             raise UsageError(f"segments of {modality!r} have no length: choose from audio, video, imu")
-    given = {str(modality): float(length) for modality, length in segment_s.items()}
+    given = {str(modality): length for modality, length in segment_s.items()}
     default = DecodeOptions()
     return DecodeOptions(
         audio_segment_s=given.get("audio", default.audio_segment_s),

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.text_fields import normalize_text, without_zone
+from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object, without_zone
+from bindsearch.small_files import read_small_file
 from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -75,16 +76,13 @@ def read_sidecar(path: Path) -> Sidecar:
     """
     sidecar_file = sidecar_path(path)
     try:
-        with sidecar_file.open("rb") as file:
-            raw = file.read(MAX_SIDECAR_BYTES + 1)
+        raw = read_small_file(sidecar_file, MAX_SIDECAR_BYTES)
     except FileNotFoundError:
         return Sidecar()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # then no such file can exist
             return Sidecar()
         raise MediaError(f"cannot read sidecar {sidecar_file.name}: {error.strerror}") from error
-    if len(raw) > MAX_SIDECAR_BYTES:
-        raise MediaError(f"sidecar {sidecar_file.name} is larger than {MAX_SIDECAR_BYTES} bytes")
     try:
         return parse_sidecar(raw)
     except MediaError as error:
@@ -97,12 +95,7 @@ def parse_sidecar(raw: bytes) -> Sidecar:
     Raises:
         MediaError: as for `read_sidecar`.
     """
-    try:
-        record = json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({_short(error)})") from error
-    if not isinstance(record, dict):
-        raise MediaError(f"expected an object, found {type(record).__name__}")
+    record: dict[str, Any] = parse_user_object(raw)
     if not any(key in KEYS for key in record):  # another program's, such as an export of a photo service
         return Sidecar()
     for key in record:
@@ -314,5 +307,5 @@ def _short(value: object) -> str:
     """Return `value` on one line of at most 80 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a huge number"  # str() refuses integers of more than 4300 digits
-    text = " ".join((value if isinstance(value, str | Exception) and str(value) else repr(value)).__str__().split())
+    text = " ".join((value if isinstance(value, str) and str(value) else repr(value)).__str__().split())
     return text if len(text) <= 80 else text[:77] + "..."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 from bindsearch.errors import MediaError
+from bindsearch.small_files import parse_json_object
 
 MAX_TEXT = 500
 """Maximum characters of a text of metadata."""
@@ -29,16 +29,13 @@ def without_zone(moment: datetime) -> datetime | None:
         return None
 
 
-def parse_json_object(raw: str | bytes) -> dict[str, object]:
-    """Return the JSON object in a text, or in its UTF-8 bytes.
+def parse_user_object(raw: str | bytes) -> dict[str, object]:
+    """Return the JSON object in a user's text, or in its UTF-8 bytes.
 
     Raises:
         MediaError: it is not JSON, or not an object.
     """
     try:
-        data = json.loads(raw if isinstance(raw, str) else raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise MediaError(f"not JSON ({normalize_text(str(error))})") from error
-    if not isinstance(data, dict):
-        raise MediaError(f"expected a JSON object, found {type(data).__name__}")
-    return data
+        return parse_json_object(raw, finite=False)
+    except ValueError as error:
+        raise MediaError(f"no JSON object: {normalize_text(str(error))}") from error

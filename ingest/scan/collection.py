@@ -12,7 +12,7 @@ import numpy as np
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
 from bindsearch.ingest.inspect.classify import Rule, is_ignored_extension, rule_for
 from bindsearch.ingest.inspect.inspect_file import SourceFile
-from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
@@ -20,6 +20,7 @@ from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import FailedFile, IndexReport
+from bindsearch.small_files import NOT_REGULAR
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Failure, SourceContainer
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState, IndexedFiles
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 WHOLE_COLLECTION = ("",)
 """The path of the whole collection."""
+
+
+MAX_MISSING = 1000
+"""Maximum number of listed files that are missing and reported one by one."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class IndexOptions:
         narrowing: the files that the run is limited to.
         prune: delete items even if a whole folder disappeared.
         archives: limits of archives.
+        lists: limits of manifests.
     """
 
     rules: Sequence[Rule]
@@ -82,6 +88,7 @@ class IndexOptions:
     narrowing: PathFilter = PathFilter()  # noqa: RUF009  (frozen)
     prune: bool = False
     archives: ArchiveLimits = ArchiveLimits()  # noqa: RUF009  (frozen)
+    lists: ListLimits = ListLimits()  # noqa: RUF009  (frozen)
 
 
 class CollectionScan:
@@ -115,8 +122,16 @@ class CollectionScan:
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
         walked = scan(target.root, target.paths, target.skipped_folders)
-        self.manifests = read_manifests(walked, containers, known, target.manifests)
-        self._scan = walked.with_stamps({path: listed.stamp for path, listed in self.manifests.entries.items()})
+        self.manifests = read_manifests(
+            walked,
+            containers,
+            known,
+            target.manifests,
+            limits=options.lists,
+            is_whole=target.paths == WHOLE_COLLECTION and not self._narrows,
+        )
+        entries = self.manifests.entries
+        self._scan = walked.with_stamps({path: entries[path].stamp for path in walked.rel_paths if path in entries})
         archives = self._archives = self._find_archives()
         self._failed_paths: set[str] = set()
         self._confirms_deletions = True
@@ -197,7 +212,13 @@ class CollectionScan:
             self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
         self._report.notices.extend(self.manifests.problems)
         if self.target.only_listed:
-            for path in sorted({*self.target.paths} - {*self._scan.rel_paths}):
+            missing = sorted({*self.target.paths} - {*self._scan.rel_paths})
+            if len(missing) > MAX_MISSING:
+                self._report.notices.append(
+                    f"{len(missing)} of {len(self.target.paths)} listed files are not there: the first {MAX_MISSING} "
+                    "are reported as failed"
+                )
+            for path in missing[:MAX_MISSING]:
                 reason = "listed in a manifest, but the file does not exist"
                 self._report.failures.append(FailedFile(self.target.root / path, reason))
 
@@ -250,7 +271,7 @@ class CollectionScan:
         return [*self.known.rows_of([rel_path]).tolist(), *self.known.rows_below(rel_path)]
 
     def stage_found(self, batch: StagedBatch) -> None:
-        """Record what follows from the walk alone: names that cannot be stored.
+        """Record what follows from the walk alone: names that cannot be stored, and links that lead to no file.
 
         Archives to read are recorded as unknown until they are processed, since their items change meanwhile.
         """
@@ -260,6 +281,10 @@ class CollectionScan:
             printable_path = Path(name.decode(errors="backslashreplace"))
             rel_path = printable_path.relative_to(self.target.root).as_posix()
             self._fail(rel_path, UNKNOWN_STATE, "its name is not UTF-8: rename it", batch)
+        for rel_path, end in self._scan.bad_links.items():
+            is_container = rel_path.lower().endswith((*TAR_NAMES, *ZIP_NAMES, *MANIFEST_NAMES))
+            if self._options.narrowing.includes(rel_path) and (is_container or self._is_work(rel_path, {})):
+                self._fail(rel_path, UNKNOWN_STATE, f"a link to {end}, which is {NOT_REGULAR}: remove it", batch)
 
     def stage_archive(self, archive: Archive, missing: dict[int, int], batch: StagedBatch) -> None:
         """Record an archive whose members are all processed: container, missing members and failures."""

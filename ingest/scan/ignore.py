@@ -7,23 +7,29 @@ only, a leading one the file's own folder. Files below an ignored folder cannot 
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
-
-if TYPE_CHECKING:
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+from bindsearch.ingest.inspect.globs import (
+    FOLDERS,
+    GLOBSTAR,
+    MAX_GLOB,
+    NAME_CHARACTER,
+    STAR,
+    GlobAutomaton,
+    class_end,
+    class_token,
+    glob_matches,
+    parse_glob,
+)
+from bindsearch.small_files import read_small_file
 
 IGNORE_FILE = ".bindsearchignore"
 _MAX_BYTES = 1 << 20
+_GROUP_TOKENS = 4096
 
 
 def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
@@ -39,7 +45,7 @@ def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
     for depth in range(1, len(parts) + 1):
         folder = "/".join(parts[:depth])
         if rules.ignores(folder, is_dir=True):
-            return IgnoreRules((_Layer(folder + "/", _patterns(["*"], folder)),))
+            return IgnoreRules((_Layer(folder + "/", _grouped(_patterns(["*"], folder))),))
         rules = rules.entering(root / folder, folder)
     return rules
 
@@ -116,10 +122,10 @@ class IgnoreRules:
         lines = _read(folder / IGNORE_FILE) if has_file else None
         if lines is None:
             return self
-        patterns = _patterns(lines, str(folder / IGNORE_FILE))
-        if not patterns:
+        groups = _grouped(_patterns(lines, str(folder / IGNORE_FILE)))
+        if not groups:
             return self
-        return IgnoreRules((*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", patterns)))
+        return IgnoreRules((*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", groups)))
 
     def ignores(self, rel_path: str, is_dir: bool) -> bool:
         """Return whether a path inside the collection is ignored.
@@ -136,71 +142,150 @@ class IgnoreRules:
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """A compiled pattern; `folders_only`: it ends with a slash."""
+    """A pattern: its tokens; `folders_only`: it ends with a slash; `includes`: it begins with "!"."""
 
-    spec: GitIgnoreSpecPattern
+    tokens: Sequence[str]
     folders_only: bool
+    includes: bool
 
-    def matches(self, subject: str) -> bool:
-        """Return whether it matches this path itself.
 
-        GitIgnoreSpecPattern also matches everything below a folder, and then captures the "/".
-        """
-        match = self.spec.match_file(subject)
-        return match is not None and match.match.lastindex is None
+@dataclass(frozen=True, slots=True)
+class _PatternGroup:
+    """Consecutive patterns of an ignore file, as bits in their order: those of folders only, and those with "!"."""
+
+    automaton: GlobAutomaton
+    folders_only: int
+    includes: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One ignore file; `prefix`: its folder in the collection, with a final "/"; `patterns`: the last one first."""
+    """One ignore file; `prefix`: its folder in the collection, with a final "/"; `groups`: the last patterns first."""
 
     prefix: str
-    patterns: tuple[_Pattern, ...]
+    groups: tuple[_PatternGroup, ...]
 
     def verdict(self, rel_path: str, is_dir: bool) -> bool | None:
         """Return whether the path is ignored; None: no pattern matches it."""
         subject = rel_path[len(self.prefix) :]
-        for pattern in self.patterns:
-            if (is_dir or not pattern.folders_only) and pattern.matches(subject):
-                return pattern.spec.include
+        for group in self.groups:
+            matching = group.automaton.matches(subject)
+            if not is_dir:
+                matching &= ~group.folders_only
+            if matching:
+                return not group.includes >> (matching.bit_length() - 1) & 1
         return None
 
 
 def _read(path: Path) -> list[str] | None:
     """Return the lines of an ignore file; None if there is none."""
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"{path} is not a regular file: move it, or replace it with a list of patterns")
-            raw = file.read(_MAX_BYTES + 1)
+        raw = read_small_file(path, _MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > _MAX_BYTES:
-        raise UsageError(f"{path} is larger than 1 MiB: use patterns such as 'folder/' or '*.tmp'")
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}: expected patterns such as 'folder/' or '*.tmp'"
+        ) from error
     try:
         return raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
-def _patterns(lines: Sequence[str], source: str) -> tuple[_Pattern, ...]:
-    """Return the patterns of an ignore file, the last one first; comments and empty lines are skipped."""
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+def _patterns(lines: Sequence[str], source: str) -> list[_Pattern]:
+    """Return the patterns of an ignore file; comments and empty lines are skipped.
 
+    Raises:
+        UsageError: a pattern is too long or invalid.
+    """
     patterns = []
     for number, line in enumerate(lines, start=1):
         text = line.rstrip("\r")
-        text = text if text.endswith("\\ ") else text.rstrip(" ")
-        folders_only = text.endswith("/")
+        text = text if text.endswith("\\ ") else text.rstrip()
+        if text.startswith("#") or not text.strip("/"):
+            continue
+        if len(text) > MAX_GLOB:
+            raise UsageError(
+                f"{source} line {number}: pattern {text[:40]!r}... has {len(text)} characters: "
+                f"expected at most {MAX_GLOB}"
+            )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", FutureWarning)  # raised for [[:alpha:]], which is not supported
-                spec = GitIgnoreSpecPattern(text.removesuffix("/"))
-        except (ValueError, re.error, FutureWarning):
-            raise UsageError(f"{source} line {number}: pattern {text!r} is invalid") from None
-        if spec.include is not None:
-            patterns.append(_Pattern(spec, folders_only))
-    return tuple(reversed(patterns))
+            tokens = _gitignore_tokens(text.removeprefix("!").removesuffix("/"))
+        except ValueError as error:
+            raise UsageError(f"{source} line {number}: pattern {text!r} is invalid ({error})") from None
+        if tokens is not None:
+            patterns.append(_Pattern(tokens, text.endswith("/"), text.startswith("!")))
+    return patterns
+
+
+def _gitignore_tokens(pattern: str) -> list[str] | None:
+    """Return the tokens (ingest/inspect/globs.py) of a .gitignore pattern without a final "/"; None: it never matches.
+
+    Raises:
+        ValueError: a character class is invalid, or nothing follows a backslash.
+    """
+    segments = pattern.split("/")
+    if pattern in ("", "/"):
+        raise ValueError("it is empty")
+    if segments[0] == "":
+        del segments[0]
+    elif len(segments) == 1:
+        segments.insert(0, "**")
+    if "" in segments:
+        return None
+    tokens: list[str] = []
+    for number, segment in enumerate(segments):
+        is_last = number == len(segments) - 1
+        if segment == "**":
+            tokens.append(GLOBSTAR if is_last else FOLDERS)
+            continue
+        found = [NAME_CHARACTER, STAR] if segment == "*" else _segment_tokens(segment)
+        if found is None:
+            return None
+        tokens += found if is_last else [*found, "/"]
+    return tokens
+
+
+def _segment_tokens(segment: str) -> list[str] | None:
+    """Return the tokens of a pattern for one name; None: a class without an end, which matches nothing."""
+    tokens, i = [], 0
+    while i < len(segment):
+        if segment[i] == "*":
+            token = STAR
+        elif segment[i] == "?":
+            token = NAME_CHARACTER
+        elif segment[i] == "[":
+            end = class_end(segment, i)
+            if end is None:
+                return None
+            token, i = class_token(segment[i + 1 : end]), end
+        else:
+            if segment[i] == "\\":
+                i += 1
+                if i == len(segment):
+                    raise ValueError("nothing follows the last backslash")
+            token = re.escape(segment[i])
+        tokens.append(token)
+        i += 1
+    return tokens
+
+
+def _grouped(patterns: Sequence[_Pattern]) -> tuple[_PatternGroup, ...]:
+    """Return patterns in groups, the last ones first; a group's automaton has a bounded number of places."""
+    groups: list[list[_Pattern]] = []
+    room = 0
+    for pattern in patterns:
+        if len(pattern.tokens) > room:
+            groups.append([])
+            room = _GROUP_TOKENS
+        groups[-1].append(pattern)
+        room -= len(pattern.tokens) + 1
+    return tuple(
+        _PatternGroup(
+            GlobAutomaton([pattern.tokens for pattern in group]),
+            sum(pattern.folders_only << i for i, pattern in enumerate(group)),
+            sum(pattern.includes << i for i, pattern in enumerate(group)),
+        )
+        for group in reversed(groups)
+    )

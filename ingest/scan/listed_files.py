@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.manifests.manifest import ManifestContent, ManifestEntry, is_manifest, read_manifest
-from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
+from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.scan.walk import Scan, file_state
 from bindsearch.storage.file_state import FileState, IndexedFiles
 
@@ -31,7 +31,13 @@ class CollectionManifests:
 
 
 def read_manifests(
-    scan: Scan, recorded: Mapping[str, FileState], files: IndexedFiles, besides: Sequence[str] = ()
+    scan: Scan,
+    recorded: Mapping[str, FileState],
+    files: IndexedFiles,
+    besides: Sequence[str] = (),
+    *,
+    limits: ListLimits = DEFAULT_LIMITS,
+    is_whole: bool = False,
 ) -> CollectionManifests:
     """Read the manifests of a collection; entries of deeper manifests take precedence.
 
@@ -40,6 +46,8 @@ def read_manifests(
         recorded: archives and manifests of previous runs; manifests outside of the scan are read too.
         files: indexed files; unchanged items are not manifests.
         besides: further manifests outside of the scan.
+        limits: limits of manifests.
+        is_whole: the scan is that of the whole collection: files that it lacks are counted.
 
     Raises:
         UsageError: a recorded manifest cannot be read now: its entries must not be lost.
@@ -62,6 +70,7 @@ def read_manifests(
             continue
         except OSError as error:
             raise _unreadable(scan.root / path, error) from error
+    scanned = {*scan.rel_paths} if is_whole and candidates else set()
     entries: dict[str, ManifestEntry] = {}
     states: dict[str, FileState] = {}
     problems: list[str] = []
@@ -69,7 +78,7 @@ def read_manifests(
         try:
             if known.get(path) != candidates[path] and not is_manifest(scan.root / path):
                 continue
-            content = read_manifest(scan.root / path, scan.root)
+            content = read_manifest(scan.root / path, scan.root, limits)
         except MediaError as error:
             problems.append(f"the manifest {scan.root / path} is not used: {error}")
             content = ManifestContent({}, ())
@@ -80,6 +89,10 @@ def read_manifests(
         states[path] = candidates[path]
         entries.update(content.entries)
         problems += [f"{scan.root / path}: {problem}" for problem in content.problems]
+        if missing := len(content.entries.keys() - scanned) if is_whole else 0:
+            problems.append(
+                f"{scan.root / path}: {missing} of {len(content.entries)} listed files are not there, hidden or ignored"
+            )
     return CollectionManifests(entries, states, states != known, problems)
 
 

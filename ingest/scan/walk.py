@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDECAR_SUFFIX = ".json"
+_KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
+"""Folders of files that the kernel makes up, some of them without an end."""
+
 _LARGEST = (1 << 63) - 1
-"""Maximum inode number: some file systems use 64 bits unsigned; the catalog's integers are signed."""
+"""Largest integer of the catalog, 64 bits signed; inode numbers of some file systems are unsigned."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Scan:
         states: int64 (n, 4), the fields of FileState.
         unreadable: folders and files that could not be read.
         not_utf8: absolute paths whose names cannot be stored.
+        bad_links: paths of symbolic links to anything but a file or a folder, and where they lead.
         empty: folders without any entries.
     """
 
@@ -42,6 +46,7 @@ class Scan:
     unreadable: tuple[str, ...] = ()
     not_utf8: tuple[bytes, ...] = ()
     empty: tuple[str, ...] = ()
+    bad_links: Mapping[str, str] = field(default_factory=dict)
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
         """Return the scan with stamps of manifest entries, by path, combined into the `sidecar_version` of states."""
@@ -66,6 +71,7 @@ class _ScanBuilder:
     unreadable: list[str] = field(default_factory=list)
     not_utf8: list[bytes] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    bad_links: dict[str, str] = field(default_factory=dict)
 
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
         """Add a regular file that is not a sidecar; the time of its sidecar is part of its state."""
@@ -76,26 +82,46 @@ class _ScanBuilder:
         sidecar_version = 0
         if name + SIDECAR_SUFFIX in siblings:
             sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
-            sidecar_version = sidecar.st_mtime_ns if stat.S_ISREG(sidecar.st_mode) else 0
+            sidecar_version = storable_ns(sidecar.st_mtime_ns) if stat.S_ISREG(sidecar.st_mode) else 0
         self.rel_paths.append(rel_folder + name)
-        self.states.extend((status.st_size, status.st_mtime_ns, sidecar_version, status.st_ino & _LARGEST))
+        mtime_ns = storable_ns(status.st_mtime_ns)
+        self.states.extend((status.st_size, mtime_ns, sidecar_version, status.st_ino & _LARGEST))
+
+    def add_bad_link(self, status: os.stat_result, path: str, rel_path: str) -> bool:
+        """Add a symbolic link if it leads to anything but a file or a folder; return whether it does."""
+        target = os.path.realpath(path)
+        is_bad = not stat.S_ISDIR(status.st_mode) and (
+            not stat.S_ISREG(status.st_mode) or target.startswith(_KERNEL_FOLDERS)
+        )
+        if is_bad:
+            self.bad_links[rel_path] = target
+        return is_bad
 
     def as_scan(self, root: Path) -> Scan:
         """Return the result of the walk."""
         states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
-        return Scan(root, self.rel_paths, states, tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty))
+        lists = tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty)
+        return Scan(root, self.rel_paths, states, *lists, self.bad_links)
+
+
+def storable_ns(time_ns: int) -> int:
+    """Return a time in nanoseconds since 1970, clamped to what the catalog can hold: the years 1677 to 2262.
+
+    Cameras with broken clocks write files outside of them.
+    """
+    return min(max(time_ns, -_LARGEST - 1), _LARGEST)
 
 
 def file_state(status: os.stat_result) -> FileState:
     """Return the state of a file without metadata from sidecars or manifests."""
-    return FileState(status.st_size, status.st_mtime_ns, 0, status.st_ino & _LARGEST)
+    return FileState(status.st_size, storable_ns(status.st_mtime_ns), 0, status.st_ino & _LARGEST)
 
 
 def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
     """Walk the files at or under `paths`, relative to `root` ("" is the root), each folder in the order of names.
 
     Hidden files and folders, ignored ones, symbolic links to folders, special files, `skipped_folders` and sidecars of
-    other files are skipped. No path is inside another one.
+    other files are skipped. Symbolic links to files are followed. No path is inside another one.
 
     Raises:
         UsageError: an ignore file is invalid.
@@ -113,21 +139,20 @@ def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> 
 
 def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str], builder: _ScanBuilder) -> None:
     """Add the files at or under one path; `rules`: of the folder that contains it."""
-    start = root / rel_path
+    start = f"{root}/{rel_path}" if rel_path else str(root)
     try:
-        is_folder = start.is_dir()
+        status = os.stat(start)  # noqa: PTH116  (a Path per file is too slow: a manifest may list a million)
+        is_folder = stat.S_ISDIR(status.st_mode)
         if rel_path and rules.ignores(rel_path, is_folder):
             return
         if is_folder:
-            pending = [(str(start), rel_path and rel_path + "/", rules)]
+            pending = [(start, rel_path and rel_path + "/", rules)]
             while pending:
                 pending += reversed(_walk_folder(*pending.pop(), skipped, builder))
-        elif start.exists():
-            sidecar = start.with_name(start.name + SIDECAR_SUFFIX)
-            siblings = {start.name} | ({sidecar.name} if sidecar.is_file() else set())
-            builder.add(
-                start.stat(), str(start.parent), rel_path[: len(rel_path) - len(start.name)], start.name, siblings
-            )
+        elif not (os.path.islink(start) and builder.add_bad_link(status, start, rel_path)):  # noqa: PTH114
+            folder, _, name = start.rpartition("/")
+            siblings = {name} | ({name + SIDECAR_SUFFIX} if Path(start + SIDECAR_SUFFIX).is_file() else set())
+            builder.add(status, folder, rel_path[: len(rel_path) - len(name)], name, siblings)
     except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile
         return
     except OSError:
@@ -162,6 +187,8 @@ def _walk_folder(
             if rules.ignores(rel_folder + name, is_folder):
                 continue
             if not is_folder:
+                if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):
+                    continue
                 builder.add(entry.stat(), folder, rel_folder, name, names)
             elif entry.path not in skipped:
                 subfolders.append((entry.path, f"{rel_folder}{name}/", rules))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -374,3 +375,36 @@ def test_the_commands(tmp_path: Path, store: Path, bindsearch_command: Run) -> N
     assert plain.stdout.startswith("0 added, 24 replaced, 0 kept: 36 vectors in")
     for command in ("export", "import", "merge"):
         assert f"bindsearch {command}" in CliRunner().invoke(app, [command, "--help"]).stdout
+
+
+@pytest.mark.parametrize("name", ["path", "text", "note"])
+def test_texts_that_unpack_to_gigabytes_are_refused_before_they_do(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_sources, "MAX_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(vector_sources, "MAX_PATH_BYTES", 1 << 20)
+    columns: dict[str, Any] = {name: ["/" + "q" * 400_000] * 3}
+    file = write_parquet(tmp_path / "a.parquet", **columns)
+    assert file.stat().st_size < 100_000
+    with pytest.raises(bs.UsageError, match=rf"column {name} in rows 0 to 2 have 1200003 bytes: the maximum is 1"):
+        bs.import_vectors(tmp_path / "store", file, modality="text", encoder="null")
+
+
+def test_huge_texts_are_refused_by_the_metadata_alone(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", text=["q" * 9_000_000] * 3)
+    with pytest.raises(bs.UsageError, match=r"the texts of the column text have 3[0-9]+ bytes on average"):
+        bs.import_vectors(tmp_path / "store", file, modality="text", encoder="null")
+
+
+@pytest.mark.parametrize("name", ["path", "text", "note"])
+def test_a_text_that_is_not_utf_8_is_named_by_row_and_column(tmp_path: Path, name: str) -> None:
+    texts = pa.array([b"/data/a", None if name == "text" else b"/data/b", b"/\xff"], pa.binary()).view(pa.string())
+    file = write_parquet(tmp_path / "a.parquet", **{name: texts})
+    with pytest.raises(bs.UsageError, match=rf"a\.parquet: row 2, column {name} is not UTF-8: save it as UTF-8$"):
+        bs.import_vectors(tmp_path / "store", file, modality="text", encoder="null")
+
+
+def test_an_import_of_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(bs.UsageError, match="not a regular file"):
+        bs.import_vectors(tmp_path / "store", tmp_path, encoder="null")

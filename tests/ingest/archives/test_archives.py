@@ -583,11 +583,11 @@ def test_what_a_sample_says_badly_is_named_and_its_media_are_taken(tmp_path: Pat
     )  # fmt: skip
     contents, reasons = read(shard)
     assert list(contents) == ["1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"]
-    assert reasons["1.json"].startswith("not JSON")
+    assert reasons["1.json"].startswith("no JSON object")
     assert reasons["2.txt"].startswith("not a text")
-    assert reasons["3.json"] == "expected a JSON object, found list"
+    assert reasons["3.json"] == "no JSON object: expected a JSON object, found list"
     assert "too large" in reasons["4.json"]
-    assert reasons["5.json"].startswith("not JSON")
+    assert reasons["5.json"].startswith("no JSON object")
 
 
 def test_a_text_beside_a_picture_is_a_text_of_its_own_in_a_zip(tmp_path: Path) -> None:

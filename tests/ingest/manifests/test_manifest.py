@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -8,6 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
@@ -19,7 +24,7 @@ from bindsearch.ingest.manifests.manifest import (
     manifest_paths,
     read_manifest,
 )
-from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES
+from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES, ListLimits
 from bindsearch.types import Metadata, Modality
 
 MIB = 1 << 20
@@ -148,7 +153,7 @@ def test_paths_count_from_the_folder_of_the_list_and_stay_in_the_root(tmp_path: 
 def test_a_list_names_its_files_for_a_run_of_their_own(tmp_path: Path) -> None:
     text = "path,caption\na.jpg,1\n../b.jpg,2\na.jpg,3\n/etc/x.jpg,4\nhttps://x/e.jpg,5\n,6\n"
     path = write(tmp_path / "x" / "a.csv", text)
-    assert manifest_paths(path) == [tmp_path / "x/a.jpg", tmp_path / "b.jpg", Path("/etc/x.jpg")]
+    assert manifest_paths(path) == [str(tmp_path / "x/a.jpg"), str(tmp_path / "b.jpg"), "/etc/x.jpg"]
     with pytest.raises(MediaError, match="no column of paths among a, b"):
         manifest_paths(write(tmp_path / "b.csv", "a,b\n1,2\n"))
 
@@ -169,9 +174,9 @@ def test_what_is_wrong_in_a_row_is_told_and_the_rest_is_used(tmp_path: Path) -> 
     }
     told = "\n".join(sorted(content.problems))
     for expected in (
-        "row 2: columns has the name 'bad name'", "row 2: columns has the name 'name', which is reserved",
+        "row 1: columns has the name 'bad name'", "row 1: columns has the name 'name', which is reserved",
         "row 2: column latitude is 95.0: expected degrees", "row 2: unknown modality 'picture': expected one of text,",
-        "row 2: column 'Label' appears twice", "row 3: 4 values, but the header has 8",
+        "row 1: column 'Label' appears twice", "row 3: 4 values, but the header has 8",
         "row 5: 9 values, but the header has 8",
     ):  # fmt: skip
         assert expected in told
@@ -186,7 +191,7 @@ def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path: Path) -> None:
 def test_no_more_than_twenty_problems_are_told(tmp_path: Path) -> None:
     content = read(tmp_path / "a.jsonl", '{"path": "a.jpg"}\n' + "broken\n" * 150)
     assert len(content.problems) == 21
-    assert content.problems[0].startswith("row 2: not JSON")
+    assert content.problems[0].startswith("row 2: no JSON object")
     assert content.problems[-1] == "and 130 more"
 
 
@@ -264,7 +269,7 @@ def test_a_parquet_file(tmp_path: Path) -> None:
     assert sorted(problem.split(":")[0] + problem.split(":")[1][:20] for problem in content.problems) == [
         "row 1 column 'embedding' ", "row 1 column 'image' is s", "row 2 column x is nan", "row 3 no path",
     ]  # fmt: skip
-    assert manifest_paths(path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert manifest_paths(path) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
 
 
 def test_a_parquet_file_of_pictures_or_of_motion_is_no_list(tmp_path: Path) -> None:
@@ -303,15 +308,15 @@ def test_a_text_that_repeats_in_a_parquet_file_is_kept_once(tmp_path: Path) -> N
     assert len(content.entries["5.jpg"].captions[0]) == 99_999
 
 
-def test_too_many_rows_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bindsearch.ingest.manifests.rows.MAX_ROWS", 10)
+def test_too_many_rows_fail(tmp_path: Path) -> None:
     lines = [f"{n}.jpg" for n in range(11)]
     parquet.write_table(pa.table({"path": lines}), tmp_path / "a.parquet")
     write(tmp_path / "a.csv", "path\n" + "\n".join(lines))
     write(tmp_path / "a.jsonl", "\n".join(json.dumps({"path": line}) for line in lines))
     for name in ("a.parquet", "a.csv", "a.jsonl"):
-        with pytest.raises(MediaError, match="more than 10 rows: split it"):
-            read_manifest(tmp_path / name, tmp_path)
+        with pytest.raises(MediaError, match="more than 10 rows: split it, or give a larger --limit list-rows=N"):
+            read_manifest(tmp_path / name, tmp_path, ListLimits(max_list_rows=10))
+        assert len(read_manifest(tmp_path / name, tmp_path, ListLimits(max_list_rows=11)).entries) == 11
 
 
 def test_a_stamp_tells_apart_what_is_said_and_nothing_else() -> None:
@@ -351,4 +356,134 @@ def test_the_lists_of_real_data_name_files_that_are_there(
     assert len(content.entries) == count
     assert all((shared_data / place).is_file() for place in content.entries)
     assert all(len(listed.captions) <= captioned for listed in content.entries.values())
-    assert sorted(manifest_paths(path)) == sorted(shared_data.absolute() / place for place in content.entries)
+    assert sorted(manifest_paths(path)) == sorted(str(shared_data.absolute() / place) for place in content.entries)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_wide_list_is_read_in_no_time(tmp_path: Path, suffix: str) -> None:
+    names = ["path", *(f"c{n}" for n in range(10_000))]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(pa.table({name: ["a.jpg"] for name in names}), path)
+    elif suffix == "jsonl":
+        path.write_text(json.dumps(dict.fromkeys(names, "a.jpg")))
+    else:
+        delimiter = "," if suffix == "csv" else "\t"
+        path.write_text(delimiter.join(names) + "\n" + delimiter.join(["a.jpg"] * len(names)) + "\n")
+    started = time.process_time()
+    assert is_manifest(path) or suffix == "jsonl"  # its first row is longer than what is searched for a path
+    content = read_manifest(path, tmp_path)
+    assert time.process_time() - started < 2
+    assert [*content.entries["a.jpg"].columns] == [f"c{n}" for n in range(64)]
+    assert content.problems[-1] == f"and {10_000 - 64 - 20} more"
+
+
+def test_a_list_of_absurd_width_is_refused_with_one_line(tmp_path: Path) -> None:
+    names = ["path", *(f"c{n}" for n in range(1_000_000))]
+    path = write(tmp_path / "a.csv", ",".join(names) + "\n")
+    started = time.process_time()
+    with pytest.raises(MediaError, match="more than 20000 columns"):
+        read_manifest(path, tmp_path)
+    parquet.write_table(pa.table({name: ["a.jpg"] for name in names[:20_001]}), tmp_path / "a.parquet")
+    with pytest.raises(MediaError, match="more than 20000 columns"):
+        read_manifest(tmp_path / "a.parquet", tmp_path)
+    assert time.process_time() - started < 15
+
+
+def write_bomb(path: Path, kind: str) -> None:
+    """Write a parquet file of some kilobytes that unpacks to 3 GB: plain, from a dictionary, or from one in lists."""
+    if kind == "plain":
+        table = pa.table({"path": ["a.jpg"] * 100, "caption": ["x" * 1_000_000] * 100})
+        with parquet.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
+            for _ in range(30):
+                writer.write_table(table)
+        return
+    text, count = ("x" * 900_000, 3334) if kind == "dictionary" else ("x" * 100_000, 30_000)
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [text])
+    if kind == "list":
+        column = pa.FixedSizeListArray.from_arrays(column, 30).cast(pa.list_(column.type))
+    table = pa.table({"path": [f"{n}.jpg" for n in range(len(column))], "caption": column})
+    parquet.write_table(table, path, compression="zstd", store_schema=False)
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from bindsearch.errors import MediaError
+from bindsearch.ingest.manifests.manifest import read_manifest
+import pyarrow.parquet
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_manifest(Path(sys.argv[1]), Path("/"))
+except MediaError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("plain", "3000[0-9]+ bytes uncompressed, the maximum is 1073741824: .* --limit list=N"),
+        ("dictionary", "the values of the manifest exceed 1073741824 bytes: .* --limit list=N"),
+        ("list", "the values of the manifest exceed 1073741824 bytes: .* --limit list=N"),
+    ],
+)
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_in_little_memory(
+    tmp_path: Path, kind: str, message: str
+) -> None:
+    path = tmp_path / "a.parquet"
+    write_bomb(path, kind)
+    assert path.stat().st_size < 250_000
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    line, megabytes = done.stdout.splitlines()
+    assert re.search(message, line)
+    assert int(megabytes) < 200
+
+
+def test_limits_of_bytes_and_time_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "path,caption\n" + "a.jpg,a picture\n" * 50)
+    with pytest.raises(MediaError, match=r"the manifest has .* bytes, the maximum is 10: .* --limit list=N"):
+        read_manifest(path, tmp_path, ListLimits(max_list_bytes=10))
+    with pytest.raises(MediaError, match=r"takes more than 1e-09 s: .* --limit list-time=N"):
+        read_manifest(path, tmp_path, ListLimits(max_list_time_s=1e-9))
+    assert manifest_paths(path, ListLimits(max_list_bytes=1000)) == [str(tmp_path / "a.jpg")]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_text_that_is_not_utf_8_is_named_by_row_and_column(tmp_path: Path, listed: bool) -> None:
+    raw = pa.array([b"good", b"bad \xff"], pa.binary()).view(pa.string())
+    column = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), raw) if listed else raw
+    parquet.write_table(pa.table({"path": ["a.jpg", "b.jpg"], "caption": column}), tmp_path / "a.parquet")
+    with pytest.raises(MediaError, match=r"^row 2, column 'caption' is not UTF-8: save it as UTF-8$"):
+        read_manifest(tmp_path / "a.parquet", tmp_path)
+    (tmp_path / "a.csv").write_bytes(b"path,caption\na.jpg,good\nb.jpg,bad \xff\n")
+    with pytest.raises(MediaError, match="expected a csv file in UTF-8: In CSV column #1: Row #3"):
+        read_manifest(tmp_path / "a.csv", tmp_path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "1", "-2", "2.5", "true", "007", "x", "1e400"]), st.integers(0, 2)), max_size=12
+    )
+)
+def test_types_follow_from_all_values_however_the_file_is_split(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("lists") / "a.csv"
+    lines = [f"{n}.jpg,{cell}{',' * extra}" for n, (cell, extra) in enumerate(cells)]
+    path.write_text("\n".join(["path,value", *lines]) + "\n")
+    content = read_manifest(path, path.parent)
+    values = [cell for cell, extra in cells if not extra and cell]
+    found = [entry.columns["value"] for entry in content.entries.values() if "value" in entry.columns]
+    skipped = sum(extra > 0 for _, extra in cells)
+    if values and all(re.fullmatch("-?[0-9]+", cell) for cell in values) and "007" not in values:
+        assert found == [int(cell) for cell in values]
+    elif any(cell in ("x", "007") for cell in values):
+        assert found == values
+    assert len(content.entries) == len(cells) - skipped
+    numbers = [
+        int(re.findall("row ([0-9]+)", problem)[0]) for problem in content.problems if "but the header" in problem
+    ]
+    assert numbers == [row for row, (_, extra) in enumerate(cells, start=2) if extra][:20]

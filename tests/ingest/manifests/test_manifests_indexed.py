@@ -123,3 +123,21 @@ def test_a_motion_table_is_no_list(store: bs.Store, folder: Path) -> None:
     (folder / "walk.csv").write_text("time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
     assert store.index(folder).added == 4
     assert store.index(folder).unchanged == 4
+
+
+def test_listed_files_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.txt").write_text("a dog")
+    (root / "list.csv").write_text("path\na.txt\nb.txt\nc.txt\n")
+    many = tmp_path / "many.csv"
+    many.write_text("path\n" + "".join(f"root/{n}.txt\n" for n in range(1500)))
+    with connect(tmp_path / "store") as store:
+        report = store.index(root)
+        assert report.added == 1
+        assert f"{root / 'list.csv'}: 2 of 3 listed files are not there, hidden or ignored" in report.notices
+        report = store.index(many)
+        assert "1500 of 1500 listed files are not there: the first 1000 are reported as failed" in report.notices
+        assert len(report.failures) == 1000
+        with pytest.raises(bs.UsageError, match="more than 100 rows: split it, or give a larger --limit list-rows=N"):
+            store.index(many, limits={"max_list_rows": 100})

@@ -168,10 +168,10 @@ def test_a_number_of_metres_is_a_unit() -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"{", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[1]", "expected an object, found list"),
+        (b"{", "no JSON object"),
+        (b"\xff\xfe", "no JSON object"),
+        (b"[" * 100_000, "no JSON object"),
+        (b"[1]", "expected a JSON object, found list"),
         (b'{"focal": 1, "fx": 2}', "unknown key 'focal': expected fx, baseline_m"),
         (b'{"fx": "wide"}', "fx is wide: expected a number"),
         (b'{"fx": true}', "fx is True: expected a number"),
@@ -202,7 +202,7 @@ def test_a_number_of_metres_is_a_unit() -> None:
             json.dumps({"columns": {f"c{n}": n for n in range(65)}}).encode(),
             "columns has 65 names: expected at most 64",
         ),
-        (b'{"caption": ' + b"1" * 4400 + b"}", "not JSON"),
+        (b'{"caption": ' + b"1" * 4400 + b"}", "no JSON object"),
     ],
 )
 def test_what_is_wrong_is_named_on_one_short_line(raw: bytes, reason: str) -> None:
@@ -214,7 +214,7 @@ def test_what_is_wrong_is_named_on_one_short_line(raw: bytes, reason: str) -> No
 
 def test_the_message_names_the_sidecar(tmp_path: Path) -> None:
     (tmp_path / "a.png.json").write_text("{}]")
-    with pytest.raises(MediaError, match=r"sidecar a\.png\.json: not JSON"):
+    with pytest.raises(MediaError, match=r"sidecar a\.png\.json: no JSON object"):
         read_sidecar(tmp_path / "a.png")
 
 

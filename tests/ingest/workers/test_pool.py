@@ -232,5 +232,5 @@ def test_decoding_in_threads_starts_no_process_and_gives_the_same_vectors(
             }
             found[where] = sorted(items.column("rel_path").to_pylist()), segments.num_rows, vectors
     assert found[DecodeIn.THREAD] == found[DecodeIn.PROCESS]
-    with pytest.raises(bs.UsageError, match="unknown decode mode 'fibre': choose one of process, thread"):
+    with pytest.raises(bs.UsageError, match="unknown decode mode 'fibre': choose from process, thread"):
         bs.connect(tmp_path / "store", decode="fibre")

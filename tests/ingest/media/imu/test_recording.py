@@ -284,5 +284,5 @@ def test_pickles_and_bombs_in_npz_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_rate_of_no_sensor_fails(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"sidecar sample_rate_hz is 1e.09 Hz: expected 0.5 to 20000"):
+    with pytest.raises(MediaError, match=r"sidecar sample_rate_hz is 1000000000.0: expected 0.5 to 20000 Hz"):
         decode(write_csv(tmp_path / "a.csv", motion()), Sidecar(sample_rate_hz=1e9))
