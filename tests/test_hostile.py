@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.search.generation import Generation
-from bindsearch.storage.snapshot import read_manifest
+from bindsearch.storage.snapshot import open_snapshot, read_manifest
 from bindsearch.types import Modality
 from helpers import hostile_files, media_files
 from helpers.children import hostile
@@ -62,7 +62,7 @@ def vectors(store: Path) -> dict[str, list[NDArray[np.float32]]]:
     manifest = read_manifest(store)
     assert manifest is not None
     with bs.connect(store, encoder="null") as opened:
-        generation = Generation(store, manifest, opened.config.dim)
+        generation = Generation(store, open_snapshot(store, manifest), opened.config.dim)
     items, segments = generation.snapshot.live_tables()
     paths = dict(zip(items["item_id"].to_pylist(), items["rel_path"].to_pylist(), strict=True))
     found: dict[str, list[NDArray[np.float32]]] = {path: [] for path in paths.values()}

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 import bindsearch as bs
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError, VectorError
 from bindsearch.search.query import Searchable
+from bindsearch.storage.config import write_config
 from bindsearch.types import Modality
 from helpers.stores import connect
 
@@ -91,9 +93,7 @@ def test_like_by_id_and_by_path_are_the_same_and_need_no_encoder(store: bs.Store
     store.index(media)
     path = media / "sounds" / "long.wav"
     item = store.search(bs.audio(path), to="audio", k=1, include_query=True)[0].item_id
-    config = json.loads((tmp_path / "store" / "store.json").read_text())
-    config["encoder"] = "no-such-encoder"
-    (tmp_path / "store" / "store.json").write_text(json.dumps(config))
+    write_config(tmp_path / "store", replace(store.config, encoder="no-such-encoder"))
     unknown = connect(tmp_path / "store")
     assert unknown.search(bs.like(item)) == unknown.search(bs.like(path))
     with pytest.raises(bs.EncoderError, match="no-such-encoder"):
@@ -361,8 +361,9 @@ def test_a_lost_vector_file_is_embedded_again(store: bs.Store, media: Path, tmp_
     next((vectors / "text").iterdir()).unlink()
     damaged = next((vectors / "audio").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:50])
-    assert counts(store.index(media)) == (0, 6, 3, 0, 0)
-    assert [hit.path for hit in store.search("two cats sleep", k=9)] == before
+    reopened = connect(tmp_path / "store")
+    assert counts(reopened.index(media)) == (0, 6, 3, 0, 0)
+    assert [hit.path for hit in reopened.search("two cats sleep", k=9)] == before
 
 
 def test_a_rate_given_later_helps_and_is_not_needed_again(store: bs.Store, media: Path) -> None:

@@ -71,6 +71,11 @@ def spoil_vectors(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def remove_catalog(folder: Path) -> None:
+    (folder / "store" / "catalog.duckdb").unlink()
+    spoil_vectors(folder)
+
+
 def cut_model(folder: Path) -> None:
     (path,) = (folder / "models").rglob("text.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
@@ -136,6 +141,8 @@ CASES = [
     Case("verify.json", "verify --json", 5, damage=spoil_vectors, holds=lambda one: one["findings"]),
     Case("compact.json", "compact --json", damage=spoil_vectors, holds=lambda one: one["mended"]),
     Case("compact.json", f"compact --json {LISTS}", damage=cut_index, holds=lambda one: one["left"]),
+    Case("recover.json", "recover --json", holds=lambda one: not one["reason"]),
+    Case("recover.json", "recover --json", 3, damage=remove_catalog, holds=lambda one: one["losses"]),
     Case("doctor.json", "doctor --json", None, holds=lambda one: one["checks"]),
     Case("duplicates.json", "duplicates --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --threshold 0.1 --json", holds=lambda one: one["groups"]),

@@ -161,6 +161,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(bindsearch_command: Run, m
         (["search", "--query", "people + missing.wav"], 2, "missing.wav does not exist"),
         (["search", "--like", "99"], 2, "no indexed item"),
         (["search", "x", "--json", "--paths"], 2, "exclude"),
+        (["search", "x", "--paths", "-0"], 2, "exclude"),
         (["search", "x", "--no-such-option"], 2, "No such option"),
         (["index"], 2, "Missing argument"),
         (["index", "nowhere"], 2, "does not exist"),

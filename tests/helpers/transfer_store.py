@@ -125,7 +125,7 @@ def vectors_held(store: Path) -> int:
     """Return the number of vectors in the files of a store."""
     manifest = read_manifest(store)
     assert manifest is not None
-    return sum(n for held in manifest.vectors.values() for _, n in held)
+    return sum(file.rows for held in manifest.vectors.values() for file in held)
 
 
 def failures(store: Path) -> dict[str, str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import shutil
+import tarfile
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import commit
+from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.media import Media
 from bindsearch.types import Modality
 from helpers import media_files
@@ -307,3 +312,46 @@ def test_a_copy_of_a_video_without_pictures_is_a_sound_too(store: bs.Store, fold
     (folder / "a.mp4.json").write_text('{"columns": {"rating": 1}}')
     store.index(folder, rules=["video=*.mp4"])
     assert store.status().items == {Modality.TEXT: 10, Modality.AUDIO: 2}
+
+
+YEAR_1600, YEAR_2300 = -11_676_096_000, 10_413_792_000
+"""Seconds since 1970 beyond the 64 bits of nanoseconds of the catalog; ext4 has no times before 1901."""
+
+
+def test_files_with_broken_clocks_do_not_stop_the_run(store: bs.Store, folder: Path, encoder: Counting) -> None:
+    os.utime(folder / "1.txt", (YEAR_1600, YEAR_1600))
+    os.utime(folder / "2.txt", (YEAR_2300, YEAR_2300))
+    (folder / "3.txt.json").write_text('{"caption": "three"}')
+    os.utime(folder / "3.txt.json", (YEAR_2300, YEAR_2300))
+    assert {plan.path.name for plan in store.plan_index(folder)} >= {"1.txt", "2.txt", "3.txt"}
+    assert counts(store.index(folder)) == (10, 0, 0, 0, 0, 0)
+    assert counts(store.index(folder)) == (0, 0, 0, 0, 10, 0)
+    assert counts(store.index(folder / "2.txt")) == (0, 0, 0, 0, 1, 0)
+    found = {hit.path.name for hit in store.search("a", k=20, filter="modified > '2262-01-01'")}
+    assert found == {"2.txt"}
+    with bs.connect(folder.parent / "copy", encoder=encoder) as copy:
+        store.export(folder.parent / "out")
+        assert copy.import_vectors(folder.parent / "out").added == 10
+
+
+def test_archives_with_broken_clocks_do_not_stop_the_run(store: bs.Store, folder: Path) -> None:
+    for number, seconds in enumerate((-1, YEAR_1600, YEAR_2300, 2**80, 1e300, math.nan)):
+        with tarfile.open(folder / f"{number}.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+            for name in ("a.txt", "b.txt"):
+                member = tarfile.TarInfo(name)
+                content = f"{name} {number}".encode()
+                member.size = len(content)
+                member.pax_headers = {"mtime": str(seconds)}
+                archive.addfile(member, io.BytesIO(content))
+        os.utime(folder / f"{number}.tar", (YEAR_2300, YEAR_2300))
+    with zipfile.ZipFile(folder / "z.zip", "w") as packed:
+        packed.writestr(zipfile.ZipInfo("a.txt", (2107, 12, 31, 23, 59, 59)), "zip a")
+    assert counts(store.index(folder)) == (10 + 13, 0, 0, 0, 0, 0)
+    assert counts(store.index(folder)) == (0, 0, 0, 0, 23, 0)
+
+
+@pytest.mark.parametrize("time_ns", [0, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 10**30, -(10**30)])
+def test_times_are_clamped_to_what_the_catalog_holds(time_ns: int) -> None:
+    stored = storable_ns(time_ns)
+    assert -(2**63) <= stored < 2**63
+    assert stored == time_ns or abs(time_ns) >= 2**63

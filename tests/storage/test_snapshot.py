@@ -78,9 +78,9 @@ def newest(store: Path) -> Snapshot:
 def stored_vectors(store: Path, snapshot: Snapshot) -> dict[int, bytes]:
     stored: dict[int, bytes] = {}
     for modality, files in snapshot.manifest.vectors.items():
-        for name, n in files:
-            opened = open_vectors(store / VECTORS / modality / name, DIM)
-            assert len(opened.vector_ids) == n
+        for file in files:
+            opened = open_vectors(store / VECTORS / modality / file.name, DIM)
+            assert len(opened.vector_ids) == file.rows
             stored.update(zip(opened.vector_ids.tolist(), map(bytes, opened.embeddings), strict=True))
     return stored
 
@@ -280,6 +280,7 @@ def test_threads_may_read_one_snapshot_at_once(tmp_path: Path) -> None:
 def make_format_1(store: Path, manifest_parts: tuple[int, ...]) -> None:
     """Turn the snapshot's files into what BindSearch wrote before they had an order."""
     for part in manifest_parts:
+        (store / SNAPSHOTS / str(part) / "digests.json").unlink()
         for name, dropped in (("items", ["columns"]), ("segments", ["item_row", "by_item"])):
             path = store / SNAPSHOTS / str(part) / f"{name}.arrow"
             table = pa.ipc.open_file(path.read_bytes()).read_all().drop_columns(dropped).replace_schema_metadata(None)
@@ -289,7 +290,9 @@ def make_format_1(store: Path, manifest_parts: tuple[int, ...]) -> None:
             with pa.ipc.new_file(str(path), shuffled.schema) as writer:
                 writer.write_table(shuffled)
     current = json.loads((store / "CURRENT").read_text())
-    del current["indexes"]
+    for key in ("indexes", "part_digests", "digest"):
+        del current[key]
+    current["vectors"] = {modality: [file[:2] for file in files] for modality, files in current["vectors"].items()}
     (store / "CURRENT").write_text(json.dumps({**current, "format": 1}))
 
 
@@ -320,7 +323,7 @@ def test_a_snapshot_of_format_1_is_read_and_then_written_anew(tmp_path: Path) ->
     with Catalog(tmp_path / "catalog.duckdb") as catalog:
         Writer(tmp_path, catalog, DIM)
     renewed = newest(tmp_path)
-    assert renewed.manifest.format == 3
+    assert renewed.manifest.format == 4
     assert len(renewed.parts) == 1
     assert renewed.counts("segments") == snapshot.counts("segments")
 
@@ -332,6 +335,7 @@ def test_a_snapshot_that_is_older_than_a_column_is_read(tmp_path: Path) -> None:
     snapshot = newest(tmp_path)
     for part in snapshot.manifest.parts:
         path = tmp_path / SNAPSHOTS / str(part) / "items.arrow"
+        path.with_name("digests.json").unlink()
         table = pa.ipc.open_file(path.read_bytes()).read_all().drop_columns(["artist"])
         path.unlink()  # it is mapped
         with pa.ipc.new_file(str(path), table.schema) as file:
@@ -363,13 +367,13 @@ def test_nonsense_in_current_is_an_error_that_says_what_to_do(tmp_path: Path, ke
     write_snapshot(tmp_path, (1,))
     current = json.loads((tmp_path / "CURRENT").read_text())
     (tmp_path / "CURRENT").write_text(json.dumps({**current, key: value}))
-    with pytest.raises(StoreError, match=r"CURRENT is damaged: run `bindsearch index`"):
+    with pytest.raises(StoreError, match=r"CURRENT is damaged \(.*\): run `bindsearch compact`"):
         read_manifest(tmp_path)
 
 
 def test_a_snapshot_of_a_later_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_text('{"format": 99}')
-    with pytest.raises(StoreError, match="has format 99, this BindSearch reads up to 3"):
+    with pytest.raises(StoreError, match="has format 99, this BindSearch reads up to 4"):
         read_manifest(tmp_path)
 
 
@@ -380,5 +384,5 @@ def test_a_truncated_part_is_an_error(tmp_path: Path, name: str, keep: int) -> N
     write_snapshot(tmp_path, (1,))
     path = tmp_path / SNAPSHOTS / "1" / f"{name}.arrow"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(StoreError, match=f"{name}.arrow is missing or damaged"):
+    with pytest.raises(StoreError, match=f"{name}.arrow is damaged"):
         newest(tmp_path)

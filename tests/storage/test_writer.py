@@ -52,7 +52,7 @@ def newest(store: Path) -> Snapshot:
 
 
 def row_counts(store: Path) -> list[int]:
-    return [n for _, n in newest(store).manifest.vectors.get(Modality.IMAGE, ())]
+    return [file.rows for file in newest(store).manifest.vectors.get(Modality.IMAGE, ())]
 
 
 def test_small_vector_files_are_merged_into_ones_of_a_bounded_size(
@@ -65,7 +65,7 @@ def test_small_vector_files_are_merged_into_ones_of_a_bounded_size(
         writer.commit(batch(start, 6))
         assert sum(n < 15 for n in row_counts(tmp_path)) <= 3
     assert max(row_counts(tmp_path)) <= 20
-    names = [name for name, _ in newest(tmp_path).manifest.vectors[Modality.IMAGE]]
+    names = [file.name for file in newest(tmp_path).manifest.vectors[Modality.IMAGE]]
     assert sorted(path.name for path in (tmp_path / VECTORS / "image").iterdir()) == sorted(names)
     ids = np.concatenate([open_vectors(tmp_path / VECTORS / "image" / name, DIM).vector_ids for name in names])
     assert ids.tolist() == newest(tmp_path).partition_segments(Modality.IMAGE).vector_ids.tolist()
@@ -201,6 +201,7 @@ def test_a_catalog_of_the_first_version_gains_user_columns_and_keeps_its_rows(tm
             (2,),
             (3,),
             (4,),
+            (5,),
         ]
         connection.execute("INSERT INTO schema_version VALUES (?)", [len(MIGRATIONS) + 1])
     with pytest.raises(StoreError, match="install a newer one"):
@@ -220,4 +221,4 @@ def test_an_item_shares_the_vectors_of_another_with_the_same_fingerprint(tmp_pat
     assert vectors["copy"] == vectors["n"] == vectors["a"]
     assert vectors["same batch"] == vectors["new"]
     assert len(set(vectors.values())) == 3
-    assert sum(n for _, n in catalog.vector_files()[Modality.IMAGE]) == 3
+    assert sum(file.rows for file in catalog.vector_files()[Modality.IMAGE]) == 3

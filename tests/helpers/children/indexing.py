@@ -31,7 +31,7 @@ from typing import Any, BinaryIO
 import bindsearch.store
 from bindsearch.cli.main import main as command
 from bindsearch.ingest import commit
-from bindsearch.storage import writer
+from bindsearch.storage import catalog, writer
 from bindsearch.types import Modality
 
 COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS = 25, 3, 4
@@ -67,7 +67,7 @@ POINTS = {
     "the catalog has no tables yet": Point("bindsearch.storage.catalog:migrate", "before", fresh=True),
     "before the first snapshot": Point(f"{WRITER}._write_base", "before", fresh=True),
     "after a collection is recorded": Point(f"{CATALOG}.add_collection", "after", 2, fresh=True),
-    "while orphans are removed": Point(UNLINK, "after", 2, "orphan"),
+    "while orphans are removed": Point("bindsearch.storage.writer:keep_aside", "after", 1, "orphan"),
     "half of a vector file is written": Point("bindsearch.storage.vector_files:atomic_write", "half", 3),
     "before a vector file is renamed": Point(REPLACE, "before", 2, "vectors/"),
     "after a vector file is renamed": Point(REPLACE, "after", 2, "vectors/"),
@@ -95,6 +95,10 @@ POINTS = {
     "after the sweep, before it is committed": Point("bindsearch.ingest.scan.collection:CollectionScan.sweep", "after"),
     "between two collections": Point("bindsearch.ingest.pipeline:Indexer.index", "after"),
     "before the catalog is closed": Point(f"{CATALOG}.close", "before"),
+    "before the checkpointed catalog has its name": Point(REPLACE, "before", 1, "catalog.duckdb.next"),
+    "before the log is removed": Point(UNLINK, "before", 1, "/catalog.duckdb.wal"),
+    "before the checkpointed catalog is swapped in": Point(REPLACE, "before", 2, "catalog.duckdb.next"),
+    "after the checkpointed catalog is swapped in": Point(REPLACE, "after", 2, "catalog.duckdb.next"),
     "before an index is renamed": Point("pathlib:Path.rename", "before", 1, "indexes/", codes=True),
     "before an index is published": Point(f"{WRITER}.set_indexes", "before", codes=True),
     "while the settings are written": Point("bindsearch.operations.index_policy:atomic_write", "half", codes=True),
@@ -250,6 +254,7 @@ def main() -> None:
     parser.add_argument("--upkeep", action="store_true")
     given = parser.parse_args()
     commit.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
+    vars(catalog)["CLOSE_LOG_BYTES"] = 0  # so that each run ends with a checkpoint
     if not given.workers:
         connect = partial(bindsearch.store.connect, decode="thread")
         bindsearch.store.connect = connect

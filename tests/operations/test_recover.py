@@ -1,0 +1,188 @@
+"""A catalog that is damaged, missing or outdated is rebuilt from the snapshot, and nothing is embedded again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bindsearch as bs
+from bindsearch.errors import StoreError, StoreNotFoundError
+from bindsearch.operations.verify.findings import FindingKind, Repair
+from bindsearch.storage.catalog import Catalog
+from helpers import media_files
+from helpers.stores import connect
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a store of three batches, and its media: texts, pictures, a sound, a sidecar, a broken file."""
+    folder = tmp_path_factory.mktemp("recover")
+    media = folder / "media"
+    media.mkdir()
+    with connect(folder / "store", encoder="null") as store:
+        for n in range(4):
+            media_files.write_picture(media / f"{n}.png", np.full((8, 8, 3), 60 * n, np.uint8))
+        store.index(media)
+        (media / "notes.txt").write_text("a dog runs on the beach")
+        (media / "0.png.json").write_text('{"caption": "black", "columns": {"rating": 4}}')
+        (media / "broken.png").write_bytes(b"no picture")
+        store.index(media)
+        media_files.write_sound(media / "long.wav", media_files.tone(25.0, 8000), 8000)
+        (media / "1.png").unlink()
+        store.index(media)
+    return folder / "store", media
+
+
+@pytest.fixture
+def store(made: tuple[Path, Path], tmp_path: Path) -> Path:
+    shutil.copytree(made[0], tmp_path / "store")
+    return tmp_path / "store"
+
+
+def content(store: Path) -> list[tuple[object, ...]]:
+    with connect(store, encoder="null") as opened:
+        hits = opened.search("a dog", k=100) + opened.search("a dog", k=100, filter="rating = 4")
+        return [(hit.path, hit.start_s, hit.end_s, hit.text, hit.cosine, hit.item_id) for hit in hits]
+
+
+def damage_catalog(store: Path, damage: str) -> None:
+    path = store / "catalog.duckdb"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "garbage":
+        path.write_bytes(b"no database" * 1000)
+    elif damage == "torn":
+        whole = bytearray(path.read_bytes())
+        whole[12_288 : 12_288 + 4096] = bytes(4096)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("damage", ["missing", "a folder", "empty", "garbage", "torn"])
+def test_a_damaged_catalog_is_rebuilt(damage: str, store: Path, made: tuple[Path, Path]) -> None:
+    before = content(store)
+    damage_catalog(store, damage)
+    assert content(store) == before  # searches need no catalog
+    with connect(store, encoder="null") as opened:
+        with pytest.raises(StoreError, match="bindsearch recover"):
+            opened.index(made[1])
+        found = next(one for one in opened.verify().findings if one.kind is FindingKind.CATALOG)
+        assert found.repair is Repair.RECOVER
+        done = opened.recover()
+        assert (done.source, done.losses) == ("snapshot", ())
+        assert (done.items, done.segments) == (5, 8)
+        assert content(store) == before
+        assert opened.verify().findings == ()
+        files = sorted((store / "vectors").rglob("*"))
+        report = opened.index(made[1])
+        assert (report.added, report.removed, report.failed) == (0, 0, 1)
+        assert report.changed <= 1  # the file with a sidecar is looked at again
+        assert sorted((store / "vectors").rglob("*")) == files  # but nothing is embedded
+        (made[1] / "new.txt").write_text("something new")
+        assert opened.index(made[1]).added == 1
+        (made[1] / "new.txt").unlink()
+        assert opened.verify().findings == ()
+        assert opened.recover().reason == ""
+    kept = store / "lost" / "catalog.duckdb"
+    assert kept.exists() == (damage != "missing")
+
+
+def test_an_outdated_catalog_is_rebuilt_and_no_newer_vector_is_deleted(
+    store: Path, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copy(store / "catalog.duckdb", tmp_path / "old")
+    shutil.copy(store / "catalog.duckdb.wal", tmp_path / "old.wal")
+    (made[1] / "newer.txt").write_text("a newer text")
+    with connect(store, encoder="null") as opened:
+        opened.index(made[1])
+    before, files = content(store), sorted((store / "vectors").rglob("*"))
+    shutil.copy(tmp_path / "old", store / "catalog.duckdb")
+    shutil.copy(tmp_path / "old.wal", store / "catalog.duckdb.wal")
+    with connect(store, encoder="null") as opened:
+        for write in (lambda: opened.index(made[1]), opened.compact, opened.optimize):
+            with pytest.raises(StoreError, match="bindsearch recover"):
+                write()
+        assert sorted((store / "vectors").rglob("*")) == files
+        done = opened.recover()
+        assert "is at generation" in done.reason
+        assert content(store) == before
+        assert opened.verify().findings == ()
+    (made[1] / "newer.txt").unlink()
+
+
+def test_without_snapshot_an_outdated_catalog_is_used_and_newer_vectors_are_kept_aside(
+    store: Path, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "old")
+    (made[1] / "newer.txt").write_text("a newer text")
+    with connect(store, encoder="null") as opened:
+        opened.index(made[1])
+    for name in ("catalog.duckdb", "catalog.duckdb.wal"):
+        shutil.copy(tmp_path / "old" / name, store / name)
+    shutil.rmtree(store / "snapshots")
+    with connect(store, encoder="null") as opened:
+        done = opened.recover()
+        assert done.source == "catalog"
+        assert opened.verify().findings == ()
+        assert opened.index(made[1]).added == 1
+    (made[1] / "newer.txt").unlink()
+
+
+def test_neither_catalog_nor_snapshot_is_told(store: Path) -> None:
+    (store / "catalog.duckdb").write_bytes(b"x" * 5000)
+    (store / "CURRENT").write_text("{")
+    with pytest.raises(StoreError, match=r"cannot be opened.*CURRENT is damaged.*restore catalog\.duckdb from a copy"):
+        bs.connect(store).recover()
+
+
+def test_a_folder_without_a_store_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError):
+        bs.connect(tmp_path).recover()
+
+
+def test_readers_change_nothing_even_if_all_is_damaged(store: Path) -> None:
+    (store / "CURRENT").write_text("{")
+    next((store / "snapshots").glob("*/items.arrow")).write_bytes(b"")
+
+    def files() -> dict[str, bytes]:
+        names = ("writer.lock", "writer.json")
+        return {str(path): path.read_bytes() for path in store.rglob("*") if path.is_file() and path.name not in names}
+
+    before, held = files(), content(store)
+    assert files() == before
+    with connect(store, encoder="null") as opened:
+        answer = opened.answer(bs.make_query("a dog"))
+        assert "CURRENT is damaged" in answer.notices[0]
+        assert "read from the catalog instead" in answer.notices[0]
+        assert opened.compact().remaining == ()
+        assert opened.answer(bs.make_query("a dog")).notices == ()
+    assert content(store) == held
+
+
+def test_ids_are_not_used_again_after_a_recovery(store: Path, made: tuple[Path, Path]) -> None:
+    with Catalog(store / "catalog.duckdb") as catalog:
+        used = {name: catalog.take_ids(name, 0) for name in ("item_id", "segment_id", "vector_id", "collection_id")}
+    (store / "catalog.duckdb").unlink()
+    bs.connect(store).recover()
+    with Catalog(store / "catalog.duckdb") as catalog:
+        assert {name: catalog.take_ids(name, 0) for name in used} == used
+
+
+def test_the_command(store: Path, bindsearch_command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    sound = bindsearch_command(["recover", "--store", store])
+    assert (sound.returncode, sound.stdout) == (0, "the catalog is sound: 5 items, 8 segments\n")
+    (store / "catalog.duckdb").unlink()
+    next((store / "vectors" / "audio").iterdir()).write_bytes(b"damaged")
+    done = bindsearch_command(["recover", "--store", store])
+    assert done.returncode == 3
+    assert done.stdout.startswith("recovered from the snapshot: 5 items, ")
+    assert "lost: vector file" in done.stdout

@@ -1,0 +1,195 @@
+"""The catalog's file: checkpoints by replacement, torn logs, creation under another name, and nobody else's SQL."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from bindsearch.errors import StoreError
+from bindsearch.storage import catalog as catalog_module
+from bindsearch.storage import catalog_file
+from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.catalog_file import checkpoint, log_bytes, log_path, next_path
+
+
+def roots(path: Path) -> list[str]:
+    with Catalog(path) as catalog:
+        return [str(root) for root in catalog.collections().values()]
+
+
+def write(path: Path, *names: str) -> None:
+    with Catalog(path) as catalog:
+        for name in names:
+            catalog.add_collection(Path("/") / name)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a catalog with two collections in its file, and one in its log."""
+    path = tmp_path / "catalog.duckdb"
+    write(path, "a", "b")
+    checkpoint(path)
+    write(path, "c")
+    assert log_bytes(path) > 0
+    return path
+
+
+def test_closing_leaves_a_short_log_and_merges_a_long_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+    assert roots(path) == ["/a", "/b", "/c"]
+    assert path.read_bytes() == before
+    monkeypatch.setattr(catalog_module, "CLOSE_LOG_BYTES", 0)
+    write(path, "d")
+    assert log_bytes(path) == 0
+    assert sorted(other.name for other in path.parent.iterdir()) == [path.name]
+    assert roots(path) == ["/a", "/b", "/c", "/d"]
+
+
+def test_a_long_log_is_merged_between_two_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "OPEN_LOG_BYTES", 0)
+    with Catalog(path) as catalog:
+        catalog.add_collection(Path("/d"))
+        first = log_bytes(path)
+        catalog.add_collection(Path("/e"))
+        assert log_bytes(path) <= first
+    assert roots(path) == ["/a", "/b", "/c", "/d", "/e"]
+
+
+@pytest.mark.parametrize("step", ["copy", "ready", "log removed", "done"])
+def test_a_checkpoint_that_is_interrupted_anywhere_loses_nothing(
+    path: Path, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    syncs = {"copy": 0, "ready": 1, "log removed": 2, "done": 3}[step]
+
+    def stop(folder: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > syncs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(catalog_file, "sync_folder", stop)
+    if step == "done":
+        checkpoint(path)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint(path)
+    monkeypatch.undo()
+    shutil.copytree(tmp_path, tmp_path.parent / "read only")
+    other = tmp_path.parent / "read only" / path.name
+    with Catalog(other, read_only=True) as reader:
+        assert len(reader.collections()) == 3
+    assert roots(path) == ["/a", "/b", "/c"]
+    assert not next_path(path).exists()
+    shutil.rmtree(tmp_path.parent / "read only")
+
+
+def test_a_checkpoint_without_room_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+    def fail(_path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(catalog_file, "sync_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint(path)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == held
+
+
+TEARS: dict[str, Callable[[bytes, int], bytes]] = {
+    "cut": lambda log, place: log[:place],
+    "zeros to the end": lambda log, place: log[:place] + bytes(len(log) - place),
+    "zeros beyond": lambda log, place: log + bytes(place % 4096 + 1),
+    "a block of zeros": lambda log, place: log[:place] + bytes(len(log[place : place + 512])) + log[place + 512 :],
+    "a flipped bit": lambda log, place: log[:place] + bytes([log[place] ^ 16]) + log[place + 1 :],
+}
+
+
+@pytest.mark.parametrize("tear", TEARS)
+def test_the_torn_end_of_a_log_is_cut_and_what_was_committed_before_stays(tear: str, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    write(path, "a", "b")
+    whole = log_bytes(path)
+    write(path, *(f"{n:03}" + "x" * 200 for n in range(20)))
+    log = log_path(path).read_bytes()
+    file = path.read_bytes()
+    chance = random.Random(0)
+    for _ in range(4):
+        shutil.rmtree(tmp_path / "lost", ignore_errors=True)
+        path.write_bytes(file)
+        torn = TEARS[tear](log, chance.randrange(whole, len(log)))
+        log_path(path).write_bytes(torn)
+        with Catalog(path) as catalog:
+            held = [str(root) for root in catalog.collections().values()]
+            assert held[:2] == ["/a", "/b"]
+            assert held[2:] == ["/" + f"{n:03}" + "x" * 200 for n in range(len(held) - 2)]
+            if catalog.cut_bytes:
+                assert (tmp_path / "lost" / log_path(path).name).read_bytes() == torn
+            catalog.add_collection(Path("/later"))
+        assert "/later" in roots(path)
+
+
+def test_a_new_catalog_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "catalog.duckdb"
+
+    def fail(_connection: duckdb.DuckDBPyConnection) -> None:
+        assert not path.exists()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(catalog_module, "migrate", fail)
+    with pytest.raises(StoreError, match="No space left on device"):
+        Catalog(path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert roots(path) == []
+
+
+OTHER_SQL = {
+    "a view": ("DROP TABLE failures", "CREATE VIEW failures AS SELECT 1 AS collection_id, 'x' AS rel_path"),
+    "a macro": ("CREATE MACRO lower(x) AS 'y'",),
+    "a generated column": (
+        "DROP TABLE collections",
+        "CREATE TABLE collections (collection_id BIGINT, root VARCHAR AS ('x'))",
+    ),
+    "another column": ("ALTER TABLE items ADD COLUMN more VARCHAR",),
+    "a column of another type": ("ALTER TABLE items ALTER size_bytes TYPE VARCHAR",),
+    "another table": ("CREATE TABLE more (x BIGINT)",),
+    "a table of another schema": ("CREATE SCHEMA s", "CREATE TABLE s.more (x BIGINT)"),
+    "no table": ("DROP TABLE containers",),
+    "an index": ("CREATE INDEX i ON items (item_id)",),
+    "a sequence": ("CREATE SEQUENCE s",),
+    "a type": ("CREATE TYPE mood AS ENUM ('a', 'b')",),
+    "a check": ("DROP TABLE containers", "CREATE TABLE containers (x BIGINT CHECK (x > 3))"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_SQL)
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_catalog_with_anything_but_its_tables_is_refused(kind: str, read_only: bool, path: Path) -> None:
+    checkpoint(path)
+    with duckdb.connect(str(path)) as connection:
+        for statement in OTHER_SQL[kind]:
+            connection.execute(statement)
+    with pytest.raises(StoreError, match=r"the catalog (holds a|does not have the tables)"):
+        Catalog(path, read_only=read_only)
+
+
+def test_the_connection_reads_no_other_file_and_loads_no_extension(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    connection = catalog_file.connect(path)
+    for statement in (
+        f"SELECT * FROM read_text('{tmp_path / 'secret.txt'}')",
+        f"ATTACH '{tmp_path / 'other.duckdb'}'",
+        f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+    ):
+        with pytest.raises(duckdb.Error):
+            connection.execute(statement)
+    connection.close()
