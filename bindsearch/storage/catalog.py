@@ -143,7 +143,7 @@ class Catalog:
             else:
                 self._connection, self.cut_bytes = open_for_writing(path, migrate)
             try:
-                check_schema(self._connection)
+                check_schema(self._connection, macros=read_only)
                 if not read_only:
                     migrate(self._connection)
                 elif schema_version(self._connection) < len(MIGRATIONS):
@@ -153,7 +153,12 @@ class Catalog:
                 self._connection.close()
                 raise
         except duckdb.Error as error:
-            remedy = "wait for the other process" if is_locked(error) else REMEDY
+            if is_locked(error):
+                remedy = "wait for the other process"
+            elif path.exists():
+                remedy = REMEDY
+            else:  # creating it has failed, for example on a full disk
+                raise StoreError(f"the catalog {path} cannot be created ({first_line(error)})") from error
             raise StoreError(f"the catalog {path} cannot be opened ({first_line(error)}): {remedy}") from error
         except OSError as error:
             remedy = REMEDY if isinstance(error, IsADirectoryError) else "try again when it can"
