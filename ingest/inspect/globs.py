@@ -49,7 +49,7 @@ def parse_glob(text: str, source: str) -> str:
     try:
         _automaton(glob)
     except ValueError as error:
-        raise UsageError(f"{source}: glob {glob!r} is invalid ({error})") from error
+        raise UsageError(f"{source}: glob {glob!r} is invalid ({ascii(str(error))[1:-1]})") from error
     return glob
 
 

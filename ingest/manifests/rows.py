@@ -230,7 +230,7 @@ def _csv_batches(path: Path, delimiter: str, names: Sequence[str], skip_row: Cal
             for batch in reader:
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # a key error: Arrow reads the header as other names
         raise MediaError(f"cannot read the manifest; expected a csv file in UTF-8: {_first_line(error)}") from error
 
 
@@ -298,12 +298,23 @@ def _values(column: Any) -> list[Any]:
         elements = iter(_values(column.flatten()))
         lengths = column.value_lengths().to_pylist()
         return [None if length is None else list(itertools.islice(elements, length)) for length in lengths]
-    values: list[Any] = column.to_pylist()
     if pa.types.is_temporal(column.type):
-        return [None if value is None else str(value) for value in values]
+        return _times(column)
+    values: list[Any] = column.to_pylist()
     if pa.types.is_decimal(column.type):
         return [None if value is None else float(value) for value in values]
     return values
+
+
+def _times(column: Any) -> list[str | None]:
+    """Return times as texts; Arrow's own where Python has no such time, such as one with nanoseconds."""
+    import pyarrow as pa
+
+    try:
+        return [None if value is None else str(value) for value in column.to_pylist()]
+    except (ValueError, OverflowError):
+        texts: list[str | None] = column.cast(pa.string()).to_pylist()
+        return texts
 
 
 def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
@@ -429,7 +440,8 @@ def _require_path_column(names: Sequence[str]) -> str:
     """Return the column of paths."""
     name = path_column(names)
     if name is None:
-        raise MediaError(f"no column of paths among {', '.join(names)[:120] or '(none)'}: name one {PATH_COLUMNS[0]}")
+        listed = normalize_text(", ".join(names)[:120]) or "(none)"
+        raise MediaError(f"no column of paths among {listed}: name one {PATH_COLUMNS[0]}")
     return name
 
 

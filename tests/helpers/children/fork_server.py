@@ -36,7 +36,7 @@ def become(request: dict[str, Any]) -> None:
         os.close(opened)
     script = request["arguments"][0]
     sys.argv = request["arguments"]
-    sys.path[0] = str(Path(script).parent)
+    sys.path[:1] = [str(Path(script).parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     main = sys.modules["__main__"] = ModuleType("__main__")
     main.__file__ = script
     exec(compile(Path(script).read_bytes(), script, "exec"), main.__dict__)
