@@ -143,8 +143,14 @@ def test_paths_that_cannot_be(store: bs.Store, tmp_path: Path, path: Any) -> Non
     refused(lambda: store.forget(path))
     refused(lambda: store.export(path))
     refused(lambda: bs.make_filter(folders=[path]))
+    refused(lambda: store.import_vectors(path))
+    refused(lambda: store.merge(path))
     if path is not None:
         refused(lambda: connect(path).index(tmp_path))
+        refused(lambda: bs.import_vectors(path, tmp_path))
+        refused(lambda: bs.import_vectors(tmp_path / "store", tmp_path, root=path))
+        refused(lambda: bs.export_vectors(path, tmp_path / "export"))
+        refused(lambda: bs.merge_stores(path, store.path))
 
 
 def test_terms_from_expressions_are_checked_too(store: bs.Store) -> None:

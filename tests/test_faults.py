@@ -109,7 +109,7 @@ def test_a_failing_call_costs_nothing_that_was_committed(disturbers: list[Distur
     chosen = points(disturbers[0].counts)
     random.Random(SEED).shuffle(chosen)
     if WANTED == "calls":
-        chosen = list({(name, kind, first): (name, kind, first, *rest) for name, kind, first, *rest in chosen}.values())
+        chosen = list({point[:3]: point for point in chosen}.values())
     chosen = chosen[:COUNT]
 
     def disturb(number: int) -> tuple[int, list[str]]:

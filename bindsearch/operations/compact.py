@@ -18,7 +18,7 @@ from bindsearch.operations.verify.repair import DISCARDED_KINDS, repair
 from bindsearch.operations.verify.store_files import find_orphans, stored_vectors
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import REMEDY
-from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, readable_path
+from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, log_bytes, readable_path
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import read_manifest
@@ -97,7 +97,7 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
 def shrink_catalog(path: Path) -> None:
     """Rewrite a closed catalog without the space of deleted rows, which DuckDB frees only at the end of the file.
 
-    The copy replaces the catalog atomically: if the process is killed before that, the old catalog stays.
+    The copy replaces the catalog and its log atomically, if it is smaller: with little in it, a log alone is smaller.
 
     Raises:
         StoreError: the catalog could not be copied.
@@ -110,8 +110,8 @@ def shrink_catalog(path: Path) -> None:
         raise StoreError(f"the catalog {path} could not be copied: {first_line(error)}") from error
 
 
-def _rewrite(path: Path, copy: Path) -> None:
-    """Copy the live rows of a catalog, with those in its log, to a new file."""
+def _rewrite(path: Path, copy: Path) -> bool:
+    """Copy the live rows of a catalog, with those in its log, to a new file; return whether that is smaller."""
     import duckdb
 
     with duckdb.connect() as connection:  # ATTACH needs access to files
@@ -120,6 +120,7 @@ def _rewrite(path: Path, copy: Path) -> None:
         connection.execute("COPY FROM DATABASE old TO fresh")
         connection.execute("DETACH fresh")
         connection.execute("DETACH old")
+    return copy.stat().st_size < path.stat().st_size + log_bytes(path)
 
 
 @contextmanager

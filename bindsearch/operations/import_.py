@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
@@ -85,11 +86,11 @@ def import_vectors(
         StoreLockedError: another process is writing to the store.
     """
     started = time.monotonic()
-    default_modality = None if modality is None else _modality(modality)
-    root_folder = None if root is None else str(Path(root).expanduser().resolve())
+    default_modality = None if modality is None else to_choice(modality, Modality, "modality")
+    root_folder = None if root is None else str(to_absolute(root))
     if not sources:
         raise UsageError("nothing to import: give a folder, a .parquet or a .npy file")
-    unique = dict.fromkeys(Path(source).expanduser().resolve() for source in sources)
+    unique = dict.fromkeys(to_absolute(source) for source in sources)
     opened_sources = [[VectorFileReader(shard, vector_column) for shard in find_shards(source)] for source in unique]
     shards = [shard for group in opened_sources for shard in group]
     report = ImportReport()
@@ -113,13 +114,6 @@ def import_vectors(
         report.optimized = optimize_store(context, on_stage=on_stage)
     report.took_s = time.monotonic() - started
     return report
-
-
-def _modality(name: str | Modality) -> Modality:
-    """Return the modality of this name; raise UsageError if there is none."""
-    if name not in list(Modality):
-        raise UsageError(f"unknown modality {str(name)!r}: choose from {', '.join(Modality)}")
-    return Modality(name)
 
 
 def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.numpy_files import npy_header
+from bindsearch.ingest.media.parquet_metadata import parquet_columns
 from bindsearch.operations.exchange_format import BLOCK_ROWS, FACTS, SPACE_KEY, space_from_json
 from bindsearch.small_files import open_regular
 from bindsearch.storage.config import StoreConfig
@@ -123,7 +124,7 @@ class VectorFileReader:
         with _open_parquet(self.facts) as file:
             self.schema: pa.Schema = _plain_schema(file.schema_arrow)
             self.n = int(file.metadata.num_rows)
-            _check_texts(file.metadata, self.facts)
+            _check_texts(self.facts)
         self.space: StoreConfig | None = None
         if text := (self.schema.metadata or {}).get(SPACE_KEY):
             self.space = space_from_json(text)
@@ -277,16 +278,18 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields, schema.metadata)
 
 
-def _check_texts(metadata: pq.FileMetaData, path: Path) -> None:
+def _check_texts(path: Path) -> None:
     """Check the mean size of texts by the metadata alone; raise UsageError if it exceeds MAX_MEAN_BYTES."""
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            mean = chunk.total_uncompressed_size // max(chunk.num_values, 1)
-            if chunk.physical_type == "BYTE_ARRAY" and mean > MAX_MEAN_BYTES:
-                raise UsageError(
-                    f"{path}: the texts of the column {chunk.path_in_schema} have {mean} bytes on average: "
-                    f"the maximum is {MAX_MEAN_BYTES}, shorten them"
-                )
+    try:
+        columns = parquet_columns(path)
+    except MediaError as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
+    for column in columns:
+        if column.is_text and column.max_mean_bytes > MAX_MEAN_BYTES:
+            raise UsageError(
+                f"{path}: the texts of the column {column.path} have {column.max_mean_bytes} bytes on average: "
+                f"the maximum is {MAX_MEAN_BYTES}, shorten them"
+            )
 
 
 def _is_utf8(text: bytes | None) -> bool:

@@ -135,12 +135,12 @@ def readable_path(path: Path) -> Path:
     return next_path(path) if next_path(path).exists() else path
 
 
-def checkpoint(path: Path, rewrite: Callable[[Path, Path], None] | None = None) -> None:
+def checkpoint(path: Path, rewrite: Callable[[Path, Path], bool] | None = None) -> None:
     """Write the log of a closed catalog file into the file, as a copy that replaces it.
 
     Args:
         path: The file; nobody has it open.
-        rewrite: Writes another file with the same content; None: copy it.
+        rewrite: Writes another file with the same content, and returns whether that is to replace it; None: copy it.
 
     Raises:
         duckdb.Error: the file is damaged.
@@ -149,7 +149,9 @@ def checkpoint(path: Path, rewrite: Callable[[Path, Path], None] | None = None) 
     copy = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
         _remove(copy)
-        (rewrite or _copy_with_log)(path, copy)
+        if not (rewrite or _copy_with_log)(path, copy):
+            _remove(copy)
+            return
         connection = connect(copy)
         try:
             connection.execute("CHECKPOINT")
@@ -268,10 +270,11 @@ def _complete_checkpoint(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def _copy_with_log(path: Path, copy: Path) -> None:
+def _copy_with_log(path: Path, copy: Path) -> bool:
     _copy(path, copy)
     if log_path(path).exists():
         _copy(log_path(path), log_path(copy))
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

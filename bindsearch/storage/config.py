@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bindsearch.arguments import shown, to_path
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
@@ -46,11 +47,16 @@ def resolve_store(path: PathLike | None) -> Path:
     """Return the folder of a store: `path`, or the default if it is None.
 
     Raises:
-        UsageError: the path is empty.
+        UsageError: the path is empty, or no path.
     """
-    if path is not None and not os.fspath(path):
+    if path is None:
+        return default_store()
+    if path == "":
         raise UsageError("the store's path is empty: name a folder")
-    return default_store() if path is None else Path(path).expanduser()
+    try:
+        return to_path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"the path {shown(path)} cannot be used: {error}") from None
 
 
 class SegmentLengths(Protocol):

@@ -365,14 +365,18 @@ class Writer:
                     f"{folder} is missing with {len(files)} vector files: mount or restore it; if it cannot be "
                     "restored, run `bindsearch compact`"
                 )
-        check_dim([self._store / VECTORS / modality / file.name for modality in known for file in known[modality]],
-                  self._dim)  # fmt: skip
+        lost = []
         for modality, files in known.items():
             for file in files:
                 try:
                     open_stored_vectors(self._store / VECTORS / modality, file, self._dim)
                 except VectorFileLostError as error:
-                    self._give_up(modality, file, error)
+                    lost.append((modality, file, error))
+        if lost:
+            folder = self._store / VECTORS
+            check_dim([folder / modality / file.name for modality in known for file in known[modality]], self._dim)
+        for modality, file, loss in lost:
+            self._give_up(modality, file, loss)
 
     def _give_up(self, modality: Modality, file: VectorFileEntry, error: VectorFileLostError) -> None:
         """Forget a lost vector file, after moving what is left of it to `lost/`."""

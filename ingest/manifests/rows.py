@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import time
@@ -9,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
+from bindsearch.ingest.media.parquet_metadata import parquet_columns
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
 from bindsearch.small_files import open_regular
@@ -217,7 +219,7 @@ def _csv_batches(path: Path, delimiter: str, names: Sequence[str], skip_row: Cal
         with (
             open_regular(path) as file,
             pacsv.open_csv(
-                file,
+                _Utf8File(file),
                 read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
                 parse_options=pacsv.ParseOptions(
                     delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
@@ -232,6 +234,37 @@ def _csv_batches(path: Path, delimiter: str, names: Sequence[str], skip_row: Cal
                     yield batch.slice(start, _BATCH_ROWS)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # a key error: Arrow reads the header as other names
         raise MediaError(f"cannot read the manifest; expected a csv file in UTF-8: {_first_line(error)}") from error
+
+
+class _Utf8File:
+    """A file whose bytes are checked to be UTF-8 while they are read.
+
+    Arrow checks the columns that it reads only, and prints a traceback for another invalid row with other bytes.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._lines = 1
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as files do.
+
+        Raises:
+            MediaError: the bytes are not UTF-8.
+        """
+        content = self._file.read(size)
+        try:
+            self._decoder.decode(content, final=not content)
+        except UnicodeDecodeError as error:
+            line = self._lines + content[: max(error.start, 0)].count(b"\n")
+            raise MediaError(f"line {line} is not UTF-8: save the manifest as UTF-8") from None
+        self._lines += content.count(b"\n")
+        return content
+
+    def close(self) -> None:
+        """Do nothing: who has opened the file closes it."""
 
 
 def _nulled(column: Any) -> Any:
@@ -360,7 +393,7 @@ def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool],
     with _open_parquet(path, names) as file:
         if file.metadata.num_rows > limits.max_list_rows:
             raise _too_many_rows(limits)
-        _check_parquet_size(file.metadata, names, limits)
+        _check_parquet_size(path, names, limits)
         numbers = itertools.count(1)
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False):
@@ -398,11 +431,10 @@ def _check_columns(count: int) -> None:
         raise MediaError(f"the manifest has more than {MAX_LIST_COLUMNS} columns: remove some")
 
 
-def _check_parquet_size(metadata: Any, names: Collection[str], limits: ListLimits) -> None:
+def _check_parquet_size(path: Path, names: Collection[str], limits: ListLimits) -> None:
     """Check the uncompressed size of the columns that are read."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
+    columns = (column for column in parquet_columns(path) if any(map(column.belongs_to, names)))
+    size = sum(column.uncompressed_bytes for column in columns)
     if size > limits.max_list_bytes:
         raise MediaError(
             f"the manifest has {size} bytes uncompressed, the maximum is {limits.max_list_bytes}: {_WAY_OUT}=N"

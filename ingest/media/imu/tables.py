@@ -16,6 +16,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.numpy_files import npz_names, read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.parquet_metadata import parquet_row_count
 from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.text import decode_text
@@ -154,7 +155,7 @@ def _parquet_table(path: Path, options: DecodeOptions) -> Table:
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.metadata.num_columns
-            rows = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+            rows = parquet_row_count(path)
             if rows > options.max_samples:
                 raise MediaError(
                     f"the table has {rows} rows: more than {options.max_samples} are not read (--limit samples=N)"

@@ -460,6 +460,25 @@ def fit_digests(used: Path) -> None:
         return
 
 
+def exported(chance: random.Random, place: Path) -> str:
+    """Change a file of an export, and import it."""
+    good, used = place / "good", place / "used"
+    if not good.exists():
+        make_store(place / "store", place / "media")
+        with connect(place / "store") as opened:
+            opened.export(good / "parquet")
+            opened.export(good / "npy", layout="npy")
+    for old in (used, place / "other"):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(chance.choice(sorted(good.iterdir())), used)
+    path = chance.choice([path for path in sorted(used.rglob("*")) if path.is_file()])
+    kind = chance.choice(("flip bit", "flip bit", "zero block", "garble block", "truncate", "extend"))
+    KINDS[kind](path, chance)
+    with connect(place / "other", encoder="null") as opened:
+        opened.import_vectors(used)
+    return f"{path.relative_to(used)} {kind}"
+
+
 TARGETS: dict[str, Target] = {
     "query": query,
     "filter": where,
@@ -467,6 +486,7 @@ TARGETS: dict[str, Target] = {
     "manifest": manifest,
     "glob": glob,
     "store": store,
+    "export": exported,
 }
 
 

@@ -479,6 +479,12 @@ def test_compaction_drops_every_dead_row_and_shrinks_the_catalog(tmp_path: Path)
     assert verify(store).is_clean
 
 
+def test_compaction_does_not_make_a_small_catalog_larger(store: Path) -> None:
+    before = sum(path.stat().st_size for path in store.glob("catalog.duckdb*"))
+    compact_store(store)
+    assert sum(path.stat().st_size for path in store.glob("catalog.duckdb*")) <= 1.1 * before
+
+
 def test_a_copy_of_the_catalog_that_fails_leaves_the_old_one(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sql(
         store,
