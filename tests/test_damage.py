@@ -63,9 +63,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(store, media, sound)
 
 
-def run(store: Path, media: Path, good: Path) -> dict[str, Any]:
+def run(store: Path, media: Path, good: Path, small_file_bytes: int = 0) -> dict[str, Any]:
     """Use the store in a process of its own."""
-    done = run_forked([damaged.__file__, store, media, good])
+    done = run_forked([damaged.__file__, store, media, good, str(small_file_bytes)])
     assert done.returncode == 0, (done.returncode, done.stderr[-3000:])
     assert "Traceback" not in done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
@@ -83,7 +83,7 @@ def problem_of(world: World, place: Path, seed: int) -> str | None:
         for path in damage.files_of(world.store)
     )
     try:
-        told = run(place, world.media, world.store)
+        told = run(place, world.media, world.store, seed % 2 << 20)
     except AssertionError as error:
         return f"{seed} {done}: {error}"
     expected = world.expected

@@ -23,7 +23,7 @@ from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
 from bindsearch.storage.config import read_config
 from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
-from bindsearch.storage.snapshot_format import REMEDY
+from bindsearch.storage.snapshot_checks import REMEDY, Checks
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -232,8 +232,10 @@ class Reader:
             if manifest is None:
                 raise SnapshotDamagedError(f"{self._store / CURRENT} is missing: {REMEDY}")
             if self._generation is None or self._generation.manifest != manifest:
-                snapshot = open_snapshot(self._store, manifest)
-                self._generation = Generation(self._store, snapshot, self._dim(), self._gpus, self._generation)
+                with Checks() as checks:
+                    snapshot = open_snapshot(self._store, manifest, checks)
+                    generation = Generation(self._store, snapshot, self._dim(), self._gpus, self._generation)
+                self._generation = generation
             self._mark = mark
             return self._generation
 

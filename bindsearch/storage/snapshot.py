@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bindsearch.storage.snapshot_checks import Checks
 from bindsearch.storage.snapshot_format import (
     CURRENT,
     ITEM_COLUMNS,
@@ -36,17 +37,25 @@ if TYPE_CHECKING:
 __all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open_snapshot", "read_manifest"]
 
 
-def open_snapshot(store: Path, manifest: Manifest) -> Snapshot:
-    """Map the files of a generation, after comparing them with their digests.
+def open_snapshot(store: Path, manifest: Manifest, checks: Checks | None = None) -> Snapshot:
+    """Map the files of a generation, and compare them with their digests.
+
+    Args:
+        store: Folder of the store.
+        manifest: Content of CURRENT.
+        checks: Receives the checks, which may not be done yet; None: wait for them.
 
     Raises:
         SnapshotDamagedError: a file is missing or damaged.
         StoreError: a file cannot be read now.
     """
+    if checks is None:
+        with Checks() as checks:
+            return open_snapshot(store, manifest, checks)
     digests = manifest.part_digests
-    parts = tuple(open_part(store, number, digests.get(number)) for number in manifest.parts)
+    parts = tuple(open_part(store, number, digests.get(number), checks) for number in manifest.parts)
     number = manifest.failures
-    failures = None if number is None else open_failures(store, number, digests.get(number))
+    failures = None if number is None else open_failures(store, number, digests.get(number), checks)
     return Snapshot(manifest, parts, failures)
 
 

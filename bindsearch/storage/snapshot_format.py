@@ -8,8 +8,7 @@ import mmap
 import re
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.atomic import atomic_write, make_folder
-from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import SnapshotDamagedError, StoreError
 from bindsearch.hashing import HashingFile, hash_bytes
 from bindsearch.small_files import check_seal, parse_json_object, read_json_object, read_small_file, sealed
+from bindsearch.storage.snapshot_checks import REMEDY, Checks, damage_told
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import METADATA_COLUMNS, Modality
 
@@ -38,8 +37,6 @@ Parts of format 1 are unsorted and have no user columns; those of format 2 have 
 of formats before 4 has no digests: not its own, nor those of parts and vector files."""
 
 FIRST_FORMAT_WITH_DIGESTS = 4
-
-REMEDY = "run `bindsearch compact` to rebuild it"
 
 END_OF_NUMBERS = 2**62
 """Number beyond all generations, ids and row counts."""
@@ -322,21 +319,26 @@ def write_part(
     return hashing.hexdigest
 
 
-def open_part(store: Path, number: int, digest: str | None = None) -> Part:
-    """Map a base or a delta, after comparing its files with their digests.
+def open_part(store: Path, number: int, digest: str | None, checks: Checks) -> Part:
+    """Map a base or a delta.
 
     Args:
         store: Folder of the store.
         number: Number of the part.
         digest: Digest of its digests.json; None for parts of older formats, of which some have no digests.
+        checks: Receives the checks of its files.
 
     Raises:
         SnapshotDamagedError: a file is missing or damaged.
         StoreError: a file cannot be read now.
     """
     digests = _read_digests(store, number, digest)
-    items, segments, removed = (_read(store, number, name, digests) for name in ("items", "segments", "removed"))
-    with _damage(store / SNAPSHOTS / str(number)):
+    items, segments, removed = (
+        _read(store, number, name, digests, checks) for name in ("items", "segments", "removed")
+    )
+    if not _is_stored_layout(items, segments):
+        checks.wait()  # it will be converted, texts too
+    with damage_told(store / SNAPSHOTS / str(number)):
         return _part(items, segments, np.unique(_one_batch(removed).column(0).to_numpy()))
 
 
@@ -346,7 +348,7 @@ def part_of_tables(items: pa.Table, segments: pa.Table) -> Part:
 
 
 def _part(items: pa.Table, segments: pa.Table, removed: NDArray[np.int64]) -> Part:
-    if RANGES_KEY in (segments.schema.metadata or {}) and ITEM_COLUMNS.keys() <= {*items.column_names}:
+    if _is_stored_layout(items, segments):
         stored = _one_batch(items), _one_batch(segments)
     else:
         stored = _to_stored_layout(items, segments)
@@ -355,13 +357,18 @@ def _part(items: pa.Table, segments: pa.Table, removed: NDArray[np.int64]) -> Pa
     return Part(*stored, removed=removed, ranges=by_modality)
 
 
-def open_failures(store: Path, number: int, digest: str | None = None) -> pa.Table:
-    """Return the failures stored in the folder of a generation.
+def _is_stored_layout(items: pa.Table, segments: pa.Table) -> bool:
+    """Return whether tables have the layout of the newest format."""
+    return RANGES_KEY in (segments.schema.metadata or {}) and ITEM_COLUMNS.keys() <= {*items.column_names}
+
+
+def open_failures(store: Path, number: int, digest: str | None, checks: Checks) -> pa.Table:
+    """Return the failures stored in the folder of a generation; arguments as of `open_part`.
 
     Raises:
         SnapshotDamagedError, StoreError: as for `open_part`.
     """
-    return _read(store, number, "failures", _read_digests(store, number, digest))
+    return _read(store, number, "failures", _read_digests(store, number, digest), checks)
 
 
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
@@ -376,31 +383,40 @@ def _read_digests(store: Path, number: int, digest: str | None) -> Mapping[str, 
     """Return the digest of each file of a part by its name; none for a part of an older format without digests."""
     path = store / SNAPSHOTS / str(number) / DIGESTS
     try:
-        with _damage(path):
+        with damage_told(path):
             content = read_small_file(path)
     except SnapshotDamagedError as error:
         if digest is None and isinstance(error.__cause__, FileNotFoundError):
             return {}
         raise
-    with _damage(path):
+    with damage_told(path):
         if digest is not None and hash_bytes(content) != digest:
             raise ValueError("it does not match its digest")
         return {name: str(value) for name, value in parse_json_object(content).items()}
 
 
-def _read(store: Path, number: int, name: str, digests: Mapping[str, str]) -> pa.Table:
+def _read(store: Path, number: int, name: str, digests: Mapping[str, str], checks: Checks) -> pa.Table:
     import pyarrow as pa
 
     path = store / SNAPSHOTS / str(number) / f"{name}.arrow"
-    with _damage(path):
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # half the time of pa.memory_map
-        if (digest := digests.get(path.name)) is not None and hash_bytes(mapped) != digest:
-            raise ValueError("it does not match its digest")
+    with damage_told(path), path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # half the time of pa.memory_map
+    checks.run(path, len(mapped), lambda: _check_digest(mapped, digests.get(path.name)))
+    with damage_told(path):
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         table.validate()
-        _check_offsets(table)
-        return table
+    checks.run(path, len(mapped), lambda: _check_offsets(table))
+    return table
+
+
+def _check_digest(mapped: mmap.mmap, digest: str | None) -> None:
+    """Compare the content of a file with its digest, if it has one.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if digest is not None and hash_bytes(mapped) != digest:
+        raise ValueError("it does not match its digest")
 
 
 def _check_offsets(table: pa.Table) -> None:
@@ -417,27 +433,6 @@ def _check_offsets(table: pa.Table) -> None:
             size = 0 if data is None else data.size
             if len(ends) and (ends[0] < 0 or ends[-1] > size or np.any(ends[1:] < ends[:-1])):
                 raise ValueError("the offsets of its texts are damaged")
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Tell damage of a file that is read in the block from an error that says nothing about its content.
-
-    Raises:
-        SnapshotDamagedError: the file is missing or damaged.
-        StoreError: it cannot be read now.
-    """
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise SnapshotDamagedError(f"snapshot file {path} is missing: {REMEDY}") from error
-    except Exception as error:
-        raise_installation_fault(error)
-        if isinstance(error, StoreError | MemoryError):
-            raise
-        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):  # Arrow's own have no number
-            raise StoreError(f"snapshot file {path} cannot be read ({error.strerror or error})") from error
-        raise SnapshotDamagedError(f"snapshot file {path} is damaged: {REMEDY}") from error
 
 
 def _to_stored_layout(items: pa.Table, segments: pa.Table) -> tuple[pa.RecordBatch, pa.RecordBatch]:

@@ -16,7 +16,8 @@ from bindsearch.indexes.exact import decode
 from bindsearch.indexes.index_files import INDEXES, check_index
 from bindsearch.indexes.omp_threads import one_thread
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
-from bindsearch.storage.snapshot_format import REMEDY as SNAPSHOT_REMEDY
+from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
+from bindsearch.storage.snapshot_checks import Checks
 from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_failures, open_part
 from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors
 from bindsearch.storage.writer import END_OF_IDS
@@ -140,16 +141,20 @@ def lost_vectors(
     return np.concatenate(lost)
 
 
+OpenFiles = Callable[[Path, int, str | None, Checks], object]
+
+
 def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
     """Check the snapshot parts of a generation, and yield the findings."""
     digests = manifest.part_digests
-    parts: list[tuple[int, Callable[[Path, int, str | None], object]]] = [(part, open_part) for part in manifest.parts]
+    parts: list[tuple[int, OpenFiles]] = [(part, open_part) for part in manifest.parts]
     if manifest.failures is not None:
         parts.append((manifest.failures, open_failures))
     for number, open_files in parts:
         path = store / SNAPSHOTS / str(number)
         try:
-            open_files(store, number, digests.get(number))
+            with Checks() as checks:
+                open_files(store, number, digests.get(number), checks)
         except SnapshotDamagedError as error:
             yield finding(FindingKind.SNAPSHOT, str(error).removesuffix(f": {SNAPSHOT_REMEDY}"), Repair.COMPACT, [path])
         except (StoreError, OSError) as error:

@@ -1,8 +1,9 @@
 """Use a damaged store as its messages say, and print what was seen as JSON.
 
-python damaged.py STORE MEDIA GOOD
+python damaged.py STORE MEDIA GOOD SMALL_FILE_BYTES
 
 GOOD: an undamaged copy of the store, from which files are restored that only a copy can restore.
+SMALL_FILE_BYTES: size of the files of a snapshot that are checked before they are parsed, not beside.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import bindsearch as bs
 from bindsearch.errors import BindSearchError
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.operations.verify.findings import FindingKind, Repair
+from bindsearch.storage import snapshot_checks
 
 SETTINGS = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 4})
 MAX_ROUNDS = 5
@@ -96,7 +98,8 @@ def restore(store: Path, good: Path, kind: FindingKind, where: tuple[str, ...]) 
 
 
 def main() -> None:
-    store, media, good = map(Path, sys.argv[1:])
+    store, media, good = map(Path, sys.argv[1:4])
+    snapshot_checks.SMALL_FILE_BYTES = int(sys.argv[4])
     told: dict[str, Any] = {"search": attempt(lambda: searches(store))}
     with connect(store) as opened:
         told["verify"] = [[one.kind.value, one.message] for one in opened.verify().findings]
