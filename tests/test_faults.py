@@ -122,5 +122,6 @@ def test_a_failing_call_costs_nothing_that_was_committed(disturbers: list[Distur
 
     with ThreadPoolExecutor(len(disturbers)) as pool:
         answers = list(pool.map(disturb, range(len(disturbers))))
-    assert [problem for _, problems in answers for problem in problems] == []
+    problems = [problem for _, problems in answers for problem in problems]
+    assert not problems, "\n".join(problems)
     assert sum(failed for failed, _ in answers) > 0.9 * len(chosen)

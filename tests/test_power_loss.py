@@ -105,7 +105,8 @@ def test_nothing_committed_is_lost_by_a_power_cut(recordings: Path, tmp_path: Pa
         requests.append([name, chance.randint(1, lengths[name]), chance.choice(list(Policy)).value, seed])
     with ThreadPoolExecutor(2) as pool:
         answers = pool.map(lambda part: use(recordings, tmp_path / str(part), requests[part::2]), range(2))
-        assert [problem for answer in answers for problem in answer] == []
+        problems = [problem for answer in answers for problem in answer]
+    assert not problems, "\n".join(problems)
 
 
 def use(recordings: Path, work: Path, requests: list[list[object]]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.errors import IndexDamagedError
+from bindsearch.errors import IndexDamagedError, SnapshotDamagedError
 from bindsearch.indexes.exact import ExactRows, RowBlock
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_index
@@ -19,6 +19,7 @@ from bindsearch.indexes.types import IndexForm
 from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts
 from bindsearch.storage.snapshot import Snapshot
+from bindsearch.storage.snapshot_checks import REMEDY
 from bindsearch.storage.vector_files import VECTORS, open_stored_vectors
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
@@ -81,6 +82,8 @@ class Partition:
         self._gpus = gpus
         self._published = snapshot.manifest.indexes.get(modality)
         self._segment_vectors, rows = snapshot.partition_segments(modality)
+        if len(self._segment_vectors) and (not len(self.vector_ids) or self._segment_vectors[-1] > self.vector_ids[-1]):
+            raise SnapshotDamagedError(f"the snapshot names {modality} vectors that no file holds: {REMEDY}")
         self._segment_rows = _as_range(rows)
         self._lock = threading.Lock()
         if before is not None and before._published == self._published and "_open_once" in before.__dict__:

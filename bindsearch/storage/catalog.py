@@ -29,7 +29,7 @@ from bindsearch.storage.catalog_file import (
 )
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
-from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
+from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import Modality
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bindsearch")
 
-FAILURE_COLUMNS = "collection_id, rel_path, reason"
 REMEDY = "run `bindsearch recover` to rebuild it from the snapshot"
 
 ITEMS_TO_EMBED = (
@@ -359,7 +358,7 @@ class Catalog:
 
     def failures_table(self) -> pa.Table:
         """Return all failures with the columns of the snapshot."""
-        query = f"SELECT {FAILURE_COLUMNS} FROM failures ORDER BY collection_id, rel_path"
+        query = f"SELECT {', '.join(FAILURE_COLUMNS)} FROM failures ORDER BY collection_id, rel_path"
         return self._connection.sql(query).to_arrow_table()
 
     @contextmanager

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.storage.snapshot_checks import Checks
+from bindsearch.errors import SnapshotDamagedError
+from bindsearch.storage.snapshot_checks import REMEDY, Checks
 from bindsearch.storage.snapshot_format import (
     CURRENT,
     ITEM_COLUMNS,
@@ -164,8 +165,15 @@ class Snapshot:
         return PartitionSegments(vector_ids, segment_rows)
 
     def facts(self, segment_rows: NDArray[np.int64]) -> list[SegmentFacts]:
-        """Return the metadata of these segments: rows int64 (m,)."""
-        return [self._facts(row) for row in segment_rows.tolist()]
+        """Return the metadata of these segments: rows int64 (m,).
+
+        Raises:
+            SnapshotDamagedError: the parts contradict CURRENT or hold texts that are not UTF-8, though digests fit.
+        """
+        try:
+            return [self._facts(row) for row in segment_rows.tolist()]
+        except (LookupError, ValueError) as error:
+            raise SnapshotDamagedError(f"the snapshot contradicts itself ({error}): {REMEDY}") from error
 
     def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the item_id of each segment, given its row int64 (m,): int64 (m,)."""

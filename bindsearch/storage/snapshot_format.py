@@ -72,6 +72,9 @@ SEGMENT_COLUMNS = {
 }
 """Columns of segments and their Arrow types."""
 
+FAILURE_COLUMNS = {"collection_id": "int64", "rel_path": "large_string", "reason": "large_string"}
+"""Columns of failures and their Arrow types."""
+
 LINEAR_SCAN_FRACTION = 0.05
 """Number of items, as a share of a part's segments, above which a scan of all rows is faster than binary searches."""
 
@@ -338,8 +341,44 @@ def open_part(store: Path, number: int, digest: str | None, checks: Checks) -> P
     )
     if not _is_stored_layout(items, segments):
         checks.wait()  # it will be converted, texts too
-    with damage_told(store / SNAPSHOTS / str(number)):
-        return _part(items, segments, np.unique(_one_batch(removed).column(0).to_numpy()))
+    path = store / SNAPSHOTS / str(number)
+    with damage_told(path):
+        _check_columns(removed, {"item_id": "int64"})
+        part = _part(items, segments, np.unique(_one_batch(removed).column(0).to_numpy()))
+    checks.run(path, part.segments.nbytes, lambda: _check_rows(part))
+    return part
+
+
+def _check_rows(part: Part) -> None:
+    """Check that the columns are those of a part, and that its row numbers are those of rows.
+
+    Raises:
+        ValueError: they are not.
+    """
+    _check_columns(part.items, ITEM_COLUMNS)
+    _check_columns(part.segments, {**SEGMENT_COLUMNS, **LOOKUP_COLUMNS})
+    n_items, n_segments = len(part.item_ids), len(part.segment_items)
+    for rows, end in ((part.item_of_segments, n_items), (_view(part.segments, "by_item"), n_segments)):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < end):
+            raise ValueError("it refers to rows that it does not have")
+    if not all(0 <= start <= end <= n_segments for start, end in part.ranges.values()):
+        raise ValueError("it refers to rows that it does not have")
+
+
+def _check_columns(table: pa.Table | pa.RecordBatch, expected: Mapping[str, str]) -> None:
+    """Check the types of columns, and that numbers of rows and ids are not null.
+
+    Raises:
+        ValueError: they are others.
+    """
+    import pyarrow as pa
+
+    for name, kind in expected.items():
+        number = table.schema.get_field_index(name)
+        if number < 0 or table.schema.field(number).type != pa.type_for_alias(kind):
+            raise ValueError(f"it has no column {name} of type {kind}")
+        if kind == "int64" and name not in METADATA_COLUMNS and table.column(number).null_count:
+            raise ValueError(f"its column {name} has no value in some rows")
 
 
 def part_of_tables(items: pa.Table, segments: pa.Table) -> Part:
@@ -368,7 +407,11 @@ def open_failures(store: Path, number: int, digest: str | None, checks: Checks) 
     Raises:
         SnapshotDamagedError, StoreError: as for `open_part`.
     """
-    return _read(store, number, "failures", _read_digests(store, number, digest), checks)
+    import pyarrow as pa
+
+    failures = _read(store, number, "failures", _read_digests(store, number, digest), checks)
+    with damage_told(store / SNAPSHOTS / str(number)):
+        return failures.select(list(FAILURE_COLUMNS)).cast(pa.schema(list(FAILURE_COLUMNS.items())))
 
 
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:

@@ -136,6 +136,19 @@ def test_the_torn_end_of_a_log_is_cut_and_what_was_committed_before_stays(tear: 
         assert "/later" in roots(path)
 
 
+def test_a_log_with_no_whole_commit_is_merged(path: Path) -> None:
+    log = log_path(path).read_bytes()
+    file = path.read_bytes()
+    for size in (*range(1, 9), len(log) // 2, len(log) - 2):
+        path.write_bytes(file)
+        log_path(path).write_bytes(log[:size])
+        checkpoint(path)
+        assert log_bytes(path) == 0
+        assert roots(path) == ["/a", "/b"]
+        write(path, "d")
+        assert roots(path) == ["/a", "/b", "/d"]
+
+
 def test_a_new_catalog_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "catalog.duckdb"
 

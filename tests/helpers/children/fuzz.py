@@ -456,7 +456,7 @@ def fit_digests(used: Path) -> None:
                     content = (used / "snapshots" / number / "digests.json").read_bytes()
                     data["part_digests"][number] = hash_bytes(content)
             (used / name).write_bytes(sealed(data))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
 
 
