@@ -45,17 +45,17 @@ class Filter:
     until_ns: int | None = None
 
     def __post_init__(self) -> None:
-        checked: dict[str, object] = {name: to_texts(getattr(self, name), name) for name in ("folders", "collections")}
+        for name in ("folders", "collections"):
+            object.__setattr__(self, name, to_texts(getattr(self, name), name))
         for name in ("since_ns", "until_ns"):
             if (given := getattr(self, name)) is not None:
-                checked[name] = to_integer(given, name, "give nanoseconds since 1970", lowest=None)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+                number = to_integer(given, name, "give nanoseconds since 1970", lowest=None)
+                object.__setattr__(self, name, number)
         if self.where is not None and not isinstance(self.where, str):
             raise UsageError(f"the filter is {shown(self.where)}: {EXAMPLE}")
 
     def __bool__(self) -> bool:
-        return self != Filter()
+        return self != NO_FILTER
 
 
 NO_FILTER = Filter()
@@ -67,7 +67,9 @@ def to_filter(given: Filter | str | None) -> Filter:
     Raises:
         UsageError: it is neither, or as for `make_filter`.
     """
-    if given is None or isinstance(given, str):
+    if given is None:
+        return NO_FILTER
+    if isinstance(given, str):
         return make_filter(where=given)
     if not isinstance(given, Filter):
         raise UsageError(f"the filter is {shown(given)}: give an expression, or a Filter from bs.make_filter(...)")
