@@ -12,6 +12,7 @@ import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.media import Media
+from bindsearch.operations.verify.check import verify
 from bindsearch.reports import Progress
 from bindsearch.types import Modality
 from helpers.stores import connect
@@ -90,6 +91,36 @@ def test_an_interrupted_move_goes_on_where_it_was(path: Path) -> None:
         assert report.added + report.unchanged == 12
         assert report.unchanged > 0
         assert store.status().items == {Modality.TEXT: 12}
+
+
+def test_a_move_that_was_interrupted_before_it_wrote_anything_starts_again(path: Path) -> None:
+    path.with_name(f".{path.name}.reindex").mkdir()
+    with connect(path) as store:
+        assert store.reindex(Other()).added == 12
+
+
+def test_what_is_left_of_a_store_being_removed_is_not_taken_for_the_new_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def stop(folder: Path, ignore_errors: bool = False) -> None:
+        if folder.name.endswith(".reindex"):
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors)
+
+    with connect(path) as store:
+        monkeypatch.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            store.reindex("null")
+        monkeypatch.undo()
+        for left in sorted(path.with_name(f".{path.name}.reindex").rglob("*.arrow"))[::2]:
+            left.unlink()  # as a crash in the middle of it leaves it
+    with connect(path) as store:
+        report = store.reindex("null")
+        assert (report.added, report.unchanged) == (12, 0)
+        assert verify(path).is_clean
+        assert len(store.search("text", k=20)) == 12
 
 
 def test_the_same_encoder_embeds_anew_too(path: Path) -> None:
