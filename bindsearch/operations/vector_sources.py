@@ -230,7 +230,10 @@ class VectorFileReader:
         try:
             plain.validate(full=True)
         except pa.ArrowInvalid:
-            row = next(row for row, text in enumerate(plain.cast(pa.large_binary())) if not _is_utf8(text.as_py()))
+            texts = enumerate(plain.cast(pa.large_binary()))
+            row = next((row for row, text in texts if not _is_utf8(text.as_py())), None)
+            if row is None:
+                raise UsageError(f"{self.facts}: column {name} is damaged: write the file again") from None
             raise UsageError(f"{self.facts}: row {start + row}, column {name} is not UTF-8: save it as UTF-8") from None
         return plain
 
@@ -264,7 +267,7 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
                     texts.append(schema.column(i).path)
         with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
             yield file
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 

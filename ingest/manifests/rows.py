@@ -398,7 +398,7 @@ def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool],
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False):
                 yield from _batch_rows(batch, numbers, path_name)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
 
 
@@ -421,7 +421,7 @@ def _open_parquet(path: Path, names: Collection[str] = ()) -> Iterator[Any]:
                 ]
                 opened.seek(0)
                 file = parquet.ParquetFile(opened, read_dictionary=texts)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
         yield file
 

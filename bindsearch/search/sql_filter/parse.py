@@ -93,6 +93,7 @@ def parse_where(text: str) -> Expression:
         message = answer["error_message"]
         if "expression depth" in message:
             raise deep
+        message = " ".join(message.split())  # it may repeat several lines of the filter
         refuse(text, _to_position(text, int(answer.get("position") or 0)), f"the filter does not parse: {message}")
     expected = serialize_select(f"{_QUERY}TRUE)")
     selected = _take_selected(answer)

@@ -144,7 +144,7 @@ def _parquet_names(path: Path) -> list[str]:
 
     try:
         return list(parquet.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
 
 
@@ -166,7 +166,7 @@ def _parquet_table(path: Path, options: DecodeOptions) -> Table:
                     f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--limit array=N)"
                 )
             table = _only_numbers(file, rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
     return _arrow_table(table)
 
