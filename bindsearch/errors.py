@@ -11,6 +11,7 @@ BindSearchError                 exit code 5
 │   ├── StoreLockedError        5   another process is writing
 │   ├── StoreUnwritableError    5   the store's folder cannot be written to, or cannot be locked
 │   ├── SchemaOutdatedError     5   the catalog is of an older version, and may not be upgraded by a reader
+│   ├── SchemaNewerError        5   the catalog is of a newer version
 │   ├── SnapshotDamagedError    5   what readers map is missing or damaged; it is derived from the catalog
 │   ├── VectorFileLostError     5   a vector file is missing or damaged; its items must be embedded again
 │   └── IndexDamagedError       5   an index file is missing or damaged; it can be rebuilt
@@ -90,6 +91,10 @@ class StoreUnwritableError(StoreError):
 
 class SchemaOutdatedError(StoreError):
     """A catalog of an older version that was to be read without changing it."""
+
+
+class SchemaNewerError(StoreError):
+    """A catalog of a newer version; it is not damaged."""
 
 
 class SnapshotDamagedError(StoreError):

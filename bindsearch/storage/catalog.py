@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bindsearch.atomic import sync_folder
-from bindsearch.errors import SchemaOutdatedError, StoreError, first_line
+from bindsearch.errors import SchemaNewerError, SchemaOutdatedError, StoreError, first_line
 from bindsearch.storage.catalog_file import (
     CLOSE_LOG_BYTES,
     OPEN_LOG_BYTES,
@@ -26,6 +26,7 @@ from bindsearch.storage.catalog_file import (
     log_bytes,
     open_for_writing,
     readable_path,
+    says_nothing,
 )
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
@@ -41,6 +42,8 @@ logger = logging.getLogger("bindsearch")
 
 REMEDY = "run `bindsearch recover` to rebuild it from the snapshot"
 
+TRY_AGAIN = "try again when it can"
+
 ITEMS_TO_EMBED = (
     "SELECT item_id FROM items ANTI JOIN segments USING (item_id) "
     f"WHERE fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes}"
@@ -49,6 +52,14 @@ ITEMS_TO_EMBED = (
 
 MAX_PATH_FILTERS = 100
 """Maximum number of paths that a query filters by; with more, the whole collection is read."""
+
+
+def says_nothing_about(error: StoreError) -> bool:
+    """Return whether a catalog that cannot be opened or read may be sound: it is in use, unreadable now, or too new."""
+    cause = error.__cause__
+    if cause is None:
+        return isinstance(error, SchemaNewerError)
+    return not isinstance(cause, IsADirectoryError) if isinstance(cause, OSError) else says_nothing(cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +166,12 @@ class Catalog:
             if is_locked(error):
                 remedy = "wait for the other process"
             elif path.exists():
-                remedy = REMEDY
+                remedy = TRY_AGAIN if says_nothing(error) else REMEDY
             else:  # creating it has failed, for example on a full disk
                 raise StoreError(f"the catalog {path} cannot be created ({first_line(error)})") from error
             raise StoreError(f"the catalog {path} cannot be opened ({first_line(error)}): {remedy}") from error
         except OSError as error:
-            remedy = REMEDY if isinstance(error, IsADirectoryError) else "try again when it can"
+            remedy = REMEDY if isinstance(error, IsADirectoryError) else TRY_AGAIN
             raise StoreError(f"the catalog {path} cannot be opened ({error.strerror or error}): {remedy}") from error
         self._counters = {str(name): int(value) for name, value in rows}
 

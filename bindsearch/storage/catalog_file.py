@@ -15,6 +15,8 @@ the place of the file.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -48,6 +50,12 @@ CLOSE_LOG_BYTES = 4 << 20
 OPEN_LOG_BYTES = 64 << 20
 """Size of the log above which a commit makes a checkpoint."""
 
+_SAY_NOTHING = (
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ETIMEDOUT),
+)
+"""Errors of the operating system that say nothing about the content of a file."""
+
 _FICLONE = 0x40049409
 """ioctl of Linux that makes a file share the blocks of another (linux/fs.h)."""
 
@@ -55,6 +63,15 @@ _FICLONE = 0x40049409
 def is_locked(error: BaseException) -> bool:
     """Return whether a file could not be opened because another process has it open."""
     return "Could not set lock on file" in str(error)
+
+
+def says_nothing(error: BaseException) -> bool:
+    """Return whether DuckDB could not read a file now, or lacked memory, which says nothing about its content."""
+    import duckdb
+
+    if is_locked(error) or isinstance(error, duckdb.OutOfMemoryException):
+        return True
+    return any(os.strerror(number) in str(error) for number in _SAY_NOTHING)
 
 
 def torn_log_message(store: Path, cut_bytes: int) -> str:
@@ -123,8 +140,8 @@ def open_for_writing(path: Path, fill: Callable[[DuckDBPyConnection], None]) -> 
         _create(path, fill)
     try:
         return connect(path), 0
-    except duckdb.Error:
-        cut = cut_torn_log(path)
+    except duckdb.Error as error:
+        cut = 0 if says_nothing(error) else cut_torn_log(path)
         if not cut:
             raise
         return connect(path), cut
@@ -179,6 +196,10 @@ def cut_torn_log(path: Path) -> int:
 
     Returns:
         The number of bytes that were cut; 0 if the log is not why the file does not open.
+
+    Raises:
+        duckdb.Error: the file or the log cannot be read now.
+        OSError: the same, or nothing can be written.
     """
     log = log_path(path)
     try:
@@ -198,7 +219,9 @@ def cut_torn_log(path: Path) -> int:
             log_path(trial).write_bytes(content[:size])
             try:
                 connect(trial, read_only=True).close()
-            except duckdb.Error:
+            except duckdb.Error as error:
+                if says_nothing(error):
+                    raise
                 return False
             return True
 

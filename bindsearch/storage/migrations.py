@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bindsearch.errors import StoreError
+from bindsearch.errors import SchemaNewerError, StoreError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -137,11 +137,12 @@ def check_schema(connection: DuckDBPyConnection, *, macros: bool) -> None:
         macros: Look for macros too. They can read nothing but the catalog, and change only what it says.
 
     Raises:
-        StoreError: it holds something else, or a newer BindSearch created it.
+        SchemaNewerError: a newer BindSearch created it.
+        StoreError: it holds something else.
     """
     version = schema_version(connection)
     if version > len(MIGRATIONS):
-        raise StoreError(
+        raise SchemaNewerError(
             f"the catalog has schema version {version}, this BindSearch reads {len(MIGRATIONS)}: install a newer one"
         )
     _refuse(connection, OTHER_OBJECTS)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
 import bindsearch as bs
 from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.operations.verify.findings import FindingKind, Repair
+from bindsearch.storage import catalog as catalog_module
+from bindsearch.storage import catalog_file
 from bindsearch.storage.catalog import Catalog
 from helpers import media_files
 from helpers.stores import connect
@@ -135,6 +139,56 @@ def test_without_snapshot_an_outdated_catalog_is_used_and_newer_vectors_are_kept
         assert opened.verify().findings == ()
         assert opened.index(made[1]).added == 1
     (made[1] / "newer.txt").unlink()
+
+
+def test_a_catalog_in_use_is_not_replaced(store: Path) -> None:
+    code = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", code, str(store / "catalog.duckdb")]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+        connect(store, encoder="null") as opened,
+    ):
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(StoreError, match="wait for the other process"):
+            opened.recover()
+        (found,) = opened.verify().findings
+        assert (found.kind, found.repair) == (FindingKind.FILE_UNREADABLE, Repair.BY_HAND)
+        other.communicate()
+    assert not (store / "lost").exists()
+
+
+@pytest.mark.parametrize("error", ["Permission denied", "Input/output error", "Too many open files", "memory"])
+def test_a_catalog_that_cannot_be_read_now_is_not_replaced(
+    error: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = duckdb.OutOfMemoryException if error == "memory" else duckdb.IOException
+
+    def fail(_path: Path, **_: bool) -> None:
+        raise kind(f'IO Error: Could not read from file "{store}/catalog.duckdb.wal": {error}')
+
+    with connect(store, encoder="null") as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(catalog_file, "connect", fail)
+            patch.setattr(catalog_module, "connect", fail)
+            with pytest.raises(StoreError, match="try again when it can"):
+                opened.recover()
+            (found,) = opened.verify().findings
+            assert (found.kind, found.repair) == (FindingKind.FILE_UNREADABLE, Repair.BY_HAND)
+        assert opened.recover().reason == ""
+    assert not (store / "lost").exists()
+
+
+def test_a_catalog_of_a_newer_version_is_not_replaced(store: Path) -> None:
+    with duckdb.connect(str(store / "catalog.duckdb")) as catalog:
+        catalog.execute("INSERT INTO schema_version VALUES (1000)")
+    with connect(store, encoder="null") as opened:
+        with pytest.raises(StoreError, match="install a newer one"):
+            opened.recover()
+        (found,) = opened.verify().findings
+        assert (found.kind, found.repair) == (FindingKind.CATALOG, Repair.BY_HAND)
+        assert found.message.endswith("install a newer one")
+    assert not (store / "lost").exists()
 
 
 def test_neither_catalog_nor_snapshot_is_told(store: Path) -> None:

@@ -136,6 +136,31 @@ def test_the_torn_end_of_a_log_is_cut_and_what_was_committed_before_stays(tear: 
         assert "/later" in roots(path)
 
 
+def test_a_log_that_cannot_be_replayed_for_lack_of_memory_is_not_cut(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = catalog_file.connect
+    calls = 0
+
+    def fails_with_a_log(file: Path, **options: bool) -> duckdb.DuckDBPyConnection:
+        nonlocal calls
+        calls += 1
+        if log_bytes(file):
+            kind = duckdb.OutOfMemoryException if calls > 1 else duckdb.IOException
+            raise kind(f"Failure while replaying WAL file {log_path(file)}")
+        return real(file, **options)
+
+    before = log_path(path).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog_file, "connect", fails_with_a_log)
+        with pytest.raises(StoreError, match="try again when it can"):
+            Catalog(path)
+    assert calls > 1
+    assert log_path(path).read_bytes() == before
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, log_path(path).name]
+    assert roots(path) == ["/a", "/b", "/c"]
+
+
 def test_a_log_with_no_whole_commit_is_merged(path: Path) -> None:
     log = log_path(path).read_bytes()
     file = path.read_bytes()

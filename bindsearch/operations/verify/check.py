@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.errors import (
+    SchemaNewerError,
     SchemaOutdatedError,
     SnapshotDamagedError,
     StoreError,
@@ -40,7 +41,7 @@ from bindsearch.operations.verify.store_files import (
     vector_file_findings,
 )
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.storage.catalog import REMEDY
+from bindsearch.storage.catalog import REMEDY, says_nothing_about
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
 from bindsearch.storage.config import STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
@@ -165,9 +166,10 @@ class StoreCheck:
 
     def _catalog_finding(self, path: Path, error: StoreError) -> Finding:
         """Return the finding for a catalog that cannot be read."""
-        cause = error.__cause__
-        if isinstance(cause, OSError) and is_there(path) and not path.is_dir():
-            return unreadable(path, cause)
+        if says_nothing_about(error):
+            kind = FindingKind.CATALOG if isinstance(error, SchemaNewerError) else FindingKind.FILE_UNREADABLE
+            what, _, way_out = str(error).rpartition(": ")
+            return finding(kind, what, Repair.BY_HAND, [path], way_out=way_out)
         if self.manifest is not None:
             what = str(error).removesuffix(f": {REMEDY}")
             return finding(FindingKind.CATALOG, what, Repair.RECOVER, [path])

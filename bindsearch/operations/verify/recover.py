@@ -13,7 +13,7 @@ from bindsearch.hashing import hash_file
 from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.check import check_is_store
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.storage.catalog import REMEDY
+from bindsearch.storage.catalog import REMEDY, says_nothing_about
 from bindsearch.storage.catalog_file import (
     CATALOG_FILE,
     checkpoint,
@@ -67,7 +67,8 @@ def recover_store(store: Path, *, on_stage: OnStage = ignore_stage) -> RecoverRe
     Raises:
         StoreNotFoundError: there is no store.
         StoreLockedError: another process is writing.
-        StoreError: neither the catalog nor the snapshot can be read, or a file cannot be read now.
+        StoreError: neither the catalog nor the snapshot can be read, a file cannot be read now, or the catalog is in
+            use or of a newer version.
     """
     check_is_store(store)
     with writer_lock(store):
@@ -105,22 +106,18 @@ def _catalog_fault(store: Path) -> _Fault:
     """Return what is wrong with the catalog, after cutting the torn end of its log.
 
     Raises:
-        StoreError: the file cannot be read now, which says nothing about its content.
+        StoreError: the file cannot be read now, is in use, or is of a newer version.
     """
     path = store / CATALOG_FILE
     if not is_there(readable_path(path)):
         return _Fault(f"the catalog {path} is missing")
-    if path.is_file():
-        try:
-            with path.open("rb"):
-                pass
-        except OSError as error:
-            raise StoreError(f"the catalog {path} cannot be read ({error.strerror or error})") from error
     try:
         with CheckedCatalog(path) as catalog:
             catalog.check_integrity()
             generation, cut = catalog.generation, catalog.cut_bytes
     except StoreError as error:
+        if says_nothing_about(error):
+            raise
         return _Fault(str(error).removesuffix(f": {REMEDY}"))
     losses = (torn_log_message(store, cut),) if cut else ()
     with suppress(SnapshotDamagedError):
