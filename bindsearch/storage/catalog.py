@@ -21,6 +21,7 @@ from bindsearch.storage.catalog_file import (
     CLOSE_LOG_BYTES,
     OPEN_LOG_BYTES,
     checkpoint,
+    complete_checkpoint,
     connect,
     is_locked,
     log_bytes,
@@ -386,6 +387,7 @@ class Catalog:
             try:
                 self._checkpoint()
             finally:
+                complete_checkpoint(self._path)  # without its last steps, the file would be opened in an old state
                 self._connection = connect(self._path)
                 self._log_has_durable_name = False
         counters = dict(self._counters)
@@ -412,7 +414,7 @@ class Catalog:
         """Write the log into the closed file.
 
         Raises:
-            StoreError: the copy could not be written; nothing was changed.
+            StoreError: a step failed; nothing is lost.
         """
         import duckdb
 

@@ -135,7 +135,7 @@ def open_for_writing(path: Path, fill: Callable[[DuckDBPyConnection], None]) -> 
     """
     import duckdb
 
-    _complete_checkpoint(path)
+    complete_checkpoint(path)
     if not path.exists():
         _create(path, fill)
     try:
@@ -161,8 +161,9 @@ def checkpoint(path: Path, rewrite: Callable[[Path, Path], bool] | None = None) 
 
     Raises:
         duckdb.Error: the file is damaged.
-        OSError: the copy cannot be written; the file and its log are unchanged.
+        OSError: a step failed; nothing is lost, but `complete_checkpoint` must succeed before the file is opened.
     """
+    complete_checkpoint(path)  # of a call that failed halfway: the file alone may be older than the copy
     copy = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
         _remove(copy)
@@ -186,7 +187,21 @@ def checkpoint(path: Path, rewrite: Callable[[Path, Path], bool] | None = None) 
         _remove(copy)
         raise
     sync_folder(path.parent)
-    _complete_checkpoint(path)
+    complete_checkpoint(path)
+
+
+def complete_checkpoint(path: Path) -> None:
+    """Complete the checkpoint of a closed catalog file if one was interrupted.
+
+    Raises:
+        OSError: a step failed; nothing is lost, but the file must not be opened before this has succeeded.
+    """
+    ready = next_path(path)
+    if ready.exists():
+        log_path(path).unlink(missing_ok=True)
+        sync_folder(path.parent)  # before the next step: the log does not fit the new file
+        ready.replace(path)
+        sync_folder(path.parent)
 
 
 def cut_torn_log(path: Path) -> int:
@@ -286,15 +301,6 @@ def _create(path: Path, fill: Callable[[DuckDBPyConnection], None]) -> None:
         _remove(new)
         raise
     sync_folder(path.parent)
-
-
-def _complete_checkpoint(path: Path) -> None:
-    ready = next_path(path)
-    if ready.exists():
-        log_path(path).unlink(missing_ok=True)
-        sync_folder(path.parent)  # before the next step: the log does not fit the new file
-        ready.replace(path)
-        sync_folder(path.parent)
 
 
 def _copy_with_log(path: Path, copy: Path) -> bool:

@@ -91,6 +91,37 @@ def test_a_checkpoint_that_is_interrupted_anywhere_loses_nothing(
     shutil.rmtree(tmp_path.parent / "read only")
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_what_follows_a_checkpoint_that_failed_halfway_loses_nothing(
+    path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = catalog_file.sync_folder, 0
+
+    def fail_once(folder: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise OSError(5, "Input/output error", str(folder))
+        real(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog_file, "sync_folder", fail_once)
+        with pytest.raises(OSError, match="Input/output error"):
+            checkpoint(path)
+        checkpoint(path)
+    assert roots(path) == ["/a", "/b", "/c"]
+    monkeypatch.setattr(catalog_module, "OPEN_LOG_BYTES", 0)
+    with Catalog(path) as catalog:
+        catalog.add_collection(Path("/d"))
+        calls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(catalog_file, "sync_folder", fail_once)
+            with pytest.raises(StoreError, match="Input/output error"):
+                catalog.add_collection(Path("/not committed"))
+        catalog.add_collection(Path("/e"))
+    assert roots(path) == ["/a", "/b", "/c", "/d", "/e"]
+
+
 def test_a_checkpoint_without_room_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = {file.name: file.read_bytes() for file in path.parent.iterdir()}
 
