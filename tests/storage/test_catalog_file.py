@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from bindsearch.atomic import sync_folder
 from bindsearch.errors import StoreError
 from bindsearch.storage import catalog as catalog_module
 from bindsearch.storage import catalog_file
@@ -95,14 +96,14 @@ def test_a_checkpoint_that_is_interrupted_anywhere_loses_nothing(
 def test_what_follows_a_checkpoint_that_failed_halfway_loses_nothing(
     path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = catalog_file.sync_folder, 0
+    calls = 0
 
     def fail_once(folder: Path) -> None:
         nonlocal calls
         calls += 1
         if calls == step:
             raise OSError(5, "Input/output error", str(folder))
-        real(folder)
+        sync_folder(folder)
 
     with monkeypatch.context() as patch:
         patch.setattr(catalog_file, "sync_folder", fail_once)
