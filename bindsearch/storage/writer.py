@@ -115,7 +115,8 @@ class Writer:
                 f"the catalog of {store} is at generation {catalog.generation}, older than the snapshot, which is at "
                 f"{known.generation}: run `bindsearch recover` to rebuild it from the snapshot"
             )
-        self._remove_uncommitted()
+        if known is not None:  # without CURRENT nothing tells whether the catalog is the newest
+            self._remove_uncommitted()
         self._give_up_lost_files()
         if known is not None and known.generation == catalog.generation and self._is_readable(known):
             self._manifest = known

@@ -130,12 +130,18 @@ def test_without_snapshot_an_outdated_catalog_is_used_and_newer_vectors_are_kept
     (made[1] / "newer.txt").write_text("a newer text")
     with connect(store, encoder="null") as opened:
         opened.index(made[1])
+    (newer,) = {path.name for path in (store / "vectors" / "text").iterdir()} - {
+        path.name for path in (tmp_path / "old" / "vectors" / "text").iterdir()
+    }
     for name in ("catalog.duckdb", "catalog.duckdb.wal"):
         shutil.copy(tmp_path / "old" / name, store / name)
     shutil.rmtree(store / "snapshots")
     with connect(store, encoder="null") as opened:
         done = opened.recover()
         assert done.source == "catalog"
+        (loss,) = done.losses
+        assert newer in loss
+        assert (store / "lost" / "unknown" / "vectors" / "text" / newer).is_file()
         assert opened.verify().findings == ()
         assert opened.index(made[1]).added == 1
     (made[1] / "newer.txt").unlink()
