@@ -258,7 +258,12 @@ def cut_torn_log(path: Path) -> int:
 def keep_aside(store: Path, path: Path, below: str = "") -> Path:
     """Move a file or folder of a store to the same place below `lost/` (or a folder in it); return its new path."""
     target = _place_aside(store, path, below)
-    path.rename(target)
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _move_to_store_disk(store, path, target)
     for folder in (target.parent, path.parent):
         sync_folder(folder)
     return target
@@ -271,6 +276,28 @@ def copy_aside(store: Path, path: Path) -> Path:
     sync_file(target)
     sync_folder(target.parent)
     return target
+
+
+def _move_to_store_disk(store: Path, path: Path, target: Path) -> None:
+    """Move a file or folder that is on another disk (by a link or a mount) than the store's folder.
+
+    A crash leaves it complete at one of the two places, or at both.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY_SUFFIX, dir=store) as folder:
+        copy = Path(folder) / path.name
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, copy, symlinks=True)
+        else:
+            shutil.copyfile(path, copy, follow_symlinks=False)
+        for file in (copy, *copy.rglob("*")):
+            if file.is_file() and not file.is_symlink():
+                sync_file(file)
+        copy.rename(target)
+    sync_folder(target.parent)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _place_aside(store: Path, path: Path, below: str = "") -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -222,3 +224,35 @@ def test_an_item_shares_the_vectors_of_another_with_the_same_fingerprint(tmp_pat
     assert vectors["same batch"] == vectors["new"]
     assert len(set(vectors.values())) == 3
     assert sum(file.rows for file in catalog.vector_files()[Modality.IMAGE]) == 3
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_given_up_may_be_on_another_disk(
+    kind: str, tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Writer(tmp_path, catalog, DIM).commit(batch(0, 2))
+    (damaged,) = (tmp_path / VECTORS / Modality.IMAGE).iterdir()
+    content = damaged.read_bytes()[:-9]
+    damaged.unlink()
+    if kind == "folder":
+        damaged.mkdir()
+    (damaged / "inside" if kind == "folder" else damaged).write_bytes(content)
+    unknown = damaged.with_name("000000000077-00000077.arrow")
+    unknown.write_bytes(b"somebody's vectors")
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.is_relative_to(tmp_path / VECTORS) and not target.is_relative_to(tmp_path / VECTORS):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    losses: list[str] = []
+    Writer(tmp_path, catalog, DIM, losses.append).commit(batch(2, 2))
+    assert len(losses) == 2
+    kept = tmp_path / "lost" / VECTORS / Modality.IMAGE / damaged.name
+    assert (kept / "inside" if kind == "folder" else kept).read_bytes() == content
+    assert (tmp_path / "lost" / "unknown" / VECTORS / Modality.IMAGE / unknown.name).is_file()
+    assert not damaged.exists()
+    assert not unknown.exists()
+    assert not [*tmp_path.rglob(".*")]
