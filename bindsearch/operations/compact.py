@@ -59,8 +59,23 @@ def locked_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
         StoreError: store.json or the catalog is missing or damaged.
     """
     check_is_store(store)
-    with writer_lock(store), _open(store) as opened_store:
+    with writer_lock(store), open_catalog(store) as opened_store:
         yield opened_store
+
+
+@contextmanager
+def open_catalog(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
+    """Yield a store's configuration and catalog; the caller holds the writer's lock.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        StoreError: store.json or the catalog is missing or damaged.
+    """
+    config, path = read_config(store), store / CATALOG_FILE
+    if not readable_path(path).is_file():
+        raise StoreError(f"the catalog {path} is missing: {REMEDY}")
+    with CheckedCatalog(path) as catalog:
+        yield config, catalog
 
 
 def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactReport:
@@ -81,7 +96,7 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
     check_is_store(store)
     before = folder_size(store)
     with writer_lock(store):
-        with _open(store) as (config, catalog):
+        with open_catalog(store) as (config, catalog):
             findings = repair(store, config, catalog, on_stage=on_stage)
             on_stage("compacting the store")
             Writer(store, catalog, config.dim).compact(dead_share=0.0)
@@ -121,16 +136,6 @@ def _rewrite(path: Path, copy: Path) -> bool:
         connection.execute("DETACH fresh")
         connection.execute("DETACH old")
     return copy.stat().st_size < path.stat().st_size + log_bytes(path)
-
-
-@contextmanager
-def _open(store: Path) -> Iterator[tuple[StoreConfig, CheckedCatalog]]:
-    """Yield a store's configuration and catalog; raise StoreError if the catalog is missing."""
-    config, path = read_config(store), store / CATALOG_FILE
-    if not readable_path(path).is_file():
-        raise StoreError(f"the catalog {path} is missing: {REMEDY}")
-    with CheckedCatalog(path) as catalog:
-        yield config, catalog
 
 
 def _remove_orphans(store: Path, catalog: CheckedCatalog) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from bindsearch.atomic import sync_folder
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
+from bindsearch.errors import SnapshotDamagedError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import decode_options
 from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
+from bindsearch.operations.compact import open_catalog
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.index_policy import read_index_settings
@@ -24,6 +25,8 @@ from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.catalog_file import CATALOG_FILE
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.snapshot import read_manifest
+from bindsearch.storage.writer import check_is_newest
 from bindsearch.types import Modality
 
 SHOWN_LOST = 3
@@ -64,14 +67,17 @@ def reindex(
         StoreNotFoundError: there is no store.
         StoreLockedError: another process is writing.
         UsageError: items would be lost, or a rule or limit is invalid.
-        StoreError: the new store cannot replace the old one.
+        StoreError: the catalog is missing, damaged or older than the snapshot, or the new store cannot replace the old.
     """
     store, encoder = context.path.resolve(), context.encoder
     config = read_config(store)
     new_store = store.with_name(f".{store.name}.reindex")
     with writer_lock(store), Decoders(encoder, context.decode) as decoders:
         _start(new_store, config, encoder)
-        with Catalog(store / CATALOG_FILE) as catalog:
+        with open_catalog(store) as (_, catalog):
+            with suppress(SnapshotDamagedError):
+                if (manifest := read_manifest(store)) is not None:
+                    check_is_newest(store, catalog, manifest)
             collections, items = catalog.collections(), _item_paths(catalog)
         unknown = sorted(path for path, modality in items.items() if modality not in encoder.modalities)
         if unknown and not prune:

@@ -83,6 +83,19 @@ def log_loss(message: str) -> None:
     logging.getLogger("bindsearch").error("%s", message)
 
 
+def check_is_newest(store: Path, catalog: Catalog, manifest: Manifest) -> None:
+    """Check that a catalog holds all that the snapshot does.
+
+    Raises:
+        StoreError: it is older, for example from a copy.
+    """
+    if manifest.generation > catalog.generation:
+        raise StoreError(
+            f"the catalog of {store} is at generation {catalog.generation}, older than the snapshot, which is at "
+            f"{manifest.generation}: run `bindsearch recover` to rebuild it from the snapshot"
+        )
+
+
 class Writer:
     """The writer of a store whose lock the caller holds; use it from one thread at a time."""
 
@@ -110,11 +123,8 @@ class Writer:
         if catalog.cut_bytes:
             tell(torn_log_message(store, catalog.cut_bytes))
         known = self._read_manifest()
-        if known is not None and known.generation > catalog.generation:
-            raise StoreError(
-                f"the catalog of {store} is at generation {catalog.generation}, older than the snapshot, which is at "
-                f"{known.generation}: run `bindsearch recover` to rebuild it from the snapshot"
-            )
+        if known is not None:
+            check_is_newest(store, catalog, known)
         if known is not None:  # without CURRENT nothing tells whether the catalog is the newest
             self._remove_uncommitted()
         self._give_up_lost_files()

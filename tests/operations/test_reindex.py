@@ -10,6 +10,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
+from bindsearch.errors import StoreError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.media import Media
 from bindsearch.operations.verify.check import verify
@@ -159,3 +160,26 @@ def test_a_store_is_not_replaced_by_one_that_has_less(path: Path, folders: list[
         with pytest.raises(bs.UsageError, match=r"12 of the store's items have modalities"):
             store.reindex(Deaf())
         assert len(store.search("text", k=20)) == 12
+
+
+@pytest.mark.parametrize("catalog", ["missing", "older"])
+def test_a_store_is_not_replaced_by_what_an_older_catalog_knows(
+    catalog: str, path: Path, folders: list[Path], tmp_path: Path
+) -> None:
+    names = ("catalog.duckdb", "catalog.duckdb.wal")
+    for name in names:
+        shutil.copy(path / name, tmp_path / name)
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "later.txt").write_text("a later text")
+    with connect(path) as store:
+        store.index(tmp_path / "three")
+    for name in names:
+        (path / name).unlink()
+        if catalog == "older":
+            shutil.copy(tmp_path / name, path / name)
+    with connect(path) as store:
+        with pytest.raises(StoreError, match="bindsearch recover"):
+            store.reindex(Other(), prune=True)
+        assert (path / "catalog.duckdb").exists() == (catalog == "older")
+        store.recover()
+        assert store.reindex(Other()).added == 13
