@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bindsearch.atomic import sync_folder
+from bindsearch.atomic import is_there, sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import SnapshotDamagedError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import decode_options
@@ -108,11 +108,19 @@ def reindex(
 
 
 def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
-    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it."""
-    if not new_store.exists():
+    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it.
+
+    Raises:
+        StoreError: it cannot be read now.
+    """
+    if not is_there(new_store):
         return
-    with suppress(StoreError, StoreNotFoundError):  # it may have been interrupted before anything was there
+    try:
         previous = read_config(new_store)
+    except (StoreError, StoreNotFoundError) as error:  # it may have been interrupted before anything was there
+        if isinstance(error.__cause__, OSError):
+            raise
+    else:
         same = (previous.encoder, previous.weights_digest, previous.encoder_options) == (
             encoder.name,
             encoder.digest,
@@ -163,7 +171,11 @@ def _replace(store: Path, new: Path) -> None:
         if not _exchange(store, new):
             old = store.with_name(f".{store.name}.old")
             store.rename(old)
-            new.rename(store)
+            try:
+                new.rename(store)
+            except OSError:
+                old.rename(store)
+                raise
             old.rename(new)
     except OSError as error:
         raise StoreError(

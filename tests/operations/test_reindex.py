@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import StoreError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.media import Media
+from bindsearch.operations import reindex as reindexing
 from bindsearch.operations.verify.check import verify
 from bindsearch.reports import Progress
 from bindsearch.types import Modality
@@ -122,6 +125,47 @@ def test_what_is_left_of_a_store_being_removed_is_not_taken_for_the_new_one(
         assert (report.added, report.unchanged) == (12, 0)
         assert verify(path).is_clean
         assert len(store.search("text", k=20)) == 12
+
+
+def test_an_unfinished_store_that_cannot_be_read_now_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(path) as store:
+        with pytest.raises(KeyboardInterrupt):
+            store.reindex(Other(), on_progress=stop_in_the_middle)
+        real = os.open
+
+        def fail(name: str | Path, flags: int, *arguments: int, **options: int) -> int:
+            if str(name).endswith(".reindex/store.json"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(name))
+            return real(name, flags, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fail)
+            with pytest.raises(StoreError, match="Input/output error"):
+                store.reindex(Other())
+        assert store.reindex(Other()).unchanged > 0
+
+
+def test_a_new_store_that_cannot_be_moved_leaves_the_old_in_its_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = path.with_name(f".{path.name}.reindex")
+    real = Path.rename
+
+    def rename(source: Path, target: Path) -> Path:
+        if source == new:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(source))
+        return real(source, target)
+
+    with connect(path) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(reindexing, "_exchange", lambda *_: False)
+            patch.setattr(Path, "rename", rename)
+            with pytest.raises(StoreError, match="cannot be moved"):
+                store.reindex(Other())
+        assert len(store.search("text", k=20)) == 12
+        assert store.reindex(Other()).unchanged == 12
+        assert store.config.encoder == "other"
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "store", "two"]
 
 
 def test_the_same_encoder_embeds_anew_too(path: Path) -> None:
