@@ -22,7 +22,7 @@ from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
 from bindsearch.storage.catalog import Catalog
-from bindsearch.storage.catalog_file import CATALOG_FILE
+from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, place_aside
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import read_manifest
@@ -182,7 +182,16 @@ def _replace(store: Path, new: Path) -> None:
             f"the new store is complete at {new}, but cannot be moved to {store}: {error.strerror}"
         ) from error
     sync_folder(store.parent)
+    _keep_lost(new, store)
     _remove(new)
+
+
+def _keep_lost(old: Path, store: Path) -> None:
+    """Move what a replaced store has given up to the new one, because nothing deletes all of it."""
+    if (lost := old / LOST).is_dir():
+        target = store / LOST
+        lost.rename(place_aside(store, target) if is_there(target) else target)
+        sync_folder(store)
 
 
 def _remove(store: Path) -> None:

@@ -257,7 +257,7 @@ def cut_torn_log(path: Path) -> int:
 
 def keep_aside(store: Path, path: Path, below: str = "") -> Path:
     """Move a file or folder of a store to the same place below `lost/` (or a folder in it); return its new path."""
-    target = _place_aside(store, path, below)
+    target = place_aside(store, path, below)
     try:
         path.rename(target)
     except OSError as error:
@@ -271,11 +271,21 @@ def keep_aside(store: Path, path: Path, below: str = "") -> Path:
 
 def copy_aside(store: Path, path: Path) -> Path:
     """Copy a file of a store to the same place below `lost/`, and return the copy's path."""
-    target = _place_aside(store, path)
+    target = place_aside(store, path)
     _copy(path, target)
     sync_file(target)
     sync_folder(target.parent)
     return target
+
+
+def place_aside(store: Path, path: Path, below: str = "") -> Path:
+    """Return a new path below `lost/` for what is at `path`; it has a number if that name is taken already."""
+    target = store / LOST / below / path.relative_to(store)
+    make_folder(target.parent, store)
+    number = 0
+    while is_there(named := target.with_name(f"{target.name}.{number}") if number else target):
+        number += 1
+    return named
 
 
 def _move_to_store_disk(store: Path, path: Path, target: Path) -> None:
@@ -298,16 +308,6 @@ def _move_to_store_disk(store: Path, path: Path, target: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _place_aside(store: Path, path: Path, below: str = "") -> Path:
-    """Return a new path below `lost/`; it has a number if something of that name is there already."""
-    target = store / LOST / below / path.relative_to(store)
-    make_folder(target.parent, store)
-    number = 0
-    while is_there(named := target.with_name(f"{target.name}.{number}") if number else target):
-        number += 1
-    return named
 
 
 def _create(path: Path, fill: Callable[[DuckDBPyConnection], None]) -> None:

@@ -168,9 +168,14 @@ def test_a_new_store_that_cannot_be_moved_leaves_the_old_in_its_place(
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "store", "two"]
 
 
-def test_the_same_encoder_embeds_anew_too(path: Path) -> None:
+def test_the_same_encoder_embeds_anew_too_and_what_was_given_up_stays(path: Path) -> None:
+    given_up = path / "lost" / "unknown" / "vectors" / "text" / "1-1.arrow"
+    given_up.parent.mkdir(parents=True)
+    given_up.write_bytes(b"somebody's vectors")
     with connect(path) as store:
         assert store.reindex("null").added == 12
+        assert given_up.read_bytes() == b"somebody's vectors"
+        assert store.verify().findings == ()
 
 
 def test_failed_files_are_tried_again_alone(path: Path, folders: list[Path]) -> None:
