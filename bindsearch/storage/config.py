@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ READABLE_FORMATS = (1, 2)
 """Format versions that can be read; format 1 has no digest."""
 
 STORE_FILE = "store.json"
+PUT_BACK = "put it back, or index into another store"
 MAX_SEGMENT_S, MAX_DIM = 86_400.0 * 366, 1 << 20
 """Bounds of lengths of segments and of dimensions, beyond which a file is taken to be damaged."""
 
@@ -128,24 +130,27 @@ def read_config(store: Path) -> StoreConfig:
 
     Raises:
         StoreNotFoundError: there is no store in that folder.
-        StoreError: the file is damaged or has another format version.
+        StoreError: the file is damaged, has another format version, or cannot be read now.
     """
     path = store / STORE_FILE
     try:
         data: Any = read_json_object(path)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): put it back, or index into another store") from error
+    except OSError as error:
+        way_out = PUT_BACK if error.errno in (errno.EISDIR, errno.EFBIG, errno.EINVAL) else "try again when it can"
+        raise StoreError(f"{path} cannot be read ({error.strerror or error}): {way_out}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}): {PUT_BACK}") from error
     if data.get("format") not in READABLE_FORMATS:
         raise StoreError(f"{path} has format {data.get('format')}, this BindSearch reads up to {FORMAT}")
     try:
         check_seal(data, required=data["format"] == FORMAT)
         config = StoreConfig(**data)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}): put it back, or index into another store") from error
+        raise StoreError(f"{path} is damaged ({error}): {PUT_BACK}") from error
     if (problem := _problem(config)) is not None:
-        raise StoreError(f"{path} is damaged: {problem}: put it back, or index into another store")
+        raise StoreError(f"{path} is damaged: {problem}: {PUT_BACK}")
     return config
 
 

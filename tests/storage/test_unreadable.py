@@ -128,7 +128,7 @@ def test_what_cannot_be_read_now_is_kept(
 def test_verify_reports_what_it_cannot_read_and_goes_on(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stored_files(store)
     with connect(store, encoder="null") as opened:
-        for part, number in zip(PARTS[:-1], ERRORS, strict=False):
+        for part, number in zip(PARTS, ERRORS, strict=True):
             with monkeypatch.context() as patch:
                 fail_to_open(patch, part, number)
                 report = opened.verify()

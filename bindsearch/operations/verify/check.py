@@ -43,7 +43,7 @@ from bindsearch.operations.verify.store_files import (
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import REMEDY, says_nothing_about
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
-from bindsearch.storage.config import STORE_FILE, read_config
+from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import Manifest
@@ -253,7 +253,10 @@ class StoreCheck:
             self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
             return likely
         except StoreError as error:
-            what = str(error).split(": put it back")[0]
+            what = str(error).removesuffix(f": {PUT_BACK}")
+            if what == str(error) and isinstance(error.__cause__, OSError):
+                self.findings.append(unreadable(path, error.__cause__))
+                return likely
             self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
             return likely
         if dim_counts and declared not in dim_counts:
