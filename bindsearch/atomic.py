@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".tmp"
+
+CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Errors of file systems that cannot sync a folder."""
 
 
 @contextmanager
@@ -44,12 +48,22 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new, renamed and removed entries of a folder durable (fsync); does nothing on Windows."""
-    if os.name == "nt":  # Windows cannot open a folder; its renames are journalled
+    """Make new, renamed and removed entries of a folder durable (fsync), if the system can.
+
+    Windows cannot open a folder; its renames are journalled. A user cannot open one that is not readable, such as the
+    one above all homes. Some file systems, among them shared folders, cannot sync one.
+    """
+    if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from bindsearch.atomic import is_there
+from bindsearch.atomic import atomic_write, is_there
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.storage.faults import store_faults, tells_faults
 
@@ -60,3 +62,38 @@ def test_a_file_whose_state_cannot_be_told_is_not_taken_for_missing(
     monkeypatch.setattr(Path, "lstat", refuse)
     with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
         is_there(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "tolerated"),
+    [
+        ("open", errno.EACCES, True),
+        ("open", errno.EMFILE, False),
+        ("fsync", errno.EINVAL, True),
+        ("fsync", errno.ENOTSUP, True),
+        ("fsync", errno.EIO, False),
+    ],
+)
+def test_a_folder_that_no_call_can_sync_may_be_written(
+    call: str, number: int, tolerated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open, real_sync = os.open, os.fsync
+
+    def opened(path: str | Path, *arguments: int, **options: int) -> int:
+        if call == "open" and Path(path) == tmp_path:
+            raise os_error(number)
+        return real_open(path, *arguments, **options)
+
+    def sync(descriptor: int) -> None:
+        if call == "fsync" and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise os_error(number)
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", sync)
+    with (
+        contextlib.nullcontext() if tolerated else pytest.raises(OSError, match=os.strerror(number)),
+        atomic_write(tmp_path / "x") as file,
+    ):
+        file.write(b"content")
+    assert (tmp_path / "x").read_bytes() == b"content"
