@@ -64,7 +64,8 @@ def writer_lock(store: Path) -> Iterator[None]:
             raise _without_locks(store, os.strerror(error.errno)) from error
         raise StoreUnwritableError(f"the store {store} cannot be written: {error.strerror or error}") from error
     try:
-        write_note(note)
+        with suppress(OSError):  # it is for messages only; on a full disk, readers still take the lock
+            write_note(note)
         yield
     finally:
         with suppress(OSError):  # a stale note is harmless, and must not hide the error that ended the block

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bindsearch.errors import StoreLockedError, StoreUnwritableError
+from bindsearch.storage import lock
 from bindsearch.storage.lock import LOCK_FILE, writer_lock
 
 
@@ -31,6 +32,19 @@ def test_a_file_system_without_locks_is_told_apart_from_a_lock_that_is_held(
     with (
         writer_lock(tmp_path),
         pytest.raises(StoreLockedError, match=f"is being written by process {os.getpid()}"),
+        writer_lock(tmp_path),
+    ):
+        pass
+
+
+def test_on_a_full_disk_the_lock_is_held_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock, "write_note", fail)
+    with (
+        writer_lock(tmp_path),
+        pytest.raises(StoreLockedError, match="is being written by another process"),
         writer_lock(tmp_path),
     ):
         pass
