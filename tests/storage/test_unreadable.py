@@ -136,7 +136,7 @@ def test_verify_reports_what_it_cannot_read_and_goes_on(store: Path, monkeypatch
             assert len(report.findings) == len(unreadable) > 0
             for one in unreadable:
                 assert one.repair is Repair.BY_HAND
-                assert os.strerror(number) in one.message
+                assert f" cannot be read ({os.strerror(number)}): " in one.message
         assert opened.verify().findings == ()
     assert stored_files(store) == before
 

@@ -105,7 +105,8 @@ def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
 
 def unreadable(path: Path, error: Exception) -> Finding:
     """Return the finding for a file that cannot be read now, which says nothing about its content."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition(": ")[0]
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error).partition(": ")[0]
     what = f"{path} cannot be read ({reason})"
     return finding(FindingKind.FILE_UNREADABLE, what, Repair.BY_HAND, [path], way_out=MAKE_READABLE)
 
