@@ -19,6 +19,11 @@ MAX_BYTES = 64 << 20
 """Default limit of `read_small_file`; the largest documents of this program, manifests, take a few megabytes."""
 
 
+def is_not_regular(error: OSError) -> bool:
+    """Return whether a path was refused because a folder, pipe or device is there."""
+    return isinstance(error, IsADirectoryError) or (error.strerror or "").startswith(NOT_REGULAR)
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading, at once: a pipe, a device, and what the kernel makes up under /proc are refused.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bindsearch.atomic import sync_folder
 from bindsearch.errors import SchemaNewerError, SchemaOutdatedError, StoreError, first_line
+from bindsearch.small_files import is_not_regular
 from bindsearch.storage.catalog_file import (
     CLOSE_LOG_BYTES,
     OPEN_LOG_BYTES,
@@ -60,7 +61,7 @@ def says_nothing_about(error: StoreError) -> bool:
     cause = error.__cause__
     if cause is None:
         return isinstance(error, SchemaNewerError)
-    return not isinstance(cause, IsADirectoryError) if isinstance(cause, OSError) else says_nothing(cause)
+    return not is_not_regular(cause) if isinstance(cause, OSError) else says_nothing(cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class Catalog:
                 raise StoreError(f"the catalog {path} cannot be created ({first_line(error)})") from error
             raise StoreError(f"the catalog {path} cannot be opened ({first_line(error)}): {remedy}") from error
         except OSError as error:
-            remedy = REMEDY if isinstance(error, IsADirectoryError) else TRY_AGAIN
+            remedy = REMEDY if is_not_regular(error) else TRY_AGAIN
             raise StoreError(f"the catalog {path} cannot be opened ({error.strerror or error}): {remedy}") from error
         self._counters = {str(name): int(value) for name, value in rows}
 

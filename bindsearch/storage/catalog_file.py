@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder, sync_file, sync_folder
+from bindsearch.small_files import NOT_REGULAR
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -105,9 +106,13 @@ def connect(path: Path | str, *, read_only: bool = False) -> DuckDBPyConnection:
 
     Raises:
         duckdb.Error: it is damaged, or another process has it open.
+        OSError: the file or its log is a pipe or a device, which would hold the process.
     """
     import duckdb
 
+    for file in (Path(path), log_path(Path(path))):
+        if is_there(file) and not (file.is_file() or file.is_dir()):
+            raise OSError(errno.EINVAL, NOT_REGULAR, str(file))
     connection = duckdb.connect(str(path), read_only=read_only, config=dict(CONFIG))
     try:
         if not read_only:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Self
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import SnapshotDamagedError, StoreError
+from bindsearch.small_files import is_not_regular
 
 REMEDY = "run `bindsearch compact` to rebuild it"
 
@@ -88,6 +88,7 @@ def damage_told(path: Path) -> Iterator[None]:
         raise_installation_fault(error)
         if isinstance(error, StoreError | MemoryError):
             raise
-        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):  # Arrow's own have no number
+        # Arrow's own errors have no number.
+        if isinstance(error, OSError) and error.errno is not None and not is_not_regular(error):
             raise StoreError(f"snapshot file {path} cannot be read ({error.strerror or error})") from error
         raise SnapshotDamagedError(f"snapshot file {path} is damaged: {REMEDY}") from error

@@ -20,7 +20,15 @@ import numpy as np
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import SnapshotDamagedError, StoreError
 from bindsearch.hashing import HashingFile, hash_bytes
-from bindsearch.small_files import check_seal, parse_json_object, read_json_object, read_small_file, sealed
+from bindsearch.small_files import (
+    check_seal,
+    is_not_regular,
+    open_regular,
+    parse_json_object,
+    read_json_object,
+    read_small_file,
+    sealed,
+)
 from bindsearch.storage.snapshot_checks import REMEDY, Checks, damage_told
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import METADATA_COLUMNS, Modality
@@ -209,13 +217,13 @@ def read_manifest(store: Path) -> Manifest | None:
         data: Any = read_json_object(path)
     except FileNotFoundError:
         return None
-    except IsADirectoryError as error:
-        raise SnapshotDamagedError(f"{path} is damaged (it is a folder): {REMEDY}") from error
     except ValueError as error:
         raise SnapshotDamagedError(f"{path} is damaged ({error}): {REMEDY}") from error
     except OSError as error:
         if error.errno == errno.ENOTDIR:  # a file in the place of the store
             return None
+        if is_not_regular(error):
+            raise SnapshotDamagedError(f"{path} is damaged (it is not a regular file): {REMEDY}") from error
         raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
     if data.get("format") not in READABLE_FORMATS:
         raise SnapshotDamagedError(
@@ -442,7 +450,7 @@ def _read(store: Path, number: int, name: str, digests: Mapping[str, str], check
     import pyarrow as pa
 
     path = store / SNAPSHOTS / str(number) / f"{name}.arrow"
-    with damage_told(path), path.open("rb") as file:
+    with damage_told(path), open_regular(path) as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # half the time of pa.memory_map
     checks.run(path, len(mapped), lambda: _check_digest(mapped, digests.get(path.name)))
     with damage_told(path):

@@ -19,6 +19,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import StoreError, VectorError, VectorFileLostError
 from bindsearch.hashing import HashingFile
+from bindsearch.small_files import is_not_regular, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -261,15 +262,15 @@ def _map_batch(path: Path) -> pa.RecordBatch:
     import pyarrow as pa
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise VectorFileLostError(f"vector file {path} is missing: {REMEDY}") from error
-    except IsADirectoryError as error:
-        raise _damaged(path, "it is a folder") from error
     except ValueError as error:
         raise _damaged(path, "it is empty") from error
     except OSError as error:
+        if is_not_regular(error):
+            raise _damaged(path, "it is not a regular file") from error
         raise StoreError(
             f"vector file {path} cannot be read ({error.strerror or error}): nothing was changed; try again when it can"
         ) from error

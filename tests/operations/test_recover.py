@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.errors import StoreError, StoreNotFoundError
+from bindsearch.errors import StoreError, StoreNotFoundError, VectorFileLostError
 from bindsearch.operations.verify.findings import FindingKind, Repair
 from bindsearch.storage import catalog as catalog_module
 from bindsearch.storage import catalog_file
@@ -195,6 +196,27 @@ def test_a_catalog_of_a_newer_version_is_not_replaced(store: Path) -> None:
         assert (found.kind, found.repair) == (FindingKind.CATALOG, Repair.BY_HAND)
         assert found.message.endswith("install a newer one")
     assert not (store / "lost").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["vectors/text/*.arrow", "snapshots/*/items.arrow", "snapshots/*/digests.json", "CURRENT", "catalog.duckdb*"],
+)
+def test_a_pipe_in_the_place_of_a_file_holds_no_process(part: str, store: Path, made: tuple[Path, Path]) -> None:
+    for path in store.glob(part):
+        path.unlink()
+        os.mkfifo(path)
+    with connect(store, encoder="null") as opened:
+        assert opened.verify().findings != ()
+        if part.startswith("vectors"):
+            with pytest.raises(VectorFileLostError, match="is not a regular file"):
+                opened.search("a dog", to="text")
+        else:
+            assert len(opened.search("a dog")) > 0
+        opened.recover()
+        report = opened.index(made[1])
+        assert (report.losses > 0) == part.startswith("vectors")
+        assert opened.verify().findings == ()
 
 
 def test_neither_catalog_nor_snapshot_is_told(store: Path) -> None:

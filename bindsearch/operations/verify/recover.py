@@ -158,8 +158,8 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
     checkpoint(new)
     for old in (path, log_path(path), next_path(path)):
         if is_there(old):
-            if old == path:
-                keep_aside(store, old) if old.is_dir() else copy_aside(store, old)
+            if old == path and old.is_file():
+                copy_aside(store, old)
             else:
                 keep_aside(store, old)
     new.replace(path)
