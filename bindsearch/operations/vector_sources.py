@@ -306,7 +306,7 @@ def _is_utf8(text: bytes | None) -> bool:
 def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:
     """Memory-map the rows (n, d) of a .npy file; raise UsageError if they are not vectors or do not match."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             shape, dtype, _ = npy_header(file)
         if dtype.kind != "f" or len(shape) != 2:
             raise MediaError(f"it holds {dtype} of shape {shape}, not rows of floating-point numbers")

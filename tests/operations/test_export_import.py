@@ -408,3 +408,9 @@ def test_an_import_of_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.parquet")
     with pytest.raises(bs.UsageError, match="not a regular file"):
         bs.import_vectors(tmp_path / "store", tmp_path, encoder="null")
+    for name in ("img_emb", "metadata"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "img_emb" / "img_emb_0.npy")
+    write_parquet(tmp_path / "metadata" / "metadata_0.parquet")
+    with pytest.raises(bs.UsageError, match=r"img_emb_0\.npy cannot be read: .*not a regular file"):
+        bs.import_vectors(tmp_path / "store", tmp_path, encoder="null")
