@@ -113,8 +113,8 @@ class Writer:
             tell: Called with a line about each loss.
 
         Raises:
-            StoreError: a file cannot be read now, many are missing at once, the catalog is older than the snapshot, or
-                store.json is not the one of this store.
+            StoreError: a file cannot be read now, all of a modality are missing, the catalog is older than the
+                snapshot, or store.json is not the one of this store.
         """
         self._store = store
         self._catalog = catalog
@@ -366,15 +366,18 @@ class Writer:
     def _give_up_lost_files(self) -> None:
         """Move damaged vector files to `lost/`, and remove them and missing ones from the catalog.
 
-        Their items will be embedded again. A folder that is missing as a whole is not believed: a disk may not be
-        mounted.
+        Their items will be embedded again. Several files that are missing as a whole, with or without their folder, are
+        not believed: a disk may not be mounted.
         """
         known = self._catalog.vector_files()
         for modality, files in known.items():
-            if not (folder := self._store / VECTORS / modality).is_dir():
+            folder = self._store / VECTORS / modality
+            empty = len(files) > 1 and not any(is_there(folder / file.name) for file in files)
+            if empty or not folder.is_dir():
+                state = "contains none of its" if folder.is_dir() else "is missing with"
                 raise StoreError(
-                    f"{folder} is missing with {len(files)} vector files: mount or restore it; if it cannot be "
-                    "restored, run `bindsearch compact`"
+                    f"{folder} {state} {len(files)} vector files: mount or restore it; if it cannot be restored, run "
+                    "`bindsearch compact`"
                 )
         lost = []
         for modality, files in known.items():

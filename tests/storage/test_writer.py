@@ -256,3 +256,22 @@ def test_what_is_given_up_may_be_on_another_disk(
     assert not damaged.exists()
     assert not unknown.exists()
     assert not [*tmp_path.rglob(".*")]
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_files_that_are_all_missing_are_not_given_up(is_left: bool, tmp_path: Path, catalog: Catalog) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in range(2):
+        writer.commit(batch(start, 1))
+    folder, away = tmp_path / VECTORS / Modality.IMAGE, tmp_path / "away"
+    folder.rename(away)
+    if is_left:
+        folder.mkdir()
+    state = "contains none of its" if is_left else "is missing with"
+    with pytest.raises(StoreError, match=f"image {state} 2 vector files: mount or restore it"):
+        Writer(tmp_path, catalog, DIM)
+    if is_left:
+        folder.rmdir()
+    away.rename(folder)
+    Writer(tmp_path, catalog, DIM)
+    assert row_counts(tmp_path) == [1, 1]
