@@ -30,6 +30,7 @@ from bindsearch.reports import IndexReport, OnProgress, OnStage, PlannedFile, ig
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
+from bindsearch.storage.writer import collected_losses
 
 SPOOL = "spool"
 """Folder in a store for temporary copies of archive members while they are indexed."""
@@ -138,8 +139,10 @@ def index_targets(
     request.options(DecodeOptions())  # invalid options raise before anything is created
     if not (context.path / STORE_FILE).is_file():
         decoders.check_libraries()
-    losses: list[str] = []
-    with open_writer(context.path, context.encoder, context.segments, losses.append) as (config, catalog, writer):
+    with (
+        collected_losses() as losses,
+        open_writer(context.path, context.encoder, context.segments, losses.append) as (config, catalog, writer),
+    ):
         options = request.options(decode_options(config, request.imu_rate_hz))
         indexer = Indexer(catalog, writer, context.encoder, decoders, context.path / SPOOL, on_progress)
         for target in find_targets(catalog, options.lists):

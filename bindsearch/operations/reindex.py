@@ -22,11 +22,11 @@ from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
 from bindsearch.storage.catalog import Catalog
-from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, place_aside
+from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, place_aside, torn_log_message
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import read_manifest
-from bindsearch.storage.writer import check_is_newest
+from bindsearch.storage.writer import check_is_newest, log_loss
 from bindsearch.types import Modality
 
 SHOWN_LOST = 3
@@ -75,6 +75,8 @@ def reindex(
     with writer_lock(store), Decoders(encoder, context.decode) as decoders:
         _start(new_store, config, encoder)
         with open_catalog(store) as (_, catalog):
+            if catalog.cut_bytes:
+                log_loss(torn_log_message(store, catalog.cut_bytes))
             with suppress(SnapshotDamagedError):
                 if (manifest := read_manifest(store)) is not None:
                     check_is_newest(store, catalog, manifest)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,18 @@ KEPT_GENERATIONS = 2
 def log_loss(message: str) -> None:
     """Log that something of a store was lost; the default of `Writer`."""
     logging.getLogger("bindsearch").error("%s", message)
+
+
+@contextmanager
+def collected_losses() -> Iterator[list[str]]:
+    """Yield a list for the lines of `tell`; if the block fails, they are logged, because no report will hold them."""
+    losses: list[str] = []
+    try:
+        yield losses
+    except BaseException:
+        for loss in losses:
+            log_loss(loss)
+        raise
 
 
 def check_is_newest(store: Path, catalog: Catalog, manifest: Manifest) -> None:

@@ -219,6 +219,33 @@ def test_a_pipe_in_the_place_of_a_file_holds_no_process(part: str, store: Path, 
         assert opened.verify().findings == ()
 
 
+def test_a_loss_is_told_though_the_run_that_found_it_is_interrupted(
+    store: Path, made: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = next((store / "vectors" / "audio").iterdir())
+    damaged.write_bytes(b"damaged")
+
+    def interrupt(_progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with connect(store, encoder="null") as opened:
+        with pytest.raises(KeyboardInterrupt):
+            opened.index(made[1], on_progress=interrupt)
+        assert f"vector file {damaged} is damaged" in caplog.text
+        assert opened.index(made[1]).losses == 0
+
+
+def test_the_torn_end_of_a_log_is_told_by_reindex(
+    store: Path, made: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = store / "catalog.duckdb.wal"
+    entry = (64).to_bytes(8, "little") + bytes(8) + b"x" * 64  # size, a checksum that does not match, content
+    log.write_bytes(log.read_bytes() + entry)
+    with connect(store, encoder="null") as opened:
+        opened.reindex("null", prune=True)
+    assert "ended within a write" in caplog.text
+
+
 def test_neither_catalog_nor_snapshot_is_told(store: Path) -> None:
     (store / "catalog.duckdb").write_bytes(b"x" * 5000)
     (store / "CURRENT").write_text("{")

@@ -28,7 +28,7 @@ from bindsearch.storage.config import read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.vector_files import VECTORS, open_stored_vectors
-from bindsearch.storage.writer import Writer
+from bindsearch.storage.writer import Writer, collected_losses
 from bindsearch.types import Modality
 
 
@@ -71,14 +71,14 @@ def recover_store(store: Path, *, on_stage: OnStage = ignore_stage) -> RecoverRe
             use or of a newer version.
     """
     check_is_store(store)
-    with writer_lock(store):
+    with writer_lock(store), collected_losses() as losses:
         dim = read_config(store).dim
         on_stage("reading the catalog")
         fault = _catalog_fault(store)
+        losses.extend(fault.losses)
         source = ""
         if fault.reason:
             source = "catalog" if fault.is_usable else _replace_catalog(store, dim, fault, on_stage)
-        losses = list(fault.losses)
         with CheckedCatalog(store / CATALOG_FILE) as catalog:
             if fault.reason:
                 Writer(store, catalog, dim, losses.append)
