@@ -32,7 +32,7 @@ from bindsearch.storage.catalog_file import (
 )
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
-from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS
+from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS, VECTOR_FILE_NAME
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import Modality
 
@@ -266,11 +266,19 @@ class Catalog:
         return np.frombuffer(raw.buffers()[1], "S16", len(raw), raw.offset * 16), rows.column("item_id").to_numpy()
 
     def vector_files(self) -> dict[Modality, list[VectorFileEntry]]:
-        """Return every vector file by modality, oldest ids first."""
+        """Return every vector file by modality, oldest ids first.
+
+        Raises:
+            StoreError: a name is not one of a vector file: it could be the path of a file outside of the store.
+        """
         files: dict[Modality, list[VectorFileEntry]] = {}
         for modality, name, n, digest in self._connection.execute(
             "SELECT modality, name, n, digest FROM vector_files ORDER BY modality, name"
         ).fetchall():
+            if not VECTOR_FILE_NAME.fullmatch(name):
+                raise StoreError(
+                    f"the catalog lists a vector file {name!r}, which BindSearch never makes: do not use this store"
+                )
             files.setdefault(Modality(modality), []).append(VectorFileEntry(name, n, digest))
         return files
 

@@ -275,3 +275,18 @@ def test_files_that_are_all_missing_are_not_given_up(is_left: bool, tmp_path: Pa
     away.rename(folder)
     Writer(tmp_path, catalog, DIM)
     assert row_counts(tmp_path) == [1, 1]
+
+
+def test_a_catalog_that_names_a_file_outside_of_the_store_is_refused(tmp_path: Path) -> None:
+    store, victim = tmp_path / "store", tmp_path / "victim.txt"
+    store.mkdir()
+    victim.write_text("somebody's file")
+    with Catalog(store / "catalog.duckdb") as catalog:
+        catalog.add_collection(Path("/media"))
+        Writer(store, catalog, DIM).commit(batch(0, 1))
+    (store / VECTORS / Modality.IMAGE / "9-").mkdir()
+    with duckdb.connect(str(store / "catalog.duckdb")) as connection:
+        connection.execute("INSERT INTO vector_files VALUES ('image', '9-/../../../../victim.txt', 1, '')")
+    with Catalog(store / "catalog.duckdb") as catalog, pytest.raises(StoreError, match="do not use this store"):
+        Writer(store, catalog, DIM)
+    assert victim.read_text() == "somebody's file"
