@@ -353,7 +353,7 @@ class Optimizer:
 def next_generation(store: Path, modality: Modality) -> int:
     """Return the number of the next index of a modality: greater than that of any existing folder."""
     parent = store / INDEXES / modality
-    numbers = [int(folder.name) for folder in parent.iterdir() if folder.name.isdigit()] if parent.is_dir() else []
+    numbers = [int(folder.name) for folder in parent.iterdir() if folder.name.isdecimal()] if parent.is_dir() else []
     return max(numbers, default=0) + 1
 
 

@@ -51,6 +51,9 @@ END_OF_NUMBERS = 2**62
 
 VECTOR_FILE_NAME = re.compile(r"[0-9]+-[0-9]+\.arrow", re.ASCII)
 
+PART_FILE = re.compile(r"(items|segments|removed|failures)\.arrow|digests\.json|\..*\.tmp")
+"""Name of a file of a part, or of one that is being written."""
+
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 DIGESTS = "digests.json"
@@ -423,10 +426,14 @@ def open_failures(store: Path, number: int, digest: str | None, checks: Checks) 
 
 
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
-    """Delete snapshot folders that `manifest` does not use and that are older than generation `keep_from`."""
+    """Delete snapshot folders that `manifest` does not use and that are older than generation `keep_from`.
+
+    Folders with anything but a part stay, because a link may be in the place of `snapshots`.
+    """
     used = {*manifest.parts, manifest.failures}
     for folder in (store / SNAPSHOTS).iterdir():
-        if folder.name.isdigit() and int(folder.name) not in used and int(folder.name) < keep_from:
+        is_unused = folder.name.isdecimal() and int(folder.name) not in used and int(folder.name) < keep_from
+        if is_unused and folder.is_dir() and all(PART_FILE.fullmatch(path.name) for path in folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,12 +10,13 @@ import base64
 import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.atomic import atomic_write
+from bindsearch.atomic import TEMPORARY_SUFFIX, atomic_write
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import StoreError, VectorError, VectorFileLostError
 from bindsearch.hashing import HashingFile
@@ -104,7 +105,17 @@ class VectorFileEntry(NamedTuple):
 def generation_of(name: str) -> int | None:
     """Return the generation that a vector file was written for, from its name; None for other names."""
     numbers = name.removesuffix(".arrow").split("-")
-    return int(numbers[1]) if len(numbers) == 2 and numbers[1].isdigit() else None
+    return int(numbers[1]) if len(numbers) == 2 and numbers[1].isdecimal() else None
+
+
+def vector_files_in(folder: Path) -> list[Path]:
+    """Return the vector files in a folder, sorted, and those that are being written; what is not ours is left out.
+
+    A link may be in the place of the folder, so its other content must not be touched.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    unfinished = f".*.arrow.*{TEMPORARY_SUFFIX}"
+    return [folder / name for name in names if name.endswith(".arrow") or fnmatch(name, unfinished)]
 
 
 @dataclass(frozen=True)

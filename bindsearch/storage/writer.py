@@ -45,6 +45,7 @@ from bindsearch.storage.vector_files import (
     generation_of,
     open_stored_vectors,
     open_vectors,
+    vector_files_in,
     write_vectors,
 )
 from bindsearch.types import Modality
@@ -422,7 +423,7 @@ class Writer:
         known = self._catalog.vector_files()
         for modality in Modality:
             names = {file.name for file in known.get(modality, [])}
-            for path in _entries(self._store / VECTORS / modality):
+            for path in vector_files_in(self._store / VECTORS / modality):
                 if path.name not in names and generation_of(path.name) == self._catalog.generation + 1:
                     _delete(path)
 
@@ -435,7 +436,7 @@ class Writer:
         replaced = self._catalog.replaced_files()
         for modality in Modality:
             names = {file.name for file in known.get(modality, [])}
-            for path in _entries(self._store / VECTORS / modality):
+            for path in vector_files_in(self._store / VECTORS / modality):
                 if path.name in names:
                     continue
                 if (modality, path.name) in replaced or path.name.endswith(TEMPORARY_SUFFIX):
@@ -451,8 +452,9 @@ class Writer:
 
     def discard_lost_files(self) -> None:
         """Delete the damaged vector files in `lost/` if all items are embedded again."""
-        if (self._store / LOST / VECTORS).is_dir() and not self._catalog.waiting_items():
-            shutil.rmtree(self._store / LOST / VECTORS, ignore_errors=True)
+        lost = self._store / LOST
+        if (lost / VECTORS).is_dir() and not lost.is_symlink() and not self._catalog.waiting_items():
+            shutil.rmtree(lost / VECTORS, ignore_errors=True)
 
     def _is_readable(self, manifest: Manifest) -> bool:
         if manifest.format != FORMAT:  # readers can use it, but more slowly
@@ -475,10 +477,6 @@ def _group_neighbours(files: Sequence[tuple[str, int]]) -> list[list[str]]:
         groups[-1].append(name)
         room -= n
     return groups
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _delete(path: Path) -> None:

@@ -19,7 +19,7 @@ from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, Fi
 from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
 from bindsearch.storage.snapshot_checks import Checks
 from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_failures, open_part
-from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors
+from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors, vector_files_in
 from bindsearch.storage.writer import END_OF_IDS
 from bindsearch.types import Modality
 
@@ -189,15 +189,15 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
     vector_paths = {file.path for file in files}
     orphans = [path for path in store.glob(f".*{TEMPORARY_SUFFIX}*") if path.is_file()]
     for folder in _entries(store / SNAPSHOTS):
-        if folder.name.isdigit():
+        if folder.name.isdecimal():
             orphans += folder.glob(f".*{TEMPORARY_SUFFIX}")
         else:
             orphans.append(folder)
     for modality in Modality:
-        orphans += [path for path in _entries(store / VECTORS / modality) if path not in vector_paths]
+        orphans += [path for path in vector_files_in(store / VECTORS / modality) if path not in vector_paths]
         published = manifest.indexes.get(modality, ("", ""))[0]
         others = [path for path in _entries(store / INDEXES / modality) if path.name != published]
-        numbered = sorted((path for path in others if path.name.isdigit()), key=lambda path: int(path.name))
+        numbered = sorted((path for path in others if path.name.isdecimal()), key=lambda path: int(path.name))
         orphans += [path for path in others if path not in numbered[-1:]]
     return sorted(orphans)
 
@@ -230,5 +230,6 @@ def _count_invalid_rows(embeddings: NDArray[np.float16]) -> int:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder, sorted; none if it is missing."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """Return the entries of a folder, sorted; none if it is missing or behind a link."""
+    is_own = folder.is_dir() and not folder.is_symlink() and not folder.parent.is_symlink()
+    return sorted(folder.iterdir()) if is_own else []

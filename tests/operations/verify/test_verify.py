@@ -439,6 +439,24 @@ def test_while_batches_are_committed_and_files_merged_nothing_wrong_is_seen(
     assert verify(tmp_path).findings == ()
 
 
+def test_other_files_behind_links_of_a_store_stay(store: Path, media: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name in ("notes.txt", "vectors/mine.txt", "0/photo.jpg", "photos/1.jpg"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"somebody's file")
+    for folder in ("vectors/imu", "snapshots", "indexes/text", "lost"):
+        shutil.rmtree(store / folder, ignore_errors=True)
+        (store / folder).parent.mkdir(exist_ok=True)
+        (store / folder).symlink_to(home)
+    flip_a_value(vector_file(store))  # one of the files is given up
+    compact_store(store)
+    with connect(store, encoder="null") as opened:
+        opened.index(media)
+        opened.index(media)
+    for name in ("notes.txt", "vectors/mine.txt", "0/photo.jpg", "photos/1.jpg"):
+        assert (home / name).read_bytes() == b"somebody's file"
+
+
 def test_verify_changes_nothing(store: Path) -> None:
     def content() -> dict[str, tuple[int, int]]:
         files = (path for path in store.rglob("*") if path.is_file() and path.name != "writer.lock")
