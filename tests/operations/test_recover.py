@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
+from bindsearch.atomic import is_there
 from bindsearch.errors import StoreError, StoreNotFoundError, VectorFileLostError
 from bindsearch.operations.verify.findings import FindingKind, Repair
 from bindsearch.storage import catalog as catalog_module
@@ -62,6 +63,9 @@ def damage_catalog(store: Path, damage: str) -> None:
     elif damage == "a folder":
         path.unlink()
         path.mkdir()
+    elif damage == "a link to nothing":
+        path.unlink()
+        path.symlink_to(store.parent / "away")
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "garbage":
@@ -72,7 +76,7 @@ def damage_catalog(store: Path, damage: str) -> None:
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("damage", ["missing", "a folder", "empty", "garbage", "torn"])
+@pytest.mark.parametrize("damage", ["missing", "a folder", "a link to nothing", "empty", "garbage", "torn"])
 def test_a_damaged_catalog_is_rebuilt(damage: str, store: Path, made: tuple[Path, Path]) -> None:
     before = content(store)
     damage_catalog(store, damage)
@@ -98,7 +102,7 @@ def test_a_damaged_catalog_is_rebuilt(damage: str, store: Path, made: tuple[Path
         assert opened.verify().findings == ()
         assert opened.recover().reason == ""
     kept = store / "lost" / "catalog.duckdb"
-    assert kept.exists() == (damage != "missing")
+    assert is_there(kept) == (damage != "missing")
 
 
 def test_an_outdated_catalog_is_rebuilt_and_no_newer_vector_is_deleted(

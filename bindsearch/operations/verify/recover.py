@@ -109,7 +109,7 @@ def _catalog_fault(store: Path) -> _Fault:
         StoreError: the file cannot be read now, is in use, or is of a newer version.
     """
     path = store / CATALOG_FILE
-    if not is_there(readable_path(path)):
+    if not is_there(readable_path(path).resolve()):  # also behind a link, where opening it would create a new one
         return _Fault(f"the catalog {path} is missing")
     try:
         with CheckedCatalog(path) as catalog:
