@@ -25,6 +25,7 @@ STAR, GLOBSTAR, FOLDERS = "[^/]*", ".*", "(?:.*/)?"
 """Tokens of a pattern besides regular expressions of one character; concatenated, tokens are a regular expression."""
 
 _ANY = "."
+_NAMED_CLASS = re.compile(r"\[:[^]]*:\]")
 _CACHE_BYTES = 1 << 18
 
 
@@ -70,40 +71,46 @@ def _glob_tokens(glob: str) -> list[str]:
             token, i = STAR, i + 1
         elif glob[i] == "?":
             token, i = NAME_CHARACTER, i + 1
-        elif (end := class_end(glob, i)) is not None:
-            token, i = class_token(glob[i + 1 : end]), end + 1
+        elif glob[i] == "[" and (found := class_token(glob, i)) is not None:
+            token, i = found
         else:
             token, i = re.escape(glob[i]), i + 1
         tokens.append(token)
     return tokens
 
 
-def class_end(pattern: str, start: int) -> int | None:
-    """Return where the "]" of a character class is that begins at `start`; None if none begins there."""
-    if pattern[start] != "[":
-        return None
-    first = start + 2 if pattern[start + 1 : start + 2] in ("!", "^") else start + 1
-    end = pattern.find("]", first + 1)  # a "]" in the first place is a member
-    return end if end >= 0 else None
+def class_token(pattern: str, start: int, *, escapes: bool = False) -> tuple[str, int] | None:
+    """Return the token of the character class that begins at `start`, and where it ends; None if it has no "]".
 
-
-def class_token(inside: str) -> str:
-    """Return the token of a character class, given what is between its brackets; it never matches "/".
+    It never matches "/". With `escapes`, a character after a backslash stands for itself.
 
     Raises:
-        ValueError: a range is reversed, or it is a named class of POSIX, such as [:alpha:].
+        ValueError: a range is reversed, or it contains a named class of POSIX, such as [:alpha:].
     """
-    negated = inside[0] in "!^"
-    members = inside[negated:]
-    if members.startswith("[:"):
-        raise ValueError(f"named classes such as {members}] are not supported")
-    ranges, i = "", 0
-    while i < len(members):
-        last = i + 2 if members[i + 1 : i + 2] == "-" and i + 2 < len(members) else i
-        if members[i] > members[last]:
-            raise ValueError(f"bad character range {members[i : last + 1]}")
-        ranges, i = f"{ranges}{re.escape(members[i])}-{re.escape(members[last])}", last + 1
-    return f"(?!/)[{'^' if negated else ''}{ranges}]"
+    negated = pattern[start + 1 : start + 2] in ("!", "^")
+    i = first = start + 1 + negated
+    ranges: list[tuple[str, str]] = []
+    while i < len(pattern) and (pattern[i] != "]" or i == first):  # a "]" in the first place is a member
+        if named := _NAMED_CLASS.match(pattern, i):
+            raise ValueError(f"named classes such as {named[0]} are not supported")
+        low, i = _class_member(pattern, i, escapes)
+        high = low
+        if pattern[i : i + 1] == "-" and pattern[i + 1 : i + 2] not in ("", "]"):
+            high, i = _class_member(pattern, i + 1, escapes)
+        ranges.append((low, high))
+    if i >= len(pattern):
+        return None
+    for low, high in ranges:
+        if low > high:
+            raise ValueError(f"bad character range {low}-{high}")
+    members = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in ranges)
+    return f"(?!/)[{'^' if negated else ''}{members}]", i + 1
+
+
+def _class_member(pattern: str, i: int, escapes: bool) -> tuple[str, int]:
+    """Return the character of a class at `i`, empty at the end of the pattern, and where the next one is."""
+    i += escapes and pattern[i] == "\\"
+    return pattern[i : i + 1], i + 1
 
 
 class GlobAutomaton:

@@ -20,7 +20,6 @@ from bindsearch.ingest.inspect.globs import (
     NAME_CHARACTER,
     STAR,
     GlobAutomaton,
-    class_end,
     class_token,
     glob_matches,
     parse_glob,
@@ -30,6 +29,7 @@ from bindsearch.small_files import read_small_file
 IGNORE_FILE = ".bindsearchignore"
 _MAX_BYTES = 1 << 20
 _GROUP_TOKENS = 4096
+_FOLDERS = re.compile(r"(?<![^/])\*\*+(?:/|\Z)")
 
 
 def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
@@ -201,8 +201,7 @@ def _patterns(lines: Sequence[str], source: str) -> list[_Pattern]:
     """
     patterns = []
     for number, line in enumerate(lines, start=1):
-        text = line.rstrip("\r")
-        text = text if text.endswith("\\ ") else text.rstrip()
+        text = _without_spaces(line.removesuffix("\r"))
         if text.startswith("#") or not text.strip("/"):
             continue
         if len(text) > MAX_GLOB:
@@ -219,55 +218,41 @@ def _patterns(lines: Sequence[str], source: str) -> list[_Pattern]:
     return patterns
 
 
+def _without_spaces(line: str) -> str:
+    """Return a line without the spaces at its end; one after a backslash stays."""
+    text = line.rstrip(" ")
+    is_escaped = (len(text) - len(text.rstrip("\\"))) % 2 == 1
+    return f"{text} " if is_escaped and text != line else text
+
+
 def _gitignore_tokens(pattern: str) -> list[str] | None:
     """Return the tokens (ingest/inspect/globs.py) of a .gitignore pattern without a final "/"; None: it never matches.
 
     Raises:
         ValueError: a character class is invalid, or nothing follows a backslash.
     """
-    segments = pattern.split("/")
     if pattern in ("", "/"):
         raise ValueError("it is empty")
-    if segments[0] == "":
-        del segments[0]
-    elif len(segments) == 1:
-        segments.insert(0, "**")
-    if "" in segments:
-        return None
-    tokens: list[str] = []
-    for number, segment in enumerate(segments):
-        is_last = number == len(segments) - 1
-        if segment == "**":
-            tokens.append(GLOBSTAR if is_last else FOLDERS)
-            continue
-        found = [NAME_CHARACTER, STAR] if segment == "*" else _segment_tokens(segment)
-        if found is None:
-            return None
-        tokens += found if is_last else [*found, "/"]
-    return tokens
-
-
-def _segment_tokens(segment: str) -> list[str] | None:
-    """Return the tokens of a pattern for one name; None: a class without an end, which matches nothing."""
+    pattern = pattern.removeprefix("/") if "/" in pattern else f"**/{pattern}"
     tokens, i = [], 0
-    while i < len(segment):
-        if segment[i] == "*":
-            token = STAR
-        elif segment[i] == "?":
-            token = NAME_CHARACTER
-        elif segment[i] == "[":
-            end = class_end(segment, i)
-            if end is None:
+    while i < len(pattern):
+        if pattern[i] == "[":
+            found = class_token(pattern, i, escapes=True)
+            if found is None:
                 return None
-            token, i = class_token(segment[i + 1 : end]), end
+            token, i = found
+        elif stars := _FOLDERS.match(pattern, i):
+            token, i = FOLDERS if stars[0].endswith("/") else GLOBSTAR, stars.end()
+        elif pattern[i] == "*":
+            token, i = STAR, i + 1
+        elif pattern[i] == "?":
+            token, i = NAME_CHARACTER, i + 1
         else:
-            if segment[i] == "\\":
-                i += 1
-                if i == len(segment):
-                    raise ValueError("nothing follows the last backslash")
-            token = re.escape(segment[i])
+            i += pattern[i] == "\\"
+            if i == len(pattern):
+                raise ValueError("nothing follows the last backslash")
+            token, i = re.escape(pattern[i]), i + 1
         tokens.append(token)
-        i += 1
     return tokens
 
 
