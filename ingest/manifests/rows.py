@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
@@ -34,8 +34,8 @@ _TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist
 _MAX_PROBLEMS = 20
 _HEAD_BYTES = 4 << 10
 _LONG_HEAD_BYTES = 64 << 10
-_BLOCK_BYTES = 16 << 20
-"""Size of csv blocks, in bytes; the maximum length of a row."""
+_BLOCK_BYTES = 4 << 20
+"""Size of csv blocks, in bytes; the maximum length of a row. Arrow reads 32 of them ahead."""
 
 _MAX_HEADER_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 14
@@ -140,13 +140,10 @@ def rows(
         raise MediaError(f"the manifest has {size} bytes, the maximum is {limits.max_list_bytes}: {_WAY_OUT}=N")
     readers = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
     reader = readers.get(path.suffix.lower(), _csv_rows)
-    ends_at = time.monotonic() + limits.max_list_time_s
+    bounds = _Bounds(limits, time.monotonic() + limits.max_list_time_s)
     size = 0
-    for row in reader(path, problems, wanted, limits):
-        if row.number > limits.max_list_rows + 1:
-            raise _too_many_rows(limits)
-        if time.monotonic() > ends_at:
-            raise MediaError(f"reading the manifest takes more than {limits.max_list_time_s:g} s: {_WAY_OUT}-time=N")
+    for row in reader(path, problems, wanted, bounds):
+        bounds.check(row.number - 1)  # a header may be row 1
         size += sum(map(_value_bytes, row.others.values()))
         if size > limits.max_list_bytes:
             raise MediaError(f"the values of the manifest exceed {limits.max_list_bytes} bytes: {_WAY_OUT}=N")
@@ -160,14 +157,32 @@ def _value_bytes(value: object) -> int:
     return 0 if value is None else VALUE_BYTES + (len(value) if isinstance(value, str) else 0)
 
 
-def _too_many_rows(limits: ListLimits) -> MediaError:
-    return MediaError(f"the manifest has more than {limits.max_list_rows} rows: {_WAY_OUT}-rows=N")
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """The limits of reading a manifest; `ends_at`: the value of `time.monotonic()` at which its time is over."""
+
+    limits: ListLimits
+    ends_at: float
+
+    def check(self, n_rows: int) -> None:
+        """Check the number of rows so far, skipped ones included, and the time.
+
+        Raises:
+            MediaError: a limit is exceeded.
+        """
+        if n_rows > self.limits.max_list_rows:
+            raise MediaError(f"the manifest has more than {self.limits.max_list_rows} rows: {_WAY_OUT}-rows=N")
+        if time.monotonic() > self.ends_at:
+            raise MediaError(
+                f"reading the manifest takes more than {self.limits.max_list_time_s:g} s: {_WAY_OUT}-time=N"
+            )
 
 
-def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
+def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bounds: _Bounds) -> Iterator[Row]:
     """Yield the rows of a csv or tsv file."""
     import pyarrow as pa
 
+    _check_utf8(path)
     with open_regular(path) as file:
         text = file.read(_MAX_HEADER_BYTES).decode("utf-8-sig", "replace")
     delimiter = _delimiter(path, text)
@@ -181,11 +196,7 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], lim
         if name != path_name and name.strip().lower() not in _TEXTS
     }
     if kinds:  # they follow from all values
-        count = 0
-        for batch in _csv_batches(path, delimiter, kept, lambda _row: None):
-            count += batch.num_rows
-            if count > limits.max_list_rows:
-                raise _too_many_rows(limits)
+        for batch in _csv_batches(path, delimiter, kept, lambda _row: None, bounds):
             kinds = {name: _kinds_of(_nulled(batch.column(name)), found) for name, found in kinds.items()}
     skipped: set[int] = set()
 
@@ -194,7 +205,7 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], lim
         problems.add(row.number, f"{row.actual_columns} values, but the header has {row.expected_columns}")
 
     numbers = (number for number in itertools.count(2) if number not in skipped)
-    for batch in _csv_batches(path, delimiter, kept, skip_row):
+    for batch in _csv_batches(path, delimiter, kept, skip_row, bounds):
         columns = {
             name: batch.column(name)
             if name == path_name
@@ -206,20 +217,30 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], lim
                 yield row
 
 
-def _csv_batches(path: Path, delimiter: str, names: Sequence[str], skip_row: Callable[[Any], None]) -> Iterator[Any]:
+def _csv_batches(
+    path: Path, delimiter: str, names: Sequence[str], skip_row: Callable[[Any], None], bounds: _Bounds
+) -> Iterator[Any]:
     """Yield the columns `names` of a csv file as strings, in batches; `skip_row` is called with each invalid row."""
     import pyarrow as pa
     from pyarrow import csv as pacsv
 
+    count, exceeded = 0, None
+
     def skip(row: Any) -> str:
+        nonlocal count, exceeded
+        count += 1
         skip_row(row)
-        return "skip"
+        try:
+            bounds.check(count)
+        except MediaError as error:  # Arrow would print it, and continue
+            exceeded = error
+        return "skip" if exceeded is None else "error"
 
     try:
         with (
-            open_regular(path) as file,
+            pa.OSFile(str(path)) as file,  # not one of Python's: it is read ahead in a thread that outlives an error
             pacsv.open_csv(
-                _Utf8File(file),
+                file,
                 read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
                 parse_options=pacsv.ParseOptions(
                     delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
@@ -230,41 +251,40 @@ def _csv_batches(path: Path, delimiter: str, names: Sequence[str], skip_row: Cal
             ) as reader,
         ):
             for batch in reader:
+                count += batch.num_rows
+                bounds.check(count)
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # a key error: Arrow reads the header as other names
-        raise MediaError(f"cannot read the manifest; expected a csv file in UTF-8: {_first_line(error)}") from error
+        if exceeded is not None:
+            raise exceeded from None
+        if "straddles" in str(error):
+            problem = f"a row has more than {_BLOCK_BYTES} bytes: a quotation mark may lack the second one"
+        else:
+            problem = f"expected a csv file in UTF-8: {_first_line(error)}"
+        raise MediaError(f"cannot read the manifest; {problem}") from error
 
 
-class _Utf8File:
-    """A file whose bytes are checked to be UTF-8 while they are read.
+def _check_utf8(path: Path) -> None:
+    """Check that a file is UTF-8.
 
     Arrow checks the columns that it reads only, and prints a traceback for another invalid row with other bytes.
+
+    Raises:
+        MediaError: it is not.
     """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._lines = 1
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """Read as files do.
-
-        Raises:
-            MediaError: the bytes are not UTF-8.
-        """
-        content = self._file.read(size)
-        try:
-            self._decoder.decode(content, final=not content)
-        except UnicodeDecodeError as error:
-            line = self._lines + content[: max(error.start, 0)].count(b"\n")
-            raise MediaError(f"line {line} is not UTF-8: save the manifest as UTF-8") from None
-        self._lines += content.count(b"\n")
-        return content
-
-    def close(self) -> None:
-        """Do nothing: who has opened the file closes it."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+    with open_regular(path) as file:
+        content = b"-"
+        while content:
+            content = file.read(_BLOCK_BYTES)
+            try:
+                decoder.decode(content, final=not content)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                raise MediaError(f"line {line} is not UTF-8: save the manifest as UTF-8") from None
+            line += content.count(b"\n")
 
 
 def _nulled(column: Any) -> Any:
@@ -350,7 +370,7 @@ def _times(column: Any) -> list[str | None]:
         return texts
 
 
-def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
+def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bounds: _Bounds) -> Iterator[Row]:
     """Yield the rows of a jsonl file; each may have other columns."""
     del wanted
     with open_regular(path) as file:
@@ -358,8 +378,7 @@ def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], li
             line = file.readline(MAX_LINE_BYTES + 1)
             if not line:
                 return
-            if number > limits.max_list_rows:
-                raise _too_many_rows(limits)
+            bounds.check(number)
             if len(line) > MAX_LINE_BYTES:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(MAX_LINE_BYTES)
@@ -376,7 +395,7 @@ def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], li
             yield Row(number, None if path_name is None else others.pop(path_name), others)
 
 
-def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], limits: ListLimits) -> Iterator[Row]:
+def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bounds: _Bounds) -> Iterator[Row]:
     """Yield the rows of a parquet file."""
     import pyarrow as pa
 
@@ -391,9 +410,8 @@ def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool],
         elif column.name not in names and wanted(column.name):
             names[column.name] = None
     with _open_parquet(path, names) as file:
-        if file.metadata.num_rows > limits.max_list_rows:
-            raise _too_many_rows(limits)
-        _check_parquet_size(path, names, limits)
+        bounds.check(file.metadata.num_rows)
+        _check_parquet_size(path, names, bounds.limits)
         numbers = itertools.count(1)
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False):

@@ -202,7 +202,7 @@ def test_a_csv_with_a_mark_carriage_returns_zero_bytes_and_a_huge_cell(tmp_path:
     content = read(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (2 * MIB) + "\nb.jpg,B.\n")
     assert captions(content) == {"a.jpg": (), "b.jpg": ("B.",)}
     write(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (40 * MIB) + "\nb.jpg,B.\n")
-    with pytest.raises(MediaError, match="cannot read the manifest"):
+    with pytest.raises(MediaError, match=r"^cannot read the manifest; a row has more than \d+ bytes: a quotation "):
         read_manifest(tmp_path / "a.csv", tmp_path)
 
 
@@ -448,6 +448,24 @@ def test_limits_of_bytes_and_time_are_named(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"takes more than 1e-09 s: .* --limit list-time=N"):
         read_manifest(path, tmp_path, ListLimits(max_list_time_s=1e-9))
     assert manifest_paths(path, ListLimits(max_list_bytes=1000)) == [str(tmp_path / "a.jpg")]
+
+
+@pytest.mark.parametrize("line", ["a.jpg,,\n", ",\n", "\n"])
+@pytest.mark.parametrize("columns", ["path,caption", "path,n"])
+def test_rows_that_are_skipped_count_too(tmp_path: Path, columns: str, line: str) -> None:
+    path = write(tmp_path / "a.csv", f"{columns}\n" + line * 300)
+    with pytest.raises(MediaError, match=r"more than 200 rows: .* --limit list-rows=N"):
+        read_manifest(path, tmp_path, ListLimits(max_list_rows=200))
+    with pytest.raises(MediaError, match=r"takes more than 1e-09 s: .* --limit list-time=N"):
+        read_manifest(path, tmp_path, ListLimits(max_list_time_s=1e-9))
+    assert read_manifest(path, tmp_path, ListLimits(max_list_rows=300)).entries == {}
+
+
+def test_a_csv_that_is_given_up_while_it_is_read_ahead_ends_no_process(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'path,caption\na.jpg,"' + "a.jpg,x\n" * (12 * MIB))
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cannot read the manifest; a row has more than")
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("listed", [False, True])
