@@ -146,7 +146,7 @@ def rows(
         bounds.check(row.number - 1)  # a header may be row 1
         size += sum(map(_value_bytes, row.others.values()))
         if size > limits.max_list_bytes:
-            raise MediaError(f"the values of the manifest exceed {limits.max_list_bytes} bytes: {_WAY_OUT}=N")
+            raise _too_many_values(limits)
         yield row
 
 
@@ -155,6 +155,10 @@ def _value_bytes(value: object) -> int:
     if isinstance(value, list):
         return VALUE_BYTES + sum(map(_value_bytes, value))
     return 0 if value is None else VALUE_BYTES + (len(value) if isinstance(value, str) else 0)
+
+
+def _too_many_values(limits: ListLimits) -> MediaError:
+    return MediaError(f"the values of the manifest exceed {limits.max_list_bytes} bytes: {_WAY_OUT}=N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,13 +454,15 @@ def _check_columns(count: int) -> None:
 
 
 def _check_parquet_size(path: Path, names: Collection[str], limits: ListLimits) -> None:
-    """Check the uncompressed size of the columns that are read."""
-    columns = (column for column in parquet_columns(path) if any(map(column.belongs_to, names)))
+    """Check the uncompressed size of the columns that are read, and the number of values in lists, nulls included."""
+    columns = [column for column in parquet_columns(path) if any(map(column.belongs_to, names))]
     size = sum(column.uncompressed_bytes for column in columns)
     if size > limits.max_list_bytes:
         raise MediaError(
             f"the manifest has {size} bytes uncompressed, the maximum is {limits.max_list_bytes}: {_WAY_OUT}=N"
         )
+    if VALUE_BYTES * sum(column.n_values for column in columns if column.path not in names) > limits.max_list_bytes:
+        raise _too_many_values(limits)
 
 
 def _is_text(kind: Any) -> bool:

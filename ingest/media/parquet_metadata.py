@@ -22,12 +22,14 @@ class ParquetColumn(NamedTuple):
     Attributes:
         path: Names of the column and of the fields inside it, separated by ", ".
         is_text: Whether the values are texts or bytes.
+        n_values: Number of values, nulls included.
         uncompressed_bytes: Size of all values.
         max_mean_bytes: Largest mean size of a value in a row group.
     """
 
     path: str
     is_text: bool
+    n_values: int
     uncompressed_bytes: int
     max_mean_bytes: int
 
@@ -43,11 +45,12 @@ def parquet_columns(path: Path) -> list[ParquetColumn]:
         MediaError: the footer is damaged.
     """
     query = """
-        SELECT path_in_schema, type = 'BYTE_ARRAY', sum(greatest(total_uncompressed_size, 0)),
-            max(total_uncompressed_size // greatest(num_values, 1))
+        SELECT path_in_schema, type = 'BYTE_ARRAY', sum(greatest(num_values, 0)),
+            sum(greatest(total_uncompressed_size, 0)), max(total_uncompressed_size // greatest(num_values, 1))
         FROM parquet_metadata(?) GROUP BY ALL"""
-    rows = _query(path, query)
-    return [ParquetColumn(str(name), bool(is_text), int(size), int(mean)) for name, is_text, size, mean in rows]
+    return [
+        ParquetColumn(str(name), bool(is_text), *map(int, numbers)) for name, is_text, *numbers in _query(path, query)
+    ]
 
 
 def parquet_row_count(path: Path) -> int:

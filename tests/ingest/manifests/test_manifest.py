@@ -391,7 +391,10 @@ def test_a_list_of_absurd_width_is_refused_with_one_line(tmp_path: Path) -> None
 
 
 def write_bomb(path: Path, kind: str) -> None:
-    """Write a parquet file of some kilobytes that unpacks to 3 GB: plain, from a dictionary, or from one in lists."""
+    """Write a parquet file of some kilobytes that unpacks to gigabytes.
+
+    It is plain, or repeats a text of a dictionary, also in lists, or has a list of 20 million nulls.
+    """
     if kind == "plain":
         table = pa.table({"path": ["a.jpg"] * 100, "caption": ["x" * 1_000_000] * 100})
         with parquet.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
@@ -402,6 +405,9 @@ def write_bomb(path: Path, kind: str) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [text])
     if kind == "list":
         column = pa.FixedSizeListArray.from_arrays(column, 30).cast(pa.list_(column.type))
+    if kind == "nulls":
+        nulls = pa.DictionaryArray.from_arrays(pa.nulls(20_000_000, pa.int32()), [text])
+        column = pa.ListArray.from_arrays(pa.array([0, len(nulls)], pa.int32()), nulls)
     table = pa.table({"path": [f"{n}.jpg" for n in range(len(column))], "caption": column})
     parquet.write_table(table, path, compression="zstd", store_schema=False)
 
@@ -426,6 +432,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     [
         ("plain", "3000[0-9]+ bytes uncompressed, the maximum is 1073741824: .* --limit list=N"),
         ("dictionary", "the values of the manifest exceed 1073741824 bytes: .* --limit list=N"),
+        ("nulls", "the values of the manifest exceed 1073741824 bytes: .* --limit list=N"),
         ("list", "the values of the manifest exceed 1073741824 bytes: .* --limit list=N"),
     ],
 )

@@ -24,6 +24,7 @@ def test_the_sizes_are_those_of_the_footer(tmp_path: Path, name: str) -> None:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     stated = [sum(group.column(number).total_uncompressed_size for group in groups) for number in range(3)]
     assert sorted(column.uncompressed_bytes for column in columns) == sorted(stated)
+    assert sorted(column.n_values for column in columns) == [3, 3, 4]
     assert [[column.belongs_to(name) for column in columns].count(True) for name in TABLE.schema.names] == [1, 1, 1]
     assert sorted(column.is_text for column in columns) == [False, True, True]
     assert parquet_row_count(tmp_path / name) == 3
