@@ -40,6 +40,15 @@ def scale_features(embeddings: NDArray[np.float32], temperature: float) -> NDArr
     return embeddings * np.float32(temperature)
 
 
+def scale_weights(weights: Sequence[float]) -> NDArray[np.float32]:
+    """Return weights divided by a power of two, so that the largest is 0.5 to 1: float32 has neither 1e300 nor 1e-300.
+
+    The direction of a weighted sum is the same.
+    """
+    _, exponent = np.frexp(np.abs(weights).max())
+    return np.asarray(np.ldexp(np.asarray(weights, np.float64), -exponent), np.float32)
+
+
 def compose(features: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
     """Return one query vector: each term normalised and weighted, their sum normalised (ImageBind paper, B.4).
 
@@ -55,8 +64,9 @@ def compose(features: NDArray[np.float32], weights: Sequence[float]) -> NDArray[
     Raises:
         UsageError: the weighted terms cancel.
     """
-    total = np.asarray(weights, np.float32) @ l2_normalize(features)
-    if np.linalg.norm(total) <= MIN_SUM_NORM * np.abs(weights).sum():
+    scaled = scale_weights(weights)
+    total = scaled @ l2_normalize(features)
+    if np.linalg.norm(total) <= MIN_SUM_NORM * np.abs(scaled).sum():
         raise UsageError("the query's terms cancel each other: change a weight or remove a term")
     return l2_normalize(total)
 

@@ -19,7 +19,7 @@ from bindsearch.search.query_encoding import EncodedTerm
 from bindsearch.search.query_syntax import format_query
 from bindsearch.search.thread_pool import Workers
 from bindsearch.types import Modality
-from bindsearch.vectors import compose
+from bindsearch.vectors import compose, scale_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +90,7 @@ def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> Q
         UsageError: the terms cancel each other.
     """
     vector = compose(embeddings, weights)
-    parts = np.asarray(weights, np.float32)[:, None] * embeddings
+    parts = scale_weights(weights)[:, None] * embeddings
     return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
 
 
