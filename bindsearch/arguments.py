@@ -27,6 +27,8 @@ def shown(value: object) -> str:
         text = repr(value)
     except ValueError:  # an integer of more than 4300 digits
         text = f"a huge {type(value).__name__}"
+    except Exception:  # of the caller's class
+        text = f"a {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
@@ -82,6 +84,18 @@ def to_number(value: object, name: str, expected: str, lowest: float = -math.inf
     return number
 
 
+def to_flag(value: object, name: str) -> bool:
+    """Return whether a value is true.
+
+    Raises:
+        UsageError: it is neither true nor false, such as an array.
+    """
+    try:
+        return bool(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is {shown(value)}: give True or False") from None
+
+
 def to_choice(value: object, choices: type[Choice], what: str) -> Choice:
     """Return the member of an enumeration that `value` is or names; `what` it is, for the message.
 
@@ -132,7 +146,10 @@ def to_path_text(path: object) -> str:
     Raises:
         UsageError: it is not a text or an `os.PathLike` of a text.
     """
-    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    text = path
+    if isinstance(path, str | os.PathLike):
+        with contextlib.suppress(TypeError):  # its method returns something else
+            text = os.fspath(path)
     if not isinstance(text, str):
         raise UsageError(f"{shown(path)} is not a path: give a text or a pathlib.Path")
     return text
@@ -142,9 +159,11 @@ def to_path(path: object) -> Path:
     """Return a path that the file system can look up.
 
     Raises:
-        UsageError: as for `to_path_text`, or it is too long, or it contains a character that no path can.
+        UsageError: as for `to_path_text`, or it is empty or too long, or it contains a character that no path can.
     """
     text = to_path_text(path)
+    if not text:  # to pathlib it is the current folder
+        raise UsageError("the path is empty: name a folder or a file")
     try:
         Path(text).lstat()
     except ValueError:

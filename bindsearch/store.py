@@ -86,7 +86,7 @@ class Store:
     ) -> None:
         """Prepare access to a store; files are opened on first use. See `connect` for the arguments."""
         self.path = path
-        self._segments = segment_lengths(segment_s or {})
+        self._segments = segment_lengths({} if segment_s is None else segment_s)
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._device, self._compile = device, compile
@@ -395,7 +395,8 @@ class Store:
         from bindsearch.operations.index import IndexRequest, at_paths, index_targets
         from bindsearch.operations.optimize import check_index_settings
 
-        request = IndexRequest(rules, imu_rate_hz, retry_failed, include, exclude, prune, limits or {})
+        caps = {} if limits is None else limits
+        request = IndexRequest(rules, imu_rate_hz, retry_failed, include, exclude, prune, caps)
         self._gpus.check()
         resolved = resolve_paths(paths, self._known_collections().values())
         check_index_settings(index_settings, self.encoder.dim)
@@ -436,7 +437,7 @@ class Store:
         from bindsearch.operations.index import IndexRequest, at_failures, index_targets
 
         self.config  # noqa: B018  (raises if there is no store)
-        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits=limits or {})
+        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits={} if limits is None else limits)
         context = self._context
         with Decoders(context.encoder, context.decode) as decoders:
             return index_targets(context, at_failures(self._folder), request, decoders, on_progress=on_progress)

@@ -19,7 +19,8 @@ import bindsearch as bs
 from bindsearch.arguments import to_absolute, to_integer, to_number, to_path
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import UsageError, VectorError
-from bindsearch.types import Modality
+from bindsearch.search.filter import describe_filter
+from bindsearch.types import Modality, Span
 from helpers.stores import connect
 
 NOT_INTEGERS: tuple[Any, ...] = (True, np.True_, 3.0, "3", None, b"3", [3], np.array([3]), Decimal(3), math.nan, 3 + 0j)
@@ -100,6 +101,7 @@ def test_numbers_are_numbers(store: bs.Store, tmp_path: Path, value: Any) -> Non
         {"to": "smell"},
         {"to": ()},
         {"to": np.array(5)},
+        {"include_query": np.zeros(2)},
         {"ranking": 5},
         {"ranking": []},
         {"ranking": "best"},
@@ -128,6 +130,53 @@ def test_what_is_no_query_is_refused(store: bs.Store) -> None:
     for other in (np.zeros(64, complex), np.full(64, "a"), np.full(64, None), np.zeros(64, bool)):
         refused(lambda: store.search(other), VectorError)  # noqa: B023
     assert len(store.search_many(iter(["a", "b"]))) == 2  # type: ignore[arg-type]
+
+
+class Awkward:
+    """Something that cannot be shown, and is no path although it says so."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+    def __fspath__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize(
+    "value", [True, 5, "smell", np.zeros(2), [], {5: 5}, Awkward()], ids=lambda value: str(type(value))
+)
+def test_terms_limits_and_settings_of_another_type_are_refused(store: bs.Store, tmp_path: Path, value: Any) -> None:
+    (tmp_path / "a.txt").touch()
+    refused(lambda: bs.Query(value))
+    refused(lambda: bs.Query((bs.Term("text", "a", span=value),)))
+    refused(lambda: bs.Query((bs.Term(value, "a"),)))
+    refused(lambda: bs.Query((bs.Term("audio", "a", span=Span(value, math.nan)),)))
+    refused(lambda: store.index(tmp_path, limits=value))
+    refused(lambda: store.index(tmp_path, index_settings=value))
+    refused(lambda: store.optimize(index_settings=value))
+    refused(lambda: bs.connect(tmp_path, segment_s=value))
+
+
+def test_what_cannot_be_shown_is_told_by_its_type(store: bs.Store) -> None:
+    assert "Awkward" in refused(lambda: store.search("a", k=Awkward()))  # type: ignore[arg-type]
+    assert "int" in refused(lambda: store.search(bs.like(HUGE)))
+    assert "int" in describe_filter(bs.Filter(since_ns=HUGE))
+
+
+@pytest.mark.parametrize("weight", [1e300, 1e-300, 2.0**70, 5e-324])
+def test_the_size_of_a_single_weight_does_not_matter(store: bs.Store, weight: float) -> None:
+    wanted = [hit.item_id for hit in store.search(bs.text("a"))]
+    assert wanted
+    assert [hit.item_id for hit in store.search(bs.text("a") * weight)] == wanted
+
+
+def test_an_empty_path_is_not_the_current_folder(
+    store: bs.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(store.path.parent)
+    for call in (store.forget, store.export, store.import_vectors, store.merge):
+        assert "empty" in refused(lambda: call(""))  # noqa: B023
+    assert len(store.search("a", k=9)) == 6
 
 
 @pytest.mark.parametrize(

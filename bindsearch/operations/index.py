@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bindsearch.arguments import to_number, to_texts
+from bindsearch.arguments import shown, to_number, to_texts
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
@@ -83,6 +83,8 @@ def _apply_limits(
 
     A name may omit the prefix and the unit: `array` for `max_array_bytes`.
     """
+    if not isinstance(limits, Mapping) or not all(isinstance(name, str) for name in limits):
+        raise UsageError(f'limits is {shown(limits)}: give numbers by name, such as {{"pixels": 1e8}}')
     archives, lists = ArchiveLimits(), ListLimits()
     caps = {entry.name: options for options in (decode, archives, lists) for entry in fields(options)}
     caps = {name: options for name, options in caps.items() if name.startswith("max_")}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from bindsearch.arguments import shown
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import IndexDamagedError, UsageError
@@ -441,9 +442,11 @@ def check_index_settings(settings: IndexSettings | None, dim: int) -> None:
     """Check index settings before anything is written.
 
     Raises:
-        UsageError: a parameter is unknown, out of range or does not fit another.
+        UsageError: they are no IndexSettings, or a parameter is unknown, out of range or does not fit another.
     """
     if settings is not None:
+        if not isinstance(settings, IndexSettings):
+            raise UsageError(f"index_settings is {shown(settings)}: give an IndexSettings")
         choose_parameters(CHECKED_ROWS, dim, replace(settings, memory_bytes=None))
 
 

@@ -87,7 +87,8 @@ def reindex(
         missing = sorted(path for path in items if not _exists(Path(path)))
         if missing and not prune:
             raise _would_lose(missing, "have no file any more", "restore the files, or ")
-        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=limits or {})
+        caps = {} if limits is None else limits
+        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=caps)
         report = index_targets(
             replace(context, path=new_store, segments=decode_options(config, None)),
             lambda new, _: _targets(collections, new, store, new_store),

@@ -148,7 +148,7 @@ def format_time(ns: int) -> str:
     try:
         moment = (EPOCH + timedelta(microseconds=ns // 1000)).astimezone().replace(tzinfo=None)
     except OverflowError:
-        return f"{ns} ns"
+        return f"{shown(ns)} ns"
     if moment.time() == datetime.min.time():
         return moment.date().isoformat()
     return moment.isoformat(" ", "minutes" if moment.second == moment.microsecond == 0 else "auto")

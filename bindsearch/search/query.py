@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from os import PathLike
 
-from bindsearch.arguments import shown, to_choice, to_integer, to_list, to_number, to_path_text
+from bindsearch.arguments import shown, to_choice, to_flag, to_integer, to_list, to_number, to_path_text
 from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
@@ -127,11 +127,11 @@ class Query:
 
     def __post_init__(self) -> None:
         checked = {
-            "terms": tuple(_checked_term(term) for term in self.terms),
+            "terms": tuple(map(_checked_term, to_list(self.terms, "the list of terms"))),
             "to": parse_modalities(self.to),
             "k": to_integer(self.k, "k", "ask for at least 1 hit", lowest=1),
             "ranking": to_choice(self.ranking, Ranking, "ranking"),
-            "include_query": bool(self.include_query),
+            "include_query": to_flag(self.include_query, "include_query"),
             "diversity": to_number(
                 self.diversity, "diversity", "give a number from 0 (nearest) to 1 (most different)", 0.0, 1.0
             ),
@@ -146,22 +146,27 @@ class Query:
             raise UsageError(f"the filter is {shown(self.filter)}: create one with bs.make_filter(...)")
 
 
-def _checked_term(term: Term) -> Term:
-    """Return a term with a weight of Python's own type.
+def _checked_term(term: object) -> Term:
+    """Return a term with numbers of Python's own type.
 
     Raises:
-        UsageError: it is not a term, its source is empty or cannot be stored, or its kind or weight is invalid.
+        UsageError: it is not a term, its source is empty or cannot be stored, or its kind, span or weight is invalid.
     """
     if not isinstance(term, Term) or not isinstance(term.source, str):
         raise UsageError(f"{shown(term)} is not a query term: {HOW_TO_MAKE_TERMS}")
     if not term.source.strip():
         raise UsageError(EMPTY)
-    if term.kind is not None and term.kind not in PREFIXES:
+    if term.kind is not None and not (isinstance(term.kind, str) and term.kind in PREFIXES):
         raise UsageError(f"unknown kind of term {shown(term.kind)}: choose from {', '.join(PREFIXES)}")
     try:
         term.source.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{shown(term.source)} is not UTF-8: give it in UTF-8") from None
+    if term.span is not None:
+        if not isinstance(term.span, Span):
+            raise UsageError(f"the span of {shown(term.source)} is {shown(term.span)}: give a Span in seconds")
+        seconds = [to_number(time, "a time of a span", FINITE) for time in (term.span.start_s, term.span.end_s)]
+        term = replace(term, span=Span(*seconds))
     if term.weight is None:
         return term
     return replace(term, weight=to_number(term.weight, f"the weight of {shown(term.source)}", FINITE))
@@ -219,7 +224,7 @@ def like(item: int | str | PathLike[str]) -> Term:
     """Return a term for an indexed item, by id or path; it uses the stored vectors and needs no model."""
     if isinstance(item, str | PathLike):
         return Term(LIKE, to_path_text(item))
-    return Term(LIKE, str(to_integer(item, "the item of like", "give its id or its path")))
+    return Term(LIKE, shown(to_integer(item, "the item of like", "give its id or its path")))
 
 
 def resolve_weights(terms: Sequence[Term]) -> tuple[float, ...]:
