@@ -1,7 +1,8 @@
 """Evaluation of `where` expressions: simple predicates by Arrow, others by DuckDB, combined by three-valued logic.
 
 A predicate on columns of items only is evaluated once per item and then repeated for the item's segments. If a
-predicate fails for some row, DuckDB evaluates the whole expression: another predicate may exclude that row.
+predicate fails for some row, DuckDB evaluates the whole expression: another predicate, or the other bound of BETWEEN,
+may exclude that row.
 """
 
 from __future__ import annotations
@@ -62,8 +63,6 @@ def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S)
         level, truth = _combine(expression, _verdicts(expression, columns, limit_s, started), columns)
         mask: NDArray[np.bool_] = pc.fill_null(truth, False).to_numpy()
     except UsageError:
-        if not isinstance(expression, Operation) or expression.kind not in LOGICAL:
-            raise
         level, mask = _evaluate_whole(expression, columns, limit_s, started)
     return mask[columns.item_rows] if level is Level.ITEM else mask
 

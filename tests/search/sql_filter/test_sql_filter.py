@@ -416,6 +416,7 @@ def test_what_excludes_a_row_guards_it_as_in_duckdb(columns: FilterColumns, orac
         ("size_bytes < 1000000 and size_bytes * 2 > 5", "size_bytes between 3 and 999999"),
         ("text = '50%' or text is not null and cast(text || '' as integer) > 1 and false", "text = '50%'"),
         ("case when rating > 0 then 8 // rating > 1 else false end", "rating > 0 and 8 // nullif(rating, 0) > 1"),
+        ("rating between 1 and 8 // rating", "rating >= 1 and rating <= 8 // nullif(rating, 0)"),
     ],
 )
 def test_guarded_conditions_have_hits(columns: FilterColumns, expression: str, plain: str) -> None:
