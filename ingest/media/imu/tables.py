@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +126,7 @@ def _csv_table(path: Path, options: DecodeOptions) -> Table:
     names = csv_header(text[:HEAD_BYTES].encode())
     try:
         table = pacsv.read_csv(
-            io.BytesIO(text.encode()),
+            pa.BufferReader(text.encode()),
             read_options=pacsv.ReadOptions(use_threads=False, autogenerate_column_names=names is None),
             parse_options=pacsv.ParseOptions(delimiter=delimiter_of(first)),
         )
