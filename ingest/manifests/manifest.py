@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,10 @@ class ManifestContent:
     problems: tuple[str, ...]
 
 
+_NO_ENTRY = ManifestEntry(None, (), _NO_COLUMNS, _NO_METADATA)
+"""Shared by all files that are listed but not there."""
+
+
 def is_manifest(path: Path) -> bool:
     """Return whether a csv, tsv, jsonl or parquet file is a manifest, by its header alone.
 
@@ -85,13 +89,21 @@ def is_manifest(path: Path) -> bool:
     return row[column] is None or _is_path(row[column])
 
 
-def read_manifest(path: Path, root: Path, limits: ListLimits = DEFAULT_LIMITS) -> ManifestContent:
+def read_manifest(
+    path: Path, root: Path, limits: ListLimits = DEFAULT_LIMITS, scanned: Collection[str] | None = None
+) -> ManifestContent:
     """Read the entries of the manifest at `path` for files inside `root`, existing or not; unusable rows are problems.
+
+    Args:
+        path: the manifest.
+        root: folder that the paths of entries are relative to.
+        limits: limits of manifests.
+        scanned: paths of the files whose entries are needed; those of others are empty (None: all are needed).
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.
     """
-    reader = _ManifestReader(_slashed(path.parent), _slashed(root))
+    reader = _ManifestReader(_slashed(path.parent), _slashed(root), scanned)
     for row in rows(path, reader.problems, reader.is_used, limits):
         reader.add(row)
     return ManifestContent(reader.entries, reader.problems.lines())
@@ -149,6 +161,7 @@ class _ManifestReader:
 
     folder: str
     root: str
+    scanned: Collection[str] | None = None
     entries: dict[str, ManifestEntry] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     names: dict[str, str | None] = field(default_factory=dict)
@@ -180,6 +193,8 @@ class _ManifestReader:
                 own[key] = value
         columns, metadata = self._columns(own, row.number) if own else (_NO_COLUMNS, _NO_METADATA)
         listed = ManifestEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
+        if self.scanned is not None and path not in self.scanned:
+            listed = _NO_ENTRY
         previous = self.entries.get(path)
         self.entries[path] = listed if previous is None else self._merge_entries(previous, listed, row.number)
 

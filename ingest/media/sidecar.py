@@ -18,6 +18,8 @@ from bindsearch.small_files import read_small_file
 from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata
 
 MAX_SIDECAR_BYTES = 1 << 20
+_NO_METADATA = Metadata()
+"""Shared: a manifest has a million entries."""
 MAX_COLUMNS = 64
 MAX_COLUMN_NAME = 64
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -143,7 +145,7 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
             metadata[key] = None if content is None else _metadata_value(key, content)
         else:
             columns[key] = _scalar(name, content)
-    return columns, Metadata(**metadata)
+    return columns, Metadata(**metadata) if metadata else _NO_METADATA
 
 
 def decode_facts(sidecar: Sidecar) -> str:

@@ -70,7 +70,7 @@ def read_manifests(
             continue
         except OSError as error:
             raise _unreadable(scan.root / path, error) from error
-    scanned = {*scan.rel_paths} if is_whole and candidates else set()
+    scanned = {*scan.rel_paths} if candidates else set()
     entries: dict[str, ManifestEntry] = {}
     states: dict[str, FileState] = {}
     problems: list[str] = []
@@ -78,7 +78,7 @@ def read_manifests(
         try:
             if known.get(path) != candidates[path] and not is_manifest(scan.root / path):
                 continue
-            content = read_manifest(scan.root / path, scan.root, limits)
+            content = read_manifest(scan.root / path, scan.root, limits, scanned)
         except MediaError as error:
             problems.append(f"the manifest {scan.root / path} is not used: {error}")
             content = ManifestContent({}, ())

@@ -468,6 +468,16 @@ def test_rows_that_are_skipped_count_too(tmp_path: Path, columns: str, line: str
     assert read_manifest(path, tmp_path, ListLimits(max_list_rows=300)).entries == {}
 
 
+def test_files_that_are_not_there_share_one_entry(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "path,caption,n\na.jpg,A.,1\nb.jpg,B.,2\na.jpg,C.,3\nc.jpg,C.,x\n")
+    everything = read_manifest(path, tmp_path)
+    content = read_manifest(path, tmp_path, scanned={"a.jpg"})
+    assert content.entries["a.jpg"] == everything.entries["a.jpg"]
+    assert [*content.entries] == [*everything.entries]
+    assert content.entries["b.jpg"] is content.entries["c.jpg"]
+    assert content.entries["b.jpg"].captions == ()
+
+
 def test_a_csv_that_is_given_up_while_it_is_read_ahead_ends_no_process(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'path,caption\na.jpg,"' + "a.jpg,x\n" * (12 * MIB))
     done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
