@@ -47,6 +47,8 @@ SECONDS = 20.0
 """CPU time that one input may take; longer is a hang."""
 
 MAX_PROBLEMS = 20
+MIN_INPUTS = 4
+"""Number of inputs that are fed even if the time is over, on a slow machine."""
 
 Target = Callable[[random.Random, Path], str]
 """Feed one input; return it as text. Raise anything but BindSearchError for what is wrong."""
@@ -532,7 +534,7 @@ def main() -> None:
         problem = problem_of(target, f"{target} {seed} {count}", place)
         slowest = max(slowest, time.process_time() - started)
         problems += [] if problem is None else [problem]
-        if time.monotonic() > end or len(problems) >= MAX_PROBLEMS:
+        if (time.monotonic() > end and count >= MIN_INPUTS) or len(problems) >= MAX_PROBLEMS:
             break
     sys.stdout.write(json.dumps({"inputs": count, "slowest_s": round(slowest, 3), "problems": problems}))
 
