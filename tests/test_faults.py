@@ -1,7 +1,8 @@
 """One system call on the store fails: a command is done, or says why not in one line, and nothing is lost.
 
 A sample runs in `make test`. BINDSEARCH_FAULTS=5000 runs more, BINDSEARCH_FAULTS=calls one fault at every call of every
-command, BINDSEARCH_FAULTS=all every error at every call; BINDSEARCH_FAULT_SEED decides on order and choice.
+command, BINDSEARCH_FAULTS=all every error at every call; BINDSEARCH_FAULT_SEED decides on order and choice, and
+BINDSEARCH_FAULT_PART=2/8 takes every eighth of them, from the second on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from helpers.system_calls import Kind, build_library, environment
 WANTED = os.environ.get("BINDSEARCH_FAULTS", "6")
 COUNT = int(WANTED) if WANTED.isdigit() else sys.maxsize
 SEED = int(os.environ.get("BINDSEARCH_FAULT_SEED", "0"))
+PART, PARTS = map(int, os.environ.get("BINDSEARCH_FAULT_PART", "1/1").split("/"))
 SAMPLE = 60
 """Number of faults up to which a few commands are disturbed only."""
 
@@ -110,7 +112,7 @@ def test_a_failing_call_costs_nothing_that_was_committed(disturbers: list[Distur
     random.Random(SEED).shuffle(chosen)
     if WANTED == "calls":
         chosen = list({point[:3]: point for point in chosen}.values())
-    chosen = chosen[:COUNT]
+    chosen = chosen[:COUNT][PART - 1 :: PARTS]
 
     def disturb(number: int) -> tuple[int, list[str]]:
         failed, problems = 0, []

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -307,13 +307,15 @@ def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:
     """Memory-map the rows (n, d) of a .npy file; raise UsageError if they are not vectors or do not match."""
     try:
         with open_regular(path) as file:
-            shape, dtype, _ = npy_header(file)
+            shape, dtype, is_fortran = npy_header(file)
+            offset = file.tell()
         if dtype.kind != "f" or len(shape) != 2:
             raise MediaError(f"it holds {dtype} of shape {shape}, not rows of floating-point numbers")
-        array: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        order: Literal["C", "F"] = "F" if is_fortran else "C"
+        array: NDArray[np.floating[Any]] = np.memmap(path, dtype, "r", offset, shape, order)
     except MediaError as error:
         raise UsageError(f"{path}: {error}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if len(array) != n:
         raise UsageError(f"{path} has {len(array)} rows and {facts} {n}: both need the same rows, in the same order")

@@ -40,7 +40,7 @@ def test_no_damage_ends_the_process(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     chance = random.Random(3)
     errors = []
-    for _ in range(300):
+    for _ in range(100):
         parquet.write_table(TABLE, path)
         KINDS[chance.choice(("flip bit", "garble block", "truncate"))](path, chance)
         try:
@@ -48,5 +48,5 @@ def test_no_damage_ends_the_process(tmp_path: Path) -> None:
             parquet_row_count(path)
         except MediaError as error:
             errors.append(str(error))
-    assert len(errors) > 30
+    assert len(errors) > 10
     assert all(error.startswith("damaged parquet file: ") and "\n" not in error for error in errors)
