@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
@@ -35,8 +35,10 @@ class Checks:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.wait()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        is_interrupted = kind is not None and not issubclass(kind, Exception)
+        with suppress(SnapshotDamagedError, StoreError) if is_interrupted else nullcontext():
+            self.wait()
 
     def run(self, path: Path, size_bytes: int, check: Callable[[], None]) -> None:
         """Run a check of the file at `path`, which raises any error for damage.

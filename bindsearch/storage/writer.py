@@ -448,7 +448,8 @@ class Writer:
             self._catalog.forget_replaced_files()
         for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*"):
             for path in self._store.glob(f"{folder}/.*{TEMPORARY_SUFFIX}*"):  # DuckDB adds `.wal` to the name
-                _delete(path)
+                if path.parent.resolve().is_relative_to(self._store.resolve()):  # else it is behind a link
+                    _delete(path)
 
     def discard_lost_files(self) -> None:
         """Delete the damaged vector files in `lost/` if all items are embedded again."""
