@@ -97,7 +97,7 @@ def _apply_limits(
             raise UsageError(f"unknown limit {cap_name.removeprefix('max_')!r}: choose from {known}")
         what = f"the limit {cap_name.removeprefix('max_')}"
         number = to_number(value, what, "expected a number above 0", lowest=math.ulp(0.0))
-        overrides[name] = type(getattr(caps[name], name))(number)
+        overrides[name] = math.ceil(number) if isinstance(getattr(caps[name], name), int) else number
     chosen = [
         {name: value for name, value in overrides.items() if caps[name] is options}
         for options in (decode, archives, lists)
