@@ -107,7 +107,15 @@ def to_choice(value: object, choices: type[Choice], what: str) -> Choice:
     with contextlib.suppress(ValueError):
         if isinstance(value, str):
             return choices(value)
-    raise UsageError(f"unknown {what} {shown(value)}: choose from {', '.join(choices)}")
+    raise UsageError(f"unknown {what} {shown(value)}: {did_you_mean(value, choices)}choose from {', '.join(choices)}")
+
+
+def did_you_mean(value: object, names: Iterable[str]) -> str:
+    """Return "did you mean 'a' or 'b'? " with the names that are like a text; empty if none is."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(value.lower(), [str(name) for name in names], n=3) if isinstance(value, str) else []
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def to_list(values: object, name: str) -> list[object]:

@@ -65,7 +65,7 @@ def plan_targets(
         lists: limits of manifests.
     """
     known = dict(collections)
-    for path in map(_archive_of, paths):
+    for path in map(archive_of, paths):
         if (files := _manifest_files(path, lists)) is not None:
             yield from _manifest_targets(path, files, known, add_collection, store)
             continue
@@ -104,7 +104,7 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
     ]
 
 
-def _archive_of(path: Path) -> Path:
+def archive_of(path: Path) -> Path:
     """Return the archive that a path is inside of; other paths unchanged."""
     return next((parent for parent in path.parents if parent.is_file()), path)
 
@@ -140,7 +140,7 @@ def failed_targets(
     failed: dict[int, set[str]] = {}
     for key, rel_path in failures:
         path = collections[key] / rel_path
-        failed.setdefault(key, set()).add(_archive_of(path).relative_to(collections[key]).as_posix())
+        failed.setdefault(key, set()).add(archive_of(path).relative_to(collections[key]).as_posix())
     return [
         ScanTarget(
             key,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bindsearch.arguments import shown, to_number, to_texts
+from bindsearch.arguments import did_you_mean, shown, to_number, to_texts
+from bindsearch.atomic import is_there
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
@@ -21,7 +22,7 @@ from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.ignore import make_narrowing
-from bindsearch.ingest.targets import failed_targets, plan_targets
+from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import IndexActionKind
@@ -164,8 +165,33 @@ def index_targets(
 
 
 def at_paths(paths: Sequence[Path], store: Path) -> FindTargets:
-    """Return a function that finds all targets at and below these absolute paths."""
-    return lambda catalog, lists: plan_targets(paths, catalog.collections(), catalog.add_collection, store, lists)
+    """Return a function that finds all targets at and below these absolute paths.
+
+    It raises UsageError for one that is neither there nor known: a mistyped path.
+    """
+
+    def find(catalog: Catalog, lists: ListLimits) -> Iterator[ScanTarget]:
+        collections = catalog.collections()
+        for path in paths:
+            _check_is_known(path, collections, catalog)
+        return plan_targets(paths, collections, catalog.add_collection, store, lists)
+
+    return find
+
+
+def _check_is_known(path: Path, collections: Mapping[int, Path], catalog: Catalog) -> None:
+    if is_there(path) or archive_of(path) != path:
+        return
+    for key, root in collections.items():
+        if path.is_relative_to(root):
+            rel_path = path.relative_to(root).as_posix()
+            if catalog.known_files(key, (rel_path,)).n or rel_path in catalog.containers(key):
+                return
+    try:
+        near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+    except OSError:
+        near = ""
+    raise UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
 
 
 def at_failures(store: Path) -> FindTargets:

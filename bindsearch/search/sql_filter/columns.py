@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.types import METADATA_COLUMNS
@@ -135,10 +135,8 @@ class FilterColumns:
     def explain_unknown(self, name: str) -> str:
         """Return the error message for an unknown column."""
         names = [*DOCUMENTED, *self.user_types]
-        near = [repr(match) for match in get_close_matches(name.lower(), names, n=3)]
-        hint = f": did you mean {' or '.join(near)}?" if near else "."
         listed = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-        return f"there is no column {name!r}{hint} Columns are {listed};"
+        return f"there is no column {name!r}: {did_you_mean(name, names)}columns are {listed};"
 
     def level(self, name: str) -> Level:
         """Return the level of a known column."""

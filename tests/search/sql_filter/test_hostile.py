@@ -43,7 +43,7 @@ def columns() -> FilterColumns:
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("durations > 3", "no column 'durations'.*did you mean 'duration_s'.*Columns are path, name, .*item_id"),
+        ("durations > 3", "no column 'durations'.*did you mean 'duration_s'.*columns are path, name, .*item_id"),
         ("size_bytes", "gives int64.*true or false"),
         ("modality and true", "gives .*string.*true or false"),
         ("cast(name as integer) > 3", "cannot be evaluated: Could not convert string .* to INT32"),
