@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -212,7 +213,9 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
     """
     from bindsearch.encoders import has_options, load_encoder
 
-    config = read_config(path) if (path / STORE_FILE).is_file() else None
+    config = None
+    with suppress(StoreNotFoundError):
+        config = read_config(path)
     name = encoder
     if name is None:
         name = DEFAULT_ENCODER if config is None else config.encoder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bindsearch.atomic import folder_size
+from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import damaged_models, list_models, verify_model
@@ -49,10 +49,10 @@ def check_encoders() -> Iterator[Check]:
 
 def check_store(path: Path) -> Iterator[Check]:
     """Open the newest generation of a store, and yield a summary of its contents."""
-    if not (path / STORE_FILE).is_file():
-        yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` creates one")
-        return
     try:
+        if not is_there(path / STORE_FILE):
+            yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` creates one")
+            return
         generation = open_reader(path).current()
     except Exception as error:
         if installation_fault(error) is not None:  # reported by `check_installed`

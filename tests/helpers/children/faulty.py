@@ -181,7 +181,8 @@ def used_afterwards(prepared: Prepared, world: World) -> list[str]:
         problems.append(f"lost: {lost}")
     with settings(prepared.scenario) as embedded:
         failed = go_on(world, prepared.scenario)
-        if any("bindsearch recover" in line for outcome in failed for line in outcome.lines):
+        is_recovered = any("bindsearch recover" in line for outcome in failed for line in outcome.lines)
+        if is_recovered:  # for DuckDB, a catalog that it cannot stat is not there, and it creates an empty one
             run(world, RECOVER)
             failed = go_on(world, prepared.scenario)
         problems += [f"going on: {outcome.code} {outcome.lines}" for outcome in failed]
@@ -193,7 +194,7 @@ def used_afterwards(prepared: Prepared, world: World) -> list[str]:
     if prepared.scenario.same_rows and embedded.count > to_embed:
         problems.append(f"{embedded.count} embedded, {to_embed} were not there")
     problems += [f"verify in the end: {finding.message}" for finding in verify(world.store).findings]
-    if (world.store / "lost").exists() and prepared.scenario.command[0] != "recover":
+    if (world.store / "lost").exists() and prepared.scenario.command[0] != "recover" and not is_recovered:
         problems.append("something was given up")
     return problems
 
