@@ -292,14 +292,15 @@ def test_a_catalog_that_names_a_file_outside_of_the_store_is_refused(tmp_path: P
     assert victim.read_text() == "somebody's file"
 
 
-def test_temporary_files_behind_links_stay(tmp_path: Path, catalog: Catalog) -> None:
+def test_temporary_files_behind_links_stay(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, catalog: Catalog
+) -> None:
     Writer(tmp_path, catalog, DIM).commit(batch(0, 1))
-    elsewhere = tmp_path.parent / f"{tmp_path.name} elsewhere"
-    elsewhere.mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
     (tmp_path / "indexes").mkdir()
     for link in ("snapshots/link", "indexes/link"):
         (tmp_path / link).symlink_to(elsewhere)
     for path in (elsewhere / ".mine.tmp", tmp_path / "indexes" / ".left.tmp", tmp_path / ".left.tmp"):
         path.touch()
     Writer(tmp_path, catalog, DIM)
-    assert sorted(path.name for path in tmp_path.parent.rglob(".*.tmp")) == [".mine.tmp"]
+    assert [path.name for folder in (tmp_path, elsewhere) for path in folder.rglob(".*.tmp")] == [".mine.tmp"]
