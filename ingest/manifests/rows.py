@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
@@ -34,8 +35,10 @@ _TEXTS = (*CAPTION_COLUMNS, MODALITY_COLUMN, "taken", "camera", "title", "artist
 _MAX_PROBLEMS = 20
 _HEAD_BYTES = 4 << 10
 _LONG_HEAD_BYTES = 64 << 10
-_BLOCK_BYTES = 4 << 20
-"""Size of csv blocks, in bytes; the maximum length of a row. Arrow reads 32 of them ahead."""
+_MAX_CSV_CHARACTERS = 4 << 20
+"""Maximum length of a line of a csv file, and of a value that spans lines."""
+
+_BLOCK_BYTES = 1 << 20
 
 _MAX_HEADER_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 14
@@ -59,6 +62,10 @@ class ListLimits:
 
 
 DEFAULT_LIMITS = ListLimits()
+
+
+SkipRow = Callable[[int, int, int], None]
+"""Function that is called with the number of an invalid row, its number of values, and that of the header."""
 
 
 @dataclass(slots=True)
@@ -200,79 +207,126 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bou
         if name != path_name and name.strip().lower() not in _TEXTS
     }
     if kinds:  # they follow from all values
-        for batch in _csv_batches(path, delimiter, kept, lambda _row: None, bounds):
+        for _, batch in _csv_batches(path, delimiter, kept, lambda *_: None, bounds):
             kinds = {name: _kinds_of(_nulled(batch.column(name)), found) for name, found in kinds.items()}
-    skipped: set[int] = set()
 
-    def skip_row(row: Any) -> None:
-        skipped.add(row.number)
-        problems.add(row.number, f"{row.actual_columns} values, but the header has {row.expected_columns}")
+    def skip_row(number: int, actual: int, expected: int) -> None:
+        problems.add(number, f"{actual} values, but the header has {expected}")
 
-    numbers = (number for number in itertools.count(2) if number not in skipped)
-    for batch in _csv_batches(path, delimiter, kept, skip_row, bounds):
+    for numbers, batch in _csv_batches(path, delimiter, kept, skip_row, bounds):
         columns = {
             name: batch.column(name)
             if name == path_name
             else _nulled(batch.column(name)).cast(kinds[name][0] if kinds.get(name) else pa.string())
             for name in kept
         }
-        for row in _batch_rows(pa.record_batch(columns), numbers, path_name):
+        for row in _batch_rows(pa.record_batch(columns), iter(numbers), path_name):
             if row.path or any(value is not None for value in row.others.values()):  # else an empty line
                 yield row
 
 
 def _csv_batches(
-    path: Path, delimiter: str, names: Sequence[str], skip_row: Callable[[Any], None], bounds: _Bounds
-) -> Iterator[Any]:
-    """Yield the columns `names` of a csv file as strings, in batches; `skip_row` is called with each invalid row."""
+    path: Path, delimiter: str, names: Sequence[str], skip_row: SkipRow, bounds: _Bounds
+) -> Iterator[tuple[list[int], Any]]:
+    """Yield the columns `names` of a csv file as strings, with row numbers, in batches.
+
+    Python's reader: Arrow's reads ahead in threads that call back for invalid rows, even while the interpreter ends,
+    which then aborts.
+
+    Args:
+        path: The file, in UTF-8.
+        delimiter: What separates values.
+        names: Columns to read.
+        skip_row: Called with the number of each invalid row, its number of values, and that of the header.
+        bounds: Limits.
+    """
     import pyarrow as pa
-    from pyarrow import csv as pacsv
 
-    count, exceeded = 0, None
-
-    def skip(row: Any) -> str:
-        nonlocal count, exceeded
-        count += 1
-        skip_row(row)
+    with (
+        open_regular(path) as file,
+        io.TextIOWrapper(file, "utf-8-sig", newline="") as text,
+        _csv_field_limit(_MAX_CSV_CHARACTERS),
+    ):
+        rows = enumerate(csv.reader(_bounded_lines(text), delimiter=delimiter), start=1)
         try:
-            bounds.check(count)
-        except MediaError as error:  # Arrow would print it, and continue
-            exceeded = error
-        return "skip" if exceeded is None else "error"
+            header = next((cells for _, cells in rows if cells), [])
+            positions = [header.index(name) for name in names]
+            for chunk in _chunks(rows, len(header), positions, skip_row):
+                bounds.check(chunk.last_number - 1)
+                arrays = (pa.array(values, pa.string()) for values in chunk.columns)
+                yield chunk.numbers, pa.record_batch(dict(zip(names, arrays, strict=True)))
+        except csv.Error as error:
+            if "field limit" in str(error):
+                raise _long_row() from error
+            raise MediaError(f"cannot read the manifest; expected a csv file: {error}") from error
+        except ValueError as error:  # a name of the header
+            raise MediaError(f"cannot read the manifest; expected a csv file: {_first_line(error)}") from error
 
+
+@contextmanager
+def _csv_field_limit(characters: int) -> Iterator[None]:
+    """Let csv readers accept longer values: the limit is one for all of them."""
+    before = csv.field_size_limit(characters)
     try:
-        with (
-            pa.OSFile(str(path)) as file,  # not one of Python's: it is read ahead in a thread that outlives an error
-            pacsv.open_csv(
-                file,
-                read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # threads lose row numbers
-                parse_options=pacsv.ParseOptions(
-                    delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
-                ),
-                convert_options=pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()), include_columns=names
-                ),
-            ) as reader,
-        ):
-            for batch in reader:
-                count += batch.num_rows
-                bounds.check(count)
-                for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    yield batch.slice(start, _BATCH_ROWS)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:  # a key error: Arrow reads the header as other names
-        if exceeded is not None:
-            raise exceeded from None
-        if "straddles" in str(error):
-            problem = f"a row has more than {_BLOCK_BYTES} bytes: a quotation mark may lack the second one"
-        else:
-            problem = f"expected a csv file in UTF-8: {_first_line(error)}"
-        raise MediaError(f"cannot read the manifest; {problem}") from error
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _bounded_lines(text: TextIO) -> Iterator[str]:
+    """Yield the lines of a file.
+
+    Raises:
+        MediaError: a line is too long.
+    """
+    while line := text.readline(_MAX_CSV_CHARACTERS):
+        if len(line) == _MAX_CSV_CHARACTERS:
+            raise _long_row()
+        yield line
+
+
+def _long_row() -> MediaError:
+    return MediaError(
+        f"cannot read the manifest; a row has more than {_MAX_CSV_CHARACTERS} characters: a quotation mark may lack "
+        "the second one"
+    )
+
+
+class _Chunk(NamedTuple):
+    """Values of some rows by column, the numbers of these rows, and that of the last row read, valid or not."""
+
+    columns: list[list[str]]
+    numbers: list[int]
+    last_number: int
+
+
+def _chunks(
+    rows: Iterator[tuple[int, list[str]]],
+    width: int,
+    positions: Sequence[int],
+    skip_row: SkipRow,
+) -> Iterator[_Chunk]:
+    """Yield the values at `positions` of rows with `width` values, column by column.
+
+    No row is kept: Python's garbage collector would look at all of them, and at what is read so far, again and again.
+    """
+    while True:
+        chunk = _Chunk([[] for _ in positions], [], 0)
+        number = 0
+        for number, cells in itertools.islice(rows, _BATCH_ROWS):
+            if len(cells) == width:
+                chunk.numbers.append(number)
+                for column, position in zip(chunk.columns, positions, strict=True):
+                    column.append(cells[position])
+            elif cells:
+                skip_row(number, len(cells), width)
+        if not number:
+            return
+        yield chunk._replace(last_number=number)
 
 
 def _check_utf8(path: Path) -> None:
     """Check that a file is UTF-8.
-
-    Arrow checks the columns that it reads only, and prints a traceback for another invalid row with other bytes.
 
     Raises:
         MediaError: it is not.

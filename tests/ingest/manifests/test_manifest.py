@@ -202,7 +202,7 @@ def test_a_csv_with_a_mark_carriage_returns_zero_bytes_and_a_huge_cell(tmp_path:
     content = read(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (2 * MIB) + "\nb.jpg,B.\n")
     assert captions(content) == {"a.jpg": (), "b.jpg": ("B.",)}
     write(tmp_path / "a.csv", "path,caption\na.jpg," + "x" * (40 * MIB) + "\nb.jpg,B.\n")
-    with pytest.raises(MediaError, match=r"^cannot read the manifest; a row has more than \d+ bytes: a quotation "):
+    with pytest.raises(MediaError, match=r"^cannot read the manifest; a row has more than \d+ characters: "):
         read_manifest(tmp_path / "a.csv", tmp_path)
 
 
