@@ -247,6 +247,9 @@ def main() -> None:
     made = make_folder(arguments.data, arguments.to / "media", arguments.to / "queries")
     kinds = Counter(path.parent.name for path in made.media.rglob("*") if path.is_file())
     print("files:", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    print(
+        f"{len(made.documents)} long documents, {len(made.empty)} files without content, {len(made.same)} to find again"
+    )
     for name, queries in (("queries", made.queries), ("queries without an answer", made.unanswered)):
         counts = Counter(query.kind for query in queries)
         print(f"{name}:", ", ".join(f"{count} {kind}" for kind, count in counts.items()))

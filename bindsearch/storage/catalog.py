@@ -25,10 +25,10 @@ from bindsearch.storage.catalog_file import (
     complete_checkpoint,
     connect,
     is_locked,
+    is_unreadable_now,
     log_bytes,
     open_for_writing,
     readable_path,
-    says_nothing,
 )
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
@@ -56,12 +56,12 @@ MAX_PATH_FILTERS = 100
 """Maximum number of paths that a query filters by; with more, the whole collection is read."""
 
 
-def says_nothing_about(error: StoreError) -> bool:
+def may_be_sound(error: StoreError) -> bool:
     """Return whether a catalog that cannot be opened or read may be sound: it is in use, unreadable now, or too new."""
     cause = error.__cause__
     if cause is None:
         return isinstance(error, SchemaNewerError)
-    return not is_not_regular(cause) if isinstance(cause, OSError) else says_nothing(cause)
+    return not is_not_regular(cause) if isinstance(cause, OSError) else is_unreadable_now(cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Catalog:
             if is_locked(error):
                 remedy = "wait for the other process"
             elif path.exists():
-                remedy = TRY_AGAIN if says_nothing(error) else REMEDY
+                remedy = TRY_AGAIN if is_unreadable_now(error) else REMEDY
             else:  # creating it has failed, for example on a full disk
                 raise StoreError(f"the catalog {path} cannot be created ({first_line(error)})") from error
             raise StoreError(f"the catalog {path} cannot be opened ({first_line(error)}): {remedy}") from error

@@ -51,7 +51,7 @@ CLOSE_LOG_BYTES = 4 << 20
 OPEN_LOG_BYTES = 64 << 20
 """Size of the log above which a commit makes a checkpoint."""
 
-_SAY_NOTHING = (
+_PASSING_ERRORS = (
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT, errno.ETIMEDOUT),
 )
@@ -66,13 +66,13 @@ def is_locked(error: BaseException) -> bool:
     return "Could not set lock on file" in str(error)
 
 
-def says_nothing(error: BaseException) -> bool:
+def is_unreadable_now(error: BaseException) -> bool:
     """Return whether DuckDB could not read a file now, or lacked memory, which says nothing about its content."""
     import duckdb
 
     if is_locked(error) or isinstance(error, duckdb.OutOfMemoryException):
         return True
-    return any(os.strerror(number) in str(error) for number in _SAY_NOTHING)
+    return any(os.strerror(number) in str(error) for number in _PASSING_ERRORS)
 
 
 def torn_log_message(store: Path, cut_bytes: int) -> str:
@@ -146,7 +146,7 @@ def open_for_writing(path: Path, fill: Callable[[DuckDBPyConnection], None]) -> 
     try:
         return connect(path), 0
     except duckdb.Error as error:
-        cut = 0 if says_nothing(error) else cut_torn_log(path)
+        cut = 0 if is_unreadable_now(error) else cut_torn_log(path)
         if not cut:
             raise
         return connect(path), cut
@@ -240,7 +240,7 @@ def cut_torn_log(path: Path) -> int:
             try:
                 connect(trial, read_only=True).close()
             except duckdb.Error as error:
-                if says_nothing(error):
+                if is_unreadable_now(error):
                     raise
                 return False
             return True

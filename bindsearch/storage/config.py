@@ -54,8 +54,6 @@ def resolve_store(path: PathLike | None) -> Path:
     """
     if path is None:
         return default_store()
-    if path == "":
-        raise UsageError("the store's path is empty: name a folder")
     try:
         return to_path(path).expanduser()
     except RuntimeError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder, sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, StoreUnwritableError, UsageError
-from bindsearch.storage.catalog import Catalog, says_nothing_about
+from bindsearch.storage.catalog import Catalog, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, keep_aside, readable_path
 from bindsearch.storage.config import (
     STORE_FILE,
@@ -120,7 +120,7 @@ def _open_catalog(store: Path, tell: Callable[[str], None]) -> Catalog:
         return Catalog(path)
     except StoreError as error:
         holds_something = (store / CURRENT).exists() or any((store / VECTORS).glob("*/*"))
-        if not path.is_file() or holds_something or says_nothing_about(error):
+        if not path.is_file() or holds_something or may_be_sound(error):
             raise
         try:
             path.read_bytes()

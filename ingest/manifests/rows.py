@@ -193,7 +193,6 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bou
     """Yield the rows of a csv or tsv file."""
     import pyarrow as pa
 
-    _check_utf8(path)
     with open_regular(path) as file:
         text = file.read(_MAX_HEADER_BYTES).decode("utf-8-sig", "replace")
     delimiter = _delimiter(path, text)
@@ -234,11 +233,14 @@ def _csv_batches(
     which then aborts.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file.
         delimiter: What separates values.
         names: Columns to read.
         skip_row: Called with the number of each invalid row, its number of values, and that of the header.
         bounds: Limits.
+
+    Raises:
+        MediaError: the file is not UTF-8, a row is too long, or a limit is exceeded.
     """
     import pyarrow as pa
 
@@ -259,6 +261,8 @@ def _csv_batches(
             if "field limit" in str(error):
                 raise _long_row() from error
             raise MediaError(f"cannot read the manifest; expected a csv file: {error}") from error
+        except UnicodeDecodeError as error:
+            raise MediaError(f"line {_line_of_other_bytes(path)} is not UTF-8: save the manifest as UTF-8") from error
         except ValueError as error:  # a name of the header
             raise MediaError(f"cannot read the manifest; expected a csv file: {_first_line(error)}") from error
 
@@ -325,12 +329,8 @@ def _chunks(
         yield chunk._replace(last_number=number)
 
 
-def _check_utf8(path: Path) -> None:
-    """Check that a file is UTF-8.
-
-    Raises:
-        MediaError: it is not.
-    """
+def _line_of_other_bytes(path: Path) -> int:
+    """Return the number of the first line of a file that is not UTF-8; the last one if all are."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line = 1
     with open_regular(path) as file:
@@ -340,9 +340,9 @@ def _check_utf8(path: Path) -> None:
             try:
                 decoder.decode(content, final=not content)
             except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
-                raise MediaError(f"line {line} is not UTF-8: save the manifest as UTF-8") from None
+                return line + error.object[: error.start].count(b"\n")
             line += content.count(b"\n")
+    return line
 
 
 def _nulled(column: Any) -> Any:

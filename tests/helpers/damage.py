@@ -140,13 +140,18 @@ def damage(store: Path, seed: int) -> Damage:
     for path in files_of(store):
         by_kind.setdefault(file_kind(store, path), []).append(path)
     path = chance.choice(by_kind[chance.choice(sorted(by_kind))])
+    return Damage(path.relative_to(store), damage_file(path, chance))
+
+
+def damage_file(path: Path, chance: random.Random) -> str:
+    """Damage a file of a store in a way that suits its format, and return what was done."""
     if path.suffix == ".json" or path.name == "CURRENT":
         kind = chance.choice(sorted(JSON_KINDS))
         JSON_KINDS[kind](path, chance)
     else:
         (kind,) = chance.choices(list(KINDS), WEIGHTS)
         KINDS[kind](path, chance)
-    return Damage(path.relative_to(store), kind)
+    return kind
 
 
 def copy_store(store: Path, target: Path) -> Path:

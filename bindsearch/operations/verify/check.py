@@ -41,7 +41,7 @@ from bindsearch.operations.verify.store_files import (
     vector_file_findings,
 )
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.storage.catalog import REMEDY, says_nothing_about
+from bindsearch.storage.catalog import REMEDY, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
 from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
@@ -166,7 +166,7 @@ class StoreCheck:
 
     def _catalog_finding(self, path: Path, error: StoreError) -> Finding:
         """Return the finding for a catalog that cannot be read."""
-        if says_nothing_about(error):
+        if may_be_sound(error):
             kind = FindingKind.CATALOG if isinstance(error, SchemaNewerError) else FindingKind.FILE_UNREADABLE
             what, _, way_out = str(error).rpartition(": ")
             return finding(kind, what, Repair.BY_HAND, [path], way_out=way_out)

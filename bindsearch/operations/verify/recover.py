@@ -13,7 +13,7 @@ from bindsearch.hashing import hash_file
 from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.check import check_is_store
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.storage.catalog import REMEDY, says_nothing_about
+from bindsearch.storage.catalog import REMEDY, may_be_sound
 from bindsearch.storage.catalog_file import (
     CATALOG_FILE,
     checkpoint,
@@ -116,7 +116,7 @@ def _catalog_fault(store: Path) -> _Fault:
             catalog.check_integrity()
             generation, cut = catalog.generation, catalog.cut_bytes
     except StoreError as error:
-        if says_nothing_about(error):
+        if may_be_sound(error):
             raise
         return _Fault(str(error).removesuffix(f": {REMEDY}"))
     losses = (torn_log_message(store, cut),) if cut else ()

@@ -40,7 +40,7 @@ from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.search.sql_filter.evaluate import where_mask
 from bindsearch.small_files import sealed
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
-from helpers.damage import JSON_KINDS, KINDS, WEIGHTS
+from helpers.damage import KINDS, WEIGHTS, damage_file
 from helpers.stores import connect
 
 SECONDS = 20.0
@@ -50,8 +50,8 @@ MAX_PROBLEMS = 20
 MIN_INPUTS = 4
 """Number of inputs that are fed even if the time is over, on a slow machine."""
 
-Target = Callable[[random.Random, Path], str]
-"""Feed one input; return it as text. Raise anything but BindSearchError for what is wrong."""
+Target = Callable[[random.Random, Path], None]
+"""Feed one input; raise anything but BindSearchError for what is wrong."""
 
 
 class HangError(Exception):
@@ -259,15 +259,14 @@ GLOB_PIECES = (
 )
 
 
-def query(chance: random.Random, _place: Path) -> str:
+def query(chance: random.Random, _place: Path) -> None:
     text = mutate(chance, QUERIES, QUERY_PIECES)
     try:
         terms = parse_query(text).terms
     except QuerySyntaxError as error:
         check_line(error, len(text))
-        return text
+        return
     assert parse_query(format_query(terms)).terms == terms, format_query(terms)
-    return text
 
 
 @dataclass(frozen=True)
@@ -318,18 +317,16 @@ def table_of(types: Mapping[str, str], values: Mapping[str, list[Any]]) -> pa.Ta
 COLUMNS: list[FilterColumns] = []
 
 
-def where(chance: random.Random, _place: Path) -> str:
+def where(chance: random.Random, _place: Path) -> None:
     if not COLUMNS:
         COLUMNS.append(filter_columns())
     text = mutate(chance, FILTERS, FILTER_PIECES)
     assert len(where_mask(text, COLUMNS[0], limit_s=2.0)) == 3
-    return text
 
 
-def sidecar(chance: random.Random, _place: Path) -> str:
+def sidecar(chance: random.Random, _place: Path) -> None:
     text = mutate(chance, SIDECARS, JSON_PIECES)
     decode_facts(parse_sidecar(noise(chance, text)))
-    return text
 
 
 def noise(chance: random.Random, text: str) -> bytes:
@@ -341,7 +338,7 @@ def noise(chance: random.Random, text: str) -> bytes:
     return bytes(content)
 
 
-def manifest(chance: random.Random, place: Path) -> str:
+def manifest(chance: random.Random, place: Path) -> None:
     suffix = chance.choice((".csv", ".tsv", ".jsonl", ".parquet"))
     path = place / f"list{suffix}"
     text = mutate(chance, LISTS, LIST_PIECES)
@@ -355,7 +352,6 @@ def manifest(chance: random.Random, place: Path) -> str:
             action()
         except BindSearchError as error:
             check_line(error)
-    return f"{suffix} {text}"
 
 
 def write_parquet(chance: random.Random, path: Path) -> None:
@@ -378,7 +374,7 @@ def write_parquet(chance: random.Random, path: Path) -> None:
             KINDS[kind](path, chance)
 
 
-def glob(chance: random.Random, place: Path) -> str:
+def glob(chance: random.Random, place: Path) -> None:
     text = mutate(chance, GLOBS, GLOB_PIECES)
     names = [mutate(chance, ("a/b/c1.txt", "x.jpg", "a" * 200, "top/é"), ("a", "/", "b", ".jpg")) for _ in range(3)]
     try:
@@ -391,10 +387,9 @@ def glob(chance: random.Random, place: Path) -> str:
     rules = rules_down_to(place, "")
     for name in names:
         rules.ignores(name, is_dir=chance.random() < 0.5)
-    return text
 
 
-def store(chance: random.Random, place: Path) -> str:
+def store(chance: random.Random, place: Path) -> None:
     """Change a file of a store, and make most digests fit again, as somebody would who makes a store to do harm."""
     good, used = place / "good", place / "used"
     if not good.exists():
@@ -403,22 +398,15 @@ def store(chance: random.Random, place: Path) -> str:
     shutil.copytree(good, used)
     files = [path for path in sorted(used.rglob("*")) if path.is_file() and not path.name.startswith("writer.")]
     path = chance.choice([one for one in files if not one.name.startswith("catalog")])
-    if path.suffix == ".json" or path.name == "CURRENT":
-        kind = chance.choice(sorted(JSON_KINDS))
-        JSON_KINDS[kind](path, chance)
-    else:
-        (kind,) = chance.choices(list(KINDS), WEIGHTS)
-        KINDS[kind](path, chance)
+    damage_file(path, chance)
     if path.is_file():
         fit_digests(used)
-    told = f"{path.relative_to(used)} {kind}"
     for action in (look, lambda opened: opened.verify()):
         try:
             with connect(used) as opened:
                 action(opened)
         except BindSearchError as error:
             check_line(error)
-    return told
 
 
 def look(opened: bs.Store) -> None:
@@ -462,7 +450,7 @@ def fit_digests(used: Path) -> None:
         return
 
 
-def exported(chance: random.Random, place: Path) -> str:
+def exported(chance: random.Random, place: Path) -> None:
     """Change a file of an export, and import it."""
     good, used = place / "good", place / "used"
     if not good.exists():
@@ -478,7 +466,6 @@ def exported(chance: random.Random, place: Path) -> str:
     KINDS[kind](path, chance)
     with connect(place / "other", encoder="null") as opened:
         opened.import_vectors(used)
-    return f"{path.relative_to(used)} {kind}"
 
 
 TARGETS: dict[str, Target] = {

@@ -281,7 +281,7 @@ def test_thousands_of_tags_that_share_their_bytes_cost_nothing(tmp_path: Path) -
     assert time.perf_counter() - started < 0.5
 
 
-def test_a_file_of_another_kind_or_none_says_nothing(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_or_none_is_unreadable_now(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
     (tmp_path / "b.jpg").write_bytes(b"")
     for name in ("a.jpg", "b.jpg", "missing.jpg"):

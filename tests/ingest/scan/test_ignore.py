@@ -250,7 +250,7 @@ def test_random_trees_are_walked_as_git_walks_them(tmp_path: Path) -> None:
         (b"x\n" * (1 << 20), r"cannot read .*: larger than 1048576 bytes"),
     ],
 )
-def test_an_ignore_file_that_says_nothing_sensible_is_an_error_that_names_it(
+def test_an_ignore_file_that_is_unreadable_now_sensible_is_an_error_that_names_it(
     tmp_path: Path, raw: bytes, message: str
 ) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(raw)
