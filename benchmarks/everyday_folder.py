@@ -46,12 +46,16 @@ class KnownQuery:
         query: The query.
         answers: The files that answer it, relative to the folder; none: nothing does.
         to: Modality of the answers.
+        half: Half of the data that it belongs to: 0 or 1.
+        also: Files of other modalities that answer it, too.
     """
 
     kind: str
     query: Searchable
     answers: frozenset[str]
     to: Modality
+    half: int
+    also: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -65,6 +69,9 @@ class EverydayFolder:
         queries: Queries with an answer.
         unanswered: Queries without one: class names whose pictures are not there, and nonsense.
         same: Files that are used as queries themselves: an identical file is the answer.
+        pictures: Pictures and their copies by the file of the evaluation data that they are made from.
+        sounds: Sounds by label.
+        motions: Motions by label.
     """
 
     media: Path
@@ -73,6 +80,9 @@ class EverydayFolder:
     queries: list[KnownQuery] = field(default_factory=list)
     unanswered: list[KnownQuery] = field(default_factory=list)
     same: list[Path] = field(default_factory=list)
+    pictures: dict[str, set[str]] = field(default_factory=dict)
+    sounds: dict[str, set[str]] = field(default_factory=dict)
+    motions: dict[str, set[str]] = field(default_factory=dict)
 
 
 def make_folder(data: Path, media: Path, aside: Path) -> EverydayFolder:
@@ -82,11 +92,13 @@ def make_folder(data: Path, media: Path, aside: Path) -> EverydayFolder:
     _add_pictures(data, folder, aside)
     _add_sounds(data, folder, aside)
     _add_motions(data, folder, aside)
-    for name, pattern in (("thermal_roadscene", "thermal/*"), ("depth_street_stereo", "depth/*")):
-        for number, path in enumerate(sorted((data / name).glob(pattern))):
-            _copy(path, media / name.partition("_")[0] / f"{number:04}{path.suffix}")
+    for number, path in enumerate(sorted((data / "thermal_roadscene" / "thermal").iterdir())):
+        copy_file(path, media / "thermal" / f"{number:04}{path.suffix}")
+    for number, path in enumerate(sorted((data / "depth_street_stereo" / "depth").iterdir())):
+        depth = copy_file(path, media / "depth" / f"{number:04}{path.suffix}")
+        depth.with_name(f"{depth.name}.json").write_text('{"depth_unit": 0.1}')  # the real scale is unknown
     for number, path in enumerate(sorted((data / "video_clips" / "clips").iterdir())):
-        _copy(path, media / "clips" / f"{number:04}{path.suffix}")
+        copy_file(path, media / "clips" / f"{number:04}{path.suffix}")
     _add_documents(folder)
     _add_empty_files(folder)
     folder.unanswered += _nonsense(random.Random(0), 250)
@@ -94,13 +106,14 @@ def make_folder(data: Path, media: Path, aside: Path) -> EverydayFolder:
 
 
 def _add_pictures(data: Path, folder: EverydayFolder, aside: Path) -> None:
-    rows = _rows(data / "images_imagenet1000" / "labels.csv")
+    rows = read_rows(data / "images_imagenet1000" / "labels.csv")
     by_class: dict[str, list[str]] = {}
     for number, row in enumerate(rows):
         name = f"pictures/{number:04}.jpg"
-        _copy(data / "images_imagenet1000" / row["path"], folder.media / name)
+        copy_file(data / "images_imagenet1000" / row["path"], folder.media / name)
         by_class.setdefault(row["label"], []).append(name)
-    answers = {name: {name} for names in by_class.values() for name in names}
+        folder.pictures[f"images_imagenet1000/{row['path']}"] = {name}
+    answers = {name: names for names in folder.pictures.values() for name in names}
     copied = [names[0] for names in list(by_class.values())[: 3 * COPIED]]
     for number, name in enumerate(copied):
         copy = f"copies/{number:04}.jpg"
@@ -116,52 +129,57 @@ def _add_pictures(data: Path, folder: EverydayFolder, aside: Path) -> None:
         answers[name].add(copy)
     for label, names in by_class.items():
         found = frozenset().union(*(answers[name] for name in names))
-        folder.queries.append(KnownQuery("class name", bs.text(label), found, Modality.IMAGE))
+        half = int(Path(names[0]).stem) % 2
+        folder.queries.append(KnownQuery("class name", bs.text(label), found, Modality.IMAGE, half))
     folder.same += [folder.media / name for name in list(answers)[:100]]
     there = {row["wnid"] for row in rows}
-    for one in read_classes():
-        if one.wnid not in there:
-            folder.unanswered.append(KnownQuery("absent class", bs.text(one.curated_name), frozenset(), Modality.IMAGE))
+    absent = [one for one in read_classes() if one.wnid not in there]
+    for number, one in enumerate(absent):
+        query = bs.text(one.curated_name)
+        folder.unanswered.append(KnownQuery("absent class", query, frozenset(), Modality.IMAGE, number % 2))
     captions: dict[str, str] = {}
-    for row in _rows(data / "images_flickr8k" / "captions.csv"):
+    for row in read_rows(data / "images_flickr8k" / "captions.csv"):
         captions.setdefault(row["path"], row["caption"])
     for number, (source, caption) in enumerate(captions.items()):
         name = f"photos/{number:04}.jpg"
-        _copy(data / "images_flickr8k" / source, folder.media / name)
-        folder.queries.append(KnownQuery("caption", bs.text(caption), frozenset([name]), Modality.IMAGE))
-        if number % EVERY == 0:
-            query = aside / f"photo{number:04}.jpg"
+        folder.pictures[f"images_flickr8k/{source}"] = {name}
+        copy_file(data / "images_flickr8k" / source, folder.media / name)
+        folder.queries.append(KnownQuery("caption", bs.text(caption), frozenset([name]), Modality.IMAGE, number % 2))
+        if number // 2 % EVERY == 0:
+            small = aside / f"photo{number:04}.jpg"
             with Image.open(folder.media / name) as picture:
-                picture.convert("RGB").resize((picture.width * 2 // 3, picture.height * 2 // 3)).save(query, quality=70)
-            folder.queries.append(KnownQuery("picture", bs.image(query), frozenset([name]), Modality.IMAGE))
+                picture.convert("RGB").resize((picture.width * 2 // 3, picture.height * 2 // 3)).save(small, quality=70)
+            folder.queries.append(KnownQuery("picture", bs.image(small), frozenset([name]), Modality.IMAGE, number % 2))
 
 
 def _add_sounds(data: Path, folder: EverydayFolder, aside: Path) -> None:
-    names: dict[str, set[str]] = {}
-    queries: list[tuple[str, Path]] = []
+    names = folder.sounds
+    queries: list[tuple[str, Path, int]] = []
     count = 0
     for source in SOUND_SETS:
-        for row in _rows(data / source / "labels.csv"):
+        for row in read_rows(data / source / "labels.csv"):
             label = row["label"].removesuffix("_bark")
             path = data / source / row["path"]
             count += 1
-            if count % EVERY == 0:
-                queries.append((label, _copy(path, aside / f"sound{count:04}{path.suffix}")))
+            if count // 2 % EVERY == 0:
+                queries.append((label, copy_file(path, aside / f"sound{count:04}{path.suffix}"), count % 2))
                 continue
             name = f"sounds/{count:04}{path.suffix}"
-            _copy(path, folder.media / name)
+            copy_file(path, folder.media / name)
             names.setdefault(label, set()).add(name)
-    folder.queries += [
-        KnownQuery("sound", bs.audio(path), frozenset(names[label]), Modality.AUDIO)
-        for label, path in queries
-        if label in names
-    ]
+    pictures = pictures_of_sounds(data, folder)
+    for label, path, half in queries:
+        if label in names:
+            also = frozenset(pictures.get(label, ()))
+            folder.queries.append(
+                KnownQuery("sound", bs.audio(path), frozenset(names[label]), Modality.AUDIO, half, also)
+            )
     folder.same += [folder.media / name for held in names.values() for name in sorted(held)[:2]]
 
 
 def _add_motions(data: Path, folder: EverydayFolder, aside: Path) -> None:
-    names: dict[str, set[str]] = {}
-    queries: list[tuple[str, Path]] = []
+    names = folder.motions
+    queries: list[tuple[str, Path, int]] = []
     header = "time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"
     (folder.media / "motions").mkdir(parents=True)
     for number, recording in enumerate(load_motions(data / "imu_uci_har")):
@@ -171,11 +189,11 @@ def _add_motions(data: Path, folder: EverydayFolder, aside: Path) -> None:
         times = np.arange(len(motion.samples)) / motion.sample_rate_hz
         np.savetxt(path, np.column_stack([times, motion.samples]), "%.5g", ",", header=header, comments="")
         if is_query:
-            queries.append((recording.label, path))
+            queries.append((recording.label, path, number % 2))
         else:
             names.setdefault(recording.label, set()).add(f"motions/{path.name}")
     folder.queries += [
-        KnownQuery("motion", bs.imu(path), frozenset(names[label]), Modality.IMU) for label, path in queries
+        KnownQuery("motion", bs.imu(path), frozenset(names[label]), Modality.IMU, half) for label, path, half in queries
     ]
 
 
@@ -224,15 +242,29 @@ def _nonsense(chance: random.Random, count: int) -> list[KnownQuery]:
     syllables = [c + v for c in "bdfgklmnprstvz" for v in ("a", "e", "i", "o", "u", "or", "un", "il")]
     words = ["".join(chance.choices(syllables, k=chance.randint(2, 4))) for _ in range(2 * count)]
     texts = [" ".join(words[number : number + chance.randint(1, 3)]) for number in range(count)]
-    return [KnownQuery("nonsense", bs.text(text), frozenset(), Modality.IMAGE) for text in texts]
+    return [
+        KnownQuery("nonsense", bs.text(text), frozenset(), Modality.IMAGE, number % 2)
+        for number, text in enumerate(texts)
+    ]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def pictures_of_sounds(data: Path, folder: EverydayFolder) -> dict[str, set[str]]:
+    """Return the pictures in the folder that show what sounds of a label are made by."""
+    pictures: dict[str, set[str]] = {}
+    for row in read_rows(data / "audio_image_crosswalk.csv"):
+        if row["strength"] == "strong" and row["image_path"] in folder.pictures:
+            pictures.setdefault(row["audio_label"], set()).update(folder.pictures[row["image_path"]])
+    return pictures
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a header."""
     with path.open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 
-def _copy(source: Path, target: Path) -> Path:
+def copy_file(source: Path, target: Path) -> Path:
+    """Copy a file, make the folder of the target, and return the target."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     return target

@@ -115,7 +115,7 @@ def ranking_table(store: Store, labelled: list[LabelledQuery]) -> str:
     ]
     for kind in dict.fromkeys(query.kind for query in labelled):
         queries = [query.query for query in labelled if query.kind == kind]
-        for rank in (Ranking.CALIBRATED, Ranking.COSINE):
+        for rank in (Ranking.PROBABILITY, Ranking.Z, Ranking.COSINE):
             counts = Counter(hit.modality for query in queries for hit in store.search(query, k=TOP, ranking=rank))
             means = " | ".join(f"{counts[modality] / len(queries):.1f}" for modality in present)
             rows.append(f"| {kind} ({len(queries)}) | {rank} | {means} |")

@@ -118,7 +118,7 @@ class Engine:
     def contender(
         self,
         to: str | None = None,
-        ranking: str = "calibrated",
+        ranking: str = "probability",
         where: str | None = None,
         strategy: str | None = None,
     ) -> Contender:
@@ -148,13 +148,13 @@ class Engine:
             prepared = store._prepare_vector(vector, query, None)
             if not plans:
                 plans.append(_forced_plan(generation, prepared, store._plan_context.costs, strategy))
-            (result,) = run(generation, [prepared], plans, self.store._workers)
+            (result,) = run(generation, [prepared], plans, self.store._calibration[0], self.store._workers)
             return result.hits
 
         return ask
 
 
-def _query(to: str | None, ranking: str = "calibrated", where: str | None = None) -> Query:
+def _query(to: str | None, ranking: str = "probability", where: str | None = None) -> Query:
     return make_query("vector", to=to, k=K, ranking=ranking, filter=make_filter(where=where))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.types import Modality
 
@@ -123,6 +124,49 @@ class DecodeHints:
     picture_side_px: int
     frames_per_s: float
     motion_s: float = 0.0
+
+
+NO_CONTENT = "no content: "
+"""Start of the reason why a file without content has no vector; see `missing_content`."""
+
+SILENCE_PEAK = 1e-4
+"""Greatest amplitude of silence, -80 dB of full scale: dither of 16-bit sound is below, noise above."""
+
+FLAT_RANGE = 4
+"""Greatest range of a picture of one colour, in levels of 255: what JPEG makes of it."""
+
+FLAT_SHARE = FLAT_RANGE / 255.0
+"""The same for values in 0..1, and for depth relative to its mean."""
+
+
+def missing_content(media: Media) -> str | None:
+    """Return why a medium has nothing that could be found; None if it has content.
+
+    The vector of silence or of a blank picture is where an encoder puts what it cannot tell; it is near anything.
+    """
+    match media:
+        case Passage(text=text):
+            return None if any(letter.isalnum() for letter in text) else "no words"
+        case Picture(rgb=pixels) | Frames(rgb=pixels):
+            # most pictures show their content in a few rows; all pixels are read only if those are of one colour
+            parts = (pixels[..., ::16, :, :], pixels)
+            return "one colour" if all(_range_of_channels(part) <= FLAT_RANGE for part in parts) else None
+        case Sound(samples=samples):
+            return "digital silence" if _range_of_channels(samples[:, None]) < 2 * SILENCE_PEAK else None
+        case DepthMap(depth_m=depth, valid=valid):
+            known = depth[valid]
+            is_flat = _range_of_channels(known[:, None]) <= FLAT_SHARE * float(known.mean() if known.size else 0)
+            return "the same depth everywhere" if is_flat else None
+        case ThermalPicture(values=values):
+            return "one temperature" if _range_of_channels(values[..., None]) <= FLAT_SHARE else None
+        case Motion(samples=motion):
+            return "no signal" if _range_of_channels(motion) == 0 else None
+
+
+def _range_of_channels(values: NDArray[Any]) -> float:
+    """Return the greatest range of a channel of values (..., channels); infinite for none, whose cause is another."""
+    rows = values.reshape(-1, values.shape[-1])
+    return float((rows.max(axis=0).astype(float) - rows.min(axis=0)).max()) if rows.size else math.inf
 
 
 Wants = DecodeHints

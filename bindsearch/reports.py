@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bindsearch.media import NO_CONTENT
 from bindsearch.types import Modality
 
 
@@ -89,6 +90,7 @@ class IndexReport:
         removed: Items removed from the store.
         items: Added, changed and moved items by modality.
         failures: Files that could not be indexed, including those that failed before and have not changed since.
+        without_content: Files that have nothing to find: silence, one colour, no words; those seen before, too.
         notices: Messages for the user; the first ones are about losses.
         losses: Number of parts of the store that were found lost and given up.
         took_s: Duration of the run in seconds.
@@ -101,9 +103,14 @@ class IndexReport:
     removed: int = 0
     items: Counter[Modality] = field(default_factory=Counter)
     failures: list[FailedFile] = field(default_factory=list)
+    without_content: list[FailedFile] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     losses: int = 0
     took_s: float = 0.0
+
+    def add_failure(self, path: Path, reason: str) -> None:
+        """Count a file that has no vectors."""
+        (self.without_content if reason.startswith(NO_CONTENT) else self.failures).append(FailedFile(path, reason))
 
     @property
     def failed(self) -> int:

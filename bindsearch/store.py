@@ -26,23 +26,33 @@ from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, store_status
+from bindsearch.search.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.engine import (
-    NO_ITEMS,
     PlanContext,
     PreparedQuery,
     ResolvedTerms,
-    excluded_items,
     labels_of,
     plan_query,
     prepare_query,
+    query_items,
     run,
 )
-from bindsearch.search.executor import QueryVector
 from bindsearch.search.filter import Filter, to_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.query import Query, Ranking, Searchable, make_query, parse_modalities, resolve_weights, terms_of
+from bindsearch.search.probability import Match, ProbabilityModel
+from bindsearch.search.query import (
+    Query,
+    Ranking,
+    Searchable,
+    make_query,
+    parse_modalities,
+    resolve_weights,
+    terms_of,
+    text,
+)
 from bindsearch.search.query_encoding import encode_terms, resolve_source
+from bindsearch.search.scoring import QueryVector
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config, resolve_store
 from bindsearch.storage.faults import store_faults, tells_faults
@@ -55,6 +65,7 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.base import Encoder
     from bindsearch.indexes.types import IndexSettings
+    from bindsearch.operations.calibrate import CalibratedPair
     from bindsearch.operations.compact import CompactReport
     from bindsearch.operations.context import StoreContext
     from bindsearch.operations.duplicates import NearGroup
@@ -176,9 +187,10 @@ class Store:
         *,
         to: str | Modality | Iterable[str | Modality] | None = None,
         k: int = 10,
-        ranking: str | Ranking = Ranking.CALIBRATED,
+        ranking: str | Ranking = Ranking.PROBABILITY,
         filter: Filter | str | None = None,
         diversity: float = 0.0,
+        min_match: float | str | Match = 0.0,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -192,6 +204,7 @@ class Store:
             ranking: Ranking of a list over several modalities.
             filter: An expression such as "duration_s > 3", or a Filter from `bs.make_filter`.
             diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+            min_match: Least match of a hit: a probability in 0..1, or a word: exact, strong, likely, weak.
             source: Modality that a query vector was made from (None: unknown).
             include_query: Whether items with the same content as the query's own files may be hits.
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
@@ -211,6 +224,7 @@ class Store:
             ranking=ranking,
             filter=filter,
             diversity=diversity,
+            min_match=min_match,
             source=source,
             include_query=include_query,
             imu_rate_hz=imu_rate_hz,
@@ -225,9 +239,10 @@ class Store:
         *,
         to: str | Modality | Iterable[str | Modality] | None = None,
         k: int = 10,
-        ranking: str | Ranking = Ranking.CALIBRATED,
+        ranking: str | Ranking = Ranking.PROBABILITY,
         filter: Filter | str | None = None,
         diversity: float = 0.0,
+        min_match: float | str | Match = 0.0,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -241,6 +256,7 @@ class Store:
             ranking: Ranking of lists over several modalities.
             filter: Filter of all queries.
             diversity: Diversity in 0..1.
+            min_match: Least match of a hit.
             source: Modality that query vectors were made from (None: unknown).
             include_query: Whether items with the same content as a query's own files may be hits.
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
@@ -264,6 +280,7 @@ class Store:
             include_query=include_query,
             filter=to_filter(filter),
             diversity=diversity,
+            min_match=min_match,
         )
         asked = to_list(queries, "the list of queries")
         written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
@@ -274,7 +291,7 @@ class Store:
             for query in asked
         ]
         plans = [plan_query(generation, query, self._plan_context) for query in prepared]
-        return [result.hits for result in run(generation, prepared, plans, self._workers)]
+        return [result.hits for result in run(generation, prepared, plans, self._calibration[0], self._workers)]
 
     @installation_faults()
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
@@ -299,7 +316,7 @@ class Store:
         encoded = time.perf_counter()
         plan = plan_query(generation, prepared, self._plan_context)
         planned = time.perf_counter()
-        (result,) = run(generation, [prepared], [plan], self._workers)
+        (result,) = run(generation, [prepared], [plan], self._calibration[0], self._workers)
         done = time.perf_counter()
         terms = tuple(
             AnsweredTerm(step.source, term.source, step.weight)
@@ -317,6 +334,7 @@ class Store:
         errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
         notices = (
             *(() if generation.problem is None else (generation.problem,)),
+            *(() if self._calibration[1] is None else (self._calibration[1],)),
             *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),
         )
         return Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
@@ -338,8 +356,8 @@ class Store:
             cost_notes=tuple(source.cost_note for source in sources),
         )
         hashes = [source.content_hash for source in sources if source.content_hash is not None]
-        excluded, rows = excluded_items(generation, query, hashes)
-        return plan_query(generation, PreparedQuery(query, terms, None, excluded, rows), self._plan_context)
+        items, rows = query_items(generation, query, hashes)
+        return plan_query(generation, PreparedQuery(query, terms, None, items, rows), self._plan_context)
 
     @tells_faults("read")
     def status(self) -> Status:
@@ -588,6 +606,48 @@ class Store:
         self.config  # noqa: B018  (raises if there is no store)
         return optimize_store(self._context, index_settings, force=force, on_stage=on_stage)
 
+    @tells_faults("write")
+    def calibrate(
+        self, queries: Iterable[tuple[Searchable, Sequence[PathLike]]] | None = None
+    ) -> tuple[CalibratedPair, ...]:
+        """Fit the probability of a match to queries with known answers, and keep it in the store.
+
+        It is fitted for each pair of modalities that has enough matches; others keep their coefficients.
+
+        Args:
+            queries: Queries of one term each, with the paths of the indexed files that answer them; no path: nothing
+                answers it (None: the captions in sidecars, with the files that they belong to).
+
+        Returns:
+            The result of each pair of modalities.
+
+        Raises:
+            UsageError: an answer is not in the store, or there are too few matches.
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.calibrate import LabelledQuery, caption_queries, fit_model
+
+        generation = self._current()
+        found: list[tuple[Searchable, list[int]]]
+        if queries is None:
+            found = [(text(words), items) for words, items in caption_queries(generation)]
+        else:
+            found = [(query, [self._item_id(generation, path) for path in paths]) for query, paths in queries]
+        written = [make_query(query) for query, _ in found]
+        prepared = self._encode(generation, written, None)
+        labelled = [LabelledQuery(one, frozenset(answers)) for one, (_, answers) in zip(prepared, found, strict=True)]
+        model, pairs = fit_model(generation, labelled, self._calibration[0], self._plan_context, self._workers)
+        origin = {"queries": len(found), "answers": sum(len(answers) for _, answers in found)}
+        write_calibration(self.path / CALIBRATION_FILE, model, self.config, origin)
+        self.__dict__.pop("_calibration", None)
+        return tuple(pairs)
+
+    def _item_id(self, generation: Generation, path: PathLike) -> int:
+        item = generation.snapshot.item_at_path(to_absolute(path))
+        if item is None:
+            raise UsageError(f"{path} is not in the store: index it, or leave it out of the answers")
+        return item.item_id
+
     @property
     def index_settings(self) -> IndexSettings:
         """Stored settings of the indexes.
@@ -817,6 +877,11 @@ class Store:
         """Unit costs measured on this machine when an index was last built; defaults before that."""
         return load_costs(costs_path()) or UnitCosts()
 
+    @cached_property
+    def _calibration(self) -> tuple[ProbabilityModel, str | None]:
+        """Model of the probability of a match, and why the store's own is not used."""
+        return load_calibration(self._folder, self.config)
+
     def _encode(
         self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None
     ) -> list[PreparedQuery]:
@@ -840,7 +905,7 @@ class Store:
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
         unit = l2_normalize(vector)
-        return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]), NO_ITEMS)
+        return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]))
 
 
 def _check_query(query: Query) -> None:

@@ -165,6 +165,8 @@ class Hit:
         end_s: End of the segment in seconds, likewise.
         text: The passage of a text segment; None for other modalities.
         contributions: Each query term's share of the cosine, in the order of the terms.
+        probability: Probability that the item is what the query means, 0..1; see docs/ranking.md.
+        z: Standard deviations of the cosine above the mean of the query's cosines with the segments of this modality.
     """
 
     rank: int
@@ -178,3 +180,5 @@ class Hit:
     end_s: float | None = None
     text: str | None = None
     contributions: tuple[float, ...] = ()
+    probability: float = 0.0
+    z: float = 0.0

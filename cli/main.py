@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from bindsearch.cli.aliases import Command, current_command
 from bindsearch.cli.bench import bench_app
+from bindsearch.cli.calibrate import calibrate_command
 from bindsearch.cli.compact import compact_command
 from bindsearch.cli.doctor import doctor_command
 from bindsearch.cli.duplicates import duplicates_command
@@ -53,6 +54,7 @@ app.command("explain", cls=Command)(explain_command)
 app.command("watch", cls=Command)(watch_command)
 app.command("retry", cls=Command)(retry_command)
 app.command("optimize", cls=Command)(optimize_command)
+app.command("calibrate", cls=Command)(calibrate_command)
 app.command("reindex", cls=Command)(reindex_command)
 app.command("status", cls=Command)(status_command)
 app.command("verify", cls=Command)(verify_command)

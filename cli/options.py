@@ -87,13 +87,21 @@ KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
 RankingOption = Annotated[
     str,
     typer.Option(
-        "--ranking", help="calibrated (z-score within each modality), cosine or per-modality.", metavar="RANKING"
+        "--ranking",
+        help="probability, z (deviations above the mean of a modality), cosine or per-modality.",
+        metavar="RANKING",
     ),
 ]
 DiversityOption = Annotated[
     float | None,
     typer.Option(
         "--diversity", help="Maximal marginal relevance: 0 = relevance only, 1 = diversity only.", metavar="X"
+    ),
+]
+MinMatchOption = Annotated[
+    str,
+    typer.Option(
+        "--min-match", help="Least match of a hit: strong, likely, or a probability such as 0.2.", metavar="MATCH"
     ),
 ]
 WhereOption = Annotated[

@@ -49,6 +49,7 @@ def read_query(
     k: int,
     ranking: str,
     diversity: float | None,
+    min_match: str,
     where: str | None,
     under: list[Path] | None,
     collection: list[str] | None,
@@ -80,7 +81,16 @@ def read_query(
         include_query=include_query,
         filter=make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until),
         diversity=diversity or 0.0,
+        min_match=_parse_match(min_match),
     )
+
+
+def _parse_match(given: str) -> float | str:
+    """Return the number that a text is, else the text, a word for a match."""
+    try:
+        return float(given)
+    except ValueError:
+        return given
 
 
 def index_settings_from_options(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.output import plural, print_json, print_line, print_message, visible
+from bindsearch.media import NO_CONTENT
 
 if TYPE_CHECKING:
     from bindsearch.operations.vector_import import ImportReport
@@ -117,6 +119,7 @@ def report_facts(report: IndexReport) -> dict[str, Any]:
         "moved": report.moved,
         "removed": report.removed,
         "failed": report.failed,
+        "without_content": len(report.without_content),
         "items": dict(report.items),
         "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
         "notices": report.notices,
@@ -137,6 +140,10 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
         print_message(f"failed: {failure.path}: {failure.reason}")
     if len(report.failures) > SHOWN_FAILURES:
         print_message(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
+    if report.without_content:
+        kinds = Counter(file.reason.removeprefix(NO_CONTENT) for file in report.without_content)
+        counted = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+        print_message(f"note: files without content, which no query finds: {counted} (bindsearch status --failed)")
     if not as_json:
         print_line(
             f"{counts_line(report)}, {report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bindsearch.cli.hits import print_hits
 from bindsearch.cli.options import (
     Audios,
     CollectionOption,
@@ -19,6 +20,7 @@ from bindsearch.cli.options import (
     JsonOption,
     KOption,
     Likes,
+    MinMatchOption,
     QueryOption,
     RankingOption,
     SinceOption,
@@ -32,15 +34,15 @@ from bindsearch.cli.options import (
     WhereOption,
     Words,
 )
-from bindsearch.cli.output import plural, print_json, print_line, print_message, print_paths, span_label
+from bindsearch.cli.output import plural, print_json, print_message, print_paths
 from bindsearch.cli.parse import read_query
+from bindsearch.search.probability import match_of
 from bindsearch.search.query import Ranking
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer
 
 EXIT_NO_HITS = 1
-SHOWN_TEXT_CHARACTERS = 80
 
 
 def search_command(
@@ -56,8 +58,9 @@ def search_command(
     query: QueryOption = None,
     to: ToOption = None,
     k: KOption = 10,
-    ranking: RankingOption = Ranking.CALIBRATED.value,
+    ranking: RankingOption = Ranking.PROBABILITY.value,
     diversity: DiversityOption = None,
+    min_match: MinMatchOption = "0",
     where: WhereOption = None,
     under: UnderOption = None,
     collection: CollectionOption = None,
@@ -74,6 +77,7 @@ def search_command(
     print0: Annotated[
         bool, typer.Option("--print0", "-0", help="Print paths only, as they are, each ended by NUL, for xargs -0.")
     ] = False,
+    flat: Annotated[bool, typer.Option("--flat", help="List all hits, weak ones of other kinds, too.")] = False,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
 
@@ -101,6 +105,7 @@ def search_command(
         k=k,
         ranking=ranking,
         diversity=diversity,
+        min_match=min_match,
         where=where,
         under=under,
         collection=collection,
@@ -115,7 +120,7 @@ def search_command(
     elif paths or print0:
         print_paths((hit.path for hit in answer.hits), end_with_nul=print0)
     else:
-        _print_hits(answer)
+        print_hits(answer, flat=flat)
     for notice in answer.notices:
         print_message(f"note: {notice}")
     if not answer.hits:
@@ -142,6 +147,9 @@ def answer_json(answer: Answer) -> dict[str, object]:
                 "rank": hit.rank,
                 "path": str(hit.path),
                 "modality": hit.modality.value,
+                "match": match_of(hit.probability).value,
+                "probability": round(hit.probability, 6),
+                "z": round(hit.z, 4),
                 "score": round(hit.score, 6),
                 "cosine": round(hit.cosine, 6),
                 "item_id": hit.item_id,
@@ -154,15 +162,3 @@ def answer_json(answer: Answer) -> dict[str, object]:
             for hit in answer.hits
         ],
     }
-
-
-def _print_hits(answer: Answer) -> None:
-    if answer.hits:
-        print_line(f"{'':3}  {'score':>7}  {'cosine':>6}")
-    for hit in answer.hits:
-        where = " ".join(part for part in (str(hit.path), span_label(hit)) if part)
-        print_line(f"{hit.rank:3}  {hit.score:7.3f}  {hit.cosine:6.3f}  {hit.modality:8} {where}")
-        if hit.text:
-            line = " ".join(hit.text.split())
-            shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 3] + "..."
-            print_line(f"{'':31}{shown}")

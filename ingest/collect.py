@@ -11,7 +11,7 @@ from bindsearch.ingest.dedup import Action, Decision, Deduplicator
 from bindsearch.ingest.embed import EmbeddedFile
 from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.prepare import Failed
-from bindsearch.reports import FailedFile, IndexReport
+from bindsearch.reports import IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
@@ -66,7 +66,7 @@ class BatchCollector:
             is_transient = embedded.failure.is_transient
             state = UNKNOWN_STATE if is_transient else file.state
             batch.failures.append(Failure(collection_id, file.rel_path, state, embedded.failure.reason))
-            self._report.failures.append(FailedFile(self._target.root / file.rel_path, embedded.failure.reason))
+            self._report.add_failure(self._target.root / file.rel_path, embedded.failure.reason)
             if old_item is not None and not is_transient:
                 batch.removed.append(old_item)
             return

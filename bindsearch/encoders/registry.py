@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -73,6 +74,12 @@ def load_encoder(
         raise UsageError(f"the encoder {name} cannot be {what}: it has no such setting, omit the option")
     encoder = BUILT_IN[name]() if name in BUILT_IN else _load_from_package(name)
     return _check_options(encoder, options)
+
+
+def shipped_calibration(name: str) -> Path | None:
+    """Return the file of match probabilities that is shipped with an encoder; None if there is none."""
+    path = Path(__file__).parent / name / "calibration.json"
+    return path if name in BUILT_IN and path.is_file() else None
 
 
 def supports_device(name: str) -> bool:

@@ -171,13 +171,35 @@ def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(doubles @ (rotation[:, spanned] / np.sqrt(squares[spanned])), np.float32)
 
 
-def calibrate(
-    cosines: Sequence[NDArray[np.float32]],
-    query: NDArray[np.float32],
-    partitions: Sequence[PartitionStatistics],
-    own: Sequence[float] | None = None,
-) -> list[NDArray[np.float32]]:
-    """Compute scores that are comparable between modalities.
+@dataclass(frozen=True, slots=True)
+class ScoreScale:
+    """Mean and variance of one query's cosines over a partition, shrunk towards priors; see `score_scales`.
+
+    For a cosine that exceeds `mean` by e, the score is (e lift + shift) / sqrt(max(squares - share e^2, floor) scale).
+
+    Attributes:
+        mean: Mean cosine over the partition.
+        shift: Difference of `mean` to the mean that is mixed with the prior.
+        lift: Factor of the excess over the mean: a vector is not compared with itself.
+        squares: Sum of squares about the mean, the prior's included.
+        share: Share of the excess's square in that sum.
+        floor: The least sum of squares.
+        scale: Factor from the sum of squares to the variance.
+    """
+
+    mean: float
+    shift: float
+    lift: float
+    squares: float
+    share: float
+    floor: float
+    scale: float
+
+
+def score_scales(
+    query: NDArray[np.float32], partitions: Sequence[PartitionStatistics], own: Sequence[float] | None = None
+) -> list[ScoreScale]:
+    """Return the scale of each partition for scores that are comparable between modalities.
 
     The score is z = (cosine - mean) / standard deviation of this query's cosines over the partition. Each vector is
     compared with the other vectors of its partition, not with itself. Mean and variance of small partitions are
@@ -193,48 +215,50 @@ def calibrate(
     vector that is near only because it has the query's modality does not.
 
     Args:
-        cosines: One array per partition, with the cosines of some of its vectors: float32 (m,).
         query: float32 (d,), unit norm.
         partitions: Statistics of each partition.
         own: Share of the query, 0..1, that has the modality of each partition; None if unknown.
-
-    Returns:
-        One array of scores per partition, like `cosines`: float32 (m,).
     """
     moments = [partition.moments(query) for partition in partitions]
     prior_variance = _pooled_variance(partitions, moments)
     priors = _prior_means(partitions, [mean for mean, _ in moments], own)
-    columns = [
-        _coefficients(partition.n, *moment, prior_variance, *prior)
+    return [
+        _score_scale(partition.n, *moment, prior_variance, *prior)
         for partition, moment, prior in zip(partitions, moments, priors, strict=True)
     ]
+
+
+def z_scores(cosines: Sequence[NDArray[np.float32]], scales: Sequence[ScoreScale]) -> list[NDArray[np.float32]]:
+    """Return the scores of cosines (m,) of each partition by its scale: float32 (m,) each."""
+    columns = [(one.mean, one.shift, one.lift, one.squares, one.share, one.floor, one.scale) for one in scales]
     lengths = [len(cosine) for cosine in cosines]
-    mean, shift, lift, squares, share, scale = np.repeat(np.array(columns).T, lengths, axis=1)
+    mean, shift, lift, squares, share, floor, scale = np.repeat(np.array(columns).T, lengths, axis=1)
     excess = np.concatenate(cosines) - mean
-    variance = np.maximum(squares - share * excess * excess, PRIOR_VECTORS * prior_variance) * scale
+    variance = np.maximum(squares - share * excess * excess, floor) * scale
     scores = (excess * lift + shift) / np.maximum(np.sqrt(variance), MIN_DEVIATION)
     return np.split(scores.astype(np.float32), np.cumsum(lengths)[:-1])
 
 
-def _coefficients(
+def _score_scale(
     n: int, mean: float, variance: float, prior_variance: float, prior_mean: float, prior_mean_variance: float
-) -> tuple[float, ...]:
-    """Return the coefficients of a partition for `calibrate`, for cosines that exceed its `mean` by `excess`.
+) -> ScoreScale:
+    """Return the scale of a partition of n vectors with these moments.
 
-    Without that vector, the mean of the others is mean - excess / (n - 1), and the sum of squares about it is
-    n variance - n / (n - 1) excess^2.
+    Without a vector whose cosine exceeds the mean by e, the mean of the others is mean - e / (n - 1), and the sum of
+    squares about it is n variance - n / (n - 1) e^2.
     """
     others = n - 1
     prior_weight = prior_variance / prior_mean_variance
     weight = others + prior_weight
     mixed_mean = (others * mean + prior_weight * prior_mean) / weight
-    return (
-        mean,
-        mean - mixed_mean,
-        1.0 + (1.0 / weight if others else 0.0),
-        n * variance + PRIOR_VECTORS * prior_variance,
-        n / others if others else 0.0,
-        (1.0 + 1.0 / weight) / (others + PRIOR_VECTORS),
+    return ScoreScale(
+        mean=mean,
+        shift=mean - mixed_mean,
+        lift=1.0 + (1.0 / weight if others else 0.0),
+        squares=n * variance + PRIOR_VECTORS * prior_variance,
+        share=n / others if others else 0.0,
+        floor=PRIOR_VECTORS * prior_variance,
+        scale=(1.0 + 1.0 / weight) / (others + PRIOR_VECTORS),
     )
 
 

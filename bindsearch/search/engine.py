@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.search.executor import FilteredPartition, QueryVector, Result, run_plans
+from bindsearch.search.executor import QueryItems, Result, run_plans
 from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts
 from bindsearch.search.planner import make_plan
+from bindsearch.search.probability import ProbabilityModel
 from bindsearch.search.query import Query, resolve_weights
 from bindsearch.search.query_encoding import EncodedTerm
 from bindsearch.search.query_syntax import format_query
+from bindsearch.search.scoring import FilteredPartition, QueryVector
 from bindsearch.search.thread_pool import Workers
 from bindsearch.types import Modality
 from bindsearch.vectors import compose, scale_weights
@@ -24,7 +26,7 @@ from bindsearch.vectors import compose, scale_weights
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NO_ITEMS = np.zeros(0, np.int64)
+NO_ITEMS = QueryItems(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ class PreparedQuery:
         query: The query.
         terms: Its resolved terms.
         vector: Its vector; None if the query is only explained.
-        excluded: Ids of items that must not be hits: int64.
-        excluded_rows: Number of segments of these items.
+        items: Items with the same content as the query's own files.
+        excluded_rows: Number of segments of the excluded ones.
     """
 
     query: Query
     terms: ResolvedTerms
     vector: QueryVector | None
-    excluded: NDArray[np.int64]
+    items: QueryItems = NO_ITEMS
     excluded_rows: int = 0
 
 
@@ -99,21 +101,26 @@ def labels_of(query: Query) -> tuple[str, ...]:
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
-def excluded_items(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[NDArray[np.int64], int]:
-    """Find the items with the same content as the query's own files, which are excluded from the hits.
+def query_items(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[QueryItems, int]:
+    """Find the items with the same content as the query's own files.
 
     Args:
         generation: The generation to search.
-        query: The query; with `include_query` nothing is excluded.
+        query: The query. The items are excluded from its hits; with `include_query` they are not, and certainly match
+            a query of one term.
         hashes: Content hashes of the query's files.
 
     Returns:
-        Ids of the items: int64 (m,), and the number of their segments.
+        The items, and the number of segments of excluded ones.
     """
-    if not hashes or query.include_query:
+    if not hashes:
         return NO_ITEMS, 0
     items = generation.snapshot.items_with_content(hashes)
-    return items, sum(len(generation.snapshot.segments_of(item)) for item in items.tolist())
+    if query.include_query:
+        is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
+        return replace(NO_ITEMS, identical=items) if is_one_file else NO_ITEMS, 0
+    rows = sum(len(generation.snapshot.segments_of(item)) for item in items.tolist())
+    return replace(NO_ITEMS, excluded=items), rows
 
 
 def prepare_query(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
@@ -123,7 +130,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         UsageError: the terms cancel each other.
     """
     weights = resolve_weights(query.terms)
-    excluded, rows = excluded_items(
+    items, rows = query_items(
         generation, query, [term.content_hash for term in encoded if term.content_hash is not None]
     )
     terms = ResolvedTerms(
@@ -133,7 +140,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         cost_notes=tuple(term.cost_note for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    return PreparedQuery(query, terms, vector, excluded, rows)
+    return PreparedQuery(query, terms, vector, items, rows)
 
 
 def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanContext) -> Plan:
@@ -154,7 +161,7 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
     targets = _filtered_partitions(generation, query)
     partitions = tuple(generation.facts(target, vector) for target in targets.values())
     distributions = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
-    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity)
+    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match)
     key = (of_query, prepared.terms, prepared.excluded_rows, distributions, context)
     return generation.plan(key, lambda: _make_plan(prepared, partitions, context))
 
@@ -182,7 +189,11 @@ def _filtered_partitions(generation: Generation, query: Query) -> dict[Modality,
 
 
 def run(
-    generation: Generation, prepared: Sequence[PreparedQuery], plans: Sequence[Plan], workers: Workers
+    generation: Generation,
+    prepared: Sequence[PreparedQuery],
+    plans: Sequence[Plan],
+    model: ProbabilityModel,
+    workers: Workers,
 ) -> list[Result]:
     """Run the plans of queries; queries with the same targets and filter are searched together.
 
@@ -190,6 +201,7 @@ def run(
         generation: The generation to search.
         prepared: The queries; each has a vector.
         plans: The plan of each query.
+        model: Model of the probability of a match.
         workers: Threads to search with.
 
     Returns:
@@ -205,9 +217,9 @@ def run(
     for numbers in groups.values():
         targets = _filtered_partitions(generation, prepared[numbers[0]].query)
         vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
-        excluded = [prepared[number].excluded for number in numbers]
+        items = [prepared[number].items for number in numbers]
         group_plans = [plans[number] for number in numbers]
-        group_results = run_plans(group_plans, vectors, targets, generation.snapshot, excluded, workers)
+        group_results = run_plans(group_plans, vectors, targets, generation.snapshot, items, model, workers)
         for number, result in zip(numbers, group_results, strict=True):
             results[number] = result
     return [result for result in results if result is not None]

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import SearchResult
-from bindsearch.search.calibration import calibrate
-from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
+from bindsearch.search.probability import ProbabilityModel, probabilities
 from bindsearch.search.query import Ranking
 from bindsearch.search.ranking import best_of_each_item, diversify
+from bindsearch.search.scoring import (
+    Candidates,
+    FilteredPartition,
+    PartitionScale,
+    QueryVector,
+    Scored,
+    log_odds_of,
+    partition_scales,
+    score_candidates,
+)
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Hit, Modality
@@ -39,50 +47,16 @@ _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
 
 @dataclass(frozen=True)
-class QueryVector:
-    """A composed query vector.
+class QueryItems:
+    """Items with the same content as a query's own files.
 
     Attributes:
-        vector: float32 (d,), unit norm.
-        parts: Weighted share of each term: float32 (t, d); their sum is `vector`.
+        excluded: Ids of items that must not be hits: int64.
+        identical: Ids of items that certainly match: int64.
     """
 
-    vector: NDArray[np.float32]
-    parts: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class FilteredPartition:
-    """A partition with the filter of a search.
-
-    Attributes:
-        partition: The partition.
-        rows: Rows that are live and match the filter; None for all.
-        segments: True for the segments that match the filter, over the snapshot's rows: bool; None for all.
-    """
-
-    partition: Partition
-    rows: RowMask | None
-    segments: NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Segments found in one partition.
-
-    Attributes:
-        modality: Modality of the partition.
-        rows: Row of each segment's vector in the partition: int64 (m,).
-        segment_rows: Row of each segment in the snapshot: int64 (m,).
-        item_ids: Item of each segment: int64 (m,).
-        cosines: float32 (m,).
-    """
-
-    modality: Modality
-    rows: NDArray[np.int64]
-    segment_rows: NDArray[np.int64]
-    item_ids: NDArray[np.int64]
-    cosines: NDArray[np.float32]
+    excluded: NDArray[np.int64]
+    identical: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -107,7 +81,8 @@ def run_plans(
     queries: Sequence[QueryVector],
     searched: Mapping[Modality, FilteredPartition],
     snapshot: Snapshot,
-    excluded: Sequence[NDArray[np.int64]],
+    items: Sequence[QueryItems],
+    model: ProbabilityModel,
     workers: Workers,
 ) -> list[Result]:
     """Run the plans of one or more queries; queries with equal steps share one call per partition.
@@ -119,14 +94,42 @@ def run_plans(
         queries: The vector of each query.
         searched: The target partitions, filtered.
         snapshot: Snapshot of the generation.
-        excluded: Ids of items that must not be hits, for each query: int64.
+        items: Excluded and identical items of each query.
+        model: Model of the probability of a match.
         workers: Threads to search with.
 
     Returns:
         The result of each query.
     """
+    scales = [partition_scales(plan, query, searched, model) for plan, query in zip(plans, queries, strict=True)]
+    found, runs = find_candidates(plans, queries, searched, snapshot, items, scales, workers)
+    return [
+        _rank(
+            plan,
+            query,
+            [candidates[modality] for modality in searched if modality in candidates],
+            searched,
+            scale,
+            own.identical,
+            snapshot,
+            tuple(run[modality] for modality in searched if modality in run),
+        )
+        for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True)
+    ]
+
+
+def find_candidates(
+    plans: Sequence[Plan],
+    queries: Sequence[QueryVector],
+    searched: Mapping[Modality, FilteredPartition],
+    snapshot: Snapshot,
+    items: Sequence[QueryItems],
+    scales: Sequence[Mapping[Modality, PartitionScale]],
+    workers: Workers,
+) -> tuple[list[dict[Modality, Candidates]], list[dict[Modality, PartitionRun]]]:
+    """Return the candidates of each query by partition, and the measurements; arguments as for `run_plans`."""
     jobs = [
-        partial(_search_step, target, step, numbers, plans, queries, snapshot, excluded)
+        partial(_search_step, target, step, numbers, plans, queries, snapshot, items, scales)
         for step, numbers, target in _longest_first(plans, searched)
     ]
     found: list[dict[Modality, Candidates]] = [{} for _ in plans]
@@ -135,17 +138,7 @@ def run_plans(
         for number, candidates, measured in answers:
             found[number][measured.modality] = candidates
             runs[number][measured.modality] = measured
-    return [
-        _rank(
-            plan,
-            query,
-            [candidates[modality] for modality in searched if modality in candidates],
-            searched,
-            snapshot,
-            tuple(run[modality] for modality in searched if modality in run),
-        )
-        for plan, query, candidates, run in zip(plans, queries, found, runs, strict=True)
-    ]
+    return found, runs
 
 
 def _longest_first(
@@ -167,21 +160,27 @@ def _search_step(
     plans: Sequence[Plan],
     queries: Sequence[QueryVector],
     snapshot: Snapshot,
-    excluded: Sequence[NDArray[np.int64]],
+    items: Sequence[QueryItems],
+    scales: Sequence[Mapping[Modality, PartitionScale]],
 ) -> list[tuple[int, Candidates, PartitionRun]]:
     """Search a partition for queries with the same step; return number, candidates and measurements of each."""
     started = perf_counter()
     batch, scored = search_partition(target, step, np.stack([queries[number].vector for number in numbers]))
+    modality = target.partition.modality
     candidates = [
         _enough_items(
-            target, step, SearchResult(positions, cosines), queries[number].vector, plans[number], snapshot, hidden
+            target,
+            step,
+            SearchResult(positions, cosines),
+            queries[number].vector,
+            plans[number],
+            scales[number][modality],
+            snapshot,
+            items[number].excluded,
         )
-        for number, positions, cosines, hidden in zip(
-            numbers, batch.positions, batch.cosines, [excluded[number] for number in numbers], strict=True
-        )
+        for number, positions, cosines in zip(numbers, batch.positions, batch.cosines, strict=True)
     ]
     took_ms = 1000 * (perf_counter() - started) / len(numbers)
-    modality = target.partition.modality
     return [
         (number, segments, PartitionRun(modality, scored, len(segments.rows), took_ms))
         for number, segments in zip(numbers, candidates, strict=True)
@@ -237,36 +236,50 @@ def _enough_items(
     found: SearchResult,
     vector: NDArray[np.float32],
     plan: Plan,
+    scale: PartitionScale,
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
 ) -> Candidates:
     """Return the segments of at least k items and all ties with the last item.
 
-    Searches again with a wider step as long as there may be more.
+    Searches again with a wider step as long as there may be more, or better ones: an item of many segments has a lower
+    probability than one of few with the same cosine.
     """
-    items = plan.depth
     while True:
         valid = int(np.count_nonzero(found.positions >= 0))
         candidates = _segments(target, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
         if valid == step.matching_rows or (valid < step.fetch_rows and step.strategy in _EXACT):
             return candidates
-        last = _cosine_of_item(candidates, items)
-        tied = last is not None and last == found.cosines[valid - 1] and valid < MAX_TIED_ROWS
-        if valid >= step.fetch_rows and last is not None and not tied:
+        if valid >= step.fetch_rows and _is_complete(candidates, plan, scale, float(found.cosines[valid - 1]), valid):
             return candidates
         step = _wider(step, valid)
         batch, _ = search_partition(target, step, vector[None])
         found = SearchResult(batch.positions[0], batch.cosines[0])
 
 
-def _cosine_of_item(candidates: Candidates, n: int) -> float | None:
-    """Return the cosine of the n-th distinct item; None if there are fewer."""
-    seen: set[int] = set()
-    for item_id, cosine in zip(candidates.item_ids.tolist(), candidates.cosines.tolist(), strict=True):
-        seen.add(item_id)
-        if len(seen) == n:
-            return float(cosine)
-    return None
+def _is_complete(candidates: Candidates, plan: Plan, scale: PartitionScale, least_cosine: float, valid: int) -> bool:
+    """Return whether no row that was not fetched can be among the best items, given the least cosine fetched."""
+    values = candidates.cosines.astype(np.float64)
+    bound = least_cosine
+    if plan.ranking is Ranking.PROBABILITY and bool(np.any(candidates.chances > 1)):
+        ends = replace(
+            candidates,
+            cosines=np.append(candidates.cosines, np.float32(least_cosine)),
+            chances=np.append(candidates.chances, 1),
+        )
+        values, of_bound = np.split(log_odds_of([ends], [scale])[1], [-1])
+        bound = float(of_bound[0])
+    last = _nth_item(candidates.item_ids, values, plan.depth)
+    return last is not None and (last > bound or valid >= MAX_TIED_ROWS)
+
+
+def _nth_item(item_ids: NDArray[np.int64], values: NDArray[np.float64], n: int) -> float | None:
+    """Return the best value of the n-th best distinct item; None if there are fewer."""
+    order = np.argsort(-values, kind="stable")
+    _, firsts = np.unique(item_ids[order], return_index=True)
+    if len(firsts) < n:
+        return None
+    return float(values[order[np.partition(firsts, n - 1)[n - 1]]])
 
 
 def _wider(step: PartitionStep, valid: int) -> PartitionStep:
@@ -300,7 +313,8 @@ def _segments(
         if len(excluded):
             mask &= ~np.isin(item_ids, excluded)
         positions, segment_rows, item_ids = positions[mask], segment_rows[mask], item_ids[mask]
-    return Candidates(target.partition.modality, rows[positions], segment_rows, item_ids, cosines[positions])
+    chances = target.partition.chances(segment_rows)
+    return Candidates(target.partition.modality, rows[positions], segment_rows, item_ids, cosines[positions], chances)
 
 
 def _rank(
@@ -308,62 +322,53 @@ def _rank(
     query: QueryVector,
     found: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
+    scales: Mapping[Modality, PartitionScale],
+    identical: NDArray[np.int64],
     snapshot: Snapshot,
     runs: tuple[PartitionRun, ...],
 ) -> Result:
     started = perf_counter()
     present = [candidates for candidates in found if len(candidates.rows)]
-    chosen = _choose(plan, query, present, searched) if present else []
+    if not present:
+        return Result([], runs, 1000 * (perf_counter() - started), 0.0)
+    scored = score_candidates(present, [scales[candidates.modality] for candidates in present], identical)
+    chosen = _choose(plan, present, searched, scored)
+    if plan.min_match:
+        chosen = chosen[probabilities(scored.log_odds[chosen]) >= plan.min_match]
     ranked = perf_counter()
-    hits = _hits(query, present, searched, chosen, snapshot)
+    hits = _hits(plan, query, present, searched, scored, chosen, snapshot)
     done = perf_counter()
     return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked))
 
 
 def _choose(
-    plan: Plan, query: QueryVector, present: Sequence[Candidates], searched: Mapping[Modality, FilteredPartition]
-) -> list[tuple[int, int, float]]:
-    """Return partition number, position in its candidates and score of each hit, best first."""
-    cosines = [candidates.cosines for candidates in present]
-    scores = cosines
-    if plan.ranking is Ranking.CALIBRATED:
-        statistics = [searched[candidates.modality].partition.statistics for candidates in present]
-        scores = calibrate(cosines, query.vector, statistics, _own_shares(plan, present))
-    if plan.ranking is Ranking.PER_MODALITY:
-        parts = [[number] for number in range(len(present))]
-    else:
-        parts = [list(range(len(present)))]
-    chosen: list[tuple[int, int, float]] = []
-    for numbers in parts:
-        owner = np.repeat(numbers, [len(present[number].rows) for number in numbers])
-        position = np.concatenate([np.arange(len(present[number].rows)) for number in numbers])
-        all_scores = np.concatenate([scores[number] for number in numbers])
-        items = np.concatenate([present[number].item_ids for number in numbers])
-        segments = np.concatenate([present[number].segment_rows for number in numbers])
-        best = best_of_each_item(all_scores, items, segments, plan.depth)
+    plan: Plan, present: Sequence[Candidates], searched: Mapping[Modality, FilteredPartition], scored: Scored
+) -> NDArray[np.int64]:
+    """Return the numbers of the candidates that are hits, best first: int64 (<= k,), of each modality in its turn."""
+    values = _ranked_values(plan.ranking, present, scored)
+    items = np.concatenate([candidates.item_ids for candidates in present])
+    segments = np.concatenate([candidates.segment_rows for candidates in present])
+    by_modality = plan.ranking is Ranking.PER_MODALITY
+    parts = [np.flatnonzero(scored.owner == number) for number in range(len(present))] if by_modality else [slice(None)]
+    chosen = []
+    for part in parts:
+        best = best_of_each_item(values[part], items[part], segments[part], plan.depth)
+        numbers = np.arange(len(values))[part][best]
         if plan.diversity:
-            vectors = _embeddings(present, searched, owner[best], position[best])
-            best = best[diversify(all_scores[best], vectors, plan.k, plan.diversity)]
-        chosen.extend(zip(owner[best].tolist(), position[best].tolist(), all_scores[best].tolist(), strict=True))
-    return chosen
+            vectors = _embeddings(present, searched, scored.owner[numbers], scored.position[numbers])
+            numbers = numbers[diversify(values[numbers], vectors, plan.k, plan.diversity)]
+        chosen.append(numbers)
+    return np.concatenate(chosen)
 
 
-def _own_shares(plan: Plan, present: Sequence[Candidates]) -> list[float] | None:
-    """Return the share of the query that has each partition's modality; None if a term's modality is unknown.
-
-    Images and videos count as one modality: every encoder embeds them with one tower, without a modality gap.
-    """
-    if any(term.source is None for term in plan.terms):
-        return None
-    total = sum(abs(term.weight) for term in plan.terms) or 1.0
-    return [
-        sum(abs(term.weight) for term in plan.terms if _tower(term.source) is _tower(candidates.modality)) / total
-        for candidates in present
-    ]
-
-
-def _tower(modality: Modality | None) -> Modality | None:
-    return Modality.IMAGE if modality is Modality.VIDEO else modality
+def _ranked_values(ranking: Ranking, present: Sequence[Candidates], scored: Scored) -> NDArray[np.floating]:
+    """Return what the list is ordered by: log odds, which keep apart what is nearly certain; else the score."""
+    match ranking:
+        case Ranking.PROBABILITY:
+            return scored.log_odds
+        case Ranking.Z:
+            return scored.z
+    return np.concatenate([candidates.cosines for candidates in present])
 
 
 def _embeddings(
@@ -386,22 +391,25 @@ def _embeddings(
 
 
 def _hits(
+    plan: Plan,
     query: QueryVector,
     present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
-    chosen: Sequence[tuple[int, int, float]],
+    scored: Scored,
+    chosen: NDArray[np.int64],
     snapshot: Snapshot,
 ) -> list[Hit]:
-    if not chosen:
-        return []
-    segment_rows = np.array([present[number].segment_rows[position] for number, position, _ in chosen], np.int64)
-    cosines = [float(present[number].cosines[position]) for number, position, _ in chosen]
-    if len(query.parts) == 1:
-        shares = [(cosine,) for cosine in cosines]
-    else:
-        owner, position, _ = (np.array(column) for column in zip(*chosen, strict=True))
-        stored = _embeddings(present, searched, owner.astype(np.int64), position.astype(np.int64))
+    owner, position = scored.owner[chosen], scored.position[chosen]
+    places = list(zip(owner.tolist(), position.tolist(), strict=True))
+    segment_rows = np.array([present[number].segment_rows[place] for number, place in places], np.int64)
+    cosines = [float(present[number].cosines[place]) for number, place in places]
+    shares = [(cosine,) for cosine in cosines]
+    if len(query.parts) > 1:
+        stored = _embeddings(present, searched, owner, position)
         shares = [tuple(row) for row in (stored @ query.parts.T).tolist()]
+    likelihoods = probabilities(scored.log_odds[chosen]).tolist()
+    z_of_hits = scored.z[chosen].tolist()
+    scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z_of_hits}.get(plan.ranking, cosines)
     return [
         Hit(
             rank=rank,
@@ -415,8 +423,10 @@ def _hits(
             end_s=facts.end_s,
             text=facts.text,
             contributions=share,
+            probability=probability,
+            z=z,
         )
-        for rank, ((_, _, score), cosine, share, facts) in enumerate(
-            zip(chosen, cosines, shares, snapshot.facts(segment_rows), strict=True), start=1
+        for rank, (score, cosine, probability, z, share, facts) in enumerate(
+            zip(scores, cosines, likelihoods, z_of_hits, shares, snapshot.facts(segment_rows), strict=True), start=1
         )
     ]

@@ -17,10 +17,10 @@ from bindsearch.errors import SnapshotDamagedError, VectorFileLostError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm
-from bindsearch.search.executor import FilteredPartition
 from bindsearch.search.filter import Filter, segment_mask
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
+from bindsearch.search.scoring import FilteredPartition
 from bindsearch.storage.config import read_config
 from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_checks import REMEDY, Checks

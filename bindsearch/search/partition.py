@@ -81,6 +81,7 @@ class Partition:
         self._files = snapshot.manifest.vectors
         self._gpus = gpus
         self._published = snapshot.manifest.indexes.get(modality)
+        self._snapshot = snapshot
         self._segment_vectors, rows = snapshot.partition_segments(modality)
         if len(self._segment_vectors) and (not len(self.vector_ids) or self._segment_vectors[-1] > self.vector_ids[-1]):
             raise SnapshotDamagedError(f"the snapshot names {modality} vectors that no file holds: {REMEDY}")
@@ -316,6 +317,30 @@ class Partition:
         positions = np.repeat(np.arange(len(rows)), counts)
         offsets = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
         return positions, self._segments(first[positions] + offsets)
+
+    def chances(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of segments that the item of each of these segments has here: int64 (m,).
+
+        Args:
+            segment_rows: Rows in the snapshot of segments of this partition: int64 (m,).
+        """
+        if self._segments_of_items is None:
+            return np.ones(len(segment_rows), np.int64)
+        return self._segments_of_items[self._snapshot.item_of_segment_rows()[segment_rows]]
+
+    @cached_property
+    def items(self) -> int:
+        """Number of items with a segment here."""
+        counts = self._segments_of_items
+        return len(self._segment_vectors) if counts is None else int(np.count_nonzero(counts))
+
+    @cached_property
+    def _segments_of_items(self) -> NDArray[np.int64] | None:
+        """Number of segments here of each item, by its row in the snapshot: int64; None if no item has several."""
+        rows = self._segment_rows
+        where = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+        counts = np.bincount(self._snapshot.item_of_segment_rows()[where])
+        return None if not len(counts) or counts.max() <= 1 else counts
 
     def _segments(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows in the snapshot of the partition's segments with these numbers: int64 (m,)."""

@@ -187,6 +187,7 @@ class Plan:
         diversity: Diversity in 0..1.
         estimate_ms: Estimated time of all partitions in milliseconds, without encoding and merging.
         notes: Further notes for readers of the plan.
+        min_match: Least probability of a match, 0..1, that a hit must have.
     """
 
     terms: tuple[TermStep, ...]
@@ -197,6 +198,7 @@ class Plan:
     diversity: float
     estimate_ms: float
     notes: tuple[str, ...] = ()
+    min_match: float = 0.0
 
     @property
     def depth(self) -> int:

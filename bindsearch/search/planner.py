@@ -81,6 +81,7 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
         diversity=query.diversity,
         estimate_ms=sum(step.estimate_ms for step in steps),
         notes=facts.notes,
+        min_match=query.min_match,
     )
 
 

@@ -11,6 +11,7 @@ from bindsearch.arguments import shown, to_choice, to_flag, to_integer, to_list,
 from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
+from bindsearch.search.probability import LEAST_PROBABILITY, Match
 from bindsearch.types import Modality, Span
 
 LIKE = "like"
@@ -23,9 +24,17 @@ PREFIXES = (*(modality.value for modality in Modality), LIKE)
 class Ranking(StrEnum):
     """Ranking of hits of several modalities."""
 
-    CALIBRATED = "calibrated"
+    PROBABILITY = "probability"
+    Z = "z"
     COSINE = "cosine"
     PER_MODALITY = "per-modality"
+
+    CALIBRATED = Z
+    """The former name of Z."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Ranking | None:
+        return cls.Z if value == "calibrated" else None
 
 
 Rank = Ranking
@@ -111,19 +120,21 @@ class Query:
         include_query: Whether items with the same content as the query's own files may be hits.
         filter: Filter of the segments.
         diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+        min_match: Least probability of a match, 0..1, that a hit must have.
 
     Raises:
-        UsageError: no term, an infinite weight, a source that is not UTF-8, no target, k < 1, or `diversity` outside
-            0..1.
+        UsageError: no term, an infinite weight, a source that is not UTF-8, no target, k < 1, or `diversity` or
+            `min_match` outside 0..1.
     """
 
     terms: tuple[Term, ...]
     to: tuple[Modality, ...] = tuple(Modality)
     k: int = 10
-    ranking: Ranking = Ranking.CALIBRATED
+    ranking: Ranking = Ranking.PROBABILITY
     include_query: bool = False
     filter: Filter = NO_FILTER
     diversity: float = 0.0
+    min_match: float = 0.0
 
     def __post_init__(self) -> None:
         checked = {
@@ -134,6 +145,9 @@ class Query:
             "include_query": to_flag(self.include_query, "include_query"),
             "diversity": to_number(
                 self.diversity, "diversity", "give a number from 0 (nearest) to 1 (most different)", 0.0, 1.0
+            ),
+            "min_match": to_number(
+                self.min_match, "min_match", "give a probability from 0 (all hits) to 1 (certain hits)", 0.0, 1.0
             ),
         }
         for name, value in checked.items():
@@ -253,10 +267,11 @@ def make_query(
     *,
     to: str | Modality | Iterable[str | Modality] | None = None,
     k: int = 10,
-    ranking: str | Ranking = Ranking.CALIBRATED,
+    ranking: str | Ranking = Ranking.PROBABILITY,
     include_query: bool = False,
     filter: Filter = NO_FILTER,
     diversity: float = 0.0,
+    min_match: float | str | Match = 0.0,
 ) -> Query:
     """Return a Query.
 
@@ -268,14 +283,23 @@ def make_query(
         include_query: Whether items with the same content as the query's own files may be hits.
         filter: Filter of the segments.
         diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+        min_match: Least match that a hit must have: a probability in 0..1, or a word: exact, strong, likely, weak.
 
     Raises:
-        UsageError: the query is empty, a modality or ranking is unknown, k < 1, or `diversity` is not in 0..1.
+        UsageError: the query is empty, a modality, ranking or match is unknown, k < 1, or `diversity` or `min_match` is
+            not in 0..1.
     """
     if isinstance(query, str):
         query = text(query)
     ranking = to_choice(ranking, Ranking, "ranking")
-    return Query(terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diversity)
+    return Query(
+        terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diversity, to_probability(min_match)
+    )
+
+
+def to_probability(match: float | str | Match) -> float:
+    """Return the least probability of a match that is given as a probability or as a word."""
+    return LEAST_PROBABILITY[to_choice(match, Match, "match")] if isinstance(match, str) else match
 
 
 def terms_of(value: object) -> tuple[Term, ...]:

@@ -15,7 +15,7 @@ from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
-from bindsearch.media import Passage
+from bindsearch.media import NO_CONTENT, Passage, missing_content
 from bindsearch.search.partition import Partition
 from bindsearch.search.query import LIKE, Term
 from bindsearch.storage.config import StoreConfig
@@ -230,10 +230,15 @@ def _file_term(
 
 def _embed_segments(segments: Iterator[DecodedSegment], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
     embeddings = []
-    while batch := [encoder.prepare(segment.media) for segment in islice(segments, BATCH_SEGMENTS)]:
-        embeddings.append(encoder.encode(modality, batch))
+    missing: list[str] = []
+    while batch := list(islice(segments, BATCH_SEGMENTS)):
+        reasons = [missing_content(segment.media) for segment in batch]
+        prepared = [encoder.prepare(one.media) for one, reason in zip(batch, reasons, strict=True) if reason is None]
+        missing += filter(None, reasons)
+        if prepared:
+            embeddings.append(encoder.encode(modality, prepared))
     if not embeddings:
-        raise MediaError(f"it contains no {modality} in this span")
+        raise MediaError(NO_CONTENT + missing[0] if missing else f"it contains no {modality} in this span")
     return np.concatenate(embeddings)
 
 

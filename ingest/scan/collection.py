@@ -19,7 +19,7 @@ from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_r
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.walk import scan
-from bindsearch.reports import FailedFile, IndexReport
+from bindsearch.reports import IndexReport
 from bindsearch.small_files import NOT_REGULAR
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Failure, SourceContainer
@@ -209,7 +209,7 @@ class CollectionScan:
         for row in self._settled[self.known.failed[self._settled]].tolist():
             file = self.known.file(row)
             assert file.reason is not None
-            self._report.failures.append(FailedFile(self.target.root / file.rel_path, file.reason))
+            self._report.add_failure(self.target.root / file.rel_path, file.reason)
         self._report.notices.extend(self.manifests.problems)
         if self.target.only_listed:
             missing = sorted({*self.target.paths} - {*self._scan.rel_paths})
@@ -220,7 +220,7 @@ class CollectionScan:
                 )
             for path in missing[:MAX_MISSING]:
                 reason = "listed in a manifest, but the file does not exist"
-                self._report.failures.append(FailedFile(self.target.root / path, reason))
+                self._report.add_failure(self.target.root / path, reason)
 
     def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`.
@@ -312,7 +312,7 @@ class CollectionScan:
         """Record a failed file."""
         self._failed_paths.add(rel_path)
         batch.failures.append(Failure(self.target.collection_id, rel_path, state, reason))
-        self._report.failures.append(FailedFile(self.target.root / rel_path, reason))
+        self._report.add_failure(self.target.root / rel_path, reason)
 
     def sweep(self, missing: Mapping[int, int], batch: StagedBatch) -> None:
         """Remove missing files, and record manifests that were added, changed or deleted."""

@@ -14,6 +14,7 @@ from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.media.decode import DecodedSegment, pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.text_fields import normalize_text
+from bindsearch.media import NO_CONTENT, missing_content
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def prepare_file(
     """Decode a file and yield its prepared segments, lazily; valid only if the iteration ends without an error.
 
     Raises:
-        MediaError: it cannot be decoded, or contains nothing that the encoder can embed.
+        MediaError: it cannot be decoded, contains nothing that the encoder can embed, or has no content.
     """
     modality = inspection.verdict.modality
     assert modality is not None
@@ -73,10 +74,18 @@ def prepare_file(
         count_tokens=encoder.count_tokens,
         max_tokens=encoder.max_tokens,
     )
+    missing: list[str] = []
+    is_empty = True
     for piece in _embeddable(segments, encoder):
+        if (reason := missing_content(piece.media)) is not None:
+            missing.append(reason)
+            continue
+        is_empty = False
         views = encoder.prepare(piece.media)
         text = None if piece.text is None else printable(piece.text)
         yield PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text)
+    if is_empty:
+        raise MediaError(NO_CONTENT + ", ".join(dict.fromkeys(missing)))
 
 
 def _embeddable(segments: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[DecodedSegment]:

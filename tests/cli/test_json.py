@@ -97,6 +97,10 @@ def has_skipped_part(plan: Any) -> bool:
     return has_times(plan) and any(step["strategy"] == "skip" for step in plan["partitions"])
 
 
+def has_fitted_pair(output: Any) -> bool:
+    return any(pair["is_fitted"] for pair in output["pairs"])
+
+
 def has_every_modality(output: Any) -> bool:
     return {hit["modality"] for hit in output["hits"]} == {*Modality}
 
@@ -133,6 +137,7 @@ CASES = [
     Case("explain.json", "explain --audio {built}/media/audio-0.wav --like 3 --where 'item_id < 4' --json"),
     Case("explain.json", f"explain 'a dog' --analyze --json {LISTS}", holds=has_times),
     Case("explain.json", "explain dog --where \"modality = 'text'\" --analyze --json", holds=has_skipped_part),
+    Case("calibrate.json", f"calibrate {{built}}/answers.csv --json {LISTS}", holds=has_fitted_pair),
     Case("optimize.json", "optimize --json", holds=lambda one: one["partitions"] == []),
     Case("optimize.json", f"optimize --force --json {LISTS}", holds=lambda one: one["partitions"]),
     Case("status.json", "status --json", holds=lambda one: one["failures"] and [*one["items"]] == [*Modality]),
@@ -198,6 +203,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "more" / "more.txt").write_text("one more text")
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(f"text number {n}")
+    answers = [f"text number {n},texts/{n}.txt" for n in range(40)]
+    (folder / "answers.csv").write_text("\n".join(["query,answer", *answers]))
     shutil.copy(folder / "media" / "image-0.png", folder / "texts")
     (folder / "model.pth").write_bytes(bytes(range(256)) * 20)
     with connect(folder / "store", encoder="mini") as store:

@@ -10,10 +10,10 @@ from bindsearch.search.calibration import (
     FACTOR_RANK,
     MIN_DEVIATION,
     PartitionStatistics,
-    calibrate,
     partition_statistics,
 )
 from bindsearch.vectors import compose, l2_normalize, scale_features, softmax_scores
+from helpers.scores import calibrate
 
 seeds = st.integers(0, 2**32 - 1)
 

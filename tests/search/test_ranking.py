@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bindsearch.search.calibration import calibrate, partition_statistics
+from bindsearch.search.calibration import partition_statistics
 from bindsearch.search.ranking import best_of_each_item, diversify
 from bindsearch.vectors import l2_normalize
+from helpers.scores import calibrate
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -1,0 +1,256 @@
+"""Calibration: fit the probability of a match to queries with known answers. docs/ranking.md derives the model."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.errors import UsageError
+from bindsearch.search.engine import PlanContext, PreparedQuery, plan_query
+from bindsearch.search.executor import find_candidates
+from bindsearch.search.generation import Generation
+from bindsearch.search.probability import Coefficients, ProbabilityModel, fit_coefficients, stretched, tower_of
+from bindsearch.search.query import PREFIXES, Ranking, Term, text
+from bindsearch.search.scoring import Candidates, PartitionScale, partition_scales, z_and_rarity
+from bindsearch.search.thread_pool import Workers
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEPTH = 20
+"""Number of items of each modality that count for each query: those that a list may show."""
+
+UNANSWERED_WEIGHT = 0.2
+"""Share of each query that counts as one without an answer: its answers are left out, all else stays."""
+
+MIN_MATCHES = 20
+"""Least number of matches among the candidates of a pair of modalities, for which coefficients are fitted."""
+
+MIN_PAIRS = 2
+"""Least number of fitted pairs from which the coefficients of other pairs are fitted."""
+
+PRIOR_WEIGHT = 0.05
+"""Precision of the coefficients before, as a prior."""
+
+QUERIES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class LabelledQuery:
+    """A query with its answers.
+
+    Attributes:
+        prepared: The query, encoded.
+        answers: Ids of the items that answer it; none: nothing does.
+    """
+
+    prepared: PreparedQuery
+    answers: frozenset[int]
+
+
+@dataclass(frozen=True)
+class CalibratedPair:
+    """Result for a pair of modalities.
+
+    Attributes:
+        source: Modality of the queries.
+        target: Modality of the items.
+        queries: Number of queries.
+        matches: Number of matches among their candidates.
+        coefficients: The coefficients fitted; None if there are too few matches.
+    """
+
+    source: Modality
+    target: Modality
+    queries: int
+    matches: int
+    coefficients: Coefficients | None
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Candidates of one query in one partition.
+
+    Attributes:
+        features: atanh(cosine) and rarity of each: float64 (m, 2).
+        is_match: Whether it is an answer: bool (m,).
+    """
+
+    features: NDArray[np.float64]
+    is_match: NDArray[np.bool_]
+
+
+def fit_model(
+    generation: Generation,
+    queries: Sequence[LabelledQuery],
+    before: ProbabilityModel,
+    context: PlanContext,
+    workers: Workers,
+) -> tuple[ProbabilityModel, list[CalibratedPair]]:
+    """Fit the coefficients of each pair of modalities with at least MIN_MATCHES matches.
+
+    Args:
+        generation: The generation to search.
+        queries: Queries of one modality each, with their answers.
+        before: Model whose coefficients are the prior, and stay for pairs with fewer matches.
+        context: Context of planning.
+        workers: Threads to search with.
+
+    Returns:
+        The model, and the result of each pair.
+
+    Raises:
+        UsageError: no pair has enough matches.
+    """
+    examples: dict[tuple[Modality, Modality], list[_Examples]] = defaultdict(list)
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        for pair, found in _examples(generation, queries[start : start + QUERIES_AT_ONCE], before, context, workers):
+            examples[pair].append(found)
+    results = []
+    for (source, target), parts in sorted(examples.items()):
+        matches = sum(int(part.is_match.sum()) for part in parts)
+        prior = before.pair(source, target)
+        fitted = _fit(parts, prior) if matches >= MIN_MATCHES else None
+        results.append(CalibratedPair(source, target, len(parts), matches, fitted))
+    pairs = {(one.source, one.target): one.coefficients for one in results if one.coefficients is not None}
+    if not pairs:
+        raise UsageError(
+            f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query: give more queries"
+        )
+    same = _fit_others(examples, [pair for pair in pairs if pair[0] is pair[1]], before.same)
+    across = _fit_others(examples, [pair for pair in pairs if pair[0] is not pair[1]], before.across)
+    return ProbabilityModel({**before.pairs, **pairs}, same, across), results
+
+
+def _examples(
+    generation: Generation,
+    queries: Sequence[LabelledQuery],
+    model: ProbabilityModel,
+    context: PlanContext,
+    workers: Workers,
+) -> Iterator[tuple[tuple[Modality, Modality], _Examples]]:
+    """Yield the candidates of each query in each partition, with the pair of modalities."""
+    prepared = [
+        replace(
+            one.prepared, query=replace(one.prepared.query, to=tuple(Modality), k=DEPTH, ranking=Ranking.PROBABILITY)
+        )
+        for one in queries
+    ]
+    vectors = [one.vector for one in prepared if one.vector is not None]
+    plans = [plan_query(generation, one, context) for one in prepared]
+    searched = {modality: generation.filtered(modality, prepared[0].query.filter) for modality in generation.partitions}
+    scales = [partition_scales(plan, vector, searched, model) for plan, vector in zip(plans, vectors, strict=True)]
+    items = [one.items for one in prepared]
+    found, _ = find_candidates(plans, vectors, searched, generation.snapshot, items, scales, workers)
+    for labelled, one, candidates, scale in zip(queries, prepared, found, scales, strict=True):
+        sources = {tower_of(source) for source in one.terms.sources if source is not None}
+        if len(sources) != 1:
+            continue
+        (source,) = sources
+        for modality, of_modality in candidates.items():
+            if len(of_modality.rows):
+                yield (source, modality), _best(of_modality, scale[modality], labelled.answers)
+
+
+def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int]) -> _Examples:
+    """Return the best segment of each of the DEPTH best items."""
+    _, rarity = z_and_rarity([candidates], [scale])
+    order = np.lexsort((-candidates.cosines, -rarity))
+    _, firsts = np.unique(candidates.item_ids[order], return_index=True)
+    best = order[np.sort(firsts)[:DEPTH]]
+    is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
+    return _Examples(np.column_stack([stretched(candidates.cosines[best]), rarity[best]]), is_match)
+
+
+def _fit(parts: Sequence[_Examples], prior: Coefficients, weight: float = 1.0) -> Coefficients:
+    """Fit coefficients to queries as they are, and once more without their answers."""
+    features, is_match, weights = _weighted(parts)
+    return fit_coefficients(features, is_match, weight * weights, prior, PRIOR_WEIGHT)
+
+
+def _weighted(parts: Sequence[_Examples]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    features, is_match, weights = [], [], []
+    for part in parts:
+        answered = bool(part.is_match.any())
+        features.append(part.features)
+        is_match.append(part.is_match)
+        # what is no match counts in both copies, what is one counts in the copy with answers
+        weights.append(
+            np.where(part.is_match, 1.0 - UNANSWERED_WEIGHT, 1.0) if answered else np.ones(len(part.is_match))
+        )
+    return np.concatenate(features), np.concatenate(is_match), np.concatenate(weights)
+
+
+def _fit_others(
+    examples: Mapping[tuple[Modality, Modality], Sequence[_Examples]],
+    pairs: Sequence[tuple[Modality, Modality]],
+    before: Coefficients,
+) -> Coefficients:
+    """Fit the coefficients of pairs without matches of their own to all fitted pairs, each with the same weight."""
+    if len(pairs) < MIN_PAIRS:
+        return before
+    columns = [_weighted(examples[pair]) for pair in pairs]
+    total = sum(float(weights.sum()) for _, _, weights in columns) / len(columns)
+    return fit_coefficients(
+        np.concatenate([features for features, _, _ in columns]),
+        np.concatenate([is_match for _, is_match, _ in columns]),
+        np.concatenate([weights * (total / float(weights.sum())) for _, _, weights in columns]),
+        before,
+        PRIOR_WEIGHT,
+    )
+
+
+def caption_queries(generation: Generation) -> list[tuple[str, list[int]]]:
+    """Return the captions of items of other modalities, from their sidecars, as queries: texts and ids of items."""
+    items, segments = generation.snapshot.live_tables()
+    modality_of = dict(zip(items.column("item_id").to_pylist(), items.column("modality").to_pylist(), strict=True))
+    answers: dict[str, list[int]] = defaultdict(list)
+    columns = segments.select(["item_id", "modality", "text"]).to_pylist()
+    for row in columns:
+        if row["modality"] == Modality.TEXT and modality_of[row["item_id"]] != Modality.TEXT and row["text"]:
+            answers[row["text"]].append(row["item_id"])
+    return list(answers.items())
+
+
+def read_pairs(path: Path) -> list[tuple[Term, list[Path]]]:
+    """Read queries and their answers from a CSV file with the columns `query` and `answer`.
+
+    A query is a text, or a file after the prefix of its modality, such as `image:dog.jpg`. Several rows with the same
+    query give several answers; a row without an answer says that nothing answers the query. Relative paths start at the
+    file's folder.
+
+    Returns:
+        The queries with the paths of their answers.
+
+    Raises:
+        UsageError: the file cannot be read, or has no such columns.
+    """
+    expected = "give a CSV file in UTF-8 with the columns query and answer"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read ({error}): {expected}") from None
+    if not rows or not {"query", "answer"} <= rows[0].keys():
+        raise UsageError(f"{path} has no columns query and answer: {expected}")
+    answers: dict[Term, list[Path]] = {}
+    for row in rows:
+        found = answers.setdefault(_term(row["query"] or "", path.parent), [])
+        if row["answer"]:
+            found.append(path.parent / row["answer"])
+    return list(answers.items())
+
+
+def _term(written: str, folder: Path) -> Term:
+    """Return the term that a query of `read_pairs` stands for."""
+    kind, colon, source = written.partition(":")
+    if not colon or kind not in PREFIXES:
+        return text(written)
+    return Term(kind, source if kind == Modality.TEXT else str(folder / source))

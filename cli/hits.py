@@ -1,0 +1,85 @@
+"""Hits as people read them: the match as a word and a bar, and one line for each further kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bindsearch.cli.output import plural, print_line, print_message, span_label
+from bindsearch.search.probability import STANDS_OUT, Match, match_of
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from bindsearch.results import Answer
+    from bindsearch.types import Hit
+
+SHOWN_TEXT_CHARACTERS = 80
+BAR_CELLS = 5
+
+NOUNS = {
+    Modality.TEXT: "text",
+    Modality.IMAGE: "picture",
+    Modality.VIDEO: "video",
+    Modality.AUDIO: "sound",
+    Modality.DEPTH: "depth map",
+    Modality.THERMAL: "thermal picture",
+    Modality.IMU: "motion recording",
+}
+
+
+def print_hits(answer: Answer, *, flat: bool) -> None:
+    """Print hits, best first, and say so if none is better than what chance finds.
+
+    Args:
+        answer: The answer.
+        flat: Whether to list all hits; else see `grouped`.
+    """
+    if answer.hits and answer.hits[0].probability < STANDS_OUT:
+        searched = sum(step.matching_rows for step in answer.plan.partitions)
+        print_message(f"nothing stands out; the best of {plural(searched, 'segment')} below")
+    listed, others = (answer.hits, {}) if flat else grouped(answer.hits)
+    for hit in listed:
+        print_line(f"{hit.rank:3}  {_match(hit)}  {hit.modality:8} {_place(hit)}")
+        if hit.text:
+            line = " ".join(hit.text.split())
+            shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 3] + "..."
+            print_line(f"{'':29}{shown}")
+    for modality, hits in others.items():
+        print_line(f"{'':3}  {_match(hits[0])}  +{plural(len(hits), NOUNS[modality])}, best: {_place(hits[0])}")
+    if others:
+        print_message("--flat lists all hits, --to those of one kind")
+
+
+def grouped(hits: Sequence[Hit]) -> tuple[list[Hit], dict[Modality, list[Hit]]]:
+    """Return the hits to list, and the others by kind, both best first.
+
+    Listed are all hits of the best one's kind, and those of other kinds that are likely at least.
+    """
+    listed: list[Hit] = []
+    others: dict[Modality, list[Hit]] = {}
+    for hit in hits:
+        if hit.modality is hits[0].modality or match_of(hit.probability) is not Match.WEAK:
+            listed.append(hit)
+        else:
+            others.setdefault(hit.modality, []).append(hit)
+    return listed, others
+
+
+def _match(hit: Hit) -> str:
+    """Return the match as a word and a bar of BAR_CELLS, such as `likely ##...`."""
+    filled = round(BAR_CELLS * hit.probability)
+    full, empty = ("█", "░") if _can_print("█░") else ("#", ".")
+    return f"{match_of(hit.probability):6} {full * filled}{empty * (BAR_CELLS - filled)}"
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _place(hit: Hit) -> str:
+    return " ".join(part for part in (str(hit.path), span_label(hit)) if part)
