@@ -182,6 +182,20 @@ def to_path(path: object) -> Path:
     return Path(text)
 
 
+def is_existing_file(path: Path) -> bool:
+    """Return whether there is such a file; False for a path that cannot be looked up."""
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long, or the folder is not accessible
+        return False
+
+
+def looks_like_path(text: str) -> bool:
+    """Return whether a text has a slash or an extension."""
+    suffix = Path(text).suffix
+    return "/" in text or (1 < len(suffix) <= 6 and " " not in suffix)
+
+
 def to_absolute(path: object) -> Path:
     """Return the absolute path of a file that may not exist, with links followed and "~" expanded.
 

@@ -333,6 +333,7 @@ class Store:
         )
         errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
         notices = (
+            *prepared.notices,
             *(() if generation.problem is None else (generation.problem,)),
             *(() if self._calibration[1] is None else (self._calibration[1],)),
             *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),

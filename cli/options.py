@@ -58,7 +58,13 @@ EncoderOptions = Annotated[
     ),
 ]
 
-Words = Annotated[str | None, typer.Argument(help="Text to search for.", metavar="[TEXT]")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Text to search for, with or without quotes; or a file that exists. text:WORDS is always a text.",
+        metavar="[TEXT]",
+    ),
+]
 Texts = Annotated[list[str] | None, typer.Option("--text", help="Add a text. Repeatable.", metavar="TEXT")]
 Images = Annotated[list[Path] | None, typer.Option("--image", help="Add an image. Repeatable.", metavar="FILE")]
 Videos = Annotated[

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bindsearch.arguments import is_existing_file, looks_like_path
+from bindsearch.cli.output import print_message
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.search import query as terms
 from bindsearch.search.filter import make_filter
-from bindsearch.search.query import Composition, Query, make_query
+from bindsearch.search.query import PREFIXES, Composition, Query, Term, make_query
 from bindsearch.search.query_syntax import parse_query
+from bindsearch.types import Modality
 
 AUTO = "auto"
 MAX_PARAMETER_DIGITS = 9
@@ -35,7 +38,7 @@ def parse_encoder_options(options: list[str] | None) -> dict[str, str | int | fl
 
 def read_query(
     *,
-    words: str | None,
+    words: list[str] | None,
     text: list[str] | None,
     image: list[Path] | None,
     video: list[Path] | None,
@@ -57,13 +60,14 @@ def read_query(
     until: str | None,
     include_query: bool,
 ) -> Query:
-    """Return the query that the options of `search` and `explain` make together.
+    """Return the query that the options of `search` and `explain` make together; print what is assumed of the words.
 
     Raises:
         UsageError: one of them is wrong.
     """
     chosen = [
-        *map(terms.text, [*([] if words is None else [words]), *(text or [])]),
+        *([read_words(" ".join(words))] if words else []),
+        *map(terms.text, text or []),
         *map(terms.image, image or []),
         *map(terms.video, video or []),
         *map(terms.audio, audio or []),
@@ -91,6 +95,24 @@ def _parse_match(given: str) -> float | str:
         return float(given)
     except ValueError:
         return given
+
+
+def read_words(words: str) -> Term:
+    """Return the term of the words of a command line: PREFIX:SOURCE, a file that exists, or a text.
+
+    What is assumed is printed on stderr.
+    """
+    prefix, colon, source = words.partition(":")
+    if prefix == Modality.TEXT and colon:
+        return Term(prefix, source.strip())
+    if prefix in PREFIXES and source and not source[0].isspace():
+        return Term(prefix, source)
+    if is_existing_file(Path(words)):
+        print_message(f"note: {words} is a file, and its content is the query; text:{words} searches for the words")
+        return Term(None, words)
+    if looks_like_path(words) and " " not in words:
+        print_message(f"note: {words} is not a file: searching for it as a text")
+    return terms.text(words)
 
 
 def index_settings_from_options(

@@ -56,6 +56,7 @@ class PreparedQuery:
         vector: Its vector; None if the query is only explained.
         items: Items with the same content as the query's own files.
         excluded_rows: Number of segments of the excluded ones.
+        notices: What of the query's files is not used.
     """
 
     query: Query
@@ -63,6 +64,7 @@ class PreparedQuery:
     vector: QueryVector | None
     items: QueryItems = NO_ITEMS
     excluded_rows: int = 0
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         cost_notes=tuple(term.cost_note for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    return PreparedQuery(query, terms, vector, items, rows)
+    notices = tuple(dict.fromkeys(term.notice for term in encoded if term.notice))
+    return PreparedQuery(query, terms, vector, items, rows, notices)
 
 
 def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanContext) -> Plan:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.arguments import to_absolute, to_path
+from bindsearch.arguments import is_existing_file, looks_like_path, to_absolute, to_path
 from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BATCH_SEGMENTS = 32
 """Number of segments that are encoded together."""
 
+MAX_PASSAGES = 64
+"""Maximum number of passages of a text file in a query: about 60 KB, which take seconds on a CPU."""
+
 MAX_ID_DIGITS = 18
 """Maximum number of digits of an item id."""
 
@@ -46,6 +49,7 @@ class EncodedTerm:
         content_hash: Digest of the file's content; items with the same content are excluded from the hits. None for
             a text.
         cost_note: What encoding required, as text.
+        notice: What of the source is not used; empty if all is.
     """
 
     modality: Modality
@@ -53,6 +57,7 @@ class EncodedTerm:
     embedding: NDArray[np.float32]
     content_hash: str | None
     cost_note: str
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,9 +156,7 @@ _ANY_FILE = "file"
 
 def _guess_kind(source: str) -> str:
     """Return the kind of a source without a prefix: a file if it exists or looks like a path, else text."""
-    path = Path(source)
-    looks_like_path = "/" in source or (1 < len(path.suffix) <= 6 and " " not in path.suffix)
-    return _ANY_FILE if looks_like_path or _is_file(path) else Modality.TEXT
+    return _ANY_FILE if looks_like_path(source) or is_existing_file(Path(source)) else Modality.TEXT
 
 
 def _modality_of_file(path: Path) -> Modality:
@@ -167,16 +170,9 @@ def _modality_of_file(path: Path) -> Modality:
     return classification.modality
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # the name is too long, or the folder is not accessible
-        return False
-
-
 def _check_file(path: Path) -> None:
     to_path(path)
-    if not _is_file(path):
+    if not is_existing_file(path):
         problem = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise UsageError(f"query file {path} {problem}: check the path")
 
@@ -220,12 +216,15 @@ def _file_term(
             span=term.span,
         )
         of_modality = takewhile(lambda segment: segment.modality is modality, segments)
-        embeddings = _embed_segments(of_modality, modality, encoder)
+        most = MAX_PASSAGES if modality is Modality.TEXT else None
+        embeddings = _embed_segments(islice(of_modality, most), modality, encoder)
+        is_cut = most is not None and next(of_modality, None) is not None
         content_hash = hash_file(path)
     except (MediaError, OSError) as error:
         raise_installation_fault(error)
         raise UsageError(f"query file {path} cannot be used as {modality}: {error}") from error
-    return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality))
+    notice = f"{path} is long: only its first {MAX_PASSAGES} passages are used" if is_cut else ""
+    return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality), notice)
 
 
 def _embed_segments(segments: Iterator[DecodedSegment], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
