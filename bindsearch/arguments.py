@@ -96,8 +96,14 @@ def to_flag(value: object, name: str) -> bool:
         raise UsageError(f"{name} is {shown(value)}: give True or False") from None
 
 
-def to_choice(value: object, choices: type[Choice], what: str) -> Choice:
-    """Return the member of an enumeration that `value` is or names; `what` it is, for the message.
+def to_choice(value: object, choices: type[Choice], what: str, other_names: Iterable[str] = ()) -> Choice:
+    """Return the member of an enumeration that `value` is or names.
+
+    Args:
+        value: The argument.
+        choices: The enumeration.
+        what: What the value is, for the message.
+        other_names: Names beside those of the members that the message may suggest.
 
     Raises:
         UsageError: there is no such member.
@@ -107,7 +113,8 @@ def to_choice(value: object, choices: type[Choice], what: str) -> Choice:
     with contextlib.suppress(ValueError):
         if isinstance(value, str):
             return choices(value)
-    raise UsageError(f"unknown {what} {shown(value)}: {did_you_mean(value, choices)}choose from {', '.join(choices)}")
+    suggestion = did_you_mean(value, [*choices, *other_names])
+    raise UsageError(f"unknown {what} {shown(value)}: {suggestion}choose from {', '.join(choices)}")
 
 
 def did_you_mean(value: object, names: Iterable[str]) -> str:

@@ -87,7 +87,9 @@ QueryOption = Annotated[
 ]
 ToOption = Annotated[
     str | None,
-    typer.Option("--to", help="Modalities of the results, such as image,video; default: all.", metavar="M,M"),
+    typer.Option(
+        "--to", help="Modalities of the results, such as image,video or photos,sounds; default: all.", metavar="M,M"
+    ),
 ]
 KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
 RankingOption = Annotated[

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from os import PathLike
+from types import MappingProxyType
 
 from bindsearch.arguments import shown, to_choice, to_flag, to_integer, to_list, to_number, to_path_text
 from bindsearch.errors import UsageError
@@ -18,6 +19,18 @@ LIKE = "like"
 EMPTY = "the query is empty: give a text, a file or like:ITEM"
 HOW_TO_MAKE_TERMS = "create one with bs.text(...), bs.image(...), bs.like(...)"
 FINITE = "give a finite number"
+EVERYDAY_NAMES: Mapping[str, Modality] = MappingProxyType(
+    {
+        "document": Modality.TEXT,
+        "picture": Modality.IMAGE,
+        "photo": Modality.IMAGE,
+        "clip": Modality.VIDEO,
+        "sound": Modality.AUDIO,
+        "motion": Modality.IMU,
+    }
+)
+"""Other names of target modalities; these and the names of modalities may have a plural s."""
+
 PREFIXES = (*(modality.value for modality in Modality), LIKE)
 
 
@@ -250,6 +263,8 @@ def resolve_weights(terms: Sequence[Term]) -> tuple[float, ...]:
 def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) -> tuple[Modality, ...]:
     """Return target modalities, given "image,video", names or None (all): unique, in the order of `Modality`.
 
+    Everyday names are understood too, and plurals: "photos,sounds".
+
     Raises:
         UsageError: a name is not a modality.
     """
@@ -257,8 +272,15 @@ def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) ->
         return tuple(Modality)
     parts = names.split(",") if isinstance(names, str) else to_list(names, "the list of modalities")
     written = [part.strip().lower() if isinstance(part, str) else part for part in parts]
-    chosen = {to_choice(part, Modality, "modality") for part in written if part != ""}
+    chosen = {_to_modality(part) for part in written if part != ""}
     return tuple(modality for modality in Modality if modality in chosen)
+
+
+def _to_modality(name: object) -> Modality:
+    if isinstance(name, str):
+        singular = name.removesuffix("s")
+        name = EVERYDAY_NAMES.get(singular, singular if singular in {*Modality} else name)
+    return to_choice(name, Modality, "modality", EVERYDAY_NAMES)
 
 
 @former_keywords(rank="ranking", diverse="diversity")

@@ -122,6 +122,32 @@ def test_modalities_by_name() -> None:
         parse_modalities("smell")
 
 
+@pytest.mark.parametrize(
+    ("names", "modality"),
+    [
+        ("picture pictures photo photos image images Photos", Modality.IMAGE),
+        ("sound sounds audio audios", Modality.AUDIO),
+        ("clip clips video videos", Modality.VIDEO),
+        ("motion motions imu", Modality.IMU),
+        ("text texts document documents", Modality.TEXT),
+        ("depth depths", Modality.DEPTH),
+        ("thermal", Modality.THERMAL),
+    ],
+)
+def test_everyday_names_of_modalities(names: str, modality: Modality) -> None:
+    for name in names.split():
+        assert parse_modalities(name) == (modality,)
+        assert parse_modalities([name, "depth"]) == parse_modalities([modality, Modality.DEPTH])
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("pictuer", "'picture'"), ("fotos", "'photo'"), ("vidoes", "'video'"), ("sonds", "'sound'")]
+)
+def test_an_unknown_modality_suggests_near_names(name: str, near: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown modality '{name}': did you mean .*{near}.*choose from text, image"):
+        parse_modalities(name)
+
+
 def test_a_query_that_asks_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="empty"):
         Query(())
