@@ -123,9 +123,17 @@ CollectionOption = Annotated[
     list[str] | None, typer.Option("--collection", help="Only items of this collection. Repeatable.", metavar="NAME")
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", help="Only files modified since then: 2024-01-31, 7d, 12h.", metavar="TIME")
+    str | None,
+    typer.Option(
+        "--since",
+        help="Only files modified since then: today, yesterday, 2024-01-31, 7d; 2024 and 2024-01 mean their start.",
+        metavar="TIME",
+    ),
 ]
-UntilOption = Annotated[str | None, typer.Option("--until", help="Only files modified before then.", metavar="TIME")]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", help="Only files modified before then; 2024 and 2024-01 mean their end.", metavar="TIME"),
+]
 IncludeQueryOption = Annotated[bool, typer.Option("--include-query", help="Return the query's own files as hits, too.")]
 IndexOption = Annotated[
     str | None,

@@ -24,6 +24,8 @@ EXAMPLE = "write a condition such as modality = 'audio'"
 UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 """Units of times such as 7d."""
 _AGO = re.compile(rf"(\d{{1,6}})\s*({'|'.join(UNITS)})", re.IGNORECASE)
+_YEAR_OR_MONTH = re.compile(r"(\d{4})(?:-(\d{2}))?")
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,14 @@ def make_filter(
         collections: Collections, one of which must be the item's: the last part of the root, or a path (anything with a
             slash).
         since: Earliest modification time, as `parse_time` reads it, or a datetime; without a time zone, local time.
-        until: Latest modification time, excluded.
+        until: Latest modification time, excluded; "2021" and "2021-06" are the end of that year or month.
 
     Raises:
         UsageError: a value is empty, a time cannot be parsed, or `until` is not after `since`.
     """
     if isinstance(where, str) and not where.strip():
         raise UsageError(f"the filter is empty: {EXAMPLE}")
-    since_ns, until_ns = _to_time(since), _to_time(until)
+    since_ns, until_ns = _to_time(since), _to_time(until, is_end=True)
     if since_ns is not None and until_ns is not None and since_ns >= until_ns:
         raise UsageError(f"since ({format_time(since_ns)}) is not before until ({format_time(until_ns)}): swap them")
     roots = _to_names(collections, "collection")
@@ -111,12 +113,14 @@ def make_filter(
     )
 
 
-def parse_time(text: str, now: datetime | None = None) -> int:
+def parse_time(text: str, now: datetime | None = None, *, is_end: bool = False) -> int:
     """Parse a time.
 
     Args:
-        text: "2024-05-01", "2024-05-01 12:30", "...+02:00" (without a time zone: local time), or "7d", "12h" ago.
-        now: The time that "ago" is relative to (default: the current time).
+        text: "2024", "2024-05", "2024-05-01", "2024-05-01 12:30", "...+02:00" (without a time zone: local time),
+            "today" or "yesterday" (at midnight), or "7d", "12h" ago.
+        now: The time that "ago", "today" and "yesterday" are relative to (default: the current time).
+        is_end: Whether a year or a month means its end, not its start.
 
     Returns:
         Nanoseconds since 1970.
@@ -124,14 +128,29 @@ def parse_time(text: str, now: datetime | None = None) -> int:
     Raises:
         UsageError: `text` is none of these.
     """
+    written = text.strip().lower()
+    now = now or datetime.now(UTC)
     try:
-        if ago := _AGO.fullmatch(text.strip()):
-            start = (now or datetime.now(UTC)).replace(microsecond=0)
-            return to_ns(start - int(ago.group(1)) * UNITS[ago.group(2).lower()])
+        if ago := _AGO.fullmatch(written):
+            return to_ns(now.replace(microsecond=0) - int(ago.group(1)) * UNITS[ago.group(2)])
+        if (days := _DAYS_AGO.get(written)) is not None:
+            day = now.astimezone().date() - timedelta(days=days)
+            return to_ns(datetime(day.year, day.month, day.day))
+        if period := _YEAR_OR_MONTH.fullmatch(written):
+            return to_ns(_edge_of(int(period[1]), period[2] and int(period[2]), is_end))
         return to_ns(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError, OSError):
-        expected = "a date (2024-05-01), date and time (2024-05-01 12:30), or 7d, 12h, 2w ago"
+        expected = "a date (2024-05-01), 2024-05, 2024, today, a date and time (2024-05-01 12:30), or 7d, 12h, 2w ago"
         raise UsageError(f"cannot parse time {text!r}: give {expected}") from None
+
+
+def _edge_of(year: int, month: int | None, is_end: bool) -> datetime:
+    """Return the start of a year or month, or its end, which is the start of the next; without a time zone."""
+    start = datetime(year, month or 1, 1)
+    if not is_end:
+        return start
+    months = 12 * year + start.month - 1 + (1 if month else 12)
+    return datetime(months // 12, months % 12 + 1, 1)
 
 
 def to_ns(moment: datetime) -> int:
@@ -241,9 +260,9 @@ def _collections_named(name: str, roots: Any) -> set[int]:
     return matching
 
 
-def _to_time(moment: str | datetime | None) -> int | None:
+def _to_time(moment: str | datetime | None, *, is_end: bool = False) -> int | None:
     if moment is None or isinstance(moment, str):
-        return parse_time(moment) if moment is not None else None
+        return parse_time(moment, is_end=is_end) if moment is not None else None
     if not isinstance(moment, datetime):
         raise UsageError(f"{shown(moment)} is not a time: give a text such as 2024-05-01, or a datetime")
     try:

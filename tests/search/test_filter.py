@@ -171,6 +171,10 @@ NOW = datetime(2024, 3, 10, 12, tzinfo=UTC)
         ("2 W", NOW - timedelta(weeks=2)),
         ("90min", NOW - timedelta(minutes=90)),
         ("0d", NOW),
+        ("2024", datetime(2023, 12, 31, 15, tzinfo=UTC)),
+        ("2024-02", datetime(2024, 1, 31, 15, tzinfo=UTC)),
+        ("today", datetime(2024, 3, 9, 15, tzinfo=UTC)),
+        ("Yesterday ", datetime(2024, 3, 8, 15, tzinfo=UTC)),
     ],
 )
 def test_times_as_users_write_them(text: str, moment: datetime) -> None:
@@ -179,11 +183,54 @@ def test_times_as_users_write_them(text: str, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "2024-13-01", "-7d", "7", "7y", "1.5h", "999999w", "24-1-1", "0001-01-01"]
+    "text",
+    [
+        "",
+        "soon",
+        "2024-13-01",
+        "-7d",
+        "7",
+        "7y",
+        "1.5h",
+        "999999w",
+        "24-1-1",
+        "0001-01-01",
+        "2024-13",
+        "0000",
+        "tomorrow",
+    ],
 )
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError, match=r"cannot parse time .*: give a date \(2024-05-01\)"):
         parse_time(text, NOW)
+
+
+def test_today_is_the_day_of_the_users_time_zone() -> None:
+    late = datetime(2024, 3, 10, 15, tzinfo=UTC)  # in Tokyo it is midnight
+    assert parse_time("today", late) == parse_time("2024-03-11")
+    assert parse_time("today", late - timedelta(seconds=1)) == parse_time("2024-03-10")
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "first", "end"),
+    [
+        ("2021", "2021", "2021-01-01", "2022-01-01"),
+        ("2021-06", "2021-06", "2021-06-01", "2021-07-01"),
+        ("2021-12", "2021-12", "2021-12-01", "2022-01-01"),
+        ("2020-02", "2020-02", "2020-02-01", "2020-03-01"),
+        ("2021-06-05", "2021-06-06", "2021-06-05", "2021-06-06"),
+    ],
+)
+def test_since_a_year_is_its_start_and_until_its_end(since: str, until: str, first: str, end: str) -> None:
+    made = make_filter(since=since, until=until)
+    assert (made.since_ns, made.until_ns) == (parse_time(first), parse_time(end))
+
+
+def test_yesterday_is_between_yesterday_and_today() -> None:
+    made = make_filter(since="yesterday", until="today")
+    assert made.since_ns is not None
+    assert made.until_ns == made.since_ns + 86_400 * SECOND
+    assert made.until_ns <= time.time_ns() < made.until_ns + 86_400 * SECOND
 
 
 def test_datetimes_are_times_too() -> None:
