@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Answer:
         hits: Hits, best first.
         plan: The plan of the search.
         run: Measurements of running the plan.
-        notices: Problems with the store's snapshot and indexes.
+        notices: Problems with the store's snapshot and indexes, with the query's files, and with the filter's folders.
     """
 
     terms: tuple[AnsweredTerm, ...]
@@ -55,6 +55,25 @@ class Answer:
     plan: Plan
     run: PlanRun
     notices: tuple[str, ...] = ()
+
+
+def missing_paths(hits: Iterable[Hit]) -> set[Path]:
+    """Return the paths of hits whose files are not there any more: deleted or moved, or on a disk that is not mounted.
+
+    A member of an archive is there if the archive is. A file that cannot be looked up now does not count as missing.
+    """
+    return {
+        hit.path
+        for hit in hits
+        if not any(_may_be_file(path) for path in (hit.path, *hit.path.parents) if path.is_relative_to(hit.collection))
+    }
+
+
+def _may_be_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 @former_fields(covered="indexed_rows", trouble="index_error")

@@ -37,7 +37,7 @@ from bindsearch.search.engine import (
     query_items,
     run,
 )
-from bindsearch.search.filter import Filter, to_filter
+from bindsearch.search.filter import Filter, empty_folder_notices, to_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
 from bindsearch.search.probability import Match, ProbabilityModel
@@ -334,6 +334,7 @@ class Store:
         errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
         notices = (
             *prepared.notices,
+            *empty_folder_notices(query.filter, generation.snapshot, generation.snapshot.item_alive),
             *(() if generation.problem is None else (generation.problem,)),
             *(() if self._calibration[1] is None else (self._calibration[1],)),
             *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),

@@ -231,6 +231,48 @@ def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None
     return mask
 
 
+def empty_folder_notices(filter: Filter, tables: FilterTables, alive: NDArray[np.bool_] | None) -> list[str]:
+    """Return a line for each folder of a filter that holds no item, with folders of a similar name that do.
+
+    Args:
+        filter: The filter.
+        tables: The tables of a snapshot.
+        alive: True for the rows of `items` that count: bool (n items,); None: all do.
+    """
+    notices = []
+    for folder in filter.folders:
+        below = _in_folders((folder,), tables)
+        if not (below if alive is None else below & alive).any():
+            near = _near_folders(PurePosixPath(folder), tables, alive)
+            notices.append(f"nothing in {folder} is indexed{': did you mean ' if near else ''}{' or '.join(near)}")
+    return notices
+
+
+def _near_folders(folder: PurePosixPath, tables: FilterTables, alive: NDArray[np.bool_] | None) -> list[str]:
+    """Return folders with items whose names are like that of a folder, at most 3."""
+    from difflib import SequenceMatcher, get_close_matches
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    items = tables.items if alive is None else tables.items.filter(pa.array(alive))
+    roots = tables.manifest.collections
+    by_name: dict[str, set[PurePosixPath]] = {}
+    for number, root in roots.items():
+        paths = items.column("rel_path").filter(pc.equal(items.column("collection_id"), number)).to_pylist()
+        parents = {path.rpartition("/")[0] for path in paths}
+        for holder in {PurePosixPath(root, parent) for parent in parents}:
+            for above in (holder, *holder.parents):
+                if above.is_relative_to(root):
+                    by_name.setdefault(above.name, set()).add(above)
+
+    def similarity(other: PurePosixPath) -> float:
+        return SequenceMatcher(None, str(folder), str(other)).ratio()
+
+    names = [folder.name] if folder.name in by_name else get_close_matches(folder.name, by_name, n=3)
+    return [str(max(sorted(by_name[name]), key=similarity)) for name in names]
+
+
 def _in_folders(folders: tuple[str, ...], tables: FilterTables) -> Any:
     import pyarrow.compute as pc
 

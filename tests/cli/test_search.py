@@ -67,6 +67,9 @@ def test_filters_add_up(folder: Path, bindsearch_command: Run) -> None:
     assert both
     assert set(both) == {path for path in rated if path.parent.name == "sea"}
     assert len(found(bindsearch_command([*query, "--since", "1h", "--collection", "media"]))) == 60
+    nowhere = bindsearch_command([*query, "--under", folder / "seas"])
+    assert (nowhere.returncode, nowhere.stdout) == (1, "")
+    assert f"nothing in {folder / 'seas'} is indexed: did you mean {folder / 'sea'}" in nowhere.stderr
     nothing = bindsearch_command([*query, "--until", "2001-01-01"])
     assert nothing.returncode == 1
     assert "no hits: searched 0 segments of image" in nothing.stderr

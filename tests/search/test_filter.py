@@ -10,7 +10,15 @@ import pyarrow as pa
 import pytest
 
 from bindsearch.errors import UsageError
-from bindsearch.search.filter import NO_FILTER, Filter, describe_filter, make_filter, parse_time, segment_mask
+from bindsearch.search.filter import (
+    NO_FILTER,
+    Filter,
+    describe_filter,
+    empty_folder_notices,
+    make_filter,
+    parse_time,
+    segment_mask,
+)
 from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.types import Metadata
 from helpers.filter_tables import Roots, Tables
@@ -100,6 +108,26 @@ def test_no_condition_lets_everything_pass(tables: Tables) -> None:
 )
 def test_a_folder_holds_what_lies_below_it(tables: Tables, folders: list[str], files: set[str]) -> None:
     assert found(make_filter(folders=folders), tables) == files
+
+
+@pytest.mark.parametrize(
+    ("folder", "near"),
+    [
+        ("/a/b/cc", ": did you mean /a/b/c"),
+        ("/a/bb/c", ": did you mean /a/b/c"),
+        ("/nowhere/bc", ": did you mean /a/bc"),
+        ("/a/b/one.jpg", ""),
+        ("/a/b/c", None),
+        ("/a", None),
+        ("/x/b", ": did you mean /a/b"),
+    ],
+)
+def test_a_folder_that_holds_nothing_is_told(tables: Tables, folder: str, near: str | None) -> None:
+    alive = np.array([True] * 5 + [False])
+    lines = empty_folder_notices(make_filter(folders=folder), tables, alive)
+    assert len(lines) == (near is not None)
+    for line in lines:
+        assert line == f"nothing in {folder} is indexed{near}"
 
 
 @pytest.mark.parametrize(
