@@ -7,6 +7,7 @@ import errno
 import math
 import operator
 import os
+import shlex
 from collections.abc import Iterable
 from enum import StrEnum
 from numbers import Real
@@ -123,6 +124,11 @@ def did_you_mean(value: object, names: Iterable[str]) -> str:
 
     near = get_close_matches(value.lower(), [str(name) for name in names], n=3) if isinstance(value, str) else []
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def shell_command(*words: str | os.PathLike[str]) -> str:
+    """Return a command line of `bindsearch` for a message, with its words quoted for a shell."""
+    return shlex.join(["bindsearch", *(os.fspath(word) for word in words)])
 
 
 def to_list(values: object, name: str) -> list[object]:

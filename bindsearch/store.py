@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from bindsearch.operations.duplicates import NearGroup
     from bindsearch.operations.export import ExportReport, Layout
     from bindsearch.operations.optimize import OptimizeResult
+    from bindsearch.operations.relocate import RelocateReport
     from bindsearch.operations.vector_import import ImportReport
     from bindsearch.operations.verify.findings import Report
     from bindsearch.operations.verify.recover import RecoverReport
@@ -581,6 +582,27 @@ class Store:
 
         ids = [to_integer(item, "an item id", "give an integer") for item in to_list(item_ids, "the list of item ids")]
         return forget(self._folder, [to_path_text(path) for path in paths], ids)
+
+    @tells_faults("write")
+    def relocate(self, old: PathLike, new: PathLike) -> RelocateReport:
+        """Change the root of a collection whose folder was moved; nothing is embedded again.
+
+        Args:
+            old: Root of the collection, or a folder above several.
+            new: Folder that `old` is now.
+
+        Returns:
+            The collections with their new roots, and how many of a sample of files were found there.
+
+        Raises:
+            UsageError: `old` is not a collection, `new` does not exist, overlaps with another collection, or does not
+                contain the files.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.relocate import relocate
+
+        return relocate(self._folder, to_path_text(old), to_path_text(new))
 
     @former_keywords(wishes="index_settings")
     @installation_faults()

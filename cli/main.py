@@ -28,6 +28,7 @@ from bindsearch.cli.optimize import optimize_command
 from bindsearch.cli.output import print_message
 from bindsearch.cli.recover import recover_command
 from bindsearch.cli.reindex import reindex_command
+from bindsearch.cli.relocate import relocate_command
 from bindsearch.cli.retry import retry_command
 from bindsearch.cli.search import search_command
 from bindsearch.cli.status import status_command
@@ -63,6 +64,7 @@ app.command("recover", cls=Command)(recover_command)
 app.command("doctor", cls=Command)(doctor_command)
 app.command("duplicates", cls=Command)(duplicates_command)
 app.command("forget", cls=Command)(forget_command)
+app.command("relocate", cls=Command)(relocate_command)
 app.command("export", cls=Command)(export_command)
 app.command("import", cls=Command)(import_command)
 app.command("merge", cls=Command)(merge_command)

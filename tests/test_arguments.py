@@ -296,6 +296,7 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "watch": lambda store, path: store.watch(path, on_report=print, stop=threading.Event()),
     "reindex": lambda store, _: store.reindex(NullEncoder()),
     "forget": lambda store, path: store.forget(path),
+    "relocate": lambda store, path: store.relocate(path, path),
     "optimize": lambda store, _: store.optimize(),
     "plan_index": lambda store, path: store.plan_index(path),
     "verify": lambda store, _: store.verify(),

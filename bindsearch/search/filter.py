@@ -137,7 +137,7 @@ def parse_time(text: str, now: datetime | None = None, *, is_end: bool = False) 
             day = now.astimezone().date() - timedelta(days=days)
             return to_ns(datetime(day.year, day.month, day.day))
         if period := _YEAR_OR_MONTH.fullmatch(written):
-            return to_ns(_edge_of(int(period[1]), period[2] and int(period[2]), is_end))
+            return to_ns(_edge_of(int(period[1]), int(period[2]) if period[2] else None, is_end))
         return to_ns(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError, OSError):
         expected = "a date (2024-05-01), 2024-05, 2024, today, a date and time (2024-05-01 12:30), or 7d, 12h, 2w ago"
@@ -146,10 +146,10 @@ def parse_time(text: str, now: datetime | None = None, *, is_end: bool = False) 
 
 def _edge_of(year: int, month: int | None, is_end: bool) -> datetime:
     """Return the start of a year or month, or its end, which is the start of the next; without a time zone."""
-    start = datetime(year, month or 1, 1)
+    start = datetime(year, 1 if month is None else month, 1)
     if not is_end:
         return start
-    months = 12 * year + start.month - 1 + (1 if month else 12)
+    months = 12 * year + start.month - 1 + (12 if month is None else 1)
     return datetime(months // 12, months % 12 + 1, 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +81,7 @@ class StagedBatch:
         containers: Archives and manifests that were read completely.
         forgotten_containers: (collection_id, rel_path) of containers to delete.
         forgotten_collections: Ids of collections to delete.
+        moved_collections: New root folders of collections, by their ids.
     """
 
     items: list[StagedItem] = field(default_factory=list)
@@ -90,6 +92,7 @@ class StagedBatch:
     containers: list[SourceContainer] = field(default_factory=list)
     forgotten_containers: list[tuple[int, str]] = field(default_factory=list)
     forgotten_collections: list[int] = field(default_factory=list)
+    moved_collections: dict[int, Path] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:

@@ -111,6 +111,7 @@ class CatalogTransaction:
         containers: Archives and manifests that were read completely.
         forgotten_containers: (collection_id, rel_path) of containers to delete.
         forgotten_collections: Ids of collections to delete.
+        moved_collections: New root folders of collections, by their ids.
     """
 
     items: pa.Table | None = None
@@ -123,6 +124,7 @@ class CatalogTransaction:
     containers: Sequence[SourceContainer] = ()
     forgotten_containers: Sequence[tuple[int, str]] = ()
     forgotten_collections: Sequence[int] = ()
+    moved_collections: Mapping[int, Path] = field(default_factory=dict)
 
 
 class Catalog:
@@ -316,6 +318,10 @@ class Catalog:
             self._put_containers(change)
             for collection_id in change.forgotten_collections:
                 self._connection.execute("DELETE FROM collections WHERE collection_id = ?", [collection_id])
+            for collection_id, root in change.moved_collections.items():
+                self._connection.execute(
+                    "UPDATE collections SET root = ? WHERE collection_id = ?", [str(root), collection_id]
+                )
         return self.generation
 
     def replace_vector_files(

@@ -232,6 +232,7 @@ class Writer:
             containers=batch.containers,
             forgotten_containers=batch.forgotten_containers,
             forgotten_collections=batch.forgotten_collections,
+            moved_collections=batch.moved_collections,
         )
 
     def _item_ids(self, items: Sequence[StagedItem]) -> list[int]:

@@ -152,6 +152,7 @@ CASES = [
     Case("duplicates.json", "duplicates --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --threshold 0.1 --json", holds=lambda one: one["groups"]),
     Case("forget.json", "forget {built}/media/text-0.txt --json", holds=lambda one: one["forgotten"] == 1),
+    Case("relocate.json", "relocate {built}/media {built}/media --json", holds=lambda one: one["found"] > 0),
     Case("export.json", "export {folder}/out --json", holds=lambda one: len(one["vectors"]) == len(Modality)),
     Case("import.json", "import {folder}/out --store {folder}/copy --json", before="export {folder}/out"),
     Case("import.json", "merge {folder}/store --store {folder}/both --json", holds=lambda one: one["failures"] == 1),

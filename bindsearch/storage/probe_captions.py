@@ -26,7 +26,7 @@ def generic_captions() -> tuple[str, ...]:
 
     Subjects: people, animals, places, nature, sounds, sports, food, motion, night, rooms.
     """
-    return tuple(files("bindsearch.operations").joinpath("probe_captions.txt").read_text(encoding="utf-8").splitlines())
+    return tuple(files("bindsearch.storage").joinpath("probe_captions.txt").read_text(encoding="utf-8").splitlines())
 
 
 def caption_vectors(encoder: Encoder, store: Path) -> NDArray[np.float32]:

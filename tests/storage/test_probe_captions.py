@@ -7,7 +7,7 @@ import pytest
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.media import Passage
-from bindsearch.operations.probe_captions import caption_vectors, generic_captions
+from bindsearch.storage.probe_captions import caption_vectors, generic_captions
 from bindsearch.storage.vector_files import open_vectors, write_vectors
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize

@@ -1,0 +1,41 @@
+"""`bindsearch relocate`: tell a store that a folder was moved."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.output import plural, print_json, print_line
+
+
+def relocate_command(
+    old: Annotated[str, typer.Argument(help="Folder that was indexed, or one above it.", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="Folder that it is now.", metavar="NEW")],
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Change the root of a collection whose folder was moved. Nothing is embedded again.
+
+    A sample of its files is looked up in the new folder.
+
+    Example: bindsearch relocate ~/Media /mnt/disk/Media
+    """
+    from bindsearch.store import connect
+
+    report = connect(store).relocate(old, new)
+    if json:
+        print_json(
+            {
+                "collections": {str(before): str(after) for before, after in report.collections.items()},
+                "items": report.items,
+                "sampled": report.sampled,
+                "found": report.found,
+            }
+        )
+        return 0
+    for before, after in report.collections.items():
+        print_line(f"{before} is now {after}")
+    print_line(f"{plural(report.items, 'item')}; {report.found} of {report.sampled} sampled files found there")
+    return 0
