@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ from bindsearch.environment import (
 from bindsearch.errors import InstallationError
 from bindsearch.media import Media, Sound
 from helpers.broken_library import break_library
+from helpers.heic_file import write_heic
 
 ENCODER = {"av": "null", "soundfile": "null", "faiss": "null", "torchaudio": "mini"}
 
@@ -249,6 +251,25 @@ def test_files_that_failed_for_a_library_are_tried_again(tmp_path: Path, media: 
         "bad.jpg": truth["bad.jpg"],
         "worse.jpg": "as it was",
     }
+
+
+def test_index_tries_files_again_once_their_extra_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif")
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['pi_heif'] = None\n")
+    (tmp_path / "media").mkdir()
+    write_heic(tmp_path / "media" / "a.heic")
+    (tmp_path / "media" / "note.txt").write_text("a note")
+    index = ["index", tmp_path / "media", "--encoder", "null", "--json"]
+    for times in range(2):  # while the extra is missing, the file is not tried again
+        done = run(tmp_path, index, {}, hidden)
+        assert (done.returncode, json.loads(done.stdout)["added"]) == (3, 1 - times), done.stderr
+        assert "HEIC images need the extra [heic]: pip install 'bindsearch[heic]'" in done.stderr
+    done = run(tmp_path, index, {})
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["added"], report["unchanged"], report["failed"]) == (1, 1, 0)
 
 
 def test_an_extra_that_has_been_installed_since_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
