@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +80,20 @@ def test_forget_says_how_many(command: Command, store: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert command("verify").returncode == 0
     assert "now" in command("compact").stdout
+
+
+def test_suggested_commands_can_be_pasted_into_a_shell(tmp_path: Path, bindsearch_command: Run) -> None:
+    folder = tmp_path / "it's my $HOME"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text(name)
+    assert bindsearch_command(["index", folder, "--encoder", "null"]).returncode == 0
+    (folder / "a.txt").unlink()
+    suggested = re.findall("`(bindsearch .*?)`", bindsearch_command(["verify", "--check-media"]).stdout)
+    assert [shlex.split(line) for line in suggested] == [["bindsearch", "index", str(folder)]]
+    assert bindsearch_command(shlex.split(suggested[0])[1:]).returncode == 0
+    folder.rename(tmp_path / "new")
+    suggested = re.findall("`(bindsearch .*?)`", bindsearch_command(["verify", "--check-media"]).stdout)
+    relocate, forget = (shlex.split(line)[1:] for line in suggested)
+    assert (relocate, forget) == (["relocate", str(folder), "NEW"], ["forget", str(folder)])
+    assert bindsearch_command(forget).stdout.startswith("removed 1 item;")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bindsearch.arguments import shell_command
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
@@ -59,10 +60,10 @@ def check_store(path: Path) -> Iterator[Check]:
             return
         if not isinstance(error, BindSearchError | OSError):
             raise
-        yield Check("store", "store", Level.PROBLEM, str(error), f"bindsearch verify --store {path}")
+        yield Check("store", "store", Level.PROBLEM, str(error), shell_command("verify", "--store", path))
         return
     if generation.problem is not None:
-        yield Check("store", "store", Level.PROBLEM, generation.problem, f"bindsearch compact --store {path}")
+        yield Check("store", "store", Level.PROBLEM, generation.problem, shell_command("compact", "--store", path))
         return
     snapshot = generation.snapshot
     failures = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()

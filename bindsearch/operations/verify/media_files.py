@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bindsearch.arguments import shell_command
 from bindsearch.hashing import hash_file
 from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, finding
@@ -55,14 +56,17 @@ class MediaCheck:
                 self._check_file(key, existing[key] / rel_path, size_bytes, mtime_ns, content_hash)
         for key in roots.keys() - existing.keys():
             what = f"the collection {roots[key]} does not exist"
-            way_out = f"mount or restore it, or run `bindsearch forget {roots[key]}`"
+            way_out = (
+                f"mount or restore it, run `{shell_command('relocate', roots[key], 'NEW')}` if it was moved, or run "
+                f"`{shell_command('forget', roots[key])}`"
+            )
             yield finding(FindingKind.FILES_GONE, what, Repair.FORGET, [roots[key]], way_out=way_out)
         for key, root in existing.items():
             yield from self._of_collection(key, root)
 
     def _of_collection(self, key: int, root: Path) -> Iterator[Finding]:
         """Yield the findings of one collection."""
-        run_index = f"run `bindsearch index {root}`"
+        run_index = f"run `{shell_command('index', root)}`"
         if missing := self._missing.get(key):
             yield finding(
                 FindingKind.FILES_GONE,
