@@ -119,12 +119,15 @@ def info_command(
     check: Annotated[bool, typer.Option("--check", help="Read all files and compare checksums.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Show details of an installed model and check its files.
+    """Show details of an installed model, or of the built-in one (mini), and check its files.
 
     Example: bindsearch model info imagebind-huge --check
     """
     from bindsearch.encoders.model_store.installed import read_model, verify_model
 
+    if name == "mini":
+        _print_built_in(as_json=json)
+        return 0
     manifest = read_model(name)
     faults = verify_model(name, digests=check)
     if json:
@@ -210,6 +213,28 @@ def _print_info(model: ModelManifest, state: str) -> None:
         print_line(f"temperature   {modality} = {temperature:g}")
     for tower, file in model.files.items():
         print_line(f"tower         {tower}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
+
+
+def _print_built_in(*, as_json: bool) -> None:
+    """Print the details of `mini`; its weights are parts of installed packages, and its digest is of their content."""
+    from bindsearch.encoders.mini import MiniEncoder
+    from bindsearch.encoders.mini.weights import LICENSE, weight_files
+    from bindsearch.types import Modality
+
+    encoder, files = MiniEncoder(), weight_files()
+    size = sum(file.stat().st_size for file in files)
+    modalities = [modality.value for modality in Modality if modality in encoder.modalities]
+    if as_json:
+        facts = {"name": encoder.name, "digest": encoder.digest, "dim": encoder.dim, "modalities": modalities}
+        print_json({**facts, "size_bytes": size, "license": LICENSE, "files": [str(file) for file in files]})
+        return
+    print_line(f"name          {encoder.name}  (built in, {human_bytes(size)})")
+    print_line(f"digest        {encoder.digest}")
+    print_line(f"dimensions    {encoder.dim}")
+    print_line(f"modalities    {', '.join(modalities)}")
+    print_line(f"licence       {LICENSE}")
+    for file in files:
+        print_line(f"file          {file}  ({human_bytes(file.stat().st_size)})")
 
 
 def _model_json(model: ModelManifest) -> dict[str, Any]:

@@ -163,6 +163,7 @@ CASES = [
     Case("model-list.json", "model list --json", 0, PULL, break_models, has_broken_models),
     Case("model-info.json", f"model info {MODEL} --check --json", before=PULL, holds=lambda one: one["checked"]),
     Case("model-info.json", f"model info {MODEL} --json", 4, PULL, cut_model, lambda one: one["faults"]),
+    Case("model-info-mini.json", "model info mini --json", holds=lambda one: one["size_bytes"] > 1 << 20),
     Case("model-remove.json", f"model remove {MODEL} --json", before=PULL, holds=lambda one: one["freed_bytes"]),
 ]  # fmt: skip
 """What each command prints, also where files failed and where something is damaged. `watch` has a test of its own."""

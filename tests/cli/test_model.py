@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bindsearch.encoders import load_encoder
 from helpers.children import pull
 from helpers.command import Run
 from helpers.file_server import serve
@@ -289,6 +290,17 @@ def test_wrong_use_is_one_clear_line(bindsearch_command: Run, arguments: list[st
     assert "Traceback" not in done.stderr
     complaints = [line for line in done.stderr.splitlines() if line.startswith("bindsearch: ")]
     assert len(complaints) == 1
+
+
+def test_the_built_in_model_has_details(bindsearch_command: Run) -> None:
+    done = bindsearch_command(["model", "info", "mini"])
+    assert (done.returncode, done.stderr) == (0, "")
+    encoder = load_encoder("mini")
+    for line in (f"digest        {encoder.digest}", "dimensions    384", "modalities    text, image, video, audio"):
+        assert line in done.stdout
+    assert "licence       Apache 2.0" in done.stdout
+    facts = json.loads(bindsearch_command(["model", "info", "mini", "--json"]).stdout)
+    assert facts["size_bytes"] == sum(Path(file).stat().st_size for file in facts["files"])
 
 
 def test_help_texts_hold_an_example(bindsearch_command: Run) -> None:
