@@ -1,4 +1,6 @@
-"""Former names of commands and options: they work, and no help shows them.
+"""Parsing of command lines: former names of commands and options, and flags that are given a value.
+
+Former names work, and no help shows them.
 
 The parser takes a former name for the current one: both are one option, which may be repeated under either name, and
 errors name the current one.
@@ -10,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from typer.core import TyperCommand
+
+from bindsearch.errors import UsageError
 
 FORMER_OPTIONS: Mapping[str, str] = {
     "as": "modality-rule",
@@ -33,7 +37,25 @@ def current_command(name: str) -> str:
 
 
 class Command(TyperCommand):
-    """Command that takes its options by their former names too."""
+    """Command that takes its options by their former names too, and refuses flags with a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the arguments that are left, once the options are parsed.
+
+        Raises:
+            UsageError: a flag is given a value, which would be an argument such as a word of a query.
+        """
+        flags = {name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
+        for place, word in enumerate(args):
+            if word == "--":
+                break
+            after, later = [*args[place + 1 : place + 3], "", ""][:2]
+            flag, equals, value = word.partition("=")
+            is_last = not later or later.startswith("-")
+            given = value if equals else after if after.lower() in ("true", "false") and is_last else None
+            if flag.startswith("--") and flag in flags and given is not None:
+                raise UsageError(f"{flag} takes no value, but {given!r} is given: write {flag} alone, or leave it out")
+        return super().parse_args(ctx, args)
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser of this command's options."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import DeviceOption, JsonOption
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
 from bindsearch.errors import UsageError
@@ -26,7 +27,7 @@ def _bench() -> None:
     """
 
 
-@bench_app.command("encode")
+@bench_app.command("encode", cls=Command)
 def encode_command(
     modality: Annotated[
         str, typer.Option("--modality", help="Modality to embed: text, image, video, ...", metavar="M")

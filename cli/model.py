@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import JsonOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
 from bindsearch.errors import EncoderError, UsageError
@@ -31,7 +32,7 @@ NameArgument = Annotated[
 ]
 
 
-@model_app.command("pull")
+@model_app.command("pull", cls=Command)
 def pull_command(
     name: NameArgument,
     from_: Annotated[
@@ -84,7 +85,7 @@ def pull_command(
     return 0
 
 
-@model_app.command("list")
+@model_app.command("list", cls=Command)
 def list_command(json: JsonOption = False) -> int:
     """List the installed models.
 
@@ -113,7 +114,7 @@ def list_command(json: JsonOption = False) -> int:
     return 0
 
 
-@model_app.command("info")
+@model_app.command("info", cls=Command)
 def info_command(
     name: NameArgument,
     check: Annotated[bool, typer.Option("--check", help="Read all files and compare checksums.")] = False,
@@ -143,7 +144,7 @@ def info_command(
     return 0
 
 
-@model_app.command("remove")
+@model_app.command("remove", cls=Command)
 def remove_command(name: NameArgument, json: JsonOption = False) -> int:
     """Delete an installed model, or the files of an unfinished download.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bindsearch.arguments import is_existing_file, looks_like_path
+from bindsearch.arguments import did_you_mean, is_existing_file, looks_like_path
 from bindsearch.cli.output import print_message
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexSettings
@@ -131,7 +131,7 @@ def index_settings_from_options(
         return None
     forms = (AUTO, IndexForm.EXACT.value, IndexForm.IVF_PQ.value)
     if index is not None and index not in forms:
-        raise UsageError(f"--index {index!r}: choose from {', '.join(forms)}")
+        raise UsageError(f"--index {index!r}: {did_you_mean(index, forms)}choose from {', '.join(forms)}")
     overrides = _parse_parameters(parameters or [])
     settings = before()
     if index is not None:

@@ -261,7 +261,7 @@ def test_index_tries_files_again_once_their_extra_is_installed(tmp_path: Path) -
     (tmp_path / "media").mkdir()
     write_heic(tmp_path / "media" / "a.heic")
     (tmp_path / "media" / "note.txt").write_text("a note")
-    index = ["index", tmp_path / "media", "--encoder", "null", "--json"]
+    index: list[str | Path] = ["index", tmp_path / "media", "--encoder", "null", "--json"]
     for times in range(2):  # while the extra is missing, the file is not tried again
         done = run(tmp_path, index, {}, hidden)
         assert (done.returncode, json.loads(done.stdout)["added"]) == (3, 1 - times), done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
@@ -217,7 +218,8 @@ def _unknown_message(name: str) -> str:
 
     models = [model.name for model in list_models()]
     others = sorted({point.name for point in _entry_points()})
-    parts = [f"the encoders are {', '.join(LISTED)}"]
+    near = did_you_mean(name, [*LISTED, *models, *others])
+    parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
     hint = "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED"

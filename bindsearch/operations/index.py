@@ -94,8 +94,9 @@ def _apply_limits(
         full_name = f"max_{cap_name.removeprefix('max_')}"
         name = next((cap for cap in caps if full_name in (cap, re.sub("_(bytes|s)$", "", cap))), None)
         if name is None:
-            known = ", ".join(re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps)
-            raise UsageError(f"unknown limit {cap_name.removeprefix('max_')!r}: choose from {known}")
+            known = [re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps]
+            given = cap_name.removeprefix("max_")
+            raise UsageError(f"unknown limit {given!r}: {did_you_mean(given, known)}choose from {', '.join(known)}")
         what = f"the limit {cap_name.removeprefix('max_')}"
         number = to_number(value, what, "expected a number above 0", lowest=math.ulp(0.0))
         overrides[name] = math.ceil(number) if isinstance(getattr(caps[name], name), int) else number

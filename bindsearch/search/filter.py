@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.arguments import shown, to_absolute, to_integer, to_list, to_path_text, to_texts
+from bindsearch.arguments import did_you_mean, shown, to_absolute, to_integer, to_list, to_path_text, to_texts
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -297,7 +297,8 @@ def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
 def _collections_named(name: str, roots: Any) -> set[int]:
     matching = {number for number, root in roots.items() if name in (root, PurePosixPath(root).name)}
     if not matching:
-        advice = f"choose from {', '.join(sorted(roots.values()))}" if roots else "the store has none"
+        near = did_you_mean(name, sorted({*roots.values(), *(PurePosixPath(root).name for root in roots.values())}))
+        advice = f"{near}choose from {', '.join(sorted(roots.values()))}" if roots else "the store has none"
         raise UsageError(f"there is no collection {name!r}: {advice}")
     return matching
 

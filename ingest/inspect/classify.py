@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
 from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
@@ -304,7 +305,8 @@ def make_rule(name: str, glob: str, source: str) -> Rule:
     try:
         modality = Modality(name.strip().lower())
     except ValueError:
-        raise UsageError(f"{source}: unknown modality {name!r}: expected one of {', '.join(Modality)}") from None
+        near = did_you_mean(name, Modality)
+        raise UsageError(f"{source}: unknown modality {name!r}: {near}expected one of {', '.join(Modality)}") from None
     return Rule(modality, parse_glob(glob, f"{source} {modality}"))
 
 

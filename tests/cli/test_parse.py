@@ -66,3 +66,50 @@ def test_a_long_text_file_is_used_in_part_with_a_notice(notes: Path, bindsearch_
     cosines = [[hit["cosine"] for hit in json.loads(done.stdout)["hits"]] for done in answers]
     assert cosines[0] == cosines[1]
     assert "passages" not in bindsearch_command(["search", "dog.txt", "--json"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag", "value"),
+    [
+        (["search", "a", "dog", "--json", "true"], "--json", "true"),
+        (["search", "--json=false", "a dog"], "--json", "false"),
+        (["search", "a dog", "--json", "False", "-k", "3"], "--json", "False"),
+        (["search", "a dog", "--include-query=yes"], "--include-query", "yes"),
+        (["status", "--failed", "true"], "--failed", "true"),
+        (["model", "list", "--json=1"], "--json", "1"),
+    ],
+)
+def test_a_flag_with_a_value_is_one_line(
+    notes: Path, bindsearch_command: Run, arguments: list[str], flag: str, value: str
+) -> None:
+    done = bindsearch_command(arguments)
+    message = f"bindsearch: {flag} takes no value, but {value!r} is given: write {flag} alone, or leave it out\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+def test_words_after_a_flag_are_words(notes: Path, bindsearch_command: Run) -> None:
+    for words in (["true", "love"], ["rain"], ["--", "true"]):
+        done = bindsearch_command(["search", "--json", *words])
+        assert done.returncode == 0, done.stderr
+        (term,) = json.loads(done.stdout)["query"]["terms"]
+        assert term["source"] == " ".join(word for word in words if word != "--")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serach", "x"], "Did you mean 'search'?"),
+        (["search", "x", "--to", "pictrue"], "did you mean 'picture'"),
+        (["search", "x", "--where", "widthpx > 3"], "did you mean 'width_px'?"),
+        (["search", "x", "--collection", "note"], "did you mean 'notes'?"),
+        (["index", ".", "--modality-rule", "dept=*.png"], "did you mean 'depth'"),
+        (["index", ".", "--limit", "pixel=3"], "did you mean 'pixels'?"),
+        (["index", ".", "--encoder", "minni"], "did you mean 'mini'?"),
+        (["optimize", "--index", "ivpq"], "did you mean 'ivfpq'?"),
+    ],
+)
+def test_near_names_are_suggested(notes: Path, bindsearch_command: Run, arguments: list[str], message: str) -> None:
+    done = bindsearch_command(arguments)
+    assert done.returncode in (2, 4)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
