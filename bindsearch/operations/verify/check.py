@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,12 +67,16 @@ OF_FILES = frozenset(
 """Kinds of findings about one file or folder, which a writer may replace during the check."""
 
 
+WITHOUT_CATALOG = "the catalog, digests of vector files and orphans were not checked"
+
+
 def verify(
     store: Path, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
 ) -> Report:
     """Check a store.
 
-    While another process is writing, checks that need the catalog are skipped and listed in the report.
+    While another process is writing, checks that need the catalog are skipped and listed in the report. A store that
+    this process cannot write to is checked without changing anything.
 
     Args:
         store: Folder of the store.
@@ -92,10 +97,12 @@ def verify(
         with writer_lock(store):
             check = StoreCheck(store, on_stage)
             check.check_catalog()
-    except (StoreLockedError, StoreUnwritableError, OSError) as error:
+    except StoreUnwritableError:
+        check = StoreCheck(store, on_stage)
+        check.check_catalog_unlocked()
+    except (StoreLockedError, OSError) as error:
         check = check or StoreCheck(store, on_stage)
-        skipped = "the catalog, digests of vector files and orphans were not checked"
-        check.unchecked.append(f"{skipped}: {error}")
+        check.unchecked.append(f"{WITHOUT_CATALOG}: {error}")
     check.check_files()
     if check_media or hash_media:
         check.check_media(hash_media=hash_media)
@@ -153,16 +160,32 @@ class StoreCheck:
         if catalog is not None:
             self._check_rows(catalog)
             return
+        try:
+            self._read_catalog(_open_catalog)
+        except StoreError as error:
+            self.findings.append(self._catalog_finding(self.store / CATALOG_FILE, error))
+
+    def check_catalog_unlocked(self) -> None:
+        """Check the catalog of a store whose lock this process cannot take: one that it may only read.
+
+        A writer has the catalog open all the time, so it cannot change meanwhile.
+        """
+        try:
+            self._read_catalog(partial(CheckedCatalog, read_only=True))
+        except StoreError as error:
+            if isinstance(error, SchemaOutdatedError) or may_be_sound(error):
+                self.unchecked.append(f"{WITHOUT_CATALOG}: {error}")
+            else:
+                self.findings.append(self._catalog_finding(self.store / CATALOG_FILE, error))
+
+    def _read_catalog(self, open_: Callable[[Path], CheckedCatalog]) -> None:
         path = self.store / CATALOG_FILE
         self.on_stage("reading the catalog")
-        try:
-            if not readable_path(path).is_file():
-                raise StoreError(f"the catalog {path} is missing")
-            self.read_bytes += _size(path)
-            with _open_catalog(path) as opened_catalog:
-                self._check_rows(opened_catalog)
-        except StoreError as error:
-            self.findings.append(self._catalog_finding(path, error))
+        if not readable_path(path).is_file():
+            raise StoreError(f"the catalog {path} is missing")
+        self.read_bytes += _size(path)
+        with open_(path) as catalog:
+            self._check_rows(catalog)
 
     def _catalog_finding(self, path: Path, error: StoreError) -> Finding:
         """Return the finding for a catalog that cannot be read."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +21,12 @@ import bindsearch as bs
 from bindsearch.errors import StoreError, StoreNotFoundError
 from bindsearch.hashing import hash_file
 from bindsearch.indexes.types import IndexForm
-from bindsearch.operations.compact import compact_store, shrink_catalog
+from bindsearch.operations.compact import compact_store, locked_catalog, shrink_catalog
 from bindsearch.operations.verify.check import verify
 from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, Report
 from bindsearch.operations.verify.recover import recover_store
 from bindsearch.operations.verify.store_files import StoredVectors, vector_file_findings
+from bindsearch.storage.catalog import CatalogTransaction
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
 from bindsearch.types import Modality
@@ -549,3 +551,34 @@ def test_hashing_is_as_fast_as_a_disk(tmp_path: Path) -> None:
     started = time.perf_counter()
     assert list(vector_file_findings(file, 1024)) == []
     assert path.stat().st_size / (time.perf_counter() - started) > 2e8  # far below what it does, for a busy machine
+
+
+VERIFY_AS_READER = """
+import os, sys
+from pathlib import Path
+from bindsearch.operations.verify.check import verify
+writable, *stores = sys.argv[1:]
+verify(Path(writable))  # loads all modules while this process may read them
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+for store in stores:
+    report = verify(Path(store))
+    print(*[finding.kind.value for finding in report.findings], len(report.unchecked), report.read_bytes > 100_000)
+"""
+
+
+def test_a_store_that_may_only_be_read_is_checked_completely(made: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("whole", "damaged", "writable"):
+        shutil.copytree(made[0], tmp_path / name)
+    with locked_catalog(tmp_path / "damaged") as (_, catalog):
+        catalog.commit(CatalogTransaction(removed=[1]))
+    stores = [tmp_path / "whole", tmp_path / "damaged"]
+    for folder in (tmp_path.parents[1], tmp_path.parent, tmp_path):
+        folder.chmod(0o755)
+    for path in (path for store in stores for path in (store, *store.rglob("*"))):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for store in stores for path in (store, *store.rglob("*"))}
+    command = [sys.executable, "-c", VERIFY_AS_READER, str(tmp_path / "writable"), *map(str, stores)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "0 True\ncurrent 0 True\n", done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
