@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.small_files import read_small_file
 
 CountTokens = Callable[[str], int]
 
@@ -51,6 +52,28 @@ def read_text(path: Path, options: DecodeOptions) -> str:
     if not text.strip():
         raise MediaError("the file contains no text" if raw else "the file is empty")
     return text
+
+
+def line_of_passage(path: Path, passage: str) -> int | None:
+    """Return the line of a text file that a passage starts in, from 1.
+
+    The store has no positions of passages, so the file is read again, at most 32 MB of it.
+
+    Args:
+        path: The file, as a hit names it.
+        passage: The text of the hit.
+
+    Returns:
+        The line; None if the file is not a text, cannot be read, or does not contain the passage: it has changed since
+        it was indexed, or the passage is a caption from elsewhere. Of several occurrences, the first.
+    """
+    try:
+        text = decode_text(read_small_file(path, DecodeOptions().max_text_bytes))
+    except (OSError, ValueError, MediaError):
+        return None
+    found = re.search(rf"(?<!\S){re.escape(passage)}(?!\S)", text)  # between spaces: "a cat" is not in "a cathedral"
+    start = found.start() if found else text.find(passage)
+    return text.count("\n", 0, start) + 1 if passage.strip() and start >= 0 else None
 
 
 def decode_text(raw: bytes) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.text import decode_text, passages, read_text
+from bindsearch.ingest.media.text import decode_text, line_of_passage, passages, read_text
 
 
 def count_words(text: str) -> int:
@@ -52,6 +53,47 @@ def test_a_text_beyond_the_limit_fails(tmp_path: Path) -> None:
 
 def test_one_stray_control_character_is_no_reason_to_fail() -> None:
     assert decode_text(b"page one\x0cpage two\x7f") == "page one\x0cpage two\x7f"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_every_passage_has_the_line_that_it_starts_in(tmp_path: Path, encoding: str, newline: str) -> None:
+    lines = [f"Sätze in Zeile {number}, und noch einer. " * (number % 3) for number in range(1, 60)]
+    (tmp_path / "a.txt").write_bytes(newline.join(lines).encode(encoding))
+    text = read_text(tmp_path / "a.txt", DecodeOptions())
+    split = cut(text, 20)
+    assert len(split) > 20
+    for passage in split:
+        line = line_of_passage(tmp_path / "a.txt", passage)
+        assert line is not None
+        assert lines[line - 1].startswith(passage.split(".")[0])
+
+
+def test_a_passage_is_found_between_spaces_first(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cathedral\n\nbobcats\n a cat\n")
+    assert line_of_passage(tmp_path / "a.txt", "a cat") == 4
+    assert line_of_passage(tmp_path / "a.txt", "cats") == 3
+    assert line_of_passage(tmp_path / "a.txt", "") is None
+
+
+def test_a_passage_that_is_not_in_the_file_has_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    assert line_of_passage(path, "a dog") is None
+    path.write_text("a dog")
+    assert line_of_passage(path, "a dog") == 1
+    path.write_text("a cat")
+    assert line_of_passage(path, "a dog") is None
+    path.write_bytes(b"a dog\0\1")
+    assert line_of_passage(path, "a dog") is None
+    os.mkfifo(tmp_path / "pipe.txt")
+    assert line_of_passage(tmp_path / "pipe.txt", "a dog") is None
+    assert line_of_passage(tmp_path, "a dog") is None
+
+
+def test_a_large_file_is_not_searched_for_a_passage(tmp_path: Path) -> None:
+    for size, line in ((DecodeOptions().max_text_bytes, 1), (DecodeOptions().max_text_bytes + 1, None)):
+        (tmp_path / "a.txt").write_bytes(b"a dog".ljust(size))
+        assert line_of_passage(tmp_path / "a.txt", "a dog") == line
 
 
 def test_a_short_text_is_one_passage() -> None:
