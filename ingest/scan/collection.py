@@ -231,9 +231,11 @@ class CollectionScan:
         rows = self._missing
         for path in self._scan.unreadable:
             below = np.isin(rows, self._at_or_below(path))
+            absolute = self.target.root / path
+            leads_nowhere = absolute.is_symlink() and not absolute.exists()
+            advice = "mount what the link leads to, or remove the link" if leads_nowhere else "check its permissions"
             self._report.notices.append(
-                f"cannot read {self.target.root / path}: its {int(below.sum())} indexed files stay in the store; "
-                "check its permissions"
+                f"cannot read {absolute}: its {int(below.sum())} indexed files stay in the store; {advice}"
             )
             rows = rows[~below]
         rows = self._without_disappeared_folders(rows)

@@ -83,6 +83,28 @@ def test_links_to_files_are_followed_and_all_others_fail_with_a_reason(tmp_path:
         assert len(report.failures) == len(bad) - 1
 
 
+def test_links_to_one_file_are_items_that_share_its_vectors(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    (root / "note.txt").write_text("a dog")
+    (root / "folder" / "hard.txt").hardlink_to(root / "note.txt")
+    (root / "folder" / "soft.txt").symlink_to("../note.txt")
+    with connect(tmp_path / "store", encoder="null") as store:
+        assert store.index(root).added == 3
+        assert store.status().partitions[0].rows == 1
+        (root / "note.txt").unlink()
+        report = store.index(root)
+        assert (report.removed, report.unchanged) == (1, 1)
+        (notice,) = report.notices
+        assert notice.endswith(
+            "soft.txt: its 1 indexed files stay in the store; mount what the link leads to, or remove the link"
+        )
+        assert len(store.search("a dog")) == 2
+        (root / "folder" / "soft.txt").unlink()
+        assert store.index(root).removed == 1
+        assert [hit.path.name for hit in store.search("a dog")] == ["hard.txt"]
+
+
 @pytest.mark.parametrize("kind", ENDLESS)
 @pytest.mark.parametrize("name", [".bindsearch.toml", ".bindsearchignore"])
 def test_rules_that_never_end_are_refused_with_one_line(tmp_path: Path, kind: str, name: str) -> None:
