@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bindsearch.cli.output import plural, print_line, print_message, span_label
+from bindsearch.ingest.media.text import line_of_passage
+from bindsearch.results import missing_paths
 from bindsearch.search.probability import STANDS_OUT, Match, match_of
 from bindsearch.types import Modality
 
@@ -39,8 +41,10 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
         searched = sum(step.matching_rows for step in answer.plan.partitions)
         print_message(f"nothing stands out; the best of {plural(searched, 'segment')} below")
     listed, others = (answer.hits, {}) if flat else grouped(answer.hits)
+    missing = missing_paths(answer.hits)
     for hit in listed:
-        print_line(f"{hit.rank:3}  {_match(hit)}  {hit.modality:8} {_place(hit)}")
+        gone = "  (no longer there)" if hit.path in missing else ""
+        print_line(f"{hit.rank:3}  {_match(hit)}  {hit.modality:8} {_place(hit)}{gone}")
         if hit.text:
             line = " ".join(hit.text.split())
             shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 3] + "..."
@@ -82,4 +86,6 @@ def _can_print(text: str) -> bool:
 
 
 def _place(hit: Hit) -> str:
-    return " ".join(part for part in (str(hit.path), span_label(hit)) if part)
+    """Return path and place of a hit: the span of a recording, or the line of a text as editors take it."""
+    line = line_of_passage(hit.path, hit.text) if hit.text is not None else None
+    return " ".join(part for part in (f"{hit.path}:{line}" if line else str(hit.path), span_label(hit)) if part)

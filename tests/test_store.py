@@ -245,7 +245,7 @@ def test_bad_files_are_recorded_and_harm_nothing_else(store: bs.Store, media: Pa
 
 def test_failed_files_are_tried_again_on_request(store: bs.Store, media: Path) -> None:
     bad = media / "walk_imu.csv"
-    rows = "\n".join("0.1,0.2,9.8,0,0,0" for _ in range(300))
+    rows = "\n".join(f"0.1,0.{n},9.8,0,0,0" for n in range(300))
     bad.write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
     report = store.index(media)
     assert "--imu-rate" in report.failures[0].reason
@@ -367,7 +367,7 @@ def test_a_lost_vector_file_is_embedded_again(store: bs.Store, media: Path, tmp_
 
 
 def test_a_rate_given_later_helps_and_is_not_needed_again(store: bs.Store, media: Path) -> None:
-    rows = "\n".join("0.1,0.2,9.8,0,0,0" for _ in range(300))
+    rows = "\n".join(f"0.1,0.{n},9.8,0,0,0" for n in range(300))
     (media / "walk_imu.csv").write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
     assert store.index(media, imu_rate_hz=50.0).failed == 0
     os.utime(media / "walk_imu.csv", (time.time() + 5, time.time() + 5))

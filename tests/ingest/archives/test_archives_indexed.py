@@ -20,7 +20,9 @@ from helpers.stores import connect
 
 def png(shade: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(np.full((20, 20, 3), shade, np.uint8)).save(out, "PNG")
+    pixels = np.full((20, 20, 3), shade, np.uint8)
+    pixels[:10] = 255 - shade
+    Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
 
 
