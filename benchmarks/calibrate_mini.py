@@ -94,8 +94,6 @@ def _captions(
         for place in (2, 3):
             (folder.media / f"captions/{number:04}-{place}.txt").write_text(captions[source][place])
         further.add(names, texts)
-        if number % 2 == FITTED_HALF:
-            yield bs.text(captions[source][1]), texts | names
         if number % 6 == FITTED_HALF:
             yield bs.image(copy_file(data / source, aside / f"captioned{number:04}.jpg")), texts
 
@@ -114,7 +112,7 @@ def _sounds_and_motions(data: Path, folder: EverydayFolder, further: FurtherAnsw
             yield bs.text(phrase.format(words)), sounds | note
         for name in sorted(sounds)[::3]:
             yield bs.audio(folder.media / name), sounds | note | seen
-        for name in sorted(seen)[::5]:
+        for name in sorted(seen)[::20]:
             copies = next(names for names in folder.pictures.values() if name in names)
             yield bs.image(folder.media / name), sounds | copies
     for label, motions in folder.motions.items():
@@ -144,11 +142,11 @@ def _aligned_pictures(data: Path, folder: EverydayFolder) -> Iterator[tuple[Term
 
 
 def _sentences(folder: EverydayFolder) -> Iterator[tuple[Term, set[str]]]:
-    """Yield a sentence of each document, and three of each long one, as queries that the document answers."""
+    """Yield a sentence of every fourth document, and three of each long one, which the document answers."""
     chance = random.Random(0)
-    for path in sorted((folder.media / "documents").iterdir()):
+    for number, path in enumerate(sorted((folder.media / "documents").iterdir())):
         sentences = SENTENCE.findall(path.read_text("utf-8", errors="replace"))
-        count = 3 if path.name.startswith("long") else 1
+        count = 3 if path.name.startswith("long") else number % 4 == 0
         for sentence in chance.sample(sentences, min(count, len(sentences))):
             words = " ".join(sentence.split()[: chance.randint(4, 12)])
             yield bs.text(words), {f"documents/{path.name}"}

@@ -192,6 +192,7 @@ class Store:
         filter: Filter | str | None = None,
         diversity: float = 0.0,
         min_match: float | str | Match = 0.0,
+        copies: bool = False,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -206,6 +207,7 @@ class Store:
             filter: An expression such as "duration_s > 3", or a Filter from `bs.make_filter`.
             diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
             min_match: Least match of a hit: a probability in 0..1, or a word: exact, strong, likely, weak.
+            copies: Whether copies of a hit are hits of their own; else they are named by the hit.
             source: Modality that a query vector was made from (None: unknown).
             include_query: Whether items with the same content as the query's own files may be hits.
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
@@ -226,6 +228,7 @@ class Store:
             filter=filter,
             diversity=diversity,
             min_match=min_match,
+            copies=copies,
             source=source,
             include_query=include_query,
             imu_rate_hz=imu_rate_hz,
@@ -244,6 +247,7 @@ class Store:
         filter: Filter | str | None = None,
         diversity: float = 0.0,
         min_match: float | str | Match = 0.0,
+        copies: bool = False,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -258,6 +262,7 @@ class Store:
             filter: Filter of all queries.
             diversity: Diversity in 0..1.
             min_match: Least match of a hit.
+            copies: Whether copies of a hit are hits of their own.
             source: Modality that query vectors were made from (None: unknown).
             include_query: Whether items with the same content as a query's own files may be hits.
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
@@ -282,6 +287,7 @@ class Store:
             filter=to_filter(filter),
             diversity=diversity,
             min_match=min_match,
+            copies=copies,
         )
         asked = to_list(queries, "the list of queries")
         written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]

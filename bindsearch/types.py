@@ -166,6 +166,7 @@ class Hit:
         text: The passage of a text segment; None for other modalities.
         contributions: Each query term's share of the cosine, in the order of the terms.
         probability: Probability that the item is what the query means, 0..1; see docs/ranking.md.
+        copies: Paths of its copies, nearest first: files of the same bytes, and pictures that look the same.
         z: Standard deviations of the cosine above the mean of the query's cosines with the segments of this modality.
     """
 
@@ -182,3 +183,4 @@ class Hit:
     contributions: tuple[float, ...] = ()
     probability: float = 0.0
     z: float = 0.0
+    copies: tuple[Path, ...] = ()

@@ -9,6 +9,7 @@ import typer
 from bindsearch.cli.options import (
     Audios,
     CollectionOption,
+    CopiesOption,
     Depths,
     DeviceOption,
     DiversityOption,
@@ -54,6 +55,7 @@ def explain_command(
     ranking: RankingOption = Ranking.PROBABILITY.value,
     diversity: DiversityOption = None,
     min_match: MinMatchOption = "0",
+    copies: CopiesOption = False,
     where: WhereOption = None,
     under: UnderOption = None,
     collection: CollectionOption = None,
@@ -94,6 +96,7 @@ def explain_command(
         ranking=ranking,
         diversity=diversity,
         min_match=min_match,
+        copies=copies,
         where=where,
         under=under,
         collection=collection,

@@ -43,8 +43,9 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
     listed, others = (answer.hits, {}) if flat else grouped(answer.hits)
     missing = missing_paths(answer.hits)
     for hit in listed:
+        copies = f"  +{'1 copy' if len(hit.copies) == 1 else f'{len(hit.copies)} copies'}" if hit.copies else ""
         gone = "  (no longer there)" if hit.path in missing else ""
-        print_line(f"{hit.rank:3}  {_match(hit)}  {hit.modality:8} {_place(hit)}{gone}")
+        print_line(f"{hit.rank:3}  {_match(hit)}  {hit.modality:8} {_place(hit)}{copies}{gone}")
         if hit.text:
             line = " ".join(hit.text.split())
             shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 3] + "..."

@@ -106,6 +106,7 @@ DiversityOption = Annotated[
         "--diversity", help="Maximal marginal relevance: 0 = relevance only, 1 = diversity only.", metavar="X"
     ),
 ]
+CopiesOption = Annotated[bool, typer.Option("--copies", help="List copies of a hit as hits, too.")]
 MinMatchOption = Annotated[
     str,
     typer.Option(

@@ -53,6 +53,7 @@ def read_query(
     ranking: str,
     diversity: float | None,
     min_match: str,
+    copies: bool,
     where: str | None,
     under: list[Path] | None,
     collection: list[str] | None,
@@ -86,6 +87,7 @@ def read_query(
         filter=make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until),
         diversity=diversity or 0.0,
         min_match=_parse_match(min_match),
+        copies=copies,
     )
 
 

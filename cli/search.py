@@ -10,6 +10,7 @@ from bindsearch.cli.hits import print_hits
 from bindsearch.cli.options import (
     Audios,
     CollectionOption,
+    CopiesOption,
     Depths,
     DeviceOption,
     DiversityOption,
@@ -61,6 +62,7 @@ def search_command(
     ranking: RankingOption = Ranking.PROBABILITY.value,
     diversity: DiversityOption = None,
     min_match: MinMatchOption = "0",
+    copies: CopiesOption = False,
     where: WhereOption = None,
     under: UnderOption = None,
     collection: CollectionOption = None,
@@ -106,6 +108,7 @@ def search_command(
         ranking=ranking,
         diversity=diversity,
         min_match=min_match,
+        copies=copies,
         where=where,
         under=under,
         collection=collection,
@@ -158,6 +161,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
                 "end_s": hit.end_s,
                 "text": hit.text,
                 "contributions": [round(share, 6) for share in hit.contributions],
+                "copies": [str(path) for path in hit.copies],
             }
             for hit in answer.hits
         ],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from bindsearch.errors import UsageError
 from bindsearch.search.engine import PlanContext, PreparedQuery, plan_query
 from bindsearch.search.executor import find_candidates
 from bindsearch.search.generation import Generation
-from bindsearch.search.probability import Coefficients, ProbabilityModel, fit_coefficients, stretched, tower_of
+from bindsearch.search.probability import Coefficients, ProbabilityModel, features_of, fit_coefficients, tower_of
 from bindsearch.search.query import PREFIXES, Ranking, Term, text
 from bindsearch.search.scoring import Candidates, PartitionScale, partition_scales, z_and_rarity
 from bindsearch.search.thread_pool import Workers
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 DEPTH = 20
 """Number of items of each modality that count for each query: those that a list may show."""
 
-UNANSWERED_WEIGHT = 0.2
-"""Share of each query that counts as one without an answer: its answers are left out, all else stays."""
+UNANSWERED_SHARE = 0.2
+"""Share of queries that nothing answers. If fewer are given, answered ones count in part as if their answers were not
+there."""
 
 MIN_MATCHES = 20
 """Least number of matches among the candidates of a pair of modalities, for which coefficients are fitted."""
@@ -79,12 +80,14 @@ class _Examples:
     """Candidates of one query in one partition.
 
     Attributes:
-        features: atanh(cosine) and rarity of each: float64 (m, 2).
+        features: Result of `features_of`: float64 (m, 3).
         is_match: Whether it is an answer: bool (m,).
+        weights: Weight of each: float64 (m,).
     """
 
     features: NDArray[np.float64]
     is_match: NDArray[np.bool_]
+    weights: NDArray[np.float64]
 
 
 def fit_model(
@@ -110,33 +113,52 @@ def fit_model(
         UsageError: no pair has enough matches.
     """
     examples: dict[tuple[Modality, Modality], list[_Examples]] = defaultdict(list)
+    weight_of = _match_weights(queries)
     for start in range(0, len(queries), QUERIES_AT_ONCE):
-        for pair, found in _examples(generation, queries[start : start + QUERIES_AT_ONCE], before, context, workers):
-            examples[pair].append(found)
+        for pair, candidates, scale, answers in _candidates(
+            generation, queries[start : start + QUERIES_AT_ONCE], before, context, workers
+        ):
+            examples[pair].append(_best(candidates, scale, answers, weight_of[pair[0]]))
     results = []
     for (source, target), parts in sorted(examples.items()):
         matches = sum(int(part.is_match.sum()) for part in parts)
         prior = before.pair(source, target)
-        fitted = _fit(parts, prior) if matches >= MIN_MATCHES else None
+        fitted = _fit(_joined(parts), prior) if matches >= MIN_MATCHES else None
         results.append(CalibratedPair(source, target, len(parts), matches, fitted))
     pairs = {(one.source, one.target): one.coefficients for one in results if one.coefficients is not None}
     if not pairs:
         raise UsageError(
             f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query: give more queries"
         )
-    same = _fit_others(examples, [pair for pair in pairs if pair[0] is pair[1]], before.same)
-    across = _fit_others(examples, [pair for pair in pairs if pair[0] is not pair[1]], before.across)
+    same = _fit_others(examples, pairs, before.same, lambda pair: pair[0] is pair[1])
+    across = _fit_others(examples, pairs, before.across, lambda pair: pair[0] is not pair[1])
     return ProbabilityModel({**before.pairs, **pairs}, same, across), results
 
 
-def _examples(
+def _source_of(query: LabelledQuery) -> Modality | None:
+    """Return the modality of a query, with videos as pictures; None if it has several or an unknown one."""
+    sources = {source and tower_of(source) for source in query.prepared.terms.sources}
+    return sources.pop() if len(sources) == 1 else None
+
+
+def _match_weights(queries: Sequence[LabelledQuery]) -> dict[Modality | None, float]:
+    """Return the weight of matches by the modality of the query, with which UNANSWERED_SHARE have no answer."""
+    total = Counter(_source_of(one) for one in queries)
+    answered = Counter(_source_of(one) for one in queries if one.answers)
+    return {
+        source: min(1.0, (1.0 - UNANSWERED_SHARE) * n / answered[source]) if answered[source] else 1.0
+        for source, n in total.items()
+    }
+
+
+def _candidates(
     generation: Generation,
     queries: Sequence[LabelledQuery],
     model: ProbabilityModel,
     context: PlanContext,
     workers: Workers,
-) -> Iterator[tuple[tuple[Modality, Modality], _Examples]]:
-    """Yield the candidates of each query in each partition, with the pair of modalities."""
+) -> Iterator[tuple[tuple[Modality, Modality], Candidates, PartitionScale, frozenset[int]]]:
+    """Yield pair of modalities, candidates, scale and answers, for each query of one modality and each partition."""
     prepared = [
         replace(
             one.prepared, query=replace(one.prepared.query, to=tuple(Modality), k=DEPTH, ranking=Ranking.PROBABILITY)
@@ -149,62 +171,51 @@ def _examples(
     scales = [partition_scales(plan, vector, searched, model) for plan, vector in zip(plans, vectors, strict=True)]
     items = [one.items for one in prepared]
     found, _ = find_candidates(plans, vectors, searched, generation.snapshot, items, scales, workers)
-    for labelled, one, candidates, scale in zip(queries, prepared, found, scales, strict=True):
-        sources = {tower_of(source) for source in one.terms.sources if source is not None}
-        if len(sources) != 1:
-            continue
-        (source,) = sources
+    for labelled, candidates, scale in zip(queries, found, scales, strict=True):
+        source = _source_of(labelled)
         for modality, of_modality in candidates.items():
-            if len(of_modality.rows):
-                yield (source, modality), _best(of_modality, scale[modality], labelled.answers)
+            if source is not None and len(of_modality.rows):
+                yield (source, modality), of_modality, scale[modality], labelled.answers
 
 
-def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int]) -> _Examples:
+def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int], match_weight: float) -> _Examples:
     """Return the best segment of each of the DEPTH best items."""
     _, rarity = z_and_rarity([candidates], [scale])
     order = np.lexsort((-candidates.cosines, -rarity))
     _, firsts = np.unique(candidates.item_ids[order], return_index=True)
     best = order[np.sort(firsts)[:DEPTH]]
     is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
-    return _Examples(np.column_stack([stretched(candidates.cosines[best]), rarity[best]]), is_match)
+    features = features_of(candidates.cosines[best], rarity[best])
+    return _Examples(features, is_match, np.where(is_match, match_weight, 1.0))
 
 
-def _fit(parts: Sequence[_Examples], prior: Coefficients, weight: float = 1.0) -> Coefficients:
-    """Fit coefficients to queries as they are, and once more without their answers."""
-    features, is_match, weights = _weighted(parts)
-    return fit_coefficients(features, is_match, weight * weights, prior, PRIOR_WEIGHT)
+def _joined(parts: Sequence[_Examples]) -> _Examples:
+    return _Examples(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.is_match for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+    )
 
 
-def _weighted(parts: Sequence[_Examples]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    features, is_match, weights = [], [], []
-    for part in parts:
-        answered = bool(part.is_match.any())
-        features.append(part.features)
-        is_match.append(part.is_match)
-        # what is no match counts in both copies, what is one counts in the copy with answers
-        weights.append(
-            np.where(part.is_match, 1.0 - UNANSWERED_WEIGHT, 1.0) if answered else np.ones(len(part.is_match))
-        )
-    return np.concatenate(features), np.concatenate(is_match), np.concatenate(weights)
+def _fit(examples: _Examples, prior: Coefficients) -> Coefficients:
+    return fit_coefficients(examples.features, examples.is_match, examples.weights, prior, PRIOR_WEIGHT)
 
 
 def _fit_others(
     examples: Mapping[tuple[Modality, Modality], Sequence[_Examples]],
-    pairs: Sequence[tuple[Modality, Modality]],
+    fitted: Collection[tuple[Modality, Modality]],
     before: Coefficients,
+    takes: Callable[[tuple[Modality, Modality]], bool],
 ) -> Coefficients:
-    """Fit the coefficients of pairs without matches of their own to all fitted pairs, each with the same weight."""
-    if len(pairs) < MIN_PAIRS:
+    """Fit the coefficients of pairs without enough matches to all pairs that `takes` accepts, with equal weights.
+
+    Pairs without any match count, too: in most of them nothing was meant.
+    """
+    if sum(map(takes, fitted)) < MIN_PAIRS:
         return before
-    columns = [_weighted(examples[pair]) for pair in pairs]
-    total = sum(float(weights.sum()) for _, _, weights in columns) / len(columns)
-    return fit_coefficients(
-        np.concatenate([features for features, _, _ in columns]),
-        np.concatenate([is_match for _, is_match, _ in columns]),
-        np.concatenate([weights * (total / float(weights.sum())) for _, _, weights in columns]),
-        before,
-        PRIOR_WEIGHT,
-    )
+    taken = [_joined(parts) for pair, parts in examples.items() if takes(pair)]
+    mean = sum(float(one.weights.sum()) for one in taken) / len(taken)
+    return _fit(_joined([replace(one, weights=one.weights * (mean / one.weights.sum())) for one in taken]), before)
 
 
 def caption_queries(generation: Generation) -> list[tuple[str, list[int]]]:

@@ -164,7 +164,7 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
     targets = _filtered_partitions(generation, query)
     partitions = tuple(generation.facts(target, vector) for target in targets.values())
     distributions = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
-    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match)
+    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match, query.copies)
     key = (of_query, prepared.terms, prepared.excluded_rows, distributions, context)
     return generation.plan(key, lambda: _make_plan(prepared, partitions, context))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from bindsearch.indexes.types import SearchResult
 from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
 from bindsearch.search.probability import ProbabilityModel, probabilities
 from bindsearch.search.query import Ranking
-from bindsearch.search.ranking import best_of_each_item, diversify
+from bindsearch.search.ranking import best_of_each_item, diversify, fold_copies
 from bindsearch.search.scoring import (
     Candidates,
     FilteredPartition,
@@ -68,12 +69,14 @@ class Result:
         partitions: Measurements of each partition.
         merge_ms: Time of ranking in milliseconds.
         facts_ms: Time of looking up metadata in milliseconds.
+        lacks_items: Whether copies took places for which there may be more items.
     """
 
     hits: list[Hit]
     partitions: tuple[PartitionRun, ...]
     merge_ms: float
     facts_ms: float
+    lacks_items: bool = False
 
 
 def run_plans(
@@ -103,8 +106,9 @@ def run_plans(
     """
     scales = [partition_scales(plan, query, searched, model) for plan, query in zip(plans, queries, strict=True)]
     found, runs = find_candidates(plans, queries, searched, snapshot, items, scales, workers)
-    return [
-        _rank(
+    results = []
+    for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True):
+        result = _rank(
             plan,
             query,
             [candidates[modality] for modality in searched if modality in candidates],
@@ -114,8 +118,11 @@ def run_plans(
             snapshot,
             tuple(run[modality] for modality in searched if modality in run),
         )
-        for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True)
-    ]
+        if result.lacks_items:  # many copies were folded
+            wider = replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth)
+            (result,) = run_plans([wider], [query], searched, snapshot, [own], model, workers)
+        results.append(result)
+    return results
 
 
 def find_candidates(
@@ -333,32 +340,80 @@ def _rank(
         return Result([], runs, 1000 * (perf_counter() - started), 0.0)
     scored = score_candidates(present, [scales[candidates.modality] for candidates in present], identical)
     chosen = _choose(plan, present, searched, scored)
-    if plan.min_match:
-        chosen = chosen[probabilities(scored.log_odds[chosen]) >= plan.min_match]
     ranked = perf_counter()
     hits = _hits(plan, query, present, searched, scored, chosen, snapshot)
     done = perf_counter()
-    return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked))
+    return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked), chosen.lacks_items)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The candidates that are hits.
+
+    Attributes:
+        numbers: Their numbers, best first: int64 (<= k,), of each modality in its turn.
+        copies: Numbers of the copies of each.
+        lacks_items: Whether copies took places for which there may be more items.
+    """
+
+    numbers: NDArray[np.int64]
+    copies: dict[int, list[int]]
+    lacks_items: bool
 
 
 def _choose(
     plan: Plan, present: Sequence[Candidates], searched: Mapping[Modality, FilteredPartition], scored: Scored
-) -> NDArray[np.int64]:
-    """Return the numbers of the candidates that are hits, best first: int64 (<= k,), of each modality in its turn."""
+) -> _Chosen:
+    """Return the hits: the best segment of each item, without copies and what matches too little, diverse if asked."""
     values = _ranked_values(plan.ranking, present, scored)
     items = np.concatenate([candidates.item_ids for candidates in present])
     segments = np.concatenate([candidates.segment_rows for candidates in present])
     by_modality = plan.ranking is Ranking.PER_MODALITY
     parts = [np.flatnonzero(scored.owner == number) for number in range(len(present))] if by_modality else [slice(None)]
-    chosen = []
+    chosen: list[NDArray[np.int64]] = []
+    copies: dict[int, list[int]] = {}
+    lacks_items = False
     for part in parts:
         best = best_of_each_item(values[part], items[part], segments[part], plan.depth)
         numbers = np.arange(len(values))[part][best]
+        found = len(numbers)
+        if plan.min_match:
+            numbers = numbers[probabilities(scored.log_odds[numbers]) >= plan.min_match]
+        if not plan.copies:
+            numbers, of_part = _without_copies(numbers, present, searched, scored)
+            copies |= of_part
+            lacks_items |= len(numbers) < plan.k and found == plan.depth and bool(of_part)
         if plan.diversity:
             vectors = _embeddings(present, searched, scored.owner[numbers], scored.position[numbers])
             numbers = numbers[diversify(values[numbers], vectors, plan.k, plan.diversity)]
-        chosen.append(numbers)
-    return np.concatenate(chosen)
+        chosen.append(numbers[: plan.k])
+    return _Chosen(np.concatenate(chosen), copies, lacks_items)
+
+
+def _without_copies(
+    numbers: NDArray[np.int64],
+    present: Sequence[Candidates],
+    searched: Mapping[Modality, FilteredPartition],
+    scored: Scored,
+) -> tuple[NDArray[np.int64], dict[int, list[int]]]:
+    """Return the ranked candidates (m,) that are no copy of a better one, and the copies of each."""
+    owner, position = scored.owner[numbers], scored.position[numbers]
+    rows = np.concatenate([candidates.rows for candidates in present])[numbers]
+    pictures = [number for number, one in enumerate(present) if one.modality in (Modality.IMAGE, Modality.VIDEO)]
+    is_picture = np.isin(owner, pictures)
+    if not is_picture.any() and len(np.unique(rows)) == len(rows):
+        return numbers, {}
+    embeddings = (
+        _embeddings(present, searched, owner[is_picture], position[is_picture])
+        if is_picture.any()
+        else np.zeros((0, 1), np.float32)
+    )
+    leader_of = fold_copies(rows * len(present) + owner, embeddings, is_picture)
+    copies: dict[int, list[int]] = {}
+    for number, leader in zip(numbers.tolist(), numbers[leader_of].tolist(), strict=True):
+        if number != leader:
+            copies.setdefault(leader, []).append(number)
+    return numbers[leader_of == np.arange(len(numbers))], copies
 
 
 def _ranked_values(ranking: Ranking, present: Sequence[Candidates], scored: Scored) -> NDArray[np.floating]:
@@ -396,10 +451,11 @@ def _hits(
     present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     scored: Scored,
-    chosen: NDArray[np.int64],
+    chosen: _Chosen,
     snapshot: Snapshot,
 ) -> list[Hit]:
-    owner, position = scored.owner[chosen], scored.position[chosen]
+    numbers = chosen.numbers
+    owner, position = scored.owner[numbers], scored.position[numbers]
     places = list(zip(owner.tolist(), position.tolist(), strict=True))
     segment_rows = np.array([present[number].segment_rows[place] for number, place in places], np.int64)
     cosines = [float(present[number].cosines[place]) for number, place in places]
@@ -407,8 +463,8 @@ def _hits(
     if len(query.parts) > 1:
         stored = _embeddings(present, searched, owner, position)
         shares = [tuple(row) for row in (stored @ query.parts.T).tolist()]
-    likelihoods = probabilities(scored.log_odds[chosen]).tolist()
-    z_of_hits = scored.z[chosen].tolist()
+    likelihoods = probabilities(scored.log_odds[numbers]).tolist()
+    z_of_hits = scored.z[numbers].tolist()
     scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z_of_hits}.get(plan.ranking, cosines)
     return [
         Hit(
@@ -425,8 +481,27 @@ def _hits(
             contributions=share,
             probability=probability,
             z=z,
+            copies=_paths(chosen.copies.get(number, []), present, scored, snapshot),
         )
-        for rank, (score, cosine, probability, z, share, facts) in enumerate(
-            zip(scores, cosines, likelihoods, z_of_hits, shares, snapshot.facts(segment_rows), strict=True), start=1
+        for rank, (number, score, cosine, probability, z, share, facts) in enumerate(
+            zip(
+                numbers.tolist(),
+                scores,
+                cosines,
+                likelihoods,
+                z_of_hits,
+                shares,
+                snapshot.facts(segment_rows),
+                strict=True,
+            ),
+            start=1,
         )
     ]
+
+
+def _paths(
+    numbers: Sequence[int], present: Sequence[Candidates], scored: Scored, snapshot: Snapshot
+) -> tuple[Path, ...]:
+    """Return the paths of candidates."""
+    rows = [present[scored.owner[number]].segment_rows[scored.position[number]] for number in numbers]
+    return tuple(facts.path for facts in snapshot.facts(np.array(rows, np.int64))) if rows else ()

@@ -39,8 +39,9 @@ def plan_json(plan: Plan) -> Json:
 
     Keys: `terms` (label, source, weight, load); `filter` (where, kept, living) or None; `partitions` (modality,
     strategy, rows, living, kept, want, lists, probes, rerank, tail, recall, measured, estimate_ms, considered, reason);
-    `rank`; `k`; `diverse`; `min_match`; `estimate_ms`; `notes`. `measured` has the fields of the operating point that
-    the settings are from, or None; `considered` has milliseconds by strategy. Milliseconds are rounded to 0.0001.
+    `rank`; `k`; `diverse`; `min_match`; `copies`; `estimate_ms`; `notes`. `measured` has the fields of the operating
+    point that the settings are from, or None; `considered` has milliseconds by strategy. Milliseconds are rounded to
+    0.0001.
     """
     return {
         "terms": [_term_json(term) for term in plan.terms],
@@ -50,6 +51,7 @@ def plan_json(plan: Plan) -> Json:
         "k": plan.k,
         "diverse": plan.diversity,
         "min_match": plan.min_match,
+        "copies": plan.copies,
         "estimate_ms": _round_ms(plan.estimate_ms),
         "notes": list(plan.notes),
     }
@@ -150,7 +152,7 @@ def _recall(step: PartitionStep) -> str:
 
 def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     parts = [f"ranked by {plan.ranking}" if plan.ranking != "per-modality" else "a list per modality"]
-    parts.append(f"best {plan.k:,} items, one hit each")
+    parts.append(f"best {plan.k:,} items, one hit each{'' if plan.copies else ' with its copies'}")
     if plan.min_match:
         parts.append(f"probability at least {plan.min_match:g}")
     if plan.diversity:

@@ -188,6 +188,8 @@ class Plan:
         estimate_ms: Estimated time of all partitions in milliseconds, without encoding and merging.
         notes: Further notes for readers of the plan.
         min_match: Least probability of a match, 0..1, that a hit must have.
+        copies: Whether copies of a hit are hits of their own.
+        spare: Number of further items that are ranked, because copies among the best are folded.
     """
 
     terms: tuple[TermStep, ...]
@@ -199,11 +201,13 @@ class Plan:
     estimate_ms: float
     notes: tuple[str, ...] = ()
     min_match: float = 0.0
+    copies: bool = True
+    spare: int = 0
 
     @property
     def depth(self) -> int:
-        """Number of results that must be correct: k, or more to select a diverse list from."""
-        return rerank_depth(self.k, self.diversity)
+        """Number of items that must be correct: k, or more to fold copies or to select a diverse list from."""
+        return rerank_depth(self.k, self.diversity) + self.spare
 
 
 @dataclass(frozen=True)

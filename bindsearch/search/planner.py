@@ -25,6 +25,9 @@ from bindsearch.search.query import Query
 SPARE_ROWS = 16
 """Rows fetched in addition to k, because several segments may belong to one item."""
 
+SPARE_ITEMS = 8
+"""Items ranked in addition to k, because copies may be folded; with more copies, the search is repeated for more."""
+
 GATHER_BYTES = 32 * 2**20
 """Maximum size in bytes of the copy of gathered rows."""
 
@@ -82,6 +85,8 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
         estimate_ms=sum(step.estimate_ms for step in steps),
         notes=facts.notes,
         min_match=query.min_match,
+        copies=query.copies,
+        spare=0 if query.copies else SPARE_ITEMS,
     )
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -49,18 +49,19 @@ def match_of(probability: float) -> Match:
     return next(word for word, least in LEAST_PROBABILITY.items() if probability >= least)
 
 
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """Coefficients of the log odds of a match: intercept + cosine * atanh(cosine) + rarity * ln(1 / E).
+class Coefficients(NamedTuple):
+    """Coefficients of the log odds of a match, a linear function of `features_of`.
 
     Attributes:
         intercept: Log odds at cosine 0 and E = 1.
-        cosine: Factor of atanh(cosine), see `stretched`; not negative.
+        cosine: Factor of the cosine, not negative.
+        fisher: Factor of atanh(cosine), not negative.
         rarity: Factor of the rarity ln(1 / E), 0..1; see `rarities`.
     """
 
     intercept: float
     cosine: float
+    fisher: float
     rarity: float
 
 
@@ -98,11 +99,7 @@ class ProbabilityModel:
         parts = [
             (share, self.across if source is None else self.pair(source, target)) for source, share in shares.items()
         ]
-        return Coefficients(
-            sum(share * part.intercept for share, part in parts),
-            sum(share * part.cosine for share, part in parts),
-            sum(share * part.rarity for share, part in parts),
-        )
+        return Coefficients(*(sum(share * part[number] for share, part in parts) for number in range(4)))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -126,7 +123,7 @@ class ProbabilityModel:
         }
 
 
-DEFAULT_MODEL = ProbabilityModel({}, Coefficients(-6.0, 4.0, 0.25), Coefficients(-4.6, 0.0, 0.5))
+DEFAULT_MODEL = ProbabilityModel({}, Coefficients(-6.0, 0.0, 4.0, 0.25), Coefficients(-4.6, 0.0, 0.0, 0.5))
 """Model of an encoder that no calibration was fitted for.
 
 Within a modality a cosine of 0.9 has even odds even if chance explains it. Across modalities cosines have no common
@@ -144,21 +141,16 @@ def _pair_of(name: str) -> tuple[Modality, Modality]:
 
 
 def _coefficients(values: Mapping[str, Any]) -> Coefficients:
-    numbers = [values[name] for name in ("intercept", "cosine", "rarity")]
+    numbers = [values[name] for name in Coefficients._fields]
     if not all(type(number) in (int, float) and abs(number) <= MAX_COEFFICIENT for number in numbers):
         raise ValueError(f"{numbers!r:.80} are no coefficients")
-    coefficients = Coefficients(*map(float, numbers))
-    if coefficients.cosine < 0 or coefficients.rarity < 0:
+    if min(numbers[1:]) < 0:
         raise ValueError(f"{numbers!r:.80} has a negative slope")
-    return coefficients
+    return Coefficients(*map(float, numbers))
 
 
 def _rounded(values: Coefficients) -> dict[str, float]:
-    return {
-        "intercept": round(values.intercept, 4),
-        "cosine": round(values.cosine, 4),
-        "rarity": round(values.rarity, 4),
-    }
+    return {name: round(value, 4) for name, value in values._asdict().items()}
 
 
 def log_survival(z: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -211,13 +203,14 @@ def rarities(
     return np.asarray(-(np.where(few < -20.0, few, exact) + np.log(items)), np.float64)
 
 
-def stretched(cosines: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return atanh of cosines (m,), Fisher's transformation of correlations: float64 (m,).
+def features_of(cosines: NDArray[np.floating], rarity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what the log odds of a match are linear in: cosine, atanh(cosine) and rarity, float64 (m, 3).
 
-    It tells near copies, with cosines of 0.99, from what is only similar, with 0.9. Cosines are cut at MAX_COSINE,
-    where the rounding of stored vectors begins.
+    atanh is Fisher's transformation of correlations. It tells near copies, with cosines of 0.99, from what is only
+    similar, with 0.9. Its argument is cut at MAX_COSINE, where the rounding of stored vectors begins.
     """
-    return np.arctanh(np.clip(cosines.astype(np.float64), -MAX_COSINE, MAX_COSINE))
+    values = cosines.astype(np.float64)
+    return np.column_stack([values, np.arctanh(np.clip(values, -MAX_COSINE, MAX_COSINE)), rarity])
 
 
 def probabilities(log_odds: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -240,16 +233,16 @@ def fit_coefficients(
     leaves its bounds is fixed at the nearer one.
 
     Args:
-        features: atanh(cosine) and rarity of each candidate: float64 (m, 2).
+        features: Result of `features_of`: float64 (m, 3).
         is_match: Whether it is an answer: bool (m,).
         weights: Weight of each candidate: float64 (m,).
         prior: Coefficients that the fit is drawn to.
         prior_weight: Precision of that prior, in each coefficient.
     """
     columns = np.column_stack([np.ones(len(features)), features])
-    start = np.array([prior.intercept, prior.cosine, prior.rarity])
-    low, high = np.array([-np.inf, 0.0, 0.0]), np.array([np.inf, np.inf, 1.0])
-    values, free = start, np.ones(3, np.bool_)
+    start = np.array(prior)
+    low, high = np.array([-np.inf, 0.0, 0.0, 0.0]), np.array([np.inf, np.inf, np.inf, 1.0])
+    values, free = start, np.ones(len(start), np.bool_)
     while True:
         values = _newton(columns, is_match, weights, values, start, prior_weight, free)
         excess = np.maximum(low - values, values - high)
@@ -269,7 +262,7 @@ def _newton(
     prior_weight: float,
     free: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Return values (3,) with the free ones at the maximum of the penalised likelihood."""
+    """Return values (4,) with the free ones at the maximum of the penalised likelihood."""
     values, used = values.copy(), columns[:, free]
     for _ in range(200):
         expected = probabilities(columns @ values)

@@ -134,6 +134,7 @@ class Query:
         filter: Filter of the segments.
         diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
         min_match: Least probability of a match, 0..1, that a hit must have.
+        copies: Whether copies of a hit are hits of their own.
 
     Raises:
         UsageError: no term, an infinite weight, a source that is not UTF-8, no target, k < 1, or `diversity` or
@@ -148,6 +149,7 @@ class Query:
     filter: Filter = NO_FILTER
     diversity: float = 0.0
     min_match: float = 0.0
+    copies: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -162,6 +164,7 @@ class Query:
             "min_match": to_number(
                 self.min_match, "min_match", "give a probability from 0 (all hits) to 1 (certain hits)", 0.0, 1.0
             ),
+            "copies": to_flag(self.copies, "copies"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -294,6 +297,7 @@ def make_query(
     filter: Filter = NO_FILTER,
     diversity: float = 0.0,
     min_match: float | str | Match = 0.0,
+    copies: bool = False,
 ) -> Query:
     """Return a Query.
 
@@ -306,6 +310,7 @@ def make_query(
         filter: Filter of the segments.
         diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
         min_match: Least match that a hit must have: a probability in 0..1, or a word: exact, strong, likely, weak.
+        copies: Whether copies of a hit are hits of their own.
 
     Raises:
         UsageError: the query is empty, a modality, ranking or match is unknown, k < 1, or `diversity` or `min_match` is
@@ -313,9 +318,16 @@ def make_query(
     """
     if isinstance(query, str):
         query = text(query)
-    ranking = to_choice(ranking, Ranking, "ranking")
     return Query(
-        terms_of(query), parse_modalities(to), k, ranking, include_query, filter, diversity, to_probability(min_match)
+        terms=terms_of(query),
+        to=parse_modalities(to),
+        k=k,
+        ranking=to_choice(ranking, Ranking, "ranking"),
+        include_query=include_query,
+        filter=filter,
+        diversity=diversity,
+        min_match=to_probability(min_match),
+        copies=copies,
     )
 
 

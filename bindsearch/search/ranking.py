@@ -1,4 +1,4 @@
-"""Ranking of candidates: the best segment of each item, and diversification.
+"""Ranking of candidates: the best segment of each item, copies folded into one, and diversification.
 
 Letters: m candidates, k results, d dimensions.
 """
@@ -11,6 +11,12 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+COPY_COSINE = 0.96
+"""Least cosine of a picture that was compressed again to its original.
+
+With `mini`, 95% of 30 pictures saved again at quality 60 reach 0.969; no two of 1,590 different pictures reach 0.95."""
 
 
 def best_of_each_item(
@@ -33,6 +39,33 @@ def best_of_each_item(
     _, firsts = np.unique(item_ids[order], return_index=True)
     firsts.sort()
     return order[firsts[:k]]
+
+
+def fold_copies(
+    vector_keys: NDArray[np.int64], embeddings: NDArray[np.float32], is_picture: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return for each of m ranked candidates the first one that it is a copy of: int64 (m,), itself if there is none.
+
+    Copies share a vector, as files of the same bytes do; or they are pictures with a cosine of at least COPY_COSINE.
+    Sounds and motions are not compared: encoders map different recordings of one kind to nearly one vector.
+
+    Args:
+        vector_keys: Number of each candidate's vector: int64 (m,); equal for items that share one.
+        embeddings: Vectors of the pictures among the candidates: float32 (p, d).
+        is_picture: Which candidates are pictures: bool (m,).
+    """
+    _, firsts, which = np.unique(vector_keys, return_index=True, return_inverse=True)
+    leader_of = firsts[which]
+    pictures = np.flatnonzero(is_picture)
+    cosines = embeddings @ embeddings.T
+    for row, number in enumerate(pictures.tolist()):
+        if leader_of[number] != number:
+            continue
+        for other in np.flatnonzero(cosines[row, :row] >= COPY_COSINE).tolist():
+            if leader_of[pictures[other]] == pictures[other]:
+                leader_of[leader_of == number] = pictures[other]
+                break
+    return leader_of
 
 
 def diversify(

@@ -19,8 +19,8 @@ from bindsearch.search.probability import (
     CERTAIN_LOG_ODDS,
     Coefficients,
     ProbabilityModel,
+    features_of,
     rarities,
-    stretched,
     tower_of,
 )
 from bindsearch.types import Modality
@@ -171,9 +171,9 @@ def log_odds_of(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return scores z and log odds of a match of all candidates: float32 (m,), float64 (m,)."""
     z, rarity = z_and_rarity(present, scales)
-    coefficients = [(one.coefficients.intercept, one.coefficients.cosine, one.coefficients.rarity) for one in scales]
-    intercept, slope, weight = _repeated(coefficients, present)
-    return z, intercept + slope * stretched(np.concatenate([one.cosines for one in present])) + weight * rarity
+    intercept, *slopes = _repeated([one.coefficients for one in scales], present)
+    features = features_of(np.concatenate([one.cosines for one in present]), rarity)
+    return z, intercept + np.einsum("mf,fm->m", features, np.array(slopes))
 
 
 def z_and_rarity(
