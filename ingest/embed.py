@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BATCH_VIEWS = 128
 """Maximum views of one modality in a batch."""
 
+TOKENS_PER_VIEW, MIN_TOKENS = 256, 16
+"""Tokens of texts that count as one view; a shorter text counts as MIN_TOKENS."""
+
 FIRST_BATCH_VIEWS, MIN_BATCH_VIEWS = 16, 4
 BATCH_SECONDS = 2.0
 """Target duration of a batch, from which the number of its views follows.
@@ -64,13 +67,14 @@ class _Batch:
 
     started: float = field(default_factory=time.monotonic)
     prepared: list[tuple[EmbeddedFile, PreparedSegment]] = field(default_factory=list)
-    views: int = 0
+    views: float = 0.0
 
     def add(self, owner: EmbeddedFile, segment: PreparedSegment) -> None:
         self.prepared.append((owner, segment))
-        self.views += len(segment.views)
+        is_text = segment.modality is Modality.TEXT
+        self.views += max(segment.views.size, MIN_TOKENS) / TOKENS_PER_VIEW if is_text else len(segment.views)
 
-    def is_due(self, views: int, *, idle: bool) -> bool:
+    def is_due(self, views: float, *, idle: bool) -> bool:
         age_s = time.monotonic() - self.started
         return self.views >= views or age_s > MAX_BATCH_AGE_S * (1 if idle else MAX_BATCH_AGES)
 
@@ -84,7 +88,7 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
     """
     owners: dict[FileTask, EmbeddedFile] = {}
     batches: dict[Modality, _Batch] = {}
-    batch_views: dict[Modality, int] = {}
+    batch_views: dict[Modality, float] = {}
     for message in messages:
         match message:
             case Inspected(file_task):
@@ -121,13 +125,13 @@ def _raise_if_run_ends(file_task: FileTask) -> None:
 
 
 def _run_batch(
-    batch: _Batch, modality: Modality, encoder: Encoder, batch_views: dict[Modality, int]
+    batch: _Batch, modality: Modality, encoder: Encoder, batch_views: dict[Modality, float]
 ) -> Iterator[EmbeddedFile]:
     """Embed a batch, update the number of views of a full one, and yield the files that are complete."""
     started = time.monotonic()
     _embed(batch, modality, encoder)
     took_s = time.monotonic() - started
-    batch_views[modality] = max(MIN_BATCH_VIEWS, min(BATCH_VIEWS, int(batch.views * BATCH_SECONDS / max(took_s, 1e-6))))
+    batch_views[modality] = max(MIN_BATCH_VIEWS, min(BATCH_VIEWS, batch.views * BATCH_SECONDS / max(took_s, 1e-6)))
     for owner, _ in batch.prepared:
         owner._pending -= 1
         if owner._is_complete:

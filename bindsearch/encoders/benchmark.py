@@ -136,11 +136,18 @@ def bench_encoder(
         raise UsageError("--dtype needs --random-weights: an installed model has the format it was pulled in")
     else:
         encoder = load_encoder(name, runtime=runtime)
-        chosen_dtype = read_model(name).dtype if is_installed(name) else default_dtype()
+        chosen_dtype = read_model(name).dtype if is_installed(name) else _own_dtype(encoder, modality)
     number_format = compute_dtype(torch_dtype(chosen_dtype), device)
     return measure_speed(
         encoder, modality, device=device, dtype=number_format, batch=batch or BATCHES[device.type], seconds=seconds
     )
+
+
+def _own_dtype(encoder: Encoder, modality: Modality) -> str:
+    """Return the number format of an encoder without a model: that of its towers for `mini`, else "fp32"."""
+    from bindsearch.encoders.mini import MiniEncoder
+
+    return encoder.dtype(modality) if isinstance(encoder, MiniEncoder) else "fp32"
 
 
 def _random_encoder(name: str, dtype: str, runtime: Runtime) -> Encoder:

@@ -168,7 +168,35 @@ def test_the_queue_between_decoders_and_towers_is_bounded(tmp_path: Path, monkey
     with connect(tmp_path / "store", encoder=Counting()) as store:
         store.index(tmp_path / "book.txt")
         assert store.status().segments[Modality.TEXT] > 200
-    assert max(ahead) <= 8 + 4 + usable_cores() + 1
+    texts_per_batch = 4 * embed.TOKENS_PER_VIEW // embed.MIN_TOKENS
+    assert max(ahead) <= 8 + texts_per_batch + usable_cores() + 1
+
+
+def test_short_texts_fill_larger_batches_than_long_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "MAX_BATCH_AGE_S", 600.0)  # however slow the machine is
+    tokens_of_batches: dict[str, list[int]] = {}
+
+    class Tokens(NullEncoder):
+        def prepare(self, media: Media) -> np.ndarray:
+            assert isinstance(media, Passage)
+            words = len(media.text.split())
+            return np.full((1, words), words, np.uint64)
+
+        def encode(self, modality: Modality, prepared: Sequence[np.ndarray]) -> np.ndarray:
+            kind = "short" if prepared[0].size < 20 else "long"
+            tokens_of_batches.setdefault(kind, []).append(sum(views.size for views in prepared))
+            return super().encode(modality, prepared)
+
+    for kind, words in (("short", 16), ("long", 60)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for number in range(600):
+            (folder / f"{number}.txt").write_text(f"{number} " + "word " * (words - 1))
+        with connect(tmp_path / f"store-{kind}", encoder=Tokens()) as store:
+            assert store.index(folder).added == 600
+    first_batch = embed.FIRST_BATCH_VIEWS * embed.TOKENS_PER_VIEW
+    assert first_batch <= tokens_of_batches["short"][0] < first_batch + 16
+    assert first_batch <= tokens_of_batches["long"][0] < first_batch + 60
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

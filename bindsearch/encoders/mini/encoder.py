@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.mini.weights import weight_files
-from bindsearch.encoders.torch_runtime.threads import ParallelForward, all_threads, single_threaded
+from bindsearch.encoders.torch_runtime.device import has_fast_bf16
+from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
@@ -90,6 +91,10 @@ class MiniEncoder:
         """Maximum number of tokens: 256, the window that all-MiniLM-L6-v2 was trained with."""
         return self._text.max_tokens
 
+    def dtype(self, modality: Modality) -> str:
+        """Return the number format that the tower of a modality multiplies in: "fp32" or "bf16"."""
+        return "bf16" if modality in _PICTURE_LIKE and has_fast_bf16() else "fp32"
+
     def count_tokens(self, text: str) -> int:
         """Return the number of word pieces of a text, plus the two special tokens."""
         return self._text.count_tokens(text)
@@ -125,8 +130,7 @@ class MiniEncoder:
         """Embed n prepared media of one modality: float32 (n, 384), unit L2 norm; one call at a time runs."""
         with self._lock:
             if modality is Modality.TEXT:
-                with all_threads():
-                    return self._text.encode(prepared)
+                return self._text.encode(prepared)
             from bindsearch.encoders.preprocessing.pooling import mean_of_views
 
             if modality in _PICTURE_LIKE:

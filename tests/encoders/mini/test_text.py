@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from bindsearch.encoders.mini.text import DIM, TextTower, _buckets
+from bindsearch.encoders.mini.text import DIM, MAX_PASS_TOKENS, TextTower, _buckets
 from bindsearch.encoders.package_files import packaged_file
 from bindsearch.errors import EncoderError, MediaError
 
@@ -76,12 +76,26 @@ def test_a_text_without_words_is_refused(tower: TextTower, text: str) -> None:
         tower.tokenize(text)
 
 
-def test_buckets_hold_each_row_once_and_bound_padding() -> None:
+def test_texts_of_many_passes_have_the_vectors_of_each_alone(tower: TextTower) -> None:
+    rng = np.random.default_rng(0)
+    tokens = [rng.integers(1000, 29_000, (1, length)) for length in rng.integers(3, 257, 40)]
+    alone = np.concatenate([tower.encode([ids]) for ids in tokens])
+    np.testing.assert_allclose(tower.encode(tokens), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 64])
+def test_buckets_hold_each_row_once_and_bound_padding(cores: int) -> None:
     lengths = np.random.default_rng(0).integers(3, 257, 500).tolist()
-    buckets = _buckets(lengths)
+    buckets = _buckets(lengths, cores)
     assert sorted(row for bucket in buckets for row in bucket) == list(range(500))
-    for bucket in buckets:
-        assert len(bucket) * max(lengths[row] for row in bucket) <= 4096
+    padded = [len(bucket) * max(lengths[row] for row in bucket) for bucket in buckets]
+    assert max(padded) <= MAX_PASS_TOKENS
+    assert sum(padded) < 1.05 * sum(lengths)
+
+
+def test_few_texts_are_divided_among_the_cores() -> None:
+    assert [len(_buckets([13] * 16, cores)) for cores in (1, 2, 64)] == [1, 2, 4]
+    assert _buckets([], 2) == []
 
 
 def test_a_missing_package_is_named_with_the_way_out() -> None:
