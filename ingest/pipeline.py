@@ -91,9 +91,11 @@ class Indexer:
             members = Members(
                 collection_scan.target.root, collection_scan.known, options.archives, options.narrowing, spool
             )
-            messages = self._decoders.run(
-                collection_scan.files(members), members.has_room, deduplicator.wants_decoding, setup
-            )
+
+            def has_room() -> bool:
+                return members.has_room() and not collection_scan.one_at_a_time
+
+            messages = self._decoders.run(collection_scan.files(members), has_room, deduplicator.wants_decoding, setup)
             self._report_progress(0, collection_scan, members, committer)
             # Closed at once when the run is interrupted, so that the workers stop.
             with closing(messages):

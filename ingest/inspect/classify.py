@@ -148,6 +148,11 @@ def has_media_extension(name: str) -> bool:
     return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
 
 
+def modality_by_name(name: str) -> Modality | None:
+    """Return the usual modality of a file name's extension; None for tables, arrays and unknown extensions."""
+    return _EXTENSIONS.get(PurePosixPath(name).suffix.lower())
+
+
 def is_ignored_extension(name: str) -> bool:
     """Return whether `classify` skips a file because of its extension, if no rule matches."""
     extension = PurePosixPath(name).suffix.lower()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
-from bindsearch.ingest.inspect.classify import Rule, is_ignored_extension, rule_for
+from bindsearch.ingest.inspect.classify import Rule, is_ignored_extension, modality_by_name, rule_for
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.media.options import DecodeOptions
@@ -18,12 +18,14 @@ from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
+from bindsearch.ingest.scan.order import estimated_ns, is_long_text
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import IndexReport
 from bindsearch.small_files import NOT_REGULAR
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Failure, SourceContainer
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState, IndexedFiles
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,6 +118,7 @@ class CollectionScan:
         """
         self.target = target
         self.known = known
+        self.one_at_a_time = False
         self._containers = containers
         self._report = report
         self._narrows = options.narrowing.is_active
@@ -196,12 +199,35 @@ class CollectionScan:
         return len(self._work)
 
     def files(self, members: Members) -> Iterator[SourceFile | None]:
-        """Yield the files to inspect."""
-        for row in map(int, self._work):
-            rel_path = self._scan.rel_paths[row]
-            listed = self.manifests.entries.get(rel_path)
-            yield SourceFile(self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed)
+        """Yield the files to inspect: the quickest ones first, then members of archives, then long texts.
+
+        `one_at_a_time` is true before the first long text, so that each is decoded after all files before it.
+        """
+        quick: list[tuple[int, int]] = []
+        long_texts: list[tuple[int, int]] = []
+        for row in self._work.tolist():
+            modality, size_bytes = self._expected_modality(self._scan.rel_paths[row]), int(self._scan.states[row, 0])
+            files = long_texts if is_long_text(modality, size_bytes) else quick
+            files.append((estimated_ns(modality, size_bytes), row))
+        for _, row in sorted(quick):
+            yield self._source(row)
         yield from members.files(self.archives)
+        self.one_at_a_time = bool(long_texts)
+        for _, row in sorted(long_texts):
+            yield None
+            yield self._source(row)
+
+    def _source(self, row: int) -> SourceFile:
+        rel_path = self._scan.rel_paths[row]
+        listed = self.manifests.entries.get(rel_path)
+        return SourceFile(self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed)
+
+    def _expected_modality(self, rel_path: str) -> Modality | None:
+        """Return the modality of a file by a rule, a manifest or its name, without opening it."""
+        if (rule := rule_for(rel_path, self._options.rules)) is not None:
+            return rule.modality
+        listed = self.manifests.entries.get(rel_path)
+        return (listed and listed.modality) or modality_by_name(rel_path)
 
     def report_settled(self) -> None:
         """Report files that are not inspected: unchanged ones, and unchanged ones that failed before."""

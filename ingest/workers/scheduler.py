@@ -54,8 +54,8 @@ class Schedule:
     """Schedule of a run; shared by the supervisor threads of the workers.
 
     Attributes:
-        files: inspected in this order; a None means that those before it are processed first.
-        has_room: returns whether more files may be requested now.
+        files: inspected in this order; those before a None are not sent to a worker together with those after it.
+        has_room: returns whether more files may be requested now; without room only when none is in flight.
         wanted: returns whether to decode an inspected file.
         answer: called at once for files that are not decoded, in the order of the decisions.
         workers: number of workers.
@@ -108,21 +108,32 @@ class Schedule:
             files = self._next_files()
             with self.changed:
                 self.in_flight -= 1
+                if files is None:
+                    self.changed.notify_all()
+                    continue
                 if files:
                     return self._check_out([Task(FileTask(file)) for file in files])
                 self.exhausted = True
                 self.changed.notify_all()
 
-    def _next_files(self) -> list[SourceFile]:
-        """Return the next files to inspect."""
+    def _next_files(self) -> list[SourceFile] | None:
+        """Return the next files to inspect, none at the end; None if there is no room now."""
         files: list[SourceFile] = []
         with self.scan_lock:
+            if self._is_full():  # since this thread waited for the lock
+                return None
             for file in self.files:
                 if file is not None:
                     files.append(file)
+                elif not files and self._is_full():
+                    return None
                 if files and (file is None or len(files) == INSPECTIONS_AT_ONCE):
                     break
         return files
+
+    def _is_full(self) -> bool:
+        """Return whether there is no room for a thread that requests files: not while it is the only one at work."""
+        return self.in_flight > 1 and not self.has_room()
 
     def _check_out(self, tasks: list[Task]) -> list[Task]:
         """Count tasks as in flight."""
