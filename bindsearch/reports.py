@@ -19,8 +19,10 @@ class Progress:
         done: Files processed so far.
         total: Files to process.
         failed: Files that could not be indexed.
-        segments: Segments embedded so far.
+        segments: Segments embedded so far, also those of files that are not complete.
         items: Number of new or changed items by modality.
+        file: File that has been worked on for the longest time, if any.
+        file_s: Seconds since the work on it began.
     """
 
     done: int
@@ -28,6 +30,8 @@ class Progress:
     failed: int
     segments: int
     items: Mapping[Modality, int] = field(default_factory=dict)
+    file: Path | None = None
+    file_s: float = 0.0
 
 
 OnProgress = Callable[[Progress], None]
@@ -89,6 +93,8 @@ class IndexReport:
         moved: Files found at another path, which keep their vectors.
         removed: Items removed from the store.
         items: Added, changed and moved items by modality.
+        segments: Number of segments that were embedded.
+        skipped: Number of files that are not media for this encoder, by reason, such as "not media: .docx".
         failures: Files that could not be indexed, including those that failed before and have not changed since.
         without_content: Files that have nothing to find: silence, one colour, no words; those seen before, too.
         notices: Messages for the user; the first ones are about losses.
@@ -102,6 +108,8 @@ class IndexReport:
     moved: int = 0
     removed: int = 0
     items: Counter[Modality] = field(default_factory=Counter)
+    segments: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
     failures: list[FailedFile] = field(default_factory=list)
     without_content: list[FailedFile] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)

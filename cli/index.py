@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,11 +30,25 @@ from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import index_settings_from_options, parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.errors import UsageError
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from bindsearch.reports import PlannedFile
 
 EXIT_SOME_FAILED = 3
+
+EXAMPLES: Mapping[Modality, str] = MappingProxyType(
+    {
+        Modality.TEXT: "how to begin",
+        Modality.IMAGE: "a dog on a beach",
+        Modality.VIDEO: "children playing",
+        Modality.AUDIO: "a dog barking",
+        Modality.DEPTH: "a room with a table",
+        Modality.THERMAL: "cars on a street",
+        Modality.IMU: "walking upstairs",
+    }
+)
+"""Queries to try, by the modality of what was indexed."""
 
 
 def index_command(
@@ -110,8 +128,26 @@ def index_command(
                 on_progress=shown.progress,
                 on_stage=shown.stage,
             )
+        has_texts = Modality.TEXT in opened.encoder.modalities
     print_report(report, as_json=json, as_lines=json_lines)
+    if report.added and has_texts and not (json or json_lines):
+        print_line(f"try: {suggested_search(report.items, store)}")
     return EXIT_SOME_FAILED if report.failures or report.losses else 0
+
+
+def suggested_search(items: Counter[Modality], store: str | None) -> str:
+    """Return a search to try, quoted for a shell.
+
+    Args:
+        items: New items by modality; the query suits the most frequent one.
+        store: Value of `--store`; it is repeated if it is not the default.
+    """
+    from bindsearch.storage.config import default_store, resolve_store
+
+    words = ["bindsearch", "search", EXAMPLES[items.most_common(1)[0][0]]]
+    if store is not None and resolve_store(store).absolute() != default_store().absolute():
+        words += ["--store", store]
+    return shlex.join(words)
 
 
 def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:

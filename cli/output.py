@@ -66,7 +66,7 @@ def span_label(hit: Hit) -> str:
     """`0:10-0:20` for a span, else nothing."""
     if hit.start_s is None or hit.end_s is None:
         return ""
-    return f"{_clock(hit.start_s)}-{_clock(hit.end_s)}"
+    return f"{clock(hit.start_s)}-{clock(hit.end_s)}"
 
 
 def human_bytes(n: int) -> str:
@@ -84,6 +84,19 @@ def plural(n: int, thing: str) -> str:
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
+def shorten_middle(text: str, columns: int) -> str:
+    """Return `text`, with its middle replaced by "…" if it needs more columns of a terminal than there are."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= columns:
+        return text
+    half = max(1, columns // 2)
+    head, tail = text[:half], text[-half:]  # too wide with letters of two columns
+    while head and cell_len(f"{head}…{tail}") > columns:
+        head, tail = (head[:-1], tail) if cell_len(head) > cell_len(tail) else (head, tail[1:])
+    return f"{head}…{tail}"
+
+
 def _escaped(text: str, escape: Callable[[str], str]) -> str:
     """Return `text` with all but printable characters and spaces (U+202F is in names of screenshots) escaped."""
     if text.isprintable():
@@ -91,7 +104,8 @@ def _escaped(text: str, escape: Callable[[str], str]) -> str:
     return "".join(one if one.isprintable() or category(one) == "Zs" else escape(one) for one in text)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds, such as 1:05."""
     minutes, rest = divmod(seconds, 60.0)
     shown = f"{rest:04.1f}".removesuffix(".0") if rest % 1 else f"{int(rest):02d}"
     return f"{int(minutes)}:{shown}"

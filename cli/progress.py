@@ -5,21 +5,33 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.cli.output import plural, print_json, print_line, print_message, visible
+from bindsearch.cli.output import clock, plural, print_json, print_line, print_message, shorten_middle, visible
 from bindsearch.media import NO_CONTENT
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from bindsearch.operations.vector_import import ImportReport
     from bindsearch.reports import IndexReport, Progress
+    from bindsearch.types import Modality
 
 SHOWN_FAILURES = 20
+SHOWN_REASONS = 8
+"""Reasons for which files are left out, most frequent first."""
+
 LINE_SECONDS = 0.5
 """Between two lines of progress for programs."""
+
+COLUMNS_BESIDE_BAR = 44
+"""For the word before the bar, seven digits on each side of the count, the rate and the time left."""
+
+SLOW_FILE_SECONDS = 10.0
+"""From here on the time that a file takes is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +42,78 @@ class ProgressCallbacks:
     stage: Callable[[str], None]
 
 
+@dataclass(slots=True)
+class Status:
+    """Content of the lines below the bar: the progress and when it was received, or the stage after the files."""
+
+    progress: Progress | None = None
+    received: float = field(default_factory=time.monotonic)
+    stage: str = ""
+
+    def lines(self, width: int) -> list[str]:
+        """Return the lines below the bar, at most `width` columns wide: counts, and the current file or the stage."""
+        if self.stage or self.progress is None:
+            return [shorten_middle(visible(self.stage), width)]
+        progress = self.progress
+        counts = [plural(progress.segments, "segment"), *_by_modality(progress.items)]
+        if progress.failed:
+            counts.append(f"{progress.failed} failed")
+        lines = [shorten_middle(", ".join(counts), width)]
+        if progress.file is not None:
+            file_s = progress.file_s + time.monotonic() - self.received
+            note = f" ({clock(int(file_s))} so far)" if file_s >= SLOW_FILE_SECONDS else ""
+            lines.append(shorten_middle(visible(str(progress.file)), width - len(note)) + note)
+        return lines
+
+
+def _by_modality(items: Mapping[Modality, int]) -> list[str]:
+    """Return counts by modality in words."""
+    return [f"{n} {modality}" for modality, n in sorted(items.items())]
+
+
 @contextmanager
 def show_progress(*, as_lines: bool) -> Iterator[ProgressCallbacks]:
-    """Yield callbacks that show progress: a bar on a terminal, or with `as_lines` JSON lines on stdout."""
+    """Yield callbacks that show progress: a bar on a terminal, or with `as_lines` JSON lines on stdout.
+
+    The bar has a line of its own, so that it, the rate and the time left are whole on 80 columns. Below are the counts
+    and the current file.
+    """
     if as_lines:
         yield _lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
     from rich.text import Text
+
+    status = Status()
 
     class Rate(ProgressColumn):
         def render(self, task: Any) -> Text:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
-    counts = (MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
-    columns = (TextColumn("indexing"), BarColumn(), *counts)
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    console = Console(stderr=True)
+
+    class BarWithStatus(Bars):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            for line in status.lines(console.width):
+                yield Text(line, no_wrap=True)
+
+    bar_columns = max(4, min(40, console.width - COLUMNS_BESIDE_BAR))
+    columns = (TextColumn("indexing"), BarColumn(bar_columns), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with BarWithStatus(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=None)
 
-        def show(progress: Any) -> None:
-            described = [f"{n} {modality}" for modality, n in sorted(progress.items.items())]
-            if progress.failed:
-                described.append(f"{progress.failed} failed")
-            bar.update(task, completed=progress.done, total=progress.total, description=", ".join(described))
+        def show(progress: Progress) -> None:
+            status.progress, status.received = progress, time.monotonic()
+            bar.update(task, completed=progress.done, total=progress.total)
 
-        yield ProgressCallbacks(show, lambda stage: bar.update(task, description=visible(stage)))
+        def show_stage(stage: str) -> None:
+            status.stage = stage
+            bar.refresh()
+
+        yield ProgressCallbacks(show, show_stage)
 
 
 def _lines() -> ProgressCallbacks:
@@ -78,6 +136,8 @@ def _lines() -> ProgressCallbacks:
                 "failed": progress.failed,
                 "segments": progress.segments,
                 "items": dict(progress.items),
+                "file": None if progress.file is None else str(progress.file),
+                "file_s": round(progress.file_s, 1),
                 "rate": round(rate, 1),
                 "left_s": left_s,
             },
@@ -121,6 +181,8 @@ def report_facts(report: IndexReport) -> dict[str, Any]:
         "failed": report.failed,
         "without_content": len(report.without_content),
         "items": dict(report.items),
+        "segments": report.segments,
+        "skipped": dict(report.skipped),
         "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
         "notices": report.notices,
         "took_s": round(report.took_s, 3),
@@ -148,6 +210,13 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
         print_line(
             f"{counts_line(report)}, {report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"
         )
+
+    if not as_json and report.items:
+        print_line(f"indexed: {', '.join(_by_modality(report.items))}; {plural(report.segments, 'segment')} embedded")
+    if not as_json and report.skipped:
+        reasons = [f"{n} {reason}" for reason, n in report.skipped.most_common(SHOWN_REASONS)]
+        others = f"; {len(report.skipped) - SHOWN_REASONS} more reasons" if len(report.skipped) > SHOWN_REASONS else ""
+        print_line(f"left out: {'; '.join(reasons)}{others} (bindsearch index --dry-run names the files)")
 
 
 def counts_line(report: IndexReport) -> str:

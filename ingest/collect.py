@@ -78,6 +78,8 @@ class BatchCollector:
                 self._report.notices.append(f"{self._target.root / file.rel_path} is skipped: {inspection.verdict.why}")
             if inspection.refused is not None:
                 self._refused[inspection.refused] += 1
+            else:
+                self._report.skipped[inspection.verdict.why] += 1
             if old_item is not None:
                 batch.removed.append(old_item)
                 self._report.removed += 1
@@ -99,6 +101,7 @@ class BatchCollector:
             modalities = [segment.modality for segment in embedded.segments]
             modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
             self._padded += sum(map(self._is_padded, embedded.segments))
+            self._report.segments += len(embedded.segments)
         moved = decision.action is Action.MOVE
         replaced = None if decision.before is None else decision.before.item_id
         item_id = decision.item_id if moved else replaced

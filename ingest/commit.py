@@ -20,8 +20,6 @@ class Committer:
     def __init__(self, writer: Writer) -> None:
         self.batch = StagedBatch()
         """Batch of the next commit."""
-        self.segments = 0
-        """Segments committed or being committed."""
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._pending: Future[None] | None = None
@@ -53,7 +51,6 @@ class Committer:
     def _commit(self) -> None:
         self._wait()
         self._last = time.monotonic()
-        self.segments += self._staged_segments
         self._staged_files = self._staged_segments = 0
         if self.batch.is_empty:
             return

@@ -79,8 +79,10 @@ class _Batch:
         return self.views >= views or age_s > MAX_BATCH_AGE_S * (1 if idle else MAX_BATCH_AGES)
 
 
-def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[EmbeddedFile]:
+def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[EmbeddedFile | int]:
     """Embed the segments of decoders (see `Decoders.run`); yield each file once, when it is complete.
+
+    After each batch the number of its segments is yielded, and 0 from time to time while waiting.
 
     Raises:
         EncoderError: the encoder does not work.
@@ -109,6 +111,8 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
                     owner.fail(file_task.failure)
                 if owner._is_complete:
                     yield owner
+        if message is None:
+            yield 0
         for modality in list(batches):
             if batches[modality].is_due(
                 min(batch_views.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS), idle=message is None
@@ -126,12 +130,13 @@ def _raise_if_run_ends(file_task: FileTask) -> None:
 
 def _run_batch(
     batch: _Batch, modality: Modality, encoder: Encoder, batch_views: dict[Modality, float]
-) -> Iterator[EmbeddedFile]:
-    """Embed a batch, update the number of views of a full one, and yield the files that are complete."""
+) -> Iterator[EmbeddedFile | int]:
+    """Embed a batch; yield its number of segments and the complete files, and update the views of a full batch."""
     started = time.monotonic()
     _embed(batch, modality, encoder)
     took_s = time.monotonic() - started
     batch_views[modality] = max(MIN_BATCH_VIEWS, min(BATCH_VIEWS, batch.views * BATCH_SECONDS / max(took_s, 1e-6)))
+    yield len(batch.prepared)
     for owner, _ in batch.prepared:
         owner._pending -= 1
         if owner._is_complete:

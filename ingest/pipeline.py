@@ -52,6 +52,7 @@ class Indexer:
         shutil.rmtree(spool, ignore_errors=True)  # left over from a killed run
         self._spool = spool
         self._on_progress = on_progress
+        self._segments = 0
         self.report = IndexReport()
 
     def index(self, target: ScanTarget, options: IndexOptions) -> None:
@@ -96,29 +97,33 @@ class Indexer:
                 return members.has_room() and not collection_scan.one_at_a_time
 
             messages = self._decoders.run(collection_scan.files(members), has_room, deduplicator.wants_decoding, setup)
-            self._report_progress(0, collection_scan, members, committer)
+            self._report_progress(0, collection_scan, members)
             # Closed at once when the run is interrupted, so that the workers stop.
             with closing(messages):
                 for embedded in embed_files(messages, self._encoder):
+                    if isinstance(embedded, int):
+                        self._segments += embedded
+                        self._report_progress(done, collection_scan, members)
+                        continue
                     for processed in collector.stage(embedded, committer):
                         done += 1
                         members.finished(processed.file_task.file, processed.failure)
                         committer.commit_if_due(len(processed.segments))
                     for archive in members.settled():
                         collection_scan.stage_archive(archive, missing, committer.batch)
-                    self._report_progress(done, collection_scan, members, committer)
+                    self._report_progress(done, collection_scan, members)
             for archive in members.settled():
                 collection_scan.stage_archive(archive, missing, committer.batch)
         self.report.notices.extend(collector.notices())
         if self._decoders.notice is not None and self._decoders.notice not in self.report.notices:
             self.report.notices.append(self._decoders.notice)
 
-    def _report_progress(
-        self, done: int, collection_scan: CollectionScan, members: Members, committer: Committer
-    ) -> None:
+    def _report_progress(self, done: int, collection_scan: CollectionScan, members: Members) -> None:
         total = collection_scan.total + members.found
         items = dict(self.report.items)
-        self._on_progress(Progress(done, total, self.report.failed, committer.segments, items))
+        current, current_s = self._decoders.current()
+        path = None if current is None else collection_scan.target.root / current.rel_path
+        self._on_progress(Progress(done, total, self.report.failed, self._segments, items, path, current_s))
 
 
 @contextmanager

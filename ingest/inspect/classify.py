@@ -126,7 +126,7 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
         return Classification(rule.modality, f"rule {rule.modality}={rule.pattern}")
     extension = PurePosixPath(name).suffix.lower()
     if is_ignored_extension(name):
-        return Classification(None, f"not media: {extension}")
+        return Classification(None, reason_of_ignored(name))
     try:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
@@ -157,6 +157,11 @@ def is_ignored_extension(name: str) -> bool:
     """Return whether `classify` skips a file because of its extension, if no rule matches."""
     extension = PurePosixPath(name).suffix.lower()
     return bool(extension) and extension not in _EXTENSIONS
+
+
+def reason_of_ignored(name: str) -> str:
+    """Return the reason why a file with an ignored extension is skipped."""
+    return f"not media: {PurePosixPath(name).suffix.lower()}"
 
 
 def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
-from bindsearch.ingest.inspect.classify import Rule, is_ignored_extension, modality_by_name, rule_for
+from bindsearch.ingest.inspect.classify import (
+    Rule,
+    is_ignored_extension,
+    modality_by_name,
+    reason_of_ignored,
+    rule_for,
+)
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.media.options import DecodeOptions
@@ -154,8 +160,9 @@ class CollectionScan:
         to_read = {path for path, _ in self.archives}
         unread_rows = [row for path in archives if path not in to_read for row in known.rows_below(path)]
         member_rows = [row for path in archives for row in known.rows_below(path)]
-        is_work = [self._is_work(self._scan.rel_paths[row], archives) for row in compared.work.tolist()]
-        self._work = compared.work[np.array(is_work, np.bool_)]
+        paths = [self._scan.rel_paths[row] for row in compared.work.tolist()]
+        is_work = np.array([self._is_work(path, archives) for path in paths], np.bool_)
+        self._work, self._ignored = compared.work[is_work], compared.work[~is_work]
         self._settled = np.union1d(compared.settled, np.array(unread_rows, np.int64))
         self._missing = np.setdiff1d(compared.missing, np.array(member_rows, np.int64))
 
@@ -237,6 +244,10 @@ class CollectionScan:
             assert file.reason is not None
             self._report.add_failure(self.target.root / file.rel_path, file.reason)
         self._report.notices.extend(self.manifests.problems)
+        for row in self._ignored.tolist():
+            path = self._scan.rel_paths[row]
+            if path not in self._archives and path not in self.manifests.states:
+                self._report.skipped[reason_of_ignored(path)] += 1
         if self.target.only_listed:
             missing = sorted({*self.target.paths} - {*self._scan.rel_paths})
             if len(missing) > MAX_MISSING:

@@ -87,6 +87,7 @@ class Decoders:
             except UnusableEncoderError as error:
                 self._decode_here(error)
         self._idle: list[Worker] = []
+        self._supervisors: list[_WorkerSupervisor] = []
 
     def check_libraries(self) -> None:
         """Load the libraries for decoding, embedding and indexing, so that none fails in the middle of a run.
@@ -131,9 +132,10 @@ class Decoders:
         """
         answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
         schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
+        self._supervisors = [_WorkerSupervisor(self, schedule, answers, setup) for _ in range(schedule.workers)]
         supervisors = [
-            threading.Thread(target=self._supervise, args=(schedule, answers, setup), name="supervisor", daemon=True)
-            for _ in range(schedule.workers)
+            threading.Thread(target=_supervise, args=(supervisor, answers), name="supervisor", daemon=True)
+            for supervisor in self._supervisors
         ]
         loading = ThreadPoolExecutor(1, "libraries")  # while workers start
         loaded = loading.submit(self.check_libraries)
@@ -151,16 +153,13 @@ class Decoders:
                         answers.get_nowait()
                     supervisor.join(0.01)
 
-    def _supervise(
-        self, schedule: Schedule, answers: queue.Queue[Message | _WorkerFailure | None], setup: Setup
-    ) -> None:
-        """Run a supervisor; pass its error to the run."""
-        try:
-            _WorkerSupervisor(self, schedule, answers, setup).run()
-        except BaseException as error:
-            answers.put(_WorkerFailure(error))
-        finally:
-            answers.put(None)
+    def current(self) -> tuple[SourceFile | None, float]:
+        """Return the file that a worker has been busy with for the longest time, and for how many seconds."""
+        busy = [supervisor.current for supervisor in self._supervisors if supervisor.current is not None]
+        if not busy:
+            return None, 0.0
+        started, file = min(busy, key=lambda pair: pair[0])
+        return file, time.monotonic() - started
 
     def acquire(self) -> Worker:
         """Return an idle worker, or a new one."""
@@ -204,6 +203,16 @@ def _answers(answers: queue.Queue[Message | _WorkerFailure | None], supervisors:
             yield answer
 
 
+def _supervise(supervisor: _WorkerSupervisor, answers: queue.Queue[Message | _WorkerFailure | None]) -> None:
+    """Run a supervisor; pass its error to the run."""
+    try:
+        supervisor.run()
+    except BaseException as error:
+        answers.put(_WorkerFailure(error))
+    finally:
+        answers.put(None)
+
+
 class _WorkerSupervisor:
     """Keeps one worker busy, and replaces it when it is lost; runs in a thread of its own."""
 
@@ -221,6 +230,8 @@ class _WorkerSupervisor:
         self._worker: Worker | None = None
         self._tasks: deque[Task] = deque()
         self._suspect = False
+        self.current: tuple[float, SourceFile] | None = None
+        """Start of the work on the current file, and the file."""
 
     def run(self) -> None:
         """Work until nothing is left to do."""
@@ -275,6 +286,12 @@ class _WorkerSupervisor:
             self._worker = self._decoders.acquire()
             self._worker.send(self._setup)
         self._worker.send([task.job for task in tasks])
+        if self.current is None:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        """Record which file the worker is busy with now."""
+        self.current = (time.monotonic(), self._tasks[0].file_task.file) if self._tasks else None
 
     def _process_answer(self, message: object, views: object) -> None:
         """Pass an answer of the worker on."""
@@ -295,6 +312,7 @@ class _WorkerSupervisor:
                 raise AssertionError(message)
         self._tasks.popleft()
         self._suspect = False
+        self._begin_next()
 
     def _failed(self, file_task: FileTask, failure: Failed) -> None:
         file_task.failure = failure
@@ -315,6 +333,7 @@ class _WorkerSupervisor:
         self._suspect = False
         tasks = list(self._tasks)
         self._tasks.clear()
+        self._begin_next()
         if not tasks:
             return
         first = tasks[0]

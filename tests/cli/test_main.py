@@ -56,6 +56,8 @@ def test_index_json(bindsearch_process: Run, media: Path) -> None:
         "removed": 0,
         "failed": 1,
         "items": {"audio": 1, "image": 4, "text": 1},
+        "segments": 7,
+        "skipped": {},
         "notices": [],
     }
     assert "bad.jpg" in done.stderr

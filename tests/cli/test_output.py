@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from bindsearch.cli.output import print_json, show_stages, visible
 from bindsearch.cli.progress import print_event, show_progress, show_rows
 from helpers.command import Run
+from helpers.terminal import Terminal
 
 ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that a terminal may act on, except the end of a line."""
@@ -135,13 +136,6 @@ def captured(show: Callable[[], None]) -> str:
         show()
     stream.seek(0)
     return stream.read()
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("stage", ["copying /x/[bold]y", "copying [/]", "[red]z[/red] :smile: [link=a]", "a \x1b[2J"])
