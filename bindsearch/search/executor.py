@@ -455,6 +455,8 @@ def _hits(
     snapshot: Snapshot,
 ) -> list[Hit]:
     numbers = chosen.numbers
+    if not len(numbers):
+        return []
     owner, position = scored.owner[numbers], scored.position[numbers]
     places = list(zip(owner.tolist(), position.tolist(), strict=True))
     segment_rows = np.array([present[number].segment_rows[place] for number, place in places], np.int64)

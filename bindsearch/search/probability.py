@@ -197,6 +197,8 @@ def rarities(
         float64 (m,).
     """
     survival = log_survival(z)
+    if np.max(chances) == 1:  # in most partitions: p = S(z)
+        return np.asarray(-(survival + np.log(items)), np.float64)
     few = survival + np.log(chances)  # the limit for a small survival, where 1 - S(z) is 1 in floating point
     with np.errstate(divide="ignore"):
         exact = np.log(-np.expm1(chances * np.log1p(-np.exp(np.minimum(survival, -1e-12)))))

@@ -1,0 +1,100 @@
+"""Hits as people read them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bindsearch as bs
+from bindsearch.cli.hits import grouped
+from bindsearch.types import Hit, Modality
+from helpers import vector_store
+from helpers.command import Run
+from helpers.media_files import write_picture
+from helpers.stores import connect
+
+
+def hit(rank: int, modality: Modality, probability: float) -> Hit:
+    return Hit(rank, Path(f"/m/{rank}"), modality, probability, 0.5, rank, Path("/m"), probability=probability)
+
+
+def test_weak_hits_of_other_kinds_are_a_line_a_kind() -> None:
+    hits = [
+        hit(1, Modality.IMAGE, 0.8),
+        hit(2, Modality.AUDIO, 0.4),
+        hit(3, Modality.TEXT, 0.2),
+        hit(4, Modality.IMAGE, 0.1),
+        hit(5, Modality.TEXT, 0.05),
+        hit(6, Modality.AUDIO, 0.01),
+    ]
+    listed, others = grouped(hits)
+    assert [one.rank for one in listed] == [1, 2, 4]  # all of the best one's kind, and what is likely
+    assert {kind: [one.rank for one in some] for kind, some in others.items()} == {
+        Modality.TEXT: [3, 5],
+        Modality.AUDIO: [6],
+    }
+
+
+def test_one_kind_is_listed_whole() -> None:
+    hits = [hit(rank, Modality.TEXT, 0.01) for rank in range(1, 5)]
+    assert grouped(hits) == (hits, {})
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Return a folder with texts, a picture with two equal copies, and a store of it beside it."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    (folder / "long.md").write_text("# Title\n\nfirst line\n\nthe words to find\n")
+    (folder / "short.txt").write_text("something else")
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for name in ("a.png", "b.png", "c.png"):
+        write_picture(folder / name, pixels)
+    with connect(tmp_path / "store", encoder="null") as store:
+        store.index(folder)
+    return folder
+
+
+def run(bindsearch_command: Run, media: Path, *arguments: object) -> tuple[str, str]:
+    done = bindsearch_command(["search", *arguments, "--store", media.parent / "store"])
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout, done.stderr
+
+
+def test_copies_are_one_hit_with_their_number(media: Path, bindsearch_command: Run) -> None:
+    arguments = ("--like", media / "short.txt", "--to", "image")
+    out, _ = run(bindsearch_command, media, *arguments)
+    assert out.splitlines() == [out.strip("\n")]
+    assert "a.png  +2 copies" in out
+    out, _ = run(bindsearch_command, media, *arguments, "--copies")
+    assert [line.rsplit("/")[-1] for line in out.splitlines()] == ["a.png", "b.png", "c.png"]
+
+
+def test_files_that_are_gone_are_marked(media: Path, bindsearch_command: Run) -> None:
+    (media / "short.txt").unlink()
+    out, _ = run(bindsearch_command, media, "something else", "--to", "text")
+    assert [("(no longer there)" in line) for line in out.splitlines() if "/media/" in line].count(True) == 1
+
+
+def test_a_hit_of_a_text_names_its_line(media: Path, bindsearch_command: Run) -> None:
+    out, _ = run(bindsearch_command, media, "the words to find", "--to", "text")
+    assert "long.md:1" in out  # the passage is the whole file
+
+
+def test_a_list_by_chance_says_that_nothing_stands_out(tmp_path: Path, bindsearch_command: Run) -> None:
+    store = connect(tmp_path / "store", encoder="null")
+    vectors = vector_store.gap_vectors(np.random.default_rng(0), {"image": 300, "text": 20})
+    vector_store.write_items(store.path, vectors)
+    arguments = ["search", "--query", "like:301 - like:302", "--to", "image", "--store", store.path]
+    done = bindsearch_command(arguments)
+    assert done.stderr.startswith("nothing stands out; the best of 300 segments below")
+    assert len(done.stdout.splitlines()) == 10
+    done = bindsearch_command([*arguments, "--min-match", "strong"])
+    assert done.returncode == 1
+    assert done.stdout == ""
+
+
+def test_equal_content_is_first_and_certain(media: Path) -> None:
+    with connect(media.parent / "store") as store:
+        best = store.search(bs.image(media / "a.png"), include_query=True, k=1)[0]
+        assert (best.probability, best.copies) == (1.0, (media / "b.png", media / "c.png"))
