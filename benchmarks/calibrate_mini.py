@@ -20,8 +20,8 @@ from pathlib import Path
 from everyday_folder import EverydayFolder, copy_file, make_folder, pictures_of_sounds, read_rows
 
 import bindsearch as bs
-from bindsearch.search.calibration_file import CALIBRATION_FILE
 from bindsearch.search.query import Term
+from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 
 FITTED_HALF = 0
 TARGET = Path(__file__).parents[1] / "bindsearch" / "encoders" / "mini" / CALIBRATION_FILE

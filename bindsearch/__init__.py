@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         VectorError,
     )
     from bindsearch.indexes.types import IndexSettings, IndexWishes
-    from bindsearch.operations.export import export_vectors
-    from bindsearch.operations.import_ import import_vectors
-    from bindsearch.operations.merge import merge_stores
+    from bindsearch.operations.exchange.export import export_vectors
+    from bindsearch.operations.exchange.import_ import import_vectors
+    from bindsearch.operations.exchange.merge import merge_stores
     from bindsearch.results import Answer, Status
     from bindsearch.search.filter import Filter, make_filter
     from bindsearch.search.plan import Plan
@@ -75,10 +75,10 @@ _HOMES = {
         "VectorError",
     ),
     "bindsearch.search.filter": ("Filter", "make_filter"),
-    "bindsearch.operations.import_": ("import_vectors",),
+    "bindsearch.operations.exchange.import_": ("import_vectors",),
     "bindsearch.indexes.types": ("IndexSettings", "IndexWishes"),
     "bindsearch.types": ("Hit", "Modality"),
-    "bindsearch.operations.merge": ("merge_stores",),
+    "bindsearch.operations.exchange.merge": ("merge_stores",),
     "bindsearch.search.plan": ("Plan",),
     "bindsearch.search.query": (
         "Composition",
@@ -97,7 +97,7 @@ _HOMES = {
         "video",
     ),
     "bindsearch.search.query_syntax": ("parse_query",),
-    "bindsearch.operations.export": ("export_vectors",),
+    "bindsearch.operations.exchange.export": ("export_vectors",),
     "bindsearch.store": ("Store", "connect"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

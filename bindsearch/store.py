@@ -26,7 +26,6 @@ from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, store_status
-from bindsearch.search.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.engine import (
     PlanContext,
     PreparedQuery,
@@ -40,7 +39,6 @@ from bindsearch.search.engine import (
 from bindsearch.search.filter import Filter, empty_folder_notices, to_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.probability import Match, ProbabilityModel
 from bindsearch.search.query import (
     Query,
     Ranking,
@@ -52,7 +50,9 @@ from bindsearch.search.query import (
     text,
 )
 from bindsearch.search.query_encoding import encode_terms, resolve_source
-from bindsearch.search.scoring import QueryVector
+from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
+from bindsearch.search.scoring.candidates import QueryVector
+from bindsearch.search.scoring.probability import Match, ProbabilityModel
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config, resolve_store
 from bindsearch.storage.faults import store_faults, tells_faults
@@ -69,10 +69,10 @@ if TYPE_CHECKING:
     from bindsearch.operations.compact import CompactReport
     from bindsearch.operations.context import StoreContext
     from bindsearch.operations.duplicates import NearGroup
-    from bindsearch.operations.export import ExportReport, Layout
+    from bindsearch.operations.exchange.export import ExportReport, Layout
+    from bindsearch.operations.exchange.vector_import import ImportReport
     from bindsearch.operations.optimize import OptimizeResult
     from bindsearch.operations.relocate import RelocateReport
-    from bindsearch.operations.vector_import import ImportReport
     from bindsearch.operations.verify.findings import Report
     from bindsearch.operations.verify.recover import RecoverReport
     from bindsearch.reports import IndexReport, PlannedFile
@@ -834,7 +834,7 @@ class Store:
         on_progress: OnRows = ignore_rows,
     ) -> ExportReport:
         """Write vectors with their metadata to the empty folder `target`; see `bindsearch.export_vectors`."""
-        from bindsearch.operations.export import export_vectors
+        from bindsearch.operations.exchange.export import export_vectors
 
         return export_vectors(
             self._folder, target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress
@@ -851,7 +851,7 @@ class Store:
         on_stage: OnStage = ignore_stage,
     ) -> ImportReport:
         """Import precomputed vectors; rows with the same path become one item. See `bindsearch.import_vectors`."""
-        from bindsearch.operations.import_ import import_vectors
+        from bindsearch.operations.exchange.import_ import import_vectors
 
         return import_vectors(
             self._folder,
@@ -871,7 +871,7 @@ class Store:
         self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
     ) -> ImportReport:
         """Merge other stores into this one; see `bindsearch.merge_stores`."""
-        from bindsearch.operations.merge import merge_stores
+        from bindsearch.operations.exchange.merge import merge_stores
 
         return merge_stores(
             self._folder,

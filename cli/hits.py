@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bindsearch.cli.output import plural, print_line, print_message, span_label
 from bindsearch.ingest.media.text import line_of_passage
 from bindsearch.results import missing_paths
-from bindsearch.search.probability import STANDS_OUT, Match, match_of
+from bindsearch.search.scoring.probability import STANDS_OUT, Match, match_of
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:

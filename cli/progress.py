@@ -16,7 +16,7 @@ from bindsearch.media import NO_CONTENT
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bindsearch.operations.vector_import import ImportReport
+    from bindsearch.operations.exchange.vector_import import ImportReport
     from bindsearch.reports import IndexReport, Progress
     from bindsearch.types import Modality
 

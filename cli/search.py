@@ -37,8 +37,8 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.output import plural, print_json, print_message, print_paths
 from bindsearch.cli.parse import read_query
-from bindsearch.search.probability import match_of
 from bindsearch.search.query import Ranking
+from bindsearch.search.scoring.probability import match_of
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer

@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 MAX_MODULES = 16
 """Modules of a folder."""
 
-MAX_CONNECT_MODULES, MAX_SEARCH_MODULES = 53, 61
+MAX_CONNECT_MODULES, MAX_SEARCH_MODULES = 57, 67
 """Modules of the package that `connect` loads, and a text search with `mini` in all."""
 
 GROUPS: Mapping[str, str] = {
@@ -216,7 +216,7 @@ def test_a_folder_holds_few_modules() -> None:
     count: dict[Path, int] = {}
     for path in find_modules(PROJECT).values():
         count[path.parent] = count.get(path.parent, 0) + (path.stem != "__init__")
-    allowed = {PROJECT / "cli": 26}  # one file a command
+    allowed = {PROJECT / "cli": 28}  # one file a command
     assert {str(folder): n for folder, n in count.items() if n > allowed.get(folder, MAX_MODULES)} == {}
 
 

@@ -15,7 +15,7 @@ import bindsearch as bs
 from bindsearch.former_names import former_keywords
 from bindsearch.indexes.types import OperatingPoint
 from bindsearch.operations.compact import CompactReport
-from bindsearch.operations.vector_import import ImportReport
+from bindsearch.operations.exchange.vector_import import ImportReport
 from bindsearch.operations.verify.findings import Finding
 from bindsearch.results import PartitionStatus
 from bindsearch.search.plan import PartitionStep, TermStep

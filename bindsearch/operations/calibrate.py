@@ -15,9 +15,15 @@ from bindsearch.errors import UsageError
 from bindsearch.search.engine import PlanContext, PreparedQuery, plan_query
 from bindsearch.search.executor import find_candidates
 from bindsearch.search.generation import Generation
-from bindsearch.search.probability import Coefficients, ProbabilityModel, features_of, fit_coefficients, tower_of
 from bindsearch.search.query import PREFIXES, Ranking, Term, text
-from bindsearch.search.scoring import Candidates, PartitionScale, partition_scales, z_and_rarity
+from bindsearch.search.scoring.candidates import Candidates, PartitionScale, partition_scales, z_and_rarity
+from bindsearch.search.scoring.probability import (
+    Coefficients,
+    ProbabilityModel,
+    features_of,
+    fit_coefficients,
+    tower_of,
+)
 from bindsearch.search.thread_pool import Workers
 from bindsearch.types import Modality
 

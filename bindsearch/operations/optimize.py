@@ -38,9 +38,9 @@ from bindsearch.operations.index_policy import (
     write_index_settings,
 )
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.search.calibration import partition_statistics
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
+from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.storage.probe_captions import caption_vectors
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.snapshot import open_snapshot, read_manifest

@@ -14,11 +14,11 @@ from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts
 from bindsearch.search.planner import make_plan
-from bindsearch.search.probability import ProbabilityModel
 from bindsearch.search.query import Query, resolve_weights
 from bindsearch.search.query_encoding import EncodedTerm
 from bindsearch.search.query_syntax import format_query
-from bindsearch.search.scoring import FilteredPartition, QueryVector
+from bindsearch.search.scoring.candidates import FilteredPartition, QueryVector
+from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
 from bindsearch.types import Modality
 from bindsearch.vectors import compose, scale_weights

@@ -13,10 +13,9 @@ import numpy as np
 
 from bindsearch.indexes.types import SearchResult
 from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
-from bindsearch.search.probability import ProbabilityModel, probabilities
 from bindsearch.search.query import Ranking
 from bindsearch.search.ranking import best_of_each_item, diversify, fold_copies
-from bindsearch.search.scoring import (
+from bindsearch.search.scoring.candidates import (
     Candidates,
     FilteredPartition,
     PartitionScale,
@@ -26,6 +25,7 @@ from bindsearch.search.scoring import (
     partition_scales,
     score_candidates,
 )
+from bindsearch.search.scoring.probability import ProbabilityModel, probabilities
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Hit, Modality

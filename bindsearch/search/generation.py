@@ -20,7 +20,7 @@ from bindsearch.indexes.types import IndexForm
 from bindsearch.search.filter import Filter, segment_mask
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
-from bindsearch.search.scoring import FilteredPartition
+from bindsearch.search.scoring.candidates import FilteredPartition
 from bindsearch.storage.config import read_config
 from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_checks import REMEDY, Checks

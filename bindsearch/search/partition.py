@@ -16,8 +16,8 @@ from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_index
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm
-from bindsearch.search.calibration import PartitionStatistics, partition_statistics
 from bindsearch.search.plan import IndexFacts, PartitionFacts
+from bindsearch.search.scoring.calibration import PartitionStatistics, partition_statistics
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_checks import REMEDY
 from bindsearch.storage.vector_files import VECTORS, open_stored_vectors

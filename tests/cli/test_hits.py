@@ -55,14 +55,14 @@ def media(tmp_path: Path) -> Path:
     return folder
 
 
-def run(bindsearch_command: Run, media: Path, *arguments: object) -> tuple[str, str]:
+def run(bindsearch_command: Run, media: Path, *arguments: str | Path) -> tuple[str, str]:
     done = bindsearch_command(["search", *arguments, "--store", media.parent / "store"])
     assert done.returncode in (0, 1), done.stderr
     return done.stdout, done.stderr
 
 
 def test_copies_are_one_hit_with_their_number(media: Path, bindsearch_command: Run) -> None:
-    arguments = ("--like", media / "short.txt", "--to", "image")
+    arguments: list[str | Path] = ["--like", media / "short.txt", "--to", "image"]
     out, _ = run(bindsearch_command, media, *arguments)
     assert out.splitlines() == [out.strip("\n")]
     assert "a.png  +2 copies" in out
@@ -85,7 +85,7 @@ def test_a_list_by_chance_says_that_nothing_stands_out(tmp_path: Path, bindsearc
     store = connect(tmp_path / "store", encoder="null")
     vectors = vector_store.gap_vectors(np.random.default_rng(0), {"image": 300, "text": 20})
     vector_store.write_items(store.path, vectors)
-    arguments = ["search", "--query", "like:301 - like:302", "--to", "image", "--store", store.path]
+    arguments: list[str | Path] = ["search", "--query", "like:301 - like:302", "--to", "image", "--store", store.path]
     done = bindsearch_command(arguments)
     assert done.stderr.startswith("nothing stands out; the best of 300 segments below")
     assert len(done.stdout.splitlines()) == 10

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bindsearch.search.calibration import PartitionStatistics, score_scales, z_scores
+from bindsearch.search.scoring.calibration import PartitionStatistics, score_scales, z_scores
 
 
 def calibrate(

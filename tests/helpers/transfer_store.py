@@ -15,7 +15,12 @@ import bindsearch as bs
 from bindsearch.encoders import load_encoder
 from bindsearch.hashing import fingerprint_of
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.operations.exchange_format import complete_items, live_segment_rows, open_generation, read_blocks
+from bindsearch.operations.exchange.exchange_format import (
+    complete_items,
+    live_segment_rows,
+    open_generation,
+    read_blocks,
+)
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState

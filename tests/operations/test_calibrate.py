@@ -9,7 +9,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.errors import UsageError
 from bindsearch.operations.calibrate import MIN_MATCHES, read_pairs
-from bindsearch.search.calibration_file import CALIBRATION_FILE
+from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 from bindsearch.types import Modality
 from helpers import vector_store
 from helpers.command import Run
@@ -68,7 +68,7 @@ def test_a_fit_is_kept_by_the_store_and_followed_by_others(store: bs.Store) -> N
 def test_queries_without_an_answer_lower_the_probability(store: bs.Store) -> None:
     store.calibrate(labelled(range(0, N, 2)))
     before = store.search(bs.like(path("text", 3)), to="image", k=1)[0].probability
-    unanswered = [(bs.like(path("text", number)), []) for number in range(1, N, 2)]
+    unanswered = [(query, list[Path]()) for query, _ in labelled(range(1, N, 2))]
     store.calibrate([*labelled(range(0, N, 2)), *unanswered])
     assert store.search(bs.like(path("text", 3)), to="image", k=1)[0].probability < before
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import bindsearch as bs
 from bindsearch.cli.main import app
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.operations import exchange_format, export, import_, vector_import, vector_sources
-from bindsearch.operations.import_ import place_items
+from bindsearch.operations.exchange import exchange_format, export, import_, vector_import, vector_sources
+from bindsearch.operations.exchange.import_ import place_items
 from bindsearch.storage.config import read_config, write_config
 from bindsearch.types import Modality
 from helpers import media_files

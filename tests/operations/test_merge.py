@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import bindsearch as bs
-from bindsearch.operations import exchange_format, vector_import
+from bindsearch.operations.exchange import exchange_format, vector_import
 from bindsearch.storage.config import read_config, write_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.types import Modality

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindsearch.errors import StoreError, UsageError, VectorError
-from bindsearch.search.calibration import (
+from bindsearch.search.scoring.calibration import (
     FACTOR_RANK,
     MIN_DEVIATION,
     PartitionStatistics,

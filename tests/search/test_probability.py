@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from bindsearch.encoders import load_encoder, shipped_calibration
 from bindsearch.errors import StoreError
-from bindsearch.search.calibration_file import CALIBRATION_FILE, load_calibration, read_calibration, write_calibration
-from bindsearch.search.probability import (
+from bindsearch.search.scoring.calibration_file import (
+    CALIBRATION_FILE,
+    load_calibration,
+    read_calibration,
+    write_calibration,
+)
+from bindsearch.search.scoring.probability import (
     DEFAULT_MODEL,
     LEAST_PROBABILITY,
     Coefficients,

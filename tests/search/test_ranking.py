@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bindsearch.search.calibration import partition_statistics
 from bindsearch.search.ranking import best_of_each_item, diversify
+from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.vectors import l2_normalize
 from helpers.scores import calibrate
 

@@ -33,7 +33,11 @@ from helpers.system_calls import EVER, Kind, SystemCalls
 MODULES = (
     *("bindsearch.indexes.ivf_pq", "bindsearch.indexes.tuning", "bindsearch.ingest.media.decode"),
     *("bindsearch.ingest.media.file_tags", "bindsearch.ingest.media.pictures.exif", "bindsearch.operations.compact"),
-    *("bindsearch.operations.export", "bindsearch.operations.import_", "bindsearch.operations.merge"),
+    *(
+        "bindsearch.operations.exchange.export",
+        "bindsearch.operations.exchange.import_",
+        "bindsearch.operations.exchange.merge",
+    ),
     *("bindsearch.operations.optimize", "bindsearch.operations.verify.recover", "bindsearch.operations.reindex"),
     *("bindsearch.operations.verify.check", "bindsearch.search.engine", "pyarrow.dataset"),
 )

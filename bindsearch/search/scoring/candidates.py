@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.search.calibration import ScoreScale, score_scales, z_scores
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import Plan, Strategy
-from bindsearch.search.probability import (
+from bindsearch.search.scoring.calibration import ScoreScale, score_scales, z_scores
+from bindsearch.search.scoring.probability import (
     CERTAIN_LOG_ODDS,
     Coefficients,
     ProbabilityModel,
@@ -80,7 +80,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class PartitionScale:
-    """What turns one query's cosines over a partition into scores.
+    """Scale of one query's cosines over a partition.
 
     Attributes:
         scale: Scale of the scores z.

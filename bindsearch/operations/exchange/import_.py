@@ -23,10 +23,10 @@ from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
-from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
+from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
+from bindsearch.operations.exchange.vector_import import ImportReport, VectorImporter, import_context, segment_from_row
+from bindsearch.operations.exchange.vector_sources import VectorFileReader, find_shards
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import ImportReport, VectorImporter, import_context, segment_from_row
-from bindsearch.operations.vector_sources import VectorFileReader, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.storage.batch import StagedSegment
 from bindsearch.storage.config import StoreConfig, resolve_store

@@ -10,7 +10,7 @@ from typing import Any
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders import shipped_calibration
 from bindsearch.errors import StoreError
-from bindsearch.search.probability import DEFAULT_MODEL, ProbabilityModel
+from bindsearch.search.scoring.probability import DEFAULT_MODEL, ProbabilityModel
 from bindsearch.small_files import check_seal, read_json_object, sealed
 from bindsearch.storage.config import StoreConfig
 

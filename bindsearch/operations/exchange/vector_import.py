@@ -16,7 +16,7 @@ from bindsearch.former_names import former_fields
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.operations.context import StoreContext
-from bindsearch.operations.exchange_format import BLOCK_ROWS, Columns
+from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config

@@ -29,7 +29,7 @@ CERTAIN_LOG_ODDS = 50.0
 
 
 class Match(StrEnum):
-    """How well a hit matches, in words, best first; LEAST_PROBABILITY has the thresholds."""
+    """A probability in words, best first; LEAST_PROBABILITY has the thresholds."""
 
     EXACT = "exact"
     STRONG = "strong"

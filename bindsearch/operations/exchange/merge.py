@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.arguments import to_absolute
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
-from bindsearch.operations.exchange_format import (
+from bindsearch.operations.exchange.exchange_format import (
     Block,
     check_space,
     complete_items,
@@ -22,8 +22,14 @@ from bindsearch.operations.exchange_format import (
     read_blocks,
     to_lists,
 )
+from bindsearch.operations.exchange.vector_import import (
+    ImportReport,
+    ItemSlot,
+    VectorImporter,
+    import_context,
+    segment_from_row,
+)
 from bindsearch.operations.optimize import optimize_store
-from bindsearch.operations.vector_import import ImportReport, ItemSlot, VectorImporter, import_context, segment_from_row
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.storage.catalog import Catalog

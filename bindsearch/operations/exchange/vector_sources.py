@@ -18,7 +18,7 @@ import numpy as np
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.numpy_files import npy_header
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
-from bindsearch.operations.exchange_format import BLOCK_ROWS, FACTS, SPACE_KEY, space_from_json
+from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, FACTS, SPACE_KEY, space_from_json
 from bindsearch.small_files import open_regular
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality

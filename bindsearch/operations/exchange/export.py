@@ -23,7 +23,7 @@ import numpy as np
 from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.atomic import atomic_write, folder_size
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.operations.exchange_format import (
+from bindsearch.operations.exchange.exchange_format import (
     FACTS,
     SPACE_KEY,
     complete_items,

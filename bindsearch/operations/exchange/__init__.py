@@ -1,0 +1,1 @@
+"""Exchange of vectors and items: export, import, and merging of stores."""

@@ -1,0 +1,1 @@
+"""Scores of candidates: z, the probability of a match, and its coefficients."""
