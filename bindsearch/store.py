@@ -52,12 +52,12 @@ from bindsearch.search.query import (
 from bindsearch.search.query_encoding import encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
-from bindsearch.search.scoring.probability import Match, ProbabilityModel
+from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config, resolve_store
 from bindsearch.storage.faults import store_faults, tells_faults
 from bindsearch.storage.snapshot import read_manifest
-from bindsearch.types import DecodeIn, Hit, Item, Modality, PathLike
+from bindsearch.types import DecodeIn, Hit, Item, Match, Modality, PathLike
 from bindsearch.vectors import l2_normalize
 
 if TYPE_CHECKING:

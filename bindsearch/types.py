@@ -149,6 +149,27 @@ class Segment:
     text: str | None = None
 
 
+class Match(StrEnum):
+    """A probability in words, best first; LEAST_PROBABILITY has the thresholds."""
+
+    EXACT = "exact"
+    STRONG = "strong"
+    LIKELY = "likely"
+    WEAK = "weak"
+
+
+LEAST_PROBABILITY = {Match.EXACT: 0.995, Match.STRONG: 0.7, Match.LIKELY: 0.3, Match.WEAK: 0.0}
+"""Least probability of a match that has each word."""
+
+STANDS_OUT = 0.1
+"""Least probability of a hit that stands out from what chance finds."""
+
+
+def match_of(probability: float) -> Match:
+    """Return the word for a probability."""
+    return next(word for word, least in LEAST_PROBABILITY.items() if probability >= least)
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result: the best segment of an item.
@@ -184,3 +205,8 @@ class Hit:
     probability: float = 0.0
     z: float = 0.0
     copies: tuple[Path, ...] = ()
+
+    @property
+    def match(self) -> Match:
+        """The probability in words."""
+        return match_of(self.probability)

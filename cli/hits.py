@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from bindsearch.cli.output import plural, print_line, print_message, span_label
 from bindsearch.ingest.media.text import line_of_passage
 from bindsearch.results import missing_paths
-from bindsearch.search.scoring.probability import STANDS_OUT, Match, match_of
-from bindsearch.types import Modality
+from bindsearch.types import STANDS_OUT, Match, Modality
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer
@@ -64,7 +63,7 @@ def grouped(hits: Sequence[Hit]) -> tuple[list[Hit], dict[Modality, list[Hit]]]:
     listed: list[Hit] = []
     others: dict[Modality, list[Hit]] = {}
     for hit in hits:
-        if hit.modality is hits[0].modality or match_of(hit.probability) is not Match.WEAK:
+        if hit.modality is hits[0].modality or hit.match is not Match.WEAK:
             listed.append(hit)
         else:
             others.setdefault(hit.modality, []).append(hit)
@@ -75,7 +74,7 @@ def _match(hit: Hit) -> str:
     """Return the match as a word and a bar of BAR_CELLS, such as `likely ##...`."""
     filled = round(BAR_CELLS * hit.probability)
     full, empty = ("█", "░") if _can_print("█░") else ("#", ".")
-    return f"{match_of(hit.probability):6} {full * filled}{empty * (BAR_CELLS - filled)}"
+    return f"{hit.match:6} {full * filled}{empty * (BAR_CELLS - filled)}"
 
 
 def _can_print(text: str) -> bool:

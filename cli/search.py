@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.hits import print_hits
 from bindsearch.cli.options import (
     Audios,
     CollectionOption,
@@ -38,7 +37,6 @@ from bindsearch.cli.options import (
 from bindsearch.cli.output import plural, print_json, print_message, print_paths
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Ranking
-from bindsearch.search.scoring.probability import match_of
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer
@@ -87,6 +85,7 @@ def search_command(
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
     bindsearch search --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --to image
     """
+    from bindsearch.cli.hits import print_hits
     from bindsearch.errors import UsageError
     from bindsearch.store import connect
 
@@ -150,7 +149,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
                 "rank": hit.rank,
                 "path": str(hit.path),
                 "modality": hit.modality.value,
-                "match": match_of(hit.probability).value,
+                "match": hit.match.value,
                 "probability": round(hit.probability, 6),
                 "z": round(hit.z, 4),
                 "score": round(hit.score, 6),

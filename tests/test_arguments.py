@@ -307,6 +307,7 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "export": lambda store, path: store.export(path / "out"),
     "import_vectors": lambda store, path: store.import_vectors(path),
     "merge": lambda store, path: store.merge(path),
+    "calibrate": lambda store, path: store.calibrate(),
 }
 
 

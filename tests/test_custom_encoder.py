@@ -86,7 +86,10 @@ def test_the_installed_encoder_finds_pictures_by_the_words_for_their_colours(run
 def test_an_unknown_name_lists_the_encoders_of_packages(run: Run, media: Path) -> None:
     done = run("index", media, "--encoder", "colors")
     assert done.returncode == 4
-    assert "unknown encoder 'colors': the encoders are mini; of other packages: broken, colours;" in done.stderr
+    assert (
+        "unknown encoder 'colors': did you mean 'colours'? the encoders are mini; of other packages: broken, colours;"
+        in done.stderr
+    )
     assert "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED" in done.stderr
 
 

@@ -85,7 +85,7 @@ def test_the_querys_own_files_are_left_out_copies_too(store: bs.Store, media: Pa
     assert names == {f"{n}.png" for n in range(1, 6)}
     names = {hit.path.name for hit in store.search(bs.like(media / "pictures" / "0.png"), to="image")}
     assert names == {f"{n}.png" for n in range(1, 6)}
-    found = store.search(bs.like(media / "pictures" / "0.png"), to="image", k=2, include_query=True)
+    found = store.search(bs.like(media / "pictures" / "0.png"), to="image", k=2, include_query=True, copies=True)
     assert {hit.path.name for hit in found} == {"0.png", "copy.png"}
 
 
@@ -103,7 +103,7 @@ def test_like_by_id_and_by_path_are_the_same_and_need_no_encoder(store: bs.Store
 def test_a_composition_scores_as_the_formula_says_and_explains_its_terms(store: bs.Store, media: Path) -> None:
     store.index(media)
     a, b = (bs.image(media / "pictures" / f"{n}.png") for n in (0, 1))
-    hits = store.search(0.5 * a + 0.5 * b, to="image", k=2, include_query=True)
+    hits = store.search(0.5 * a + 0.5 * b, to="image", k=2, include_query=True, copies=True)
     assert {hit.path.name for hit in hits} == {"0.png", "1.png"}
     for hit in hits:
         assert sum(hit.contributions) == pytest.approx(hit.cosine, abs=1e-3)

@@ -10,17 +10,20 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bindsearch.atomic import is_there, sync_folder
+from bindsearch.atomic import atomic_write, is_there, sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import SnapshotDamagedError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import decode_options
 from bindsearch.ingest.scan.collection import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
+from bindsearch.media import NO_CONTENT
 from bindsearch.operations.compact import open_catalog
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
+from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, read_calibration
+from bindsearch.small_files import read_small_file
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, place_aside, torn_log_message
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
@@ -99,15 +102,26 @@ def reindex(
             on_stage,
         )
         with Catalog(new_store / CATALOG_FILE) as catalog:
-            lost = sorted(items.keys() - _item_paths(catalog).keys())
             roots = catalog.collections()
             failures = catalog.failures_table().to_pylist()
-        if lost and not prune:
             reasons = {str(roots[row["collection_id"]] / row["rel_path"]): row["reason"] for row in failures}
+            empty = {path for path, reason in reasons.items() if reason.startswith(NO_CONTENT)}
+            lost = sorted(items.keys() - _item_paths(catalog).keys() - empty)
+        if lost and not prune:
             descriptions = [f"{path}: {reasons[path]}" if path in reasons else path for path in lost]
             raise _would_lose(descriptions, "cannot be embedded now", "fix the cause and run it again, or ")
+        _keep_calibration(store, new_store)
         _replace(store, new_store)
     return report
+
+
+def _keep_calibration(store: Path, new_store: Path) -> None:
+    """Copy the coefficients of the store's calibration if they are for the encoder of the new store, too."""
+    with suppress(FileNotFoundError, StoreError):
+        path = store / CALIBRATION_FILE
+        read_calibration(path, read_config(new_store))
+        with atomic_write(new_store / CALIBRATION_FILE) as file:
+            file.write(read_small_file(path))
 
 
 def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:

@@ -12,8 +12,7 @@ from bindsearch.arguments import shown, to_choice, to_flag, to_integer, to_list,
 from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
-from bindsearch.search.scoring.probability import LEAST_PROBABILITY, Match
-from bindsearch.types import Modality, Span
+from bindsearch.types import LEAST_PROBABILITY, Match, Modality, Span
 
 LIKE = "like"
 EMPTY = "the query is empty: give a text, a file or like:ITEM"

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import typer.main
 from PIL import Image
@@ -17,6 +16,7 @@ from PIL import Image
 from bindsearch.cli.aliases import FORMER_COMMANDS, FORMER_OPTIONS
 from bindsearch.cli.main import app
 from helpers.command import Run
+from helpers.media_files import two_tone
 from helpers.stores import connect
 
 PROGRAM = typer.main.get_command(app)
@@ -76,8 +76,8 @@ def store(tmp_path: Path, bindsearch_command: Run) -> Path:
     (media / "sub").mkdir(parents=True)
     for n in range(6):
         (media / "sub" / f"{n}.txt" if n % 2 else media / f"{n}.txt").write_text(f"text {n}")
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(media / "large.png")
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(media / "small.png")
+    Image.fromarray(two_tone(40, 0)).save(media / "large.png")
+    Image.fromarray(two_tone(8, 0)).save(media / "small.png")
     with connect(tmp_path / "store", encoder="null") as opened:
         opened.index(media, limits={"pixels": 1000})
     (media / "0.txt").unlink()

@@ -58,6 +58,7 @@ def test_index_json(bindsearch_process: Run, media: Path) -> None:
         "items": {"audio": 1, "image": 4, "text": 1},
         "segments": 7,
         "skipped": {},
+        "without_content": 0,
         "notices": [],
     }
     assert "bad.jpg" in done.stderr
@@ -81,7 +82,7 @@ def test_search_json(bindsearch_process: Run, indexed: Path) -> None:
     first, second = answer["hits"]
     assert set(first) == {
         "rank", "path", "modality", "score", "cosine", "item_id", "collection", "start_s", "end_s", "text",
-        "contributions",
+        "contributions", "match", "probability", "z", "copies",
     }  # fmt: skip
     assert {first["modality"], second["modality"]} == {"text", "audio"}
     by_modality = {hit["modality"]: hit for hit in answer["hits"]}

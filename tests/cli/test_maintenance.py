@@ -9,11 +9,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.command import Run
+from helpers.media_files import two_tone
 from helpers.stores import connect
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Path:
     (tmp_path / "media").mkdir()
     for n in range(3):
         (tmp_path / "media" / f"{n}.txt").write_text(f"text {n}")
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "media" / "large.png")
+    Image.fromarray(two_tone(40, 0)).save(tmp_path / "media" / "large.png")
     with connect(tmp_path / "store", encoder="null") as opened:
         opened.index(tmp_path / "media", limits={"pixels": 1000})
     return tmp_path / "store"

@@ -25,6 +25,7 @@ from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import Modality
 from helpers.children import indexing
 from helpers.forked import LIBRARIES, Forked
+from helpers.media_files import two_tone
 from helpers.stores import connect
 
 CHILD = Path(indexing.__file__)
@@ -76,7 +77,7 @@ def write_old(media: Path, notes: Path) -> None:
     for n in range(8):
         write_sound(media / "sounds" / f"{n:02d}.wav", n)
     for n in range(4):
-        Image.fromarray(np.full((8, 8, 3), 40 * n, np.uint8)).save(media / f"{n}.png")
+        Image.fromarray(two_tone(8, 40 * n)).save(media / f"{n}.png")
     (media / "captions.csv").write_text("path,caption\n0.png,a caption\n1.png,one more\ntexts/065.txt,said of a text\n")
     (media / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     write_zip(media / "album.zip", range(25))

@@ -97,6 +97,13 @@ def half_and_half(width: int, height: int) -> NDArray[np.uint8]:
     return rgb
 
 
+def two_tone(side: int, shade: int) -> NDArray[np.uint8]:
+    """Return a square picture, uint8 (side, side, 3): grey of a shade from 0 to 255, a corner of its complement."""
+    pixels = np.full((side, side, 3), shade, np.uint8)
+    pixels[: side // 2, : side // 2] = 255 - shade
+    return pixels
+
+
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> Path:
     """Write an image in the format of its extension."""
     Image.fromarray(rgb).save(path)

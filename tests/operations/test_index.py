@@ -116,7 +116,7 @@ def test_a_copy_shares_vectors_and_is_an_item_of_its_own(store: bs.Store, folder
     assert counts(store.index(folder)) == (1, 0, 0, 0, 10, 0)
     assert encoder.prepared == 10
     assert vector_ids(store)["copy.txt"] == vector_ids(store)["3.txt"]
-    assert {hit.path.name for hit in store.search("text number 3", k=2)} == {"3.txt", "copy.txt"}
+    assert {hit.path.name for hit in store.search("text number 3", k=2, copies=True)} == {"3.txt", "copy.txt"}
     (folder / "3.txt").unlink()
     assert counts(store.index(folder)) == (0, 0, 0, 1, 10, 0)
     assert [hit.path.name for hit in store.search("text number 3", k=1)] == ["copy.txt"]
@@ -229,7 +229,7 @@ def test_the_folder_that_is_indexed_names_a_modality_too(store: bs.Store, tmp_pa
     from PIL import Image
 
     (tmp_path / "thermal").mkdir()
-    Image.new("L", (20, 20), 7).save(tmp_path / "thermal" / "a.png")
+    Image.linear_gradient("L").save(tmp_path / "thermal" / "a.png")
     store.index(tmp_path / "thermal")
     assert store.status().items == {Modality.THERMAL: 1}
 
@@ -297,7 +297,10 @@ def test_a_file_that_changes_while_it_is_read_is_taken_in_the_next_time(tmp_path
     shutil.copy(folder / "3.txt", folder / "3 copy.txt")
     with connect(tmp_path / "store", encoder=Editing()) as store:
         report = store.index(folder)
-        assert {failure.reason for failure in report.failures} <= {"the file changed while it was read"}
+        assert {failure.reason for failure in report.failures} <= {
+            "the file changed while it was read",
+            "the file is empty",
+        }
         report = store.index(folder)
         assert report.failed == 0
         assert {hit.path.name for hit in store.search("edited meanwhile", k=2)} == {"3.txt", "3 copy.txt"}

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pytest
 
 import bindsearch as bs
@@ -32,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     media.mkdir()
     with connect(folder / "store", encoder="null") as store:
         for n in range(4):
-            media_files.write_picture(media / f"{n}.png", np.full((8, 8, 3), 60 * n, np.uint8))
+            media_files.write_picture(media / f"{n}.png", media_files.two_tone(8, 60 * n))
         store.index(media)
         (media / "notes.txt").write_text("a dog runs on the beach")
         (media / "0.png.json").write_text('{"caption": "black", "columns": {"rating": 4}}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from bindsearch.media import Media
 from bindsearch.operations import reindex as reindexing
 from bindsearch.operations.verify.check import verify
 from bindsearch.reports import Progress
+from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, read_calibration, write_calibration
+from bindsearch.search.scoring.probability import DEFAULT_MODEL
 from bindsearch.types import Modality
+from helpers.media_files import tone, write_sound
 from helpers.stores import connect
 
 
@@ -180,7 +184,9 @@ def test_the_same_encoder_embeds_anew_too_and_what_was_given_up_stays(path: Path
 
 def test_failed_files_are_tried_again_alone(path: Path, folders: list[Path]) -> None:
     (folders[0] / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
-    (folders[0] / "motion.csv").write_text("acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + "0,0,9.8,0,0,0\n" * 300)
+    (folders[0] / "motion.csv").write_text(
+        "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + "".join(f"{n},0,9.8,0,0,0\n" for n in range(300))
+    )
     (folders[0] / "5.txt").write_text("changed since")
     with connect(path) as store:
         assert store.index(folders[0]).failed == 2
@@ -232,3 +238,27 @@ def test_a_store_is_not_replaced_by_what_an_older_catalog_knows(
         assert (path / "catalog.duckdb").exists() == (catalog == "older")
         store.recover()
         assert store.reindex(Other()).added == 13
+
+
+def test_files_without_content_are_not_lost_items(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    (media / "a.txt").write_text("a dog")
+    write_sound(media / "tone.wav", tone(1.0))
+    with connect(tmp_path / "store", encoder="null") as store:
+        store.index(media)
+        write_sound(media / "tone.wav", np.zeros(16_000, np.float32))  # as an older version had indexed it
+        report = store.reindex("null")
+        assert [file.path.name for file in report.without_content] == ["tone.wav"]
+        assert store.status().items == {Modality.TEXT: 1}
+
+
+def test_a_calibration_stays_with_the_same_encoder_only(path: Path) -> None:
+    with connect(path) as store:
+        config = store.config
+        write_calibration(path / CALIBRATION_FILE, DEFAULT_MODEL, config, {})
+        store.reindex("null")
+        assert read_calibration(path / CALIBRATION_FILE, store.config) == DEFAULT_MODEL
+        write_calibration(path / CALIBRATION_FILE, DEFAULT_MODEL, replace(config, weights_digest="other"), {})
+        store.reindex("null")
+        assert not (path / CALIBRATION_FILE).exists()

@@ -19,19 +19,16 @@ from bindsearch.search.scoring.calibration_file import (
 )
 from bindsearch.search.scoring.probability import (
     DEFAULT_MODEL,
-    LEAST_PROBABILITY,
     Coefficients,
-    Match,
     ProbabilityModel,
     features_of,
     fit_coefficients,
     log_survival,
-    match_of,
     probabilities,
     rarities,
 )
 from bindsearch.storage.config import StoreConfig
-from bindsearch.types import Modality
+from bindsearch.types import LEAST_PROBABILITY, Match, Modality, match_of
 
 CONFIG = StoreConfig(2, "mini", "abc", {}, 10.0, 10.0, 5.0, 384, "2026-11-28T12:00:00Z")
 MODEL = ProbabilityModel(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -26,27 +25,6 @@ MAX_COSINE = 0.9995
 
 CERTAIN_LOG_ODDS = 50.0
 """Log odds of an item with the same content as the query."""
-
-
-class Match(StrEnum):
-    """A probability in words, best first; LEAST_PROBABILITY has the thresholds."""
-
-    EXACT = "exact"
-    STRONG = "strong"
-    LIKELY = "likely"
-    WEAK = "weak"
-
-
-LEAST_PROBABILITY = {Match.EXACT: 0.995, Match.STRONG: 0.7, Match.LIKELY: 0.3, Match.WEAK: 0.0}
-"""Least probability of a match that has each word."""
-
-STANDS_OUT = 0.1
-"""Least probability of a hit that stands out from what chance finds."""
-
-
-def match_of(probability: float) -> Match:
-    """Return the word for a probability."""
-    return next(word for word, least in LEAST_PROBABILITY.items() if probability >= least)
 
 
 class Coefficients(NamedTuple):

@@ -18,7 +18,7 @@ import bindsearch as bs
 def run(store: bs.Store, folder: Path) -> dict[str, Any]:
     report = store.index(folder)
     counts = {name: getattr(report, name) for name in ("added", "changed", "removed", "unchanged")}
-    failures = [[os.fsencode(file.path).hex(), file.reason] for file in report.failures]
+    failures = [[os.fsencode(file.path).hex(), file.reason] for file in report.failures + report.without_content]
     return {**counts, "failures": failures, "notices": report.notices, "took_s": report.took_s}
 
 

@@ -131,7 +131,9 @@ def test_a_bomb_is_cut_off_and_the_limit_can_be_raised(store: bs.Store, folder: 
 
 
 def test_an_unknown_cap_is_refused(store: bs.Store, folder: Path) -> None:
-    with pytest.raises(bs.UsageError, match="unknown limit 'pixel': choose from pixels, samples"):
+    with pytest.raises(
+        bs.UsageError, match="unknown limit 'pixel': did you mean 'pixels'\\? choose from pixels, samples"
+    ):
         store.index(folder, limits={"max_pixel": 3})
     with pytest.raises(bs.UsageError, match="the limit pixels is 0: expected a number above 0"):
         store.index(folder, limits={"max_pixels": 0})

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.types import Modality
+from helpers.media_files import two_tone
 from helpers.stores import connect
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "media"
     (root / "sub").mkdir(parents=True)
     for n, place in enumerate(("a.png", "b.png", "sub/c.png")):
-        Image.fromarray(np.full((20, 20, 3), 40 * n, np.uint8)).save(root / place)
+        Image.fromarray(two_tone(20, 40 * n)).save(root / place)
     return root
 
 
@@ -119,7 +119,7 @@ def test_broken_rows_are_told_and_the_rest_is_used(store: bs.Store, folder: Path
 
 
 def test_a_motion_table_is_no_list(store: bs.Store, folder: Path) -> None:
-    rows = "\n".join(f"{n / 50},0,0,9.8,0,0,0" for n in range(300))
+    rows = "\n".join(f"{n / 50},{n},0,9.8,0,0,0" for n in range(300))
     (folder / "walk.csv").write_text("time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
     assert store.index(folder).added == 4
     assert store.index(folder).unchanged == 4
