@@ -64,6 +64,11 @@ class FailedFile:
     path: Path
     reason: str
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it can be read, but has no content."""
+        return self.reason.startswith(NO_CONTENT)
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
@@ -118,7 +123,8 @@ class IndexReport:
 
     def add_failure(self, path: Path, reason: str) -> None:
         """Count a file that has no vectors."""
-        (self.without_content if reason.startswith(NO_CONTENT) else self.failures).append(FailedFile(path, reason))
+        file = FailedFile(path, reason)
+        (self.without_content if file.is_empty else self.failures).append(file)
 
     @property
     def failed(self) -> int:

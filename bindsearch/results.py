@@ -137,6 +137,7 @@ class Status:
         segments: Number of segments by modality.
         partitions: Status of each partition.
         failures: Files that could not be indexed.
+        without_content: Files that have nothing to find: silence, one colour, no words.
         size_bytes: Size of the store's folder in bytes.
     """
 
@@ -151,6 +152,7 @@ class Status:
     segments: Mapping[Modality, int]
     partitions: tuple[PartitionStatus, ...]
     failures: tuple[FailedFile, ...]
+    without_content: tuple[FailedFile, ...]
     size_bytes: int
 
 
@@ -158,7 +160,8 @@ def store_status(path: Path, config: StoreConfig, generation: Generation) -> Sta
     """Return the status of a store in this generation."""
     snapshot = generation.snapshot
     roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
-    failed = [] if snapshot.failures is None else snapshot.failures.to_pylist()
+    rows = [] if snapshot.failures is None else snapshot.failures.to_pylist()
+    failed = [FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in rows]
     return Status(
         path=path,
         encoder=config.encoder,
@@ -170,6 +173,7 @@ def store_status(path: Path, config: StoreConfig, generation: Generation) -> Sta
         items=snapshot.counts("items"),
         segments=snapshot.counts("segments"),
         partitions=tuple(partition_status(partition) for partition in generation.partitions.values()),
-        failures=tuple(FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in failed),
+        failures=tuple(file for file in failed if not file.is_empty),
+        without_content=tuple(file for file in failed if file.is_empty),
         size_bytes=folder_size(path),
     )

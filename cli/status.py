@@ -19,7 +19,9 @@ SHOWN_K = 10
 
 
 def status_command(
-    failed: Annotated[bool, typer.Option("--failed", help="List failed files with reasons.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List failed files, and those without content, with reasons.")
+    ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -34,7 +36,7 @@ def status_command(
     if json:
         print_json(_status_json(status))
     elif failed:
-        for failure in status.failures:
+        for failure in status.failures + status.without_content:
             print_line(f"{failure.path}: {failure.reason}")
     else:
         _print_status(status)
@@ -55,6 +57,7 @@ def _status_json(status: Status) -> dict[str, object]:
         "partitions": [_partition_json(partition) for partition in status.partitions],
         "failed": len(status.failures),
         "failures": [{"path": str(file.path), "reason": file.reason} for file in status.failures],
+        "without_content": [{"path": str(file.path), "reason": file.reason} for file in status.without_content],
         "size_bytes": status.size_bytes,
     }
 
@@ -85,6 +88,8 @@ def _print_status(status: Status) -> None:
             print_line(f"{modality:11} {plural(items, 'item')}, {plural(segments, 'segment')}")
     for partition in status.partitions:
         _print_index(partition)
+    if status.without_content:
+        print_line(f"no content  {plural(len(status.without_content), 'file')}: bindsearch status --failed")
     if status.failures:
         print_line(f"failed      {plural(len(status.failures), 'file')}: bindsearch status --failed")
 

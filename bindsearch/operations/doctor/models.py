@@ -16,7 +16,18 @@ from bindsearch.encoders.model_store.installed import damaged_models, list_model
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
-from bindsearch.media import MODALITY_OF, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.media import (
+    MODALITY_OF,
+    NO_CONTENT,
+    DepthMap,
+    Frames,
+    Media,
+    Motion,
+    Passage,
+    Picture,
+    Sound,
+    ThermalPicture,
+)
 from bindsearch.operations.doctor.check import Check, Level
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.config import STORE_FILE, load_store_encoder
@@ -66,7 +77,8 @@ def check_store(path: Path) -> Iterator[Check]:
         yield Check("store", "store", Level.PROBLEM, generation.problem, shell_command("compact", "--store", path))
         return
     snapshot = generation.snapshot
-    failures = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()
+    reasons = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()
+    failures = [reason for reason in reasons if not reason.startswith(NO_CONTENT)]
     problems = [
         partition.index_error for partition in generation.partitions.values() if partition.index_error is not None
     ]
