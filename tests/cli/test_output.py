@@ -100,7 +100,7 @@ def test_programs_get_every_path_as_it_is(folder: Path, tmp_path: Path) -> None:
 
     def search(option: str) -> str:
         program = Path(sys.executable).with_name("bindsearch")
-        words = ["search", "a dog", "-k", "100", "--store", str(tmp_path / "store"), option]
+        words = ["search", "a dog", "-k", "100", "--copies", "--store", str(tmp_path / "store"), option]
         done = subprocess.run([program, *words], capture_output=True, check=True, timeout=300)
         return done.stdout.decode()  # bytes, as text=True would make "\r" a "\n"
 

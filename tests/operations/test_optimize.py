@@ -36,7 +36,7 @@ def test_repeated_vectors_leave_lists_empty_and_are_indexed_all_the_same(tmp_pat
     with connect(tmp_path / "s") as store:
         store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ, overrides={"lists": 64}))
         assert image_of(store).form is IndexForm.IVF_PQ
-        hits = store.search(rows[3], to="image", k=20)
+        hits = store.search(rows[3], to="image", k=20, copies=True)
     assert sorted(int(hit.path.name) for hit in hits) == list(range(60, 80))
 
 

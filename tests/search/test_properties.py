@@ -148,7 +148,7 @@ def test_the_same_query_gives_the_same_list_and_equal_scores_go_by_item(model: M
     row = vector_store.unit(model.rng.standard_normal((1, 64)))
     vector_store.write_items(model.store.path, {"image": np.repeat(row, 40, axis=0)})
     model.store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ))
-    lists = [found(model.store.search(row[0], to="image", k=7)) for _ in range(3)]
+    lists = [found(model.store.search(row[0], to="image", k=7, copies=True)) for _ in range(3)]
     assert lists == [[f"image/{n}" for n in range(7)]] * 3
 
 
