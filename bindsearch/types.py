@@ -187,7 +187,8 @@ class Hit:
         text: The passage of a text segment; None for other modalities.
         contributions: Each query term's share of the cosine, in the order of the terms.
         probability: Probability that the item is what the query means, 0..1; see docs/ranking.md.
-        copies: Paths of its copies, nearest first: files of the same bytes, and pictures that look the same.
+        copies: Paths of its copies among the best candidates, nearest first: files of the same bytes, and pictures that
+            look the same.
         z: Standard deviations of the cosine above the mean of the query's cosines with the segments of this modality.
     """
 

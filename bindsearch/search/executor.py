@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.types import SearchResult
-from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, rerank_depth
 from bindsearch.search.query import Ranking
-from bindsearch.search.ranking import best_of_each_item, diversify, fold_copies
+from bindsearch.search.ranking import COPY_COSINE, best_of_each_item, diversify, fold_copies
 from bindsearch.search.scoring.candidates import (
     Candidates,
     FilteredPartition,
@@ -370,20 +370,27 @@ def _choose(
     segments = np.concatenate([candidates.segment_rows for candidates in present])
     by_modality = plan.ranking is Ranking.PER_MODALITY
     parts = [np.flatnonzero(scored.owner == number) for number in range(len(present))] if by_modality else [slice(None)]
+    wanted = rerank_depth(plan.k, plan.diversity)
     chosen: list[NDArray[np.int64]] = []
     copies: dict[int, list[int]] = {}
     lacks_items = False
     for part in parts:
-        best = best_of_each_item(values[part], items[part], segments[part], plan.depth)
+        best = best_of_each_item(values[part], items[part], segments[part], len(values))
         numbers = np.arange(len(values))[part][best]
-        found = len(numbers)
+        first = min(len(numbers), plan.depth)  # beyond, better ones may not have been fetched
+        may_be_more = first == plan.depth
         if plan.min_match:
-            numbers = numbers[probabilities(scored.log_odds[numbers]) >= plan.min_match]
-        if not plan.copies:
-            numbers, of_part = _without_copies(numbers, present, searched, scored)
+            is_match = probabilities(scored.log_odds[numbers]) >= plan.min_match
+            may_be_more &= bool(is_match[:first].all())
+            numbers, first = numbers[is_match], int(np.count_nonzero(is_match[:first]))
+        if plan.copies:
+            numbers = numbers[:first]
+        else:
+            numbers, of_part = _without_copies(numbers, first, present, searched, scored)
             copies |= of_part
-            lacks_items |= len(numbers) < plan.k and found == plan.depth and bool(of_part)
+            lacks_items |= may_be_more and len(numbers) < min(wanted, first)
         if plan.diversity:
+            numbers = numbers[:wanted]
             vectors = _embeddings(present, searched, scored.owner[numbers], scored.position[numbers])
             numbers = numbers[diversify(values[numbers], vectors, plan.k, plan.diversity)]
         chosen.append(numbers[: plan.k])
@@ -392,28 +399,42 @@ def _choose(
 
 def _without_copies(
     numbers: NDArray[np.int64],
+    first: int,
     present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     scored: Scored,
 ) -> tuple[NDArray[np.int64], dict[int, list[int]]]:
-    """Return the ranked candidates (m,) that are no copy of a better one, and the copies of each."""
+    """Return those of the first of ranked candidates (m,) that are no copy of a better one, and the copies of each.
+
+    Files of the same bytes are copies. So are pictures that look the same, and videos of one segment, if the encoder
+    can tell pictures: if most had COPIES neighbours as near as copies are, others would be folded. Longer videos are
+    not compared, as two may show the same in one of their segments; nor are other modalities, as encoders map
+    different recordings of one kind to nearly one vector.
+    """
     owner, position = scored.owner[numbers], scored.position[numbers]
     rows = np.concatenate([candidates.rows for candidates in present])[numbers]
-    pictures = [number for number, one in enumerate(present) if one.modality in (Modality.IMAGE, Modality.VIDEO)]
-    is_picture = np.isin(owner, pictures)
-    if not is_picture.any() and len(np.unique(rows)) == len(rows):
-        return numbers, {}
+    chances = np.concatenate([candidates.chances for candidates in present])[numbers]
+    compared = [
+        number
+        for number, one in enumerate(present)
+        if one.modality in (Modality.IMAGE, Modality.VIDEO)
+        and searched[one.modality].partition.neighbour_cosines[-1] < COPY_COSINE
+    ]
+    groups = np.where(np.isin(owner, compared) & (chances == 1), owner, -1)
+    pictures = groups >= 0
+    if not pictures.any() and len(np.unique(rows)) == len(rows):
+        return numbers[:first], {}
     embeddings = (
-        _embeddings(present, searched, owner[is_picture], position[is_picture])
-        if is_picture.any()
+        _embeddings(present, searched, owner[pictures], position[pictures])
+        if pictures.any()
         else np.zeros((0, 1), np.float32)
     )
-    leader_of = fold_copies(rows * len(present) + owner, embeddings, is_picture)
+    leader_of = fold_copies(rows * len(present) + owner, embeddings, groups)
     copies: dict[int, list[int]] = {}
     for number, leader in zip(numbers.tolist(), numbers[leader_of].tolist(), strict=True):
         if number != leader:
             copies.setdefault(leader, []).append(number)
-    return numbers[leader_of == np.arange(len(numbers))], copies
+    return numbers[:first][leader_of[:first] == np.arange(first)], copies
 
 
 def _ranked_values(ranking: Ranking, present: Sequence[Candidates], scored: Scored) -> NDArray[np.floating]:

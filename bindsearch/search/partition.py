@@ -17,6 +17,7 @@ from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_ind
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.plan import IndexFacts, PartitionFacts
+from bindsearch.search.ranking import COPIES, neighbour_cosines
 from bindsearch.search.scoring.calibration import PartitionStatistics, partition_statistics
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_checks import REMEDY
@@ -35,6 +36,9 @@ logger = logging.getLogger("bindsearch")
 
 STATISTICS_SAMPLE = 4096
 """Sample size for mean and covariance; their standard error is then below 2% of the standard deviation."""
+
+NEIGHBOUR_SAMPLE = 256
+"""Sample size for `neighbour_cosines`: in a sample, copies of one file rarely meet, recordings of one kind do."""
 
 
 class Partition:
@@ -244,6 +248,14 @@ class Partition:
         live = np.arange(self.n) if self.alive is None else self.alive.positions
         rows = live[np.linspace(0, len(live) - 1, min(len(live), n)).astype(np.int64)]
         return rows, self.rows.embeddings(rows)
+
+    @cached_property
+    def neighbour_cosines(self) -> NDArray[np.float32]:
+        """Median cosine of a row to the nearest other item, the second nearest, ... in a sample: float32 (COPIES,)."""
+        rows, embeddings = self.sample(NEIGHBOUR_SAMPLE)
+        positions, segment_rows = self.segments_of_rows(rows)
+        _, firsts = np.unique(positions, return_index=True)
+        return neighbour_cosines(embeddings, self._snapshot.items_of(segment_rows[firsts]), COPIES)
 
     @cached_property
     def facts(self) -> PartitionFacts:

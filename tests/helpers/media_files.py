@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -165,3 +166,27 @@ def write_every_modality(folder: Path, copies: int = 2) -> dict[str, list[Path]]
         for modality, path in written.items():
             files.setdefault(modality, []).append(path)
     return files
+
+
+def write_photos(data: Path, folder: Path, count: int, copied: int) -> list[Path]:
+    """Write real photos of camera-like size, <number>.jpg, and in sub/ three copies of one of them.
+
+    Args:
+        data: Folder of the evaluation data; its photos are enlarged, as encoders see 224 pixels at least.
+        folder: Folder to write to.
+        count: Number of photos.
+        copied: Number of the photo that has copies: same.jpg (the bytes), again.jpg (quality 60), small.jpg (half).
+
+    Returns:
+        The photos.
+    """
+    (folder / "sub").mkdir(parents=True)
+    photos = [folder / f"{number}.jpg" for number in range(count)]
+    for source, path in zip(sorted((data / "images_flickr8k" / "images").glob("*.jpg")), photos, strict=False):
+        with Image.open(source) as picture:
+            picture.resize((picture.width * 4, picture.height * 4)).save(path, quality=95)
+    shutil.copyfile(photos[copied], folder / "sub" / "same.jpg")
+    with Image.open(photos[copied]) as picture:
+        picture.save(folder / "sub" / "again.jpg", quality=60)
+        picture.resize((picture.width // 2, picture.height // 2)).save(folder / "sub" / "small.jpg", quality=90)
+    return photos

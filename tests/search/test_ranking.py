@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bindsearch.search.ranking import best_of_each_item, diversify
+from bindsearch.search.ranking import (
+    COPY_COSINE,
+    FOLD_ROWS,
+    best_of_each_item,
+    diversify,
+    fold_copies,
+    neighbour_cosines,
+)
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.vectors import l2_normalize
 from helpers.scores import calibrate
@@ -37,6 +44,47 @@ def test_infinite_scores_and_no_candidates_are_ordered_too() -> None:
     nothing = np.zeros(0, np.int64)
     assert best_of_each_item(np.zeros(0, np.float32), nothing, nothing, 5).tolist() == []
     assert diversify(np.zeros(0, np.float32), np.zeros((0, 4), np.float32), 5, 0.5).tolist() == []
+
+
+def plain_leaders(keys: list[int], rows: dict[int, np.ndarray], groups: list[int]) -> list[int]:
+    """One candidate after the other, compared with all leaders before it."""
+    leader_of: list[int] = []
+    for number, key in enumerate(keys):
+        same = keys.index(key)
+        leaders = [other for other in range(number) if leader_of[other] == other]
+        near = [
+            other
+            for other in leaders
+            if groups[number] >= 0 and groups[other] == groups[number] and rows[other] @ rows[number] >= COPY_COSINE
+        ]
+        leader_of.append(leader_of[same] if same < number else min(near, default=number))
+    return leader_of
+
+
+@given(seeds, st.sampled_from([0, 1, 5, 40, FOLD_ROWS + 30]), st.integers(1, 3))
+def test_copies_are_folded_into_the_first_they_are_copies_of(seed: int, m: int, kinds: int) -> None:
+    rng = np.random.default_rng(seed)
+    centres = l2_normalize(rng.standard_normal((1 + m // 3, 24)))
+    vectors = l2_normalize(centres[rng.integers(0, len(centres), m + 1)] + 0.042 * rng.standard_normal((m + 1, 24)))
+    keys = rng.integers(0, max(1, 4 * m), m)
+    vectors, group_of_key = vectors[keys % (m + 1)], rng.integers(-1, kinds, 4 * m + 1)
+    groups = group_of_key[keys]
+    found = fold_copies(keys, vectors[groups >= 0], groups)
+    rows = dict(enumerate(vectors))
+    assert found.tolist() == plain_leaders(keys.tolist(), rows, groups.tolist())
+
+
+@given(seeds, st.integers(0, 40), st.integers(1, 12))
+def test_neighbours_are_those_of_other_items(seed: int, m: int, items: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, owners = l2_normalize(rng.standard_normal((m, 8))), 7 * rng.integers(0, items, m)
+    plain = []
+    for row, owner in zip(rows, owners, strict=True):
+        others = {int(other) for other in owners if other != owner}
+        best = sorted(max(float(row @ rows[j]) for j in np.flatnonzero(owners == other)) for other in others)
+        plain.append([*reversed(best), -1.0, -1.0, -1.0][:3])
+    wanted = np.median(plain, axis=0) if m else [-1.0] * 3
+    assert neighbour_cosines(rows.astype(np.float32), owners, 3) == pytest.approx(wanted, abs=1e-5)
 
 
 def plain_relevance(scores: np.ndarray, embeddings: np.ndarray, k: int, diverse: float) -> list[int]:
