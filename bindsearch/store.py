@@ -205,7 +205,8 @@ class Store:
             k: Number of items.
             ranking: Ranking of a list over several modalities.
             filter: An expression such as "duration_s > 3", or a Filter from `bs.make_filter`.
-            diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+            diversity: Diversity in 0..1, see docs/ranking.md: 0 is relevance only; 0.3 spreads the list, 0.5 halves the
+                near-duplicates in it, 1 is diversity only. Hits are in the order in which they were selected.
             min_match: Least match of a hit: a probability in 0..1, or a word: exact, strong, likely, weak.
             copies: Whether copies of a hit are hits of their own; else they are named by the hit.
             source: Modality that a query vector was made from (None: unknown).
@@ -260,7 +261,7 @@ class Store:
             k: Number of items per query.
             ranking: Ranking of lists over several modalities.
             filter: Filter of all queries.
-            diversity: Diversity in 0..1.
+            diversity: Diversity in 0..1, as in `search`.
             min_match: Least match of a hit.
             copies: Whether copies of a hit are hits of their own.
             source: Modality that query vectors were made from (None: unknown).

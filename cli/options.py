@@ -103,7 +103,10 @@ RankingOption = Annotated[
 DiversityOption = Annotated[
     float | None,
     typer.Option(
-        "--diversity", help="Maximal marginal relevance: 0 = relevance only, 1 = diversity only.", metavar="X"
+        "--diversity",
+        help="0 = relevance only, 0.3 = spread, 0.5 = half of the near-duplicates, 1 = diversity only. "
+        "Hits are in the order of selection, not of scores.",
+        metavar="X",
     ),
 ]
 CopiesOption = Annotated[bool, typer.Option("--copies", help="List copies of a hit as hits, too.")]

@@ -391,8 +391,9 @@ def _choose(
             lacks_items |= may_be_more and len(numbers) < min(wanted, first)
         if plan.diversity:
             numbers = numbers[:wanted]
-            vectors = _embeddings(present, searched, scored.owner[numbers], scored.position[numbers])
-            numbers = numbers[diversify(values[numbers], vectors, plan.k, plan.diversity)]
+            owner = scored.owner[numbers]
+            vectors = _embeddings(present, searched, owner, scored.position[numbers])
+            numbers = numbers[diversify(values[numbers], vectors, owner, plan.k, plan.diversity)]
         chosen.append(numbers[: plan.k])
     return _Chosen(np.concatenate(chosen), copies, lacks_items)
 
@@ -421,14 +422,7 @@ def _without_copies(
         and searched[one.modality].partition.neighbour_cosines[-1] < COPY_COSINE
     ]
     groups = np.where(np.isin(owner, compared) & (chances == 1), owner, -1)
-    pictures = groups >= 0
-    if not pictures.any() and len(np.unique(rows)) == len(rows):
-        return numbers[:first], {}
-    embeddings = (
-        _embeddings(present, searched, owner[pictures], position[pictures])
-        if pictures.any()
-        else np.zeros((0, 1), np.float32)
-    )
+    embeddings = _embeddings(present, searched, owner[groups >= 0], position[groups >= 0])
     leader_of = fold_copies(rows * len(present) + owner, embeddings, groups)
     copies: dict[int, list[int]] = {}
     for number, leader in zip(numbers.tolist(), numbers[leader_of].tolist(), strict=True):
@@ -454,15 +448,11 @@ def _embeddings(
     position: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Return the stored vectors (m, d) of candidates, given by partition number and position."""
-    parts = np.unique(owner).tolist()
-    out: NDArray[np.float32] | None = None
-    for number in parts:
+    out = np.empty((len(owner), next(iter(searched.values())).partition.dim), np.float32)
+    for number in np.unique(owner).tolist():
         mask = owner == number
-        rows = searched[present[number].modality].partition.rows.embeddings(present[number].rows[position[mask]])
-        if out is None:
-            out = np.empty((len(owner), rows.shape[1]), np.float32)
-        out[mask] = rows
-    assert out is not None
+        rows = present[number].rows[position[mask]]
+        out[mask] = searched[present[number].modality].partition.rows.embeddings(rows)
     return out
 
 

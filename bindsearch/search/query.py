@@ -131,7 +131,8 @@ class Query:
         ranking: Ranking of hits of several modalities.
         include_query: Whether items with the same content as the query's own files may be hits.
         filter: Filter of the segments.
-        diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+        diversity: Diversity in 0..1, see docs/ranking.md: 0 is relevance only; 0.3 spreads the list, 0.5 halves the
+            near-duplicates in it, 1 is diversity only. Hits are in the order in which they were selected.
         min_match: Least probability of a match, 0..1, that a hit must have.
         copies: Whether copies of a hit are hits of their own.
 
@@ -307,7 +308,8 @@ def make_query(
         ranking: Ranking of hits of several modalities.
         include_query: Whether items with the same content as the query's own files may be hits.
         filter: Filter of the segments.
-        diversity: Diversity in 0..1 (maximal marginal relevance): 0 is relevance only, 1 is diversity only.
+        diversity: Diversity in 0..1, see docs/ranking.md: 0 is relevance only; 0.3 spreads the list, 0.5 halves the
+            near-duplicates in it, 1 is diversity only. Hits are in the order in which they were selected.
         min_match: Least match that a hit must have: a probability in 0..1, or a word: exact, strong, likely, weak.
         copies: Whether copies of a hit are hits of their own.
 

@@ -24,6 +24,15 @@ COPIES = 4
 FOLD_ROWS = 256
 """Number of rows whose cosines are computed at once."""
 
+USUAL_SAMPLE = 256
+"""Maximum number of candidates whose cosines are compared to find the usual one."""
+
+USUAL_PAIRS = 20
+"""Minimum number of pairs for a median of their own."""
+
+MAX_USUAL_COSINE = 0.999
+"""Greatest cosine that is usual: nearer ones differ by rounding of the stored vectors only."""
+
 
 def best_of_each_item(
     scores: NDArray[np.float32], item_ids: NDArray[np.int64], segment_rows: NDArray[np.int64], k: int
@@ -113,35 +122,73 @@ def neighbour_cosines(rows: NDArray[np.float32], items: NDArray[np.int64], n: in
 
 
 def diversify(
-    scores: NDArray[np.float32], embeddings: NDArray[np.float32], k: int, diversity: float
+    scores: NDArray[np.floating],
+    embeddings: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    k: int,
+    diversity: float,
 ) -> NDArray[np.int64]:
     """Select candidates by maximal marginal relevance (Carbonell & Goldstein 1998).
 
-    Each next candidate maximises (1 - diversity) * score - diversity * (greatest cosine to those selected before).
-    Scores are first scaled to 0..1 over the candidates, so that scores of any ranking can be weighed against cosines.
+    Each next candidate maximises (1 - diversity) * relevance - diversity * redundancy. Both are in 0..1, whatever the
+    scores and the encoder, so that a diversity has the same effect in all lists:
+
+    * relevance is 1 - r / m for a candidate with r better ones. Ranks, not scores: scores may be unbounded, and one
+      that is far above the others would make all others equal.
+    * redundancy is the greatest value of (cosine - usual) / (1 - usual), cut to 0..1, to a candidate selected before,
+      where `usual` is the cosine that candidates of these two groups usually have, see `_usual_cosines`.
+
     Ties are broken by index.
 
     Args:
-        scores: float32 (m,).
+        scores: Scores (m,).
         embeddings: float32 (m, d), unit norm.
+        groups: Number of the modality of each candidate: int64 (m,); cosines differ between pairs of modalities.
         k: Number of candidates to select.
         diversity: 0 (the order of the scores) to 1 (diversity only).
 
     Returns:
-        Indices of the candidates, best first: int64 (<= k,).
+        Indices of the candidates in the order of selection: int64 (<= k,).
     """
     order = np.argsort(-scores, kind="stable")
-    if diversity == 0.0:
+    if diversity == 0.0 or not len(order):
         return order[:k]
-    ranked = scores[order]
-    width = ranked[0] - ranked[-1] if len(ranked) else 0.0
-    relevance = (1.0 - diversity) * ((ranked - ranked[-1:]) / width if width > 0 else np.zeros_like(ranked))
-    rows = embeddings[order]
-    max_cosine = np.full(len(ranked), -1.0, np.float32)
+    ranked, rows = scores[order], embeddings[order]
+    relevance = 1.0 - np.searchsorted(-ranked, -ranked) / len(ranked)
+    _, group = np.unique(groups[order], return_inverse=True)
+    usual = _usual_cosines(rows, group)
+    redundancy = np.zeros(len(ranked))
+    is_left = np.ones(len(ranked), np.bool_)
     chosen: list[int] = []
     while len(chosen) < min(k, len(ranked)):
-        values = relevance - diversity * max_cosine
-        values[chosen] = -np.inf
-        chosen.append(int(values.argmax()))
-        np.maximum(max_cosine, rows @ rows[chosen[-1]], out=max_cosine)
+        values = (1.0 - diversity) * relevance - diversity * redundancy
+        one = int(np.where(is_left, values, -np.inf).argmax())
+        chosen.append(one)
+        is_left[one] = False
+        floor = usual[group, group[one]]
+        np.maximum(redundancy, np.clip((rows @ rows[one] - floor) / (1.0 - floor), 0.0, 1.0), out=redundancy)
     return order[np.array(chosen, np.int64)]
+
+
+def _usual_cosines(rows: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the median cosine of two candidates by their groups: float64 (g, g), at most MAX_USUAL_COSINE.
+
+    At most USUAL_SAMPLE candidates are compared, evenly spaced in the ranking. Groups with fewer than USUAL_PAIRS pairs
+    have the median of all pairs.
+
+    Args:
+        rows: Ranked candidates: float32 (m, d), m > 0.
+        group: Number of the group of each, from 0: int64 (m,).
+    """
+    sample = np.linspace(0, len(rows) - 1, min(len(rows), USUAL_SAMPLE)).astype(np.int64)
+    first, second = np.triu_indices(len(sample), 1)
+    cosines = (rows[sample] @ rows[sample].T)[first, second]
+    of_first, of_second = group[sample][first], group[sample][second]
+    n = int(group.max()) + 1
+    usual = np.full((n, n), min(float(np.median(cosines)), MAX_USUAL_COSINE) if len(cosines) else 0.0)
+    for one in range(n):
+        for other in range(one, n):
+            of_pair = ((of_first == one) & (of_second == other)) | ((of_first == other) & (of_second == one))
+            if np.count_nonzero(of_pair) >= USUAL_PAIRS:
+                usual[one, other] = usual[other, one] = min(float(np.median(cosines[of_pair])), MAX_USUAL_COSINE)
+    return usual

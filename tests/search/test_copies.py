@@ -131,3 +131,35 @@ def test_min_match_does_not_search_for_what_is_below_it(tmp_path: Path) -> None:
         store.index(tmp_path)
         every = [hit for hit in store.search("text 3", k=40) if hit.probability >= 0.3]
         assert store.search("text 3", k=40, min_match=0.3) == every
+
+
+@pytest.mark.parametrize("ranking", ["probability", "z", "cosine", "per-modality"])
+@pytest.mark.parametrize("gap", [0.0, 3.0])  # cosines of two different pictures: 0 and 0.9
+def test_diversity_halves_near_copies_whatever_the_ranking(tmp_path: Path, ranking: str, gap: float) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((200, 64))
+    query, rows[0] = rows[0].copy(), rows[0]
+    rows[1:50] += np.linspace(0.9, 0.2, 49)[:, None] * query
+    rows[1:6] = rows[1] + 0.05 * rng.standard_normal((5, 64))
+    rows += gap * 8 * vector_store.unit(rng.standard_normal((1, 64)))
+    vector_store.write_items(tmp_path, {"image": vector_store.unit(rows)})
+    near = {f"{number}" for number in range(1, 6)}
+    counts = []
+    with connect(tmp_path, encoder="null") as store:
+        for diversity in (0.0, 0.3, 0.5):
+            hits = store.search(bs.like(1), k=10, ranking=ranking, diversity=diversity, copies=True)
+            assert [hit.rank for hit in hits] == [*range(1, 11)]
+            counts.append(len(near & set(names(hits))))
+        best = store.search(bs.like(1), k=1, ranking=ranking)
+        assert hits[0].path == best[0].path
+        assert sorted((hit.score for hit in hits), reverse=True) != [hit.score for hit in hits]
+    assert counts[0] == 5
+    assert counts[1] < 5
+    assert counts[2] <= 2
+
+
+def test_a_match_that_nothing_reaches_gives_an_empty_list(tmp_path: Path) -> None:
+    vector_store.write_items(tmp_path, {"image": np.eye(20, 64, dtype=np.float32)})
+    with connect(tmp_path, encoder="null") as store:
+        assert store.search("anything", diversity=0.5, min_match=0.999) == []
+        assert store.search(bs.text("some") + bs.text("thing"), min_match=0.999) == []

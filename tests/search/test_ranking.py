@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -43,7 +43,7 @@ def test_infinite_scores_and_no_candidates_are_ordered_too() -> None:
     assert best_of_each_item(scores, np.array([3, 2, 1]), np.arange(3), 3).tolist() == [1, 2, 0]
     nothing = np.zeros(0, np.int64)
     assert best_of_each_item(np.zeros(0, np.float32), nothing, nothing, 5).tolist() == []
-    assert diversify(np.zeros(0, np.float32), np.zeros((0, 4), np.float32), 5, 0.5).tolist() == []
+    assert diversify(np.zeros(0, np.float32), np.zeros((0, 4), np.float32), nothing, 5, 0.5).tolist() == []
 
 
 def plain_leaders(keys: list[int], rows: dict[int, np.ndarray], groups: list[int]) -> list[int]:
@@ -87,46 +87,85 @@ def test_neighbours_are_those_of_other_items(seed: int, m: int, items: int) -> N
     assert neighbour_cosines(rows.astype(np.float32), owners, 3) == pytest.approx(wanted, abs=1e-5)
 
 
-def plain_relevance(scores: np.ndarray, embeddings: np.ndarray, k: int, diverse: float) -> list[int]:
-    """Carbonell & Goldstein's definition, word for word."""
-    width = scores.max() - scores.min()
-    scaled = (scores - scores.min()) / width if width > 0 else np.zeros_like(scores)
-    left = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-    chosen: list[int] = []
-    while left and len(chosen) < k:
-        values = [
-            (1 - diverse) * scaled[i]
-            - diverse * max((float(embeddings[i] @ embeddings[j]) for j in chosen), default=-1)
-            for i in left
-        ]
-        chosen.append(left.pop(int(np.argmax(values))))
-    return chosen
+def plain_values(
+    scores: np.ndarray, embeddings: np.ndarray, groups: np.ndarray, chosen: list[int], diversity: float
+) -> list[float]:
+    """Return the value of each candidate after some were chosen, word for word as stated."""
+    pairs = [(i, j) for j in range(len(scores)) for i in range(j)]
+    cosines = {pair: float(embeddings[pair[0]] @ embeddings[pair[1]]) for pair in pairs}
+
+    def redundancy(i: int, j: int) -> float:
+        same = [p for p in pairs if sorted((groups[p[0]], groups[p[1]])) == sorted((groups[i], groups[j]))]
+        usual = min(0.999, float(np.median([cosines[p] for p in (same if len(same) >= 20 else pairs)])))
+        return min(1.0, max(0.0, (cosines[min(i, j), max(i, j)] - usual) / (1 - usual)))
+
+    values = []
+    for i in range(len(scores)):
+        relevance = 1 - float(np.sum(scores > scores[i])) / len(scores)
+        values.append(
+            (1 - diversity) * relevance - diversity * max((redundancy(i, j) for j in chosen if j != i), default=0.0)
+        )
+    return values
 
 
-@given(seeds, st.integers(1, 30), st.integers(1, 12), st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]))
-def test_diverse_lists_follow_maximal_marginal_relevance(seed: int, m: int, k: int, diverse: float) -> None:
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(1, 16), st.integers(1, 8), st.sampled_from([0.2, 0.5, 0.9, 1.0]), st.integers(1, 2))
+def test_diverse_lists_follow_the_stated_formula(seed: int, m: int, k: int, diversity: float, kinds: int) -> None:
     rng = np.random.default_rng(seed)
-    scores = (10 * rng.standard_normal(m)).astype(np.float32)
-    embeddings = l2_normalize(rng.standard_normal((m, 16)))
-    assert diversify(scores, embeddings, k, diverse).tolist() == plain_relevance(scores, embeddings, k, diverse)
+    scores = np.round(10 * rng.standard_normal(m)).astype(np.float32)
+    embeddings = l2_normalize(rng.standard_normal((m, 16)) + rng.integers(0, 3) * np.ones(16))
+    groups = 3 * rng.integers(0, kinds, m)
+    found = diversify(scores, embeddings, groups, k, diversity).tolist()
+    assert len(set(found)) == len(found) == min(k, m)
+    for number, one in enumerate(found):
+        values = plain_values(scores, embeddings, groups, found[:number], diversity)
+        assert values[one] >= max(values[i] for i in range(m) if i not in found[:number]) - 1e-5
+    assert found[0] == int(np.argmax(scores))
+    assert diversify(scores, embeddings, groups, k, 0.0).tolist() == np.argsort(-scores, kind="stable")[:k].tolist()
 
 
-def test_a_diverse_list_shows_each_of_several_near_duplicates_once() -> None:
+def near_copies_in(seed: int, scores: NDArray[np.float32], gap: float, diversity: float, copied: int = 5) -> int:
+    """Return how many of the best `copied` of 50 candidates, near copies, are among the first 10 of a list."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((50, 64))
+    rows[:copied] = rows[0] + 0.1 * rng.standard_normal((copied, 64))
+    embeddings = l2_normalize(rows + gap * np.sqrt(64) * l2_normalize(rng.standard_normal(64)))
+    one_group = np.zeros(50, np.int64)
+    return int(np.count_nonzero(diversify(scores, embeddings, one_group, 10, diversity) < copied))
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0, 3.0, 10.0])  # cosines of two different candidates: 0, 0.5, 0.9, 0.99
+@pytest.mark.parametrize("scale", ["even", "cosines", "log odds", "one far above"])
+def test_half_a_diversity_halves_near_copies_on_every_scale(gap: float, scale: str) -> None:
+    scores = {
+        "even": np.linspace(1, 0, 50),
+        "cosines": 0.9 + 0.001 * np.linspace(1, 0, 50),
+        "log odds": 8 - 6 * np.sqrt(np.arange(50)),
+        "one far above": np.concatenate([[1e4], np.linspace(1, 0, 49)]),
+    }[scale].astype(np.float32)
+    for seed in range(5):
+        counts = [near_copies_in(seed, scores, gap, diversity) for diversity in (0.0, 0.3, 0.5)]
+        assert counts[0] == 5
+        assert counts[1] < 5
+        assert counts[2] <= 2
+        assert counts[1] >= counts[2]
+
+
+def test_near_copies_of_a_rare_modality_are_spread_too() -> None:
     rng = np.random.default_rng(0)
-    centres = l2_normalize(rng.standard_normal((4, 64)))
-    rows = l2_normalize(np.repeat(centres, 5, axis=0) + 0.02 * rng.standard_normal((20, 64)))
-    scores = np.repeat(np.array([9.0, 8.0, 7.0, 6.0], np.float32), 5) + 0.01 * np.arange(20, dtype=np.float32)
-    assert set(diversify(scores, rows, 4, 0.0) // 5) == {0}
-    assert (np.sort(diversify(scores, rows, 4, 0.6) // 5) == np.arange(4)).all()
-    assert diversify(scores, rows, 4, 0.6)[0] == diversify(scores, rows, 4, 0.0)[0]
+    rows = rng.standard_normal((50, 64))
+    rows[:2] = rows[0] + 0.05 * rng.standard_normal((2, 64))
+    groups = np.repeat([0, 1], [2, 48])
+    found = diversify(np.linspace(1, 0, 50), l2_normalize(rows), groups, 10, 0.5)
+    assert np.count_nonzero(found < 2) == 1
 
 
 def test_equal_scores_diversify_the_same_way_each_time() -> None:
     rows = l2_normalize(np.random.default_rng(1).standard_normal((20, 8)))
-    equal = np.full(20, 2.5, np.float32)
-    first = diversify(equal, rows, 6, 0.3)
+    equal, one_group = np.full(20, 2.5, np.float32), np.zeros(20, np.int64)
+    first = diversify(equal, rows, one_group, 6, 0.3)
     assert first[0] == 0
-    assert first.tolist() == diversify(equal, rows, 6, 0.3).tolist()
+    assert first.tolist() == diversify(equal, rows, one_group, 6, 0.3).tolist()
 
 
 def mixed_partitions(
