@@ -266,9 +266,12 @@ def _enough_items(
 
 def _is_complete(candidates: Candidates, plan: Plan, scale: PartitionScale, least_cosine: float, valid: int) -> bool:
     """Return whether no row that was not fetched can be among the best items, given the least cosine fetched."""
-    values = candidates.cosines.astype(np.float64)
-    bound = least_cosine
-    if plan.ranking is Ranking.PROBABILITY and bool(np.any(candidates.chances > 1)):
+    several = candidates.chances > 1
+    if not several.any():  # each segment is an item of its own, and the order is that of the cosines
+        last = float(candidates.cosines[plan.depth - 1]) if len(candidates.cosines) >= plan.depth else None
+        return last is not None and (last > least_cosine or valid >= MAX_TIED_ROWS)
+    values, bound = candidates.cosines.astype(np.float64), least_cosine
+    if plan.ranking is Ranking.PROBABILITY:
         ends = replace(
             candidates,
             cosines=np.append(candidates.cosines, np.float32(least_cosine)),
@@ -421,7 +424,9 @@ def _without_copies(
         if one.modality in (Modality.IMAGE, Modality.VIDEO)
         and searched[one.modality].partition.neighbour_cosines[-1] < COPY_COSINE
     ]
-    groups = np.where(np.isin(owner, compared) & (chances == 1), owner, -1)
+    is_compared = np.isin(np.arange(len(present)), compared)[owner] & (chances == 1)
+    is_compared[2 * first :] = False  # copies have nearly the same score
+    groups = np.where(is_compared, owner, -1)
     embeddings = _embeddings(present, searched, owner[groups >= 0], position[groups >= 0])
     leader_of = fold_copies(rows * len(present) + owner, embeddings, groups)
     copies: dict[int, list[int]] = {}

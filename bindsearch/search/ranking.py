@@ -84,6 +84,8 @@ def fold_copies(
 def _first_near(rows: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return for each row (p, d) the first one that it is a copy of and that is no copy itself, else the row."""
     found = np.arange(len(rows))
+    if len(rows) <= FOLD_ROWS and np.count_nonzero(rows @ rows.T >= COPY_COSINE) == len(rows):
+        return found  # the usual case: no row is near another one
     leaders = np.zeros(0, np.int64)
     for start in range(0, len(rows), FOLD_ROWS):
         own = np.arange(start, min(start + FOLD_ROWS, len(rows)))
