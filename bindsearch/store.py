@@ -800,28 +800,32 @@ class Store:
         *,
         to: str | Modality | Iterable[str | Modality] | None = None,
         on_rows: Callable[[Modality, int, int], None] = lambda _modality, _done, _total: None,
+        on_notice: Callable[[str], None] = lambda _notice: None,
     ) -> list[NearGroup]:
-        """Return groups of near-duplicate items of the same modality.
+        """Return groups of items of the same modality that are near-duplicates of one of them, the medoid.
 
         Args:
-            threshold: Cosine from which two segments match (default: 0.97).
+            threshold: Cosine from which two segments match. None: 0.96 for pictures and videos, 0.97 for others; and a
+                modality is compared only if the encoder distinguishes its items, else identical files are grouped.
             to: Modalities (None: all).
             on_rows: Called with modality, number of rows done, and total.
+            on_notice: Called with a notice for each modality that is not compared.
 
         Returns:
-            One group per set of items that match.
+            Groups of at least two items, by modality, the largest first.
 
         Raises:
             UsageError: the threshold is not in 0..1.
             StoreNotFoundError: there is no store.
         """
-        from bindsearch.operations.duplicates import NEAR_COSINE, find_near_duplicates
+        from bindsearch.operations.duplicates import find_near_duplicates
 
-        cosine = NEAR_COSINE if threshold is None else threshold
         generation = self._current()
         groups: list[NearGroup] = []
         for modality in parse_modalities(to):
-            groups += find_near_duplicates(generation, modality, cosine, on_rows=partial(on_rows, modality))
+            groups += find_near_duplicates(
+                generation, modality, threshold, on_rows=partial(on_rows, modality), on_notice=on_notice
+            )
         return groups
 
     @tells_faults("read")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption, ToOption
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line, show_stages
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
     from bindsearch.operations.duplicates import NearDuplicate, NearGroup
@@ -22,7 +23,10 @@ def duplicates_command(
     threshold: Annotated[
         float | None,
         typer.Option(
-            "--threshold", help="Minimum cosine of near-duplicates; default: 0.97. Implies --near.", metavar="X"
+            "--threshold",
+            help="Minimum cosine of near-duplicates; default: 0.96 for pictures and videos, 0.97 for others. "
+            "Implies --near.",
+            metavar="X",
         ),
     ] = None,
     to: ToOption = None,
@@ -31,69 +35,97 @@ def duplicates_command(
 ) -> int:
     """List identical files, or with --near items that are similar to each other.
 
-    Recordings are near-duplicates if half of the shorter one's segments have a match in the other.
+    Every item of a group is a near-duplicate of the group's medoid. Recordings are near-duplicates if half of the
+    shorter one's segments have a match in the other. Without --threshold, kinds that the encoder cannot tell apart are
+    not compared. Links to one file are marked: deleting them frees no space.
 
     Example: bindsearch duplicates --near --threshold 0.95 --to image
     """
+    from bindsearch.operations.duplicates import same_files
     from bindsearch.store import connect
 
     opened = connect(store)
     if near or threshold is not None:
-        near_groups = _near(opened, to, threshold)
+        notices: list[str] = []
+        near_groups = _near(opened, to, threshold, notices)
         if json:
-            print_json({"groups": [_near_json(group) for group in near_groups]})
+            print_json({"groups": [_near_json(group) for group in near_groups], "notices": notices})
         else:
             _print_near(near_groups)
+        for notice in notices:
+            print_message(f"note: {notice}")
         return 0
-    groups = opened.duplicates(to=to)
+    groups = [(group, same_files(group)) for group in opened.duplicates(to=to)]
     if json:
-        print_json({"groups": [{"items": [_json(item) for item in group]} for group in groups]})
+        print_json(
+            {"groups": [{"items": [_json(item, same.get(item.item_id)) for item in group]} for group, same in groups]}
+        )
     else:
         _print_same(groups)
     return 0
 
 
-def _near(opened: Store, to: str | None, threshold: float | None) -> list[NearGroup]:
+def _near(opened: Store, to: str | None, threshold: float | None, notices: list[str]) -> list[NearGroup]:
     with show_stages() as on_stage:
 
         def show(modality: Modality, done: int, total: int) -> None:
             on_stage(f"{modality}: {done:,} of {total:,} rows")
 
-        return opened.near_duplicates(threshold, to=to, on_rows=show)
+        return opened.near_duplicates(threshold, to=to, on_rows=show, on_notice=notices.append)
 
 
-def _json(item: Item) -> dict[str, object]:
+def _json(item: Item, same_file_as: int | None) -> dict[str, object]:
     return {
         "item_id": item.item_id,
         "path": str(item.path),
         "modality": item.modality.value,
         "size_bytes": item.size_bytes,
+        "same_file_as": same_file_as,
     }
 
 
 def _near_json(group: NearGroup) -> dict[str, object]:
     items = [
-        {**_json(one.item), "cosine": round(one.cosine, 4), "matching": one.matching, "segments": one.segments}
+        {
+            **_json(one.item, one.same_file_as),
+            "cosine": round(one.cosine, 4),
+            "matching": one.matching,
+            "segments": one.segments,
+        }
         for one in group.items
     ]
-    return {"modality": group.modality.value, "items": items}
+    return {"modality": group.modality.value, "medoid_id": group.medoid_id, "items": items}
 
 
-def _print_same(groups: list[tuple[Item, ...]]) -> None:
-    for group in groups:
+def _print_same(groups: Sequence[tuple[Sequence[Item], Mapping[int, int]]]) -> None:
+    spare = 0
+    for group, same in groups:
         print_line(f"{len(group)} items of {human_bytes(group[0].size_bytes)}")
         for item in group:
-            print_line(f"    {item.path}")
-    spare = sum((len(group) - 1) * group[0].size_bytes for group in groups)
+            print_line(f"    {item.path}{_relation(item, group, same)}")
+        spare += (len(group) - 1 - len(same)) * group[0].size_bytes
     print_line(f"{plural(len(groups), 'group')}; {human_bytes(spare)} in copies" if groups else "no identical files")
 
 
 def _print_near(groups: list[NearGroup]) -> None:
     for group in groups:
-        print_line(f"{len(group.items)} {group.modality} items")
+        items = [one.item for one in group.items]
+        same = {one.item.item_id: one.same_file_as for one in group.items if one.same_file_as is not None}
+        print_line(f"{len(items)} {group.modality} items")
         for one in group.items:
-            print_line(f"    {one.cosine:.3f}  {one.item.path}{_share(one)}")
+            medoid = "  (medoid)" if one.item.item_id == group.medoid_id else ""
+            relation = _relation(one.item, items, same)
+            print_line(f"    {one.cosine:.3f}  {one.item.path}{_share(one)}{medoid}{relation}")
     print_line(plural(len(groups), "group") if groups else "no near-duplicates")
+
+
+def _relation(item: Item, group: Sequence[Item], same: Mapping[int, int]) -> str:
+    """Return how an item is related to an earlier one of its group: by a link, or as a copy of the same bytes."""
+    earlier = next(one for one in group if one is item or (one.content_hash and one.content_hash == item.content_hash))
+    if item.item_id in same:
+        first = next(one for one in group if one.item_id == same[item.item_id])
+        return f"  (same file as {first.path})"
+    return "" if earlier is item else f"  (copy of {earlier.path})"
 
 
 def _share(one: NearDuplicate) -> str:

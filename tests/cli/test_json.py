@@ -151,6 +151,7 @@ CASES = [
     Case("doctor.json", "doctor --json", None, holds=lambda one: one["checks"]),
     Case("duplicates.json", "duplicates --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --threshold 0.1 --json", holds=lambda one: one["groups"]),
+    Case("duplicates-near.json", "duplicates --near --json", holds=lambda one: one["groups"] and one["notices"]),
     Case("forget.json", "forget {built}/media/text-0.txt --json", holds=lambda one: one["forgotten"] == 1),
     Case("relocate.json", "relocate {built}/media {built}/media --json", holds=lambda one: one["found"] > 0),
     Case("export.json", "export {folder}/out --json", holds=lambda one: len(one["vectors"]) == len(Modality)),

@@ -24,6 +24,8 @@ from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
 from bindsearch.types import Modality
 from helpers import vector_store
+from helpers.command import Run
+from helpers.media_files import write_photos, write_picture, write_sound
 from helpers.stores import connect
 
 DIM = 64
@@ -54,22 +56,26 @@ def names(groups: list[NearGroup]) -> list[list[str]]:
     return [[one.item.path.name for one in group.items] for group in groups]
 
 
-def plain_groups(rows: NDArray[np.float32], threshold: float) -> list[list[str]]:
-    """By all pairs and a search through the graph."""
-    near = rows @ rows.T >= threshold
-    left, groups = set(range(len(rows))), []
-    while left:
-        group, waiting = set(), [min(left)]
-        while waiting:
-            one = waiting.pop()
-            if one not in group:
-                group.add(one)
-                waiting.extend(np.flatnonzero(near[one]).tolist())
-        left -= group
-        if len(group) > 1:
-            groups.append(sorted(group))
+def plain_groups(recordings: list[NDArray[np.float32]], threshold: float) -> list[list[str]]:
+    """By all pairs of items: the item with most near-duplicates among those left takes them, and so on."""
+    near = np.zeros((len(recordings), len(recordings)), np.bool_)
+    for i, one in enumerate(recordings):
+        for j, other in enumerate(recordings[:i]):
+            matches = one @ other.T >= threshold
+            shares = [(len(one), matches.any(axis=1).mean()), (len(other), matches.any(axis=0).mean())]
+            near[i, j] = near[j, i] = any(n == min(len(one), len(other)) and share >= 0.5 for n, share in shares)
+    groups = []
+    while near.any():
+        medoid = int(near.sum(axis=1).argmax())
+        group = [medoid, *np.flatnonzero(near[medoid]).tolist()]
+        near[group] = near[:, group] = False
+        groups.append(sorted(group))
     groups.sort(key=lambda group: (-len(group), group[0]))
     return [[str(one) for one in group] for group in groups]
+
+
+def plain_groups_of_rows(rows: NDArray[np.float32], threshold: float) -> list[list[str]]:
+    return plain_groups(list(rows[:, None]), threshold)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +94,7 @@ def test_groups_are_those_of_all_pairs_in_blocks_or_at_once(
     near_rows: NDArray[np.float32], threshold: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vector_store.write_items(tmp_path, {"image": near_rows}, batch=300)
-    wanted = plain_groups(near_rows, threshold)
+    wanted = plain_groups_of_rows(near_rows, threshold)
     assert names(find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
     monkeypatch.setattr("bindsearch.operations.duplicates.BLOCK_ROWS", 37)
     done = []
@@ -97,6 +103,9 @@ def test_groups_are_those_of_all_pairs_in_blocks_or_at_once(
     )
     assert names(found) == wanted
     assert done[-1] == len(near_rows)
+    if threshold == 0.97:  # members of the crowd of 91 are nearer to all others than that
+        monkeypatch.setattr("bindsearch.operations.duplicates.KEPT_PAIRS", 0)
+        assert names(find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
 
 
 def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
@@ -111,7 +120,7 @@ def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
     kept[:3] = np.eye(3, DIM)  # like nothing else
     generation = open_reader(tmp_path).current()
     assert generation.partitions[Modality.IMAGE].indexed_rows == 800
-    assert names(find_near_duplicates(generation, Modality.IMAGE, 0.97)) == plain_groups(kept, 0.97)
+    assert names(find_near_duplicates(generation, Modality.IMAGE, 0.97)) == plain_groups_of_rows(kept, 0.97)
 
 
 def test_each_item_tells_its_largest_cosine(tmp_path: Path) -> None:
@@ -140,13 +149,153 @@ def test_recordings_match_by_half_of_the_shorter_ones_segments(tmp_path: Path) -
         "hum": np.repeat(others[:1], 80, axis=0),  # nor are its own segments
     }
     write_recordings(tmp_path, recordings, {"twin": "still"})
-    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.AUDIO)
+    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.AUDIO, 0.97)
     assert names(found) == [["song", "again", "part"], ["still", "twin"]]
     counted = {one.item.path.name: (one.matching, one.segments) for group in found for one in group.items}
     assert counted == {"song": (8, 9), "again": (8, 8), "part": (3, 3), "still": (7, 7), "twin": (7, 7)}
     assert [
         [item.path.name for item in group] for group in find_exact_duplicates(open_reader(tmp_path).current().snapshot)
     ] == [["still", "twin"]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_recordings_are_grouped_as_by_comparing_all_pairs(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    songs = vector_store.unit(rng.standard_normal((12, 9, DIM)))
+    recordings = []
+    for _ in range(80):
+        song = songs[rng.integers(0, 12), : rng.integers(1, 10)]
+        part = song[rng.permutation(len(song))[: rng.integers(1, len(song) + 1)]]
+        rows = np.repeat(part, rng.integers(1, 3), axis=0)
+        recordings.append(close_to(rows, rng, float(rng.choice([0.1, 0.17, 0.3]))))
+    write_recordings(tmp_path, {str(number): rows for number, rows in enumerate(recordings)}, {})
+    monkeypatch.setattr("bindsearch.operations.duplicates.BLOCK_ROWS", 61)
+    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.AUDIO, 0.97)
+    wanted = plain_groups(recordings, 0.97)
+    assert names(found) == wanted
+    assert len(wanted) > 5
+    for group in found:
+        medoid = next(one for one in group.items if one.item.item_id == group.medoid_id)
+        of_medoid = recordings[int(medoid.item.path.name)]
+        for one in group.items:
+            if one is not medoid:
+                cosines = recordings[int(one.item.path.name)] @ of_medoid.T
+                assert one.cosine == pytest.approx(float(cosines.max()), abs=1e-5)
+                assert one.matching == np.count_nonzero((cosines >= 0.97).any(axis=1))
+        assert medoid.cosine == max(one.cosine for one in group.items if one is not medoid)
+
+
+def test_a_chain_of_similar_items_is_not_one_group(tmp_path: Path) -> None:
+    angles = np.arange(30) * 0.2  # cosine of neighbours: 0.98, of every other one: 0.92
+    rows = np.zeros((30, DIM))
+    rows[:, 0], rows[:, 1] = np.cos(angles), np.sin(angles)
+    vector_store.write_items(tmp_path, {"image": vector_store.unit(rows)})
+    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, 0.97)
+    assert [len(group.items) for group in found] == [3] * 10
+    assert [group.medoid_id for group in found] == [group.items[1].item.item_id for group in found]
+
+
+@pytest.mark.parametrize("modality", ["audio", "imu", "depth", "thermal"])
+def test_recordings_are_compared_if_half_differ(modality: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    rows = vector_store.unit(rng.standard_normal((85, DIM)))
+    rows[:20] = close_to(rows[20:40], rng, 0.1)
+    for name, part in (("told", rows), ("not", rows[:40])):
+        vector_store.write_items(tmp_path / name, {modality: part})
+    notices: list[str] = []
+    with connect(tmp_path / "told") as store:
+        assert len(store.near_duplicates(on_notice=notices.append)) == 20
+    assert notices == []
+    with connect(tmp_path / "not") as store:
+        assert store.near_duplicates(on_notice=notices.append) == []
+        assert len(store.near_duplicates(0.97)) == 20
+    (notice,) = notices
+    assert notice.startswith(f"{modality}: only identical files are grouped")
+
+
+@pytest.mark.parametrize("modality", ["image", "video", "text"])
+def test_pictures_and_texts_may_all_have_copies(modality: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    rows = vector_store.unit(rng.standard_normal((20, DIM)))
+    crowd = close_to(np.repeat(rows[:1], 20, axis=0), rng, 0.1)
+    vector_store.write_items(tmp_path / "copies", {modality: close_to(np.repeat(rows, 3, axis=0), rng, 0.1)})
+    vector_store.write_items(tmp_path / "crowd", {modality: crowd})
+    notices: list[str] = []
+    with connect(tmp_path / "copies") as store:
+        assert [len(group.items) for group in store.near_duplicates(on_notice=notices.append)] == [3] * 20
+    assert notices == []
+    with connect(tmp_path / "crowd") as store:
+        assert store.near_duplicates(on_notice=notices.append) == []
+    assert len(notices) == 1
+
+
+def test_pictures_match_from_a_lower_cosine_than_texts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = vector_store.unit(rng.standard_normal((20, DIM)))
+    side = vector_store.unit(rows[1:2] - (rows[1] @ rows[0]) * rows[:1])
+    rows[1] = vector_store.unit(0.965 * rows[:1] + np.sqrt(1 - 0.965**2) * side)[0]
+    vector_store.write_items(tmp_path, {"image": rows, "video": rows, "text": rows, "thermal": rows})
+    with connect(tmp_path) as store:
+        assert [group.modality for group in store.near_duplicates()] == [Modality.IMAGE, Modality.VIDEO]
+
+
+def test_real_photos_that_were_changed_are_near_duplicates(
+    shared_data: Path, tmp_path: Path, bindsearch_command: Run
+) -> None:
+    photos = write_photos(shared_data, tmp_path / "media", 30, 3)
+    write_picture(tmp_path / "media" / "white.png", np.full((300, 400, 3), 255, np.uint8))
+    write_picture(tmp_path / "media" / "paper.png", np.full((300, 420, 3), 254, np.uint8))
+    for number, path in enumerate((shared_data / "audio_esc10").rglob("*.flac")):
+        shutil.copyfile(path, tmp_path / "media" / f"sound-{number}.flac")
+    shutil.copyfile(tmp_path / "media" / "sound-0.flac", tmp_path / "media" / "sound-again.flac")
+    write_sound(tmp_path / "media" / "silence.wav", np.zeros(16_000, np.float32))
+    write_sound(tmp_path / "media" / "quiet.wav", np.zeros(32_000, np.float32))
+    store = str(tmp_path / "store")
+    bindsearch_command(["index", tmp_path / "media", "--encoder", "mini", "--store", store])
+    shown = json.loads(bindsearch_command(["duplicates", "--near", "--json", "--store", store]).stdout)
+    groups = [{Path(one["path"]).name for one in group["items"]} for group in shown["groups"]]
+    assert groups == [{"3.jpg", "same.jpg", "again.jpg", "small.jpg"}, {"sound-0.flac", "sound-again.flac"}]
+    (notice,) = shown["notices"]
+    assert notice.startswith("audio: only identical files are grouped")
+    lines = bindsearch_command(["duplicates", "--near", "--store", store])
+    assert f"same.jpg  (copy of {photos[3]})" in lines.stdout
+    assert lines.stderr == f"note: {notice}\n"
+    asked = bindsearch_command(["duplicates", "--threshold", "0.97", "--to", "audio", "--store", store])
+    assert asked.stderr == ""
+    assert "silence.wav" not in asked.stdout
+    assert "quiet.wav" not in asked.stdout
+
+
+def test_links_to_a_file_are_told_from_copies(tmp_path: Path, bindsearch_command: Run) -> None:
+    media, store = tmp_path / "media", tmp_path / "store"
+    media.mkdir()
+    (media / "a.txt").write_text("one text")
+    (media / "b.txt").hardlink_to(media / "a.txt")
+    (media / "c.txt").symlink_to(media / "a.txt")
+    shutil.copyfile(media / "a.txt", media / "d.txt")
+    (media / "e.txt").symlink_to(media / "d.txt")
+    with connect(store, encoder="null") as opened:
+        opened.index(media)
+        (group,) = opened.near_duplicates()
+        assert [one.item.path.name for one in group.items] == [f"{name}.txt" for name in "abcde"]
+        ids = {one.item.item_id: one.item.path.name[0] for one in group.items}
+        assert [ids.get(one.same_file_as or -1) for one in group.items] == [None, "a", "a", None, "d"]
+    shown = bindsearch_command(["duplicates", "--store", store]).stdout.splitlines()
+    first, copy = media / "a.txt", media / "d.txt"
+    assert shown == [
+        "5 items of 8 B",
+        f"    {first}",
+        f"    {media / 'b.txt'}  (same file as {first})",
+        f"    {media / 'c.txt'}  (same file as {first})",
+        f"    {copy}  (copy of {first})",
+        f"    {media / 'e.txt'}  (same file as {copy})",
+        "1 group; 8 B in copies",
+    ]
+    near = bindsearch_command(["duplicates", "--near", "--store", store]).stdout
+    assert f"{first}  (medoid)" in near
+    assert f"{media / 'e.txt'}  (same file as {copy})" in near
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.01, float("nan")])
