@@ -33,6 +33,7 @@ from bindsearch.search.engine import (
     labels_of,
     plan_query,
     prepare_query,
+    prepare_words,
     query_items,
     run,
 )
@@ -43,6 +44,7 @@ from bindsearch.search.query import (
     Query,
     Ranking,
     Searchable,
+    WordSearch,
     make_query,
     parse_modalities,
     resolve_weights,
@@ -193,6 +195,7 @@ class Store:
         diversity: float = 0.0,
         min_match: float | str | Match = 0.0,
         copies: bool = False,
+        words: str | WordSearch = WordSearch.AUTO,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -209,6 +212,8 @@ class Store:
                 near-duplicates in it, 1 is diversity only. Hits are in the order in which they were selected.
             min_match: Least match of a hit: a probability in 0..1, or a word: exact, strong, likely, weak.
             copies: Whether copies of a hit are hits of their own; else they are named by the hit.
+            words: Whether the words of texts are searched in names, captions, metadata and passages: "auto" (beside
+                vectors), "off", or "only" (no model is loaded).
             source: Modality that a query vector was made from (None: unknown).
             include_query: Whether items with the same content as the query's own files may be hits.
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
@@ -230,6 +235,7 @@ class Store:
             diversity=diversity,
             min_match=min_match,
             copies=copies,
+            words=words,
             source=source,
             include_query=include_query,
             imu_rate_hz=imu_rate_hz,
@@ -249,6 +255,7 @@ class Store:
         diversity: float = 0.0,
         min_match: float | str | Match = 0.0,
         copies: bool = False,
+        words: str | WordSearch = WordSearch.AUTO,
         source: str | Modality | None = None,
         include_query: bool = False,
         imu_rate_hz: float | None = None,
@@ -264,6 +271,7 @@ class Store:
             diversity: Diversity in 0..1, as in `search`.
             min_match: Least match of a hit.
             copies: Whether copies of a hit are hits of their own.
+            words: Whether words are searched.
             source: Modality that query vectors were made from (None: unknown).
             include_query: Whether items with the same content as a query's own files may be hits.
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
@@ -289,6 +297,7 @@ class Store:
             diversity=diversity,
             min_match=min_match,
             copies=copies,
+            words=words,
         )
         asked = to_list(queries, "the list of queries")
         written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
@@ -338,6 +347,7 @@ class Store:
             merge_ms=result.merge_ms,
             facts_ms=result.facts_ms,
             total_ms=1000 * (done - started),
+            words=result.words,
         )
         errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
         notices = (
@@ -345,6 +355,7 @@ class Store:
             *empty_folder_notices(query.filter, generation.snapshot, generation.snapshot.item_alive),
             *(() if generation.problem is None else (generation.problem,)),
             *(() if self._calibration[1] is None else (self._calibration[1],)),
+            *(generation.words.problems if plan.words is not None else ()),
             *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),
         )
         return Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
@@ -358,6 +369,8 @@ class Store:
         """
         _check_query(query)
         generation = self._current()
+        if query.words is WordSearch.ONLY:
+            return plan_query(generation, prepare_words(query), self._plan_context)
         sources = [resolve_source(term, generation.snapshot) for term in query.terms]
         terms = ResolvedTerms(
             sources=tuple(source.modality for source in sources),
@@ -925,6 +938,10 @@ class Store:
             check_imu_rate(imu_rate_hz, "imu_rate_hz")
         if not queries:
             return []
+        if alone := [query for query in queries if query.words is WordSearch.ONLY]:
+            if len(alone) < len(queries):
+                raise UsageError("queries by words alone and others cannot be asked together: search them apart")
+            return [prepare_words(query) for query in queries]
         terms = [term for query in queries for term in query.terms]
         encoded = iter(
             encode_terms(

@@ -149,6 +149,14 @@ class Segment:
     text: str | None = None
 
 
+class FoundBy(StrEnum):
+    """Way that a hit was found."""
+
+    VECTOR = "vector"
+    WORDS = "words"
+    BOTH = "both"
+
+
 class Match(StrEnum):
     """A probability in words, best first; LEAST_PROBABILITY has the thresholds."""
 
@@ -190,6 +198,7 @@ class Hit:
         copies: Paths of its copies among the best candidates, nearest first: files of the same bytes, and pictures that
             look the same.
         z: Standard deviations of the cosine above the mean of the query's cosines with the segments of this modality.
+        found_by: Whether its vector, the words of its name, metadata, caption or passage, or both were found.
     """
 
     rank: int
@@ -206,6 +215,7 @@ class Hit:
     probability: float = 0.0
     z: float = 0.0
     copies: tuple[Path, ...] = ()
+    found_by: FoundBy = FoundBy.VECTOR
 
     @property
     def match(self) -> Match:

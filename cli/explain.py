@@ -33,6 +33,7 @@ from bindsearch.cli.options import (
     Videos,
     WhereOption,
     Words,
+    WordSearchOption,
 )
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import read_query
@@ -56,6 +57,7 @@ def explain_command(
     diversity: DiversityOption = None,
     min_match: MinMatchOption = "0",
     copies: CopiesOption = False,
+    word_search: WordSearchOption = None,
     where: WhereOption = None,
     under: UnderOption = None,
     collection: CollectionOption = None,
@@ -97,6 +99,7 @@ def explain_command(
         diversity=diversity,
         min_match=min_match,
         copies=copies,
+        word_search=word_search,
         where=where,
         under=under,
         collection=collection,

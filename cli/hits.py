@@ -37,8 +37,7 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
         flat: Whether to list all hits; else see `grouped`.
     """
     if answer.hits and answer.hits[0].probability < STANDS_OUT:
-        searched = sum(step.matching_rows for step in answer.plan.partitions)
-        print_message(f"nothing stands out; the best of {plural(searched, 'segment')} below")
+        print_message(f"nothing stands out; the best of {searched_in(answer)} below")
     listed, others = (answer.hits, {}) if flat else grouped(answer.hits)
     missing = missing_paths(answer.hits)
     for hit in listed:
@@ -53,6 +52,14 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
         print_line(f"{'':3}  {_match(hits[0])}  +{plural(len(hits), NOUNS[modality])}, best: {_place(hits[0])}")
     if others:
         print_message("--flat lists all hits, --to those of one kind")
+
+
+def searched_in(answer: Answer) -> str:
+    """Return what was searched, such as `1,234 segments`, or by words alone, names and texts."""
+    words = answer.plan.words
+    if words is not None and words.alone:
+        return f"{words.fields:,} names and texts"
+    return plural(sum(step.matching_rows for step in answer.plan.partitions), "segment")
 
 
 def grouped(hits: Sequence[Hit]) -> tuple[list[Hit], dict[Modality, list[Hit]]]:

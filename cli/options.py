@@ -110,6 +110,14 @@ DiversityOption = Annotated[
     ),
 ]
 CopiesOption = Annotated[bool, typer.Option("--copies", help="List copies of a hit as hits, too.")]
+WordSearchOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--words/--no-words",
+        help="Search words of names, captions and texts alone, without a model; or vectors alone. Default: both.",
+        show_default=False,
+    ),
+]
 MinMatchOption = Annotated[
     str,
     typer.Option(

@@ -12,12 +12,13 @@ from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.search import query as terms
 from bindsearch.search.filter import make_filter
-from bindsearch.search.query import PREFIXES, Composition, Query, Term, make_query
+from bindsearch.search.query import PREFIXES, Composition, Query, Term, WordSearch, make_query
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.types import Modality
 
 AUTO = "auto"
 MAX_PARAMETER_DIGITS = 9
+WORD_SEARCH = {None: WordSearch.AUTO, True: WordSearch.ONLY, False: WordSearch.OFF}
 SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -54,6 +55,7 @@ def read_query(
     diversity: float | None,
     min_match: str,
     copies: bool,
+    word_search: bool | None,
     where: str | None,
     under: list[Path] | None,
     collection: list[str] | None,
@@ -67,7 +69,7 @@ def read_query(
         UsageError: one of them is wrong.
     """
     chosen = [
-        *([read_words(" ".join(words))] if words else []),
+        *([terms.text(" ".join(words)) if word_search else read_words(" ".join(words))] if words else []),
         *map(terms.text, text or []),
         *map(terms.image, image or []),
         *map(terms.video, video or []),
@@ -88,6 +90,7 @@ def read_query(
         diversity=diversity or 0.0,
         min_match=_parse_match(min_match),
         copies=copies,
+        words=WORD_SEARCH[word_search],
     )
 
 

@@ -33,8 +33,9 @@ from bindsearch.cli.options import (
     Videos,
     WhereOption,
     Words,
+    WordSearchOption,
 )
-from bindsearch.cli.output import plural, print_json, print_message, print_paths
+from bindsearch.cli.output import print_json, print_message, print_paths
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Ranking
 
@@ -61,6 +62,7 @@ def search_command(
     diversity: DiversityOption = None,
     min_match: MinMatchOption = "0",
     copies: CopiesOption = False,
+    word_search: WordSearchOption = None,
     where: WhereOption = None,
     under: UnderOption = None,
     collection: CollectionOption = None,
@@ -85,7 +87,7 @@ def search_command(
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
     bindsearch search --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --to image
     """
-    from bindsearch.cli.hits import print_hits
+    from bindsearch.cli.hits import print_hits, searched_in
     from bindsearch.errors import UsageError
     from bindsearch.store import connect
 
@@ -108,6 +110,7 @@ def search_command(
         diversity=diversity,
         min_match=min_match,
         copies=copies,
+        word_search=word_search,
         where=where,
         under=under,
         collection=collection,
@@ -126,8 +129,7 @@ def search_command(
     for notice in answer.notices:
         print_message(f"note: {notice}")
     if not answer.hits:
-        kept = sum(step.matching_rows for step in answer.plan.partitions)
-        print_message(f"no hits: searched {plural(kept, 'segment')} of {', '.join(answer.to)}")
+        print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer.to)}")
         return EXIT_NO_HITS
     return 0
 
@@ -161,6 +163,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
                 "text": hit.text,
                 "contributions": [round(share, 6) for share in hit.contributions],
                 "copies": [str(path) for path in hit.copies],
+                "found_by": hit.found_by.value,
             }
             for hit in answer.hits
         ],

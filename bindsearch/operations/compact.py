@@ -17,11 +17,12 @@ from bindsearch.operations.verify.findings import Finding, Repair
 from bindsearch.operations.verify.repair import DISCARDED_KINDS, repair
 from bindsearch.operations.verify.store_files import find_orphans, stored_vectors
 from bindsearch.reports import OnStage, ignore_stage
+from bindsearch.search.words.index import write_words
 from bindsearch.storage.catalog import REMEDY
 from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, log_bytes, readable_path
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.lock import writer_lock
-from bindsearch.storage.snapshot import read_manifest
+from bindsearch.storage.snapshot import Manifest, read_manifest
 from bindsearch.storage.writer import Writer
 
 
@@ -100,7 +101,10 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
             findings = repair(store, config, catalog, on_stage=on_stage)
             on_stage("compacting the store")
             Writer(store, catalog, config.dim).compact(dead_share=0.0)
-            _remove_orphans(store, catalog)
+            manifest = read_manifest(store)
+            assert manifest is not None  # the writer has made one
+            _remove_orphans(store, catalog, manifest)
+            write_words(store, manifest, on_stage)
         shrink_catalog(store / CATALOG_FILE)
     repaired = tuple(
         finding for finding in findings if finding.repair is Repair.COMPACT or finding.kind in DISCARDED_KINDS
@@ -138,10 +142,8 @@ def _rewrite(path: Path, copy: Path) -> bool:
     return copy.stat().st_size < path.stat().st_size + log_bytes(path)
 
 
-def _remove_orphans(store: Path, catalog: CheckedCatalog) -> None:
+def _remove_orphans(store: Path, catalog: CheckedCatalog, manifest: Manifest) -> None:
     """Remove files and folders that neither the catalog nor CURRENT refers to."""
-    manifest = read_manifest(store)
-    assert manifest is not None  # the writer has made one
     for path in find_orphans(store, manifest, stored_vectors(store, catalog.vector_files())):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

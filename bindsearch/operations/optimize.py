@@ -41,6 +41,7 @@ from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
 from bindsearch.search.scoring.calibration import partition_statistics
+from bindsearch.search.words.index import write_words
 from bindsearch.storage.probe_captions import caption_vectors
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
@@ -405,6 +406,9 @@ def optimize(
         if optimized.index is None:  # a reader may be opening the old index: the next run removes it
             remove_indexes(store, optimized.modality, set() if published is None else {published[0]})
         results.append(optimized)
+    newest = read_manifest(store)
+    assert newest is not None
+    write_words(store, newest, on_stage)
     return results
 
 

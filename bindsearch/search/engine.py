@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.search.executor import QueryItems, Result, run_plans
+from bindsearch.search.executor import QueryItems, Result, run_plans, run_words
 from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
-from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts
+from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts, WordStep
 from bindsearch.search.planner import make_plan
-from bindsearch.search.query import Query, resolve_weights
-from bindsearch.search.query_encoding import EncodedTerm
+from bindsearch.search.query import Query, Ranking, WordSearch, resolve_weights
+from bindsearch.search.query_encoding import EncodedTerm, is_text
 from bindsearch.search.query_syntax import format_query
 from bindsearch.search.scoring.candidates import FilteredPartition, QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -53,7 +53,7 @@ class PreparedQuery:
     Attributes:
         query: The query.
         terms: Its resolved terms.
-        vector: Its vector; None if the query is only explained.
+        vector: Its vector; None if the query is only explained, or if words alone are searched.
         items: Items with the same content as the query's own files.
         excluded_rows: Number of segments of the excluded ones.
         notices: What of the query's files is not used.
@@ -146,6 +146,13 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     return PreparedQuery(query, terms, vector, items, rows, notices)
 
 
+def prepare_words(query: Query) -> PreparedQuery:
+    """Prepare a query of which words alone are searched; nothing is encoded."""
+    sources = tuple(Modality.TEXT if is_text(term) else None for term in query.terms)
+    notes = tuple("its words, no model" if source else "not used" for source in sources)
+    return PreparedQuery(query, ResolvedTerms(sources, labels_of(query), resolve_weights(query.terms), notes), None)
+
+
 def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanContext) -> Plan:
     """Return the plan of a query, from the generation's cache if possible.
 
@@ -160,13 +167,29 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
         UsageError: the filter is invalid.
     """
     query = prepared.query
+    words = _word_step(generation, query)
     vector = None if prepared.vector is None else prepared.vector.vector
     targets = _filtered_partitions(generation, query)
+    if query.words is WordSearch.ONLY:
+        return replace(_make_plan(prepared, (), context), words=words)
     partitions = tuple(generation.facts(target, vector) for target in targets.values())
     distributions = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
     of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match, query.copies)
     key = (of_query, prepared.terms, prepared.excluded_rows, distributions, context)
-    return generation.plan(key, lambda: _make_plan(prepared, partitions, context))
+    plan = generation.plan(key, lambda: _make_plan(prepared, partitions, context))
+    return plan if words is None else replace(plan, words=words)
+
+
+def _word_step(generation: Generation, query: Query) -> WordStep | None:
+    """Return the step that searches the words of a query; None if they are not searched."""
+    alone = query.words is WordSearch.ONLY
+    if not alone and (query.words is WordSearch.OFF or query.ranking is not Ranking.PROBABILITY):
+        return None
+    if not alone and not any(map(is_text, query.terms)):
+        return None
+    from bindsearch.search.words.matches import word_step
+
+    return word_step(query, generation.words)
 
 
 def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], context: PlanContext) -> Plan:
@@ -202,7 +225,7 @@ def run(
 
     Args:
         generation: The generation to search.
-        prepared: The queries; each has a vector.
+        prepared: The queries; each has a vector, except those of which words alone are searched.
         plans: The plan of each query.
         model: Model of the probability of a match.
         workers: Threads to search with.
@@ -216,13 +239,19 @@ def run(
     results: list[Result | None] = [None] * len(prepared)
     groups: dict[object, list[int]] = {}
     for number, query in enumerate(prepared):
-        groups.setdefault((query.query.to, query.query.filter), []).append(number)
+        if query.query.words is WordSearch.ONLY:
+            targets = _filtered_partitions(generation, query.query)
+            results[number] = run_words(plans[number], targets, generation.snapshot, query.items, generation.words)
+        else:
+            groups.setdefault((query.query.to, query.query.filter), []).append(number)
     for numbers in groups.values():
         targets = _filtered_partitions(generation, prepared[numbers[0]].query)
         vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
         items = [prepared[number].items for number in numbers]
         group_plans = [plans[number] for number in numbers]
-        group_results = run_plans(group_plans, vectors, targets, generation.snapshot, items, model, workers)
+        group_results = run_plans(
+            group_plans, vectors, targets, generation.snapshot, items, model, workers, generation.words
+        )
         for number, result in zip(numbers, group_results, strict=True):
             results[number] = result
     return [result for result in results if result is not None]

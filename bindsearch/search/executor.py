@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.indexes.types import SearchResult
-from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, rerank_depth
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, WordRun, rerank_depth
 from bindsearch.search.query import Ranking
 from bindsearch.search.ranking import COPY_COSINE, best_of_each_item, diversify, fold_copies
 from bindsearch.search.scoring.candidates import (
@@ -24,14 +24,18 @@ from bindsearch.search.scoring.candidates import (
     log_odds_of,
     partition_scales,
     score_candidates,
+    unscored,
 )
 from bindsearch.search.scoring.probability import ProbabilityModel, probabilities
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
-from bindsearch.types import Hit, Modality
+from bindsearch.types import FoundBy, Hit, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bindsearch.search.words.index import WordIndex
+    from bindsearch.search.words.matches import WordMatches
 
 FETCH_GROWTH_FACTOR = 4
 """Growth factor of the number of rows fetched, until k items are found; items may have several segments."""
@@ -70,6 +74,7 @@ class Result:
         merge_ms: Time of ranking in milliseconds.
         facts_ms: Time of looking up metadata in milliseconds.
         lacks_items: Whether copies took places for which there may be more items.
+        words: Measurements of searching words; None if they were not searched.
     """
 
     hits: list[Hit]
@@ -77,6 +82,7 @@ class Result:
     merge_ms: float
     facts_ms: float
     lacks_items: bool = False
+    words: WordRun | None = None
 
 
 def run_plans(
@@ -87,6 +93,7 @@ def run_plans(
     items: Sequence[QueryItems],
     model: ProbabilityModel,
     workers: Workers,
+    words: WordIndex,
 ) -> list[Result]:
     """Run the plans of one or more queries; queries with equal steps share one call per partition.
 
@@ -100,6 +107,7 @@ def run_plans(
         items: Excluded and identical items of each query.
         model: Model of the probability of a match.
         workers: Threads to search with.
+        words: Word index of the generation.
 
     Returns:
         The result of each query.
@@ -108,6 +116,7 @@ def run_plans(
     found, runs = find_candidates(plans, queries, searched, snapshot, items, scales, workers)
     results = []
     for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True):
+        matches, word_run = _search_words(plan, words, searched, snapshot, own.excluded)
         result = _rank(
             plan,
             query,
@@ -115,14 +124,49 @@ def run_plans(
             searched,
             scale,
             own.identical,
+            matches,
             snapshot,
             tuple(run[modality] for modality in searched if modality in run),
         )
         if result.lacks_items:  # many copies were folded
             wider = replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth)
-            (result,) = run_plans([wider], [query], searched, snapshot, [own], model, workers)
+            (result,) = run_plans([wider], [query], searched, snapshot, [own], model, workers, words)
+        result = replace(result, words=word_run)
         results.append(result)
     return results
+
+
+def run_words(
+    plan: Plan,
+    searched: Mapping[Modality, FilteredPartition],
+    snapshot: Snapshot,
+    items: QueryItems,
+    words: WordIndex,
+) -> Result:
+    """Run a plan that searches words alone; arguments as for `run_plans`."""
+    matches, run = _search_words(plan, words, searched, snapshot, items.excluded)
+    result = _rank(plan, None, [], searched, {}, items.identical, matches, snapshot, ())
+    if result.lacks_items:
+        return run_words(replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth), searched, snapshot, items, words)
+    return replace(result, words=run)
+
+
+def _search_words(
+    plan: Plan,
+    words: WordIndex,
+    searched: Mapping[Modality, FilteredPartition],
+    snapshot: Snapshot,
+    excluded: NDArray[np.int64],
+) -> tuple[WordMatches | None, WordRun | None]:
+    """Return what contains the words of a query, and the measurements; None if words are not searched."""
+    if plan.words is None:
+        return None, None
+    from bindsearch.search.words.matches import MAX_MATCHES, find_words
+
+    started = perf_counter()
+    limit = max(MAX_MATCHES, plan.depth)
+    matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit)
+    return matches, WordRun(found, 1000 * (perf_counter() - started))
 
 
 def find_candidates(
@@ -329,19 +373,29 @@ def _segments(
 
 def _rank(
     plan: Plan,
-    query: QueryVector,
+    query: QueryVector | None,
     found: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     scales: Mapping[Modality, PartitionScale],
     identical: NDArray[np.int64],
+    matches: WordMatches | None,
     snapshot: Snapshot,
     runs: tuple[PartitionRun, ...],
 ) -> Result:
     started = perf_counter()
     present = [candidates for candidates in found if len(candidates.rows)]
+    if matches is not None:
+        from bindsearch.search.words.matches import with_words
+
+        present = with_words(present, matches, searched, None if query is None else query.vector, snapshot)
     if not present:
         return Result([], runs, 1000 * (perf_counter() - started), 0.0)
-    scored = score_candidates(present, [scales[candidates.modality] for candidates in present], identical)
+    of_partitions = [scales[candidates.modality] for candidates in present if candidates.modality in scales]
+    scored = score_candidates(present, of_partitions, identical) if query is not None else unscored(present)
+    if matches is not None:
+        from bindsearch.search.words.matches import combine
+
+        scored = combine(scored, present, matches)
     chosen = _choose(plan, present, searched, scored)
     ranked = perf_counter()
     hits = _hits(plan, query, present, searched, scored, chosen, snapshot)
@@ -463,7 +517,7 @@ def _embeddings(
 
 def _hits(
     plan: Plan,
-    query: QueryVector,
+    query: QueryVector | None,
     present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     scored: Scored,
@@ -477,8 +531,8 @@ def _hits(
     places = list(zip(owner.tolist(), position.tolist(), strict=True))
     segment_rows = np.array([present[number].segment_rows[place] for number, place in places], np.int64)
     cosines = [float(present[number].cosines[place]) for number, place in places]
-    shares = [(cosine,) for cosine in cosines]
-    if len(query.parts) > 1:
+    shares = [() if query is None else (cosine,) for cosine in cosines]
+    if query is not None and len(query.parts) > 1:
         stored = _embeddings(present, searched, owner, position)
         shares = [tuple(row) for row in (stored @ query.parts.T).tolist()]
     likelihoods = probabilities(scored.log_odds[numbers]).tolist()
@@ -500,8 +554,9 @@ def _hits(
             probability=probability,
             z=z,
             copies=_paths(chosen.copies.get(number, []), present, scored, snapshot),
+            found_by=finder,
         )
-        for rank, (number, score, cosine, probability, z, share, facts) in enumerate(
+        for rank, (number, score, cosine, probability, z, share, facts, finder) in enumerate(
             zip(
                 numbers.tolist(),
                 scores,
@@ -510,10 +565,22 @@ def _hits(
                 z_of_hits,
                 shares,
                 snapshot.facts(segment_rows),
+                _found_by(present, scored, numbers),
                 strict=True,
             ),
             start=1,
         )
+    ]
+
+
+def _found_by(present: Sequence[Candidates], scored: Scored, numbers: NDArray[np.int64]) -> list[FoundBy]:
+    """Return what found each of these candidates."""
+    first_added = np.array([len(one.rows) - one.added for one in present], np.int64)
+    added = (scored.position >= first_added[scored.owner])[numbers].tolist()
+    has_words = (scored.word_chances[numbers] > 0).tolist()
+    return [
+        FoundBy.WORDS if by_words else FoundBy.BOTH if has else FoundBy.VECTOR
+        for by_words, has in zip(added, has_words, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from bindsearch.indexes.types import point_record
-from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, PlanRun, Strategy, TermStep
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, PlanRun, Strategy, TermStep, WordStep
 from bindsearch.search.planner import format_ms
 from bindsearch.types import Modality
 
@@ -39,9 +39,9 @@ def plan_json(plan: Plan) -> Json:
 
     Keys: `terms` (label, source, weight, load); `filter` (where, kept, living) or None; `partitions` (modality,
     strategy, rows, living, kept, want, lists, probes, rerank, tail, recall, measured, estimate_ms, considered, reason);
-    `rank`; `k`; `diverse`; `min_match`; `copies`; `estimate_ms`; `notes`. `measured` has the fields of the operating
-    point that the settings are from, or None; `considered` has milliseconds by strategy. Milliseconds are rounded to
-    0.0001.
+    `rank`; `k`; `diverse`; `min_match`; `copies`; `words` (tokens, names, share, fields, tail, alone) or None;
+    `estimate_ms`; `notes`. `measured` has the fields of the operating point that the settings are from, or None;
+    `considered` has milliseconds by strategy. Milliseconds are rounded to 0.0001.
     """
     return {
         "terms": [_term_json(term) for term in plan.terms],
@@ -52,6 +52,7 @@ def plan_json(plan: Plan) -> Json:
         "diverse": plan.diversity,
         "min_match": plan.min_match,
         "copies": plan.copies,
+        "words": None if plan.words is None else _words_json(plan.words),
         "estimate_ms": _round_ms(plan.estimate_ms),
         "notes": list(plan.notes),
     }
@@ -61,11 +62,13 @@ def run_json(plan: Plan, run: PlanRun) -> Json:
     """Return `plan_json` with measurements under the key `actual`.
 
     For each partition: scored, found and ms, or None if it was skipped. For the whole plan: encode_ms, filter_ms,
-    merge_ms, facts_ms and total_ms.
+    merge_ms, facts_ms, total_ms and words (found, ms; None if words
+    were not searched).
     """
     runs = {part.modality: part for part in run.partitions}
     steps = [{**_step_json(step), "actual": _part_json(runs.get(step.modality))} for step in plan.partitions]
-    actual = {name: _round_ms(ms) for name, ms in asdict(run).items() if name != "partitions"}
+    actual: Json = {name: _round_ms(ms) for name, ms in asdict(run).items() if name not in ("partitions", "words")}
+    actual["words"] = None if run.words is None else {"found": run.words.found, "ms": _round_ms(run.words.ms)}
     return {**plan_json(plan), "partitions": steps, "actual": actual}
 
 
@@ -74,6 +77,7 @@ def _text(plan: Plan, run: PlanRun | None) -> str:
         _query_lines(plan, run),
         _filter_lines(plan, run),
         _partition_lines(plan, run),
+        _word_lines(plan, run),
         _merge_lines(plan, run),
         _total_lines(plan, run),
         *(_wrapped("note", note) for note in plan.notes),
@@ -96,6 +100,8 @@ def _query_lines(plan: Plan, run: PlanRun | None) -> list[str]:
 def _filter_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     if plan.filter is None:
         return ["filter     none"]
+    if not plan.partitions:
+        return _wrapped("filter", plan.filter)
     counts = _row_counts(plan)
     share = f" ({100 * counts['kept'] / counts['living']:.3g}%)" if counts["living"] else ""
     matches = f"matches {counts['kept']:,} of {counts['living']:,} rows{share}"
@@ -106,6 +112,8 @@ def _filter_lines(plan: Plan, run: PlanRun | None) -> list[str]:
 
 def _partition_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     """Return a table with a row and a reason per partition, without columns that are empty for all partitions."""
+    if not plan.partitions:
+        return []
     runs = {part.modality: part for part in run.partitions} if run else {}
     header = ["partition", "strategy", "rows", "matching", "lists", "rerank", "tail", "fetch", "estimate"]
     header += ["actual", "scored", "found", "recall"] if run else ["recall"]
@@ -150,6 +158,21 @@ def _recall(step: PartitionStep) -> str:
     return f"{step.recall:.3f} ({step.point.fallback_source or step.point.source})"
 
 
+def _word_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    """Return what is searched by words, such as `lh, 1234 in 25,310 names and texts`."""
+    step = plan.words
+    if step is None:
+        return []
+    parts = [f"{', '.join(step.tokens)} in {step.fields:,} names and texts"]
+    if step.tail:
+        parts.append(f"{step.tail:,} of them without an index")
+    if step.share < 1:
+        parts.append(f"{step.share:.3g} of the query")
+    if run is not None and run.words is not None:
+        parts.append(f"found {run.words.found:,} in {format_ms(run.words.ms)}")
+    return _wrapped("words", ", ".join(parts))
+
+
 def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
     parts = [f"ranked by {plan.ranking}" if plan.ranking != "per-modality" else "a list per modality"]
     parts.append(f"best {plan.k:,} items, one hit each{'' if plan.copies else ' with its copies'}")
@@ -163,6 +186,8 @@ def _merge_lines(plan: Plan, run: PlanRun | None) -> list[str]:
 
 
 def _total_lines(plan: Plan, run: PlanRun | None) -> list[str]:
+    if not plan.partitions:
+        return [] if run is None else _wrapped("total", f"{format_ms(run.total_ms)} in total")
     total = f"{format_ms(plan.estimate_ms)} estimated for the partitions"
     if run:
         searched = sum(part.ms for part in run.partitions)
@@ -204,6 +229,10 @@ def _row_counts(plan: Plan) -> dict[str, int]:
         "kept": sum(step.matching_rows for step in plan.partitions),
         "living": sum(step.live_rows for step in plan.partitions),
     }
+
+
+def _words_json(step: WordStep) -> Json:
+    return {**asdict(step), "tokens": list(step.tokens), "names": list(step.names)}
 
 
 def _term_json(term: TermStep) -> Json:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.search.sql_filter.columns import FilterColumns
+    from bindsearch.search.words.index import WordIndex
 
 logger = logging.getLogger("bindsearch")
 
@@ -120,6 +121,8 @@ class Generation:
             modality: Partition(store, self.snapshot, modality, dim, gpus, older.get(modality))
             for modality in manifest.vectors
         }
+        self._store = store
+        self._older_words: WordIndex | None = None if before is None else before.__dict__.get("words")
         self._filters: _LruCache[_Mask] = _LruCache(FILTER_CACHE_SIZE)
         self._plans: _LruCache[Plan] = _LruCache(PLAN_CACHE_SIZE)
         self._lock = threading.Lock()
@@ -154,6 +157,13 @@ class Generation:
             is_inside, predicted = partition.in_distribution(vector), partition.predict_source(vector)
         runs = None if target.rows is None else target.rows.runs
         return replace(facts, matching_rows=matching, in_distribution=is_inside, runs=runs, predicted_source=predicted)
+
+    @cached_property
+    def words(self) -> WordIndex:
+        """Word index of the generation."""
+        from bindsearch.search.words.index import WordIndex
+
+        return WordIndex(self._store, self.snapshot, self._older_words)
 
     @cached_property
     def _columns(self) -> FilterColumns:

@@ -173,6 +173,27 @@ class PartitionStep:
     point: OperatingPoint | None = None
 
 
+@dataclass(frozen=True)
+class WordStep:
+    """Step that searches the words of a query in names, captions, metadata and passages.
+
+    Attributes:
+        tokens: The words, as they are searched.
+        names: The texts, as whole names of files.
+        share: Share of the query that they are, 0..1.
+        fields: Number of names, captions, sets of metadata and passages that are searched.
+        tail: Number of them that have no index; they are read into memory.
+        alone: Whether vectors are not searched.
+    """
+
+    tokens: tuple[str, ...]
+    names: tuple[str, ...]
+    share: float
+    fields: int
+    tail: int
+    alone: bool
+
+
 @former_fields(rank="ranking", diverse="diversity")
 @dataclass(frozen=True)
 class Plan:
@@ -190,6 +211,7 @@ class Plan:
         min_match: Least probability of a match, 0..1, that a hit must have.
         copies: Whether copies of a hit are hits of their own.
         spare: Number of further items that are ranked, because copies among the best are folded.
+        words: The search by words; None if there is none.
     """
 
     terms: tuple[TermStep, ...]
@@ -203,6 +225,7 @@ class Plan:
     min_match: float = 0.0
     copies: bool = True
     spare: int = 0
+    words: WordStep | None = None
 
     @property
     def depth(self) -> int:
@@ -228,6 +251,19 @@ class PartitionRun:
 
 
 @dataclass(frozen=True)
+class WordRun:
+    """Measurements of searching words.
+
+    Attributes:
+        found: Number of names, captions, sets of metadata and passages found.
+        ms: Time in milliseconds.
+    """
+
+    found: int
+    ms: float
+
+
+@dataclass(frozen=True)
 class PlanRun:
     """Measurements of running a plan.
 
@@ -238,6 +274,7 @@ class PlanRun:
         merge_ms: Time of ranking in milliseconds.
         facts_ms: Time of looking up metadata in milliseconds.
         total_ms: Total time in milliseconds.
+        words: Measurements of searching words; None if words were not searched.
     """
 
     partitions: tuple[PartitionRun, ...]
@@ -246,3 +283,4 @@ class PlanRun:
     merge_ms: float
     facts_ms: float
     total_ms: float
+    words: WordRun | None = None

@@ -53,6 +53,17 @@ Rank = Ranking
 """The former name."""
 
 
+class WordSearch(StrEnum):
+    """Search for the words of a query's texts in names, captions, metadata and passages."""
+
+    AUTO = "auto"
+    """Beside vectors, if hits are ranked by probability."""
+    OFF = "off"
+    """Vectors alone."""
+    ONLY = "only"
+    """Words alone; no model is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One term of a query.
@@ -135,6 +146,7 @@ class Query:
             near-duplicates in it, 1 is diversity only. Hits are in the order in which they were selected.
         min_match: Least probability of a match, 0..1, that a hit must have.
         copies: Whether copies of a hit are hits of their own.
+        words: Whether words are searched: beside vectors, not at all, or alone.
 
     Raises:
         UsageError: no term, an infinite weight, a source that is not UTF-8, no target, k < 1, or `diversity` or
@@ -150,6 +162,7 @@ class Query:
     diversity: float = 0.0
     min_match: float = 0.0
     copies: bool = False
+    words: WordSearch = WordSearch.AUTO
 
     def __post_init__(self) -> None:
         checked = {
@@ -165,6 +178,7 @@ class Query:
                 self.min_match, "min_match", "give a probability from 0 (all hits) to 1 (certain hits)", 0.0, 1.0
             ),
             "copies": to_flag(self.copies, "copies"),
+            "words": to_choice(self.words, WordSearch, "search by words"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -298,6 +312,7 @@ def make_query(
     diversity: float = 0.0,
     min_match: float | str | Match = 0.0,
     copies: bool = False,
+    words: str | WordSearch = WordSearch.AUTO,
 ) -> Query:
     """Return a Query.
 
@@ -312,6 +327,7 @@ def make_query(
             near-duplicates in it, 1 is diversity only. Hits are in the order in which they were selected.
         min_match: Least match that a hit must have: a probability in 0..1, or a word: exact, strong, likely, weak.
         copies: Whether copies of a hit are hits of their own.
+        words: Whether words are searched in names, captions, metadata and passages: "auto", "off" or "only".
 
     Raises:
         UsageError: the query is empty, a modality, ranking or match is unknown, k < 1, or `diversity` or `min_match` is
@@ -329,6 +345,7 @@ def make_query(
         diversity=diversity,
         min_match=to_probability(min_match),
         copies=copies,
+        words=to_choice(words, WordSearch, "search by words"),
     )
 
 

@@ -147,6 +147,11 @@ def encode_terms(
     return [encoded[term] for term in terms]
 
 
+def is_text(term: Term) -> bool:
+    """Return whether a term is a text, not a file or an item."""
+    return (term.kind or _guess_kind(term.source)) == Modality.TEXT
+
+
 def _tower(modality: Modality) -> str:
     return f"{modality} tower"
 

@@ -11,7 +11,7 @@ import pytest
 
 from bindsearch.indexes.types import MIXED, OperatingPoint
 from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
-from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionRun, Plan, PlanFacts, PlanRun
+from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionRun, Plan, PlanFacts, PlanRun, WordRun, WordStep
 from bindsearch.search.planner import make_plan
 from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
@@ -63,6 +63,9 @@ COMPOSITION = Query((Term("image", "fruit.jpg", 0.5), Term("audio", "bird song.w
 GPU = replace(INDEX, device="cuda:0", lists=1024, code_bytes=64)
 
 
+WORDS = WordStep(("lh", "1234"), ("LH 1234",), 0.5, 870_000, 1_200, alone=False)
+
+
 def on(facts: PlanFacts, index: IndexFacts | None = INDEX, kept: int = N, **changes: object) -> PlanFacts:
     """`facts` with the image partition changed."""
     return replace(facts, partitions=(replace(IMAGES, index=index, matching_rows=kept, **changes),))  # type: ignore[arg-type]
@@ -109,6 +112,10 @@ def cases() -> dict[str, Callable[[], Plan]]:
         "six_per_modality": lambda: make_plan(replace(TEXT, to=tuple(Modality), ranking=Ranking.PER_MODALITY), six()),
         "ready_vector": lambda: make_plan(TEXT, PlanFacts((IMAGES,))),
         "missing_points": lambda: make_plan(TEXT, replace(FACTS, sources=(Modality.IMU,), labels=("walk.csv",))),
+        "words": lambda: replace(make_plan(TEXT, FACTS), words=WORDS),
+        "words_alone": lambda: replace(
+            make_plan(TEXT, replace(FACTS, partitions=(), filter="duration_s > 3")), words=replace(WORDS, alone=True)
+        ),
         "recall_too_low": lambda: make_plan(TEXT, on(FACTS, replace(INDEX, recall=0.995))),
     }
 
@@ -145,8 +152,13 @@ def test_the_run_reads_as_the_golden_file() -> None:
     matches_golden("analyze", explain_run(cases()["six_per_modality"](), RUN))
 
 
+def test_a_search_by_words_reads_as_the_golden_file() -> None:
+    run = replace(RUN, partitions=(), words=WordRun(3, 0.127))
+    matches_golden("analyze_words", explain_run(cases()["words_alone"](), run))
+
+
 def test_there_is_no_golden_file_without_a_case() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == {*cases(), "analyze"}
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {*cases(), "analyze", "analyze_words"}
 
 
 @pytest.mark.parametrize("name", cases())
@@ -198,6 +210,7 @@ def test_json_of_a_run_stands_beside_the_estimates() -> None:
         "merge_ms": 0.084,
         "facts_ms": 0.21,
         "total_ms": 37.5,
+        "words": None,
     }
     assert {key: value for key, value in told.items() if key not in ("actual", "partitions")} == {
         key: value for key, value in plan_json(plan).items() if key != "partitions"

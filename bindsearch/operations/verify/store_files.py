@@ -15,7 +15,9 @@ from bindsearch.hashing import hash_file
 from bindsearch.indexes.exact import decode
 from bindsearch.indexes.index_files import INDEXES, check_index
 from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.words import check_postings
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
+from bindsearch.search.words.index import NAME, WORDS, words_path
 from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
 from bindsearch.storage.snapshot_checks import Checks
 from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_failures, open_part
@@ -163,7 +165,13 @@ def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
 
 
 def index_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
-    """Check the indexes of a generation, and yield the findings."""
+    """Check the indexes of a generation, those of words too, and yield the findings."""
+    for number in manifest.parts:
+        path = words_path(store, number)
+        try:
+            check_postings(path, manifest.part_digests.get(number, ""))
+        except IndexDamagedError as error:
+            yield finding(FindingKind.INDEX, str(error).split("; run")[0], Repair.OPTIMIZE, [path])
     for modality, (folder, digest) in manifest.indexes.items():
         path = store / INDEXES / modality / folder
         try:
@@ -178,8 +186,8 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
     """Return unreferenced files and folders, sorted.
 
     The caller holds the writer's lock, since a writer creates files before it refers to them. Not included are unused
-    parts of snapshots, which the next writer removes, and what readers may still open: the previous index of each
-    partition.
+    parts of snapshots, which the next writer removes, their word indexes, which `optimize` removes, and what readers
+    may still open: the previous index of each partition.
 
     Args:
         store: Folder of the store.
@@ -199,6 +207,7 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
         others = [path for path in _entries(store / INDEXES / modality) if path.name != published]
         numbered = sorted((path for path in others if path.name.isdecimal()), key=lambda path: int(path.name))
         orphans += [path for path in others if path not in numbered[-1:]]
+    orphans += [path for path in _entries(store / INDEXES / WORDS) if not NAME.fullmatch(path.name)]
     return sorted(orphans)
 
 
@@ -207,7 +216,7 @@ def named_paths(store: Path, manifest: Manifest) -> set[Path]:
     vectors = {store / VECTORS / modality / name for modality, files in manifest.vectors.items() for name, *_ in files}
     parts = {store / SNAPSHOTS / str(number) for number in (*manifest.parts, manifest.failures)}
     indexes = {store / INDEXES / modality / folder for modality, (folder, _) in manifest.indexes.items()}
-    return vectors | parts | indexes
+    return vectors | parts | indexes | {words_path(store, number) for number in manifest.parts}
 
 
 def _ids_match(opened: VectorFile, file: StoredVectors) -> bool:

@@ -68,6 +68,7 @@ class Candidates:
         item_ids: Item of each segment: int64 (m,).
         cosines: float32 (m,).
         chances: Number of segments in the partition of each segment's item: int64 (m,).
+        added: Number of them, the last, that words alone found.
     """
 
     modality: Modality
@@ -76,6 +77,7 @@ class Candidates:
     item_ids: NDArray[np.int64]
     cosines: NDArray[np.float32]
     chances: NDArray[np.int64]
+    added: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,14 @@ class Scored:
         position: Position in its candidates.
         z: float32.
         log_odds: Log odds of a match: float64.
+        word_chances: Probability of a match that words give: float64; 0 without such a match.
     """
 
     owner: NDArray[np.int64]
     position: NDArray[np.int64]
     z: NDArray[np.float32]
     log_odds: NDArray[np.float64]
+    word_chances: NDArray[np.float64]
 
 
 def partition_scales(
@@ -163,6 +167,20 @@ def score_candidates(
         np.concatenate([np.arange(length) for length in lengths]),
         z,
         log_odds,
+        np.zeros(len(z)),
+    )
+
+
+def unscored(present: Sequence[Candidates]) -> Scored:
+    """Return the scores of all candidates of a query without a vector: z is 0, and nothing is probable."""
+    lengths = [len(candidates.rows) for candidates in present]
+    n = sum(lengths)
+    return Scored(
+        np.repeat(np.arange(len(present)), lengths),
+        np.concatenate([np.arange(length) for length in lengths]),
+        np.zeros(n, np.float32),
+        np.full(n, -CERTAIN_LOG_ODDS),
+        np.zeros(n),
     )
 
 
