@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # folders and files of tests that hardly start a process or build an index
 FAST := $(addprefix tests/,test_architecture.py test_docs.py test_former_names.py test_words.py \
-    indexes/test_cost_model.py indexes/test_exact.py indexes/test_parameters.py indexes/test_row_mask.py \
+    indexes/test_cost_model.py indexes/test_exact.py indexes/test_parameters.py indexes/test_row_mask.py indexes/test_words.py \
     ingest/inspect ingest/media/imu ingest/media/pictures ingest/media/test_file_tags.py ingest/media/test_sidecar.py \
     ingest/media/test_sniff.py ingest/media/test_text.py ingest/scan/test_ignore.py search/test_explain.py \
     search/test_filter.py search/test_planner.py search/test_query.py search/sql_filter encoders/test_registry.py)

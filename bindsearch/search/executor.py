@@ -161,10 +161,10 @@ def _search_words(
     """Return what contains the words of a query, and the measurements; None if words are not searched."""
     if plan.words is None:
         return None, None
-    from bindsearch.search.words.matches import MAX_MATCHES, find_words
+    from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
 
     started = perf_counter()
-    limit = max(MAX_MATCHES, plan.depth)
+    limit = MATCHES_PER_ITEM * plan.depth
     matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit)
     return matches, WordRun(found, 1000 * (perf_counter() - started))
 

@@ -163,7 +163,8 @@ class Generation:
         """Word index of the generation."""
         from bindsearch.search.words.index import WordIndex
 
-        return WordIndex(self._store, self.snapshot, self._older_words)
+        older, self._older_words = self._older_words, None
+        return WordIndex(self._store, self.snapshot, older)
 
     @cached_property
     def _columns(self) -> FilterColumns:

@@ -48,7 +48,9 @@ MIN_CHANCE = 0.01
 """Probability below which a field is not worth a place, unless words alone are searched."""
 
 MAX_TOKENS = 64
-MAX_MATCHES = 100
+MATCHES_PER_ITEM = 2
+"""Number of matches taken for each item of the list, because passages of one text may be among them."""
+
 SEGMENTS_OF_ITEM = 8
 """Number of segments of an item found by name that are compared with the query's vector."""
 
@@ -165,9 +167,10 @@ def _matching_fields(step: WordStep, parts: Sequence[WordPart], snapshot: Snapsh
     if len(step.tokens) == 1:
         rare &= digits | (lengths >= MIN_LETTERS)
     identifies = rare & digits & (lengths >= NUMBER_DIGITS)
+    least_share = 0.0 if step.alone else (MIN_CHANCE / MAX_CHANCE) ** (1 / SHARE_POWER) - 1e-9
     part_of, rows, of_segment, values = [], [], [], []
     for number, (part, postings) in enumerate(zip(parts, found, strict=True)):
-        fields, chances = _chances(part, postings, rare, weights, identifies, n)
+        fields, chances = _chances(part, postings, rare, weights, identifies, n, least_share)
         chances *= step.share
         for name in step.names:
             whole = part.postings.find(token_of_name(name)).astype(np.int64)
@@ -199,6 +202,7 @@ def _chances(
     weights: NDArray[np.float64],
     identifies: NDArray[np.bool_],
     n: int,
+    least_share: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the fields of a part that contain a rare token, and the probability that words give each.
 
@@ -209,21 +213,29 @@ def _chances(
         weights: Inverse document frequency of each token: float64 (t,).
         identifies: Whether each token is a number that identifies something: bool (t,).
         n: Number of fields that are searched.
+        least_share: Least share of the query's weight that a field must contain.
     """
-    lists = [fields for fields, is_rare in zip(postings, rare, strict=True) if is_rare]
-    fields = np.unique(np.concatenate([np.zeros(0, np.uint32), *lists]))
+    order = np.argsort(-weights, kind="stable")
+    left = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)  # weight of each token and of those after it
+    least = least_share * left[0]
+    needed = [number for place, number in enumerate(order.tolist()) if rare[number] and left[place] >= least]
+    every = np.sort(np.concatenate([np.zeros(0, np.uint32), *(postings[number] for number in needed)]))
+    fields = every[np.flatnonzero(np.diff(every, prepend=every[:1] + 1))]
     matched, tokens = np.zeros(len(fields)), np.zeros(len(fields))
-    whole = np.zeros(len(fields), np.bool_)
-    for having, weight, number in zip(postings, weights.tolist(), identifies.tolist(), strict=True):
+    is_whole = np.zeros(len(fields), np.bool_)
+    for place, number in enumerate(order.tolist()):
+        having = postings[number]
         if len(having) and len(fields):
-            places = np.minimum(np.searchsorted(having, fields), len(having) - 1)
-            has = having[places] == fields
-            matched += weight * has
+            has = having[np.minimum(np.searchsorted(having, fields), len(having) - 1)] == fields
+            matched += weights[number] * has
             tokens += has
-            whole |= has & number
-    share = matched / weights.sum()
+            is_whole |= has & identifies[number]
+        kept = matched + left[place + 1] >= least
+        if not kept.all():
+            fields, matched, tokens, is_whole = fields[kept], matched[kept], tokens[kept], is_whole[kept]
+    share = matched / left[0]
     rarity = np.minimum(matched / math.log(n + 1), 1.0) if n else matched
-    coverage = np.where(whole, 1.0, (tokens / np.maximum(part.postings.lengths_of(fields), 1)) ** COVERAGE_POWER)
+    coverage = np.where(is_whole, 1.0, (tokens / np.maximum(part.postings.lengths_of(fields), 1)) ** COVERAGE_POWER)
     return fields.astype(np.int64), MAX_CHANCE * share**SHARE_POWER * rarity * np.minimum(coverage, 1.0)
 
 
@@ -361,7 +373,9 @@ def with_words(
             continue
         partition = searched[modality].partition
         rows = partition.rows_of_vectors(vector_ids)
-        cosines = np.zeros(len(rows), np.float32) if vector is None else partition.rows.embeddings(rows) @ vector
+        cosines = np.zeros(len(rows), np.float32)
+        if vector is not None:  # few rows: converted here, faster than by threads of FAISS
+            cosines = partition.rows.gather(rows).astype(np.float32) @ vector
         added = Candidates(
             modality,
             rows,
