@@ -129,3 +129,29 @@ def test_a_diverse_list_differs_and_holds_as_many(folder: Path, bindsearch_comma
     assert plain[0] == diverse[0]
     assert plain != diverse
     assert len(set(diverse)) == 8
+
+
+def test_words_search_names_and_texts_alone_or_not_at_all(folder: Path, bindsearch_command: Run) -> None:
+    assert found(bindsearch_command(["search", "--words", "beach dog", "--paths"])) == [folder / "notes.txt"]
+    assert found(bindsearch_command(["search", "--words", "hill 42", "--paths", "-k", "1"])) == [
+        folder / "hill" / "42.png"
+    ]
+    nothing = bindsearch_command(["search", "--words", "xylophone"])
+    assert nothing.returncode == 1
+    assert "names and texts" in nothing.stderr
+    hits = {
+        option: json.loads(bindsearch_command(["search", "dog", "beach", "--json", *option]).stdout)["hits"]
+        for option in ((), ("--no-words",))
+    }
+    assert hits[()][0]["path"] == str(folder / "notes.txt")
+    assert hits[()][0]["found_by"] in ("words", "both")
+    assert {hit["found_by"] for hit in hits["--no-words",]} == {"vector"}
+
+
+def test_explain_names_the_words_and_what_they_took(folder: Path, bindsearch_command: Run) -> None:
+    assert "words      dog, beach in " in bindsearch_command(["explain", "dog", "beach"]).stdout
+    assert "found 1 in " in bindsearch_command(["explain", "dog", "beach", "--analyze"]).stdout
+    alone = bindsearch_command(["explain", "--words", "dog", "beach", "--where", "rating >= 3"]).stdout
+    assert "its words, no model" in alone
+    assert "partition" not in alone
+    assert "words" not in bindsearch_command(["explain", "dog", "--no-words"]).stdout
