@@ -99,7 +99,10 @@ def _captions(
 
 
 def _sounds_and_motions(data: Path, folder: EverydayFolder, further: FurtherAnswers) -> Iterator[tuple[Term, set[str]]]:
-    """Add notes that name each kind; yield words and recordings that find recordings, notes and pictures."""
+    """Add notes that name each kind; yield words and recordings that find recordings, notes and pictures.
+
+    Pictures find no sounds here: for a picture, other pictures are meant, and only animals have sounds in the data.
+    """
     pictures = pictures_of_sounds(data, folder)
     (folder.media / "notes").mkdir()
     for label, sounds in folder.sounds.items():
@@ -112,9 +115,6 @@ def _sounds_and_motions(data: Path, folder: EverydayFolder, further: FurtherAnsw
             yield bs.text(phrase.format(words)), sounds | note
         for name in sorted(sounds)[::3]:
             yield bs.audio(folder.media / name), sounds | note | seen
-        for name in sorted(seen)[::20]:
-            copies = next(names for names in folder.pictures.values() if name in names)
-            yield bs.image(folder.media / name), sounds | copies
     for label, motions in folder.motions.items():
         note = {f"notes/{label}.txt"}
         (folder.media / f"notes/{label}.txt").write_text(f"someone {label}")

@@ -378,8 +378,7 @@ class Store:
             weights=resolve_weights(query.terms),
             cost_notes=tuple(source.cost_note for source in sources),
         )
-        hashes = [source.content_hash for source in sources if source.content_hash is not None]
-        items, rows = query_items(generation, query, hashes)
+        items, rows = query_items(generation, query, [source.content_hash for source in sources])
         return plan_query(generation, PreparedQuery(query, terms, None, items, rows), self._plan_context)
 
     @tells_faults("read")

@@ -166,11 +166,13 @@ class Match(StrEnum):
     WEAK = "weak"
 
 
-LEAST_PROBABILITY = {Match.EXACT: 0.995, Match.STRONG: 0.7, Match.LIKELY: 0.3, Match.WEAK: 0.0}
+LEAST_PROBABILITY = {Match.EXACT: 1.0, Match.STRONG: 0.7, Match.LIKELY: 0.3, Match.WEAK: 0.0}
 """Least probability of a match that has each word."""
 
-STANDS_OUT = 0.1
-"""Least probability of a hit that stands out from what chance finds."""
+STANDS_OUT = 0.03
+"""Least probability of a hit that stands out from what chance finds.
+
+With `mini`, the best hits of 3% of 250 made-up words and of 97% of 749 names of things in a folder reach it."""
 
 
 def match_of(probability: float) -> Match:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bindsearch.cli.output import plural, print_line, print_message, span_label
@@ -36,11 +39,11 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
         answer: The answer.
         flat: Whether to list all hits; else see `grouped`.
     """
-    if answer.hits and answer.hits[0].probability < STANDS_OUT:
+    if answer.hits and max(hit.probability for hit in answer.hits) < STANDS_OUT:
         print_message(f"nothing stands out; the best of {searched_in(answer)} below")
     listed, others = (answer.hits, {}) if flat else grouped(answer.hits)
     missing = missing_paths(answer.hits)
-    for hit in listed:
+    for hit in map(partial(_of_living_file, missing=missing), listed):
         copies = f"  +{'1 copy' if len(hit.copies) == 1 else f'{len(hit.copies)} copies'}" if hit.copies else ""
         gone = "  (no longer there)" if hit.path in missing else ""
         print_line(f"{hit.rank:3}  {_match(hit)}  {hit.modality:8} {_place(hit)}{copies}{gone}")
@@ -49,9 +52,21 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
             shown = line if len(line) <= SHOWN_TEXT_CHARACTERS else line[: SHOWN_TEXT_CHARACTERS - 3] + "..."
             print_line(f"{'':29}{shown}")
     for modality, hits in others.items():
-        print_line(f"{'':3}  {_match(hits[0])}  +{plural(len(hits), NOUNS[modality])}, best: {_place(hits[0])}")
+        kind = plural(len(hits), NOUNS[modality])
+        print_line(f"{hits[0].rank:3}  {_match(hits[0])}  +{kind}, best: {_place(hits[0])}")
     if others:
         print_message("--flat lists all hits, --to those of one kind")
+
+
+def _of_living_file(hit: Hit, missing: Container[Path]) -> Hit:
+    """Return a hit whose file is gone with a copy that is there in its place."""
+    if hit.path not in missing or not hit.copies:
+        return hit
+    gone = missing_paths(replace(hit, path=copy, collection=copy.parent) for copy in hit.copies)
+    there = [copy for copy in hit.copies if copy not in gone]
+    if not there:
+        return hit
+    return replace(hit, path=there[0], copies=tuple(copy for copy in (hit.path, *hit.copies) if copy != there[0]))
 
 
 def searched_in(answer: Answer) -> str:

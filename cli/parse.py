@@ -115,7 +115,11 @@ def read_words(words: str) -> Term:
     if is_existing_file(Path(words)):
         print_message(f"note: {words} is a file, and its content is the query; text:{words} searches for the words")
         return Term(None, words)
-    if looks_like_path(words) and " " not in words:
+    if len(parts := words.split()) > 1:
+        for part in parts:
+            if looks_like_path(part) and is_existing_file(Path(part)):
+                print_message(f"note: {part} is searched for as a text; give its content by an option such as --image")
+    elif looks_like_path(words):
         print_message(f"note: {words} is not a file: searching for it as a text")
     return terms.text(words)
 

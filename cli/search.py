@@ -35,7 +35,7 @@ from bindsearch.cli.options import (
     Words,
     WordSearchOption,
 )
-from bindsearch.cli.output import print_json, print_message, print_paths
+from bindsearch.cli.output import plural, print_json, print_message, print_paths
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Ranking
 
@@ -89,6 +89,7 @@ def search_command(
     """
     from bindsearch.cli.hits import print_hits, searched_in
     from bindsearch.errors import UsageError
+    from bindsearch.results import missing_paths
     from bindsearch.store import connect
 
     if json + paths + print0 > 1:
@@ -126,6 +127,8 @@ def search_command(
         print_paths((hit.path for hit in answer.hits), end_with_nul=print0)
     else:
         print_hits(answer, flat=flat)
+    if (paths or print0) and (gone := missing_paths(answer.hits)):
+        print_message(f"note: {plural(len(gone), 'file')} of these {'is' if len(gone) == 1 else 'are'} no longer there")
     for notice in answer.notices:
         print_message(f"note: {notice}")
     if not answer.hits:
@@ -136,6 +139,9 @@ def search_command(
 
 def answer_json(answer: Answer) -> dict[str, object]:
     """Return an answer for `--json`; values that do not apply are null."""
+    from bindsearch.results import missing_paths
+
+    missing = missing_paths(answer.hits)
     return {
         "query": {
             "terms": [
@@ -163,6 +169,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
                 "text": hit.text,
                 "contributions": [round(share, 6) for share in hit.contributions],
                 "copies": [str(path) for path in hit.copies],
+                "is_missing": hit.path in missing,
                 "found_by": hit.found_by.value,
             }
             for hit in answer.hits

@@ -89,6 +89,19 @@ def test_the_querys_own_files_are_left_out_copies_too(store: bs.Store, media: Pa
     assert {hit.path.name for hit in found} == {"0.png", "copy.png"}
 
 
+def test_a_file_that_is_not_indexed_finds_its_copies(store: bs.Store, media: Path, tmp_path: Path) -> None:
+    shutil.copy(media / "pictures" / "0.png", media / "pictures" / "copy.png")
+    store.index(media)
+    shutil.copy(media / "pictures" / "0.png", tmp_path / "mine.png")
+    best = store.search(bs.image(tmp_path / "mine.png"), to="image", k=1)[0]
+    assert (best.path.name, best.match, [path.name for path in best.copies]) == ("0.png", "exact", ["copy.png"])
+    answer = store.answer(bs.make_query(bs.image(media / "pictures" / "0.png"), to="image"))
+    assert "0.png" not in {hit.path.name for hit in answer.hits}
+    assert "copies of the query's own files are left out: 1 (--include-query)" in answer.notices
+    answer = store.answer(bs.make_query(bs.image(media / "pictures" / "1.png"), to="image"))
+    assert answer.notices == ()
+
+
 def test_like_by_id_and_by_path_are_the_same_and_need_no_encoder(store: bs.Store, media: Path, tmp_path: Path) -> None:
     store.index(media)
     path = media / "sounds" / "long.wav"

@@ -178,10 +178,12 @@ def _candidates(
     items = [one.items for one in prepared]
     found, _ = find_candidates(plans, vectors, searched, generation.snapshot, items, scales, workers)
     for labelled, candidates, scale in zip(queries, found, scales, strict=True):
-        source = _source_of(labelled)
+        source, identical = _source_of(labelled), labelled.prepared.items.identical
         for modality, of_modality in candidates.items():
-            if source is not None and len(of_modality.rows):
-                yield (source, modality), of_modality, scale[modality], labelled.answers
+            # files of the same content are certain to match, and are left out here
+            others = of_modality.take(~np.isin(of_modality.item_ids, identical))
+            if source is not None and len(others.rows):
+                yield (source, modality), others, scale[modality], labelled.answers
 
 
 def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int], match_weight: float) -> _Examples:

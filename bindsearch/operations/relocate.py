@@ -61,7 +61,10 @@ def relocate(store: Path, old: str | os.PathLike[str], new: str | os.PathLike[st
         if any(root.is_relative_to(with_links) for root in roots.values()):
             before = with_links
         moved = _new_roots(before, after, roots)
-        _check_is_free(after, {key: root for key, root in roots.items() if key not in moved})
+        others = {key: root for key, root in roots.items() if key not in moved}
+        # the new folder was indexed before the files were there
+        empty = [key for key, root in others.items() if root == after and not catalog.known_files(key, ("",)).n]
+        _check_is_free(after, {key: root for key, root in others.items() if key not in empty})
         files = [file for key, root in moved.items() for file in _files_of(catalog, key, root)]
         rows = np.unique(np.linspace(0, len(files) - 1, min(len(files), MAX_SAMPLED)).astype(np.int64))
         sample = [files[row] for row in rows.tolist()]
@@ -71,7 +74,7 @@ def relocate(store: Path, old: str | os.PathLike[str], new: str | os.PathLike[st
                 f"{after} does not contain the files of {before}: {found} of {len(sample)} are there with their size; "
                 f"give the folder that {before} is now"
             )
-        Writer(store, catalog, config.dim).commit(StagedBatch(moved_collections=moved))
+        Writer(store, catalog, config.dim).commit(StagedBatch(moved_collections=moved, forgotten_collections=empty))
     return RelocateReport({roots[key]: root for key, root in moved.items()}, len(files), len(sample), found)
 
 

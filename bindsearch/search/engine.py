@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import to_absolute
 from bindsearch.indexes.types import UnitCosts
 from bindsearch.search.executor import QueryItems, Result, run_plans, run_words
 from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts, WordStep
 from bindsearch.search.planner import make_plan
-from bindsearch.search.query import Query, Ranking, WordSearch, resolve_weights
+from bindsearch.search.query import LIKE, Query, Ranking, WordSearch, resolve_weights
 from bindsearch.search.query_encoding import EncodedTerm, is_text
 from bindsearch.search.query_syntax import format_query
 from bindsearch.search.scoring.candidates import FilteredPartition, QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
+from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality
 from bindsearch.vectors import compose, scale_weights
 
@@ -103,26 +105,40 @@ def labels_of(query: Query) -> tuple[str, ...]:
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
-def query_items(generation: Generation, query: Query, hashes: Sequence[str]) -> tuple[QueryItems, int]:
+def query_items(generation: Generation, query: Query, hashes: Sequence[str | None]) -> tuple[QueryItems, int]:
     """Find the items with the same content as the query's own files.
+
+    If the file itself is indexed, or the term is `like`, other items are wanted: it and its copies are excluded, except
+    with `include_query`. Else they are what is asked for: they certainly match a query of one term.
 
     Args:
         generation: The generation to search.
-        query: The query. The items are excluded from its hits; with `include_query` they are not, and certainly match
-            a query of one term.
-        hashes: Content hashes of the query's files.
+        query: The query.
+        hashes: Content hash of each term's file; None for a text.
 
     Returns:
         The items, and the number of segments of excluded ones.
     """
-    if not hashes:
-        return NO_ITEMS, 0
-    items = generation.snapshot.items_with_content(hashes)
-    if query.include_query:
-        is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
-        return replace(NO_ITEMS, identical=items) if is_one_file else NO_ITEMS, 0
-    rows = sum(len(generation.snapshot.segments_of(item)) for item in items.tolist())
-    return replace(NO_ITEMS, excluded=items), rows
+    excluded, identical = [NO_ITEMS.excluded], [NO_ITEMS.identical]
+    snapshot = generation.snapshot
+    for term, content_hash in zip(query.terms, hashes, strict=True):
+        if content_hash is not None:
+            items = snapshot.items_with_content([content_hash])
+            is_own = not query.include_query and (term.kind == LIKE or _names_one_of(term.source, items, snapshot))
+            (excluded if is_own else identical).append(items)
+    hidden = np.unique(np.concatenate(excluded))
+    rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
+    is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
+    return QueryItems(hidden, np.concatenate(identical) if is_one_file else NO_ITEMS.identical), rows
+
+
+def _names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
+    """Return whether the file of a term is that of one of these items."""
+    if not len(item_ids):
+        return False
+    path = to_absolute(source)
+    items = map(snapshot.item, item_ids.tolist())
+    return any(item is not None and item.collection / item.rel_path == path for item in items)
 
 
 def prepare_query(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
@@ -132,9 +148,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         UsageError: the terms cancel each other.
     """
     weights = resolve_weights(query.terms)
-    items, rows = query_items(
-        generation, query, [term.content_hash for term in encoded if term.content_hash is not None]
-    )
+    items, rows = query_items(generation, query, [term.content_hash for term in encoded])
     terms = ResolvedTerms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
@@ -142,8 +156,10 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         cost_notes=tuple(term.cost_note for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    notices = tuple(dict.fromkeys(term.notice for term in encoded if term.notice))
-    return PreparedQuery(query, terms, vector, items, rows, notices)
+    notices = [term.notice for term in encoded if term.notice]
+    if (copies := len(items.excluded) - sum(term.content_hash is not None for term in encoded)) > 0:
+        notices.append(f"copies of the query's own files are left out: {copies} (--include-query)")
+    return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
 
 
 def prepare_words(query: Query) -> PreparedQuery:

@@ -1,5 +1,6 @@
 """Hits as people read them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,23 @@ def test_files_that_are_gone_are_marked(media: Path, bindsearch_command: Run) ->
     (media / "short.txt").unlink()
     out, _ = run(bindsearch_command, media, "something else", "--to", "text")
     assert [("(no longer there)" in line) for line in out.splitlines() if "/media/" in line].count(True) == 1
+
+
+def test_a_copy_that_is_there_stands_for_a_hit_that_is_gone(media: Path, bindsearch_command: Run) -> None:
+    (media / "a.png").unlink()
+    arguments: list[str | Path] = ["--like", media / "short.txt", "--to", "image"]
+    out, _ = run(bindsearch_command, media, *arguments)
+    assert "b.png  +2 copies" in out
+    assert "no longer there" not in out
+    _, errors = run(bindsearch_command, media, *arguments, "--paths")
+    assert "note: 1 file of these is no longer there" in errors
+    (hit,) = json.loads(run(bindsearch_command, media, *arguments, "--json")[0])["hits"]
+    assert hit["is_missing"]
+
+
+def test_a_file_among_words_is_told_to_be_a_text(media: Path, bindsearch_command: Run) -> None:
+    _, errors = run(bindsearch_command, media, str(media / "a.png"), "in", "the", "snow")
+    assert f"note: {media / 'a.png'} is searched for as a text" in errors
 
 
 def test_a_hit_of_a_text_names_its_line(media: Path, bindsearch_command: Run) -> None:

@@ -110,3 +110,14 @@ def test_a_crash_after_the_transaction_leaves_it_done(media: Path, store: Path, 
         report = opened.index(new)
         assert (report.added, report.unchanged) == (0, 10)
         assert {hit.collection for hit in opened.search("note")} == {new}
+
+
+def test_a_folder_that_was_indexed_while_it_was_empty_is_taken(media: Path, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    with connect(store) as opened:
+        opened.index(tmp_path / "moved")
+        (tmp_path / "moved").rmdir()
+        media.rename(tmp_path / "moved")
+        assert opened.relocate(media, tmp_path / "moved").found
+        assert opened.status().collections == (tmp_path / "moved",)
+        assert not opened.verify().findings

@@ -75,8 +75,8 @@ def test_probabilities_are_those_of_log_odds() -> None:
 
 
 def test_words_follow_the_thresholds() -> None:
-    assert [match_of(p) for p in (1.0, 0.995, 0.99, 0.7, 0.5, 0.3, 0.29, 0.0)] == [
-        Match.EXACT, Match.EXACT, Match.STRONG, Match.STRONG, Match.LIKELY, Match.LIKELY, Match.WEAK, Match.WEAK,
+    assert [match_of(p) for p in (1.0, 0.9999, 0.99, 0.7, 0.5, 0.3, 0.29, 0.0)] == [
+        Match.EXACT, Match.STRONG, Match.STRONG, Match.STRONG, Match.LIKELY, Match.LIKELY, Match.WEAK, Match.WEAK,
     ]  # fmt: skip
     assert list(LEAST_PROBABILITY) == list(Match)
 

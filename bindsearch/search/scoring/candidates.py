@@ -17,6 +17,7 @@ from bindsearch.search.plan import Plan, Strategy
 from bindsearch.search.scoring.calibration import ScoreScale, score_scales, z_scores
 from bindsearch.search.scoring.probability import (
     CERTAIN_LOG_ODDS,
+    MAX_LOG_ODDS,
     Coefficients,
     ProbabilityModel,
     features_of,
@@ -78,6 +79,17 @@ class Candidates:
     cosines: NDArray[np.float32]
     chances: NDArray[np.int64]
     added: int = 0
+
+    def take(self, mask: NDArray[np.bool_]) -> Candidates:
+        """Return the segments where a mask is true: bool (m,); none of them may be `added`."""
+        return Candidates(
+            self.modality,
+            self.rows[mask],
+            self.segment_rows[mask],
+            self.item_ids[mask],
+            self.cosines[mask],
+            self.chances[mask],
+        )
 
 
 @dataclass(frozen=True)
@@ -191,7 +203,7 @@ def log_odds_of(
     z, rarity = z_and_rarity(present, scales)
     intercept, *slopes = _repeated([one.coefficients for one in scales], present)
     features = features_of(np.concatenate([one.cosines for one in present]), rarity)
-    return z, intercept + np.einsum("mf,fm->m", features, np.array(slopes))
+    return z, np.minimum(intercept + np.einsum("mf,fm->m", features, np.array(slopes)), MAX_LOG_ODDS)
 
 
 def z_and_rarity(

@@ -24,7 +24,10 @@ MAX_COSINE = 0.9995
 """Greatest cosine that is told from 1."""
 
 CERTAIN_LOG_ODDS = 50.0
-"""Log odds of an item with the same content as the query."""
+"""Log odds of an item with the same content as the query; its probability is 1.0 in floating point."""
+
+MAX_LOG_ODDS = 30.0
+"""Greatest log odds of any other item; the probability is below 1."""
 
 
 class Coefficients(NamedTuple):

@@ -18,7 +18,7 @@ from bindsearch.search.plan import WordStep
 from bindsearch.search.query import Query, WordSearch, resolve_weights
 from bindsearch.search.query_encoding import is_text
 from bindsearch.search.scoring.candidates import Candidates, FilteredPartition, Scored
-from bindsearch.search.scoring.probability import CERTAIN_LOG_ODDS, probabilities
+from bindsearch.search.scoring.probability import CERTAIN_LOG_ODDS, MAX_LOG_ODDS, probabilities
 from bindsearch.search.words.index import WordIndex, WordPart
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality
@@ -26,7 +26,7 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EXACT_NAME = 0.999
+EXACT_NAME = 1.0
 """Probability that a file is meant whose name is the query."""
 
 MAX_CHANCE = 0.9
@@ -410,7 +410,9 @@ def combine(scored: Scored, present: Sequence[Candidates], matches: WordMatches)
         np.concatenate([one.item_ids for one in present]), np.concatenate([one.segment_rows for one in present])
     )
     log_odds = scored.log_odds.copy()
-    changed = (chances > 0) & (log_odds < CERTAIN_LOG_ODDS)
+    certain = (chances >= EXACT_NAME) & (log_odds < CERTAIN_LOG_ODDS)
+    changed = (chances > 0) & (log_odds < CERTAIN_LOG_ODDS) & ~certain
     missed = probabilities(-log_odds[changed]) * (1 - chances[changed])
-    log_odds[changed] = np.log1p(-missed) - np.log(missed)
+    log_odds[changed] = np.minimum(np.log1p(-missed) - np.log(missed), MAX_LOG_ODDS)
+    log_odds[certain] = CERTAIN_LOG_ODDS + probabilities(log_odds[certain])  # vectors order files of one name
     return replace(scored, log_odds=log_odds, word_chances=chances)

@@ -99,7 +99,7 @@ def test_an_exact_name_is_exact_and_comes_before_a_mention(store: Store, tmp_pat
     store.index(tmp_path / "media")
     best, second = store.search("IMG_4208.JPG", k=2, copies=True)
     assert (best.path.name, second.path.name) == ("IMG_4208.JPG", "list.txt")
-    assert best.probability == pytest.approx(0.999, abs=1e-3)
+    assert (best.probability, best.match) == (1.0, "exact")
     assert second.probability < best.probability
 
 
