@@ -56,7 +56,7 @@ def check_every_modality(place: Path, name: str) -> None:
     assert run(place, "status")["encoder"] == name
     for modality, paths in files.items():
         query = ("--query", paths[1]) if modality == "text" else (f"--{modality}", paths[1])
-        answer = run(place, "search", *query, "--to", modality, "--include-query", "-k", "2")
+        answer = run(place, "search", *query, "--to", modality, "--include-query", "--copies", "-k", "2")
         hits = answer["hits"]
         assert isinstance(hits, list)
         assert [Path(hit["path"]).name for hit in hits] == [paths[1].name, paths[0].name]

@@ -65,6 +65,6 @@ def test_pull_index_and_search(tmp_path: Path) -> None:
     hits = json.loads(found.stdout)["hits"]
     assert Path(hits[0]["path"]).name == "1.png"
     assert hits[0]["cosine"] > 0.999
-    words = run(tmp_path, "search", "a red sofa", "--paths")
+    words = run(tmp_path, "search", "a red sofa", "--copies", "--paths")
     assert words.returncode == 0, words.stderr
     assert len(words.stdout.splitlines()) == 4
