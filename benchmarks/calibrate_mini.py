@@ -94,14 +94,14 @@ def _captions(
         for place in (2, 3):
             (folder.media / f"captions/{number:04}-{place}.txt").write_text(captions[source][place])
         further.add(names, texts)
-        if number % 6 == FITTED_HALF:
+        if number % 12 == FITTED_HALF:
             yield bs.image(copy_file(data / source, aside / f"captioned{number:04}.jpg")), texts
 
 
 def _sounds_and_motions(data: Path, folder: EverydayFolder, further: FurtherAnswers) -> Iterator[tuple[Term, set[str]]]:
     """Add notes that name each kind; yield words and recordings that find recordings, notes and pictures.
 
-    Pictures find no sounds here: for a picture, other pictures are meant, and only animals have sounds in the data.
+    A picture finds pictures of the same kind, but no sounds: these are rarely meant.
     """
     pictures = pictures_of_sounds(data, folder)
     (folder.media / "notes").mkdir()
@@ -115,6 +115,8 @@ def _sounds_and_motions(data: Path, folder: EverydayFolder, further: FurtherAnsw
             yield bs.text(phrase.format(words)), sounds | note
         for name in sorted(sounds)[::3]:
             yield bs.audio(folder.media / name), sounds | note | seen
+        for name in sorted(seen)[::10]:
+            yield bs.image(folder.media / name), seen
     for label, motions in folder.motions.items():
         note = {f"notes/{label}.txt"}
         (folder.media / f"notes/{label}.txt").write_text(f"someone {label}")
