@@ -41,6 +41,8 @@ def main() -> None:
         folder = make_folder(arguments.data, base / "files" / "media", base / "files" / "queries")
         further = FurtherAnswers()
         added = [*further_queries(arguments.data, folder, base / "files" / "queries", further)]
+        for path in (TARGET, base / "store" / CALIBRATION_FILE):
+            path.unlink(missing_ok=True)  # earlier coefficients would be the prior
         store = bs.connect(base / "store")
         store.index(folder.media, rules=RULES)
         fitted = [one for one in folder.queries + folder.unanswered if one.half == FITTED_HALF]

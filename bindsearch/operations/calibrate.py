@@ -38,7 +38,9 @@ UNANSWERED_SHARE = 0.2
 there."""
 
 MIN_MATCHES = 20
-"""Least number of matches among the candidates of a pair of modalities, for which coefficients are fitted."""
+"""Least number of items that match among the candidates of a pair of modalities, and of queries that they match.
+
+With fewer, coefficients would describe these few things."""
 
 MIN_PAIRS = 2
 """Least number of fitted pairs from which the coefficients of other pairs are fitted."""
@@ -89,11 +91,13 @@ class _Examples:
         features: Result of `features_of`: float64 (m, 3).
         is_match: Whether it is an answer: bool (m,).
         weights: Weight of each: float64 (m,).
+        matching_items: Ids of the items that are answers.
     """
 
     features: NDArray[np.float64]
     is_match: NDArray[np.bool_]
     weights: NDArray[np.float64]
+    matching_items: NDArray[np.int64]
 
 
 def fit_model(
@@ -129,12 +133,16 @@ def fit_model(
     for (source, target), parts in sorted(examples.items()):
         matches = sum(int(part.is_match.sum()) for part in parts)
         prior = before.pair(source, target)
-        fitted = _fit(_joined(parts), prior) if matches >= MIN_MATCHES else None
+        joined = _joined(parts)
+        answered = sum(bool(part.is_match.any()) for part in parts)
+        is_enough = min(answered, len(np.unique(joined.matching_items))) >= MIN_MATCHES
+        fitted = _fit(joined, prior) if is_enough else None
         results.append(CalibratedPair(source, target, len(parts), matches, fitted))
     pairs = {(one.source, one.target): one.coefficients for one in results if one.coefficients is not None}
     if not pairs:
         raise UsageError(
-            f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query: give more queries"
+            f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query: give more queries "
+            "with different answers"
         )
     same = _fit_others(examples, pairs, before.same, lambda pair: pair[0] is pair[1])
     across = _fit_others(examples, pairs, before.across, lambda pair: pair[0] is not pair[1])
@@ -194,7 +202,8 @@ def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int]
     best = order[np.sort(firsts)[:DEPTH]]
     is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
     features = features_of(candidates.cosines[best], rarity[best])
-    return _Examples(features, is_match, np.where(is_match, match_weight, 1.0))
+    weights = np.where(is_match, match_weight, 1.0)
+    return _Examples(features, is_match, weights, candidates.item_ids[best][is_match])
 
 
 def _joined(parts: Sequence[_Examples]) -> _Examples:
@@ -202,6 +211,7 @@ def _joined(parts: Sequence[_Examples]) -> _Examples:
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.is_match for part in parts]),
         np.concatenate([part.weights for part in parts]),
+        np.concatenate([part.matching_items for part in parts]),
     )
 
 
