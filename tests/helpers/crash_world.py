@@ -152,7 +152,7 @@ def stored(store: Path) -> dict[str, Any]:
         hits = [
             hit
             for query, target in (("text number 7", "text"), ("text number 23", "text"), ("other words", "audio"))
-            for hit in opened.search(query, to=target, ranking="cosine", k=5)
+            for hit in opened.search(query, to=target, ranking="cosine", k=5, copies=True)
         ]
     return {
         "items": sorted(str({"path": paths[key]} | item | {"item_id": 0}) for key, item in items.items()),
