@@ -125,6 +125,7 @@ class CollectionScan:
         self.target = target
         self.known = known
         self.one_at_a_time = False
+        self._read_archives: list[SourceContainer] = []
         self._containers = containers
         self._report = report
         self._narrows = options.narrowing.is_active
@@ -326,7 +327,11 @@ class CollectionScan:
                 self._fail(rel_path, UNKNOWN_STATE, f"a link to {end}, which is {NOT_REGULAR}: remove it", batch)
 
     def stage_archive(self, archive: Archive, missing: dict[int, int], batch: StagedBatch) -> None:
-        """Record an archive whose members are all processed: container, missing members and failures."""
+        """Stage the failures of an archive whose members are all processed, and note what `sweep` is to record.
+
+        The archive counts as read only when its missing members are removed: in one commit, else a crash between them
+        would keep these members.
+        """
         for skipped in archive.skipped:
             if skipped.is_repeated:  # the path is that of the first member
                 self._report.notices.append(f"{self.target.root / archive.rel_path}: {skipped.name}: {skipped.reason}")
@@ -345,7 +350,7 @@ class CollectionScan:
             item_id = int(self.known.item_ids[row])
             missing[item_id if item_id >= 0 else -1 - row] = row
         if not (self._narrows or archive.is_transient):
-            batch.containers.append(SourceContainer(self.target.collection_id, archive.rel_path, archive.state))
+            self._read_archives.append(SourceContainer(self.target.collection_id, archive.rel_path, archive.state))
 
     def _fail(self, rel_path: str, state: FileState, reason: str, batch: StagedBatch) -> None:
         """Record a failed file."""
@@ -354,7 +359,7 @@ class CollectionScan:
         self._report.add_failure(self.target.root / rel_path, reason)
 
     def sweep(self, missing: Mapping[int, int], batch: StagedBatch) -> None:
-        """Remove missing files, and record manifests that were added, changed or deleted."""
+        """Remove missing files; record archives that were read, and manifests that were added, changed or deleted."""
         for key, row in missing.items():
             file = self.known.file(row)
             if key >= 0:
@@ -362,6 +367,7 @@ class CollectionScan:
                 self._report.removed += 1
             if file.reason is not None and file.rel_path not in self._failed_paths:
                 batch.forgotten_failures.append((self.target.collection_id, file.rel_path))
+        batch.containers += self._read_archives
         for path, state in self.manifests.states.items():
             if self._containers.get(path) != state and not self._narrows:
                 batch.containers.append(SourceContainer(self.target.collection_id, path, state))

@@ -192,7 +192,14 @@ def assert_searchable(store: Path) -> None:
 
 
 def assert_as_undisturbed(store: Path, world: World) -> None:
-    assert stored(store) == world.expected
+    found = stored(store)
+    for name, expected in world.expected.items():
+        if found[name] != expected:
+            lacks, adds = (
+                [repr(one)[:200] for one in a if one not in b]
+                for a, b in ((expected, found[name]), (found[name], expected))
+            )
+            raise AssertionError(f"{name}: lacks {lacks[:5]}, adds {adds[:5]}")
     assert_tidy(store)
 
 
