@@ -444,7 +444,8 @@ class Store:
         with Decoders(context.encoder, context.decode) as decoders:
             find = at_paths(resolved, self._folder)
             report = index_targets(context, find, request, decoders, index_settings, on_progress, on_stage)
-        if not (report.items or report.unchanged or report.removed or report.failures or report.notices):
+        seen = (report.items, report.unchanged, report.removed, report.failures, report.without_content, report.notices)
+        if not any(seen):
             report.notices.append("no indexable files found")
         return report
 
@@ -955,7 +956,10 @@ class Store:
         dim = self.config.dim
         if vector.shape != (dim,):
             raise VectorError(f"the query vector has shape {vector.shape}, the store needs ({dim},)")
+        if query.words is WordSearch.ONLY:
+            raise UsageError("a query vector has no words: search it with words='off' or 'auto'")
         unit = l2_normalize(vector)
+        query = replace(query, words=WordSearch.OFF)
         return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]))
 
 

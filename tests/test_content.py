@@ -110,6 +110,14 @@ def test_files_without_content_are_counted_and_never_found(media: Path, tmp_path
         assert not store.verify().findings
 
 
+def test_a_folder_of_files_without_content_is_not_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "rule.txt").write_text("---")
+    with connect(tmp_path / "store", encoder="null") as store:
+        report = store.index(tmp_path / "media")
+    assert (len(report.without_content), report.notices) == (1, [])
+
+
 def test_a_recording_keeps_the_spans_that_have_content(media: Path, tmp_path: Path) -> None:
     samples = np.concatenate([np.zeros(16_000 * 10, np.float32), tone(10.0), np.zeros(16_000 * 5, np.float32)])
     write_sound(media / "long.wav", samples)

@@ -103,6 +103,15 @@ def test_an_exact_name_is_exact_and_comes_before_a_mention(store: Store, tmp_pat
     assert second.probability < best.probability
 
 
+def test_a_query_vector_has_no_words(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "media" / "vector.txt").write_text("a vector")
+    store.index(tmp_path / "media")
+    vector = np.random.default_rng(0).standard_normal(store.config.dim)
+    assert {hit.found_by for hit in store.search(vector, k=50)} == {FoundBy.VECTOR}
+    with pytest.raises(UsageError, match="a query vector has no words"):
+        store.search(vector, words="only")
+
+
 def test_without_words_the_list_is_of_vectors(shared: Store) -> None:
     hits = shared.search("LH 1234", k=20, words="off")
     assert {hit.found_by for hit in hits} == {FoundBy.VECTOR}
