@@ -9,15 +9,13 @@ visible pictures, depth and visible pictures, sentences of documents, sounds and
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from everyday_folder import EverydayFolder, copy_file, make_folder, pictures_of_sounds, read_rows
+from everyday_folder import EverydayFolder, copy_file, make_folder, pictures_of_sounds, read_rows, working_folder
 
 import bindsearch as bs
 from bindsearch.search.query import Term
@@ -31,16 +29,10 @@ SENTENCE = re.compile(r"[A-Z][^.!?\n]{30,120}[.!?]")
 
 def main() -> None:
     """Make the folder, index it, fit, and print the coefficients."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of evaluation data")
-    parser.add_argument("--folder", type=Path, help="a folder to work in and to keep; used again if it is there")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        base = arguments.folder or Path(temporary)
-        shutil.rmtree(base / "files", ignore_errors=True)
-        folder = make_folder(arguments.data, base / "files" / "media", base / "files" / "queries")
+    with working_folder(__doc__) as (data, base):
+        folder = make_folder(data, base / "files" / "media", base / "files" / "queries")
         further = FurtherAnswers()
-        added = [*further_queries(arguments.data, folder, base / "files" / "queries", further)]
+        added = [*further_queries(data, folder, base / "files" / "queries", further)]
         for path in (TARGET, base / "store" / CALIBRATION_FILE):
             path.unlink(missing_ok=True)  # earlier coefficients would be the prior
         store = bs.connect(base / "store")

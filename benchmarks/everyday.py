@@ -8,17 +8,13 @@ calibration of `mini` was fitted to (`calibrate_mini.py`), half are not; both ar
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from calibrate_mini import FITTED_HALF
-from everyday_folder import EverydayFolder, KnownQuery, make_folder
+from everyday_folder import EverydayFolder, KnownQuery, make_folder, working_folder
 from numpy.typing import NDArray
 from results import save_table
 
@@ -48,14 +44,8 @@ class Answered:
 
 def main() -> None:
     """Index, search, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of evaluation data")
-    parser.add_argument("--folder", type=Path, help="a folder to work in and to keep; used again if it is there")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        base = arguments.folder or Path(temporary)
-        shutil.rmtree(base / "files", ignore_errors=True)
-        folder = make_folder(arguments.data, base / "files" / "media", base / "files" / "queries")
+    with working_folder(__doc__) as (data, base):
+        folder = make_folder(data, base / "files" / "media", base / "files" / "queries")
         store = bs.connect(base / "store")
         report = store.index(folder.media, rules=RULES)
         print(f"{report.added} files indexed, {len(report.failures)} failed")

@@ -12,7 +12,10 @@ import csv
 import random
 import shutil
 import sysconfig
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +86,23 @@ class EverydayFolder:
     pictures: dict[str, set[str]] = field(default_factory=dict)
     sounds: dict[str, set[str]] = field(default_factory=dict)
     motions: dict[str, set[str]] = field(default_factory=dict)
+
+
+@contextmanager
+def working_folder(about: str | None) -> Iterator[tuple[Path, Path]]:
+    """Read the arguments of a benchmark; yield the folder of the evaluation data, and one to work in.
+
+    Args:
+        about: Description of the benchmark.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of evaluation data")
+    parser.add_argument("--folder", type=Path, help="a folder to work in and to keep; used again if it is there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        base = arguments.folder or Path(temporary)
+        shutil.rmtree(base / "files", ignore_errors=True)
+        yield arguments.data, base
 
 
 def make_folder(data: Path, media: Path, aside: Path) -> EverydayFolder:

@@ -66,7 +66,7 @@ class FailedFile:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it can be read, but has no content."""
+        """True for a file that can be read, but has no content."""
         return self.reason.startswith(NO_CONTENT)
 
 

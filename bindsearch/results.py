@@ -62,16 +62,13 @@ def missing_paths(hits: Iterable[Hit]) -> set[Path]:
 
     A member of an archive is there if the archive is. A file that cannot be looked up now does not count as missing.
     """
-    return {
-        hit.path
-        for hit in hits
-        if not any(_may_be_file(path) for path in (hit.path, *hit.path.parents) if path.is_relative_to(hit.collection))
-    }
+    return {hit.path for hit in hits if not may_be_there(hit.path)}
 
 
-def _may_be_file(path: Path) -> bool:
+def may_be_there(path: Path) -> bool:
+    """Return whether there is a file at a path, or an archive above it, or neither can be looked up now."""
     try:
-        return path.is_file()
+        return any(one.is_file() for one in (path, *path.parents))
     except OSError:
         return True
 

@@ -49,7 +49,6 @@ from bindsearch.search.query import (
     parse_modalities,
     resolve_weights,
     terms_of,
-    text,
 )
 from bindsearch.search.query_encoding import encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
@@ -378,7 +377,7 @@ class Store:
             weights=resolve_weights(query.terms),
             cost_notes=tuple(source.cost_note for source in sources),
         )
-        items, rows = query_items(generation, query, [source.content_hash for source in sources])
+        items, rows, _ = query_items(generation, query, [source.content_hash for source in sources])
         return plan_query(generation, PreparedQuery(query, terms, None, items, rows), self._plan_context)
 
     @tells_faults("read")
@@ -669,28 +668,17 @@ class Store:
             UsageError: an answer is not in the store, or there are too few matches.
             StoreNotFoundError: there is no store.
         """
-        from bindsearch.operations.calibrate import LabelledQuery, caption_queries, fit_model
+        from bindsearch.operations.calibrate import LabelledQuery, fit_model, labelled_queries
 
         generation = self._current()
-        found: list[tuple[Searchable, list[int]]]
-        if queries is None:
-            found = [(text(words), items) for words, items in caption_queries(generation)]
-        else:
-            found = [(query, [self._item_id(generation, path) for path in paths]) for query, paths in queries]
-        written = [make_query(query) for query, _ in found]
-        prepared = self._encode(generation, written, None)
-        labelled = [LabelledQuery(one, frozenset(answers)) for one, (_, answers) in zip(prepared, found, strict=True)]
+        asked = labelled_queries(generation, queries)
+        prepared = self._encode(generation, [query for query, _ in asked], None)
+        labelled = [LabelledQuery(one, answers) for one, (_, answers) in zip(prepared, asked, strict=True)]
         model, pairs = fit_model(generation, labelled, self._calibration[0], self._plan_context, self._workers)
-        origin = {"queries": len(found), "answers": sum(len(answers) for _, answers in found)}
+        origin = {"queries": len(asked), "answers": sum(len(answers) for _, answers in asked)}
         write_calibration(self.path / CALIBRATION_FILE, model, self.config, origin)
-        self.__dict__.pop("_calibration", None)
+        del self._calibration
         return tuple(pairs)
-
-    def _item_id(self, generation: Generation, path: PathLike) -> int:
-        item = generation.snapshot.item_at_path(to_absolute(path))
-        if item is None:
-            raise UsageError(f"{path} is not in the store: index it, or leave it out of the answers")
-        return item.item_id
 
     @property
     def index_settings(self) -> IndexSettings:

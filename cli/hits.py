@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bindsearch.cli.output import plural, print_line, print_message, span_label
 from bindsearch.ingest.media.text import line_of_passage
-from bindsearch.results import missing_paths
+from bindsearch.results import may_be_there, missing_paths
 from bindsearch.types import STANDS_OUT, Match, Modality
 
 if TYPE_CHECKING:
@@ -62,11 +62,10 @@ def _of_living_file(hit: Hit, missing: Container[Path]) -> Hit:
     """Return a hit whose file is gone with a copy that is there in its place."""
     if hit.path not in missing or not hit.copies:
         return hit
-    gone = missing_paths(replace(hit, path=copy, collection=copy.parent) for copy in hit.copies)
-    there = [copy for copy in hit.copies if copy not in gone]
-    if not there:
+    there = next(filter(may_be_there, hit.copies), None)
+    if there is None:
         return hit
-    return replace(hit, path=there[0], copies=tuple(copy for copy in (hit.path, *hit.copies) if copy != there[0]))
+    return replace(hit, path=there, copies=tuple(copy for copy in (hit.path, *hit.copies) if copy != there))
 
 
 def searched_in(answer: Answer) -> str:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
 from bindsearch.search.engine import PlanContext, PreparedQuery, plan_query
 from bindsearch.search.executor import find_candidates
 from bindsearch.search.generation import Generation
-from bindsearch.search.query import PREFIXES, Ranking, Term, text
+from bindsearch.search.query import PREFIXES, Query, Ranking, Searchable, Term, make_query, text
 from bindsearch.search.scoring.candidates import Candidates, PartitionScale, partition_scales, z_and_rarity
 from bindsearch.search.scoring.probability import (
     Coefficients,
     ProbabilityModel,
     features_of,
-    fit_coefficients,
+    probabilities,
     tower_of,
 )
 from bindsearch.search.thread_pool import Workers
-from bindsearch.types import Modality
+from bindsearch.storage.snapshot import Snapshot
+from bindsearch.types import Modality, PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +90,7 @@ class _Examples:
     """Candidates of one query in one partition.
 
     Attributes:
-        features: Result of `features_of`: float64 (m, 3).
+        features: Columns of `features_of`: float64 (m, 3).
         is_match: Whether it is an answer: bool (m,).
         weights: Weight of each: float64 (m,).
         matching_items: Ids of the items that are answers.
@@ -174,9 +176,7 @@ def _candidates(
 ) -> Iterator[tuple[tuple[Modality, Modality], Candidates, PartitionScale, frozenset[int]]]:
     """Yield pair of modalities, candidates, scale and answers, for each query of one modality and each partition."""
     prepared = [
-        replace(
-            one.prepared, query=replace(one.prepared.query, to=tuple(Modality), k=DEPTH, ranking=Ranking.PROBABILITY)
-        )
+        replace(one.prepared, query=replace(one.prepared.query, k=DEPTH, ranking=Ranking.PROBABILITY))
         for one in queries
     ]
     vectors = [one.vector for one in prepared if one.vector is not None]
@@ -196,12 +196,12 @@ def _candidates(
 
 def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int], match_weight: float) -> _Examples:
     """Return the best segment of each of the DEPTH best items."""
-    _, rarity = z_and_rarity([candidates], [scale])
+    _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
     order = np.lexsort((-candidates.cosines, -rarity))
     _, firsts = np.unique(candidates.item_ids[order], return_index=True)
     best = order[np.sort(firsts)[:DEPTH]]
     is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
-    features = features_of(candidates.cosines[best], rarity[best])
+    features = np.column_stack(features_of(candidates.cosines[best], rarity[best]))
     weights = np.where(is_match, match_weight, 1.0)
     return _Examples(features, is_match, weights, candidates.item_ids[best][is_match])
 
@@ -217,6 +217,62 @@ def _joined(parts: Sequence[_Examples]) -> _Examples:
 
 def _fit(examples: _Examples, prior: Coefficients) -> Coefficients:
     return fit_coefficients(examples.features, examples.is_match, examples.weights, prior, PRIOR_WEIGHT)
+
+
+def fit_coefficients(
+    features: NDArray[np.float64],
+    is_match: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    prior: Coefficients,
+    prior_weight: float,
+) -> Coefficients:
+    """Fit coefficients by logistic regression, within bounds.
+
+    Newton's method on the penalised likelihood (Hastie et al., The Elements of Statistical Learning, 4.4.1). Slopes are
+    not negative, and that of the rarity is at most 1, which is Bayes' rule if scores by chance are normal; a slope that
+    leaves its bounds is fixed at the nearer one.
+
+    Args:
+        features: Columns of `features_of`: float64 (m, 3).
+        is_match: Whether it is an answer: bool (m,).
+        weights: Weight of each candidate: float64 (m,).
+        prior: Coefficients that the fit is drawn to.
+        prior_weight: Precision of that prior, in each coefficient.
+    """
+    columns = np.column_stack([np.ones(len(features)), features])
+    start = np.array(prior)
+    low, high = np.array([-np.inf, 0.0, 0.0, 0.0]), np.array([np.inf, np.inf, np.inf, 1.0])
+    values, free = start, np.ones(len(start), np.bool_)
+    while True:
+        values = _newton(columns, is_match, weights, values, start, prior_weight, free)
+        excess = np.maximum(low - values, values - high)
+        if excess.max() <= 0:
+            return Coefficients(*values.tolist())
+        worst = int(excess.argmax())
+        free[worst] = False
+        values = np.clip(values, low, high)
+
+
+def _newton(
+    columns: NDArray[np.float64],
+    is_match: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    values: NDArray[np.float64],
+    prior: NDArray[np.float64],
+    prior_weight: float,
+    free: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return values (4,) with the free ones at the maximum of the penalised likelihood."""
+    values, used = values.copy(), columns[:, free]
+    for _ in range(200):
+        expected = probabilities(columns @ values)
+        slope = used.T @ (weights * (is_match - expected)) - prior_weight * (values - prior)[free]
+        curvature = (used * (weights * expected * (1 - expected))[:, None]).T @ used
+        step = np.linalg.solve(curvature + prior_weight * np.eye(used.shape[1]), slope)
+        values[free] += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
+        if np.abs(step).max() < 1e-8:
+            break
+    return values
 
 
 def _fit_others(
@@ -236,16 +292,46 @@ def _fit_others(
     return _fit(_joined([replace(one, weights=one.weights * (mean / one.weights.sum())) for one in taken]), before)
 
 
-def caption_queries(generation: Generation) -> list[tuple[str, list[int]]]:
-    """Return the captions of items of other modalities, from their sidecars, as queries: texts and ids of items."""
+def labelled_queries(
+    generation: Generation, queries: Iterable[tuple[Searchable, Sequence[PathLike]]] | None
+) -> list[tuple[Query, frozenset[int]]]:
+    """Return queries with the ids of the items that answer them.
+
+    Args:
+        generation: The generation to search.
+        queries: Queries with the paths of their answers (None: the captions of items, see `_caption_queries`).
+
+    Raises:
+        UsageError: an answer is not in the store, or a query is invalid.
+    """
+    if queries is None:
+        return _caption_queries(generation)
+    return [
+        (make_query(query), frozenset(_item_id(generation.snapshot, path) for path in paths))
+        for query, paths in queries
+    ]
+
+
+def _item_id(snapshot: Snapshot, path: PathLike) -> int:
+    item = snapshot.item_at_path(to_absolute(path))
+    if item is None:
+        raise UsageError(f"{path} is not in the store: index it, or leave it out of the answers")
+    return item.item_id
+
+
+def _caption_queries(generation: Generation) -> list[tuple[Query, frozenset[int]]]:
+    """Return the captions of items of other modalities, from their sidecars, as queries for these modalities.
+
+    They find no texts: each would find itself.
+    """
     items, segments = generation.snapshot.live_tables()
     modality_of = dict(zip(items.column("item_id").to_pylist(), items.column("modality").to_pylist(), strict=True))
-    answers: dict[str, list[int]] = defaultdict(list)
-    columns = segments.select(["item_id", "modality", "text"]).to_pylist()
-    for row in columns:
+    answers: dict[str, set[int]] = defaultdict(set)
+    for row in segments.select(["item_id", "modality", "text"]).to_pylist():
         if row["modality"] == Modality.TEXT and modality_of[row["item_id"]] != Modality.TEXT and row["text"]:
-            answers[row["text"]].append(row["item_id"])
-    return list(answers.items())
+            answers[row["text"]].add(row["item_id"])
+    others = [modality for modality in Modality if modality is not Modality.TEXT]
+    return [(make_query(words, to=others), frozenset(found)) for words, found in answers.items()]
 
 
 def read_pairs(path: Path) -> list[tuple[Term, list[Path]]]:

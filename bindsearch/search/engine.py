@@ -105,7 +105,7 @@ def labels_of(query: Query) -> tuple[str, ...]:
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
-def query_items(generation: Generation, query: Query, hashes: Sequence[str | None]) -> tuple[QueryItems, int]:
+def query_items(generation: Generation, query: Query, hashes: Sequence[str | None]) -> tuple[QueryItems, int, int]:
     """Find the items with the same content as the query's own files.
 
     If the file itself is indexed, or the term is `like`, other items are wanted: it and its copies are excluded, except
@@ -117,19 +117,22 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
         hashes: Content hash of each term's file; None for a text.
 
     Returns:
-        The items, and the number of segments of excluded ones.
+        The items, the number of segments of excluded ones, and the number of those that are copies.
     """
     excluded, identical = [NO_ITEMS.excluded], [NO_ITEMS.identical]
+    own: set[str] = set()
     snapshot = generation.snapshot
     for term, content_hash in zip(query.terms, hashes, strict=True):
         if content_hash is not None:
             items = snapshot.items_with_content([content_hash])
             is_own = not query.include_query and (term.kind == LIKE or _names_one_of(term.source, items, snapshot))
             (excluded if is_own else identical).append(items)
+            own |= {content_hash} if is_own else set()
     hidden = np.unique(np.concatenate(excluded))
     rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
     is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
-    return QueryItems(hidden, np.concatenate(identical) if is_one_file else NO_ITEMS.identical), rows
+    certain = np.concatenate(identical) if is_one_file else NO_ITEMS.identical
+    return QueryItems(hidden, certain), rows, len(hidden) - len(own)
 
 
 def _names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
@@ -148,7 +151,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         UsageError: the terms cancel each other.
     """
     weights = resolve_weights(query.terms)
-    items, rows = query_items(generation, query, [term.content_hash for term in encoded])
+    items, rows, copies = query_items(generation, query, [term.content_hash for term in encoded])
     terms = ResolvedTerms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
@@ -157,7 +160,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
     notices = [term.notice for term in encoded if term.notice]
-    if (copies := len(items.excluded) - sum(term.content_hash is not None for term in encoded)) > 0:
+    if copies:
         notices.append(f"copies of the query's own files are left out: {copies} (--include-query)")
     return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
 

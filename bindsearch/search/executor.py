@@ -24,7 +24,6 @@ from bindsearch.search.scoring.candidates import (
     log_odds_of,
     partition_scales,
     score_candidates,
-    unscored,
 )
 from bindsearch.search.scoring.probability import ProbabilityModel, probabilities
 from bindsearch.search.thread_pool import Workers
@@ -47,6 +46,9 @@ MAX_TIED_ROWS = 4096
 """Maximum number of rows fetched to break ties.
 
 All rows with the cosine of the last hit are fetched, so that ties are broken by item id; with more, the oldest win."""
+
+FOLDED = (Modality.IMAGE, Modality.VIDEO)
+"""Modalities of which copies are found by their cosine."""
 
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
@@ -316,13 +318,9 @@ def _is_complete(candidates: Candidates, plan: Plan, scale: PartitionScale, leas
         return last is not None and (last > least_cosine or valid >= MAX_TIED_ROWS)
     values, bound = candidates.cosines.astype(np.float64), least_cosine
     if plan.ranking is Ranking.PROBABILITY:
-        ends = replace(
-            candidates,
-            cosines=np.append(candidates.cosines, np.float32(least_cosine)),
-            chances=np.append(candidates.chances, 1),
-        )
-        values, of_bound = np.split(log_odds_of([ends], [scale])[1], [-1])
-        bound = float(of_bound[0])
+        cosines = np.append(candidates.cosines, np.float32(least_cosine))
+        _, log_odds = log_odds_of(cosines, np.append(candidates.chances, 1), scale)
+        values, bound = log_odds[:-1], float(log_odds[-1])
     last = _nth_item(candidates.item_ids, values, plan.depth)
     return last is not None and (last > bound or valid >= MAX_TIED_ROWS)
 
@@ -390,15 +388,15 @@ def _rank(
         present = with_words(present, matches, searched, None if query is None else query.vector, snapshot)
     if not present:
         return Result([], runs, 1000 * (perf_counter() - started), 0.0)
-    of_partitions = [scales[candidates.modality] for candidates in present if candidates.modality in scales]
-    scored = score_candidates(present, of_partitions, identical) if query is not None else unscored(present)
+    of_partitions = None if query is None else [scales[candidates.modality] for candidates in present]
+    scored = score_candidates(present, of_partitions, identical)
     if matches is not None:
         from bindsearch.search.words.matches import combine
 
-        scored = combine(scored, present, matches)
-    chosen = _choose(plan, present, searched, scored)
+        scored = combine(scored, matches)
+    chosen = _choose(plan, searched, scored)
     ranked = perf_counter()
-    hits = _hits(plan, query, present, searched, scored, chosen, snapshot)
+    hits = _hits(plan, query, searched, scored, chosen, snapshot)
     done = perf_counter()
     return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked), chosen.lacks_items)
 
@@ -418,21 +416,18 @@ class _Chosen:
     lacks_items: bool
 
 
-def _choose(
-    plan: Plan, present: Sequence[Candidates], searched: Mapping[Modality, FilteredPartition], scored: Scored
-) -> _Chosen:
+def _choose(plan: Plan, searched: Mapping[Modality, FilteredPartition], scored: Scored) -> _Chosen:
     """Return the hits: the best segment of each item, without copies and what matches too little, diverse if asked."""
-    values = _ranked_values(plan.ranking, present, scored)
-    items = np.concatenate([candidates.item_ids for candidates in present])
-    segments = np.concatenate([candidates.segment_rows for candidates in present])
-    by_modality = plan.ranking is Ranking.PER_MODALITY
-    parts = [np.flatnonzero(scored.owner == number) for number in range(len(present))] if by_modality else [slice(None)]
+    values = _ranked_values(plan.ranking, scored)
+    parts: list[NDArray[np.int64] | slice] = [slice(None)]
+    if plan.ranking is Ranking.PER_MODALITY:
+        parts = [np.flatnonzero(scored.owner == number) for number in range(len(scored.modalities))]
     wanted = rerank_depth(plan.k, plan.diversity)
     chosen: list[NDArray[np.int64]] = []
     copies: dict[int, list[int]] = {}
     lacks_items = False
     for part in parts:
-        best = best_of_each_item(values[part], items[part], segments[part], len(values))
+        best = best_of_each_item(values[part], scored.item_ids[part], scored.segment_rows[part], len(values))
         numbers = np.arange(len(values))[part][best]
         first = min(len(numbers), plan.depth)  # beyond, better ones may not have been fetched
         may_be_more = first == plan.depth
@@ -443,14 +438,14 @@ def _choose(
         if plan.copies:
             numbers = numbers[:first]
         else:
-            numbers, of_part = _without_copies(numbers, first, present, searched, scored)
+            numbers, of_part = _without_copies(numbers, first, searched, scored)
             copies |= of_part
             lacks_items |= may_be_more and len(numbers) < min(wanted, first)
         if plan.diversity:
             numbers = numbers[:wanted]
-            owner = scored.owner[numbers]
-            vectors = _embeddings(present, searched, owner, scored.position[numbers])
-            numbers = numbers[diversify(values[numbers], vectors, owner, plan.k, plan.diversity)]
+            vectors = _embeddings(searched, scored, numbers)
+            groups = scored.owner[numbers]
+            numbers = numbers[diversify(values[numbers], vectors, groups, plan.k, plan.diversity)]
         chosen.append(numbers[: plan.k])
     return _Chosen(np.concatenate(chosen), copies, lacks_items)
 
@@ -458,7 +453,6 @@ def _choose(
 def _without_copies(
     numbers: NDArray[np.int64],
     first: int,
-    present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     scored: Scored,
 ) -> tuple[NDArray[np.int64], dict[int, list[int]]]:
@@ -469,20 +463,17 @@ def _without_copies(
     not compared, as two may show the same in one of their segments; nor are other modalities, as encoders map
     different recordings of one kind to nearly one vector.
     """
-    owner, position = scored.owner[numbers], scored.position[numbers]
-    rows = np.concatenate([candidates.rows for candidates in present])[numbers]
-    chances = np.concatenate([candidates.chances for candidates in present])[numbers]
     compared = [
-        number
-        for number, one in enumerate(present)
-        if one.modality in (Modality.IMAGE, Modality.VIDEO)
-        and searched[one.modality].partition.neighbour_cosines[-1] < COPY_COSINE
+        modality in (Modality.IMAGE, Modality.VIDEO)
+        and searched[modality].partition.neighbour_cosines[-1] < COPY_COSINE
+        for modality in scored.modalities
     ]
-    is_compared = np.isin(np.arange(len(present)), compared)[owner] & (chances == 1)
+    owner = scored.owner[numbers]
+    is_compared = np.array(compared)[owner] & (scored.chances[numbers] == 1)
     is_compared[2 * first :] = False  # copies have nearly the same score
-    groups = np.where(is_compared, owner, -1)
-    embeddings = _embeddings(present, searched, owner[groups >= 0], position[groups >= 0])
-    leader_of = fold_copies(rows * len(present) + owner, embeddings, groups)
+    embeddings = _embeddings(searched, scored, numbers[is_compared])
+    vector_keys = scored.rows[numbers] * len(compared) + owner
+    leader_of = fold_copies(vector_keys, embeddings, np.where(is_compared, owner, -1))
     copies: dict[int, list[int]] = {}
     for number, leader in zip(numbers.tolist(), numbers[leader_of].tolist(), strict=True):
         if number != leader:
@@ -490,35 +481,31 @@ def _without_copies(
     return numbers[:first][leader_of[:first] == np.arange(first)], copies
 
 
-def _ranked_values(ranking: Ranking, present: Sequence[Candidates], scored: Scored) -> NDArray[np.floating]:
+def _ranked_values(ranking: Ranking, scored: Scored) -> NDArray[np.floating]:
     """Return what the list is ordered by: log odds, which keep apart what is nearly certain; else the score."""
     match ranking:
         case Ranking.PROBABILITY:
             return scored.log_odds
         case Ranking.Z:
             return scored.z
-    return np.concatenate([candidates.cosines for candidates in present])
+    return scored.cosines
 
 
 def _embeddings(
-    present: Sequence[Candidates],
-    searched: Mapping[Modality, FilteredPartition],
-    owner: NDArray[np.int64],
-    position: NDArray[np.int64],
+    searched: Mapping[Modality, FilteredPartition], scored: Scored, numbers: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the stored vectors (m, d) of candidates, given by partition number and position."""
-    out = np.empty((len(owner), next(iter(searched.values())).partition.dim), np.float32)
-    for number in np.unique(owner).tolist():
+    """Return the stored vectors (m, d) of candidates."""
+    owner, rows = scored.owner[numbers], scored.rows[numbers]
+    out = np.empty((len(numbers), next(iter(searched.values())).partition.dim), np.float32)
+    for number in set(owner.tolist()):
         mask = owner == number
-        rows = present[number].rows[position[mask]]
-        out[mask] = searched[present[number].modality].partition.rows.embeddings(rows)
+        out[mask] = searched[scored.modalities[number]].partition.rows.embeddings(rows[mask])
     return out
 
 
 def _hits(
     plan: Plan,
     query: QueryVector | None,
-    present: Sequence[Candidates],
     searched: Mapping[Modality, FilteredPartition],
     scored: Scored,
     chosen: _Chosen,
@@ -527,17 +514,24 @@ def _hits(
     numbers = chosen.numbers
     if not len(numbers):
         return []
-    owner, position = scored.owner[numbers], scored.position[numbers]
-    places = list(zip(owner.tolist(), position.tolist(), strict=True))
-    segment_rows = np.array([present[number].segment_rows[place] for number, place in places], np.int64)
-    cosines = [float(present[number].cosines[place]) for number, place in places]
+    cosines = scored.cosines[numbers].tolist()
     shares = [() if query is None else (cosine,) for cosine in cosines]
     if query is not None and len(query.parts) > 1:
-        stored = _embeddings(present, searched, owner, position)
-        shares = [tuple(row) for row in (stored @ query.parts.T).tolist()]
+        shares = [tuple(row) for row in (_embeddings(searched, scored, numbers) @ query.parts.T).tolist()]
     likelihoods = probabilities(scored.log_odds[numbers]).tolist()
     z_of_hits = scored.z[numbers].tolist()
     scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z_of_hits}.get(plan.ranking, cosines)
+    columns = zip(
+        numbers.tolist(),
+        scores,
+        cosines,
+        likelihoods,
+        z_of_hits,
+        shares,
+        _found_by(scored, numbers),
+        snapshot.facts(scored.segment_rows[numbers]),
+        strict=True,
+    )
     return [
         Hit(
             rank=rank,
@@ -553,40 +547,22 @@ def _hits(
             contributions=share,
             probability=probability,
             z=z,
-            copies=_paths(chosen.copies.get(number, []), present, scored, snapshot),
+            copies=_paths(chosen.copies.get(number, []), scored, snapshot),
             found_by=finder,
         )
-        for rank, (number, score, cosine, probability, z, share, facts, finder) in enumerate(
-            zip(
-                numbers.tolist(),
-                scores,
-                cosines,
-                likelihoods,
-                z_of_hits,
-                shares,
-                snapshot.facts(segment_rows),
-                _found_by(present, scored, numbers),
-                strict=True,
-            ),
-            start=1,
-        )
+        for rank, (number, score, cosine, probability, z, share, finder, facts) in enumerate(columns, start=1)
     ]
 
 
-def _found_by(present: Sequence[Candidates], scored: Scored, numbers: NDArray[np.int64]) -> list[FoundBy]:
+def _found_by(scored: Scored, numbers: NDArray[np.int64]) -> list[FoundBy]:
     """Return what found each of these candidates."""
-    first_added = np.array([len(one.rows) - one.added for one in present], np.int64)
-    added = (scored.position >= first_added[scored.owner])[numbers].tolist()
-    has_words = (scored.word_chances[numbers] > 0).tolist()
+    has_words = scored.word_chances[numbers] > 0
     return [
         FoundBy.WORDS if by_words else FoundBy.BOTH if has else FoundBy.VECTOR
-        for by_words, has in zip(added, has_words, strict=True)
+        for by_words, has in zip(scored.is_added[numbers].tolist(), has_words.tolist(), strict=True)
     ]
 
 
-def _paths(
-    numbers: Sequence[int], present: Sequence[Candidates], scored: Scored, snapshot: Snapshot
-) -> tuple[Path, ...]:
+def _paths(numbers: Sequence[int], scored: Scored, snapshot: Snapshot) -> tuple[Path, ...]:
     """Return the paths of candidates."""
-    rows = [present[scored.owner[number]].segment_rows[scored.position[number]] for number in numbers]
-    return tuple(facts.path for facts in snapshot.facts(np.array(rows, np.int64))) if rows else ()
+    return tuple(facts.path for facts in snapshot.facts(scored.segment_rows[numbers])) if numbers else ()

@@ -294,6 +294,8 @@ def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) ->
 
 
 def _to_modality(name: object) -> Modality:
+    if isinstance(name, Modality):
+        return name
     if isinstance(name, str):
         singular = name.removesuffix("s")
         name = EVERYDAY_NAMES.get(singular, singular if singular in {*Modality} else name)

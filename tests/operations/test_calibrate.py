@@ -13,6 +13,7 @@ from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 from bindsearch.types import Modality
 from helpers import vector_store
 from helpers.command import Run
+from helpers.media_files import two_tone, write_picture
 from helpers.stores import connect
 
 N = 600
@@ -88,16 +89,25 @@ def test_too_few_matches_and_unknown_answers_are_refused(store: bs.Store) -> Non
     assert not (store.path / CALIBRATION_FILE).exists()
 
 
-def test_captions_in_sidecars_are_the_default(tmp_path: Path) -> None:
+def test_captions_in_sidecars_are_the_default_and_find_no_captions(tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()
-    for number in range(40):
-        (media / f"{number}.txt").write_text(f"a text of number {number}")
-        (media / f"{number}.txt.json").write_text(json.dumps({"caption": f"caption {number}"}))
+    for number in range(MIN_MATCHES):  # so that every picture is a candidate of every caption
+        write_picture(media / f"{number}.png", two_tone(16, number))
+        (media / f"{number}.png.json").write_text(json.dumps({"caption": f"caption {number}"}))
     store = connect(tmp_path / "store", encoder="null")
     store.index(media)
-    with pytest.raises(UsageError, match="no pair"):  # captions of texts are no queries for other modalities
-        store.calibrate()
+    fitted = {(one.source, one.target) for one in store.calibrate() if one.coefficients is not None}
+    assert fitted == {(Modality.TEXT, Modality.IMAGE)}  # not TEXT to TEXT: a caption is its own best hit
+
+
+def test_one_answer_to_all_queries_is_too_few(tmp_path: Path) -> None:
+    store = connect(tmp_path / "store", encoder="null")
+    vectors = vector_store.gap_vectors(np.random.default_rng(5), {"text": 60, "image": 15})
+    vector_store.write_items(store.path, vectors)
+    queries = [(bs.like(path("text", number)), [path("image", 0)]) for number in range(60)]  # it is a candidate of each
+    with pytest.raises(UsageError, match="with different answers"):
+        store.calibrate(queries)
 
 
 def test_pairs_are_read_from_a_file(tmp_path: Path, bindsearch_command: Run, store: bs.Store) -> None:

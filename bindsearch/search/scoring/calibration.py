@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -171,11 +171,11 @@ def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(doubles @ (rotation[:, spanned] / np.sqrt(squares[spanned])), np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreScale:
+class ScoreScale(NamedTuple):
     """Mean and variance of one query's cosines over a partition, shrunk towards priors; see `score_scales`.
 
     For a cosine that exceeds `mean` by e, the score is (e lift + shift) / sqrt(max(squares - share e^2, floor) scale).
+    Each value is a number, or with candidates of several partitions, float64 (m,).
 
     Attributes:
         mean: Mean cosine over the partition.
@@ -187,13 +187,13 @@ class ScoreScale:
         scale: Factor from the sum of squares to the variance.
     """
 
-    mean: float
-    shift: float
-    lift: float
-    squares: float
-    share: float
-    floor: float
-    scale: float
+    mean: float | NDArray[np.float64]
+    shift: float | NDArray[np.float64]
+    lift: float | NDArray[np.float64]
+    squares: float | NDArray[np.float64]
+    share: float | NDArray[np.float64]
+    floor: float | NDArray[np.float64]
+    scale: float | NDArray[np.float64]
 
 
 def score_scales(
@@ -228,15 +228,12 @@ def score_scales(
     ]
 
 
-def z_scores(cosines: Sequence[NDArray[np.float32]], scales: Sequence[ScoreScale]) -> list[NDArray[np.float32]]:
-    """Return the scores of cosines (m,) of each partition by its scale: float32 (m,) each."""
-    columns = [(one.mean, one.shift, one.lift, one.squares, one.share, one.floor, one.scale) for one in scales]
-    lengths = [len(cosine) for cosine in cosines]
-    mean, shift, lift, squares, share, floor, scale = np.repeat(np.array(columns).T, lengths, axis=1)
-    excess = np.concatenate(cosines) - mean
-    variance = np.maximum(squares - share * excess * excess, floor) * scale
-    scores = (excess * lift + shift) / np.maximum(np.sqrt(variance), MIN_DEVIATION)
-    return np.split(scores.astype(np.float32), np.cumsum(lengths)[:-1])
+def z_scores(cosines: NDArray[np.float32], scale: ScoreScale) -> NDArray[np.float32]:
+    """Return the scores of cosines (m,): float32 (m,)."""
+    excess = cosines - scale.mean
+    variance = np.maximum(scale.squares - scale.share * excess * excess, scale.floor) * scale.scale
+    scores = (excess * scale.lift + scale.shift) / np.maximum(np.sqrt(variance), MIN_DEVIATION)
+    return scores.astype(np.float32)
 
 
 def _score_scale(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -92,35 +92,47 @@ class Candidates:
         )
 
 
-@dataclass(frozen=True)
-class PartitionScale:
+class PartitionScale(NamedTuple):
     """Scale of one query's cosines over a partition.
 
     Attributes:
         scale: Scale of the scores z.
         coefficients: Coefficients of the log odds of a match.
-        items: Number of items of the partition that match the filter.
+        items: Number of items of the partition that match the filter; with candidates of several partitions, float64
+            (m,), and so are the values of the others.
     """
 
     scale: ScoreScale
     coefficients: Coefficients
-    items: float
+    items: float | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of all candidates of a query, over all partitions: (m,) each.
+    """The candidates of a query over all partitions, with their scores: (m,) each.
 
     Attributes:
-        owner: Number of the partition.
-        position: Position in its candidates.
+        modalities: Modality of each partition.
+        owner: Number of the partition: int64.
+        rows: Row of the vector in its partition: int64.
+        segment_rows: Row of the segment in the snapshot: int64.
+        item_ids: Item: int64.
+        cosines: float32.
+        chances: Number of segments of the item in its partition: int64.
+        is_added: Whether words alone found it: bool.
         z: float32.
         log_odds: Log odds of a match: float64.
         word_chances: Probability of a match that words give: float64; 0 without such a match.
     """
 
+    modalities: tuple[Modality, ...]
     owner: NDArray[np.int64]
-    position: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    segment_rows: NDArray[np.int64]
+    item_ids: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+    chances: NDArray[np.int64]
+    is_added: NDArray[np.bool_]
     z: NDArray[np.float32]
     log_odds: NDArray[np.float64]
     word_chances: NDArray[np.float64]
@@ -164,57 +176,63 @@ def _own_share(shares: Mapping[Modality | None, float], target: Modality) -> flo
 
 
 def score_candidates(
-    present: Sequence[Candidates], scales: Sequence[PartitionScale], identical: NDArray[np.int64]
+    present: Sequence[Candidates], scales: Sequence[PartitionScale] | None, identical: NDArray[np.int64]
 ) -> Scored:
-    """Return the scores of all candidates."""
-    lengths = [len(candidates.rows) for candidates in present]
-    z, log_odds = log_odds_of(present, scales)
+    """Return the candidates of all partitions with their scores.
+
+    Args:
+        present: The candidates of each partition.
+        scales: Scale of each partition; None: the query has no vector, z is 0, and nothing is probable.
+        identical: Ids of items that certainly match: int64.
+    """
+    lengths = [len(one.rows) for one in present]
+    cosines = np.concatenate([one.cosines for one in present])
+    chances = np.concatenate([one.chances for one in present])
+    item_ids = np.concatenate([one.item_ids for one in present])
+    if scales is None:
+        z, log_odds = np.zeros(len(cosines), np.float32), np.full(len(cosines), -CERTAIN_LOG_ODDS)
+    else:
+        z, log_odds = log_odds_of(cosines, chances, _repeated(scales, lengths))
     if len(identical):
-        items = np.concatenate([candidates.item_ids for candidates in present])
-        cosines = np.concatenate([candidates.cosines for candidates in present])
-        same = np.isin(items, identical)
+        same = np.isin(item_ids, identical)
         log_odds[same] = CERTAIN_LOG_ODDS + cosines[same]
     return Scored(
-        np.repeat(np.arange(len(present)), lengths),
-        np.concatenate([np.arange(length) for length in lengths]),
-        z,
-        log_odds,
-        np.zeros(len(z)),
-    )
-
-
-def unscored(present: Sequence[Candidates]) -> Scored:
-    """Return the scores of all candidates of a query without a vector: z is 0, and nothing is probable."""
-    lengths = [len(candidates.rows) for candidates in present]
-    n = sum(lengths)
-    return Scored(
-        np.repeat(np.arange(len(present)), lengths),
-        np.concatenate([np.arange(length) for length in lengths]),
-        np.zeros(n, np.float32),
-        np.full(n, -CERTAIN_LOG_ODDS),
-        np.zeros(n),
+        modalities=tuple(one.modality for one in present),
+        owner=np.repeat(np.arange(len(present)), lengths),
+        rows=np.concatenate([one.rows for one in present]),
+        segment_rows=np.concatenate([one.segment_rows for one in present]),
+        item_ids=item_ids,
+        cosines=cosines,
+        chances=chances,
+        is_added=np.concatenate([np.arange(n) >= n - one.added for n, one in zip(lengths, present, strict=True)]),
+        z=z,
+        log_odds=log_odds,
+        word_chances=np.zeros(len(z)),
     )
 
 
 def log_odds_of(
-    present: Sequence[Candidates], scales: Sequence[PartitionScale]
+    cosines: NDArray[np.float32], chances: NDArray[np.int64], scale: PartitionScale
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return scores z and log odds of a match of all candidates: float32 (m,), float64 (m,)."""
-    z, rarity = z_and_rarity(present, scales)
-    intercept, *slopes = _repeated([one.coefficients for one in scales], present)
-    features = features_of(np.concatenate([one.cosines for one in present]), rarity)
-    return z, np.minimum(intercept + np.einsum("mf,fm->m", features, np.array(slopes)), MAX_LOG_ODDS)
+    """Return scores z and log odds of a match of candidates (m,): float32 (m,), float64 (m,)."""
+    z, rarity = z_and_rarity(cosines, chances, scale)
+    intercept, *slopes = scale.coefficients
+    columns = features_of(cosines, rarity)
+    log_odds = intercept + sum(slope * column for slope, column in zip(slopes, columns, strict=True))
+    return z, np.minimum(log_odds, MAX_LOG_ODDS)
 
 
 def z_and_rarity(
-    present: Sequence[Candidates], scales: Sequence[PartitionScale]
+    cosines: NDArray[np.float32], chances: NDArray[np.int64], scale: PartitionScale
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return scores z and rarities of all candidates: float32 (m,), float64 (m,)."""
-    z = np.concatenate(z_scores([one.cosines for one in present], [one.scale for one in scales]))
-    (items,) = _repeated([(one.items,) for one in scales], present)
-    return z, rarities(z, np.concatenate([one.chances for one in present]), items)
+    """Return scores z and rarities of candidates (m,): float32 (m,), float64 (m,)."""
+    z = z_scores(cosines, scale.scale)
+    return z, rarities(z, chances, scale.items)
 
 
-def _repeated(rows: Sequence[tuple[float, ...]], present: Sequence[Candidates]) -> NDArray[np.float64]:
-    """Return the values of each partition for each of its candidates: float64 (values, m)."""
-    return np.repeat(np.array(rows, np.float64).T, [len(one.cosines) for one in present], axis=1)
+def _repeated(scales: Sequence[PartitionScale], lengths: Sequence[int]) -> PartitionScale:
+    """Return the scale of each candidate, given the scale of each partition and its number of candidates."""
+    rows = np.array([(*one.scale, *one.coefficients, one.items) for one in scales], np.float64)
+    columns = np.repeat(rows.T, lengths, axis=1)
+    n = len(ScoreScale._fields)
+    return PartitionScale(ScoreScale(*columns[:n]), Coefficients(*columns[n:-1]), columns[-1])

@@ -33,6 +33,8 @@ MAX_LOG_ODDS = 30.0
 class Coefficients(NamedTuple):
     """Coefficients of the log odds of a match, a linear function of `features_of`.
 
+    Each is a number, or with candidates of several partitions, float64 (m,).
+
     Attributes:
         intercept: Log odds at cosine 0 and E = 1.
         cosine: Factor of the cosine, not negative.
@@ -40,10 +42,10 @@ class Coefficients(NamedTuple):
         rarity: Factor of the rarity ln(1 / E), 0..1; see `rarities`.
     """
 
-    intercept: float
-    cosine: float
-    fisher: float
-    rarity: float
+    intercept: float | NDArray[np.float64]
+    cosine: float | NDArray[np.float64]
+    fisher: float | NDArray[np.float64]
+    rarity: float | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ _ERFC = (
 
 
 def rarities(
-    z: NDArray[np.floating], chances: NDArray[np.floating] | float, items: NDArray[np.floating] | float
+    z: NDArray[np.floating], chances: NDArray[np.integer], items: NDArray[np.floating] | float
 ) -> NDArray[np.float64]:
     """Return how rare candidates are: ln(1 / E), where E is the number of items that chance makes as good.
 
@@ -186,73 +188,19 @@ def rarities(
     return np.asarray(-(np.where(few < -20.0, few, exact) + np.log(items)), np.float64)
 
 
-def features_of(cosines: NDArray[np.floating], rarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what the log odds of a match are linear in: cosine, atanh(cosine) and rarity, float64 (m, 3).
+def features_of(
+    cosines: NDArray[np.floating], rarity: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return what the log odds of a match are linear in: cosine, atanh(cosine) and rarity, float64 (m,) each.
 
     atanh is Fisher's transformation of correlations. It tells near copies, with cosines of 0.99, from what is only
     similar, with 0.9. Its argument is cut at MAX_COSINE, where the rounding of stored vectors begins.
     """
     values = cosines.astype(np.float64)
-    return np.column_stack([values, np.arctanh(np.clip(values, -MAX_COSINE, MAX_COSINE)), rarity])
+    return values, np.arctanh(np.clip(values, -MAX_COSINE, MAX_COSINE)), rarity
 
 
 def probabilities(log_odds: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return probabilities, given log odds (m,)."""
     bounded = np.clip(log_odds, -CERTAIN_LOG_ODDS, CERTAIN_LOG_ODDS)
     return np.asarray(1.0 / (1.0 + np.exp(-bounded)), np.float64)
-
-
-def fit_coefficients(
-    features: NDArray[np.float64],
-    is_match: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    prior: Coefficients,
-    prior_weight: float,
-) -> Coefficients:
-    """Fit coefficients by logistic regression, within bounds.
-
-    Newton's method on the penalised likelihood (Hastie et al., The Elements of Statistical Learning, 4.4.1). Slopes are
-    not negative, and that of the rarity is at most 1, which is Bayes' rule if scores by chance are normal; a slope that
-    leaves its bounds is fixed at the nearer one.
-
-    Args:
-        features: Result of `features_of`: float64 (m, 3).
-        is_match: Whether it is an answer: bool (m,).
-        weights: Weight of each candidate: float64 (m,).
-        prior: Coefficients that the fit is drawn to.
-        prior_weight: Precision of that prior, in each coefficient.
-    """
-    columns = np.column_stack([np.ones(len(features)), features])
-    start = np.array(prior)
-    low, high = np.array([-np.inf, 0.0, 0.0, 0.0]), np.array([np.inf, np.inf, np.inf, 1.0])
-    values, free = start, np.ones(len(start), np.bool_)
-    while True:
-        values = _newton(columns, is_match, weights, values, start, prior_weight, free)
-        excess = np.maximum(low - values, values - high)
-        if excess.max() <= 0:
-            return Coefficients(*values.tolist())
-        worst = int(excess.argmax())
-        free[worst] = False
-        values = np.clip(values, low, high)
-
-
-def _newton(
-    columns: NDArray[np.float64],
-    is_match: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    values: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    prior_weight: float,
-    free: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Return values (4,) with the free ones at the maximum of the penalised likelihood."""
-    values, used = values.copy(), columns[:, free]
-    for _ in range(200):
-        expected = probabilities(columns @ values)
-        slope = used.T @ (weights * (is_match - expected)) - prior_weight * (values - prior)[free]
-        curvature = (used * (weights * expected * (1 - expected))[:, None]).T @ used
-        step = np.linalg.solve(curvature + prior_weight * np.eye(used.shape[1]), slope)
-        values[free] += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return values

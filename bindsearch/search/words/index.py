@@ -167,6 +167,7 @@ class WordIndex:
         }
         self._errors: dict[_Key, str] = {}
         self._left_out: dict[_Key, int] = {}
+        self._found: list[WordPart] | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -189,9 +190,12 @@ class WordIndex:
                 self._leave_out_damaged(error)
 
     def _open_parts(self) -> list[WordPart]:
+        """Return the parts to search; opened once, and again while one is left out, whose file may come."""
         found = []
         first_item = first_segment = 0
         with self._lock:
+            if self._found is not None and not self._left_out:
+                return self._found
             self._left_out.clear()
             room = TAIL_BYTES
             for key, part in zip(self._keys, self._parts, strict=True):
@@ -207,6 +211,7 @@ class WordIndex:
                     found.append(WordPart(part, first_item, first_segment, *opened))
                 first_item += len(part.item_ids)
                 first_segment += len(part.segment_items)
+            self._found = found
         return found
 
     def _open_file(self, key: _Key) -> _Opened | None:
@@ -223,6 +228,7 @@ class WordIndex:
     def _leave_out_damaged(self, error: IndexDamagedError) -> None:
         """Close the damaged files; all of them if each proves sound now."""
         with self._lock:
+            self._found = None
             stored = [key for key, (_, is_stored) in self._opened.items() if is_stored]
             damaged: dict[_Key, IndexDamagedError] = {}
             for key in stored:

@@ -401,14 +401,12 @@ def _joined(known: Candidates, added: Candidates) -> Candidates:
     )
 
 
-def combine(scored: Scored, present: Sequence[Candidates], matches: WordMatches) -> Scored:
+def combine(scored: Scored, matches: WordMatches) -> Scored:
     """Return the scores with what words say: an item is not meant if neither its vector nor its words mean it.
 
     p = 1 - (1 - p of the vector) (1 - p of the words), computed in log odds.
     """
-    chances = matches.chances(
-        np.concatenate([one.item_ids for one in present]), np.concatenate([one.segment_rows for one in present])
-    )
+    chances = matches.chances(scored.item_ids, scored.segment_rows)
     log_odds = scored.log_odds.copy()
     certain = (chances >= EXACT_NAME) & (log_odds < CERTAIN_LOG_ODDS)
     changed = (chances > 0) & (log_odds < CERTAIN_LOG_ODDS) & ~certain
