@@ -312,6 +312,26 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, columns: dict[str, An
         bs.import_vectors(tmp_path / "store", file, encoder="null")
 
 
+@pytest.mark.parametrize(
+    ("place", "stated"), [("file", 1), ("file", 36), ("file", 38), ("file", 60), ("row group", 1), ("row group", 36)]
+)
+@pytest.mark.parametrize("blocks", [5, 50])
+def test_a_parquet_file_that_states_another_number_of_rows_is_refused(
+    tmp_path: Path, place: str, stated: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch, blocks, 100)
+    path = write_parquet(tmp_path / "data.parquet", n=37)
+    data = path.read_bytes()
+    # Thrift's compact protocol: a field with a 64-bit number (0x16), and the number in zigzag code. The number of
+    # rows of the file comes first in the footer, before a list (0x19); the last one is that of the row group.
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    number = bytes([0x16, 2 * 37])
+    at = data.index(number + b"\x19", footer) if place == "file" else data.rindex(number, footer)
+    path.write_bytes(data[: at + 1] + bytes([2 * stated]) + data[at + 2 :])
+    with pytest.raises(bs.UsageError, match=r"data\.parquet (is damaged|cannot be read as Parquet): "):
+        bs.import_vectors(tmp_path / "store", path, encoder="null", modality="image")
+
+
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     def refused(path: Path, message: str) -> None:
         with pytest.raises(bs.BindSearchError, match=message):

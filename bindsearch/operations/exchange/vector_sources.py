@@ -161,9 +161,9 @@ class VectorFileReader:
         if name not in self.names:
             return None
         with _open_parquet(self.facts) as file:
-            return self._cast(
-                self._texts(file.read([self.names[name]]).column(0), self.names[name], 0, MAX_PATH_BYTES), name
-            )
+            column = file.read([self.names[name]]).column(0)
+            self._check_rows(len(column))
+            return self._cast(self._texts(column, self.names[name], 0, MAX_PATH_BYTES), name)
 
     def blocks(self, dim: int) -> Iterator[tuple[pa.Table, NDArray[np.floating[Any]]]]:
         """Yield blocks of rows in the order of the file.
@@ -184,6 +184,8 @@ class VectorFileReader:
         start = 0
         with _open_parquet(self.facts) as file:
             for batch in file.iter_batches(BLOCK_ROWS, columns=column_names):
+                if start + len(batch) > self.n:
+                    self._check_rows(start + len(batch))
                 table = pa.table(
                     {
                         name: self._texts(pa.chunked_array([column]), name, start, MAX_TEXT_BYTES)
@@ -198,6 +200,14 @@ class VectorFileReader:
                 extras = {f"#{name}": table.column(name) for name in self.extras}
                 yield pa.table({**columns, **extras}), vectors
                 start += len(batch)
+        self._check_rows(start)
+
+    def _check_rows(self, n_read: int) -> None:
+        """Raise UsageError if the number of rows that were read is not the one that the file states."""
+        if n_read != self.n:
+            raise UsageError(
+                f"{self.facts} is damaged: it states {self.n} rows, and {n_read} can be read: write the file again"
+            )
 
     @property
     def dim(self) -> int | None:
