@@ -468,14 +468,18 @@ def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool],
         elif column.name not in names and wanted(column.name):
             names[column.name] = None
     with _open_parquet(path, names) as file:
-        bounds.check(file.metadata.num_rows)
+        n_rows, n_read = file.metadata.num_rows, 0
+        bounds.check(n_rows)
         _check_parquet_size(path, names, bounds.limits)
         numbers = itertools.count(1)
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False):
+                n_read += batch.num_rows
                 yield from _batch_rows(batch, numbers, path_name)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
+        if n_read != n_rows:
+            raise MediaError(f"damaged parquet file: it states {n_rows} rows, and {n_read} can be read")
 
 
 @contextmanager

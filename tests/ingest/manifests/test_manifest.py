@@ -298,6 +298,18 @@ def test_a_damaged_parquet_file_fails(tmp_path: Path) -> None:
         read_manifest(path, tmp_path)
 
 
+@pytest.mark.parametrize("stated", [36, 38])
+def test_a_parquet_file_that_states_another_number_of_rows_fails(tmp_path: Path, stated: int) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"path": [f"{n}.jpg" for n in range(37)], "caption": ["a"] * 37}), path)
+    data = path.read_bytes()
+    # Thrift's compact protocol: a field with a 64-bit number (0x16), the number in zigzag code, then a list (0x19).
+    at = data.index(bytes([0x16, 2 * 37, 0x19]))
+    path.write_bytes(data[: at + 1] + bytes([2 * stated]) + data[at + 2 :])
+    with pytest.raises(MediaError, match="damaged parquet file: "):
+        read_manifest(path, tmp_path)
+
+
 def test_a_text_that_repeats_in_a_parquet_file_is_kept_once(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     rows = 5000  # of 100 kB each: half a GB, were they copies
