@@ -101,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of real media to embed with mini and to search as well")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     arguments = parser.parse_args()
-    arguments.size = _size(arguments.size_text)
+    arguments.size = size_of(arguments.size_text)
     arguments.is_whole = arguments.only is None and arguments.cases == CASES
     if arguments.only is None:
         arguments.only = SYSTEMS if arguments.size <= PEERS_UP_TO else ("engine", "faiss")
@@ -118,7 +118,8 @@ def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int:
+    """Return the number that a text such as 150k or 1m stands for."""
     factors = {"k": 1000, "m": 1_000_000}
     number, factor = (text[:-1], factors[text[-1].lower()]) if text[-1].lower() in factors else (text, 1)
     return round(float(number) * factor)
