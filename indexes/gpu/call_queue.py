@@ -82,10 +82,7 @@ class CallQueue:
         error: BaseException | None = None
         answers: list[SearchResult] = []
         try:
-            queries = batch[0].queries if len(batch) == 1 else np.concatenate([request.queries for request in batch])
-            result = batch[0].job(queries)
-            edges = np.cumsum([len(request.queries) for request in batch])[:-1]
-            answers = [SearchResult(*parts) for parts in zip(*(np.split(part, edges) for part in result), strict=True)]
+            answers = _run_joined(batch)
         except BaseException as raised:  # passed to every caller; without it they would wait forever
             error = raised
         with self._changed:
@@ -93,3 +90,12 @@ class CallQueue:
                 request.result, request.error = (answers[number], None) if error is None else (None, error)
             self._busy = False
             self._changed.notify_all()
+
+
+def _run_joined(batch: Sequence[_Request]) -> list[SearchResult]:
+    """Run the job of some requests once, for the queries of all; return the result of each."""
+    if len(batch) == 1:
+        return [batch[0].job(batch[0].queries)]
+    result = batch[0].job(np.concatenate([request.queries for request in batch]))
+    edges = np.cumsum([len(request.queries) for request in batch])[:-1]
+    return [SearchResult(*parts) for parts in zip(*(np.split(part, edges) for part in result), strict=True)]

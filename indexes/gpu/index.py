@@ -167,6 +167,8 @@ class GpuIndex:
         queries = np.ascontiguousarray(queries, np.float32)
         depth = max(1, min(width, self.n, GPU_LIMIT))
         ordinals = self._queue.run(_Search(self, depth, min(probes, self.lists, GPU_LIMIT)), queries).positions
+        if depth == width:
+            return ordinals
         return np.pad(ordinals, ((0, 0), (0, width - depth)), constant_values=-1)
 
     def search(self, queries: NDArray[np.float32], width: int, probes: int) -> SearchResult:
@@ -193,5 +195,9 @@ def _search_shard(shard: Shard, queries: NDArray[np.float32], width: int, probes
     # FAISS's wrapper takes the fields as keywords, which its stubs lack.
     parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None  # type: ignore[call-arg]
     scores, ids = shard.index.search(queries, width, params=parameters)
-    scores[ids < 0] = -np.inf
-    return SearchResult(np.where(ids < 0, -1, ids + shard.first), scores)
+    missing = ids < 0
+    if missing.any():
+        ids[missing], scores[missing] = -1, -np.inf
+    if shard.first:
+        ids[~missing] += shard.first
+    return SearchResult(ids, scores)
