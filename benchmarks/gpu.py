@@ -56,6 +56,7 @@ def _searches(folder: Path, size: int, devices: Sequence[str]) -> list[str]:
     """Return a table of the times of searches for images, and of the recall, on each device."""
     data = make_dataset(size, max(BATCHES), folder / "vectors")
     figures = fill_store(folder / "store", data)
+    queries_ms = " | ".join(f"{batch} queries, ms" for batch in BATCHES)
     n_images = len(data.vectors[TARGET])
     lines = [
         f"Store: {figures.vectors} vectors, {n_images} of them images; `optimize` {figures.optimize_s:.0f} s.",
