@@ -61,9 +61,7 @@ def _searches(folder: Path, size: int, devices: Sequence[str]) -> list[str]:
     lines = [
         f"Store: {figures.vectors} vectors, {n_images} of them images; `optimize` {figures.optimize_s:.0f} s.",
         "",
-        "| search | device | first ms | "
-        + " | ".join(f"{batch} queries, ms" for batch in BATCHES)
-        + " | recall@10, near copies folded |",
+        f"| search | device | first ms | {queries_ms} | recall@10, near copies folded |",
         "| --- " * (len(BATCHES) + 4) + "|",
     ]
     queries = data.queries["text"]
