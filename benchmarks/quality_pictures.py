@@ -133,9 +133,9 @@ def embed(paths: Sequence[Path], encoder: Encoder, modality: Modality) -> Vector
 def _prepared(path: Path, encoder: Encoder, modality: Modality) -> NDArray[np.uint8]:
     options = DecodeOptions()
     if modality is Modality.THERMAL:
-        return encoder.prepare(read_thermal(path, options))
+        return encoder.prepare(read_thermal(path, Sidecar(), options)[0])
     if modality is Modality.DEPTH:
-        return encoder.prepare(read_depth(path, Sidecar(), options))
+        return encoder.prepare(read_depth(path, Sidecar(), options)[0])
     return encoder.prepare(read_image(path, encoder.wants, options))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.types import Modality
@@ -109,6 +110,23 @@ MODALITY_OF: dict[type[Media], Modality] = {
     ThermalPicture: Modality.THERMAL,
     Motion: Modality.IMU,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Findings of a decoder about a file, besides its media.
+
+    Attributes:
+        notes: What was inferred, converted, repaired or left out, one short line each, such as "accelerometer in g
+            (median 1.02): converted to m/s^2". Empty if the file says everything itself.
+        facts: Values by the name of a metadata column, such as {"rate_hz": 50.0}.
+    """
+
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+NO_READING = Reading()
 
 
 @dataclass(frozen=True, slots=True)

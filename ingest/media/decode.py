@@ -21,7 +21,7 @@ from bindsearch.ingest.media.recordings.video import read_video, video_kind
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import ANIMATIONS
 from bindsearch.ingest.media.text import CountTokens, passages, read_text
-from bindsearch.media import DecodeHints, Media, Passage
+from bindsearch.media import NO_READING, DecodeHints, Media, Passage, Reading
 from bindsearch.small_files import NOT_REGULAR, open_regular
 from bindsearch.types import Modality, Span
 
@@ -38,6 +38,7 @@ class DecodedSegment:
         start_s: start of a span in seconds; None: not a span.
         end_s: end of a span in seconds; None: not a span.
         text: text of a passage; None: not a text.
+        reading: what the decoder found out about the file; only the first segment of a file has it.
     """
 
     modality: Modality
@@ -45,6 +46,7 @@ class DecodedSegment:
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None
+    reading: Reading = NO_READING
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +202,19 @@ def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
 
 def _decode_depth(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.DEPTH)
-    yield DecodedSegment(Modality.DEPTH, read_depth(job.path, job.sidecar, job.options))
+    depth, reading = read_depth(job.path, job.sidecar, job.options)
+    yield DecodedSegment(Modality.DEPTH, depth, reading=reading)
 
 
 def _decode_thermal(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.THERMAL)
-    yield DecodedSegment(Modality.THERMAL, read_thermal(job.path, job.options))
+    picture, reading = read_thermal(job.path, job.sidecar, job.options)
+    yield DecodedSegment(Modality.THERMAL, picture, reading=reading)
 
 
 def _decode_imu(job: Job) -> Iterator[DecodedSegment]:
     for part in read_imu(job.path, job.sidecar, job.options, job.span):
-        yield DecodedSegment(Modality.IMU, part.motion, part.start_s, part.end_s)
+        yield DecodedSegment(Modality.IMU, part.motion, part.start_s, part.end_s, reading=part.reading)
 
 
 def _refuse_span(job: Job, modality: Modality) -> None:

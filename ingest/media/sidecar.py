@@ -6,16 +6,17 @@ import errno
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object, without_zone
 from bindsearch.small_files import read_small_file
-from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata
+from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_SIDECAR_BYTES = 1 << 20
 _NO_METADATA = Metadata()
@@ -23,11 +24,25 @@ _NO_METADATA = Metadata()
 MAX_COLUMNS = 64
 MAX_COLUMN_NAME = 64
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+MAX_TABLE_COLUMNS = 10_000
+MAX_INVALID = 16
 LARGEST_INTEGER = 2**63 - 1
 """Integers further from zero are stored as floating-point numbers."""
 
-DECIDING = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "captions")
+FACTS: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
+    {
+        Modality.DEPTH: ("depth_unit", "fx", "baseline_m", "invalid", "rotate"),
+        Modality.THERMAL: ("temperature_unit", "palette", "invalid", "rotate"),
+        Modality.IMU: ("layout", "sample_rate_hz", "axes", "units", "time", "frame"),
+    }
+)
+"""Fields that tell how files of a modality are read; in other files they have no effect."""
+
+DECIDING = (*dict.fromkeys(name for names in FACTS.values() for name in names), "captions")
 """Fields that decide which vectors a file has."""
+
+FRAMES = ("android", "enu", "ios", "ned")
+"""Conventions of axes of motion recordings: Android's is BindSearch's own."""
 
 Scalar = str | int | float | bool | None
 
@@ -44,6 +59,13 @@ class Sidecar:
         sample_rate_hz: rate of a motion recording.
         axes: its six columns (names, or numbers from 0), accelerometer x, y, z, then gyroscope x, y, z.
         units: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
+        layout: name of the program or data set that wrote a motion recording, such as "phyphox".
+        time: its time column (name, or number from 0).
+        frame: one of FRAMES.
+        invalid: stored values of depth and thermal pictures that stand for no value.
+        rotate: degrees, clockwise, by which such a picture is turned to be upright: 0, 90, 180 or 270.
+        temperature_unit: unit of the stored values of a thermal picture, such as "celsius" or "kelvin/100".
+        palette: name of the false colours of a thermal picture, such as "iron"; "grey" for none.
         captions: texts about the file, each indexed with it.
         columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
         metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
@@ -56,13 +78,23 @@ class Sidecar:
     sample_rate_hz: float | None = None
     axes: tuple[str, ...] | tuple[int, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    layout: str | None = None
+    time: str | int | None = None
+    frame: str | None = None
+    invalid: tuple[float, ...] = ()
+    rotate: int | None = None
+    temperature_unit: str | None = None
+    palette: str | None = None
     captions: tuple[str, ...] = ()
     columns: Mapping[str, Scalar] = field(default_factory=dict)
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
 
 
-KEYS = ("fx", "baseline_m", "depth_unit", "sample_rate_hz", "axes", "units", "caption", "columns")
+KEYS = (*DECIDING[:-1], "caption", "columns")
 """Keys of a sidecar."""
+
+COMMON_WORDS = frozenset({"layout", "time", "frame", "invalid", "rotate", "palette"})
+"""Keys that files of other programs have too: among unknown keys they do not make a sidecar."""
 
 
 def sidecar_path(path: Path) -> Path:
@@ -92,14 +124,15 @@ def read_sidecar(path: Path) -> Sidecar:
 
 
 def parse_sidecar(raw: bytes) -> Sidecar:
-    """Return the sidecar of a JSON text; an object without any known key is another program's and counts as empty.
+    """Return the sidecar of a JSON text; an object without any key of ours is another program's and counts as empty.
 
     Raises:
         MediaError: as for `read_sidecar`.
     """
     record: dict[str, Any] = parse_user_object(raw)
-    if not any(key in KEYS for key in record):  # another program's, such as an export of a photo service
-        return Sidecar()
+    is_ours = any(key in KEYS and key not in COMMON_WORDS for key in record)
+    if not is_ours and not (record and set(record) <= COMMON_WORDS):
+        return Sidecar()  # another program's, such as an export of a photo service
     for key in record:
         if key not in KEYS:
             raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(KEYS)}")
@@ -112,6 +145,13 @@ def parse_sidecar(raw: bytes) -> Sidecar:
         sample_rate_hz=_positive(record, "sample_rate_hz"),
         axes=_axes(record),
         units=_units(record),
+        layout=_name(record, "layout"),
+        time=_column(record, "time"),
+        frame=_choice(record, "frame", FRAMES),
+        invalid=_invalid(record),
+        rotate=_rotate(record),
+        temperature_unit=_name(record, "temperature_unit"),
+        palette=_name(record, "palette"),
         captions=_captions(record),
         columns=columns,
         metadata=metadata,
@@ -151,7 +191,7 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
 def decode_facts(sidecar: Sidecar) -> str:
     """Return the fields of a sidecar that decide the vectors, as JSON: equal for equal fields, "" for none."""
     deciding = {name: getattr(sidecar, name) for name in DECIDING}
-    deciding = {name: value for name, value in deciding.items() if value}
+    deciding = {name: value for name, value in deciding.items() if value or value == 0}
     return json.dumps(deciding, sort_keys=True) if deciding else ""
 
 
@@ -219,6 +259,56 @@ def _units(record: Mapping[str, Any]) -> Mapping[str, str]:
     if not isinstance(value, dict) or not set(value) <= names or not all(isinstance(v, str) for v in value.values()):
         raise _wrong("units", value, expected)
     return dict(value)
+
+
+def _name(record: Mapping[str, Any], key: str) -> str | None:
+    """Return a name in lower case, which the decoder checks; None if the key is missing."""
+    value = record.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(key, value, "a name")
+    return value.strip().lower()
+
+
+def _choice(record: Mapping[str, Any], key: str, choices: Sequence[str]) -> str | None:
+    """Return one of `choices`; None if the key is missing."""
+    name = _name(record, key)
+    if name is not None and name not in choices:
+        raise _wrong(key, name, f"one of {', '.join(choices)}")
+    return name
+
+
+def _column(record: Mapping[str, Any], key: str) -> str | int | None:
+    """Return the name or the number of a column; None if the key is missing."""
+    value = record.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TABLE_COLUMNS:
+        return value
+    raise _wrong(key, value, "a column name, or its number from 0")
+
+
+def _invalid(record: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the stored values that stand for no value."""
+    value = record.get("invalid", [])
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(_to_float(number)):
+            raise _wrong("invalid", value, "a number, or a list of numbers")
+    if len(numbers) > MAX_INVALID:
+        raise _wrong("invalid", f"a list of {len(numbers)} numbers", f"at most {MAX_INVALID}")
+    return tuple(sorted({_to_float(number) for number in numbers}))
+
+
+def _rotate(record: Mapping[str, Any]) -> int | None:
+    """Return degrees, clockwise; None if the key is missing."""
+    value = record.get("rotate")
+    if value is None:
+        return None
+    if isinstance(value, bool) or value not in (0, 90, 180, 270):
+        raise _wrong("rotate", value, "0, 90, 180 or 270 degrees, clockwise")
+    return int(value)
 
 
 def _captions(record: Mapping[str, Any]) -> tuple[str, ...]:

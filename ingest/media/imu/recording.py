@@ -24,7 +24,7 @@ from bindsearch.ingest.media.imu.tables import Table, column_names, read_table
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s, span_edges
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import Motion
+from bindsearch.media import NO_READING, Motion, Reading
 from bindsearch.types import Span
 
 NO_RATE = (
@@ -35,11 +35,19 @@ _LONGEST_PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MotionSpan:
-    """A span of a motion recording: its samples, and its start and end in seconds."""
+    """A span of a motion recording.
+
+    Attributes:
+        motion: its samples.
+        start_s: its start in seconds.
+        end_s: its end in seconds.
+        reading: what was found out about the recording; only the first span has it.
+    """
 
     motion: Motion
     start_s: float
     end_s: float
+    reading: Reading = NO_READING
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.pillow import open_picture
 from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import DepthMap
+from bindsearch.media import NO_READING, DepthMap, Reading
 
 FOCAL_LENGTH_SHARE = 0.81
 """Default focal length over width: a Kinect's 519 px at 640 px (NYU Depth v2 calibration)."""
@@ -35,13 +35,14 @@ _METRES = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "µm": 1e-6
 _UNIT = re.compile(r"(?:([0-9.eE+-]+)\s*)?([a-zµ]+)")
 
 
-def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> DepthMap:
-    """Read the depth map at `path` in metres, with its mask, focal length and baseline.
+def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[DepthMap, Reading]:
+    """Read the depth map at `path` in metres, with its mask, focal length and baseline; and what was found out.
 
     Raises:
         MediaError: not a single-channel image or array, unit unknown, or no values.
     """
     raw, unit = _read_raw(path, options)
+    raw = turned(raw, sidecar.rotate)
     if _is_sunrgbd(sidecar):
         depth_m = sunrgbd_metres(raw)
     else:
@@ -52,7 +53,7 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> DepthMap
     if not valid.any():
         raise MediaError("no pixel of the depth map has a value above 0")
     fx_px, baseline_m = camera(depth_m.shape[1], sidecar)
-    return DepthMap(np.where(valid, depth_m, np.float32(0)), valid, fx_px, baseline_m)
+    return DepthMap(np.where(valid, depth_m, np.float32(0)), valid, fx_px, baseline_m), NO_READING
 
 
 def camera(width_px: int, sidecar: Sidecar) -> tuple[float, float]:
@@ -108,6 +109,11 @@ def picture_values(picture: Any) -> NDArray[Any]:
     except (SyntaxError, IndexError, EOFError, ValueError) as error:
         raise MediaError(f"damaged image ({error})") from error
     return np.asarray(picture)
+
+
+def turned(values: NDArray[Any], rotate: int | None) -> NDArray[Any]:
+    """Return a picture (height, width) turned clockwise by a multiple of 90 degrees; None: unchanged."""
+    return np.rot90(values, -(rotate or 0) // 90)
 
 
 def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:

@@ -15,27 +15,33 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.numpy_files import read_npy
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.depth import picture_values, plane
+from bindsearch.ingest.media.pictures.depth import picture_values, plane, turned
 from bindsearch.ingest.media.pictures.image import to_rgb
 from bindsearch.ingest.media.pictures.pillow import open_picture
 from bindsearch.ingest.media.recordings.av_container import kind_of
-from bindsearch.media import ThermalPicture
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.media import NO_READING, Reading, ThermalPicture
 
 
-def read_thermal(path: Path, options: DecodeOptions) -> ThermalPicture:
-    """Read the thermal image at `path`; a colour image by its brightness (ITU-R 601 luma).
+def read_thermal(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[ThermalPicture, Reading]:
+    """Read the thermal image at `path`, and what was found out; a colour image by its brightness (ITU-R 601 luma).
 
     Raises:
         MediaError: not an image or array, damaged, too large, or no finite value in it.
     """
+    return ThermalPicture(turned(_read_values(path, options), sidecar.rotate)), NO_READING
+
+
+def _read_values(path: Path, options: DecodeOptions) -> NDArray[np.float32]:
+    """Return the values (height, width) in 0..1."""
     if kind_of(path) == "npy":
-        return ThermalPicture(stretch(plane(read_npy(path, max_bytes=options.max_array_bytes), options)))
+        return stretch(plane(read_npy(path, max_bytes=options.max_array_bytes), options))
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         values = picture_values(picture)
         if picture.mode == "F" or picture.mode.startswith("I"):
-            return ThermalPicture(stretch(values))
+            return stretch(values)
         grey = picture if picture.mode == "L" and not picture.has_transparency_data else to_rgb(picture).convert("L")
-        return ThermalPicture(np.asarray(grey, np.float32) / np.float32(255))
+        return np.asarray(grey, np.float32) / np.float32(255)
 
 
 def stretch(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -46,9 +46,43 @@ def test_every_key_is_read() -> None:
         50.5,
         ("a", "b", "c", "d", "e", "f"),
         {"accelerometer": "g", "gyroscope": "deg/s"},
-        ("A hall.",),
-        {"rating": 4},
+        captions=("A hall.",),
+        columns={"rating": 4},
     )
+
+
+def test_how_recordings_and_pictures_are_read() -> None:
+    facts = {"layout": "Phyphox", "time": 0, "frame": "iOS", "invalid": [65535, 0, 65535], "rotate": 0}
+    sidecar = parse_sidecar(json.dumps({**facts, "temperature_unit": "kelvin/100", "palette": "iron"}).encode())
+    assert sidecar == Sidecar(
+        layout="phyphox",
+        time=0,
+        frame="ios",
+        invalid=(0.0, 65535.0),
+        rotate=0,
+        temperature_unit="kelvin/100",
+        palette="iron",
+    )
+    assert json.loads(decode_facts(sidecar))["rotate"] == 0
+    assert parse_sidecar(b'{"rotate": 90}').rotate == 90
+    assert parse_sidecar(b'{"time": "2024-05-01", "frame": 7, "id": 3}') == Sidecar()  # another program's
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"rotate": 45}', "rotate is 45: expected 0, 90, 180 or 270 degrees, clockwise"),
+        ('{"rotate": true}', "rotate is True: expected"),
+        ('{"frame": "mars"}', "frame is mars: expected one of android, enu, ios, ned"),
+        ('{"invalid": ["x"]}', "invalid is .* expected a number, or a list of numbers"),
+        ('{"invalid": [NaN]}', "invalid is .* expected a number"),
+        ('{"time": -1}', "time is -1: expected a column name, or its number from 0"),
+        ('{"layout": ""}', "layout is '': expected a name"),
+    ],
+)
+def test_wrong_facts_about_reading_are_refused(text: str, message: str) -> None:
+    with pytest.raises(MediaError, match=message):
+        parse_sidecar(text.encode())
 
 
 def test_columns_hold_scalars_under_names_in_lower_case() -> None:
@@ -172,7 +206,7 @@ def test_a_number_of_metres_is_a_unit() -> None:
         (b"\xff\xfe", "no JSON object"),
         (b"[" * 100_000, "no JSON object"),
         (b"[1]", "expected a JSON object, found list"),
-        (b'{"focal": 1, "fx": 2}', "unknown key 'focal': expected fx, baseline_m"),
+        (b'{"focal": 1, "fx": 2}', "unknown key 'focal': expected depth_unit, fx"),
         (b'{"fx": "wide"}', "fx is wide: expected a number"),
         (b'{"fx": true}', "fx is True: expected a number"),
         (b'{"fx": 0}', "fx is 0: expected a number above 0"),

@@ -19,7 +19,7 @@ METRES = np.array([[0, 1, 2.5], [0.5, 65.535, 4]])
 
 
 def decode(path: Path, sidecar: Sidecar = Sidecar()) -> DepthMap:  # noqa: B008
-    return read_depth(path, sidecar, DecodeOptions())
+    return read_depth(path, sidecar, DecodeOptions())[0]
 
 
 def save(path: Path, values: np.ndarray) -> Path:

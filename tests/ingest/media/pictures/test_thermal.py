@@ -9,10 +9,11 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.thermal import read_thermal, stretch
+from bindsearch.ingest.media.sidecar import Sidecar
 
 
 def decode(path: Path) -> np.ndarray:
-    return read_thermal(path, DecodeOptions()).values
+    return read_thermal(path, Sidecar(), DecodeOptions())[0].values
 
 
 def test_eight_bits_are_divided_by_255(tmp_path: Path) -> None:
