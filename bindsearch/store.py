@@ -286,6 +286,10 @@ class Store:
         if isinstance(queries, Searchable):
             raise UsageError(f"{shown(queries)} is one query: pass a list of queries, or call `search`")
         known = None if source is None else to_choice(source, Modality, "modality of a query vector")
+        asked = to_list(queries, "the list of queries")
+        words = to_choice(words, WordSearch, "search by words")
+        if words is WordSearch.AUTO and all(isinstance(query, np.ndarray) for query in asked):
+            words = WordSearch.OFF
         shared = make_query(
             "vector",
             to=to,
@@ -298,7 +302,6 @@ class Store:
             copies=copies,
             words=words,
         )
-        asked = to_list(queries, "the list of queries")
         written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
         generation = self._current()
         encoded = iter(self._encode(generation, written, imu_rate_hz))
@@ -947,7 +950,8 @@ class Store:
         if query.words is WordSearch.ONLY:
             raise UsageError("a query vector has no words: search it with words='off' or 'auto'")
         unit = l2_normalize(vector)
-        query = replace(query, words=WordSearch.OFF)
+        if query.words is not WordSearch.OFF:
+            query = replace(query, words=WordSearch.OFF)
         return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]))
 
 

@@ -14,6 +14,7 @@ from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
 from bindsearch.types import LEAST_PROBABILITY, Match, Modality, Span
 
+ALL = tuple(Modality)
 LIKE = "like"
 EMPTY = "the query is empty: give a text, a file or like:ITEM"
 HOW_TO_MAKE_TERMS = "create one with bs.text(...), bs.image(...), bs.like(...)"
@@ -154,7 +155,7 @@ class Query:
     """
 
     terms: tuple[Term, ...]
-    to: tuple[Modality, ...] = tuple(Modality)
+    to: tuple[Modality, ...] = ALL
     k: int = 10
     ranking: Ranking = Ranking.PROBABILITY
     include_query: bool = False
@@ -285,10 +286,10 @@ def parse_modalities(names: str | Modality | Iterable[str | Modality] | None) ->
     Raises:
         UsageError: a name is not a modality.
     """
-    if names is None:
-        return tuple(Modality)
+    if names is None or names is ALL:
+        return ALL
     parts = names.split(",") if isinstance(names, str) else to_list(names, "the list of modalities")
-    written = [part.strip().lower() if isinstance(part, str) else part for part in parts]
+    written = [part.strip().lower() if type(part) is str else part for part in parts]
     chosen = {_to_modality(part) for part in written if part != ""}
     return tuple(modality for modality in Modality if modality in chosen)
 

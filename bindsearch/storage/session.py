@@ -26,7 +26,7 @@ from bindsearch.storage.lock import LOCK_FILES, writer_lock
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_format import CURRENT, Manifest, part_of_tables
 from bindsearch.storage.vector_files import VECTORS
-from bindsearch.storage.writer import Writer, log_loss
+from bindsearch.storage.writer import Writer, check_is_newest, log_loss
 
 
 @contextmanager
@@ -80,6 +80,7 @@ def snapshot_from_catalog(store: Path) -> Snapshot:
         with contextlib.suppress(StoreUnwritableError):  # a store that cannot be written has no writer
             held.enter_context(writer_lock(store))
         catalog = held.enter_context(Catalog(path, read_only=True))
+        check_is_newest(store, catalog, None)
         failures = catalog.failures_table()
         vectors = {modality: tuple(files) for modality, files in catalog.vector_files().items()}
         collections = {key: str(root) for key, root in catalog.collections().items()}

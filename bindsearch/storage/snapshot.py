@@ -283,6 +283,10 @@ class Snapshot:
         return {key: Path(root) for key, root in self.manifest.collections.items()}
 
     @cached_property
+    def _prefixes(self) -> dict[int, str]:
+        return {key: f"{str(root).rstrip('/')}/" for key, root in self._roots.items()}
+
+    @cached_property
     def _dead(self) -> _Dead:
         """Dead rows, looked up by the ids that later parts remove, so that nothing is read if they remove none."""
         items, segments = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -312,7 +316,7 @@ class Snapshot:
         collection = self._roots[part.collection_ids[item]]
         return SegmentFacts(
             int(part.item_ids[item]),
-            collection / part.rel_paths[item].as_py(),
+            Path(self._prefixes[part.collection_ids[item]] + part.rel_paths[item].as_py()),  # faster than `/`
             collection,
             part.modality_at(part_row),
             part.starts_s[part_row].as_py(),

@@ -425,6 +425,22 @@ def open_failures(store: Path, number: int, digest: str | None, checks: Checks) 
         return failures.select(list(FAILURE_COLUMNS)).cast(pa.schema(list(FAILURE_COLUMNS.items())))
 
 
+def newest_part(store: Path) -> int:
+    """Return the generation of the newest part of a snapshot, 0 for none; the catalog commits it before it is written.
+
+    Raises:
+        StoreError: the folder of snapshots cannot be read.
+    """
+    folder = store / SNAPSHOTS
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read ({error.strerror}): nothing was changed") from error
+    return max((int(name) for name in names if name.isdecimal() and len(name) < 20), default=0)
+
+
 def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None:
     """Delete snapshot folders that `manifest` does not use and that are older than generation `keep_from`.
 

@@ -32,6 +32,7 @@ from bindsearch.storage.snapshot_format import (
     SNAPSHOTS,
     Manifest,
     Part,
+    newest_part,
     read_manifest,
     remove_unused_parts,
     write_manifest,
@@ -97,16 +98,22 @@ def collected_losses() -> Iterator[list[str]]:
         raise
 
 
-def check_is_newest(store: Path, catalog: Catalog, manifest: Manifest) -> None:
-    """Check that a catalog holds all that the snapshot does.
+def check_is_newest(store: Path, catalog: Catalog, manifest: Manifest | None) -> None:
+    """Check that a catalog holds all that the snapshot does; `manifest` None: CURRENT is missing or damaged.
 
     Raises:
         StoreError: it is older, for example from a copy.
     """
-    if manifest.generation > catalog.generation:
+    if manifest is not None and manifest.generation > catalog.generation:
         raise StoreError(
             f"the catalog of {store} is at generation {catalog.generation}, older than the snapshot, which is at "
             f"{manifest.generation}: run `bindsearch recover` to rebuild it from the snapshot"
+        )
+    if manifest is None and (newest := newest_part(store)) > catalog.generation:
+        raise StoreError(
+            f"{store / CURRENT} cannot be read, and the catalog is at generation {catalog.generation}, older than "
+            f"the snapshot {newest}: restore both from a copy, or run `bindsearch recover` to go on with what the "
+            "catalog holds"
         )
 
 
@@ -137,8 +144,7 @@ class Writer:
         if catalog.cut_bytes:
             tell(torn_log_message(store, catalog.cut_bytes))
         known = self._read_manifest()
-        if known is not None:
-            check_is_newest(store, catalog, known)
+        check_is_newest(store, catalog, known)
         if known is not None:  # without CURRENT nothing tells whether the catalog is the newest
             self._remove_uncommitted()
         self._give_up_lost_files()

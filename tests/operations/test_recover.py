@@ -127,6 +127,33 @@ def test_an_outdated_catalog_is_rebuilt_and_no_newer_vector_is_deleted(
     (made[1] / "newer.txt").unlink()
 
 
+def test_without_current_an_outdated_catalog_is_not_taken_for_the_newest(
+    store: Path, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copy(store / "catalog.duckdb", tmp_path / "old")
+    shutil.copy(store / "catalog.duckdb.wal", tmp_path / "old.wal")
+    (made[1] / "newer.txt").write_text("a newer text")
+    with connect(store, encoder="null") as opened:
+        opened.index(made[1])
+    before, files = content(store), sorted((store / "vectors").rglob("*"))
+    shutil.copy(tmp_path / "old", store / "catalog.duckdb")
+    shutil.copy(tmp_path / "old.wal", store / "catalog.duckdb.wal")
+    (store / "CURRENT").write_bytes(b"no manifest")
+    with connect(store, encoder="null") as opened:
+        for use in (lambda: opened.search("a newer text"), lambda: opened.index(made[1]), opened.compact):
+            with pytest.raises(StoreError, match="CURRENT (is unreadable|cannot be read), (and )?the catalog (is )?at"):
+                use()
+        assert sorted((store / "vectors").rglob("*")) == files
+        assert FindingKind.CATALOG in {one.kind for one in opened.verify().findings}
+        done = opened.recover()
+        assert (done.source, "is at generation" in done.reason) == ("catalog", True)
+        assert (store / "lost" / "snapshots").is_dir()
+        assert opened.index(made[1]).added == 1
+        assert content(store) == before
+        assert opened.verify().findings == ()
+    (made[1] / "newer.txt").unlink()
+
+
 def test_without_snapshot_an_outdated_catalog_is_used_and_newer_vectors_are_kept_aside(
     store: Path, made: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
 from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
-from bindsearch.storage.snapshot_format import Manifest
+from bindsearch.storage.snapshot_format import Manifest, newest_part
 from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
 from bindsearch.types import Modality
 
@@ -333,9 +333,14 @@ class StoreCheck:
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
         """Compare all that the snapshot says with the catalog."""
-        if self.manifest is None:
-            return
         path = self.store / CURRENT
+        if self.manifest is None:
+            if (newest := newest_part(self.store)) > catalog.generation:
+                what = (
+                    f"{path} cannot be read, and the catalog is at {catalog.generation}, older than snapshot {newest}"
+                )
+                self.findings.append(finding(FindingKind.CATALOG, what, Repair.RECOVER, [path]))
+            return
         if self.manifest.generation != catalog.generation:
             what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
             older = self.manifest.generation > catalog.generation

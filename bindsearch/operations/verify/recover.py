@@ -26,7 +26,8 @@ from bindsearch.storage.catalog_file import (
 )
 from bindsearch.storage.config import read_config
 from bindsearch.storage.lock import writer_lock
-from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
+from bindsearch.storage.snapshot import CURRENT, SNAPSHOTS, Snapshot, open_snapshot, read_manifest
+from bindsearch.storage.snapshot_format import newest_part
 from bindsearch.storage.vector_files import VECTORS, open_stored_vectors
 from bindsearch.storage.writer import Writer, collected_losses
 from bindsearch.types import Modality
@@ -120,11 +121,14 @@ def _catalog_fault(store: Path) -> _Fault:
             raise
         return _Fault(str(error).removesuffix(f": {REMEDY}"))
     losses = (torn_log_message(store, cut),) if cut else ()
-    with suppress(SnapshotDamagedError):
+    try:
         manifest = read_manifest(store)
-        if manifest is not None and manifest.generation > generation:
-            reason = f"the catalog is at generation {generation}, the snapshot at {manifest.generation}"
-            return _Fault(reason, is_readable=True, losses=losses)
+        newest = newest_part(store) if manifest is None else manifest.generation
+    except SnapshotDamagedError:
+        newest = newest_part(store)
+    if newest > generation:
+        reason = f"the catalog is at generation {generation}, the snapshot at {newest}"
+        return _Fault(reason, is_readable=True, losses=losses)
     return _Fault("the end of its log was torn" if cut else "", is_readable=True, is_usable=True, losses=losses)
 
 
@@ -146,7 +150,9 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
                 f"{fault.reason}, and {str(error).partition(': run')[0]}: restore {CATALOG_FILE} from a copy, or "
                 "remove the store's folder and index again"
             ) from error
-        keep_aside(store, store / CURRENT)
+        for old in (store / CURRENT, store / SNAPSHOTS):
+            if is_there(old):
+                keep_aside(store, old)
         return "catalog"
     on_stage("rebuilding the catalog from the snapshot")
     new = path.with_name(f".{path.name}.recover{TEMPORARY_SUFFIX}")
