@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from bindsearch.operations.exchange.vector_import import ImportReport
     from bindsearch.operations.optimize import OptimizeResult
     from bindsearch.operations.relocate import RelocateReport
+    from bindsearch.operations.show.show_file import ShownFile
     from bindsearch.operations.verify.findings import Report
     from bindsearch.operations.verify.recover import RecoverReport
     from bindsearch.reports import IndexReport, PlannedFile
@@ -729,6 +730,48 @@ class Store:
         known = self._known_collections()
         request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
         return plan_paths(self._folder, resolve_paths(paths, known.values()), known, request)
+
+    @installation_faults()
+    def show(
+        self,
+        file: PathLike,
+        *,
+        segment: int | None = None,
+        at_s: float | None = None,
+        root: PathLike | None = None,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> ShownFile:
+        """Return what an indexing run finds in a file, and why (`bindsearch show`); writes nothing.
+
+        The file is decoded as by `index`, with the encoder and the segment lengths of the store. `draw_file` of
+        `bindsearch.operations.show.picture` makes a picture of the result.
+
+        Args:
+            file: A file, which need not be indexed; as a text also MODALITY:FILE or FILE@10s-20s, as in queries.
+            segment: Number of the segment whose content is returned, from 1 (None: the first).
+            at_s: Time in seconds of that segment instead.
+            root: Folder that is to be indexed (None: the collection that contains the file, else the nearest folder
+                above it with a .bindsearch.toml, else its own).
+            rules: Modality rules, as for `index`.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            limits: Resource limits per file, as for `index`.
+
+        Raises:
+            UsageError: the file does not exist or has no such segment, or an option is invalid.
+        """
+        from bindsearch.ingest.media.options import decode_options
+        from bindsearch.operations.index import IndexRequest
+        from bindsearch.operations.show.show_file import Choice, find_root, parse_file, show_file
+
+        roots = self._known_collections().values()
+        decode = decode_options(self.config, None) if self.exists else self._segments
+        choice = Choice(segment, at_s)
+        request = IndexRequest(rules, imu_rate_hz, limits={} if limits is None else limits)
+        options = request.options(replace(decode, imu_rate_hz=imu_rate_hz))
+        term = parse_file(to_path_text(file))
+        return show_file(term, find_root(term, root, roots), self.encoder, options, choice)
 
     @former_keywords(files="check_media", content="hash_media")
     @tells_faults("read")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bindsearch.cli.output import plural, print_line, print_message, span_label
+from bindsearch.cli.output import can_print, plural, print_line, print_message, span_label
 from bindsearch.ingest.media.text import line_of_passage
 from bindsearch.results import may_be_there, missing_paths
 from bindsearch.types import STANDS_OUT, Match, Modality
@@ -94,16 +93,8 @@ def grouped(hits: Sequence[Hit]) -> tuple[list[Hit], dict[Modality, list[Hit]]]:
 def _match(hit: Hit) -> str:
     """Return the match as a word and a bar of BAR_CELLS, such as `likely ##...`."""
     filled = round(BAR_CELLS * hit.probability)
-    full, empty = ("█", "░") if _can_print("█░") else ("#", ".")
+    full, empty = ("█", "░") if can_print("█░") else ("#", ".")
     return f"{hit.match:6} {full * filled}{empty * (BAR_CELLS - filled)}"
-
-
-def _can_print(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _place(hit: Hit) -> str:

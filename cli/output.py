@@ -97,6 +97,15 @@ def shorten_middle(text: str, columns: int) -> str:
     return f"{head}…{tail}"
 
 
+def can_print(text: str) -> bool:
+    """Return whether the encoding of stdout has all characters of a text."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _escaped(text: str, escape: Callable[[str], str]) -> str:
     """Return `text` with all but printable characters and spaces (U+202F is in names of screenshots) escaped."""
     if text.isprintable():

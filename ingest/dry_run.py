@@ -29,7 +29,7 @@ def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[Plann
         if not options.narrowing.includes(rel_path):
             continue
         path = target.root / rel_path
-        verdict = _classify_container(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
+        verdict = classify_container(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
         note = ""
         if verdict.modality is not None:
             try:
@@ -39,7 +39,7 @@ def plan_collection(target: ScanTarget, options: IndexOptions) -> Iterator[Plann
         yield PlannedFile(path, verdict.modality, verdict.why, note)
 
 
-def _classify_container(path: Path) -> Classification | None:
+def classify_container(path: Path) -> Classification | None:
     """Return the classification of an archive or manifest; None for other files."""
     with suppress(OSError):
         if (kind := archive_kind(path)) is not None:

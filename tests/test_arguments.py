@@ -299,6 +299,7 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "relocate": lambda store, path: store.relocate(path, path),
     "optimize": lambda store, _: store.optimize(),
     "plan_index": lambda store, path: store.plan_index(path),
+    "show": lambda store, path: store.show(path / "a.txt"),
     "verify": lambda store, _: store.verify(),
     "compact": lambda store, _: store.compact(),
     "recover": lambda store, _: store.recover(),

@@ -74,6 +74,8 @@ def folder(tmp_path: Path, bindsearch_command: Run) -> Path:
         "verify --check-media --json",
         "index FOLDER --dry-run",
         "index FOLDER --dry-run --json",
+        "show FOLDER/\x1b",
+        "show FOLDER/\x1b --json",
         "index FOLDER --retry-failed --json",
         "index FOLDER --retry-failed --json-lines",
         "index FOLDER/\x9b",
