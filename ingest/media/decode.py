@@ -17,6 +17,7 @@ from bindsearch.ingest.media.pictures.depth import describe_depth, read_depth
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
+from bindsearch.ingest.media.recordings.gpmf import read_motion_track
 from bindsearch.ingest.media.recordings.video import read_video, video_kind
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import ANIMATIONS
@@ -75,9 +76,10 @@ def pieces(
 ) -> Iterator[DecodedSegment]:
     """Decode one file as `modality`, lazily and in order of time.
 
-    A video yields its frames, then its sound track as audio. Captions in the sidecar follow as text segments (without
-    `span`). Memory is limited to one or two spans, regardless of the length. A damaged file may yield segments before
-    it fails: they are valid only if the iteration ends without an error.
+    A video yields its frames, then its sound track as audio, then the motion that a GoPro camera recorded. Captions in
+    the sidecar follow as text segments (without `span`). Memory is limited to one or two spans and the motion,
+    regardless of the length. A damaged file may yield segments before it fails: they are valid only if the iteration
+    ends without an error.
 
     Args:
         path: the file.
@@ -186,13 +188,17 @@ def _decode_image(job: Job) -> Iterator[DecodedSegment]:
 
 
 def _decode_video(job: Job) -> Iterator[DecodedSegment]:
-    for part in read_video(job.path, job.wants, job.options, job.span):
-        yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s)
     kind = video_kind(job.path)
+    motion, reading = read_motion_track(job.path, job.options, job.span) if kind == "mp4" else ([], NO_READING)
+    for part in read_video(job.path, job.wants, job.options, job.span):
+        yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s, reading=reading)
+        reading = NO_READING
     if kind in ANIMATIONS:
         return
     for sound in read_sound_track(job.path, kind, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
         yield DecodedSegment(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
+    for moved in motion:
+        yield DecodedSegment(Modality.IMU, moved.motion, moved.start_s, moved.end_s, reading=moved.reading)
 
 
 def _decode_audio(job: Job) -> Iterator[DecodedSegment]:

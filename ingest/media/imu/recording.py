@@ -10,7 +10,7 @@ steps) ends a span, and the recording continues in a new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -72,15 +72,22 @@ def read_imu(path: Path, sidecar: Sidecar, options: DecodeOptions, span: Span | 
     """
     check_span(span)
     runs, rate_hz = read_motion(path, sidecar, options)
-    tail = shortest_tail_s(options.imu_segment_s) * rate_hz
-    long = [run for run in runs if len(run.samples) >= tail]
     is_empty = True
-    for run in long or runs:
-        for piece in _cut(run, rate_hz, options.imu_segment_s, span):
-            is_empty = False
-            yield piece
+    for piece in motion_spans(runs, rate_hz, options.imu_segment_s, span):
+        is_empty = False
+        yield piece
     if is_empty and span:
         raise MediaError(f"the recording has no samples between {span.start_s:g} s and {span.end_s:g} s")
+
+
+def motion_spans(
+    runs: Sequence[ImuRun], rate_hz: float, segment_s: float, span: Span | None = None
+) -> Iterator[MotionSpan]:
+    """Yield runs in spans of `segment_s` seconds; very short runs are left out if there are longer ones."""
+    tail = shortest_tail_s(segment_s) * rate_hz
+    long = [run for run in runs if len(run.samples) >= tail]
+    for run in long or runs:
+        yield from _cut(run, rate_hz, segment_s, span)
 
 
 def read_motion(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[list[ImuRun], float]:
