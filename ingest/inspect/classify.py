@@ -8,9 +8,11 @@ Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsear
 
 A glob (ingest/inspect/globs.py) is matched against the path inside the collection. The first matching rule decides.
 Without a rule, the first bytes of a file decide, not its extension. A folder or name part (split where letters and
-digits end) `depth`, `thermal|ir|lwir|infrared` or `imu|accel|gyro` decides between kinds of image and table; the part
-nearest to the end of the path takes precedence. `rgb`, `visible`, `color` and `colour` exclude these modalities, so
-that `thermal_set/visible/1.jpg` is an image.
+digits end) `depth`, `thermal|therm|tir|ir|lwir|mwir|infrared` or `imu|accel|gyro` decides between kinds of image and
+table; the part nearest to the end of the path takes precedence. `rgb`, `visible`, `color` and `colour` exclude these
+modalities, so that `thermal_set/visible/1.jpg` is an image. A folder `flir` is thermal if no other part says anything:
+the maker's name is in visible pictures' names too. A JPEG with the values of a thermal camera is thermal unless a part
+excludes it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.tables import column_names, csv_header
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
 from bindsearch.ingest.media.pictures.frame_count import count_frames
+from bindsearch.ingest.media.pictures.radiometric import is_radiometric
+from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperatures
 from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.ingest.media.sniff import (
     ANIMATIONS,
@@ -72,8 +76,16 @@ _PARTS: Mapping[str, Modality] = MappingProxyType(
     {
         "depth": Modality.DEPTH,
         "thermal": Modality.THERMAL,
+        "thermals": Modality.THERMAL,
+        "therm": Modality.THERMAL,
+        "thermo": Modality.THERMAL,
+        "thermogram": Modality.THERMAL,
+        "thermograms": Modality.THERMAL,
+        "thermography": Modality.THERMAL,
         "ir": Modality.THERMAL,
+        "tir": Modality.THERMAL,
         "lwir": Modality.THERMAL,
+        "mwir": Modality.THERMAL,
         "infrared": Modality.THERMAL,
         "imu": Modality.IMU,
         "accel": Modality.IMU,
@@ -86,6 +98,11 @@ _PARTS: Mapping[str, Modality] = MappingProxyType(
         "colour": Modality.IMAGE,
     }
 )
+
+_PART = re.compile(r"(\d*)([a-z]+)")
+"""A part of a path, and the digits directly before it."""
+_SHORT_PART = 4
+"""Shorter words do not count after digits: `x8ir3` is a random name."""
 
 _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
@@ -197,6 +214,8 @@ def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | N
     """Return the classification of an image."""
     if kind in ANIMATIONS and _is_animated(path, kind):
         return Classification(Modality.VIDEO, f"animated {kind}")
+    if kind == "jpeg" and named is None and is_radiometric(path, head):
+        return Classification(Modality.THERMAL, "jpeg with the values of a thermal camera")
     is_16_bit = _sixteen_bit_grey(path, head, kind)
     if named is not None and named[0] is Modality.THERMAL:
         return Classification(Modality.THERMAL, f"{kind} named {named[1]!r}")
@@ -262,6 +281,8 @@ def _table(
         return Classification(None, "not media: zip content")
     is_csv = kind is None and extension == ".csv"
     names = csv_header(head) or [] if is_csv else []
+    if is_csv and named is not None and named[0] is Modality.THERMAL and looks_like_temperatures(head):
+        return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
     if named is not None and (named[0] is Modality.IMU or extension == ".npy"):
         if 0 < len(names) < 6 and _named(path.name) is None:
             return Classification(None, f"not media: csv of {len(names)} columns in a folder named {named[1]!r}")
@@ -288,10 +309,12 @@ def _npz_motion(path: Path, kind: str | None) -> bool:
 
 def _named(rel_path: str) -> tuple[Modality, str] | None:
     """Return the last part of the path that names a modality, and that modality; None if there is none."""
-    for part in reversed(re.split(r"[^a-z0-9]+", rel_path.lower())):
-        if part in _PARTS:
+    for digits, part in reversed(_PART.findall(rel_path.lower())):
+        if part in _PARTS and not (digits and len(part) < _SHORT_PART):
             return _PARTS[part], part
-    return None
+    folders = rel_path.lower().rpartition("/")[0]
+    is_flir = any(part == "flir" for _, part in _PART.findall(folders))
+    return (Modality.THERMAL, "flir") if is_flir else None
 
 
 def parse_rule(text: str) -> Rule:

@@ -24,6 +24,10 @@ _UPRIGHT = {
 """Operation that turns an image of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
 
 
+_DATA_LEVELS = 32
+"""Least number of values of an alpha channel that is a picture."""
+
+
 def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Picture:
     """Read the image at `path`, upright, on white, reduced while its shorter side stays >= 2 * wants.picture_side_px.
 
@@ -39,7 +43,7 @@ def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Pictur
             raise MediaError(f"damaged image ({str(error).strip()})") from error
         check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
         orientation = _orientation(picture)
-        rgb = to_rgb(_reduced(picture, floor_px))
+        rgb = to_rgb(_reduced(without_data_alpha(picture), floor_px))
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     return Picture(np.asarray(rgb))
@@ -70,6 +74,26 @@ def _orientation(picture: Image.Image) -> int:
     except Exception:  # damaged metadata must not fail the image
         return 1
     return value if isinstance(value, int) else 1
+
+
+def has_data_in_alpha(picture: Image.Image) -> bool:
+    """Return whether the alpha channel of an image holds another picture, as the thermal channel of MFNet's PNGs.
+
+    Transparency has plateaus: nearly all pixels are opaque, transparent, or of a few values between. A picture has many
+    values, none of which more than a fifth of the pixels have.
+    """
+    if picture.mode not in ("RGBA", "LA"):
+        return False
+    counts = np.array(picture.getchannel("A").histogram())
+    pixels = counts.sum()
+    return bool(
+        (counts > 0).sum() >= _DATA_LEVELS and counts[0] + counts[255] < pixels / 4 and counts.max() < pixels / 5
+    )
+
+
+def without_data_alpha(picture: Image.Image) -> Image.Image:
+    """Return an image without its alpha channel if that holds another picture."""
+    return picture.convert(picture.mode[:-1]) if has_data_in_alpha(picture) else picture
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -132,6 +134,24 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk, not of the file
         raise MediaError(f"damaged {kind.upper()} header ({error or type(error).__name__})") from error
+
+
+def read_embedded_png(data: bytes, max_pixels: int) -> NDArray[np.uint16]:
+    """Return the values (height, width) of a 16-bit grey PNG inside another file.
+
+    Raises:
+        MediaError: it is damaged, too large, or of another form.
+    """
+    _silence_pillow()
+    with _read_header(io.BytesIO(data), "png") as picture:
+        check_size(picture.size, max_pixels, what="the PNG inside")
+        if picture.mode != "I;16":
+            raise MediaError(f"the PNG inside has not 16-bit grey pixels (mode {picture.mode})")
+        try:
+            picture.load()
+        except (SyntaxError, IndexError, EOFError, ValueError, OSError) as error:
+            raise MediaError(f"damaged PNG inside ({error})") from error
+        return np.asarray(picture, np.uint16)
 
 
 def check_size(
