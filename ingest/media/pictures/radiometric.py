@@ -42,7 +42,7 @@ _CAMERA_BYTES = 0x310
 
 @dataclass(frozen=True, slots=True)
 class RadiometricData:
-    """What the sensor of a radiometric JPEG saw.
+    """Sensor values of a radiometric JPEG.
 
     Attributes:
         raw: uint16 (height, width), not turned.

@@ -12,7 +12,7 @@ from PIL import Image
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, parse_rule, read_folder_rules
 from bindsearch.types import Modality
-from helpers import media_files
+from helpers import media_files, thermal_files
 
 
 def put(root: Path, rel_path: str, content: bytes | str | None = None) -> Path:
@@ -257,3 +257,34 @@ def test_pipes_missing_and_unreadable_files_do_not_stop_it(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "a.jpg")
     assert classify(tmp_path / "a.jpg", "a.jpg", ()) == Classification(None, "not a regular file")
     assert "unreadable" in classify(tmp_path / "gone.jpg", "gone.jpg", ()).why
+
+
+@pytest.mark.parametrize(
+    ("rel_path", "content", "modality"),
+    [
+        ("TIR/1.png", "wide.png", Modality.THERMAL),
+        ("thermal16/1.png", "wide.png", Modality.THERMAL),
+        ("lwir16/1.tif", "wide.tif", Modality.THERMAL),
+        ("set/therm_0001.png", "grey.png", Modality.THERMAL),
+        ("FLIR/1.jpg", "rgb.jpg", Modality.THERMAL),
+        ("FLIR/visible/1.jpg", "rgb.jpg", Modality.IMAGE),
+        ("visible/FLIR_00006.jpg", "rgb.jpg", Modality.IMAGE),
+        ("FLIR_00006.jpg", "rgb.jpg", Modality.IMAGE),
+        ("x8ir3.jpg", "rgb.jpg", Modality.IMAGE),
+        ("depth2/1.png", "wide.png", Modality.DEPTH),
+    ],
+)
+def test_thermal_words_are_split_from_digits(samples: Path, rel_path: str, content: str, modality: Modality) -> None:
+    assert verdict(samples, rel_path, content).modality is modality
+
+
+def test_tables_of_numbers_named_thermal_and_radiometric_jpegs(samples: Path, tmp_path: Path) -> None:
+    matrix = "\n".join(";".join(["21,5"] * 12) for _ in range(9)).encode()
+    assert verdict(samples, "thermal/0001.csv", matrix).modality is Modality.THERMAL
+    assert verdict(samples, "thermal/labels.csv", "labels.csv").modality is None
+    assert verdict(samples, "tables/0001.csv", matrix).modality is None
+    raw = np.arange(4800, dtype=np.uint16).reshape(60, 80)
+    thermal_files.write_flir(tmp_path / "a.jpg", raw, np.zeros((60, 80, 3), np.uint8))
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert verdict(samples, "holiday/1.jpg", content).modality is Modality.THERMAL
+    assert verdict(samples, "visible/1.jpg", content).modality is Modality.IMAGE

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.thermal import read_thermal, stretch
 from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.media import DecodeHints
+from helpers import thermal_files
 
 
 def decode(path: Path) -> np.ndarray:
@@ -68,3 +73,96 @@ def test_no_value_at_all_and_other_shapes_fail(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 4, 4)))
     with pytest.raises(MediaError, match=r"expected \(height, width\)"):
         decode(tmp_path / "a.npy")
+
+
+GREY = np.round(255 * thermal_files.scene(60, 80)).astype(np.uint8)
+
+
+def notes(path: Path, sidecar: Sidecar | None = None) -> tuple[str, ...]:
+    return read_thermal(path, sidecar or Sidecar(), DecodeOptions())[1].notes
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(thermal_files.PALETTES)), st.integers(0, 10_000), st.booleans())
+def test_false_colours_give_the_same_picture_as_grey(
+    tmp_path_factory: pytest.TempPathFactory, palette: str, seed: int, said: bool
+) -> None:
+    grey = np.round(255 * thermal_files.scene(60, 80, seed)).astype(np.uint8)
+    path = tmp_path_factory.mktemp("colours") / "a.png"
+    Image.fromarray(thermal_files.coloured(grey, palette)).save(path)
+    picture, reading = read_thermal(path, Sidecar(palette=palette if said else None), DecodeOptions())
+    assert np.abs(picture.values - grey / 255).max() < 0.04
+    assert reading.notes[0].startswith(f"false colours of the palette {palette}")
+
+
+@pytest.mark.parametrize("palette", thermal_files.PALETTES)
+def test_false_colours_in_a_jpeg(tmp_path: Path, palette: str) -> None:
+    grey = np.round(255 * thermal_files.scene(180, 240)).astype(np.uint8)
+    Image.fromarray(thermal_files.coloured(grey, palette)).save(tmp_path / "a.jpg", quality=85)
+    values = decode(tmp_path / "a.jpg")
+    assert np.corrcoef(values.ravel(), grey.ravel())[0, 1] > 0.99
+    assert "inverted" in notes(tmp_path / "a.jpg")[0]
+
+
+def test_a_colour_picture_without_a_palette_is_noted(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    assert "read by its brightness" in notes(tmp_path / "a.png")[0]
+    assert notes(tmp_path / "a.png", Sidecar(palette="grey")) == ()
+    with pytest.raises(MediaError, match="palette is 'iron', but half of the pixels are more than"):
+        notes(tmp_path / "a.png", Sidecar(palette="iron"))
+    with pytest.raises(MediaError, match="palette is 'lava': expected one of grey, black-hot, iron"):
+        notes(tmp_path / "a.png", Sidecar(palette="lava"))
+
+
+def test_black_hot_is_inverted_and_a_palette_for_grey_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    values = read_thermal(tmp_path / "a.png", Sidecar(palette="black-hot"), DecodeOptions())[0].values
+    assert np.allclose(values, 1 - GREY / 255)
+    with pytest.raises(MediaError, match="palette is 'iron', but the picture has no colours"):
+        notes(tmp_path / "a.png", Sidecar(palette="iron"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 8), st.sampled_from(["png", "jpg", "tif", "deep.tif"]), st.sampled_from([None, 0, 90, 180, 270]))
+def test_any_orientation_gives_the_picture_that_images_have(
+    tmp_path_factory: pytest.TempPathFactory, orientation: int, form: str, rotate: int | None
+) -> None:
+    path = tmp_path_factory.mktemp("turned") / f"a.{form}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = GREY.astype(np.uint16) << 8 if form == "deep.tif" else GREY
+    Image.fromarray(stored).save(path, exif=exif)
+    values = read_thermal(path, Sidecar(rotate=rotate), DecodeOptions())[0].values
+    seen = read_image(path, DecodeHints(400, 1.0), DecodeOptions()).rgb[:, :, 0]
+    expected = np.rot90(seen, -(rotate or 0) // 90)
+    assert values.shape == expected.shape
+    assert np.corrcoef(values.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_transparent_pixels_and_declared_values_are_missing(tmp_path: Path) -> None:
+    alpha = np.where(np.arange(80) < 30, 0, 255) * np.ones((60, 1))
+    rgba = np.dstack([GREY, GREY, GREY, alpha.astype(np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    values = decode(tmp_path / "a.png")
+    assert not values[:, :30].any()
+    assert np.allclose(values[:, 30:], GREY[:, 30:] / 255)
+    Image.fromarray(GREY).save(tmp_path / "b.png")
+    values = read_thermal(tmp_path / "b.png", Sidecar(invalid=(200.0,)), DecodeOptions())[0].values
+    assert np.allclose(values, np.where(GREY == 200, 0, GREY / 255))
+
+
+def test_a_fourth_channel_without_plateau_is_thermal_and_not_transparency(tmp_path: Path) -> None:
+    """MFNet's pictures (Ha et al. 2017): PNGs of four channels, red, green, blue and thermal."""
+    rgb = np.random.default_rng(1).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    Image.fromarray(np.dstack([rgb, GREY])).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png", DecodeHints(400, 1.0), DecodeOptions()).rgb, rgb)
+    assert np.allclose(decode(tmp_path / "a.png"), GREY / 255)
+    assert "the fourth channel is read" in notes(tmp_path / "a.png")[0]
+
+
+@pytest.mark.parametrize("field", [{"invalid": (0.0,)}, {"temperature_unit": "celsius"}])
+def test_fields_without_effect_are_refused(tmp_path: Path, field: dict) -> None:  # type: ignore[type-arg]
+    Image.fromarray(thermal_files.coloured(GREY, "jet")).save(tmp_path / "a.png")
+    with pytest.raises(MediaError, match="is for stored values, but the picture is coloured"):
+        notes(tmp_path / "a.png", Sidecar(**field))
