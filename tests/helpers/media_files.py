@@ -152,7 +152,9 @@ def write_every_modality(folder: Path, copies: int = 2) -> dict[str, list[Path]]
     for n in range(copies):
         rng = np.random.default_rng(n)
         rgb = np.kron(rng.integers(0, 256, (12, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8)
-        motion_n = np.roll(motion(5.0), 2 * n, axis=1) + rng.standard_normal((250, 6)) * 0.2
+        motion_n = (
+            np.roll(motion(5.0).reshape(-1, 2, 3), n, axis=2).reshape(-1, 6) + rng.standard_normal((250, 6)) * 0.2
+        )
         (folder / f"text-{n}.txt").write_text(["a dog on the beach", "rain on an old tin roof", "two cups"][n % 3])
         written = {
             "text": folder / f"text-{n}.txt",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.imu.cells import first_text, text_numbers
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.numpy_files import npz_names, read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
@@ -37,11 +39,17 @@ class Table:
         columns: arrays of equal length n by name.
         rate_hz: the rate in the file; None: there is none.
         seconds: columns known to be in seconds.
+        is_unnamed: the columns have no names and got them by their positions.
+        repeated: names that more than one column had; `columns` has one of them.
+        texts: the first cell that is not a number, as (row from 1, text), of columns that have one.
     """
 
     columns: dict[str, NDArray[Any]]
     rate_hz: float | None = None
     seconds: frozenset[str] = frozenset()
+    is_unnamed: bool = False
+    repeated: frozenset[str] = frozenset()
+    texts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 
 def read_table(path: Path, options: DecodeOptions) -> Table:
@@ -52,7 +60,7 @@ def read_table(path: Path, options: DecodeOptions) -> Table:
     """
     kind = kind_of(path)
     if kind == "npy":
-        return Table(_array_columns(read_npy(path, max_bytes=options.max_array_bytes)))
+        return Table(_array_columns(read_npy(path, max_bytes=options.max_array_bytes)), is_unnamed=True)
     if kind == "zip":
         return _npz_table(path, options)
     if kind == "parquet":
@@ -133,7 +141,8 @@ def _csv_table(path: Path, options: DecodeOptions) -> Table:
     except pa.ArrowInvalid as error:
         raise MediaError(f"not a table: {_first_line(error)}") from error
     if names is None:
-        return Table(_array_columns(np.column_stack([_numbers(column) for column in table.columns])))
+        numbers = np.column_stack([_numbers(column) for column in table.columns])
+        return Table(_array_columns(numbers), is_unnamed=True)
     return _arrow_table(table)
 
 
@@ -193,8 +202,15 @@ def _arrow_table(table: Any) -> Table:
 
     names = [name.strip() for name in table.column_names]
     columns = dict(zip(names, (_numbers(column) for column in table.columns), strict=True))
+    texts = dict(zip(names, (first_text(column) for column in table.columns), strict=True))
+    repeated = frozenset(name for name, count in Counter(names).items() if count > 1)
     dated = [pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type) for column in table.columns]
-    return Table(columns, seconds=frozenset(name for name, is_date in zip(names, dated, strict=True) if is_date))
+    return Table(
+        columns,
+        seconds=frozenset(name for name, is_date in zip(names, dated, strict=True) if is_date),
+        repeated=repeated,
+        texts={name: text for name, text in texts.items() if text is not None},
+    )
 
 
 def _numbers(column: Any) -> NDArray[Any]:
@@ -210,6 +226,8 @@ def _numbers(column: Any) -> NDArray[Any]:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    if pa.types.is_string(kind):
+        return text_numbers(column)
     return np.full(len(column), np.nan)
 
 
@@ -218,6 +236,7 @@ def _npz_table(path: Path, options: DecodeOptions) -> Table:
     by_name = {name.lower(): array for name, array in arrays.items()}
     rate_hz = next((float(by_name[key]) for key in _RATE_KEYS if key in by_name and by_name[key].ndim == 0), None)
     columns = {name: array for name, array in arrays.items() if array.ndim == 1}
+    is_unnamed = False
     sensors = _first(by_name, _ACCELEROMETER_KEYS, 3), _first(by_name, _GYROSCOPE_KEYS, 3)
     if sensors[0] is not None and sensors[1] is not None:
         if len(sensors[0]) != len(sensors[1]):
@@ -229,7 +248,8 @@ def _npz_table(path: Path, options: DecodeOptions) -> Table:
             (whole,) = arrays.values()
         if whole is not None:
             columns |= _array_columns(whole)
-    return Table(columns, rate_hz)
+            is_unnamed = True
+    return Table(columns, rate_hz, is_unnamed=is_unnamed)
 
 
 def _first(arrays: dict[str, NDArray[Any]], keys: Sequence[str], width: int) -> NDArray[Any] | None:

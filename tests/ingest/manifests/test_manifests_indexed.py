@@ -119,7 +119,7 @@ def test_broken_rows_are_told_and_the_rest_is_used(store: bs.Store, folder: Path
 
 
 def test_a_motion_table_is_no_list(store: bs.Store, folder: Path) -> None:
-    rows = "\n".join(f"{n / 50},{n},0,9.8,0,0,0" for n in range(300))
+    rows = "\n".join(f"{n / 50},{n % 3},0,9.8,0,0,0" for n in range(300))
     (folder / "walk.csv").write_text("time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows)
     assert store.index(folder).added == 4
     assert store.index(folder).unchanged == 4

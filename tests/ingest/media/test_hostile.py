@@ -168,12 +168,12 @@ def write_array(folder: Path) -> Path:
 
 
 def write_npz(folder: Path) -> Path:
-    np.savez(folder / "a.npz", imu=np.ones((100, 6)))
+    np.savez(folder / "a.npz", imu=np.tile((0, 0, 9.8, 0, 0, 0), (100, 1)))
     return folder / "a.npz"
 
 
 def write_parquet(folder: Path) -> Path:
-    axes = dict.fromkeys(("ax", "ay", "az", "gx", "gy", "gz"), np.zeros(100))
+    axes = dict.fromkeys(("ax", "ay", "az", "gx", "gy", "gz"), np.zeros(100)) | {"az": np.full(100, 9.8)}
     parquet.write_table(pa.table(axes), folder / "a.parquet")
     return folder / "a.parquet"
 
