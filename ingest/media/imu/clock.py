@@ -95,6 +95,12 @@ def read_clock(raw: NDArray[Any], name: str, step_s: float | None) -> Clock:
     steps = np.diff(ticks)
     if not steps.any():
         raise MediaError(f"time column {name!r} does not advance: {_WAY_OUT}")
+    back = np.flatnonzero(steps < 0)
+    if len(back) and (len(back) > max(1, _MAX_BAD_SHARE * len(ticks)) or len(ticks) < 20):
+        raise MediaError(
+            f"time column {name!r} runs backwards in row {back[0] + 2}"
+            + (f", and in {len(back) - 1} others" if len(back) > 1 else "")
+        )
     unit = ""
     if step_s is None:
         start = float(raw[0]) if np.isfinite(raw[0]) else 0.0
@@ -212,11 +218,6 @@ def _sorted(
     none = np.empty(0, np.int64)
     if not len(back):
         return None, times_s, none, ()
-    if len(back) > max(1, _MAX_BAD_SHARE * len(times_s)) or len(times_s) < 20:
-        raise MediaError(
-            f"time column {name!r} runs backwards in row {back[0] + 2}"
-            + (f", and in {len(back) - 1} others" if len(back) > 1 else "")
-        )
     limit_s = max(10 / max(_mean_rate(steps[steps >= 0]), 1e-9), 0.5)
     limit_s = min(limit_s, _LONGEST_PAUSE_S)
     restarts = back[steps[back] < -limit_s] + 1
@@ -263,24 +264,34 @@ def _rate(times_s: NDArray[np.float64], runs: tuple[tuple[int, int], ...], name:
         raise MediaError(f"time column {name!r} does not advance between pauses: {_WAY_OUT}")
     mean, median = total / len(steps), float(np.median(steps))
     ties = float(np.mean(steps == 0))
+    deviation_s = max(_deviation(times_s[a:b]) for a, b in runs)
     if ties <= 0.1 and median / 2 < mean < median * 2:
-        return stated_rate(1 / _step_without_losses(steps, mean, median), source), False
+        return stated_rate(1 / _step_without_losses(steps, mean, median, deviation_s), source), False
     packets = [_packets(times_s[a:b], mean) for a, b in runs]
     counts = np.concatenate([count for count, _ in packets])
     lengths_s = np.concatenate([length for _, length in packets])
     if len(counts) >= 2 and (ties > 0.1 or (_varies_little(counts) and _varies_little(lengths_s))):
         return stated_rate(float(counts.sum()) / float(lengths_s.sum()), source), True
     if median > 0 and ties <= 0.1:  # rows are missing here and there
-        return stated_rate(1 / _step_without_losses(steps, median, median), source), False
+        return stated_rate(1 / _step_without_losses(steps, median, median, deviation_s), source), False
     raise MediaError(f"time column {name!r} is too coarse to give the rate: {_WAY_OUT}")
 
 
-def _step_without_losses(steps: NDArray[np.float64], mean: float, median: float) -> float:
-    """Return the mean of steps without those over lost rows, if most steps are alike; else `mean`."""
+def _step_without_losses(steps: NDArray[np.float64], mean: float, median: float, deviation_s: float) -> float:
+    """Return the mean of steps without those over lost rows; `mean` if there are none, or most steps differ.
+
+    Steps of a coarse clock, such as 2 and 3 ms at 400 Hz, are no losses: the stamps stay near even ones
+    (`deviation_s`).
+    """
     is_step = steps < 1.5 * median
-    if is_step.all() or not _varies_little(steps[is_step]):
+    if deviation_s < median or is_step.all() or not _varies_little(steps[is_step]):
         return mean
     return float(steps[is_step].mean())
+
+
+def _deviation(times_s: NDArray[np.float64]) -> float:
+    """Return the greatest distance in seconds between times and even ones with the same ends."""
+    return float(np.abs(times_s - np.linspace(times_s[0], times_s[-1], len(times_s))).max())
 
 
 def _packets(times_s: NDArray[np.float64], mean_s: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -309,12 +320,14 @@ def _one_after_another(
 
 
 def _is_even(times_s: NDArray[np.float64], rate_hz: float) -> bool:
-    """Return whether no row is further than half a step from its place in an even run."""
-    count = len(times_s)
-    even = np.linspace(times_s[0], times_s[-1], count)
-    return bool(
-        np.abs(times_s - even).max() < 0.5 / rate_hz and abs((times_s[-1] - times_s[0]) * rate_hz - (count - 1)) < 0.5
-    )
+    """Return whether no row is further than half a step from its place in an even run.
+
+    In a coarse clock, which has few different steps, a row may be one step away.
+    """
+    if abs((times_s[-1] - times_s[0]) * rate_hz - (len(times_s) - 1)) >= 0.5:
+        return False
+    distance = _deviation(times_s) * rate_hz
+    return distance < 0.5 or (distance < 1 and len(np.unique(np.round(np.diff(times_s), 6))) <= 3)
 
 
 def _untied(times_s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -142,7 +142,7 @@ def shows_gravity(level: Level, unit: str, scale: float = 1.0) -> bool:
     if unit != "m/s^2" and level.length_s < _SHORTEST_S:
         return False  # a moment of a sensor without gravity may be as long
     if low <= level.median * scale <= high:
-        return level.spread < 0.35 or level.steady > 0.4 * level.median
+        return level.spread < 0.1 or level.steady > 0.4 * level.median
     return low <= level.steady * scale <= high and level.median < 3 * level.steady
 
 
