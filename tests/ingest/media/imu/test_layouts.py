@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.imu.frames import parse_axis
 from bindsearch.ingest.media.imu.recording import Recording, describe_imu, read_recording
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar, parse_sidecar
@@ -248,3 +250,86 @@ def test_the_time_column_can_be_said(tmp_path: Path) -> None:
         check(path, walk(), parse_sidecar(b'{"sample_rate_hz": null, "units": {}, "time": ' + time + b"}"))
     with pytest.raises(MediaError, match="sidecar time: no column 'tocks'"):
         read(path, Sidecar(time="tocks"))
+
+
+def test_short_gaps_are_interpolated_with_a_count(tmp_path: Path) -> None:
+    samples = walk()
+    stored = samples.copy()
+    stored[100:103, 1], stored[300, 4] = np.nan, np.inf
+    (run,) = (recording := read(write(tmp_path / "a.parquet", table(stored)), rate_hz=50)).runs
+    assert np.allclose(run.samples, samples, atol=0.2)
+    assert recording.reading.notes == ("row 101 has no number in column 'acc_y': 4 rows interpolated",)
+
+
+def test_a_text_among_numbers_is_named_with_its_row(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.csv", {"time_s": np.arange(500) / 50} | table(walk())).read_text().splitlines()
+    again = [*lines[:201], lines[0], *lines[201:]]
+    (tmp_path / "b.csv").write_text("\n".join(again))
+    assert check(tmp_path / "b.csv", walk()).reading.notes == (
+        "1 row without a number left out (the first is row 201, 'time_s')",
+    )
+    (tmp_path / "c.csv").write_text("\n".join(line.replace(",", ";").replace(".", ",") for line in lines))
+    with pytest.raises(MediaError, match=r"time column 'time_s' has no number|row 1 has no number in column"):
+        read(tmp_path / "c.csv")
+    words = [*lines[:201], lines[201].rsplit(",", 1)[0] + ",off", *lines[202:]]
+    (tmp_path / "d.csv").write_text("\n".join(words))
+    notes = read(tmp_path / "d.csv").reading.notes
+    assert notes == ("row 201 has no number in column 'gyro_z' ('off'): 1 row interpolated",)
+
+
+def test_equal_names_are_refused(tmp_path: Path) -> None:
+    header = ",".join((*NAMES, *NAMES[:2]))
+    (tmp_path / "a.csv").write_text(header + "\n" + "0,0,9.8,0,0,0,1,1\n" * 100)
+    with pytest.raises(MediaError, match="more than one column has the name 'acc_x', 'acc_y': rename the others"):
+        read(tmp_path / "a.csv", rate_hz=50)
+    (tmp_path / "b.csv").write_text(",".join(NAMES) + ",note,note\n" + "0,0,9.8,0,0,0,1,1\n" * 100)
+    assert len(read(tmp_path / "b.csv", rate_hz=50).runs[0].samples) == 100
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    samples=arrays.arrays(np.float64, st.tuples(st.integers(2, 40), st.just(6)), elements=st.floats()),
+    names=st.sampled_from(
+        [NAMES, ("gFx", "gFy", "gFz", "wx", "wy", "wz"), ("lin_acc_x", "lin_acc_y", "lin_acc_z", "gx", "gy", "gz")]
+    ),
+    units=st.dictionaries(
+        st.sampled_from(["accelerometer", "gyroscope"]),
+        st.sampled_from(
+            ["g", "mg", "m/s²", "deg/s", "1e-300 g", "1e300 LSB/g", "0 g", "16384 LSB/g", "counts", "", "(" * 90]
+        ),
+    ),
+    frame=st.sampled_from([None, "ios", "ned"]),
+)
+def test_any_values_give_finite_samples_or_an_error(
+    samples: NDArray[np.float64], names: tuple[str, ...], units: dict[str, str], frame: str | None
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "a.parquet", table(samples, names))
+        try:
+            recording = read(path, Sidecar(units=units, frame=frame), rate_hz=50)
+        except MediaError:
+            return
+    assert all(np.isfinite(run.samples).all() for run in recording.runs)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("a", ((1, "a"),)),
+        ("-a", ((-1, "a"),)),
+        ("+a", ((1, "a"),)),
+        ("a+b", ((1, "a"), (1, "b"))),
+        ("-a - b", ((-1, "a"), (-1, "b"))),
+        ("x-axis (g)", ((1, "x-axis (g)"),)),
+        ("-x-axis (g)+a", ((-1, "x-axis (g)"), (1, "a"))),
+        ("a+a+a+a+a", None),
+        ("c", None),
+        ("a+", None),
+        ("a b", None),
+        ("", None),
+        ("-", None),
+        ("--a", None),
+    ],
+)
+def test_axes_are_signed_sums_of_columns(text: str, terms: object) -> None:
+    assert parse_axis(text, ["a", "b", "x-axis (g)", "x"]) == terms
