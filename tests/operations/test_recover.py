@@ -141,7 +141,9 @@ def test_without_current_an_outdated_catalog_is_not_taken_for_the_newest(
     (store / "CURRENT").write_bytes(b"no manifest")
     with connect(store, encoder="null") as opened:
         for use in (lambda: opened.search("a newer text"), lambda: opened.index(made[1]), opened.compact):
-            with pytest.raises(StoreError, match=r"CURRENT (is unreadable|cannot be read), (and )?the catalog (is )?at"):
+            with pytest.raises(
+                StoreError, match=r"CURRENT (is unreadable|cannot be read), (and )?the catalog (is )?at"
+            ):
                 use()
         assert sorted((store / "vectors").rglob("*")) == files
         assert FindingKind.CATALOG in {one.kind for one in opened.verify().findings}

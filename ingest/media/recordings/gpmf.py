@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.imu.recording import MotionSpan, motion_spans, resample
+from bindsearch.ingest.media.imu.clock import even_runs, read_clock
+from bindsearch.ingest.media.imu.recording import MotionSpan, motion_spans
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.recordings.mp4 import SampleTable, read_sample_table
 from bindsearch.media import NO_READING, Reading
@@ -92,14 +93,14 @@ def read_motion_track(path: Path, options: DecodeOptions, span: Span | None) -> 
         if table is None:
             return [], NO_READING
         samples, times_s, notes = join_sensors(*_read_streams(path, table, options))
-        runs, rate_hz = resample(samples, times_s, options.max_samples)
-        start_s = float(times_s[0])
-        runs = runs if runs[0].start_s else [replace(run, start_s=start_s) for run in runs]
+        clock = read_clock(times_s, "of the track", 1.0)
+        rate_hz, start_s = clock.rate_hz, float(times_s[0])
+        runs = [replace(run, start_s=start_s + run.start_s) for run in even_runs(samples, clock, options.max_samples)]
         spans = list(motion_spans(runs, rate_hz, options.imu_segment_s, span))
     except (MediaError, OSError, ValueError, ArithmeticError) as error:
         return [], Reading((f"the motion track (GPMF) is left out: {error}",))
     if spans:
-        spans[0] = replace(spans[0], reading=Reading(notes, {"rate_hz": rate_hz}))
+        spans[0] = replace(spans[0], reading=Reading((*notes, *clock.notes), {"rate_hz": rate_hz}))
     return spans, NO_READING
 
 
