@@ -31,6 +31,9 @@ _SLOWEST_HZ, _FASTEST_HZ = 4.0, 4000.0
 _PACKET_HZ = 500.0
 """Rows of one packet follow each other faster than this; sensors of phones and watches do not."""
 
+_ONE_STEP = 1.05
+"""Deviation of a coarse clock in steps: one, and rounding errors of decimal stamps."""
+
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _EPOCH_S = (631_152_000.0, 4_102_444_800.0)
 """1990 to 2100 in seconds since 1970."""
@@ -284,7 +287,7 @@ def _step_without_losses(steps: NDArray[np.float64], mean: float, median: float,
     (`deviation_s`).
     """
     is_step = steps < 1.5 * median
-    if deviation_s < median or is_step.all() or not _varies_little(steps[is_step]):
+    if deviation_s < _ONE_STEP * median or is_step.all() or not _varies_little(steps[is_step]):
         return mean
     return float(steps[is_step].mean())
 
@@ -327,7 +330,7 @@ def _is_even(times_s: NDArray[np.float64], rate_hz: float) -> bool:
     if abs((times_s[-1] - times_s[0]) * rate_hz - (len(times_s) - 1)) >= 0.5:
         return False
     distance = _deviation(times_s) * rate_hz
-    return distance < 0.5 or (distance < 1 and len(np.unique(np.round(np.diff(times_s), 6))) <= 3)
+    return distance < 0.5 or (distance < _ONE_STEP and len(np.unique(np.round(np.diff(times_s), 6))) <= 3)
 
 
 def _untied(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
