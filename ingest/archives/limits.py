@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.imu.partners import recording_key
 
 BLOCK_BYTES = 1 << 20
 """Maximum number of bytes that are read, or come out of a decompressor, at a time."""
@@ -113,7 +114,12 @@ class Entry:
 
 
 def sample_key(name: str) -> str:
-    """Return the common part of the names of a WebDataset sample: the path up to the first dot of the file name."""
+    """Return the common part of the names of a WebDataset sample: the path up to the first dot of the file name.
+
+    Files that are one recording of motion, one sensor a file, are one sample too.
+    """
+    if (recording := recording_key(name)) is not None:
+        return recording
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 

@@ -3,13 +3,17 @@
 In a tar, consecutive members with the same path up to the first dot of the file name are one sample (WebDataset): if
 there are media among them, `.txt`, `.text`, `.caption` and `.cap` are their caption, and the entries of a `.json` and
 the text of a `.cls` their columns. In both formats, "x.jpg.json" is the sidecar of "x.jpg".
+
+Files of one recording of motion that follow each other, as they do in a zip, are extracted together under their names,
+so that each finds the others beside it as in a folder.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from bindsearch.errors import MediaError
@@ -18,6 +22,7 @@ from bindsearch.ingest.archives.limits import Budget, Entry, MemberError, sample
 from bindsearch.ingest.archives.tar import is_tar, read_tar
 from bindsearch.ingest.archives.zip import is_zip, read_zip
 from bindsearch.ingest.inspect.classify import has_media_extension
+from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.media.sidecar import (
     MAX_COLUMNS,
     MAX_SIDECAR_BYTES,
@@ -43,6 +48,7 @@ _CAPTIONS = (".txt", ".text", ".caption", ".cap")
 _CAPTION_KEYS = ("caption", "captions", "text")
 _HIDDEN_FOLDER = "__MACOSX"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PARTS_SUFFIX = ".parts"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 
@@ -56,7 +62,7 @@ class Member:
         size_bytes: size in bytes.
         mtime_ns: time of the last change, nanoseconds since 1970.
         sidecar: its metadata in the archive; None if there is none.
-        path: the extracted file, which the caller deletes.
+        path: the extracted file, which the caller deletes by `delete_copy`.
     """
 
     name: str
@@ -277,10 +283,32 @@ class _Reader:
         if self.tar and (has_media or texts):
             common, problems = _shared_metadata(shared, captioned=has_media)
             yield from problems
+        copies = self._with_parts({member.name: member.path for member in sample if member.path is not None})
         for member in sample:
             self.buffered.remove(member)
             if member.path is not None or (member in texts and not has_media):
-                yield from self._member(member, sidecars.get(member.name), common)
+                copy = replace(member, path=copies.get(member.name, member.path))
+                yield from self._member(copy, sidecars.get(member.name), common)
+
+    def _with_parts(self, copies: Mapping[str, Path]) -> dict[str, Path]:
+        """Return the files of recordings in several files, each in a folder of its own with links to the others.
+
+        `copies`: the extracted files of a sample, by name.
+        """
+        recordings = {name: recording_of(name, copies.__contains__) for name in copies}
+        moved: dict[str, Path] = {}
+        for name, recording in recordings.items():
+            if recording is None:
+                continue
+            folder = self.spool / f"{self.count:08d}{_PARTS_SUFFIX}"
+            self.count += 1
+            folder.mkdir()
+            for file in {recording.main, *recording.parts.values()}:
+                _link(copies[file], folder / PurePosixPath(file).name)
+            moved[name] = folder / PurePosixPath(name).name
+        for name in moved:
+            copies[name].unlink()
+        return moved
 
     def _member(
         self, member: _BufferedMember, sidecar_file: _BufferedMember | None, common: Sidecar
@@ -290,13 +318,28 @@ class _Reader:
         except MediaError as error:
             yield Skipped(member.name, f"sidecar {PurePosixPath(member.name).name}.json: {error}")
             if member.path is not None:
-                member.path.unlink(missing_ok=True)
+                delete_copy(member.path)
             return
         if member.path is None and not self.wanted(member.name):
             return
         path = member.path or self._copy(member.name, [member.raw])[0]
         sidecar = merge_sidecar(sidecar, common.captions, common.columns, common.metadata)
         yield Member(member.name, member.size_bytes, member.mtime_ns, None if sidecar == Sidecar() else sidecar, path)
+
+
+def delete_copy(path: Path) -> None:
+    """Delete an extracted file, with the parts of a recording extracted beside it."""
+    path.unlink(missing_ok=True)
+    if path.parent.suffix == _PARTS_SUFFIX:
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file available under a second path: by a link, else by a copy."""
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
 
 
 def _is_sidecar_pair(first: str, second: str) -> bool:

@@ -29,8 +29,9 @@ from bindsearch.arguments import did_you_mean
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
 from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
+from bindsearch.ingest.inspect.text_tables import TEXT_TABLES, classify_text_table
 from bindsearch.ingest.media.imu.columns import find_columns
-from bindsearch.ingest.media.imu.tables import column_names, csv_header
+from bindsearch.ingest.media.imu.tables import column_names
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
@@ -113,7 +114,7 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
         Modality.AUDIO,
     )
     | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
-    | dict.fromkeys((".npy", ".npz", ".csv", ".parquet"), None)
+    | dict.fromkeys((".npy", ".npz", ".csv", ".parquet", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz"), None)
 )
 """Modality of an extension if the content is not recognised; None: a table or array, which may be anything."""
 
@@ -141,13 +142,13 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
         return Classification(None, "sidecar" if path.with_name(path.name[:-5]).is_file() else "not media: .json")
     if (rule := rule_for(posix, rules)) is not None:
         return Classification(rule.modality, f"rule {rule.modality}={rule.pattern}")
-    extension = PurePosixPath(name).suffix.lower()
+    extension = _extension(name)
     if is_ignored_extension(name):
         return Classification(None, reason_of_ignored(name))
     try:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
-        return _by_content(path, head, extension, _named(f"{root_name}/{posix}"))
+        return _by_content(path, name, head, extension, _named(f"{root_name}/{posix}"))
     except InstallationError:
         raise
     except OSError as error:
@@ -162,23 +163,30 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
 
 def has_media_extension(name: str) -> bool:
     """Return whether a file name has the extension of media other than text; tables and arrays may be media."""
-    return _EXTENSIONS.get(PurePosixPath(name).suffix.lower(), Modality.TEXT) is not Modality.TEXT
+    return _EXTENSIONS.get(_extension(name), Modality.TEXT) is not Modality.TEXT
 
 
 def modality_by_name(name: str) -> Modality | None:
     """Return the usual modality of a file name's extension; None for tables, arrays and unknown extensions."""
-    return _EXTENSIONS.get(PurePosixPath(name).suffix.lower())
+    return _EXTENSIONS.get(_extension(name))
 
 
 def is_ignored_extension(name: str) -> bool:
     """Return whether `classify` skips a file because of its extension, if no rule matches."""
-    extension = PurePosixPath(name).suffix.lower()
+    extension = _extension(name)
     return bool(extension) and extension not in _EXTENSIONS
 
 
 def reason_of_ignored(name: str) -> str:
     """Return the reason why a file with an ignored extension is skipped."""
-    return f"not media: {PurePosixPath(name).suffix.lower()}"
+    return f"not media: {_extension(name)}"
+
+
+def _extension(name: str) -> str:
+    """Return the extension of a name in lower case; of a table in gzip both, ".csv.gz"."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
+    both = "".join(suffixes)
+    return both if both in _EXTENSIONS else "".join(suffixes[-1:])
 
 
 def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
@@ -186,7 +194,9 @@ def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
     return next((rule for rule in rules if rule.matches(rel_path)), None)
 
 
-def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, str] | None) -> Classification:
+def _by_content(
+    path: Path, name: str, head: bytes, extension: str, named: tuple[Modality, str] | None
+) -> Classification:
     """Return the classification by content and name."""
     kind = sniff(head, extension)
     expected = _EXTENSIONS.get(extension)
@@ -201,13 +211,23 @@ def _by_content(path: Path, head: bytes, extension: str, named: tuple[Modality, 
         return Classification(Modality.AUDIO, f"{kind} content")
     if kind == "npy":
         return _npy(path, named)
-    if kind in ("zip", "parquet") or extension in (".csv", ".npz", ".parquet", ".npy"):
-        return _table(path, head, kind, extension, named)
+    if kind is None and extension in (*TEXT_TABLES, ".txt") and named is not None and _is_thermal_table(head, named[0]):
+        return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
+    if kind is None and extension in (*TEXT_TABLES, ".txt"):
+        verdict = classify_text_table(path, name, extension, named, names_itself=_named(name) is not None)
+        if verdict is not None:
+            return Classification(*verdict)
+    if kind in ("zip", "parquet") or extension in (".npz", ".parquet", ".npy"):
+        return _table(path, kind, extension, named)
     if expected is None:
         return Classification(None, "not media: no extension and no known content")
     return Classification(
         expected, f"extension {extension}" + ("" if expected is Modality.TEXT else ", content not recognised")
     )
+
+
+def _is_thermal_table(head: bytes, named: Modality) -> bool:
+    return named is Modality.THERMAL and looks_like_temperatures(head)
 
 
 def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Classification:
@@ -272,24 +292,15 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     )
 
 
-def _table(
-    path: Path, head: bytes, kind: str | None, extension: str, named: tuple[Modality, str] | None
-) -> Classification:
-    """Return the classification of a table: motion if its name or its columns say so."""
+def _table(path: Path, kind: str | None, extension: str, named: tuple[Modality, str] | None) -> Classification:
+    """Return the classification of a table in a binary format: motion if its name or its columns say so."""
     label = extension.lstrip(".") or str(kind)
     if kind == "zip" and extension != ".npz":
         return Classification(None, "not media: zip content")
-    is_csv = kind is None and extension == ".csv"
-    names = csv_header(head) or [] if is_csv else []
-    if is_csv and named is not None and named[0] is Modality.THERMAL and looks_like_temperatures(head):
-        return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
     if named is not None and (named[0] is Modality.IMU or extension == ".npy"):
-        if 0 < len(names) < 6 and _named(path.name) is None:
-            return Classification(None, f"not media: csv of {len(names)} columns in a folder named {named[1]!r}")
         return Classification(named[0], f"{label} named {named[1]!r}")
     try:
-        names = names if is_csv else column_names(path)
-        if find_columns(names) is not None or _npz_motion(path, kind):
+        if find_columns(column_names(path)) is not None or _npz_motion(path, kind):
             return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
         if read_sidecar(path).axes:
             return Classification(Modality.IMU, f"{label} whose sidecar names the axes")

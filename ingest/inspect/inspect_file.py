@@ -11,6 +11,7 @@ from pathlib import Path
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
 from bindsearch.ingest.manifests.manifest import ManifestEntry
+from bindsearch.ingest.media.imu.joining import part_paths
 from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merge_sidecar, read_sidecar
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
@@ -113,6 +114,8 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
         sidecar = merge_sidecar(sidecar, listed.captions, listed.columns, listed.metadata)
     state = content_state(file.path)
     content_hash = hash_file(file.path)
+    parts = part_paths(file.path) if verdict.modality is Modality.IMU else []
+    facts = "\0".join([decode_facts(sidecar), *(f"{part.name} {hash_file(part)}" for part in parts)])
     metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality))
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
@@ -120,7 +123,7 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     return InspectResult(
         verdict,
         content_hash=content_hash,
-        fingerprint=fingerprint_of(content_hash, decode_facts(sidecar), verdict.modality.value, raw_suffix),
+        fingerprint=fingerprint_of(content_hash, facts, verdict.modality.value, raw_suffix),
         sidecar=sidecar,
         columns=json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None,
         metadata=metadata,
@@ -133,6 +136,6 @@ def _classify(file: SourceFile, options: InspectOptions) -> Classification:
     listed = file.listed
     if listed is not None and listed.modality is not None and rule_for(file.rel_path, options.rules) is None:
         return Classification(listed.modality, "by a manifest")
-    if file.sidecar is not None and file.sidecar.axes:  # from an archive: `classify` does not read this sidecar
-        return Classification(Modality.IMU, "its sidecar names the axes")
+    if file.sidecar is not None and (file.sidecar.axes or file.sidecar.layout):  # from an archive: not beside the copy
+        return Classification(Modality.IMU, "its sidecar names the axes or the layout")
     return classify(file.path, file.rel_path, options.rules, root_name=options.root_name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, read_members
+from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, delete_copy, read_members
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.scan.ignore import PathFilter
@@ -122,7 +122,7 @@ class Members:
         size = 0
         with suppress(OSError):
             size = file.path.stat().st_size
-            file.path.unlink()
+            delete_copy(file.path)
         with self._lock:
             self._spooled_bytes -= size
             archive = self._archives[file.archive]

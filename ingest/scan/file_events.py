@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.classify import RULES_FILE
+from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
 from bindsearch.ingest.scan.walk import SIDECAR_SUFFIX
 
@@ -47,7 +48,8 @@ _Changes: TypeAlias = "set[tuple[Change, str]]"
 class ChangeSet:
     """Changed files and folders.
 
-    A folder stands for everything below it. A sidecar is reported as its file, a file of rules as its folder.
+    A folder stands for everything below it. A sidecar is reported as its file, a file of rules as its folder, a part of
+    a recording as the file that is its item.
 
     Attributes:
         paths: written files, and files and folders that appeared or disappeared.
@@ -145,7 +147,8 @@ class _WatchedFolders:
             return None
         if name.endswith(SIDECAR_SUFFIX) and os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
             return path.removesuffix(SIDECAR_SUFFIX)
-        return path
+        recording = recording_of(path)
+        return path if recording is None else recording.main
 
     def is_skipped(self, path: str) -> bool:
         """Return whether it is in one of the skipped folders."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.ingest.media.imu.partners import parts_version
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
 from bindsearch.storage.file_state import FileState
 
@@ -74,7 +75,7 @@ class _ScanBuilder:
     bad_links: dict[str, str] = field(default_factory=dict)
 
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
-        """Add a regular file that is not a sidecar; the time of its sidecar is part of its state."""
+        """Add a regular file that is not a sidecar; the times of its sidecar and its parts belong to its state."""
         if not stat.S_ISREG(status.st_mode):
             return
         if name.endswith(SIDECAR_SUFFIX) and name[: -len(SIDECAR_SUFFIX)] in siblings:
@@ -83,6 +84,7 @@ class _ScanBuilder:
         if name + SIDECAR_SUFFIX in siblings:
             sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
             sidecar_version = storable_ns(sidecar.st_mtime_ns) if stat.S_ISREG(sidecar.st_mode) else 0
+        sidecar_version ^= parts_version(f"{folder}/{name}")
         self.rel_paths.append(rel_folder + name)
         mtime_ns = storable_ns(status.st_mtime_ns)
         self.states.extend((status.st_size, mtime_ns, sidecar_version, status.st_ino & _LARGEST))

@@ -19,6 +19,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.clock import Clock, ImuRun, even_clock, even_runs, read_clock, stated_rate
 from bindsearch.ingest.media.imu.columns import MotionColumns, find_columns
 from bindsearch.ingest.media.imu.frames import turn
+from bindsearch.ingest.media.imu.layouts import lay_out
 from bindsearch.ingest.media.imu.sensors import read_sensors
 from bindsearch.ingest.media.imu.tables import Table, read_table
 from bindsearch.ingest.media.options import DecodeOptions
@@ -104,7 +105,7 @@ def read_recording(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Reco
     Raises:
         MediaError: as for `read_imu`.
     """
-    table = read_table(path, options)
+    table, sidecar = lay_out(read_table(path, options), sidecar)
     columns = _columns(table, sidecar)
     table, dropped = _without_blank_rows(table, columns)
     count = len(table.columns[columns.accelerometers[0].terms[0][0][1]])
@@ -117,7 +118,7 @@ def read_recording(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Reco
     clock = _clock(table, columns, sidecar, options, count)
     samples, notes = read_sensors(table, columns, sidecar, clock.rate_hz)
     runs = even_runs(turn(samples, sidecar.frame), clock, options.max_samples)
-    reading = Reading((*dropped, *clock.notes, *notes), {"rate_hz": clock.rate_hz})
+    reading = Reading((*table.notes, *dropped, *clock.notes, *notes), {"rate_hz": clock.rate_hz})
     return Recording(tuple(runs), clock.rate_hz, clock.source, reading)
 
 
@@ -142,9 +143,6 @@ def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
             f"no accelerometer and gyroscope x, y, z among the columns {', '.join(names)[:120] or '(none)'}: "
             "name them acc_x, ..., gyro_z, or list them under axes in the sidecar <file>.json"
         )
-    repeated = [name for name in names if name in table.repeated and name in _used(columns)]
-    if repeated:
-        raise MediaError(f"more than one column has the name {', '.join(map(repr, repeated))[:120]}: rename the others")
     return columns
 
 

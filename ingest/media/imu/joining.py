@@ -1,0 +1,333 @@
+"""Recordings in several files, read to one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.imu.columns import find_columns
+from bindsearch.ingest.media.imu.partners import Recording, is_uci_signal, recording_of, sensor_role
+from bindsearch.ingest.media.imu.table import AXES, Layout, Table
+from bindsearch.ingest.media.imu.text_table import read_text_table, text_structure
+
+_LONGEST_GAP_S = 1.0
+_EQUAL_RATES = 0.02
+"""Rates that differ by less than this share count as equal."""
+
+_UCI_RATE_HZ = 50.0
+_UCI_WINDOW = 128
+_KITTI_AXES = (11, 12, 13, 17, 18, 19)
+"""Columns ax, ay, az and wx, wy, wz of dataformat.txt of the KITTI raw data."""
+
+_KITTI_WIDTH = 30
+_UNIT = re.compile(r"\s*[(\[].*[)\]]\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sensor:
+    """One sensor: `times_s` float64 (n,) ascending, `values` float64 (n, 3), and the unit in its column names."""
+
+    name: str
+    times_s: NDArray[np.float64]
+    values: NDArray[np.float64]
+    unit: str
+
+
+def find_recording(path: Path) -> Recording | None:
+    """Return the recording in several files that a file is part of; None if it is a recording by itself."""
+    recording = recording_of(path.as_posix())
+    if recording is None:
+        return None
+    if recording.form == "sensors":
+        for file in {path.as_posix(), recording.main}:
+            names = _names(Path(file))
+            if names is not None and find_columns(names) is not None:
+                return None
+    return recording
+
+
+def part_paths(path: Path) -> list[Path]:
+    """Return the other files of the recording whose item is at `path`; [] for all other files."""
+    recording = find_recording(path)
+    if recording is None or recording.main != path.as_posix():
+        return []
+    return [Path(part) for part in recording.parts.values()]
+
+
+def lone_sensor(name: str, names: Sequence[str]) -> str | None:
+    """Return why a table of one sensor is no recording; None if it has both, or none that is known.
+
+    Args:
+        name: of the file.
+        names: of the columns.
+    """
+    if is_uci_signal(name):
+        return "one axis of UCI HAR: it needs total_acc_x, _y, _z and body_gyro_x, _y, _z in the same folder"
+    if find_columns(names) is not None:
+        return None
+    has_accelerometer = find_columns([*names, *AXES[3:]]) is not None
+    has_gyroscope = find_columns([*names, *AXES[:3]]) is not None
+    if not (has_accelerometer or has_gyroscope) and _xyz(names) is not None and len(names) < 10:
+        role = sensor_role(name)
+        has_gyroscope = role == "gyroscope"
+        has_accelerometer = role in ("accelerometer", "total", "linear")
+    if has_accelerometer:
+        return "only an accelerometer: BindSearch needs a gyroscope too, in the same table or a file beside it"
+    if has_gyroscope:
+        return "only a gyroscope: BindSearch needs an accelerometer too, in the same table or a file beside it"
+    return None
+
+
+def read_recording(recording: Recording, max_bytes: int) -> Table:
+    """Read a recording in several files.
+
+    Raises:
+        MediaError: a file cannot be read, or the files do not fit each other.
+    """
+    if recording.form == "uci-har":
+        return _read_uci(recording, max_bytes)
+    if recording.form == "kitti-oxts":
+        return _read_oxts(recording, max_bytes)
+    return _read_sensors(recording, max_bytes)
+
+
+def _names(path: Path) -> list[str] | None:
+    structure = text_structure(path)
+    return None if structure is None or structure.names is None else list(structure.names)
+
+
+def _read_sensors(recording: Recording, max_bytes: int) -> Table:
+    """Read accelerometer and gyroscope from two files, and gravity from a third one if it is missing."""
+    main = Path(recording.main)
+    files = {role: Path(path) for role, path in recording.parts.items()}
+    notes: list[str] = []
+    tables = {"main": read_text_table(main, max_bytes), "gyroscope": read_text_table(files["gyroscope"], max_bytes)}
+    acceleration = _sensor(main, tables["main"], None)
+    origin = tables["main"]
+    gyroscope = _sensor(files["gyroscope"], tables["gyroscope"], origin)
+    notes += [
+        f"{path.name}: {note}"
+        for path, table in zip((main, files["gyroscope"]), tables.values(), strict=True)
+        for note in table.notes
+    ]
+    if "gravity" in files and sensor_role(main.name) != "total":
+        gravity = _sensor(files["gravity"], read_text_table(files["gravity"], max_bytes), origin)
+        acceleration, added = _with_gravity(acceleration, gravity)
+        notes += [f"gravity added from {files['gravity'].name}"] if added else []
+    base, other = acceleration, gyroscope
+    if _rate_hz(gyroscope) > (1 + _EQUAL_RATES) * _rate_hz(acceleration):
+        base, other = gyroscope, acceleration
+    times_s, base_values, other_values = _at_times_of(base, other)
+    left_out = len(base.times_s) - len(times_s)
+    first, second = (base_values, other_values) if base is acceleration else (other_values, base_values)
+    names = [
+        f"{axis} {sensor.unit}".strip()
+        for sensor, axes in ((acceleration, AXES[:3]), (gyroscope, AXES[3:]))
+        for axis in axes
+    ]
+    columns = {"time": times_s, **dict(zip(names, np.hstack([first, second]).T, strict=True))}
+    notes.insert(0, f"{main.name} and {files['gyroscope'].name} joined by time, at the times of {base.name}")
+    if left_out:
+        notes.append(f"{left_out} samples of {base.name} where {other.name} has none left out")
+    header = list(tables["main"].columns)
+    layout = None
+    if "seconds_elapsed" in header:
+        layout = Layout("sensor-logger", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
+    elif "Time (s)" in header:
+        layout = Layout("phyphox")
+    elif _is_wisdm(tables["main"], main):
+        layout = Layout("wisdm", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
+    return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
+
+
+def _is_wisdm(table: Table, path: Path) -> bool:
+    """Return whether a table is a raw file of WISDM (Weiss 2019): subject, activity, time, x, y, z."""
+    return len(table.columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", path.name) is not None
+
+
+def _xyz(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the first three columns that end in x, y and z and are equal before it."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in names:
+        bare = _UNIT.sub("", name).strip()
+        if bare[-1:].lower() in ("x", "y", "z"):
+            groups.setdefault(bare[:-1].lower(), {}).setdefault(bare[-1].lower(), name)
+    found = next((group for group in groups.values() if len(group) == 3), None)
+    return None if found is None else tuple(found[axis] for axis in "xyz")
+
+
+def _sensor(path: Path, table: Table, origin: Table | None) -> _Sensor:
+    """Return the sensor of a table: x, y, z by name, else the last three columns, with the time before them.
+
+    `origin`: the table whose first time is 0; None: this one.
+    """
+    names = list(table.columns)
+    axes = _xyz(names)
+    time: str | None
+    if axes is not None:
+        time = "seconds_elapsed" if "seconds_elapsed" in names else _time_name(names)
+    else:
+        if len(names) < 4 or not all(name.startswith("column ") for name in names):
+            raise MediaError(f"{path.name}: no x, y and z among the columns {', '.join(names)[:120]}")
+        axes, time = tuple(names[-3:]), names[-4]
+    if time is None:
+        raise MediaError(f"{path.name}: no time among the columns {', '.join(names)[:120]}: sensors are joined by time")
+    values = np.column_stack([np.asarray(table.columns[name], np.float64) for name in axes])
+    raw = table.columns[time]
+    start = raw[0] if origin is None or time not in origin.columns else origin.columns[time][0]
+    if not (np.isfinite(raw).all() and np.isfinite(values).all()):
+        bad = next((text for name, text in table.unread.items() if name in (*axes, time)), "a cell without a number")
+        raise MediaError(f"{path.name}: {bad}")
+    ticks = (raw - start).astype(np.float64)
+    times_s = ticks if time in table.seconds else ticks * _tick_s(time, ticks)
+    order = np.argsort(times_s, kind="stable")
+    unit = _UNIT.search(axes[0])
+    return _Sensor(path.name, times_s[order], values[order], unit[0].strip() if unit else "")
+
+
+def _time_name(names: Sequence[str]) -> str | None:
+    columns = find_columns([*names, *AXES])
+    return None if columns is None else columns.time
+
+
+def _tick_s(name: str, ticks: NDArray[np.float64]) -> float:
+    """Return seconds per tick of a time column: by its name, else by its median step, as `recording` does."""
+    columns = find_columns([name, *AXES])
+    if columns is not None and columns.time == name and columns.time_step_s is not None:
+        return columns.time_step_s
+    steps = np.diff(ticks)
+    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
+    return next((unit_s for unit_s in (1.0, 1e-3, 1e-6) if step * unit_s < 0.25), 1e-9)
+
+
+def _rate_hz(sensor: _Sensor) -> float:
+    length_s = float(sensor.times_s[-1] - sensor.times_s[0])
+    return (len(sensor.times_s) - 1) / length_s if length_s > 0 else 0.0
+
+
+def _at_times_of(base: _Sensor, other: _Sensor) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the times of `base` at which `other` is known, and the values of both there.
+
+    At equal rates the nearest sample of `other` is taken, since a mean of two damps what is fast; else it is
+    interpolated linearly.
+
+    Raises:
+        MediaError: they have no time in common.
+    """
+    times_s = base.times_s
+    steps = np.diff(other.times_s)
+    half_step = 0.5 * float(np.median(steps)) if len(steps) else 0.0
+    longest_s = max(_LONGEST_GAP_S, 20 * half_step)
+    after = np.searchsorted(other.times_s, times_s, "left").clip(1, max(1, len(other.times_s) - 1))
+    is_known = (times_s >= other.times_s[0] - 2 * half_step) & (times_s <= other.times_s[-1] + 2 * half_step)
+    if len(steps):
+        is_known &= (steps[after - 1] <= longest_s) | np.isin(times_s, other.times_s)
+    if is_known.sum() < 2:
+        raise MediaError(
+            f"{base.name} and {other.name} have no time in common: {base.times_s[0]:g} to {base.times_s[-1]:g} s and "
+            f"{other.times_s[0]:g} to {other.times_s[-1]:g} s"
+        )
+    times_s = times_s[is_known]
+    if abs(_rate_hz(base) / max(_rate_hz(other), 1e-9) - 1) < _EQUAL_RATES:
+        after = np.searchsorted(other.times_s, times_s, "left").clip(1, max(1, len(other.times_s) - 1))
+        is_after = other.times_s[after] - times_s < times_s - other.times_s[after - 1]
+        return times_s, base.values[is_known], other.values[np.where(is_after, after, after - 1)]
+    values = np.column_stack([np.interp(times_s, other.times_s, column) for column in other.values.T])
+    return times_s, base.values[is_known], values
+
+
+def _with_gravity(acceleration: _Sensor, gravity: _Sensor) -> tuple[_Sensor, bool]:
+    """Return the acceleration with gravity, and whether it had to be added.
+
+    Without gravity in it, an acceleration is further from the gravity vector than from 0.
+    """
+    times_s, values, down = _at_times_of(acceleration, gravity)
+    away, size = (np.median(np.linalg.norm(v, axis=1)) for v in (values - down, values))
+    if away <= size:
+        return acceleration, False
+    return _Sensor(acceleration.name, times_s, values + down, acceleration.unit), True
+
+
+def _array(path: Path, max_bytes: int) -> NDArray[np.float64]:
+    """Return a table of numbers without header."""
+    table = read_text_table(path, max_bytes)
+    return np.column_stack([np.asarray(column, np.float64) for column in table.columns.values()])
+
+
+def _read_uci(recording: Recording, max_bytes: int) -> Table:
+    """Read the Inertial Signals of UCI HAR (Anguita 2013): windows of 128 samples at 50 Hz, each half in the next one.
+
+    Windows that follow each other are joined to runs, so that no sample counts twice; between runs is a pause.
+    """
+    files = {"total_acc_x": recording.main, **recording.parts}
+    axes = [f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") for axis in "xyz"]
+    signals = [_array(Path(files[axis]), max_bytes) for axis in axes]
+    shapes = {signal.shape for signal in signals}
+    if len(shapes) != 1 or signals[0].shape[1] != _UCI_WINDOW:
+        raise MediaError(
+            f"UCI HAR: the signals have the shapes {sorted(shapes)}: expected (n, {_UCI_WINDOW}) for all six"
+        )
+    windows = np.stack(signals, axis=2)
+    half = _UCI_WINDOW // 2
+    follows = np.array([False, *((windows[1:, :half] == windows[:-1, half:]).all(axis=(1, 2)))], np.bool_)
+    pieces = [window[half:] if is_next else window for window, is_next in zip(windows, follows, strict=True)]
+    starts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
+    pauses = np.cumsum(~follows) - 1
+    times = np.concatenate(
+        [
+            start + np.arange(len(piece)) + pause * 2 * _UCI_RATE_HZ
+            for start, piece, pause in zip(starts, pieces, pauses, strict=True)
+        ]
+    )
+    columns = dict(zip(AXES, np.concatenate(pieces).T, strict=True))
+    notes = (f"{len(windows)} windows of {_UCI_WINDOW} samples at 50 Hz joined to {int((~follows).sum())} runs",)
+    layout = Layout("uci-har", units={"accelerometer": "g", "gyroscope": "rad/s"})
+    return Table({"time": times / _UCI_RATE_HZ, **columns}, seconds=frozenset({"time"}), notes=notes, layout=layout)
+
+
+def _read_oxts(recording: Recording, max_bytes: int) -> Table:
+    """Read the oxts folder of a KITTI drive (Geiger 2013): one line of 30 numbers a file, times in timestamps.txt."""
+    paths = [recording.main, *(path for role, path in recording.parts.items() if role != "times")]
+    lines, size = [], 0
+    for path in paths:
+        with Path(path).open("rb") as file:
+            raw = file.read(4096)
+        size += len(raw)
+        cells = raw.split()
+        if len(cells) != _KITTI_WIDTH or size > max_bytes:
+            raise MediaError(f"KITTI oxts: {Path(path).name} has {len(cells)} numbers: expected {_KITTI_WIDTH}")
+        lines.append(cells)
+    try:
+        values = np.array(lines).astype(np.float64)
+    except ValueError as error:
+        raise MediaError(f"KITTI oxts: {error}") from error
+    columns: dict[str, NDArray[Any]] = dict(zip(AXES, values[:, _KITTI_AXES].T, strict=True))
+    units: Mapping[str, str] = {"accelerometer": "m/s^2", "gyroscope": "rad/s"}
+    notes = [f"{len(paths)} files joined"]
+    if "times" not in recording.parts:
+        notes.append("no timestamps.txt: 10 Hz, as in the synchronised data")
+        return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=units, sample_rate_hz=10.0))
+    times_s = _kitti_times(Path(recording.parts["times"]), len(paths))
+    layout = Layout("kitti-oxts", units=units)
+    return Table({"time": times_s, **columns}, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
+
+
+def _kitti_times(path: Path, n: int) -> NDArray[np.float64]:
+    """Return the seconds of the first `n` lines "2011-09-26 13:02:25.964389445" of timestamps.txt."""
+    import pyarrow as pa
+
+    from bindsearch.ingest.media.imu.dates import parse_dates
+
+    with path.open("rb") as file:
+        lines = file.read(64 * (n + 1)).decode(errors="replace").splitlines()[:n]
+    times = parse_dates(pa.array(lines, pa.string())) if lines else None
+    if times is None or len(times) < n:
+        raise MediaError(f"KITTI oxts: timestamps.txt has {len(lines)} times for {n} files")
+    return times

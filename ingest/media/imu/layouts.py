@@ -1,0 +1,190 @@
+"""Layouts of apps, loggers and data sets: recognised by the header, or chosen by the sidecar's `layout`.
+
+The layouts of one table are data (`presets`): which columns it has, which of them are the axes, their units, the time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.imu.columns import find_columns
+from bindsearch.ingest.media.imu.presets import PRESETS, Preset
+from bindsearch.ingest.media.imu.table import Layout, Table
+from bindsearch.ingest.media.sidecar import Sidecar
+
+JOINED_LAYOUTS = ("sensor-logger", "phyphox", "wisdm", "uci-har", "kitti-oxts")
+"""Layouts of recordings in several files, which `joining` reads."""
+
+LAYOUTS = tuple(dict.fromkeys([*(preset.name for preset in PRESETS), *JOINED_LAYOUTS]))
+"""Names of all layouts."""
+
+
+def lay_out(table: Table, sidecar: Sidecar) -> tuple[Table, Sidecar]:
+    """Return a table with the columns of its layout, and the sidecar with the facts of the layout that it lacks.
+
+    Raises:
+        MediaError: the sidecar names an unknown layout or one that the table does not have, the table has one sensor
+            only, or two columns of one name that is needed.
+    """
+    name = sidecar.layout
+    if name is not None and name not in LAYOUTS:
+        raise MediaError(f"sidecar layout {name!r}: expected one of {', '.join(sorted(LAYOUTS))}")
+    layout = table.layout
+    if layout is None:
+        presets = [preset for preset in PRESETS if name in (None, preset.name)]
+        preset = next((preset for preset in presets if _fits(preset, table, is_said=name is not None)), None)
+        if preset is not None:
+            table, layout = _apply(preset, table)
+    if name is not None and (layout is None or layout.name != name):
+        if any(preset.name == name for preset in PRESETS):
+            raise MediaError(f"sidecar layout {name!r}: its columns are not among {', '.join(table.columns)[:160]}")
+        raise MediaError(f"sidecar layout {name!r}: the other files of the recording are not beside this one")
+    if layout is None and not sidecar.axes:
+        _check_names(table)
+    if twice := [axis for axis in sidecar.axes if axis in table.repeated]:
+        raise MediaError(f"several columns are named {twice[0]!r}: list the positions of the six axes instead")
+    if layout is None:
+        return table, sidecar
+    return replace(table, notes=(f"layout: {layout.name}", *table.notes)), merge_layout(sidecar, layout)
+
+
+def merge_layout(sidecar: Sidecar, layout: Layout) -> Sidecar:
+    """Return a sidecar with the facts of a layout that it lacks; units belong to the layout's own axes."""
+    is_timed = sidecar.time is not None or layout.time is not None
+    return replace(
+        sidecar,
+        axes=sidecar.axes or layout.axes,
+        units=sidecar.units if sidecar.axes else {**layout.units, **sidecar.units},
+        time=layout.time if sidecar.time is None else sidecar.time,
+        sample_rate_hz=sidecar.sample_rate_hz or (None if is_timed else layout.sample_rate_hz),
+        frame=sidecar.frame or layout.frame,
+    )
+
+
+def layout_by_names(names: Sequence[str], preamble: Sequence[str]) -> str | None:
+    """Return the name of the layout that a header has, "a or b" where the values decide; None if it has none."""
+    table = Table({name: np.empty(0) for name in names}, preamble=tuple(preamble))
+    fitting = []
+    for preset in PRESETS:
+        if _fits(replace(preset, check=None), table, is_said=False):
+            fitting.append(preset.name)
+            if preset.check is None:
+                break
+    return " or ".join(dict.fromkeys(fitting)) or None
+
+
+def _check_names(table: Table) -> None:
+    """Raise for one sensor only, or for a motion column whose name is repeated."""
+    columns = find_columns(list(table.columns))
+    if columns is None:
+        if table.lone is not None:
+            raise MediaError(table.lone)
+        if table.columns and all(name.startswith("column ") for name in table.columns):
+            raise MediaError(
+                f"the table has {len(table.columns)} columns without names: expected 6, accelerometer x, y, z then "
+                "gyroscope x, y, z, or 7 with the time first, or axes in the sidecar <file>.json"
+            )
+        return
+    twice = [name for name in (*columns.axes, columns.time) if name in table.repeated]
+    if twice:
+        raise MediaError(
+            f"several columns are named {twice[0]!r}: list the positions of the six axes, numbers from 0, under axes "
+            "in the sidecar <file>.json"
+        )
+
+
+def _fits(preset: Preset, table: Table, *, is_said: bool) -> bool:
+    """Return whether a table has the columns of a layout; `is_said`: marks and other columns do not matter."""
+    names = list(table.columns)
+    if _axes(preset, names) is None:
+        return False
+    if not is_said:
+        if preset.width is not None and len([name for name in names if name]) != preset.width:
+            return False
+        if preset.marks and not any(re.search(preset.marks, line) for line in table.preamble):
+            return False
+        if not all(any(_matches(pattern, name) for name in names) for pattern in preset.needs):
+            return False
+    return preset.check is None or preset.check(table)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Return whether a name is that of a pattern, also with a unit in brackets behind it."""
+    bare = re.sub(r"\s*[(\[][^()\[\]]*(?:\([^()]*\))?[)\]]\s*$", "", name)
+    return any(re.fullmatch(pattern, text, re.IGNORECASE) for text in (name, bare))
+
+
+def _find(pattern: str, names: Sequence[str]) -> str | None:
+    return next((name for name in names if _matches(pattern, name)), None)
+
+
+def _triple(pattern: str, names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the three columns of a pattern; one without "{}" matches all three, in their order."""
+    if "{}" in pattern:
+        found = [_find(pattern.replace("{}", axis), names) for axis in "xyz"]
+    else:
+        found = [*[name for name in names if _matches(pattern, name)], None][:3]
+    return None if None in found or len(found) < 3 else tuple(map(str, found))
+
+
+def _axes(preset: Preset, names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the six axes of a layout, sums as "a+b"; None if the table lacks one."""
+    accelerometer = None
+    for terms in preset.accelerometer:
+        triples = [_triple(term, names) for term in terms]
+        if all(triples):
+            accelerometer = tuple("+".join(parts) for parts in zip(*(t for t in triples if t), strict=True))
+            break
+    gyroscope = next((triple for pattern in preset.gyroscope if (triple := _triple(pattern, names))), None)
+    return None if accelerometer is None or gyroscope is None else accelerometer + gyroscope
+
+
+def _apply(preset: Preset, table: Table) -> tuple[Table, Layout]:
+    """Return the table with columns for the sums and the time of a layout, and the layout."""
+    if preset.prepare is not None:
+        table = preset.prepare(table)
+    axes = _axes(preset, list(table.columns))
+    assert axes is not None
+    columns = dict(table.columns)
+    for axis in axes:
+        if axis not in columns:
+            columns[axis] = _sum(table, axis)
+    seconds, notes = set(table.seconds), list(table.notes)
+    time = None
+    for pattern, step_s in preset.time:
+        found = [_find(part, list(table.columns)) for part in pattern.split("+")]
+        if None in found:
+            continue
+        name = "+".join(map(str, found))
+        values = _sum(table, name)
+        if not np.isfinite(values).all():
+            continue
+        if step_s is not None and not table.seconds.issuperset(map(str, found)):
+            start = values[:1] if values.dtype.kind in "iu" else 0.0
+            values = (values - start).astype(np.float64) * step_s
+        if step_s is not None:
+            seconds.add(name)
+        columns[name], time = values, name
+        break
+    if preset.note:
+        notes.append(preset.note)
+    rate_hz = preset.rate_hz
+    if preset.rate_pattern and time is None:
+        said = next((match for line in table.preamble if (match := re.search(preset.rate_pattern, line))), None)
+        rate_hz = float(said[1]) if said else None
+    table = replace(table, columns=columns, seconds=frozenset(seconds), notes=tuple(notes))
+    return table, Layout(preset.name, axes, preset.units, time, None if time else rate_hz)
+
+
+def _sum(table: Table, name: str) -> NDArray[Any]:
+    """Return a column, or the sum of columns joined by "+"."""
+    if name in table.columns:
+        return table.columns[name]
+    return np.asarray(sum(np.asarray(table.columns[part], np.float64) for part in name.split("+")))
