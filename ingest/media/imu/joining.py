@@ -183,8 +183,8 @@ def _sensor(path: Path, table: Table, origin: Table | None) -> _Sensor:
     raw = table.columns[time]
     start = raw[0] if origin is None or time not in origin.columns else origin.columns[time][0]
     if not (np.isfinite(raw).all() and np.isfinite(values).all()):
-        bad = next((text for name, text in table.unread.items() if name in (*axes, time)), "a cell without a number")
-        raise MediaError(f"{path.name}: {bad}")
+        bad = next((cell for name, cell in table.texts.items() if name in (*axes, time)), None)
+        raise MediaError(f"{path.name}: " + (f"row {bad[0]} says {bad[1]!r}" if bad else "a cell without a number"))
     ticks = (raw - start).astype(np.float64)
     times_s = ticks if time in table.seconds else ticks * _tick_s(time, ticks)
     order = np.argsort(times_s, kind="stable")

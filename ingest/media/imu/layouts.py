@@ -17,10 +17,14 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.presets import PRESETS, Preset
 from bindsearch.ingest.media.imu.table import Layout, Table
+from bindsearch.ingest.media.imu.units import ACCELERATION, gravity_unit, measure, unit_of
 from bindsearch.ingest.media.sidecar import Sidecar
 
 JOINED_LAYOUTS = ("sensor-logger", "phyphox", "wisdm", "uci-har", "kitti-oxts")
 """Layouts of recordings in several files, which `joining` reads."""
+
+USUAL_RATE_HZ = 50.0
+"""Rate that the statistics of values assume before the time is read."""
 
 LAYOUTS = tuple(dict.fromkeys([*(preset.name for preset in PRESETS), *JOINED_LAYOUTS]))
 """Names of all layouts."""
@@ -42,6 +46,7 @@ def lay_out(table: Table, sidecar: Sidecar) -> tuple[Table, Sidecar]:
         preset = next((preset for preset in presets if _fits(preset, table, is_said=name is not None)), None)
         if preset is not None:
             table, layout = _apply(preset, table)
+            table, layout = _without_wrong_unit(table, layout)
     if name is not None and (layout is None or layout.name != name):
         if any(preset.name == name for preset in PRESETS):
             raise MediaError(f"sidecar layout {name!r}: its columns are not among {', '.join(table.columns)[:160]}")
@@ -53,6 +58,20 @@ def lay_out(table: Table, sidecar: Sidecar) -> tuple[Table, Sidecar]:
     if layout is None:
         return table, sidecar
     return replace(table, notes=(f"layout: {layout.name}", *table.notes)), merge_layout(sidecar, layout)
+
+
+def _without_wrong_unit(table: Table, layout: Layout) -> tuple[Table, Layout]:
+    """Return a layout without the unit of the accelerometer if the values clearly have another one."""
+    said = layout.units.get("accelerometer")
+    if said is None:
+        return table, layout
+    vectors = np.column_stack([np.asarray(table.columns[axis], np.float64) for axis in layout.axes[:3]])
+    seen = gravity_unit(measure(vectors, layout.sample_rate_hz or USUAL_RATE_HZ))
+    if seen in (None, unit_of(said, ACCELERATION)):
+        return table, layout
+    units = {sensor: unit for sensor, unit in layout.units.items() if sensor != "accelerometer"}
+    note = f"{layout.name} writes the accelerometer in {said}, but its values are in {seen}"
+    return replace(table, notes=(*table.notes, note)), replace(layout, units=units)
 
 
 def merge_layout(sidecar: Sidecar, layout: Layout) -> Sidecar:

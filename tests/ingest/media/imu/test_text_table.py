@@ -94,7 +94,7 @@ def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
 
     table = read_table(path, DecodeOptions())
 
-    assert table.unread == {"acc_y": "row 21 says 'oops'"}
+    assert table.texts == {"acc_y": (21, "oops")}
     assert np.isnan(table.columns["acc_y"][20])
     assert np.isfinite(np.delete(table.columns["acc_y"], 20)).all()
 
