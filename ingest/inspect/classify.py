@@ -8,11 +8,14 @@ Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsear
 
 A glob (ingest/inspect/globs.py) is matched against the path inside the collection. The first matching rule decides.
 Without a rule, the first bytes of a file decide, not its extension. A folder or name part (split where letters and
-digits end) `depth`, `thermal|therm|tir|ir|lwir|mwir|infrared` or `imu|accel|gyro` decides between kinds of image and
-table; the part nearest to the end of the path takes precedence. `rgb`, `visible`, `color` and `colour` exclude these
-modalities, so that `thermal_set/visible/1.jpg` is an image. A folder `flir` is thermal if no other part says anything:
-the maker's name is in visible pictures' names too. A JPEG with the values of a thermal camera is thermal unless a part
-excludes it.
+digits end) `depth|disparity|midas`, `thermal|therm|tir|ir|lwir|mwir|infrared` or `imu|accel|gyro` decides between kinds
+of image and table; the part nearest to the end of the path takes precedence. `rgb`, `visible`, `color` and `colour`
+exclude these modalities, so that `thermal_set/visible/1.jpg` is an image. A folder `flir` is thermal if no other part
+says anything: the maker's name is in visible pictures' names too. A JPEG with the values of a thermal camera is thermal
+unless a part excludes it.
+
+16-bit grey pictures, arrays, PFM and EXR files are depth only by such a name, by a sidecar with `depth_unit`, `fx` or
+`baseline_m`, or by a rule: X-rays, microscopy and depth cameras have the same numbers.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from bindsearch.ingest.inspect.text_tables import TEXT_TABLES, classify_text_tab
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.tables import column_names
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
+from bindsearch.ingest.media.pictures.depth_map.names import DEPTH_ARRAYS, masked_name
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
 from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperatures
@@ -75,7 +79,7 @@ class Classification:
 
 _PARTS: Mapping[str, Modality] = MappingProxyType(
     {
-        "depth": Modality.DEPTH,
+        **dict.fromkeys(("depth", "depths", "depthmap", "depthmaps", "disparity", "disp", "midas"), Modality.DEPTH),
         "thermal": Modality.THERMAL,
         "thermals": Modality.THERMAL,
         "therm": Modality.THERMAL,
@@ -114,9 +118,17 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
         Modality.AUDIO,
     )
     | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
-    | dict.fromkeys((".npy", ".npz", ".csv", ".parquet", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz"), None)
+    | dict.fromkeys((".npy", ".npz", ".pfm", ".exr", ".parquet"), None)
+    | dict.fromkeys((".csv", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz"), None)
 )
 """Modality of an extension if the content is not recognised; None: a table or array, which may be anything."""
+
+_AMBIGUOUS = (
+    "is ambiguous: name it or its folder depth or thermal, or use --modality-rule image=GLOB (depth=, thermal=)"
+)
+_MAX_GREY_PIXELS = 1 << 25
+"""Maximum number of pixels of a picture named depth whose colours are compared."""
+_DRAFT_PX = 256
 
 _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of image that are never taken for single-channel ones; opening them only to check that is too slow."""
@@ -148,7 +160,10 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
     try:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
-        return _by_content(path, name, head, extension, _named(f"{root_name}/{posix}"))
+        named = _named(f"{root_name}/{posix}")
+        if named is not None and named[0] is Modality.DEPTH and (masked := masked_name(name)) is not None:
+            return Classification(None, f"mask of {masked}")
+        return _by_content(path, name, head, extension, named)
     except InstallationError:
         raise
     except OSError as error:
@@ -211,6 +226,8 @@ def _by_content(
         return Classification(Modality.AUDIO, f"{kind} content")
     if kind == "npy":
         return _npy(path, named)
+    if kind in ("pfm", "exr"):
+        return _depth_only(path, kind, named)
     if kind is None and extension in (*TEXT_TABLES, ".txt") and named is not None and _is_thermal_table(head, named[0]):
         return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
     if kind is None and extension in (*TEXT_TABLES, ".txt"):
@@ -243,8 +260,8 @@ def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | N
         if is_16_bit or (kind not in _COLOUR and _single_channel(path)):
             return Classification(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
         return Classification(Modality.IMAGE, f"{kind} named {named[1]!r}, but with colour channels")
-    if is_16_bit:
-        return Classification(Modality.DEPTH, f"16-bit single-channel {kind}")
+    if is_16_bit and named is None:
+        return _said_depth(path) or Classification(None, f"16-bit single-channel {kind} {_AMBIGUOUS}")
     return Classification(Modality.IMAGE, f"{kind} content")
 
 
@@ -260,8 +277,27 @@ def _sixteen_bit_grey(path: Path, head: bytes, kind: str) -> bool:
 
 
 def _single_channel(path: Path) -> bool:
-    """Return whether it has one channel, or an unreadable header: then the decoder reports the error."""
-    return _mode(path) in ("", "L", "I", "F") or _mode(path).startswith("I;16")
+    """Return whether it has one channel, or an unreadable header: then the decoder reports the error.
+
+    Renderings of depth with three equal channels count: they are no pictures of colours either.
+    """
+    mode = _mode(path)
+    return mode in ("", "L", "LA", "I", "F") or mode.startswith("I;16") or (mode in ("RGB", "RGBA") and _is_grey(path))
+
+
+def _is_grey(path: Path) -> bool:
+    """Return whether the colours of an RGB picture are equal, and more than one; of a JPEG, a small copy decides."""
+    from bindsearch.ingest.media.pictures.pillow import open_picture
+
+    try:
+        with open_picture(path, max_pixels=_MAX_GREY_PIXELS) as picture:
+            picture.draft(None, (_DRAFT_PX, _DRAFT_PX))
+            red, green, blue = picture.split()[:3]
+            lowest, highest = red.getextrema()
+            return lowest != highest and red.tobytes() == green.tobytes() == blue.tobytes()
+    except Exception as error:  # a library fails on damaged data
+        raise_installation_fault(error)
+        return False
 
 
 def _mode(path: Path) -> str:
@@ -285,6 +321,8 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
             shape = npy_header(file)[0]
     except MediaError as error:
         return Classification(None, f"not media: {error}")
+    if (said := _said_depth(path)) is not None:
+        return said
     if len(shape) == 2 and shape[1] == 6:
         return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
     return Classification(
@@ -292,11 +330,34 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     )
 
 
+def _depth_only(path: Path, kind: str, named: tuple[Modality, str] | None) -> Classification:
+    """Return the classification of a file of a format for depth and other values."""
+    if named is not None and named[0] is Modality.DEPTH:
+        return Classification(Modality.DEPTH, f"{kind} named {named[1]!r}")
+    return _said_depth(path) or Classification(
+        None, f"{kind} is ambiguous: name it or its folder depth or disparity, or use --modality-rule depth=GLOB"
+    )
+
+
+def _said_depth(path: Path) -> Classification | None:
+    """Return depth if the file's sidecar has facts of depth; else None."""
+    try:
+        sidecar = read_sidecar(path)
+    except (BindSearchError, OSError) as error:
+        raise_installation_fault(error)
+        return Classification(None, f"not media: {error}")
+    if sidecar.depth_unit or sidecar.fx or sidecar.baseline_m:
+        return Classification(Modality.DEPTH, "its sidecar says depth_unit, fx or baseline_m")
+    return None
+
+
 def _table(path: Path, kind: str | None, extension: str, named: tuple[Modality, str] | None) -> Classification:
     """Return the classification of a table in a binary format: motion if its name or its columns say so."""
     label = extension.lstrip(".") or str(kind)
     if kind == "zip" and extension != ".npz":
         return Classification(None, "not media: zip content")
+    if kind == "zip" and named is not None and named[0] is Modality.DEPTH:
+        return Classification(Modality.DEPTH, f"npz named {named[1]!r}")
     if named is not None and (named[0] is Modality.IMU or extension == ".npy"):
         return Classification(named[0], f"{label} named {named[1]!r}")
     try:
@@ -304,6 +365,8 @@ def _table(path: Path, kind: str | None, extension: str, named: tuple[Modality, 
             return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
         if read_sidecar(path).axes:
             return Classification(Modality.IMU, f"{label} whose sidecar names the axes")
+        if kind == "zip" and (array := _npz_depth(path)) is not None:
+            return Classification(Modality.DEPTH, f"npz with an array named {array!r}")
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
         return Classification(None, f"not media: {error}")
@@ -316,6 +379,11 @@ def _npz_motion(path: Path, kind: str | None) -> bool:
     names = {name.lower() for name in npz_names(path)}
     accelerometer, gyroscope = {"accelerometer", "accel", "acc", "acceleration"}, {"gyroscope", "gyro", "gyr"}
     return bool(names & accelerometer and names & gyroscope)
+
+
+def _npz_depth(path: Path) -> str | None:
+    """Return the array of a .npz whose name is one of depth; None if there is none."""
+    return next((name for name in npz_names(path) if name.lower() in DEPTH_ARRAYS), None)
 
 
 def _named(rel_path: str) -> tuple[Modality, str] | None:

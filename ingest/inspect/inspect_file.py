@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.imu.joining import part_paths
+from bindsearch.ingest.media.pictures.depth_map.names import mask_of, unit_by_name
 from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merge_sidecar, read_sidecar
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
@@ -112,11 +113,15 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
     if (listed := file.listed) is not None:
         sidecar = merge_sidecar(sidecar, listed.captions, listed.columns, listed.metadata)
+    if verdict.modality is Modality.DEPTH and sidecar.depth_unit is None:
+        sidecar = replace(sidecar, depth_unit=unit_by_name(f"{options.root_name}/{file.rel_path}"))
     state = content_state(file.path)
     content_hash = hash_file(file.path)
     parts = part_paths(file.path) if verdict.modality is Modality.IMU else []
     facts = "\0".join([decode_facts(sidecar), *(f"{part.name} {hash_file(part)}" for part in parts)])
     metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality))
+    if verdict.modality is Modality.DEPTH and (mask := mask_of(file.path)) is not None:
+        facts += f" mask {hash_file(mask)}"
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
     raw_suffix = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
@@ -138,4 +143,6 @@ def _classify(file: SourceFile, options: InspectOptions) -> Classification:
         return Classification(listed.modality, "by a manifest")
     if file.sidecar is not None and (file.sidecar.axes or file.sidecar.layout):  # from an archive: not beside the copy
         return Classification(Modality.IMU, "its sidecar names the axes or the layout")
+    if file.sidecar is not None and file.sidecar.depth_unit and rule_for(file.rel_path, options.rules) is None:
+        return Classification(Modality.DEPTH, "its sidecar says depth_unit")
     return classify(file.path, file.rel_path, options.rules, root_name=options.root_name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.ingest.media.imu.partners import parts_version
+from bindsearch.ingest.media.pictures.depth_map.names import mask_name
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
 from bindsearch.storage.file_state import FileState
 
@@ -85,6 +86,9 @@ class _ScanBuilder:
             sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
             sidecar_version = storable_ns(sidecar.st_mtime_ns) if stat.S_ISREG(sidecar.st_mode) else 0
         sidecar_version ^= parts_version(f"{folder}/{name}")
+        if (mask := mask_name(name)) in siblings:  # a depth map is read with the mask beside it
+            mask_ns = os.stat(f"{folder}/{mask}").st_mtime_ns  # noqa: PTH116
+            sidecar_version ^= storable_ns(mask_ns)
         self.rel_paths.append(rel_folder + name)
         mtime_ns = storable_ns(status.st_mtime_ns)
         self.states.extend((status.st_size, mtime_ns, sidecar_version, status.st_ino & _LARGEST))

@@ -138,13 +138,13 @@ def test_status(bindsearch_command: Run, indexed: Path) -> None:
 
 def test_dry_run_says_what_and_why_and_writes_nothing(bindsearch_command: Run, media: Path, tmp_path: Path) -> None:
     depth = np.full((10, 20), 1500, np.uint16)
-    Image.fromarray(depth).save(media / "scan.png")
+    Image.fromarray(depth).save(media / "depth_scan.png")
     (media / "readme.xyz").write_text("?")
     done = bindsearch_command(["index", media, "--dry-run", "--modality-rule", "thermal=3.png"])
     assert done.returncode == 0, done.stderr
     lines = {line.split("  (")[0].split("/")[-1]: line for line in done.stdout.splitlines()}
-    assert lines["scan.png"].startswith("depth")
-    assert "0.81" in lines["scan.png"]
+    assert lines["depth_scan.png"].startswith("depth")
+    assert "0.81" in lines["depth_scan.png"]
     assert lines["3.png"].startswith("thermal")
     assert lines["0.png"].startswith("image")
     assert lines["readme.xyz"].startswith("-")

@@ -1,181 +1,195 @@
-"""Depth maps: 16-bit PNG or TIFF in millimetres, floating-point .npy or TIFF in metres; 0, NaN or infinity = no value.
+"""Depth maps in metres: pictures of one channel, .npy, .npz, PFM, OpenEXR, and the depth image of HEIC photos.
 
-Other scales need the sidecar's `depth_unit`, and so do 8-bit images and integers in a .npy, which have no default unit.
-"sunrgbd" is SUN RGB-D's own format: 16-bit PNGs whose bits are rotated.
+The unit is that of the sidecar (`depth_unit`), else of the data set that folder or name tell, else the default:
+millimetres for 16-bit pictures, metres for floating-point values. Other integers have none and are refused, and so are
+values that cannot be distances in a unit nobody said. What was assumed is noted.
+0, NaN, infinity, the integer type's largest value, more than 1 km, and declared invalid values are no value.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.numpy_files import npy_header, read_npy
+from bindsearch.ingest.media.numpy_files import npy_header
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.depth_map.checks import (
+    FARTHEST_M,
+    LARGEST_MEDIAN_M,
+    LEAST_MEDIAN_M,
+    NOTED_SHARE,
+    check_assumed,
+    has_value,
+    median_of,
+    notes_of_holes,
+)
+from bindsearch.ingest.media.pictures.depth_map.files import read_stored
+from bindsearch.ingest.media.pictures.depth_map.names import relative_word, unit_by_name
+from bindsearch.ingest.media.pictures.depth_map.stored_depth import StoredDepth
+from bindsearch.ingest.media.pictures.depth_map.units import (
+    BASELINE_M,
+    BY,
+    FOCAL_LENGTH_SHARE,
+    TYPICAL_FAR_M,
+    TYPICAL_MEDIAN_M,
+    DepthUnit,
+    check_type,
+    distances,
+    distances_of_disparity,
+    distances_of_inverse,
+    parse_unit,
+    seems_rotated,
+)
 from bindsearch.ingest.media.pictures.pillow import open_picture
+from bindsearch.ingest.media.pictures.stored_values import turned, upright
 from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import NO_READING, DepthMap, Reading
-
-FOCAL_LENGTH_SHARE = 0.81
-"""Default focal length over width: a Kinect's 519 px at 640 px (NYU Depth v2 calibration)."""
-
-BASELINE_M = 0.075
-"""Baseline of a Kinect in metres, with which ImageBind computes disparity (Girdhar et al. 2023, appendix B.1)."""
-
-SUNRGBD = "sunrgbd"
-SUNRGBD_FARTHEST_M = 8.0
-"""Maximum depth; SUN RGB-D's toolbox clamps larger values (Song et al. 2015, SUNRGBDtoolbox, read3dPoints.m)."""
-
-_METRES = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "µm": 1e-6, "ft": 0.3048, "in": 0.0254}
-_UNIT = re.compile(r"(?:([0-9.eE+-]+)\s*)?([a-zµ]+)")
+from bindsearch.media import DepthMap, Reading
 
 
 def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[DepthMap, Reading]:
-    """Read the depth map at `path` in metres, with its mask, focal length and baseline; and what was found out.
+    """Read the depth map at `path` in metres, upright, with its mask, focal length and baseline.
+
+    Returns:
+        The depth map; and its unit and where that is from, what was turned, converted and left out, and the median.
 
     Raises:
-        MediaError: not a single-channel image or array, unit unknown, or no values.
+        MediaError: not a single-channel image or array, unit unknown or implausible, or no values.
     """
-    raw, unit = _read_raw(path, options)
-    raw = turned(raw, sidecar.rotate)
-    if _is_sunrgbd(sidecar):
-        depth_m = sunrgbd_metres(raw)
-    else:
-        step_m = _metres_per_step(sidecar.depth_unit, unit, raw.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            depth_m = (raw.astype(np.float64) * step_m).astype(np.float32)
-    valid = np.isfinite(depth_m) & (depth_m > 0)
+    stored = read_stored(path, options)
+    notes = list(stored.notes)
+    unit, source, is_default = _unit(path, stored, sidecar)
+    largest_is_value = unit.quantity == "inverse"
+    known = has_value(stored.raw, sidecar.invalid, largest_is_value=largest_is_value)
+    known = known if stored.mask is None else known & stored.mask
+    notes += notes_of_holes(stored.raw, sidecar.invalid, largest_is_value=largest_is_value)
+    depth_m, camera_notes = _metres(stored, known, unit, sidecar)
+    median_m = None if unit.quantity == "inverse" else median_of(depth_m, known)
+    if is_default:
+        check_assumed(stored.raw, known, median_m, f"{unit.name}, {source}")
+    too_far = known & (depth_m > FARTHEST_M)
+    valid = known & (depth_m > 0) & ~too_far
+    if too_far.mean() >= NOTED_SHARE:
+        notes.append(f"{too_far.mean():.0%} of the pixels are beyond {FARTHEST_M:g} m: no value")
     if not valid.any():
-        raise MediaError("no pixel of the depth map has a value above 0")
-    fx_px, baseline_m = camera(depth_m.shape[1], sidecar)
-    return DepthMap(np.where(valid, depth_m, np.float32(0)), valid, fx_px, baseline_m), NO_READING
+        far = "" if median_m is None else f" (their median would be {median_m:.4g} m in {unit.name})"
+        raise MediaError(f"no pixel of the depth map has a value above 0 and up to {FARTHEST_M:g} m{far}")
+    if stored.orientation in range(2, 9):
+        notes.append(f"turned upright (EXIF orientation {stored.orientation})")
+    depth_m = turned(upright(np.where(valid, depth_m, np.float32(0)), stored.orientation), sidecar.rotate)
+    valid = turned(upright(valid, stored.orientation), sidecar.rotate)
+    fx_px, baseline_m = camera(max(depth_m.shape), sidecar, unit)
+    facts = {} if unit.quantity == "inverse" else {"depth_median_m": float(np.median(depth_m[valid]))}
+    notes[:0] = [*_unit_notes(unit, source, facts.get("depth_median_m")), *camera_notes]
+    notes += _camera_notes(fx_px, baseline_m, sidecar, unit)
+    return DepthMap(depth_m, valid, fx_px, baseline_m), Reading(tuple(notes), facts)
 
 
-def camera(width_px: int, sidecar: Sidecar) -> tuple[float, float]:
-    """Return focal length in pixels and baseline in metres: the sidecar's, else the defaults above."""
-    fx_px = FOCAL_LENGTH_SHARE * width_px if sidecar.fx is None else sidecar.fx
+def camera(longer_side_px: int, sidecar: Sidecar, unit: DepthUnit | None = None) -> tuple[float, float]:
+    """Return focal length in pixels and baseline in metres, with which encoders compute disparity.
+
+    They are the sidecar's, else the focal length of the unit's data set, else the defaults. Turning a camera does not
+    change its focal length, so the default belongs to the longer side.
+    """
+    own = unit.camera if unit is not None else None
+    share = FOCAL_LENGTH_SHARE if own is None else own.fx_share
+    fx_px = share * longer_side_px if sidecar.fx is None else sidecar.fx
     return fx_px, BASELINE_M if sidecar.baseline_m is None else sidecar.baseline_m
 
 
+def _unit(path: Path, stored: StoredDepth, sidecar: Sidecar) -> tuple[DepthUnit, str | None, bool]:
+    """Return the unit of the stored values, what tells it if not the sidecar, and whether it is a default.
+
+    Raises:
+        MediaError: nothing tells it, or the name tells that it is relative or a disparity.
+    """
+    is_16_bit = stored.raw.dtype.kind in "iu" and stored.raw.dtype.itemsize == 2
+    name, by, part = (sidecar.depth_unit or unit_by_name(path) or "").partition(BY)
+    if name and not by:
+        unit = parse_unit(name)
+        check_type(unit, stored.raw.dtype)
+        return unit, None, False
+    if by and is_16_bit and (not parse_unit(name).is_rotated or seems_rotated(stored.raw)):
+        return parse_unit(name), f"by {part}", False
+    if stored.unit in ("disparity", "inverse"):
+        return parse_unit(stored.unit), f"by {stored.kind}", False
+    if (word := relative_word(path)) is not None:
+        raise MediaError(
+            f"{word!r} in its path names disparity or relative depth: put "
+            '{"depth_unit": "inverse"} (relative, greater is nearer), {"depth_unit": "disparity", "fx": PIXELS, '
+            '"baseline_m": METRES} or a unit such as "m" into its sidecar <file>.json'
+        )
+    if stored.unit is None:
+        raise MediaError(
+            f'{8 * stored.raw.dtype.itemsize}-bit integer depth has no unit: put {{"depth_unit": "mm"}} '
+            '(or m, cm, metres per step as a number, or "inverse" for relative depth, greater is nearer) '
+            "into its sidecar <file>.json"
+        )
+    return parse_unit(stored.unit), f"the default of {stored.kind}", True
+
+
+def _metres(
+    stored: StoredDepth, known: NDArray[np.bool_], unit: DepthUnit, sidecar: Sidecar
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Return metres (height, width) as stored, and notes on the camera that a disparity is converted with."""
+    if unit.quantity == "distance":
+        return distances(stored.raw, unit), []
+    if unit.quantity == "inverse":
+        if not known.any():
+            raise MediaError("no pixel of the depth map has a value")
+        return distances_of_inverse(stored.raw, known), []
+    own = unit.camera
+    fx_px = sidecar.fx or (own and own.fx_share * max(stored.raw.shape))
+    baseline_m = sidecar.baseline_m or (own and own.baseline_m)
+    if not fx_px or not baseline_m:
+        missing = " and ".join(f'"{name}"' for name, value in (("fx", fx_px), ("baseline_m", baseline_m)) if not value)
+        raise MediaError(
+            f"disparity is turned into metres by fx * baseline_m / disparity: {missing} of the stereo camera must be "
+            'in its sidecar; without a camera say "depth_unit": "inverse"'
+        )
+    notes = [f"disparity turned into metres with fx {fx_px:.1f} px and baseline {baseline_m:g} m"]
+    return distances_of_disparity(stored.raw, unit, fx_px, baseline_m), notes
+
+
+def _unit_notes(unit: DepthUnit, source: str | None, median_m: float | None) -> list[str]:
+    """Return notes on the unit: what was assumed, or that what was said is unusual."""
+    if unit.quantity == "inverse":
+        relative = f"median set to {TYPICAL_MEDIAN_M:g} m, the farthest hundredth to {TYPICAL_FAR_M:g} m"
+        return [f"relative inverse depth{f', {source}' if source else ''}: {relative}"]
+    median = f"median {median_m:.3g} m"
+    if source is None:
+        if median_m is not None and LEAST_MEDIAN_M <= median_m <= LARGEST_MEDIAN_M:
+            return []
+        return [f"depth in {unit.name}, as its sidecar says, is unusual: {median}"]
+    return [f"depth in {unit.name}, {source}: {median}"]
+
+
+def _camera_notes(fx_px: float, baseline_m: float, sidecar: Sidecar, unit: DepthUnit) -> list[str]:
+    """Return a note on the focal length and the baseline that were assumed."""
+    own = f"{FOCAL_LENGTH_SHARE} x longer side" if unit.camera is None else unit.name
+    assumed = [f"fx {fx_px:.0f} px ({own})"] if sidecar.fx is None else []
+    assumed += [f"baseline {baseline_m:g} m"] if sidecar.baseline_m is None else []
+    return [f"assumed: {', '.join(assumed)}"] if assumed else []
+
+
 def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return the parameters of a depth map, from its header alone: "fx 259 px (0.81 x width), ...".
+    """Return the parameters of a depth map, from its header alone: "fx 259 px (0.81 x longer side), ...".
 
     Raises:
         MediaError: the header cannot be read.
     """
+    unit = "unknown unit"
     if kind_of(path) == "npy":
         with path.open("rb") as file:
-            width_px = npy_header(file)[0][-1]
-        unit = "m"
+            shape, dtype, _ = npy_header(file)
+        longer_px, unit = max(shape, default=1), "m" if dtype.kind == "f" else unit
     else:
         with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
-            width_px, mode = picture.size[0], picture.mode
-        unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else "unknown unit"
-    fx_px, baseline_m = camera(width_px, sidecar)
-    fx_source = f"{FOCAL_LENGTH_SHARE} x width" if sidecar.fx is None else "sidecar"
-    unit = "SUN RGB-D's rotated mm" if _is_sunrgbd(sidecar) else sidecar.depth_unit or unit
-    return f"{unit}, fx {fx_px:.0f} px ({fx_source}), baseline {baseline_m:g} m"
-
-
-def _read_raw(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str | None]:
-    """Return the stored values (height, width) and the unit that the format implies; None: no unit."""
-    if kind_of(path) == "npy":
-        raw = plane(read_npy(path, max_bytes=options.max_array_bytes), options)
-        return raw, "m" if raw.dtype.kind == "f" else None
-    with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
-        if picture.mode not in ("L", "I", "F", "P", "1") and not picture.mode.startswith("I;16"):
-            raise MediaError(
-                f"depth must have one channel, not {picture.mode}: index it with --modality-rule image=..."
-            )
-        if picture.mode in ("P", "1"):
-            raise MediaError("a palette or black-and-white image is not a depth map")
-        raw = picture_values(picture)
-        return raw, {"F": "m", "L": None, "I": None}.get(picture.mode, "mm")
-
-
-def picture_values(picture: Any) -> NDArray[Any]:
-    """Return a single-channel image's stored values (height, width).
-
-    Raises:
-        MediaError: the image is damaged.
-    """
-    try:
-        picture.load()
-    except (SyntaxError, IndexError, EOFError, ValueError) as error:
-        raise MediaError(f"damaged image ({error})") from error
-    return np.asarray(picture)
-
-
-def turned(values: NDArray[Any], rotate: int | None) -> NDArray[Any]:
-    """Return a picture (height, width) turned clockwise by a multiple of 90 degrees; None: unchanged."""
-    return np.rot90(values, -(rotate or 0) // 90)
-
-
-def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
-    """Return an array as (height, width); axes of length 1 are dropped.
-
-    Raises:
-        MediaError: it is not two-dimensional, has no pixel, or more than `options.max_pixels`.
-    """
-    flat = array if array.ndim == 2 else array.squeeze()
-    if flat.ndim != 2 or not flat.size:
-        raise MediaError(f"the array has the shape {array.shape}: expected (height, width)")
-    if flat.size > options.max_pixels:
-        height, width = flat.shape
-        raise MediaError(
-            f"the array is {width}x{height} pixels: more than {options.max_pixels} are not decoded (--limit pixels=N)"
-        )
-    return flat
-
-
-def _is_sunrgbd(sidecar: Sidecar) -> bool:
-    return sidecar.depth_unit is not None and sidecar.depth_unit.strip().lower() == SUNRGBD
-
-
-def sunrgbd_metres(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """Return metres, float32 (height, width), of SUN RGB-D's 16-bit values: millimetres rotated left by three bits.
-
-    From SUNRGBDtoolbox, read3dPoints.m: bitor(bitshift(depth, -3), bitshift(depth, 16 - 3)) / 1000, at most 8 m.
-
-    Raises:
-        MediaError: the values are not 16-bit integers.
-    """
-    if raw.dtype.kind not in "iu" or raw.dtype.itemsize != 2:
-        raise MediaError(f'depth_unit is "{SUNRGBD}", which is for 16-bit integers: these are {raw.dtype.name}')
-    bits = raw.astype(np.uint16)
-    depth_m: NDArray[np.float32] = ((bits >> 3) | (bits << 13)).astype(np.float32) / np.float32(1000)
-    return np.minimum(depth_m, np.float32(SUNRGBD_FARTHEST_M), out=depth_m)
-
-
-def _metres_per_step(declared: str | None, implied: str | None, dtype: np.dtype[Any]) -> float:
-    """Return metres per step of the declared unit, else of the unit that the format implies."""
-    if declared is not None:
-        return parse_unit(declared)
-    if implied is None:
-        raise MediaError(
-            f'{8 * dtype.itemsize}-bit integer depth has no unit: put {{"depth_unit": "mm"}} '
-            "(or m, cm, sunrgbd, or metres per step as a number) into its sidecar <file>.json"
-        )
-    return _METRES[implied]
-
-
-def parse_unit(text: str) -> float:
-    """Return metres per step of "m", "cm", "mm" or a multiple such as "0.0002 m".
-
-    Raises:
-        MediaError: it is not a unit of length.
-    """
-    match = _UNIT.fullmatch(text.strip().lower())
-    unit = _METRES.get(match[2]) if match else None
-    try:
-        factor = float(match[1] or 1) if match else 0.0
-    except ValueError:
-        factor = 0.0
-    if unit is None or not 0 < factor < 1e9:
-        raise MediaError(f"depth_unit is {text[:40]!r}: expected m, cm, mm, sunrgbd, or metres per step as a number")
-    return factor * unit
+            longer_px, mode = max(picture.size), picture.mode
+        unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else unit
+    fx_px, baseline_m = camera(longer_px, sidecar)
+    fx_source = f"{FOCAL_LENGTH_SHARE} x longer side" if sidecar.fx is None else "sidecar"
+    return f"{sidecar.depth_unit or unit}, fx {fx_px:.0f} px ({fx_source}), baseline {baseline_m:g} m"

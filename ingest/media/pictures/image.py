@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.pillow import ORIENTATION_TAG, check_size, open_picture
+from bindsearch.ingest.media.pictures.pillow import check_size, open_picture, orientation_of
 from bindsearch.media import DecodeHints, Picture
 
 _UPRIGHT = {
@@ -42,7 +44,7 @@ def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Pictur
         except (SyntaxError, IndexError, EOFError, ValueError, RuntimeError) as error:
             raise MediaError(f"damaged image ({str(error).strip()})") from error
         check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
-        orientation = _orientation(picture)
+        orientation = orientation_of(picture)
         rgb = to_rgb(_reduced(without_data_alpha(picture), floor_px))
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
@@ -67,13 +69,15 @@ def _reduced(picture: Image.Image, floor_px: int) -> Image.Image:
     return picture.reduce(factor)
 
 
-def _orientation(picture: Image.Image) -> int:
-    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged."""
-    try:
-        value = picture.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # damaged metadata must not fail the image
-        return 1
-    return value if isinstance(value, int) else 1
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return grey levels of 8 bits of those of 10, 12, 14 or 16, whichever hold the largest.
+
+    Detectors (X-ray, microscopes) write 10 to 14 bits into 16; as 16 bits they would be nearly black.
+    """
+    levels = np.clip(values, 0, 65535)
+    bits = max(10, int(levels.max(initial=0)).bit_length())
+    grey: NDArray[np.uint8] = (levels >> (bits + bits % 2 - 8)).astype(np.uint8)
+    return grey
 
 
 def has_data_in_alpha(picture: Image.Image) -> bool:
@@ -97,7 +101,7 @@ def without_data_alpha(picture: Image.Image) -> Image.Image:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Return `picture` in mode RGB: 16-bit grey scaled to 8 bits, palettes applied, transparency on white.
+    """Return `picture` in mode RGB: 16-bit grey as 8 bits, palettes applied, transparency on white.
 
     Raises:
         MediaError: a floating-point image, whose range is unknown.
@@ -107,8 +111,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
             "the range of a floating-point image is unknown: index depth or thermal images with --modality-rule"
         )
     if picture.mode.startswith("I"):
-        values = np.clip(np.asarray(picture), 0, 65535)
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
     if picture.has_transparency_data or picture.mode in ("La", "RGBa"):
         layer = picture.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))

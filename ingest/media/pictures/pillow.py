@@ -169,6 +169,18 @@ def check_size(
         raise MediaError(f"{what} is {width}x{height} pixels: more than {max_pixels} are not decoded ({option})")
 
 
+def orientation_of(picture: Image.Image) -> int:
+    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged.
+
+    To be called after loading: of a TIFF, Pillow has then turned the pixels and removed the tag.
+    """
+    try:
+        value = picture.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # damaged metadata must not fail the image
+        return 1
+    return value if isinstance(value, int) else 1
+
+
 def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError:
     """Return the error for Pillow's own limit, which is global to the process, for a few formats."""
     size_text = f"{size[0]}x{size[1]} pixels" if size else "larger"

@@ -64,7 +64,7 @@ def verdict(samples: Path, rel_path: str, content: bytes | str, rules: tuple[Rul
     ("content", "modality"),
     [
         ("rgb.png", "image"), ("rgb.jpg", "image"), ("grey.png", "image"), ("rgb.gif", "image"), ("rgb.webp", "image"),
-        ("rgb.bmp", "image"), ("rgb.tif", "image"), ("wide.png", "depth"), ("wide.tif", "depth"), ("s.wav", "audio"),
+        ("rgb.bmp", "image"), ("rgb.tif", "image"), ("wide.png", None), ("wide.tif", None), ("s.wav", "audio"),
         ("s.flac", "audio"), ("s.ogg", "audio"), ("s.mp3", "audio"), ("s.m4a", "audio"), ("s.aac", "audio"),
         ("v.mp4", "video"), ("v.mov", "video"), ("v.mkv", "video"), ("v.avi", "video"), ("motion.csv", "imu"),
         ("motion.npy", "imu"), ("motion.npz", "imu"), ("labels.csv", None), ("map.npy", None), ("other.npz", None),
@@ -82,7 +82,7 @@ def test_content_decides_whatever_the_case_of_the_extension(samples: Path, conte
     [
         ("a.jpg", "rgb.png", "image"), ("a.mp3", "s.wav", "audio"), ("a.wav", "s.mp3", "audio"),
         ("a.jpg", "v.mp4", "video"), ("a.mp4", "rgb.jpg", "image"), ("a.txt", "rgb.jpg", "image"),
-        ("b", "rgb.jpg", "image"), ("a.csv", "s.flac", "audio"), ("a.jpg", "wide.png", "depth"),
+        ("b", "rgb.jpg", "image"), ("a.csv", "s.flac", "audio"), ("depth.jpg", "wide.png", "depth"),
         ("a.m4a", "v.mp4", "audio"),
     ],
 )  # fmt: skip

@@ -139,8 +139,8 @@ def test_long_recordings_are_streamed(tmp_path: Path) -> None:
 
 def test_describe_says_what_decoding_takes_for_granted(one_of_each: dict[Modality, Path]) -> None:
     notes = {m: describe(path, m, Sidecar(), DecodeOptions()) for m, path in one_of_each.items()}
-    assert notes.pop(Modality.DEPTH) == "mm, fx 5 px (0.81 x width), baseline 0.075 m"
-    assert notes.pop(Modality.IMU).startswith("cannot decode: the sample rate is unknown")
+    assert notes.pop(Modality.DEPTH) == "mm, fx 5 px (0.81 x longer side), baseline 0.075 m"
+    assert notes.pop(Modality.IMU).startswith("sample rate unknown")
     assert set(notes.values()) == {""}
     assert describe(one_of_each[Modality.TEXT], Modality.DEPTH, Sidecar(), DecodeOptions()).startswith("cannot decode")
 

@@ -10,12 +10,13 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.depth import describe_depth, parse_unit, read_depth
+from bindsearch.ingest.media.pictures.depth import describe_depth, read_depth
+from bindsearch.ingest.media.pictures.depth_map.units import parse_unit
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap
 
-MILLIMETRES = np.array([[0, 1000, 2500], [500, 65535, 4000]], np.uint16)
-METRES = np.array([[0, 1, 2.5], [0.5, 65.535, 4]])
+MILLIMETRES = np.array([[0, 1000, 2500], [500, 65534, 4000]], np.uint16)
+METRES = np.array([[0, 1, 2.5], [0.5, 65.534, 4]])
 
 
 def decode(path: Path, sidecar: Sidecar = Sidecar()) -> DepthMap:  # noqa: B008
@@ -53,14 +54,15 @@ def test_zero_nan_infinity_and_negative_are_no_value(tmp_path: Path) -> None:
     ("unit", "factor"), [("m", 1), ("cm", 0.01), ("mm", 0.001), ("0.0002 m", 0.0002), (" MM ", 0.001), ("2 cm", 0.02)]
 )
 def test_the_sidecar_says_the_unit(tmp_path: Path, unit: str, factor: float) -> None:
-    depth = decode(save(tmp_path / "a.png", MILLIMETRES), Sidecar(depth_unit=unit))
-    assert np.allclose(depth.depth_m, MILLIMETRES * factor)
+    steps = MILLIMETRES // 100
+    depth = decode(save(tmp_path / "a.png", steps), Sidecar(depth_unit=unit))
+    assert np.allclose(depth.depth_m, steps * factor)
 
 
 @pytest.mark.parametrize("extension", ["png", "tif", "npy"])
 def test_the_rotated_bits_of_sun_rgbd_are_turned_back(tmp_path: Path, extension: str) -> None:
     """Its files hold millimetres rotated left by three bits; what is farther than 8 m becomes 8 m."""
-    millimetres = np.array([[0, 1, 1234, 8000, 8001, 8191, 65535]], np.uint16)
+    millimetres = np.array([[0, 1, 1234, 8000, 8001, 8191, 65534]], np.uint16)
     rotated = ((millimetres.astype(np.uint32) << 3) | (millimetres.astype(np.uint32) >> 13)).astype(np.uint16)
     assert rotated[0, 2] == 9872  # by hand
     path = save(tmp_path / f"a.{extension}", rotated)
@@ -74,7 +76,7 @@ def test_the_rotated_bits_of_sun_rgbd_are_turned_back(tmp_path: Path, extension:
 def test_sun_rgbd_says_so_and_is_for_sixteen_bit_integers_only(tmp_path: Path) -> None:
     sidecar = Sidecar(depth_unit="sunrgbd", fx=529.5)
     path = save(tmp_path / "a.png", MILLIMETRES)
-    assert describe_depth(path, sidecar, DecodeOptions()).startswith("SUN RGB-D's rotated mm, fx 530 px (sidecar)")
+    assert describe_depth(path, sidecar, DecodeOptions()).startswith("sunrgbd, fx 530 px (sidecar)")
     for name, dtype in (("b.png", np.uint8), ("c.tif", np.float32), ("d.npy", np.int32)):
         message = f'depth_unit is "sunrgbd", which is for 16-bit integers: these are {np.dtype(dtype).name}'
         with pytest.raises(MediaError, match=re.escape(message)):
@@ -83,16 +85,16 @@ def test_sun_rgbd_says_so_and_is_for_sixteen_bit_integers_only(tmp_path: Path) -
 
 @pytest.mark.parametrize("unit", ["parsec", "", "0 m", "-1 m", "1e m", "mm mm", "m" * 500])
 def test_other_units_fail(unit: str) -> None:
-    with pytest.raises(MediaError, match=r"depth_unit is .*expected m, cm, mm, sunrgbd, or metres per step"):
+    with pytest.raises(MediaError, match=r"depth_unit is .*expected m, cm, mm, metres per step as a"):
         parse_unit(unit)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", np.uint8), ("a.npy", np.uint16), ("a.npy", np.uint8)])
 def test_integers_of_unknown_unit_are_refused_and_taken_with_one(tmp_path: Path, name: str, dtype: type) -> None:
-    path = save(tmp_path / name, np.array([[0, 100], [200, 255]], dtype))
+    path = save(tmp_path / name, np.array([[0, 100], [200, 254]], dtype))
     with pytest.raises(MediaError, match=r'has no unit: put \{"depth_unit": "mm"\}'):
         decode(path)
-    assert decode(path, Sidecar(depth_unit="cm")).depth_m.max() == pytest.approx(2.55)
+    assert decode(path, Sidecar(depth_unit="cm")).depth_m.max() == pytest.approx(2.54)
 
 
 def test_focal_length_and_baseline_come_from_the_sidecar_else_from_the_width(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_focal_length_and_baseline_come_from_the_sidecar_else_from_the_width(tmp
     assert (plain.fx_px, plain.baseline_m) == (pytest.approx(0.81 * 320), 0.075)
     said = decode(path, Sidecar(fx=500.0, baseline_m=0.12))
     assert (said.fx_px, said.baseline_m) == (500, 0.12)
-    assert describe_depth(path, Sidecar(), DecodeOptions()) == "mm, fx 259 px (0.81 x width), baseline 0.075 m"
+    assert describe_depth(path, Sidecar(), DecodeOptions()) == "mm, fx 259 px (0.81 x longer side), baseline 0.075 m"
     assert describe_depth(path, Sidecar(fx=500.0), DecodeOptions()) == "mm, fx 500 px (sidecar), baseline 0.075 m"
 
 
@@ -114,8 +116,8 @@ def test_maps_without_any_value_and_of_other_shapes_fail(tmp_path: Path) -> None
         decode(save(tmp_path / "a.png", np.zeros((4, 4), np.uint16)))
     with pytest.raises(MediaError, match=r"shape \(4, 4, 3\): expected \(height, width\)"):
         decode(save(tmp_path / "b.npy", np.ones((4, 4, 3))))
-    with pytest.raises(MediaError, match="one channel, not RGB"):
-        decode(save(tmp_path / "c.png", np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(MediaError, match="one channel, not RGB: false colours have no distances"):
+        decode(save(tmp_path / "c.png", np.arange(48, dtype=np.uint8).reshape(4, 4, 3)))
     with pytest.raises(MediaError, match=r"not contain real numbers|pickled"):
         decode(save(tmp_path / "d.npy", np.ones((4, 4), complex)))
 

@@ -1,0 +1,195 @@
+"""Units of stored depth: lengths, scales of data sets, disparity, and relative inverse depth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+
+FOCAL_LENGTH_SHARE = 0.81
+"""Default focal length over the longer side: a Kinect's 519 px at 640 px (NYU Depth v2 calibration)."""
+
+BASELINE_M = 0.075
+"""Baseline of a Kinect in metres, with which ImageBind computes disparity (Girdhar et al. 2023, appendix B.1)."""
+
+SUNRGBD_FARTHEST_M = 8.0
+"""Maximum depth; SUN RGB-D's toolbox clamps larger values (Song et al. 2015, SUNRGBDtoolbox, read3dPoints.m)."""
+
+TYPICAL_MEDIAN_M, TYPICAL_FAR_M = 2.5, 6.0
+"""Distances that the median and the farthest hundredth of relative depth get.
+
+Measured on metric maps of rooms and streets (NYU v2, SUN RGB-D, TUM, RealSense, KITTI): medians of 2.5 m and 6.2 m.
+"""
+
+FARTHEST_RELATIVE_M = 50.0
+"""Largest distance of relative depth: ImageBind's upper bound of depth."""
+
+_MOST_BEYOND_8_M = 0.05
+"""Share of pixels beyond 8.191 m, where Kinects hardly measure, up to which values may be rotated."""
+
+BY = ", by "
+"""Text between a unit and the part of the path that tells it."""
+
+_METRES = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "µm": 1e-6, "ft": 0.3048, "in": 0.0254}
+_LENGTH = re.compile(r"([0-9.eE+-]+)?\s*([a-zµ]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class StereoCamera:
+    """The camera of a data set of disparities.
+
+    Attributes:
+        fx_share: Focal length over the width of the picture.
+        baseline_m: Distance of its two lenses in metres.
+    """
+
+    fx_share: float
+    baseline_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class DepthUnit:
+    """Meaning of the stored values of a depth map.
+
+    Attributes:
+        name: Name, as in a sidecar.
+        quantity: "distance" in metres, "disparity" in pixels, or "inverse": relative inverse depth, greater is nearer.
+        step: Metres or pixels per step.
+        first: Stored value of the quantity 0.
+        is_16_bit: Only 16-bit integers have this unit.
+        is_rotated: The bits are rotated left by three.
+        camera: Camera of disparities, if the sidecar does not tell it.
+    """
+
+    name: str
+    quantity: Literal["distance", "disparity", "inverse"]
+    step: float = 1.0
+    first: float = 0.0
+    is_16_bit: bool = False
+    is_rotated: bool = False
+    camera: StereoCamera | None = None
+
+
+_KITTI_CAMERA = StereoCamera(721.5377 / 1242, 0.5327)  # calib_cam_to_cam.txt of 2011_09_26: P_rect_02, P_rect_03
+_CITYSCAPES_CAMERA = StereoCamera(2262.52 / 2048, 0.209313)  # its files camera/*.json
+
+DATA_SETS: Mapping[str, DepthUnit] = MappingProxyType(
+    {
+        unit.name: unit
+        for unit in (
+            # TUM RGB-D benchmark, "File Formats": depth PNGs are scaled by 5000
+            DepthUnit("tum", "distance", 1 / 5000, is_16_bit=True),
+            # readme.txt of KITTI's devkit_depth: uint16 / 256 in metres, 0: no value
+            DepthUnit("kitti", "distance", 1 / 256, is_16_bit=True),
+            # readme.txt of KITTI's devkit_stereo: uint16 / 256 in pixels, 0: no value
+            DepthUnit("kitti-disparity", "disparity", 1 / 256, is_16_bit=True, camera=_KITTI_CAMERA),
+            # README of cityscapesScripts: (p - 1) / 256 in pixels, 0: no value
+            DepthUnit("cityscapes", "disparity", 1 / 256, 1.0, is_16_bit=True, camera=_CITYSCAPES_CAMERA),
+            # data/README.md of Taskonomy, whose format Omnidata has: 1/512 m, at most 128 m
+            DepthUnit("omnidata", "distance", 1 / 512, is_16_bit=True),
+            # SUNRGBDtoolbox, read3dPoints.m: millimetres, bits rotated
+            DepthUnit("sunrgbd", "distance", 0.001, is_16_bit=True, is_rotated=True),
+            DepthUnit("disparity", "disparity"),
+            DepthUnit("inverse", "inverse"),
+        )
+    }
+)
+"""Units that are no multiple of a length, by name."""
+
+EXPECTED = f"m, cm, mm, metres per step as a number, or one of {', '.join(sorted(DATA_SETS))}"
+
+
+def parse_unit(text: str) -> DepthUnit:
+    """Return the unit of a text such as "m", "cm", "0.0002 m", "0.0002", "0.25 px" or "kitti".
+
+    Raises:
+        MediaError: it is not a unit of depth.
+    """
+    name = " ".join(text.strip().lower().split())
+    if name in DATA_SETS:
+        return DATA_SETS[name]
+    match = _LENGTH.fullmatch(name)
+    suffix = (match[2] or "m") if match and name else ""
+    try:
+        factor = float(match[1] or 1) if match else 0.0
+    except ValueError:
+        factor = 0.0
+    if 0 < factor < 1e9:
+        if suffix == "px":
+            return DepthUnit(name, "disparity", factor)
+        if suffix in _METRES:
+            return DepthUnit(name, "distance", factor * _METRES[suffix])
+    raise MediaError(f"depth_unit is {text[:40]!r}: expected {EXPECTED}")
+
+
+def check_type(unit: DepthUnit, dtype: np.dtype[Any]) -> None:
+    """Check that stored values of a type can have a unit.
+
+    Raises:
+        MediaError: the unit is for 16-bit integers, and these are others.
+    """
+    if unit.is_16_bit and (dtype.kind not in "iu" or dtype.itemsize != 2):
+        raise MediaError(f'depth_unit is "{unit.name}", which is for 16-bit integers: these are {dtype.name}')
+
+
+def distances(raw: NDArray[Any], unit: DepthUnit) -> NDArray[np.float32]:
+    """Return metres, float32 (height, width), of stored distances.
+
+    Rotated bits, from SUNRGBDtoolbox, read3dPoints.m: bitor(bitshift(depth, -3), bitshift(depth, 16 - 3)) / 1000.
+    """
+    if unit.is_rotated:
+        bits = raw.astype(np.uint16)
+        metres: NDArray[np.float32] = ((bits >> 3) | (bits << 13)).astype(np.float32) * np.float32(unit.step)
+        return np.minimum(metres, np.float32(SUNRGBD_FARTHEST_M), out=metres)
+    with np.errstate(over="ignore", invalid="ignore"):
+        unrotated: NDArray[np.float32] = ((raw.astype(np.float64) - unit.first) * unit.step).astype(np.float32)
+        return unrotated
+
+
+def seems_rotated(raw: NDArray[Any]) -> bool:
+    """Return whether 16-bit integers can be millimetres rotated left by three bits: below 8.2 m those are eights."""
+    return float((raw & 7 != 0).mean()) < _MOST_BEYOND_8_M
+
+
+def distances_of_disparity(raw: NDArray[Any], unit: DepthUnit, fx_px: float, baseline_m: float) -> NDArray[np.float32]:
+    """Return metres = focal length * baseline / disparity, float32 (height, width); 0 for disparities up to 0."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        disparity_px = (raw.astype(np.float64) - unit.first) * unit.step
+        metres = np.where(disparity_px > 0, fx_px * baseline_m / disparity_px, 0)
+        return metres.astype(np.float32)
+
+
+def distances_of_inverse(raw: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return metres, float32 (height, width), of relative inverse depth, whose scale and shift are unknown.
+
+    Networks such as MiDaS tell 1 / depth up to a scale and a shift (Ranftl et al. 2020, section 5). Both are chosen so
+    that the median is TYPICAL_MEDIAN_M and the 1st percentile, the farthest, TYPICAL_FAR_M. Disparity, which encoders
+    compute, is then right but for its own scale and shift. Values beyond FARTHEST_RELATIVE_M are set to it.
+
+    Args:
+        raw: Stored values (height, width).
+        known: Pixels that have a value; at least one.
+
+    Returns:
+        Metres; the values of other pixels have no meaning.
+
+    Raises:
+        MediaError: the known values are equal, so nothing is nearer or farther.
+    """
+    values = raw.astype(np.float64)
+    far, median, highest = (float(value) for value in np.percentile(values[known], (1, 50, 100)))
+    if not highest > far:
+        raise MediaError("the inverse depth is the same everywhere")
+    if not median > far:  # more than half of the picture is at the farthest value, such as sky
+        median = (far + highest) / 2
+    least = 1 / TYPICAL_FAR_M
+    with np.errstate(over="ignore", invalid="ignore"):
+        inverse = least + (values - far) / (median - far) * (1 / TYPICAL_MEDIAN_M - least)
+        return (1 / np.maximum(inverse, 1 / FARTHEST_RELATIVE_M)).astype(np.float32)
