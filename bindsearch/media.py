@@ -128,6 +128,20 @@ class Reading:
 
 NO_READING = Reading()
 
+MAX_NOTES = 32
+MAX_NOTE_LENGTH = 300
+"""Most notes on a file, and most letters of a note: names in a file may be as long as the file."""
+
+
+def merge_readings(first: Reading, second: Reading) -> Reading:
+    """Return what two segments of a file tell, with notes of one line each and facts that are finite."""
+    if not (second.notes or second.facts):
+        return first
+    lines = (" ".join(note.encode(errors="replace").decode().split()) for note in second.notes)
+    notes = dict.fromkeys((*first.notes, *(line[:MAX_NOTE_LENGTH] for line in lines)))
+    facts = {name: float(value) for name, value in second.facts.items() if math.isfinite(value)}
+    return Reading(tuple(notes)[:MAX_NOTES], {**facts, **first.facts})
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeHints:
@@ -173,7 +187,9 @@ def missing_content(media: Media) -> str | None:
             return "digital silence" if _range_of_channels(samples[:, None]) < 2 * SILENCE_PEAK else None
         case DepthMap(depth_m=depth, valid=valid):
             known = depth[valid]
-            is_flat = _range_of_channels(known[:, None]) <= FLAT_SHARE * float(known.mean() if known.size else 0)
+            is_flat = _range_of_channels(known[:, None]) <= FLAT_SHARE * float(
+                known.mean(dtype=float) if known.size else 0
+            )
             return "the same depth everywhere" if is_flat else None
         case ThermalPicture(values=values):
             return "one temperature" if _range_of_channels(values[..., None]) <= FLAT_SHARE else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +71,29 @@ class FailedFile:
         return self.reason.startswith(NO_CONTENT)
 
 
+@dataclass(slots=True)
+class FileNote:
+    """A note of the decoders, such as "accelerometer in g (median 1.02): converted to m/s^2".
+
+    Attributes:
+        text: The note on the example; numbers in it may differ for the other files.
+        example: The first file it was made on.
+        files: Number of files.
+    """
+
+    text: str
+    example: Path
+    files: int = 1
+
+
+MAX_KINDS_OF_NOTES = 200
+"""Kinds of notes that a report tells apart; the others are counted together."""
+
+OTHER_NOTES = "other notes"
+
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*(?:[eE][-+]?[0-9]+)?")
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
     """Result of `--dry-run` for a file.
@@ -103,6 +127,8 @@ class IndexReport:
         failures: Files that could not be indexed, including those that failed before and have not changed since.
         without_content: Files that have nothing to find: silence, one colour, no words; those seen before, too.
         notices: Messages for the user; the first ones are about losses.
+        notes_by_kind: What the decoders inferred, converted or left out of the files that were embedded, by the text
+            without numbers.
         losses: Number of parts of the store that were found lost and given up.
         took_s: Duration of the run in seconds.
     """
@@ -118,6 +144,7 @@ class IndexReport:
     failures: list[FailedFile] = field(default_factory=list)
     without_content: list[FailedFile] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    notes_by_kind: dict[str, FileNote] = field(default_factory=dict)
     losses: int = 0
     took_s: float = 0.0
 
@@ -125,6 +152,25 @@ class IndexReport:
         """Count a file that has no vectors."""
         file = FailedFile(path, reason)
         (self.without_content if file.is_empty else self.failures).append(file)
+
+    def add_notes(self, path: Path, notes: Iterable[str]) -> None:
+        """Count the notes of a decoder on a file."""
+        kinds: dict[str, str] = {}
+        for text in notes:
+            kind = _NUMBER.sub("#", text)
+            if kind not in self.notes_by_kind and len(self.notes_by_kind) + len(kinds) >= MAX_KINDS_OF_NOTES:
+                kind = text = OTHER_NOTES
+            kinds.setdefault(kind, text)
+        for kind, text in kinds.items():
+            if kind in self.notes_by_kind:
+                self.notes_by_kind[kind].files += 1
+            else:
+                self.notes_by_kind[kind] = FileNote(text, path)
+
+    @property
+    def notes(self) -> list[FileNote]:
+        """Notes of the decoders, those on most files first."""
+        return sorted(self.notes_by_kind.values(), key=lambda note: -note.files)
 
     @property
     def failed(self) -> int:

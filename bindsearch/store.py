@@ -708,8 +708,12 @@ class Store:
         imu_rate_hz: float | None = None,
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        limits: Mapping[str, float] | None = None,
+        on_rows: OnRows = ignore_rows,
     ) -> list[PlannedFile]:
         """Return how each file would be indexed, and why (`bindsearch index --dry-run`); writes nothing.
+
+        Depth maps, thermal pictures and motion recordings are decoded, and the notes of their decoders returned.
 
         Args:
             paths: Folders or files that exist, or that were deleted from a collection.
@@ -717,19 +721,22 @@ class Store:
             imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
             include: Globs of files to process, as for `index`.
             exclude: Globs of files not to process, as for `index`.
+            limits: Resource limits per file, as for `index`.
+            on_rows: Called with the number of files of a collection that are done, and their total.
 
         Returns:
             One entry per file.
 
         Raises:
-            UsageError: a path does not exist, or a rule or glob is invalid.
+            UsageError: a path does not exist, or a rule, glob or limit is invalid.
         """
         from bindsearch.ingest.targets import resolve_paths
         from bindsearch.operations.index import IndexRequest, plan_paths
 
         known = self._known_collections()
-        request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude)
-        return plan_paths(self._folder, resolve_paths(paths, known.values()), known, request)
+        caps = {} if limits is None else limits
+        request = IndexRequest(rules, imu_rate_hz, include=include, exclude=exclude, limits=caps)
+        return plan_paths(self._folder, resolve_paths(paths, known.values()), known, request, on_rows)
 
     @installation_faults()
     def show(

@@ -9,6 +9,14 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
+
+FACT_COLUMNS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(
+        ("rate_hz", "depth_median_m", "temperature_min_c", "temperature_mean_c", "temperature_max_c"), "float64"
+    )
+)
+"""Metadata columns that decoders measure, and their Arrow types; the user's own values take precedence in filters."""
 
 METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -21,6 +29,7 @@ METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
         "length_s": "float64",
         "width_px": "int64",
         "height_px": "int64",
+        **FACT_COLUMNS,
     }
 )
 """Columns of an item that hold its metadata, the fields of `Metadata`, and their Arrow types."""
@@ -76,7 +85,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Metadata embedded in a file (EXIF, ID3, container tags) or declared in sidecars and manifests; None if unknown.
+    """Metadata embedded in a file (EXIF, ID3, container tags), declared beside it, or measured; None if unknown.
 
     Attributes:
         taken: Time of recording, without time zone: the camera's local time if the file has no time zone, else UTC.
@@ -88,6 +97,11 @@ class Metadata:
         length_s: Duration of the whole recording in seconds.
         width_px: Width of the image in pixels, upright.
         height_px: Height of the image in pixels, upright.
+        rate_hz: Sampling rate of the motion recording, as measured.
+        depth_median_m: Median of the depth map in metres.
+        temperature_min_c: Lowest temperature of the thermal picture in degrees Celsius.
+        temperature_mean_c: Mean temperature in degrees Celsius.
+        temperature_max_c: Highest temperature in degrees Celsius.
     """
 
     taken: datetime | None = None
@@ -99,11 +113,21 @@ class Metadata:
     length_s: float | None = None
     width_px: int | None = None
     height_px: int | None = None
+    rate_hz: float | None = None
+    depth_median_m: float | None = None
+    temperature_min_c: float | None = None
+    temperature_mean_c: float | None = None
+    temperature_max_c: float | None = None
 
     def merge_over(self, other: Metadata) -> Metadata:
         """Return these metadata, with unknown fields taken from `other`."""
         known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(other, **{name: value for name, value in known.items() if value is not None})
+
+
+def facts_of(values: Mapping[str, Any]) -> Metadata:
+    """Return metadata with the values of FACT_COLUMNS alone, None where they are missing."""
+    return Metadata(**{name: values.get(name) for name in FACT_COLUMNS})
 
 
 @dataclass(frozen=True, slots=True)

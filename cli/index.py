@@ -28,7 +28,7 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import index_settings_from_options, parse_encoder_options, parse_limits
-from bindsearch.cli.progress import print_report, show_progress
+from bindsearch.cli.progress import print_report, show_progress, show_rows
 from bindsearch.errors import UsageError
 from bindsearch.types import Modality
 
@@ -73,7 +73,8 @@ def index_command(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the modality detected for each file and why; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show each file's modality, why, and how it is read; write nothing."),
     ] = False,
     index: IndexOption = None,
     memory: MemoryOption = None,
@@ -108,9 +109,16 @@ def index_command(
         segment_s=_segment_lengths(segment or []),
     ) as opened:
         if dry_run:
-            planned = opened.plan_index(
-                *paths, rules=modality_rule or (), imu_rate_hz=imu_rate, include=include or (), exclude=exclude or ()
-            )
+            with show_rows("reading") as (on_rows, _):
+                planned = opened.plan_index(
+                    *paths,
+                    rules=modality_rule or (),
+                    imu_rate_hz=imu_rate,
+                    include=include or (),
+                    exclude=exclude or (),
+                    limits=parse_limits(limit),
+                    on_rows=on_rows,
+                )
             _print_plan(planned, as_json=json or json_lines)
             return 0
         settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from bindsearch.operations.exchange.vector_import import ImportReport
-    from bindsearch.reports import IndexReport, Progress
+    from bindsearch.reports import FileNote, IndexReport, Progress
     from bindsearch.types import Modality
 
 SHOWN_FAILURES = 20
+SHOWN_NOTES = 20
 SHOWN_REASONS = 8
 """Reasons for which files are left out, most frequent first."""
 
@@ -185,8 +186,20 @@ def report_facts(report: IndexReport) -> dict[str, Any]:
         "skipped": dict(report.skipped),
         "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
         "notices": report.notices,
+        "notes": [{"note": one.text, "files": one.files, "example": str(one.example)} for one in report.notes],
         "took_s": round(report.took_s, 3),
     }
+
+
+def print_notes(notes: Sequence[FileNote]) -> None:
+    """Print what the decoders noted about files, on stderr."""
+    for note in notes[:SHOWN_NOTES]:
+        files = str(note.example) if note.files == 1 else f"{note.files} files, such as {note.example}"
+        print_message(f"note: {note.text} ({files})")
+    if len(notes) > SHOWN_NOTES:
+        print_message(f"... and {len(notes) - SHOWN_NOTES} more kinds of notes (index --json lists them)")
+    if notes:
+        print_message("note: `bindsearch show FILE` shows how a file is read")
 
 
 def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
@@ -198,6 +211,7 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
         print_json(report_facts(report))
     for notice in report.notices:
         print_message(f"note: {notice}")
+    print_notes(report.notes)
     for failure in report.failures[:SHOWN_FAILURES]:
         print_message(f"failed: {failure.path}: {failure.reason}")
     if len(report.failures) > SHOWN_FAILURES:

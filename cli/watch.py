@@ -10,7 +10,7 @@ import typer
 
 from bindsearch.cli.options import ExcludeOption, IncludeOption, JsonLinesOption, ModalityRuleOption, StoreOption
 from bindsearch.cli.output import print_line, print_message
-from bindsearch.cli.progress import counts_line, print_event, report_facts
+from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,7 @@ def _lines() -> Callable[[IndexReport], None]:
 
 def _texts() -> Callable[[IndexReport], None]:
     told: set[FailedFile | str] = set()
+    told_kinds: set[str] = set()
 
     def show(report: IndexReport) -> None:
         failures = [failure for failure in report.failures if failure not in told]
@@ -78,6 +79,8 @@ def _texts() -> Callable[[IndexReport], None]:
         told.update(failures, notices)
         for notice in notices:
             print_message(f"note: {notice}")
+        print_notes([note for kind, note in report.notes_by_kind.items() if kind not in told_kinds])
+        told_kinds.update(report.notes_by_kind)
         for failure in failures:
             print_message(f"failed: {failure.path}: {failure.reason}")
         if _says_something(report, failures):

@@ -15,7 +15,7 @@ from bindsearch.reports import IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
-from bindsearch.types import Modality
+from bindsearch.types import Modality, facts_of
 
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
@@ -102,6 +102,7 @@ class BatchCollector:
             modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
             self._padded += sum(map(self._is_padded, embedded.segments))
             self._report.segments += len(embedded.segments)
+            self._report.add_notes(self._target.root / file.rel_path, embedded.file_task.reading.notes)
         moved = decision.action is Action.MOVE
         replaced = None if decision.before is None else decision.before.item_id
         item_id = decision.item_id if moved else replaced
@@ -116,7 +117,7 @@ class BatchCollector:
                 fingerprint=inspection.fingerprint,
                 segments=tuple(embedded.segments) if embeds else None,
                 columns=inspection.columns,
-                metadata=inspection.metadata,
+                metadata=facts_of(embedded.file_task.reading.facts).merge_over(inspection.metadata),
             )
         )
         self._report.items[modality] += 1

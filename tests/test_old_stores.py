@@ -43,6 +43,7 @@ def test_it_is_searched_as_it_was(old_store: Path) -> None:
         (captioned,) = store.search("the first picture", filter="rating = 4", to="text", k=5)
         assert captioned.path.name == "0.png"
         assert len(store.search(QUERY, to="text", filter="name like 'n00%'", k=100)) == 10
+        assert len(store.search(QUERY, to="text", filter="name like 'n00%' and rate_hz is null", k=100)) == 10
         assert bs.parse_query("like:1")
         assert store.explain(bs.make_query(QUERY, to="text")).partitions[0].strategy
 

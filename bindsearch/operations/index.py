@@ -27,7 +27,16 @@ from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.operations.optimize import optimize
-from bindsearch.reports import IndexReport, OnProgress, OnStage, PlannedFile, ignore_progress, ignore_stage
+from bindsearch.reports import (
+    IndexReport,
+    OnProgress,
+    OnRows,
+    OnStage,
+    PlannedFile,
+    ignore_progress,
+    ignore_rows,
+    ignore_stage,
+)
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
@@ -206,19 +215,24 @@ def at_failures(store: Path) -> FindTargets:
 
 
 def plan_paths(
-    store: Path, paths: Iterable[Path], collections: Mapping[int, Path], request: IndexRequest
+    store: Path,
+    paths: Iterable[Path],
+    collections: Mapping[int, Path],
+    request: IndexRequest,
+    on_rows: OnRows = ignore_rows,
 ) -> list[PlannedFile]:
-    """Return how each file would be classified, and why; nothing is written.
+    """Return how each file would be classified and read, and why; nothing is written.
 
     Args:
         store: Folder of the store; it is skipped.
         paths: Files and folders.
         collections: Root of each collection by id.
         request: Options of the run.
+        on_rows: Called with the number of files of a collection that are done, and their total.
     """
     options = request.options(DecodeOptions(imu_rate_hz=request.imu_rate_hz))
     planned: list[PlannedFile] = []
     for target in plan_targets(paths, collections, lambda _root: -1, store, options.lists):
         rules = (*options.rules, *read_folder_rules(target.root))
-        planned.extend(plan_collection(target, replace(options, rules=rules)))
+        planned.extend(plan_collection(target, replace(options, rules=rules), on_rows))
     return planned

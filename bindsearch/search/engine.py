@@ -159,7 +159,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         cost_notes=tuple(term.cost_note for term in encoded),
     )
     vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
-    notices = [term.notice for term in encoded if term.notice]
+    notices = [notice for term in encoded for notice in term.notices]
     if copies:
         notices.append(f"copies of the query's own files are left out: {copies} (--include-query)")
     return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))

@@ -15,7 +15,7 @@ from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
-from bindsearch.media import NO_CONTENT, Passage, missing_content
+from bindsearch.media import NO_CONTENT, NO_READING, Passage, merge_readings, missing_content
 from bindsearch.search.partition import Partition
 from bindsearch.search.query import LIKE, Term
 from bindsearch.storage.config import StoreConfig
@@ -49,7 +49,7 @@ class EncodedTerm:
         content_hash: Digest of the file's content; items with the same content are excluded from the hits. None for
             a text.
         cost_note: What encoding required, as text.
-        notice: What of the source is not used; empty if all is.
+        notices: What of the source is not used, and what its decoder noted.
     """
 
     modality: Modality
@@ -57,7 +57,7 @@ class EncodedTerm:
     embedding: NDArray[np.float32]
     content_hash: str | None
     cost_note: str
-    notice: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,20 +222,28 @@ def _file_term(
         )
         of_modality = takewhile(lambda segment: segment.modality is modality, segments)
         most = MAX_PASSAGES if modality is Modality.TEXT else None
-        embeddings = _embed_segments(islice(of_modality, most), modality, encoder)
+        embeddings, notes = _embed_segments(islice(of_modality, most), modality, encoder)
         is_cut = most is not None and next(of_modality, None) is not None
         content_hash = hash_file(path)
     except (MediaError, OSError) as error:
         raise_installation_fault(error)
         raise UsageError(f"query file {path} cannot be used as {modality}: {error}") from error
-    notice = f"{path} is long: only its first {MAX_PASSAGES} passages are used" if is_cut else ""
-    return EncodedTerm(modality, term.source, _mean_direction(embeddings), content_hash, _tower(modality), notice)
+    notices = [f"{path} is long: only its first {MAX_PASSAGES} passages are used"] if is_cut else []
+    notices += [f"{path}: {note}" for note in notes]
+    vector = _mean_direction(embeddings)
+    return EncodedTerm(modality, term.source, vector, content_hash, _tower(modality), tuple(notices))
 
 
-def _embed_segments(segments: Iterator[DecodedSegment], modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
+def _embed_segments(
+    segments: Iterator[DecodedSegment], modality: Modality, encoder: Encoder
+) -> tuple[NDArray[np.float32], Sequence[str]]:
+    """Return the embeddings of segments, float32 (n, d), and the notes of the decoder."""
     embeddings = []
     missing: list[str] = []
+    reading = NO_READING
     while batch := list(islice(segments, BATCH_SEGMENTS)):
+        for segment in batch:
+            reading = merge_readings(reading, segment.reading)
         reasons = [missing_content(segment.media) for segment in batch]
         prepared = [encoder.prepare(one.media) for one, reason in zip(batch, reasons, strict=True) if reason is None]
         missing += filter(None, reasons)
@@ -243,7 +251,7 @@ def _embed_segments(segments: Iterator[DecodedSegment], modality: Modality, enco
             embeddings.append(encoder.encode(modality, prepared))
     if not embeddings:
         raise MediaError(NO_CONTENT + missing[0] if missing else f"it contains no {modality} in this span")
-    return np.concatenate(embeddings)
+    return np.concatenate(embeddings), reading.notes
 
 
 def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from bindsearch.errors import StoreError
 from bindsearch.storage.catalog import Failure, SourceContainer
 from bindsearch.storage.file_state import FileState
-from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
+from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality, facts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ class StagedItem:
         segments: Its segments. None: it shares the vectors of another item with the same fingerprint, which is in the
             same batch or was committed before.
         columns: User columns as a JSON object; None if there are none.
-        metadata: Metadata of the file.
+        metadata: Metadata of the file; what decoders measure may be missing if it shares vectors.
     """
 
     item_id: int | None
@@ -117,6 +117,29 @@ def with_shared_modalities(
         if item.segments is not None or item.modality.value in modalities[key]
         else replace(item, modality=Modality(modalities[key][0]))
         for key, item in zip(item_ids, items, strict=True)
+    ]
+
+
+def with_shared_facts(
+    items: Sequence[StagedItem], committed: Callable[[Sequence[str]], Mapping[str, Mapping[str, float | None]]]
+) -> Sequence[StagedItem]:
+    """Return the items; those that share vectors have what the decoder measured of the item that was decoded.
+
+    Args:
+        items: The items.
+        committed: Returns the values of FACT_COLUMNS of committed items, by fingerprint.
+    """
+    wanted = {item.fingerprint for item in items if item.segments is None}
+    if not wanted:
+        return items
+    staged = {item.fingerprint: item.metadata for item in items if item.segments is not None}
+    facts = {key: facts_of(known) for key, known in committed([*wanted - staged.keys()]).items()}
+    facts |= {key: facts_of({name: getattr(staged[key], name) for name in FACT_COLUMNS}) for key in wanted & {*staged}}
+    return [
+        replace(item, metadata=item.metadata.merge_over(facts[item.fingerprint]))
+        if item.segments is None and item.fingerprint in facts
+        else item
+        for item in items
     ]
 
 

@@ -34,7 +34,7 @@ from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileStat
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
 from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS, VECTOR_FILE_NAME
 from bindsearch.storage.vector_files import VectorFileEntry
-from bindsearch.types import Modality
+from bindsearch.types import FACT_COLUMNS, Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -374,6 +374,17 @@ class Catalog:
                 "SELECT segments.*, fingerprint FROM segments JOIN (SELECT fingerprint, min(item_id) AS item_id "
                 "FROM items SEMI JOIN incoming USING (fingerprint) GROUP BY fingerprint) USING (item_id)"
             ).to_arrow_table()
+
+    def facts_of_fingerprints(self, fingerprints: Sequence[str]) -> dict[str, dict[str, float | None]]:
+        """Return by fingerprint what decoders measured (FACT_COLUMNS), of any item for which it is known."""
+        import pyarrow as pa
+
+        known = ", ".join(f"max({name}) AS {name}" for name in FACT_COLUMNS)
+        with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
+            rows = self._connection.sql(
+                f"SELECT fingerprint, {known} FROM items SEMI JOIN incoming USING (fingerprint) GROUP BY fingerprint"
+            ).to_arrow_table()
+        return {row.pop("fingerprint"): row for row in rows.to_pylist()}
 
     def items_table(self, item_ids: Sequence[int] | None = None) -> pa.Table:
         """Return the given items (None: all) with the columns of the snapshot."""

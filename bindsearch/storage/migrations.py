@@ -82,12 +82,19 @@ def m005_add_replaced_files(connection: DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE replaced_files (modality VARCHAR NOT NULL, name VARCHAR NOT NULL)")
 
 
+def m006_add_facts(connection: DuckDBPyConnection) -> None:
+    """Add what decoders measure: null for items of before."""
+    for name in ("rate_hz", "depth_median_m", "temperature_min_c", "temperature_mean_c", "temperature_max_c"):
+        connection.execute(f"ALTER TABLE items ADD COLUMN {name} DOUBLE")
+
+
 MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
     m001_create_tables,
     m002_add_user_columns,
     m003_add_metadata_and_containers,
     m004_add_digests,
     m005_add_replaced_files,
+    m006_add_facts,
 )
 
 
@@ -110,7 +117,7 @@ OTHER_DEFINITIONS = """
 """
 """Query for what a table's definition never holds."""
 
-NEWEST_SCHEMA = "d846506afe23555a0645ae4e8e22ec927d6b0530ca89e40f019a3b7515fae106"
+NEWEST_SCHEMA = "7ad557d79ebcf6cd44e806e04278253aa6e305ffe00a5077e4d2703a8f87a6e9"
 """SHA-256 of `table_definitions` of the newest version, with the DuckDB of constraints.txt."""
 
 

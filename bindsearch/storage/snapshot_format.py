@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-FORMAT = 4
-READABLE_FORMATS = (1, 2, 3, 4)
+FORMAT = 5
+READABLE_FORMATS = (1, 2, 3, 4, 5)
 """Format versions that can be read; older parts are converted when they are opened.
 
 Parts of format 1 are unsorted and have no user columns; those of format 2 have no metadata and no fingerprints. CURRENT
-of formats before 4 has no digests: not its own, nor those of parts and vector files."""
+of formats before 4 has no digests: not its own, nor those of parts and vector files. Parts before format 5 lack what
+decoders measure."""
 
 FIRST_FORMAT_WITH_DIGESTS = 4
 

@@ -20,6 +20,7 @@ from bindsearch.storage.batch import (
     StagedItem,
     items_table,
     own_segments,
+    with_shared_facts,
     with_shared_modalities,
     with_shared_segments,
 )
@@ -225,10 +226,11 @@ class Writer:
             files.append((modality, name, len(positions), digest))
         segments = segments.append_column("vector_id", [vector_ids])
         segments = with_shared_segments(segments, item_ids, batch.items, self._catalog.segments_of_fingerprints)
+        items = with_shared_facts(batch.items, self._catalog.facts_of_fingerprints)
         first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
         numbers = np.arange(first_segment, first_segment + segments.num_rows, dtype=np.int64)
         return CatalogTransaction(
-            items=items_table(item_ids, with_shared_modalities(batch.items, item_ids, segments)),
+            items=items_table(item_ids, with_shared_modalities(items, item_ids, segments)),
             segments=segments.append_column("segment_id", [numbers]),
             removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
             touched=batch.touched,

@@ -30,7 +30,7 @@ from bindsearch.ingest.manifests.rows import (
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.sidecar import MAX_COLUMNS, MAX_SIDECAR_BYTES, Scalar, parse_columns
 from bindsearch.ingest.media.text_fields import normalize_text
-from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
+from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_CAPTIONS = 64
 _NO_COLUMNS: Mapping[str, Scalar] = {}
@@ -52,7 +52,7 @@ class ManifestEntry:
         """A hash from 1 to 2^63 - 1, equal for equal entries on all machines."""
         import xxhash
 
-        metadata = [getattr(self.metadata, name) for name in METADATA_COLUMNS]
+        metadata = [getattr(self.metadata, name) for name in METADATA_COLUMNS if name not in FACT_COLUMNS]
         content = (self.modality, self.captions, dict(self.columns), metadata)
         text = json.dumps(content, sort_keys=True, default=str)
         return int(xxhash.xxh3_64_intdigest(text.encode())) >> 1 or 1

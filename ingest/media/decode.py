@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,18 +12,27 @@ from types import MappingProxyType
 from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError
-from bindsearch.ingest.media.imu.recording import describe_imu, read_imu
+from bindsearch.ingest.media.imu.recording import read_imu
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.depth import describe_depth, read_depth
+from bindsearch.ingest.media.pictures.depth import read_depth
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
 from bindsearch.ingest.media.recordings.gpmf import read_motion_track
 from bindsearch.ingest.media.recordings.video import read_video, video_kind
-from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.ingest.media.sidecar import FACTS, Sidecar
 from bindsearch.ingest.media.sniff import ANIMATIONS
 from bindsearch.ingest.media.text import CountTokens, passages, read_text
-from bindsearch.media import NO_READING, DecodeHints, Media, Passage, Reading
+from bindsearch.media import (
+    NO_CONTENT,
+    NO_READING,
+    DecodeHints,
+    Media,
+    Passage,
+    Reading,
+    merge_readings,
+    missing_content,
+)
 from bindsearch.small_files import NOT_REGULAR, open_regular
 from bindsearch.types import Modality, Span
 
@@ -50,6 +60,11 @@ class DecodedSegment:
     reading: Reading = NO_READING
 
 
+_NO_HINTS = DecodeHints(picture_side_px=1, frames_per_s=1.0)
+_NO_LIMIT = 1 << 62
+"""For files that are read only to tell how: their captions are one passage each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One file to decode, with all parameters."""
@@ -73,7 +88,7 @@ def pieces(
     count_tokens: Callable[[str], int],
     max_tokens: int,
     span: Span | None = None,
-) -> Iterator[DecodedSegment]:
+) -> Generator[DecodedSegment]:
     """Decode one file as `modality`, lazily and in order of time.
 
     A video yields its frames, then its sound track as audio, then the motion that a GoPro camera recorded. Captions in
@@ -134,24 +149,51 @@ def required_libraries(encoder: Encoder, modalities: Iterable[Modality]) -> list
 
 
 def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return a note on the assumptions of decoding a file, from its headers alone ("" if there are none).
+    """Return how a depth map, thermal picture or motion recording is read ("" for others), by reading it.
 
-    Depth: unit, focal length and baseline; motion: the source of the rate. For a file with an unreadable header, the
-    reason.
+    For example "50 Hz, rate from column 'time_s'": what is measured, then the notes of the decoder. For a file that
+    cannot be indexed, "would fail: " and the reason.
+
+    Raises:
+        InstallationError: a library is missing.
     """
-    describer = _DESCRIBERS.get(modality)
-    if describer is None:
+    if modality not in FACTS:
         return ""
+    reading = NO_READING
+    missing: list[str] = []
     try:
-        _check_file(path)
-        return describer(path, sidecar, options)
+        segments = pieces(
+            path,
+            modality,
+            wants=_NO_HINTS,
+            options=options,
+            sidecar=sidecar,
+            count_tokens=len,
+            max_tokens=_NO_LIMIT,
+        )
+        with closing(segments):
+            for segment in segments:
+                reading = merge_readings(reading, segment.reading)
+                if (reason := missing_content(segment.media)) is None:
+                    return ", ".join((*_measured(reading), *reading.notes))
+                missing.append(reason)
     except InstallationError:
         raise
     except BindSearchError as error:
-        return f"cannot decode: {error}"
-    except Exception as error:
-        raise_installation_fault(error)
-        return f"cannot decode: {reason_of(error)}"
+        return f"would fail: {error}"
+    return f"would fail: {NO_CONTENT}{', '.join(dict.fromkeys(missing))}"
+
+
+def _measured(reading: Reading) -> Iterator[str]:
+    """Yield the facts of a reading in words."""
+    facts = reading.facts
+    if (rate_hz := facts.get("rate_hz")) is not None:
+        yield f"{rate_hz:.4g} Hz"
+    if (depth_m := facts.get("depth_median_m")) is not None:
+        yield f"median {depth_m:.3g} m"
+    temperatures = [facts.get(f"temperature_{name}_c") for name in ("min", "mean", "max")]
+    if None not in temperatures:
+        yield "{:.1f} to {:.1f} degrees C (mean {:.1f})".format(*(temperatures[i] for i in (0, 2, 1)))
 
 
 def reason_of(error: Exception) -> str:
@@ -238,8 +280,4 @@ DECODERS: Mapping[Modality, Callable[[Job], Iterator[DecodedSegment]]] = Mapping
         Modality.THERMAL: _decode_thermal,
         Modality.IMU: _decode_imu,
     }
-)
-
-_DESCRIBERS: Mapping[Modality, Callable[[Path, Sidecar, DecodeOptions], str]] = MappingProxyType(
-    {Modality.DEPTH: describe_depth, Modality.IMU: describe_imu}
 )

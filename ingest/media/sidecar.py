@@ -16,7 +16,7 @@ from typing import Any
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object, without_zone
 from bindsearch.small_files import read_small_file
-from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS, Metadata, Modality
+from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_SIDECAR_BYTES = 1 << 20
 _NO_METADATA = Metadata()
@@ -161,7 +161,8 @@ def parse_sidecar(raw: bytes) -> Sidecar:
 def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Metadata]:
     """Return the user's own columns, names in lower case, and the values under the names of metadata (None: no value).
 
-    `taken` is a text in ISO 8601, in UTC or with its offset, else local; see `Metadata` for the units.
+    `taken` is a text in ISO 8601, in UTC or with its offset, else local; see `Metadata` for the units. A name of what
+    decoders measure is an own column, with a number, which filters prefer to the measured one.
 
     Raises:
         MediaError: too many columns, a name that is invalid, reserved or repeated, or a value of the wrong type.
@@ -181,7 +182,9 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
             raise MediaError(f"columns has the name {name!r}, which is reserved: choose another name")
         if key in columns or key in metadata:
             raise MediaError(f"columns has the name {name!r} twice: names are case-insensitive")
-        if key in METADATA_COLUMNS:
+        if key in FACT_COLUMNS:
+            columns[key] = None if content is None else _number(key, content, -math.inf, math.inf, "a finite number")
+        elif key in METADATA_COLUMNS:
             metadata[key] = None if content is None else _metadata_value(key, content)
         else:
             columns[key] = _scalar(name, content)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.ingest.inspect.inspect_file import check_same, inspect_file
 from bindsearch.ingest.workers.messages import Done, Job, Ready, SegmentFacts, Setup, Unusable
 from bindsearch.ingest.workers.protocol import RunEndedError, WorkerEnd
+from bindsearch.media import NO_READING, merge_readings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,10 +54,12 @@ def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object,
     if job.inspection is None:
         yield inspect_file(job.file, setup.inspect), None
         return
+    reading = NO_READING
     for segment in prepare_file(job.file, job.inspection, encoder, setup.decode):
+        reading = merge_readings(reading, segment.reading)
         yield SegmentFacts(segment.modality, segment.start_s, segment.end_s, segment.text), segment.views
     check_same(job.file.path, job.inspection.content_state)
-    yield Done(), None
+    yield Done(reading), None
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import NO_READING, Reading
 from bindsearch.types import Modality
 
 
@@ -49,4 +50,6 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A file is decoded."""
+    """A file is decoded; `reading`: what was found out about it."""
+
+    reading: Reading = NO_READING

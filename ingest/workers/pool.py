@@ -304,7 +304,8 @@ class _WorkerSupervisor:
             case InspectResult():
                 file_task.inspection = message
                 self._schedule.inspected(file_task)
-            case Done():
+            case Done(reading):
+                file_task.reading = reading
                 self._decoded(file_task)
             case Failed():
                 self._failed(file_task, message)

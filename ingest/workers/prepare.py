@@ -14,7 +14,7 @@ from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.media.decode import DecodedSegment, pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.text_fields import normalize_text
-from bindsearch.media import NO_CONTENT, missing_content
+from bindsearch.media import NO_CONTENT, NO_READING, Reading, merge_readings, missing_content
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedSegment:
-    """A segment ready for its tower; `views`: array (views, ...) returned by the encoder's `prepare`."""
+    """A segment ready for its tower.
+
+    Attributes:
+        views: array (views, ...) returned by the encoder's `prepare`.
+        modality: modality of the segment.
+        start_s: start in seconds; None: not a span.
+        end_s: end in seconds; None: not a span.
+        text: text of a passage; None: not a text.
+        reading: what was found out about the file with this segment, and with segments without content before it.
+    """
 
     views: NDArray[Any]
     modality: Modality
     start_s: float | None
     end_s: float | None
     text: str | None
+    reading: Reading = NO_READING
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +85,18 @@ def prepare_file(
         max_tokens=encoder.max_tokens,
     )
     missing: list[str] = []
+    reading = NO_READING
     is_empty = True
     for piece in _embeddable(segments, encoder):
+        reading = merge_readings(reading, piece.reading)
         if (reason := missing_content(piece.media)) is not None:
             missing.append(reason)
             continue
         is_empty = False
         views = encoder.prepare(piece.media)
         text = None if piece.text is None else printable(piece.text)
-        yield PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text)
+        yield PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text, reading)
+        reading = NO_READING
     if is_empty:
         raise MediaError(NO_CONTENT + ", ".join(dict.fromkeys(missing)))
 

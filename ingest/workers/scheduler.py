@@ -11,6 +11,7 @@ from typing import Any
 from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.workers.messages import Job
 from bindsearch.ingest.workers.prepare import Failed
+from bindsearch.media import NO_READING, Reading
 
 INSPECTIONS_AT_ONCE = 16
 DECODES_AT_ONCE = 4
@@ -21,11 +22,20 @@ _ROOM_SECONDS = 0.1
 
 @dataclass(eq=False, slots=True)
 class FileTask:
-    """A file in the run: inspected, and decoded if wanted. `decision`: set by the caller."""
+    """A file in the run: inspected, and decoded if wanted.
+
+    Attributes:
+        file: the file.
+        inspection: result of its inspection; None: not inspected yet, or its inspection failed.
+        failure: its failure, if any.
+        reading: what its decoder found out.
+        decision: set by the caller.
+    """
 
     file: SourceFile
     inspection: InspectResult | None = None
     failure: Failed | None = None
+    reading: Reading = NO_READING
     decision: Any = None
 
 

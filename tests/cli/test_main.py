@@ -60,6 +60,7 @@ def test_index_json(bindsearch_process: Run, media: Path) -> None:
         "skipped": {},
         "without_content": 0,
         "notices": [],
+        "notes": [],
     }
     assert "bad.jpg" in done.stderr
 
@@ -137,7 +138,7 @@ def test_status(bindsearch_command: Run, indexed: Path) -> None:
 
 
 def test_dry_run_says_what_and_why_and_writes_nothing(bindsearch_command: Run, media: Path, tmp_path: Path) -> None:
-    depth = np.full((10, 20), 1500, np.uint16)
+    depth = np.linspace(1500, 1700, 200).astype(np.uint16).reshape(10, 20)
     Image.fromarray(depth).save(media / "depth_scan.png")
     (media / "readme.xyz").write_text("?")
     done = bindsearch_command(["index", media, "--dry-run", "--modality-rule", "thermal=3.png"])

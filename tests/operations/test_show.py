@@ -87,7 +87,7 @@ def test_sidecar_rules_and_list_of_the_collection_apply(tmp_path: Path, store: b
     assert (curve.values.min(), curve.values.max(), curve.unit) == (5.0, pytest.approx(14.99), "m")
     assert shown.counts == {Modality.DEPTH: 1, Modality.TEXT: 1}
     assert chosen(store.show(depth, segment=2)).text == "a room"
-    assert store.show(depth, root=folder / "scans").why == "16-bit single-channel png"
+    assert store.show(depth, root=folder / "scans").why == "its sidecar says depth_unit, fx or baseline_m"
     assert store.show(f"thermal:{depth}").why == "given as thermal"
     depth.with_name("1.png.json").unlink()
     (folder / "list.csv").write_text("path,modality,caption\nscans/1.png,image,a wall\n")

@@ -323,7 +323,7 @@ def test_a_snapshot_of_format_1_is_read_and_then_written_anew(tmp_path: Path) ->
     with Catalog(tmp_path / "catalog.duckdb") as catalog:
         Writer(tmp_path, catalog, DIM)
     renewed = newest(tmp_path)
-    assert renewed.manifest.format == 4
+    assert renewed.manifest.format == 5
     assert len(renewed.parts) == 1
     assert renewed.counts("segments") == snapshot.counts("segments")
 
@@ -373,7 +373,7 @@ def test_nonsense_in_current_is_an_error_that_says_what_to_do(tmp_path: Path, ke
 
 def test_a_snapshot_of_a_later_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_text('{"format": 99}')
-    with pytest.raises(StoreError, match="has format 99, this BindSearch reads up to 4"):
+    with pytest.raises(StoreError, match="has format 99, this BindSearch reads up to 5"):
         read_manifest(tmp_path)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.arguments import did_you_mean
 from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
-from bindsearch.types import METADATA_COLUMNS
+from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +55,11 @@ DOCUMENTED: Mapping[str, tuple[Level, str, str]] = {
     "length_s": (Level.ITEM, "DOUBLE", "duration of the whole recording"),
     "width_px": (Level.ITEM, "BIGINT", "of the image, upright"),
     "height_px": (Level.ITEM, "BIGINT", "of the image, upright"),
+    "rate_hz": (Level.ITEM, "DOUBLE", "measured sampling rate of the motion recording"),
+    "depth_median_m": (Level.ITEM, "DOUBLE", "median of the depth map in metres"),
+    "temperature_min_c": (Level.ITEM, "DOUBLE", "lowest temperature of the thermal picture in degrees Celsius"),
+    "temperature_mean_c": (Level.ITEM, "DOUBLE", "its mean temperature"),
+    "temperature_max_c": (Level.ITEM, "DOUBLE", "its highest temperature"),
 }
 """Level, type and meaning of the columns of every store; metadata columns are NULL if unknown."""
 DERIVED: Mapping[str, str] = {
@@ -117,11 +122,16 @@ class FilterColumns:
     @cached_property
     def user_types(self) -> Mapping[str, str]:
         """Type of each user column by name: BOOLEAN or DOUBLE if all values are of that kind, else VARCHAR."""
+        return {name: kind for name, kind in self._declared_types.items() if name.lower() not in DOCUMENTED}
+
+    @cached_property
+    def _declared_types(self) -> Mapping[str, str]:
+        """Type of each name in the users' columns, also of names that are documented columns."""
         if "columns" not in self.tables.items.column_names:
             return {}
         rows = run_select(USER_COLUMNS, {"items": self.tables.items.select(["columns"])}).to_pylist()
         kinds = {row["name"]: {*row["kinds"]} - {"NULL", None} for row in rows}
-        return {name: _type_of(of_column) for name, of_column in kinds.items() if name.lower() not in DOCUMENTED}
+        return {name: _type_of(of_column) for name, of_column in kinds.items()}
 
     def resolve(self, name: str) -> str | None:
         """Return the column with this name, ignoring case; None if there is none."""
@@ -224,13 +234,20 @@ class FilterColumns:
             case "extension" | "folder":
                 source = pa.table({"#root": self._roots("/"), "#rel_path": items.column("rel_path")})
                 return _encode(run_select(f"SELECT {DERIVED[name]} FROM source", {"source": source}).column(0))
+        if name in FACT_COLUMNS:
+            declared = [self._declared(known, "DOUBLE") for known in self._declared_types if known.lower() == name]
+            return pc.coalesce(*declared, items.column(name)) if declared else items.column(name)
         return items.column(name) if name in METADATA_COLUMNS else self._user_column(name)
 
     def _user_column(self, name: str) -> pa.ChunkedArray:
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1").replace("'", "''")
-        sql = f"""SELECT CAST(json_extract_string("columns", '{pointer}') AS {self.user_types[name]}) FROM items"""
-        values = run_select(sql, {"items": self.tables.items.select(["columns"])}).column(0)
+        values = self._declared(name, self.user_types[name])
         return _encode(values) if self.user_types[name] == "VARCHAR" else values
+
+    def _declared(self, name: str, kind: str) -> pa.ChunkedArray:
+        """Return the users' values under a name as an SQL type; null for values of other types."""
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1").replace("'", "''")
+        sql = f"""SELECT TRY_CAST(json_extract_string("columns", '{pointer}') AS {kind}) FROM items"""
+        return run_select(sql, {"items": self.tables.items.select(["columns"])}).column(0)
 
 
 def _type_of(kinds: set[str]) -> str:

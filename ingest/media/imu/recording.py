@@ -57,7 +57,7 @@ class Recording:
     Attributes:
         runs: its parts without pauses.
         rate_hz: samples per second.
-        source: the origin of the rate, such as "from 'time_s'" or "(sidecar)".
+        source: the origin of the rate, such as "from 'time_s'" or "from the sidecar".
         reading: what was found out.
     """
 
@@ -118,21 +118,9 @@ def read_recording(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Reco
     clock = _clock(table, columns, sidecar, options, count)
     samples, notes = read_sensors(table, columns, sidecar, clock.rate_hz)
     runs = even_runs(turn(samples, sidecar.frame), clock, options.max_samples)
-    reading = Reading((*table.notes, *dropped, *clock.notes, *notes), {"rate_hz": clock.rate_hz})
+    source = () if sidecar.sample_rate_hz is not None else (f"rate {clock.source}",)
+    reading = Reading((*table.notes, *source, *dropped, *clock.notes, *notes), {"rate_hz": clock.rate_hz})
     return Recording(tuple(runs), clock.rate_hz, clock.source, reading)
-
-
-def describe_imu(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return the rate of a recording with its source, and what was inferred: "50.0 Hz from 'time_s'".
-
-    The file is read as for decoding.
-
-    Raises:
-        MediaError: as for `read_imu`.
-    """
-    recording = read_recording(path, sidecar, options)
-    rate = f"{recording.rate_hz:g} Hz" if recording.source.startswith("(") else f"{recording.rate_hz:.1f} Hz"
-    return "; ".join((f"{rate} {recording.source}", *recording.reading.notes))
 
 
 def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
@@ -185,7 +173,7 @@ def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: Deco
     """Return the clock of a table: the sidecar's rate, else a time column, the file's rate or --imu-rate."""
     if sidecar.sample_rate_hz is not None:
         rate_hz = stated_rate(sidecar.sample_rate_hz, "sidecar sample_rate_hz")
-        clock = even_clock(rate_hz, "(sidecar)", count)
+        clock = even_clock(rate_hz, "from the sidecar", count)
         seen = _seen_rate(table, columns, count)
         if seen is not None and not 0.8 < seen.rate_hz / rate_hz < 1.25:
             note = f"the sidecar says {rate_hz:g} Hz, but time column {seen.source} shows {seen.rate_hz:.4g} Hz"
@@ -198,12 +186,12 @@ def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: Deco
         except MediaError as error:
             problem = problem or error
     if table.rate_hz is not None:
-        return even_clock(stated_rate(table.rate_hz, "the file's sample rate"), "(file)", count)
+        return even_clock(stated_rate(table.rate_hz, "the file's sample rate"), "from the file", count)
     if problem is not None:
         raise problem
     if options.imu_rate_hz is None:
         raise MediaError(NO_RATE)
-    return even_clock(options.imu_rate_hz, "(--imu-rate)", count)
+    return even_clock(options.imu_rate_hz, "from --imu-rate", count)
 
 
 def _seen_rate(table: Table, columns: MotionColumns, count: int) -> Clock | None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.numpy_files import npy_header
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth_map.checks import (
     FARTHEST_M,
@@ -43,9 +42,7 @@ from bindsearch.ingest.media.pictures.depth_map.units import (
     parse_unit,
     seems_rotated,
 )
-from bindsearch.ingest.media.pictures.pillow import open_picture
 from bindsearch.ingest.media.pictures.stored_values import turned, upright
-from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap, Reading
 
@@ -173,23 +170,3 @@ def _camera_notes(fx_px: float, baseline_m: float, sidecar: Sidecar, unit: Depth
     assumed = [f"fx {fx_px:.0f} px ({own})"] if sidecar.fx is None else []
     assumed += [f"baseline {baseline_m:g} m"] if sidecar.baseline_m is None else []
     return [f"assumed: {', '.join(assumed)}"] if assumed else []
-
-
-def describe_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return the parameters of a depth map, from its header alone: "fx 259 px (0.81 x longer side), ...".
-
-    Raises:
-        MediaError: the header cannot be read.
-    """
-    unit = "unknown unit"
-    if kind_of(path) == "npy":
-        with path.open("rb") as file:
-            shape, dtype, _ = npy_header(file)
-        longer_px, unit = max(shape, default=1), "m" if dtype.kind == "f" else unit
-    else:
-        with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
-            longer_px, mode = max(picture.size), picture.mode
-        unit = "m" if mode == "F" else "mm" if mode.startswith("I;16") else unit
-    fx_px, baseline_m = camera(longer_px, sidecar)
-    fx_source = f"{FOCAL_LENGTH_SHARE} x longer side" if sidecar.fx is None else "sidecar"
-    return f"{sidecar.depth_unit or unit}, fx {fx_px:.0f} px ({fx_source}), baseline {baseline_m:g} m"

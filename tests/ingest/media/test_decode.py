@@ -137,12 +137,25 @@ def test_long_recordings_are_streamed(tmp_path: Path) -> None:
     assert peak < 10 * 16_000 * 4 * 15  # a few spans of 10 s, not sixty
 
 
-def test_describe_says_what_decoding_takes_for_granted(one_of_each: dict[Modality, Path]) -> None:
+def test_describe_reads_the_file_as_indexing_does(one_of_each: dict[Modality, Path], tmp_path: Path) -> None:
     notes = {m: describe(path, m, Sidecar(), DecodeOptions()) for m, path in one_of_each.items()}
-    assert notes.pop(Modality.DEPTH) == "mm, fx 5 px (0.81 x longer side), baseline 0.075 m"
-    assert notes.pop(Modality.IMU).startswith("sample rate unknown")
+    assert notes.pop(Modality.DEPTH) == "would fail: no content: the same depth everywhere"
+    assert notes.pop(Modality.IMU).startswith("would fail: the sample rate is unknown: give sample_rate_hz")
+    assert notes.pop(Modality.THERMAL) == "unit of temperature unknown (temperature_unit): no degrees"
     assert set(notes.values()) == {""}
-    assert describe(one_of_each[Modality.TEXT], Modality.DEPTH, Sidecar(), DecodeOptions()).startswith("cannot decode")
+    depth = media_files.write_depth(tmp_path / "e.png", np.arange(900, 924, dtype=np.uint16).reshape(4, 6))
+    note = describe(depth, Modality.DEPTH, Sidecar(), DecodeOptions())
+    assert note.startswith("median 0.911 m, depth in mm, the default of ")
+    assert note.endswith("assumed: fx 5 px (0.81 x longer side), baseline 0.075 m")
+    rated = describe(one_of_each[Modality.IMU], Modality.IMU, Sidecar(sample_rate_hz=50.0), DecodeOptions())
+    assert rated.startswith("50 Hz")
+    with_caption = describe(one_of_each[Modality.DEPTH], Modality.DEPTH, Sidecar(captions=("a wall",)), DecodeOptions())
+    assert not with_caption.startswith("would fail")
+    wrong = describe(one_of_each[Modality.TEXT], Modality.DEPTH, Sidecar(), DecodeOptions())
+    assert wrong.startswith("would fail: ")
+    for modality in (Modality.DEPTH, Modality.IMU):
+        unreadable = tmp_path / "gone.bin"
+        assert describe(unreadable, modality, Sidecar(), DecodeOptions()).startswith("would fail: ")
 
 
 def test_real_data_decodes(shared_data: Path) -> None:

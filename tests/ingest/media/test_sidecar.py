@@ -19,7 +19,7 @@ from bindsearch.ingest.media.sidecar import (
     sidecar_path,
 )
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
-from bindsearch.types import METADATA_COLUMNS, Metadata
+from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata
 from helpers.stores import connect
 
 
@@ -119,8 +119,8 @@ def test_every_column_of_metadata_takes_a_value_of_its_type() -> None:
     samples = {"timestamp[us]": "2024-06-01", "float64": 1.5, "large_string": "4711", "int64": 7}
     values = {name: samples[kind] for name, kind in METADATA_COLUMNS.items()}
     columns, metadata = parse_columns(values)
-    assert columns == {}
-    assert asdict(metadata) == {**values, "taken": datetime(2024, 6, 1)}
+    assert columns == dict.fromkeys(FACT_COLUMNS, 1.5)
+    assert asdict(metadata) == {**values, "taken": datetime(2024, 6, 1), **dict.fromkeys(FACT_COLUMNS)}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,8 @@ def test_the_time_taken_is_utc_where_it_names_a_zone(text: str, moment: datetime
         ("width_px", 0, "column width_px is 0: expected an integer number of pixels above 0"),
         ("height_px", 2.5, "column height_px is 2.5: expected an integer number of pixels"),
         ("height_px", 2**63, "expected an integer number of pixels"),
+        ("Rate_Hz", "fast", "column rate_hz is fast: expected a finite number"),
+        ("depth_median_m", float("inf"), "column depth_median_m is inf: expected a finite number"),
     ],
 )
 def test_metadata_of_the_wrong_kind_is_refused(name: str, value: object, expected: str) -> None:

@@ -14,7 +14,7 @@ from bindsearch.ingest.media.recordings.av_container import _DEMUXERS
 from bindsearch.ingest.media.sniff import _STARTS, ANIMATIONS, PICTURES, SOUNDS, VIDEOS
 from bindsearch.media import DecodeHints
 
-TABLES = frozenset({"npy", "parquet", "zip"})
+TABLES = frozenset({"npy", "parquet", "zip", "pfm", "exr"})
 
 
 def test_every_picture_has_a_reader_and_every_recording_a_demuxer() -> None:

@@ -25,7 +25,7 @@ from bindsearch.search.sql_filter.ast import to_sql
 from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns
 from bindsearch.search.sql_filter.evaluate import where_mask
 from bindsearch.search.sql_filter.parse import FUNCTIONS, parse_where
-from bindsearch.types import DOCUMENTED_COLUMNS, METADATA_COLUMNS
+from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS
 from helpers.filter_tables import Roots, Tables
 
 MODALITIES = ("image", "video", "text", "audio", "depth", "thermal", "imu")
@@ -101,7 +101,8 @@ def make_metadata(chance: random.Random) -> dict[str, Any]:
     shape = {"length_s": chance.choice([0.5, 200.25])}
     if chance.random() < 0.5:
         shape = {"width_px": chance.choice([640, 4000]), "height_px": chance.choice([480, 3000])}
-    return facts | shape if chance.random() < 0.7 else dict.fromkeys(METADATA_COLUMNS)
+    measured = {name: chance.choice([0.0, 21.5, 50.0, None]) for name in FACT_COLUMNS}
+    return facts | shape | measured if chance.random() < 0.7 else dict.fromkeys(METADATA_COLUMNS)
 
 
 def make_tables(n_items: int, n: int, seed: int = 0, chunks: int = 3) -> Tables:
@@ -262,6 +263,7 @@ CONSTANTS = {
     "title": ("'a dog'", "'é'", "'it''s'", "'50%'"),
     "length_s": ("0.5", "200", "200.25"),
     "width_px": ("640", "4000", "1e3", "640.5"),
+    "rate_hz": ("50", "21.5", "0"),
 }
 PATTERNS = ("'%dog%'", "'a%'", "'%é'", "'a dog'", "'%_a%'", "'%'", "''", "'50\\%'", "'%2024%'", "'%a%g%'")
 

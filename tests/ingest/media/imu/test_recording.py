@@ -10,9 +10,10 @@ from pyarrow import parquet
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import find_columns
-from bindsearch.ingest.media.imu.recording import MotionSpan, describe_imu, read_imu
+from bindsearch.ingest.media.imu.recording import MotionSpan, read_imu
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.media import NO_READING
 from bindsearch.types import Span
 from helpers.media_files import motion
 from helpers.media_files import write_motion_csv as write_csv
@@ -187,12 +188,16 @@ def test_without_a_rate_the_file_fails_with_the_ways_out(tmp_path: Path) -> None
         decode(path)
     assert decode(path, Sidecar(sample_rate_hz=100.0))[0].motion.sample_rate_hz == 100
     assert decode(path, rate_hz=25)[0].motion.sample_rate_hz == 25
-    with pytest.raises(MediaError, match="the sample rate is unknown"):
-        describe_imu(path, PLAIN, DecodeOptions())
-    assert describe_imu(path, Sidecar(sample_rate_hz=100.0), DecodeOptions()) == "100 Hz (sidecar)"
-    assert describe_imu(path, PLAIN, DecodeOptions(imu_rate_hz=25)) == "25 Hz (--imu-rate)"
     timed = write_csv(tmp_path / "b.csv", motion())
-    assert describe_imu(timed, PLAIN, DecodeOptions()) == "50.0 Hz from 'time_s'"
+    for one, sidecar, options, notes in (
+        (path, Sidecar(sample_rate_hz=100.0), DecodeOptions(), ()),
+        (path, PLAIN, DecodeOptions(imu_rate_hz=25), ("rate from --imu-rate",)),
+        (timed, PLAIN, DecodeOptions(), ("rate from 'time_s'",)),
+    ):
+        first, *others = read_imu(one, sidecar, options)
+        assert first.reading.notes == notes
+        assert first.reading.facts == {"rate_hz": pytest.approx(first.motion.sample_rate_hz)}
+        assert all(span.reading == NO_READING for span in others)
 
 
 def test_uneven_time_stamps_are_resampled(tmp_path: Path) -> None:

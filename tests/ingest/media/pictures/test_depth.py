@@ -10,7 +10,7 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.depth import describe_depth, read_depth
+from bindsearch.ingest.media.pictures.depth import read_depth
 from bindsearch.ingest.media.pictures.depth_map.units import parse_unit
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap
@@ -76,7 +76,7 @@ def test_the_rotated_bits_of_sun_rgbd_are_turned_back(tmp_path: Path, extension:
 def test_sun_rgbd_says_so_and_is_for_sixteen_bit_integers_only(tmp_path: Path) -> None:
     sidecar = Sidecar(depth_unit="sunrgbd", fx=529.5)
     path = save(tmp_path / "a.png", MILLIMETRES)
-    assert describe_depth(path, sidecar, DecodeOptions()).startswith("sunrgbd, fx 530 px (sidecar)")
+    assert any("baseline" in note for note in read_depth(path, sidecar, DecodeOptions())[1].notes)
     for name, dtype in (("b.png", np.uint8), ("c.tif", np.float32), ("d.npy", np.int32)):
         message = f'depth_unit is "sunrgbd", which is for 16-bit integers: these are {np.dtype(dtype).name}'
         with pytest.raises(MediaError, match=re.escape(message)):
@@ -103,8 +103,10 @@ def test_focal_length_and_baseline_come_from_the_sidecar_else_from_the_width(tmp
     assert (plain.fx_px, plain.baseline_m) == (pytest.approx(0.81 * 320), 0.075)
     said = decode(path, Sidecar(fx=500.0, baseline_m=0.12))
     assert (said.fx_px, said.baseline_m) == (500, 0.12)
-    assert describe_depth(path, Sidecar(), DecodeOptions()) == "mm, fx 259 px (0.81 x longer side), baseline 0.075 m"
-    assert describe_depth(path, Sidecar(fx=500.0), DecodeOptions()) == "mm, fx 500 px (sidecar), baseline 0.075 m"
+    plain_reading, said_reading = (read_depth(path, one, DecodeOptions())[1] for one in (Sidecar(), Sidecar(fx=500.0)))
+    assert "assumed: fx 259 px (0.81 x longer side), baseline 0.075 m" in plain_reading.notes
+    assert plain_reading.facts == {"depth_median_m": 1.0}
+    assert "assumed: baseline 0.075 m" in said_reading.notes
 
 
 def test_axes_of_length_one_are_dropped(tmp_path: Path) -> None:
