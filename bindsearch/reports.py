@@ -95,6 +95,14 @@ _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*(?:[eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOutFile:
+    """A file or folder that was not indexed as it is not media, hidden or ignored, and the reason."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedFile:
     """Result of `--dry-run` for a file.
 
@@ -123,7 +131,8 @@ class IndexReport:
         removed: Items removed from the store.
         items: Added, changed and moved items by modality.
         segments: Number of segments that were embedded.
-        skipped: Number of files that are not media for this encoder, by reason, such as "not media: .docx".
+        skipped: Number of files that are not media for this encoder, by reason, such as "not media: .docx", and of
+            hidden and ignored files and folders.
         failures: Files that could not be indexed, including those that failed before and have not changed since.
         without_content: Files that have nothing to find: silence, one colour, no words; those seen before, too.
         notices: Messages for the user; the first ones are about losses.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from bindsearch.atomic import folder_size
 from bindsearch.former_names import former_fields
 from bindsearch.indexes.types import IndexForm, IndexParameters, OperatingPoint
-from bindsearch.reports import FailedFile
+from bindsearch.reports import FailedFile, LeftOutFile
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import Plan, PlanRun
@@ -135,6 +136,7 @@ class Status:
         partitions: Status of each partition.
         failures: Files that could not be indexed.
         without_content: Files that have nothing to find: silence, one colour, no words.
+        left_out: Number of files and folders that were not indexed by reason, such as "not media: .docx" or "hidden".
         size_bytes: Size of the store's folder in bytes.
     """
 
@@ -150,6 +152,7 @@ class Status:
     partitions: tuple[PartitionStatus, ...]
     failures: tuple[FailedFile, ...]
     without_content: tuple[FailedFile, ...]
+    left_out: Mapping[str, int]
     size_bytes: int
 
 
@@ -172,5 +175,28 @@ def store_status(path: Path, config: StoreConfig, generation: Generation) -> Sta
         partitions=tuple(partition_status(partition) for partition in generation.partitions.values()),
         failures=tuple(file for file in failed if not file.is_empty),
         without_content=tuple(file for file in failed if file.is_empty),
+        left_out=dict(_left_out_counts(path, roots).most_common()),
         size_bytes=folder_size(path),
     )
+
+
+def _left_out_counts(store: Path, collections: Iterable[int]) -> Counter[str]:
+    from bindsearch.ingest.left_out import counts_by_reason, read_left_out
+
+    counts: Counter[str] = Counter()
+    for collection_id in collections:
+        counts.update(counts_by_reason(read_left_out(store, collection_id)))
+    return counts
+
+
+def left_out_files(store: Path, collections: Mapping[int, str], start: int, most: int) -> list[LeftOutFile]:
+    """Return files and folders that were not indexed, `most` of them from number `start` on, by collection and path."""
+    from bindsearch.ingest.left_out import read_left_out
+
+    files: list[LeftOutFile] = []
+    for collection_id, root in collections.items():
+        table = read_left_out(store, collection_id)
+        part = table.slice(min(start, table.num_rows), most - len(files)).to_pylist()
+        files += [LeftOutFile(Path(root) / row["rel_path"], row["reason"]) for row in part]
+        start = max(0, start - table.num_rows)
+    return files

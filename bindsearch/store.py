@@ -25,7 +25,7 @@ from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
-from bindsearch.results import Answer, AnsweredTerm, Status, store_status
+from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
 from bindsearch.search.engine import (
     PlanContext,
     PreparedQuery,
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from bindsearch.operations.show.show_file import ShownFile
     from bindsearch.operations.verify.findings import Report
     from bindsearch.operations.verify.recover import RecoverReport
-    from bindsearch.reports import IndexReport, PlannedFile
+    from bindsearch.reports import IndexReport, LeftOutFile, PlannedFile
 
 
 class Store:
@@ -392,6 +392,24 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         return store_status(self._folder, self.config, self._current())
+
+    @tells_faults("read")
+    def left_out(self, *, start: int = 0, most: int = 1000) -> list[LeftOutFile]:
+        """Return files and folders that the last runs did not index: not media, hidden or ignored.
+
+        Files that could not be read, and those without content, are in `status()`.
+
+        Args:
+            start: Number of the first one to return, from 0; they are sorted by collection and path.
+            most: Maximum number to return.
+
+        Raises:
+            UsageError: a number is negative.
+            StoreNotFoundError: there is no store.
+        """
+        first = to_integer(start, "start", "give a number from 0")
+        count = to_integer(most, "most", "give a number from 0")
+        return left_out_files(self._folder, self._current().snapshot.manifest.collections, first, count)
 
     @former_keywords(wishes="index_settings")
     @installation_faults()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from bindsearch.types import Hit
 
 SCHEMA = 1
+NOT_MEDIA = "not media: "
+SHOWN_REASONS = 8
+"""Reasons for which files are left out, most frequent first."""
 
 
 def print_json(data: dict[str, Any], *, indent: int | None = 2) -> None:
@@ -118,3 +122,21 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60.0)
     shown = f"{rest:04.1f}".removesuffix(".0") if rest % 1 else f"{int(rest):02d}"
     return f"{int(minutes)}:{shown}"
+
+
+def reasons_line(counts: Mapping[str, int]) -> str:
+    """Return numbers of files by reason in words: extensions together, the most frequent reasons first."""
+    extensions, others = Counter[str](), Counter[str]()
+    for reason, n in counts.items():
+        extension = reason.removeprefix(NOT_MEDIA)
+        is_extension = reason.startswith(f"{NOT_MEDIA}.") and " " not in extension
+        (extensions if is_extension else others)[extension if is_extension else reason] += n
+    parts = [f"{n} {reason}" for reason, n in others.most_common(SHOWN_REASONS)]
+    if rest := others.total() - sum(n for _, n in others.most_common(SHOWN_REASONS)):
+        parts.append(f"{rest} for other reasons")
+    if extensions:
+        shown = [f"{n} {extension}" for extension, n in extensions.most_common(SHOWN_REASONS)]
+        if rest := extensions.total() - sum(n for _, n in extensions.most_common(SHOWN_REASONS)):
+            shown.append(f"{rest} others")
+        parts.insert(0, f"{extensions.total()} not media ({', '.join(shown)})")
+    return "; ".join(parts)

@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.cli.output import clock, plural, print_json, print_line, print_message, shorten_middle, visible
+from bindsearch.cli.output import (
+    clock,
+    plural,
+    print_json,
+    print_line,
+    print_message,
+    reasons_line,
+    shorten_middle,
+    visible,
+)
 from bindsearch.media import NO_CONTENT
 
 if TYPE_CHECKING:
@@ -22,9 +31,6 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 20
 SHOWN_NOTES = 20
-SHOWN_REASONS = 8
-"""Reasons for which files are left out, most frequent first."""
-
 LINE_SECONDS = 0.5
 """Between two lines of progress for programs."""
 
@@ -228,9 +234,7 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
     if not as_json and report.items:
         print_line(f"indexed: {', '.join(_by_modality(report.items))}; {plural(report.segments, 'segment')} embedded")
     if not as_json and report.skipped:
-        reasons = [f"{n} {reason}" for reason, n in report.skipped.most_common(SHOWN_REASONS)]
-        others = f"; {len(report.skipped) - SHOWN_REASONS} more reasons" if len(report.skipped) > SHOWN_REASONS else ""
-        print_line(f"left out: {'; '.join(reasons)}{others} (bindsearch index --dry-run names the files)")
+        print_line(f"left out: {reasons_line(report.skipped)} (bindsearch status --left-out)")
 
 
 def counts_line(report: IndexReport) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, reasons_line
 from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
 
@@ -16,25 +16,42 @@ if TYPE_CHECKING:
     from bindsearch.results import PartitionStatus, Status
 
 SHOWN_K = 10
+SHOWN_LEFT_OUT = 1000
 
 
 def status_command(
     failed: Annotated[
         bool, typer.Option("--failed", help="List failed files, and those without content, with reasons.")
     ] = False,
+    left_out: Annotated[
+        bool,
+        typer.Option("--left-out", help="List files and folders that are not media, hidden or ignored, with reasons."),
+    ] = False,
+    start: Annotated[int, typer.Option(help="With --left-out: number of the first one, from 0.", metavar="N")] = 0,
+    most: Annotated[
+        int, typer.Option(help="With --left-out: maximum number of files that are listed.", metavar="N")
+    ] = SHOWN_LEFT_OUT,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
     """Show collections, items and segments by modality, indexes and failures.
 
-    Example: bindsearch status --failed
+    Examples: bindsearch status --failed
+    bindsearch status --left-out
     """
     from bindsearch.store import connect
 
     with connect(store) as opened:
         status = opened.status()
+        files = opened.left_out(start=start, most=most) if left_out else []
     if json:
-        print_json(_status_json(status))
+        listed = [{"path": str(file.path), "reason": file.reason} for file in files]
+        print_json(_status_json(status) | ({"left_out_files": listed} if left_out else {}))
+    elif left_out:
+        for file in files:
+            print_line(f"{file.path}: {file.reason}")
+        if (rest := sum(status.left_out.values()) - start - len(files)) > 0:
+            print_line(f"... and {rest} more: --start {start + len(files)}, or --most N")
     elif failed:
         for failure in status.failures + status.without_content:
             print_line(f"{failure.path}: {failure.reason}")
@@ -58,6 +75,7 @@ def _status_json(status: Status) -> dict[str, object]:
         "failed": len(status.failures),
         "failures": [{"path": str(file.path), "reason": file.reason} for file in status.failures],
         "without_content": [{"path": str(file.path), "reason": file.reason} for file in status.without_content],
+        "left_out": dict(status.left_out),
         "size_bytes": status.size_bytes,
     }
 
@@ -90,6 +108,8 @@ def _print_status(status: Status) -> None:
         _print_index(partition)
     if status.without_content:
         print_line(f"no content  {plural(len(status.without_content), 'file')}: bindsearch status --failed")
+    if status.left_out:
+        print_line(f"left out    {reasons_line(status.left_out)}: bindsearch status --left-out")
     if status.failures:
         print_line(f"failed      {plural(len(status.failures), 'file')}: bindsearch status --failed")
 

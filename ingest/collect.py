@@ -24,11 +24,20 @@ PADDING_SHOWN_S = 0.05
 class BatchCollector:
     """Stages the processed files of one collection."""
 
-    def __init__(self, target: ScanTarget, deduplicator: Deduplicator, encoder: Encoder, report: IndexReport) -> None:
+    def __init__(
+        self,
+        target: ScanTarget,
+        deduplicator: Deduplicator,
+        encoder: Encoder,
+        report: IndexReport,
+        left_out: dict[str, str],
+    ) -> None:
+        """Stage files of `target`; `left_out` receives the reason of each file that is not indexed, by path."""
         self._target = target
         self._deduplicator = deduplicator
         self._encoder = encoder
         self._report = report
+        self._left_out = left_out
         self._followers: dict[str, list[EmbeddedFile]] = {}
         self._failed: dict[str, Failed] = {}
         self._padded = 0
@@ -78,8 +87,7 @@ class BatchCollector:
                 self._report.notices.append(f"{self._target.root / file.rel_path} is skipped: {inspection.verdict.why}")
             if inspection.refused is not None:
                 self._refused[inspection.refused] += 1
-            else:
-                self._report.skipped[inspection.verdict.why] += 1
+            self._left_out[file.rel_path] = inspection.verdict.why
             if old_item is not None:
                 batch.removed.append(old_item)
                 self._report.removed += 1

@@ -10,15 +10,17 @@ from pathlib import Path
 from bindsearch.device import usable_cores
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import archive_kind
-from bindsearch.ingest.inspect.classify import Classification, classify
+from bindsearch.ingest.inspect.classify import Classification
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, classify_source, declared_of
 from bindsearch.ingest.manifests.manifest import is_manifest
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
-from bindsearch.ingest.media.sidecar import read_sidecar
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
+from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import OnRows, PlannedFile, ignore_rows
 from bindsearch.small_files import NOT_REGULAR
+from bindsearch.types import Modality
 
 FILES_AT_ONCE = 64
 """Files that are planned between two reports of progress."""
@@ -35,28 +37,36 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         on_rows: called with the number of files done and their total.
     """
     found = scan(target.root, target.paths, target.skipped_folders)
+    entries = read_manifests(found, {}, besides=target.manifests, limits=options.lists).entries
+    inspect = InspectOptions(options.rules, frozenset(Modality), target.root.name, options.facts)
     for rel_path, end in found.bad_links.items():
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: a link to {end}, which is {NOT_REGULAR}", "")
-    rel_paths = [rel_path for rel_path in found.rel_paths if options.narrowing.includes(rel_path)]
+    rel_paths = found.rel_paths
+    rows = [row for row in range(len(rel_paths)) if options.narrowing.includes(rel_paths[row])]
+
+    def plan(row: int) -> PlannedFile:
+        path, rel_path = target.root / rel_paths[row], rel_paths[row]
+        return _plan_file(SourceFile(path, rel_path, found.state(row), listed=entries.get(rel_path)), inspect, options)
+
     with ThreadPoolExecutor(usable_cores(), "dry-run") as threads:
-        for start in range(0, len(rel_paths), FILES_AT_ONCE):
-            part = rel_paths[start : start + FILES_AT_ONCE]
-            yield from threads.map(lambda rel_path: _plan_file(rel_path, target, options), part)
-            on_rows(start + len(part), len(rel_paths))
+        for start in range(0, len(rows), FILES_AT_ONCE):
+            part = rows[start : start + FILES_AT_ONCE]
+            yield from threads.map(plan, part)
+            on_rows(start + len(part), len(rows))
 
 
-def _plan_file(rel_path: str, target: ScanTarget, options: IndexOptions) -> PlannedFile:
+def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions) -> PlannedFile:
     """Return how a file would be classified and read."""
-    path = target.root / rel_path
-    verdict = classify_container(path) or classify(path, rel_path, options.rules, root_name=target.root.name)
+    verdict = classify_container(file.path) or classify_source(file, inspect)
     note = ""
     if verdict.modality is not None:
         try:
-            note = describe(path, verdict.modality, read_sidecar(path), options.decode)
+            declared = declared_of(file, inspect).for_modality(verdict.modality)
+            note = describe(file.path, verdict.modality, declared, options.decode)
         except MediaError as error:
             note = f"would fail: {error}"
-    return PlannedFile(path, verdict.modality, verdict.why, note)
+    return PlannedFile(file.path, verdict.modality, verdict.why, note)
 
 
 def classify_container(path: Path) -> Classification | None:

@@ -13,6 +13,7 @@ from bindsearch.ingest.collect import BatchCollector
 from bindsearch.ingest.commit import Committer
 from bindsearch.ingest.dedup import Deduplicator, FingerprintIndex, FingerprintSet
 from bindsearch.ingest.embed import embed_files
+from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, FolderFacts
 from bindsearch.ingest.inspect.inspect_file import InspectOptions
 from bindsearch.ingest.scan.archive_members import Members
 from bindsearch.ingest.scan.collection import WHOLE_COLLECTION, CollectionScan, IndexOptions, ScanTarget
@@ -21,6 +22,9 @@ from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.reports import IndexReport, OnProgress, Progress
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.writer import Writer
+
+SPOOL = "spool"
+"""Folder in a store for temporary copies of archive members while they are indexed."""
 
 
 class Indexer:
@@ -32,7 +36,7 @@ class Indexer:
         writer: Writer,
         encoder: Encoder,
         decoders: Decoders,
-        spool: Path,
+        store: Path,
         on_progress: OnProgress,
     ) -> None:
         """Prepare a run.
@@ -42,15 +46,16 @@ class Indexer:
             writer: commits batches.
             encoder: embeds segments.
             decoders: inspect and decode files.
-            spool: folder for extracted members of archives, created when needed and removed at the end.
+            store: the store's folder; extracted members of archives are in it during the run.
             on_progress: called with the progress.
         """
         self._catalog = catalog
         self._writer = writer
         self._encoder = encoder
         self._decoders = decoders
-        shutil.rmtree(spool, ignore_errors=True)  # left over from a killed run
-        self._spool = spool
+        self._store = store
+        self._spool = store / SPOOL
+        shutil.rmtree(self._spool, ignore_errors=True)  # left over from a killed run
         self._on_progress = on_progress
         self._segments = 0
         self.report = IndexReport()
@@ -72,6 +77,17 @@ class Indexer:
             if collection_scan.has_work:
                 self._index_files(collection_scan, options, missing, committer)
             collection_scan.sweep(missing, committer.batch)
+        collection_scan.record_left_out(self._store)
+        if collection_scan.sees_all and options.facts.globs:
+            self._report_unused_facts(target, options.facts)
+
+    def _report_unused_facts(self, target: ScanTarget, facts: FolderFacts) -> None:
+        """Add a notice for each glob that no file of the collection gets a fact by."""
+        files = self._catalog.known_files(target.collection_id, WHOLE_COLLECTION)
+        for glob in facts.unused((files.rel_path(row), files.modality(row)) for row in range(files.n)):
+            self.report.notices.append(
+                f"{target.root / SETTINGS_FILE}: [facts.{glob!r}] applies to no file: check the glob and the keys"
+            )
 
     def _survey(self, target: ScanTarget, options: IndexOptions) -> CollectionScan:
         known = self._catalog.known_files(target.collection_id, target.paths)
@@ -83,14 +99,21 @@ class Indexer:
     ) -> None:
         prints = FingerprintIndex(*self._catalog.fingerprints())
         deduplicator = Deduplicator(collection_scan.known, prints, FingerprintSet(), missing)
-        setup = Setup(
-            InspectOptions(options.rules, self._encoder.modalities, collection_scan.target.root.name), options.decode
+        root_name = collection_scan.target.root.name
+        inspect = InspectOptions(options.rules, self._encoder.modalities, root_name, options.facts)
+        setup = Setup(inspect, options.decode)
+        collector = BatchCollector(
+            collection_scan.target, deduplicator, self._encoder, self.report, collection_scan.left_out
         )
-        collector = BatchCollector(collection_scan.target, deduplicator, self._encoder, self.report)
         done = 0
         with spool_folder(self._spool) as spool:
             members = Members(
-                collection_scan.target.root, collection_scan.known, options.archives, options.narrowing, spool
+                collection_scan.target.root,
+                collection_scan.known,
+                options.archives,
+                options.narrowing,
+                collection_scan.declarations,
+                spool,
             )
 
             def has_room() -> bool:

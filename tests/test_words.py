@@ -40,7 +40,7 @@ BANNED = {
     r"\bitems, each once\b": "one hit each",
     r"\bdigests? holds?\b": "checksums match",
     r"\bexchange them": "swap them",
-    r"(?<!`)\b(facts|the facts)\b": "metadata",
+    r"(?<![`\[])\b(facts|the facts)\b": "metadata",  # not the table [facts] of .bindsearch.toml
     r"\bfor good\b": "permanently",
     r"\bforbids? to\b": "cannot ... in offline mode",
     r"\bgives? back\b": "frees",

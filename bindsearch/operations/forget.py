@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
+from bindsearch.ingest.left_out import forget_left_out
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog
@@ -31,7 +32,11 @@ def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seque
         StoreLockedError: another process is writing.
     """
     with locked_catalog(store) as (config, catalog):
-        return forget_paths(catalog, Writer(store, catalog, config.dim), paths, item_ids)
+        known = catalog.collections().keys()
+        removed = forget_paths(catalog, Writer(store, catalog, config.dim), paths, item_ids)
+        for collection_id in known - catalog.collections().keys():
+            forget_left_out(store, collection_id)
+        return removed
 
 
 def forget_paths(

@@ -16,7 +16,8 @@ from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
 from bindsearch.ingest.dry_run import plan_collection
-from bindsearch.ingest.inspect.classify import parse_rule, read_folder_rules
+from bindsearch.ingest.inspect.classify import parse_rule
+from bindsearch.ingest.inspect.folder_settings import read_folder_settings
 from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
@@ -41,9 +42,6 @@ from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import collected_losses
-
-SPOOL = "spool"
-"""Folder in a store for temporary copies of archive members while they are indexed."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,12 @@ def _apply_limits(
     return replace(decode, **chosen[0]), replace(archives, **chosen[1]), replace(lists, **chosen[2])
 
 
+def _with_settings(options: IndexOptions, root: Path) -> IndexOptions:
+    """Return options with the settings of a collection; rules of the request come first."""
+    settings = read_folder_settings(root)
+    return replace(options, rules=(*options.rules, *settings.rules), facts=settings.facts)
+
+
 FindTargets = Callable[[Catalog, ListLimits], Iterable[ScanTarget]]
 """Function that returns the targets to index once the catalog is open; it may add new roots to the catalog."""
 
@@ -157,10 +161,9 @@ def index_targets(
         open_writer(context.path, context.encoder, context.segments, losses.append) as (config, catalog, writer),
     ):
         options = request.options(decode_options(config, request.imu_rate_hz))
-        indexer = Indexer(catalog, writer, context.encoder, decoders, context.path / SPOOL, on_progress)
+        indexer = Indexer(catalog, writer, context.encoder, decoders, context.path, on_progress)
         for target in find_targets(catalog, options.lists):
-            rules = (*options.rules, *read_folder_rules(target.root))  # rules of the request come first
-            indexer.index(target, replace(options, rules=rules))
+            indexer.index(target, _with_settings(options, target.root))
         writer.discard_lost_files()
         results = optimize(
             context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
@@ -233,6 +236,5 @@ def plan_paths(
     options = request.options(DecodeOptions(imu_rate_hz=request.imu_rate_hz))
     planned: list[PlannedFile] = []
     for target in plan_targets(paths, collections, lambda _root: -1, store, options.lists):
-        rules = (*options.rules, *read_folder_rules(target.root))
-        planned.extend(plan_collection(target, replace(options, rules=rules), on_rows))
+        planned.extend(plan_collection(target, _with_settings(options, target.root), on_rows))
     return planned

@@ -26,6 +26,7 @@ from bindsearch.vectors import l2_normalize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.ingest.inspect.find_file import FoundFile
     from bindsearch.ingest.media.decode import DecodedSegment
 
 BATCH_SEGMENTS = 32
@@ -88,7 +89,7 @@ def resolve_source(term: Term, snapshot: Snapshot) -> Source:
     if kind == LIKE:
         item = _find_item(term.source, snapshot)
         return Source(item.modality, STORED, item.content_hash)
-    modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
+    modality = _modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
     if kind == Modality.TEXT:
         return Source(modality, _tower(modality), None)
     path = Path(term.source)
@@ -136,8 +137,8 @@ def encode_terms(
                 raise UsageError(f"a text has no span: drop @{term.span.start_s:g}s-{term.span.end_s:g}s")
             texts.append(term)
         else:
-            modality = _modality_of_file(Path(term.source)) if kind == _ANY_FILE else Modality(kind)
-            encoded[term] = _file_term(term, modality, encoder(), config, imu_rate_hz)
+            modality = _modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
+            encoded[term] = _file_term(term, modality, encoder(), config, imu_rate_hz, snapshot)
     if texts:
         vectors = _embed_texts([term.source for term in texts], encoder())
         encoded |= {
@@ -164,15 +165,26 @@ def _guess_kind(source: str) -> str:
     return _ANY_FILE if looks_like_path(source) or is_existing_file(Path(source)) else Modality.TEXT
 
 
-def _modality_of_file(path: Path) -> Modality:
-    from bindsearch.ingest.inspect.classify import classify
+def _modality_of_file(path: Path, snapshot: Snapshot) -> Modality:
+    from bindsearch.ingest.inspect.inspect_file import classify_source
 
     _check_file(path)
-    classification = classify(path, path.name, ())
+    found = _find_file(path, snapshot)
+    classification = classify_source(found.file, found.options)
     if classification.modality is None:
         reason = classification.why
         raise UsageError(f"cannot detect the modality of {path} ({reason}): add a prefix, such as image:{path}")
     return classification.modality
+
+
+def _find_file(path: Path, snapshot: Snapshot) -> FoundFile:
+    """Return a query file with what its collection declares about it."""
+    from bindsearch.ingest.inspect.find_file import find_file
+
+    try:
+        return find_file(path, map(Path, snapshot.manifest.collections.values()))
+    except (MediaError, OSError) as error:
+        raise UsageError(f"query file {path} cannot be used: {error}") from error
 
 
 def _check_file(path: Path) -> None:
@@ -197,11 +209,16 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
 
 
 def _file_term(
-    term: Term, modality: Modality, encoder: Encoder, config: StoreConfig, imu_rate_hz: float | None
+    term: Term,
+    modality: Modality,
+    encoder: Encoder,
+    config: StoreConfig,
+    imu_rate_hz: float | None,
+    snapshot: Snapshot,
 ) -> EncodedTerm:
-    from bindsearch.ingest.media.decode import pieces, required_libraries  # decoders are imported only if needed
+    from bindsearch.ingest.inspect.inspect_file import declared_of  # decoders are imported only if needed
+    from bindsearch.ingest.media.decode import pieces, required_libraries
     from bindsearch.ingest.media.options import decode_options
-    from bindsearch.ingest.media.sidecar import read_sidecar
 
     path = Path(term.source)
     _check_file(path)
@@ -209,13 +226,14 @@ def _file_term(
         supported = ", ".join(known for known in Modality if known in encoder.modalities)
         raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it supports {supported}")
     check_libraries(required_libraries(encoder, [modality]))
+    found = _find_file(path, snapshot)
     try:
         segments = pieces(
             path,
             modality,
             wants=encoder.wants,
             options=decode_options(config, imu_rate_hz),
-            sidecar=read_sidecar(path),
+            sidecar=declared_of(found.file, found.options).for_modality(modality),
             count_tokens=encoder.count_tokens,
             max_tokens=encoder.max_tokens,
             span=term.span,

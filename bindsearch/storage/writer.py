@@ -113,8 +113,8 @@ def check_is_newest(store: Path, catalog: Catalog, manifest: Manifest | None) ->
     if manifest is None and (newest := newest_part(store)) > catalog.generation:
         raise StoreError(
             f"{store / CURRENT} cannot be read, and the catalog is at generation {catalog.generation}, older than "
-            f"the snapshot {newest}: restore both from a copy, or run `bindsearch recover` to go on with what the "
-            "catalog holds"
+            f"the snapshot {newest}: restore both from a copy, or run `bindsearch recover` to use what the catalog "
+            "holds"
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -28,7 +28,7 @@ from bindsearch.ingest.media.sidecar import (
     MAX_SIDECAR_BYTES,
     Scalar,
     Sidecar,
-    merge_sidecar,
+    merge_sidecars,
     parse_columns,
     parse_sidecar,
 )
@@ -118,6 +118,16 @@ def archive_kind(path: Path) -> str | None:
     if name.endswith(ZIP_NAMES):
         return "zip" if is_zip(head) else None
     return "tar" if is_tar(head) else None
+
+
+def archive_above(rel_path: str, files: Collection[str]) -> str | None:
+    """Return which of some files has the name of an archive and is above a path; None if none does."""
+    lower = rel_path.lower()
+    if any(f"{suffix}/" in lower for suffix in (*TAR_NAMES, *ZIP_NAMES)):
+        while rel_path := rel_path.rpartition("/")[0]:
+            if rel_path in files:
+                return rel_path
+    return None
 
 
 def read_members(
@@ -323,7 +333,7 @@ class _Reader:
         if member.path is None and not self.wanted(member.name):
             return
         path = member.path or self._copy(member.name, [member.raw])[0]
-        sidecar = merge_sidecar(sidecar, common.captions, common.columns, common.metadata)
+        sidecar = merge_sidecars(sidecar, common)
         yield Member(member.name, member.size_bytes, member.mtime_ns, None if sidecar == Sidecar() else sidecar, path)
 
 

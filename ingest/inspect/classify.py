@@ -1,12 +1,7 @@
 """Classification of files, with the reason: an explicit rule, else content and name.
 
-Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsearch.toml`:
-
-    [as]
-    depth = ["**/depth/*.png", "scan_*.tif"]
-    thermal = "flir/*.jpg"
-
-A glob (ingest/inspect/globs.py) is matched against the path inside the collection. The first matching rule decides.
+Rules come from `--modality-rule MODALITY=GLOB` and from the folder's `.bindsearch.toml` (folder_settings.py). A glob
+(ingest/inspect/globs.py) is matched against the path inside the collection. The first matching rule decides.
 Without a rule, the first bytes of a file decide, not its extension. A folder or name part (split where letters and
 digits end) `depth|disparity|midas`, `thermal|therm|tir|ir|lwir|mwir|infrared` or `imu|accel|gyro` decides between kinds
 of image and table; the part nearest to the end of the path takes precedence. `rgb`, `visible`, `color` and `colour`
@@ -22,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -32,7 +26,7 @@ from bindsearch.arguments import did_you_mean
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
 from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
-from bindsearch.ingest.inspect.text_tables import TEXT_TABLES, classify_text_table
+from bindsearch.ingest.inspect.text_tables import TEXT_TABLES, ReadFacts, classify_text_table
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.tables import column_names
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
@@ -50,11 +44,8 @@ from bindsearch.ingest.media.sniff import (
     VIDEOS,
     sniff,
 )
-from bindsearch.small_files import open_regular, read_small_file
+from bindsearch.small_files import open_regular
 from bindsearch.types import Modality
-
-RULES_FILE = ".bindsearch.toml"
-_MAX_RULES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +125,14 @@ _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of image that are never taken for single-channel ones; opening them only to check that is too slow."""
 
 
-def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str = "") -> Classification:
+def classify(
+    path: Path,
+    rel_path: str,
+    rules: Sequence[Rule],
+    *,
+    root_name: str = "",
+    read_facts: ReadFacts = read_sidecar,
+) -> Classification:
     """Classify a file; damaged or unknown files do not raise.
 
     Args:
@@ -142,6 +140,7 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
         rel_path: its path inside the collection.
         rules: explicit rules, which take precedence.
         root_name: name of the collection's folder, which may name a modality too.
+        read_facts: returns what is declared about a table: by default, what its sidecar says.
 
     Raises:
         InstallationError: a library cannot be loaded.
@@ -163,7 +162,7 @@ def classify(path: Path, rel_path: str, rules: Sequence[Rule], *, root_name: str
         named = _named(f"{root_name}/{posix}")
         if named is not None and named[0] is Modality.DEPTH and (masked := masked_name(name)) is not None:
             return Classification(None, f"mask of {masked}")
-        return _by_content(path, name, head, extension, named)
+        return _by_content(path, name, head, extension, named, read_facts)
     except InstallationError:
         raise
     except OSError as error:
@@ -210,7 +209,12 @@ def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
 
 
 def _by_content(
-    path: Path, name: str, head: bytes, extension: str, named: tuple[Modality, str] | None
+    path: Path,
+    name: str,
+    head: bytes,
+    extension: str,
+    named: tuple[Modality, str] | None,
+    read_facts: ReadFacts,
 ) -> Classification:
     """Return the classification by content and name."""
     kind = sniff(head, extension)
@@ -218,24 +222,25 @@ def _by_content(
     if kind == "mp3" and head[:3] != b"ID3" and expected is not Modality.AUDIO:
         kind = None  # two bytes are too weak a signature against the extension
     if kind in PICTURES:
-        return _picture(path, head, kind, named)
+        return _picture(path, head, kind, named, read_facts)
     if kind in VIDEOS:
         audio = expected is Modality.AUDIO and extension in (".m4a", ".m4b", ".mka")
         return Classification(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
     if kind in SOUNDS:
         return Classification(Modality.AUDIO, f"{kind} content")
     if kind == "npy":
-        return _npy(path, named)
+        return _npy(path, named, read_facts)
     if kind in ("pfm", "exr"):
-        return _depth_only(path, kind, named)
+        return _depth_only(path, kind, named, read_facts)
     if kind is None and extension in (*TEXT_TABLES, ".txt") and named is not None and _is_thermal_table(head, named[0]):
         return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
     if kind is None and extension in (*TEXT_TABLES, ".txt"):
-        verdict = classify_text_table(path, name, extension, named, names_itself=_named(name) is not None)
+        names_itself = _named(name) is not None
+        verdict = classify_text_table(path, name, extension, named, read_facts, names_itself=names_itself)
         if verdict is not None:
             return Classification(*verdict)
     if kind in ("zip", "parquet") or extension in (".npz", ".parquet", ".npy"):
-        return _table(path, kind, extension, named)
+        return _table(path, kind, extension, named, read_facts)
     if expected is None:
         return Classification(None, "not media: no extension and no known content")
     return Classification(
@@ -247,7 +252,9 @@ def _is_thermal_table(head: bytes, named: Modality) -> bool:
     return named is Modality.THERMAL and looks_like_temperatures(head)
 
 
-def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None) -> Classification:
+def _picture(
+    path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None, read_facts: ReadFacts
+) -> Classification:
     """Return the classification of an image."""
     if kind in ANIMATIONS and _is_animated(path, kind):
         return Classification(Modality.VIDEO, f"animated {kind}")
@@ -261,7 +268,7 @@ def _picture(path: Path, head: bytes, kind: str, named: tuple[Modality, str] | N
             return Classification(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
         return Classification(Modality.IMAGE, f"{kind} named {named[1]!r}, but with colour channels")
     if is_16_bit and named is None:
-        return _said_depth(path) or Classification(None, f"16-bit single-channel {kind} {_AMBIGUOUS}")
+        return _said_depth(path, read_facts) or Classification(None, f"16-bit single-channel {kind} {_AMBIGUOUS}")
     return Classification(Modality.IMAGE, f"{kind} content")
 
 
@@ -312,7 +319,7 @@ def _mode(path: Path) -> str:
         return ""
 
 
-def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
+def _npy(path: Path, named: tuple[Modality, str] | None, read_facts: ReadFacts) -> Classification:
     """Return the classification of an npy file."""
     if named is not None and named[0] is not Modality.IMAGE:
         return Classification(named[0], f"npy named {named[1]!r}")
@@ -321,7 +328,7 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
             shape = npy_header(file)[0]
     except MediaError as error:
         return Classification(None, f"not media: {error}")
-    if (said := _said_depth(path)) is not None:
+    if (said := _said_depth(path, read_facts)) is not None:
         return said
     if len(shape) == 2 and shape[1] == 6:
         return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
@@ -330,28 +337,34 @@ def _npy(path: Path, named: tuple[Modality, str] | None) -> Classification:
     )
 
 
-def _depth_only(path: Path, kind: str, named: tuple[Modality, str] | None) -> Classification:
+def _depth_only(path: Path, kind: str, named: tuple[Modality, str] | None, read_facts: ReadFacts) -> Classification:
     """Return the classification of a file of a format for depth and other values."""
     if named is not None and named[0] is Modality.DEPTH:
         return Classification(Modality.DEPTH, f"{kind} named {named[1]!r}")
-    return _said_depth(path) or Classification(
+    return _said_depth(path, read_facts) or Classification(
         None, f"{kind} is ambiguous: name it or its folder depth or disparity, or use --modality-rule depth=GLOB"
     )
 
 
-def _said_depth(path: Path) -> Classification | None:
-    """Return depth if the file's sidecar has facts of depth; else None."""
+def _said_depth(path: Path, read_facts: ReadFacts) -> Classification | None:
+    """Return depth if metadata of depth is declared for the file; else None."""
     try:
-        sidecar = read_sidecar(path)
+        sidecar = read_facts(path)
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
         return Classification(None, f"not media: {error}")
     if sidecar.depth_unit or sidecar.fx or sidecar.baseline_m:
-        return Classification(Modality.DEPTH, "its sidecar says depth_unit, fx or baseline_m")
+        return Classification(Modality.DEPTH, "depth_unit, fx or baseline_m is declared")
     return None
 
 
-def _table(path: Path, kind: str | None, extension: str, named: tuple[Modality, str] | None) -> Classification:
+def _table(
+    path: Path,
+    kind: str | None,
+    extension: str,
+    named: tuple[Modality, str] | None,
+    read_facts: ReadFacts,
+) -> Classification:
     """Return the classification of a table in a binary format: motion if its name or its columns say so."""
     label = extension.lstrip(".") or str(kind)
     if kind == "zip" and extension != ".npz":
@@ -363,8 +376,8 @@ def _table(path: Path, kind: str | None, extension: str, named: tuple[Modality, 
     try:
         if find_columns(column_names(path)) is not None or _npz_motion(path, kind):
             return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
-        if read_sidecar(path).axes:
-            return Classification(Modality.IMU, f"{label} whose sidecar names the axes")
+        if read_facts(path).axes:
+            return Classification(Modality.IMU, f"{label} whose axes are declared")
         if kind == "zip" and (array := _npz_depth(path)) is not None:
             return Classification(Modality.DEPTH, f"npz with an array named {array!r}")
     except (BindSearchError, OSError) as error:
@@ -420,33 +433,3 @@ def make_rule(name: str, glob: str, source: str) -> Rule:
         near = did_you_mean(name, Modality)
         raise UsageError(f"{source}: unknown modality {name!r}: {near}expected one of {', '.join(Modality)}") from None
     return Rule(modality, parse_glob(glob, f"{source} {modality}"))
-
-
-def read_folder_rules(root: Path) -> tuple[Rule, ...]:
-    """Read the rules in `.bindsearch.toml` of a collection's root, in their order; none if there is no such file.
-
-    Raises:
-        UsageError: it is not valid TOML, or contains anything but the table [as] of globs.
-    """
-    try:
-        raw = read_small_file(root / RULES_FILE, _MAX_RULES_BYTES)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise UsageError(f"cannot read {root / RULES_FILE}: {error.strerror}") from error
-    try:
-        settings = tomllib.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{root / RULES_FILE} is not valid TOML: {error}") from error
-    if set(settings) - {"as"}:
-        raise UsageError(f"{root / RULES_FILE}: unknown key {sorted(set(settings) - {'as'})[0]!r}: expected [as]")
-    table = settings.get("as", {})
-    if not isinstance(table, dict):
-        raise UsageError(f"{root / RULES_FILE}: as is {table!r}: expected a table of MODALITY = [GLOB, ...]")
-    rules = []
-    for name, globs in table.items():
-        for glob in [globs] if isinstance(globs, str) else globs if isinstance(globs, list) else [None]:
-            if not isinstance(glob, str):
-                raise UsageError(f"{root / RULES_FILE}: {name} is {globs!r}: expected a glob or a list of globs")
-            rules.append(make_rule(name, glob, str(root / RULES_FILE)))
-    return tuple(rules)

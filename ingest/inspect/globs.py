@@ -34,6 +34,16 @@ def glob_matches(glob: str, rel_path: str) -> bool:
     return _automaton(glob).matches(rel_path if "/" in glob else rel_path.rsplit("/", 1)[-1]) != 0
 
 
+def matching_globs(globs: tuple[str, ...], rel_path: str) -> int:
+    """Return which of valid globs match the file at `rel_path`, as bits: the first glob is the lowest bit."""
+    return _automaton_of_all(globs).matches(rel_path)
+
+
+def globs_below(globs: tuple[str, ...], folder: str) -> int:
+    """Return which of valid globs can match files in or below a folder, as bits."""
+    return _automaton_of_all(globs).begins(f"{folder}/")
+
+
 def parse_glob(text: str, source: str) -> str:
     """Return a user's glob without surrounding spaces and a leading "./"; `source` names its origin in errors.
 
@@ -57,6 +67,17 @@ def parse_glob(text: str, source: str) -> str:
 @lru_cache(maxsize=256)
 def _automaton(glob: str) -> GlobAutomaton:
     return GlobAutomaton([_glob_tokens(glob)], re.IGNORECASE)
+
+
+@lru_cache(maxsize=16)
+def _automaton_of_all(globs: tuple[str, ...]) -> GlobAutomaton:
+    return GlobAutomaton([*map(_path_tokens, globs)], re.IGNORECASE)
+
+
+def _path_tokens(glob: str) -> list[str]:
+    """Return the tokens of a glob that is matched against whole paths, even if it has no "/"."""
+    tokens = _glob_tokens(glob)
+    return tokens if "/" in glob else [FOLDERS, *(STAR if token == GLOBSTAR else token for token in tokens)]
 
 
 def _glob_tokens(glob: str) -> list[str]:
@@ -164,6 +185,18 @@ class GlobAutomaton:
             if state is dead:
                 return 0
         return state.accepted
+
+    def begins(self, path: str) -> int:
+        """Return which patterns match a path that begins with this text and goes on, as bits."""
+        places = self._first
+        for character in path:
+            places = self.advance(places, character)
+        last = 0
+        found = 0
+        for i, bit in enumerate(self._accepts):  # a pattern has the places after the last one's, its own end excepted
+            found |= bool(places & (bit - 1) & ~last) << i
+            last = 2 * bit - 1
+        return found
 
     def state(self, places: int) -> _State:
         """Return the state of a set of places."""

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
+from bindsearch.ingest.inspect.declared import Declared, read_declared
+from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.imu.joining import part_paths
 from bindsearch.ingest.media.pictures.depth_map.names import mask_of, unit_by_name
-from bindsearch.ingest.media.sidecar import Sidecar, decode_facts, merge_sidecar, read_sidecar
+from bindsearch.ingest.media.sidecar import Sidecar, decode_facts
 from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import Metadata, Modality
@@ -48,11 +50,13 @@ class InspectOptions:
         rules: the first matching rule decides.
         modalities: those that the encoder can embed.
         root_name: name of the collection's folder.
+        facts: facts by glob.
     """
 
     rules: Sequence[Rule]
     modalities: frozenset[Modality]
     root_name: str = ""
+    facts: FolderFacts = NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class InspectResult:
         refused: its modality, if it is skipped because the encoder cannot embed it; else None.
         content_hash: hash of the content.
         fingerprint: equal for files that have equal vectors.
-        sidecar: its sidecar.
+        sidecar: all that is declared about it.
         columns: the user's columns as a JSON object; None: there are none.
         metadata: title, times and the like.
         content_state: size, mtime and inode, which show whether the file changed since.
@@ -100,19 +104,19 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     """Classify a file, read its metadata, and hash it.
 
     Raises:
-        MediaError: its sidecar is damaged.
+        MediaError: its sidecar is damaged, or says what has no effect.
         OSError: it cannot be read, or changed while it was read.
     """
     from bindsearch.ingest.media.file_tags import read_metadata
 
-    verdict = _classify(file, options)
+    verdict = classify_source(file, options)
     if verdict.modality is None:
         return InspectResult(verdict)
     if verdict.modality not in options.modalities:
-        return InspectResult(Classification(None, "the encoder cannot embed it"), refused=verdict.modality)
-    sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
-    if (listed := file.listed) is not None:
-        sidecar = merge_sidecar(sidecar, listed.captions, listed.columns, listed.metadata)
+        return InspectResult(
+            Classification(None, f"the encoder cannot embed {verdict.modality}"), refused=verdict.modality
+        )
+    sidecar = declared_of(file, options).for_modality(verdict.modality)
     if verdict.modality is Modality.DEPTH and sidecar.depth_unit is None:
         sidecar = replace(sidecar, depth_unit=unit_by_name(f"{options.root_name}/{file.rel_path}"))
     state = content_state(file.path)
@@ -136,8 +140,17 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     )
 
 
-def _classify(file: SourceFile, options: InspectOptions) -> Classification:
-    """Return the classification by a rule, else by a manifest, else by the file itself."""
+def declared_of(file: SourceFile, options: InspectOptions) -> Declared:
+    """Return what is declared about a file.
+
+    Raises:
+        MediaError: its sidecar is damaged.
+    """
+    return read_declared(file.path, file.rel_path, options.facts, file.listed, file.sidecar)
+
+
+def classify_source(file: SourceFile, options: InspectOptions) -> Classification:
+    """Return the classification by a rule, else by a list, else by the file itself."""
     listed = file.listed
     if listed is not None and listed.modality is not None and rule_for(file.rel_path, options.rules) is None:
         return Classification(listed.modality, "by a manifest")
@@ -145,4 +158,8 @@ def _classify(file: SourceFile, options: InspectOptions) -> Classification:
         return Classification(Modality.IMU, "its sidecar names the axes or the layout")
     if file.sidecar is not None and file.sidecar.depth_unit and rule_for(file.rel_path, options.rules) is None:
         return Classification(Modality.DEPTH, "its sidecar says depth_unit")
-    return classify(file.path, file.rel_path, options.rules, root_name=options.root_name)
+
+    def read_facts(_: Path) -> Sidecar:
+        return declared_of(file, options).for_classification()
+
+    return classify(file.path, file.rel_path, options.rules, root_name=options.root_name, read_facts=read_facts)

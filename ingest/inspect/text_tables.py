@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -13,19 +14,28 @@ from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor
 from bindsearch.ingest.media.imu.layouts import layout_by_names
 from bindsearch.ingest.media.imu.structure import Structure
 from bindsearch.ingest.media.imu.text_table import text_structure
-from bindsearch.ingest.media.sidecar import read_sidecar
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.types import Modality
 
 TEXT_TABLES = (".csv", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz")
 """Extensions of text tables, besides .txt, which may be prose."""
 
+ReadFacts: TypeAlias = Callable[[Path], Sidecar]
+"""Function that returns what is declared about a file, in its sidecar, a list or a folder's settings."""
+
 Verdict: TypeAlias = tuple[Modality | None, str]
 """Modality (None: left out), and the reason."""
 
 
 def classify_text_table(
-    path: Path, name: str, extension: str, named: tuple[Modality, str] | None, *, names_itself: bool
+    path: Path,
+    name: str,
+    extension: str,
+    named: tuple[Modality, str] | None,
+    read_facts: ReadFacts,
+    *,
+    names_itself: bool,
 ) -> Verdict | None:
     """Return modality and reason of a text table; None for a .txt that is prose.
 
@@ -34,6 +44,7 @@ def classify_text_table(
         name: its own name.
         extension: of its name.
         named: modality that its path names, and the part of the path.
+        read_facts: returns what is declared about the file.
         names_itself: the file's own name names it.
     """
     label = extension.lstrip(".")
@@ -53,10 +64,10 @@ def classify_text_table(
             return (Modality.IMU, f"{label} in the layout of {layout}")
         if find_columns(names) is not None:
             return (Modality.IMU, f"{label} with accelerometer and gyroscope columns")
-        sidecar = read_sidecar(path)
+        sidecar = read_facts(path)
         if sidecar.axes or sidecar.layout:
-            said = "names the axes" if sidecar.axes else f"says the layout {sidecar.layout}"
-            return (Modality.IMU, f"{label} whose sidecar {said}")
+            said = "axes are" if sidecar.axes else f"layout {sidecar.layout} is"
+            return (Modality.IMU, f"{label} whose {said} declared")
         if (reason := lone_sensor(name, names)) is not None:
             return (None, reason)
     except (BindSearchError, OSError) as error:

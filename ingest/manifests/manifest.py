@@ -1,9 +1,9 @@
 """Manifests: csv, tsv, jsonl and parquet files with metadata of other files, one row per file.
 
 A manifest has a column of paths (PATH_COLUMNS, letter case ignored), relative to the manifest's folder, and no motion
-columns. CAPTION_COLUMNS are indexed with the file, `modality` sets its modality, and all other columns are the user's
-own (or metadata, such as `title` and `taken`), as in a sidecar. If a file has several rows, it gets the captions of all
-of them, and everything else from the first.
+columns. CAPTION_COLUMNS are indexed with the file, `modality` sets its modality, FACT_NAMES tell how it is read, and
+all other columns are the user's own (or metadata, such as `title` and `taken`), as in a sidecar. If a file has several
+rows, it gets the captions of all of them, and everything else from the first.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.archives.samples import archive_above
 from bindsearch.ingest.manifests.rows import (
     CAPTION_COLUMNS,
     DEFAULT_LIMITS,
@@ -28,7 +29,14 @@ from bindsearch.ingest.manifests.rows import (
     rows,
 )
 from bindsearch.ingest.media.imu.columns import find_columns
-from bindsearch.ingest.media.sidecar import MAX_COLUMNS, MAX_SIDECAR_BYTES, Scalar, parse_columns
+from bindsearch.ingest.media.sidecar import (
+    EVERYDAY_WORDS,
+    FACT_NAMES,
+    MAX_COLUMNS,
+    MAX_SIDECAR_BYTES,
+    Scalar,
+    parse_columns,
+)
 from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
@@ -40,12 +48,23 @@ _NO_METADATA = Metadata()
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
-    """A manifest's entry for a file; `columns`: the user's own, names in lower case."""
+    """A manifest's entry for a file.
+
+    Attributes:
+        modality: its modality; None: the file decides.
+        captions: texts about it.
+        columns: the user's own, names in lower case; those of EVERYDAY_WORDS count unless the file uses them as facts.
+        metadata: values under the names of metadata.
+        facts: names among FACT_NAMES with their cells, as written.
+        source: the row of the facts, for errors: "list.csv, row 3".
+    """
 
     modality: Modality | None
     captions: tuple[str, ...]
     columns: Mapping[str, Scalar]
     metadata: Metadata
+    facts: tuple[tuple[str, object], ...] = ()
+    source: str = ""
 
     @property
     def stamp(self) -> int:
@@ -53,7 +72,9 @@ class ManifestEntry:
         import xxhash
 
         metadata = [getattr(self.metadata, name) for name in METADATA_COLUMNS if name not in FACT_COLUMNS]
-        content = (self.modality, self.captions, dict(self.columns), metadata)
+        content: tuple[object, ...] = (self.modality, self.captions, dict(self.columns), metadata)
+        if self.facts:
+            content = (*content, dict(self.facts))
         text = json.dumps(content, sort_keys=True, default=str)
         return int(xxhash.xxh3_64_intdigest(text.encode())) >> 1 or 1
 
@@ -98,12 +119,13 @@ def read_manifest(
         path: the manifest.
         root: folder that the paths of entries are relative to.
         limits: limits of manifests.
-        scanned: paths of the files whose entries are needed; those of others are empty (None: all are needed).
+        scanned: paths of the files whose entries are needed, members of archives among them included; those of others
+            are empty (None: all are needed).
 
     Raises:
         MediaError: damaged, too large, or without a column of paths.
     """
-    reader = _ManifestReader(_slashed(path.parent), _slashed(root), scanned)
+    reader = _ManifestReader(path.name, _slashed(path.parent), _slashed(root), scanned)
     for row in rows(path, reader.problems, reader.is_used, limits):
         reader.add(row)
     return ManifestContent(reader.entries, reader.problems.lines())
@@ -159,6 +181,7 @@ def _abbreviate(value: object) -> str:
 class _ManifestReader:
     """Entries and problems so far; `names`: the key of each column name as written, None to leave it out."""
 
+    name: str
     folder: str
     root: str
     scanned: Collection[str] | None = None
@@ -181,6 +204,7 @@ class _ManifestReader:
         modality: Modality | None = None
         captions: list[str] = []
         own: dict[str, object] = {}
+        facts: dict[str, object] = {}
         for name, value in row.others.items():
             if value is None:
                 continue
@@ -189,11 +213,17 @@ class _ManifestReader:
                 captions += self._captions(value, row.number)
             elif key == MODALITY_COLUMN:
                 modality = self._modality(value, row.number)
+            elif key in FACT_NAMES:
+                facts[key] = value
+                if key in EVERYDAY_WORDS and not isinstance(value, list | Mapping):
+                    own[key] = value
             elif key is not None:
                 own[key] = value
         columns, metadata = self._columns(own, row.number) if own else (_NO_COLUMNS, _NO_METADATA)
         listed = ManifestEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
-        if self.scanned is not None and path not in self.scanned:
+        if facts:
+            listed = replace(listed, facts=(*facts.items(),), source=f"{self.name}, row {row.number}")
+        if self.scanned is not None and path not in self.scanned and archive_above(path, self.scanned) is None:
             listed = _NO_ENTRY
         previous = self.entries.get(path)
         self.entries[path] = listed if previous is None else self._merge_entries(previous, listed, row.number)
@@ -261,4 +291,6 @@ class _ManifestReader:
             captions = captions[:MAX_CAPTIONS]
         columns = {**second.columns, **first.columns}
         metadata = first.metadata.merge_over(second.metadata)
-        return ManifestEntry(first.modality or second.modality, captions, columns, metadata)
+        facts = (*{**dict(second.facts), **dict(first.facts)}.items(),)
+        source = first.source or second.source
+        return ManifestEntry(first.modality or second.modality, captions, columns, metadata, facts, source)

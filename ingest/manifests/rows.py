@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TextIO
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
+from bindsearch.ingest.media.sidecar import FACT_NAMES
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
 from bindsearch.small_files import open_regular
@@ -159,8 +160,8 @@ def rows(
 
 def _value_bytes(value: object) -> int:
     """Return about how much memory a value takes that is not null."""
-    if isinstance(value, list):
-        return VALUE_BYTES + sum(map(_value_bytes, value))
+    if isinstance(value, list | dict):
+        return VALUE_BYTES + sum(map(_value_bytes, value.values() if isinstance(value, dict) else value))
     return 0 if value is None else VALUE_BYTES + (len(value) if isinstance(value, str) else 0)
 
 
@@ -409,6 +410,10 @@ def _values(column: Any) -> list[Any]:
         elements = iter(_values(column.flatten()))
         lengths = column.value_lengths().to_pylist()
         return [None if length is None else list(itertools.islice(elements, length)) for length in lengths]
+    if pa.types.is_struct(column.type):
+        names = [field.name for field in column.type]
+        fields = zip(*map(_values, column.flatten()), strict=True)
+        return [dict(zip(names, row, strict=True)) if any(row) else None for row in fields]
     if pa.types.is_temporal(column.type):
         return _times(column)
     values: list[Any] = column.to_pylist()
@@ -462,7 +467,8 @@ def _parquet_rows(path: Path, problems: Problems, wanted: Callable[[str], bool],
     path_name = _require_path_column([column.name for column in columns if _is_text(column.type)])
     names: dict[str, None] = {path_name: None}
     for column in columns:
-        if not _is_read(column.type):
+        is_nested_fact = column.name.strip().lower() in FACT_NAMES and _is_fact(column.type)
+        if not (_is_read(column.type) or is_nested_fact):
             kind = str(column.type)[:80]
             problems.add(1, f"column {column.name!r} is skipped: type {kind} is not supported")
         elif column.name not in names and wanted(column.name):
@@ -548,6 +554,16 @@ def _is_read(kind: Any) -> bool:
     )
     is_texts = (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type)
     return is_texts or any(test(kind) for test in tests)
+
+
+def _is_fact(kind: Any) -> bool:
+    """Return whether a nested column may hold a fact: a list of numbers, or texts by name, such as `units`."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return all(_is_text(field.type) for field in kind)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return is_list and bool(pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
 
 
 def _require_path_column(names: Sequence[str]) -> str:

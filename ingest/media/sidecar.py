@@ -38,11 +38,20 @@ FACTS: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
 )
 """Fields that tell how files of a modality are read; in other files they have no effect."""
 
-DECIDING = (*dict.fromkeys(name for names in FACTS.values() for name in names), "captions")
+FACT_NAMES = (*dict.fromkeys(name for names in FACTS.values() for name in names),)
+
+DECIDING = (*FACT_NAMES, "captions")
 """Fields that decide which vectors a file has."""
 
 FRAMES = ("android", "enu", "ios", "ned")
 """Conventions of axes of motion recordings: Android's is BindSearch's own."""
+
+COMMON_WORDS = frozenset({"layout", "time", "frame", "invalid", "rotate", "palette"})
+"""Keys that files of other programs have too: among unknown keys they do not make a sidecar."""
+
+EVERYDAY_WORDS = COMMON_WORDS - {"rotate"}
+"""Keys that are usual names of columns too: the user's own in `columns`, and in a list for files that do not use them.
+"""
 
 Scalar = str | int | float | bool | None
 
@@ -90,11 +99,8 @@ class Sidecar:
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
 
 
-KEYS = (*DECIDING[:-1], "caption", "columns")
+KEYS = (*FACT_NAMES, "caption", "columns")
 """Keys of a sidecar."""
-
-COMMON_WORDS = frozenset({"layout", "time", "frame", "invalid", "rotate", "palette"})
-"""Keys that files of other programs have too: among unknown keys they do not make a sidecar."""
 
 
 def sidecar_path(path: Path) -> Path:
@@ -136,6 +142,15 @@ def parse_sidecar(raw: bytes) -> Sidecar:
     for key in record:
         if key not in KEYS:
             raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(KEYS)}")
+    return parse_record(record)
+
+
+def parse_record(record: Mapping[str, Any]) -> Sidecar:
+    """Return the sidecar of a record whose keys are all among KEYS; a value of None is no value.
+
+    Raises:
+        MediaError: a value of the wrong type.
+    """
     record = {key: value for key, value in record.items() if value is not None}
     columns, metadata = _columns(record)
     return Sidecar(
@@ -193,24 +208,25 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
 
 def decode_facts(sidecar: Sidecar) -> str:
     """Return the fields of a sidecar that decide the vectors, as JSON: equal for equal fields, "" for none."""
-    deciding = {name: getattr(sidecar, name) for name in DECIDING}
-    deciding = {name: value for name, value in deciding.items() if value or value == 0}
+    deciding = {name: getattr(sidecar, name) for name in DECIDING if is_given(sidecar, name)}
     return json.dumps(deciding, sort_keys=True) if deciding else ""
 
 
-def merge_sidecar(
-    sidecar: Sidecar,
-    listed_captions: tuple[str, ...],
-    listed_columns: Mapping[str, Scalar],
-    listed_metadata: Metadata,
-) -> Sidecar:
-    """Return the sidecar, with an entry of a manifest for everything that the sidecar lacks."""
-    return replace(
-        sidecar,
-        captions=sidecar.captions or listed_captions,
-        columns={**listed_columns, **sidecar.columns},
-        metadata=sidecar.metadata.merge_over(listed_metadata),
-    )
+def merge_sidecars(*sidecars: Sidecar) -> Sidecar:
+    """Return for each key the value of the first sidecar that has it; `units`, `columns`, `metadata` entry by entry."""
+    merged = Sidecar()
+    for sidecar in sidecars:
+        added = {name: getattr(sidecar, name) for name in DECIDING if not is_given(merged, name)}
+        added["units"] = {**sidecar.units, **merged.units}
+        added["columns"] = {**sidecar.columns, **merged.columns}
+        merged = replace(merged, **added, metadata=merged.metadata.merge_over(sidecar.metadata))
+    return merged
+
+
+def is_given(sidecar: Sidecar, name: str) -> bool:
+    """Return whether a sidecar has a value of one of DECIDING."""
+    value = getattr(sidecar, name)
+    return value is not None and value not in ("", (), {})
 
 
 def _positive(record: Mapping[str, Any], key: str) -> float | None:
@@ -327,6 +343,9 @@ def _columns(record: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]
     value = record.get("columns", {})
     if not isinstance(value, dict):
         raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
+    for name in value:
+        if name.lower() in FACT_NAMES and name.lower() not in EVERYDAY_WORDS:
+            raise MediaError(f"columns has the name {name!r}, which has no effect there: write it beside columns")
     return parse_columns(value)
 
 

@@ -13,6 +13,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, delete_copy, read_members
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.workers.prepare import Failed
 from bindsearch.storage.file_state import FileState, IndexedFiles
@@ -50,13 +51,20 @@ class Members:
     """Members of the archives of one scan. `files` runs in other threads than the other methods."""
 
     def __init__(
-        self, root: Path, known: IndexedFiles, limits: ArchiveLimits, narrowing: PathFilter, spool: Path
+        self,
+        root: Path,
+        known: IndexedFiles,
+        limits: ArchiveLimits,
+        narrowing: PathFilter,
+        declarations: Declarations,
+        spool: Path,
     ) -> None:
         """Extract members into `spool`, an empty folder that the caller removes."""
         self._root = root
         self._known = known
         self._limits = limits
         self._narrowing = narrowing
+        self._declarations = declarations
         self._spool = spool
         self._lock = threading.Lock()
         self._archives: dict[str, Archive] = {}
@@ -108,10 +116,10 @@ class Members:
                 self._spooled_bytes += member.size_bytes
                 self._found += 1
             sidecar_version = 0 if member.sidecar is None else _stamp(member.sidecar)
+            sidecar_version ^= self._declarations.stamp(rel_path)
             state = FileState(member.size_bytes, member.mtime_ns, sidecar_version)
-            yield SourceFile(
-                member.path, rel_path, state, sidecar=member.sidecar or Sidecar(), archive=archive.rel_path
-            )
+            sidecar, listed = member.sidecar or Sidecar(), self._declarations.listed.get(rel_path)
+            yield SourceFile(member.path, rel_path, state, sidecar, listed, archive.rel_path)
             if not self.has_room():
                 yield None
 

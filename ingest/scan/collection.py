@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,13 @@ from bindsearch.ingest.inspect.classify import (
     reason_of_ignored,
     rule_for,
 )
+from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
 from bindsearch.ingest.inspect.inspect_file import SourceFile
+from bindsearch.ingest.left_out import at_or_below, counts_by_reason, write_left_out
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.archive_members import Archive, Members
+from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
@@ -34,6 +38,7 @@ from bindsearch.storage.file_state import UNKNOWN_STATE, FileState, IndexedFiles
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 WHOLE_COLLECTION = ("",)
@@ -83,6 +88,7 @@ class IndexOptions:
     Attributes:
         rules: classification rules; the first match decides.
         decode: options of decoders.
+        facts: facts by glob.
         retry_failed: process failed files again.
         narrowing: the files that the run is limited to.
         prune: delete items even if a whole folder disappeared.
@@ -92,6 +98,7 @@ class IndexOptions:
 
     rules: Sequence[Rule]
     decode: DecodeOptions
+    facts: FolderFacts = NO_FACTS
     retry_failed: bool = False
     narrowing: PathFilter = PathFilter()  # noqa: RUF009  (frozen)
     prune: bool = False
@@ -138,11 +145,15 @@ class CollectionScan:
             known,
             target.manifests,
             limits=options.lists,
-            is_whole=target.paths == WHOLE_COLLECTION and not self._narrows,
+            is_whole=self.target.paths == WHOLE_COLLECTION and not self._narrows,
         )
-        entries = self.manifests.entries
-        self._scan = walked.with_stamps({path: entries[path].stamp for path in walked.rel_paths if path in entries})
+        self.declarations = Declarations(self.manifests.entries, options.facts)
+        self._scan = walked.with_stamps(self.declarations.stamps(walked.rel_paths))
         archives = self._archives = self._find_archives()
+        self.left_out = {
+            path: why for path, why in self._scan.left_out.items() if self._options.narrowing.includes(path.rstrip("/"))
+        }
+        """Reason by path of the files that are left out; the collector adds those that are inspected."""
         self._failed_paths: set[str] = set()
         self._confirms_deletions = True
         retry = options.retry_failed or options.decode.imu_rate_hz is not None
@@ -197,6 +208,11 @@ class CollectionScan:
         return by_name or by_manifest or self.known.file_at(rel_path) is not None
 
     @property
+    def sees_all(self) -> bool:
+        """Return whether the run is not limited to some files of the collection."""
+        return self.target.paths == WHOLE_COLLECTION and not (self._narrows or self.target.only_listed)
+
+    @property
     def has_work(self) -> bool:
         """Return whether there is anything to inspect."""
         return bool(len(self._work) or self.archives)
@@ -248,7 +264,7 @@ class CollectionScan:
         for row in self._ignored.tolist():
             path = self._scan.rel_paths[row]
             if path not in self._archives and path not in self.manifests.states:
-                self._report.skipped[reason_of_ignored(path)] += 1
+                self.left_out[path] = reason_of_ignored(path)
         if self.target.only_listed:
             missing = sorted({*self.target.paths} - {*self._scan.rel_paths})
             if len(missing) > MAX_MISSING:
@@ -259,6 +275,34 @@ class CollectionScan:
             for path in missing[:MAX_MISSING]:
                 reason = "listed in a manifest, but the file does not exist"
                 self._report.add_failure(self.target.root / path, reason)
+
+    def record_left_out(self, store: Path) -> None:
+        """Record and count the files that were left out; those that the run did not look at stay as they are."""
+        unread = self._archives.keys() - {path for path, _ in self.archives}
+        table = write_left_out(
+            store,
+            self.target.collection_id,
+            self.left_out,
+            partial(self._out_of_sight, unread) if unread or not self.sees_all else None,
+        )
+        self._report.skipped.update(self.left_out.values())
+        if unread:  # their members were left out, too
+            members = table.filter(at_or_below(table.column("rel_path").combine_chunks(), unread))
+            self._report.skipped.update(counts_by_reason(members))
+
+    def _out_of_sight(self, unread: Set[str], paths: pa.Array) -> pa.Array:
+        """Return whether the run does not look at paths, bool (n,): excluded, or in archives that have not changed."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        narrowing = self._options.narrowing
+        if narrowing.include or narrowing.exclude:
+            included = pa.array([narrowing.includes(path.rstrip("/")) for path in paths.to_pylist()], pa.bool_())
+        elif narrowing.only is not None:
+            included = at_or_below(paths, narrowing.only)
+        else:
+            included = pa.repeat(pa.scalar(True), len(paths))
+        return pc.or_(pc.invert(included), at_or_below(paths, unread))
 
     def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`.

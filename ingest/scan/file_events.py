@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.inspect.classify import RULES_FILE
+from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
 from bindsearch.ingest.scan.walk import SIDECAR_SUFFIX
@@ -141,7 +141,7 @@ class _WatchedFolders:
         if root is None:
             return None
         folder, name = os.path.split(path)
-        if path != root and name in (IGNORE_FILE, RULES_FILE):
+        if path != root and name in (IGNORE_FILE, SETTINGS_FILE):
             path = folder
         if any(part.startswith(".") for part in path[len(root) :].split("/")):
             return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.archives.samples import archive_above
 from bindsearch.ingest.manifests.manifest import ManifestContent, ManifestEntry, is_manifest, read_manifest
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.scan.walk import Scan, file_state
@@ -33,7 +34,7 @@ class CollectionManifests:
 def read_manifests(
     scan: Scan,
     recorded: Mapping[str, FileState],
-    files: IndexedFiles,
+    files: IndexedFiles | None = None,
     besides: Sequence[str] = (),
     *,
     limits: ListLimits = DEFAULT_LIMITS,
@@ -44,7 +45,7 @@ def read_manifests(
     Args:
         scan: the scan.
         recorded: archives and manifests of previous runs; manifests outside of the scan are read too.
-        files: indexed files; unchanged items are not manifests.
+        files: indexed files; unchanged items are not manifests. None: nothing is indexed.
         besides: further manifests outside of the scan.
         limits: limits of manifests.
         is_whole: the scan is that of the whole collection: files that it lacks are counted.
@@ -55,7 +56,7 @@ def read_manifests(
     candidates = {}
     for row, path in enumerate(scan.rel_paths):
         if path.lower().endswith(MANIFEST_NAMES):
-            state, previous = scan.state(row), files.file_at(path)
+            state, previous = scan.state(row), None if files is None else files.file_at(path)
             if (
                 previous is None
                 or previous.item_id is None
@@ -89,7 +90,8 @@ def read_manifests(
         states[path] = candidates[path]
         entries.update(content.entries)
         problems += [f"{scan.root / path}: {problem}" for problem in content.problems]
-        if missing := len(content.entries.keys() - scanned) if is_whole else 0:
+        absent = content.entries.keys() - scanned if is_whole else ()
+        if missing := sum(archive_above(listed, scanned) is None for listed in absent):
             problems.append(
                 f"{scan.root / path}: {missing} of {len(content.entries)} listed files are not there, hidden or ignored"
             )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
+from bindsearch.ingest.left_out import HIDDEN, IGNORED
 from bindsearch.ingest.media.imu.partners import parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDECAR_SUFFIX = ".json"
+OWN_FILES = frozenset({IGNORE_FILE, SETTINGS_FILE})
+"""Hidden files that say what to do with others."""
+
 _KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
 """Folders of files that the kernel makes up, some of them without an end."""
 
@@ -40,6 +45,7 @@ class Scan:
         not_utf8: absolute paths whose names cannot be stored.
         bad_links: paths of symbolic links to anything but a file or a folder, and where they lead.
         empty: folders without any entries.
+        left_out: reason by path of hidden and ignored files and folders; the path of a folder ends with a slash.
     """
 
     root: Path
@@ -49,9 +55,10 @@ class Scan:
     not_utf8: tuple[bytes, ...] = ()
     empty: tuple[str, ...] = ()
     bad_links: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
-        """Return the scan with stamps of manifest entries, by path, combined into the `sidecar_version` of states."""
+        """Return the scan with stamps of lists and facts, by path, combined into the `sidecar_version` of states."""
         if not stamps:
             return self
         rows = [row for row, path in enumerate(self.rel_paths) if path in stamps]
@@ -74,6 +81,7 @@ class _ScanBuilder:
     not_utf8: list[bytes] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     bad_links: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
         """Add a regular file that is not a sidecar; the times of its sidecar and its parts belong to its state."""
@@ -107,7 +115,7 @@ class _ScanBuilder:
         """Return the result of the walk."""
         states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
         lists = tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty)
-        return Scan(root, self.rel_paths, states, *lists, self.bad_links)
+        return Scan(root, self.rel_paths, states, *lists, self.bad_links, self.left_out)
 
 
 def storable_ns(time_ns: int) -> int:
@@ -150,6 +158,7 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
         status = os.stat(start)  # noqa: PTH116  (a Path per file is too slow: a manifest may list a million)
         is_folder = stat.S_ISDIR(status.st_mode)
         if rel_path and rules.ignores(rel_path, is_folder):
+            builder.left_out[rel_path + "/" * is_folder] = IGNORED
             return
         if is_folder:
             pending = [(start, rel_path and rel_path + "/", rules)]
@@ -183,14 +192,17 @@ def _walk_folder(
     subfolders = []
     for entry in entries:
         name = entry.name
-        if name.startswith("."):
+        if name in OWN_FILES:
             continue
+        is_hidden = name.startswith(".")
         if not _is_utf8(name):
-            builder.not_utf8.append(os.fsencode(entry.path))
+            if not is_hidden:
+                builder.not_utf8.append(os.fsencode(entry.path))
             continue
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
-            if rules.ignores(rel_folder + name, is_folder):
+            if is_hidden or rules.ignores(rel_folder + name, is_folder):
+                builder.left_out[rel_folder + name + "/" * is_folder] = HIDDEN if is_hidden else IGNORED
                 continue
             if not is_folder:
                 if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):

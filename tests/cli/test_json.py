@@ -145,6 +145,7 @@ CASES = [
     Case("optimize.json", "optimize --json", holds=lambda one: one["partitions"] == []),
     Case("optimize.json", f"optimize --force --json {LISTS}", holds=lambda one: one["partitions"]),
     Case("status.json", "status --json", holds=lambda one: one["failures"] and [*one["items"]] == [*Modality]),
+    Case("status.json", "status --left-out --json", holds=lambda one: "left_out_files" in one),
     Case("status.json", f"status --json {LISTS}", holds=has_points),
     Case("verify.json", "verify --check-media --json", holds=lambda one: one["findings"] == []),
     Case("verify.json", "verify --json", 5, damage=spoil_vectors, holds=lambda one: one["findings"]),

@@ -12,8 +12,8 @@ import pytest
 from rich.cells import cell_len
 
 from bindsearch.cli.index import suggested_search
-from bindsearch.cli.output import shorten_middle
-from bindsearch.cli.progress import SHOWN_REASONS, SLOW_FILE_SECONDS, Status, show_progress
+from bindsearch.cli.output import SHOWN_REASONS, shorten_middle
+from bindsearch.cli.progress import SLOW_FILE_SECONDS, Status, show_progress
 from bindsearch.ingest import embed
 from bindsearch.reports import IndexReport, Progress
 from bindsearch.types import Modality
@@ -105,7 +105,7 @@ def mixed(tmp_path: Path) -> Path:
     for name in ("a.docx", "b.DOCX", "c.exe", "data"):
         (folder / name).write_bytes(b"\x00\x01\x02")
     np.save(folder / "array.npy", np.zeros((3, 4, 5)))
-    (folder / ".hidden.exe").write_text("not counted")
+    (folder / ".hidden.exe").write_text("hidden")
     return folder
 
 
@@ -115,10 +115,9 @@ def test_the_last_lines_say_what_was_taken_and_left_out(mixed: Path, tmp_path: P
     counts, taken, left_out, suggestion = done.stdout.splitlines()
     assert counts.startswith("3 added, 0 changed, 0 removed, 0 unchanged, 1 failed in ")
     assert taken == "indexed: 2 image, 1 text; 3 segments embedded"
-    assert left_out.startswith("left out: 2 not media: .docx; ")
-    for part in ("; 1 not media: .exe", "; 1 not media: no extension and no known content", "1 npy of shape (3, 4, 5)"):
+    assert left_out.startswith("left out: 3 not media (2 .docx, 1 .exe); ")
+    for part in ("; 1 not media: no extension and no known content", "1 npy of shape (3, 4, 5)", "; 1 hidden"):
         assert part in left_out
-    assert "hidden" not in left_out
     assert suggestion == "try: bindsearch search 'a dog on a beach'"
     assert bindsearch_command(shlex.split(suggestion)[2:]).returncode == 0
     again = bindsearch_command(["index", mixed]).stdout.splitlines()
@@ -150,5 +149,6 @@ def test_many_reasons_are_cut(tmp_path: Path, bindsearch_command: Run) -> None:
     for number in range(SHOWN_REASONS + 3):
         (folder / f"file.x{number}").write_text("x")
     (line,) = bindsearch_command(["index", folder, "--encoder", "null"]).stdout.splitlines()[1:]
-    assert line.count("not media: .x") == SHOWN_REASONS
-    assert "; 3 more reasons" in line
+    assert line.startswith(f"left out: {SHOWN_REASONS + 3} not media (1 .x")
+    assert line.count("1 .x") == SHOWN_REASONS
+    assert ", 3 others)" in line

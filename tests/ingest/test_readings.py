@@ -44,7 +44,9 @@ def test_notes_of_many_files_are_one_line_with_a_count(bindsearch_command: Run, 
     done = bindsearch_command(["index", media])
     assert done.returncode == 0, done.stderr
     assert f"note: rate from 'time_s' (3 files, such as {media}/" in done.stderr
-    assert f"note: mm, fx 26 px (0.81 x width), baseline 0.075 m ({media / 'depth' / 'd.png'})" in done.stderr
+    assert (
+        f"note: assumed: fx 26 px (0.81 x longer side), baseline 0.075 m ({media / 'depth' / 'd.png'})" in done.stderr
+    )
     assert done.stderr.count("bindsearch show FILE") == 1
     again = bindsearch_command(["index", media])
     assert "note: " not in again.stderr
@@ -66,7 +68,7 @@ def test_a_dry_run_says_what_the_run_does(bindsearch_command: Run, media: Path) 
     notes = {Path(file["path"]).name: file["note"] for file in plan}
     assert notes["a.csv"] == "50 Hz, rate from 'time_s'"
     assert notes["slow.csv"] == "25 Hz, rate from 'time_s'"
-    assert notes["d.png"] == "median 1.38 m, mm, fx 26 px (0.81 x width), baseline 0.075 m"
+    assert notes["d.png"].startswith("median 1.38 m, depth in mm, the default of 16-bit integers")
     report = json.loads(bindsearch_command(["index", media, "--json"]).stdout)
     failures = {Path(failure["path"]).name: failure["reason"] for failure in report["failures"]}
     assert set(failures) == {"late.csv", "unrated.csv"}

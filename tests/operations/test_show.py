@@ -87,9 +87,10 @@ def test_sidecar_rules_and_list_of_the_collection_apply(tmp_path: Path, store: b
     assert (curve.values.min(), curve.values.max(), curve.unit) == (5.0, pytest.approx(14.99), "m")
     assert shown.counts == {Modality.DEPTH: 1, Modality.TEXT: 1}
     assert chosen(store.show(depth, segment=2)).text == "a room"
-    assert store.show(depth, root=folder / "scans").why == "its sidecar says depth_unit, fx or baseline_m"
-    assert store.show(f"thermal:{depth}").why == "given as thermal"
+    assert store.show(depth, root=folder / "scans").why == "depth_unit, fx or baseline_m is declared"
+    assert "depth_unit has no effect" in store.show(f"thermal:{depth}").problem
     depth.with_name("1.png.json").unlink()
+    assert store.show(f"thermal:{depth}").why == "given as thermal"
     (folder / "list.csv").write_text("path,modality,caption\nscans/1.png,image,a wall\n")
     assert chosen(store.show(depth, segment=2)).text == "a wall"
 

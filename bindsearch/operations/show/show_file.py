@@ -12,7 +12,8 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.dry_run import classify_container
-from bindsearch.ingest.inspect.classify import RULES_FILE, Rule, read_folder_rules
+from bindsearch.ingest.inspect.classify import Rule
+from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile, inspect_file
 from bindsearch.ingest.manifests.manifest import ManifestEntry, is_manifest, read_manifest
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
@@ -148,11 +149,12 @@ def show_file(term: Term, root: Path, encoder: Encoder, options: IndexOptions, c
     path = _absolute(term)
     rel_path = path.relative_to(root).as_posix()
     given = () if term.kind is None else (Rule(Modality(term.kind), "**"),)
-    rules = (*given, *options.rules, *read_folder_rules(root))
+    settings = read_folder_settings(root)
+    rules = (*given, *options.rules, *settings.rules)
     if (container := classify_container(path)) is not None:
         return ShownFile(path, root, encoder.name, why=container.why)
     listed, problems = _listed(path, root, options)
-    inspect = InspectOptions(rules, encoder.modalities, root.name)
+    inspect = InspectOptions(rules, encoder.modalities, root.name, settings.facts)
     try:
         found = inspect_file(SourceFile(path, rel_path, UNKNOWN_STATE, listed=listed), inspect)
     except (MediaError, OSError) as error:
@@ -191,7 +193,7 @@ def find_root(term: Term, given: PathLike | None, roots: Iterable[Path]) -> Path
     inside = [root for root in roots if path.is_relative_to(root)]
     if inside:
         return max(inside, key=lambda root: len(root.parts))
-    return next((folder for folder in path.parents if is_existing_file(folder / RULES_FILE)), path.parent)
+    return next((folder for folder in path.parents if is_existing_file(folder / SETTINGS_FILE)), path.parent)
 
 
 def _absolute(term: Term) -> Path:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.inspect.classify import Classification, Rule, classify, parse_rule, read_folder_rules
+from bindsearch.ingest.inspect.classify import Classification, Rule, classify, parse_rule
+from bindsearch.ingest.inspect.folder_settings import read_folder_settings
 from bindsearch.types import Modality
 from helpers import media_files, thermal_files
 
@@ -227,9 +228,9 @@ def test_rules_that_do_not_parse_are_one_clear_line(text: str, reason: str) -> N
 
 
 def test_a_folder_has_rules_of_its_own(tmp_path: Path) -> None:
-    assert read_folder_rules(tmp_path) == ()
+    assert read_folder_settings(tmp_path).rules == ()
     (tmp_path / ".bindsearch.toml").write_text('[as]\ndepth = ["**/d/*.png", "x.tif"]\nThermal = "flir/*.jpg"\n')
-    assert read_folder_rules(tmp_path) == (
+    assert read_folder_settings(tmp_path).rules == (
         Rule(Modality.DEPTH, "**/d/*.png"),
         Rule(Modality.DEPTH, "x.tif"),
         Rule(Modality.THERMAL, "flir/*.jpg"),
@@ -250,7 +251,7 @@ def test_a_folder_has_rules_of_its_own(tmp_path: Path) -> None:
 def test_a_rules_file_that_does_not_parse_is_one_clear_line(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / ".bindsearch.toml").write_text(text)
     with pytest.raises(UsageError, match=reason):
-        read_folder_rules(tmp_path)
+        read_folder_settings(tmp_path)
 
 
 def test_pipes_missing_and_unreadable_files_do_not_stop_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bindsearch.ingest.media.sidecar import (
     MAX_SIDECAR_BYTES,
     Sidecar,
     decode_facts,
-    merge_sidecar,
+    merge_sidecars,
     parse_columns,
     parse_sidecar,
     read_sidecar,
@@ -185,12 +185,14 @@ def test_only_facts_that_decide_what_is_embedded_are_decode_facts() -> None:
 def test_a_sidecar_counts_before_a_list() -> None:
     own = parse_sidecar(b'{"fx": 5, "caption": "mine", "columns": {"a": 1, "camera": "X100"}}')
     listed = Metadata(camera="X200", title="theirs")
-    both = merge_sidecar(own, ("theirs",), {"a": 2, "b": 3}, listed)
+    both = merge_sidecars(own, Sidecar(captions=("theirs",), columns={"a": 2, "b": 3}, metadata=listed))
     assert both == Sidecar(
         fx=5.0, captions=("mine",), columns={"a": 1, "b": 3}, metadata=Metadata(camera="X100", title="theirs")
     )
-    assert merge_sidecar(Sidecar(), ("theirs",), {}, listed) == Sidecar(captions=("theirs",), metadata=listed)
-    assert merge_sidecar(own, (), {}, Metadata()) == own
+    assert merge_sidecars(Sidecar(), Sidecar(captions=("theirs",), metadata=listed)) == Sidecar(
+        captions=("theirs",), metadata=listed
+    )
+    assert merge_sidecars(own, Sidecar()) == merge_sidecars(own) == own
 
 
 def test_null_is_absent_and_a_blank_caption_none() -> None:

@@ -1,0 +1,108 @@
+"""Declarations about a file: by its sidecar, else by a list, else by glob, key by key.
+
+Facts of a sidecar or a list that the file's modality does not use are an error: they would have no effect. Those by
+glob apply to the files that use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.inspect.folder_settings import FolderFacts
+from bindsearch.ingest.manifests.facts import parse_facts
+from bindsearch.ingest.manifests.manifest import ManifestEntry
+from bindsearch.ingest.media.sidecar import (
+    FACT_NAMES,
+    FACTS,
+    Sidecar,
+    is_given,
+    merge_sidecars,
+    read_sidecar,
+    sidecar_path,
+)
+from bindsearch.types import Modality
+
+CLASSIFYING = ("axes", "layout", "depth_unit", "fx", "baseline_m")
+"""Facts that can tell that a table is a motion recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Declarations about one file.
+
+    Attributes:
+        name: its name.
+        sidecar: what its sidecar says.
+        listed: its entry in a list; None: no list has it.
+        by_glob: facts by glob, whatever its modality is.
+    """
+
+    name: str
+    sidecar: Sidecar
+    listed: ManifestEntry | None
+    by_glob: Sidecar
+
+    def for_classification(self) -> Sidecar:
+        """Return what may decide the modality of a table.
+
+        Raises:
+            MediaError: a value in a list is wrong.
+        """
+        return merge_sidecars(self.sidecar, self._listed_facts(CLASSIFYING), self.by_glob)
+
+    def for_modality(self, modality: Modality) -> Sidecar:
+        """Return all that is declared about the file as one of a modality.
+
+        Raises:
+            MediaError: a value in a list is wrong, or a fact in the sidecar or a list has no effect.
+        """
+        used = FACTS.get(modality, ())
+        for name in FACT_NAMES:
+            if is_given(self.sidecar, name) and name not in used:
+                raise MediaError(f"sidecar {sidecar_path(Path(self.name)).name}: {_no_effect(name, modality)}")
+        listed = Sidecar()
+        if self.listed is not None:
+            own = dict(self.listed.columns)
+            for name, _ in self.listed.facts:
+                if name in used:
+                    own.pop(name, None)
+                elif name not in own:
+                    raise MediaError(f"{self.listed.source}: {_no_effect(name, modality)}, or rename the column")
+            texts = Sidecar(captions=self.listed.captions, columns=own, metadata=self.listed.metadata)
+            listed = merge_sidecars(texts, self._listed_facts(used))
+        by_glob = Sidecar(**{name: getattr(self.by_glob, name) for name in used})
+        return merge_sidecars(self.sidecar, listed, by_glob)
+
+    def _listed_facts(self, names: Iterable[str]) -> Sidecar:
+        """Return those facts of the list that have one of these names."""
+        if self.listed is None or not self.listed.facts:
+            return Sidecar()
+        cells = {name: cell for name, cell in self.listed.facts if name in names}
+        return parse_facts(cells, self.listed.source)
+
+
+def read_declared(
+    path: Path, rel_path: str, facts: FolderFacts, listed: ManifestEntry | None, sidecar: Sidecar | None = None
+) -> Declared:
+    """Return what is declared about a file.
+
+    Args:
+        path: where its bytes are.
+        rel_path: its path inside the collection.
+        facts: facts of the collection by glob.
+        listed: its entry in a list.
+        sidecar: its sidecar in an archive; None: that beside it is read, if there is one.
+
+    Raises:
+        MediaError: its sidecar is damaged.
+    """
+    name = rel_path.rsplit("/", 1)[-1]
+    return Declared(name, read_sidecar(path) if sidecar is None else sidecar, listed, facts.at(rel_path))
+
+
+def _no_effect(name: str, modality: Modality) -> str:
+    users = " and ".join(user for user, names in FACTS.items() if name in names)
+    return f"{name} has no effect on {modality}, it is for {users}: remove it, or give the file's modality by a rule"

@@ -1,0 +1,78 @@
+"""One file outside of a run, as a run on its collection would see it: for queries by file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile
+from bindsearch.ingest.manifests.manifest import ManifestEntry, is_manifest, read_manifest
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
+from bindsearch.storage.file_state import UNKNOWN_STATE
+from bindsearch.types import Modality
+
+ALL_MODALITIES = frozenset(Modality)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file, and the options of its collection that decide how it is classified and read.
+
+    Attributes:
+        file: the file with its entry in a list.
+        options: rules and facts of the collection.
+    """
+
+    file: SourceFile
+    options: InspectOptions
+
+
+def find_file(path: Path, collections: Iterable[Path]) -> FoundFile:
+    """Return a file with the settings and the lists that apply to it; nothing of it is read.
+
+    The collection is the innermost one that contains it. A file outside of all has the settings of the nearest folder
+    above it with a `.bindsearch.toml`, if there is one, and no lists. The lists of a collection are looked for in the
+    file's folder and those above, up to the root; a deeper one takes precedence. A hidden file is taken as one in the
+    root.
+
+    Raises:
+        MediaError: a list is damaged.
+        UsageError: the settings are not valid.
+    """
+    path = path.absolute()
+    roots = [root for root in collections if path.is_relative_to(root)]
+    if roots:
+        root = max(roots, key=lambda root: len(root.parts))
+    else:
+        root = next((folder for folder in path.parents if (folder / SETTINGS_FILE).is_file()), path.parent)
+    rel_path = path.relative_to(root).as_posix()
+    listed = _listed(path, root, rel_path) if roots else None
+    settings = read_folder_settings(root)
+    is_hidden = any(part.startswith(".") for part in rel_path.split("/"))
+    file = SourceFile(path, path.name.lstrip(".") if is_hidden else rel_path, UNKNOWN_STATE, listed=listed)
+    root_name = root.name if roots else ""
+    return FoundFile(file, InspectOptions(settings.rules, ALL_MODALITIES, root_name, settings.facts))
+
+
+def _listed(path: Path, root: Path, rel_path: str) -> ManifestEntry | None:
+    """Return the entry of a file in a list; as in a run, the deepest list counts, of several the last by name."""
+    for folder in path.parents:
+        if not folder.is_relative_to(root):
+            break
+        for name in sorted(_names(folder), reverse=True):
+            file = folder / name
+            if name.lower().endswith(MANIFEST_NAMES) and file != path and file.is_file() and is_manifest(file):
+                entry = read_manifest(file, root, scanned={rel_path}).entries.get(rel_path)
+                if entry is not None:
+                    return entry
+    return None
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder; none if it cannot be read."""
+    try:
+        return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        return []
