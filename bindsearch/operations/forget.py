@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,9 +63,9 @@ def forget_paths(
     if not paths and not item_ids:
         raise UsageError("nothing to forget: give a path or an item id")
     batch = StagedBatch()
-    items = set(_stage_items(catalog, item_ids, batch))
-    for path in paths:
-        items |= _stage_path(catalog, os.fspath(path), batch)
+    items = set(_stage_items(catalog, item_ids, batch)) | _stage_paths(
+        catalog, [os.fspath(path) for path in paths], batch
+    )
     batch.removed = sorted(items)
     batch.forgotten_containers = sorted(set(batch.forgotten_containers))
     batch.forgotten_failures = sorted(set(batch.forgotten_failures))
@@ -82,37 +83,45 @@ def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) 
     rows = catalog.items_table(item_ids).to_pylist() if item_ids else []
     if unknown := {*item_ids} - {row["item_id"] for row in rows}:
         raise UsageError(f"no item has the id {min(unknown)}: `bindsearch search --json` prints ids")
+    containers = {key: set(catalog.containers(key)) for key in {row["collection_id"] for row in rows}}
     for row in rows:
         key, rel_path = row["collection_id"], row["rel_path"]
-        batch.forgotten_containers += [
-            (key, container) for container in catalog.containers(key) if _is_at_or_below(rel_path, container)
-        ]
+        batch.forgotten_containers += [(key, parent) for parent in _with_parents(rel_path) if parent in containers[key]]
     return [row["item_id"] for row in rows]
 
 
-def _stage_path(catalog: Catalog, path: str, batch: StagedBatch) -> set[int]:
-    """Stage the failures, archives and collections at or below a path, and return the ids of its items.
+def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> set[int]:
+    """Stage the failures, archives and collections at or below paths, and return the ids of their items.
+
+    The catalog is read once for each collection, however many paths there are.
 
     Raises:
-        UsageError: nothing was indexed there.
+        UsageError: nothing was indexed at or below a path.
     """
+    collections = [*catalog.collections().items()]
+    prefixes: dict[int, dict[str, list[int]]] = {}
+    for number, path in enumerate(paths):
+        for key, prefix in _matching_collections(path, collections):
+            prefixes.setdefault(key, {}).setdefault(prefix, []).append(number)
     items: set[int] = set()
-    is_known = False
-    for key, prefix in _matching_collections(path, [*catalog.collections().items()]):
-        files = catalog.known_files(key, (prefix,))
-        items.update(files.item_ids[files.item_ids >= 0].tolist())
-        failed_paths = [row["rel_path"] for row in catalog.failures_table().to_pylist() if row["collection_id"] == key]
-        batch.forgotten_failures += [(key, failed) for failed in failed_paths if _is_at_or_below(failed, prefix)]
-        batch.forgotten_containers += [
-            (key, container)
-            for container in catalog.containers(key)
-            if _is_at_or_below(container, prefix) or (files.n and _is_at_or_below(prefix, container))
-        ]
-        if not prefix:
-            batch.forgotten_collections.append(key)
-        is_known = is_known or bool(files.n) or not prefix
-    if not is_known:
-        raise UsageError(f"{path} is not in the store: nothing at or below it was indexed")
+    known: set[int] = set()
+    for key, numbers_of in prefixes.items():
+        files = catalog.known_files(key, tuple(numbers_of))
+        containers = sorted(catalog.containers(key))
+        present = set(containers)
+        for prefix, numbers in numbers_of.items():
+            rows = files.rows_at_or_below(prefix)
+            items.update(files.item_ids[rows][files.item_ids[rows] >= 0].tolist())
+            batch.forgotten_failures += [(key, files.rel_path(row)) for row in rows[files.failed[rows]].tolist()]
+            batch.forgotten_containers += [(key, path) for path in _at_or_below(prefix, containers)]
+            if len(rows):
+                batch.forgotten_containers += [(key, path) for path in _with_parents(prefix) if path in present]
+            if not prefix:
+                batch.forgotten_collections.append(key)
+            if len(rows) or not prefix:
+                known.update(numbers)
+    if missing := next((path for number, path in enumerate(paths) if number not in known), None):
+        raise UsageError(f"{missing} is not in the store: nothing at or below it was indexed")
     return items
 
 
@@ -128,6 +137,18 @@ def _matching_collections(path: str, collections: Sequence[tuple[int, Path]]) ->
                 yield key, absolute.relative_to(root).as_posix()
 
 
-def _is_at_or_below(rel_path: str, parent: str) -> bool:
-    """Return whether a relative path is `parent` or below it; every path is below ""."""
-    return not parent or rel_path == parent or rel_path.startswith(f"{parent}/")
+def _at_or_below(parent: str, paths: Sequence[str]) -> list[str]:
+    """Return those of sorted relative paths that are `parent` or below it; every path is below ""."""
+    if not parent:
+        return [*paths]
+    first = bisect_left(paths, f"{parent}/")
+    below = paths[first : bisect_left(paths, f"{parent}0", first)]  # "0" comes after "/"
+    at = bisect_left(paths, parent)
+    return [*paths[at : at + (paths[at : at + 1] == [parent])], *below]
+
+
+def _with_parents(rel_path: str) -> Iterator[str]:
+    """Yield a relative path and the folders that contain it, the deepest first."""
+    while rel_path:
+        yield rel_path
+        rel_path = rel_path.rpartition("/")[0]

@@ -110,6 +110,14 @@ class IndexedFiles:
         low = bisect_left(range(self.n), f"{rel_path}/", key=self.rel_path)
         return range(low, bisect_left(range(self.n), f"{rel_path}0", low, key=self.rel_path))  # "0" comes after "/"
 
+    def rows_at_or_below(self, rel_path: str) -> NDArray[np.int64]:
+        """Return the rows of a path and of the files below it, "" for all: int64 (m,)."""
+        if not rel_path:
+            return np.arange(self.n)
+        row = bisect_left(range(self.n), rel_path, key=self.rel_path)
+        at = [row] if row < self.n and self.rel_path(row) == rel_path else []
+        return np.array([*at, *self.rows_below(rel_path)], np.int64)
+
     def rel_path(self, row: int) -> str:
         """Return the relative path in a row."""
         path: str = self._rel_paths[row].as_py()

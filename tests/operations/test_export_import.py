@@ -247,6 +247,52 @@ def test_pictures_and_captions_of_clip_retrieval_become_one_item_each(tmp_path: 
         assert opened.status().items == {Modality.IMAGE: 2}
 
 
+def test_rows_of_one_path_in_several_files_become_one_item_as_in_a_folder(tmp_path: Path) -> None:
+    paths = [f"/m/{i}.jpg" for i in range(3)]
+    for name in ("image", "text"):
+        write_parquet(tmp_path / "both" / f"{name}.parquet", path=paths, modality=[name] * 3)
+    apart = write_parquet(
+        tmp_path / "apart.parquet", path=[f"/other/{i}.jpg" for i in range(3)], modality=["image"] * 3
+    )
+    sources = [tmp_path / "both" / "image.parquet", tmp_path / "both" / "text.parquet", apart]
+    report = bs.import_vectors(tmp_path / "files", *sources, encoder="null")
+    assert (report.added, report.replaced, report.vectors) == (6, 0, 9)
+    bs.import_vectors(tmp_path / "folder", tmp_path / "both", encoder="null")
+    with connect(tmp_path / "files", encoder="null") as files, connect(tmp_path / "folder", encoder="null") as folder:
+        assert files.status().collections == (Path("/m"), Path("/other"))
+        for opened, images in ((files, 6), (folder, 3)):
+            rows = {partition.modality: partition.rows for partition in opened.status().partitions}
+            assert rows == {Modality.IMAGE: images, Modality.TEXT: 3}
+    again = bs.import_vectors(tmp_path / "files", *reversed(sources), encoder="null")
+    assert (again.added, again.replaced, again.vectors) == (0, 6, 9)
+
+
+def test_an_item_in_two_exports_is_refused(tmp_path: Path, store: Path) -> None:
+    with connect(store, encoder="null") as opened:
+        for name in ("one", "two"):
+            opened.export(tmp_path / name)
+    with pytest.raises(bs.UsageError, match=r"is in two exports, .*one and .*two: import one after the other"):
+        bs.import_vectors(tmp_path / "new", tmp_path / "one", tmp_path / "two")
+    both = [*(tmp_path / "one").glob("*.parquet")]
+    assert (
+        bs.import_vectors(tmp_path / "new", *both).added == bs.import_vectors(tmp_path / "new2", tmp_path / "one").added
+    )
+
+
+def test_whole_numbers_beyond_53_bits_are_exact_from_import_to_export(tmp_path: Path) -> None:
+    numbers = [2**53 + 1, 2**53, 2**53 + 2]
+    write_parquet(tmp_path / "big.parquet", path=[f"/m/{i}.jpg" for i in range(3)], modality=["image"] * 3, uid=numbers)
+    bs.import_vectors(tmp_path / "a", tmp_path / "big.parquet", encoder="null")
+    with connect(tmp_path / "a", encoder="null") as opened:
+        opened.export(tmp_path / "out")
+    bs.import_vectors(tmp_path / "b", tmp_path / "out")
+    for name in ("a", "b"):
+        with connect(tmp_path / name, encoder="null") as opened:
+            for number, value in enumerate(numbers):
+                (hit,) = opened.search(np.ones(DIM), to="image", filter=f"uid = {value}")
+                assert hit.path == Path(f"/m/{number}.jpg")
+
+
 def test_columns_of_other_programs_are_taken_where_they_fit(tmp_path: Path) -> None:
     file = write_parquet(
         tmp_path / "data.parquet",

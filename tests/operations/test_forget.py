@@ -8,18 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bindsearch.encoders import load_encoder
 from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.compact import locked_catalog
-from bindsearch.operations.forget import forget, forget_paths
+from bindsearch.operations.forget import _at_or_below, forget, forget_paths
 from bindsearch.operations.verify.check import verify
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog, SourceContainer
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
+from bindsearch.storage.writer import Writer
 from helpers.stores import connect
 
 
@@ -164,3 +167,33 @@ def test_the_command_says_how_many(
     wrong = bindsearch_command(["forget", media / "a", "--store", store])
     assert wrong.returncode == 2
     assert "is not in the store" in wrong.stderr
+
+
+def test_many_paths_read_the_catalog_once(store: Path, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    for name in ("collections", "known_files", "containers", "failures_table"):
+        read = getattr(Catalog, name)
+
+        def counted(*args: object, name: str = name, read: Callable[..., object] = read) -> object:
+            reads.append(name)
+            return read(*args)
+
+        monkeypatch.setattr(Catalog, name, counted)
+    with locked_catalog(store) as (config, catalog):
+        writer = Writer(store, catalog, config.dim)
+        with pytest.raises(UsageError, match=r"a/9999 is not in the store"):
+            forget_paths(catalog, writer, [media / "a", media / "a" / "9999"])
+        paths = [media / "a" / "1.txt", media / "zip" / "x", media / "a" / "broken.png", *[media / "a" / "b"] * 200]
+        reads.clear()
+        assert forget_paths(catalog, writer, paths) == 3
+        assert max(reads.count(name) for name in set(reads)) <= 2  # also read by the writer
+    assert held(store) == ["5.txt", "a/2.txt", "ab/4.txt", "zip/7.txt"]
+    assert failed(store) == ["broken.png"]
+    assert containers(store) == []
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text("a/0.-z", max_size=4)), st.text("a/0.-z", max_size=3))
+def test_paths_below_a_folder_are_those_of_a_plain_comparison(paths: list[str], parent: str) -> None:
+    expected = [path for path in sorted(paths) if not parent or path == parent or path.startswith(f"{parent}/")]
+    assert _at_or_below(parent, sorted(set(paths))) == [*dict.fromkeys(expected)]

@@ -57,7 +57,7 @@ def import_vectors(
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
 ) -> ImportReport:
-    """Import precomputed vectors from files into a store; rows with the same path become one item.
+    """Import precomputed vectors from files into a store; rows with the same path, of all files, become one item.
 
     An existing item with the same path is replaced. Vectors that do not have unit length are normalised, and the
     report has a notice about it. Batches are committed one by one; indexes are brought up to date at the end. The next
@@ -101,16 +101,15 @@ def import_vectors(
         config,
     ):
         _check(config, path, shards)
-        plans = [_plan(group, root_folder) for group in opened_sources]
+        plan = _plan(dict(zip(unique, opened_sources, strict=True)), root_folder)
         n_done, total = 0, sum(shard.n for shard in shards)
         on_progress(0, total)
         with open_writer(path, context.encoder, context.segments) as (_, catalog, writer):
-            for plan in plans:
-                importer = VectorImporter(catalog, writer, report, trusted=False)
-                for n in _import_shards(plan, importer, config.dim, default_modality, report):
-                    n_done += n
-                    on_progress(n_done, total)
-                importer.flush()
+            importer = VectorImporter(catalog, writer, report, trusted=False)
+            for n in _import_shards(plan, importer, config.dim, default_modality, report):
+                n_done += n
+                on_progress(n_done, total)
+            importer.flush()
         report.optimized = optimize_store(context, on_stage=on_stage)
     report.took_s = time.monotonic() - started
     return report
@@ -150,8 +149,40 @@ class _Plan:
     items: Sequence[tuple[str, str]]
 
 
-def _plan(shards: Sequence[VectorFileReader], root: str | None) -> _Plan:
-    """Read the paths of all rows, and assign the rows to items.
+def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) -> _Plan:
+    """Read the paths of all rows, and assign the rows to items; rows with the same path are one item.
+
+    Raises:
+        UsageError: a row has no path or one outside of `root`, or an item is in several exports.
+    """
+    numbers: dict[str, int] = {}
+    items: list[tuple[str, str]] = []
+    codes: list[NDArray[np.int64]] = []
+    exports: dict[int, Path] = {}
+    for source, shards in sources.items():
+        item_paths, rows = _placed(shards, root)
+        is_export = all(shard.space is not None for shard in shards)
+        export = source if source.is_dir() else source.parent
+        number_of = np.zeros(len(item_paths), np.int64)
+        for position, (folder, path) in enumerate(item_paths):
+            number_of[position] = number = numbers.setdefault(_with_slash(folder) + path, len(numbers))
+            if number == len(items):
+                items.append((folder, path))
+            if is_export and exports.setdefault(number, export) != export:
+                raise UsageError(
+                    f"{_with_slash(folder)}{path} is in two exports, {exports[number]} and {export}: "
+                    "import one after the other, the last one replaces the items of the first"
+                )
+        codes += [number_of[of_shard] for of_shard in rows]
+    shards = [shard for group in sources.values() for shard in group]
+    counts = np.bincount(np.concatenate(codes), minlength=len(items))
+    return _Plan(shards, codes, counts, items)
+
+
+def _placed(
+    shards: Sequence[VectorFileReader], root: str | None
+) -> tuple[list[tuple[str, str]], list[NDArray[np.int64]]]:
+    """Return root and relative path of each path of a source, and for each shard the path of each row: int64 (n,).
 
     Raises:
         UsageError: a row has no path, or one outside of `root`.
@@ -175,10 +206,7 @@ def _plan(shards: Sequence[VectorFileReader], root: str | None) -> _Plan:
     _, firsts = np.unique(rows, return_index=True)
     item_collections = pa.chunked_array(collections, pa.string()).take(firsts)
     item_paths = place_items(encoded.dictionary.to_pylist(), item_collections.to_pylist(), root)
-    numbers: dict[tuple[str, str], int] = {}
-    codes = np.array([numbers.setdefault(item_path, len(numbers)) for item_path in item_paths], np.int64)[rows]
-    bounds = np.cumsum([shard.n for shard in shards])[:-1]
-    return _Plan(shards, np.split(codes, bounds), np.bincount(codes, minlength=len(numbers)), [*numbers])
+    return item_paths, np.split(rows, np.cumsum([shard.n for shard in shards])[:-1])
 
 
 def place_items(paths: Sequence[str], collections: Sequence[str | None], root: str | None) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bindsearch.arguments import did_you_mean
+from bindsearch.errors import UsageError
 from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS
@@ -71,12 +72,20 @@ DERIVED: Mapping[str, str] = {
 }
 """SQL of the columns that are not in a table, over `#root` (with a final slash) and `#rel_path`."""
 USER_COLUMNS = """
-    SELECT name, list(DISTINCT kind) AS kinds FROM (
-        SELECT name, json_type("columns", '/' || replace(replace(name, '~', '~0'), '/', '~1')) AS kind FROM (
-            SELECT "columns", unnest(json_keys("columns")) AS name FROM items WHERE "columns" IS NOT NULL))
+    SELECT name, list(DISTINCT kind) AS kinds, min(whole) AS lowest, max(whole) AS highest FROM (
+        SELECT name, CASE WHEN kind = 'DOUBLE' AND regexp_full_match(text, '-?[0-9]+') THEN 'HUGEINT' ELSE kind END
+            AS kind, CASE WHEN kind IN ('BIGINT', 'UBIGINT') THEN CAST(text AS HUGEINT) END AS whole FROM (
+            SELECT name, json_type("columns", pointer) AS kind, json_extract_string("columns", pointer) AS text FROM (
+                SELECT "columns", name, '/' || replace(replace(name, '~', '~0'), '/', '~1') AS pointer FROM (
+                    SELECT "columns", unnest(json_keys("columns")) AS name FROM items WHERE "columns" IS NOT NULL))))
     GROUP BY name ORDER BY name"""
-"""SQL that returns the user columns with the kinds of their values."""
-NUMBERS = frozenset(("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE"))
+"""SQL that returns the user columns with the kinds and the range of their values; HUGEINT: more than 64 bits."""
+WHOLE = frozenset(("BIGINT", "UBIGINT"))
+NUMBERS = WHOLE | {"HUGEINT", "DOUBLE"}
+EXACT_LIMIT = 2**53
+"""Whole numbers up to here are exact as DOUBLE (IEEE 754: 53 bits of precision)."""
+INEXACT = "inexact"
+"""Type of a column of numbers that no type of SQL holds exactly; filters refuse it."""
 
 
 class Collections(Protocol):
@@ -121,7 +130,7 @@ class FilterColumns:
 
     @cached_property
     def user_types(self) -> Mapping[str, str]:
-        """Type of each user column by name: BOOLEAN or DOUBLE if all values are of that kind, else VARCHAR."""
+        """Type of each user column by name: that of all its values, which it holds exactly; VARCHAR if they differ."""
         return {name: kind for name, kind in self._declared_types.items() if name.lower() not in DOCUMENTED}
 
     @cached_property
@@ -130,8 +139,10 @@ class FilterColumns:
         if "columns" not in self.tables.items.column_names:
             return {}
         rows = run_select(USER_COLUMNS, {"items": self.tables.items.select(["columns"])}).to_pylist()
-        kinds = {row["name"]: {*row["kinds"]} - {"NULL", None} for row in rows}
-        return {name: _type_of(of_column) for name, of_column in kinds.items()}
+        return {
+            row["name"]: _type_of({*row["kinds"]} - {"NULL", None}, int(row["lowest"] or 0), int(row["highest"] or 0))
+            for row in rows
+        }
 
     def resolve(self, name: str) -> str | None:
         """Return the column with this name, ignoring case; None if there is none."""
@@ -240,6 +251,11 @@ class FilterColumns:
         return items.column(name) if name in METADATA_COLUMNS else self._user_column(name)
 
     def _user_column(self, name: str) -> pa.ChunkedArray:
+        if self.user_types[name] == INEXACT:
+            raise UsageError(
+                f"the column {name} holds whole numbers beyond 2**53 with fractions or of more than 64 bits, which no "
+                "number of SQL holds exactly: give these values as texts, and index or import again"
+            )
         values = self._declared(name, self.user_types[name])
         return _encode(values) if self.user_types[name] == "VARCHAR" else values
 
@@ -250,10 +266,17 @@ class FilterColumns:
         return run_select(sql, {"items": self.tables.items.select(["columns"])}).column(0)
 
 
-def _type_of(kinds: set[str]) -> str:
+def _type_of(kinds: set[str], lowest: int, highest: int) -> str:
+    """Return the type of values of these kinds, whose whole numbers of at most 64 bits are in lowest..highest."""
     if kinds == {"BOOLEAN"}:
         return "BOOLEAN"
-    return "DOUBLE" if kinds and kinds <= NUMBERS else "VARCHAR"
+    if not kinds or not kinds <= NUMBERS:
+        return "VARCHAR"
+    if kinds <= WHOLE and highest < 2**63:
+        return "BIGINT"
+    if kinds <= WHOLE and lowest >= 0:
+        return "UBIGINT"
+    return "DOUBLE" if "HUGEINT" not in kinds and -EXACT_LIMIT <= lowest <= highest <= EXACT_LIMIT else INEXACT
 
 
 def _encode(texts: pa.ChunkedArray) -> pa.ChunkedArray:

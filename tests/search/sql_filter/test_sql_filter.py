@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -454,12 +454,46 @@ def test_every_allowed_function_is_duckdbs() -> None:
 
 def test_user_columns_have_the_type_of_their_values(columns: FilterColumns) -> None:
     name = "a/b~'\" c"
-    types = {"lens": "VARCHAR", "rating": "DOUBLE", "flag": "BOOLEAN", "mixed": "VARCHAR", name: "DOUBLE"}
+    types = {"lens": "VARCHAR", "rating": "DOUBLE", "flag": "BOOLEAN", "mixed": "VARCHAR", name: "BIGINT"}
     assert columns.user_types == types
     assert where_mask("mixed = '1' or mixed = 'true' or mixed = '[1]'", columns).any()
     quoted = name.replace('"', '""')
     both = where_mask(f'"{quoted}" in (1, 2)', columns)
     np.testing.assert_array_equal(both, where_mask("mixed is not null", columns))
+
+
+def with_values(values: Sequence[object]) -> FilterColumns:
+    """Return items with a user column `uid` of these values, written as JSON."""
+    n = len(values)
+    tables = make_tables(n, n)
+    items = tables.items.drop(["columns"])
+    texts = pa.array([None if value is None else json.dumps({"uid": value}) for value in values], pa.string())
+    return FilterColumns(Tables(items.append_column("columns", texts), tables.segments, np.arange(n), ROOTS))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(2**53 - 2, 2**53 + 2)), min_size=1)
+    | st.lists(st.one_of(st.none(), st.integers(0, 2**64 - 1)), min_size=1)
+)
+def test_whole_numbers_are_compared_exactly(values: list[int | None]) -> None:
+    values = values[:9]
+    columns = with_values(values)
+    for number in {value + step for value in values if value is not None for step in (-1, 0, 1)}:
+        for operator, compare in (("=", int.__eq__), (">", int.__gt__), ("<=", int.__le__)):
+            expected = [value is not None and compare(value, number) for value in values]
+            np.testing.assert_array_equal(where_mask(f"uid {operator} {number}", columns), expected)
+
+
+def test_numbers_that_no_type_holds_exactly_are_refused() -> None:
+    assert with_values([2**53, 1.5]).user_types == {"uid": "DOUBLE"}
+    assert with_values([2**63, 1]).user_types == {"uid": "UBIGINT"}
+    for values in ([2**53 + 1, 1.5], [2**64, 1], [2**63, -1]):
+        with pytest.raises(
+            UsageError, match=r"column uid holds whole numbers beyond 2\*\*53 with fractions or of more"
+        ):
+            where_mask("uid = 1", with_values(values))
+        assert where_mask("item_id is not null", with_values(values)).all()
 
 
 def test_without_user_columns_and_without_rows(oracle: Oracle) -> None:
