@@ -185,7 +185,7 @@ def test_the_same_encoder_embeds_anew_too_and_what_was_given_up_stays(path: Path
 def test_failed_files_are_tried_again_alone(path: Path, folders: list[Path]) -> None:
     (folders[0] / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (folders[0] / "motion.csv").write_text(
-        "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + "".join(f"{n},0,9.8,0,0,0\n" for n in range(300))
+        "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + "".join(f"{n % 5 / 10},0,9.8,0,0,0\n" for n in range(300))
     )
     (folders[0] / "5.txt").write_text("changed since")
     with connect(path) as store:

@@ -29,7 +29,7 @@ from bindsearch.operations.verify.store_files import StoredVectors, vector_file_
 from bindsearch.storage.catalog import CatalogTransaction
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
-from bindsearch.types import Modality
+from bindsearch.types import FACT_COLUMNS, Modality
 from helpers import media_files, vector_store
 from helpers.stores import connect
 
@@ -399,6 +399,7 @@ def test_a_store_from_before_digests_is_clean_and_unreadable_vectors_in_it_are_s
         store,
         "ALTER TABLE vector_files DROP COLUMN digest",
         "DROP TABLE replaced_files",
+        *(f"ALTER TABLE items DROP COLUMN {name}" for name in FACT_COLUMNS),
         "DELETE FROM schema_version WHERE version > 3",
     )
     for path in store.glob("snapshots/*/digests.json"):
