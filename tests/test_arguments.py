@@ -291,6 +291,7 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "answer": lambda store, _: store.answer(bs.make_query("a")),
     "explain": lambda store, _: store.explain(bs.make_query("a")),
     "status": lambda store, _: store.status(),
+    "left_out": lambda store, _: store.left_out(),
     "index": lambda store, path: store.index(path),
     "retry": lambda store, _: store.retry(),
     "watch": lambda store, path: store.watch(path, on_report=print, stop=threading.Event()),

@@ -14,7 +14,7 @@ import numpy as np
 
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.left_out import HIDDEN, IGNORED
-from bindsearch.ingest.media.imu.partners import parts_version
+from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
 from bindsearch.storage.file_state import FileState
@@ -93,8 +93,10 @@ class _ScanBuilder:
         if name + SIDECAR_SUFFIX in siblings:
             sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
             sidecar_version = storable_ns(sidecar.st_mtime_ns) if stat.S_ISREG(sidecar.st_mode) else 0
-        sidecar_version ^= parts_version(f"{folder}/{name}")
-        if (mask := mask_name(name)) in siblings:  # a depth map is read with the mask beside it
+        lower = name.lower()
+        if lower.endswith(TEXT_TABLES):  # checked first: most files are pictures
+            sidecar_version ^= parts_version(f"{folder}/{name}")
+        if "depth" in lower and (mask := mask_name(name)) in siblings:  # a depth map is read with the mask beside it
             mask_ns = os.stat(f"{folder}/{mask}").st_mtime_ns  # noqa: PTH116
             sidecar_version ^= storable_ns(mask_ns)
         self.rel_paths.append(rel_folder + name)
