@@ -19,6 +19,7 @@ from quality_rows import Row
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.audio import AudioTower, prepare_sound
 from bindsearch.encoders.mini.imu import VIEW_HOP, VIEW_SAMPLES, ImuTower, prepare_motion
+from bindsearch.encoders.mini.training.imu import RIGHT_ANGLES
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.media import Motion, Passage, Sound
@@ -132,20 +133,34 @@ def _har_rows(data: Path, encoder: Encoder, motions: list[Labelled[Motion]], *, 
     labels = [motion.label for motion in motions]
     groups = np.array([motion.group for motion in motions])
 
-    def accuracy(embed: Embed, subject: int) -> float:
+    def accuracies(embed: Embed, subject: int) -> NDArray[np.float64]:
+        """Return the share named rightly for each turn of the phone by right angles (24,), the first one upright."""
         rows = np.flatnonzero(groups == subject)
-        return nearest_name_accuracy(embed([prepared[row] for row in rows]), [labels[row] for row in rows], encoder)
+        names = [labels[row] for row in rows]
+        turned = [[turned_views(prepared[row], turn) for row in rows] for turn in RIGHT_ANGLES]
+        return np.array([nearest_name_accuracy(embed(views), names, encoder) for views in turned])
 
     def shipped(views: Sequence[NDArray[np.float32]]) -> Vectors:
         return encoder.encode(Modality.IMU, views)
 
     n = int((groups == LEFT_OUT_SUBJECT).sum())
-    figure = accuracy(shipped, LEFT_OUT_SUBJECT)
-    rows = [Row("UCI HAR 5.12 s nearest of 6 names, shipped weights, subject 18", figure, None, n)]
+    name = "UCI HAR 5.12 s nearest of 6 names"
+    figures = accuracies(shipped, LEFT_OUT_SUBJECT)
+    rows = [
+        Row(f"{name}, shipped weights, subject 18", float(figures[0]), None, n),
+        Row(f"{name}, shipped weights, subject 18, worst of 24 turns of the phone", float(figures.min()), None, n),
+    ]
     if crossval:
-        figures = [accuracy(_trained_imu(data, subject), subject) for subject in SUBJECTS]
-        rows += _crossval_rows("UCI HAR 5.12 s nearest of 6 names", "subject", SUBJECTS, figures, groups, wanted=0.85)
+        by_subject = np.stack([accuracies(_trained_imu(data, subject), subject) for subject in SUBJECTS])
+        rows += _crossval_rows(name, "subject", SUBJECTS, by_subject[:, 0].tolist(), groups, wanted=0.90)
+        worst = float(by_subject.mean(axis=0).min())
+        rows.append(Row(f"{name}, worst of 24 turns, leave-one-subject-out mean", worst, 0.85, len(groups)))
     return rows
+
+
+def turned_views(views: NDArray[np.float32], turn: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return views (n, 6, 128) of a phone that lies turned by a rotation (3, 3)."""
+    return np.concatenate([turn @ views[:, :3], turn @ views[:, 3:]], axis=1).astype(np.float32)
 
 
 def _crossval_rows(
