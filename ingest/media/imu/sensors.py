@@ -179,10 +179,8 @@ def _roles(first: _Values, second: _Values, said: str | None) -> tuple[_Values, 
         MediaError: the values do not show it.
     """
     shown = [_has_gravity(first, said), _has_gravity(second, said)]
-    if all(shown):  # gravity keeps its length, rotation does not
-        spreads = first.level.spread, second.level.spread
-        steady = [values.level.steady > 0.6 * values.level.median for values in (first, second)]
-        shown = [spreads[0] < spreads[1] / 2 and steady[0], spreads[1] < spreads[0] / 2 and steady[1]]
+    if all(shown):
+        shown = [_is_steadier(first.level, second.level), _is_steadier(second.level, first.level)]
     if shown == [True, False]:
         return first, second, ()
     is_clear = second.level.spread < 0.5 or second.level.steady > 0.6 * second.level.median
@@ -194,6 +192,12 @@ def _roles(first: _Values, second: _Values, said: str | None) -> tuple[_Values, 
         f"{first.level.median:.3g} and {second.level.median:.3g}; gravity is 9.8 m/s^2, 1 g or 1000 mg): list axes and "
         "units in the sidecar <file>.json"
     )
+
+
+def _is_steadier(one: Level, other: Level) -> bool:
+    """Return whether one sensor keeps its length, or its direction, as gravity does, and the other does not."""
+    steady, other_steady = (level.steady / max(level.median, 1e-30) for level in (one, other))
+    return (one.spread < other.spread / 2 and steady > 0.6) or (steady > 0.9 and other_steady < 0.75)
 
 
 def _fill_gaps(

@@ -208,6 +208,18 @@ def test_columns_without_names_are_told_apart_by_gravity(tmp_path: Path) -> None
         read(tmp_path / "c.npy", rate_hz=50)
 
 
+def test_a_gyroscope_as_long_as_one_g_is_told_apart_by_its_turns(tmp_path: Path) -> None:
+    """On stairs rotation has a median of 0.9 rad/s, the length of gravity in g, mostly about one axis."""
+    chance = np.random.default_rng(3)
+    samples = walk()
+    steps = np.where(chance.random((500, 1)) < 0.3, 15, 8) / G  # short strong steps, and between them less than gravity
+    samples[:, :3] = steps * chance.normal((6.6, 5.5, 4.8), 1, (500, 3))
+    samples[:, 3:] = chance.normal((0.5, 0, 0), 0.45, (500, 3))
+    for part, name in ((samples, "a"), (samples[:, [3, 4, 5, 0, 1, 2]], "b")):
+        np.savetxt(tmp_path / f"{name}.csv", part, delimiter=",")
+        check(tmp_path / f"{name}.csv", samples, rate_hz=50)
+
+
 def test_raw_counts_are_refused_unless_a_scale_is_said(tmp_path: Path) -> None:
     """MPU-6050: 16384 LSB/g and 131 LSB/(deg/s) in its smallest ranges (InvenSense, register map)."""
     samples = walk()
@@ -238,6 +250,34 @@ def test_a_slow_gyroscope_is_judged_by_the_turns_of_gravity(tmp_path: Path) -> N
     stored = samples / np.repeat((G, np.pi / 180), 3)
     recording = check(write(tmp_path / "b.csv", table(stored)), samples, rate_hz=50)
     assert "gyroscope in deg/s (by the turns of gravity): converted to rad/s" in recording.reading.notes
+
+
+@pytest.mark.parametrize("offset", [(0, 0, 0), (0.3, -0.2, 0.1)])
+@pytest.mark.parametrize("unit", [1.0, np.pi / 180])
+def test_at_rest_a_gyroscope_that_tells_turns_of_gravity_is_in_degrees(
+    tmp_path: Path, offset: tuple[float, float, float], unit: float
+) -> None:
+    """A person sits: averages over 0.2 s of up to 0.1 rad/s (UCI HAR), and a few wrong samples."""
+    chance = np.random.default_rng(4)
+    gyroscope = chance.normal(offset, 0.04, (60, 3)).repeat(10, axis=0)
+    gyroscope[chance.integers(0, 600, 3)] = 0.5
+    acc = chance.normal((0.3, 9.5, 2.0), 0.02, (600, 3))
+    samples = np.hstack([acc, gyroscope])
+    stored = samples / np.repeat((1.0, unit), 3)
+    recording = check(write(tmp_path / "a.csv", table(stored)), samples, rate_hz=50)
+    is_noted = any("gyroscope in deg/s" in note for note in recording.reading.notes)
+    assert is_noted == (unit != 1.0)
+
+
+def test_a_gyroscope_on_other_axes_is_not_taken_for_degrees(tmp_path: Path) -> None:
+    """Turns by 1 rad/s about the axes y, z, x instead of x, y, z: gravity turns as far, but elsewhere."""
+    times = np.arange(1000) / RATE_HZ
+    angle = np.sin(2 * np.pi * times / 4) * 4 / (2 * np.pi)
+    rate = np.cos(2 * np.pi * times / 4)
+    acc = 9.8 * np.column_stack([np.zeros(1000), np.sin(angle), np.cos(angle)])
+    samples = np.column_stack([acc, np.zeros(1000), rate, np.zeros(1000)])
+    recording = check(write(tmp_path / "a.csv", table(samples)), samples, rate_hz=50)
+    assert not any("deg/s" in note for note in recording.reading.notes)
 
 
 def test_units_in_the_names_of_said_axes_are_read(tmp_path: Path) -> None:
