@@ -10,6 +10,9 @@ turns counter-clockwise about the positive axes. The conventions of `frame` in a
   and `gravity` + `userAcceleration` likewise (`CMDeviceMotion`). The accelerometer is negated, the gyroscope is not.
 * ned: x, y, z = north, east, down. The accelerometer reports -9.81 m/s^2 along z at rest, since up is -z. In enu it is
   (y, x, -z), for both sensors (SBG's and Phidgets' ROS drivers convert in this way): a proper rotation.
+
+The signs of a recording by itself do not show whether they are Android's or iOS's: negated, it is the motion of a
+phone that lies the other way up. A second source of the tilt does: roll and pitch.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ _NED = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 _ACCELEROMETER = {"android": _IDENTITY, "enu": _IDENTITY, "ios": -_IDENTITY, "ned": _NED}
 _GYROSCOPE = {"android": _IDENTITY, "enu": _IDENTITY, "ios": _IDENTITY, "ned": _NED}
 _MAX_TERMS = 4
+_LEAST_TILT = 0.1
+_FARTHEST = 0.5
+"""Greatest median distance between a direction that roll and pitch tell and the accelerometer's, walking included."""
 
 
 def parse_axis(text: str, names: Sequence[str]) -> Terms | None:
@@ -55,6 +61,36 @@ def parse_axis(text: str, names: Sequence[str]) -> Terms | None:
 
 def _ends(rest: str) -> bool:
     return not rest.strip() or rest.lstrip()[0] in "+-"
+
+
+def frame_by_attitude(
+    acceleration: NDArray[np.float64], roll: NDArray[np.float64], pitch: NDArray[np.float64]
+) -> str | None:
+    """Return "ios" or "android" by the tilt that roll and pitch tell; None if they do not fit, or tell too little.
+
+    In Core Motion gravity is (cos p sin r, -sin p, -cos p cos r): roll is about y, pitch about x, and both are 0 with
+    the screen up. Android's roll is the same and its gravity the opposite (`SensorManager.getOrientation`); its pitch
+    has the other sign, so x and z decide.
+
+    Args:
+        acceleration: with gravity, (n, 3), in any unit.
+        roll: radians, (n,).
+        pitch: radians, (n,).
+    """
+    down = np.column_stack([np.cos(pitch) * np.sin(roll), -np.cos(pitch) * np.cos(roll)])
+    with np.errstate(all="ignore"):
+        seen = acceleration[:, ::2] / np.linalg.norm(acceleration, axis=1)[:, None]
+    good = np.isfinite(down).all(axis=1) & np.isfinite(seen).all(axis=1)
+    down, seen = down[good], seen[good]
+    power = float((down**2).sum())
+    if not len(down) or power < _LEAST_TILT**2 * len(down):
+        return None
+    slope = float((seen * down).sum()) / power
+    sign = 1.0 if slope > 0 else -1.0
+    distance = float(np.median(np.linalg.norm(seen - sign * down, axis=1)))
+    if not 0.6 < abs(slope) < 1.4 or distance > min(_FARTHEST, abs(slope) * float(np.sqrt(power / len(down)))):
+        return None
+    return "ios" if sign > 0 else "android"
 
 
 def turn(samples: NDArray[np.float32], frame: str | None) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _LONGEST_GAP_S = 1.0
 _EQUAL_RATES = 0.02
 """Rates that differ by less than this share count as equal."""
 
+_METADATA_BYTES = 1 << 16
 _UCI_RATE_HZ = 50.0
 _UCI_WINDOW = 128
 _KITTI_AXES = (11, 12, 13, 17, 18, 19)
@@ -139,12 +141,53 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     header = list(tables["main"].columns)
     layout = None
     if "seconds_elapsed" in header:
-        layout = Layout("sensor-logger", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
+        frame, source = _sensor_logger_frame(main, files)
+        layout = Layout(
+            "sensor-logger",
+            units={"accelerometer": "m/s^2", "gyroscope": "rad/s"},
+            frame=frame,
+            frame_source=source,
+        )
+        if frame is None and "orientation" in files:
+            columns |= _attitude(read_text_table(files["orientation"], max_bytes), origin, times_s)
     elif "Time (s)" in header:
         layout = Layout("phyphox")
     elif _is_wisdm(tables["main"], main):
         layout = Layout("wisdm", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
     return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
+
+
+def _sensor_logger_frame(main: Path, files: Mapping[str, Path]) -> tuple[str | None, str]:
+    """Return the frame of a recording of Sensor Logger and what tells it; None: it is not said.
+
+    Only Android has TotalAcceleration.csv (UNITS.md); Metadata.csv has the columns platform and standardisation, which
+    turns iOS's values into Android's frame (CROSSPLATFORM.md).
+    """
+    if sensor_role(main.name) == "total":
+        return "android", main.name
+    if "metadata" not in files:
+        return None, ""
+    with files["metadata"].open("rb") as file:
+        lines = file.read(_METADATA_BYTES).decode(errors="replace").splitlines()
+    names, values = (next(csv.reader([line]), []) for line in [*lines[:2], "", ""][:2])
+    said = {name.strip().lower(): value.strip().lower() for name, value in zip(names, values, strict=False)}
+    is_ios = said.get("platform") == "ios"
+    if not is_ios and said.get("platform") != "android":
+        return None, ""
+    return "ios" if is_ios and said.get("standardisation") != "true" else "android", files["metadata"].name
+
+
+def _attitude(table: Table, origin: Table, times_s: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Return roll and pitch at some times; {} if the table does not have them."""
+    needed = [table.columns.get(name) for name in ("time", "roll", "pitch")]
+    if "time" not in origin.columns or any(column is None or column.dtype.kind not in "iuf" for column in needed):
+        return {}
+    ticks, roll, pitch = (np.asarray(column) for column in needed)
+    own_s = (ticks - origin.columns["time"][0]).astype(np.float64) * 1e-9
+    if not len(own_s) or not (np.diff(own_s) >= 0).all():
+        return {}
+    places = np.searchsorted(own_s, times_s).clip(0, len(own_s) - 1)  # not interpolated: angles jump by a turn
+    return {"roll": roll[places], "pitch": pitch[places]}
 
 
 def _is_wisdm(table: Table, path: Path) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import find_columns
+from bindsearch.ingest.media.imu.frames import frame_by_attitude
 from bindsearch.ingest.media.imu.presets import PRESETS, Preset
 from bindsearch.ingest.media.imu.table import Layout, Table
 from bindsearch.ingest.media.imu.units import ACCELERATION, gravity_unit, measure, unit_of
@@ -25,6 +26,12 @@ JOINED_LAYOUTS = ("sensor-logger", "phyphox", "wisdm", "uci-har", "kitti-oxts")
 
 USUAL_RATE_HZ = 50.0
 """Rate that the statistics of values assume before the time is read."""
+
+SIGNS_UNKNOWN = (
+    "signs read as Android's (+9.8 along the axis that points up): for a recording of an iPhone or Apple Watch give "
+    'frame: "ios" ("android" ends this note)'
+)
+"""Note on recordings of apps on iOS that do not show whose signs they have."""
 
 LAYOUTS = tuple(dict.fromkeys([*(preset.name for preset in PRESETS), *JOINED_LAYOUTS]))
 """Names of all layouts."""
@@ -57,6 +64,7 @@ def lay_out(table: Table, sidecar: Sidecar) -> tuple[Table, Sidecar]:
         raise MediaError(f"several columns are named {twice[0]!r}: list the positions of the six axes instead")
     if layout is None:
         return table, sidecar
+    table, layout = _with_frame(table, layout, sidecar)
     return replace(table, notes=(f"layout: {layout.name}", *table.notes)), merge_layout(sidecar, layout)
 
 
@@ -72,6 +80,36 @@ def _without_wrong_unit(table: Table, layout: Layout) -> tuple[Table, Layout]:
     units = {sensor: unit for sensor, unit in layout.units.items() if sensor != "accelerometer"}
     note = f"{layout.name} writes the accelerometer in {said}, but its values are in {seen}"
     return replace(table, notes=(*table.notes, note)), replace(layout, units=units)
+
+
+def _with_frame(table: Table, layout: Layout, sidecar: Sidecar) -> tuple[Table, Layout]:
+    """Return a layout of apps on iOS with its frame, by the app's files or by roll and pitch, and a note if it matters.
+
+    Axes that a sidecar lists may have signs already: they have no other frame than its own.
+    """
+    attitude = next((preset.attitude for preset in PRESETS if preset.name == layout.name), ())
+    if not attitude or sidecar.frame is not None:
+        return table, layout
+    if sidecar.axes:
+        is_signed = any(str(axis).startswith("-") for axis in sidecar.axes[:3])
+        notes = () if is_signed else (SIGNS_UNKNOWN,)
+        return replace(table, notes=(*table.notes, *notes)), replace(layout, frame=None)
+    frame, source = layout.frame, layout.frame_source
+    if frame is None:
+        frame, source = _frame_by_values(table, layout, attitude), "roll and pitch"
+    note = {"ios": f"frame: ios, by {source}: the accelerometer is negated", None: SIGNS_UNKNOWN}.get(frame, "")
+    return replace(table, notes=(*table.notes, *([note] if note else []))), replace(layout, frame=frame)
+
+
+def _frame_by_values(table: Table, layout: Layout, attitude: Sequence[str]) -> str | None:
+    """Return the frame that roll and pitch show; None if they are missing or do not."""
+    roll, pitch = (_find(pattern, list(table.columns)) for pattern in attitude)
+    columns = find_columns(list(table.columns), layout.axes)
+    if roll is None or pitch is None or columns is None:
+        return None
+    vectors = np.column_stack([np.asarray(table.columns[axis], np.float64) for axis in columns.axes[:3]])
+    angles = [np.asarray(table.columns[name], np.float64) for name in (roll, pitch)]
+    return frame_by_attitude(vectors, *angles) if len(vectors) == len(angles[0]) == len(angles[1]) else None
 
 
 def merge_layout(sidecar: Sidecar, layout: Layout) -> Sidecar:

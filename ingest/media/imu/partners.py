@@ -43,6 +43,8 @@ _UCI_NEEDED = tuple(f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") 
 _OXTS = re.compile(r"(.*oxts/data/)(\d{10})(\.txt)")
 _FIRST_SAMPLE = f"oxts/data/{0:010d}.txt"
 _MAX_FILES = 100_000
+_OF_APP = MappingProxyType({"metadata": "Metadata.csv", "orientation": "Orientation.csv"})
+"""Files that tell whether an iPhone wrote a recording of Sensor Logger, by role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def recording_key(path: str) -> str | None:
         return None
     if (signal := _UCI_SIGNAL.fullmatch(name)) is not None:
         return f"{folder}{slash}*{signal[3] or ''}"
+    if name in _OF_APP.values():
+        return f"{folder}{slash}*.csv"
     if _SENSOR.search(name) is None:
         return None
     above, above_slash, last = folder.rpartition("/")
@@ -144,6 +148,9 @@ def _sensor_recording(path: str, exists: Callable[[str], bool]) -> Recording | N
         calibrated = _sensor_recording(f"{folder}{slash}{_UNCALIBRATED.sub('', name)}", exists)
         if calibrated is not None and exists(calibrated.main):
             return Recording("sensors", calibrated.main, {**calibrated.parts, "uncalibrated": path})
+    if main != "total" and match.start() == 0 and name[match.end() :] == ".csv":
+        beside = {role: f"{folder}{slash}{other}" for role, other in _OF_APP.items()}
+        files |= {role: file for role, file in beside.items() if exists(file)}
     return Recording("sensors", files[main], {role: file for role, file in files.items() if role != main})
 
 

@@ -35,6 +35,7 @@ class Preset:
         check: returns whether the values fit too.
         prepare: scales the table by facts in its preamble.
         note: what is assumed.
+        attitude: roll and pitch in radians, of layouts that may have iOS's signs: they show which (`frames`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Preset:
     check: Callable[[Table], bool] | None = None
     prepare: Callable[[Table], Table] | None = None
     note: str = ""
+    attitude: tuple[str, ...] = ()
 
 
 def _median_step(table: Table, name: str) -> float:
@@ -97,10 +99,11 @@ PRESETS: tuple[Preset, ...] = (
         needs=("seconds_elapsed",),
         units=MappingProxyType({"gyroscope": "rad/s"}),
         time=(("seconds_elapsed", 1.0),),
+        attitude=("roll", "pitch"),
     ),
     Preset(
         "phyphox",
-        "csv export of the raw sensors, phyphox.org/wiki (Data Export)",
+        "csv export of the raw sensors, phyphox.org/wiki (Data Export); iOS's values negated (phyphox-ios: kG = -9.81)",
         ((r"(?:Acceleration|Accelerometer) {} \(m/s\^?[2²]\)",),),
         (r"Gyroscope {} \(rad/s\)",),
         needs=(r"Time \(s\)",),
@@ -118,6 +121,7 @@ PRESETS: tuple[Preset, ...] = (
             (r"motionTimestamp_sinceReboot\(s\)", 1.0),
             (r"loggingTime\(txt\)", 1.0),
         ),
+        attitude=(r"motionRoll\(rad\)", r"motionPitch\(rad\)"),
     ),
     Preset(
         "androsensor",
@@ -145,6 +149,7 @@ PRESETS: tuple[Preset, ...] = (
         units=_G_RAD,
         time=((r"time(?:stamp)?", None),),
         rate_hz=50.0,
+        attitude=(r"attitude\.roll", r"attitude\.pitch"),
     ),
     Preset(
         "ego4d",

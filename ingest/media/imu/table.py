@@ -27,6 +27,7 @@ class Layout:
         time: the time column.
         sample_rate_hz: rate, where there is no time column.
         frame: convention of the axes.
+        frame_source: what tells it, such as "Metadata.csv".
     """
 
     name: str
@@ -35,6 +36,7 @@ class Layout:
     time: str | None = None
     sample_rate_hz: float | None = None
     frame: str | None = None
+    frame_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,7 @@ def test_units_in_the_names_of_said_axes_are_read(tmp_path: Path) -> None:
         f"gyroRotation{a}(rad/s)" for a in "XYZ"
     )
     path = write(tmp_path / "a.csv", table(walk() / np.repeat((G, 1), 3), names))
-    notes = check(path, walk(), Sidecar(axes=names, sample_rate_hz=50.0)).reading.notes
+    notes = check(path, walk(), Sidecar(axes=names, sample_rate_hz=50.0, frame="android")).reading.notes
     assert notes == ("layout: sensorlog",)
 
 
