@@ -176,7 +176,8 @@ def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: Deco
         clock = even_clock(rate_hz, "from the sidecar", count)
         seen = _seen_rate(table, columns, count)
         if seen is not None and not 0.8 < seen.rate_hz / rate_hz < 1.25:
-            note = f"the sidecar says {rate_hz:g} Hz, but time column {seen.source} shows {seen.rate_hz:.4g} Hz"
+            column = seen.source.removeprefix("from ")
+            note = f"sample_rate_hz says {rate_hz:g} Hz, but time column {column} shows {seen.rate_hz:.4g} Hz"
             return replace(clock, notes=(note,))
         return clock
     problem: MediaError | None = None
