@@ -17,7 +17,8 @@ from PIL import Image
 
 from bindsearch.ingest.inspect.classify import _PARTS
 from bindsearch.ingest.media.imu.clock import _FASTEST_HZ, _SLOWEST_HZ
-from bindsearch.ingest.media.imu.layouts import LAYOUTS
+from bindsearch.ingest.media.imu.layouts import LAYOUTS, _matches
+from bindsearch.ingest.media.imu.presets import PRESETS
 from bindsearch.ingest.media.imu.units import _GRAVITY, ACCELERATION, FASTEST_RAD_S, ROTATION
 from bindsearch.ingest.media.pictures.depth_map.checks import FARTHEST_M, LARGEST_MEDIAN_M, LEAST_MEDIAN_M
 from bindsearch.ingest.media.pictures.depth_map.names import _RELATIVE
@@ -60,6 +61,18 @@ def test_the_table_of_layouts_is_complete_and_in_their_order() -> None:
     assert first_cells(section("Layouts")) == [*LAYOUTS, "gpmf"]
 
 
+def test_the_headers_in_the_table_of_layouts_are_those_of_the_code() -> None:
+    """The row of a layout of one table names its accelerometer and its gyroscope; some rows have shortened names."""
+    lines = [line for line in section("Layouts").splitlines() if line.startswith("| `")]
+    rows = {first_cells(line)[0]: quoted(line) for line in lines}
+    rows["xsens-mt"] = rows["movella-dot"]
+    for preset in PRESETS:
+        if preset.name not in ("shimmer", "pamap2", "arduino"):
+            for patterns in ([pattern for terms in preset.accelerometer for pattern in terms], preset.gyroscope):
+                found = [name for name in rows[preset.name] for one in patterns if _matches(one.format("x"), name)]
+                assert found, preset.name
+
+
 def test_the_tables_of_keys_units_and_frames_are_complete() -> None:
     table = section("Saying how files are read")
     assert set(first_cells(table)) == set(FACT_NAMES)
@@ -92,6 +105,7 @@ def test_words_of_paths_are_those_of_the_code() -> None:
         (Modality.DEPTH, "Depth", r"a path with (.*?);"),
         (Modality.THERMAL, "Thermal", r"a word in the path \((.*?), a folder"),
         (Modality.IMAGE, "Thermal", r"or a rule\. (.*?) after it"),
+        (Modality.IMU, "Motion", r"by a word in the path: (.*?)\."),
     ):
         found = re.search(sentence, section(title), re.DOTALL)
         assert found is not None

@@ -174,10 +174,14 @@ def _ticks(raw: NDArray[Any], name: str) -> tuple[NDArray[np.float64], tuple[str
     if len(bad):
         good = np.flatnonzero(is_good)
         ticks[bad] = np.interp(bad, good, ticks[good])
-        notes = (f"time column {name!r} has no number in {len(bad)} rows, first in row {bad[0] + 1}: interpolated",)
+        notes = (f"time column {name!r} has no number in {_rows(len(bad))}, first in row {bad[0] + 1}: interpolated",)
     if not np.isfinite(ticks).all() or highest - lowest > 1e300:
         raise MediaError(f"time column {name!r} runs from {lowest:g} to {highest:g}: the span is too long")
     return ticks, notes
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _unit(steps: NDArray[np.float64], start: float, name: str) -> tuple[float, str]:
@@ -230,7 +234,7 @@ def _sorted(
     swapped = len(back) - len(restarts)
     if not swapped:
         return None, times_s, restarts, ()
-    note = f"time column {name!r} runs backwards in {swapped} rows by less than {limit_s:.2g} s: sorted"
+    note = f"time column {name!r} runs backwards in {_rows(swapped)} by less than {limit_s:.2g} s: sorted"
     return order, times_s[order], restarts, (note,)
 
 
