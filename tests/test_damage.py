@@ -91,7 +91,8 @@ def problem_of(world: World, place: Path, seed: int) -> str | None:
     problems = []
     if outcome == "done" and answer[0] != expected["search"][1][0]:
         problems.append(f"wrong without a word: {answer[1]}")
-    if changed and not told["verify"] and done.path.name not in UNCHECKED:
+    is_other_part = done.path.suffix == ".words" and done.kind in ("remove", "swap")
+    if changed and not told["verify"] and done.path.name not in UNCHECKED and not is_other_part:
         problems.append("verify sees nothing")
     if told["files"] != before:
         problems.append(f"a reader changed files: {set(before) ^ set(told['files'])}")
@@ -109,7 +110,8 @@ def problem_of(world: World, place: Path, seed: int) -> str | None:
 UNCHECKED = ("catalog.duckdb", "catalog.duckdb.wal", "wishes.json")
 """DuckDB's checksums cover what it uses; bits of free space and the end of the log change nothing.
 
-Without wishes.json, the next index is built with the default settings."""
+Without wishes.json, the next index is built with the default settings. Words of a part whose word index is missing, or
+that of another part, are read from the snapshot: so it is before the first `optimize`."""
 
 
 def test_damage_is_told_and_mended_and_nothing_intact_is_lost(world: World, tmp_path: Path) -> None:
