@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -171,6 +172,16 @@ def _search_words(
     return matches, WordRun(found, 1000 * (perf_counter() - started))
 
 
+NEAR_MATCHES = 10
+"""Number of matching rows that must be near a query for the measured probes to hold."""
+
+MAX_NEAR_ROWS = 4096
+"""Most rows in which they are looked for; with rarer matches all of them are compared, which is cheap."""
+
+GATHERED_SHARE = 0.1
+"""Share of matching rows up to which they are gathered; beyond, scanning all is faster."""
+
+
 def find_candidates(
     plans: Sequence[Plan],
     queries: Sequence[QueryVector],
@@ -272,6 +283,8 @@ def search_partition(
             matching = np.arange(partition.n) if mask is None else mask.positions
             positions = np.broadcast_to(matching, (len(queries), len(matching)))
             return partition.rows.rerank(queries, positions, step.fetch_rows), len(matching)
+    if mask is not None and not (is_usual := _finds_as_many_as_usual(target, step, queries)).all():
+        return _search_apart(target, step, queries, is_usual)
     wide = step.strategy is Strategy.PROBE_WIDE
     candidates = partition.candidates(queries, step.rerank, step.probes, None if wide else mask)
     if wide and mask is not None:
@@ -281,6 +294,50 @@ def search_partition(
     tail = partition.rows.scan(queries, step.fetch_rows, mask, start=partition.tail_start)
     positions = np.hstack([candidates, tail.positions])
     return partition.rows.rerank(queries, positions, step.fetch_rows), step.rerank + step.tail
+
+
+def _finds_as_many_as_usual(
+    target: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return for which queries the rows near them match the filter as often as the others: bool (nq,).
+
+    The probes of a step were measured under filters that do not depend on the query. A filter that excludes what is
+    near it would need far more of them. Of independent rows of which a share s matches, the nearest
+    (k + 3 sqrt(k (1 - s))) / s hold k matches with a probability of 99.9% (normal approximation of the negative
+    binomial distribution: three standard deviations).
+    """
+    partition, mask = target.partition, target.rows
+    assert mask is not None
+    share = mask.count / max(partition.n, 1)
+    if not share:
+        return np.ones(len(queries), np.bool_)
+    depth = math.ceil((NEAR_MATCHES + 3 * math.sqrt(NEAR_MATCHES * (1 - share))) / share)
+    if depth > MAX_NEAR_ROWS:
+        return np.zeros(len(queries), np.bool_)
+    nearest = partition.candidates(queries, depth, step.probes, None)
+    matches = np.count_nonzero(mask.flags[nearest] & (nearest >= 0), axis=1)
+    return np.asarray(matches >= min(NEAR_MATCHES, mask.count))
+
+
+def _search_apart(
+    target: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32], is_usual: NDArray[np.bool_]
+) -> tuple[SearchResult, int]:
+    """Search exactly for the queries whose surroundings the filter excludes, and by the step for the others."""
+    assert target.rows is not None
+    few = target.rows.count <= GATHERED_SHARE * target.partition.n
+    exact = replace(step, strategy=Strategy.GATHER if few else Strategy.SCAN)
+    found = SearchResult(
+        np.full((len(queries), step.fetch_rows), -1, np.int64),
+        np.full((len(queries), step.fetch_rows), -np.inf, np.float32),
+    )
+    scored = 0
+    for rows, how in ((np.flatnonzero(~is_usual), exact), (np.flatnonzero(is_usual), step)):
+        if len(rows):
+            part, part_scored = search_partition(target, how, queries[rows])
+            width = part.positions.shape[1]
+            found.positions[rows, :width], found.cosines[rows, :width] = part.positions, part.cosines
+            scored = max(scored, part_scored)
+    return found, scored
 
 
 def _enough_items(

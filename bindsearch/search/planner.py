@@ -232,6 +232,8 @@ def _setting_of(
         notes.append(f"{source} queries use the operating points of {point.fallback_source}")
     if probes > point.probes:
         notes.append(f"probes raised from {point.probes} to {probes}: the filter matches {_percent(partition)}")
+    if partition.matching_rows < partition.live_rows:
+        notes.append("recall if the filter does not depend on the query; if it excludes what is near, all are compared")
     rerank: int = point.rerank
     recall: float | None = point.recall
     if rerank_depth(query.k, query.diversity) > point.k:
