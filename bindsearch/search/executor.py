@@ -48,9 +48,6 @@ MAX_TIED_ROWS = 4096
 
 All rows with the cosine of the last hit are fetched, so that ties are broken by item id; with more, the oldest win."""
 
-FOLDED = (Modality.IMAGE, Modality.VIDEO)
-"""Modalities of which copies are found by their cosine."""
-
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
 

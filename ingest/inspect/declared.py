@@ -26,7 +26,7 @@ from bindsearch.ingest.media.sidecar import (
 from bindsearch.types import Modality
 
 CLASSIFYING = ("axes", "layout", "depth_unit", "fx", "baseline_m")
-"""Facts that can tell that a table is a motion recording."""
+"""Facts that can tell that a table is a motion recording, and a picture or an array a depth map."""
 
 
 @dataclass(frozen=True, slots=True)

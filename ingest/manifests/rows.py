@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.imu.tables import delimiter_of
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
 from bindsearch.ingest.media.sidecar import FACT_NAMES
 from bindsearch.ingest.media.text import decode_text
@@ -576,9 +575,11 @@ def _require_path_column(names: Sequence[str]) -> str:
 
 
 def _delimiter(path: Path, text: str) -> str:
+    """Return the delimiter of a text: a tab by its name, else the most frequent one in its first line."""
     if path.suffix.lower() == ".tsv":
         return "\t"
-    return delimiter_of(next((line for line in text.splitlines() if line.strip()), ""))
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return max(",;\t", key=line.count)
 
 
 def _csv_cells(text: str, delimiter: str, count: int) -> list[list[str]]:

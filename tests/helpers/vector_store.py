@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -78,3 +79,18 @@ def write_items(
                     staged = StagedBatch()
         if not staged.is_empty:
             writer.commit(staged)
+
+
+def write_near_and_far(store: Path, kept: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Write 30,000 images, those nearest to four queries labelled "near", a share of `kept` labelled "far".
+
+    Returns:
+        The queries, float32 (4, d), and the numbers of the ten images nearest to each of those labelled "far".
+    """
+    rows = gap_vectors(np.random.default_rng(5), {"image": 30_000})["image"]
+    asked = gap_vectors(np.random.default_rng(6), {"image": 4})["image"]
+    cosines = asked @ rows.T
+    is_far = cosines.max(axis=0) <= np.quantile(cosines.max(axis=0), kept)
+    columns = [json.dumps({"label": "far" if far else "near"}) for far in is_far.tolist()]
+    write_items(store, {"image": rows}, columns=columns)
+    return asked, np.argsort(-np.where(is_far, cosines, -2), axis=1)[:, :10]

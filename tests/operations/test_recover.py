@@ -104,17 +104,24 @@ def test_a_damaged_catalog_is_rebuilt(damage: str, store: Path, made: tuple[Path
     assert is_there(kept) == (damage != "missing")
 
 
+def outdate_catalog(store: Path, media: Path, aside: Path) -> tuple[object, list[Path]]:
+    """Index one more file, and put the catalog back as it was; return the store's content and vector files before."""
+    names = ("catalog.duckdb", "catalog.duckdb.wal")
+    for name in names:
+        shutil.copy(store / name, aside / name)
+    (media / "newer.txt").write_text("a newer text")
+    with connect(store, encoder="null") as opened:
+        opened.index(media)
+    before, files = content(store), sorted((store / "vectors").rglob("*"))
+    for name in names:
+        shutil.copy(aside / name, store / name)
+    return before, files
+
+
 def test_an_outdated_catalog_is_rebuilt_and_no_newer_vector_is_deleted(
     store: Path, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    shutil.copy(store / "catalog.duckdb", tmp_path / "old")
-    shutil.copy(store / "catalog.duckdb.wal", tmp_path / "old.wal")
-    (made[1] / "newer.txt").write_text("a newer text")
-    with connect(store, encoder="null") as opened:
-        opened.index(made[1])
-    before, files = content(store), sorted((store / "vectors").rglob("*"))
-    shutil.copy(tmp_path / "old", store / "catalog.duckdb")
-    shutil.copy(tmp_path / "old.wal", store / "catalog.duckdb.wal")
+    before, files = outdate_catalog(store, made[1], tmp_path)
     with connect(store, encoder="null") as opened:
         for write in (lambda: opened.index(made[1]), opened.compact, opened.optimize):
             with pytest.raises(StoreError, match="bindsearch recover"):
@@ -130,14 +137,7 @@ def test_an_outdated_catalog_is_rebuilt_and_no_newer_vector_is_deleted(
 def test_without_current_an_outdated_catalog_is_not_taken_for_the_newest(
     store: Path, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    shutil.copy(store / "catalog.duckdb", tmp_path / "old")
-    shutil.copy(store / "catalog.duckdb.wal", tmp_path / "old.wal")
-    (made[1] / "newer.txt").write_text("a newer text")
-    with connect(store, encoder="null") as opened:
-        opened.index(made[1])
-    before, files = content(store), sorted((store / "vectors").rglob("*"))
-    shutil.copy(tmp_path / "old", store / "catalog.duckdb")
-    shutil.copy(tmp_path / "old.wal", store / "catalog.duckdb.wal")
+    before, files = outdate_catalog(store, made[1], tmp_path)
     (store / "CURRENT").write_bytes(b"no manifest")
     with connect(store, encoder="null") as opened:
         for use in (lambda: opened.search("a newer text"), lambda: opened.index(made[1]), opened.compact):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import MotionColumns, SensorColumns, add, unit_in_name
-from bindsearch.ingest.media.imu.tables import Table
+from bindsearch.ingest.media.imu.table import Table
 from bindsearch.ingest.media.imu.units import (
     ACCELERATION,
     ROTATION,

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor, read_recording
-from bindsearch.ingest.media.imu.table import AXES as AXES
-from bindsearch.ingest.media.imu.table import Table as Table
-from bindsearch.ingest.media.imu.table import array_columns, arrow_table
+from bindsearch.ingest.media.imu.table import AXES, Table, array_columns, arrow_table
 from bindsearch.ingest.media.imu.text_table import read_text_table, text_column_names
 from bindsearch.ingest.media.numpy_files import npz_names, read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
@@ -64,11 +62,6 @@ def column_names(path: Path) -> list[str]:
     if kind is not None:
         return []
     return text_column_names(path)
-
-
-def delimiter_of(line: str) -> str:
-    """Return the most likely delimiter of a line: a comma, a semicolon or a tab."""
-    return max(",;\t", key=line.count)
 
 
 def _parquet_names(path: Path) -> list[str]:

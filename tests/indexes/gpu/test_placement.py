@@ -493,13 +493,7 @@ def test_a_store_on_a_gpu_answers_as_on_the_cpu(path: Path, queries: NDArray[np.
 def test_a_filter_that_excludes_the_querys_surroundings_finds_on_a_gpu_what_a_scan_finds(
     tmp_path: Path, kept: float
 ) -> None:
-    rows = vector_store.gap_vectors(np.random.default_rng(5), {"image": 30_000})["image"]
-    asked = vector_store.gap_vectors(np.random.default_rng(6), {"image": 4})["image"]
-    cosines = asked @ rows.T
-    is_far = cosines.max(axis=0) <= np.quantile(cosines.max(axis=0), kept)
-    columns = [json.dumps({"label": "far" if far else "near"}) for far in is_far.tolist()]
-    vector_store.write_items(tmp_path / "store", {"image": rows}, columns=columns)
-    due = np.argsort(-np.where(is_far, cosines, -2), axis=1)[:, :10]
+    asked, due = vector_store.write_near_and_far(tmp_path / "store", kept)
     with connect(tmp_path / "store", device="cuda") as store:
         store.optimize()
         found = store.search_many(list(asked), to="image", filter="label = 'far'", source="text", copies=True)
