@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bindsearch.errors import MediaError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile
 from bindsearch.ingest.manifests.manifest import ManifestEntry, is_manifest, read_manifest
-from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
+from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.types import Modality
 
@@ -48,7 +49,7 @@ def find_file(path: Path, collections: Iterable[Path]) -> FoundFile:
     else:
         root = next((folder for folder in path.parents if (folder / SETTINGS_FILE).is_file()), path.parent)
     rel_path = path.relative_to(root).as_posix()
-    listed = _listed(path, root, rel_path) if roots else None
+    listed = find_listed(path, root, on_damage=_raise) if roots else None
     settings = read_folder_settings(root)
     is_hidden = any(part.startswith(".") for part in rel_path.split("/"))
     file = SourceFile(path, path.name.lstrip(".") if is_hidden else rel_path, UNKNOWN_STATE, listed=listed)
@@ -56,18 +57,37 @@ def find_file(path: Path, collections: Iterable[Path]) -> FoundFile:
     return FoundFile(file, InspectOptions(settings.rules, ALL_MODALITIES, root_name, settings.facts))
 
 
-def _listed(path: Path, root: Path, rel_path: str) -> ManifestEntry | None:
-    """Return the entry of a file in a list; as in a run, the deepest list counts, of several the last by name."""
+def find_listed(
+    path: Path, root: Path, *, on_damage: Callable[[Path, Exception], None], limits: ListLimits = DEFAULT_LIMITS
+) -> ManifestEntry | None:
+    """Return the entry of a file in a list of its folder or one above, up to the root; None if there is none.
+
+    As in a run, the deepest list counts, of several the last by name.
+
+    Args:
+        path: the file.
+        root: root of its collection.
+        on_damage: called with a list that cannot be read, and the error; the others count.
+        limits: limits of lists.
+    """
+    rel_path = path.relative_to(root).as_posix()
     for folder in path.parents:
         if not folder.is_relative_to(root):
             break
         for name in sorted(_names(folder), reverse=True):
             file = folder / name
-            if name.lower().endswith(MANIFEST_NAMES) and file != path and file.is_file() and is_manifest(file):
-                entry = read_manifest(file, root, scanned={rel_path}).entries.get(rel_path)
-                if entry is not None:
-                    return entry
+            try:
+                if name.lower().endswith(MANIFEST_NAMES) and file != path and file.is_file() and is_manifest(file):
+                    entry = read_manifest(file, root, limits, {rel_path}).entries.get(rel_path)
+                    if entry is not None:
+                        return entry
+            except (MediaError, OSError) as error:
+                on_damage(file, error)
     return None
+
+
+def _raise(_: Path, error: Exception) -> None:
+    raise error
 
 
 def _names(folder: Path) -> list[str]:

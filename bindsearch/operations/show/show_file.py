@@ -13,10 +13,9 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.dry_run import classify_container
 from bindsearch.ingest.inspect.classify import Rule
+from bindsearch.ingest.inspect.find_file import find_listed
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile, inspect_file
-from bindsearch.ingest.manifests.manifest import ManifestEntry, is_manifest, read_manifest
-from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import DecodedSegment, pieces, reason_of, required_libraries
 from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.media import NO_CONTENT, missing_content
@@ -153,7 +152,13 @@ def show_file(term: Term, root: Path, encoder: Encoder, options: IndexOptions, c
     rules = (*given, *options.rules, *settings.rules)
     if (container := classify_container(path)) is not None:
         return ShownFile(path, root, encoder.name, why=container.why)
-    listed, problems = _listed(path, root, options)
+    damaged: list[str] = []
+
+    def on_damage(manifest: Path, error: Exception) -> None:
+        damaged.append(f"the manifest {manifest} is not used: {reason_of(error)}")
+
+    listed = find_listed(path, root, on_damage=on_damage, limits=options.lists)
+    problems = tuple(damaged)
     inspect = InspectOptions(rules, encoder.modalities, root.name, settings.facts)
     try:
         found = inspect_file(SourceFile(path, rel_path, UNKNOWN_STATE, listed=listed), inspect)
@@ -200,27 +205,6 @@ def _absolute(term: Term) -> Path:
     """Return the absolute path of a file; the links in it are followed, but not the file itself if it is one."""
     path = to_path(term.source)
     return to_absolute(path.parent) / path.name
-
-
-def _listed(path: Path, root: Path, options: IndexOptions) -> tuple[ManifestEntry | None, tuple[str, ...]]:
-    """Return the entry of a file in the manifests of its folder and those above it in `root`, and their problems.
-
-    The deepest manifest takes precedence, as in an indexing run, which also reads those in other folders.
-    """
-    rel_path = path.relative_to(root).as_posix()
-    folders = [folder for folder in path.parents if folder.is_relative_to(root)]
-    entry, problems = None, []
-    for folder in reversed(folders):
-        for manifest in sorted(one for one in folder.iterdir() if one.name.lower().endswith(MANIFEST_NAMES)):
-            try:
-                if manifest == path or not is_manifest(manifest):
-                    continue
-                entries = read_manifest(manifest, root, options.lists, {rel_path}).entries
-            except (MediaError, OSError) as error:
-                problems.append(f"the manifest {manifest} is not used: {reason_of(error)}")
-                continue
-            entry = entries.get(rel_path, entry)
-    return entry, tuple(problems)
 
 
 def _decode(
