@@ -107,7 +107,7 @@ def read_clock(raw: NDArray[Any], name: str, step_s: float | None) -> Clock:
     unit = ""
     if step_s is None:
         start = float(raw[0]) if np.isfinite(raw[0]) else 0.0
-        step_s, unit = _unit(steps, start, name)
+        step_s, unit = time_unit(steps, start, name)
     times_s = ticks * step_s
     order, times_s, restarts, more = _sorted(times_s, name)
     notes += more
@@ -184,8 +184,17 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
-def _unit(steps: NDArray[np.float64], start: float, name: str) -> tuple[float, str]:
-    """Return seconds per step of a time column whose name does not say it, and the unit for messages."""
+def time_unit(steps: NDArray[np.float64], start: float, name: str) -> tuple[float, str]:
+    """Return seconds per step of a time column whose name does not say it, and the unit for messages.
+
+    Args:
+        steps: differences of its values, (n - 1,).
+        start: its first value.
+        name: its name.
+
+    Raises:
+        MediaError: it counts rows, or no unit gives a rate of motion.
+    """
     forward = steps[steps >= 0]
     is_epoch = [_EPOCH_S[0] < abs(start) * unit_s < _EPOCH_S[1] for unit_s, _ in _UNITS]
     is_counter = float(np.mean(forward == 1.0)) > 0.9 if len(forward) else False

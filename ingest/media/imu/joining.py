@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.imu.clock import time_unit
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.partners import Recording, is_uci_signal, recording_of, sensor_role
 from bindsearch.ingest.media.imu.table import AXES, Layout, Table
@@ -229,7 +230,7 @@ def _sensor(path: Path, table: Table, origin: Table | None) -> _Sensor:
         bad = next((cell for name, cell in table.texts.items() if name in (*axes, time)), None)
         raise MediaError(f"{path.name}: " + (f"row {bad[0]} says {bad[1]!r}" if bad else "a cell without a number"))
     ticks = (raw - start).astype(np.float64)
-    times_s = ticks if time in table.seconds else ticks * _tick_s(time, ticks)
+    times_s = ticks if time in table.seconds else ticks * _tick_s(time, ticks, float(raw[0]))
     order = np.argsort(times_s, kind="stable")
     unit = _UNIT.search(axes[0])
     return _Sensor(path.name, times_s[order], values[order], unit[0].strip() if unit else "")
@@ -240,14 +241,12 @@ def _time_name(names: Sequence[str]) -> str | None:
     return None if columns is None else columns.time
 
 
-def _tick_s(name: str, ticks: NDArray[np.float64]) -> float:
-    """Return seconds per tick of a time column: by its name, else by its median step, as `recording` does."""
+def _tick_s(name: str, ticks: NDArray[np.float64], start: float) -> float:
+    """Return seconds per tick of a time column: by its name, else as of a table of both sensors."""
     columns = find_columns([name, *AXES])
     if columns is not None and columns.time == name and columns.time_step_s is not None:
         return columns.time_step_s
-    steps = np.diff(ticks)
-    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
-    return next((unit_s for unit_s in (1.0, 1e-3, 1e-6) if step * unit_s < 0.25), 1e-9)
+    return time_unit(np.diff(ticks), start, name)[0]
 
 
 def _rate_hz(sensor: _Sensor) -> float:
