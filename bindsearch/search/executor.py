@@ -34,6 +34,7 @@ from bindsearch.types import FoundBy, Hit, Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.indexes.row_mask import RowMask
     from bindsearch.search.words.index import WordIndex
     from bindsearch.search.words.matches import WordMatches
 
@@ -280,12 +281,12 @@ def search_partition(
             matching = np.arange(partition.n) if mask is None else mask.positions
             positions = np.broadcast_to(matching, (len(queries), len(matching)))
             return partition.rows.rerank(queries, positions, step.fetch_rows), len(matching)
-    if mask is not None and not (is_usual := _finds_as_many_as_usual(target, step, queries)).all():
-        return _search_apart(target, step, queries, is_usual)
-    wide = step.strategy is Strategy.PROBE_WIDE
-    candidates = partition.candidates(queries, step.rerank, step.probes, None if wide else mask)
-    if wide and mask is not None:
-        candidates = np.where(mask.flags[candidates], candidates, -1)
+    if mask is None:
+        candidates = partition.candidates(queries, step.rerank, step.probes, None)
+    else:
+        candidates, is_usual = _matching_candidates(target, mask, step, queries)
+        if not is_usual.all():
+            return _search_apart(target, step, queries, is_usual)
     if partition.tail_start == partition.n:
         return partition.rows.rerank(queries, candidates, step.fetch_rows), step.rerank
     tail = partition.rows.scan(queries, step.fetch_rows, mask, start=partition.tail_start)
@@ -293,27 +294,44 @@ def search_partition(
     return partition.rows.rerank(queries, positions, step.fetch_rows), step.rerank + step.tail
 
 
-def _finds_as_many_as_usual(
-    target: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Return for which queries the rows near them match the filter as often as the others: bool (nq,).
+def _matching_candidates(
+    target: FilteredPartition, mask: RowMask, step: PartitionStep, queries: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return candidates that match the filter, and for which queries rows near them match it as often as others do.
 
     The probes of a step were measured under filters that do not depend on the query. A filter that excludes what is
-    near it would need far more of them. Of independent rows of which a share s matches, the nearest
-    (k + 3 sqrt(k (1 - s))) / s hold k matches with a probability of 99.9% (normal approximation of the negative
-    binomial distribution: three standard deviations).
+    near it would need far more of them. So the rows near the query are fetched, matching or not, and those that match
+    are counted; FAISS filters itself only where too many would have to be fetched.
+
+    Returns:
+        Positions int64 (nq, step.rerank), -1 where there are fewer, and bool (nq,); where it is False, the candidates
+        are of no use.
     """
-    partition, mask = target.partition, target.rows
-    assert mask is not None
-    share = mask.count / max(partition.n, 1)
-    if not share:
-        return np.ones(len(queries), np.bool_)
-    depth = math.ceil((NEAR_MATCHES + 3 * math.sqrt(NEAR_MATCHES * (1 - share))) / share)
-    if depth > MAX_NEAR_ROWS:
-        return np.zeros(len(queries), np.bool_)
-    nearest = partition.candidates(queries, depth, step.probes, None)
-    matches = np.count_nonzero(mask.flags[nearest] & (nearest >= 0), axis=1)
-    return np.asarray(matches >= min(NEAR_MATCHES, mask.count))
+    partition, wide = target.partition, step.strategy is Strategy.PROBE_WIDE
+    if step.rerank >= mask.count and not wide:  # all matching rows are candidates
+        return partition.candidates(queries, step.rerank, step.probes, mask), np.ones(len(queries), np.bool_)
+    share = max(mask.count, 1) / partition.n
+    near = _rows_with(NEAR_MATCHES, share)
+    if near > MAX_NEAR_ROWS:
+        return np.empty((len(queries), 0), np.int64), np.zeros(len(queries), np.bool_)
+    depth = max(near, step.rerank) if wide else _rows_with(step.rerank, share)
+    in_one_pass = wide or depth <= MAX_NEAR_ROWS
+    nearest = partition.candidates(queries, depth if in_one_pass else near, step.probes, None)
+    matches = mask.flags[nearest] & (nearest >= 0)
+    is_usual = np.count_nonzero(matches[:, :near], axis=1) >= min(NEAR_MATCHES, mask.count)
+    if not in_one_pass:
+        return partition.candidates(queries, step.rerank, step.probes, mask), is_usual
+    first = np.argsort(~matches, axis=1, kind="stable")[:, : step.rerank]
+    nearest = np.where(matches, nearest, -1)
+    return np.take_along_axis(nearest, first, axis=1), is_usual
+
+
+def _rows_with(matches: int, share: float) -> int:
+    """Return how many independent rows, of which a share s matches, hold k matches in 99.9% of cases.
+
+    (k + 3 sqrt(k (1 - s))) / s: three standard deviations of the negative binomial distribution, taken as normal.
+    """
+    return math.ceil((matches + 3 * math.sqrt(matches * (1 - share))) / share)
 
 
 def _search_apart(
