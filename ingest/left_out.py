@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.small_files import open_regular
+from bindsearch.storage.writer import LEFT_OUT
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FOLDER = "left_out"
-"""Folder in a store."""
 
 MAX_PARENTS = 100
 """More folders than this are looked up path by path."""
@@ -63,7 +61,7 @@ def write_left_out(
         table = pa.concat_tables([table, before.filter(are_kept(before.column("rel_path").combine_chunks()))])
     table = table.sort_by("rel_path").combine_chunks()
     if not table.equals(before):
-        make_folder(store / FOLDER, store)
+        make_folder(store / LEFT_OUT, store)
         options = ipc.IpcWriteOptions(compression="zstd")
         with (
             atomic_write(_path(store, collection_id)) as file,
@@ -109,7 +107,7 @@ def counts_by_reason(table: pa.Table) -> dict[str, int]:
 
 
 def _path(store: Path, collection_id: int) -> Path:
-    return store / FOLDER / f"{collection_id}.arrow"
+    return store / LEFT_OUT / f"{collection_id}.arrow"
 
 
 def _schema() -> pa.Schema:

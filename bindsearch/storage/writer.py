@@ -78,6 +78,9 @@ COMPACT_DEAD_SHARE = 0.2
 END_OF_IDS = 2**62
 """A vector id beyond all others."""
 
+LEFT_OUT = "left_out"
+"""Folder of a store with the files that runs left out; see bindsearch/ingest/left_out.py."""
+
 KEPT_GENERATIONS = 2
 """Unused snapshot folders of so many generations are kept, for readers that have read CURRENT but not opened files."""
 
@@ -455,7 +458,7 @@ class Writer:
                     self._tell(f"{path} is not in the catalog: it is in {kept} now")
         if replaced:
             self._catalog.forget_replaced_files()
-        for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*"):
+        for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*", LEFT_OUT):
             for path in self._store.glob(f"{folder}/.*{TEMPORARY_SUFFIX}*"):  # DuckDB adds `.wal` to the name
                 if path.parent.resolve().is_relative_to(self._store.resolve()):  # else it is behind a link
                     _delete(path)

@@ -299,9 +299,10 @@ def test_temporary_files_behind_links_stay(
     Writer(tmp_path, catalog, DIM).commit(batch(0, 1))
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (tmp_path / "indexes").mkdir()
+    (tmp_path / "left_out").mkdir()
     for link in ("snapshots/link", "indexes/link"):
         (tmp_path / link).symlink_to(elsewhere)
-    for path in (elsewhere / ".mine.tmp", tmp_path / "indexes" / ".left.tmp", tmp_path / ".left.tmp"):
-        path.touch()
+    for path in (elsewhere, tmp_path / "indexes", tmp_path / "left_out", tmp_path):
+        (path / (".mine.tmp" if path == elsewhere else ".left.tmp")).touch()
     Writer(tmp_path, catalog, DIM)
     assert [path.name for folder in (tmp_path, elsewhere) for path in folder.rglob(".*.tmp")] == [".mine.tmp"]

@@ -22,7 +22,7 @@ from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
 from bindsearch.storage.snapshot_checks import Checks
 from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_failures, open_part
 from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors, vector_files_in
-from bindsearch.storage.writer import END_OF_IDS
+from bindsearch.storage.writer import END_OF_IDS, LEFT_OUT
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
         numbered = sorted((path for path in others if path.name.isdecimal()), key=lambda path: int(path.name))
         orphans += [path for path in others if path not in numbered[-1:]]
     orphans += [path for path in _entries(store / INDEXES / WORDS) if not NAME.fullmatch(path.name)]
+    orphans += (store / LEFT_OUT).glob(f".*{TEMPORARY_SUFFIX}")
     return sorted(orphans)
 
 
