@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,14 @@ class Reading:
 
 
 NO_READING = Reading()
+
+Note = Callable[[str], None]
+"""Takes a note of a decoder, one short line; see `Reading`."""
+
+
+def drop_note(note: str) -> None:
+    """Ignore a note, for callers that only need the media."""
+
 
 MAX_NOTES = 32
 MAX_NOTE_LENGTH = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,7 +49,7 @@ class DecodedSegment:
         start_s: start of a span in seconds; None: not a span.
         end_s: end of a span in seconds; None: not a span.
         text: text of a passage; None: not a text.
-        reading: what the decoder found out about the file; only the first segment of a file has it.
+        reading: what the decoder found out about the file up to this segment and no earlier one has.
     """
 
     modality: Modality
@@ -67,7 +67,11 @@ _NO_LIMIT = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to decode, with all parameters."""
+    """One file to decode, with all parameters.
+
+    Attributes:
+        notes: notes of the decoder that no segment carries yet; see `bindsearch.media.Reading`.
+    """
 
     path: Path
     wants: DecodeHints
@@ -76,6 +80,7 @@ class Job:
     count_tokens: CountTokens
     max_tokens: int
     span: Span | None
+    notes: list[str] = field(default_factory=list)
 
 
 def pieces(
@@ -113,7 +118,7 @@ def pieces(
     try:
         _check_file(path)
         is_empty = True
-        for piece in DECODERS[modality](job):
+        for piece in _with_notes(DECODERS[modality](job), job.notes):
             is_empty = False
             yield piece
         if is_empty:
@@ -214,9 +219,22 @@ def _check_file(path: Path) -> None:
         raise
 
 
+def _with_notes(segments: Iterator[DecodedSegment], notes: list[str]) -> Iterator[DecodedSegment]:
+    """Yield segments with the notes on the file; one is held back, since damage may be found after the last."""
+    held: DecodedSegment | None = None
+    for segment in segments:
+        if held is not None:
+            yield held
+        reading = merge_readings(segment.reading, Reading(tuple(notes)))
+        notes.clear()
+        held = replace(segment, reading=reading)
+    if held is not None:
+        yield replace(held, reading=merge_readings(held.reading, Reading(tuple(notes))))
+
+
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.TEXT)
-    yield from _text_pieces(read_text(job.path, job.options), job)
+    yield from _text_pieces(read_text(job.path, job.options, job.notes.append), job)
 
 
 def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:
@@ -226,25 +244,31 @@ def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:
 
 def _decode_image(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.IMAGE)
-    yield DecodedSegment(Modality.IMAGE, read_image(job.path, job.wants, job.options))
+    yield DecodedSegment(Modality.IMAGE, read_image(job.path, job.wants, job.options, job.notes.append))
 
 
 def _decode_video(job: Job) -> Iterator[DecodedSegment]:
     kind = video_kind(job.path)
     motion, reading = read_motion_track(job.path, job.options, job.span) if kind == "mp4" else ([], NO_READING)
-    for part in read_video(job.path, job.wants, job.options, job.span):
+    for part in read_video(job.path, job.wants, job.options, job.span, job.notes.append):
         yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s, reading=reading)
         reading = NO_READING
     if kind in ANIMATIONS:
         return
-    for sound in read_sound_track(job.path, kind, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
+    options = job.options
+    for sound in read_sound_track(
+        job.path, kind, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
+    ):
         yield DecodedSegment(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
     for moved in motion:
         yield DecodedSegment(Modality.IMU, moved.motion, moved.start_s, moved.end_s, reading=moved.reading)
 
 
 def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
-    for part in read_sound(job.path, job.options.audio_segment_s, job.span, max_s=job.options.max_sound_s):
+    options = job.options
+    for part in read_sound(
+        job.path, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
+    ):
         yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, part.end_s)
 
 

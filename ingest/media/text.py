@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import Note, drop_note
 from bindsearch.small_files import read_small_file
 
 CountTokens = Callable[[str], int]
@@ -37,7 +38,7 @@ _CHARS_A_TOKEN = 100
 """Maximum average characters per token of any tokenizer: longer sentences do not fit and are not counted."""
 
 
-def read_text(path: Path, options: DecodeOptions) -> str:
+def read_text(path: Path, options: DecodeOptions, note: Note = drop_note) -> str:
     """Read the text at `path`: UTF-8, UTF-16 or UTF-32 by byte order mark, else UTF-8, else Windows-1252.
 
     Raises:

@@ -12,7 +12,7 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.pillow import check_size, open_picture, orientation_of
-from bindsearch.media import DecodeHints, Picture
+from bindsearch.media import DecodeHints, Note, Picture, drop_note
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,7 +30,7 @@ _DATA_LEVELS = 32
 """Least number of values of an alpha channel that is a picture."""
 
 
-def read_image(path: Path, wants: DecodeHints, options: DecodeOptions) -> Picture:
+def read_image(path: Path, wants: DecodeHints, options: DecodeOptions, note: Note = drop_note) -> Picture:
     """Read the image at `path`, upright, on white, reduced while its shorter side stays >= 2 * wants.picture_side_px.
 
     Raises:

@@ -21,7 +21,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.recordings.av_container import decoded, kind_of, open_container, origin_s, seek_before
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS
-from bindsearch.media import Sound
+from bindsearch.media import Note, Sound, drop_note
 from bindsearch.types import Span
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SoundSpan:
 
 
 def read_sound(
-    path: Path, segment_s: float, span: Span | None = None, *, max_s: float = math.inf
+    path: Path, segment_s: float, span: Span | None = None, *, max_s: float = math.inf, note: Note = drop_note
 ) -> Iterator[SoundSpan]:
     """Yield the recording at `path` in spans of `segment_s` seconds; only those inside `span` if it is given.
 
@@ -79,7 +79,13 @@ def read_sound(
 
 
 def read_sound_track(
-    path: Path, kind: str, segment_s: float, span: Span | None = None, *, max_s: float = math.inf
+    path: Path,
+    kind: str,
+    segment_s: float,
+    span: Span | None = None,
+    *,
+    max_s: float = math.inf,
+    note: Note = drop_note,
 ) -> Iterator[SoundSpan]:
     """Yield the first sound track of a video as `read_sound`; nothing without a track, or if it ends before `span`.
 

@@ -23,7 +23,7 @@ from bindsearch.ingest.media.pictures.animation import picture_rgb, timed_frames
 from bindsearch.ingest.media.recordings.av_container import decoded, kind_of, open_container, origin_s, seek_before
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS
-from bindsearch.media import DecodeHints, Frames
+from bindsearch.media import DecodeHints, Frames, Note, drop_note
 from bindsearch.types import Span
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def video_kind(path: Path) -> str:
     return kind
 
 
-def read_video(path: Path, wants: DecodeHints, options: DecodeOptions, span: Span | None = None) -> Iterator[VideoSpan]:
+def read_video(
+    path: Path, wants: DecodeHints, options: DecodeOptions, span: Span | None = None, note: Note = drop_note
+) -> Iterator[VideoSpan]:
     """Yield the frames of the video or animation at `path` in spans; nothing if it has only sound.
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
