@@ -102,7 +102,7 @@ _SHORT_PART = 4
 
 _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
-    | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", *RAW_EXTENSIONS), Modality.IMAGE)
+    | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", ".mpo", *RAW_EXTENSIONS), Modality.IMAGE)
     | dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp"), Modality.VIDEO)
     | dict.fromkeys(
         (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".aac", ".aif", ".aiff", ".mka"),

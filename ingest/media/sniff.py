@@ -35,6 +35,8 @@ _STARTS = (
     (b"II\x1a\x00\x00\x00HEAPCCDR", "raw"),  # CRW
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),  # BigTIFF
+    (b"MM\x00+", "tiff"),
     (b"\x93NUMPY", "npy"),
     (b"v/1\x01", "exr"),
     (b"Pf\n", "pfm"),

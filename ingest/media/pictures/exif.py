@@ -14,8 +14,12 @@ from typing import IO
 MAX_TAGS = 1024
 MAX_VALUE_BYTES = 8192
 _ORDERS = {b"II": "<", b"MM": ">"}
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8}
-"""Bytes per element by type: BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL (TIFF 6.0, section 2)."""
+_BIG = 43
+"""Magic number of BigTIFF, whose counts and offsets have 8 bytes (the BigTIFF design of libtiff)."""
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8, 13: 4, 16: 8, 18: 8}
+"""Bytes per element by type: BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL (TIFF 6.0, section 2); IFD; of
+BigTIFF LONG8 and IFD8."""
+_INTEGERS = (3, 4, 13, 16, 18)
 _PAIRS = {5: "LL", 10: "ll"}
 
 _PHOTO, _GPS = 0x8769, 0x8825
@@ -37,41 +41,70 @@ class Exif:
     gps: Directory = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Byte order of a TIFF file (of `struct`: "<" or ">"), and whether it is BigTIFF."""
+
+    order: str
+    is_big: bool = False
+
+
 def read_exif(file: IO[bytes]) -> Exif:
     """Read the tags of a file that is TIFF from its first byte; of a damaged file those that can be read.
 
     The magic number is not checked: cameras' raw files have others.
     """
+    if (header := read_header(file)) is None:
+        return Exif()
+    layout, offset = header
+    picture, _ = read_directory(file, layout, offset, _PICTURE_TAGS)
+    below = (picture.get(_PHOTO), _PHOTO_TAGS), (picture.get(_GPS), _GPS_TAGS)
+    photo, gps = (read_directory(file, layout, place, tags)[0] for place, tags in below)
+    return Exif(picture, photo, gps)
+
+
+def read_header(file: IO[bytes]) -> tuple[Layout, int] | None:
+    """Read the layout of a TIFF file and the offset of its first directory; None if it has no byte order."""
     head = file.read(8)
     order = _ORDERS.get(head[:2])
     if order is None or len(head) < 8:
-        return Exif()
-    picture = _directory(file, order, struct.unpack(order + "L", head[4:])[0], _PICTURE_TAGS)
-    return Exif(
-        picture,
-        _directory(file, order, picture.get(_PHOTO), _PHOTO_TAGS),
-        _directory(file, order, picture.get(_GPS), _GPS_TAGS),
-    )
+        return None
+    if struct.unpack(order + "H", head[2:4])[0] == _BIG:
+        offset = file.read(8)
+        return (Layout(order, is_big=True), _integer(offset, order)) if len(offset) == 8 else None
+    return Layout(order), _integer(head[4:], order)
 
 
-def _directory(file: IO[bytes], order: str, offset: Value | None, wanted: Collection[int]) -> Directory:
-    """Return the requested tags of the directory at an offset."""
-    if not isinstance(offset, int):
-        return {}
+def read_directory(
+    file: IO[bytes], layout: Layout, offset: Value | None, wanted: Collection[int]
+) -> tuple[Directory, int]:
+    """Return the requested tags of the directory at an offset, and the offset of the next one (0: none)."""
+    if not isinstance(offset, int) or offset >= 1 << 63:
+        return {}, 0
+    order, width = layout.order, 8 if layout.is_big else 4
     file.seek(offset)
-    count = int.from_bytes(file.read(2), "little" if order == "<" else "big")
-    entries = file.read(12 * min(count, MAX_TAGS))
+    count = _integer(file.read(8 if layout.is_big else 2), order)
+    entry = f"{order}HHQ8s" if layout.is_big else f"{order}HHL4s"
+    size = struct.calcsize(entry)
+    entries = file.read(size * min(count, MAX_TAGS))
+    after = file.read(width) if count <= MAX_TAGS else b""
     tags: dict[int, Value] = {}
-    for tag, kind, parts, content in struct.iter_unpack(order + "HHL4s", entries[: len(entries) // 12 * 12]):
+    for tag, kind, parts, content in struct.iter_unpack(entry, entries[: len(entries) // size * size]):
         if tag in wanted and kind in _SIZES:
-            size = min(parts * _SIZES[kind], MAX_VALUE_BYTES)
-            if size > 4:
-                file.seek(struct.unpack(order + "L", content)[0])
-                content = file.read(size)
-            value = _value(content[:size], kind, order)
+            length = min(parts * _SIZES[kind], MAX_VALUE_BYTES)
+            if length > width:
+                if (place := _integer(content, order)) >= 1 << 63:
+                    continue
+                file.seek(place)
+                content = file.read(length)
+            value = _value(content[:length], kind, order)
             if value is not None:
                 tags[tag] = value
-    return tags
+    return tags, _integer(after, order) if len(after) == width else 0
+
+
+def _integer(raw: bytes, order: str) -> int:
+    return int.from_bytes(raw, "little" if order == "<" else "big")
 
 
 def _value(raw: bytes, kind: int, order: str) -> Value | None:
@@ -82,6 +115,4 @@ def _value(raw: bytes, kind: int, order: str) -> Value | None:
     if kind in _PAIRS:
         pairs = struct.iter_unpack(order + _PAIRS[kind], whole)
         return tuple(above / below if below else math.nan for above, below in pairs)
-    if kind in (3, 4):
-        return int.from_bytes(whole[: _SIZES[kind]], "little" if order == "<" else "big")
-    return whole
+    return _integer(whole[: _SIZES[kind]], order) if kind in _INTEGERS else whole

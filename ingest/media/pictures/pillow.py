@@ -28,6 +28,8 @@ from PIL import (
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.pictures.formats.tiff import open_tiff
+from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
 from bindsearch.ingest.media.pictures.raw import read_preview
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
@@ -50,7 +52,7 @@ def _open_raw(file: BinaryIO, name: str) -> Image.Image:
     """Return the preview of a camera's raw image, with the orientation of the raw image if it has none of its own."""
     preview, orientation = read_preview(file)
     if isinstance(preview, bytes):
-        picture: Image.Image = JpegImagePlugin.jpeg_factory(io.BytesIO(preview), name)
+        picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(preview), name)
     else:
         picture = Image.fromarray(preview[:, :, 0] if preview.shape[2:] == (1,) else preview)
     exif = picture.getexif()
@@ -60,11 +62,11 @@ def _open_raw(file: BinaryIO, name: str) -> Image.Image:
 
 
 _READERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
-    "jpeg": JpegImagePlugin.jpeg_factory,
+    "jpeg": JpegImagePlugin.JpegImageFile,
     "png": PngImagePlugin.PngImageFile,
     "webp": WebPImagePlugin.WebPImageFile,
     "gif": GifImagePlugin.GifImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
+    "tiff": open_tiff,
     "bmp": BmpImagePlugin.BmpImageFile,
     "avif": AvifImagePlugin.AvifImageFile,
     "heif": _open_heif,
@@ -73,7 +75,7 @@ _READERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
 """Readers by kind.
 
 Pillow's are called directly, not through `Image.open`: that warns of large images by its own global limit and tries
-formats that are never needed here (EPS, PSD, FITS, ...).
+formats that are never needed here (EPS, FITS, ...). Of a JPEG with further pictures (MPO), the first is read.
 """
 
 _READ_WHOLE = frozenset({"webp", "avif", "heif", "raw"})
@@ -133,7 +135,8 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk, not of the file
-        raise MediaError(f"damaged {kind.upper()} header ({error or type(error).__name__})") from error
+        reason = str(error) or type(error).__name__
+        raise MediaError(refusal(file, kind, reason) or f"damaged {kind.upper()} header ({reason})") from error
 
 
 def read_embedded_png(data: bytes, max_pixels: int) -> NDArray[np.uint16]:

@@ -1,0 +1,112 @@
+"""TIFF: its directories, kinds of it that Pillow does not read, and decoding without prints of libtiff."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import IO
+
+from PIL import Image, TiffImagePlugin, _imaging
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.pictures.exif import Directory, read_directory, read_header
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258, 259, 262, 277, 338, 339
+_TAGS = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT))
+_CMYK = 5
+_ALPHA = (1, 2)
+"""ExtraSamples of transparency, with and without premultiplied colours (TIFF 6.0, section 18)."""
+
+_PHOTOMETRICS = {
+    0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab",
+    10: "ITULab", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
+}  # fmt: skip
+_FORMATS = {
+    1: "integer", 2: "signed integer", 3: "floating-point", 4: "undefined", 5: "complex integer", 6: "complex",
+}  # fmt: skip
+_COMPRESSIONS = {
+    34661: "JBIG", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy DNG", 34925: "LZMA", 50000: "Zstandard",
+    50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+"""Names of tags 262, 339 and 259 (TIFF 6.0, DNG 1.7, tiff.h of libtiff)."""
+_LARGEST_BITS = 64
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """A TIFF file; of CMYK with transparency, which Pillow refuses, the colours alone are read."""
+
+    def _setup(self) -> None:
+        extra = self.tag_v2.get(_EXTRA)
+        if self.tag_v2.get(_PHOTOMETRIC) == _CMYK and extra and set(extra[:1]) <= set(_ALPHA):
+            self.tag_v2[_EXTRA] = (0,) * len(extra)
+        super()._setup()
+
+
+def open_tiff(file: IO[bytes], name: str) -> Image.Image:
+    """Return the first page of a TIFF file with its header read.
+
+    Raises:
+        MediaError: its compression is not read.
+    """
+    is_configured = _is_configured()
+    picture = _Tiff(file, name)
+    compression = picture.tag_v2.get(_COMPRESSION, 1)
+    if isinstance(compression, int) and not is_configured(compression):
+        raise MediaError(not_read("TIFF", f"{_compression(compression)} compression"))
+    return picture
+
+
+def unread_tiff(file: IO[bytes]) -> str | None:
+    """Return what a TIFF file is that Pillow does not read, in words; None if it seems to be damaged instead."""
+    if (header := read_header(file)) is None:
+        return None
+    layout, _ = header
+    if layout.is_big and layout.order == ">":
+        return "BigTIFF of big-endian byte order"
+    tags, _ = read_directory(file, *header, _TAGS)
+    bits, samples, form, compression = (_whole(tags, tag, 1) for tag in (_BITS, _SAMPLES, _FORMAT, _COMPRESSION))
+    photometric = _whole(tags, _PHOTOMETRIC, 0)
+    has_size = _whole(tags, _WIDTH, 0) > 0 and _whole(tags, _HEIGHT, 0) > 0
+    if not has_size or photometric not in _PHOTOMETRICS or form not in _FORMATS or not 0 < bits <= _LARGEST_BITS:
+        return None
+    if compression not in TiffImagePlugin.COMPRESSION_INFO:
+        return f"{_compression(compression)} compression"
+    for _, photo, forms, _, all_bits, _ in TiffImagePlugin.OPEN_INFO:
+        if (photo, forms, all_bits) == (photometric, (form,), (bits,) * min(samples, 99)):
+            return None  # such files are read
+    channels = "1 channel" if samples == 1 else f"{samples} channels"
+    return f"{channels} of {bits}-bit {_FORMATS[form]} numbers, {_PHOTOMETRICS[photometric]}"
+
+
+def not_read(kind: str, what: str) -> str:
+    """Return the message for a valid file of a kind that no library here reads, with the way out."""
+    return f"this kind of {kind} is not read ({what}): save it as PNG, JPEG or TIFF of 8 bits per channel"
+
+
+def _whole(tags: Directory, tag: int, default: int) -> int:
+    value = tags.get(tag, default)
+    return value if isinstance(value, int) else default
+
+
+def _compression(number: int) -> str:
+    return _COMPRESSIONS.get(number, f"number {number}")
+
+
+@cache
+def _is_configured() -> Callable[[int], int]:
+    """Return libtiff's test for a compression, after silencing its prints on standard error.
+
+    Pillow has no switch for them, and raises errors as well. libtiff's handlers, which belong to the whole process, are
+    removed once. The symbols are found through Pillow's module; where they are not, every compression counts as read.
+    """
+    try:
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(libtiff, name)
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+        is_configured: Callable[[int], int] = libtiff.TIFFIsCODECConfigured
+    except (OSError, AttributeError):
+        return bool
+    return is_configured
