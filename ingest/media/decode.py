@@ -15,7 +15,7 @@ from bindsearch.errors import BindSearchError, InstallationError, MediaError
 from bindsearch.ingest.media.imu.recording import read_imu
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth import read_depth
-from bindsearch.ingest.media.pictures.image import read_image
+from bindsearch.ingest.media.pictures.image import read_pages
 from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
 from bindsearch.ingest.media.recordings.gpmf import read_motion_track
@@ -244,7 +244,8 @@ def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:
 
 def _decode_image(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.IMAGE)
-    yield DecodedSegment(Modality.IMAGE, read_image(job.path, job.wants, job.options, job.notes.append))
+    for picture in read_pages(job.path, job.wants, job.options, job.notes.append):
+        yield DecodedSegment(Modality.IMAGE, picture)
 
 
 def _decode_video(job: Job) -> Iterator[DecodedSegment]:

@@ -112,9 +112,11 @@ def _image_values(path: Path) -> Facts:
 
 def _exif(path: Path, picture: Image) -> Exif:
     """Return the EXIF tags of an image."""
-    if picture.format == "TIFF":
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    if isinstance(picture, TiffImageFile):
         with path.open("rb") as file:
-            return read_exif(file)
+            return read_exif(file, picture.tag_v2.offset)
     raw = picture.info.get("exif")
     if raw is None and (profile := picture.info.get("Raw profile type exif")):  # in PNGs of ImageMagick
         raw = bytes.fromhex("".join(profile.split("\n")[3:]))

@@ -49,15 +49,16 @@ class Layout:
     is_big: bool = False
 
 
-def read_exif(file: IO[bytes]) -> Exif:
+def read_exif(file: IO[bytes], page_offset: int | None = None) -> Exif:
     """Read the tags of a file that is TIFF from its first byte; of a damaged file those that can be read.
 
-    The magic number is not checked: cameras' raw files have others.
+    The magic number is not checked: cameras' raw files have others. `page_offset`: offset of a page's directory; None:
+    the first.
     """
     if (header := read_header(file)) is None:
         return Exif()
-    layout, offset = header
-    picture, _ = read_directory(file, layout, offset, _PICTURE_TAGS)
+    layout, first = header
+    picture, _ = read_directory(file, layout, first if page_offset is None else page_offset, _PICTURE_TAGS)
     below = (picture.get(_PHOTO), _PHOTO_TAGS), (picture.get(_GPS), _GPS_TAGS)
     photo, gps = (read_directory(file, layout, place, tags)[0] for place, tags in below)
     return Exif(picture, photo, gps)

@@ -1,17 +1,22 @@
-"""Images: JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF and raw previews to upright RGB; an animation's first frame."""
+"""Images: JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF and raw previews to upright RGB; an animation's first frame.
+
+Each page of a TIFF file is a picture of its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.pillow import check_size, open_picture, orientation_of
+from bindsearch.ingest.media.pictures.formats.tiff import full_pages
+from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, orientation_of, seek_page
 from bindsearch.media import DecodeHints, Note, Picture, drop_note
 
 _UPRIGHT = {
@@ -26,6 +31,11 @@ _UPRIGHT = {
 """Operation that turns an image of an EXIF orientation upright (Exif 2.3, tag 0x0112)."""
 
 
+MAX_PAGES = 64
+"""Most pages of a TIFF file that are read; stacks of microscopes have thousands."""
+_SEVERAL = ("AVIF", "HEIF")
+"""Formats of several pictures, one of which is the main one; those of animations are videos."""
+
 _DATA_LEVELS = 32
 """Least number of values of an alpha channel that is a picture."""
 
@@ -33,22 +43,64 @@ _DATA_LEVELS = 32
 def read_image(path: Path, wants: DecodeHints, options: DecodeOptions, note: Note = drop_note) -> Picture:
     """Read the image at `path`, upright, on white, reduced while its shorter side stays >= 2 * wants.picture_side_px.
 
+    Of several pages, the first that can be read.
+
     Raises:
-        MediaError: not an image, damaged, truncated, or too large.
+        MediaError: not an image, damaged, truncated, of a kind that is not read, or too large.
+    """
+    return next(read_pages(path, wants, options, note))
+
+
+def read_pages(path: Path, wants: DecodeHints, options: DecodeOptions, note: Note = drop_note) -> Iterator[Picture]:
+    """Yield the pages of a TIFF file, at most `MAX_PAGES`, or the one picture of other files, each as `read_image`.
+
+    Raises:
+        MediaError: as for `read_image`, or less than half of the pages can be read.
     """
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
-        floor_px = 2 * wants.picture_side_px
-        _draft(picture, floor_px)
+        if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+            if (count := getattr(picture, "n_frames", 1)) > 1 and picture.format in _SEVERAL:
+                note(f"{count} pictures in the file: the main one is read")
+            yield _read(picture, wants, options)
+            return
+        with path.open("rb") as file:
+            pages = full_pages(file)
+        if len(pages) == 1:
+            yield _read(picture, wants, options)
+            return
+        note(f"{len(pages)} pages" + (f": the first {MAX_PAGES} are read" if len(pages) > MAX_PAGES else ""))
+        yield from _each_page(picture, pages[:MAX_PAGES], wants, options, note)
+
+
+def _each_page(
+    picture: TiffImagePlugin.TiffImageFile, pages: Sequence[int], wants: DecodeHints, options: DecodeOptions, note: Note
+) -> Iterator[Picture]:
+    """Yield the pages of these numbers that can be read.
+
+    Raises:
+        MediaError: less than half of them can be read.
+    """
+    failed = 0
+    for number, page in enumerate(pages, 1):
         try:
-            picture.load()
-        except (SyntaxError, IndexError, EOFError, ValueError, RuntimeError) as error:
-            raise MediaError(f"damaged image ({str(error).strip()})") from error
-        check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
-        orientation = orientation_of(picture)
-        rgb = to_rgb(_reduced(without_data_alpha(picture), floor_px))
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return Picture(np.asarray(rgb))
+            seek_page(picture, page, options.max_pixels)
+            yield _read(picture, wants, options)
+        except MediaError as error:
+            failed += 1
+            if failed > len(pages) / 2:
+                raise MediaError(f"{failed} of {len(pages)} pages cannot be read: {error}") from error
+            note(f"page {number} cannot be read: {error}")
+
+
+def _read(picture: Image.Image, wants: DecodeHints, options: DecodeOptions) -> Picture:
+    """Return the pixels of an opened picture, as `read_image`."""
+    floor_px = 2 * wants.picture_side_px
+    _draft(picture, floor_px)
+    load_pixels(picture)
+    check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
+    orientation = orientation_of(picture)
+    rgb = to_rgb(_reduced(without_data_alpha(picture), floor_px))
+    return Picture(np.asarray(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb))
 
 
 def _draft(picture: Image.Image, floor_px: int) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -28,7 +29,7 @@ from PIL import (
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.pictures.formats.tiff import open_tiff
+from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
 from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
 from bindsearch.ingest.media.pictures.raw import read_preview
@@ -81,6 +82,12 @@ formats that are never needed here (EPS, FITS, ...). Of a JPEG with further pict
 _READ_WHOLE = frozenset({"webp", "avif", "heif", "raw"})
 """Kinds whose reader loads the whole file into memory on opening."""
 
+_DAMAGE = (
+    SyntaxError, IndexError, TypeError, KeyError, AssertionError, ValueError, EOFError, OSError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+"""Errors that readers raise for damaged files."""
+
 _QUIET = tuple(
     ("ignore", None, category, re.compile(r"PIL\."), 0) for category in (UserWarning, Image.DecompressionBombWarning)
 )
@@ -116,8 +123,7 @@ def open_picture(
         file.seek(0)
         _silence_pillow()
         with _read_header(file, kind) as picture:
-            check_size(picture.size, max_pixels, option)
-            check_size(_tile_size(picture), max_pixels, option, what="a tile of the image")
+            _check_sizes(picture, max_pixels, option)
             try:
                 yield picture
             except Image.DecompressionBombError as error:
@@ -130,13 +136,48 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
         return _READERS[kind](file, "")
     except Image.DecompressionBombError as error:
         raise _too_large_for_pillow(kind, None) from error
-    except (
-        SyntaxError, IndexError, TypeError, KeyError, AssertionError, ValueError, EOFError, OSError, struct.error
-    ) as error:  # fmt: skip
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # an error of the disk, not of the file
-        reason = str(error) or type(error).__name__
+    except _DAMAGE as error:
+        reason = reason_of_damage(error)
         raise MediaError(refusal(file, kind, reason) or f"damaged {kind.upper()} header ({reason})") from error
+
+
+def seek_page(picture: TiffImagePlugin.TiffImageFile, page: int, max_pixels: int) -> None:
+    """Go to a page of a TIFF file and read its header.
+
+    Raises:
+        MediaError: the header is damaged, or of a page that is too large or of a kind that is not read.
+    """
+    try:
+        picture.seek(page)
+    except _DAMAGE as error:
+        raise MediaError(f"damaged or of a kind that is not read ({reason_of_damage(error)})") from error
+    check_compression(picture)
+    _check_sizes(picture, max_pixels, "--limit pixels=N")
+
+
+def load_pixels(picture: Image.Image) -> None:
+    """Decode the pixels of a picture.
+
+    Raises:
+        MediaError: they are damaged or truncated.
+    """
+    try:
+        picture.load()
+    except Image.DecompressionBombError:
+        raise  # `open_picture` names the limit
+    except _DAMAGE as error:
+        raise MediaError(f"damaged image ({reason_of_damage(error)})") from error
+
+
+def reason_of_damage(error: Exception) -> str:
+    """Return a library's message on damage.
+
+    Raises:
+        OSError: the error is one of the disk, not of the file.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return str(error).strip() or type(error).__name__
 
 
 def read_embedded_png(data: bytes, max_pixels: int) -> NDArray[np.uint16]:
@@ -182,6 +223,11 @@ def orientation_of(picture: Image.Image) -> int:
     except Exception:  # damaged metadata must not fail the image
         return 1
     return value if isinstance(value, int) else 1
+
+
+def _check_sizes(picture: Image.Image, max_pixels: int, option: str) -> None:
+    check_size(picture.size, max_pixels, option)
+    check_size(_tile_size(picture), max_pixels, option, what="a tile of the image")
 
 
 def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError:

@@ -1,4 +1,4 @@
-"""TIFF: its directories, kinds of it that Pillow does not read, and decoding without prints of libtiff."""
+"""TIFF: its pages, kinds of it that Pillow does not read, and decoding without prints of libtiff."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.pictures.exif import Directory, read_directory, read_header
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 256, 257, 258, 259, 262, 277, 338, 339
+_NEW_SUBFILE, _SUBFILE = 254, 255
+_NO_PAGE = 1 | 4 | 8
+"""Bits of NewSubfileType: a reduced copy, a mask of another page, a layer of a mixed page (TIFF 6.0; RFC 2301)."""
+_REDUCED = 2
+"""SubfileType of a reduced copy."""
+_MAX_DIRECTORIES = 4096
 _TAGS = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT))
 _CMYK = 5
 _ALPHA = (1, 2)
@@ -44,17 +50,44 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
 
 
 def open_tiff(file: IO[bytes], name: str) -> Image.Image:
-    """Return the first page of a TIFF file with its header read.
+    """Return the first page of a TIFF file that is no reduced copy or mask, with its header read.
 
     Raises:
         MediaError: its compression is not read.
     """
-    is_configured = _is_configured()
+    first = full_pages(file)[0]
+    file.seek(0)
     picture = _Tiff(file, name)
+    picture.seek(first)
+    check_compression(picture)
+    return picture
+
+
+def check_compression(picture: TiffImagePlugin.TiffImageFile) -> None:
+    """Raise MediaError if the compression of the page is not read."""
+    is_configured = _is_configured()
     compression = picture.tag_v2.get(_COMPRESSION, 1)
     if isinstance(compression, int) and not is_configured(compression):
         raise MediaError(not_read("TIFF", f"{_compression(compression)} compression"))
-    return picture
+
+
+def full_pages(file: IO[bytes]) -> list[int]:
+    """Return the numbers, from 0, of a TIFF file's pages that are no reduced copies or masks; the first if none is.
+
+    At most 4096 directories are read. No pixel and no value beyond the directories is.
+    """
+    file.seek(0)
+    if (header := read_header(file)) is None:
+        return [0]
+    layout, offset = header
+    pages, seen = [], set[int]()
+    while offset and offset not in seen and len(seen) < _MAX_DIRECTORIES:
+        tags, after = read_directory(file, layout, offset, (_NEW_SUBFILE, _SUBFILE))
+        if not (_whole(tags, _NEW_SUBFILE, 0) & _NO_PAGE or _whole(tags, _SUBFILE, 0) == _REDUCED):
+            pages.append(len(seen))
+        seen.add(offset)
+        offset = after
+    return pages or [0]
 
 
 def unread_tiff(file: IO[bytes]) -> str | None:
