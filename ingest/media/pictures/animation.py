@@ -14,8 +14,9 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.frame_count import count_frames, gif_frames
-from bindsearch.ingest.media.pictures.image import to_rgb
+from bindsearch.ingest.media.pictures.image import screen_colours, to_rgb
 from bindsearch.ingest.media.pictures.pillow import check_size, open_picture
+from bindsearch.media import drop_note
 
 _COPIES = 8
 """Approximate copies of a frame in memory: canvases, their previous content, a copy for the encoder."""
@@ -84,5 +85,5 @@ def picture_rgb(picture: Image.Image, floor_px: int) -> NDArray[np.uint8]:
     width, height = picture.size
     scale = min(1.0, floor_px / min(width, height), 16 * floor_px / max(width, height))
     size = max(1, math.ceil(width * scale)), max(1, math.ceil(height * scale))
-    rgb = to_rgb(picture)
+    rgb = to_rgb(screen_colours(picture, drop_note))
     return np.asarray(rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BILINEAR))

@@ -15,6 +15,8 @@ from PIL import Image, TiffImagePlugin
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.formats.cicp import CICP, Colours, as_srgb
+from bindsearch.ingest.media.pictures.formats.icc import to_srgb
 from bindsearch.ingest.media.pictures.formats.tiff import full_pages
 from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, orientation_of, seek_page
 from bindsearch.media import DecodeHints, Note, Picture, drop_note
@@ -61,12 +63,12 @@ def read_pages(path: Path, wants: DecodeHints, options: DecodeOptions, note: Not
         if not isinstance(picture, TiffImagePlugin.TiffImageFile):
             if (count := getattr(picture, "n_frames", 1)) > 1 and picture.format in _SEVERAL:
                 note(f"{count} pictures in the file: the main one is read")
-            yield _read(picture, wants, options)
+            yield _read(picture, wants, options, note)
             return
         with path.open("rb") as file:
             pages = full_pages(file)
         if len(pages) == 1:
-            yield _read(picture, wants, options)
+            yield _read(picture, wants, options, note)
             return
         note(f"{len(pages)} pages" + (f": the first {MAX_PAGES} are read" if len(pages) > MAX_PAGES else ""))
         yield from _each_page(picture, pages[:MAX_PAGES], wants, options, note)
@@ -84,7 +86,7 @@ def _each_page(
     for number, page in enumerate(pages, 1):
         try:
             seek_page(picture, page, options.max_pixels)
-            yield _read(picture, wants, options)
+            yield _read(picture, wants, options, note)
         except MediaError as error:
             failed += 1
             if failed > len(pages) / 2:
@@ -92,14 +94,14 @@ def _each_page(
             note(f"page {number} cannot be read: {error}")
 
 
-def _read(picture: Image.Image, wants: DecodeHints, options: DecodeOptions) -> Picture:
+def _read(picture: Image.Image, wants: DecodeHints, options: DecodeOptions, note: Note) -> Picture:
     """Return the pixels of an opened picture, as `read_image`."""
     floor_px = 2 * wants.picture_side_px
     _draft(picture, floor_px)
     load_pixels(picture)
     check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
     orientation = orientation_of(picture)
-    rgb = to_rgb(_reduced(without_data_alpha(picture), floor_px))
+    rgb = to_rgb(screen_colours(_reduced(without_data_alpha(picture), floor_px), note))
     return Picture(np.asarray(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb))
 
 
@@ -119,6 +121,18 @@ def _reduced(picture: Image.Image, floor_px: int) -> Image.Image:
     if "transparency" in picture.info:
         picture = picture.convert("RGBA")
     return picture.reduce(factor)
+
+
+def screen_colours(picture: Image.Image, note: Note) -> Image.Image:
+    """Return a picture with its colours as sRGB, by the numbers (CICP) or the ICC profile in its `info`."""
+    if picture.mode.startswith("I"):
+        return picture
+    colours = picture.info.get(CICP)
+    if not isinstance(colours, Colours):
+        return to_srgb(picture, picture.info.get("icc_profile"), note)
+    if colours.is_hdr:
+        note("HDR: brightness is compressed to the range of a screen")
+    return as_srgb(picture, colours)
 
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

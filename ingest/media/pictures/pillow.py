@@ -29,6 +29,7 @@ from PIL import (
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.pictures.formats import cicp
 from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
 from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
@@ -120,9 +121,15 @@ def open_picture(
         if kind in _READ_WHOLE and size_bytes > max_bytes:
             raise MediaError(f"the image has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)")
         _check_canvas(head, kind, file, max_pixels, option)
+        if kind in ("avif", "heif"):
+            file.seek(0)
+            head = file.read(cicp.HEAD_BYTES)
+        colours = cicp.read_colours(head, kind) if kind in ("png", "avif", "heif") else None
         file.seek(0)
         _silence_pillow()
         with _read_header(file, kind) as picture:
+            if colours is not None:
+                picture.info[cicp.CICP] = colours
             _check_sizes(picture, max_pixels, option)
             try:
                 yield picture
