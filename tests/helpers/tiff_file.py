@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 SHORT, LONG, LONG8 = 3, 4, 16
+DEFLATE = 8
 _LETTERS = {1: "B", 2: "B", SHORT: "H", LONG: "L", 7: "B", LONG8: "Q"}
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3, "c": 6}
 
@@ -24,7 +26,7 @@ class Page:
 
 
 def write_tiff(path: Path, *pages: Page | NDArray[Any], is_big: bool = False, order: Literal["<", ">"] = "<") -> Path:
-    """Write pages without compression, one strip each; `order`: "<" or ">"."""
+    """Write pages in one strip each, without compression or with DEFLATE; `order`: "<" or ">"."""
     width = 8 if is_big else 4
     mark = b"II" if order == "<" else b"MM"
     out = bytearray(mark + struct.pack(order + ("HHH" if is_big else "H"), *((43, 8, 0) if is_big else (42,))))
@@ -33,9 +35,11 @@ def write_tiff(path: Path, *pages: Page | NDArray[Any], is_big: bool = False, or
     for page in pages:
         page = page if isinstance(page, Page) else Page(page)
         strip = len(out)
-        out += page.pixels.astype(page.pixels.dtype.newbyteorder(order)).tobytes()
+        stored = page.pixels.astype(page.pixels.dtype.newbyteorder(order)).tobytes()
+        stored = zlib.compress(stored) if page.tags.get(259) == DEFLATE else stored
+        out += stored + bytes(len(stored) % 2)
         entries = []
-        for tag, value in sorted(_all_tags(page, strip).items()):
+        for tag, value in sorted({**_all_tags(page, strip), 279: len(stored)}.items()):
             kind = 7 if isinstance(value, bytes) else LONG if tag in (256, 257, 273, 279, 254) else SHORT
             values = list(value) if isinstance(value, bytes) else [value] if isinstance(value, int) else list(value)
             content = struct.pack(f"{order}{len(values)}{_LETTERS[kind]}", *values)
@@ -58,7 +62,7 @@ def _all_tags(page: Page, strip: int) -> dict[int, int | bytes | Sequence[int]]:
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     tags: dict[int, int | bytes | Sequence[int]] = {
         256: pixels.shape[1], 257: pixels.shape[0], 258: [8 * pixels.dtype.itemsize] * channels, 259: 1,
-        262: 2 if channels in (3, 4) else 1, 273: strip, 277: channels, 278: pixels.shape[0], 279: pixels.nbytes,
+        262: 2 if channels in (3, 4) else 1, 273: strip, 277: channels, 278: pixels.shape[0],
         339: [_SAMPLE_FORMATS[pixels.dtype.kind]] * channels,
     }  # fmt: skip
     return {**tags, **page.tags}

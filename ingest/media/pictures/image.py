@@ -17,8 +17,9 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.formats.cicp import CICP, Colours, as_srgb
 from bindsearch.ingest.media.pictures.formats.icc import to_srgb
-from bindsearch.ingest.media.pictures.formats.tiff import full_pages
+from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, full_pages
 from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, orientation_of, seek_page
+from bindsearch.ingest.media.pictures.stored_values import values_of
 from bindsearch.media import DecodeHints, Note, Picture, drop_note
 
 _UPRIGHT = {
@@ -101,7 +102,8 @@ def _read(picture: Image.Image, wants: DecodeHints, options: DecodeOptions, note
     load_pixels(picture)
     check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
     orientation = orientation_of(picture)
-    rgb = to_rgb(screen_colours(_reduced(without_data_alpha(picture), floor_px), note))
+    plain = _grey_levels(picture) if picture.mode.startswith("I") else without_data_alpha(picture)
+    rgb = to_rgb(screen_colours(_reduced(plain, floor_px), note))
     return Picture(np.asarray(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb))
 
 
@@ -125,8 +127,6 @@ def _reduced(picture: Image.Image, floor_px: int) -> Image.Image:
 
 def screen_colours(picture: Image.Image, note: Note) -> Image.Image:
     """Return a picture with its colours as sRGB, by the numbers (CICP) or the ICC profile in its `info`."""
-    if picture.mode.startswith("I"):
-        return picture
     colours = picture.info.get(CICP)
     if not isinstance(colours, Colours):
         return to_srgb(picture, picture.info.get("icc_profile"), note)
@@ -135,15 +135,32 @@ def screen_colours(picture: Image.Image, note: Note) -> Image.Image:
     return as_srgb(picture, colours)
 
 
-def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return grey levels of 8 bits of those of 10, 12, 14 or 16, whichever hold the largest.
+def _grey_levels(picture: Image.Image) -> Image.Image:
+    """Return a picture of 16- or 32-bit integers in mode L, with its `info`."""
+    values = values_of(picture)
+    grey = _eight_bits(values)
+    if isinstance(picture, TiffPicture) and picture.is_inverted:
+        grey = 255 - grey
+    levels = Image.fromarray(grey)
+    levels.info = {key: value for key, value in picture.info.items() if key != "transparency"}
+    if isinstance(see_through := picture.info.get("transparency"), int):  # PNG: one of the values
+        levels.putalpha(Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8)))
+    return levels
 
-    Detectors (X-ray, microscopes) write 10 to 14 bits into 16; as 16 bits they would be nearly black.
+
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return grey levels of 8 bits of those of 10, 12, 14, ... or 32, whichever hold the largest.
+
+    Detectors (X-ray, microscopes) write 10 to 14 bits into 16; as 16 bits they would be nearly black. Where values are
+    negative, 0 becomes the middle grey.
     """
-    levels = np.clip(values, 0, 65535)
-    bits = max(10, int(levels.max(initial=0)).bit_length())
-    grey: NDArray[np.uint8] = (levels >> (bits + bits % 2 - 8)).astype(np.uint8)
-    return grey
+    least, most = int(values.min(initial=0)), int(values.max(initial=0))
+    bits = max(10, most.bit_length(), (-1 - least).bit_length() if least < 0 else 0)
+    bits += bits % 2
+    if least >= 0:
+        grey: NDArray[np.uint8] = (values >> (bits - 8)).astype(np.uint8)
+        return grey
+    return ((values.astype(np.int64) + (1 << bits)) >> (bits - 7)).astype(np.uint8)
 
 
 def has_data_in_alpha(picture: Image.Image) -> bool:
@@ -177,7 +194,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
             "the range of a floating-point image is unknown: index depth or thermal images with --modality-rule"
         )
     if picture.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
+        return to_rgb(_grey_levels(picture))
     if picture.has_transparency_data or picture.mode in ("La", "RGBa"):
         layer = picture.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))

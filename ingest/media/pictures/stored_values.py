@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture
 
 
 def picture_values(picture: Any) -> NDArray[Any]:
@@ -21,7 +23,13 @@ def picture_values(picture: Any) -> NDArray[Any]:
         picture.load()
     except (SyntaxError, IndexError, EOFError, ValueError) as error:
         raise MediaError(f"damaged image ({error})") from error
-    return np.asarray(picture)
+    return values_of(picture)
+
+
+def values_of(picture: Image.Image) -> NDArray[Any]:
+    """Return the stored values of a picture whose pixels are loaded; Pillow gives unsigned 32-bit ones as signed."""
+    values = np.asarray(picture)
+    return values.view(np.uint32) if isinstance(picture, TiffPicture) and picture.is_unsigned else values
 
 
 def turned(values: NDArray[Any], rotate: int | None) -> NDArray[Any]:

@@ -29,7 +29,12 @@ def to_srgb(picture: Image.Image, profile: object, note: Note) -> Image.Image:
         profile: its profile, bytes; others: it has none, which means sRGB.
         note: takes a note on a profile that is not used.
     """
-    if not isinstance(profile, bytes) or not profile or picture.mode in ("LAB", "F", "HSV"):
+    if (
+        not isinstance(profile, bytes)
+        or not profile
+        or picture.mode in ("LAB", "F", "HSV")
+        or picture.mode.startswith("I")
+    ):
         return picture  # Pillow converts Lab by itself
     mode = "CMYK" if picture.mode == "CMYK" else "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
     transform = _transform(profile, mode)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import IO
 
-from PIL import Image, TiffImagePlugin, _imaging
+from PIL import Image, ImageFile, TiffImagePlugin, _imaging
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.pictures.exif import Directory, read_directory, read_header
@@ -20,7 +20,10 @@ _REDUCED = 2
 """SubfileType of a reduced copy."""
 _MAX_DIRECTORIES = 4096
 _TAGS = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT))
-_CMYK = 5
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _CMYK = 0, 1, 5
+_SIGNED, _FLOAT = 2, 3
+_NATIVE = {"I;32BS": "I;32NS", "I;32S": "I;32NS", "F;32BF": "F;32NF", "F;32F": "F;32NF", "I;16BS": "I;16NS"}
+"""Pillow's names of stored values of a byte order, and of the machine's, in which libtiff gives them."""
 _ALPHA = (1, 2)
 """ExtraSamples of transparency, with and without premultiplied colours (TIFF 6.0, section 18)."""
 
@@ -39,14 +42,41 @@ _COMPRESSIONS = {
 _LARGEST_BITS = 64
 
 
-class _Tiff(TiffImagePlugin.TiffImageFile):
-    """A TIFF file; of CMYK with transparency, which Pillow refuses, the colours alone are read."""
+class TiffPicture(TiffImagePlugin.TiffImageFile):
+    """A TIFF file, with kinds that Pillow refuses: CMYK with transparency, and grey integers of each byte order.
+
+    Of CMYK with transparency, the colours alone are read.
+
+    Attributes:
+        is_unsigned: whether its stored values are unsigned, though Pillow gives signed ones of 32 bits.
+        is_inverted: whether 0 is white; Pillow inverts values of 8 bits, but not greater ones.
+    """
+
+    is_unsigned = False
+    is_inverted = False
 
     def _setup(self) -> None:
-        extra = self.tag_v2.get(_EXTRA)
-        if self.tag_v2.get(_PHOTOMETRIC) == _CMYK and extra and set(extra[:1]) <= set(_ALPHA):
-            self.tag_v2[_EXTRA] = (0,) * len(extra)
+        tags = self.tag_v2
+        extra = tags.get(_EXTRA)
+        if tags.get(_PHOTOMETRIC) == _CMYK and extra and set(extra[:1]) <= set(_ALPHA):
+            tags[_EXTRA] = (0,) * len(extra)
+        self.is_unsigned = tags.get(_BITS) == (32,) and tags.get(_FORMAT, (1,)) == (1,)
+        self.is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        if self.is_unsigned:
+            tags[_FORMAT] = (_SIGNED,)  # the same bytes; Pillow lacks one byte order of the other
+        if self.is_inverted and tags.get(_BITS) in ((16,), (32,)) and tags.get(_FORMAT) != (_FLOAT,):
+            tags[_PHOTOMETRIC] = _BLACK_IS_ZERO
         super()._setup()
+        if self.use_load_libtiff:
+            self.tile = [_in_native_order(tile) for tile in self.tile]
+
+
+def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
+    """Return the description of a part of the picture with values in the order in which libtiff gives them."""
+    args = tile.args
+    if not isinstance(args, tuple) or args[0] not in _NATIVE:
+        return tile
+    return tile._replace(args=(_NATIVE[args[0]], *args[1:]))
 
 
 def open_tiff(file: IO[bytes], name: str) -> Image.Image:
@@ -57,7 +87,7 @@ def open_tiff(file: IO[bytes], name: str) -> Image.Image:
     """
     first = full_pages(file)[0]
     file.seek(0)
-    picture = _Tiff(file, name)
+    picture = TiffPicture(file, name)
     picture.seek(first)
     check_compression(picture)
     return picture
@@ -105,8 +135,9 @@ def unread_tiff(file: IO[bytes]) -> str | None:
         return None
     if compression not in TiffImagePlugin.COMPRESSION_INFO:
         return f"{_compression(compression)} compression"
-    for _, photo, forms, _, all_bits, _ in TiffImagePlugin.OPEN_INFO:
-        if (photo, forms, all_bits) == (photometric, (form,), (bits,) * min(samples, 99)):
+    mark = b"II" if layout.order == "<" else b"MM"
+    for prefix, photo, forms, _, all_bits, _ in TiffImagePlugin.OPEN_INFO:
+        if (prefix, photo, forms, all_bits) == (mark, photometric, (form,), (bits,) * min(samples, 99)):
             return None  # such files are read
     channels = "1 channel" if samples == 1 else f"{samples} channels"
     return f"{channels} of {bits}-bit {_FORMATS[form]} numbers, {_PHOTOMETRICS[photometric]}"
