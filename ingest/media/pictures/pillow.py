@@ -38,6 +38,31 @@ from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 
 ORIENTATION_TAG = 0x0112
 MAX_FILE_BYTES = 1 << 30
+_PNG_DEPTH = 24
+"""Place of bit depth and colour type in a PNG file (PNG, third edition, 11.2.1)."""
+
+
+class _WebP(WebPImagePlugin.WebPImageFile):
+    """A WebP file; what no frame of an animation covers is transparent, as libwebp has it, whatever its header says."""
+
+    def _open(self) -> None:
+        super()._open()
+        if self.is_animated:
+            self._mode = self.rawmode = "RGBA"
+
+
+class _Png(PngImagePlugin.PngImageFile):
+    """A PNG file; the transparent level of grey is scaled as Pillow scales the pixels of 1, 2 and 4 bits."""
+
+    def _open(self) -> None:
+        super()._open()
+        assert self.fp is not None
+        place = self.fp.tell()
+        self.fp.seek(_PNG_DEPTH)
+        depth, colour_type = self.fp.read(2)
+        self.fp.seek(place)
+        if colour_type == 0 and depth < 8 and isinstance(level := self.info.get("transparency"), int):
+            self.info["transparency"] = level * 255 // ((1 << depth) - 1)
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
@@ -65,8 +90,8 @@ def _open_raw(file: BinaryIO, name: str) -> Image.Image:
 
 _READERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
+    "png": _Png,
+    "webp": _WebP,
     "gif": GifImagePlugin.GifImageFile,
     "tiff": open_tiff,
     "bmp": BmpImagePlugin.BmpImageFile,

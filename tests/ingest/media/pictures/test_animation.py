@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from bindsearch.errors import MediaError
@@ -249,3 +251,54 @@ def test_damaged_animations_give_frames_or_fail(tmp_path: Path) -> None:
             assert classify(path, path.name, ()).why
             damaged_files.decode(path, Modality.VIDEO)
             damaged_files.decode(path, Modality.IMAGE)
+
+
+PALETTE = np.array([[255, 0, 0, 255], [0, 0, 255, 255], [0, 0, 0, 255], [0, 255, 0, 255], [0, 0, 0, 0]], np.uint8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    boxes=st.lists(
+        st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(1, 24), st.integers(1, 24), st.integers(0, 3)),
+        min_size=2, max_size=4, unique=True,
+    )
+)  # fmt: skip
+def test_the_same_frames_look_alike_in_every_format(
+    tmp_path_factory: pytest.TempPathFactory, boxes: list[tuple[int, int, int, int, int]]
+) -> None:
+    """Each frame is one opaque box on a transparent canvas, and disappears with it."""
+    folder = tmp_path_factory.mktemp("alike")
+    layers = []
+    for left, top, width, height, colour in boxes:
+        indices = np.full((40, 48), 4)
+        indices[top : top + height, left : left + width] = colour
+        layers.append(PALETTE[indices])
+    frames = [Image.fromarray(layer) for layer in layers]
+    expected = [np.where(layer[..., 3:] > 0, layer[..., :3], 255) for layer in layers]
+    for kind, how in (("gif", {"disposal": 2}), ("png", {"disposal": 1}), ("webp", {"lossless": True})):
+        path = folder / f"a.{kind}"
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=1000, **how)  # type: ignore[arg-type]
+        spans = decode(path, frames_per_s=1.0)
+        seen = np.concatenate([span.frames.rgb for span in spans])
+        assert np.array_equal(seen, np.array(expected)), kind
+        assert np.array_equal(read_image(path, DecodeHints(24, 1.0), DecodeOptions()).rgb, expected[0]), kind
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_transparent_level_of_grey_of_few_bits(tmp_path: Path, depth: int) -> None:
+    levels = 1 << depth
+    rows = np.tile(np.arange(levels, dtype=np.uint8), (2, 8 // depth))
+    bits = np.unpackbits(rows[..., None], axis=-1)[..., 8 - depth :].reshape(2, -1)
+    packed = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", rows.shape[1], 2, depth, 0, 0, 0, 0)
+    for level in range(levels):
+        (tmp_path / "a.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", level))
+            + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
+        )  # fmt: skip
+        grey = read_image(tmp_path / "a.png", DecodeHints(24, 1.0), DecodeOptions()).rgb[0, :levels, 0].tolist()
+        assert grey == [255 if one == level else one * 255 // (levels - 1) for one in range(levels)]
