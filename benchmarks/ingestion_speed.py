@@ -25,11 +25,11 @@ from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest.embed import BATCH_VIEWS
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, inspect_file
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.scan.walk import file_state
 from bindsearch.ingest.workers.messages import Setup
 from bindsearch.ingest.workers.pool import Decoders, Message, SegmentReady
 from bindsearch.ingest.workers.prepare import PreparedSegment, prepare_file
 from bindsearch.ingest.workers.scheduler import FileTask
+from bindsearch.storage.file_state import file_state
 from bindsearch.types import Modality
 
 CHILD = Path(__file__).with_name("ingestion_child.py")

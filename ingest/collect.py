@@ -10,9 +10,9 @@ from bindsearch.ingest.commit import Committer
 from bindsearch.ingest.dedup import Action, Decision, Deduplicator
 from bindsearch.ingest.embed import EmbeddedFile
 from bindsearch.ingest.scan.collection import ScanTarget
-from bindsearch.ingest.workers.prepare import Failed
+from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.reports import IndexReport
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment, check_storable
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.types import Modality, facts_of
@@ -71,6 +71,13 @@ class BatchCollector:
         file, inspection = embedded.file_task.file, embedded.file_task.inspection
         collection_id = self._target.collection_id
         old_item = previous.item_id if previous is not None else None
+        item = None
+        if embedded.failure is None and decision.action not in (Action.LEAVE_OUT, Action.TOUCH):
+            try:
+                item = self._item(embedded, decision)
+                check_storable(item)
+            except Exception as error:  # one file must not end the run
+                embedded.fail(failure_of(error))
         if embedded.failure is not None:
             is_transient = embedded.failure.is_transient
             state = UNKNOWN_STATE if is_transient else file.state
@@ -95,11 +102,12 @@ class BatchCollector:
             assert old_item is not None
             batch.touched[old_item] = file.state
             self._report.unchanged += 1
-        else:
-            self._put_item(embedded, decision, batch)
+        elif item is not None:
+            batch.items.append(item)
+            self._count(embedded, decision, item)
 
-    def _put_item(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
-        """Stage a new, changed, moved or copied item."""
+    def _item(self, embedded: EmbeddedFile, decision: Decision) -> StagedItem:
+        """Return a new, changed, moved or copied item."""
         file, inspection = embedded.file_task.file, embedded.file_task.inspection
         assert inspection is not None
         modality = inspection.verdict.modality
@@ -108,30 +116,31 @@ class BatchCollector:
         if embeds:
             modalities = [segment.modality for segment in embedded.segments]
             modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
+        replaced = None if decision.before is None else decision.before.item_id
+        return StagedItem(
+            item_id=decision.item_id if decision.action is Action.MOVE else replaced,
+            collection_id=self._target.collection_id,
+            rel_path=file.rel_path,
+            modality=modality,
+            state=file.state,
+            content_hash=inspection.content_hash,
+            fingerprint=inspection.fingerprint,
+            segments=tuple(embedded.segments) if embeds else None,
+            columns=inspection.columns,
+            metadata=facts_of(embedded.file_task.reading.facts).merge_over(inspection.metadata),
+        )
+
+    def _count(self, embedded: EmbeddedFile, decision: Decision, item: StagedItem) -> None:
+        """Count an item that was staged."""
+        embeds = decision.action is Action.EMBED
+        if embeds:
             self._padded += sum(map(self._is_padded, embedded.segments))
             self._report.segments += len(embedded.segments)
-            self._report.add_notes(self._target.root / file.rel_path, embedded.file_task.reading.notes)
-        moved = decision.action is Action.MOVE
-        replaced = None if decision.before is None else decision.before.item_id
-        item_id = decision.item_id if moved else replaced
-        batch.items.append(
-            StagedItem(
-                item_id=item_id,
-                collection_id=self._target.collection_id,
-                rel_path=file.rel_path,
-                modality=modality,
-                state=file.state,
-                content_hash=inspection.content_hash,
-                fingerprint=inspection.fingerprint,
-                segments=tuple(embedded.segments) if embeds else None,
-                columns=inspection.columns,
-                metadata=facts_of(embedded.file_task.reading.facts).merge_over(inspection.metadata),
-            )
-        )
-        self._report.items[modality] += 1
-        if moved:
+            self._report.add_notes(self._target.root / item.rel_path, embedded.file_task.reading.notes)
+        self._report.items[item.modality] += 1
+        if decision.action is Action.MOVE:
             self._report.moved += 1
-        elif item_id is None:
+        elif item.item_id is None:
             self._report.added += 1
         elif not embeds and decision.before is not None and decision.before.state.sidecar_version < 0:
             self._report.unchanged += 1  # imported from another store, and unchanged

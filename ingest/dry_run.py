@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bindsearch.device import usable_cores
-from bindsearch.errors import MediaError
+from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.archives.samples import archive_kind
 from bindsearch.ingest.inspect.classify import Classification
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, classify_source, declared_of
@@ -18,6 +18,7 @@ from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.walk import scan
+from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.reports import OnRows, PlannedFile, ignore_rows
 from bindsearch.small_files import NOT_REGULAR
 from bindsearch.types import Modality
@@ -42,6 +43,9 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
     for rel_path, end in found.bad_links.items():
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: a link to {end}, which is {NOT_REGULAR}", "")
+    for rel_path, reason in found.failed.items():
+        if options.narrowing.includes(rel_path):
+            yield PlannedFile(target.root / rel_path, None, f"would fail: {reason}")
     rel_paths = found.rel_paths
     rows = [row for row in range(len(rel_paths)) if options.narrowing.includes(rel_paths[row])]
 
@@ -58,15 +62,16 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
 
 def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions) -> PlannedFile:
     """Return how a file would be classified and read."""
-    verdict = classify_container(file.path) or classify_source(file, inspect)
-    note = ""
-    if verdict.modality is not None:
-        try:
+    verdict, note = Classification(None, ""), ""
+    try:
+        verdict = classify_container(file.path) or classify_source(file, inspect)
+        if verdict.modality is not None:
             declared = declared_of(file, inspect).for_modality(verdict.modality)
             note = describe(file.path, verdict.modality, declared, options.decode)
-        except MediaError as error:
-            note = f"would fail: {error}"
-    return PlannedFile(file.path, verdict.modality, verdict.why, note)
+    except Exception as error:  # one file must not end the plan
+        raise_installation_fault(error)
+        note = f"would fail: {failure_of(error).reason}"
+    return PlannedFile(file.path, verdict.modality, verdict.why or note, note if verdict.why else "")
 
 
 def classify_container(path: Path) -> Classification | None:

@@ -90,7 +90,7 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
         key = _containing_collection(path, collections)
         if key is not None:
             rel_path = _rel_path(path, collections[key])
-            scans_all = rel_path.lower().endswith(MANIFEST_NAMES) and (not path.is_file() or is_manifest(path))
+            scans_all = rel_path.lower().endswith(MANIFEST_NAMES) and _may_be_manifest(path)
             rel_paths.setdefault(key, set()).add("" if scans_all else rel_path)
     return [
         ScanTarget(
@@ -102,6 +102,14 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
         )
         for key, changed in rel_paths.items()
     ]
+
+
+def _may_be_manifest(path: Path) -> bool:
+    """Return whether a file of a table is a manifest, or was one; one that cannot be read now is none."""
+    try:
+        return not path.is_file() or is_manifest(path)
+    except OSError:
+        return False
 
 
 def archive_of(path: Path) -> Path:
@@ -159,11 +167,9 @@ def _manifest_files(path: Path, limits: ListLimits) -> list[str] | None:
     Raises:
         UsageError: the manifest is damaged, or exceeds a limit.
     """
-    if not path.is_file() or not is_manifest(path):
-        return None
     try:
-        return manifest_paths(path, limits)
-    except MediaError as error:
+        return manifest_paths(path, limits) if path.is_file() and is_manifest(path) else None
+    except (MediaError, OSError) as error:
         raise UsageError(f"cannot use the manifest {path}: {error}") from error
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXAMPLE = "write a condition such as modality = 'audio'"
+LARGEST_NS = (1 << 63) - 1
+"""Latest time of the catalog, in the year 2262; files from later years have it."""
 UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 """Units of times such as 7d."""
 _AGO = re.compile(rf"(\d{{1,6}})\s*({'|'.join(UNITS)})", re.IGNORECASE)
@@ -222,7 +224,7 @@ def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None
         wanted = {number for name in filter.collections for number in _collections_named(name, roots)}
         conditions.append(_in_collections(wanted, tables))
     if filter.since_ns is not None:
-        conditions.append(tables.items.column("mtime_ns").to_numpy() >= filter.since_ns)
+        conditions.append(tables.items.column("mtime_ns").to_numpy() >= min(filter.since_ns, LARGEST_NS))
     if filter.until_ns is not None:
         conditions.append(tables.items.column("mtime_ns").to_numpy() < filter.until_ns)
     mask = conditions.pop() if conditions else None

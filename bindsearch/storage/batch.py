@@ -11,7 +11,7 @@ import numpy as np
 
 from bindsearch.errors import StoreError
 from bindsearch.storage.catalog import Failure, SourceContainer
-from bindsearch.storage.file_state import FileState
+from bindsearch.storage.file_state import LARGEST, FileState, state_columns
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality, facts_of
 
 if TYPE_CHECKING:
@@ -211,6 +211,27 @@ def with_shared_segments(
     )
     shared = owners.join(available, "fingerprint", join_type="inner").select(segments.column_names)
     return pa.concat_tables([segments, shared.cast(segments.schema)])
+
+
+def check_storable(item: StagedItem) -> None:
+    """Check that the catalog can hold the values of an item, so that one file cannot make a commit fail.
+
+    Raises:
+        ValueError: it cannot; the message says which value.
+    """
+    metadata = {name: getattr(item.metadata, name) for name in METADATA_COLUMNS}
+    texts = {name: metadata[name] for name, kind in METADATA_COLUMNS.items() if kind == "large_string"}
+    passages = [("text", segment.text) for segment in item.segments or ()]
+    for name, text in (*texts.items(), ("path", item.rel_path), ("columns", item.columns), *passages):
+        if text is not None and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"its {name} is not Unicode text") from None
+    numbers = {name: metadata[name] for name, kind in METADATA_COLUMNS.items() if kind == "int64"}
+    for name, number in (*numbers.items(), *state_columns(item.state).items()):
+        if number is not None and not -LARGEST <= number + 1 <= LARGEST + 1:
+            raise ValueError(f"its {name} is {number}: expected a number of 64 bits")
 
 
 def items_table(item_ids: Sequence[int], items: Sequence[StagedItem]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+LARGEST = (1 << 63) - 1
+"""Largest integer of the catalog, 64 bits signed."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileState:
     """State of a file, by which a changed file is detected without reading it.
@@ -25,7 +30,8 @@ class FileState:
     Attributes:
         size_bytes: Size in bytes.
         mtime_ns: Modification time in nanoseconds since 1970.
-        sidecar_version: Changes with the metadata declared in the file's sidecar or in manifests; 0 without any.
+        sidecar_version: Changes with the metadata declared in the file's sidecar or in manifests; 0 without any. A
+            modification time that the catalog cannot hold is part of it, too.
         inode: Inode number; 0 if unknown.
     """
 
@@ -37,6 +43,31 @@ class FileState:
 
 UNKNOWN_STATE = FileState(-1, -1, -1)
 """State that no file has: recorded for files that the next run must process, changed or not."""
+
+
+def file_state(status: os.stat_result, sidecar_version: int = 0) -> FileState:
+    """Return the state of a file; whatever numbers a file system makes up, the catalog can hold those of the state.
+
+    Broken clocks of cameras, NTFS, SMB and FUSE give times from the year 1601 to 30828; inode numbers are unsigned.
+    """
+    mtime_ns = storable_ns(status.st_mtime_ns)
+    if mtime_ns != status.st_mtime_ns:
+        sidecar_version ^= time_version(status.st_mtime_ns)
+    return FileState(min(max(status.st_size, 0), LARGEST), mtime_ns, sidecar_version, status.st_ino & LARGEST)
+
+
+def storable_ns(time_ns: int) -> int:
+    """Return a time in nanoseconds since 1970, clipped to what the catalog can hold: the years 1677 to 2262."""
+    return min(max(time_ns, -LARGEST - 1), LARGEST)
+
+
+def time_version(time_ns: int) -> int:
+    """Return a number from 1 to LARGEST that changes with a time of any size, in nanoseconds since 1970."""
+    if 0 < time_ns <= LARGEST:
+        return time_ns
+    import xxhash
+
+    return int(xxhash.xxh3_64_intdigest(str(time_ns).encode())) >> 1 or 1
 
 
 STATE_COLUMNS = ("size_bytes", "mtime_ns", "facts_stamp", "inode")

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 
+from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, delete_copy, read_members
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.ignore import PathFilter
-from bindsearch.ingest.workers.prepare import Failed
+from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.storage.file_state import FileState, IndexedFiles
 
 SPOOLED_BYTES = 1 << 30
@@ -94,6 +95,9 @@ class Members:
                 archive.error = str(error)
             except OSError as error:
                 archive.error, archive.is_transient = error.strerror or str(error), True
+            except Exception as error:  # one archive must not end the run
+                raise_installation_fault(error)
+                archive.error = failure_of(error).reason
             with self._lock:
                 archive.read = True
 

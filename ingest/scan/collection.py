@@ -193,7 +193,7 @@ class CollectionScan:
                 try:
                     if self._containers.get(path) == state or archive_kind(self.target.root / path) is not None:
                         archives[path] = state
-                except OSError:  # reported when it is read; its members stay
+                except Exception:  # reported when it is read; its members stay
                     archives[path] = state
         return archives
 
@@ -311,6 +311,8 @@ class CollectionScan:
         mounted looks like an empty folder.
         """
         rows = self._missing
+        for path in self._scan.failed:
+            rows = rows[~np.isin(rows, self._at_or_below(path))]
         for path in self._scan.unreadable:
             below = np.isin(rows, self._at_or_below(path))
             absolute = self.target.root / path
@@ -365,6 +367,9 @@ class CollectionScan:
             printable_path = Path(name.decode(errors="backslashreplace"))
             rel_path = printable_path.relative_to(self.target.root).as_posix()
             self._fail(rel_path, UNKNOWN_STATE, "its name is not UTF-8: rename it", batch)
+        for rel_path, reason in self._scan.failed.items():
+            if self._options.narrowing.includes(rel_path):
+                self._fail(rel_path, UNKNOWN_STATE, reason, batch)
         for rel_path, end in self._scan.bad_links.items():
             is_container = rel_path.lower().endswith((*TAR_NAMES, *ZIP_NAMES, *MANIFEST_NAMES))
             if self._options.narrowing.includes(rel_path) and (is_container or self._is_work(rel_path, {})):
@@ -421,9 +426,8 @@ class CollectionScan:
 
     def _is_deleted_container(self, path: str) -> bool:
         """Return whether a recorded archive or manifest that was not found is deleted, as far as this scan can tell."""
-        is_unreadable = any(
-            path == folder or not folder or path.startswith(f"{folder}/") for folder in self._scan.unreadable
-        )
+        unread = (*self._scan.unreadable, *self._scan.failed)
+        is_unreadable = any(path == folder or not folder or path.startswith(f"{folder}/") for folder in unread)
         may_be_manifest = path.lower().endswith(MANIFEST_NAMES)  # manifests are searched in the whole collection
         only = self._options.narrowing.only
         return (

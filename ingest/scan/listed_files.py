@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.archives.samples import archive_above
 from bindsearch.ingest.manifests.manifest import ManifestContent, ManifestEntry, is_manifest, read_manifest
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
-from bindsearch.ingest.scan.walk import Scan, file_state
-from bindsearch.storage.file_state import FileState, IndexedFiles
+from bindsearch.ingest.scan.walk import Scan
+from bindsearch.ingest.workers.prepare import failure_of
+from bindsearch.storage.file_state import FileState, IndexedFiles, file_state
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ def read_manifests(
             if path in known:
                 raise _unreadable(scan.root / path, error) from error
             continue
+        except Exception as error:  # one list must not end the run
+            raise_installation_fault(error)
+            problems.append(f"the manifest {scan.root / path} is not used: {failure_of(error).reason}")
+            content = ManifestContent({}, ())
         states[path] = candidates[path]
         entries.update(content.entries)
         problems += [f"{scan.root / path}: {problem}" for problem in content.problems]

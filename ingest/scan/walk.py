@@ -6,18 +6,20 @@ import os
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.left_out import HIDDEN, IGNORED
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
-from bindsearch.storage.file_state import FileState
+from bindsearch.ingest.workers.prepare import failure_of
+from bindsearch.storage.file_state import FileState, file_state, time_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,9 +31,6 @@ OWN_FILES = frozenset({IGNORE_FILE, SETTINGS_FILE})
 _KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
 """Folders of files that the kernel makes up, some of them without an end."""
 
-_LARGEST = (1 << 63) - 1
-"""Largest integer of the catalog, 64 bits signed; inode numbers of some file systems are unsigned."""
-
 
 @dataclass(frozen=True)
 class Scan:
@@ -42,6 +41,7 @@ class Scan:
         rel_paths: n paths relative to it, with forward slashes.
         states: int64 (n, 4), the fields of FileState.
         unreadable: folders and files that could not be read.
+        failed: reason by path of files at which the walk failed unexpectedly.
         not_utf8: absolute paths whose names cannot be stored.
         bad_links: paths of symbolic links to anything but a file or a folder, and where they lead.
         empty: folders without any entries.
@@ -56,6 +56,7 @@ class Scan:
     empty: tuple[str, ...] = ()
     bad_links: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
         """Return the scan with stamps of lists and facts, by path, combined into the `sidecar_version` of states."""
@@ -82,6 +83,7 @@ class _ScanBuilder:
     empty: list[str] = field(default_factory=list)
     bad_links: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
         """Add a regular file that is not a sidecar; the times of its sidecar and its parts belong to its state."""
@@ -91,17 +93,14 @@ class _ScanBuilder:
             return
         sidecar_version = 0
         if name + SIDECAR_SUFFIX in siblings:
-            sidecar = os.stat(f"{folder}/{name}{SIDECAR_SUFFIX}")  # noqa: PTH116  (a Path per file is too slow)
-            sidecar_version = storable_ns(sidecar.st_mtime_ns) if stat.S_ISREG(sidecar.st_mode) else 0
+            sidecar_version = _version_of(f"{folder}/{name}{SIDECAR_SUFFIX}")
         lower = name.lower()
         if lower.endswith(TEXT_TABLES):  # checked first: most files are pictures
             sidecar_version ^= parts_version(f"{folder}/{name}")
         if "depth" in lower and (mask := mask_name(name)) in siblings:  # a depth map is read with the mask beside it
-            mask_ns = os.stat(f"{folder}/{mask}").st_mtime_ns  # noqa: PTH116
-            sidecar_version ^= storable_ns(mask_ns)
+            sidecar_version ^= _version_of(f"{folder}/{mask}")
+        self.states.extend(astuple(file_state(status, sidecar_version)))
         self.rel_paths.append(rel_folder + name)
-        mtime_ns = storable_ns(status.st_mtime_ns)
-        self.states.extend((status.st_size, mtime_ns, sidecar_version, status.st_ino & _LARGEST))
 
     def add_bad_link(self, status: os.stat_result, path: str, rel_path: str) -> bool:
         """Add a symbolic link if it leads to anything but a file or a folder; return whether it does."""
@@ -117,20 +116,16 @@ class _ScanBuilder:
         """Return the result of the walk."""
         states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
         lists = tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty)
-        return Scan(root, self.rel_paths, states, *lists, self.bad_links, self.left_out)
+        return Scan(root, self.rel_paths, states, *lists, self.bad_links, self.left_out, self.failed)
 
 
-def storable_ns(time_ns: int) -> int:
-    """Return a time in nanoseconds since 1970, clamped to what the catalog can hold: the years 1677 to 2262.
-
-    Cameras with broken clocks write files outside of them.
-    """
-    return min(max(time_ns, -_LARGEST - 1), _LARGEST)
-
-
-def file_state(status: os.stat_result) -> FileState:
-    """Return the state of a file without metadata from sidecars or manifests."""
-    return FileState(status.st_size, storable_ns(status.st_mtime_ns), 0, status.st_ino & _LARGEST)
+def _version_of(path: str) -> int:
+    """Return a number that changes with the time of a file that belongs to another one; 0 if there is none now."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  (a Path per file is too slow)
+    except OSError:  # deleted meanwhile, or a link to nothing
+        return 0
+    return time_version(status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else 0
 
 
 def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
@@ -174,6 +169,10 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
         return
     except OSError:
         builder.unreadable.append(rel_path)
+    except UsageError:  # an ignore file
+        raise
+    except Exception as error:  # one file must not end the run
+        builder.failed[rel_path] = failure_of(error).reason
 
 
 def _walk_folder(
@@ -218,6 +217,8 @@ def _walk_folder(
                 builder.unreadable.append(rel_folder + name)
         except OSError:
             builder.unreadable.append(rel_folder + name)
+        except Exception as error:  # one file must not end the run
+            builder.failed[rel_folder + name] = failure_of(error).reason
     return subfolders
 
 

@@ -18,8 +18,8 @@ import pytest
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest import commit
-from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.media import Media
+from bindsearch.storage.file_state import storable_ns
 from bindsearch.types import Modality
 from helpers import media_files
 from helpers.stores import connect

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bindsearch.errors import StoreError
-from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.storage.config import StoreConfig, read_config
-from bindsearch.storage.file_state import UNKNOWN_STATE
+from bindsearch.storage.file_state import UNKNOWN_STATE, storable_ns
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import METADATA_COLUMNS, Modality
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from bindsearch.arguments import shell_command
 from bindsearch.hashing import hash_file
-from bindsearch.ingest.scan.walk import storable_ns
 from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, finding
-from bindsearch.storage.file_state import FileState
+from bindsearch.storage.file_state import FileState, file_state
 from bindsearch.storage.snapshot import Snapshot
 
 COLUMNS = ("collection_id", "rel_path", "size_bytes", "mtime_ns", "content_hash")
@@ -97,7 +96,7 @@ class MediaCheck:
     def _check_file(self, key: int, path: Path, size_bytes: int, mtime_ns: int, content_hash: str) -> None:
         """Compare one file with its state when it was indexed."""
         try:
-            state = path.stat()
+            state = file_state(path.stat())
         except (FileNotFoundError, NotADirectoryError):
             if self._in_archive(path):
                 self.members += 1
@@ -107,10 +106,10 @@ class MediaCheck:
         except OSError:
             self._unreadable.setdefault(key, []).append(path)
             return
-        if (state.st_size, storable_ns(state.st_mtime_ns)) != (size_bytes, mtime_ns):
+        if (state.size_bytes, state.mtime_ns) != (size_bytes, mtime_ns):
             self._changed.setdefault(key, []).append(path)
         elif self.hash_media and content_hash:
-            self.read_bytes += state.st_size
+            self.read_bytes += state.size_bytes
             try:
                 if hash_file(path) != content_hash:
                     self._same_stat.setdefault(key, []).append(path)

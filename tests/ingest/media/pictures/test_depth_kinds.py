@@ -22,8 +22,8 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth import read_depth
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.ingest.scan.walk import file_state
 from bindsearch.media import DecodeHints, DepthMap, Reading
+from bindsearch.storage.file_state import file_state
 from bindsearch.types import Modality
 
 SUITE = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
