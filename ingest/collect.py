@@ -9,7 +9,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.commit import Committer
 from bindsearch.ingest.dedup import Action, Decision, Deduplicator
 from bindsearch.ingest.embed import EmbeddedFile
-from bindsearch.ingest.scan.collection import ScanTarget
+from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.reports import IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment, check_storable

@@ -15,8 +15,9 @@ from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, c
 from bindsearch.ingest.manifests.manifest import is_manifest
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
-from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
+from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.ingest.scan.listed_files import read_manifests
+from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.reports import OnRows, PlannedFile, ignore_rows
@@ -43,9 +44,12 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
     for rel_path, end in found.bad_links.items():
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: a link to {end}, which is {NOT_REGULAR}", "")
-    for rel_path, reason in found.failed.items():
+    for rel_path, reason in (found.failed | found.unreadable).items():
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: {reason}")
+    for rel_path, reason in found.left_out.items():
+        if options.narrowing.includes(rel_path.rstrip("/")):
+            yield PlannedFile(target.root / rel_path, None, reason)
     rel_paths = found.rel_paths
     rows = [row for row in range(len(rel_paths)) if options.narrowing.includes(rel_paths[row])]
 

@@ -23,6 +23,9 @@ MAX_PARENTS = 100
 
 HIDDEN = "hidden"
 IGNORED = "named in .bindsearchignore"
+LINK_TO_NOTHING = "a link to nothing"
+LINK_LOOP = "a loop of links"
+LINK_TO_FOLDER = "a link to a folder"
 """Reasons of files and folders that a walk does not enter; the path of a folder ends with a slash."""
 
 

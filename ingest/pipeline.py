@@ -16,7 +16,8 @@ from bindsearch.ingest.embed import embed_files
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, FolderFacts
 from bindsearch.ingest.inspect.inspect_file import InspectOptions
 from bindsearch.ingest.scan.archive_members import Members
-from bindsearch.ingest.scan.collection import WHOLE_COLLECTION, CollectionScan, IndexOptions, ScanTarget
+from bindsearch.ingest.scan.collection import CollectionScan, IndexOptions
+from bindsearch.ingest.scan.target import WHOLE_COLLECTION, ScanTarget
 from bindsearch.ingest.workers.messages import Setup
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.reports import IndexReport, OnProgress, Progress

@@ -10,7 +10,7 @@ from bindsearch.arguments import shown, to_absolute, to_path_text
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.manifests.manifest import is_manifest, manifest_paths
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
-from bindsearch.ingest.scan.collection import ScanTarget
+from bindsearch.ingest.scan.target import ScanTarget
 
 
 def resolve_paths(paths: Iterable[str | os.PathLike[str]], roots: Iterable[Path]) -> list[Path]:

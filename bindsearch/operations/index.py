@@ -21,8 +21,9 @@ from bindsearch.ingest.inspect.folder_settings import read_folder_settings
 from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
-from bindsearch.ingest.scan.collection import IndexOptions, ScanTarget
+from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.ingest.scan.ignore import make_narrowing
+from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext

@@ -14,7 +14,7 @@ from bindsearch.atomic import atomic_write, is_there, sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import SnapshotDamagedError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import decode_options
-from bindsearch.ingest.scan.collection import ScanTarget
+from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.media import NO_CONTENT
 from bindsearch.operations.compact import open_catalog

@@ -26,9 +26,11 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
+from bindsearch.ingest.scan.gone import find_gone
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.order import estimated_ns, is_long_text
+from bindsearch.ingest.scan.target import WHOLE_COLLECTION, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import IndexReport
 from bindsearch.small_files import NOT_REGULAR
@@ -39,46 +41,9 @@ from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
-
-WHOLE_COLLECTION = ("",)
-"""The path of the whole collection."""
-
 
 MAX_MISSING = 1000
 """Maximum number of listed files that are missing and reported one by one."""
-
-
-@dataclass(frozen=True)
-class ScanTarget:
-    """Files to index.
-
-    Attributes:
-        collection_id: the collection.
-        root: its root folder.
-        skipped_folders: folders that are not scanned: other collections, the store.
-        paths: relative paths of files and folders; all files at or under them are scanned.
-        deletions_confirmed: missing files are certainly deleted, since their deletion was observed.
-        only_listed: no other file is scanned, whatever manifests list.
-        manifests: manifests to read in addition, also from outside of the root.
-    """
-
-    collection_id: int
-    root: Path
-    skipped_folders: frozenset[Path]
-    paths: tuple[str, ...] = WHOLE_COLLECTION
-    deletions_confirmed: bool = False
-    only_listed: bool = False
-    manifests: tuple[str, ...] = ()
-
-    def is_named(self, rel_path: str) -> bool:
-        """Return whether the user named this file itself."""
-        return not (self.deletions_confirmed or self.only_listed) and rel_path in self.paths
-
-    @property
-    def start(self) -> Path:
-        """The only path, or the root if there are several."""
-        return self.root / self.paths[0] if len(self.paths) == 1 else self.root
 
 
 @dataclass(frozen=True)
@@ -287,7 +252,7 @@ class CollectionScan:
         )
         self._report.skipped.update(self.left_out.values())
         if unread:  # their members were left out, too
-            members = table.filter(at_or_below(table.column("rel_path").combine_chunks(), unread))
+            members = table.filter(_below(table.column("rel_path").combine_chunks(), unread))
             self._report.skipped.update(counts_by_reason(members))
 
     def _out_of_sight(self, unread: Set[str], paths: pa.Array) -> pa.Array:
@@ -302,59 +267,16 @@ class CollectionScan:
             included = at_or_below(paths, narrowing.only)
         else:
             included = pa.repeat(pa.scalar(True), len(paths))
-        return pc.or_(pc.invert(included), at_or_below(paths, unread))
+        return pc.or_(pc.invert(included), _below(paths, unread))
 
     def missing(self) -> dict[int, int]:
-        """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`.
-
-        Nothing below an unreadable folder is removed, nor, without `prune`, all of it at once: a disk that is not
-        mounted looks like an empty folder.
-        """
-        rows = self._missing
-        for path in self._scan.failed:
-            rows = rows[~np.isin(rows, self._at_or_below(path))]
-        for path in self._scan.unreadable:
-            below = np.isin(rows, self._at_or_below(path))
-            absolute = self.target.root / path
-            leads_nowhere = absolute.is_symlink() and not absolute.exists()
-            advice = "mount what the link leads to, or remove the link" if leads_nowhere else "check its permissions"
-            self._report.notices.append(
-                f"cannot read {absolute}: its {int(below.sum())} indexed files stay in the store; {advice}"
-            )
-            rows = rows[~below]
-        rows = self._without_disappeared_folders(rows)
-        ids = self.known.item_ids[rows]
-        return dict(zip(np.where(ids < 0, -1 - rows, ids).tolist(), rows.tolist(), strict=True))
-
-    def _without_disappeared_folders(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return rows without those in folders whose files disappeared all at once."""
-        if self._options.prune or self.target.deletions_confirmed or not len(rows):
-            return rows
-        start, root = self.target.start, self.target.root
-        is_empty = not any(path not in self.manifests.states for path in self._scan.rel_paths)
-        if is_empty and (start.is_dir() or start == root or not root.is_dir()):
-            self._warn_of_disappearance(start if root.is_dir() else root, len(rows))
-            self._confirms_deletions = False
-            return rows[:0]
-        for path in self._scan.empty:
-            below = np.isin(rows, self._at_or_below(path))
-            if below.any():
-                self._warn_of_disappearance(root / path, int(below.sum()))
-                rows = rows[~below]
-        return rows
-
-    def _warn_of_disappearance(self, path: Path, n: int) -> None:
-        """Add a notice on a folder whose files disappeared all at once."""
-        self._report.notices.append(
-            f"{path} is {'empty' if path.is_dir() else 'missing'}: its {n} indexed files stay in the store; "
-            "if they are really deleted, run again with --prune"
-        )
-
-    def _at_or_below(self, rel_path: str) -> list[int]:
-        """Return the rows of the indexed files at or below a path."""
-        if not rel_path:
-            return list(range(self.known.n))
-        return [*self.known.rows_of([rel_path]).tolist(), *self.known.rows_below(rel_path)]
+        """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`."""
+        found = not all(path in self.manifests.states for path in self._scan.rel_paths)
+        gone = find_gone(self._missing, self._scan, self.known, self.target, found=found, prune=self._options.prune)
+        self._report.notices.extend(gone.notices)
+        self._confirms_deletions = gone.is_confirmed
+        ids = self.known.item_ids[gone.rows]
+        return dict(zip(np.where(ids < 0, -1 - gone.rows, ids).tolist(), gone.rows.tolist(), strict=True))
 
     def stage_found(self, batch: StagedBatch) -> None:
         """Record what follows from the walk alone: names that cannot be stored, and links that lead to no file.
@@ -426,7 +348,7 @@ class CollectionScan:
 
     def _is_deleted_container(self, path: str) -> bool:
         """Return whether a recorded archive or manifest that was not found is deleted, as far as this scan can tell."""
-        unread = (*self._scan.unreadable, *self._scan.failed)
+        unread = (*self._scan.unreadable, *self._scan.failed, *self._scan.unmounted)
         is_unreadable = any(path == folder or not folder or path.startswith(f"{folder}/") for folder in unread)
         may_be_manifest = path.lower().endswith(MANIFEST_NAMES)  # manifests are searched in the whole collection
         only = self._options.narrowing.only
@@ -435,3 +357,12 @@ class CollectionScan:
             and not is_unreadable
             and (may_be_manifest or only is None or PathFilter(only=only).includes(path))
         )
+
+
+def _below(paths: pa.Array, archives: Set[str]) -> pa.Array:
+    """Return whether paths, string (n,), are those of members of archives, bool (n,)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_archive = pc.is_in(paths, value_set=pa.array([*archives], pa.string()))
+    return pc.and_(at_or_below(paths, archives), pc.invert(is_archive))

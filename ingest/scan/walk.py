@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +16,7 @@ import numpy as np
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
-from bindsearch.ingest.left_out import HIDDEN, IGNORED
+from bindsearch.ingest.left_out import HIDDEN, IGNORED, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
@@ -23,6 +25,9 @@ from bindsearch.storage.file_state import FileState, file_state, time_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_MOUNT_FOLDERS = re.compile(r"/|/(mnt|media|net|Volumes)(/[^/]+)?|/run/media(/[^/]+)?|/run/user/[^/]+(/gvfs)?")
+"""Folders that disks and shares are mounted in; those of a user's disks disappear with the disk."""
 
 SIDECAR_SUFFIX = ".json"
 OWN_FILES = frozenset({IGNORE_FILE, SETTINGS_FILE})
@@ -40,23 +45,26 @@ class Scan:
         root: the root folder.
         rel_paths: n paths relative to it, with forward slashes.
         states: int64 (n, 4), the fields of FileState.
-        unreadable: folders and files that could not be read.
+        unreadable: reason by path of folders and files that could not be read.
         failed: reason by path of files at which the walk failed unexpectedly.
         not_utf8: absolute paths whose names cannot be stored.
         bad_links: paths of symbolic links to anything but a file or a folder, and where they lead.
+        unmounted: paths of links to nothing, and where they lead: to a disk that may not be mounted.
         empty: folders without any entries.
-        left_out: reason by path of hidden and ignored files and folders; the path of a folder ends with a slash.
+        left_out: reason by path of hidden and ignored files and folders, of links to nothing or to a folder, of pipes
+            and devices; the path of a folder ends with a slash.
     """
 
     root: Path
     rel_paths: Sequence[str]
     states: NDArray[np.int64]
-    unreadable: tuple[str, ...] = ()
+    unreadable: dict[str, str] = field(default_factory=dict)
     not_utf8: tuple[bytes, ...] = ()
     empty: tuple[str, ...] = ()
     bad_links: Mapping[str, str] = field(default_factory=dict)
+    unmounted: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
         """Return the scan with stamps of lists and facts, by path, combined into the `sidecar_version` of states."""
@@ -78,16 +86,18 @@ class _ScanBuilder:
 
     rel_paths: list[str] = field(default_factory=list)
     states: array[int] = field(default_factory=lambda: array("q"))
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
     not_utf8: list[bytes] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     bad_links: dict[str, str] = field(default_factory=dict)
+    unmounted: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
         """Add a regular file that is not a sidecar; the times of its sidecar and its parts belong to its state."""
         if not stat.S_ISREG(status.st_mode):
+            self.left_out[rel_folder + name] = _kind_of(status.st_mode)
             return
         if name.endswith(SIDECAR_SUFFIX) and name[: -len(SIDECAR_SUFFIX)] in siblings:
             return
@@ -112,11 +122,58 @@ class _ScanBuilder:
             self.bad_links[rel_path] = target
         return is_bad
 
+    def add_unreadable(self, error: OSError, path: str, rel_path: str) -> None:
+        """Add what cannot be read: links to nothing are left out, and what was deleted meanwhile is not there."""
+        is_link = bool(rel_path) and os.path.islink(path)  # noqa: PTH114  (a Path per file is too slow)
+        if is_link and error.errno == errno.ELOOP:
+            self.left_out[rel_path] = LINK_LOOP
+        elif is_link and isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.left_out[rel_path] = LINK_TO_NOTHING
+            target = os.path.realpath(path)
+            if may_be_unmounted(target):
+                self.unmounted[rel_path] = target
+        elif not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.unreadable[rel_path] = error.strerror or str(error)
+
     def as_scan(self, root: Path) -> Scan:
         """Return the result of the walk."""
         states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
-        lists = tuple(self.unreadable), tuple(self.not_utf8), tuple(self.empty)
-        return Scan(root, self.rel_paths, states, *lists, self.bad_links, self.left_out, self.failed)
+        return Scan(
+            root,
+            self.rel_paths,
+            states,
+            self.unreadable,
+            tuple(self.not_utf8),
+            tuple(self.empty),
+            self.bad_links,
+            self.unmounted,
+            self.left_out,
+            self.failed,
+        )
+
+
+def may_be_unmounted(target: str) -> bool:
+    """Return whether a path at which nothing is may be on a disk that is not mounted now, not deleted.
+
+    The nearest folder above it that exists then is an empty one, or one of those that disks are mounted in.
+    """
+    folder = os.path.dirname(target)  # noqa: PTH120
+    while not os.path.isdir(folder) and folder != "/":  # noqa: PTH112
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    if _MOUNT_FOLDERS.fullmatch(folder):
+        return True
+    try:
+        with os.scandir(folder) as listing:
+            return next(listing, None) is None
+    except OSError:
+        return True
+
+
+def _kind_of(mode: int) -> str:
+    """Return what is there, other than a file: a link to a folder, or something that is not read."""
+    if stat.S_ISDIR(mode):
+        return LINK_TO_FOLDER
+    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def _version_of(path: str) -> int:
@@ -165,10 +222,8 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
             folder, _, name = start.rpartition("/")
             siblings = {name} | ({name + SIDECAR_SUFFIX} if Path(start + SIDECAR_SUFFIX).is_file() else set())
             builder.add(status, folder, rel_path[: len(rel_path) - len(name)], name, siblings)
-    except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile
-        return
-    except OSError:
-        builder.unreadable.append(rel_path)
+    except OSError as error:
+        builder.add_unreadable(error, start, rel_path)
     except UsageError:  # an ignore file
         raise
     except Exception as error:  # one file must not end the run
@@ -182,8 +237,8 @@ def _walk_folder(
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError:
-        builder.unreadable.append(rel_folder.rstrip("/"))
+    except OSError as error:
+        builder.unreadable[rel_folder.rstrip("/")] = error.strerror or str(error)
         return []
     if not entries:
         builder.empty.append(rel_folder.rstrip("/"))
@@ -211,12 +266,8 @@ def _walk_folder(
                 builder.add(entry.stat(), folder, rel_folder, name, names)
             elif entry.path not in skipped:
                 subfolders.append((entry.path, f"{rel_folder}{name}/", rules))
-        except FileNotFoundError:
-            # Deleted meanwhile; but a dangling link may point to a disk that is not mounted.
-            if entry.is_symlink():
-                builder.unreadable.append(rel_folder + name)
-        except OSError:
-            builder.unreadable.append(rel_folder + name)
+        except OSError as error:
+            builder.add_unreadable(error, entry.path, rel_folder + name)
         except Exception as error:  # one file must not end the run
             builder.failed[rel_folder + name] = failure_of(error).reason
     return subfolders

@@ -6,12 +6,14 @@ import json
 import os
 import socket
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bindsearch.errors import UsageError
+from bindsearch.ingest.scan.walk import may_be_unmounted
 from bindsearch.small_files import open_regular, read_small_file
 from helpers.stores import connect
 
@@ -94,15 +96,126 @@ def test_links_to_one_file_are_items_that_share_its_vectors(tmp_path: Path) -> N
         assert store.status().partitions[0].rows == 1
         (root / "note.txt").unlink()
         report = store.index(root)
-        assert (report.removed, report.unchanged) == (1, 1)
-        (notice,) = report.notices
-        assert notice.endswith(
-            "soft.txt: its 1 indexed files stay in the store; mount what the link leads to, or remove the link"
-        )
-        assert len(store.search("a dog", copies=True)) == 2
-        (root / "folder" / "soft.txt").unlink()
-        assert store.index(root).removed == 1
+        assert (report.removed, report.unchanged, report.notices) == (2, 1, [])
+        assert report.skipped == {"a link to nothing": 1}
         assert [hit.path.name for hit in store.search("a dog")] == ["hard.txt"]
+
+
+def test_what_is_no_file_is_left_out_with_what_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "other").mkdir()
+    (root / "note.txt").write_text("a dog")
+    (root / "nothing.jpg").symlink_to(tmp_path / "deleted.jpg")
+    (root / "through.jpg").symlink_to(root / "note.txt" / "x.jpg")
+    (root / "loop.jpg").symlink_to(root / "pool.jpg")
+    (root / "pool.jpg").symlink_to(root / "loop.jpg")
+    (root / "folder").symlink_to(tmp_path / "other")
+    make_fifo(root / "pipe.wav")
+    make_socket(root / "socket.wav")
+    left_out = {
+        "nothing.jpg": "a link to nothing",
+        "through.jpg": "a link to nothing",
+        "loop.jpg": "a loop of links",
+        "pool.jpg": "a loop of links",
+        "folder": "a link to a folder",
+        "pipe.wav": "a named pipe",
+        "socket.wav": "a socket",
+    }
+    with connect(tmp_path / "store", encoder="null") as store:
+        planned = {file.path.name: file.why for file in store.plan_index(root)}
+        assert left_out.items() <= planned.items()
+        report = store.index(root)
+        assert (report.added, report.failures, report.notices) == (1, [], [])
+        assert {file.path.name: file.reason for file in store.left_out()} == left_out
+
+
+def test_thousands_of_links_to_nothing_are_one_count(tmp_path: Path) -> None:
+    root = tmp_path / "annex"
+    (root / ".git" / "annex" / "objects").mkdir(parents=True)
+    (root / "note.txt").write_text("a dog")
+    for i in range(2000):
+        (root / f"{i}.jpg").symlink_to(f".git/annex/objects/{i:03x}/SHA256E-s1--{i}/SHA256E-s1--{i}.jpg")
+    (root / ".git" / "annex" / "config").write_text("")
+    with connect(tmp_path / "store", encoder="null") as store:
+        report = store.index(root)
+        assert (report.added, report.failures, report.notices) == (1, [], [])
+        assert report.skipped == {"a link to nothing": 2000, "hidden": 1}
+
+
+@pytest.mark.parametrize("is_archive", [False, True])
+def test_what_is_linked_from_a_disk_that_may_not_be_mounted_stays(tmp_path: Path, is_archive: bool) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    root.mkdir()
+    disk.mkdir()
+    (root / "note.txt").write_text("a cat")
+    if is_archive:
+        with zipfile.ZipFile(disk / "x.zip", "w") as archive:
+            archive.writestr("a.txt", "a dog")
+    else:
+        (disk / "x.txt").write_text("a dog")
+    (content,) = disk.iterdir()
+    (root / content.name).symlink_to(content)
+    with connect(tmp_path / "store", encoder="null") as store:
+        assert store.index(root).added == 2
+        aside = content.rename(tmp_path / content.name)
+        for _ in range(2):
+            report = store.index(root)
+            (notice,) = report.notices
+            assert notice == (
+                f"a link to nothing, {root / content.name} to {content}: the 1 files indexed there stay in the store, "
+                "since a disk may not be mounted; mount it, or run again with --prune"
+            )
+            assert report.removed == 0
+        aside.rename(content)
+        report = store.index(root)
+        assert (report.unchanged, report.skipped) == (2, {})
+        assert len(store.search("a")) == 2
+        (disk / "another").write_text("")
+        content.unlink()
+        report = store.index(root)
+        assert (report.removed, report.notices) == (1, [])
+
+
+def test_without_a_disk_links_are_removed_only_with_prune(tmp_path: Path) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    root.mkdir()
+    disk.mkdir()
+    for i in range(3):
+        (root / f"note {i}.txt").write_text(f"a cat {i}")
+        (disk / f"{i}.txt").write_text(f"a dog {i}")
+        (root / f"{i}.txt").symlink_to(disk / f"{i}.txt")
+    with connect(tmp_path / "store", encoder="null") as store:
+        assert store.index(root).added == 6
+        for path in disk.iterdir():
+            path.unlink()
+        assert store.index(root).notices[0].startswith("3 links to nothing, such as ")
+        assert store.index(root, prune=True).removed == 3
+
+
+def test_folders_that_a_disk_may_be_mounted_in() -> None:
+    assert all(map(may_be_unmounted, ("/media/someone/disk/a.jpg", "/mnt/nas/x/y.jpg", "/nothing/here/a.jpg")))
+    assert not any(map(may_be_unmounted, ("/usr/bin/nothing", "/usr/nothing/at/all.jpg")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_faults_of_permissions_are_told_apart(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("a", "b", "c"):
+        (root / name).mkdir(parents=True)
+        (root / name / "note.txt").write_text(f"a dog {name}")
+    with connect(tmp_path / "store", encoder="null") as store:
+        assert store.index(root).added == 3
+        for name in ("a", "b"):
+            (root / name).chmod(0)
+        report = store.index(root)
+        for name in ("a", "b"):
+            (root / name).chmod(0o755)
+        (notice,) = report.notices
+        assert notice == (
+            f"cannot read 2 files and folders, such as {root / 'a'} (Permission denied): the 2 files indexed there "
+            "stay in the store; check the permissions"
+        )
 
 
 @pytest.mark.parametrize("kind", ENDLESS)

@@ -1,0 +1,117 @@
+"""Indexed files that a scan did not find: deleted ones, and those that may be there, which stay in the store."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.ingest.scan.target import ScanTarget
+from bindsearch.ingest.scan.walk import Scan
+from bindsearch.storage.file_state import IndexedFiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PERMISSION_FAULTS = (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
+
+
+@dataclass
+class GoneFiles:
+    """Indexed files that are to be removed.
+
+    Attributes:
+        rows: their rows among the known files, int64 (n,).
+        notices: on those that stay.
+        is_confirmed: whatever was not found is deleted, unless it could not be read.
+    """
+
+    rows: NDArray[np.int64]
+    notices: list[str] = field(default_factory=list)
+    is_confirmed: bool = True
+
+
+def find_gone(
+    missing: NDArray[np.int64], scan: Scan, known: IndexedFiles, target: ScanTarget, *, found: bool, prune: bool
+) -> GoneFiles:
+    """Return which missing files are to be removed.
+
+    Nothing is removed at or below a path that could not be read or may be on a disk that is not mounted, nor, without
+    `prune`, all of a folder at once: a disk that is not mounted looks like an empty folder.
+
+    Args:
+        missing: rows of the known files that the scan lacks, int64 (m,).
+        scan: the scan.
+        known: the indexed files.
+        target: what was scanned.
+        found: the scan has any file, manifests aside.
+        prune: missing files are removed even if a whole folder disappeared.
+    """
+    gone = GoneFiles(missing)
+    _keep(gone, known, scan.failed)
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in scan.unreadable.items():
+        by_reason.setdefault(reason, []).append(path)
+    for reason, paths in by_reason.items():
+        what = f"{target.root / paths[0]}"
+        if len(paths) > 1:
+            what = f"{len(paths)} files and folders, such as {what}"
+        advice = "check the permissions" if reason in _PERMISSION_FAULTS else "run again when it can be read"
+        kept = _keep(gone, known, paths)
+        gone.notices.append(
+            f"cannot read {what} ({reason}): the {kept} files indexed there stay in the store; {advice}"
+        )
+    if not prune:
+        _keep_unmounted(gone, scan, known, target)
+        if not target.deletions_confirmed:
+            _keep_disappeared(gone, scan, known, target, found=found)
+    return gone
+
+
+def _keep_unmounted(gone: GoneFiles, scan: Scan, known: IndexedFiles, target: ScanTarget) -> None:
+    """Keep files at or below links to a disk that may not be mounted."""
+    if kept := _keep(gone, known, scan.unmounted):
+        path, end = next(iter(scan.unmounted.items()))
+        what = f"a link to nothing, {target.root / path} to {end}"
+        if len(scan.unmounted) > 1:
+            what = f"{len(scan.unmounted)} links to nothing, such as {target.root / path} to {end}"
+        gone.notices.append(
+            f"{what}: the {kept} files indexed there stay in the store, since a disk may not be mounted; mount it, or "
+            "run again with --prune"
+        )
+
+
+def _keep_disappeared(gone: GoneFiles, scan: Scan, known: IndexedFiles, target: ScanTarget, *, found: bool) -> None:
+    """Keep files of folders whose files disappeared all at once."""
+    if not len(gone.rows):
+        return
+    start, root = target.start, target.root
+    if not found and (start.is_dir() or start == root or not root.is_dir()):
+        gone.notices.append(_disappearance(start if root.is_dir() else root, len(gone.rows)))
+        gone.rows, gone.is_confirmed = gone.rows[:0], False
+        return
+    for path in scan.empty:
+        if kept := _keep(gone, known, [path]):
+            gone.notices.append(_disappearance(root / path, kept))
+
+
+def _disappearance(path: Path, n: int) -> str:
+    """Return the notice on a folder whose files disappeared all at once."""
+    return (
+        f"{path} is {'empty' if path.is_dir() else 'missing'}: its {n} indexed files stay in the store; "
+        "if they are really deleted, run again with --prune"
+    )
+
+
+def _keep(gone: GoneFiles, known: IndexedFiles, paths: Iterable[str]) -> int:
+    """Take the files at or below paths from those to be removed; return their number."""
+    kept: Sequence[int] = [row for path in paths for row in known.rows_at_or_below(path).tolist()]
+    before = len(gone.rows)
+    if kept:
+        gone.rows = gone.rows[~np.isin(gone.rows, np.array(kept, np.int64))]
+    return before - len(gone.rows)
