@@ -10,12 +10,15 @@ from pathlib import Path
 from bindsearch.device import usable_cores
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.archives.samples import archive_kind
+from bindsearch.ingest.archives.zip import name_notes
 from bindsearch.ingest.inspect.classify import Classification
+from bindsearch.ingest.inspect.folder_settings import NO_FACTS
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, classify_source, declared_of
 from bindsearch.ingest.manifests.manifest import is_manifest
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.scan.collection import IndexOptions
+from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.scan.walk import scan
@@ -66,16 +69,22 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
 
 def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions) -> PlannedFile:
     """Return how a file would be classified and read."""
-    verdict, note = Classification(None, ""), ""
+    verdict: Classification | None = None
+    note = ""
     try:
-        verdict = classify_container(file.path) or classify_source(file, inspect)
+        if (verdict := classify_container(file.path)) is not None:
+            encoding = Declarations({}, NO_FACTS, options.zip_names).zip_encoding(file.rel_path)
+            return PlannedFile(file.path, None, verdict.why, name_notes(file.path, encoding))
+        verdict = classify_source(file, inspect)
         if verdict.modality is not None:
             declared = declared_of(file, inspect).for_modality(verdict.modality)
             note = describe(file.path, verdict.modality, declared, options.decode)
     except Exception as error:  # one file must not end the plan
         raise_installation_fault(error)
         note = f"would fail: {failure_of(error).reason}"
-    return PlannedFile(file.path, verdict.modality, verdict.why or note, note if verdict.why else "")
+    if verdict is None:
+        return PlannedFile(file.path, None, note)
+    return PlannedFile(file.path, verdict.modality, verdict.why, note)
 
 
 def classify_container(path: Path) -> Classification | None:

@@ -118,7 +118,8 @@ def _apply_limits(
 def _with_settings(options: IndexOptions, root: Path) -> IndexOptions:
     """Return options with the settings of a collection; rules of the request come first."""
     settings = read_folder_settings(root)
-    return replace(options, rules=(*options.rules, *settings.rules), facts=settings.facts)
+    rules = (*options.rules, *settings.rules)
+    return replace(options, rules=rules, facts=settings.facts, zip_names=settings.zip_names)
 
 
 FindTargets = Callable[[Catalog, ListLimits], Iterable[ScanTarget]]

@@ -104,6 +104,7 @@ class Entry:
         mtime_ns: time of the last change, nanoseconds since 1970.
         refusal: why the content is not read; None: it is read.
         content: its bytes in blocks, valid until the next entry is requested.
+        repeats: name of a member before it whose content it has, as a hard link; None: it has its own.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Entry:
     mtime_ns: int
     refusal: str | None
     content: Iterator[bytes]
+    repeats: str | None = None
 
 
 def sample_key(name: str) -> str:

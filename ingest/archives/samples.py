@@ -34,6 +34,7 @@ from bindsearch.ingest.media.sidecar import (
 )
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
+from bindsearch.media import Note, drop_note
 from bindsearch.small_files import open_regular
 from bindsearch.types import Metadata
 
@@ -80,11 +81,13 @@ class Skipped:
         name: as of `Member`, or a printable form of an invalid name.
         reason: why it is skipped.
         is_repeated: a member with the same name came before.
+        is_left_out: nothing is lost: its content is that of another member.
     """
 
     name: str
     reason: str
     is_repeated: bool = False
+    is_left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +134,13 @@ def archive_above(rel_path: str, files: Collection[str]) -> str | None:
 
 
 def read_members(
-    path: Path, limits: ArchiveLimits, spool: Path, *, wanted: Callable[[str], bool] = lambda _name: True
+    path: Path,
+    limits: ArchiveLimits,
+    spool: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda _name: True,
+    encoding: str | None = None,
+    note: Note = drop_note,
 ) -> Iterator[Member | Skipped]:
     """Yield the members of an archive, extracted one sample at a time.
 
@@ -143,6 +152,8 @@ def read_members(
         limits: limits beyond which the archive or a member is not read.
         spool: folder for the extracted files.
         wanted: returns whether to extract the member of a name.
+        encoding: code page of the names in a zip that do not say theirs; None: it follows from the names.
+        note: takes notes of what was inferred about the archive.
 
     Raises:
         MediaError: no archive, damaged, truncated, or past a limit; the members before are valid.
@@ -154,7 +165,7 @@ def read_members(
     budget = Budget(limits, path.stat().st_size)
     reader = _Reader(kind == "tar", limits, spool, wanted)
     try:
-        for entry in read_tar(path, budget) if kind == "tar" else read_zip(path, budget):
+        for entry in read_tar(path, budget, note) if kind == "tar" else read_zip(path, budget, encoding, note):
             yield from reader.take(entry)
         yield from reader.release()
     except MediaError:
@@ -205,7 +216,9 @@ class _Reader:
         """Buffer one more member; yield those that become complete."""
         import xxhash
 
-        name = normalize_text(entry.name) or "?"
+        # as bytes that are not UTF-8 are shown everywhere
+        shown = entry.name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
+        name = normalize_text(shown) or "?"
         try:
             name = safe_name(entry.name)
             if not name or not (self._is_metadata(name) or self.wanted(name)):
@@ -215,6 +228,9 @@ class _Reader:
                 yield Skipped(name, "a member of the same name came before", is_repeated=True)
                 return
             self.seen.add(digest)
+            if entry.repeats is not None:
+                yield Skipped(name, "a hard link: its content is that of another member", is_left_out=True)
+                return
             self._check(entry, name)
             if self.buffered and self._is_full(name, entry.size_bytes):
                 yield from self._emit([member for member in self.buffered if not _is_sidecar_pair(member.name, name)])

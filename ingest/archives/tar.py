@@ -23,6 +23,8 @@ from bindsearch.ingest.archives.limits import (
     time_ns,
     unpacked,
 )
+from bindsearch.ingest.archives.names import likely_encoding
+from bindsearch.media import Note, drop_note
 from bindsearch.small_files import open_regular
 
 _COMPRESSED = ((b"\x1f\x8b\x08", new_gzip), (b"BZh", new_bzip2), (b"\xfd7zXZ\0", new_xz))
@@ -49,8 +51,13 @@ def is_tar(head: bytes) -> bool:
     return True
 
 
-def read_tar(path: Path, budget: Budget) -> Iterator[Entry]:
-    """Yield the members of the tar at `path` in their order, without folders.
+def read_tar(path: Path, budget: Budget, note: Note = drop_note) -> Iterator[Entry]:
+    """Yield the members of the tar at `path` in their order, without folders; tars one after the other count as one.
+
+    Args:
+        path: the archive.
+        budget: counts what comes out of it.
+        note: takes a note of what is unusual about it.
 
     Raises:
         MediaError: damaged, truncated, or past a limit; the members before are valid.
@@ -58,16 +65,59 @@ def read_tar(path: Path, budget: Budget) -> Iterator[Entry]:
     """
     with open_regular(path) as file:
         stream = _Stream(_blocks(file, budget))
-        while (header := _next_header(stream)) is not None:
+        seen: set[int] = set()
+        tars = 1
+        while True:
+            header = _next_header(stream)
+            if header is None:
+                if not _finds_another(stream):  # the compressed stream ends with a checksum
+                    break
+                tars += 1
+                continue
             info, refusal = header
             budget.add_member()
+            name = _name(info.name, note)
             content = stream.pieces(_content_bytes(info))
             if not info.isdir():
-                yield Entry(info.name, info.size, time_ns(info.mtime), refusal, content)
+                first = _name(info.linkname, drop_note) if info.type == tarfile.LNKTYPE else None
+                repeats = first if first is not None and hash(first) in seen else None
+                seen.add(hash(name))  # the names themselves would take too much memory
+                yield Entry(name, info.size, time_ns(info.mtime), refusal, content, repeats)
             for _ in content:  # the caller may not have read all of it
                 pass
             stream.take(-_content_bytes(info) % tarfile.BLOCKSIZE)
-        stream.drain()  # the compressed stream ends with a checksum
+        if tars > 1:
+            note(f"{tars} tar archives one after the other: all are read")
+
+
+def _name(name: str, note: Note) -> str:
+    """Return a name; one that is not UTF-8 is decoded if its encoding is sure."""
+    if name.isascii():
+        return name
+    raw = name.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        encoding = likely_encoding([raw])
+    if encoding is None:
+        return name
+    note(f"names of the tar in {encoding}, by the names: {raw.decode(encoding)}")
+    return raw.decode(encoding)
+
+
+def _finds_another(stream: _Stream) -> bool:
+    """Return whether another tar follows the end of one (`cat a.tar b.tar`), and go to its first block."""
+    zeros = bytes(tarfile.BLOCKSIZE)
+    while len(block := stream.peek(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE:
+        if block != zeros:
+            try:
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except (tarfile.HeaderError, ValueError):
+                break  # what is there is no tar
+            return True
+        stream.take(tarfile.BLOCKSIZE)
+    stream.drain()
+    return False
 
 
 def _blocks(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
@@ -121,6 +171,12 @@ class _Stream:
         """Return the next `count` bytes."""
         return b"".join(self.pieces(count))
 
+    def peek(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end, and leave them there."""
+        while len(self._block) - self._offset < count and (block := next(self._blocks, b"")):
+            self._block, self._offset = self._block[self._offset :] + block, 0
+        return self._block[self._offset : self._offset + count]
+
     def drain(self) -> None:
         """Read the rest."""
         for _ in self._blocks:
@@ -156,8 +212,9 @@ def _read_extension(stream: _Stream, info: tarfile.TarInfo, extensions: dict[str
         raise ValueError(f"{info.size} bytes of metadata for one member")
     raw = stream.take(info.size)
     stream.take(-info.size % tarfile.BLOCKSIZE)
-    if info.type == _LONG_NAME:
-        extensions["path"] = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    if info.type in (_LONG_NAME, _LONG_LINK):
+        key = "path" if info.type == _LONG_NAME else "linkpath"
+        extensions[key] = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     elif info.type in _PAX:
         extensions.update(_pax(raw))
 
@@ -180,6 +237,7 @@ def _pax(raw: bytes) -> dict[str, str]:
 def _apply(extensions: dict[str, str], info: Any) -> None:
     """Apply the extension headers of a member to its header."""
     info.name = extensions.get("GNU.sparse.name", extensions.get("path", info.name))
+    info.linkname = extensions.get("linkpath", info.linkname)
     info.size = int(extensions.get("size", info.size))
     info.mtime = float(extensions.get("mtime", info.mtime))
     if info.size < 0:

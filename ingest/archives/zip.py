@@ -10,8 +10,8 @@ from __future__ import annotations
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.limits import (
     BLOCK_BYTES,
     DECOMPRESSION_ERRORS,
+    ArchiveLimits,
     Budget,
     Entry,
     MemberError,
@@ -30,6 +31,8 @@ from bindsearch.ingest.archives.limits import (
     time_ns,
     unpacked,
 )
+from bindsearch.ingest.archives.names import STANDARD, likely_encoding
+from bindsearch.media import Note, drop_note
 from bindsearch.small_files import open_regular
 
 _END = struct.Struct("<4s4H2LH")
@@ -40,14 +43,20 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _IN_ZIP64 = 0xFFFFFFFF
 _STORED, _DEFLATED, _BZIP2 = 0, 8, 12
 _ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
-_UNIX = 3
+_DOS, _UNIX = 0, 3
+_UNICODE_PATH = 0x7075
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A member as the central directory describes it; `offset` from the beginning of the file."""
+    """A member as the central directory describes it; `offset` from the beginning of the file.
 
-    name: str
+    `name` is "" until the names of all members are decoded; `unicode_name`: that of a Unicode Path field.
+    """
+
+    raw_name: bytes
+    unicode_name: str | None
+    made_by: int
     flags: int
     method: int
     crc: int
@@ -56,11 +65,17 @@ class _Record:
     offset: int
     mtime_ns: int
     is_link: bool
+    name: str = ""
 
     @property
     def end(self) -> int:
         """Earliest possible end of the member, as an offset."""
-        return self.offset + _LOCAL.size + len(self.name) + self.packed_bytes
+        return self.offset + _LOCAL.size + len(self.raw_name) + self.packed_bytes
+
+    @property
+    def has_code_page(self) -> bool:
+        """Return whether nothing says the encoding of its name."""
+        return self.unicode_name is None and not self.flags & _UTF8 and not self.raw_name.isascii()
 
 
 def is_zip(head: bytes) -> bool:
@@ -68,10 +83,16 @@ def is_zip(head: bytes) -> bool:
     return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
-def read_zip(path: Path, budget: Budget) -> Iterator[Entry]:
+def read_zip(path: Path, budget: Budget, encoding: str | None = None, note: Note = drop_note) -> Iterator[Entry]:
     """Yield the members of the zip at `path` without folders, those of one sample key together.
 
     Reading the content of an entry raises MemberError if it is damaged or contradicts the directory.
+
+    Args:
+        path: the archive.
+        budget: counts what comes out of it.
+        encoding: code page of names that do not say theirs; None: it follows from the names.
+        note: takes a note of the code page.
 
     Raises:
         MediaError: damaged, truncated, entries that overlap, or past a limit; the members before are valid.
@@ -82,6 +103,7 @@ def read_zip(path: Path, budget: Budget) -> Iterator[Entry]:
             records = list(_directory(file, budget))
         except (struct.error, OSError) as error:
             raise MediaError(f"the archive is damaged: its central directory cannot be read ({error})") from error
+        records = _with_names(records, encoding, note)
         records.sort(key=lambda record: record.offset)
         if any(first.end > second.offset for first, second in pairwise(records)):
             raise MediaError("the archive is damaged: its members overlap, as in a zip bomb")
@@ -90,6 +112,20 @@ def read_zip(path: Path, budget: Budget) -> Iterator[Entry]:
             if not record.name.endswith("/"):
                 content = _content(file, record, budget)
                 yield Entry(record.name, record.size_bytes, record.mtime_ns, _refusal(record), content)
+
+
+def name_notes(path: Path, encoding: str | None) -> str:
+    """Return how the names in a zip are read, as `read_zip` would note it; "" for other files and usual names.
+
+    Raises:
+        MediaError: as for `read_zip`.
+    """
+    notes: list[str] = []
+    with open_regular(path) as file:
+        if is_zip(file.read(4)):
+            budget = Budget(ArchiveLimits(), path.stat().st_size)
+            _with_names([*_directory(file, budget)], encoding, notes.append)
+    return "; ".join(notes)
 
 
 def _directory(file: BinaryIO, budget: Budget) -> Iterator[_Record]:
@@ -139,14 +175,28 @@ def _record(fields: tuple[int, ...], raw_name: bytes, extra: bytes, shift: int) 
     _, made_by, _, flags, method, time, date, crc, packed, size, *_ = fields
     mode, offset = fields[-2] >> 16, fields[-1]
     mtime_ns = _dos_time_ns(date, time)
+    unicode_name = None
     for kind, data in _extras(extra):
         if kind == 0x0001:
             values64 = iter(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8]))
             size, packed, offset = (next(values64, n) if n == _IN_ZIP64 else n for n in (size, packed, offset))
         elif kind == 0x5455 and len(data) >= 5 and data[0] & 1:
             mtime_ns = time_ns(int.from_bytes(data[1:5], "little"))
+        elif kind == _UNICODE_PATH:
+            unicode_name = _unicode_name(data, raw_name)
     is_link = made_by >> 8 == _UNIX and stat.S_ISLNK(mode)
-    return _Record(_decode_name(raw_name, flags), flags, method, crc, packed, size, offset + shift, mtime_ns, is_link)
+    place = packed, size, offset + shift
+    return _Record(raw_name, unicode_name, made_by >> 8, flags, method, crc, *place, mtime_ns, is_link)
+
+
+def _unicode_name(data: bytes, raw_name: bytes) -> str | None:
+    """Return the name in a Unicode Path field (APPNOTE 4.6.9); None if it was written for another name."""
+    if len(data) < 5 or data[0] != 1 or int.from_bytes(data[1:5], "little") != zlib.crc32(raw_name):
+        return None
+    try:
+        return data[5:].decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _extras(extra: bytes) -> Iterator[tuple[int, bytes]]:
@@ -158,12 +208,47 @@ def _extras(extra: bytes) -> Iterator[tuple[int, bytes]]:
         position += 4 + length
 
 
-def _decode_name(raw_name: bytes, flags: int) -> str:
-    """Decode a name as UTF-8, also without the flag, since macOS omits it; else with the code page of the format."""
+def _with_names(records: Sequence[_Record], encoding: str | None, note: Note) -> list[_Record]:
+    """Return records with their names decoded, with slashes also where Windows wrote backslashes."""
+    unknown = [record.raw_name for record in records if record.has_code_page and not _is_utf8(record.raw_name)]
+    code_page, why = encoding, "as set"
+    if code_page is None and unknown:
+        code_page = likely_encoding(unknown)
+        why = "by its names; [zip_names] in .bindsearch.toml sets another"
+        if code_page is None:
+            why = "by the standard, as their code page is not sure: set it with [zip_names] in .bindsearch.toml"
+    named = [replace(record, name=_decode_name(record, encoding, code_page or STANDARD)) for record in records]
+    if unknown:
+        example = next(record.name for record in named if record.raw_name == unknown[0])
+        note(f"names of the zip in {code_page or STANDARD} {why}: {example}")
+    if all(record.made_by == _DOS and b"/" not in record.raw_name for record in records):
+        # .NET before 4.6.1, and so PowerShell 5, against the standard (APPNOTE 4.4.17.1)
+        named = [replace(record, name=record.name.replace("\\", "/")) for record in named]
+    return named
+
+
+def _decode_name(record: _Record, encoding: str | None, code_page: str) -> str:
+    """Decode a name as UTF-8, also without the flag, since macOS omits it; else in the code page.
+
+    `encoding`: the code page that the user has set, which comes before UTF-8 without the flag.
+    """
+    if record.unicode_name is not None:
+        return record.unicode_name
+    raw_name = record.raw_name
+    if record.has_code_page and (encoding is not None or not _is_utf8(raw_name)):
+        try:
+            return raw_name.decode(code_page)
+        except UnicodeDecodeError:
+            return raw_name.decode(STANDARD)
+    return raw_name.decode("utf-8", "surrogateescape")
+
+
+def _is_utf8(raw_name: bytes) -> bool:
     try:
-        return raw_name.decode("utf-8")
+        raw_name.decode()
     except UnicodeDecodeError:
-        return raw_name.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw_name.decode("cp437")
+        return False
+    return True
 
 
 def _dos_time_ns(date: int, time: int) -> int:
@@ -215,7 +300,7 @@ def _blocks(file: BinaryIO, record: _Record) -> Iterator[bytes]:
     if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
         raise MemberError("damaged: not at the offset stated in the central directory")
     name_bytes, extra_bytes = _LOCAL.unpack(header)[-2:]
-    if _decode_name(file.read(name_bytes), record.flags) != record.name:
+    if file.read(name_bytes) != record.raw_name:
         raise MemberError("damaged: its name differs from the central directory")
     file.seek(extra_bytes, 1)
     remaining = record.packed_bytes

@@ -8,6 +8,9 @@
     sample_rate_hz = 50
     units = { accelerometer = "g", gyroscope = "deg/s" }
 
+    [zip_names]
+    "from_windows/*.zip" = "cp866"
+
 The keys of facts are those of a sidecar (ingest/media/sidecar.py). As with rules, the first table that matches a file
 and has a key decides, key by key. Facts apply to the files whose modality uses them, and to no others.
 """
@@ -22,6 +25,7 @@ from typing import Any
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.archives.names import parse_encoding
 from bindsearch.ingest.inspect.classify import Rule, make_rule
 from bindsearch.ingest.inspect.globs import globs_below, matching_globs, parse_glob
 from bindsearch.ingest.media.sidecar import (
@@ -103,10 +107,12 @@ class FolderSettings:
     Attributes:
         rules: classification rules, in their order.
         facts: facts by glob.
+        zip_names: glob of zips, and the encoding of names in them that do not say theirs; the first match decides.
     """
 
     rules: tuple[Rule, ...] = ()
     facts: FolderFacts = NO_FACTS
+    zip_names: tuple[tuple[str, str], ...] = ()
 
 
 def _ones(bits: int) -> list[int]:
@@ -138,9 +144,21 @@ def read_folder_settings(root: Path) -> FolderSettings:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
-    if unknown := sorted(settings.keys() - {"as", "facts"}):
-        raise UsageError(f"{file}: unknown key {unknown[0]!r}: expected [as] or [facts.GLOB]")
-    return FolderSettings(_rules(settings.get("as", {}), file), _facts(settings.get("facts", {}), file))
+    if unknown := sorted(settings.keys() - {"as", "facts", "zip_names"}):
+        raise UsageError(f"{file}: unknown key {unknown[0]!r}: expected [as], [facts.GLOB] or [zip_names]")
+    return FolderSettings(
+        _rules(settings.get("as", {}), file),
+        _facts(settings.get("facts", {}), file),
+        _zip_names(settings.get("zip_names", {}), file),
+    )
+
+
+def _zip_names(table: Any, file: Path) -> tuple[tuple[str, str], ...]:
+    """Return globs and encodings of the table [zip_names]."""
+    if not isinstance(table, dict) or not all(isinstance(encoding, str) for encoding in table.values()):
+        raise UsageError(f'{file}: zip_names is {table!r:.80}: expected a table of "GLOB" = "ENCODING"')
+    where = f"{file}: [zip_names]"
+    return tuple((parse_glob(glob, where), parse_encoding(encoding, where)) for glob, encoding in table.items())
 
 
 def _rules(table: Any, file: Path) -> tuple[Rule, ...]:

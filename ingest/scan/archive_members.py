@@ -32,6 +32,7 @@ class Archive:
         state: its size and times.
         missing_rows: rows of known members that were not found so far.
         skipped: members that cannot be indexed, with reasons.
+        notes: what was inferred about it, such as the code page of its names.
         error: why it was not read to its end; None: it was.
         is_transient: the error, or the failure of a member, is due to the machine: the archive is read again later.
         in_flight: members that are being processed.
@@ -42,10 +43,16 @@ class Archive:
     state: FileState
     missing_rows: set[int]
     skipped: list[Skipped] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
     error: str | None = None
     is_transient: bool = False
     in_flight: int = 0
     read: bool = False
+
+    def note(self, text: str) -> None:
+        """Add a note; of a kind on each of its members, only the first one."""
+        if not any(text.partition(":")[0] == known.partition(":")[0] for known in self.notes):
+            self.notes[text] = None
 
 
 class Members:
@@ -108,6 +115,8 @@ class Members:
             self._limits,
             Path(mkdtemp(dir=self._spool)),  # copies are numbered from 0 in each archive
             wanted=lambda name: self._narrowing.includes(f"{archive.rel_path}/{name}"),
+            encoding=self._declarations.zip_encoding(archive.rel_path),
+            note=archive.note,
         )
         for member in members:
             rel_path = f"{archive.rel_path}/{member.name}"

@@ -54,6 +54,7 @@ class IndexOptions:
         rules: classification rules; the first match decides.
         decode: options of decoders.
         facts: facts by glob.
+        zip_names: encodings of names in zips, by glob.
         retry_failed: process failed files again.
         narrowing: the files that the run is limited to.
         prune: delete items even if a whole folder disappeared.
@@ -64,6 +65,7 @@ class IndexOptions:
     rules: Sequence[Rule]
     decode: DecodeOptions
     facts: FolderFacts = NO_FACTS
+    zip_names: tuple[tuple[str, str], ...] = ()
     retry_failed: bool = False
     narrowing: PathFilter = PathFilter()  # noqa: RUF009  (frozen)
     prune: bool = False
@@ -112,7 +114,7 @@ class CollectionScan:
             limits=options.lists,
             is_whole=self.target.paths == WHOLE_COLLECTION and not self._narrows,
         )
-        self.declarations = Declarations(self.manifests.entries, options.facts)
+        self.declarations = Declarations(self.manifests.entries, options.facts, options.zip_names)
         self._scan = walked.with_stamps(self.declarations.stamps(walked.rel_paths))
         archives = self._archives = self._find_archives()
         self.left_out = {
@@ -303,7 +305,11 @@ class CollectionScan:
         The archive counts as read only when its missing members are removed: in one commit, else a crash between them
         would keep these members.
         """
+        self._report.add_notes(self.target.root / archive.rel_path, archive.notes)
         for skipped in archive.skipped:
+            if skipped.is_left_out:
+                self.left_out[f"{archive.rel_path}/{skipped.name}"] = skipped.reason
+                continue
             if skipped.is_repeated:  # the path is that of the first member
                 self._report.notices.append(f"{self.target.root / archive.rel_path}: {skipped.name}: {skipped.reason}")
                 continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, archive_above
 from bindsearch.ingest.inspect.folder_settings import FolderFacts, hash_text
+from bindsearch.ingest.inspect.globs import glob_matches
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 
 
@@ -17,10 +18,16 @@ class Declarations:
     Attributes:
         listed: entries of lists by path.
         facts: facts by glob.
+        zip_names: glob of zips, and the encoding of names in them.
     """
 
     listed: Mapping[str, ManifestEntry]
     facts: FolderFacts
+    zip_names: tuple[tuple[str, str], ...] = ()
+
+    def zip_encoding(self, rel_path: str) -> str | None:
+        """Return the encoding that is set for the names in a zip; None if none is."""
+        return next((encoding for glob, encoding in self.zip_names if glob_matches(glob, rel_path)), None)
 
     def stamp(self, rel_path: str) -> int:
         """Return a number from 0 to 2^63 - 1 that changes with what is declared about a file; 0: nothing is."""
@@ -33,6 +40,9 @@ class Declarations:
         archives = {path for path in rel_paths if path.lower().endswith((*TAR_NAMES, *ZIP_NAMES))}
         for path in archives if self.facts.globs else ():
             stamps[path] ^= self.facts.stamp_below(path)
+        for path in archives if self.zip_names else ():
+            if (encoding := self.zip_encoding(path)) is not None:
+                stamps[path] = stamps.get(path, 0) ^ hash_text(f"zip_names {encoding}")
         scanned = {*rel_paths} if self.listed else set()
         for path, entry in self.listed.items():
             if path in scanned:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,8 +25,7 @@ from bindsearch.storage.file_state import FileState, file_state, time_version
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MOUNT_FOLDERS = re.compile(r"/|/(mnt|media|net|Volumes)(/[^/]+)?|/run/media(/[^/]+)?|/run/user/[^/]+(/gvfs)?")
-"""Folders that disks and shares are mounted in; those of a user's disks disappear with the disk."""
+_ANNEX = "/.git/annex/objects/"
 
 SIDECAR_SUFFIX = ".json"
 OWN_FILES = frozenset({IGNORE_FILE, SETTINGS_FILE})
@@ -84,6 +82,7 @@ class Scan:
 class _ScanBuilder:
     """Collects the files of a walk."""
 
+    root: Path
     rel_paths: list[str] = field(default_factory=list)
     states: array[int] = field(default_factory=lambda: array("q"))
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -130,16 +129,16 @@ class _ScanBuilder:
         elif is_link and isinstance(error, FileNotFoundError | NotADirectoryError):
             self.left_out[rel_path] = LINK_TO_NOTHING
             target = os.path.realpath(path)
-            if may_be_unmounted(target):
+            if may_be_unmounted(target, os.path.realpath(self.root)):
                 self.unmounted[rel_path] = target
         elif not isinstance(error, FileNotFoundError | NotADirectoryError):
             self.unreadable[rel_path] = error.strerror or str(error)
 
-    def as_scan(self, root: Path) -> Scan:
+    def as_scan(self) -> Scan:
         """Return the result of the walk."""
         states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
         return Scan(
-            root,
+            self.root,
             self.rel_paths,
             states,
             self.unreadable,
@@ -152,16 +151,15 @@ class _ScanBuilder:
         )
 
 
-def may_be_unmounted(target: str) -> bool:
+def may_be_unmounted(target: str, root: str) -> bool:
     """Return whether a path at which nothing is may be on a disk that is not mounted now, not deleted.
 
-    The nearest folder above it that exists then is an empty one, or one of those that disks are mounted in.
+    Its folder is missing or empty then; not so inside the root of the collection, and where git-annex keeps contents,
+    whose folders it deletes with them.
     """
     folder = os.path.dirname(target)  # noqa: PTH120
-    while not os.path.isdir(folder) and folder != "/":  # noqa: PTH112
-        folder = os.path.dirname(folder)  # noqa: PTH120
-    if _MOUNT_FOLDERS.fullmatch(folder):
-        return True
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return not target.startswith(f"{root.rstrip('/')}/") and _ANNEX not in target
     try:
         with os.scandir(folder) as listing:
             return next(listing, None) is None
@@ -194,7 +192,7 @@ def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> 
     Raises:
         UsageError: an ignore file is invalid.
     """
-    builder = _ScanBuilder()
+    builder = _ScanBuilder(root)
     skipped = {str(folder) for folder in skipped_folders}
     rules: dict[str, IgnoreRules] = {}
     for path in sorted(paths):
@@ -202,7 +200,7 @@ def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> 
         if path and parent not in rules:
             rules[parent] = rules_down_to(root, parent)
         _walk(root, path, rules[parent] if path else IgnoreRules.none(), skipped, builder)
-    return builder.as_scan(root)
+    return builder.as_scan()
 
 
 def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str], builder: _ScanBuilder) -> None:

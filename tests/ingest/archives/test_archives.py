@@ -236,11 +236,11 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         add(archive, "caf\xe9.png", b"x")
         add(archive, "b.png", b"b")
-    assert read(path) == ({"b.png": b"b"}, {"caf?.png": "a name that is not UTF-8"})
+    assert read(path) == ({"caf\xe9.png": b"x", "b.png": b"b"}, {})
     local, central = zip_entry(b"caf\xe9.png", b"x", size=1, crc=zlib.crc32(b"x"), method=0, flags=1 << 11)
     bad = tmp_path / "a.zip"
     bad.write_bytes(local + b"x" + end_of_zip(central, len(local) + 1, 1))
-    assert read(bad) == ({}, {"caf?.png": "a name that is not UTF-8"})
+    assert read(bad) == ({}, {r"caf\xe9.png": "a name that is not UTF-8"})
     for raw, name in ((b"caf\x82.png", "café.png"), ("café.png".encode(), "café.png")):  # code page 437, and macOS
         local, central = zip_entry(raw, b"x", size=1, crc=zlib.crc32(b"x"), method=0)
         bad.write_bytes(local + b"x" + end_of_zip(central, len(local) + 1, 1))
