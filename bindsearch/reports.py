@@ -90,8 +90,25 @@ MAX_KINDS_OF_NOTES = 200
 """Kinds of notes that a report tells apart; the others are counted together."""
 
 OTHER_NOTES = "other notes"
+OTHER_REASONS = "other reasons"
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*(?:[eE][-+]?[0-9]+)?")
+
+
+def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
+    """Return the number of files by reason, the most frequent first.
+
+    Reasons that differ in numbers alone are one, under the first of them; of many kinds, the rarest are OTHER_REASONS.
+    """
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for reason in reasons:
+        kind = _NUMBER.sub("#", reason)
+        first.setdefault(kind, reason)
+        counts[kind] += 1
+    shown = {first[kind]: n for kind, n in counts.most_common(MAX_KINDS_OF_NOTES)}
+    rest = counts.total() - sum(shown.values())
+    return shown | ({OTHER_REASONS: rest} if rest else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +197,11 @@ class IndexReport:
     def notes(self) -> list[FileNote]:
         """Notes of the decoders, those on most files first."""
         return sorted(self.notes_by_kind.values(), key=lambda note: -note.files)
+
+    @property
+    def failures_by_reason(self) -> dict[str, int]:
+        """Number of failures by reason, the most frequent first; reasons that differ in numbers alone are one."""
+        return count_reasons(failure.reason for failure in self.failures)
 
     @property
     def failed(self) -> int:

@@ -138,5 +138,5 @@ def reasons_line(counts: Mapping[str, int]) -> str:
         shown = [f"{n} {extension}" for extension, n in extensions.most_common(SHOWN_REASONS)]
         if rest := extensions.total() - sum(n for _, n in extensions.most_common(SHOWN_REASONS)):
             shown.append(f"{rest} others")
-        parts.insert(0, f"{extensions.total()} not media ({', '.join(shown)})")
+        parts.insert(0, f"{extensions.total()} of kinds that are not read ({', '.join(shown)})")
     return "; ".join(parts)

@@ -189,7 +189,8 @@ def report_facts(report: IndexReport) -> dict[str, Any]:
         "without_content": len(report.without_content),
         "items": dict(report.items),
         "segments": report.segments,
-        "skipped": dict(report.skipped),
+        "skipped": dict(report.skipped.most_common()),
+        "failures_by_reason": report.failures_by_reason,
         "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
         "notices": report.notices,
         "notes": [{"note": one.text, "files": one.files, "example": str(one.example)} for one in report.notes],
@@ -233,6 +234,8 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
 
     if not as_json and report.items:
         print_line(f"indexed: {', '.join(_by_modality(report.items))}; {plural(report.segments, 'segment')} embedded")
+    if not as_json and len(report.failures) > SHOWN_FAILURES:
+        print_line(f"failed: {reasons_line(report.failures_by_reason)} (bindsearch status --failed)")
     if not as_json and report.skipped:
         print_line(f"left out: {reasons_line(report.skipped)} (bindsearch status --left-out)")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import shlex
 import time
@@ -13,9 +15,9 @@ from rich.cells import cell_len
 
 from bindsearch.cli.index import suggested_search
 from bindsearch.cli.output import SHOWN_REASONS, shorten_middle
-from bindsearch.cli.progress import SLOW_FILE_SECONDS, Status, show_progress
+from bindsearch.cli.progress import SHOWN_FAILURES, SLOW_FILE_SECONDS, Status, show_progress
 from bindsearch.ingest import embed
-from bindsearch.reports import IndexReport, Progress
+from bindsearch.reports import MAX_KINDS_OF_NOTES, IndexReport, Progress, count_reasons
 from bindsearch.types import Modality
 from helpers import media_files
 from helpers.command import Run
@@ -115,7 +117,7 @@ def test_the_last_lines_say_what_was_taken_and_left_out(mixed: Path, tmp_path: P
     counts, taken, left_out, suggestion = done.stdout.splitlines()
     assert counts.startswith("3 added, 0 changed, 0 removed, 0 unchanged, 1 failed in ")
     assert taken == "indexed: 2 image, 1 text; 3 segments embedded"
-    assert left_out.startswith("left out: 3 not media (2 .docx, 1 .exe); ")
+    assert left_out.startswith("left out: 3 of kinds that are not read (2 .docx, 1 .exe); ")
     for part in ("; 1 not media: no extension and no known content", "1 npy of shape (3, 4, 5)", "; 1 hidden"):
         assert part in left_out
     assert suggestion == "try: bindsearch search 'a dog on a beach'"
@@ -149,6 +151,31 @@ def test_many_reasons_are_cut(tmp_path: Path, bindsearch_command: Run) -> None:
     for number in range(SHOWN_REASONS + 3):
         (folder / f"file.x{number}").write_text("x")
     (line,) = bindsearch_command(["index", folder, "--encoder", "null"]).stdout.splitlines()[1:]
-    assert line.startswith(f"left out: {SHOWN_REASONS + 3} not media (1 .x")
+    assert line.startswith(f"left out: {SHOWN_REASONS + 3} of kinds that are not read (1 .x")
     assert line.count("1 .x") == SHOWN_REASONS
     assert ", 3 others)" in line
+
+
+def test_many_failures_are_counted_by_reason(tmp_path: Path, bindsearch_command: Run) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for number in range(SHOWN_FAILURES + 3):
+        (folder / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    for number in range(2):
+        (folder / f"{number}.gif").write_bytes(b"GIF89a")
+    done = bindsearch_command(["index", folder, "--encoder", "null"])
+    line = next(line for line in done.stdout.splitlines() if line.startswith("failed: "))
+    assert line.startswith(f"failed: {SHOWN_FAILURES + 3} ")
+    assert line.count("; ") == 1
+    assert line.endswith(" (bindsearch status --failed)")
+    facts = json.loads(bindsearch_command(["index", folder, "--json"]).stdout)
+    assert list(facts["failures_by_reason"].values()) == [SHOWN_FAILURES + 3, 2]
+
+
+def test_reasons_are_bounded() -> None:
+    letters = ["".join(letters) for letters in itertools.product("abcdefgh", repeat=3)]
+    counts = count_reasons([*letters, *letters[:MAX_KINDS_OF_NOTES], "at byte 1", "at byte 27", "at byte 3"])
+    assert next(iter(counts.items())) == ("at byte 1", 3)
+    assert len(counts) == MAX_KINDS_OF_NOTES + 1
+    assert sum(counts.values()) == len(letters) + MAX_KINDS_OF_NOTES + 3
+    assert list(counts)[-1] == "other reasons"

@@ -95,11 +95,11 @@ def test_the_command_line_counts_and_lists_them(root: Path, tmp_path: Path) -> N
     store = ["--store", str(tmp_path / "store")]
     run = run_command(["index", str(root), "--encoder", "null", *store])
     assert (
-        "left out: 4 not media (3 .docx, 1 .xyz); 2 hidden; 2 named in .bindsearchignore; "
+        "left out: 4 of kinds that are not read (3 .docx, 1 .xyz); 2 hidden; 2 named in .bindsearchignore; "
         "1 not media: csv without accelerometer and gyroscope columns; 1 not media: no extension and no known content "
         "(bindsearch status --left-out)"
     ) in run.stdout
-    assert "left out    4 not media (3 .docx, 1 .xyz)" in run_command(["status", *store]).stdout
+    assert "left out    4 of kinds that are not read (3 .docx, 1 .xyz)" in run_command(["status", *store]).stdout
     lines = run_command(["status", "--left-out", "--most", "2", *store]).stdout.splitlines()
     assert lines == [f"{root}/.DS_Store: hidden", f"{root}/.git: hidden", "... and 8 more: --start 2, or --most N"]
     facts = json.loads(run_command(["status", "--left-out", "--start", "9", "--json", *store]).stdout)
@@ -141,7 +141,7 @@ def test_a_record_is_what_was_found_and_what_was_kept(first: dict[str, str], sec
 def test_many_reasons_are_cut() -> None:
     counts = {f"not media: .e{n}": n for n in range(1, 12)} | {"hidden": 3}
     line = reasons_line(counts)
-    assert line.startswith("66 not media (11 .e11, 10 .e10, ")
+    assert line.startswith("66 of kinds that are not read (11 .e11, 10 .e10, ")
     assert line.endswith("4 .e4, 6 others); 3 hidden")
 
 
