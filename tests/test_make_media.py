@@ -11,7 +11,7 @@ import pytest
 from bindsearch.ingest.inspect.classify import classify
 from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sidecar import read_sidecar
+from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 

@@ -22,6 +22,7 @@ from bindsearch.ingest.archives.limits import Budget, Entry, MemberError, sample
 from bindsearch.ingest.archives.tar import is_tar, read_tar
 from bindsearch.ingest.archives.zip import is_zip, read_zip
 from bindsearch.ingest.inspect.classify import has_media_extension
+from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.media.sidecar import (
     MAX_COLUMNS,
@@ -30,8 +31,8 @@ from bindsearch.ingest.media.sidecar import (
     Sidecar,
     merge_sidecars,
     parse_columns,
-    parse_sidecar,
 )
+from bindsearch.ingest.media.sidecar_file import parse_sidecar
 from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
 from bindsearch.media import Note, drop_note
@@ -297,11 +298,9 @@ class _Reader:
         """Yield members of one sample, and remove them from the buffer."""
         names = {member.name for member in sample}
         metadata_files = [member for member in sample if member.path is None]
-        sidecars = {
-            member.name[:-5]: member
-            for member in metadata_files
-            if member.suffix == ".json" and member.name[:-5] in names
-        }
+        by_name = {member.name: member for member in metadata_files if member.suffix == ".json"}
+        found = find_sidecars({*names, *by_name})
+        sidecars = {name: by_name[others[0]] for name, others in found.items() if others[0] in by_name}
         shared = [member for member in metadata_files if member not in sidecars.values()]
         texts = [member for member in shared if member.suffix in _CAPTIONS]
         has_media = any(has_media_extension(name) for name in names)
@@ -340,9 +339,9 @@ class _Reader:
         self, member: _BufferedMember, sidecar_file: _BufferedMember | None, common: Sidecar
     ) -> Iterator[Member | Skipped]:
         try:
-            sidecar = parse_sidecar(sidecar_file.raw) if sidecar_file else Sidecar()
+            sidecar = _read_sidecar(sidecar_file, member.name) if sidecar_file else Sidecar()
         except MediaError as error:
-            yield Skipped(member.name, f"sidecar {PurePosixPath(member.name).name}.json: {error}")
+            yield Skipped(member.name, str(error))
             if member.path is not None:
                 delete_copy(member.path)
             return
@@ -370,7 +369,20 @@ def _link(source: Path, target: Path) -> None:
 
 def _is_sidecar_pair(first: str, second: str) -> bool:
     """Return whether one of two members is the sidecar of the other, by their names."""
-    return first == second + ".json" or second == first + ".json"
+    return second in (first + ".json", *foreign_names(first)) or first in (second + ".json", *foreign_names(second))
+
+
+def _read_sidecar(member: _BufferedMember, name: str) -> Sidecar:
+    """Return the sidecar of the member `name`.
+
+    Raises:
+        MediaError: it is damaged.
+    """
+    file = PurePosixPath(member.name).name
+    try:
+        return parse_sidecar(member.raw, PurePosixPath(name).name)
+    except MediaError as error:
+        raise MediaError(f"sidecar {file}: {error}") from error
 
 
 def _shared_metadata(members: Sequence[_BufferedMember], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:

@@ -34,7 +34,7 @@ from bindsearch.ingest.media.pictures.depth_map.names import DEPTH_ARRAYS, maske
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
 from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperatures
-from bindsearch.ingest.media.sidecar import read_sidecar
+from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.ingest.media.sniff import (
     ANIMATIONS,
     HEAD_BYTES,

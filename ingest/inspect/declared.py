@@ -20,9 +20,8 @@ from bindsearch.ingest.media.sidecar import (
     Sidecar,
     is_given,
     merge_sidecars,
-    read_sidecar,
-    sidecar_path,
 )
+from bindsearch.ingest.media.sidecar_file import read_sidecar, sidecar_path
 from bindsearch.types import Modality
 
 CLASSIFYING = ("axes", "layout", "depth_unit", "fx", "baseline_m")

@@ -123,7 +123,7 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     content_hash = hash_file(file.path)
     parts = part_paths(file.path) if verdict.modality is Modality.IMU else []
     facts = "\0".join([decode_facts(sidecar), *(f"{part.name} {hash_file(part)}" for part in parts)])
-    metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality))
+    metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality)).merge_over(sidecar.found)
     if verdict.modality is Modality.DEPTH and (mask := mask_of(file.path)) is not None:
         facts += f" mask {hash_file(mask)}"
     check_same(file.path, state)

@@ -114,7 +114,7 @@ def pieces(
     Raises:
         MediaError: the file cannot be decoded, or is empty; the message does not contain the file's name.
     """
-    job = Job(path, wants, options, sidecar, count_tokens, max_tokens, span)
+    job = Job(path, wants, options, sidecar, count_tokens, max_tokens, span, notes=[*sidecar.notes])
     try:
         _check_file(path)
         is_empty = True
@@ -154,8 +154,9 @@ def required_libraries(encoder: Encoder, modalities: Iterable[Modality]) -> list
 
 
 def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return how a depth map, thermal picture or motion recording is read ("" for others), by reading it.
+    """Return how a depth map, thermal picture or motion recording is read, by reading it.
 
+    For other files, it is what is used of other programs' JSON beside them.
     For example "50 Hz, rate from column 'time_s'": what is measured, then the notes of the decoder. For a file that
     cannot be indexed, "would fail: " and the reason.
 
@@ -163,7 +164,7 @@ def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOp
         InstallationError: a library is missing.
     """
     if modality not in FACTS:
-        return ""
+        return ", ".join(sidecar.notes)
     reading = NO_READING
     missing: list[str] = []
     try:

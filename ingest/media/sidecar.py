@@ -1,21 +1,18 @@
-"""Sidecars: metadata of a media file in `<file>.json` next to it."""
+"""Declarations about a media file, as a sidecar, a list or a folder's settings make them."""
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object, without_zone
-from bindsearch.small_files import read_small_file
+from bindsearch.ingest.media.text_fields import normalize_text, without_zone
 from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -79,6 +76,8 @@ class Sidecar:
         columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
         metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
             embedded metadata.
+        found: what JSON of other programs beside the file says: used where neither `metadata` nor the file says it.
+        notes: what was read from such JSON, one line each.
     """
 
     fx: float | None = None
@@ -97,52 +96,12 @@ class Sidecar:
     captions: tuple[str, ...] = ()
     columns: Mapping[str, Scalar] = field(default_factory=dict)
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
+    found: Metadata = Metadata()  # noqa: RUF009  (frozen)
+    notes: tuple[str, ...] = ()
 
 
 KEYS = (*FACT_NAMES, "caption", "columns")
 """Keys of a sidecar."""
-
-
-def sidecar_path(path: Path) -> Path:
-    """Return the path of the sidecar of `path`: the full name plus ".json"."""
-    return path.with_name(path.name + ".json")
-
-
-def read_sidecar(path: Path) -> Sidecar:
-    """Read the sidecar of the media file `path`; an empty one if there is none.
-
-    Raises:
-        MediaError: it is not a JSON object, too large, or has an unknown key or a value of the wrong type.
-    """
-    sidecar_file = sidecar_path(path)
-    try:
-        raw = read_small_file(sidecar_file, MAX_SIDECAR_BYTES)
-    except FileNotFoundError:
-        return Sidecar()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # then no such file can exist
-            return Sidecar()
-        raise MediaError(f"cannot read sidecar {sidecar_file.name}: {error.strerror}") from error
-    try:
-        return parse_sidecar(raw)
-    except MediaError as error:
-        raise MediaError(f"sidecar {sidecar_file.name}: {error}") from error
-
-
-def parse_sidecar(raw: bytes) -> Sidecar:
-    """Return the sidecar of a JSON text; an object without any key of ours is another program's and counts as empty.
-
-    Raises:
-        MediaError: as for `read_sidecar`.
-    """
-    record: dict[str, Any] = parse_user_object(raw)
-    is_ours = any(key in KEYS and key not in COMMON_WORDS for key in record)
-    if not is_ours and not (record and set(record) <= COMMON_WORDS):
-        return Sidecar()  # another program's, such as an export of a photo service
-    for key in record:
-        if key not in KEYS:
-            raise MediaError(f"unknown key {_short(key)!r}: expected {', '.join(KEYS)}")
-    return parse_record(record)
 
 
 def parse_record(record: Mapping[str, Any]) -> Sidecar:
@@ -190,7 +149,7 @@ def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Me
         key = name.lower()
         if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
             raise MediaError(
-                f"columns has the name {_short(name)!r}: expected a letter or _, then letters, digits or _, "
+                f"columns has the name {short_value(name)!r}: expected a letter or _, then letters, digits or _, "
                 f"at most {MAX_COLUMN_NAME} in total"
             )
         if key in DOCUMENTED_COLUMNS and key not in METADATA_COLUMNS:
@@ -219,7 +178,9 @@ def merge_sidecars(*sidecars: Sidecar) -> Sidecar:
         added = {name: getattr(sidecar, name) for name in DECIDING if not is_given(merged, name)}
         added["units"] = {**sidecar.units, **merged.units}
         added["columns"] = {**sidecar.columns, **merged.columns}
-        merged = replace(merged, **added, metadata=merged.metadata.merge_over(sidecar.metadata))
+        added["metadata"] = merged.metadata.merge_over(sidecar.metadata)
+        added["found"] = merged.found.merge_over(sidecar.found)
+        merged = replace(merged, **added, notes=(*dict.fromkeys((*merged.notes, *sidecar.notes)),))
     return merged
 
 
@@ -414,10 +375,10 @@ def _storable(value: str) -> str:
 
 
 def _wrong(key: str, value: object, expected: str) -> MediaError:
-    return MediaError(f"{key} is {_short(value)}: expected {expected}")
+    return MediaError(f"{key} is {short_value(value)}: expected {expected}")
 
 
-def _short(value: object) -> str:
+def short_value(value: object) -> str:
     """Return `value` on one line of at most 80 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a huge number"  # str() refuses integers of more than 4300 digits

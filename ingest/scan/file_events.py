@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
+from bindsearch.ingest.media.foreign.names import may_be_foreign
 from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
 from bindsearch.ingest.scan.walk import SIDECAR_SUFFIX
@@ -147,6 +148,8 @@ class _WatchedFolders:
             return None
         if name.endswith(SIDECAR_SUFFIX) and os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
             return path.removesuffix(SIDECAR_SUFFIX)
+        if path != root and name.endswith(SIDECAR_SUFFIX) and may_be_foreign(name):
+            return folder  # its file is found by the names of all files there
         recording = recording_of(path)
         return path if recording is None else recording.main
 

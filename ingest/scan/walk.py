@@ -16,6 +16,7 @@ import numpy as np
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.left_out import HIDDEN, IGNORED, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
+from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
@@ -93,16 +94,22 @@ class _ScanBuilder:
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, siblings: Collection[str]) -> None:
-        """Add a regular file that is not a sidecar; the times of its sidecar and its parts belong to its state."""
+    def add(
+        self,
+        status: os.stat_result,
+        folder: str,
+        rel_folder: str,
+        name: str,
+        siblings: Collection[str],
+        sidecars: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Add a regular file; the times of its sidecars and its parts belong to its state."""
         if not stat.S_ISREG(status.st_mode):
             self.left_out[rel_folder + name] = _kind_of(status.st_mode)
             return
-        if name.endswith(SIDECAR_SUFFIX) and name[: -len(SIDECAR_SUFFIX)] in siblings:
-            return
         sidecar_version = 0
-        if name + SIDECAR_SUFFIX in siblings:
-            sidecar_version = _version_of(f"{folder}/{name}{SIDECAR_SUFFIX}")
+        for sidecar_name in sidecars.get(name, ()):
+            sidecar_version ^= _version_of(f"{folder}/{sidecar_name}")
         lower = name.lower()
         if lower.endswith(TEXT_TABLES):  # checked first: most files are pictures
             sidecar_version ^= parts_version(f"{folder}/{name}")
@@ -218,8 +225,10 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
                 pending += reversed(_walk_folder(*pending.pop(), skipped, builder))
         elif not (os.path.islink(start) and builder.add_bad_link(status, start, rel_path)):  # noqa: PTH114
             folder, _, name = start.rpartition("/")
-            siblings = {name} | ({name + SIDECAR_SUFFIX} if Path(start + SIDECAR_SUFFIX).is_file() else set())
-            builder.add(status, folder, rel_path[: len(rel_path) - len(name)], name, siblings)
+            others = (name + SIDECAR_SUFFIX, *foreign_names(name))
+            siblings = {name} | {other for other in others if Path(folder, other).is_file()}
+            rel_folder = rel_path[: len(rel_path) - len(name)]
+            builder.add(status, folder, rel_folder, name, siblings, find_sidecars(siblings))
     except OSError as error:
         builder.add_unreadable(error, start, rel_path)
     except UsageError:  # an ignore file
@@ -241,12 +250,14 @@ def _walk_folder(
     if not entries:
         builder.empty.append(rel_folder.rstrip("/"))
     names = {entry.name for entry in entries}
+    sidecars = find_sidecars(names)
+    used = {name for others in sidecars.values() for name in others}
     if IGNORE_FILE in names:
         rules = rules.entering(Path(folder), rel_folder.rstrip("/"))
     subfolders = []
     for entry in entries:
         name = entry.name
-        if name in OWN_FILES:
+        if name in OWN_FILES or name in used:
             continue
         is_hidden = name.startswith(".")
         if not _is_utf8(name):
@@ -261,7 +272,7 @@ def _walk_folder(
             if not is_folder:
                 if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):
                     continue
-                builder.add(entry.stat(), folder, rel_folder, name, names)
+                builder.add(entry.stat(), folder, rel_folder, name, names, sidecars)
             elif entry.path not in skipped:
                 subfolders.append((entry.path, f"{rel_folder}{name}/", rules))
         except OSError as error:

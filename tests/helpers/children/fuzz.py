@@ -33,7 +33,8 @@ from bindsearch.hashing import hash_bytes
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
 from bindsearch.ingest.manifests.manifest import is_manifest, manifest_paths, read_manifest
-from bindsearch.ingest.media.sidecar import decode_facts, parse_sidecar
+from bindsearch.ingest.media.sidecar import decode_facts
+from bindsearch.ingest.media.sidecar_file import parse_sidecar
 from bindsearch.ingest.scan.ignore import rules_down_to
 from bindsearch.search.query_syntax import format_query, parse_query
 from bindsearch.search.sql_filter.columns import FilterColumns

@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -607,7 +608,8 @@ def test_a_sidecar_in_an_archive_says_something_of_its_file(tmp_path: Path, writ
     path = write(tmp_path / ("a.tar" if write is write_tar else "a.zip"), members)
     found = sidecars(path)
     assert found == {
-        "x.jpg": Sidecar(captions=("Said.",), columns={"n": 1}), "z.csv": Sidecar(axes=tuple("abcdef")), "w.jpg": None,
+        "x.jpg": Sidecar(captions=("Said.",), columns={"n": 1}), "z.csv": Sidecar(axes=tuple("abcdef")),
+        "w.jpg": Sidecar(notes=("JSON beside it is another program's (keys another): not used",)),
     }  # fmt: skip
     assert read(path)[1] == {"y.png": "sidecar y.png.json: caption is 5: expected a string, or a list of strings"}
 
@@ -674,3 +676,12 @@ def test_reading_goes_on_only_when_it_is_asked_for(tmp_path: Path) -> None:
     for _ in range(5):
         next(members)
     assert len(list(spool.iterdir())) <= 6
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_a_takeout_archive_says_where_and_when(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    taken = {"title": "x.jpg", "description": "A mill", "photoTakenTime": {"timestamp": "1625289129"}}
+    members = {"t/x.jpg": b"j", "t/x.jpg.supplemental-metadata.json": json.dumps(taken).encode()}
+    found = sidecars(write(tmp_path / ("a.tar" if write is write_tar else "a.zip"), members))["t/x.jpg"]
+    assert found is not None
+    assert (found.captions, found.found.taken) == (("A mill",), datetime(2021, 7, 3, 5, 12, 9))

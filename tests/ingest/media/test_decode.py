@@ -10,7 +10,8 @@ import pytest
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.decode import DECODERS, LIBRARIES, DecodedSegment, describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sidecar import Sidecar, read_sidecar
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.media import MODALITY_OF, DecodeHints
 from bindsearch.types import Modality, Span
 from helpers import media_files

@@ -19,7 +19,8 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.frames import parse_axis
 from bindsearch.ingest.media.imu.recording import Recording, read_recording
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sidecar import Sidecar, parse_sidecar
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.ingest.media.sidecar_file import parse_sidecar
 from bindsearch.media import Reading
 
 PLAIN = Sidecar()

@@ -1,0 +1,1 @@
+"""Metadata of media files that other programs write beside them."""
