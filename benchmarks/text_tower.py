@@ -23,7 +23,7 @@ import bindsearch as bs
 from bindsearch.device import usable_cores
 from bindsearch.encoders.mini.text import DIM, TextTower, _buckets
 from bindsearch.indexes.types import IndexForm, IndexSettings
-from bindsearch.ingest.media.text import passages
+from bindsearch.ingest.media.texts.passages import passages
 
 LAYERS = 6
 MATMUL_SIDE, MATMUL_SECONDS = 1536, 1.0

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bindsearch.cli.output import can_print, plural, print_line, print_message, span_label
-from bindsearch.ingest.media.text import line_of_passage
+from bindsearch.ingest.inspect.find_file import declared_encoding
+from bindsearch.ingest.media.texts.read import line_of_passage
 from bindsearch.results import may_be_there, missing_paths
 from bindsearch.types import STANDS_OUT, Match, Modality
 
@@ -97,7 +98,15 @@ def _match(hit: Hit) -> str:
     return f"{hit.match:6} {full * filled}{empty * (BAR_CELLS - filled)}"
 
 
+def _line(hit: Hit, passage: str) -> int | None:
+    """Return the line of a text that a passage starts in; what is declared is looked up only if it is not found."""
+    line = line_of_passage(hit.path, passage)
+    if line is None and hit.path.is_file() and (encoding := declared_encoding(hit.path, hit.collection)) is not None:
+        line = line_of_passage(hit.path, passage, encoding)
+    return line
+
+
 def _place(hit: Hit) -> str:
     """Return path and place of a hit: the span of a recording, or the line of a text as editors take it."""
-    line = line_of_passage(hit.path, hit.text) if hit.text is not None else None
+    line = _line(hit, hit.text) if hit.text is not None else None
     return " ".join(part for part in (f"{hit.path}:{line}" if line else str(hit.path), span_label(hit)) if part)

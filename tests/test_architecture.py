@@ -247,7 +247,8 @@ def test_a_text_search_loads_no_decoder_and_no_operation(tmp_path: Path) -> None
     assert set(others.split()) == {
         "bindsearch.ingest.media",
         "bindsearch.ingest.media.options",
-        "bindsearch.ingest.media.text",
+        "bindsearch.ingest.media.texts",
+        "bindsearch.ingest.media.texts.passages",
     }
 
 

@@ -196,7 +196,7 @@ def _check_file(path: Path) -> None:
 
 def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
     """Return a unit vector (d,) per text: the normalised mean of its passages, which are encoded in batches."""
-    from bindsearch.ingest.media.text import passages
+    from bindsearch.ingest.media.texts.passages import passages
 
     check_libraries(libraries_of(encoder, Modality.TEXT))
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]

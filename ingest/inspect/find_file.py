@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindsearch.errors import MediaError
+from bindsearch.errors import BindSearchError, MediaError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
-from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, declared_of
 from bindsearch.ingest.manifests.manifest import ManifestEntry, is_manifest, read_manifest
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.storage.file_state import UNKNOWN_STATE
@@ -55,6 +55,15 @@ def find_file(path: Path, collections: Iterable[Path]) -> FoundFile:
     file = SourceFile(path, path.name.lstrip(".") if is_hidden else rel_path, UNKNOWN_STATE, listed=listed)
     root_name = root.name if roots else ""
     return FoundFile(file, InspectOptions(settings.rules, ALL_MODALITIES, root_name, settings.facts))
+
+
+def declared_encoding(path: Path, collection: Path) -> str | None:
+    """Return the encoding that is declared for a text of a collection; None if there is none, or it cannot be read."""
+    try:
+        found = find_file(path, [collection])
+        return declared_of(found.file, found.options).for_modality(Modality.TEXT).encoding
+    except (BindSearchError, OSError):
+        return None
 
 
 def find_listed(

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TextIO
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
 from bindsearch.ingest.media.sidecar import FACT_NAMES
-from bindsearch.ingest.media.text import decode_text
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
+from bindsearch.ingest.media.texts.encoding import decode_table
 from bindsearch.small_files import open_regular
 
 MANIFEST_NAMES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -118,8 +118,8 @@ def head_row(path: Path) -> Mapping[str, object]:
         if b"\n" not in head:
             head += opened.read(_LONG_HEAD_BYTES - _HEAD_BYTES)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return parse_user_object(decode_text(head.lstrip(b"\r\n").partition(b"\n")[0]))
-    text = decode_text(head[: head.rfind(b"\n") + 1] or head)
+        return parse_user_object(decode_table(head.lstrip(b"\r\n").partition(b"\n")[0]))
+    text = decode_table(head[: head.rfind(b"\n") + 1] or head)
     cells = _csv_cells(text, _delimiter(path, text), 2)
     if not cells:
         raise MediaError("the table is empty")

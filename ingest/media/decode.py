@@ -22,7 +22,8 @@ from bindsearch.ingest.media.recordings.gpmf import read_motion_track
 from bindsearch.ingest.media.recordings.video import read_video, video_kind
 from bindsearch.ingest.media.sidecar import FACTS, Sidecar
 from bindsearch.ingest.media.sniff import ANIMATIONS
-from bindsearch.ingest.media.text import CountTokens, passages, read_text
+from bindsearch.ingest.media.texts.passages import CountTokens, passages
+from bindsearch.ingest.media.texts.read import read_text
 from bindsearch.media import (
     NO_CONTENT,
     NO_READING,
@@ -154,7 +155,7 @@ def required_libraries(encoder: Encoder, modalities: Iterable[Modality]) -> list
 
 
 def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:
-    """Return how a depth map, thermal picture or motion recording is read, by reading it.
+    """Return how a text, depth map, thermal picture or motion recording is read, by reading it.
 
     For other files, it is what is used of other programs' JSON beside them.
     For example "50 Hz, rate from column 'time_s'": what is measured, then the notes of the decoder. For a file that
@@ -168,6 +169,10 @@ def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOp
     reading = NO_READING
     missing: list[str] = []
     try:
+        if modality is Modality.TEXT:  # without its passages, of which there may be many
+            notes = [*sidecar.notes]
+            read_text(path, options, sidecar.encoding, notes.append)
+            return ", ".join(notes)
         segments = pieces(
             path,
             modality,
@@ -235,7 +240,7 @@ def _with_notes(segments: Iterator[DecodedSegment], notes: list[str]) -> Iterato
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.TEXT)
-    yield from _text_pieces(read_text(job.path, job.options, job.notes.append), job)
+    yield from _text_pieces(read_text(job.path, job.options, job.sidecar.encoding, job.notes.append), job)
 
 
 def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.text_fields import normalize_text, without_zone
+from bindsearch.ingest.media.text_fields import normalize_text, text_encoding, without_zone
 from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -31,6 +31,7 @@ FACTS: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         Modality.DEPTH: ("depth_unit", "fx", "baseline_m", "invalid", "rotate"),
         Modality.THERMAL: ("temperature_unit", "palette", "invalid", "rotate"),
         Modality.IMU: ("layout", "sample_rate_hz", "axes", "units", "time", "frame"),
+        Modality.TEXT: ("encoding",),
     }
 )
 """Fields that tell how files of a modality are read; in other files they have no effect."""
@@ -43,7 +44,7 @@ DECIDING = (*FACT_NAMES, "captions")
 FRAMES = ("android", "enu", "ios", "ned")
 """Conventions of axes of motion recordings: Android's is BindSearch's own."""
 
-COMMON_WORDS = frozenset({"layout", "time", "frame", "invalid", "rotate", "palette"})
+COMMON_WORDS = frozenset({"encoding", "layout", "time", "frame", "invalid", "rotate", "palette"})
 """Keys that files of other programs have too: among unknown keys they do not make a sidecar."""
 
 EVERYDAY_WORDS = COMMON_WORDS - {"rotate"}
@@ -72,6 +73,7 @@ class Sidecar:
         rotate: degrees, clockwise, by which such a picture is turned to be upright: 0, 90, 180 or 270.
         temperature_unit: unit of the stored values of a thermal picture, such as "celsius" or "kelvin/100".
         palette: name of the false colours of a thermal picture, such as "iron"; "grey" for none.
+        encoding: encoding of a text that is not UTF-8, by its Python name, such as "cp1251".
         captions: texts about the file, each indexed with it.
         columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
         metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
@@ -93,6 +95,7 @@ class Sidecar:
     rotate: int | None = None
     temperature_unit: str | None = None
     palette: str | None = None
+    encoding: str | None = None
     captions: tuple[str, ...] = ()
     columns: Mapping[str, Scalar] = field(default_factory=dict)
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
@@ -126,6 +129,7 @@ def parse_record(record: Mapping[str, Any]) -> Sidecar:
         rotate=_rotate(record),
         temperature_unit=_name(record, "temperature_unit"),
         palette=_name(record, "palette"),
+        encoding=_encoding(record),
         captions=_captions(record),
         columns=columns,
         metadata=metadata,
@@ -249,6 +253,17 @@ def _name(record: Mapping[str, Any], key: str) -> str | None:
     if not isinstance(value, str) or not value.strip():
         raise _wrong(key, value, "a name")
     return value.strip().lower()
+
+
+def _encoding(record: Mapping[str, Any]) -> str | None:
+    """Return the Python name of an encoding; None if the key is missing."""
+    name = _name(record, "encoding")
+    if name is None:
+        return None
+    try:
+        return text_encoding(name)
+    except LookupError:
+        raise _wrong("encoding", name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis") from None
 
 
 def _choice(record: Mapping[str, Any], key: str, choices: Sequence[str]) -> str | None:

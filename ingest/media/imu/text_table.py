@@ -20,7 +20,7 @@ import numpy as np
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.structure import COMMENTS, Structure, count_of, find_structure
 from bindsearch.ingest.media.imu.table import Table, array_columns, arrow_table
-from bindsearch.ingest.media.text import decode_text
+from bindsearch.ingest.media.texts.encoding import decode_table
 
 HEAD_BYTES = 1 << 16
 """Bytes in which the structure of a table is found: preamble, header and some rows."""
@@ -118,12 +118,12 @@ def _utf8(raw: bytes) -> bytes:
         MediaError: it is not a text.
     """
     if raw.isascii():
-        decode_text(raw[:HEAD_BYTES])
+        decode_table(raw[:HEAD_BYTES])
         if b"\x00" in raw:
             raise MediaError("not a text: it contains zero bytes")
         text = raw
     else:
-        text = decode_text(raw).encode()
+        text = decode_table(raw).encode()
     return text if b"\r" not in text else text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 

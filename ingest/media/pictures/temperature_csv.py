@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.text import decode_text
+from bindsearch.ingest.media.texts.encoding import decode_table
 
 EXTENSIONS = (".csv", ".tsv", ".txt", ".dat")
 LEAST_SIDE = 8
@@ -36,7 +36,7 @@ def looks_like_temperatures(head: bytes) -> bool:
     The last line of `head` may be cut.
     """
     try:
-        lines = decode_text(head).splitlines()
+        lines = decode_table(head).splitlines()
     except MediaError:
         return False
     if len(lines) > 1:
@@ -61,7 +61,7 @@ def read_temperatures(path: Path, options: DecodeOptions) -> tuple[NDArray[np.fl
         raise MediaError(
             f"the table has {size} bytes: more than {options.max_array_bytes} are not read (--limit array=N)"
         )
-    lines = decode_text(path.read_bytes()).splitlines()
+    lines = decode_table(path.read_bytes()).splitlines()
     delimiter = _delimiter(lines)
     found = [(number, _row(line, delimiter)) for number, line in enumerate(lines, 1)]
     first = next((i for i, (_, row) in enumerate(found) if _is_numbers(row)), len(found))

@@ -24,7 +24,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.recordings.audio import SoundStream, cut_sound, read_sound
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.ingest.media.text import passages
+from bindsearch.ingest.media.texts.passages import passages
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span
 from helpers import media_files

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.text import decode_text, line_of_passage, passages, read_text
+from bindsearch.ingest.media.texts.encoding import decode_text
+from bindsearch.ingest.media.texts.passages import passages
+from bindsearch.ingest.media.texts.read import line_of_passage, read_text
 
 
 def count_words(text: str) -> int:
@@ -21,7 +23,9 @@ def cut(text: str, max_tokens: int = 12) -> list[str]:
     return list(passages(text, count_words, max_tokens))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-be", "cp1252"]
+)
 def test_encodings_are_told_apart(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.txt").write_bytes("Ein Käse für das Café.".encode(encoding))
     assert read_text(tmp_path / "a.txt", DecodeOptions()) == "Ein Käse für das Café."
@@ -34,7 +38,7 @@ def test_encodings_are_told_apart(tmp_path: Path, encoding: str) -> None:
         (b" \n\t\r\n ", "contains no text"),
         (b"\xef\xbb\xbf", "contains no text"),
         (b"PK\x03\x04\x00\x00", "zero bytes"),
-        ("no mark".encode("utf-16-le"), "zero bytes"),
+        ("no mark: 黎明时分的港口".encode("utf-16-le")[7:], "zero bytes.*say encoding"),
         (b"\xff\xfea", "invalid UTF-16"),
         (bytes(range(1, 32)) * 5, "control characters"),
     ],

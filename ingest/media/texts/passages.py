@@ -1,28 +1,14 @@
-"""Texts: decoding of a file's characters, and splitting into passages that fit the encoder."""
+"""Splitting of texts into passages that fit the encoder."""
 
 from __future__ import annotations
 
-import codecs
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import Note, drop_note
-from bindsearch.small_files import read_small_file
 
 CountTokens = Callable[[str], int]
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is a prefix of this one
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SENTENCE_END = re.compile(
     r"""(?<![.!?…])[.!?…]++["')\]»”’]*+\s+  # closing quotes and the space after the mark belong to the sentence
       | [。！？]++["')\]»”’」』]*+\s*        # these need no space
@@ -36,88 +22,6 @@ _SENTENCE_END = re.compile(
 _WORD = re.compile(r"\S+\s*")
 _CHARS_A_TOKEN = 100
 """Maximum average characters per token of any tokenizer: longer sentences do not fit and are not counted."""
-
-
-def read_text(path: Path, options: DecodeOptions, note: Note = drop_note) -> str:
-    """Read the text at `path`: UTF-8, UTF-16 or UTF-32 by byte order mark, else UTF-8, else Windows-1252.
-
-    Raises:
-        MediaError: not a text (binary, empty, only white space), or larger than `options.max_text_bytes`.
-    """
-    with path.open("rb") as file:
-        raw = file.read(options.max_text_bytes + 1)
-        size = max(len(raw), os.fstat(file.fileno()).st_size)
-    if size > options.max_text_bytes:
-        raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--limit text=N)")
-    text = decode_text(raw)
-    if not text.strip():
-        raise MediaError("the file contains no text" if raw else "the file is empty")
-    return text
-
-
-def line_of_passage(path: Path, passage: str) -> int | None:
-    """Return the line of a text file that a passage starts in, from 1.
-
-    The store has no positions of passages, so the file is read again, at most 32 MB of it.
-
-    Args:
-        path: The file, as a hit names it.
-        passage: The text of the hit.
-
-    Returns:
-        The line; None if the file is not a text, cannot be read, or does not contain the passage: it has changed since
-        it was indexed, or the passage is a caption from elsewhere. Of several occurrences, the first.
-    """
-    try:
-        text = decode_text(read_small_file(path, DecodeOptions().max_text_bytes))
-    except (OSError, ValueError, MediaError):
-        return None
-    found = re.search(rf"(?<!\S){re.escape(passage)}(?!\S)", text)  # between spaces: "a cat" is not in "a cathedral"
-    start = found.start() if found else text.find(passage)
-    return text.count("\n", 0, start) + 1 if passage.strip() and start >= 0 else None
-
-
-def decode_text(raw: bytes) -> str:
-    """Decode the characters of `raw`, without a byte order mark.
-
-    Raises:
-        MediaError: the bytes are not a text.
-    """
-    text = _decode_marked(raw)
-    if text is None:
-        text = _decode_unmarked(raw)
-    controls = len(_CONTROL.findall(text))
-    if controls > max(1, len(text) // 200):
-        raise MediaError(f"not a text: {controls} of {len(text)} characters are control characters")
-    return text
-
-
-def _decode_marked(raw: bytes) -> str | None:
-    """Decode bytes that begin with a byte order mark; None without one."""
-    for mark, encoding in _BOMS:
-        if raw.startswith(mark):
-            try:
-                return raw[len(mark) :].decode(encoding)
-            except UnicodeDecodeError as error:
-                raise MediaError(f"not a text: invalid {encoding.upper()} at byte {error.start}") from error
-    return None
-
-
-def _decode_unmarked(raw: bytes) -> str:
-    """Decode bytes without a byte order mark."""
-    if b"\x00" in raw:
-        raise MediaError("not a text: it contains zero bytes (UTF-16 needs a byte order mark)")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        invalid = error.start
-    try:
-        text = raw.decode("cp1252")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")  # defines the five bytes that are undefined in Windows-1252
-    if _CONTROL.search(text):
-        raise MediaError(f"not a text: invalid UTF-8 at byte {invalid}, and control characters")
-    return text
 
 
 def passages(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:

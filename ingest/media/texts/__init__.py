@@ -1,0 +1,1 @@
+"""Texts: their encoding, and passages that fit the encoder."""
