@@ -37,12 +37,13 @@ from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperat
 from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.ingest.media.sniff import (
     ANIMATIONS,
-    HEAD_BYTES,
     PICTURES,
     RAW_EXTENSIONS,
+    SOUND_EXTENSIONS,
     SOUNDS,
+    VIDEO_EXTENSIONS,
     VIDEOS,
-    sniff,
+    sniff_file,
 )
 from bindsearch.small_files import open_regular
 from bindsearch.types import Modality
@@ -103,16 +104,20 @@ _SHORT_PART = 4
 _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
     | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", ".mpo", *RAW_EXTENSIONS), Modality.IMAGE)
-    | dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp"), Modality.VIDEO)
-    | dict.fromkeys(
-        (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".aac", ".aif", ".aiff", ".mka"),
-        Modality.AUDIO,
-    )
+    | dict.fromkeys(VIDEO_EXTENSIONS, Modality.VIDEO)
+    | dict.fromkeys(SOUND_EXTENSIONS, Modality.AUDIO)
     | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
     | dict.fromkeys((".npy", ".npz", ".pfm", ".exr", ".parquet"), None)
     | dict.fromkeys((".csv", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz"), None)
 )
 """Modality of an extension if the content is not recognised; None: a table or array, which may be anything."""
+
+_SOUND_IN_VIDEO_CONTAINERS = (".m4a", ".m4b", ".m4r", ".mka", ".weba", ".wma", ".3ga", ".oga")
+"""Extensions of sounds in containers of videos."""
+_UNFINISHED = frozenset(
+    (".bak", ".old", ".orig", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".thm", ".lrv")
+)
+"""Extensions of backups, unfinished downloads and cameras' small copies: left out whatever they contain."""
 
 _AMBIGUOUS = (
     "is ambiguous: name it or its folder depth or thermal, or use --modality-rule image=GLOB (depth=, thermal=)"
@@ -154,15 +159,17 @@ def classify(
     if (rule := rule_for(posix, rules)) is not None:
         return Classification(rule.modality, f"rule {rule.modality}={rule.pattern}")
     extension = _extension(name)
-    if is_ignored_extension(name):
+    if extension in _UNFINISHED:
         return Classification(None, reason_of_ignored(name))
     try:
         with open_regular(path) as file:
-            head = file.read(HEAD_BYTES)
+            kind, head = sniff_file(file, extension)
+        if not _is_known(extension) and kind not in PICTURES | SOUNDS | VIDEOS:
+            return Classification(None, reason_of_ignored(name))
         named = _named(f"{root_name}/{posix}")
         if named is not None and named[0] is Modality.DEPTH and (masked := masked_name(name)) is not None:
             return Classification(None, f"mask of {masked}")
-        return _by_content(path, name, head, extension, named, read_facts)
+        return _by_content(path, name, head, kind, extension, named, read_facts)
     except InstallationError:
         raise
     except OSError as error:
@@ -185,14 +192,31 @@ def modality_by_name(name: str) -> Modality | None:
     return _EXTENSIONS.get(_extension(name))
 
 
-def is_ignored_extension(name: str) -> bool:
-    """Return whether `classify` skips a file because of its extension, if no rule matches."""
+def is_ignored(path: Path, name: str) -> bool:
+    """Return whether `classify` skips a file because it has the extension of no media and no content of media either.
+
+    The first bytes of a file with an unknown extension are read; one that cannot be read is skipped.
+    """
     extension = _extension(name)
-    return bool(extension) and extension not in _EXTENSIONS
+    if _is_known(extension):
+        return False
+    if extension in _UNFINISHED:
+        return True
+    try:
+        with open_regular(path) as file:
+            return sniff_file(file, extension)[0] not in PICTURES | SOUNDS | VIDEOS
+    except OSError as error:
+        raise_installation_fault(error)
+        return True
+
+
+def _is_known(extension: str) -> bool:
+    """Return whether it is an extension of media, or none."""
+    return not extension or extension in _EXTENSIONS
 
 
 def reason_of_ignored(name: str) -> str:
-    """Return the reason why a file with an ignored extension is skipped."""
+    """Return the reason why a file with an unknown extension is skipped."""
     return f"not media: {_extension(name)}"
 
 
@@ -212,19 +236,17 @@ def _by_content(
     path: Path,
     name: str,
     head: bytes,
+    kind: str | None,
     extension: str,
     named: tuple[Modality, str] | None,
     read_facts: ReadFacts,
 ) -> Classification:
     """Return the classification by content and name."""
-    kind = sniff(head, extension)
     expected = _EXTENSIONS.get(extension)
-    if kind == "mp3" and head[:3] != b"ID3" and expected is not Modality.AUDIO:
-        kind = None  # two bytes are too weak a signature against the extension
     if kind in PICTURES:
         return _picture(path, head, kind, named, read_facts)
     if kind in VIDEOS:
-        audio = expected is Modality.AUDIO and extension in (".m4a", ".m4b", ".mka")
+        audio = extension in _SOUND_IN_VIDEO_CONTAINERS
         return Classification(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
     if kind in SOUNDS:
         return Classification(Modality.AUDIO, f"{kind} content")

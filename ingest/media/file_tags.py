@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.exif import Exif, read_exif
-from bindsearch.ingest.media.recordings.av_container import kind_of, open_container
+from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
 from bindsearch.ingest.media.recordings.mp4 import rotated_tracks
 from bindsearch.ingest.media.recordings.video import picture_stream
 from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
@@ -84,7 +84,7 @@ def read_metadata(path: Path, modality: Modality) -> Metadata:
 
 def _read_values(path: Path) -> Facts:
     """Yield the metadata of a file, by its kind."""
-    kind = kind_of(path)
+    kind = recording_kind(path)
     if kind == "raw":
         yield from _raw_values(path)
     elif kind in PICTURES:

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
+from bindsearch.ingest.media.sniff_recordings import sniff_behind, sniff_recording
+
 HEAD_BYTES = 4096
 """Bytes read to detect the kind of a file: one page, enough for every header checked and a CSV header line."""
 
 PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw"})
 ANIMATIONS = frozenset({"gif", "webp", "png"})
 """Kinds of image that may contain several frames with times."""
-SOUNDS = frozenset({"wav", "flac", "ogg", "mp3", "aac", "m4a", "aiff", "caf", "au"})
-VIDEOS = frozenset({"mp4", "matroska", "avi"})
+SOUNDS = frozenset(
+    (
+        "wav", "flac", "ogg", "mp3", "aac", "m4a", "aiff", "caf", "au", "w64", "amr", "ape", "wv", "tta", "mpc", "mpc8",
+        "dsf", "voc", "sph", "ac3", "eac3", "dts",
+    )
+)  # fmt: skip
+VIDEOS = frozenset(
+    ("mp4", "matroska", "avi", "ogv", "mpegts", "mpeg", "mpegvideo", "asf", "flv", "rm", "mxf", "dv", "mjpeg")
+)
+SOUND_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        "wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "spx", "mp3", "mp2", "mpga", "m4a", "m4b",
+        "m4r", "aac", "aif", "aiff", "aifc", "mka", "weba", "wma", "amr", "awb", "3ga", "caf", "au", "snd", "ape",
+        "wv", "tta", "dsf", "ac3", "eac3",
+    )
+)  # fmt: skip
+VIDEO_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        "mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "divx", "3gp", "3gpp", "3g2", "mts", "m2ts", "mpg", "mpeg",
+        "mpe", "m2v", "m1v", "vob", "wmv", "asf", "flv", "f4v", "ogv", "ogm", "mxf", "mjpeg", "mjpg",
+    )
+)  # fmt: skip
+"""Extensions that promise a sound or video: other programs do not use them, as they do .ts, .dts, .mod or .mpc."""
 
 RAW_EXTENSIONS = frozenset(
     f".{name}"
@@ -46,14 +73,8 @@ _STARTS = (
     (b"PAR1", "parquet"),
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
-    (b"\x1aE\xdf\xa3", "matroska"),
-    (b"fLaC", "flac"),
-    (b"OggS", "ogg"),
-    (b"ID3", "mp3"),
-    (b"caff", "caf"),
-    (b".snd", "au"),
 )
-_RIFF = {b"WAVE": "wav", b"AVI ": "avi", b"WEBP": "webp"}
+_JPEG_VIDEOS = (".mjpeg", ".mjpg")
 _MP4_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _M4A_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
 _AVIF_BRANDS = (b"avif", b"avis")
@@ -64,23 +85,37 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 def sniff(head: bytes, extension: str = "") -> str | None:
     """Return the kind of file that begins with `head` ("jpeg", "mp4", "npy", ...); None if it is not recognised.
 
-    `extension`: of the name, with its dot; it distinguishes a camera's raw image from other TIFF files.
+    `extension`: of the name, with its dot. It distinguishes a camera's raw image from other TIFF files, a video of
+    JPEGs from a picture, and it must promise a sound where the content is a single header of a frame.
     """
+    extension = extension.lower()
     for start, kind in _STARTS:
         if head.startswith(start):
-            is_raw = kind == "tiff" and (head[8:10] == b"CR" or extension.lower() in RAW_EXTENSIONS)
+            if kind == "jpeg" and extension in _JPEG_VIDEOS:
+                return "mjpeg"
+            is_raw = kind == "tiff" and (head[8:10] == b"CR" or extension in RAW_EXTENSIONS)
             return "raw" if is_raw else kind
-    if head[:4] in (b"RIFF", b"RF64"):
-        return _RIFF.get(head[8:12])
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return "aiff"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
     if head[4:8] == b"ftyp":
         return _iso_media(head)
     if head[4:8] in _MP4_BOXES:
         return "mp4"
     if head[:2] == b"BM" and head[6:10] == bytes(4) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return "bmp"
-    return _mpeg_audio(head)
+    return sniff_recording(head, promised=extension in SOUND_EXTENSIONS)
+
+
+def sniff_file(file: BinaryIO, extension: str = "") -> tuple[str | None, bytes]:
+    """Return the kind of an open file and its first bytes; tags and padding before a sound are skipped.
+
+    Only `HEAD_BYTES` are read unless there are some.
+    """
+    head = file.read(HEAD_BYTES)
+    kind = sniff(head, extension)
+    if head[:3] == b"ID3" or kind is None:
+        kind = sniff_behind(file, head) or kind
+    return kind, head
 
 
 def _iso_media(head: bytes) -> str:
@@ -96,14 +131,7 @@ def _iso_media(head: bytes) -> str:
     return "heif" if brand in _HEIF_BRANDS else "mp4"
 
 
-def _mpeg_audio(head: bytes) -> str | None:
-    """Recognise MPEG audio without a tag: a frame header whose fields are all valid (ISO 11172-3, 13818-7)."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or head[1] == 0xFE:  # 0xFFFE begins a UTF-16 text
-        return None
-    if head[1] & 0xF6 == 0xF0:
-        return "aac" if (head[2] >> 2) & 0xF < 13 else None
-    version, layer = (head[1] >> 3) & 3, (head[1] >> 1) & 3
-    bitrate, rate = head[2] >> 4, (head[2] >> 2) & 3
-    if version != 1 and layer != 0 and bitrate not in (0, 15) and rate != 3:
-        return None if head[:3] == b"\xff\xfe\x00" else "mp3"
-    return None
+def one_of(kinds: frozenset[str]) -> str:
+    """Return the names of kinds in words: "avi, flv or mp4"."""
+    *others, last = sorted(kinds)
+    return f"{', '.join(others)} or {last}"

@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
 from bindsearch.ingest.inspect.classify import (
     Rule,
-    is_ignored_extension,
+    is_ignored,
     modality_by_name,
     reason_of_ignored,
     rule_for,
@@ -165,14 +165,15 @@ class CollectionScan:
         return archives
 
     def _is_work(self, rel_path: str, archives: Mapping[str, FileState]) -> bool:
-        """Return whether a new or changed file has to be inspected: not if its name alone excludes it."""
+        """Return whether a new or changed file has to be inspected: not if extension and first bytes exclude it."""
         if rel_path in archives or rel_path in self.manifests.states:
             return False
         listed = self.manifests.entries.get(rel_path)
         named = self.target.is_named(rel_path)  # then a notice says why it is skipped
-        by_name = named or rule_for(rel_path, self._options.rules) is not None or not is_ignored_extension(rel_path)
+        by_name = named or rule_for(rel_path, self._options.rules) is not None
         by_manifest = listed is not None and listed.modality is not None
-        return by_name or by_manifest or self.known.file_at(rel_path) is not None
+        is_kept = by_name or by_manifest or self.known.file_at(rel_path) is not None
+        return is_kept or not is_ignored(self.target.root / rel_path, rel_path)
 
     @property
     def sees_all(self) -> bool:

@@ -18,9 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.recordings.av_container import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.recordings.av_container import (
+    decoded,
+    open_container,
+    origin_s,
+    recording_kind,
+    seek_before,
+)
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
-from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS
+from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS, one_of
 from bindsearch.media import Note, Sound, drop_note
 from bindsearch.types import Span
 
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _BY_LIBSNDFILE = frozenset({"wav", "flac", "ogg", "aiff", "caf", "au"})
+_PLAIN = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS")
+"""Encodings that libsndfile decodes to their end; MPEG and ALAC in wav and caf it does not."""
 _BLOCK_SAMPLES = 1 << 18
 _MAX_CHUNKS = 10_000
 _RATES_HZ = (1_000, 1_000_000)
@@ -70,10 +78,10 @@ def read_sound(
             `span` is after its end.
     """
     check_span(span)
-    kind = kind_of(path)
+    kind = recording_kind(path)
     if kind not in SOUNDS | VIDEOS:
         content = f": the content is {kind}" if kind else ""
-        raise MediaError(f"not a wav, flac, ogg, opus, mp3, m4a or aac sound{content}")
+        raise MediaError(f"not a sound: expected {one_of(SOUNDS)}{content}")
     with _open_sound(path, str(kind), span.start_s if span else 0.0) as stream:
         yield from cut_sound(stream, segment_s, span, max_s=max_s)
 
@@ -167,8 +175,8 @@ def _open_sound(path: Path, kind: str, start_s: float) -> Iterator[SoundStream]:
         try:
             file = soundfile.SoundFile(os.fsencode(path))
         except soundfile.LibsndfileError:
-            pass
-        else:
+            file = None
+        if file is not None and file.subtype.startswith(_PLAIN):
             with file:
                 _check_wav_size(path, kind)
                 yield _file_stream(file, start_s)

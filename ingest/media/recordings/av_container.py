@@ -2,62 +2,119 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
+from bindsearch.ingest.media.sniff import SOUNDS, sniff_file
+from bindsearch.ingest.media.sniff_recordings import content_start
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
 
 _DEMUXERS = {
-    "mp4": "mov", "m4a": "mov", "matroska": "matroska", "avi": "avi", "wav": "wav", "flac": "flac",
-    "ogg": "ogg", "mp3": "mp3", "aac": "aac", "aiff": "aiff", "caf": "caf", "au": "au",
+    "mp4": "mov", "m4a": "mov", "matroska": "matroska", "avi": "avi", "ogv": "ogg", "mpegts": "mpegts", "mpeg": "mpeg",
+    "mpegvideo": "mpegvideo", "asf": "asf", "flv": "flv", "rm": "rm", "mxf": "mxf", "dv": "dv", "mjpeg": "mjpeg",
+    "wav": "wav", "flac": "flac", "ogg": "ogg", "mp3": "mp3", "aac": "aac", "aiff": "aiff", "caf": "caf", "au": "au",
+    "w64": "w64", "amr": "amr", "ape": "ape", "wv": "wv", "tta": "tta", "mpc": "mpc", "mpc8": "mpc8", "dsf": "dsf",
+    "voc": "voc", "sph": "nistsphere", "ac3": "ac3", "eac3": "eac3", "dts": "dts",
 }  # fmt: skip
 """FFmpeg's demuxer for each kind of file. It is set explicitly, because a detected playlist would open other files."""
+_PROBED = {demuxer: kind for kind, demuxer in reversed(_DEMUXERS.items())}
+"""Kind by demuxer: of several kinds the first."""
+_TAGGED = frozenset(("mp3", "aac", "flac"))
+"""Kinds whose demuxers read the ID3 tags before them."""
+_NO_OTHER_FILES = {"protocol_whitelist": "none"}
 
 _READ_BYTES = 1 << 18
 
 
+class _From(io.RawIOBase):
+    """An open file without its first bytes and without its name, which FFmpeg would judge by."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start = file, start
+        file.seek(start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset + self._start if whence == 0 else offset, whence) - self._start
+
+
 def kind_of(path: Path) -> str | None:
-    """Return the kind of a file by `sniff`.
+    """Return the kind of a file by `sniff_file`.
 
     Raises:
         MediaError: the file is empty.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        kind, head = sniff_file(file, path.suffix)
     if not head:
         raise MediaError("the file is empty")
-    return sniff(head, path.suffix)
+    return kind
+
+
+def recording_kind(path: Path) -> str | None:
+    """Return the kind of a file that is to be a sound or video; where `sniff_file` does not tell, FFmpeg does.
+
+    Raises:
+        MediaError: the file is empty.
+    """
+    import av
+
+    kind = kind_of(path)
+    if kind is not None:
+        return kind
+    options = {**_NO_OTHER_FILES, "format_whitelist": ",".join(_PROBED)}
+    try:
+        with path.open("rb") as file, av.open(_From(file, 0), mode="r", container_options=options) as container:
+            return next((_PROBED[name] for name in container.format.name.split(",") if name in _PROBED), None)
+    except (av.FFmpegError, ValueError):
+        return None
 
 
 @contextmanager
 def open_container(path: Path, kind: str, *, probe_bytes: int | None = None) -> Iterator[InputContainer]:
     """Open the container at `path`; it is closed when the block ends.
 
-    The file is passed opened, so that its name is never read as a URL. `probe_bytes`: maximum that FFmpeg reads to
-    detect the contents of streams; None: FFmpeg's default.
+    The file is passed opened, so that its name is never read as a URL; without zeros and
+    tags at its start that the demuxer does not skip. `probe_bytes`: maximum that FFmpeg reads to detect the contents of
+    streams; None: FFmpeg's default.
     """
     import av
 
-    options = {} if probe_bytes is None else {"probesize": str(probe_bytes)}
-    with (
-        path.open("rb") as file,
-        av.open(
-            file,
+    options = dict(_NO_OTHER_FILES)
+    if probe_bytes is not None:
+        options["probesize"] = str(probe_bytes)
+    with path.open("rb") as file:
+        head = file.read(32)
+        is_read_from_0 = kind not in SOUNDS - {"m4a"} or (kind in _TAGGED and head[:3] == b"ID3")
+        start = 0 if is_read_from_0 else content_start(file, head)
+        file.seek(0)
+        with av.open(
+            _From(file, start) if start else file,
             mode="r",
             format=_DEMUXERS[kind],
             metadata_errors="ignore",
             buffer_size=_READ_BYTES,
             container_options=options,
-        ) as container,
-    ):
-        yield container
+        ) as container:
+            yield container
 
 
 def origin_s(container: InputContainer) -> float:

@@ -20,9 +20,15 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.animation import picture_rgb, timed_frames
-from bindsearch.ingest.media.recordings.av_container import decoded, kind_of, open_container, origin_s, seek_before
+from bindsearch.ingest.media.recordings.av_container import (
+    decoded,
+    open_container,
+    origin_s,
+    recording_kind,
+    seek_before,
+)
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
-from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS
+from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS, one_of
 from bindsearch.media import DecodeHints, Frames, Note, drop_note
 from bindsearch.types import Span
 
@@ -49,10 +55,10 @@ def video_kind(path: Path) -> str:
     Raises:
         MediaError: it cannot contain video.
     """
-    kind = kind_of(path)
+    kind = recording_kind(path)
     if kind is None or kind not in VIDEOS | ANIMATIONS | {"m4a"}:
         content = f": the content is {kind}" if kind else ""
-        raise MediaError(f"not an mp4, mov, mkv, webm or avi video, or an animated gif, webp or png{content}")
+        raise MediaError(f"not a video: expected {one_of(VIDEOS)}, or an animated {one_of(ANIMATIONS)}{content}")
     return kind
 
 

@@ -12,6 +12,7 @@ from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.pillow import _READERS
 from bindsearch.ingest.media.recordings.av_container import _DEMUXERS
 from bindsearch.ingest.media.sniff import _STARTS, ANIMATIONS, PICTURES, SOUNDS, VIDEOS
+from bindsearch.ingest.media.sniff_recordings import RECORDING_STARTS
 from bindsearch.media import DecodeHints
 
 TABLES = frozenset({"npy", "parquet", "zip", "pfm", "exr"})
@@ -24,7 +25,7 @@ def test_every_picture_has_a_reader_and_every_recording_a_demuxer() -> None:
 
 
 def test_every_beginning_leads_to_a_known_kind() -> None:
-    assert {kind for _, kind in _STARTS} <= PICTURES | SOUNDS | VIDEOS | TABLES
+    assert {kind for _, kind in (*_STARTS, *RECORDING_STARTS)} <= PICTURES | SOUNDS | VIDEOS | TABLES
 
 
 def test_the_message_about_other_files_names_every_picture(tmp_path: Path) -> None:

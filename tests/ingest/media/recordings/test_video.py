@@ -103,10 +103,10 @@ def test_too_large_frames_are_refused(tmp_path: Path) -> None:
 def test_a_playlist_is_not_followed(tmp_path: Path) -> None:
     write_video(tmp_path / "secret.mp4", 1)
     (tmp_path / "a.mp4").write_text("#EXTM3U\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n")
-    with pytest.raises(MediaError, match="not an mp4"):
+    with pytest.raises(MediaError, match="not a video: expected asf, avi"):
         decode(tmp_path / "a.mp4")
     (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
-    with pytest.raises(MediaError, match="not an mp4"):
+    with pytest.raises(MediaError, match="not a video: expected asf, avi"):
         decode(tmp_path / "b.mp4")
 
 
