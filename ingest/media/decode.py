@@ -72,6 +72,7 @@ class Job:
 
     Attributes:
         notes: notes of the decoder that no segment carries yet; see `bindsearch.media.Reading`.
+        facts: its facts about the whole file, known at the end.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class Job:
     max_tokens: int
     span: Span | None
     notes: list[str] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 def pieces(
@@ -119,7 +121,7 @@ def pieces(
     try:
         _check_file(path)
         is_empty = True
-        for piece in _with_notes(DECODERS[modality](job), job.notes):
+        for piece in _with_findings(DECODERS[modality](job), job):
             is_empty = False
             yield piece
         if is_empty:
@@ -225,17 +227,17 @@ def _check_file(path: Path) -> None:
         raise
 
 
-def _with_notes(segments: Iterator[DecodedSegment], notes: list[str]) -> Iterator[DecodedSegment]:
-    """Yield segments with the notes on the file; one is held back, since damage may be found after the last."""
+def _with_findings(segments: Iterator[DecodedSegment], job: Job) -> Iterator[DecodedSegment]:
+    """Yield segments with what was found about the file; one is held back, since damage may be found after the last."""
     held: DecodedSegment | None = None
     for segment in segments:
         if held is not None:
             yield held
-        reading = merge_readings(segment.reading, Reading(tuple(notes)))
-        notes.clear()
+        reading = merge_readings(segment.reading, Reading(tuple(job.notes)))
+        job.notes.clear()
         held = replace(segment, reading=reading)
     if held is not None:
-        yield replace(held, reading=merge_readings(held.reading, Reading(tuple(notes))))
+        yield replace(held, reading=merge_readings(held.reading, Reading(tuple(job.notes), job.facts)))
 
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:
@@ -277,6 +279,8 @@ def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
         job.path, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
     ):
         yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, part.end_s)
+        if job.span is None:
+            job.facts["length_s"] = part.end_s
 
 
 def _decode_depth(job: Job) -> Iterator[DecodedSegment]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.base import Encoder
@@ -86,19 +86,21 @@ def prepare_file(
     )
     missing: list[str] = []
     reading = NO_READING
-    is_empty = True
+    held: PreparedSegment | None = None  # what is found at the end of a file may come with a segment without content
     for piece in _embeddable(segments, encoder):
         reading = merge_readings(reading, piece.reading)
         if (reason := missing_content(piece.media)) is not None:
             missing.append(reason)
             continue
-        is_empty = False
+        if held is not None:
+            yield held
         views = encoder.prepare(piece.media)
         text = None if piece.text is None else printable(piece.text)
-        yield PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text, reading)
+        held = PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text, reading)
         reading = NO_READING
-    if is_empty:
+    if held is None:
         raise MediaError(NO_CONTENT + ", ".join(dict.fromkeys(missing)))
+    yield replace(held, reading=merge_readings(held.reading, reading))
 
 
 def _embeddable(segments: Iterator[DecodedSegment], encoder: Encoder) -> Iterator[DecodedSegment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +34,12 @@ _NO_OTHER_FILES = {"protocol_whitelist": "none"}
 _READ_BYTES = 1 << 18
 
 
-class _From(io.RawIOBase):
-    """An open file without its first bytes and without its name, which FFmpeg would judge by."""
+class _Part(io.RawIOBase):
+    """A part of an open file, without its name, which FFmpeg would judge by."""
 
-    def __init__(self, file: BinaryIO, start: int) -> None:
+    def __init__(self, file: BinaryIO, start: int, end: int | None = None) -> None:
         self._file, self._start = file, start
+        self._end = os.fstat(file.fileno()).st_size if end is None else end
         file.seek(start)
 
     def readable(self) -> bool:
@@ -47,13 +49,15 @@ class _From(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
+        left = max(0, self._end - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
 
     def tell(self) -> int:
         return self._file.tell() - self._start
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset + self._start if whence == 0 else offset, whence) - self._start
+        origin = {0: self._start, 1: self._file.tell(), 2: self._end}[whence]
+        return self._file.seek(max(self._start, origin + offset)) - self._start
 
 
 def kind_of(path: Path) -> str | None:
@@ -82,15 +86,17 @@ def recording_kind(path: Path) -> str | None:
         return kind
     options = {**_NO_OTHER_FILES, "format_whitelist": ",".join(_PROBED)}
     try:
-        with path.open("rb") as file, av.open(_From(file, 0), mode="r", container_options=options) as container:
+        with path.open("rb") as file, av.open(_Part(file, 0), mode="r", container_options=options) as container:
             return next((_PROBED[name] for name in container.format.name.split(",") if name in _PROBED), None)
     except (av.FFmpegError, ValueError):
         return None
 
 
 @contextmanager
-def open_container(path: Path, kind: str, *, probe_bytes: int | None = None) -> Iterator[InputContainer]:
-    """Open the container at `path`; it is closed when the block ends.
+def open_container(
+    path: Path, kind: str, *, probe_bytes: int | None = None, part: tuple[int, int] | None = None
+) -> Iterator[InputContainer]:
+    """Open the container at `path`, or in its bytes `part`, start and end; it is closed when the block ends.
 
     The file is passed opened, so that its name is never read as a URL; without zeros and
     tags at its start that the demuxer does not skip. `probe_bytes`: maximum that FFmpeg reads to detect the contents of
@@ -107,7 +113,7 @@ def open_container(path: Path, kind: str, *, probe_bytes: int | None = None) -> 
         start = 0 if is_read_from_0 else content_start(file, head)
         file.seek(0)
         with av.open(
-            _From(file, start) if start else file,
+            _Part(file, *part) if part is not None else _Part(file, start) if start else file,
             mode="r",
             format=_DEMUXERS[kind],
             metadata_errors="ignore",

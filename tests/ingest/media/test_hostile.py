@@ -22,7 +22,8 @@ from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.imu.tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
-from bindsearch.ingest.media.recordings.audio import SoundStream, cut_sound, read_sound
+from bindsearch.ingest.media.recordings.audio import cut_sound, read_sound
+from bindsearch.ingest.media.recordings.sound_stream import SoundStream
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.texts.passages import passages
 from bindsearch.media import DecodeHints
@@ -151,7 +152,7 @@ def test_a_sound_longer_than_the_cap_is_refused_by_its_header(tmp_path: Path) ->
 
 
 def test_a_sound_whose_header_says_no_length_ends_at_the_cap() -> None:
-    stream = SoundStream(1000, 0.0, (np.zeros(500, np.float32) for _ in range(1_000_000)))
+    stream = SoundStream(1000, 0, ((500 * n, np.zeros(500, np.float32)) for n in range(1_000_000)))
     found = cut_sound(stream, 5.0, max_s=20)
     assert [next(found).end_s for _ in range(3)] == [5, 10, 15]
     with pytest.raises(MediaError, match=r"more than 20 are not decoded"):

@@ -84,11 +84,17 @@ def test_decoding_is_lazy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_infinity_fail(tmp_path: Path, value: float) -> None:
+def test_a_few_nan_and_infinite_samples_are_replaced_and_many_fail(tmp_path: Path, value: float) -> None:
     samples = tone(1)
-    samples[100] = value
+    notes: list[str] = []
+    samples[100:116] = value
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
-    with pytest.raises(MediaError, match="NaN or infinite"):
+    (span,) = read_sound(tmp_path / "a.wav", 10, note=notes.append)
+    assert np.array_equal(span.sound.samples, np.where(np.isfinite(samples), samples, 0))
+    assert notes == ["16 of 16000 samples are NaN or infinite: replaced by 0"]
+    samples[200] = value
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(MediaError, match="NaN or infinite samples: 17 of 16000"):
         list(read_sound(tmp_path / "a.wav", 10))
 
 

@@ -1,0 +1,48 @@
+"""Pages of Ogg (RFC 3533): where the recordings of a file begin that holds several, one behind the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+_MOST_RECORDINGS = 10_000
+_BEGINS = 2
+"""Flag of the first page of a stream."""
+_BLOCK_BYTES = 1 << 16
+
+
+def recording_edges(path: Path) -> list[int]:
+    """Return the offsets in bytes at which the recordings ("links") of an Ogg file begin, and its size.
+
+    A recording begins with the first pages of all its streams; only headers of pages are read.
+    """
+    edges: list[int] = []
+    was_beginning = False
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        place = _next_page(file, 0)
+        while place is not None:
+            file.seek(place)
+            header = file.read(27 + 255)
+            if header[:4] != b"OggS" or len(header) < 27:
+                place = _next_page(file, place)
+                continue
+            is_beginning = bool(header[5] & _BEGINS)
+            if is_beginning and not was_beginning:
+                edges.append(place)
+                if len(edges) > _MOST_RECORDINGS:
+                    break
+            was_beginning = is_beginning
+            place += 27 + header[26] + sum(header[27 : 27 + header[26]])
+    return [*(edges[:_MOST_RECORDINGS] or [0]), size_bytes]
+
+
+def _next_page(file: BinaryIO, start: int) -> int | None:
+    """Return the offset of the first page at or behind `start`; None if there is none."""
+    file.seek(start)
+    held = b""
+    while block := file.read(_BLOCK_BYTES):
+        held = held[-3:] + block
+        if (found := held.find(b"OggS")) >= 0:
+            return file.tell() - len(held) + found
+    return None

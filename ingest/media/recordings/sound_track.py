@@ -1,0 +1,298 @@
+"""Sound tracks of containers, decoded by FFmpeg (PyAV), each sample at the time that the container says.
+
+The samples of a track follow each other, whatever small errors its time stamps have. Where a stamp is later than the
+samples before it by more than `_HOLE_S`, and the next frame agrees, sound is missing there: silence. A stamp that is
+earlier than the samples before it has no effect: of two recordings behind each other the second begins again at 0.
+
+A span is found by walking from the beginning, with packets of equal frames counted instead of decoded: seeking is
+inexact in many containers, and the samples of a span have to be those of the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.damage import check_damage
+from bindsearch.ingest.media.recordings.av_container import origin_s
+from bindsearch.ingest.media.recordings.sound_stream import (
+    Block,
+    SoundStream,
+    check_rate,
+    frame_channels,
+    make_mixer,
+)
+from bindsearch.ingest.media.sniff import SOUNDS
+from bindsearch.ingest.media.sniff_recordings import content_start
+from bindsearch.media import Note
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.stream import Stream
+
+_HOLE_S = 0.05
+_LONGEST_HOLE_S = 86_400.0
+"""Bounds of a hole in seconds: stamps are rounded below, and damaged above."""
+_LEAD_S = 60.0
+"""Sound decoded before a span, in seconds: a frame depends on earlier ones. The overlap is short, but the noise that
+decoders of AAC and AC-3 put in for quiet sound depends on all before it."""
+_ALIKE = 4
+"""Frames of equal length, one a packet, after which packets are counted instead of decoded."""
+_MOST_BAD_PACKETS = 100
+_EXACT_S = 0.1
+"""Padding of codecs: less than this many seconds fewer than the header says are no damage."""
+_ESTIMATED = frozenset(("aac", "ac3", "eac3", "amr", "dts", "mpegts", "mpeg", "mpegvideo", "dv", "mjpeg", "ogg"))
+"""Kinds without a length in their header: FFmpeg guesses it by the bit rate, or by the last time stamp."""
+_FIRST_FRAME = 256
+"""Bytes of the first frame of an mp3 in which its header is."""
+_WITHOUT_HOLES = SOUNDS - {"m4a"}
+"""Kinds whose samples have no time stamps of their own, so that a hole is damage."""
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A frame, or one that was not decoded: its time by the container in seconds, and its samples at a rate in Hz."""
+
+    time_s: float | None
+    samples: int
+    rate_hz: int
+    frame: Any = None
+
+
+@dataclass(slots=True)
+class _Packets:
+    """Numbers of packets that were decoded, and that could not be."""
+
+    good: int = 0
+    bad: int = 0
+    reason: str = ""
+
+
+def open_track(
+    container: InputContainer, path: Path, kind: str, start_s: float, note: Note, rate_hz: int | None = None
+) -> SoundStream | None:
+    """Return the first sound track that decodes, the default one before others, from `start_s` on; None without any.
+
+    Blocks begin at or before `start_s`, and are at `rate_hz` (None: the track's own rate). At the end of the track it
+    is checked how much of it could be decoded.
+
+    Raises:
+        MediaError: there are tracks, but none decodes; or while reading, most of the track does not.
+    """
+    from av.stream import Discard
+
+    tracks = list(container.streams.audio)
+    tracks.sort(key=lambda track: not track.disposition & track.disposition.default)
+    reasons: list[str] = []
+    for stream in container.streams:
+        stream.discard = Discard.all
+    for track in tracks:
+        track.discard = Discard.default
+        number = container.streams.audio.index(track) + 1
+        packets = _Packets()
+        pieces = _pieces(container, track, start_s, packets)
+        first = next((piece for piece in pieces if piece.samples), None)
+        if first is not None:
+            reasons.extend([f"only sound track {number} of {len(tracks)} is indexed"] if len(tracks) > 1 else [])
+            for reason in reasons:
+                note(reason)
+            length_s = _stated_length_s(container, track, path, kind)
+            return _stream(kind, start_s, length_s, packets, first, pieces, note, rate_hz)
+        if packets.bad or track.codec_context is None:
+            reasons.append(f"sound track {number} cannot be decoded ({packets.reason or 'the codec is unknown'})")
+        track.discard = Discard.all
+        container.seek(0)
+    if reasons:
+        raise MediaError("; ".join(reasons[:3]))
+    return None
+
+
+def _stream(
+    kind: str,
+    start_s: float,
+    length_s: float,
+    packets: _Packets,
+    first: _Piece,
+    rest: Iterator[_Piece],
+    note: Note,
+    wanted_rate_hz: int | None,
+) -> SoundStream:
+    """Return the stream of a track whose first frame is known."""
+    rate_hz = check_rate(first.rate_hz) if wanted_rate_hz is None else wanted_rate_hz
+    second = next(rest, None)
+    begin_s = _begin_s(first, second)
+    rest = rest if second is None else chain([second], rest)
+    begin = round(begin_s * rate_hz) if begin_s > 0.001 else 0  # the container's beginning is rounded to microseconds
+    first_asked = round(start_s * rate_hz)
+
+    def blocks() -> Iterator[Block]:
+        holes: list[int] = []
+        place = begin
+        for place, piece, samples in _placed(first, rest, begin, rate_hz, holes, note):
+            if piece.frame is not None:
+                yield place, samples
+            place += len(samples)
+        yield place, np.empty(0, np.float32)  # the end, for what follows
+        in_all_s = sum(holes) / rate_hz
+        if holes and kind in _WITHOUT_HOLES:
+            whole_s = max(place / rate_hz, length_s)
+            check_damage(1 - in_all_s / whole_s, f"{whole_s - in_all_s:.2f} of {whole_s:.2f} s of sound", note)
+            return
+        _check(place / rate_hz, length_s, packets, note)
+        if holes:
+            note(f"{len(holes)} {'hole' if len(holes) == 1 else 'holes'} in the sound, {in_all_s:.1f} s: silence there")
+
+    return SoundStream(rate_hz, first_asked if begin_s < _HOLE_S else max(begin, first_asked), blocks(), length_s)
+
+
+def _begin_s(first: _Piece, second: _Piece | None) -> float:
+    """Return the time of the first frame in seconds: by the second one if they disagree, as at a wrap of a counter."""
+    begin_s = 0.0 if first.time_s is None else first.time_s
+    if second is not None and second.time_s is not None:
+        by_second_s = second.time_s - first.samples / first.rate_hz
+        begin_s = begin_s if abs(by_second_s - begin_s) < _HOLE_S else by_second_s
+    return begin_s if 0 < begin_s < _LONGEST_HOLE_S else 0.0
+
+
+def _check(decoded_s: float, length_s: float, packets: _Packets, note: Note) -> None:
+    """Check a track that was decoded to its end for damage."""
+    if length_s - decoded_s > _EXACT_S:
+        check_damage(decoded_s / length_s, f"{decoded_s:.1f} of {length_s:.1f} s of sound", note)
+    elif packets.bad:
+        count = packets.good + packets.bad
+        check_damage(packets.good / count, f"{packets.good} of {count} packets of sound", note)
+
+
+def _stated_length_s(container: InputContainer, track: AudioStream, path: Path, kind: str) -> float:
+    """Return the length of a track by the header, in seconds; 0 if it says none."""
+    if kind in _ESTIMATED or (kind == "mp3" and not _has_frame_count(path)):
+        return 0.0
+    if track.duration is not None and track.time_base is not None:
+        start_s = 0.0 if track.start_time is None else float(track.start_time * track.time_base) - origin_s(container)
+        return max(0.0, start_s + float(track.duration * track.time_base))
+    return (container.duration or 0) / 1_000_000 if len(container.streams) == len(container.streams.audio) else 0.0
+
+
+def _has_frame_count(path: Path) -> bool:
+    """Return whether an mp3 says the number of its frames, in its first frame."""
+    with path.open("rb") as file:
+        file.seek(content_start(file, file.read(32)))
+        frame = file.read(_FIRST_FRAME)
+    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _Packets) -> Iterator[_Piece]:
+    """Yield the frames of a track, those long before `start_s` without their samples if that is exact."""
+    import av
+
+    codec: Any = track.codec_context  # None where FFmpeg has no decoder
+    if codec is None:
+        return
+    begin_s, alike, size, rate_hz = origin_s(container), 0, 0, 0
+    skip_below_s = start_s - _LEAD_S
+    for packet in _demuxed(container, track, packets):
+        time_s = None if packet.pts is None else float(packet.pts * packet.time_base) - begin_s
+        if alike >= _ALIKE and time_s is not None and time_s < skip_below_s and _lasts(packet, size / rate_hz):
+            yield _Piece(time_s, size, rate_hz)
+            continue
+        try:
+            frames = packet.decode()
+        except (av.FFmpegError, ValueError) as error:
+            packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+            if packets.bad > _MOST_BAD_PACKETS + packets.good:
+                break
+            continue
+        packets.good += 1
+        for frame in frames:
+            time_s = frame.time
+            yield _Piece(None if time_s is None else time_s - begin_s, frame.samples, frame.sample_rate, frame)
+        if start_s:
+            is_like = len(frames) == 1 and (frames[0].samples, frames[0].sample_rate) == (size, rate_hz)
+            alike = alike + 1 if is_like else 0
+            size, rate_hz = (frames[-1].samples, frames[-1].sample_rate) if frames else (0, 0)
+
+
+def _demuxed(container: InputContainer, track: Stream, packets: _Packets) -> Iterator[Any]:
+    """Yield the packets of a track up to the end or to where the container cannot be read."""
+    import av
+
+    try:
+        yield from container.demux(track)
+    except (av.FFmpegError, ValueError) as error:
+        packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+
+
+def _lasts(packet: Any, length_s: float) -> bool:
+    """Return whether a packet says that it lasts `length_s` seconds, as exactly as its container counts."""
+    return bool(packet.duration) and abs(float(packet.duration * packet.time_base) - length_s) < max(
+        0.001, float(packet.time_base)
+    )
+
+
+def _placed(
+    first: _Piece, rest: Iterator[_Piece], begin: int, rate_hz: int, holes: list[int], note: Note
+) -> Iterator[tuple[int, _Piece, NDArray[np.float32]]]:
+    """Yield the place of each piece, the piece and its samples at `rate_hz`; append the sizes of holes to `holes`."""
+    to_rate, mix_down = _make_resampler(rate_hz, note), make_mixer(note)
+    place, piece = begin, first
+    while True:
+        following = next(rest, None)
+        if piece.time_s is not None and following is not None and following.time_s is not None:
+            hole_s = piece.time_s - place / rate_hz
+            agrees = abs(following.time_s - piece.time_s - piece.samples / piece.rate_hz) < _HOLE_S
+            if _HOLE_S < hole_s < _LONGEST_HOLE_S and agrees:
+                stamped = round(piece.time_s * rate_hz)
+                holes.append(stamped - place)
+                place = stamped
+        if piece.frame is None:
+            samples = np.broadcast_to(np.float32(0), (piece.samples,))
+        else:
+            samples = np.concatenate(
+                [mix_down(channels) for channels in to_rate(piece.frame, following is None)]
+                or [np.empty(0, np.float32)]
+            )
+        yield place, piece, samples
+        place += len(samples)
+        if following is None:
+            return
+        piece = following
+
+
+def _make_resampler(rate_hz: int, note: Note) -> Callable[[Any, bool], list[NDArray[np.float32]]]:
+    """Return a function of a frame and whether it is the last: its samples (n, channels) at `rate_hz`.
+
+    Frames of another rate go through one filter as long as it lasts, so that they join without a click.
+    """
+    import av
+
+    resampler: Any = None
+    source: tuple[int, str] | None = None
+
+    def to_rate(frame: Any, is_last: bool) -> list[NDArray[np.float32]]:
+        nonlocal resampler, source
+        found: list[Any] = []
+        if resampler is not None and source != (frame.sample_rate, frame.layout.name):
+            found += resampler.resample(None)
+            resampler = source = None
+        if frame.sample_rate == rate_hz:
+            found.append(frame)
+        else:
+            if resampler is None:
+                source = frame.sample_rate, frame.layout.name
+                note(f"the sample rate changes from {rate_hz} to {check_rate(frame.sample_rate)} Hz: resampled")
+                resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate_hz)
+            frame.pts = None
+            found += resampler.resample(frame)
+            if is_last:
+                found += resampler.resample(None)
+        return [frame_channels(part) for part in found if part.samples]
+
+    return to_rate
