@@ -136,6 +136,14 @@ def drop_note(note: str) -> None:
     """Ignore a note, for callers that only need the media."""
 
 
+Measure = Callable[[str, float], None]
+"""Takes the name of a metadata column and its value, where what is decoded differs from the header; see `Reading`."""
+
+
+def drop_measure(name: str, value: float) -> None:
+    """Ignore a measured value, for callers that only need the media."""
+
+
 MAX_NOTES = 32
 MAX_NOTE_LENGTH = 300
 """Most notes on a file, and most letters of a note: names in a file may be as long as the file."""

@@ -34,6 +34,9 @@ METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
 )
 """Columns of an item that hold its metadata, the fields of `Metadata`, and their Arrow types."""
 
+MEASURED_COLUMNS = (*FACT_COLUMNS, "length_s", "width_px", "height_px")
+"""Metadata columns that decoders may measure: those of FACT_COLUMNS, and others whose values in headers are wrong."""
+
 DOCUMENTED_COLUMNS = (
     "path",
     "name",
@@ -128,6 +131,14 @@ class Metadata:
 def facts_of(values: Mapping[str, Any]) -> Metadata:
     """Return metadata with the values of FACT_COLUMNS alone, None where they are missing."""
     return Metadata(**{name: values.get(name) for name in FACT_COLUMNS})
+
+
+def measured_metadata(values: Mapping[str, float]) -> Metadata:
+    """Return metadata with the values of MEASURED_COLUMNS alone, None where they are missing."""
+    known: dict[str, Any] = {name: values[name] for name in MEASURED_COLUMNS if name in values}
+    return Metadata(
+        **{name: round(value) if METADATA_COLUMNS[name] == "int64" else value for name, value in known.items()}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.commit import Committer
 from bindsearch.ingest.dedup import Action, Decision, Deduplicator
 from bindsearch.ingest.embed import EmbeddedFile
-from bindsearch.ingest.inspect.inspect_file import InspectResult
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.reports import IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment, check_storable
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
-from bindsearch.types import Metadata, Modality, facts_of
+from bindsearch.types import Modality, measured_metadata
 
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
@@ -129,7 +127,9 @@ class BatchCollector:
             fingerprint=inspection.fingerprint,
             segments=tuple(embedded.segments) if embeds else None,
             columns=inspection.columns,
-            metadata=_metadata(embedded.file_task.reading.facts, inspection),
+            metadata=inspection.sidecar.metadata.merge_over(
+                measured_metadata(embedded.file_task.reading.facts).merge_over(inspection.metadata)
+            ),
         )
 
     def _count(self, embedded: EmbeddedFile, decision: Decision, item: StagedItem) -> None:
@@ -166,11 +166,3 @@ class BatchCollector:
                 f"motion segments shorter than the {encoder.wants.motion_s:g} s that {encoder.name} expects: "
                 f"{self._padded}, each padded with its last sample"
             )
-
-
-def _metadata(measured: Mapping[str, float], inspection: InspectResult) -> Metadata:
-    """Return the metadata of a file with what its decoder measured: the length in place of the header's estimate."""
-    metadata = facts_of(measured).merge_over(inspection.metadata)
-    if "length_s" in measured and inspection.sidecar.metadata.length_s is None:
-        return replace(metadata, length_s=measured["length_s"])
-    return metadata

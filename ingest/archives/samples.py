@@ -34,8 +34,8 @@ from bindsearch.ingest.media.sidecar import (
 )
 from bindsearch.ingest.media.sidecar_file import parse_sidecar
 from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
-from bindsearch.media import Note, drop_note
 from bindsearch.ingest.media.texts.encoding import decode_text
+from bindsearch.media import Note, drop_note
 from bindsearch.small_files import open_regular
 from bindsearch.types import Metadata
 

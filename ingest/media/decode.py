@@ -72,7 +72,7 @@ class Job:
 
     Attributes:
         notes: notes of the decoder that no segment carries yet; see `bindsearch.media.Reading`.
-        facts: its facts about the whole file, known at the end.
+        facts: values of metadata columns that it measured, likewise.
     """
 
     path: Path
@@ -121,7 +121,7 @@ def pieces(
     try:
         _check_file(path)
         is_empty = True
-        for piece in _with_findings(DECODERS[modality](job), job):
+        for piece in _with_notes(DECODERS[modality](job), job):
             is_empty = False
             yield piece
         if is_empty:
@@ -227,17 +227,23 @@ def _check_file(path: Path) -> None:
         raise
 
 
-def _with_findings(segments: Iterator[DecodedSegment], job: Job) -> Iterator[DecodedSegment]:
-    """Yield segments with what was found about the file; one is held back, since damage may be found after the last."""
+def _with_notes(segments: Iterator[DecodedSegment], job: Job) -> Iterator[DecodedSegment]:
+    """Yield segments with the findings on the file; one is held back, since damage may be found after the last."""
     held: DecodedSegment | None = None
     for segment in segments:
         if held is not None:
             yield held
-        reading = merge_readings(segment.reading, Reading(tuple(job.notes)))
-        job.notes.clear()
-        held = replace(segment, reading=reading)
+        held = _with_findings(segment, job)
     if held is not None:
-        yield replace(held, reading=merge_readings(held.reading, Reading(tuple(job.notes), job.facts)))
+        yield _with_findings(held, job)
+
+
+def _with_findings(segment: DecodedSegment, job: Job) -> DecodedSegment:
+    """Return a segment that carries the notes and facts that no segment carries yet."""
+    reading = merge_readings(segment.reading, Reading(tuple(job.notes), dict(job.facts)))
+    job.notes.clear()
+    job.facts.clear()
+    return replace(segment, reading=reading)
 
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:
@@ -257,20 +263,56 @@ def _decode_image(job: Job) -> Iterator[DecodedSegment]:
 
 
 def _decode_video(job: Job) -> Iterator[DecodedSegment]:
+    """Yield frames, sound and motion; a part that cannot be decoded is noted if another one can."""
     kind = video_kind(job.path)
     motion, reading = read_motion_track(job.path, job.options, job.span) if kind == "mp4" else ([], NO_READING)
-    for part in read_video(job.path, job.wants, job.options, job.span, job.notes.append):
-        yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s, reading=reading)
-        reading = NO_READING
-    if kind in ANIMATIONS:
-        return
-    options = job.options
-    for sound in read_sound_track(
-        job.path, kind, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
-    ):
-        yield DecodedSegment(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
+    count, failure = 0, None
+    try:
+        for part in read_video(job.path, job.wants, job.options, job.span, job.notes.append, job.facts.__setitem__):
+            count += 1
+            yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s, reading=reading)
+            reading = NO_READING
+    except MediaError as error:
+        if count or kind in ANIMATIONS:  # what was yielded cannot be taken back
+            raise
+        failure = error
+    if kind not in ANIMATIONS:
+        yield from _sound_of_video(job, kind, failure, has_pictures=count > 0)
     for moved in motion:
         yield DecodedSegment(Modality.IMU, moved.motion, moved.start_s, moved.end_s, reading=moved.reading)
+
+
+def _sound_of_video(job: Job, kind: str, failure: MediaError | None, *, has_pictures: bool) -> Iterator[DecodedSegment]:
+    """Yield the sound of a video.
+
+    Args:
+        job: the file.
+        kind: its kind.
+        failure: why its pictures cannot be decoded; None: they can, or there are none.
+        has_pictures: whether a part of it is decoded.
+
+    Raises:
+        MediaError: neither pictures nor sound can be decoded.
+    """
+    options = job.options
+    end_s = None
+    try:
+        for sound in read_sound_track(
+            job.path, kind, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
+        ):
+            if failure is not None and end_s is None:
+                job.notes.append(f"the pictures cannot be decoded ({failure}): only the sound is indexed")
+            end_s = sound.end_s
+            yield DecodedSegment(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
+    except Exception as error:  # of libraries too, as in `pieces`
+        if not has_pictures:
+            raise
+        raise_installation_fault(error)
+        reason = str(error) if isinstance(error, BindSearchError) else reason_of(error)
+        after = "" if end_s is None else f" after {end_s:.1f} s"
+        job.notes.append(f"the sound track cannot be decoded{after} ({reason}): the pictures are indexed")
+    if failure is not None and end_s is None:
+        raise failure
 
 
 def _decode_audio(job: Job) -> Iterator[DecodedSegment]:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.exif import Exif, read_exif
-from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
-from bindsearch.ingest.media.recordings.mp4 import rotated_tracks
-from bindsearch.ingest.media.recordings.video import picture_stream
+from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
+from bindsearch.ingest.media.recordings.display import header_size
+from bindsearch.ingest.media.recordings.picture_stream import picture_stream
 from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
 from bindsearch.types import Metadata, Modality
@@ -253,8 +253,8 @@ def _recording_values(path: Path, kind: str) -> Facts:
     """Yield the metadata in the container of a video or sound."""
     probe_bytes = _PCM_PROBE_BYTES if kind in ("wav", "aiff", "caf", "au") else None
     with open_container(path, kind, probe_bytes=probe_bytes) as container:
-        if container.duration is not None and container.duration > 0:
-            yield "length_s", container.duration / 1_000_000
+        if length_s := header_length_s(container, kind):
+            yield "length_s", length_s
         tags = _tags(container, kind)
         for name, keys in _TAGS.items():
             yield name, next((tags[key] for key in keys if key in tags), None)
@@ -264,12 +264,9 @@ def _recording_values(path: Path, kind: str) -> Facts:
         location = next((tags[key] for key in _PLACE_TAGS if key in tags), "")
         yield from _coordinates(*_iso_6709(location))
         stream = picture_stream(container)
-        if stream is not None and stream.codec_context is not None:
-            width, height = stream.codec_context.width, stream.codec_context.height
-            if kind in ("mp4", "m4a") and stream.id in rotated_tracks(path):
-                width, height = height, width
-            if width > 0 and height > 0:
-                yield from _size(width, height)
+        width, height = (0, 0) if stream is None else header_size(path, kind, stream)
+        if width > 0 and height > 0:
+            yield from _size(width, height)
 
 
 def _tags(container: InputContainer, kind: str) -> dict[str, str]:

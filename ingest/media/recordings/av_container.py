@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.recordings.matroska import last_segment_end
 from bindsearch.ingest.media.sniff import SOUNDS, sniff_file
 from bindsearch.ingest.media.sniff_recordings import content_start
 
@@ -126,6 +127,44 @@ def open_container(
 def origin_s(container: InputContainer) -> float:
     """Return the time stamp of the container's beginning in seconds, the origin of all times."""
     return 0.0 if container.start_time is None else container.start_time / 1_000_000
+
+
+def header_length_s(container: InputContainer, kind: str) -> float:
+    """Return the length of a recording by its headers in seconds; 0 if they do not state it.
+
+    Matroska states the time stamp of the end (as FFmpeg writes it), which may be hours after the first one.
+    """
+    length_s = (container.duration or 0) / 1_000_000
+    begin_s = origin_s(container) if kind == "matroska" else 0.0
+    return length_s - begin_s if 0 < begin_s < length_s else max(0.0, length_s)
+
+
+def is_cut_short(path: Path, kind: str) -> bool:
+    """Return whether a file is shorter than the sizes in it say; for MP4, whose lengths are those of its samples, True.
+
+    Without it, a length in a header that is not reached is merely wrong, as in recordings of live streams.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        match kind:
+            case "mp4" | "m4a":
+                return True
+            case "matroska":
+                return last_segment_end(file) > size
+            case "avi":
+                end = 0
+                while end + 12 <= size and (head := _riff_head(file, end)) is not None:
+                    end += 8 + head
+                return end > size + 1
+    return False
+
+
+def _riff_head(file: BinaryIO, start: int) -> int | None:
+    """Return the size of the RIFF chunk at a place; None if there is none, or its size was never written."""
+    file.seek(start)
+    head = file.read(8)
+    size = int.from_bytes(head[4:8], "little")
+    return size if head[:4] == b"RIFF" and size else None
 
 
 def seek_before(container: InputContainer, time_s: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +20,15 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.animation import picture_rgb, timed_frames
-from bindsearch.ingest.media.recordings.av_container import (
-    decoded,
-    open_container,
-    origin_s,
-    recording_kind,
-    seek_before,
-)
+from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
+from bindsearch.ingest.media.recordings.display import in_one_size, pixel_ratio
+from bindsearch.ingest.media.recordings.frame_colour import frame_rgb, packet_decoder
+from bindsearch.ingest.media.recordings.picture_stream import note_streams, picture_stream, prepare
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
+from bindsearch.ingest.media.recordings.video_frames import Timed, VideoSource, timed_video
 from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS, one_of
-from bindsearch.media import DecodeHints, Frames, Note, drop_note
+from bindsearch.media import DecodeHints, Frames, Measure, Note, drop_measure, drop_note
 from bindsearch.types import Span
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
-
-Timed = tuple[float, Any]
-"""(time_s, av.VideoFrame or PIL.Image.Image), or (end_s, None) once after the last frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +47,31 @@ def video_kind(path: Path) -> str:
         MediaError: it cannot contain video.
     """
     kind = recording_kind(path)
-    if kind is None or kind not in VIDEOS | ANIMATIONS | {"m4a"}:
+    if kind is None or kind not in VIDEOS | ANIMATIONS | {"m4a", "ogg"}:
         content = f": the content is {kind}" if kind else ""
         raise MediaError(f"not a video: expected {one_of(VIDEOS)}, or an animated {one_of(ANIMATIONS)}{content}")
     return kind
 
 
 def read_video(
-    path: Path, wants: DecodeHints, options: DecodeOptions, span: Span | None = None, note: Note = drop_note
+    path: Path,
+    wants: DecodeHints,
+    options: DecodeOptions,
+    span: Span | None = None,
+    note: Note = drop_note,
+    measure: Measure = drop_measure,
 ) -> Iterator[VideoSpan]:
     """Yield the frames of the video or animation at `path` in spans; nothing if it has only sound.
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
+
+    Args:
+        path: the file.
+        wants: size and rate of the frames.
+        options: limits, and the length of a span.
+        span: only frames inside this span of seconds; None: the whole video.
+        note: takes notes on the file.
+        measure: takes its length and size where the headers are wrong (not with `span`).
 
     Raises:
         MediaError: not a video, damaged, larger than `options.max_pixels`, or `span` is after its end.
@@ -84,10 +88,14 @@ def read_video(
             if not container.streams.audio:
                 raise MediaError("the file has neither a video nor a sound track")
             return
-        _prepare(stream, options)
-        seek_before(container, span.start_s if span else 0.0)
-        to_rgb = partial(frame_rgb, floor_px=floor_px, ratio=_pixel_ratio(stream))
-        yield from _spans(_timed(container, stream), to_rgb, wants.frames_per_s, options.video_segment_s, span)
+        prepare(stream, options)
+        note_streams(container, stream, note)
+        coded_px = stream.codec_context.width, stream.codec_context.height
+        source = VideoSource(path, kind, container, stream, coded_px, note, measure)
+        cell_start_s = None if span is None else math.floor(span.start_s * wants.frames_per_s) / wants.frames_per_s
+        frames = timed_video(source, cell_start_s, packet_decoder(stream))
+        to_rgb = partial(frame_rgb, floor_px=floor_px, ratio=pixel_ratio(stream))
+        yield from _spans(frames, to_rgb, wants.frames_per_s, options.video_segment_s, span)
 
 
 def _spans(
@@ -99,67 +107,43 @@ def _spans(
 ) -> Iterator[VideoSpan]:
     """Yield the spans inside `span`, sampled and cut."""
     start_s = span.start_s if span else 0.0
+    samples = sample(frames, frames_per_s) if span is None else _inside(frames, frames_per_s, span)
     is_empty = True
-    for piece in _cut(sample(_inside(frames, span), frames_per_s), start_s, segment_s, to_rgb):
+    for piece in _cut(samples, start_s, segment_s, to_rgb):
         is_empty = False
         yield piece
     if is_empty:
         raise MediaError(f"the video ends before {start_s:g} s" if span else "no frame of the video can be decoded")
 
 
-def picture_stream(container: InputContainer) -> VideoStream | None:
-    """Return the first video stream that is not a cover image; None if there is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & stream.disposition.attached_pic:
-            return stream
-    return None
+def _inside(frames: Iterator[Timed], frames_per_s: float, span: Span) -> Iterator[Timed]:
+    """Yield the frames inside `span` that are sampled of the whole; if there are none, the frame shown at its start.
 
-
-def _prepare(stream: VideoStream, options: DecodeOptions) -> None:
-    """Check the size of a video, and set the limits of its decoder."""
-    codec = stream.codec_context
-    if codec is None:
-        raise MediaError("the video codec is unknown")
-    if codec.width * codec.height > options.max_pixels:
-        raise MediaError(
-            f"the video is {codec.width}x{codec.height} pixels: "
-            f"more than {options.max_pixels} are not decoded (--limit pixels=N)"
-        )
-    codec.options = {"max_pixels": str(options.max_pixels)}
-    codec.thread_type = "AUTO"
-    codec.thread_count = 2
-
-
-def _timed(container: InputContainer, stream: VideoStream) -> Iterator[Timed]:
-    """Yield every intact frame with its time from the beginning of the file, then the end."""
-    begin_s = origin_s(container)
-    step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
-    end_s = 0.0
-    for frame in decoded(container, stream):
-        time_s = end_s if frame.time is None else max(0.0, frame.time - begin_s)
-        end_s = max(end_s, time_s + step_s)
-        if not frame.is_corrupt:
-            yield time_s, frame
-    yield end_s, None
-
-
-def _inside(frames: Iterator[Timed], span: Span | None) -> Iterator[Timed]:
-    """Yield the frames inside `span`; if there are none, the frame shown at its start."""
-    if span is None:
-        yield from frames
-        return
-    previous: Timed | None = None
-    is_empty = True
-    for time_s, frame in frames:
-        if frame is not None and time_s < span.start_s - 1e-6:
-            previous = time_s, frame
-            continue
-        if frame is None or time_s >= span.end_s - 1e-6:
-            if is_empty and previous is not None and time_s > span.start_s:
-                yield span.start_s, previous[1]
+    `frames`: from the cell on in which the span starts, or from an earlier one.
+    """
+    cell_end_s = math.ceil(span.end_s * frames_per_s - 1e-6) / frames_per_s
+    shown: list[Any] = []
+    for time_s, frame in sample(_until(frames, cell_end_s, span, shown), frames_per_s):
+        if frame is None:
+            if shown and time_s > span.start_s:
+                yield span.start_s, shown[0]
             yield min(time_s, span.end_s), None
+        elif span.start_s - 1e-6 <= time_s < span.end_s - 1e-6:
+            shown.clear()
+            yield time_s, frame
+
+
+def _until(frames: Iterator[Timed], end_s: float, span: Span, shown: list[Any]) -> Iterator[Timed]:
+    """Yield frames up to a time, then that or the earlier end; `shown` gets the frame that is shown at a span's start."""
+    is_found = False
+    for time_s, frame in frames:
+        if frame is None or time_s >= end_s - 1e-6:
+            yield min(time_s, end_s), None
             return
-        is_empty = False
+        if not is_found and time_s < span.end_s - 1e-6:
+            is_found = time_s >= span.start_s - 1e-6
+            if not is_found or not shown:
+                shown[:] = [frame]
         yield time_s, frame
 
 
@@ -204,26 +188,5 @@ def _cut(
 
 def _video_span(entries: list[tuple[float, NDArray[np.uint8]]], start_s: float, end_s: float) -> VideoSpan:
     """Return the span of frames with their times."""
-    shape = entries[0][1].shape
-    same_size = [entry for entry in entries if entry[1].shape == shape]  # the frame size of a stream may change
-    frames = Frames(np.stack([rgb for _, rgb in same_size]), np.array([time_s for time_s, _ in same_size], np.float64))
-    return VideoSpan(frames, start_s, end_s)
-
-
-def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8]:
-    """Return a frame as uint8 (height, width, 3): square pixels, upright, shorter side at most about `floor_px`.
-
-    `ratio`: width over height of a pixel.
-    """
-    width, height = frame.width * max(ratio, 1.0), frame.height / min(ratio, 1.0)
-    scale = min(1.0, floor_px / min(width, height))
-    size = max(1, math.ceil(width * scale)), max(1, math.ceil(height * scale))
-    rgb: NDArray[np.uint8] = frame.reformat(width=size[0], height=size[1], format="rgb24", threads=1).to_ndarray()
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
-
-
-def _pixel_ratio(stream: VideoStream) -> float:
-    """Return width over height of a pixel; 1 if unknown, implausible or almost 1."""
-    value = float(stream.sample_aspect_ratio or 1)
-    return value if 0.25 <= value <= 4 and abs(value - 1) > 0.01 else 1.0
+    rgb = np.stack(in_one_size([rgb for _, rgb in entries]))
+    return VideoSpan(Frames(rgb, np.array([time_s for time_s, _ in entries], np.float64)), start_s, end_s)

@@ -1,0 +1,218 @@
+"""Decoded frames of a video stream with their times; lengths, sizes and damage found while decoding.
+
+A damaged packet is skipped, as in players. After the last frame, what was decoded is compared with the headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.damage import check_damage
+from bindsearch.ingest.media.recordings.av_container import header_length_s, is_cut_short, origin_s
+from bindsearch.ingest.media.recordings.display import display_matrix, is_turned, is_turned_by_header
+from bindsearch.ingest.media.recordings.video_packets import packets_from
+from bindsearch.media import Measure, Note
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+Timed = tuple[float, Any]
+"""(time_s, av.VideoFrame or PIL.Image.Image), or (end_s, None) once after the last frame."""
+
+_MAX_STEP_S = 1.0
+"""Longest time for which a frame without a duration is taken to be displayed."""
+
+_TOLERANCE_S = 0.1
+"""Difference between a length in a header and what is decoded that is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSource:
+    """An open video.
+
+    Attributes:
+        path: the file.
+        kind: its kind by `sniff`.
+        container: the open container.
+        stream: its main video stream.
+        coded_px: width and height of its frames by the header; the decoder replaces those of the stream.
+        note: takes notes on the file.
+        measure: takes values of metadata columns that differ from the headers.
+    """
+
+    path: Path
+    kind: str
+    container: InputContainer
+    stream: VideoStream
+    coded_px: tuple[int, int]
+    note: Note
+    measure: Measure
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts of what is decoded.
+
+    Attributes:
+        intact: number of intact frames.
+        lost: number of packets and frames that are damaged.
+        last_s: time of the last frame in seconds.
+        end_s: its end in seconds.
+        sizes: widths and heights of frames in pixels, in order of appearance.
+        is_turned: whether the first frame is displayed with width and height swapped.
+        reason: the last error of the decoder; empty: none.
+        is_broken: whether the file cannot be read to its end.
+    """
+
+    intact: int = 0
+    lost: int = 0
+    last_s: float = 0.0
+    end_s: float = 0.0
+    sizes: dict[tuple[int, int], None] = field(default_factory=dict)
+    is_turned: bool = False
+    reason: str = ""
+    is_broken: bool = False
+
+
+def timed_video(
+    source: VideoSource, start_s: float | None, decode: Callable[[Packet[VideoStream]], list[Any]]
+) -> Iterator[Timed]:
+    """Yield every intact frame with its time from the beginning of the file, then the end.
+
+    Args:
+        source: the video.
+        start_s: only frames from the last key frame before this time in seconds on; None: the whole video, whose
+            lengths, sizes and damage are noted.
+        decode: decodes a packet.
+
+    Raises:
+        MediaError: nothing can be decoded, or less than `check_damage` allows.
+    """
+    stream, tally = source.stream, _Tally()
+    begin_s, step_s = origin_s(source.container), _step_s(stream)
+    duration, shown_s = 0, 0.0
+    for frame in _decoded(
+        packets_from(source.container, stream, source.kind, start_s or 0.0, source.note), decode, tally
+    ):
+        time_s = tally.end_s if frame.time is None else max(0.0, frame.time - begin_s)
+        if frame.duration != duration:  # almost always the same: fractions are slow
+            duration = frame.duration
+            shown_s = float(duration * frame.time_base) if duration and frame.time_base else 0.0
+        tally.last_s = max(tally.last_s, time_s)
+        tally.end_s = max(tally.end_s, time_s + (shown_s or step_s))
+        if frame.is_corrupt:
+            tally.lost += 1
+            continue
+        if not tally.intact:
+            tally.is_turned = is_turned(display_matrix(frame))
+        tally.intact += 1
+        tally.sizes[frame.width, frame.height] = None
+        yield time_s, frame
+    if not tally.intact:
+        reason = f" ({tally.reason})" if tally.reason else ""
+        raise MediaError(f"no frame of the video can be decoded{reason}")
+    header_s = _header_length_s(source)
+    if tally.last_s < header_s < tally.end_s:  # how long the last frame is shown is often unknown
+        tally.end_s = header_s
+    if start_s is None:
+        _check_length(source, tally, header_s)
+        _measure_size(source, tally)
+    yield tally.end_s, None
+
+
+def _step_s(stream: VideoStream) -> float:
+    """Return the usual time between two frames in seconds."""
+    return min(_MAX_STEP_S, float(1 / stream.average_rate)) if stream.average_rate else 0.04
+
+
+def _decoded(
+    packets: Iterator[Packet[VideoStream]], decode: Callable[[Packet[VideoStream]], list[Any]], tally: _Tally
+) -> Iterator[Any]:
+    """Yield the frames of packets; errors are counted."""
+    import av
+
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, ValueError) as error:
+            tally.is_broken, tally.reason = True, str(getattr(error, "strerror", None) or error)
+            return
+        if packet is None:
+            return
+        try:
+            frames = decode(packet)
+        except (av.FFmpegError, ValueError) as error:
+            tally.lost, tally.reason = tally.lost + 1, str(getattr(error, "strerror", None) or error)
+            if tally.lost > 100 + tally.intact:
+                tally.is_broken = True
+                return
+            continue
+        yield from frames
+
+
+def _header_length_s(source: VideoSource) -> float:
+    """Return the length of the video stream by the headers in seconds, else that of the file; 0 if unknown."""
+    stream, file_s = source.stream, header_length_s(source.container, source.kind)
+    stream_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    if source.kind == "avi" and stream.average_rate:  # FFmpeg shortens the length of a truncated file by its size
+        return max(stream_s, float(stream.frames / stream.average_rate))
+    return min(stream_s, file_s) if stream_s > 0 and file_s > 0 else max(stream_s, file_s)
+
+
+def _check_length(source: VideoSource, tally: _Tally, header_s: float) -> None:
+    """Compare what is decoded with the headers: parts that are missing are noted, a length that differs is measured."""
+    file_s = header_length_s(source.container, source.kind)
+    slack_s = max(_TOLERANCE_S, 2 * _step_s(source.stream))
+    is_short = tally.end_s < header_s - slack_s
+    reach_s = tally.end_s
+    if is_short or not file_s:  # other streams may be longer
+        reach_s = max(reach_s, _last_time_s(source, tally.end_s))
+    share = tally.intact / (tally.intact + tally.lost)
+    whole_s = tally.end_s
+    if is_short and (source.stream.duration or reach_s < header_s - slack_s):
+        if tally.is_broken or is_cut_short(source.path, source.kind):
+            whole_s = header_s
+            share *= tally.end_s / header_s
+    check_damage(share, f"{share * whole_s:.1f} of {whole_s:.1f} s of video", source.note)
+    is_wrong = reach_s < header_s - slack_s or reach_s > file_s + slack_s
+    if is_wrong:
+        source.measure("length_s", reach_s)
+
+
+def _last_time_s(source: VideoSource, start_s: float) -> float:
+    """Return the end of the last packet of any stream after `start_s`, in seconds; 0 if there is none."""
+    import av
+
+    container, begin_s, last_s = source.container, origin_s(source.container), 0.0
+    if len(container.streams) == 1:
+        return 0.0
+    try:
+        container.seek(int((start_s + begin_s) * 1_000_000))
+        for packet in container.demux():
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None and packet.time_base and packet.stream.type in ("video", "audio"):
+                last_s = max(last_s, float((stamp + (packet.duration or 0)) * packet.time_base) - begin_s)
+    except (av.FFmpegError, ValueError):
+        pass
+    return last_s
+
+
+def _measure_size(source: VideoSource, tally: _Tally) -> None:
+    """Note changes of the size, and measure it where the headers are wrong."""
+    largest = max(tally.sizes, key=lambda size: size[0] * size[1])
+    if len(tally.sizes) > 1:
+        first, second, *more = (f"{width}x{height}" for width, height in tally.sizes)
+        others = f" and {len(more)} more" if more else ""
+        source.note(f"the frame size changes from {first} to {second}{others}: all frames are used, in one size a span")
+    if largest == source.coded_px and not tally.is_turned:
+        return
+    if largest != source.coded_px or not is_turned_by_header(source.path, source.kind, source.stream):
+        width, height = reversed(largest) if tally.is_turned else largest
+        source.measure("width_px", width)
+        source.measure("height_px", height)
