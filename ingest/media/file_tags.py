@@ -103,9 +103,7 @@ def _image_values(path: Path) -> Facts:
         if picture.format == "PNG":
             yield from _png_values(picture.info)
         exif = _exif(path, picture)
-        stored = exif.picture.get(_ORIENTATION)
-        is_turned = picture.format == "TIFF" and stored is not None  # Pillow swaps the sides by the tag itself
-        if not is_turned and (stored or _xmp_orientation(picture.info)) in (5, 6, 7, 8):
+        if (exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)) in (5, 6, 7, 8):
             yield from _size(height, width)
     yield from _exif_values(exif)
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.frame_count import count_frames, gif_frames
 from bindsearch.ingest.media.pictures.image import screen_colours, to_rgb
 from bindsearch.ingest.media.pictures.pillow import check_size, open_picture
-from bindsearch.media import drop_note
+from bindsearch.media import Note, drop_note
 
 _COPIES = 8
 """Approximate copies of a frame in memory: canvases, their previous content, a copy for the encoder."""
@@ -31,13 +32,16 @@ _SHORTEST_S = 0.01
 _OPTION = "an eighth of --limit pixels=N"
 
 
-def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tuple[float, Image.Image | None]]:
+def timed_frames(
+    path: Path, kind: str, options: DecodeOptions, note: Note = drop_note
+) -> Iterator[tuple[float, Image.Image | None]]:
     """Yield every frame of the animation at `path` with its start in seconds, then (end_s, None).
 
-    Only one frame is in memory at a time.
+    Only one frame is in memory at a time. Of a damaged animation, the frames before the damage.
 
     Raises:
-        MediaError: damaged, truncated, larger than `options.max_pixels` / 8, or too many frames for their size.
+        MediaError: less than half of the frames decode, larger than `options.max_pixels` / 8, or too many frames for
+            their size.
     """
     max_pixels = options.max_pixels // _COPIES
     count, width, height = _canvas(path, kind, max_pixels)
@@ -55,9 +59,9 @@ def timed_frames(path: Path, kind: str, options: DecodeOptions) -> Iterator[tupl
             try:
                 picture.seek(index)
                 picture.load()
-            except (EOFError, OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
-                reason = f"truncated or damaged: {index - first} of {count} frames can be read"
-                raise MediaError(f"{reason} ({error})") from error
+            except (EOFError, OSError, SyntaxError, ValueError, IndexError, struct.error):
+                check_damage((index - first) / count, f"{index - first} of {count} frames", note)
+                break
             yield time_s, picture.copy()
             duration_s = float(picture.info.get("duration", 0)) / 1000
             time_s += duration_s if duration_s > _SHORTEST_S else _NO_DURATION_S

@@ -6,20 +6,36 @@ Each page of a TIFF file is a picture of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.formats.cicp import CICP, Colours, as_srgb
+from bindsearch.ingest.media.pictures.formats.damaged import (
+    BACKGROUNDS,
+    JPEG_ENDS,
+    NO_ENDS,
+    are_equal,
+    check_end,
+    check_rows,
+    decode_over,
+    is_jpeg,
+    missing_bytes,
+    note_scans,
+    take_rows,
+)
 from bindsearch.ingest.media.pictures.formats.icc import to_srgb
 from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, full_pages
+from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, orientation_of, seek_page
 from bindsearch.ingest.media.pictures.stored_values import values_of
+from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 from bindsearch.media import DecodeHints, Note, Picture, drop_note
 
 _UPRIGHT = {
@@ -60,23 +76,27 @@ def read_pages(path: Path, wants: DecodeHints, options: DecodeOptions, note: Not
     Raises:
         MediaError: as for `read_image`, or less than half of the pages can be read.
     """
-    with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
-        if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+    with _opened(path, options) as picture:
+        if not isinstance(picture, TiffPicture):
             if (count := getattr(picture, "n_frames", 1)) > 1 and picture.format in _SEVERAL:
                 note(f"{count} pictures in the file: the main one is read")
-            yield _read(picture, wants, options, note)
+            yield _read(picture, path, None, wants, options, note)
             return
         with path.open("rb") as file:
             pages = full_pages(file)
         if len(pages) == 1:
-            yield _read(picture, wants, options, note)
+            yield _read(picture, path, None, wants, options, note)
             return
         note(f"{len(pages)} pages" + (f": the first {MAX_PAGES} are read" if len(pages) > MAX_PAGES else ""))
-        yield from _each_page(picture, pages[:MAX_PAGES], wants, options, note)
+        yield from _each_page(picture, path, pages[:MAX_PAGES], wants, options, note)
+
+
+def _opened(path: Path, options: DecodeOptions) -> AbstractContextManager[Image.Image]:
+    return open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes)
 
 
 def _each_page(
-    picture: TiffImagePlugin.TiffImageFile, pages: Sequence[int], wants: DecodeHints, options: DecodeOptions, note: Note
+    picture: TiffPicture, path: Path, pages: Sequence[int], wants: DecodeHints, options: DecodeOptions, note: Note
 ) -> Iterator[Picture]:
     """Yield the pages of these numbers that can be read.
 
@@ -87,7 +107,10 @@ def _each_page(
     for number, page in enumerate(pages, 1):
         try:
             seek_page(picture, page, options.max_pixels)
-            yield _read(picture, wants, options, note)
+            notes: list[str] = []
+            yield _read(picture, path, page, wants, options, notes.append)
+            for text in notes:
+                note(f"page {number}: {text}")
         except MediaError as error:
             failed += 1
             if failed > len(pages) / 2:
@@ -95,16 +118,78 @@ def _each_page(
             note(f"page {number} cannot be read: {error}")
 
 
-def _read(picture: Image.Image, wants: DecodeHints, options: DecodeOptions, note: Note) -> Picture:
-    """Return the pixels of an opened picture, as `read_image`."""
+def _read(
+    picture: Image.Image, path: Path, page: int | None, wants: DecodeHints, options: DecodeOptions, note: Note
+) -> Picture:
+    """Return the pixels of an opened picture, as `read_image`; of a damaged one, those that decode.
+
+    Args:
+        picture: the picture, with its header read.
+        path: its file.
+        page: its page in the file; None: the first.
+        wants: what the encoder needs.
+        options: limits.
+        note: takes notes.
+    """
     floor_px = 2 * wants.picture_side_px
     _draft(picture, floor_px)
-    load_pixels(picture)
-    check_size(picture.size, options.max_pixels)  # the header of a HEIF image may be wrong
-    orientation = orientation_of(picture)
-    plain = _grey_levels(picture) if picture.mode.startswith("I") else without_data_alpha(picture)
+    try:
+        check_end(picture)
+        load_pixels(picture)
+        plain, orientation = _plain(picture), orientation_of(picture)
+    except MediaError as damage:
+        plain, orientation = _undamaged_part(path, page, floor_px, options, str(damage), note)
+    check_size(plain.size, options.max_pixels)  # the header of a HEIF image may be wrong
     rgb = to_rgb(screen_colours(_reduced(plain, floor_px), note))
     return Picture(np.asarray(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb))
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Return a picture whose pixels are loaded with integers of 8 bits, and without data in its alpha channel."""
+    return _grey_levels(picture) if picture.mode.startswith("I") else without_data_alpha(picture)
+
+
+def _undamaged_part(
+    path: Path, page: int | None, floor_px: int, options: DecodeOptions, reason: str, note: Note
+) -> tuple[Image.Image, int]:
+    """Return the rows of a damaged picture that decode, and its orientation.
+
+    Raises:
+        MediaError: it is of a kind that is not read, or less than half of it decodes.
+    """
+    with path.open("rb") as file:
+        kind = sniff(file.read(HEAD_BYTES), path.suffix) or ""
+        if (refused := refusal(file, kind, reason) or missing_bytes(file, kind)) is not None:
+            raise MediaError(refused)
+    with _opened(path, options) as first, _opened(path, options) as second:
+        covered = _decode_twice(first, second, page, floor_px, options, JPEG_ENDS)
+        if not is_jpeg(first):
+            rows = check_rows(first, second, covered, reason, note)
+            return take_rows(_plain(first), rows), orientation_of(first)
+        if are_equal(first, second) or note_scans(first, note):
+            return first.copy(), orientation_of(first)
+    with _opened(path, options) as first, _opened(path, options) as second:
+        covered = _decode_twice(first, second, page, floor_px, options, NO_ENDS)
+        rows = check_rows(first, second, covered, reason, note)
+        return take_rows(first, rows), orientation_of(first)
+
+
+def _decode_twice(
+    first: Image.Image,
+    second: Image.Image,
+    page: int | None,
+    floor_px: int,
+    options: DecodeOptions,
+    ends: tuple[bytes, bytes],
+) -> tuple[int, int]:
+    """Decode what can be decoded of the same picture over both backgrounds; see `decode_over`."""
+    covered = 0, 0
+    for picture, background, end in zip((first, second), BACKGROUNDS, ends, strict=True):
+        if page is not None and isinstance(picture, TiffPicture):
+            seek_page(picture, page, options.max_pixels)
+        _draft(picture, floor_px)
+        covered = decode_over(picture, background, end, load_pixels)
+    return covered
 
 
 def _draft(picture: Image.Image, floor_px: int) -> None:

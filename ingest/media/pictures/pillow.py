@@ -30,6 +30,7 @@ from PIL import (
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.pictures.formats import cicp
+from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes
 from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
 from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
@@ -170,7 +171,8 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
         raise _too_large_for_pillow(kind, None) from error
     except _DAMAGE as error:
         reason = reason_of_damage(error)
-        raise MediaError(refusal(file, kind, reason) or f"damaged {kind.upper()} header ({reason})") from error
+        refused = refusal(file, kind, reason) or missing_bytes(file, kind)
+        raise MediaError(refused or f"damaged {kind.upper()} header ({reason})") from error
 
 
 def seek_page(picture: TiffImagePlugin.TiffImageFile, page: int, max_pixels: int) -> None:
@@ -246,10 +248,7 @@ def check_size(
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged.
-
-    To be called after loading: of a TIFF, Pillow has then turned the pixels and removed the tag.
-    """
+    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged."""
     try:
         value = picture.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # damaged metadata must not fail the image

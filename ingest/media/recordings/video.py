@@ -80,7 +80,9 @@ def read_video(
     kind, floor_px = video_kind(path), 2 * wants.picture_side_px
     if kind in ANIMATIONS:
         to_rgb = partial(picture_rgb, floor_px=floor_px)
-        yield from _spans(timed_frames(path, kind, options), to_rgb, wants.frames_per_s, options.video_segment_s, span)
+        yield from _spans(
+            timed_frames(path, kind, options, note), to_rgb, wants.frames_per_s, options.video_segment_s, span
+        )
         return
     with open_container(path, kind) as container:
         stream = picture_stream(container)

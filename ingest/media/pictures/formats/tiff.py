@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import IO
 
@@ -45,7 +46,7 @@ _LARGEST_BITS = 64
 class TiffPicture(TiffImagePlugin.TiffImageFile):
     """A TIFF file, with kinds that Pillow refuses: CMYK with transparency, and grey integers of each byte order.
 
-    Of CMYK with transparency, the colours alone are read.
+    Of CMYK with transparency, the colours alone are read. Size and pixels are as stored, before turning.
 
     Attributes:
         is_unsigned: whether its stored values are unsigned, though Pillow gives signed ones of 32 bits.
@@ -67,8 +68,14 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
         if self.is_inverted and tags.get(_BITS) in ((16,), (32,)) and tags.get(_FORMAT) != (_FLOAT,):
             tags[_PHOTOMETRIC] = _BLACK_IS_ZERO
         super()._setup()
+        self._size = self._tile_size  # turning is the caller's, as for other formats
         if self.use_load_libtiff:
             self.tile = [_in_native_order(tile) for tile in self.tile]
+
+    def load_end(self) -> None:
+        """Read the EXIF tags before the file is closed. Pillow would turn the picture."""
+        with suppress(Exception):  # damaged metadata must not fail the image
+            self.getexif()
 
 
 def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:

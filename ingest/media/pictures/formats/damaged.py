@@ -1,0 +1,193 @@
+"""Damaged and truncated pictures: which rows of pixels decode.
+
+A picture is decoded twice, over two different backgrounds: what differs has not been decoded. So no format's decoder
+has to tell how far it came, and black rows are not taken for missing ones.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.damage import check_damage
+from bindsearch.media import Note
+
+BACKGROUNDS = (0, 255)
+JPEG_ENDS = (b"\xff\xd9", b"\x55\xaa" * 32 + b"\xff\xd9")
+"""An end, and one with bytes before it: they change the picture if its decoder still needs some, and only then."""
+NO_ENDS = (b"", b"")
+_BAND_ROWS = 256
+_SCANS = "scans"
+"""Key of Pillow's `info` of the number of scans that begin."""
+_MOST_BYTES = 1 << 28
+_PROGRESSIVE, _START_OF_SCAN = b"\xff\xc2", b"\xff\xda"
+_BLANK = 64
+"""Least number of zero bytes at the end of a JPEG that are no part of it: of an interrupted copy, for example."""
+
+
+def check_end(picture: Image.Image) -> None:
+    """Check that a JPEG whose header is read does not end with blank bytes, which decode to pixels of one colour.
+
+    Raises:
+        MediaError: it does. It may be whole, if they follow its end.
+    """
+    if isinstance(picture, JpegImagePlugin.JpegImageFile) and picture.fp is not None:
+        size = picture.fp.seek(0, os.SEEK_END)
+        picture.fp.seek(max(0, size - _BLANK))
+        if not any(picture.fp.read(_BLANK)):
+            raise MediaError("the data end with blank bytes")
+
+
+def decode_over(
+    picture: Image.Image, background: int, end: bytes, load: Callable[[Image.Image], None]
+) -> tuple[int, int]:
+    """Decode what can be decoded of a picture whose header is read, over a background.
+
+    Args:
+        picture: the picture.
+        background: level of the background; see `BACKGROUNDS`.
+        end: bytes to add to a JPEG's data; see `JPEG_ENDS`.
+        load: decodes it, and raises MediaError for damage.
+
+    Returns:
+        First and last row, exclusive, that the picture covers.
+
+    Raises:
+        MediaError: nothing can be decoded.
+    """
+    boxes = [tile[1] for tile in getattr(picture, "tile", ()) if tile[1] is not None]
+    prepare = getattr(picture, "load_prepare", None)
+    if prepare is None or not boxes:
+        load(picture)  # of such formats, all or nothing decodes
+        return 0, picture.height
+
+    def prepare_over() -> None:
+        prepare()
+        picture.im.paste(background, (0, 0, *picture.im.size))
+
+    picture.load_prepare = prepare_over  # type: ignore[attr-defined]
+    if isinstance(picture, JpegImagePlugin.JpegImageFile):
+        picture.load_read = _jpeg_reader(picture, end)  # type: ignore[method-assign, assignment]
+    try:
+        load(picture)
+    except MediaError:
+        picture.tile = []  # type: ignore[attr-defined]
+        picture.load()
+    return min(box[1] for box in boxes), max(box[3] for box in boxes)
+
+
+def check_rows(
+    first: Image.Image, second: Image.Image, covered: tuple[int, int], reason: str, note: Note
+) -> NDArray[np.intp]:
+    """Return the rows to take of a damaged picture that was decoded over both backgrounds.
+
+    They are those that decode; where decoded and missing ones alternate, a missing one is its neighbour above.
+
+    Args:
+        first: the picture over the first background.
+        second: the picture over the second background.
+        covered: first and last row, exclusive, that the picture covers.
+        reason: what is wrong, in the words of the library.
+        note: takes the note of how much decodes.
+
+    Raises:
+        MediaError: less than half of the rows decode.
+    """
+    top, bottom = covered
+    is_whole = np.concatenate([_equal_rows(first, second, row) for row in range(top, bottom, _BAND_ROWS)])
+    is_whole = is_whole[: bottom - top]
+    count, rows = int(is_whole.sum()), np.flatnonzero(is_whole)
+    if not count:
+        raise MediaError(f"damaged or truncated: no row of pixels can be decoded ({reason})")
+    check_damage(count / len(is_whole), f"{count} of {len(is_whole)} rows of pixels", note)
+    if rows[-1] - rows[0] + 1 == count:
+        return rows + top
+    above = np.maximum.accumulate(np.where(is_whole, np.arange(len(is_whole)), -1))
+    return np.where(above < 0, rows[0], above) + top
+
+
+def is_jpeg(picture: Image.Image) -> bool:
+    """Return whether a picture is a JPEG."""
+    return isinstance(picture, JpegImagePlugin.JpegImageFile)
+
+
+def are_equal(first: Image.Image, second: Image.Image) -> bool:
+    """Return whether two pictures of one size and mode have the same pixels."""
+    return all(_equal_rows(first, second, row).all() for row in range(0, first.height, _BAND_ROWS))
+
+
+def note_scans(picture: Image.Image, note: Note) -> bool:
+    """Note how much of a truncated progressive JPEG decodes: each of its scans adds details to all rows.
+
+    Returns:
+        Whether it is one; False: a JPEG that stores row by row.
+
+    Raises:
+        MediaError: not even its first scan is complete.
+    """
+    if not picture.info.get("progressive"):
+        return False
+    whole = int(picture.info.get(_SCANS, 1)) - 1
+    if whole < 1:
+        raise MediaError("damaged or truncated: not even the first scan of a progressive JPEG is complete")
+    scans = "scan is" if whole == 1 else "scans are"
+    note(f"damaged or truncated: {whole} {scans} complete of a progressive JPEG, finer details are missing")
+    return True
+
+
+def take_rows(picture: Image.Image, rows: NDArray[np.intp]) -> Image.Image:
+    """Return a picture of the given rows of another."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return picture.crop((0, first, picture.width, last + 1))
+    taken = picture.crop((0, 0, picture.width, len(rows)))
+    for place, row in enumerate(rows.tolist()):
+        if place != row:
+            taken.paste(picture.crop((0, row, picture.width, row + 1)), (0, place))
+    return taken
+
+
+def missing_bytes(file: IO[bytes], kind: str) -> str | None:
+    """Return how much of a truncated WebP, AVIF or HEIF file exists, in words; None if it is not truncated."""
+    size = file.seek(0, os.SEEK_END)
+    end = 0
+    file.seek(0)
+    if kind == "webp":
+        end = 8 + int.from_bytes(file.read(8)[4:], "little")
+    elif kind in ("avif", "heif"):
+        for _ in range(64):
+            file.seek(end)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:], "big") if length == 1 else length
+            if len(head) < 8 or length < 8:
+                break
+            end += length
+    return f"damaged or truncated: {size} of {end} bytes exist" if end > size else None
+
+
+def _equal_rows(first: Image.Image, second: Image.Image, row: int) -> NDArray[np.bool_]:
+    """Return which rows of a band that begins at `row` are equal."""
+    box = (0, row, first.width, min(row + _BAND_ROWS, first.height))
+    differs = np.asarray(first.crop(box)) != np.asarray(second.crop(box))
+    is_equal: NDArray[np.bool_] = ~differs.reshape(differs.shape[0], -1).any(axis=1)
+    return is_equal
+
+
+def _jpeg_reader(picture: JpegImagePlugin.JpegImageFile, end: bytes) -> Callable[[int], bytes]:
+    """Return the function that reads a JPEG from its first byte, with other bytes at its end instead of blank ones."""
+    file = picture.fp
+    assert file is not None
+    file.seek(0)
+    data = file.read(_MOST_BYTES)
+    rest = data.rstrip(b"\0")
+    data = (rest if len(data) - len(rest) >= _BLANK else data).rstrip(b"\xff")  # half a mark
+    picture.info[_SCANS] = data.count(_START_OF_SCAN, data.find(_PROGRESSIVE))
+    return io.BytesIO(data + end).read
