@@ -104,6 +104,9 @@ _SHORT_PART = 4
 _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
     | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", ".mpo", *RAW_EXTENSIONS), Modality.IMAGE)
+    | dict.fromkeys(
+        (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".psd", ".ppm", ".pgm", ".pbm", ".pnm"), Modality.IMAGE
+    )
     | dict.fromkeys(VIDEO_EXTENSIONS, Modality.VIDEO)
     | dict.fromkeys(SOUND_EXTENSIONS, Modality.AUDIO)
     | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)

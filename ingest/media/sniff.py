@@ -9,7 +9,7 @@ from bindsearch.ingest.media.sniff_recordings import sniff_behind, sniff_recordi
 HEAD_BYTES = 4096
 """Bytes read to detect the kind of a file: one page, enough for every header checked and a CSV header line."""
 
-PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw"})
+PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw", "jp2", "psd", "pnm"})
 ANIMATIONS = frozenset({"gif", "webp", "png"})
 """Kinds of image that may contain several frames with times."""
 SOUNDS = frozenset(
@@ -64,6 +64,12 @@ _STARTS = (
     (b"MM\x00*", "tiff"),
     (b"II+\x00", "tiff"),  # BigTIFF
     (b"MM\x00+", "tiff"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),  # a bare codestream
+    (b"8BPS\x00\x01", "psd"),
+    (b"8BPS\x00\x02", "psd"),  # PSB
+    *((f"P{number}{space}".encode(), "pnm") for number in (4, 5, 6) for space in "\n\r "),
+    *((f"P{number}\n{first}".encode(), "pnm") for number in (1, 2, 3) for first in "#123456789"),
     (b"\x93NUMPY", "npy"),
     (b"v/1\x01", "exr"),
     (b"Pf\n", "pfm"),

@@ -21,8 +21,11 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
+    PsdImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -99,6 +102,9 @@ _READERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
     "avif": AvifImagePlugin.AvifImageFile,
     "heif": _open_heif,
     "raw": _open_raw,
+    "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "psd": PsdImagePlugin.PsdImageFile,
+    "pnm": PpmImagePlugin.PpmImageFile,
 }
 """Readers by kind.
 
@@ -106,8 +112,8 @@ Pillow's are called directly, not through `Image.open`: that warns of large imag
 formats that are never needed here (EPS, FITS, ...). Of a JPEG with further pictures (MPO), the first is read.
 """
 
-_READ_WHOLE = frozenset({"webp", "avif", "heif", "raw"})
-"""Kinds whose reader loads the whole file into memory on opening."""
+_READ_WHOLE = frozenset({"webp", "avif", "heif", "raw", "psd"})
+"""Kinds whose reader loads the whole file into memory on opening, or may."""
 
 _DAMAGE = (
     SyntaxError, IndexError, TypeError, KeyError, AssertionError, ValueError, EOFError, OSError, RuntimeError,
@@ -142,7 +148,7 @@ def open_picture(
         kind = sniff(head, path.suffix)
         if kind not in _READERS:
             content = f": the content is {kind}" if kind else ""
-            raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF or raw image{content}")
+            raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF, JP2, PSD, PNM or raw image{content}")
         size_bytes = os.fstat(file.fileno()).st_size
         if kind in _READ_WHOLE and size_bytes > max_bytes:
             raise MediaError(f"the image has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)")

@@ -70,7 +70,8 @@ def decode_over(
 
     def prepare_over() -> None:
         prepare()
-        picture.im.paste(background, (0, 0, *picture.im.size))
+        bands = Image.getmodebands(picture.im.mode)  # of Photoshop files they are decoded one by one
+        picture.im.paste(background if bands == 1 else (background,) * bands, (0, 0, *picture.im.size))
 
     picture.load_prepare = prepare_over  # type: ignore[attr-defined]
     if isinstance(picture, JpegImagePlugin.JpegImageFile):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import IO
 
 from bindsearch.ingest.media.pictures.formats.tiff import not_read, unread_tiff
@@ -24,10 +26,24 @@ def refusal(file: IO[bytes], kind: str, reason: str) -> str | None:
         reason: the message of the library that refused it.
     """
     file.seek(0)
-    what = unread_tiff(file) if kind == "tiff" else _unread_jpeg(file) if kind == "jpeg" else None
-    if what is None and kind not in ("tiff", "jpeg") and _UNREAD.search(reason):
+    test = _TESTS.get(kind)
+    what = None if test is None else test(file)
+    if test is None and _UNREAD.search(reason):
         what = " ".join(reason.split())
     return None if what is None else not_read(kind.upper(), what)
+
+
+def _unread_psd(file: IO[bytes]) -> str | None:
+    """Return what a Photoshop file is that Pillow does not read, by its header (Adobe Photoshop File Formats, 2019)."""
+    header = file.read(26)
+    if len(header) < 26:
+        return None
+    version, bits = (int.from_bytes(header[place : place + 2], "big") for place in (4, 22))
+    if version == 2:
+        return "large document, PSB"
+    if bits in (16, 32):
+        return f"{bits} bits per channel"
+    return None
 
 
 def _unread_jpeg(file: IO[bytes]) -> str | None:
@@ -59,3 +75,9 @@ def _unread_frame(marker: int, bits: int, channels: int) -> str | None:
     if marker == 0xCB:
         return "lossless, arithmetic-coded"
     return f"{channels} channels" if channels == 2 or 4 < channels < 128 else None
+
+
+_TESTS: Mapping[str, Callable[[IO[bytes]], str | None]] = MappingProxyType(
+    {"tiff": unread_tiff, "jpeg": _unread_jpeg, "psd": _unread_psd}
+)
+"""Tests of the header by kind; for other kinds the words of the library decide."""
