@@ -1,4 +1,4 @@
-"""Metadata in media files: EXIF and PNG texts of images, tags of containers; only headers are read."""
+"""Metadata in media files: EXIF, XMP, IPTC and PNG texts of images, tags of containers; only headers are read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bindsearch.ingest.media.recordings.display import header_size
 from bindsearch.ingest.media.recordings.picture_stream import picture_stream
 from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
+from bindsearch.ingest.media.xmp import Described, read_iptc, read_xmp
 from bindsearch.types import Metadata, Modality
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _image_values(path: Path) -> Facts:
         yield from _size(width, height)
         if picture.format == "PNG":
             yield from _png_values(picture.info)
+        yield from _described_values(read_iptc(picture.info.get("photoshop")))
+        yield from _described_values(read_xmp(_xmp(picture.info)))
         exif = _exif(path, picture)
         if (exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)) in (5, 6, 7, 8):
             yield from _size(height, width)
@@ -123,9 +126,24 @@ def _exif(path: Path, picture: Image) -> Exif:
 
 def _xmp_orientation(info: Mapping[Any, Any]) -> int:
     """Return the orientation in XMP, 1 to 8; 1 if there is none."""
-    raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    match = _XMP_ORIENTATION.search(raw.encode() if isinstance(raw, str) else raw)
+    match = _XMP_ORIENTATION.search(_xmp(info))
     return int(match[1]) if match else 1
+
+
+def _xmp(info: Mapping[Any, Any]) -> bytes:
+    """Return the XMP packet of an image; empty if there is none."""
+    raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    raw = raw.encode() if isinstance(raw, str) else raw
+    return raw if isinstance(raw, bytes) else b""
+
+
+def _described_values(described: Described) -> Facts:
+    """Yield the metadata in XMP or IPTC; EXIF replaces them."""
+    title = _text(described.title)
+    yield "title", None if title is None or _NO_TITLE.fullmatch(title) else title
+    yield "artist", _text(described.creator)
+    yield "taken", _to_time(described.date)
+    yield from _coordinates(described.latitude, described.longitude)
 
 
 def _raw_values(path: Path) -> Facts:
@@ -225,6 +243,8 @@ def _to_datetime(parts: re.Match[str]) -> datetime:
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         zone = timezone(offset if sign == "+" else -offset)
     microsecond = int((fraction or "0")[:6].ljust(6, "0"))
+    if (hour, minute, second, microsecond) == (24, 0, 0, 0):  # the end of the day (ISO 8601-1, 5.3.1.1)
+        return datetime(year, month, day, tzinfo=zone) + timedelta(days=1)
     return datetime(year, month, day, hour, minute, second, microsecond, zone)
 
 
