@@ -95,7 +95,8 @@ def open_tiff(file: IO[bytes], name: str) -> Image.Image:
     first = full_pages(file)[0]
     file.seek(0)
     picture = TiffPicture(file, name)
-    picture.seek(first)
+    if first:
+        picture.seek(first)
     check_compression(picture)
     return picture
 
