@@ -45,6 +45,8 @@ from bindsearch.ingest.media.sniff import (
     VIDEOS,
     sniff_file,
 )
+from bindsearch.ingest.media.texts.documents import EXTENSIONS as DOCUMENTS
+from bindsearch.ingest.media.texts.documents import NOTEBOOK, document_kind
 from bindsearch.small_files import open_regular
 from bindsearch.types import Modality
 
@@ -109,7 +111,7 @@ _EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     )
     | dict.fromkeys(VIDEO_EXTENSIONS, Modality.VIDEO)
     | dict.fromkeys(SOUND_EXTENSIONS, Modality.AUDIO)
-    | dict.fromkeys((".txt", ".md", ".markdown"), Modality.TEXT)
+    | dict.fromkeys((".txt", ".md", ".markdown", *DOCUMENTS), Modality.TEXT)
     | dict.fromkeys((".npy", ".npz", ".pfm", ".exr", ".parquet"), None)
     | dict.fromkeys((".csv", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz"), None)
 )
@@ -246,6 +248,8 @@ def _by_content(
 ) -> Classification:
     """Return the classification by content and name."""
     expected = _EXTENSIONS.get(extension)
+    if (document := document_kind(Path(name), head)) is not None and document != NOTEBOOK:
+        return Classification(Modality.TEXT, f"{document} document")
     if kind in PICTURES:
         return _picture(path, head, kind, named, read_facts)
     if kind in VIDEOS:

@@ -21,8 +21,10 @@ from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_trac
 from bindsearch.ingest.media.recordings.gpmf import read_motion_track
 from bindsearch.ingest.media.recordings.video import read_video, video_kind
 from bindsearch.ingest.media.sidecar import FACTS, Sidecar
-from bindsearch.ingest.media.sniff import ANIMATIONS
+from bindsearch.ingest.media.sniff import ANIMATIONS, HEAD_BYTES
+from bindsearch.ingest.media.texts.documents import document_kind, read_document
 from bindsearch.ingest.media.texts.passages import CountTokens, passages
+from bindsearch.ingest.media.texts.pdf import read_pdf
 from bindsearch.ingest.media.texts.read import read_text
 from bindsearch.media import (
     NO_CONTENT,
@@ -62,6 +64,9 @@ class DecodedSegment:
 
 
 _NO_HINTS = DecodeHints(picture_side_px=1, frames_per_s=1.0)
+_FEW_TOKENS = 500
+"""Characters of the passages of a text that is read only to tell how: the first one is enough."""
+
 _NO_LIMIT = 1 << 62
 """For files that are read only to tell how: their captions are one passage each."""
 
@@ -171,10 +176,6 @@ def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOp
     reading = NO_READING
     missing: list[str] = []
     try:
-        if modality is Modality.TEXT:  # without its passages, of which there may be many
-            notes = [*sidecar.notes]
-            read_text(path, options, sidecar.encoding, notes.append)
-            return ", ".join(notes)
         segments = pieces(
             path,
             modality,
@@ -182,7 +183,7 @@ def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOp
             options=options,
             sidecar=sidecar,
             count_tokens=len,
-            max_tokens=_NO_LIMIT,
+            max_tokens=_FEW_TOKENS if modality is Modality.TEXT else _NO_LIMIT,
         )
         with closing(segments):
             for segment in segments:
@@ -248,7 +249,21 @@ def _with_findings(segment: DecodedSegment, job: Job) -> DecodedSegment:
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.TEXT)
-    yield from _text_pieces(read_text(job.path, job.options, job.sidecar.encoding, job.notes.append), job)
+    with job.path.open("rb") as file:
+        kind = document_kind(job.path, file.read(HEAD_BYTES))
+    if kind == "pdf":
+        for part in read_pdf(job.path, job.wants.picture_side_px, job.notes.append):
+            if isinstance(part, str):
+                yield from _text_pieces(part, job)
+            else:
+                yield DecodedSegment(Modality.IMAGE, part)
+        return
+    encoding, options = job.sidecar.encoding, job.options
+    if kind is None:
+        text = read_text(job.path, options, encoding, job.notes.append)
+    else:
+        text = read_document(job.path, kind, options.max_text_bytes, encoding, job.notes.append)
+    yield from _text_pieces(text, job)
 
 
 def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:

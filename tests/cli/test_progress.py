@@ -104,7 +104,7 @@ def mixed(tmp_path: Path) -> Path:
         media_files.write_picture(folder / f"{width}.png", media_files.half_and_half(width, 20))
     (folder / "note.txt").write_text("a dog")
     (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    for name in ("a.docx", "b.DOCX", "c.exe", "data"):
+    for name in ("a.dwg", "b.DWG", "c.exe", "data"):
         (folder / name).write_bytes(b"\x00\x01\x02")
     np.save(folder / "array.npy", np.zeros((3, 4, 5)))
     (folder / ".hidden.exe").write_text("hidden")
@@ -117,7 +117,7 @@ def test_the_last_lines_say_what_was_taken_and_left_out(mixed: Path, tmp_path: P
     counts, taken, left_out, suggestion = done.stdout.splitlines()
     assert counts.startswith("3 added, 0 changed, 0 removed, 0 unchanged, 1 failed in ")
     assert taken == "indexed: 2 image, 1 text; 3 segments embedded"
-    assert left_out.startswith("left out: 3 of kinds that are not read (2 .docx, 1 .exe); ")
+    assert left_out.startswith("left out: 3 of kinds that are not read (2 .dwg, 1 .exe); ")
     for part in ("; 1 not media: no extension and no known content", "1 npy of shape (3, 4, 5)", "; 1 hidden"):
         assert part in left_out
     assert suggestion == "try: bindsearch search 'a dog on a beach'"

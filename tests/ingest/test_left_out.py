@@ -24,20 +24,20 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "media"
     (root / ".git").mkdir(parents=True)
     (root / "cache").mkdir()
-    for name in ("a.txt", "b.docx", "c.docx", "d.xyz", ".DS_Store", "cache/e.txt", ".git/f.txt", "noise", "old.txt"):
+    for name in ("a.txt", "b.dwg", "c.dwg", "d.xyz", ".DS_Store", "cache/e.txt", ".git/f.txt", "noise", "old.txt"):
         (root / name).write_text(f"words of {name}")
     (root / ".bindsearchignore").write_text("cache/\nold.txt\n")
     (root / ".bindsearch.toml").write_text("")
     (root / "table.csv").write_text("x,y\n1,2\n")
     with zipfile.ZipFile(root / "z.zip", "w") as archive:
         archive.writestr("g.txt", "words in an archive")
-        archive.writestr("h.docx", "words")
+        archive.writestr("h.dwg", "words")
     return root
 
 
 REASONS = {
-    "b.docx": "not media: .docx",
-    "c.docx": "not media: .docx",
+    "b.dwg": "not media: .dwg",
+    "c.dwg": "not media: .dwg",
     "d.xyz": "not media: .xyz",
     ".DS_Store": "hidden",
     ".git": "hidden",
@@ -45,7 +45,7 @@ REASONS = {
     "old.txt": "named in .bindsearchignore",
     "noise": "not media: no extension and no known content",
     "table.csv": "not media: csv without accelerometer and gyroscope columns",
-    "z.zip/h.docx": "not media: .docx",
+    "z.zip/h.dwg": "not media: .dwg",
 }
 
 
@@ -65,23 +65,23 @@ def test_the_record_follows_the_files(root: Path, tmp_path: Path) -> None:
     with connect(tmp_path / "store", encoder="null") as store:
         store.index(root)
         (root / "d.xyz").unlink()
-        (root / "b.docx").rename(root / "b.txt")
+        (root / "b.dwg").rename(root / "b.txt")
         (root / "new").mkdir()
-        (root / "new" / "i.docx").write_text("x")
+        (root / "new" / "i.dwg").write_text("x")
         store.index(root / "new")  # the others stay as they are
-        assert listed(store, root) == {**REASONS, "new/i.docx": "not media: .docx"}
+        assert listed(store, root) == {**REASONS, "new/i.dwg": "not media: .dwg"}
         store.index(root, exclude=["*.xyz"])
-        expected = {path: why for path, why in REASONS.items() if path != "b.docx"} | {"new/i.docx": "not media: .docx"}
+        expected = {path: why for path, why in REASONS.items() if path != "b.dwg"} | {"new/i.dwg": "not media: .dwg"}
         assert listed(store, root) == expected
         store.index(root)
         del expected["d.xyz"]
         assert listed(store, root) == expected
         (root / "z.zip").unlink()
         store.index(root)
-        del expected["z.zip/h.docx"]
+        del expected["z.zip/h.dwg"]
         assert listed(store, root) == expected
         (root / ".bindsearchignore").unlink()
-        store.index(root, rules=["text=*.docx"])
+        store.index(root, rules=["text=*.dwg"])
         assert listed(store, root).keys() == {".DS_Store", ".git", "noise", "table.csv"}
         assert [file.path.name for file in store.left_out(start=1, most=2)] == [".git", "noise"]
         with pytest.raises(bs.UsageError, match="start is -1"):
@@ -95,16 +95,16 @@ def test_the_command_line_counts_and_lists_them(root: Path, tmp_path: Path) -> N
     store = ["--store", str(tmp_path / "store")]
     run = run_command(["index", str(root), "--encoder", "null", *store])
     assert (
-        "left out: 4 of kinds that are not read (3 .docx, 1 .xyz); 2 hidden; 2 named in .bindsearchignore; "
+        "left out: 4 of kinds that are not read (3 .dwg, 1 .xyz); 2 hidden; 2 named in .bindsearchignore; "
         "1 not media: csv without accelerometer and gyroscope columns; 1 not media: no extension and no known content "
         "(bindsearch status --left-out)"
     ) in run.stdout
-    assert "left out    4 of kinds that are not read (3 .docx, 1 .xyz)" in run_command(["status", *store]).stdout
+    assert "left out    4 of kinds that are not read (3 .dwg, 1 .xyz)" in run_command(["status", *store]).stdout
     lines = run_command(["status", "--left-out", "--most", "2", *store]).stdout.splitlines()
     assert lines == [f"{root}/.DS_Store: hidden", f"{root}/.git: hidden", "... and 8 more: --start 2, or --most N"]
     facts = json.loads(run_command(["status", "--left-out", "--start", "9", "--json", *store]).stdout)
     assert facts["left_out"] == Counter(REASONS.values())
-    assert facts["left_out_files"] == [{"path": f"{root}/z.zip/h.docx", "reason": "not media: .docx"}]
+    assert facts["left_out_files"] == [{"path": f"{root}/z.zip/h.dwg", "reason": "not media: .dwg"}]
 
 
 def test_a_damaged_record_is_replaced(root: Path, tmp_path: Path) -> None:

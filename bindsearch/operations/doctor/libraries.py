@@ -82,7 +82,7 @@ def check_codecs() -> Iterator[Check]:
             check_libraries([module])
             yield from check()
     for module, extra in EXTRAS.items():
-        kind = {"heic": "HEIC pictures", "raw": "camera raw pictures"}[extra]
+        kind = {"heic": "HEIC pictures", "raw": "camera raw pictures", "pdf": "PDF", "rtf": "RTF"}[extra]
         is_installed = find_spec(module) is not None
         remedy = "" if is_installed else f"to read them: pip install 'bindsearch[{extra}]'"
         yield Check(

@@ -1,0 +1,108 @@
+"""PDF documents: the text of each page, and the pages as pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bindsearch.environment import installation_faults
+from bindsearch.errors import MediaError
+from bindsearch.media import Note, Picture
+
+MAX_PAGES = 2000
+"""Pages of which the text is read."""
+
+MAX_PICTURES = 100
+"""Pages that are pictures: 20 ms each, and an embedding."""
+
+_LONGEST_SIDE_PX = 2000
+_MAX_CHARACTERS = 200_000
+"""Maximum characters of a page."""
+
+_PDFIUM = threading.Lock()
+"""PDFium is not safe for several threads, not even with several documents (pypdfium2's README)."""
+
+
+def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Picture]:
+    """Yield the text of each page that has any, then its picture.
+
+    Args:
+        path: the file.
+        picture_side_px: least length of a picture's shorter side, in pixels.
+        note: takes notes on what is left out.
+
+    Raises:
+        MediaError: the extra [pdf] is not installed, or the file is encrypted, damaged or without pages.
+    """
+    if find_spec("pypdfium2") is None:
+        raise MediaError("PDF documents need the extra [pdf]: pip install 'bindsearch[pdf]'")
+    with installation_faults():
+        import pypdfium2
+    with _PDFIUM:
+        try:
+            document = pypdfium2.PdfDocument(path)
+        except pypdfium2.PdfiumError as error:
+            if "password" in str(error).lower():
+                raise MediaError("the PDF is encrypted: save it without a password") from error
+            raise MediaError("damaged PDF, or none: it cannot be opened") from error
+    with closing(_Closing(document)):
+        count = len(document)
+        if not count:
+            raise MediaError("the PDF has no pages")
+        if count > MAX_PAGES:
+            note(f"only the first {MAX_PAGES} of {count} pages are read")
+        if min(count, MAX_PAGES) > MAX_PICTURES:
+            note(f"the first {MAX_PICTURES} of {count} pages are indexed as pictures, too")
+        damaged = 0
+        for number in range(min(count, MAX_PAGES)):
+            try:
+                with _PDFIUM:
+                    parts = _page(document, number, picture_side_px)
+            except pypdfium2.PdfiumError:
+                damaged += 1
+                continue
+            yield from parts
+        if damaged:
+            if damaged == min(count, MAX_PAGES):
+                raise MediaError("damaged PDF: none of its pages can be read")
+            note(f"{damaged} of {count} pages are damaged and left out")
+
+
+class _Closing:
+    """Closes a document when no other thread uses PDFium."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+
+    def close(self) -> None:
+        with _PDFIUM:
+            self.document.close()
+
+
+def _page(document: Any, number: int, picture_side_px: int) -> list[str | Picture]:
+    """Return the text and the picture of a page."""
+    page = document[number]
+    try:
+        text_page = page.get_textpage()
+        characters = min(text_page.count_chars(), _MAX_CHARACTERS)
+        text = text_page.get_text_range(0, characters) if characters > 0 else ""
+        text_page.close()
+        text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x02", "-").replace("\0", "")
+        parts: list[str | Picture] = [text] if text.strip() else []
+        if number < MAX_PICTURES:
+            width, height = page.get_size()
+            if width > 0 and height > 0:
+                scale = min(2 * picture_side_px / min(width, height), _LONGEST_SIDE_PX / max(width, height))
+                bitmap = page.render(scale=scale, rev_byteorder=True)
+                rows = np.array(bitmap.to_numpy()[..., :3], np.uint8)
+                bitmap.close()
+                parts.append(Picture(np.broadcast_to(rows, (*rows.shape[:2], 3)) if rows.ndim == 3 else rows))
+        return parts
+    finally:
+        page.close()

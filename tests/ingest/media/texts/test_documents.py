@@ -1,0 +1,268 @@
+"""Passages from documents; what is damaged, encrypted or hostile fails alone, in one line."""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bindsearch.errors import MediaError
+from bindsearch.ingest.inspect.classify import classify, parse_rule
+from bindsearch.ingest.media import texts
+from bindsearch.ingest.media.decode import describe, pieces
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.ingest.media.texts import documents, pdf
+from bindsearch.ingest.media.texts.documents import html_text
+from bindsearch.media import DecodeHints
+from bindsearch.types import Modality
+from helpers.stores import connect
+
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+DRAWING = "http://schemas.openxmlformats.org/drawingml/2006/main"
+OFFICE = "urn:oasis:names:tc:opendocument:xmlns"
+HINTS = DecodeHints(picture_side_px=64, frames_per_s=1.0)
+DOCX = {
+    "[Content_Types].xml": "<Types/>",
+    "word/document.xml": f'<w:document xmlns:w="{WORD}"><w:body><w:p><w:r><w:t>A har</w:t></w:r><w:r><w:t>bour &amp; '
+    "café.</w:t></w:r></w:p><w:p><w:r><w:delText>gone</w:delText><w:t>A</w:t><w:tab/><w:t>mill.</w:t></w:r></w:p>"
+    "</w:body></w:document>",
+}
+PPTX = {
+    f"ppt/slides/slide{n}.xml": f'<s xmlns:a="{DRAWING}"><a:p><a:r><a:t>Slide {n}</a:t></a:r></a:p></s>'
+    for n in (10, 1, 2)
+}
+ODT = {
+    "mimetype": "application/vnd.oasis.opendocument.text",
+    "content.xml": f'<o:d xmlns:o="{OFFICE}:office:1.0" xmlns:t="{OFFICE}:text:1.0"><t:h>Boats</t:h><t:p>A'
+    "<t:s/><t:span>harbour</t:span><o:annotation><t:p>a note</t:p></o:annotation>.</t:p></o:d>",
+}
+EPUB = {
+    "mimetype": "application/epub+zip",
+    "META-INF/container.xml": '<c><rootfiles><rootfile full-path="x/p.opf"/></rootfiles></c>',
+    "x/p.opf": '<package><manifest><item id="b" href="two%20b.xhtml"/><item id="a" href="a.xhtml"/></manifest>'
+    '<spine><itemref idref="a"/><itemref idref="b"/></spine></package>',
+    "x/a.xhtml": "<html><head><title>One</title></head><body><p>A harbour.</p></body></html>",
+    "x/two b.xhtml": "<html><body><p>A mill.</p></body></html>",
+}
+HTML = (
+    "<html><head><meta charset='{}'><style>p {{}}</style><script>var x = '<p>no</p>'</script></head>"
+    "<body><h1>Häfen</h1><p>A &quot;harbour&quot;<br>of boats <b>and</b> nets</p><img alt='a mill'></body></html>"
+)
+RTF = r"{\rtf1\ansi\ansicpg1251{\fonttbl\f0 Arial;}\f0 A harbour \'eb\'ee\'e4\'ea\'e0\par A mill.}"
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "markdown", "source": ["# Boats\n", "in the harbour"]},
+        {"cell_type": "code", "source": "count = 3", "outputs": [{"data": {"image/png": "iVBORw0KGgo" * 50}}]},
+    ],
+    "nbformat": 4,
+}
+
+
+def make_zip(path: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def make_pdf(path: Path, pages: list[str]) -> Path:
+    """Write a PDF with a line of text on each page."""
+    objects = ["<</Type/Catalog/Pages 2 0 R>>", "", "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"]
+    kids = []
+    for text in pages:
+        stream = f"BT /F 24 Tf 20 100 Td ({text}) Tj ET 20 20 60 30 re f"
+        kids.append(f"{len(objects) + 1} 0 R")
+        objects.append(
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 400 200]/Resources<</Font<</F 3 0 R>>>>"
+            f"/Contents {len(objects) + 2} 0 R>>"
+        )
+        objects.append(f"<</Length {len(stream)}>>stream\n{stream}\nendstream")
+    objects[1] = f"<</Type/Pages/Count {len(kids)}/Kids[{' '.join(kids)}]>>"
+    raw = b"%PDF-1.4\n"
+    places = []
+    for number, content in enumerate(objects, 1):
+        places.append(len(raw))
+        raw += f"{number} 0 obj\n{content}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = f"xref\n0 {len(places) + 1}\n0000000000 65535 f \n{table}trailer<</Size {len(places) + 1}/Root 1 0 R>>\n"
+    path.write_bytes(raw + f"{end}startxref\n{len(raw)}\n%%EOF".encode())
+    return path
+
+
+def read(path: Path) -> str:
+    found = pieces(
+        path,
+        Modality.TEXT,
+        wants=HINTS,
+        options=DecodeOptions(),
+        sidecar=Sidecar(),
+        count_tokens=len,
+        max_tokens=10_000,
+    )
+    return "|".join(piece.text or "" for piece in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "text"),
+    [
+        ("a.docx", DOCX, "A harbour & café.\n\nA mill."),
+        ("a.pptx", PPTX, "Slide 1\n\nSlide 2\n\nSlide 10"),
+        ("a.odt", ODT, "Boats\n\nA harbour."),
+        ("a.epub", EPUB, "One\n\nA harbour.\n\nA mill."),
+    ],
+)
+def test_documents_that_are_zip_files(tmp_path: Path, name: str, members: dict[str, str], text: str) -> None:
+    path = make_zip(tmp_path / name, members)
+    assert classify(path, name, []).modality is Modality.TEXT
+    assert read(path) == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
+def test_html_in_the_encoding_that_it_names(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.html"
+    path.write_bytes(HTML.format(encoding).encode(encoding))
+    assert classify(path, "a.html", []).modality is Modality.TEXT
+    assert read(path) == 'Häfen\n\nA "harbour"\nof boats and nets\n\na mill'
+
+
+def test_html_of_another_encoding_than_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_bytes(HTML.format("utf-8").encode("cp1252"))
+    assert "Häfen" in read(path)
+    assert "encoding windows-1252 (detected)" in describe(path, Modality.TEXT, Sidecar(), DecodeOptions())
+
+
+def test_rtf(tmp_path: Path) -> None:
+    path = tmp_path / "letter.doc"
+    path.write_text(RTF)
+    assert read(path) == "A harbour лодка\nA mill."
+    assert classify(path.rename(tmp_path / "letter.rtf"), "letter.rtf", []).why == "rtf document"
+
+
+def test_a_notebook_is_a_text_only_when_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(NOTEBOOK))
+    assert classify(path, "a.ipynb", []).modality is None
+    assert classify(path, "a.ipynb", [parse_rule("text=*.ipynb")]).modality is Modality.TEXT
+    assert read(path) == "# Boats\nin the harbour\n\ncount = 3"
+    (tmp_path / "a.py").write_text("def mill(): pass  # turns")
+    assert read(tmp_path / "a.py") == "def mill(): pass  # turns"
+
+
+def test_pages_of_a_pdf_are_texts_and_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    path = make_pdf(folder / "a.pdf", ["A harbour of boats.", "A mill on a hill."])
+    assert classify(path, "a.pdf", []).modality is Modality.TEXT
+    assert classify(path.rename(folder / "a"), "a", []).why == "pdf document"
+    assert read(folder / "a") == "A harbour of boats.||A mill on a hill.|"
+    (folder / "a").rename(path)
+    with connect(tmp_path / "store", encoder="null") as store:
+        report = store.index(folder)
+        assert (report.added, report.segments, report.failures) == (1, 4, [])
+        hits = store.search("mill hill", words="only")
+        assert [hit.path for hit in hits] == [path]
+        assert store.search("boats", to="image")[0].path == path
+    note = describe(path, Modality.TEXT, Sidecar(), DecodeOptions())
+    assert note == ""
+
+
+def test_a_scanned_pdf_has_pictures(tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).integers(0, 255, (8, 8, 3), np.uint8)
+    Image.fromarray(rows).resize((200, 200)).save(tmp_path / "scan.pdf")
+    assert read(tmp_path / "scan.pdf") == ""
+
+
+def test_a_pdf_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "MAX_PAGES", 3)
+    monkeypatch.setattr(pdf, "MAX_PICTURES", 1)
+    path = make_pdf(tmp_path / "a.pdf", [f"page {n}" for n in range(9)])
+    notes: list[str] = []
+    parts = list(pdf.read_pdf(path, 64, notes.append))
+    assert [part for part in parts if isinstance(part, str)] == ["page 0", "page 1", "page 2"]
+    assert len(parts) == 4
+    assert notes == ["only the first 3 of 9 pages are read", "the first 1 of 9 pages are indexed as pictures, too"]
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "reason"),
+    [
+        ("a.docx", {"x": "y"}, "damaged document: There is no item named 'word/document.xml'"),
+        ("a.docx", {"word/document.xml": "<a><b></a>"}, "damaged document: its XML is not well-formed"),
+        (
+            "a.docx",
+            {"word/document.xml": '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;</a>'},
+            "damaged document: its XML defines entities",
+        ),
+        ("a.docx", {"word/document.xml": "<t>" + "x" * (33 << 20) + "</t>"}, "unpacks to more than"),
+        ("a.pptx", {"x": "y"}, "the presentation contains no slides"),
+        ("a.odt", {"content.xml": "<p> </p>"}, "the document contains no text"),
+        ("a.epub", {**EPUB, "META-INF/container.xml": "<c/>"}, "damaged document"),
+    ],
+)
+def test_damaged_and_hostile_documents(tmp_path: Path, name: str, members: dict[str, str], reason: str) -> None:
+    with pytest.raises(MediaError, match=reason):
+        read(make_zip(tmp_path / name, members))
+
+
+def test_a_damaged_or_encrypted_pdf(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4\nno more")
+    with pytest.raises(MediaError, match="damaged PDF, or none"):
+        read(tmp_path / "a.pdf")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "content", "extra"),
+    [(pdf, "a.pdf", b"%PDF-1.4", "pdf"), (documents, "a.rtf", RTF.encode(), "rtf")],
+)
+def test_a_missing_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str, content: bytes, extra: str
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(MediaError, match=rf"need the extra \[{extra}\]: pip install 'bindsearch\[{extra}\]'"):
+        read(tmp_path / name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["docx", "odt", "epub", "pptx", "html", "rtf", "ipynb", "pdf"]), st.randoms())
+def test_bytes_changed_anywhere_never_raise_anything_else(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, chance: random.Random
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / f"a.{kind}"
+    if kind == "pdf":
+        make_pdf(path, ["one", "two"])
+    elif kind in ("html", "rtf", "ipynb"):
+        path.write_text({"html": HTML, "rtf": RTF, "ipynb": json.dumps(NOTEBOOK)}[kind])
+    else:
+        make_zip(path, {"docx": DOCX, "odt": ODT, "epub": EPUB, "pptx": PPTX}[kind])
+    raw = bytearray(path.read_bytes())
+    for _ in range(chance.randint(1, 20)):
+        raw[chance.randrange(len(raw))] = chance.randrange(256)
+    path.write_bytes(raw[: chance.randint(len(raw) // 2, len(raw))])
+    try:
+        read(path)
+    except MediaError as error:
+        message = str(error)
+        assert "\n" not in message
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.sampled_from("<>/!-ab &;\"'=[]p")))
+def test_any_markup_has_a_text(markup: str) -> None:
+    html_text(markup)
+
+
+def test_hostile_markup_takes_no_longer(tmp_path: Path) -> None:
+    assert texts.__doc__
+    for markup in ("<" * 100_000, "<!--" * 25_000, "<a " * 30_000, "&" * 100_000, "<p>" * 100_000):
+        (tmp_path / "a.html").write_text(f"word {markup}")
+        assert read(tmp_path / "a.html").startswith("word")
