@@ -24,9 +24,10 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.texts.encoding import decode_text
 from bindsearch.media import Note
 
-EXTENSIONS = (".docx", ".odt", ".odp", ".pptx", ".epub", ".html", ".htm", ".xhtml", ".rtf", ".pdf")
+EXTENSIONS = (".docx", ".odt", ".odp", ".pptx", ".epub", ".html", ".htm", ".xhtml", ".rtf", ".pdf", ".srt", ".vtt")
 """Extensions of documents."""
 
+SUBTITLES = (".srt", ".vtt")
 NOTEBOOK = "ipynb"
 _MAX_MEMBERS = 20_000
 _MAX_MARKUP_BYTES = 16 << 20
@@ -41,6 +42,7 @@ _BLOCKS = frozenset(
 _TAG = re.compile(r"<(?:(/)?([A-Za-z][A-Za-z0-9]{0,30})|[!?])")
 _ALT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _MAX_TAG = 4096
+_CUE_TIMES = re.compile(r"\s*(?:\d{1,4}:)?\d{1,2}:\d\d[.,]\d{1,3}\s*-->\s*(?:\d{1,4}:)?\d{1,2}:\d\d[.,]\d{1,3}")
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
 
 Read = Callable[[str], bytes]
@@ -58,6 +60,8 @@ def document_kind(path: Path, head: bytes) -> str | None:
         return suffix.lstrip(".")
     if suffix in (".html", ".htm", ".xhtml"):
         return "html"
+    if suffix in SUBTITLES:
+        return "subtitles"
     return "ipynb" if suffix == f".{NOTEBOOK}" else None
 
 
@@ -81,7 +85,7 @@ def read_document(path: Path, kind: str, max_bytes: int, encoding: str | None, n
             raw = file.read(min(max_bytes, _MAX_MARKUP_BYTES) + 1)
         if len(raw) > min(max_bytes, _MAX_MARKUP_BYTES):
             raise MediaError(f"the {kind} document has more than {min(max_bytes, _MAX_MARKUP_BYTES)} bytes: split it")
-        text = {"html": _html_file, "rtf": _rtf, "ipynb": _notebook}[kind](raw, encoding, note)
+        text = {"html": _html_file, "rtf": _rtf, "ipynb": _notebook, "subtitles": _subtitles}[kind](raw, encoding, note)
     text = re.sub(r"[ \t]*\n\s*\n\s*", "\n\n", text).strip()
     if not text:
         raise MediaError("the document contains no text")
@@ -267,6 +271,20 @@ def _rtf(raw: bytes, _encoding: str | None, _note: Note) -> str:
         from striprtf import striprtf
     convert: Callable[..., str] = striprtf.rtf_to_text
     return convert(raw.decode("latin-1"), errors="replace")
+
+
+def _subtitles(raw: bytes, encoding: str | None, note: Note) -> str:
+    """Return the lines of subtitles (SubRip, WebVTT) without numbers, times, notes, styles and marks."""
+    blocks = re.split(r"\n[ \t]*\n", decode_text(raw, encoding, note).replace("\r\n", "\n").replace("\r", "\n"))
+    cues = []
+    for block in blocks:
+        lines = block.strip().split("\n")
+        times = next((i for i, line in enumerate(lines[:2]) if _CUE_TIMES.match(line)), None)
+        if times is not None:
+            cues.append(" ".join(html_text(line).strip() for line in lines[times + 1 :]))
+    if not cues:
+        raise MediaError("subtitles without times, or none")
+    return "\n".join(re.sub(r"\{\\[^}\n]{0,80}\}", "", cue) for cue in cues if cue)
 
 
 def _notebook(raw: bytes, encoding: str | None, note: Note) -> str:

@@ -266,3 +266,23 @@ def test_hostile_markup_takes_no_longer(tmp_path: Path) -> None:
     for markup in ("<" * 100_000, "<!--" * 25_000, "<a " * 30_000, "&" * 100_000, "<p>" * 100_000):
         (tmp_path / "a.html").write_text(f"word {markup}")
         assert read(tmp_path / "a.html").startswith("word")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.srt", "1\r\n00:00:01,000 --> 00:00:02,500\r\n<i>Лодки</i> стоят\r\nв гавани.\r\n\r\n2\r\n"
+         "00:00:03,000 --> 00:00:04,000\r\n{\\an8}Утро.\r\n"),
+        ("a.vtt", "WEBVTT\n\nNOTE no\n\nx1\n00:01.000 --> 00:02.500 align:start\nЛодки стоят\nв гавани.\n\n"
+         "00:03.000 --> 00:04.000\nУтро.\n"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1251"])
+def test_subtitles_alone_are_texts_without_times(tmp_path: Path, name: str, content: str, encoding: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode(encoding))
+    assert classify(path, name, []).modality is Modality.TEXT
+    assert read(path) == "Лодки стоят в гавани.\nУтро."
+    path.write_text("no cues")
+    with pytest.raises(MediaError, match="subtitles without times, or none"):
+        read(path)
