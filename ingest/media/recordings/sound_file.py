@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
@@ -30,11 +30,40 @@ _NO_SAMPLES = "the file contains no sound samples"
 
 
 @dataclass(frozen=True, slots=True)
-class _WavData:
-    """The samples of a wav: their size in bytes by the header, and in the file."""
+class _DataSize:
+    """Size of the samples in bytes: by the header, 0 if it does not say, and in the file."""
 
     stated: int
     existing: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether bytes are missing at the end."""
+        return 0 < self.existing < self.stated
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Chunks of a format, sizes in bytes: of the head of the file, of a chunk's name, and of its name and size."""
+
+    first: int
+    name: int
+    header: int
+    order: Literal["little", "big"]
+    align: int
+    data: bytes
+    counts_header: bool = False
+
+
+_LAYOUTS = {
+    b"RIFF": _Layout(12, 4, 8, "little", 2, b"data"),
+    b"RF64": _Layout(12, 4, 8, "little", 2, b"data"),
+    b"RIFX": _Layout(12, 4, 8, "big", 2, b"data"),
+    b"FORM": _Layout(12, 4, 8, "big", 2, b"SSND"),
+    b"caff": _Layout(8, 4, 12, "big", 1, b"data"),
+    b"riff": _Layout(40, 16, 24, "little", 8, b"data", counts_header=True),
+}
+"""By the first letters of a file: wav, AIFF, CAF and W64."""
 
 
 @contextmanager
@@ -45,17 +74,19 @@ def open_sound(path: Path, kind: str, start_s: float, note: Note) -> Iterator[So
         MediaError: there is no sound, or most of it is missing.
     """
     file = _open_plain(path, kind)
+    data = _data_size(path)
     if file is not None:
         with file:
-            wav = _wav_data(path) if kind == "wav" else None
-            if wav is None or wav.stated:
-                yield _file_stream(file, path, kind, start_s, wav, note)
+            if kind != "wav" or data is None or data.stated or file.frames:
+                yield _file_stream(file, path, kind, start_s, data, note)
                 return
     edges = recording_edges(path) if kind == "ogg" else []
     with open_container(path, kind, part=(edges[0], edges[1]) if edges else None) as container:
         stream = open_track(container, path, kind, start_s, note)
         if stream is None:
             raise MediaError(_NO_SAMPLES if container.streams.audio else "the file has no sound track")
+        if kind != "wav" and data is not None and data.is_cut:  # of others, FFmpeg's length is what is left
+            check_damage(data.existing / data.stated, f"{data.existing} of {data.stated} bytes of sound", note)
         if len(edges) > 2:
             blocks = _with_others(path, kind, edges[1:], start_s, stream, note)
             first = round(start_s * stream.sample_rate_hz)
@@ -97,7 +128,7 @@ def _open_plain(path: Path, kind: str) -> Any:
     return None
 
 
-def _file_stream(file: Any, path: Path, kind: str, start_s: float, wav: _WavData | None, note: Note) -> SoundStream:
+def _file_stream(file: Any, path: Path, kind: str, start_s: float, data: _DataSize | None, note: Note) -> SoundStream:
     """Return the stream of a file opened by libsndfile, from `start_s` on."""
     import soundfile
 
@@ -119,9 +150,9 @@ def _file_stream(file: Any, path: Path, kind: str, start_s: float, wav: _WavData
             pass
         if read < frames:
             yield from _rest(path, kind, read, frames / rate_hz, note)
-        elif wav is not None and wav.stated < _NO_LENGTH:
-            shares = f"{frames / rate_hz:.1f} of {frames / rate_hz * wav.stated / max(1, wav.existing):.1f} s of sound"
-            check_damage(min(1.0, wav.existing / wav.stated), shares, note)
+        elif data is not None and data.is_cut:
+            share, here_s = data.existing / data.stated, frames / rate_hz
+            check_damage(share, f"{here_s:.1f} of {here_s / share:.1f} s of sound", note)
 
     return SoundStream(rate_hz, first, blocks(), frames / rate_hz)
 
@@ -138,35 +169,43 @@ def _rest(path: Path, kind: str, read: int, length_s: float, note: Note) -> Iter
                 yield max(place, read), block[max(0, read - place) :]
 
 
-def _wav_data(path: Path) -> _WavData | None:
-    """Return the size of the samples of a wav; `stated` is 0 if the header says none although there are some.
+def _data_size(path: Path) -> _DataSize | None:
+    """Return the size of the samples; `stated` is 0 if the header says none although there are some.
 
-    None if the file is another kind of wav, or has no data chunk.
+    None if the file is of another kind, or has no samples in their place.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(36)
-        if head[:4] not in (b"RIFF", b"RF64"):
+        if head[:4] == b".snd":
+            return _known(int.from_bytes(head[8:12]), size - int.from_bytes(head[4:8]), b"")
+        if (layout := _LAYOUTS.get(head[:4])) is None:
             return None
         long_size = int.from_bytes(head[28:36], "little") if head[:4] == b"RF64" and head[12:16] == b"ds64" else None
-        offset = 12
+        offset = layout.first
         for _ in range(_MAX_CHUNKS):
-            if offset + 8 > size:
+            if offset + layout.header > size:
                 return None
             file.seek(offset)
-            header = file.read(16)
-            length = int.from_bytes(header[4:8], "little")
-            if header[:4] == b"data":
-                existing = size - offset - 8
+            header = file.read(layout.header + 8)
+            length = int.from_bytes(header[layout.name : layout.header], layout.order)
+            if layout.counts_header:
+                length = max(0, length - layout.header)
+            if header[:4] == layout.data:
                 if length == 0xFFFFFFFF and long_size is not None:
                     length = long_size
-                if length == 0 and _is_chunk(header[8:], existing):
-                    return _WavData(_NO_LENGTH, existing)  # no samples, and another chunk behind them
-                return _WavData(length if length or existing else _NO_LENGTH, existing)
-            offset += 8 + length + length % 2
+                return _known(length, size - offset - layout.header, header[layout.header :])
+            offset += layout.header + length + -length % layout.align
     return None
 
 
+def _known(stated: int, existing: int, behind: bytes) -> _DataSize:
+    """Return a size, with those that mean "not known" as 0; `behind`: the bytes after an empty chunk."""
+    if stated == 0 and (existing <= 0 or _is_chunk(behind, existing)):
+        return _DataSize(1, 1)  # no samples, and none are missing
+    return _DataSize(stated if stated < _NO_LENGTH or 1 << 32 <= stated < 1 << 63 else 0, existing)
+
+
 def _is_chunk(header: bytes, existing: int) -> bool:
-    """Return whether the bytes behind an empty data chunk are another chunk that ends inside the file."""
+    """Return whether the bytes behind an empty data chunk of a wav are another chunk that ends inside the file."""
     return header[:4].isalnum() and int.from_bytes(header[4:8], "little") + 8 <= existing

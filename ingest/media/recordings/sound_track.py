@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _HOLE_S = 0.05
 _LONGEST_HOLE_S = 86_400.0
 """Bounds of a hole in seconds: stamps are rounded below, and damaged above."""
+_ROUNDING_S = 0.0016
+"""Rounding of the difference of two time stamps in milliseconds, and that of the container's beginning."""
 _LEAD_S = 60.0
 """Sound decoded before a span, in seconds: a frame depends on earlier ones. The overlap is short, but the noise that
 decoders of AAC and AC-3 put in for quiet sound depends on all before it."""
@@ -209,15 +211,18 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
             packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
             if packets.bad > _MOST_BAD_PACKETS + packets.good:
                 break
+            if size and packet.duration:  # silence as long as it should have been
+                stated = round(float(packet.duration * packet.time_base) * rate_hz)
+                yield _Piece(time_s, size if _lasts(packet, size / rate_hz) else stated, rate_hz)
             continue
         packets.good += 1
         for frame in frames:
             time_s = frame.time
             yield _Piece(None if time_s is None else time_s - begin_s, frame.samples, frame.sample_rate, frame)
-        if start_s:
+        if frames:
             is_like = len(frames) == 1 and (frames[0].samples, frames[0].sample_rate) == (size, rate_hz)
             alike = alike + 1 if is_like else 0
-            size, rate_hz = (frames[-1].samples, frames[-1].sample_rate) if frames else (0, 0)
+            size, rate_hz = frames[-1].samples, frames[-1].sample_rate
 
 
 def _demuxed(container: InputContainer, track: Stream, packets: _Packets) -> Iterator[Any]:
@@ -249,9 +254,8 @@ def _placed(
             hole_s = piece.time_s - place / rate_hz
             agrees = abs(following.time_s - piece.time_s - piece.samples / piece.rate_hz) < _HOLE_S
             if _HOLE_S < hole_s < _LONGEST_HOLE_S and agrees:
-                stamped = round(piece.time_s * rate_hz)
-                holes.append(stamped - place)
-                place = stamped
+                holes.append(_hole(round(hole_s * rate_hz), round(piece.samples * rate_hz / piece.rate_hz), rate_hz))
+                place += holes[-1]
         if piece.frame is None:
             samples = np.broadcast_to(np.float32(0), (piece.samples,))
         else:
@@ -264,6 +268,12 @@ def _placed(
         if following is None:
             return
         piece = following
+
+
+def _hole(size: int, frame: int, rate_hz: int) -> int:
+    """Return the size of a hole in samples, as a number of frames if stamps in milliseconds may mean that."""
+    whole = round(size / frame) * frame
+    return whole if abs(whole - size) < _ROUNDING_S * rate_hz else size
 
 
 def _make_resampler(rate_hz: int, note: Note) -> Callable[[Any, bool], list[NDArray[np.float32]]]:

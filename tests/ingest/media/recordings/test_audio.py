@@ -109,8 +109,8 @@ def test_truncated_sounds_fail(tmp_path: Path, extension: str) -> None:
     path = write_sound(
         tmp_path / f"a.{extension}", np.random.default_rng(0).uniform(-0.5, 0.5, 50_000).astype(np.float32)
     )
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(Exception, match=r"truncated|damaged|[Ee]rror"):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(MediaError, match=r"damaged or truncated: 1\.\d of 3\.1 s of sound can be decoded"):
         list(read_sound(path, 10))
 
 
