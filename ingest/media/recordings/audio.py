@@ -157,8 +157,8 @@ def _bounded(stream: SoundStream, span: Span | None, max_s: float, note: Note) -
             )
         before = max(0, stream.first - first)
         place, block = first + before, samples[before : None if end is None else max(0, end - first)]
-        is_valid = np.isfinite(block)
-        if not is_valid.all():
+        if not np.isfinite(block).all():
+            is_valid = np.isfinite(block)
             invalid += block.size - int(is_valid.sum())
             block = np.where(is_valid, block, np.float32(0))
         count += block.size

@@ -64,7 +64,7 @@ def make_mixer(note: Note) -> Callable[[NDArray[np.float32]], NDArray[np.float32
             return block[:, 0].copy()
         with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are counted later
             mixed: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
-            flat = block.ravel("K")
+            flat = block.ravel("K")  # a view
             if np.dot(mixed, mixed) * channels < _CANCELLED * np.dot(flat, flat):
                 if not notes:
                     notes.append("the channels are inverted and cancel each other: the first one is used")

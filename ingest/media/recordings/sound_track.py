@@ -201,10 +201,11 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
     begin_s, alike, size, rate_hz = origin_s(container), 0, 0, 0
     skip_below_s = start_s - _LEAD_S
     for packet in _demuxed(container, track, packets):
-        time_s = None if packet.pts is None else float(packet.pts * packet.time_base) - begin_s
-        if alike >= _ALIKE and time_s is not None and time_s < skip_below_s and _lasts(packet, size / rate_hz):
-            yield _Piece(time_s, size, rate_hz)
-            continue
+        if skip_below_s > 0 and alike >= _ALIKE and packet.pts is not None:
+            time_s = float(packet.pts * packet.time_base) - begin_s
+            if time_s < skip_below_s and _lasts(packet, size / rate_hz):
+                yield _Piece(time_s, size, rate_hz)
+                continue
         try:
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:
@@ -212,17 +213,15 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
             if packets.bad > _MOST_BAD_PACKETS + packets.good:
                 break
             if size and packet.duration:  # silence as long as it should have been
-                stated = round(float(packet.duration * packet.time_base) * rate_hz)
-                yield _Piece(time_s, size if _lasts(packet, size / rate_hz) else stated, rate_hz)
+                stated = min(rate_hz, round(float(packet.duration * packet.time_base) * rate_hz))
+                due_s = None if packet.pts is None else float(packet.pts * packet.time_base) - begin_s
+                yield _Piece(due_s, size if _lasts(packet, size / rate_hz) else stated, rate_hz)
             continue
         packets.good += 1
         for frame in frames:
-            time_s = frame.time
-            yield _Piece(None if time_s is None else time_s - begin_s, frame.samples, frame.sample_rate, frame)
-        if frames:
-            is_like = len(frames) == 1 and (frames[0].samples, frames[0].sample_rate) == (size, rate_hz)
-            alike = alike + 1 if is_like else 0
-            size, rate_hz = frames[-1].samples, frames[-1].sample_rate
+            alike = alike + 1 if frame.samples == size and len(frames) == 1 else 0
+            stamp_s, size, rate_hz = frame.time, frame.samples, frame.sample_rate
+            yield _Piece(None if stamp_s is None else stamp_s - begin_s, size, rate_hz, frame)
 
 
 def _demuxed(container: InputContainer, track: Stream, packets: _Packets) -> Iterator[Any]:
@@ -252,17 +251,16 @@ def _placed(
         following = next(rest, None)
         if piece.time_s is not None and following is not None and following.time_s is not None:
             hole_s = piece.time_s - place / rate_hz
-            agrees = abs(following.time_s - piece.time_s - piece.samples / piece.rate_hz) < _HOLE_S
-            if _HOLE_S < hole_s < _LONGEST_HOLE_S and agrees:
-                holes.append(_hole(round(hole_s * rate_hz), round(piece.samples * rate_hz / piece.rate_hz), rate_hz))
-                place += holes[-1]
+            if _HOLE_S < hole_s < _LONGEST_HOLE_S:
+                length_s = piece.samples / piece.rate_hz
+                if abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
+                    holes.append(_hole(round(hole_s * rate_hz), round(length_s * rate_hz), rate_hz))
+                    place += holes[-1]
         if piece.frame is None:
             samples = np.broadcast_to(np.float32(0), (piece.samples,))
         else:
-            samples = np.concatenate(
-                [mix_down(channels) for channels in to_rate(piece.frame, following is None)]
-                or [np.empty(0, np.float32)]
-            )
+            parts = [mix_down(channels) for channels in to_rate(piece.frame, following is None)]
+            samples = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.float32)])
         yield place, piece, samples
         place += len(samples)
         if following is None:
@@ -272,7 +270,7 @@ def _placed(
 
 def _hole(size: int, frame: int, rate_hz: int) -> int:
     """Return the size of a hole in samples, as a number of frames if stamps in milliseconds may mean that."""
-    whole = round(size / frame) * frame
+    whole = round(size / max(1, frame)) * frame
     return whole if abs(whole - size) < _ROUNDING_S * rate_hz else size
 
 
@@ -288,6 +286,8 @@ def _make_resampler(rate_hz: int, note: Note) -> Callable[[Any, bool], list[NDAr
 
     def to_rate(frame: Any, is_last: bool) -> list[NDArray[np.float32]]:
         nonlocal resampler, source
+        if resampler is None and frame.sample_rate == rate_hz:
+            return [frame_channels(frame)]
         found: list[Any] = []
         if resampler is not None and source != (frame.sample_rate, frame.layout.name):
             found += resampler.resample(None)
