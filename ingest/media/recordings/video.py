@@ -136,7 +136,7 @@ def _inside(frames: Iterator[Timed], frames_per_s: float, span: Span) -> Iterato
 
 
 def _until(frames: Iterator[Timed], end_s: float, span: Span, shown: list[Any]) -> Iterator[Timed]:
-    """Yield frames up to a time, then that or the earlier end; `shown` gets the frame that is shown at a span's start."""
+    """Yield frames up to a time, then that or the earlier end; `shown` gets the frame shown at a span's start."""
     is_found = False
     for time_s, frame in frames:
         if frame is None or time_s >= end_s - 1e-6:

@@ -175,10 +175,10 @@ def _check_length(source: VideoSource, tally: _Tally, header_s: float) -> None:
         reach_s = max(reach_s, _last_time_s(source, tally.end_s))
     share = tally.intact / (tally.intact + tally.lost)
     whole_s = tally.end_s
-    if is_short and (source.stream.duration or reach_s < header_s - slack_s):
-        if tally.is_broken or is_cut_short(source.path, source.kind):
-            whole_s = header_s
-            share *= tally.end_s / header_s
+    is_missing = is_short and (source.stream.duration or reach_s < header_s - slack_s)
+    if is_missing and (tally.is_broken or is_cut_short(source.path, source.kind)):
+        whole_s = header_s
+        share *= tally.end_s / header_s
     check_damage(share, f"{share * whole_s:.1f} of {whole_s:.1f} s of video", source.note)
     is_wrong = reach_s < header_s - slack_s or reach_s > file_s + slack_s
     if is_wrong:

@@ -184,7 +184,7 @@ def _xml_text(raw: bytes, texts: set[str], paragraphs: set[str], skipped: set[st
     found: list[str] = []
     inside = {"text": 0, "skipped": 0}
 
-    def start(name: str, attributes: dict[str, str]) -> None:
+    def start(name: str, _: dict[str, str]) -> None:
         inside["text"] += name in texts
         inside["skipped"] += name in (skipped or ())
         if name in ("tab", "br", "line-break", "cr") or (name == "s" and inside["text"]):

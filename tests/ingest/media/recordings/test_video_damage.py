@@ -115,8 +115,12 @@ def test_a_truncated_video_says_how_much_of_it_decodes(tmp_path: Path, name: str
     try:
         found, reading = decode(path)
     except MediaError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
         assert share < 0.6
-        assert re.fullmatch(r"damaged or truncated: \d\.\d of 8\.\d s of video can be decoded", str(error))
+        assert re.fullmatch(r"damaged or truncated: \d\.\d of 8\.\d s of video can be decoded", refused)
         return
     assert share > 0.4
     (note,) = reading.notes
@@ -146,12 +150,17 @@ def test_random_damage_is_noted_or_refused_in_one_line(
     path = tmp_path_factory.mktemp("damaged") / name
     path.write_bytes(raw[: int(cut * len(raw))])
     read_metadata(path, Modality.VIDEO)
+    found = []
     try:
         found, reading = decode(path)
     except MediaError as error:
-        assert "\n" not in str(error)
+        lines = str(error).splitlines()
+    else:
+        lines = [*reading.notes]
+        assert found
+    if not found:
+        assert len(lines) == 1
         return
-    assert found
     assert all(note and "\n" not in note for note in reading.notes)
     assert all(
         piece.start_s is not None and piece.end_s is not None and 0 <= piece.start_s <= piece.end_s for piece in found
