@@ -41,7 +41,7 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         options: options of the run.
         on_rows: called with the number of files done and their total.
     """
-    found = scan(target.root, target.paths, target.skipped_folders)
+    found = scan(target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore)
     entries = read_manifests(found, {}, besides=target.manifests, limits=options.lists).entries
     inspect = InspectOptions(options.rules, frozenset(Modality), target.root.name, options.facts)
     for rel_path, end in found.bad_links.items():

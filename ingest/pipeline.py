@@ -115,6 +115,7 @@ class Indexer:
                 options.narrowing,
                 collection_scan.declarations,
                 spool,
+                default_ignore=options.default_ignore,
             )
 
             def has_room() -> bool:

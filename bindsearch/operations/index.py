@@ -119,7 +119,13 @@ def _with_settings(options: IndexOptions, root: Path) -> IndexOptions:
     """Return options with the settings of a collection; rules of the request come first."""
     settings = read_folder_settings(root)
     rules = (*options.rules, *settings.rules)
-    return replace(options, rules=rules, facts=settings.facts, zip_names=settings.zip_names)
+    return replace(
+        options,
+        rules=rules,
+        facts=settings.facts,
+        zip_names=settings.zip_names,
+        default_ignore=settings.default_ignore,
+    )
 
 
 FindTargets = Callable[[Catalog, ListLimits], Iterable[ScanTarget]]

@@ -11,6 +11,8 @@
     [zip_names]
     "from_windows/*.zip" = "cp866"
 
+`default_ignore = false` above the tables: nothing is ignored by default (ingest/scan/default_ignores.py).
+
 The keys of facts are those of a sidecar (ingest/media/sidecar.py). As with rules, the first table that matches a file
 and has a key decides, key by key. Facts apply to the files whose modality uses them, and to no others.
 """
@@ -108,11 +110,13 @@ class FolderSettings:
         rules: classification rules, in their order.
         facts: facts by glob.
         zip_names: glob of zips, and the encoding of names in them that do not say theirs; the first match decides.
+        default_ignore: files and folders of systems and programs are ignored.
     """
 
     rules: tuple[Rule, ...] = ()
     facts: FolderFacts = NO_FACTS
     zip_names: tuple[tuple[str, str], ...] = ()
+    default_ignore: bool = True
 
 
 def _ones(bits: int) -> list[int]:
@@ -144,12 +148,17 @@ def read_folder_settings(root: Path) -> FolderSettings:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
-    if unknown := sorted(settings.keys() - {"as", "facts", "zip_names"}):
-        raise UsageError(f"{file}: unknown key {unknown[0]!r}: expected [as], [facts.GLOB] or [zip_names]")
+    if unknown := sorted(settings.keys() - {"as", "facts", "zip_names", "default_ignore"}):
+        expected = "expected [as], [facts.GLOB], [zip_names] or default_ignore"
+        raise UsageError(f"{file}: unknown key {unknown[0]!r}: {expected}")
+    default_ignore = settings.get("default_ignore", True)
+    if not isinstance(default_ignore, bool):
+        raise UsageError(f"{file}: default_ignore is {default_ignore!r:.80}: expected true or false")
     return FolderSettings(
         _rules(settings.get("as", {}), file),
         _facts(settings.get("facts", {}), file),
         _zip_names(settings.get("zip_names", {}), file),
+        default_ignore,
     )
 
 

@@ -15,6 +15,7 @@ from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, delete_co
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.scan.declarations import Declarations
+from bindsearch.ingest.scan.default_ignores import is_in_default
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.storage.file_state import FileState, IndexedFiles
@@ -66,12 +67,15 @@ class Members:
         narrowing: PathFilter,
         declarations: Declarations,
         spool: Path,
+        *,
+        default_ignore: bool = True,
     ) -> None:
         """Extract members into `spool`, an empty folder that the caller removes."""
         self._root = root
         self._known = known
         self._limits = limits
         self._narrowing = narrowing
+        self._default_ignore = default_ignore
         self._declarations = declarations
         self._spool = spool
         self._lock = threading.Lock()
@@ -114,7 +118,7 @@ class Members:
             self._root / archive.rel_path,
             self._limits,
             Path(mkdtemp(dir=self._spool)),  # copies are numbered from 0 in each archive
-            wanted=lambda name: self._narrowing.includes(f"{archive.rel_path}/{name}"),
+            wanted=lambda name: self._wants(archive, name),
             encoding=self._declarations.zip_encoding(archive.rel_path),
             note=archive.note,
         )
@@ -135,6 +139,11 @@ class Members:
             yield SourceFile(member.path, rel_path, state, sidecar, listed, archive.rel_path)
             if not self.has_room():
                 yield None
+
+    def _wants(self, archive: Archive, name: str) -> bool:
+        """Return whether a member of an archive is extracted."""
+        is_ignored = self._default_ignore and is_in_default(name)
+        return not is_ignored and self._narrowing.includes(f"{archive.rel_path}/{name}")
 
     def finished(self, file: SourceFile, failure: Failed | None) -> None:
         """Record that a file is processed; if it is a member, its copy is deleted."""

@@ -55,6 +55,7 @@ class IndexOptions:
         decode: options of decoders.
         facts: facts by glob.
         zip_names: encodings of names in zips, by glob.
+        default_ignore: what default_ignores.py lists is ignored.
         retry_failed: process failed files again.
         narrowing: the files that the run is limited to.
         prune: delete items even if a whole folder disappeared.
@@ -66,6 +67,7 @@ class IndexOptions:
     decode: DecodeOptions
     facts: FolderFacts = NO_FACTS
     zip_names: tuple[tuple[str, str], ...] = ()
+    default_ignore: bool = True
     retry_failed: bool = False
     narrowing: PathFilter = PathFilter()  # noqa: RUF009  (frozen)
     prune: bool = False
@@ -105,7 +107,7 @@ class CollectionScan:
         self._narrows = options.narrowing.is_active
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
-        walked = scan(target.root, target.paths, target.skipped_folders)
+        walked = scan(target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore)
         self.manifests = read_manifests(
             walked,
             containers,

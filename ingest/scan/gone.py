@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.ingest.scan.default_ignores import PREFIX
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.scan.walk import Scan
 from bindsearch.storage.file_state import IndexedFiles
@@ -41,8 +42,8 @@ def find_gone(
 ) -> GoneFiles:
     """Return which missing files are to be removed.
 
-    Nothing is removed at or below a path that could not be read or may be on a disk that is not mounted, nor, without
-    `prune`, all of a folder at once: a disk that is not mounted looks like an empty folder.
+    What is left out now is removed. Nothing is removed at or below a path that could not be read or may be on a disk
+    that is not mounted, nor, without `prune`, all of a folder at once: such a disk looks like an empty folder.
 
     Args:
         missing: rows of the known files that the scan lacks, int64 (m,).
@@ -66,11 +67,29 @@ def find_gone(
         gone.notices.append(
             f"cannot read {what} ({reason}): the {kept} files indexed there stay in the store; {advice}"
         )
+    ignored = _rows_of(known, (path.rstrip("/") for path in scan.left_out if path not in scan.unmounted))
+    ignored = gone.rows[np.isin(gone.rows, ignored)]
+    gone.rows = np.setdiff1d(gone.rows, ignored, assume_unique=True)
     if not prune:
         _keep_unmounted(gone, scan, known, target)
         if not target.deletions_confirmed:
             _keep_disappeared(gone, scan, known, target, found=found)
+    gone.rows = np.union1d(gone.rows, ignored)
+    _tell_ignored(gone, scan, known, target)
     return gone
+
+
+def _tell_ignored(gone: GoneFiles, scan: Scan, known: IndexedFiles, target: ScanTarget) -> None:
+    """Add a notice on files that were indexed before they were ignored by default."""
+    listed = (path for path, reason in scan.left_out.items() if reason.startswith(PREFIX))
+    counts = {path: int(np.isin(gone.rows, _rows_of(known, [path.rstrip("/")])).sum()) for path in listed}
+    path = next((path for path, n in counts.items() if n), None)
+    if path is not None:
+        name = path.rstrip("/").rpartition("/")[2] + "/" * path.endswith("/")
+        gone.notices.append(
+            f"{sum(counts.values())} indexed files are in {target.root / path} and the like, which are ignored by "
+            f"default now: they leave the store (to keep them, write !{name} into .bindsearchignore)"
+        )
 
 
 def _keep_unmounted(gone: GoneFiles, scan: Scan, known: IndexedFiles, target: ScanTarget) -> None:
@@ -110,8 +129,11 @@ def _disappearance(path: Path, n: int) -> str:
 
 def _keep(gone: GoneFiles, known: IndexedFiles, paths: Iterable[str]) -> int:
     """Take the files at or below paths from those to be removed; return their number."""
-    kept: Sequence[int] = [row for path in paths for row in known.rows_at_or_below(path).tolist()]
     before = len(gone.rows)
-    if kept:
-        gone.rows = gone.rows[~np.isin(gone.rows, np.array(kept, np.int64))]
+    gone.rows = gone.rows[~np.isin(gone.rows, _rows_of(known, paths))]
     return before - len(gone.rows)
+
+
+def _rows_of(known: IndexedFiles, paths: Iterable[str]) -> NDArray[np.int64]:
+    """Return the rows of the files at or below paths, int64 (n,)."""
+    return np.concatenate([np.zeros(0, np.int64), *(known.rows_at_or_below(path) for path in paths if known.n)])

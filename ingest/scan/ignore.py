@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.errors import UsageError
@@ -24,6 +24,8 @@ from bindsearch.ingest.inspect.globs import (
     glob_matches,
     parse_glob,
 )
+from bindsearch.ingest.left_out import IGNORED
+from bindsearch.ingest.scan.default_ignores import default_reason
 from bindsearch.small_files import read_small_file
 
 IGNORE_FILE = ".bindsearchignore"
@@ -32,20 +34,25 @@ _GROUP_TOKENS = 4096
 _FOLDERS = re.compile(r"(?<![^/])\*\*+(?:/|\Z)")
 
 
-def rules_down_to(root: Path, rel_folder: str) -> IgnoreRules:
+def rules_down_to(root: Path, rel_folder: str, *, default_ignore: bool = False) -> IgnoreRules:
     """Return the rules for the contents of the folder `root / rel_folder`, for a scan that does not start at the root.
 
     If a folder in between is ignored, everything below it is ignored.
 
+    Args:
+        root: the root of the collection.
+        rel_folder: a folder in it, "" for the root.
+        default_ignore: what default_ignores.py lists is ignored unless an ignore file includes it.
+
     Raises:
         UsageError: an ignore file cannot be read or contains an invalid pattern.
     """
-    rules = IgnoreRules.none().entering(root, "")
+    rules = IgnoreRules(has_defaults=default_ignore).entering(root, "")
     parts = rel_folder.split("/") if rel_folder else []
     for depth in range(1, len(parts) + 1):
         folder = "/".join(parts[:depth])
-        if rules.ignores(folder, is_dir=True):
-            return IgnoreRules((_Layer(folder + "/", _grouped(_patterns(["*"], folder))),))
+        if (reason := rules.reason(folder, is_dir=True)) is not None:
+            return IgnoreRules(whole=reason)
         rules = rules.entering(root / folder, folder)
     return rules
 
@@ -102,9 +109,16 @@ def _at_and_above(rel_path: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """The ignore files between a collection's root and one folder, the root's first."""
+    """The ignore files between a collection's root and one folder, the root's first.
+
+    Attributes:
+        has_defaults: what no ignore file decides is ignored if default_ignores.py lists it.
+        whole: why everything is ignored; None: it is not.
+    """
 
     _layers: tuple[_Layer, ...] = ()
+    has_defaults: bool = False
+    whole: str | None = None
 
     @classmethod
     def none(cls) -> IgnoreRules:
@@ -125,19 +139,23 @@ class IgnoreRules:
         groups = _grouped(_patterns(lines, str(folder / IGNORE_FILE)))
         if not groups:
             return self
-        return IgnoreRules((*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", groups)))
+        return replace(self, _layers=(*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", groups)))
 
     def ignores(self, rel_path: str, is_dir: bool) -> bool:
-        """Return whether a path inside the collection is ignored.
+        """Return whether a path inside the collection is ignored; see `reason`."""
+        return self.reason(rel_path, is_dir) is not None
+
+    def reason(self, rel_path: str, is_dir: bool) -> str | None:
+        """Return why a path inside the collection is ignored; None if it is not.
 
         Folders above it are not checked: a walk skips the contents of ignored folders.
         """
-        if not self._layers:
-            return False
+        if self.whole is not None:
+            return self.whole
         for layer in reversed(self._layers):
             if (verdict := layer.verdict(rel_path, is_dir)) is not None:
-                return verdict
-        return False
+                return IGNORED if verdict else None
+        return default_reason(rel_path.rpartition("/")[2], is_dir=is_dir) if self.has_defaults else None
 
 
 @dataclass(frozen=True, slots=True)

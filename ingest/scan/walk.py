@@ -15,7 +15,7 @@ import numpy as np
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
-from bindsearch.ingest.left_out import HIDDEN, IGNORED, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
+from bindsearch.ingest.left_out import HIDDEN, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
 from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
@@ -190,11 +190,17 @@ def _version_of(path: str) -> int:
     return time_version(status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else 0
 
 
-def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> Scan:
+def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path], *, default_ignore: bool = True) -> Scan:
     """Walk the files at or under `paths`, relative to `root` ("" is the root), each folder in the order of names.
 
     Hidden files and folders, ignored ones, symbolic links to folders, special files, `skipped_folders` and sidecars of
     other files are skipped. Symbolic links to files are followed. No path is inside another one.
+
+    Args:
+        root: the root of the collection.
+        paths: relative paths of files and folders.
+        skipped_folders: folders that are not walked.
+        default_ignore: what default_ignores.py lists is ignored unless an ignore file includes it.
 
     Raises:
         UsageError: an ignore file is invalid.
@@ -205,8 +211,8 @@ def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path]) -> 
     for path in sorted(paths):
         parent = path.rpartition("/")[0]
         if path and parent not in rules:
-            rules[parent] = rules_down_to(root, parent)
-        _walk(root, path, rules[parent] if path else IgnoreRules.none(), skipped, builder)
+            rules[parent] = rules_down_to(root, parent, default_ignore=default_ignore)
+        _walk(root, path, rules[parent] if path else IgnoreRules(has_defaults=default_ignore), skipped, builder)
     return builder.as_scan()
 
 
@@ -216,8 +222,8 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
     try:
         status = os.stat(start)  # noqa: PTH116  (a Path per file is too slow: a manifest may list a million)
         is_folder = stat.S_ISDIR(status.st_mode)
-        if rel_path and rules.ignores(rel_path, is_folder):
-            builder.left_out[rel_path + "/" * is_folder] = IGNORED
+        if rel_path and (reason := rules.reason(rel_path, is_folder)) is not None:
+            builder.left_out[rel_path + "/" * is_folder] = reason
             return
         if is_folder:
             pending = [(start, rel_path and rel_path + "/", rules)]
@@ -266,8 +272,9 @@ def _walk_folder(
             continue
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
-            if is_hidden or rules.ignores(rel_folder + name, is_folder):
-                builder.left_out[rel_folder + name + "/" * is_folder] = HIDDEN if is_hidden else IGNORED
+            reason = HIDDEN if is_hidden else rules.reason(rel_folder + name, is_folder)
+            if reason is not None:
+                builder.left_out[rel_folder + name + "/" * is_folder] = reason
                 continue
             if not is_folder:
                 if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):
