@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.device import usable_cores
 from bindsearch.environment import raise_installation_fault
+from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import archive_kind
 from bindsearch.ingest.archives.zip import name_notes
 from bindsearch.ingest.inspect.classify import Classification
 from bindsearch.ingest.inspect.folder_settings import NO_FACTS
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, classify_source, declared_of
-from bindsearch.ingest.manifests.manifest import is_manifest
+from bindsearch.ingest.manifests.manifest import is_manifest, names_files
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.scan.collection import IndexOptions
@@ -27,6 +29,7 @@ from bindsearch.reports import OnRows, PlannedFile, ignore_rows
 from bindsearch.small_files import NOT_REGULAR
 from bindsearch.types import Modality
 
+MANIFEST = "manifest: metadata of other files"
 FILES_AT_ONCE = 64
 """Files that are planned between two reports of progress."""
 
@@ -42,7 +45,7 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         on_rows: called with the number of files done and their total.
     """
     found = scan(target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore)
-    entries = read_manifests(found, {}, besides=target.manifests, limits=options.lists).entries
+    manifests = read_manifests(found, {}, besides=target.manifests, limits=options.lists)
     inspect = InspectOptions(options.rules, frozenset(Modality), target.root.name, options.facts)
     for rel_path, end in found.bad_links.items():
         if options.narrowing.includes(rel_path):
@@ -58,7 +61,12 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
 
     def plan(row: int) -> PlannedFile:
         path, rel_path = target.root / rel_paths[row], rel_paths[row]
-        return _plan_file(SourceFile(path, rel_path, found.state(row), listed=entries.get(rel_path)), inspect, options)
+        if rel_path in manifests.states:
+            return PlannedFile(path, None, MANIFEST)
+        file = SourceFile(path, rel_path, found.state(row), listed=manifests.entries.get(rel_path))
+        planned = _plan_file(file, inspect, options)
+        why = manifests.others.get(rel_path)
+        return planned if why is None or planned.modality is not None else replace(planned, why=why)
 
     with ThreadPoolExecutor(usable_cores(), "dry-run") as threads:
         for start in range(0, len(rows), FILES_AT_ONCE):
@@ -68,11 +76,11 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
 
 
 def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions) -> PlannedFile:
-    """Return how a file would be classified and read."""
+    """Return how a file that is no manifest would be classified and read."""
     verdict: Classification | None = None
     note = ""
     try:
-        if (verdict := classify_container(file.path)) is not None:
+        if (verdict := _classify_archive(file.path)) is not None:
             encoding = Declarations({}, NO_FACTS, options.zip_names).zip_encoding(file.rel_path)
             return PlannedFile(file.path, None, verdict.why, name_notes(file.path, encoding))
         verdict = classify_source(file, inspect)
@@ -89,9 +97,16 @@ def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions)
 
 def classify_container(path: Path) -> Classification | None:
     """Return the classification of an archive or manifest; None for other files."""
-    with suppress(OSError):
-        if (kind := archive_kind(path)) is not None:
-            return Classification(None, f"{kind} archive: its members are indexed")
-        if path.suffix.lower() in MANIFEST_NAMES and is_manifest(path):
-            return Classification(None, "manifest: metadata of other files")
+    with suppress(OSError, MediaError):
+        if (verdict := _classify_archive(path)) is not None:
+            return verdict
+        is_list = path.suffix.lower() in MANIFEST_NAMES and is_manifest(path)
+        if is_list and names_files(path, Path(path.anchor), ()):
+            return Classification(None, MANIFEST)
     return None
+
+
+def _classify_archive(path: Path) -> Classification | None:
+    """Return the classification of an archive; None for other files."""
+    kind = archive_kind(path)
+    return None if kind is None else Classification(None, f"{kind} archive: its members are indexed")

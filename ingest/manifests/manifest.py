@@ -1,16 +1,20 @@
 """Manifests: csv, tsv, jsonl and parquet files with metadata of other files, one row per file.
 
-A manifest has a column of paths (PATH_COLUMNS, letter case ignored), relative to the manifest's folder, and no motion
-columns. CAPTION_COLUMNS are indexed with the file, `modality` sets its modality, FACT_NAMES tell how it is read, and
-all other columns are the user's own (or metadata, such as `title` and `taken`), as in a sidecar. If a file has several
-rows, it gets the captions of all of them, and everything else from the first.
+A manifest has a column of paths (PATH_COLUMNS, letter case ignored), relative to the manifest's folder, no motion
+columns, and, unless the user names it, a path of a file of the collection. CAPTION_COLUMNS are indexed with the file,
+`modality` sets its modality, FACT_NAMES tell how it is read, and all other columns are the user's own (or metadata,
+such as `title` and `taken`), as in a sidecar. If a file has several rows, it gets the captions of all of them, and
+everything else from the first.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import posixpath
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,6 +45,9 @@ from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_CAPTIONS = 64
+MAX_CHECKED_ROWS = 10_000
+"""A table whose first rows name no file is no manifest."""
+
 _NO_COLUMNS: Mapping[str, Scalar] = {}
 _NO_METADATA = Metadata()
 """Shared by all files without such metadata: there may be millions."""
@@ -108,6 +115,43 @@ def is_manifest(path: Path) -> bool:
         return False
     # A column "file" or "image" may contain anything; None if the file has a header but no rows.
     return row[column] is None or _is_path(row[column])
+
+
+def names_files(path: Path, root: Path, scanned: Collection[str], limits: ListLimits = DEFAULT_LIMITS) -> bool:
+    """Return whether any of the first MAX_CHECKED_ROWS paths of a manifest is that of a file inside `root`.
+
+    Tables of other things, such as contacts or a log, may have a column `path` or `file`, too.
+
+    Args:
+        path: the manifest.
+        root: folder of the files.
+        scanned: relative paths of files that are known to be there; others are looked up.
+        limits: limits of manifests.
+
+    Raises:
+        MediaError: as for `read_manifest`.
+    """
+    folder, slashed_root = _slashed(path.parent), _slashed(root)
+    for row in itertools.islice(rows(path, Problems(), lambda _name: False, limits), MAX_CHECKED_ROWS):
+        try:
+            rel_path = _locate(row.path, folder, slashed_root)
+        except MediaError:
+            continue
+        if rel_path in scanned or _is_there(slashed_root + rel_path, slashed_root):
+            return True
+    return False
+
+
+def _is_there(path: str, root: str) -> bool:
+    """Return whether there is a file at a path below `root`, or an archive above it."""
+    while len(path) > len(root):
+        with suppress(OSError, ValueError):  # no name that a file could have
+            if os.path.isfile(path):  # noqa: PTH113  (a Path per row is too slow)
+                return True
+            if os.path.isdir(path):  # noqa: PTH112
+                return False
+        path = path.rpartition("/")[0]
+    return False
 
 
 def read_manifest(

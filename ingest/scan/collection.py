@@ -248,6 +248,7 @@ class CollectionScan:
 
     def record_left_out(self, store: Path) -> None:
         """Record and count the files that were left out; those that the run did not look at stay as they are."""
+        self.left_out.update((path, why) for path, why in self.manifests.others.items() if path in self.left_out)
         unread = self._archives.keys() - {path for path, _ in self.archives}
         table = write_left_out(
             store,

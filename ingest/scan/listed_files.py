@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.archives.samples import archive_above
-from bindsearch.ingest.manifests.manifest import ManifestContent, ManifestEntry, is_manifest, read_manifest
+from bindsearch.ingest.manifests.manifest import (
+    ManifestContent,
+    ManifestEntry,
+    is_manifest,
+    names_files,
+    read_manifest,
+)
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.scan.walk import Scan
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.storage.file_state import FileState, IndexedFiles, file_state
+
+NAMES_NOTHING = "not media, and no list of files: none of its paths is that of a file of the collection"
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,14 @@ class CollectionManifests:
         states: state of each manifest that was read.
         changed: whether a manifest was added, deleted or changed.
         problems: one line each.
+        others: reason by path of tables that have a column of paths, but are no manifests.
     """
 
     entries: Mapping[str, ManifestEntry]
     states: Mapping[str, FileState]
     changed: bool
     problems: Sequence[str]
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_manifests(
@@ -77,9 +87,13 @@ def read_manifests(
     entries: dict[str, ManifestEntry] = {}
     states: dict[str, FileState] = {}
     problems: list[str] = []
+    others: dict[str, str] = {}
     for path in sorted(candidates, key=lambda path: (path.count("/"), path)):
         try:
             if known.get(path) != candidates[path] and not is_manifest(scan.root / path):
+                continue
+            if path not in besides and not names_files(scan.root / path, scan.root, scanned, limits):
+                others[path] = NAMES_NOTHING
                 continue
             content = read_manifest(scan.root / path, scan.root, limits, scanned)
         except MediaError as error:
@@ -101,7 +115,7 @@ def read_manifests(
             problems.append(
                 f"{scan.root / path}: {missing} of {len(content.entries)} listed files are not there, hidden or ignored"
             )
-    return CollectionManifests(entries, states, states != known, problems)
+    return CollectionManifests(entries, states, states != known, problems, others)
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

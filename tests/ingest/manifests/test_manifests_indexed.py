@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +142,38 @@ def test_listed_files_that_are_not_there_are_counted(tmp_path: Path) -> None:
         assert len(report.failures) == 1000
         with pytest.raises(bs.UsageError, match="more than 100 rows: split it, or give a larger --limit list-rows=N"):
             store.index(many, limits={"max_list_rows": 100})
+
+
+def test_a_table_is_a_list_only_if_it_names_files_of_the_collection(tmp_path: Path) -> None:
+    root = tmp_path / "media"
+    root.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (root / name).write_text(f"words of {name}")
+    with zipfile.ZipFile(root / "z.zip", "w") as archive:
+        archive.writestr("d.txt", "words of d")
+    (root / "contacts.csv").write_text("name,file,phone\nAnna,anna.vcf,12\nBen,ben.vcf,34\n")
+    (root / "access.csv").write_text(
+        "path,status\n" + "".join(f"/usr/share/{i}.html,200\n../up/{i}.png,404\n" for i in range(50))
+    )
+    (root / "late.csv").write_text("path,rating\n" + "".join(f"gone{i}.txt,1\n" for i in range(200)) + "a.txt,5\n")
+    (root / "members.csv").write_text("path,rating\nz.zip/d.txt,7\n")
+    nothing = "not media, and no list of files: none of its paths is that of a file of the collection"
+    with connect(tmp_path / "store", encoder="null") as store:
+        planned = {file.path.name: file.why for file in store.plan_index(root)}
+        assert planned["contacts.csv"] == planned["access.csv"] == nothing
+        assert planned["late.csv"] == planned["members.csv"] == "manifest: metadata of other files"
+        report = store.index(root)
+        assert report.added == 4
+        assert report.skipped == {nothing: 2}
+        assert not any("contacts" in notice or "access" in notice for notice in report.notices)
+        assert {hit.path.name for hit in store.search("a", filter="rating >= 5")} == {"a.txt", "d.txt"}
+        report = store.index(root)
+        assert (report.unchanged, report.skipped) == (4, {nothing: 2})
+        (root / "anna.vcf").write_text("BEGIN:VCARD")  # then it is a list of that file
+        assert nothing not in store.index(root / "contacts.csv").skipped
+        (root / "c.txt").unlink()
+        (root / "only.csv").write_text("path,rating\nc.txt,3\n")
+        assert store.index(root).skipped[nothing] == 2
+        (root / "c.txt").write_text("words of c.txt")
+        store.index(root)
+        assert len(store.search("a", filter="rating = 3")) == 1
