@@ -464,7 +464,9 @@ class Store:
         context = self._context
         with Decoders(context.encoder, context.decode) as decoders:
             find = at_paths(resolved, self._folder)
-            report = index_targets(context, find, request, decoders, index_settings, on_progress, on_stage)
+            report = index_targets(
+                context, find, request, decoders, index_settings, on_progress, on_stage, moved_to=resolved
+            )
         seen = (report.items, report.unchanged, report.removed, report.failures, report.without_content, report.notices)
         if not any(seen):
             report.notices.append("no indexable files found")

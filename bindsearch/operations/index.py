@@ -28,6 +28,7 @@ from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import IndexActionKind
+from bindsearch.operations.moved import move_gone_collections
 from bindsearch.operations.optimize import optimize
 from bindsearch.reports import (
     IndexReport,
@@ -140,6 +141,7 @@ def index_targets(
     settings: IndexSettings | None = None,
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
+    moved_to: Sequence[Path] = (),
 ) -> IndexReport:
     """Run one indexing run and the index maintenance after it.
 
@@ -151,6 +153,7 @@ def index_targets(
         settings: New index settings; None: the stored ones.
         on_progress: Called with the progress of the run.
         on_stage: Called with the name of each stage of the index maintenance.
+        moved_to: Folders that the files of collections whose folder is gone may be in now.
 
     Returns:
         Numbers of items and files, failures and notices.
@@ -170,6 +173,7 @@ def index_targets(
     ):
         options = request.options(decode_options(config, request.imu_rate_hz))
         indexer = Indexer(catalog, writer, context.encoder, decoders, context.path, on_progress)
+        indexer.report.notices += move_gone_collections(moved_to, catalog, writer)
         for target in find_targets(catalog, options.lists):
             indexer.index(target, _with_settings(options, target.root))
         writer.discard_lost_files()

@@ -68,7 +68,7 @@ def relocate(store: Path, old: str | os.PathLike[str], new: str | os.PathLike[st
         files = [file for key, root in moved.items() for file in _files_of(catalog, key, root)]
         rows = np.unique(np.linspace(0, len(files) - 1, min(len(files), MAX_SAMPLED)).astype(np.int64))
         sample = [files[row] for row in rows.tolist()]
-        found = sum(_is_there(path, root, size_bytes) for path, root, size_bytes in sample)
+        found = sum(is_there_with_size(path, root, size_bytes) for path, root, size_bytes in sample)
         if found < MIN_FOUND_SHARE * len(sample):
             raise UsageError(
                 f"{after} does not contain the files of {before}: {found} of {len(sample)} are there with their size; "
@@ -118,7 +118,7 @@ def _files_of(catalog: Catalog, key: int, root: Path) -> Iterator[tuple[Path, Pa
         yield root / known.rel_path(row), root, int(known.states[row, 0])
 
 
-def _is_there(path: Path, root: Path, size_bytes: int) -> bool:
+def is_there_with_size(path: Path, root: Path, size_bytes: int) -> bool:
     """Return whether a file has its size, or is a member of an archive that is there."""
     try:
         if path.is_file():
