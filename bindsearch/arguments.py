@@ -8,6 +8,7 @@ import math
 import operator
 import os
 import shlex
+import unicodedata
 from collections.abc import Iterable
 from enum import StrEnum
 from numbers import Real
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import SupportsIndex, TypeVar, cast
 
 from bindsearch.errors import UsageError
+
+MAX_NORMALIZED = 4096
+"""A longer text is no path."""
 
 MAX_SHOWN = 80
 """Maximum number of characters of a value in a message."""
@@ -192,7 +196,29 @@ def to_path(path: object) -> Path:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UsageError(f"the path {shown(text)} is too long: a name has at most 255 bytes") from None
+        return Path(existing_form(text))
     return Path(text)
+
+
+def name_forms(text: str) -> tuple[str, ...]:
+    """Return a text, and its composed and decomposed forms (Unicode NFC and NFD) if they differ.
+
+    macOS writes names decomposed, keyboards composed; people see one name.
+    """
+    if text.isascii():
+        return (text,)
+    return tuple(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
+
+
+def existing_form(path: str) -> str:
+    """Return a path with each name that is not there, but is there in another form of `name_forms`, in that form."""
+    if path.isascii() or len(path) > MAX_NORMALIZED or os.path.lexists(path):
+        return path
+    found = "/" if path.startswith("/") else ""
+    for name in filter(None, path.split("/")):
+        forms = name_forms(name)
+        found += next((form for form in forms if os.path.lexists(found + form)), name) + "/"
+    return found.rstrip("/") if os.path.lexists(found.rstrip("/")) else path
 
 
 def is_existing_file(path: Path) -> bool:

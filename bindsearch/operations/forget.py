@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bindsearch.arguments import to_absolute
+from bindsearch.arguments import name_forms, to_absolute
 from bindsearch.errors import UsageError
 from bindsearch.ingest.left_out import forget_left_out
 from bindsearch.operations.compact import locked_catalog
@@ -129,7 +129,8 @@ def _matching_collections(path: str, collections: Sequence[tuple[int, Path]]) ->
     """Yield the collections that a path concerns, each with the relative path in it, "" for the whole collection."""
     resolved = to_absolute(path)
     with_links = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  (links stay)
-    for absolute in dict.fromkeys((with_links, resolved)):
+    forms = (Path(form) for given in (with_links, resolved) for form in name_forms(str(given)))
+    for absolute in dict.fromkeys(forms):
         for key, root in collections:
             if root.is_relative_to(absolute):
                 yield key, ""

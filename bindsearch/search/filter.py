@@ -10,7 +10,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.arguments import did_you_mean, shown, to_absolute, to_integer, to_list, to_path_text, to_texts
+from bindsearch.arguments import (
+    did_you_mean,
+    name_forms,
+    shown,
+    to_absolute,
+    to_integer,
+    to_list,
+    to_path_text,
+    to_texts,
+)
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -211,7 +220,11 @@ def segment_mask(filter: Filter, tables: FilterTables, columns: FilterColumns | 
     columns = columns or FilterColumns(tables)
     items = _item_mask(filter, tables)
     mask = np.ones(tables.segments.num_rows, bool) if items is None else items[columns.item_rows]
-    return mask if filter.where is None else mask & where_mask(filter.where, columns)
+    if filter.where is None:
+        return mask
+    forms = (mask & where_mask(form, columns) for form in name_forms(filter.where))
+    first = next(forms)  # names may be stored in another form than they are typed in
+    return first if first.any() else next((found for found in forms if found.any()), first)
 
 
 def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None:
@@ -279,9 +292,10 @@ def _in_folders(folders: tuple[str, ...], tables: FilterTables) -> Any:
     import pyarrow.compute as pc
 
     roots = {number: PurePosixPath(root) for number, root in tables.manifest.collections.items()}
-    whole = {number for number, root in roots.items() for folder in folders if root.is_relative_to(folder)}
+    forms = [form for folder in folders for form in name_forms(folder)]
+    whole = {number for number, root in roots.items() for form in forms if root.is_relative_to(form)}
     mask = _in_collections(whole, tables)
-    for folder in map(PurePosixPath, folders):
+    for folder in map(PurePosixPath, forms):
         for number, root in roots.items():
             if number not in whole and folder.is_relative_to(root):
                 start = f"{folder.relative_to(root)}/"
@@ -297,7 +311,8 @@ def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
 
 
 def _collections_named(name: str, roots: Any) -> set[int]:
-    matching = {number for number, root in roots.items() if name in (root, PurePosixPath(root).name)}
+    forms = name_forms(name)
+    matching = {number for number, root in roots.items() if root in forms or PurePosixPath(root).name in forms}
     if not matching:
         near = did_you_mean(name, sorted({*roots.values(), *(PurePosixPath(root).name for root in roots.values())}))
         advice = f"{near}choose from {', '.join(sorted(roots.values()))}" if roots else "the store has none"

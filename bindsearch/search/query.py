@@ -8,7 +8,7 @@ from enum import StrEnum
 from os import PathLike
 from types import MappingProxyType
 
-from bindsearch.arguments import shown, to_choice, to_flag, to_integer, to_list, to_number, to_path_text
+from bindsearch.arguments import existing_form, shown, to_choice, to_flag, to_integer, to_list, to_number, to_path_text
 from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields, former_keywords
 from bindsearch.search.filter import NO_FILTER, Filter
@@ -207,6 +207,8 @@ def _checked_term(term: object) -> Term:
         term.source.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{shown(term.source)} is not UTF-8: give it in UTF-8") from None
+    if term.kind != Modality.TEXT and (source := existing_form(term.source)) != term.source:
+        term = replace(term, source=source)
     if term.span is not None:
         if not isinstance(term.span, Span):
             raise UsageError(f"the span of {shown(term.source)} is {shown(term.span)}: give a Span in seconds")

@@ -7,6 +7,7 @@ can be rebuilt.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bindsearch.arguments import name_forms
 from bindsearch.errors import SnapshotDamagedError
 from bindsearch.storage.snapshot_checks import REMEDY, Checks
 from bindsearch.storage.snapshot_format import (
@@ -227,12 +229,14 @@ class Snapshot:
         return None if row < 0 else self._item_at(row)
 
     def item_at_path(self, path: Path) -> Item | None:
-        """Return the item with this absolute path; None if there is none."""
+        """Return the item with this absolute path, in any form of its name; None if there is none."""
         import pyarrow.compute as pc
 
-        for collection_id, root in self.manifest.collections.items():
-            if path.is_relative_to(root):
-                same_path = pc.equal(self.items.column("rel_path"), path.relative_to(root).as_posix())
+        for form, (collection_id, root) in itertools.product(
+            map(Path, name_forms(str(path))), self.manifest.collections.items()
+        ):
+            if form.is_relative_to(root):
+                same_path = pc.equal(self.items.column("rel_path"), form.relative_to(root).as_posix())
                 same_root = pc.equal(self.items.column("collection_id"), collection_id)
                 for row in self._live_item_rows(pc.and_(same_path, same_root)).tolist():
                     return self._item_at(row)
