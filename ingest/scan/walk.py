@@ -7,7 +7,7 @@ import os
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,8 @@ class _ScanBuilder:
             sidecar_version ^= parts_version(f"{folder}/{name}")
         if "depth" in lower and (mask := mask_name(name)) in siblings:  # a depth map is read with the mask beside it
             sidecar_version ^= _version_of(f"{folder}/{mask}")
-        self.states.extend(astuple(file_state(status, sidecar_version)))
+        state = file_state(status, sidecar_version)
+        self.states.extend((state.size_bytes, state.mtime_ns, state.sidecar_version, state.inode))
         self.rel_paths.append(rel_folder + name)
 
     def add_bad_link(self, status: os.stat_result, path: str, rel_path: str) -> bool:
