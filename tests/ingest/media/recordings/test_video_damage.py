@@ -150,7 +150,7 @@ def test_random_damage_is_noted_or_refused_in_one_line(
     path = tmp_path_factory.mktemp("damaged") / name
     path.write_bytes(raw[: int(cut * len(raw))])
     read_metadata(path, Modality.VIDEO)
-    found = []
+    found: list[DecodedSegment] = []
     try:
         found, reading = decode(path)
     except MediaError as error:
