@@ -15,17 +15,20 @@ from quality_rows import Row
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini import MiniEncoder
 from bindsearch.encoders.mini.class_prototypes import read_classes
+from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth import read_depth
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import Passage
+from bindsearch.media import DecodeHints, Passage, Picture
 from bindsearch.types import Modality
 
 Vectors = NDArray[np.float32]
 EVERY = 5  # every fifth class, by WordNet id, is excluded from the bank in the held-out run
 BATCH = 64
+ASPECTS = (2, 3, 5)
+PANORAMA_PX = 320
 
 
 def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
@@ -33,6 +36,7 @@ def run(data: Path, encoder: Encoder, *, crossval: bool) -> list[Row]:
     del crossval
     return [
         *_imagenet_rows(data / "images_imagenet1000", encoder),
+        *_panorama_rows(data / "images_imagenet1000", encoder),
         *_flickr_rows(data / "images_flickr8k", encoder),
         *_thermal_rows(data / "thermal_roadscene", encoder),
         *_depth_rows(data / "depth_rgbd_metric", encoder),
@@ -71,6 +75,31 @@ def _imagenet_rows(folder: Path, encoder: Encoder) -> list[Row]:
         *rows,
         Row("ImageNet left-out class name -> picture, R@10", recall(ranked, 10), 0.45, len(queries), note),
     ]
+
+
+def _panorama_rows(folder: Path, encoder: Encoder) -> list[Row]:
+    """Return the rows of panoramas made of several pictures side by side, each found by its class's name."""
+    table = _table(folder / "labels.csv")
+    names = encode_media(encoder, [Passage(row["label"]) for row in table])
+    squares = [_square(folder / row["path"]) for row in table]
+    rows = []
+    for aspect in ASPECTS:
+        count = len(table) // aspect
+        groups = np.random.default_rng(0).permutation(len(table))[: count * aspect].reshape(count, aspect)
+        panoramas = [Picture(np.concatenate([squares[index] for index in group], axis=1)) for group in groups]
+        ranked = ranks(
+            names[groups.ravel()], encode_media(encoder, panoramas), np.repeat(np.arange(count), aspect).tolist()
+        )
+        name = f"ImageNet class name -> panorama {aspect}:1 of {aspect} pictures, R@10"
+        rows.append(Row(name, recall(ranked, 10), None, groups.size))
+    return rows
+
+
+def _square(path: Path) -> NDArray[np.uint8]:
+    """Return the middle square of a picture, uint8 (side, side, 3)."""
+    rgb = read_image(path, DecodeHints(PANORAMA_PX, 1.0), DecodeOptions()).rgb
+    square: NDArray[np.uint8] = square_crops(rgb, PANORAMA_PX)[0]
+    return square
 
 
 def _flickr_rows(folder: Path, encoder: Encoder) -> list[Row]:

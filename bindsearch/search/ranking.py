@@ -69,9 +69,11 @@ def fold_copies(
         embeddings: Vectors of the candidates in groups, in their order: float32 (p, d), unit norm.
         groups: Number of the group in which a candidate is compared by cosine: int64 (m,), -1 for none.
     """
+    leader_of = np.arange(len(vector_keys))
+    if len(set(vector_keys.tolist())) == len(vector_keys) and _are_apart(embeddings):
+        return leader_of  # the usual case
     _, firsts, which = np.unique(vector_keys, return_index=True, return_inverse=True)
     shared = firsts[which]
-    leader_of = np.arange(len(vector_keys))
     compared = np.flatnonzero(groups >= 0)
     is_first = shared[compared] == compared
     for group in np.unique(groups[compared]).tolist():
@@ -81,11 +83,16 @@ def fold_copies(
     return leader_of[shared]
 
 
+def _are_apart(rows: NDArray[np.float32]) -> bool:
+    """Return whether no two of a few unit vectors (p, d) are as near as copies; False if there are many."""
+    return len(rows) <= FOLD_ROWS and int(np.count_nonzero(rows @ rows.T >= COPY_COSINE)) == len(rows)
+
+
 def _first_near(rows: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return for each row (p, d) the first one that it is a copy of and that is no copy itself, else the row."""
     found = np.arange(len(rows))
-    if len(rows) <= FOLD_ROWS and np.count_nonzero(rows @ rows.T >= COPY_COSINE) == len(rows):
-        return found  # the usual case: no row is near another one
+    if _are_apart(rows):
+        return found
     leaders = np.zeros(0, np.int64)
     for start in range(0, len(rows), FOLD_ROWS):
         own = np.arange(start, min(start + FOLD_ROWS, len(rows)))

@@ -22,6 +22,7 @@ from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to
 from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, load_installed_tower
 from bindsearch.encoders.model_store.source import HUGE_NAME
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
+from bindsearch.encoders.preprocessing.crops import wide_parts
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
 TOWER_OF: Mapping[Modality, str] = MappingProxyType(
@@ -155,7 +156,8 @@ class ImageBindEncoder:
             case Passage(text=text):
                 return prepare_text(text)
             case Picture(rgb=rgb):
-                return prepare_picture(rgb, options)
+                parts = wide_parts(rgb) if options.spatial_crops == 1 else [rgb]
+                return np.concatenate([prepare_picture(part, options) for part in parts])
             case Frames(rgb=rgb, times_s=times_s):
                 return prepare_frames(rgb, times_s, options)
             case Sound(samples=samples, sample_rate_hz=rate_hz):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.imu import ImuTower
     from bindsearch.encoders.mini.text import TextTower
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Version of the code; increased when code (preprocessing, a network, a formula), not weights, changes the vectors."""
 
 PICTURE_SIDE_PX = 224
@@ -192,7 +192,9 @@ def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> ND
 
     match media:
         case Picture(rgb=rgb):
-            return prepare_picture(rgb)
+            from bindsearch.encoders.preprocessing.crops import wide_parts
+
+            return np.concatenate([prepare_picture(part) for part in wide_parts(rgb)])
         case Frames(rgb=frames):
             return np.concatenate([prepare_picture(frame) for frame in frames])
         case DepthMap():

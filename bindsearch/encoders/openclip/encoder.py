@@ -14,7 +14,7 @@ from PIL import Image
 
 from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, load_installed_tower
 from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer
-from bindsearch.encoders.preprocessing.crops import square_crops
+from bindsearch.encoders.preprocessing.crops import square_crops, wide_parts
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
 FRAMES_PER_S = 1.0
@@ -149,7 +149,9 @@ class OpenClipEncoder:
         return self._tokenizer.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """Return tokens, int64 (1, length), or squares, uint8 (views, side, side, 3), one per frame; thread-safe.
+        """Return tokens, int64 (1, length), or squares, uint8 (views, side, side, 3); thread-safe.
+
+        There is a view for each frame of a video, and for each part of a wide picture.
 
         Raises:
             MediaError: the text is empty or too long, or the picture has no pixels.
@@ -159,7 +161,7 @@ class OpenClipEncoder:
             case Passage(text=text):
                 return self._tokenizer.tokenize(text)
             case Picture(rgb=rgb):
-                return self._squares(rgb)
+                return np.concatenate([self._squares(part) for part in wide_parts(rgb)])
             case Frames(rgb=frames):
                 return np.concatenate([self._squares(frame) for frame in frames])
         raise EncoderError(f"{self.name} encodes text, images and video, not {MODALITY_OF[type(media)]}")

@@ -5,12 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torchvision.transforms.functional as tv
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from bindsearch.encoders.preprocessing.crops import LONGEST_ASPECT, centre_strip, square_crop_plane, square_crops
+from bindsearch.encoders.mini import MiniEncoder
+from bindsearch.encoders.preprocessing.crops import (
+    LONGEST_ASPECT,
+    MAX_PARTS,
+    WIDE_ASPECT,
+    centre_strip,
+    square_crop_plane,
+    square_crops,
+    wide_parts,
+)
 from bindsearch.errors import MediaError, UsageError
+from bindsearch.media import Picture
 
 SIZES = [(224, 224), (100, 100), (320, 400), (401, 320), (333, 500), (77, 1231), (1024, 31), (1, 1), (1, 60), (60, 1)]
 
@@ -107,3 +119,49 @@ def test_a_picture_without_pixels_is_refused(shape: tuple[int, ...]) -> None:
 def test_other_numbers_of_squares_are_refused(crops: int) -> None:
     with pytest.raises(UsageError, match=f"crops is {crops}: expected 1 or 3"):
         square_crops(picture(10, 10), 224, crops=crops)
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 900), upright=st.booleans())
+def test_the_parts_of_a_wide_picture_are_squares_and_cover_it(height: int, width: int, upright: bool) -> None:
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rgb[..., 0], rgb[..., 1] = np.arange(width) % 256, np.arange(width) // 256
+    rgb[::2, :, 2] = 255  # no part is of one colour
+    parts = wide_parts(rgb.swapaxes(0, 1) if upright else rgb)
+    if upright:
+        parts = [part.swapaxes(0, 1) for part in parts]
+    aspect = max(height, width) / min(height, width)
+    if aspect < WIDE_ASPECT:
+        assert len(parts) == 1
+        np.testing.assert_array_equal(parts[0], rgb)
+    elif width > height > 1 and aspect <= MAX_PARTS:
+        assert len(parts) in (int(aspect), int(aspect) + 1)
+        seen = set()
+        for part in parts:
+            assert part.shape[0] == height
+            assert height <= part.shape[1] <= 1.1 * height + 1
+            seen |= {int(low) + 256 * int(high) for low, high, _ in part[0]}
+        assert len(seen) >= width - 0.1 * height - 1
+
+
+def test_a_very_long_picture_is_squeezed_into_the_most_parts() -> None:
+    rgb = picture(30, 3000)
+    parts = wide_parts(rgb)
+    assert [part.shape for part in parts] == [(30, 30, 3)] * MAX_PARTS
+
+
+def test_blank_parts_of_a_wide_picture_are_left_out() -> None:
+    rgb = np.full((30, 900, 3), 128, np.uint8)
+    assert len(wide_parts(rgb)) == 1
+    rgb[5:25, :20] = (200, 20, 20)
+    (part,) = wide_parts(rgb)
+    assert part[..., 0].max() > 190
+
+
+@pytest.mark.parametrize("encoder", [MiniEncoder()])
+def test_the_edge_of_a_panorama_reaches_the_encoder(encoder: MiniEncoder) -> None:
+    rgb = picture(60, 300)
+    changed = rgb.copy()
+    changed[:, :60] = 255 - changed[:, :60]
+    assert not np.array_equal(encoder.prepare(Picture(rgb)), encoder.prepare(Picture(changed)))
+    assert len(encoder.prepare(Picture(rgb))) == 5
+    assert len(encoder.prepare(Picture(rgb[:, :90]))) == 1
