@@ -124,8 +124,15 @@ class Metadata:
 
     def merge_over(self, other: Metadata) -> Metadata:
         """Return these metadata, with unknown fields taken from `other`."""
+        if self == _NO_METADATA:
+            return other
+        if other == _NO_METADATA:
+            return self
         known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(other, **{name: value for name, value in known.items() if value is not None})
+
+
+_NO_METADATA = Metadata()
 
 
 def facts_of(values: Mapping[str, Any]) -> Metadata:

@@ -103,8 +103,10 @@ def _image_values(path: Path) -> Facts:
         yield from _size(width, height)
         if picture.format == "PNG":
             yield from _png_values(picture.info)
-        yield from _described_values(read_iptc(picture.info.get("photoshop")))
-        yield from _described_values(read_xmp(_xmp(picture.info)))
+        if (iptc := picture.info.get("photoshop")) is not None:
+            yield from _described_values(read_iptc(iptc))
+        if xmp := _xmp(picture.info):
+            yield from _described_values(read_xmp(xmp))
         exif = _exif(path, picture)
         if (exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)) in (5, 6, 7, 8):
             yield from _size(height, width)

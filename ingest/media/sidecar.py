@@ -103,6 +103,7 @@ class Sidecar:
     notes: tuple[str, ...] = ()
 
 
+_EMPTY = Sidecar()
 KEYS = (*FACT_NAMES, "caption", "columns")
 """Keys of a sidecar."""
 
@@ -177,8 +178,8 @@ def decode_facts(sidecar: Sidecar) -> str:
 
 def merge_sidecars(*sidecars: Sidecar) -> Sidecar:
     """Return for each key the value of the first sidecar that has it; `units`, `columns`, `metadata` entry by entry."""
-    merged = Sidecar()
-    for sidecar in sidecars:
+    merged, *rest = [sidecar for sidecar in sidecars if sidecar != _EMPTY] or [_EMPTY]  # most files have none or one
+    for sidecar in rest:
         added = {name: getattr(sidecar, name) for name in DECIDING if not is_given(merged, name)}
         added["units"] = {**sidecar.units, **merged.units}
         added["columns"] = {**sidecar.columns, **merged.columns}

@@ -31,11 +31,11 @@ def foreign_names(name: str) -> list[str]:
         name: the file's name, or its path with forward slashes: then these are paths too.
     """
     folder, slash, name = name.rpartition("/")
-    copy = _COPY.fullmatch(name)
+    copy = _COPY.fullmatch(name) if ")." in name else None
     bare, number = (copy["stem"] + copy["suffix"], copy["number"]) if copy else (name, "")
     names = [f"{base[:TAKEOUT_CHARACTERS]}{number}{OWN_SUFFIX}" for base in (bare + TAKEOUT_SUFFIX, bare)]
-    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
-    if suffix in RECORDINGS:
+    stem, dot, extension = name.rpartition(".")
+    if f"{dot}{extension.lower()}" in RECORDINGS:
         names.append(stem + INFO_SUFFIX)
     return [folder + slash + other for other in dict.fromkeys(names) if other != name + OWN_SUFFIX]
 
