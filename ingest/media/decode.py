@@ -126,7 +126,7 @@ def pieces(
     try:
         _check_file(path)
         is_empty = True
-        for piece in _with_notes(DECODERS[modality](job), job):
+        for piece in _with_findings(DECODERS[modality](job), job):
             is_empty = False
             yield piece
         if is_empty:
@@ -228,23 +228,21 @@ def _check_file(path: Path) -> None:
         raise
 
 
-def _with_notes(segments: Iterator[DecodedSegment], job: Job) -> Iterator[DecodedSegment]:
-    """Yield segments with the findings on the file; one is held back, since damage may be found after the last."""
+def _with_findings(segments: Iterator[DecodedSegment], job: Job) -> Iterator[DecodedSegment]:
+    """Yield segments with the notes so far, the last one with the facts; it is held back, as damage may follow it."""
     held: DecodedSegment | None = None
     for segment in segments:
         if held is not None:
             yield held
-        held = _with_findings(segment, job)
+        held = _with_reading(segment, Reading(tuple(job.notes)))
+        job.notes.clear()
     if held is not None:
-        yield _with_findings(held, job)
+        yield _with_reading(held, Reading(tuple(job.notes), job.facts))
 
 
-def _with_findings(segment: DecodedSegment, job: Job) -> DecodedSegment:
-    """Return a segment that carries the notes and facts that no segment carries yet."""
-    reading = merge_readings(segment.reading, Reading(tuple(job.notes), dict(job.facts)))
-    job.notes.clear()
-    job.facts.clear()
-    return replace(segment, reading=reading)
+def _with_reading(segment: DecodedSegment, reading: Reading) -> DecodedSegment:
+    """Return a segment whose reading has another one added."""
+    return replace(segment, reading=merge_readings(segment.reading, reading))
 
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:

@@ -85,7 +85,7 @@ def test_a_video_keeps_its_pictures_without_a_sound_that_can_be_decoded(tmp_path
     found, reading = decode(path)
     assert [piece.modality for piece in found] == [Modality.VIDEO]
     (note,) = reading.notes
-    assert re.fullmatch(r"the sound track cannot be decoded \(.+\): the pictures are indexed", note)
+    assert re.fullmatch(r"the sound is not indexed: sound track 1 cannot be decoded \(.+\)", note)
 
 
 def test_a_video_keeps_its_sound_without_pictures_that_can_be_decoded(tmp_path: Path) -> None:
