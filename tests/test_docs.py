@@ -169,8 +169,8 @@ def test_names_and_paths_that_a_page_cites_are_in_the_code(page: str, declared: 
 
 
 def test_a_renamed_thing_is_not_known(declared: Mapping[str, set[str]]) -> None:
-    for name in ("sniff.PICTURES", "Modality.TEXT", "IndexManifest", "ingest/media/sniff.py", "bindsearch.indexes"):
+    for name in ("kinds.PICTURES", "Modality.TEXT", "IndexManifest", "ingest/media/sniff.py", "bindsearch.indexes"):
         assert is_known(name, declared)
-    for name in ("sniff.PHOTOS", "sounds.PICTURES", "Modality.SMELL", "IndexBook", "ingest/media/smell.py"):
+    for name in ("kinds.PHOTOS", "sounds.PICTURES", "Modality.SMELL", "IndexBook", "ingest/media/smell.py"):
         assert not is_known(name, declared)
     assert not is_known("bindsearch.smell", declared)

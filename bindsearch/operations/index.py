@@ -16,8 +16,8 @@ from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.archives.samples import ArchiveLimits
 from bindsearch.ingest.dry_run import plan_collection
-from bindsearch.ingest.inspect.classify import parse_rule
 from bindsearch.ingest.inspect.folder_settings import read_folder_settings
+from bindsearch.ingest.inspect.rules import parse_rule
 from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer

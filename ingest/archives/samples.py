@@ -19,35 +19,28 @@ from pathlib import Path, PurePosixPath
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.limits import ArchiveLimits as ArchiveLimits
 from bindsearch.ingest.archives.limits import Budget, Entry, MemberError, sample_key
+from bindsearch.ingest.archives.sample_metadata import CAPTIONS, member_sidecar, shared_metadata
 from bindsearch.ingest.archives.tar import is_tar, read_tar
 from bindsearch.ingest.archives.zip import is_zip, read_zip
-from bindsearch.ingest.inspect.classify import has_media_extension
+from bindsearch.ingest.inspect.extensions import has_media_extension
 from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import recording_of
+from bindsearch.ingest.media.kinds import extensions_of
 from bindsearch.ingest.media.sidecar import (
-    MAX_COLUMNS,
     MAX_SIDECAR_BYTES,
-    Scalar,
     Sidecar,
     merge_sidecars,
-    parse_columns,
 )
-from bindsearch.ingest.media.sidecar_file import parse_sidecar
-from bindsearch.ingest.media.text_fields import normalize_text, parse_user_object
-from bindsearch.ingest.media.texts.encoding import decode_text
+from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.media import Note, drop_note
 from bindsearch.small_files import open_regular
-from bindsearch.types import Metadata
 
-TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
-ZIP_NAMES = (".zip",)
+TAR_NAMES, ZIP_NAMES = extensions_of("tar"), extensions_of("zip")
 MAX_NAME_BYTES = 1024
 MAX_SAMPLE_MEMBERS = 64
 """A larger sample is processed in parts: frames named shot.0001.png, shot.0002.png, ... are not a sample."""
 
 _HEAD_BYTES = 512
-_CAPTIONS = (".txt", ".text", ".caption", ".cap")
-_CAPTION_KEYS = ("caption", "captions", "text")
 _HIDDEN_FOLDER = "__MACOSX"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PARTS_SUFFIX = ".parts"
@@ -274,7 +267,7 @@ class _Reader:
     def _is_metadata(self, name: str) -> bool:
         """Return whether a member may be metadata of others."""
         suffix = PurePosixPath(name).suffix.lower()
-        return suffix == ".json" or (self.tar and suffix in (*_CAPTIONS, ".cls"))
+        return suffix == ".json" or (self.tar and suffix in (*CAPTIONS, ".cls"))
 
     def _buffer(self, entry: Entry, name: str) -> _BufferedMember:
         if self._is_metadata(name) and entry.size_bytes <= MAX_SIDECAR_BYTES:
@@ -302,12 +295,12 @@ class _Reader:
         found = find_sidecars({*names, *by_name})
         sidecars = {name: by_name[others[0]] for name, others in found.items() if others[0] in by_name}
         shared = [member for member in metadata_files if member not in sidecars.values()]
-        texts = [member for member in shared if member.suffix in _CAPTIONS]
+        texts = [member for member in shared if member.suffix in CAPTIONS]
         has_media = any(has_media_extension(name) for name in names)
         common = Sidecar()
         if self.tar and (has_media or texts):
-            common, problems = _shared_metadata(shared, captioned=has_media)
-            yield from problems
+            common, problems = shared_metadata({member.name: member.raw for member in shared}, captioned=has_media)
+            yield from (Skipped(name, reason) for name, reason in problems.items())
         copies = self._with_parts({member.name: member.path for member in sample if member.path is not None})
         for member in sample:
             self.buffered.remove(member)
@@ -339,7 +332,7 @@ class _Reader:
         self, member: _BufferedMember, sidecar_file: _BufferedMember | None, common: Sidecar
     ) -> Iterator[Member | Skipped]:
         try:
-            sidecar = _read_sidecar(sidecar_file, member.name) if sidecar_file else Sidecar()
+            sidecar = member_sidecar(sidecar_file.name, sidecar_file.raw, member.name) if sidecar_file else Sidecar()
         except MediaError as error:
             yield Skipped(member.name, str(error))
             if member.path is not None:
@@ -370,66 +363,3 @@ def _link(source: Path, target: Path) -> None:
 def _is_sidecar_pair(first: str, second: str) -> bool:
     """Return whether one of two members is the sidecar of the other, by their names."""
     return second in (first + ".json", *foreign_names(first)) or first in (second + ".json", *foreign_names(second))
-
-
-def _read_sidecar(member: _BufferedMember, name: str) -> Sidecar:
-    """Return the sidecar of the member `name`.
-
-    Raises:
-        MediaError: it is damaged.
-    """
-    file = PurePosixPath(member.name).name
-    try:
-        return parse_sidecar(member.raw, PurePosixPath(name).name)
-    except MediaError as error:
-        raise MediaError(f"sidecar {file}: {error}") from error
-
-
-def _shared_metadata(members: Sequence[_BufferedMember], *, captioned: bool) -> tuple[Sidecar, list[Skipped]]:
-    """Return the metadata for all media of a sample, from its texts, `.json` and `.cls`, and the unreadable members."""
-    captions: list[str] = []
-    entries: dict[str, object] = {}
-    problems = []
-    for member in sorted(members, key=lambda member: member.suffix == ".json"):  # text files come first
-        try:
-            if member.suffix == ".json":
-                record = parse_user_object(member.raw)
-                own = [text for key in _CAPTION_KEYS for text in _texts(record.pop(key, None))]
-                captions = captions or own
-                entries = {**record, **entries}
-            elif member.suffix == ".cls":
-                entries["cls"] = _class(decode_text(member.raw).strip())
-            elif captioned:
-                captions += _texts(decode_text(member.raw))
-        except MediaError as error:
-            problems.append(Skipped(member.name, str(error)))
-    columns, metadata = _readable(entries)
-    caption_texts = tuple(dict.fromkeys(captions)) if captioned else ()
-    return Sidecar(captions=caption_texts, columns=columns, metadata=metadata), problems
-
-
-def _texts(value: object) -> list[str]:
-    """Return a text, or the texts in a list, without blank ones."""
-    texts = value if isinstance(value, list) else [value]
-    stripped = [text.strip() for text in texts if isinstance(text, str)]
-    return [text.encode(errors="replace").decode() for text in stripped if text]
-
-
-def _class(text: str) -> str | int:
-    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
-
-
-def _readable(entries: Mapping[str, object]) -> tuple[dict[str, Scalar], Metadata]:
-    """Return the entries that can be columns; the JSON of datasets contains many that cannot."""
-    columns: dict[str, Scalar] = {}
-    metadata = Metadata()
-    for name, value in entries.items():
-        if value is None or len(columns) == MAX_COLUMNS:
-            continue
-        try:
-            column, parsed_metadata = parse_columns({name: value})
-        except MediaError:
-            continue
-        columns = {**column, **columns}
-        metadata = metadata.merge_over(parsed_metadata)
-    return columns, metadata

@@ -16,51 +16,29 @@ unless a part excludes it.
 from __future__ import annotations
 
 import errno
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType
+from pathlib import Path
 
-from bindsearch.arguments import did_you_mean
 from bindsearch.environment import raise_installation_fault
-from bindsearch.errors import BindSearchError, InstallationError, MediaError, UsageError
-from bindsearch.ingest.inspect.globs import glob_matches, parse_glob
+from bindsearch.errors import BindSearchError, InstallationError, MediaError
+from bindsearch.ingest.inspect.extensions import UNFINISHED, extension_of, is_known, reason_of_ignored
+from bindsearch.ingest.inspect.path_words import named_modality
+from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.inspect.text_tables import TEXT_TABLES, ReadFacts, classify_text_table
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.tables import column_names
+from bindsearch.ingest.media.kinds import ANIMATIONS, EXTENSIONS, PICTURES, SOUNDS, SOUNDS_IN_VIDEOS, VIDEOS
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
 from bindsearch.ingest.media.pictures.depth_map.names import DEPTH_ARRAYS, masked_name
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
 from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperatures
 from bindsearch.ingest.media.sidecar_file import read_sidecar
-from bindsearch.ingest.media.sniff import (
-    ANIMATIONS,
-    PICTURES,
-    RAW_EXTENSIONS,
-    SOUND_EXTENSIONS,
-    SOUNDS,
-    VIDEO_EXTENSIONS,
-    VIDEOS,
-    sniff_file,
-)
-from bindsearch.ingest.media.texts.documents import EXTENSIONS as DOCUMENTS
+from bindsearch.ingest.media.sniff import sniff_file
 from bindsearch.ingest.media.texts.documents import NOTEBOOK, document_kind
 from bindsearch.small_files import open_regular
 from bindsearch.types import Modality
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule: files that match `pattern` are of `modality`."""
-
-    modality: Modality
-    pattern: str
-
-    def matches(self, rel_path: str) -> bool:
-        """Return whether the file at `rel_path` inside its collection matches."""
-        return glob_matches(self.pattern, rel_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,59 +48,6 @@ class Classification:
     modality: Modality | None
     why: str
 
-
-_PARTS: Mapping[str, Modality] = MappingProxyType(
-    {
-        **dict.fromkeys(("depth", "depths", "depthmap", "depthmaps", "disparity", "disp", "midas"), Modality.DEPTH),
-        "thermal": Modality.THERMAL,
-        "thermals": Modality.THERMAL,
-        "therm": Modality.THERMAL,
-        "thermo": Modality.THERMAL,
-        "thermogram": Modality.THERMAL,
-        "thermograms": Modality.THERMAL,
-        "thermography": Modality.THERMAL,
-        "ir": Modality.THERMAL,
-        "tir": Modality.THERMAL,
-        "lwir": Modality.THERMAL,
-        "mwir": Modality.THERMAL,
-        "infrared": Modality.THERMAL,
-        "imu": Modality.IMU,
-        "accel": Modality.IMU,
-        "gyro": Modality.IMU,
-        "accelerometer": Modality.IMU,
-        "gyroscope": Modality.IMU,
-        "rgb": Modality.IMAGE,
-        "visible": Modality.IMAGE,
-        "color": Modality.IMAGE,
-        "colour": Modality.IMAGE,
-    }
-)
-
-_PART = re.compile(r"(\d*)([a-z]+)")
-"""A part of a path, and the digits directly before it."""
-_SHORT_PART = 4
-"""Shorter words do not count after digits: `x8ir3` is a random name."""
-
-_EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
-    dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"), Modality.IMAGE)
-    | dict.fromkeys((".heic", ".heif", ".hif", ".avif", ".apng", ".mpo", *RAW_EXTENSIONS), Modality.IMAGE)
-    | dict.fromkeys(
-        (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".psd", ".ppm", ".pgm", ".pbm", ".pnm"), Modality.IMAGE
-    )
-    | dict.fromkeys(VIDEO_EXTENSIONS, Modality.VIDEO)
-    | dict.fromkeys(SOUND_EXTENSIONS, Modality.AUDIO)
-    | dict.fromkeys((".txt", ".md", ".markdown", *DOCUMENTS), Modality.TEXT)
-    | dict.fromkeys((".npy", ".npz", ".pfm", ".exr", ".parquet"), None)
-    | dict.fromkeys((".csv", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz"), None)
-)
-"""Modality of an extension if the content is not recognised; None: a table or array, which may be anything."""
-
-_SOUND_IN_VIDEO_CONTAINERS = (".m4a", ".m4b", ".m4r", ".mka", ".weba", ".wma", ".3ga", ".oga")
-"""Extensions of sounds in containers of videos."""
-_UNFINISHED = frozenset(
-    (".bak", ".old", ".orig", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".thm", ".lrv")
-)
-"""Extensions of backups, unfinished downloads and cameras' small copies: left out whatever they contain."""
 
 _AMBIGUOUS = (
     "is ambiguous: name it or its folder depth or thermal, or use --modality-rule image=GLOB (depth=, thermal=)"
@@ -163,15 +88,15 @@ def classify(
         return Classification(None, "sidecar" if path.with_name(path.name[:-5]).is_file() else "not media: .json")
     if (rule := rule_for(posix, rules)) is not None:
         return Classification(rule.modality, f"rule {rule.modality}={rule.pattern}")
-    extension = _extension(name)
-    if extension in _UNFINISHED:
+    extension = extension_of(name)
+    if extension in UNFINISHED:
         return Classification(None, reason_of_ignored(name))
     try:
         with open_regular(path) as file:
             kind, head = sniff_file(file, extension)
-        if not _is_known(extension) and kind not in PICTURES | SOUNDS | VIDEOS:
+        if not is_known(extension) and kind not in PICTURES | SOUNDS | VIDEOS:
             return Classification(None, reason_of_ignored(name))
-        named = _named(f"{root_name}/{posix}")
+        named = named_modality(f"{root_name}/{posix}")
         if named is not None and named[0] is Modality.DEPTH and (masked := masked_name(name)) is not None:
             return Classification(None, f"mask of {masked}")
         return _by_content(path, name, head, kind, extension, named, read_facts)
@@ -181,60 +106,10 @@ def classify(
         raise_installation_fault(error)
         if error.errno == errno.EINVAL:  # raised by `open_regular`
             return Classification(None, str(error.strerror))
-        return Classification(_EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
+        return Classification(EXTENSIONS.get(extension), f"extension {extension}, unreadable: {error.strerror}")
     except Exception as error:  # an unexpected header must not end the scan
         raise_installation_fault(error)
-        return Classification(_EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
-
-
-def has_media_extension(name: str) -> bool:
-    """Return whether a file name has the extension of media other than text; tables and arrays may be media."""
-    return _EXTENSIONS.get(_extension(name), Modality.TEXT) is not Modality.TEXT
-
-
-def modality_by_name(name: str) -> Modality | None:
-    """Return the usual modality of a file name's extension; None for tables, arrays and unknown extensions."""
-    return _EXTENSIONS.get(_extension(name))
-
-
-def is_ignored(path: Path, name: str) -> bool:
-    """Return whether `classify` skips a file because it has the extension of no media and no content of media either.
-
-    The first bytes of a file with an unknown extension are read; one that cannot be read is skipped.
-    """
-    extension = _extension(name)
-    if _is_known(extension):
-        return False
-    if extension in _UNFINISHED:
-        return True
-    try:
-        with open_regular(path) as file:
-            return sniff_file(file, extension)[0] not in PICTURES | SOUNDS | VIDEOS
-    except OSError as error:
-        raise_installation_fault(error)
-        return True
-
-
-def _is_known(extension: str) -> bool:
-    """Return whether it is an extension of media, or none."""
-    return not extension or extension in _EXTENSIONS
-
-
-def reason_of_ignored(name: str) -> str:
-    """Return the reason why a file with an unknown extension is skipped."""
-    return f"not media: {_extension(name)}"
-
-
-def _extension(name: str) -> str:
-    """Return the extension of a name in lower case; of a table in gzip both, ".csv.gz"."""
-    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
-    both = "".join(suffixes)
-    return both if both in _EXTENSIONS else "".join(suffixes[-1:])
-
-
-def rule_for(rel_path: str, rules: Sequence[Rule]) -> Rule | None:
-    """Return the first rule that matches a relative path; None if none does."""
-    return next((rule for rule in rules if rule.matches(rel_path)), None)
+        return Classification(EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
 def _by_content(
@@ -247,13 +122,13 @@ def _by_content(
     read_facts: ReadFacts,
 ) -> Classification:
     """Return the classification by content and name."""
-    expected = _EXTENSIONS.get(extension)
+    expected = EXTENSIONS.get(extension)
     if (document := document_kind(Path(name), head)) is not None and document != NOTEBOOK:
         return Classification(Modality.TEXT, f"{document} document")
     if kind in PICTURES:
         return _picture(path, head, kind, named, read_facts)
     if kind in VIDEOS:
-        audio = extension in _SOUND_IN_VIDEO_CONTAINERS
+        audio = extension in SOUNDS_IN_VIDEOS
         return Classification(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
     if kind in SOUNDS:
         return Classification(Modality.AUDIO, f"{kind} content")
@@ -264,7 +139,7 @@ def _by_content(
     if kind is None and extension in (*TEXT_TABLES, ".txt") and named is not None and _is_thermal_table(head, named[0]):
         return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
     if kind is None and extension in (*TEXT_TABLES, ".txt"):
-        names_itself = _named(name) is not None
+        names_itself = named_modality(name) is not None
         verdict = classify_text_table(path, name, extension, named, read_facts, names_itself=names_itself)
         if verdict is not None:
             return Classification(*verdict)
@@ -426,39 +301,3 @@ def _npz_motion(path: Path, kind: str | None) -> bool:
 def _npz_depth(path: Path) -> str | None:
     """Return the array of a .npz whose name is one of depth; None if there is none."""
     return next((name for name in npz_names(path) if name.lower() in DEPTH_ARRAYS), None)
-
-
-def _named(rel_path: str) -> tuple[Modality, str] | None:
-    """Return the last part of the path that names a modality, and that modality; None if there is none."""
-    for digits, part in reversed(_PART.findall(rel_path.lower())):
-        if part in _PARTS and not (digits and len(part) < _SHORT_PART):
-            return _PARTS[part], part
-    folders = rel_path.lower().rpartition("/")[0]
-    is_flir = any(part == "flir" for _, part in _PART.findall(folders))
-    return (Modality.THERMAL, "flir") if is_flir else None
-
-
-def parse_rule(text: str) -> Rule:
-    """Return the rule of a MODALITY=GLOB, the value of `--modality-rule`.
-
-    Raises:
-        UsageError: the modality or the glob is invalid.
-    """
-    name, equals, glob = text.partition("=")
-    if not equals:
-        raise UsageError(f"--modality-rule {text!r}: expected MODALITY=GLOB, such as depth='**/depth/*.png'")
-    return make_rule(name, glob, "--modality-rule")
-
-
-def make_rule(name: str, glob: str, source: str) -> Rule:
-    """Return the rule of a modality name and a glob; `source` names its origin in errors.
-
-    Raises:
-        UsageError: the modality or the glob is invalid.
-    """
-    try:
-        modality = Modality(name.strip().lower())
-    except ValueError:
-        near = did_you_mean(name, Modality)
-        raise UsageError(f"{source}: unknown modality {name!r}: {near}expected one of {', '.join(Modality)}") from None
-    return Rule(modality, parse_glob(glob, f"{source} {modality}"))

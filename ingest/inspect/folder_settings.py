@@ -28,8 +28,8 @@ from typing import Any
 from bindsearch.arguments import did_you_mean
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.archives.names import parse_encoding
-from bindsearch.ingest.inspect.classify import Rule, make_rule
 from bindsearch.ingest.inspect.globs import globs_below, matching_globs, parse_glob
+from bindsearch.ingest.inspect.rules import Rule, make_rule
 from bindsearch.ingest.media.sidecar import (
     FACT_NAMES,
     FACTS,

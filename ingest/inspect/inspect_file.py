@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.hashing import fingerprint_of, hash_file
-from bindsearch.ingest.inspect.classify import Classification, Rule, classify, rule_for
+from bindsearch.ingest.inspect.classify import Classification, classify
 from bindsearch.ingest.inspect.declared import Declared, read_declared
 from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
+from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.imu.joining import part_paths
+from bindsearch.ingest.media.kinds import RAW_EXTENSIONS
 from bindsearch.ingest.media.pictures.depth_map.names import mask_of, unit_by_name
 from bindsearch.ingest.media.sidecar import Sidecar, decode_facts
-from bindsearch.ingest.media.sniff import RAW_EXTENSIONS
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import Metadata, Modality
 

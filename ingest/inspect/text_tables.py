@@ -14,11 +14,12 @@ from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor
 from bindsearch.ingest.media.imu.layouts import layout_by_names
 from bindsearch.ingest.media.imu.structure import Structure
 from bindsearch.ingest.media.imu.text_table import text_structure
+from bindsearch.ingest.media.kinds import extensions_of
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.types import Modality
 
-TEXT_TABLES = (".csv", ".tsv", ".dat", ".gcsv", ".csv.gz", ".tsv.gz")
+TEXT_TABLES = extensions_of("table")
 """Extensions of text tables, besides .txt, which may be prose."""
 
 ReadFacts: TypeAlias = Callable[[Path], Sidecar]

@@ -13,15 +13,16 @@ from bindsearch.encoders.base import Encoder, libraries_of
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError
 from bindsearch.ingest.media.imu.recording import read_imu
+from bindsearch.ingest.media.kinds import ANIMATIONS
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth import read_depth
 from bindsearch.ingest.media.pictures.image import read_pages
 from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
 from bindsearch.ingest.media.recordings.gpmf import read_motion_track
-from bindsearch.ingest.media.recordings.video import read_video, video_kind
+from bindsearch.ingest.media.recordings.video.read import read_video, video_kind
 from bindsearch.ingest.media.sidecar import FACTS, Sidecar
-from bindsearch.ingest.media.sniff import ANIMATIONS, HEAD_BYTES
+from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.texts.documents import document_kind, read_document
 from bindsearch.ingest.media.texts.passages import CountTokens, passages
 from bindsearch.ingest.media.texts.pdf import read_pdf

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.environment import raise_installation_fault
+from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.exif import Exif, read_exif
 from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
-from bindsearch.ingest.media.recordings.display import header_size
-from bindsearch.ingest.media.recordings.picture_stream import picture_stream
-from bindsearch.ingest.media.sniff import PICTURES, SOUNDS, VIDEOS
+from bindsearch.ingest.media.recordings.video.display import header_size
+from bindsearch.ingest.media.recordings.video.picture_stream import picture_stream
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
 from bindsearch.ingest.media.xmp import Described, read_iptc, read_xmp
 from bindsearch.types import Metadata, Modality

@@ -4,48 +4,11 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from bindsearch.ingest.media.kinds import RAW_EXTENSIONS, SOUND_EXTENSIONS, extensions_of
 from bindsearch.ingest.media.sniff_recordings import sniff_behind, sniff_recording
 
 HEAD_BYTES = 4096
 """Bytes read to detect the kind of a file: one page, enough for every header checked and a CSV header line."""
-
-PICTURES = frozenset({"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw", "jp2", "psd", "pnm"})
-ANIMATIONS = frozenset({"gif", "webp", "png"})
-"""Kinds of image that may contain several frames with times."""
-SOUNDS = frozenset(
-    (
-        "wav", "flac", "ogg", "mp3", "aac", "m4a", "aiff", "caf", "au", "w64", "amr", "ape", "wv", "tta", "mpc", "mpc8",
-        "dsf", "voc", "sph", "ac3", "eac3", "dts",
-    )
-)  # fmt: skip
-VIDEOS = frozenset(
-    ("mp4", "matroska", "avi", "ogv", "mpegts", "mpeg", "mpegvideo", "asf", "flv", "rm", "mxf", "dv", "mjpeg")
-)
-SOUND_EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        "wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "spx", "mp3", "mp2", "mpga", "m4a", "m4b",
-        "m4r", "aac", "aif", "aiff", "aifc", "mka", "weba", "wma", "amr", "awb", "3ga", "caf", "au", "snd", "ape",
-        "wv", "tta", "dsf", "ac3", "eac3",
-    )
-)  # fmt: skip
-VIDEO_EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        "mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "divx", "3gp", "3gpp", "3g2", "mts", "m2ts", "mpg", "mpeg",
-        "mpe", "m2v", "m1v", "vob", "wmv", "asf", "flv", "f4v", "ogv", "ogm", "mxf", "mjpeg", "mjpg",
-    )
-)  # fmt: skip
-"""Extensions that promise a sound or video: other programs do not use them, as they do .ts, .dts, .mod or .mpc."""
-
-RAW_EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        "3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "kdc", "mef", "mrw", "nef", "nrw", "orf", "pef",
-        "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f",
-    )
-)  # fmt: skip
-"""Extensions of cameras' raw images; most are TIFF files that differ from other images by their name only."""
 
 _STARTS = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -80,7 +43,7 @@ _STARTS = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
 )
-_JPEG_VIDEOS = (".mjpeg", ".mjpg")
+_JPEG_VIDEOS = extensions_of("mjpeg")
 _MP4_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _M4A_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
 _AVIF_BRANDS = (b"avif", b"avis")
@@ -135,9 +98,3 @@ def _iso_media(head: bytes) -> str:
     if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and compatible_brands.intersection(_AVIF_BRANDS)):
         return "avif"
     return "heif" if brand in _HEIF_BRANDS else "mp4"
-
-
-def one_of(kinds: frozenset[str]) -> str:
-    """Return the names of kinds in words: "avi, flv or mp4"."""
-    *others, last = sorted(kinds)
-    return f"{', '.join(others)} or {last}"

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
-from bindsearch.ingest.inspect.classify import (
-    Rule,
-    is_ignored,
-    modality_by_name,
-    reason_of_ignored,
-    rule_for,
-)
+from bindsearch.ingest.inspect.extensions import is_ignored, modality_by_name, reason_of_ignored
 from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
 from bindsearch.ingest.inspect.inspect_file import SourceFile
+from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.left_out import at_or_below, counts_by_reason, write_left_out
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.media.options import DecodeOptions

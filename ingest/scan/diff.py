@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.ingest.inspect.classify import Rule, rule_for
+from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.walk import Scan
 from bindsearch.storage.file_state import IndexedFiles

@@ -7,6 +7,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,59 @@ def zip_of_zeros(name: str, start: bytes, n: int) -> bytes:
 def gzip_of_zeros(start: bytes, n: int) -> bytes:
     ends = struct.pack("<II", zeros_crc(n, start), n & 0xFFFFFFFF)
     return b"\x1f\x8b\x08\0\0\0\0\0\2\xff" + deflated_zeros(n, start) + ends
+
+
+def exr(channels: dict[str, NDArray[Any]], compression: int) -> bytes:
+    """Write an OpenEXR file of scan lines ("OpenEXR File Layout", openexr.com): 0 plain, 2 ZIPS, 3 ZIP."""
+    ordered = {name: channels[name] for name in sorted(channels)}
+    height, width = next(iter(ordered.values())).shape
+    kinds = {np.dtype(np.uint32): 0, np.dtype(np.float16): 1, np.dtype(np.float32): 2}
+    listed = b"".join(
+        name.encode() + b"\0" + struct.pack("<iiii", kinds[values.dtype], 0, 1, 1) for name, values in ordered.items()
+    )
+    window = struct.pack("<4i", 5, 7, width + 4, height + 6)
+    attributes = [(b"channels", b"chlist", listed + b"\0"), (b"compression", b"compression", bytes([compression])),
+                  (b"dataWindow", b"box2i", window), (b"displayWindow", b"box2i", window)]  # fmt: skip
+    head = b"v/1\x01\2\0\0\0" + b"".join(
+        name + b"\0" + kind + b"\0" + struct.pack("<i", len(data)) + data for name, kind, data in attributes
+    )
+    lines = 16 if compression == 3 else 1
+    blocks = []
+    for first in range(0, height, lines):
+        rows = range(first, min(first + lines, height))
+        raw = b"".join(values[row].tobytes() for row in rows for values in ordered.values())
+        if compression:
+            split = np.frombuffer(raw[0::2] + raw[1::2], np.uint8)
+            steps = np.diff(split, prepend=split[:1]) + np.uint8(128)
+            steps[0] = split[0]
+            packed = zlib.compress(steps.tobytes())
+            raw = packed if len(packed) < len(raw) else raw
+        blocks.append(struct.pack("<ii", 7 + first, len(raw)) + raw)
+    place = len(head) + 1 + 8 * len(blocks)
+    table = b""
+    for block in blocks:
+        table += struct.pack("<Q", place)
+        place += len(block)
+    return head + b"\0" + table + b"".join(blocks)
+
+
+def packed(row: bytes) -> bytes:
+    """Return a row in PackBits without repeats."""
+    parts = [row[start : start + 128] for start in range(0, len(row), 128)]
+    return b"".join(bytes([len(part) - 1]) + part for part in parts)
+
+
+def write_psd(
+    path: Path, channels: np.ndarray, *, mode: int = 3, bits: int = 8, version: int = 1, is_packed: bool = False
+) -> Path:
+    """Write the flattened picture (height, width, channels) of a Photoshop file without layers."""
+    height, width, count = channels.shape
+    head = b"8BPS" + struct.pack(">H6xHIIHH", version, count, height, width, bits, mode) + bytes(12)
+    rows = [channels[row, :, channel].tobytes() for channel in range(count) for row in range(height)]
+    if is_packed:
+        rows = [packed(row) for row in rows]
+        head += struct.pack(">H", 1) + b"".join(struct.pack(">H", len(row)) for row in rows)
+    else:
+        head += struct.pack(">H", 0)
+    path.write_bytes(head + b"".join(rows))
+    return path

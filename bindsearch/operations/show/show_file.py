@@ -12,10 +12,10 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.dry_run import classify_container
-from bindsearch.ingest.inspect.classify import Rule
 from bindsearch.ingest.inspect.find_file import find_listed
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile, inspect_file
+from bindsearch.ingest.inspect.rules import Rule
 from bindsearch.ingest.media.decode import DecodedSegment, pieces, reason_of, required_libraries
 from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.media import NO_CONTENT, missing_content

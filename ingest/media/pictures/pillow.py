@@ -32,6 +32,7 @@ from PIL import (
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.kinds import PICTURES, one_of
 from bindsearch.ingest.media.pictures.formats import cicp
 from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes
 from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
@@ -148,7 +149,7 @@ def open_picture(
         kind = sniff(head, path.suffix)
         if kind not in _READERS:
             content = f": the content is {kind}" if kind else ""
-            raise MediaError(f"not a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIF, AVIF, JP2, PSD, PNM or raw image{content}")
+            raise MediaError(f"not a picture: expected {one_of(PICTURES)}{content}")
         size_bytes = os.fstat(file.fileno()).st_size
         if kind in _READ_WHOLE and size_bytes > max_bytes:
             raise MediaError(f"the image has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)")

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.kinds import SOUNDS, VIDEOS, one_of
 from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.recordings.sound_file import open_sound
 from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream
 from bindsearch.ingest.media.recordings.sound_track import open_track
-from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS, one_of
 from bindsearch.media import Note, Sound, drop_note
 from bindsearch.types import Span
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.matroska import last_segment_end
-from bindsearch.ingest.media.sniff import SOUNDS, sniff_file
+from bindsearch.ingest.media.sniff import sniff_file
 from bindsearch.ingest.media.sniff_recordings import content_start
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
+from bindsearch.ingest.media.kinds import LIBSNDFILE, SOUND_KINDS
 from bindsearch.ingest.media.recordings.av_container import open_container
 from bindsearch.ingest.media.recordings.ogg import recording_edges
 from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream, check_rate, make_mixer
 from bindsearch.ingest.media.recordings.sound_track import open_track
 from bindsearch.media import Note
 
-_BY_LIBSNDFILE = frozenset({"wav", "w64", "flac", "aiff", "caf", "au", "sph", "voc"})
+_BY_LIBSNDFILE = frozenset(kind.name for kind in SOUND_KINDS if kind.module == LIBSNDFILE)
 _PLAIN = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 """Encodings that libsndfile decodes to their end; MPEG and ALAC in wav and caf it does not."""
 _BLOCK_SAMPLES = 1 << 18

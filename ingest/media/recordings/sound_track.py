@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
+from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.av_container import origin_s
 from bindsearch.ingest.media.recordings.sound_stream import (
     Block,
@@ -29,7 +30,6 @@ from bindsearch.ingest.media.recordings.sound_stream import (
     frame_channels,
     make_mixer,
 )
-from bindsearch.ingest.media.sniff import SOUNDS
 from bindsearch.ingest.media.sniff_recordings import content_start
 from bindsearch.media import Note
 

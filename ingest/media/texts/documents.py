@@ -21,13 +21,10 @@ from xml.parsers import expat
 
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.kinds import extensions_of
 from bindsearch.ingest.media.texts.encoding import decode_text
 from bindsearch.media import Note
 
-EXTENSIONS = (".docx", ".odt", ".odp", ".pptx", ".epub", ".html", ".htm", ".xhtml", ".rtf", ".pdf", ".srt", ".vtt")
-"""Extensions of documents."""
-
-SUBTITLES = (".srt", ".vtt")
 NOTEBOOK = "ipynb"
 _MAX_MEMBERS = 20_000
 _MAX_MARKUP_BYTES = 16 << 20
@@ -56,13 +53,11 @@ def document_kind(path: Path, head: bytes) -> str | None:
         return "pdf"
     if head.startswith(b"{\\rtf"):
         return "rtf"
-    if head.startswith(b"PK\x03\x04") and suffix in (*_READERS, *EXTENSIONS):
+    if head.startswith(b"PK\x03\x04") and suffix in _READERS:
         return suffix.lstrip(".")
-    if suffix in (".html", ".htm", ".xhtml"):
-        return "html"
-    if suffix in SUBTITLES:
-        return "subtitles"
-    return "ipynb" if suffix == f".{NOTEBOOK}" else None
+    if suffix == f".{NOTEBOOK}":
+        return NOTEBOOK
+    return next((kind for kind in ("html", "subtitles") if suffix in extensions_of(kind)), None)
 
 
 def read_document(path: Path, kind: str, max_bytes: int, encoding: str | None, note: Note) -> str:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import UsageError
-from bindsearch.ingest.inspect.classify import Classification, Rule, classify, parse_rule
+from bindsearch.ingest.inspect.classify import Classification, classify
 from bindsearch.ingest.inspect.folder_settings import read_folder_settings
+from bindsearch.ingest.inspect.rules import Rule, parse_rule
 from bindsearch.types import Modality
 from helpers import media_files, thermal_files
 

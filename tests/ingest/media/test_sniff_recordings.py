@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.inspect.classify import classify
+from bindsearch.ingest.media.kinds import SOUNDS, VIDEOS
 from bindsearch.ingest.media.recordings.audio import read_sound
 from bindsearch.ingest.media.recordings.av_container import recording_kind
-from bindsearch.ingest.media.sniff import SOUNDS, VIDEOS, sniff
+from bindsearch.ingest.media.sniff import sniff
 from bindsearch.types import Modality
 from helpers.containers import WRITTEN, write_container
 from helpers.media_files import tone, write_picture, write_sound, write_video

@@ -21,7 +21,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures import frame_count as frames_module
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.image import read_image
-from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
+from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span

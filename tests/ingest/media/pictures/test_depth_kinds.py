@@ -25,6 +25,7 @@ from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DecodeHints, DepthMap, Reading
 from bindsearch.storage.file_state import file_state
 from bindsearch.types import Modality
+from helpers.file_bytes import exr
 
 SUITE = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 STORED_FROM_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -336,40 +337,6 @@ def test_tiffs_of_half_and_double_floats(tmp_path: Path, dtype: type, order: str
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(MediaError, match=r"truncated|damaged"):
         decode(path)
-
-
-def exr(channels: dict[str, NDArray[Any]], compression: int) -> bytes:
-    """Write an OpenEXR file of scan lines ("OpenEXR File Layout", openexr.com): 0 plain, 2 ZIPS, 3 ZIP."""
-    ordered = {name: channels[name] for name in sorted(channels)}
-    height, width = next(iter(ordered.values())).shape
-    kinds = {np.dtype(np.uint32): 0, np.dtype(np.float16): 1, np.dtype(np.float32): 2}
-    listed = b"".join(
-        name.encode() + b"\0" + struct.pack("<iiii", kinds[values.dtype], 0, 1, 1) for name, values in ordered.items()
-    )
-    window = struct.pack("<4i", 5, 7, width + 4, height + 6)
-    attributes = [(b"channels", b"chlist", listed + b"\0"), (b"compression", b"compression", bytes([compression])),
-                  (b"dataWindow", b"box2i", window), (b"displayWindow", b"box2i", window)]  # fmt: skip
-    head = b"v/1\x01\2\0\0\0" + b"".join(
-        name + b"\0" + kind + b"\0" + struct.pack("<i", len(data)) + data for name, kind, data in attributes
-    )
-    lines = 16 if compression == 3 else 1
-    blocks = []
-    for first in range(0, height, lines):
-        rows = range(first, min(first + lines, height))
-        raw = b"".join(values[row].tobytes() for row in rows for values in ordered.values())
-        if compression:
-            split = np.frombuffer(raw[0::2] + raw[1::2], np.uint8)
-            steps = np.diff(split, prepend=split[:1]) + np.uint8(128)
-            steps[0] = split[0]
-            packed = zlib.compress(steps.tobytes())
-            raw = packed if len(packed) < len(raw) else raw
-        blocks.append(struct.pack("<ii", 7 + first, len(raw)) + raw)
-    place = len(head) + 1 + 8 * len(blocks)
-    table = b""
-    for block in blocks:
-        table += struct.pack("<Q", place)
-        place += len(block)
-    return head + b"\0" + table + b"".join(blocks)
 
 
 @pytest.mark.parametrize("compression", [0, 2, 3])

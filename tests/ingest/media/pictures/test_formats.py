@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,12 @@ from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 from helpers import damaged_files
+from helpers.file_bytes import write_psd
 
 
 def photo(height: int = 60, width: int = 80) -> np.ndarray:
     small = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height)))
-
-
-def packed(row: bytes) -> bytes:
-    """Return a row in PackBits without repeats."""
-    parts = [row[start : start + 128] for start in range(0, len(row), 128)]
-    return b"".join(bytes([len(part) - 1]) + part for part in parts)
-
-
-def write_psd(
-    path: Path, channels: np.ndarray, *, mode: int = 3, bits: int = 8, version: int = 1, is_packed: bool = False
-) -> Path:
-    """Write the flattened picture (height, width, channels) of a Photoshop file without layers."""
-    height, width, count = channels.shape
-    head = b"8BPS" + struct.pack(">H6xHIIHH", version, count, height, width, bits, mode) + bytes(12)
-    rows = [channels[row, :, channel].tobytes() for channel in range(count) for row in range(height)]
-    if is_packed:
-        rows = [packed(row) for row in rows]
-        head += struct.pack(">H", 1) + b"".join(struct.pack(">H", len(row)) for row in rows)
-    else:
-        head += struct.pack(">H", 0)
-    path.write_bytes(head + b"".join(rows))
-    return path
 
 
 def decode(path: Path) -> np.ndarray:

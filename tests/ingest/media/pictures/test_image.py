@@ -164,7 +164,7 @@ def test_an_empty_file_and_another_content_are_named(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="the file is empty"):
         decode(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_text("<html>not found</html>")
-    with pytest.raises(MediaError, match="not a JPEG, PNG"):
+    with pytest.raises(MediaError, match="not a picture: expected avif, bmp"):
         decode(tmp_path / "b.jpg")
 
 

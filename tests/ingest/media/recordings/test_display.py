@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.display import as_displayed, display_matrix
 from bindsearch.ingest.media.recordings.matroska import turned_tracks
-from bindsearch.ingest.media.recordings.video import read_video
+from bindsearch.ingest.media.recordings.video.display import as_displayed, display_matrix
+from bindsearch.ingest.media.recordings.video.read import read_video
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 from helpers.video_files import CORNERS, StreamPlan, are_near, corners, write_streams

@@ -10,7 +10,7 @@ import pytest
 
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.video import read_video
+from bindsearch.ingest.media.recordings.video.read import read_video
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 from helpers.video_files import CORNERS, StreamPlan, are_near, corners, four_colours, write_streams

@@ -7,8 +7,8 @@ import pytest
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
-from bindsearch.ingest.media.recordings.video import sample as sampled
+from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video
+from bindsearch.ingest.media.recordings.video.read import sample as sampled
 from bindsearch.media import DecodeHints
 from bindsearch.types import Span
 from helpers import media_files

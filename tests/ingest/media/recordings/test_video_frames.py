@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.display import in_one_size
-from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
+from bindsearch.ingest.media.recordings.video.display import in_one_size
+from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import NO_READING, DecodeHints, Reading, merge_readings
 from bindsearch.types import Metadata, Modality, measured_metadata

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.video import VideoSpan, read_video
+from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality, Span, measured_metadata
 

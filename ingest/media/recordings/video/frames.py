@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.recordings.av_container import header_length_s, is_cut_short, origin_s
-from bindsearch.ingest.media.recordings.display import display_matrix, is_turned, is_turned_by_header
-from bindsearch.ingest.media.recordings.video_packets import packets_from
+from bindsearch.ingest.media.recordings.video.display import display_matrix, is_turned, is_turned_by_header
+from bindsearch.ingest.media.recordings.video.packets import packets_from
 from bindsearch.media import Measure, Note
 
 if TYPE_CHECKING:

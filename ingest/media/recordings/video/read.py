@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.kinds import ANIMATIONS, VIDEOS, one_of
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.animation import picture_rgb, timed_frames
 from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
-from bindsearch.ingest.media.recordings.display import in_one_size, pixel_ratio
-from bindsearch.ingest.media.recordings.frame_colour import frame_rgb, packet_decoder
-from bindsearch.ingest.media.recordings.picture_stream import note_streams, picture_stream, prepare
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
-from bindsearch.ingest.media.recordings.video_frames import Timed, VideoSource, timed_video
-from bindsearch.ingest.media.sniff import ANIMATIONS, VIDEOS, one_of
+from bindsearch.ingest.media.recordings.video.display import in_one_size, pixel_ratio
+from bindsearch.ingest.media.recordings.video.frame_colour import frame_rgb, packet_decoder
+from bindsearch.ingest.media.recordings.video.frames import Timed, VideoSource, timed_video
+from bindsearch.ingest.media.recordings.video.picture_stream import note_streams, picture_stream, prepare
 from bindsearch.media import DecodeHints, Frames, Measure, Note, drop_measure, drop_note
 from bindsearch.types import Span
 

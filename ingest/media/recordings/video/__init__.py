@@ -1,0 +1,1 @@
+"""Video streams: choice, frames, times, colours, orientation."""
