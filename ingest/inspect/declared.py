@@ -7,7 +7,7 @@ glob apply to the files that use them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.errors import MediaError
@@ -73,7 +73,8 @@ class Declared:
             texts = Sidecar(captions=self.listed.captions, columns=own, metadata=self.listed.metadata)
             listed = merge_sidecars(texts, self._listed_facts(used))
         by_glob = Sidecar(**{name: getattr(self.by_glob, name) for name in used})
-        return merge_sidecars(self.sidecar, listed, by_glob)
+        merged = merge_sidecars(self.sidecar, listed, by_glob)
+        return merged if merged.captions else replace(merged, captions=merged.found_captions)
 
     def _listed_facts(self, names: Iterable[str]) -> Sidecar:
         """Return those facts of the list that have one of these names."""

@@ -79,6 +79,7 @@ class Sidecar:
         metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
             embedded metadata.
         found: what JSON of other programs beside the file says: used where neither `metadata` nor the file says it.
+        found_captions: texts in such JSON: used where there are no `captions`.
         notes: what was read from such JSON, one line each.
     """
 
@@ -100,6 +101,7 @@ class Sidecar:
     columns: Mapping[str, Scalar] = field(default_factory=dict)
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
     found: Metadata = Metadata()  # noqa: RUF009  (frozen)
+    found_captions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -185,6 +187,7 @@ def merge_sidecars(*sidecars: Sidecar) -> Sidecar:
         added["columns"] = {**sidecar.columns, **merged.columns}
         added["metadata"] = merged.metadata.merge_over(sidecar.metadata)
         added["found"] = merged.found.merge_over(sidecar.found)
+        added["found_captions"] = merged.found_captions or sidecar.found_captions
         merged = replace(merged, **added, notes=(*dict.fromkeys((*merged.notes, *sidecar.notes)),))
     return merged
 

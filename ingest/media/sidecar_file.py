@@ -132,7 +132,7 @@ def _parse_foreign(data: Any, raw: bytes, name: str) -> Sidecar:
     place = "latitude, longitude" if found.metadata.latitude is not None else ""
     said = ", ".join(filter(None, (texts, *names, place)))
     return Sidecar(
-        captions=found.captions, found=found.metadata, notes=(f"JSON of {found.program} beside it: {said} used",)
+        found_captions=found.captions, found=found.metadata, notes=(f"JSON of {found.program} beside it: {said} used",)
     )
 
 

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.inspect.declared import Declared
+from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.foreign.layouts import read_foreign
 from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names, may_be_foreign
-from bindsearch.ingest.media.sidecar import KEYS, Sidecar
+from bindsearch.ingest.media.sidecar import KEYS, Sidecar, merge_sidecars
 from bindsearch.ingest.media.sidecar_file import MAX_FOREIGN_BYTES, parse_sidecar, read_sidecar
+from bindsearch.types import Metadata, Modality
 from helpers.stores import connect
 
 EXIFTOOL = {
@@ -55,7 +58,7 @@ def picture(path: Path) -> Path:
 @pytest.mark.parametrize("document", [[EXIFTOOL], EXIFTOOL, [OSXPHOTOS], [{"SourceFile": "b.jpg"}, OSXPHOTOS]])
 def test_exiftool_and_osxphotos(document: Any) -> None:
     found = parse_sidecar(json.dumps(document).encode(), "a.jpg")
-    assert found.captions == ("Harbour", "Boats at dawn", "boat, sea")
+    assert found.found_captions == ("Harbour", "Boats at dawn", "boat, sea")
     assert (found.found.title, found.found.taken) == ("Harbour", MOMENT)
     assert (found.found.latitude, found.found.longitude) == (43.2975, -5.37)
     assert found.notes == (
@@ -67,7 +70,7 @@ def test_exiftool_and_osxphotos(document: Any) -> None:
 
 def test_google_takeout() -> None:
     found = parse_sidecar(json.dumps(TAKEOUT).encode(), "a.jpg")
-    assert (found.captions, found.found.taken, found.found.title) == (("Boats at dawn",), MOMENT, None)
+    assert (found.found_captions, found.found.taken, found.found.title) == (("Boats at dawn",), MOMENT, None)
     assert (found.found.latitude, found.found.longitude) == (43.2975, -5.37)
     nowhere = {**TAKEOUT, "geoData": {"latitude": 0.0, "longitude": 0.0}}
     assert parse_sidecar(json.dumps(nowhere).encode(), "a.jpg").found.latitude is None
@@ -75,9 +78,9 @@ def test_google_takeout() -> None:
 
 def test_downloaders() -> None:
     found = parse_sidecar(json.dumps(GALLERY).encode(), "a.jpg")
-    assert (found.captions, found.found.taken) == (("harbour", "boats at dawn", "boat, sea"), MOMENT)
+    assert (found.found_captions, found.found.taken) == (("harbour", "boats at dawn", "boat, sea"), MOMENT)
     found = parse_sidecar(json.dumps(DOWNLOAD).encode(), "a.mp4")
-    assert (found.captions, found.found.title) == (("Harbour tour", "Boats at dawn"), "Harbour tour")
+    assert (found.found_captions, found.found.title) == (("Harbour tour", "Boats at dawn"), "Harbour tour")
     assert (found.found.taken, found.found.artist) == (datetime(2021, 7, 3), "A. Painter")
 
 
@@ -191,7 +194,7 @@ def test_any_json_is_read_or_refused_as_an_own_sidecar(value: Any) -> None:
         assert isinstance(value, dict)
         assert 2 * len(own) >= len(value)
         return
-    for caption in found.captions:
+    for caption in found.found_captions:
         assert caption.strip()
         caption.encode()
     if found.found.latitude is not None:
@@ -202,3 +205,12 @@ def test_any_json_is_read_or_refused_as_an_own_sidecar(value: Any) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read(raw: bytes) -> None:
     parse_sidecar(raw, "a.jpg")
+
+
+def test_captions_of_other_programs_fill_gaps_only() -> None:
+    others = parse_sidecar(json.dumps(GALLERY).encode(), "a.jpg")
+    listed = ManifestEntry(None, ("mine",), {}, Metadata())
+    assert Declared("a.jpg", others, listed, Sidecar()).for_modality(Modality.IMAGE).captions == ("mine",)
+    own = merge_sidecars(parse_sidecar(b'{"caption": "own"}'), others)
+    assert Declared("a.jpg", own, None, Sidecar()).for_modality(Modality.IMAGE).captions == ("own",)
+    assert Declared("a.jpg", others, None, Sidecar()).for_modality(Modality.IMAGE).captions == others.found_captions
