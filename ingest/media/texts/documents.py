@@ -26,6 +26,9 @@ from bindsearch.ingest.media.texts.encoding import decode_text
 from bindsearch.media import Note
 
 NOTEBOOK = "ipynb"
+_COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""Beginning of Word's and PowerPoint's old formats, and of encrypted new ones (MS-CFB 2.2, MS-OFFCRYPTO 2.2)."""
+
 _MAX_MEMBERS = 20_000
 _MAX_MARKUP_BYTES = 16 << 20
 _SKIPPED = ("script", "style", "noscript", "template", "svg", "math")
@@ -53,7 +56,7 @@ def document_kind(path: Path, head: bytes) -> str | None:
         return "pdf"
     if head.startswith(b"{\\rtf"):
         return "rtf"
-    if head.startswith(b"PK\x03\x04") and suffix in _READERS:
+    if head.startswith((b"PK\x03\x04", _COMPOUND_FILE)) and suffix in _READERS:
         return suffix.lstrip(".")
     if suffix == f".{NOTEBOOK}":
         return NOTEBOOK
@@ -100,6 +103,11 @@ def _read_zip(path: Path, reader: Callable[[Read, list[str]], str], max_bytes: i
             raise MediaError(f"the document unpacks to more than {max_bytes} bytes (--limit text=N)")
         return raw
 
+    with path.open("rb") as file:
+        if file.read(len(_COMPOUND_FILE)) == _COMPOUND_FILE:
+            raise MediaError(
+                "the document is encrypted, or of an old format: save it in the new one, without a password"
+            )
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

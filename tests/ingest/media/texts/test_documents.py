@@ -218,3 +218,18 @@ def test_subtitles_alone_are_texts_without_times(tmp_path: Path, name: str, cont
     path.write_text("no cues")
     with pytest.raises(MediaError, match="subtitles without times, or none"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.pptx"])
+def test_documents_with_a_password_are_compound_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + b"EncryptedPackage")
+    assert classify(path, name, []).modality is Modality.TEXT
+    with pytest.raises(MediaError, match="encrypted, or of an old format"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.htm", "a.srt"])
+def test_a_zip_under_another_name_is_no_document(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MediaError, match="not a text"):
+        read(make_zip(tmp_path / name, {"a": "words" * 100}))
