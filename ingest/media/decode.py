@@ -331,12 +331,14 @@ def _sound_of_video(job: Job, kind: str, failure: MediaError | None, *, has_pict
 
 def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
     options = job.options
+    end_s = 0.0
     for part in read_sound(
         job.path, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
     ):
+        end_s = part.end_s
         yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, part.end_s)
-        if job.span is None:
-            job.facts["length_s"] = part.end_s
+    if job.span is None:
+        job.facts["length_s"] = end_s
 
 
 def _decode_depth(job: Job) -> Iterator[DecodedSegment]:

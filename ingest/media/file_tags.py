@@ -17,6 +17,7 @@ from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.exif import Exif, read_exif
 from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
+from bindsearch.ingest.media.recordings.sound_track import is_guessed
 from bindsearch.ingest.media.recordings.video.display import header_size
 from bindsearch.ingest.media.recordings.video.picture_stream import picture_stream
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
@@ -273,7 +274,7 @@ def _recording_values(path: Path, kind: str) -> Facts:
     """Yield the metadata in the container of a video or sound."""
     probe_bytes = _PCM_PROBE_BYTES if kind in ("wav", "aiff", "caf", "au") else None
     with open_container(path, kind, probe_bytes=probe_bytes) as container:
-        if length_s := header_length_s(container, kind):
+        if (length_s := header_length_s(container, kind)) and not is_guessed(path, kind):
             yield "length_s", length_s
         tags = _tags(container, kind)
         for name, keys in _TAGS.items():

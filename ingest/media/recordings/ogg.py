@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,25 @@ def recording_edges(path: Path) -> list[int]:
             was_beginning = is_beginning
             place += 27 + header[26] + sum(header[27 : 27 + header[26]])
     return [*(edges[:_MOST_RECORDINGS] or [0]), size_bytes]
+
+
+def is_chained(path: Path) -> bool:
+    """Return whether the last page of a file is of another recording than the first ones, by their serial numbers."""
+    with path.open("rb") as file:
+        first = file.read(_BLOCK_BYTES)
+        file.seek(max(0, path.stat().st_size - _BLOCK_BYTES))
+        last = file.read()
+    serials = {first[place + 14 : place + 18] for place in _first_pages(first)}
+    place = last.rfind(b"OggS")
+    return place >= 0 and last[place + 14 : place + 18] not in serials
+
+
+def _first_pages(head: bytes) -> Iterator[int]:
+    """Yield the offsets of the pages in the first bytes of a file that begin the streams of the first recording."""
+    place = head.find(b"OggS")
+    while place >= 0 and len(head) > place + 27 and head[place + 5] & _BEGINS:
+        yield place
+        place += 27 + head[place + 26] + sum(head[place + 27 : place + 27 + head[place + 26]])
 
 
 def _next_page(file: BinaryIO, start: int) -> int | None:

@@ -23,6 +23,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.av_container import origin_s
+from bindsearch.ingest.media.recordings.ogg import is_chained
 from bindsearch.ingest.media.recordings.sound_stream import (
     Block,
     SoundStream,
@@ -51,8 +52,9 @@ _ALIKE = 4
 _MOST_BAD_PACKETS = 100
 _EXACT_S = 0.1
 """Padding of codecs: less than this many seconds fewer than the header says are no damage."""
-_ESTIMATED = frozenset(("aac", "ac3", "eac3", "amr", "dts", "mpegts", "mpeg", "mpegvideo", "dv", "mjpeg", "ogg"))
-"""Kinds without a length in their header: FFmpeg guesses it by the bit rate, or by the last time stamp."""
+_BY_BIT_RATE = frozenset(("aac", "ac3", "eac3", "amr", "dts"))
+_ESTIMATED = _BY_BIT_RATE | {"mpegts", "mpeg", "mpegvideo", "dv", "mjpeg", "ogg"}
+"""Kinds without a length in their header: FFmpeg guesses it by the bit rate, or takes the last time stamp."""
 _FIRST_FRAME = 256
 """Bytes of the first frame of an mp3 in which its header is."""
 _WITHOUT_HOLES = SOUNDS - {"m4a"}
@@ -175,7 +177,7 @@ def _check(decoded_s: float, length_s: float, packets: _Packets, note: Note) -> 
 
 def _stated_length_s(container: InputContainer, track: AudioStream, path: Path, kind: str) -> float:
     """Return the length of a track by the header, in seconds; 0 if it says none."""
-    if kind in _ESTIMATED or (kind == "mp3" and not _has_frame_count(path)):
+    if kind in _ESTIMATED or is_guessed(path, kind):
         return 0.0
     if track.duration is not None and track.time_base is not None:
         start_s = 0.0 if track.start_time is None else float(track.start_time * track.time_base) - origin_s(container)
@@ -183,12 +185,19 @@ def _stated_length_s(container: InputContainer, track: AudioStream, path: Path, 
     return (container.duration or 0) / 1_000_000 if len(container.streams) == len(container.streams.audio) else 0.0
 
 
-def _has_frame_count(path: Path) -> bool:
-    """Return whether an mp3 says the number of its frames, in its first frame."""
+def is_guessed(path: Path, kind: str) -> bool:
+    """Return whether FFmpeg guesses the length of a sound: by its bit rate, or by the first of several recordings.
+
+    An mp3 may say the number of its frames, in the first one.
+    """
+    if kind == "ogg":
+        return is_chained(path)
+    if kind != "mp3":
+        return kind in _BY_BIT_RATE
     with path.open("rb") as file:
         file.seek(content_start(file, file.read(32)))
         frame = file.read(_FIRST_FRAME)
-    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+    return not any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _Packets) -> Iterator[_Piece]:
