@@ -105,7 +105,7 @@ def _skipped(file: BinaryIO, head: bytes) -> Iterator[int]:
     start, left = 0, _MOST_PADDING
     for _ in range(_MOST_TAGS):
         size = tag_size(head)
-        if not size and head[:2] == b"\0\0":
+        if not size and head[:1] == b"\0":
             size = _zeros(file, start, left)
             left -= size
         if not size:
@@ -114,6 +114,12 @@ def _skipped(file: BinaryIO, head: bytes) -> Iterator[int]:
         start += size
         file.seek(start)
         head = file.read(32)
+
+
+def is_padded(file: BinaryIO, head: bytes) -> bool:
+    """Return whether zeros follow the tag that begins a file; `head`: its first bytes."""
+    file.seek(tag_size(head))
+    return file.read(1) == b"\0"
 
 
 def tag_size(head: bytes) -> int:

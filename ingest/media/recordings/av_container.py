@@ -13,7 +13,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.matroska import last_segment_end
 from bindsearch.ingest.media.sniff import sniff_file
-from bindsearch.ingest.media.sniff_recordings import content_start
+from bindsearch.ingest.media.sniff_recordings import content_start, is_padded
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -111,8 +111,9 @@ def open_container(
         options["probesize"] = str(probe_bytes)
     with path.open("rb") as file:
         head = file.read(32)
-        is_read_from_0 = kind not in SOUNDS - {"m4a"} or (kind in _TAGGED and head[:3] == b"ID3")
-        start = 0 if is_read_from_0 else content_start(file, head)
+        start = content_start(file, head) if kind in SOUNDS - {"m4a"} else 0
+        if kind in _TAGGED and head[:3] == b"ID3" and not is_padded(file, head):
+            start = 0
         file.seek(0)
         with av.open(
             _Part(file, *part) if part is not None else _Part(file, start) if start else file,

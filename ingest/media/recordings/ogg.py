@@ -21,13 +21,14 @@ def recording_edges(path: Path) -> list[int]:
     was_beginning = False
     size_bytes = path.stat().st_size
     with path.open("rb") as file:
-        place = _next_page(file, 0)
-        while place is not None:
+        place = searched = _next_page(file, 0)
+        while place is not None and searched is not None:
             file.seek(place)
             header = file.read(27 + 255)
-            if header[:4] != b"OggS" or len(header) < 27:
-                place = _next_page(file, place)
+            if header[:4] != b"OggS" or len(header) < 27:  # the page before is cut off: others begin inside its size
+                place = searched = _next_page(file, searched + 1)
                 continue
+            searched = place
             is_beginning = bool(header[5] & _BEGINS)
             if is_beginning and not was_beginning:
                 edges.append(place)

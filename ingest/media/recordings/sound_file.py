@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
@@ -32,10 +34,11 @@ _NO_SAMPLES = "the file contains no sound samples"
 
 @dataclass(frozen=True, slots=True)
 class _DataSize:
-    """Size of the samples in bytes: by the header, 0 if it does not say, and in the file."""
+    """Size of the samples in bytes: by the header, 0 if it does not say, and in the file; and their offset there."""
 
     stated: int
     existing: int
+    offset: int
 
     @property
     def is_cut(self) -> bool:
@@ -59,12 +62,43 @@ class _Layout:
 _LAYOUTS = {
     b"RIFF": _Layout(12, 4, 8, "little", 2, b"data"),
     b"RF64": _Layout(12, 4, 8, "little", 2, b"data"),
+    b"BW64": _Layout(12, 4, 8, "little", 2, b"data"),
     b"RIFX": _Layout(12, 4, 8, "big", 2, b"data"),
     b"FORM": _Layout(12, 4, 8, "big", 2, b"SSND"),
     b"caff": _Layout(8, 4, 12, "big", 1, b"data"),
     b"riff": _Layout(40, 16, 24, "little", 8, b"data", counts_header=True),
 }
 """By the first letters of a file: wav, AIFF, CAF and W64."""
+_LONG = (b"RF64", b"BW64")
+"""First letters of wav files with sizes of 64 bits (EBU Tech 3306, ITU-R BS.2088)."""
+
+
+class _Overlaid(io.RawIOBase):
+    """A file, some bytes of which are read as others."""
+
+    def __init__(self, file: BinaryIO, others: Mapping[int, bytes]) -> None:
+        self._file, self._others = file, others
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._file.tell()
+        raw = bytearray(self._file.read(len(buffer)))
+        for place, other in self._others.items():
+            for number in range(max(place, start), min(place + len(other), start + len(raw))):
+                raw[number - start] = other[number - place]
+        buffer[: len(raw)] = raw
+        return len(raw)
 
 
 @contextmanager
@@ -74,13 +108,16 @@ def open_sound(path: Path, kind: str, start_s: float, note: Note) -> Iterator[So
     Raises:
         MediaError: there is no sound, or most of it is missing.
     """
-    file = _open_plain(path, kind)
     data = _data_size(path)
-    if file is not None:
-        with file:
-            if kind != "wav" or data is None or data.stated or file.frames:
-                yield _file_stream(file, path, kind, start_s, data, note)
-                return
+    with path.open("rb") as raw:
+        sizes = {} if data is None or data.stated else _true_sizes(raw, data)
+        raw.seek(0)
+        file = _open_plain(_Overlaid(raw, sizes) if sizes else os.fsencode(path), kind)
+        if file is not None:
+            with file:
+                if kind != "wav" or data is None or data.stated or file.frames:
+                    yield _file_stream(file, path, kind, start_s, data, note)
+                    return
     edges = recording_edges(path) if kind == "ogg" else []
     with open_container(path, kind, part=(edges[0], edges[1]) if edges else None) as container:
         stream = open_track(container, path, kind, start_s, note)
@@ -98,29 +135,56 @@ def open_sound(path: Path, kind: str, start_s: float, note: Note) -> Iterator[So
 def _with_others(
     path: Path, kind: str, edges: list[int], start_s: float, first: SoundStream, note: Note
 ) -> Iterator[Block]:
-    """Yield the blocks of the first recording in a file, then of those behind it, at the rate of the first."""
-    end = 0
+    """Yield the blocks of the first recording in a file, then of those behind it, at the rate of the first.
+
+    Raises:
+        MediaError: most of the file cannot be decoded.
+    """
+    import av
+
+    end = lost = 0
     for place, block in first.blocks:
         yield place, block
         end = place + block.size
     for part in pairwise(edges):
         begin = end
-        with open_container(path, kind, part=part) as container:
-            rest_s = max(0.0, start_s - begin / first.sample_rate_hz)
-            stream = open_track(container, path, kind, rest_s, note, first.sample_rate_hz)
-            for place, block in stream.blocks if stream is not None else ():
-                yield begin + place, block
-                end = begin + place + block.size
+        try:
+            with open_container(path, kind, part=part) as container:
+                rest_s = max(0.0, start_s - begin / first.sample_rate_hz)
+                stream = open_track(container, path, kind, rest_s, note, first.sample_rate_hz)
+                for place, block in stream.blocks if stream is not None else ():
+                    yield begin + place, block
+                    end = begin + place + block.size
+        except (MediaError, av.FFmpegError):
+            lost += part[1] - part[0]
+    size = edges[-1]
+    check_damage(1 - lost / size, f"{size - lost} of {size} bytes of sound", note)
 
 
-def _open_plain(path: Path, kind: str) -> Any:
-    """Return the open soundfile.SoundFile, None if FFmpeg has to read it."""
+def _true_sizes(file: BinaryIO, data: _DataSize) -> dict[int, bytes]:
+    """Return the bytes of the right sizes by their offsets, for a header without any that libsndfile needs."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(16)
+    if head[:4] == b".snd":
+        return {8: b"\xff" * 4}
+    if head[:4] in _LONG and head[12:] == b"ds64":
+        return {0: b"RF64", 20: struct.pack("<QQ", size - 8, data.existing), data.offset - 4: b"\xff" * 4}
+    if head[:4] not in (*_LONG, b"RIFF", b"RIFX") or size >= _NO_LENGTH:
+        return {}
+    order = _LAYOUTS[head[:4]].order
+    riff = b"RIFX" if head[:4] == b"RIFX" else b"RIFF"
+    return {0: riff + (size - 8).to_bytes(4, order), data.offset - 4: data.existing.to_bytes(4, order)}
+
+
+def _open_plain(source: Any, kind: str) -> Any:
+    """Return the open soundfile.SoundFile of a path or file, None if FFmpeg has to read it."""
     import soundfile
 
     if kind not in _BY_LIBSNDFILE:
         return None
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError:
         return None
     if file.subtype.startswith(_PLAIN):
@@ -179,10 +243,11 @@ def _data_size(path: Path) -> _DataSize | None:
     with path.open("rb") as file:
         head = file.read(36)
         if head[:4] == b".snd":
-            return _known(int.from_bytes(head[8:12]), size - int.from_bytes(head[4:8]), b"")
+            offset = int.from_bytes(head[4:8])
+            return _known(int.from_bytes(head[8:12]), size - offset, offset, b"")
         if (layout := _LAYOUTS.get(head[:4])) is None:
             return None
-        long_size = int.from_bytes(head[28:36], "little") if head[:4] == b"RF64" and head[12:16] == b"ds64" else None
+        long_size = int.from_bytes(head[28:36], "little") if head[:4] in _LONG and head[12:16] == b"ds64" else None
         offset = layout.first
         for _ in range(_MAX_CHUNKS):
             if offset + layout.header > size:
@@ -195,16 +260,16 @@ def _data_size(path: Path) -> _DataSize | None:
             if header[:4] == layout.data:
                 if length == 0xFFFFFFFF and long_size is not None:
                     length = long_size
-                return _known(length, size - offset - layout.header, header[layout.header :])
+                return _known(length, size - offset - layout.header, offset + layout.header, header[layout.header :])
             offset += layout.header + length + -length % layout.align
     return None
 
 
-def _known(stated: int, existing: int, behind: bytes) -> _DataSize:
+def _known(stated: int, existing: int, offset: int, behind: bytes) -> _DataSize:
     """Return a size, with those that mean "not known" as 0; `behind`: the bytes after an empty chunk."""
     if stated == 0 and (existing <= 0 or _is_chunk(behind, existing)):
-        return _DataSize(1, 1)  # no samples, and none are missing
-    return _DataSize(stated if stated < _NO_LENGTH or 1 << 32 <= stated < 1 << 63 else 0, existing)
+        return _DataSize(1, 1, offset)  # no samples, and none are missing
+    return _DataSize(stated if stated < _NO_LENGTH or 1 << 32 <= stated < 1 << 63 else 0, existing, offset)
 
 
 def _is_chunk(header: bytes, existing: int) -> bool:

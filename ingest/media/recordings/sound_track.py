@@ -10,6 +10,7 @@ inexact in many containers, and the samples of a span have to be those of the wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -73,11 +74,12 @@ class _Piece:
 
 @dataclass(slots=True)
 class _Packets:
-    """Numbers of packets that were decoded, and that could not be."""
+    """Numbers of packets that were decoded, and that could not be; and why not, and whether the last one could not."""
 
     good: int = 0
     bad: int = 0
     reason: str = ""
+    is_last_bad: bool = False
 
 
 def open_track(
@@ -150,6 +152,8 @@ def _stream(
             whole_s = max(place / rate_hz, length_s)
             check_damage(1 - in_all_s / whole_s, f"{whole_s - in_all_s:.2f} of {whole_s:.2f} s of sound", note)
             return
+        if packets.bad == 1 and packets.is_last_bad and (kind == "mp3" or kind in _BY_BIT_RATE):
+            packets.bad = 0  # what programs write behind the frames, such as lyrics
         _check(place / rate_hz, length_s, packets, note)
         if holes:
             note(f"{len(holes)} {'hole' if len(holes) == 1 else 'holes'} in the sound, {in_all_s:.1f} s: silence there")
@@ -188,16 +192,25 @@ def _stated_length_s(container: InputContainer, track: AudioStream, path: Path, 
 def is_guessed(path: Path, kind: str) -> bool:
     """Return whether FFmpeg guesses the length of a sound: by its bit rate, or by the first of several recordings.
 
-    An mp3 may say the number of its frames, in the first one.
+    An mp3 may say the number of its frames and bytes, in the first frame. FFmpeg guesses where there are more bytes.
     """
     if kind == "ogg":
         return is_chained(path)
     if kind != "mp3":
         return kind in _BY_BIT_RATE
     with path.open("rb") as file:
-        file.seek(content_start(file, file.read(32)))
+        start = content_start(file, file.read(32))
+        file.seek(start)
         frame = file.read(_FIRST_FRAME)
-    return not any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+        size = file.seek(0, os.SEEK_END) - start
+    if (place := frame.find(b"VBRI")) >= 0:
+        stated = int.from_bytes(frame[place + 10 : place + 14])
+    elif (place := max(frame.find(b"Xing"), frame.find(b"Info"))) >= 0:
+        has_frames, has_bytes = frame[place + 7] & 1, frame[place + 7] & 2
+        stated = int.from_bytes(frame[place + 12 : place + 16]) if has_frames and has_bytes else 0
+    else:
+        return True
+    return 0 < stated < size - (stated >> 4)
 
 
 def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _Packets) -> Iterator[_Piece]:
@@ -219,6 +232,7 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:
             packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+            packets.is_last_bad = True
             if packets.bad > _MOST_BAD_PACKETS + packets.good:
                 break
             if size and packet.duration:  # silence as long as it should have been
@@ -226,7 +240,8 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
                 due_s = None if packet.pts is None else float(packet.pts * packet.time_base) - begin_s
                 yield _Piece(due_s, size if _lasts(packet, size / rate_hz) else stated, rate_hz)
             continue
-        packets.good += 1
+        if packet.size:  # else what the decoder still held
+            packets.good, packets.is_last_bad = packets.good + 1, False
         for frame in frames:
             alike = alike + 1 if frame.samples == size and len(frames) == 1 else 0
             stamp_s, size, rate_hz = frame.time, frame.samples, frame.sample_rate

@@ -43,7 +43,7 @@ def decode_text(raw: bytes, encoding: str | None = None, note: Note = drop_note)
     Raises:
         MediaError: the bytes are not a text, not one in the declared encoding, or one in an unclear encoding.
     """
-    text = _decode_marked(raw)
+    text = _decode_marked(raw, note)
     if text is None:
         text = _decode_unmarked(raw, note) if encoding is None else _decode_declared(raw, encoding, note)
     check_controls(text)
@@ -56,7 +56,7 @@ def decode_table(raw: bytes) -> str:
     Raises:
         MediaError: the bytes are not a text.
     """
-    text = _decode_marked(raw)
+    text = _decode_marked(raw, drop_note)
     if text is None:
         text = _decode_western(raw)
     check_controls(text)
@@ -74,14 +74,11 @@ def check_controls(text: str) -> None:
         raise MediaError(f"not a text: {controls} of {len(text)} characters are control characters")
 
 
-def _decode_marked(raw: bytes) -> str | None:
+def _decode_marked(raw: bytes, note: Note) -> str | None:
     """Decode bytes that begin with a byte order mark; None without one."""
     for mark, encoding in _BOMS:
         if raw.startswith(mark):
-            try:
-                return raw[len(mark) :].decode(encoding)
-            except UnicodeDecodeError as error:
-                raise MediaError(f"not a text: invalid {encoding.upper()} at byte {error.start}") from error
+            return _decode_declared(raw[len(mark) :], encoding, note)
     return None
 
 
@@ -163,7 +160,8 @@ def _note_replaced(text: str, raw: bytes, encoding: str, note: Note, *, valid: i
     Raises:
         MediaError: too many are not for the encoding to be right.
     """
-    invalid = text.count("\ufffd") - (raw.count(b"\xef\xbf\xbd") if encoding == "utf-8" else 0)
+    sign = "\ufffd".encode(encoding, "ignore")
+    invalid = text.count("\ufffd") - (raw.count(sign) if sign else 0)
     if invalid > valid // 10:
         raise MediaError(f"the text is not in {shown_name(encoding)}: {invalid} of its bytes are not valid: {WAY_OUT}")
     if invalid > 0:

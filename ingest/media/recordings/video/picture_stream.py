@@ -55,12 +55,13 @@ def _candidates(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in streams if not stream.disposition & stream.disposition.attached_pic]
 
 
-def _rank(stream: VideoStream) -> tuple[bool, bool, bool, int, int]:
-    """Return a stream's rank: can be decoded, not a thumbnail, marked as default, larger, more frames."""
+def _rank(stream: VideoStream) -> tuple[bool, bool, bool, bool, int, int]:
+    """Return a stream's rank: can be decoded, several frames, no images, marked as default, larger, more frames."""
     codec = stream.codec_context
     pixels = 0 if codec is None else codec.width * codec.height
     is_default = bool(stream.disposition & stream.disposition.default)
-    return codec is not None, _is_moving(stream), is_default, pixels, stream.frames
+    is_video = codec is not None and codec.name not in _IMAGE_CODECS
+    return codec is not None, _is_moving(stream), is_video, is_default, pixels, stream.frames
 
 
 def _is_moving(stream: VideoStream) -> bool:

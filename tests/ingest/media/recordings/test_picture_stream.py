@@ -44,6 +44,15 @@ def test_the_main_stream_is_found_in_any_order(tmp_path: Path, extension: str, o
         assert notes == ([f"2 video streams: only number {place} (64x48) is used"] if SMALL in others else [])
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mov"])
+@pytest.mark.parametrize("frames", [2, 20])
+def test_images_are_a_preview_even_if_they_are_several_and_first(tmp_path: Path, extension: str, frames: int) -> None:
+    preview = StreamPlan("mjpeg", (48, 32), frames, "yuvj420p")
+    path = write_streams(tmp_path / f"a.{extension}", [preview, MAIN], picture)
+    (span,) = read_video(path, DecodeHints(24, 1.0), DecodeOptions())
+    assert are_near(corners(span.frames.rgb[-1]), CORNERS)
+
+
 def test_the_default_stream_precedes_a_larger_one(tmp_path: Path) -> None:
     large = StreamPlan("mpeg4", (128, 96), 20)
     default = StreamPlan("mpeg4", (64, 48), 20, disposition="default")

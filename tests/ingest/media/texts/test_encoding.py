@@ -139,6 +139,17 @@ def test_a_few_bytes_that_are_not_valid_are_replaced() -> None:
         decode_text(TEXTS["ru"].encode("koi8-r"), "utf-8")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_bad_byte_behind_a_byte_order_mark_is_replaced(encoding: str) -> None:
+    notes: list[str] = []
+    raw = TEXTS["ru"].encode(encoding)
+    assert decode_text(raw + b"\xff", None, notes.append) == TEXTS["ru"] + "\ufffd"
+    assert len(notes) == 1
+    said = f"{TEXTS['ru']}\ufffd"
+    assert decode_text(said.encode(encoding), None, notes.append) == said
+    assert len(notes) == 1
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_text_or_refused(raw: bytes) -> None:
