@@ -29,6 +29,12 @@ NOTEBOOK = "ipynb"
 _COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """Beginning of Word's and PowerPoint's old formats, and of encrypted new ones (MS-CFB 2.2, MS-OFFCRYPTO 2.2)."""
 
+_BY_NAME: Mapping[str, str] = MappingProxyType(
+    {f".{NOTEBOOK}": NOTEBOOK}
+    | {extension: kind for kind in ("html", "subtitles") for extension in extensions_of(kind)}
+)
+"""Kinds that their first bytes do not show, by extension."""
+
 _MAX_MEMBERS = 20_000
 _MAX_MARKUP_BYTES = 16 << 20
 _SKIPPED = ("script", "style", "noscript", "template", "svg", "math")
@@ -58,9 +64,7 @@ def document_kind(path: Path, head: bytes) -> str | None:
         return "rtf"
     if head.startswith((b"PK\x03\x04", _COMPOUND_FILE)) and suffix in _READERS:
         return suffix.lstrip(".")
-    if suffix == f".{NOTEBOOK}":
-        return NOTEBOOK
-    return next((kind for kind in ("html", "subtitles") if suffix in extensions_of(kind)), None)
+    return _BY_NAME.get(suffix)
 
 
 def read_document(path: Path, kind: str, max_bytes: int, encoding: str | None, note: Note) -> str:
