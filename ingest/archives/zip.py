@@ -43,7 +43,9 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _IN_ZIP64 = 0xFFFFFFFF
 _STORED, _DEFLATED, _BZIP2 = 0, 8, 12
 _ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
-_DOS, _UNIX = 0, 3
+_UNIX = 3
+_WINDOWS = (0, 10, 14)
+"""Systems that made a zip (APPNOTE 4.4.2.2): 0 MS-DOS, 3 Unix, 10 Windows NTFS, 14 VFAT."""
 _UNICODE_PATH = 0x7075
 
 
@@ -221,7 +223,7 @@ def _with_names(records: Sequence[_Record], encoding: str | None, note: Note) ->
     if unknown:
         example = next(record.name for record in named if record.raw_name == unknown[0])
         note(f"names of the zip in {code_page or STANDARD} {why}: {example}")
-    if all(record.made_by == _DOS and b"/" not in record.raw_name for record in records):
+    if all(record.made_by in _WINDOWS and b"/" not in record.raw_name for record in records):
         # .NET before 4.6.1, and so PowerShell 5, against the standard (APPNOTE 4.4.17.1)
         named = [replace(record, name=record.name.replace("\\", "/")) for record in named]
     return named
