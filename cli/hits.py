@@ -108,5 +108,5 @@ def _line(hit: Hit, passage: str) -> int | None:
 
 def _place(hit: Hit) -> str:
     """Return path and place of a hit: the span of a recording, or the line of a text as editors take it."""
-    line = _line(hit, hit.text) if hit.text is not None else None
+    line = _line(hit, hit.text) if hit.text is not None and hit.start_s is None else None
     return " ".join(part for part in (f"{hit.path}:{line}" if line else str(hit.path), span_label(hit)) if part)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NOT_MEDIA = "not media: "
+SUBTITLES_OF = "subtitles of "
 SHOWN_REASONS = 8
 """Reasons for which files are left out, most frequent first."""
 
@@ -127,6 +128,11 @@ def clock(seconds: float) -> str:
 def reasons_line(counts: Mapping[str, int]) -> str:
     """Return numbers of files by reason in words: extensions together, the most frequent reasons first."""
     extensions, others = Counter[str](), Counter[str]()
+    of_recordings = [reason for reason in counts if reason.startswith(SUBTITLES_OF)]
+    if len(of_recordings) > 1:
+        total = sum(counts[reason] for reason in of_recordings)
+        counts = {reason: n for reason, n in counts.items() if not reason.startswith(SUBTITLES_OF)}
+        counts[f"{SUBTITLES_OF}recordings"] = total
     for reason, n in counts.items():
         extension = reason.removeprefix(NOT_MEDIA)
         is_extension = reason.startswith(f"{NOT_MEDIA}.") and " " not in extension

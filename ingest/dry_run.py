@@ -63,7 +63,8 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         path, rel_path = target.root / rel_paths[row], rel_paths[row]
         if rel_path in manifests.states:
             return PlannedFile(path, None, MANIFEST)
-        file = SourceFile(path, rel_path, found.state(row), listed=manifests.entries.get(rel_path))
+        listed, subtitles = manifests.entries.get(rel_path), found.subtitles_of(rel_path)
+        file = SourceFile(path, rel_path, found.state(row), listed=listed, subtitles=subtitles)
         planned = _plan_file(file, inspect, options)
         why = manifests.others.get(rel_path)
         return planned if why is None or planned.modality is not None else replace(planned, why=why)
@@ -86,7 +87,7 @@ def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions)
         verdict = classify_source(file, inspect)
         if verdict.modality is not None:
             declared = declared_of(file, inspect).for_modality(verdict.modality)
-            note = describe(file.path, verdict.modality, declared, options.decode)
+            note = describe(file.path, verdict.modality, declared, options.decode, file.subtitles)
     except Exception as error:  # one file must not end the plan
         raise_installation_fault(error)
         note = f"would fail: {failure_of(error).reason}"

@@ -5,7 +5,7 @@ there are media among them, `.txt`, `.text`, `.caption` and `.cap` are their cap
 the text of a `.cls` their columns. In both formats, "x.jpg.json" is the sidecar of "x.jpg".
 
 Files of one recording of motion that follow each other, as they do in a zip, are extracted together under their names,
-so that each finds the others beside it as in a folder.
+so that each finds the others beside it as in a folder; so are a video or sound and its subtitles.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bindsearch.ingest.media.sidecar import (
     Sidecar,
     merge_sidecars,
 )
+from bindsearch.ingest.media.subtitles.names import LEFT_OUT, SubtitleNames, pair_subtitles
 from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.media import Note, drop_note
 from bindsearch.small_files import open_regular
@@ -58,6 +59,7 @@ class Member:
         mtime_ns: time of the last change, nanoseconds since 1970.
         sidecar: its metadata in the archive; None if there is none.
         path: the extracted file, which the caller deletes by `delete_copy`.
+        subtitles: the extracted subtitle files beside it, which are deleted with it.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Member:
     mtime_ns: int
     sidecar: Sidecar | None
     path: Path
+    subtitles: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Skipped:
         name: as of `Member`, or a printable form of an invalid name.
         reason: why it is skipped.
         is_repeated: a member with the same name came before.
-        is_left_out: nothing is lost: its content is that of another member.
+        is_left_out: nothing is lost: its content is that of another member, or read with it.
     """
 
     name: str
@@ -277,8 +280,7 @@ class _Reader:
 
     def _copy(self, name: str, content: Iterable[bytes]) -> tuple[Path, int]:
         """Write a numbered file with the member's extension; return its path and size in bytes."""
-        suffix = PurePosixPath(name).suffix
-        path = self.spool / f"{self.count:08d}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        path = self.spool / f"{self.count:08d}{_copy_suffix(name)}"
         self.count += 1
         with path.open("xb") as file:
             try:
@@ -302,11 +304,16 @@ class _Reader:
             common, problems = shared_metadata({member.name: member.raw for member in shared}, captioned=has_media)
             yield from (Skipped(name, reason) for name, reason in problems.items())
         copies = self._with_parts({member.name: member.path for member in sample if member.path is not None})
+        pairs = pair_subtitles(copies)
+        subtitles = self._with_subtitles(copies, pairs)
         for member in sample:
             self.buffered.remove(member)
-            if member.path is not None or (member in texts and not has_media):
+            if member.name in pairs.recordings:
+                recording = PurePosixPath(pairs.recordings[member.name][0]).name
+                yield Skipped(member.name, LEFT_OUT + recording, is_left_out=True)
+            elif member.path is not None or (member in texts and not has_media):
                 copy = replace(member, path=copies.get(member.name, member.path))
-                yield from self._member(copy, sidecars.get(member.name), common)
+                yield from self._member(copy, sidecars.get(member.name), common, subtitles.get(member.name, ()))
 
     def _with_parts(self, copies: Mapping[str, Path]) -> dict[str, Path]:
         """Return the files of recordings in several files, each in a folder of its own with links to the others.
@@ -318,18 +325,44 @@ class _Reader:
         for name, recording in recordings.items():
             if recording is None:
                 continue
-            folder = self.spool / f"{self.count:08d}{_PARTS_SUFFIX}"
-            self.count += 1
-            folder.mkdir()
+            folder = self._new_folder()
             for file in {recording.main, *recording.parts.values()}:
                 _link(copies[file], folder / PurePosixPath(file).name)
             moved[name] = folder / PurePosixPath(name).name
         for name in moved:
             copies[name].unlink()
-        return moved
+        return {**copies, **moved}
+
+    def _with_subtitles(self, copies: dict[str, Path], pairs: SubtitleNames) -> dict[str, tuple[Path, ...]]:
+        """Move recordings with subtitles, each to a folder of its own with links to them; return these by name.
+
+        `copies`: the extracted files of a sample, by name; the moved ones are replaced.
+        """
+        linked = {}
+        for name, names in pairs.of_recording.items():
+            folder = self._new_folder()
+            paths = [folder / f"{place:02d}{_copy_suffix(names[place])}" for place in range(len(names))]
+            for source, target in zip(names, paths, strict=True):
+                _link(copies[source], target)
+            copies[name] = copies[name].rename(folder / f"recording{_copy_suffix(name)}")
+            linked[name] = tuple(paths)
+        for name in pairs.recordings:
+            copies[name].unlink()
+        return linked
+
+    def _new_folder(self) -> Path:
+        """Return a new folder for files that belong together."""
+        folder = self.spool / f"{self.count:08d}{_PARTS_SUFFIX}"
+        self.count += 1
+        folder.mkdir()
+        return folder
 
     def _member(
-        self, member: _BufferedMember, sidecar_file: _BufferedMember | None, common: Sidecar
+        self,
+        member: _BufferedMember,
+        sidecar_file: _BufferedMember | None,
+        common: Sidecar,
+        subtitles: tuple[Path, ...] = (),
     ) -> Iterator[Member | Skipped]:
         try:
             sidecar = member_sidecar(sidecar_file.name, sidecar_file.raw, member.name) if sidecar_file else Sidecar()
@@ -342,14 +375,21 @@ class _Reader:
             return
         path = member.path or self._copy(member.name, [member.raw])[0]
         sidecar = merge_sidecars(sidecar, common)
-        yield Member(member.name, member.size_bytes, member.mtime_ns, None if sidecar == Sidecar() else sidecar, path)
+        said = None if sidecar == Sidecar() else sidecar
+        yield Member(member.name, member.size_bytes, member.mtime_ns, said, path, subtitles)
 
 
 def delete_copy(path: Path) -> None:
-    """Delete an extracted file, with the parts of a recording extracted beside it."""
+    """Delete an extracted file, with the parts of a recording, or the subtitles, extracted beside it."""
     path.unlink(missing_ok=True)
     if path.parent.suffix == _PARTS_SUFFIX:
         shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _copy_suffix(name: str) -> str:
+    """Return the extension of a member's name if it is a usual one; else none."""
+    suffix = PurePosixPath(name).suffix
+    return suffix if _SUFFIX.fullmatch(suffix) else ""
 
 
 def _link(source: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.sidecar import (
     FACT_NAMES,
     FACTS,
+    RECORDINGS,
     Sidecar,
     is_given,
     merge_sidecars,
@@ -37,12 +38,15 @@ class Declared:
         sidecar: what its sidecar says.
         listed: its entry in a list; None: no list has it.
         by_glob: facts by glob, whatever its modality is.
+        has_subtitles: there are subtitle files beside it, to which the facts of a video or sound apply. Without, they
+            have no effect: a column of a list is the user's own then.
     """
 
     name: str
     sidecar: Sidecar
     listed: ManifestEntry | None
     by_glob: Sidecar
+    has_subtitles: bool = False
 
     def for_classification(self) -> Sidecar:
         """Return what may decide the modality of a table.
@@ -58,9 +62,10 @@ class Declared:
         Raises:
             MediaError: a value in a list is wrong, or a fact in the sidecar or a list has no effect.
         """
-        used = FACTS.get(modality, ())
+        known = FACTS.get(modality, ())
+        used = known if self.has_subtitles or modality not in RECORDINGS else ()
         for name in FACT_NAMES:
-            if is_given(self.sidecar, name) and name not in used:
+            if is_given(self.sidecar, name) and name not in known:
                 raise MediaError(f"sidecar {sidecar_path(Path(self.name)).name}: {_no_effect(name, modality)}")
         listed = Sidecar()
         if self.listed is not None:
@@ -68,12 +73,13 @@ class Declared:
             for name, _ in self.listed.facts:
                 if name in used:
                     own.pop(name, None)
-                elif name not in own:
+                elif name not in own and name not in known:
                     raise MediaError(f"{self.listed.source}: {_no_effect(name, modality)}, or rename the column")
             texts = Sidecar(captions=self.listed.captions, columns=own, metadata=self.listed.metadata)
             listed = merge_sidecars(texts, self._listed_facts(used))
         by_glob = Sidecar(**{name: getattr(self.by_glob, name) for name in used})
-        merged = merge_sidecars(self.sidecar, listed, by_glob)
+        sidecar = self.sidecar if used == known else replace(self.sidecar, encoding=None)
+        merged = merge_sidecars(sidecar, listed, by_glob)
         return merged if merged.captions else replace(merged, captions=merged.found_captions)
 
     def _listed_facts(self, names: Iterable[str]) -> Sidecar:
@@ -85,7 +91,13 @@ class Declared:
 
 
 def read_declared(
-    path: Path, rel_path: str, facts: FolderFacts, listed: ManifestEntry | None, sidecar: Sidecar | None = None
+    path: Path,
+    rel_path: str,
+    facts: FolderFacts,
+    listed: ManifestEntry | None,
+    sidecar: Sidecar | None = None,
+    *,
+    has_subtitles: bool = False,
 ) -> Declared:
     """Return what is declared about a file.
 
@@ -95,14 +107,17 @@ def read_declared(
         facts: facts of the collection by glob.
         listed: its entry in a list.
         sidecar: its sidecar in an archive; None: that beside it is read, if there is one.
+        has_subtitles: there are subtitle files beside it.
 
     Raises:
         MediaError: its sidecar is damaged.
     """
     name = rel_path.rsplit("/", 1)[-1]
-    return Declared(name, read_sidecar(path) if sidecar is None else sidecar, listed, facts.at(rel_path))
+    found = read_sidecar(path) if sidecar is None else sidecar
+    return Declared(name, found, listed, facts.at(rel_path), has_subtitles)
 
 
 def _no_effect(name: str, modality: Modality) -> str:
-    users = " and ".join(user for user, names in FACTS.items() if name in names)
+    *others, last = (user for user, names in FACTS.items() if name in names)
+    users = f"{', '.join(others)} and {last}" if others else last
     return f"{name} has no effect on {modality}, it is for {users}: remove it, or give the file's modality by a rule"

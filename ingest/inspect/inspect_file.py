@@ -17,7 +17,8 @@ from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.imu.joining import part_paths
 from bindsearch.ingest.media.kinds import RAW_EXTENSIONS
 from bindsearch.ingest.media.pictures.depth_map.names import mask_of, unit_by_name
-from bindsearch.ingest.media.sidecar import Sidecar, decode_facts
+from bindsearch.ingest.media.sidecar import RECORDINGS, Sidecar, decode_facts
+from bindsearch.ingest.media.subtitles.read import hash_subtitles
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import Metadata, Modality
 
@@ -33,6 +34,7 @@ class SourceFile:
         sidecar: its metadata from the archive that contains it; None: a sidecar file beside it is read, if it exists.
         listed: its entry in a manifest; None: no manifest lists it.
         archive: rel_path of the archive that contains it; then `path` is a temporary copy. None: a file on disk.
+        subtitles: the subtitle files beside it, if it may be a recording.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class SourceFile:
     sidecar: Sidecar | None = None
     listed: ManifestEntry | None = None
     archive: str | None = None
+    subtitles: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,9 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     verdict = classify_source(file, options)
     if verdict.modality is None:
         return InspectResult(verdict)
-    if verdict.modality not in options.modalities:
+    subtitles = file.subtitles if verdict.modality in RECORDINGS else ()
+    has_words = bool(subtitles) and Modality.TEXT in options.modalities  # of them, texts with times are embedded
+    if verdict.modality not in options.modalities and not has_words:
         return InspectResult(
             Classification(None, f"the encoder cannot embed {verdict.modality}"), refused=verdict.modality
         )
@@ -127,6 +132,8 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     metadata = sidecar.metadata.merge_over(read_metadata(file.path, verdict.modality)).merge_over(sidecar.found)
     if verdict.modality is Modality.DEPTH and (mask := mask_of(file.path)) is not None:
         facts += f" mask {hash_file(mask)}"
+    if subtitles:
+        facts += f" subtitles {hash_subtitles(subtitles)}"
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
     raw_suffix = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
@@ -147,7 +154,9 @@ def declared_of(file: SourceFile, options: InspectOptions) -> Declared:
     Raises:
         MediaError: its sidecar is damaged.
     """
-    return read_declared(file.path, file.rel_path, options.facts, file.listed, file.sidecar)
+    return read_declared(
+        file.path, file.rel_path, options.facts, file.listed, file.sidecar, has_subtitles=bool(file.subtitles)
+    )
 
 
 def classify_source(file: SourceFile, options: InspectOptions) -> Classification:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,11 @@ from bindsearch.ingest.media.pictures.thermal import read_thermal
 from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
 from bindsearch.ingest.media.recordings.gpmf import read_motion_track
 from bindsearch.ingest.media.recordings.video.read import read_video, video_kind
-from bindsearch.ingest.media.sidecar import FACTS, Sidecar
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import HEAD_BYTES
+from bindsearch.ingest.media.subtitles.read import inside, read_subtitles
+from bindsearch.ingest.media.subtitles.timed_passages import timed_passages
+from bindsearch.ingest.media.subtitles.tracks import read_text_tracks
 from bindsearch.ingest.media.texts.documents import document_kind, read_document
 from bindsearch.ingest.media.texts.passages import CountTokens, passages
 from bindsearch.ingest.media.texts.pdf import read_pdf
@@ -68,6 +71,9 @@ _NO_HINTS = DecodeHints(picture_side_px=1, frames_per_s=1.0)
 _FEW_TOKENS = 500
 """Characters of the passages of a text that is read only to tell how: the first one is enough."""
 
+_DESCRIBED = frozenset((Modality.TEXT, Modality.DEPTH, Modality.THERMAL, Modality.IMU))
+"""Modalities of files that are read to tell how."""
+
 _NO_LIMIT = 1 << 62
 """For files that are read only to tell how: their captions are one passage each."""
 
@@ -77,6 +83,7 @@ class Job:
     """One file to decode, with all parameters.
 
     Attributes:
+        subtitles: subtitle files beside it.
         notes: notes of the decoder that no segment carries yet; see `bindsearch.media.Reading`.
         facts: values of metadata columns that it measured, likewise.
     """
@@ -88,6 +95,7 @@ class Job:
     count_tokens: CountTokens
     max_tokens: int
     span: Span | None
+    subtitles: Sequence[Path] = ()
     notes: list[str] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)
 
@@ -102,11 +110,13 @@ def pieces(
     count_tokens: Callable[[str], int],
     max_tokens: int,
     span: Span | None = None,
+    subtitles: Sequence[Path] = (),
 ) -> Generator[DecodedSegment]:
     """Decode one file as `modality`, lazily and in order of time.
 
-    A video yields its frames, then its sound track as audio, then the motion that a GoPro camera recorded. Captions in
-    the sidecar follow as text segments (without `span`). Memory is limited to one or two spans and the motion,
+    A video yields its frames, then its sound track as audio, then the motion that a GoPro camera recorded. Subtitles of
+    a video or sound follow as text segments with times, then captions in the sidecar as text segments (both without
+    `span`, which is to choose pictures and sound). Memory is limited to one or two spans and the motion,
     regardless of the length. A damaged file may yield segments before it fails: they are valid only if the iteration
     ends without an error.
 
@@ -119,11 +129,12 @@ def pieces(
         count_tokens: returns the number of tokens of a text.
         max_tokens: maximum tokens of a passage.
         span: decode only this span of seconds; None: the whole file.
+        subtitles: subtitle files beside a video or sound.
 
     Raises:
         MediaError: the file cannot be decoded, or is empty; the message does not contain the file's name.
     """
-    job = Job(path, wants, options, sidecar, count_tokens, max_tokens, span, notes=[*sidecar.notes])
+    job = Job(path, wants, options, sidecar, count_tokens, max_tokens, span, subtitles, notes=[*sidecar.notes])
     try:
         _check_file(path)
         is_empty = True
@@ -162,18 +173,22 @@ def required_libraries(encoder: Encoder, modalities: Iterable[Modality]) -> list
     return [*dict.fromkeys(name for key in chosen for name in (*LIBRARIES[key], *libraries_of(encoder, key)))]
 
 
-def describe(path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions) -> str:
+def describe(
+    path: Path, modality: Modality, sidecar: Sidecar, options: DecodeOptions, subtitles: Sequence[Path] = ()
+) -> str:
     """Return how a text, depth map, thermal picture or motion recording is read, by reading it.
 
-    For other files, it is what is used of other programs' JSON beside them.
+    For other files, it is what is used of the subtitles and of other programs' JSON beside them.
     For example "50 Hz, rate from column 'time_s'": what is measured, then the notes of the decoder. For a file that
     cannot be indexed, "would fail: " and the reason.
 
     Raises:
         InstallationError: a library is missing.
     """
-    if modality not in FACTS:
-        return ", ".join(sidecar.notes)
+    if modality not in _DESCRIBED:
+        notes = [*sidecar.notes]
+        read_subtitles(subtitles, sidecar.encoding, notes.append)
+        return ", ".join(notes)
     reading = NO_READING
     missing: list[str] = []
     try:
@@ -280,10 +295,10 @@ def _decode_video(job: Job) -> Iterator[DecodedSegment]:
     """Yield frames, sound and motion; a part that cannot be decoded is noted if another one can."""
     kind = video_kind(job.path)
     motion, reading = read_motion_track(job.path, job.options, job.span) if kind == "mp4" else ([], NO_READING)
-    count, failure = 0, None
+    count, end_s, failure = 0, 0.0, None
     try:
         for part in read_video(job.path, job.wants, job.options, job.span, job.notes.append, job.facts.__setitem__):
-            count += 1
+            count, end_s = count + 1, part.end_s
             yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s, reading=reading)
             reading = NO_READING
     except MediaError as error:
@@ -291,9 +306,33 @@ def _decode_video(job: Job) -> Iterator[DecodedSegment]:
             raise
         failure = error
     if kind not in ANIMATIONS:
-        yield from _sound_of_video(job, kind, failure, has_pictures=count > 0)
+        for sound in _sound_of_video(job, kind, failure, has_pictures=count > 0):
+            end_s = max(end_s, sound.end_s or 0.0)
+            yield sound
     for moved in motion:
         yield DecodedSegment(Modality.IMU, moved.motion, moved.start_s, moved.end_s, reading=moved.reading)
+    yield from _subtitles(job, end_s, kind)
+
+
+def _subtitles(job: Job, length_s: float, kind: str | None = None) -> Iterator[DecodedSegment]:
+    """Yield the subtitles of a recording of some length in seconds, of files beside it, else of its own tracks.
+
+    `kind`: that of a video; None: a sound, of which only files beside it are read.
+    """
+    if job.span is not None or not length_s:
+        return
+    note = job.notes.append
+    found = read_subtitles(job.subtitles, job.sidecar.encoding, note)
+    if not found and kind is not None:
+        found = read_text_tracks(job.path, kind, note)
+    late = 0
+    for cues in found:
+        shown = inside(cues, length_s)
+        late += len(cues) - len(shown)
+        for cue in timed_passages(shown, job.count_tokens, job.max_tokens):
+            yield DecodedSegment(Modality.TEXT, Passage(cue.text), cue.start_s, cue.end_s, text=cue.text)
+    if late:
+        note(f"{late} cues of subtitles are after the end, {length_s:.1f} s: left out")
 
 
 def _sound_of_video(job: Job, kind: str, failure: MediaError | None, *, has_pictures: bool) -> Iterator[DecodedSegment]:
@@ -330,15 +369,15 @@ def _sound_of_video(job: Job, kind: str, failure: MediaError | None, *, has_pict
 
 
 def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
-    options = job.options
-    end_s = 0.0
+    options, end_s = job.options, 0.0
     for part in read_sound(
         job.path, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
     ):
         end_s = part.end_s
-        yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, part.end_s)
+        yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, end_s)
     if job.span is None:
         job.facts["length_s"] = end_s
+    yield from _subtitles(job, end_s)
 
 
 def _decode_depth(job: Job) -> Iterator[DecodedSegment]:

@@ -127,7 +127,12 @@ TEXT_KINDS = (
     Kind("epub", "EPUB", ".epub", "the text of the chapters"),
     Kind("html", "HTML", ".html .htm .xhtml", "the text that a reader sees"),
     Kind("rtf", "RTF", ".rtf", "the text", "striprtf"),
-    Kind("subtitles", "SubRip, WebVTT", ".srt .vtt", "the lines without their times"),
+    Kind(
+        "subtitles",
+        "SubRip, WebVTT, ASS, SSA",
+        ".srt .vtt .ass .ssa",
+        "the lines: with their times if they are beside a recording, else without",
+    ),
     Kind("ipynb", "Jupyter notebook (.ipynb)", "", "the cells without outputs, if a rule asks for it"),
 )
 ARRAY_KINDS = (
@@ -177,13 +182,14 @@ _KINDS: Mapping[str, Kind] = MappingProxyType(
 SOUNDS_IN_VIDEOS = frozenset(extension for kind in VIDEO_KINDS for extension in kind.sound_extensions)
 """Extensions of sounds in containers of videos."""
 
+VIDEO_EXTENSIONS = frozenset(_extensions(VIDEO_KINDS))
 SOUND_EXTENSIONS = SOUNDS_IN_VIDEOS.union(_extensions(SOUND_KINDS))
 RAW_EXTENSIONS = frozenset(extensions_of("raw"))
 """Extensions of cameras' raw images; most are TIFF files that differ from other images by their name only."""
 
 EXTENSIONS: Mapping[str, Modality | None] = MappingProxyType(
     dict.fromkeys(_extensions(PICTURE_KINDS), Modality.IMAGE)
-    | dict.fromkeys(_extensions(VIDEO_KINDS), Modality.VIDEO)
+    | dict.fromkeys(VIDEO_EXTENSIONS, Modality.VIDEO)
     | dict.fromkeys(SOUND_EXTENSIONS, Modality.AUDIO)
     | dict.fromkeys(_extensions(TEXT_KINDS), Modality.TEXT)
     | dict.fromkeys(_extensions(ARRAY_KINDS), None)

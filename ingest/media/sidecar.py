@@ -26,12 +26,20 @@ MAX_INVALID = 16
 LARGEST_INTEGER = 2**63 - 1
 """Integers further from zero are stored as floating-point numbers."""
 
+SUBTITLE_FACTS = ("encoding",)
+"""Fields that tell how the subtitles beside a video or sound are read."""
+
+RECORDINGS = frozenset((Modality.VIDEO, Modality.AUDIO))
+"""Modalities that may have subtitles."""
+
 FACTS: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
     {
         Modality.DEPTH: ("depth_unit", "fx", "baseline_m", "invalid", "rotate"),
         Modality.THERMAL: ("temperature_unit", "palette", "invalid", "rotate"),
         Modality.IMU: ("layout", "sample_rate_hz", "axes", "units", "time", "frame"),
         Modality.TEXT: ("encoding",),
+        Modality.VIDEO: SUBTITLE_FACTS,
+        Modality.AUDIO: SUBTITLE_FACTS,
     }
 )
 """Fields that tell how files of a modality are read; in other files they have no effect."""
@@ -73,7 +81,8 @@ class Sidecar:
         rotate: degrees, clockwise, by which such a picture is turned to be upright: 0, 90, 180 or 270.
         temperature_unit: unit of the stored values of a thermal picture, such as "celsius" or "kelvin/100".
         palette: name of the false colours of a thermal picture, such as "iron"; "grey" for none.
-        encoding: encoding of a text that is not UTF-8, by its Python name, such as "cp1251".
+        encoding: encoding of a text that is not UTF-8, or of the subtitles of a recording, by its Python name, such as
+            "cp1251".
         captions: texts about the file, each indexed with it.
         columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
         metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over

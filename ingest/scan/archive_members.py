@@ -136,7 +136,7 @@ class Members:
             sidecar_version ^= self._declarations.stamp(rel_path)
             state = FileState(member.size_bytes, member.mtime_ns, sidecar_version)
             sidecar, listed = member.sidecar or Sidecar(), self._declarations.listed.get(rel_path)
-            yield SourceFile(member.path, rel_path, state, sidecar, listed, archive.rel_path)
+            yield SourceFile(member.path, rel_path, state, sidecar, listed, archive.rel_path, member.subtitles)
             if not self.has_room():
                 yield None
 

@@ -209,7 +209,10 @@ class CollectionScan:
     def _source(self, row: int) -> SourceFile:
         rel_path = self._scan.rel_paths[row]
         listed = self.manifests.entries.get(rel_path)
-        return SourceFile(self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed)
+        subtitles = self._scan.subtitles_of(rel_path)
+        return SourceFile(
+            self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed, subtitles=subtitles
+        )
 
     def _expected_modality(self, rel_path: str) -> Modality | None:
         """Return the modality of a file by a rule, a manifest or its name, without opening it."""

@@ -21,6 +21,7 @@ from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.media.foreign.names import may_be_foreign
 from bindsearch.ingest.media.imu.partners import recording_of
+from bindsearch.ingest.media.subtitles.names import has_pairs, pair_subtitles
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
 from bindsearch.ingest.scan.walk import SIDECAR_SUFFIX
 
@@ -50,7 +51,7 @@ class ChangeSet:
     """Changed files and folders.
 
     A folder stands for everything below it. A sidecar is reported as its file, a file of rules as its folder, a part of
-    a recording as the file that is its item.
+    a recording as the file that is its item, a recording with subtitles and each of them as their folder.
 
     Attributes:
         paths: written files, and files and folders that appeared or disappeared.
@@ -150,6 +151,8 @@ class _WatchedFolders:
             return path.removesuffix(SIDECAR_SUFFIX)
         if path != root and name.endswith(SIDECAR_SUFFIX) and may_be_foreign(name):
             return folder  # its file is found by the names of all files there
+        if path != root and has_pairs(name) and _has_subtitles(folder, name):
+            return folder  # what is an item may change there: a recording with its subtitles, or each text alone
         recording = recording_of(path)
         return path if recording is None else recording.main
 
@@ -313,6 +316,16 @@ def _no_more_watches(error: Exception) -> UsageError:
         f"the system refuses to watch ({reason}): raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, "
         "or use --polling"
     )
+
+
+def _has_subtitles(folder: str, name: str) -> bool:
+    """Return whether a file, deleted or not, is a recording with subtitles or one of them, by the names beside it."""
+    try:
+        names = {*filter(has_pairs, os.listdir(folder)), name}  # noqa: PTH208
+    except OSError:
+        return False
+    pairs = pair_subtitles(names)
+    return name in pairs.recordings or name in pairs.of_recording
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -19,6 +19,15 @@ from bindsearch.ingest.left_out import HIDDEN, LINK_LOOP, LINK_TO_FOLDER, LINK_T
 from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
+from bindsearch.ingest.media.subtitles.names import (
+    LEFT_OUT,
+    NO_SUBTITLES,
+    SUBTITLES,
+    SubtitleNames,
+    has_pairs,
+    pair_subtitles,
+    subtitles_version,
+)
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.storage.file_state import FileState, file_state, time_version
@@ -51,7 +60,8 @@ class Scan:
         unmounted: paths of links to nothing, and where they lead: to a disk that may not be mounted.
         empty: folders without any entries.
         left_out: reason by path of hidden and ignored files and folders, of links to nothing or to a folder, of pipes
-            and devices; the path of a folder ends with a slash.
+            and devices, and of subtitles of recordings; the path of a folder ends with a slash.
+        subtitles: names of the subtitle files beside a recording, by its path.
     """
 
     root: Path
@@ -64,6 +74,12 @@ class Scan:
     unmounted: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    subtitles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def subtitles_of(self, rel_path: str) -> tuple[Path, ...]:
+        """Return the subtitle files beside a recording."""
+        path = self.root / rel_path
+        return tuple(path.with_name(name) for name in self.subtitles.get(rel_path, ()))
 
     def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
         """Return the scan with stamps of lists and facts, by path, combined into the `sidecar_version` of states."""
@@ -77,6 +93,21 @@ class Scan:
     def state(self, row: int) -> FileState:
         """Return the state of the file in a row."""
         return FileState(*self.states[row].tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Names in a folder that tell which files belong to others.
+
+    Attributes:
+        names: all names, or those that matter for one file.
+        sidecars: names of sidecars by that of their file.
+        subtitles: names of subtitle files by that of their recording.
+    """
+
+    names: Collection[str]
+    sidecars: Mapping[str, Sequence[str]]
+    subtitles: Mapping[str, Sequence[str]]
 
 
 @dataclass
@@ -93,31 +124,37 @@ class _ScanBuilder:
     unmounted: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    subtitles: dict[str, Sequence[str]] = field(default_factory=dict)
+    _paired: tuple[str, SubtitleNames] = ("", NO_SUBTITLES)
 
-    def add(
-        self,
-        status: os.stat_result,
-        folder: str,
-        rel_folder: str,
-        name: str,
-        siblings: Collection[str],
-        sidecars: Mapping[str, Sequence[str]],
-    ) -> None:
-        """Add a regular file; the times of its sidecars and its parts belong to its state."""
+    def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, beside: _Beside) -> None:
+        """Add a regular file; the times of its sidecars, its subtitles and its parts belong to its state."""
         if not stat.S_ISREG(status.st_mode):
             self.left_out[rel_folder + name] = _kind_of(status.st_mode)
             return
         sidecar_version = 0
-        for sidecar_name in sidecars.get(name, ()):
+        for sidecar_name in beside.sidecars.get(name, ()):
             sidecar_version ^= _version_of(f"{folder}/{sidecar_name}")
         lower = name.lower()
         if lower.endswith(TEXT_TABLES):  # checked first: most files are pictures
             sidecar_version ^= parts_version(f"{folder}/{name}")
-        if "depth" in lower and (mask := mask_name(name)) in siblings:  # a depth map is read with the mask beside it
+        if "depth" in lower and (mask := mask_name(name)) in beside.names:  # a depth map's
             sidecar_version ^= _version_of(f"{folder}/{mask}")
+        if name in beside.subtitles:
+            self.subtitles[rel_folder + name] = beside.subtitles[name]
+            sidecar_version ^= subtitles_version(folder, beside.subtitles[name])
         state = file_state(status, sidecar_version)
         self.states.extend((state.size_bytes, state.mtime_ns, state.sidecar_version, state.inode))
         self.rel_paths.append(rel_folder + name)
+
+    def pairs_in(self, folder: str, rel_folder: str, rules: IgnoreRules) -> SubtitleNames:
+        """Return the subtitles and recordings of a folder of which single files are walked, those of a list too."""
+        if self._paired[0] != folder:
+            try:
+                self._paired = folder, _pairs(folder, rel_folder, os.listdir(folder), rules)  # noqa: PTH208
+            except OSError:
+                self._paired = folder, NO_SUBTITLES
+        return self._paired[1]
 
     def add_bad_link(self, status: os.stat_result, path: str, rel_path: str) -> bool:
         """Add a symbolic link if it leads to anything but a file or a folder; return whether it does."""
@@ -156,6 +193,7 @@ class _ScanBuilder:
             self.unmounted,
             self.left_out,
             self.failed,
+            self.subtitles,
         )
 
 
@@ -235,7 +273,12 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
             others = (name + SIDECAR_SUFFIX, *foreign_names(name))
             siblings = {name} | {other for other in others if Path(folder, other).is_file()}
             rel_folder = rel_path[: len(rel_path) - len(name)]
-            builder.add(status, folder, rel_folder, name, siblings, find_sidecars(siblings))
+            pairs = builder.pairs_in(folder, rel_folder, rules) if has_pairs(name) else NO_SUBTITLES
+            if name in pairs.recordings:
+                builder.left_out[rel_path] = LEFT_OUT + pairs.recordings[name][0]
+                return
+            beside = _Beside(siblings, find_sidecars(siblings), pairs.of_recording)
+            builder.add(status, folder, rel_folder, name, beside)
     except OSError as error:
         builder.add_unreadable(error, start, rel_path)
     except UsageError:  # an ignore file
@@ -261,6 +304,8 @@ def _walk_folder(
     used = {name for others in sidecars.values() for name in others}
     if IGNORE_FILE in names:
         rules = rules.entering(Path(folder), rel_folder.rstrip("/"))
+    pairs = _pairs(folder, rel_folder, names, rules)
+    beside = _Beside(names, sidecars, pairs.of_recording)
     subfolders = []
     for entry in entries:
         name = entry.name
@@ -280,7 +325,10 @@ def _walk_folder(
             if not is_folder:
                 if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):
                     continue
-                builder.add(entry.stat(), folder, rel_folder, name, names, sidecars)
+                if name in pairs.recordings:
+                    builder.left_out[rel_folder + name] = LEFT_OUT + pairs.recordings[name][0]
+                    continue
+                builder.add(entry.stat(), folder, rel_folder, name, beside)
             elif entry.path not in skipped:
                 subfolders.append((entry.path, f"{rel_folder}{name}/", rules))
         except OSError as error:
@@ -288,6 +336,21 @@ def _walk_folder(
         except Exception as error:  # one file must not end the run
             builder.failed[rel_folder + name] = failure_of(error).reason
     return subfolders
+
+
+def _pairs(folder: str, rel_folder: str, names: Collection[str], rules: IgnoreRules) -> SubtitleNames:
+    """Return the subtitles and recordings of a folder, without hidden, ignored and other files that are not read."""
+    if not any(name.lower().endswith(SUBTITLES) for name in names):  # first: most folders have none
+        return NO_SUBTITLES
+    return pair_subtitles(
+        name
+        for name in sorted(names)
+        if has_pairs(name)
+        and not name.startswith(".")
+        and _is_utf8(name)
+        and rules.reason(rel_folder + name, False) is None
+        and os.path.isfile(f"{folder}/{name}")  # noqa: PTH113
+    )
 
 
 def _is_utf8(name: str) -> bool:

@@ -83,6 +83,7 @@ def prepare_file(
         sidecar=inspection.sidecar,
         count_tokens=encoder.count_tokens,
         max_tokens=encoder.max_tokens,
+        subtitles=file.subtitles,
     )
     missing: list[str] = []
     reading = NO_READING

@@ -12,17 +12,19 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.dry_run import classify_container
+from bindsearch.ingest.inspect.classify import Classification
 from bindsearch.ingest.inspect.find_file import find_listed
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
-from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile, inspect_file
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, inspect_file
 from bindsearch.ingest.inspect.rules import Rule
 from bindsearch.ingest.media.decode import DecodedSegment, pieces, reason_of, required_libraries
+from bindsearch.ingest.media.subtitles.names import subtitles_beside
 from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.media import NO_CONTENT, missing_content
 from bindsearch.search.query import LIKE, Term
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.storage.file_state import UNKNOWN_STATE
-from bindsearch.types import Modality, PathLike, Span
+from bindsearch.types import Modality, PathLike
 
 MAX_LISTED = 10_000
 """Maximum number of segments that are listed; more are counted (a day of sound has 8,640)."""
@@ -160,8 +162,9 @@ def show_file(term: Term, root: Path, encoder: Encoder, options: IndexOptions, c
     listed = find_listed(path, root, on_damage=on_damage, limits=options.lists)
     problems = tuple(damaged)
     inspect = InspectOptions(rules, encoder.modalities, root.name, settings.facts)
+    subtitles = subtitles_beside(path)
     try:
-        found = inspect_file(SourceFile(path, rel_path, UNKNOWN_STATE, listed=listed), inspect)
+        found = inspect_file(SourceFile(path, rel_path, UNKNOWN_STATE, listed=listed, subtitles=subtitles), inspect)
     except (MediaError, OSError) as error:
         return ShownFile(path, root, encoder.name, problem=reason_of(error), notes=problems)
     verdict = found.verdict
@@ -172,7 +175,18 @@ def show_file(term: Term, root: Path, encoder: Encoder, options: IndexOptions, c
         return ShownFile(path, root, encoder.name, why=why, notes=problems)
     check_libraries(required_libraries(encoder, [verdict.modality]))
     try:
-        return _decode(path, root, replace(found, verdict=verdict), encoder, options, term.span, choice, problems)
+        segments = pieces(
+            path,
+            verdict.modality,
+            wants=encoder.wants,
+            options=options.decode,
+            sidecar=found.sidecar,
+            count_tokens=encoder.count_tokens,
+            max_tokens=encoder.max_tokens,
+            span=term.span,
+            subtitles=subtitles,
+        )
+        return _decode(path, root, verdict, segments, encoder, choice, problems)
     except MediaError as error:
         return ShownFile(path, root, encoder.name, verdict.modality, verdict.why, str(error), problems)
 
@@ -210,37 +224,24 @@ def _absolute(term: Term) -> Path:
 def _decode(
     path: Path,
     root: Path,
-    found: InspectResult,
+    verdict: Classification,
+    decoded: Iterable[DecodedSegment],
     encoder: Encoder,
-    options: IndexOptions,
-    span: Span | None,
     choice: Choice,
     problems: tuple[str, ...],
 ) -> ShownFile:
-    """Decode a file completely; only the chosen segment is kept.
+    """Decode a file completely, by its segments; only the chosen segment is kept.
 
     Raises:
         MediaError: it cannot be decoded, or no segment of it gets a vector.
         UsageError: there is no such segment.
     """
-    modality = found.verdict.modality
-    assert modality is not None
     segments: list[ShownSegment] = []
     counts: Counter[Modality] = Counter()
     notes = list(problems)
     measured: dict[str, float] = {}
     number, chosen = 0, None
     reasons: set[str] = set()
-    decoded = pieces(
-        path,
-        modality,
-        wants=encoder.wants,
-        options=options.decode,
-        sidecar=found.sidecar,
-        count_tokens=encoder.count_tokens,
-        max_tokens=encoder.max_tokens,
-        span=span,
-    )
     for place, piece in enumerate(decoded, 1):
         notes += piece.reading.notes
         measured.update(piece.reading.facts)
@@ -259,8 +260,8 @@ def _decode(
         path,
         root,
         encoder.name,
-        modality,
-        found.verdict.why,
+        verdict.modality,
+        verdict.why,
         notes=tuple(dict.fromkeys(notes)),
         measured=measured,
         segments=tuple(segments),

@@ -1,4 +1,4 @@
-"""Elements of Matroska files (RFC 9559) that FFmpeg only exposes with decoded frames: how a track is turned."""
+"""Elements of Matroska files (RFC 9559) read without decoding: turns, texts, and the end of the file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 _SEGMENT, _TRACKS, _TRACK_ENTRY, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
-_PROJECTION, _POSE_ROLL = 0x7670, 0x7675
+_PROJECTION, _POSE_ROLL, _CODEC_ID = 0x7670, 0x7675, 0x86
 """IDs of elements, with their markers (RFC 9559, 5.1)."""
+
+_TEXT_CODECS = (b"S_TEXT/", b"S_ASS", b"S_SSA", b"D_WEBVTT/")
+"""Beginnings of codecs of text; FFmpeg writes WebVTT as data of the WebM project."""
 
 _MAX_ELEMENTS = 256
 """Maximum elements of one parent that are read."""
@@ -28,6 +31,20 @@ def turned_tracks(path: Path) -> frozenset[int]:
                 videos = [video for entry in entries for video in itertools.islice(_elements(file, entry, _VIDEO), 1)]
                 return frozenset(place for place, video in enumerate(videos) if _is_turned(file, video))
     return frozenset()
+
+
+def has_text_track(path: Path) -> bool:
+    """Return whether a track is one of words as text, by its CodecID (RFC 9559, 5.1.4.1.21)."""
+    with path.open("rb") as file:
+        for segment in _elements(file, (0, file.seek(0, 2)), _SEGMENT):
+            for tracks in _elements(file, segment, _TRACKS):
+                for entry in _elements(file, tracks, _TRACK_ENTRY):
+                    for start, end in itertools.islice(_elements(file, entry, _CODEC_ID), 1):
+                        file.seek(start)
+                        if file.read(min(end - start, 32)).startswith(_TEXT_CODECS):
+                            return True
+                return False
+    return False
 
 
 def last_segment_end(file: BinaryIO) -> int:

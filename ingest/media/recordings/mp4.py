@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -56,6 +56,21 @@ def read_sample_table(path: Path, codec: bytes) -> SampleTable | None:
             except (IndexError, ValueError) as error:
                 raise MediaError(f"damaged sample table of the {codec.decode()} track") from error
     return None
+
+
+def has_track(path: Path, codecs: Collection[bytes]) -> bool:
+    """Return whether the headers have a track with one of some codecs (four letters); False if they are damaged."""
+    with path.open("rb") as file:
+        moov = next(_boxes(file, (0, file.seek(0, 2)), b"moov"), (0, 0))
+        for trak in _boxes(file, moov, b"trak"):
+            mdia = next(_boxes(file, trak, b"mdia"), (0, 0))
+            minf = next(_boxes(file, mdia, b"minf"), (0, 0))
+            stbl = next(_boxes(file, minf, b"stbl"), (0, 0))
+            start, _ = next(_boxes(file, stbl, b"stsd"), (0, 0))
+            file.seek(start + 12)  # behind version, number of entries and size of the first one (8.5.2)
+            if start and file.read(4) in codecs:
+                return True
+    return False
 
 
 def _sample_table(file: BinaryIO, mdia: tuple[int, int], stbl: tuple[int, int]) -> SampleTable:

@@ -22,6 +22,7 @@ from xml.parsers import expat
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import extensions_of
+from bindsearch.ingest.media.subtitles.cues import Counts, parse_cues
 from bindsearch.ingest.media.texts.encoding import decode_text
 from bindsearch.media import Note
 
@@ -48,7 +49,6 @@ _BLOCKS = frozenset(
 _TAG = re.compile(r"<(?:(/)?([A-Za-z][A-Za-z0-9]{0,30})|[!?])")
 _ALT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _MAX_TAG = 4096
-_CUE_TIMES = re.compile(r"\s*(?:\d{1,4}:)?\d{1,2}:\d\d[.,]\d{1,3}\s*-->\s*(?:\d{1,4}:)?\d{1,2}:\d\d[.,]\d{1,3}")
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
 
 Read = Callable[[str], bytes]
@@ -281,17 +281,11 @@ def _rtf(raw: bytes, _encoding: str | None, _note: Note) -> str:
 
 
 def _subtitles(raw: bytes, encoding: str | None, note: Note) -> str:
-    """Return the lines of subtitles (SubRip, WebVTT) without numbers, times, notes, styles and marks."""
-    blocks = re.split(r"\n[ \t]*\n", decode_text(raw, encoding, note).replace("\r\n", "\n").replace("\r", "\n"))
-    cues = []
-    for block in blocks:
-        lines = block.strip().split("\n")
-        times = next((i for i, line in enumerate(lines[:2]) if _CUE_TIMES.match(line)), None)
-        if times is not None:
-            cues.append(" ".join(html_text(line).strip() for line in lines[times + 1 :]))
+    """Return the words of subtitles without times and marks, a line for each cue."""
+    cues = parse_cues(decode_text(raw, encoding, note), Counts())
     if not cues:
         raise MediaError("subtitles without times, or none")
-    return "\n".join(re.sub(r"\{\\[^}\n]{0,80}\}", "", cue) for cue in cues if cue)
+    return "\n".join(cue.text for cue in cues)
 
 
 def _notebook(raw: bytes, encoding: str | None, note: Note) -> str:

@@ -1,0 +1,1 @@
+"""Subtitles: files beside a recording and text tracks in it, as texts with times."""

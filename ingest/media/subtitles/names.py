@@ -1,0 +1,132 @@
+"""Names of subtitle files: which recording beside them they belong to. Nothing is read.
+
+Players take "film.srt", "film.mp4.srt" and, with tags such as a language between dots, "film.en.srt",
+"film.pt-BR.forced.srt" (Plex and Jellyfin: "Local subtitles", "External files"; yt-dlp: "film.en-orig.vtt").
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bindsearch.ingest.media.kinds import SOUND_EXTENSIONS, VIDEO_EXTENSIONS, extensions_of
+
+SUBTITLES = extensions_of("subtitles")
+"""Extensions of subtitle files."""
+
+MAX_FILES = 16
+"""Most subtitle files of a recording that are read: sites offer a hundred machine translations."""
+
+LEFT_OUT = "subtitles of "
+"""Beginning of the reason why a subtitle file is no item of its own; the name of the recording follows."""
+
+_RECORDINGS = SOUND_EXTENSIONS | VIDEO_EXTENSIONS | {".ts", ".m2t"}
+_PAIRED = _RECORDINGS.union(SUBTITLES)
+_MAX_TAGS = 3
+_TAG = re.compile(r"(?=.{2,32}$)[^\W\d_]{2,}+(?:[-_ ()\[\]+]++[^\W_]*+)*+", re.DOTALL)
+"""A language or another word between dots; not "s01e02", which is a part of another recording's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleNames:
+    """Recordings and subtitle files of a folder that belong together.
+
+    Attributes:
+        of_recording: names of the subtitle files by that of the recording, those without tags first.
+        recordings: names of the recordings by that of the subtitle file.
+    """
+
+    of_recording: Mapping[str, list[str]]
+    recordings: Mapping[str, list[str]]
+
+
+NO_SUBTITLES = SubtitleNames({}, {})
+
+
+def is_subtitle(name: str) -> bool:
+    """Return whether a name is that of a subtitle file."""
+    return name.lower().endswith(SUBTITLES)
+
+
+def has_pairs(name: str) -> bool:
+    """Return whether a name is that of a subtitle file, or of a recording, which may have some beside it."""
+    return _suffix(name) in _PAIRED
+
+
+def pair_subtitles(names: Iterable[str]) -> SubtitleNames:
+    """Return which of the names (or paths) of files belong together.
+
+    A subtitle file belongs to the recordings that share most of its name: "film.en.srt" to "film.en.mp4" rather than
+    to "film.mp4". Upper and lower case, and composed and decomposed letters, are the same.
+    """
+    names = list(names)
+    subtitles = [name for name in names if name.lower().endswith(SUBTITLES)]  # first: most folders have none
+    if not subtitles:
+        return NO_SUBTITLES
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        suffix = _suffix(name)
+        if suffix in _RECORDINGS:
+            for stem in (name, name[: -len(suffix)]):
+                by_stem.setdefault(_normal(stem), []).append(name)
+    recordings: dict[str, list[str]] = {}
+    of_recording: dict[str, list[tuple[int, str]]] = {}
+    for subtitle in subtitles:
+        found = _recordings_of(subtitle, by_stem)
+        if found is not None:
+            recordings[subtitle] = found[1]
+            for name in found[1]:
+                of_recording.setdefault(name, []).append((found[0], subtitle))
+    sorted_names = {name: [subtitle for _, subtitle in sorted(found)] for name, found in of_recording.items()}
+    return SubtitleNames(sorted_names, recordings)
+
+
+def subtitles_beside(path: Path) -> tuple[Path, ...]:
+    """Return the subtitle files beside a recording, by listing its folder; none if it cannot be read."""
+    if not has_pairs(path.name):
+        return ()
+    try:
+        names = {entry.name for entry in path.parent.iterdir() if is_subtitle(entry.name)} | {path.name}
+    except OSError:
+        return ()
+    found = pair_subtitles(names).of_recording.get(path.name, [])
+    return tuple(path.with_name(name) for name in found if path.with_name(name).is_file())
+
+
+def subtitles_version(folder: str, names: Sequence[str]) -> int:
+    """Return a number from 0 to 2^63 - 1 that changes with the names, sizes and times of subtitle files in a folder."""
+    import xxhash
+
+    states: list[tuple[str, int, int]] = []
+    for name in names:
+        with suppress(OSError):  # deleted meanwhile
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116
+            states.append((name, status.st_size, status.st_mtime_ns))
+    return int(xxhash.xxh3_64_intdigest(repr(states).encode())) >> 1
+
+
+def _recordings_of(subtitle: str, by_stem: Mapping[str, list[str]]) -> tuple[int, list[str]] | None:
+    """Return the number of tags in the name of a subtitle file, and its recordings; None if there are none."""
+    stem = subtitle[: -len(_suffix(subtitle))]
+    for tags in range(_MAX_TAGS + 1):
+        if (found := by_stem.get(_normal(stem))) is not None:
+            return tags, found
+        stem, dot, tag = stem.rpartition(".")
+        if not dot or _TAG.fullmatch(tag) is None:
+            return None
+    return None
+
+
+def _suffix(name: str) -> str:
+    """Return the extension of a name in lower case, with its dot; empty for none and for hidden files."""
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return f".{suffix.lower()}" if dot and stem else ""
+
+
+def _normal(name: str) -> str:
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
