@@ -684,4 +684,4 @@ def test_a_takeout_archive_says_where_and_when(tmp_path: Path, write) -> None:  
     members = {"t/x.jpg": b"j", "t/x.jpg.supplemental-metadata.json": json.dumps(taken).encode()}
     found = sidecars(write(tmp_path / ("a.tar" if write is write_tar else "a.zip"), members))["t/x.jpg"]
     assert found is not None
-    assert (found.captions, found.found.taken) == (("A mill",), datetime(2021, 7, 3, 5, 12, 9))
+    assert (found.found_captions, found.found.taken) == (("A mill",), datetime(2021, 7, 3, 5, 12, 9))
