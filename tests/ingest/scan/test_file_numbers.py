@@ -175,7 +175,7 @@ def test_an_unexpected_exception_is_the_failure_of_one_file(
 
     def broken(function: object) -> object:
         def call(*arguments: object, **options: object) -> object:
-            if any("b.txt" in str(one) for one in arguments if not isinstance(one, set | walk._ScanBuilder)):
+            if any("b.txt" in str(one) for one in arguments if not isinstance(one, walk._Beside | walk._ScanBuilder)):
                 raise OverflowError("int too big to convert")
             return function(*arguments, **options)  # type: ignore[operator]
 
