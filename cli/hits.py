@@ -53,7 +53,7 @@ def print_hits(answer: Answer, *, flat: bool) -> None:
             print_line(f"{'':29}{shown}")
     for modality, hits in others.items():
         kind = plural(len(hits), NOUNS[modality])
-        print_line(f"{hits[0].rank:3}  {_match(hits[0])}  +{kind}, best: {_place(hits[0])}")
+        print_line(f"{'':3}  {_match(hits[0])}  +{kind}, best: {_place(hits[0])}")
     if others:
         print_message("--flat lists all hits, --to those of one kind")
 
@@ -79,8 +79,11 @@ def searched_in(answer: Answer) -> str:
 def grouped(hits: Sequence[Hit]) -> tuple[list[Hit], dict[Modality, list[Hit]]]:
     """Return the hits to list, and the others by kind, both best first.
 
-    Listed are all hits of the best one's kind, and those of other kinds that are likely at least.
+    Listed are all hits of the best one's kind, and those of other kinds that are likely at least; all hits if the best
+    one is weak, as then no kind is better than the others.
     """
+    if hits and hits[0].match is Match.WEAK:
+        return [*hits], {}
     listed: list[Hit] = []
     others: dict[Modality, list[Hit]] = {}
     for hit in hits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from bindsearch.arguments import did_you_mean, is_existing_file, looks_like_path
 from bindsearch.cli.output import print_message
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexSettings
+from bindsearch.ingest.media.kinds import EXTENSIONS
 from bindsearch.search import query as terms
 from bindsearch.search.filter import make_filter
 from bindsearch.search.query import PREFIXES, Composition, Query, Term, WordSearch, make_query
@@ -115,7 +117,11 @@ def read_words(words: str) -> Term:
     if is_existing_file(Path(words)):
         print_message(f"note: {words} is a file, and its content is the query; text:{words} searches for the words")
         return Term(None, words)
+    if "/" in words and Path(words).expanduser().is_dir():
+        raise UsageError(f"{words} is a folder: `search WORDS --under {shlex.quote(words)}` searches what is in it")
     if len(parts := words.split()) > 1:
+        if Path(words).suffix.lower() in EXTENSIONS and "/" in words:
+            print_message(f"note: {words} is not a file: searching for it as a text")
         for part in parts:
             if looks_like_path(part) and is_existing_file(Path(part)):
                 print_message(f"note: {part} is searched for as a text; give its content by an option such as --image")

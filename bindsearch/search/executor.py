@@ -26,7 +26,12 @@ from bindsearch.search.scoring.candidates import (
     partition_scales,
     score_candidates,
 )
-from bindsearch.search.scoring.probability import ProbabilityModel, probabilities
+from bindsearch.search.scoring.probability import (
+    DEFAULT_MODEL,
+    MAX_COSINE,
+    ProbabilityModel,
+    probabilities,
+)
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import FoundBy, Hit, Modality
@@ -461,7 +466,7 @@ def _rank(
     if not present:
         return Result([], runs, 1000 * (perf_counter() - started), 0.0)
     of_partitions = None if query is None else [scales[candidates.modality] for candidates in present]
-    scored = score_candidates(present, of_partitions, identical)
+    scored = _with_copies_of_query(score_candidates(present, of_partitions, identical), searched)
     if matches is not None:
         from bindsearch.search.words.matches import combine
 
@@ -522,6 +527,28 @@ def _choose(plan: Plan, searched: Mapping[Modality, FilteredPartition], scored: 
     return _Chosen(np.concatenate(chosen), copies, lacks_items)
 
 
+def _tells_copies(modality: Modality, searched: Mapping[Modality, FilteredPartition]) -> bool:
+    """Return whether cosines tell copies of a modality from what is merely of the same kind."""
+    is_picture = modality in (Modality.IMAGE, Modality.VIDEO)
+    return is_picture and bool(searched[modality].partition.neighbour_cosines[-1] < COPY_COSINE)
+
+
+def _with_copies_of_query(scored: Scored, searched: Mapping[Modality, FilteredPartition]) -> Scored:
+    """Raise the log odds of pictures that are as near to the query as copies are.
+
+    A calibration by pictures of the same things says little about copies. Theirs are those of DEFAULT_MODEL for equal
+    modalities, of which a cosine of COPY_COSINE has log odds of 1.8 at least.
+    """
+    near = scored.cosines >= COPY_COSINE
+    if not near.any():
+        return scored
+    tells = np.array([_tells_copies(modality, searched) for modality in scored.modalities])
+    intercept, _, fisher, _ = DEFAULT_MODEL.same
+    as_copies = intercept + fisher * np.arctanh(np.minimum(scored.cosines.astype(np.float64), MAX_COSINE))
+    log_odds = np.where(near & tells[scored.owner], np.maximum(scored.log_odds, as_copies), scored.log_odds)
+    return replace(scored, log_odds=log_odds)
+
+
 def _without_copies(
     numbers: NDArray[np.int64],
     first: int,
@@ -535,11 +562,7 @@ def _without_copies(
     not compared, as two may show the same in one of their segments; nor are other modalities, as encoders map
     different recordings of one kind to nearly one vector.
     """
-    compared = [
-        modality in (Modality.IMAGE, Modality.VIDEO)
-        and searched[modality].partition.neighbour_cosines[-1] < COPY_COSINE
-        for modality in scored.modalities
-    ]
+    compared = [_tells_copies(modality, searched) for modality in scored.modalities]
     owner = scored.owner[numbers]
     is_compared = np.array(compared)[owner] & (scored.chances[numbers] == 1)
     is_compared[2 * first :] = False  # copies have nearly the same score

@@ -41,6 +41,11 @@ def test_one_kind_is_listed_whole() -> None:
     assert grouped(hits) == (hits, {})
 
 
+def test_all_hits_are_listed_if_the_best_is_weak() -> None:
+    hits = [hit(1, Modality.TEXT, 0.2), hit(2, Modality.IMAGE, 0.1), hit(3, Modality.AUDIO, 0.05)]
+    assert grouped(hits) == (hits, {})
+
+
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
     """Return a folder with texts, a picture with two equal copies, and a store of it beside it."""
@@ -92,6 +97,16 @@ def test_a_copy_that_is_there_stands_for_a_hit_that_is_gone(media: Path, bindsea
 def test_a_file_among_words_is_told_to_be_a_text(media: Path, bindsearch_command: Run) -> None:
     _, errors = run(bindsearch_command, media, str(media / "a.png"), "in", "the", "snow")
     assert f"note: {media / 'a.png'} is searched for as a text" in errors
+
+
+def test_a_folder_and_a_missing_file_with_spaces_are_no_silent_texts(media: Path, bindsearch_command: Run) -> None:
+    folder = media / "My Stuff"
+    folder.mkdir()
+    done = bindsearch_command(["search", str(folder), "--store", media.parent / "store"])
+    assert done.returncode == 2
+    assert f"{folder} is a folder: `search WORDS --under '{folder}'` searches what is in it" in done.stderr
+    _, errors = run(bindsearch_command, media, str(folder / "IMG_9.JPG"))
+    assert f"note: {folder / 'IMG_9.JPG'} is not a file: searching for it as a text" in errors
 
 
 def test_a_hit_of_a_text_names_its_line(media: Path, bindsearch_command: Run) -> None:

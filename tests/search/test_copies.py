@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.types import Modality
+from bindsearch.search.ranking import COPY_COSINE
+from bindsearch.types import Match, Modality
 from helpers import vector_store
 from helpers.command import Run
 from helpers.media_files import tone, write_photos, write_sound
@@ -46,6 +47,17 @@ def test_same_bytes_other_quality_and_other_size_are_one_hit(photos: tuple[bs.St
         assert (hit.score, hit.cosine) == (of_family[0].score, of_family[0].cosine)
         assert [one for one in names(folded) if one not in family] == [one for one in names(plain) if one not in family]
         assert [one.copies for one in folded if one is not hit] == [()] * (len(folded) - 1)
+
+
+def test_a_copy_of_a_photo_matches_strongly_and_other_photos_do_not(photos: tuple[bs.Store, Path]) -> None:
+    store, media = photos
+    hits = store.search(bs.like(media / "3.jpg"), k=20, copies=True)
+    copies = {hit.path.name: hit for hit in hits if hit.path.name in ("again.jpg", "small.jpg")}
+    assert len(copies) == 2
+    assert [hit.match for hit in copies.values() if hit.cosine >= COPY_COSINE] == [Match.STRONG] * 2
+    others = [hit for hit in hits if hit.path.name not in ("same.jpg", *copies)]
+    assert len(others) == 7
+    assert max(hit.probability for hit in others) < min(hit.probability for hit in copies.values())
 
 
 def test_the_copies_option_lists_them_as_hits(photos: tuple[bs.Store, Path], bindsearch_command: Run) -> None:
