@@ -204,5 +204,5 @@ def test_a_moved_folder_takes_its_vectors_along(tmp_path: Path) -> None:
     run_command(["index", old, "--encoder", "null", *store])
     new = old.rename(tmp_path / "a" / "new")
     done = run_command(["index", new, "--encoder", "null", *store])
-    assert f"{old} is gone: its 3 files are those of {new}: moved with their vectors" in done.stderr
+    assert f"{old} is gone, and 3 of its files are in {new}: moved with their vectors" in done.stderr
     assert done.stdout.startswith("0 added, 0 changed, 0 removed, 3 unchanged")

@@ -57,7 +57,7 @@ def move_gone_collections(paths: Sequence[Path], catalog: Catalog, writer: Write
             n = int((known.item_ids >= 0).sum())
             if is_free and is_same and not is_mount:
                 writer.commit(StagedBatch(moved_collections={key: path}))
-                notices.append(f"{root} is gone: its {n} files are those of {path}: moved with their vectors")
+                notices.append(f"{root} is gone, and {n} of its files are in {path}: moved with their vectors")
                 continue
             way_out = shell_command("relocate", root, path) if is_free else shell_command("forget", root)
             notices.append(

@@ -49,6 +49,7 @@ def test_index_json(bindsearch_process: Run, media: Path) -> None:
     assert failure["path"] == str(media / "bad.jpg")
     assert report == {
         "schema": 1,
+        "failures_by_reason": {failure["reason"]: 1},
         "added": 6,
         "unchanged": 0,
         "changed": 0,

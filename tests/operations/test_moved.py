@@ -42,7 +42,7 @@ def test_a_moved_collection_keeps_its_items(old: Path, tmp_path: Path, is_copy: 
         (new / "more.txt").write_text("more words")
         (new / "sub" / "3.txt").unlink()
         report = store.index(new)
-        assert report.notices[0] == f"{old} is gone: its 21 files are those of {new}: moved with their vectors"
+        assert report.notices[0] == f"{old} is gone, and 21 of its files are in {new}: moved with their vectors"
         assert (report.added, report.removed, report.changed, report.segments) == (1, 1, 0, 1)
         assert store.status().collections == (new,)
         assert all(path.is_relative_to(new) for path in paths(store))
