@@ -20,11 +20,11 @@ from bindsearch.environment import EXTRAS, distribution_of
 from bindsearch.ingest.inspect.extensions import UNFINISHED
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, PATH_COLUMNS
 from bindsearch.ingest.media.damage import LEAST_SHARE
+from bindsearch.ingest.media.hdr import REFERENCE_WHITE_NITS
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures import image
 from bindsearch.ingest.media.recordings.audio import _MOST_INVALID
 from bindsearch.ingest.media.recordings.sound_stream import _RATES_HZ
-from bindsearch.ingest.media.recordings.video.hdr import REFERENCE_WHITE_NITS
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.texts import documents, pdf
 from bindsearch.ingest.scan.default_ignores import FILES, FOLDERS

@@ -81,6 +81,8 @@ def find_gone(
 
 def _tell_ignored(gone: GoneFiles, scan: Scan, known: IndexedFiles, target: ScanTarget) -> None:
     """Add a notice on files that were indexed before they were ignored by default."""
+    if not len(gone.rows):
+        return
     listed = (path for path, reason in scan.left_out.items() if reason.startswith(PREFIX))
     counts = {path: int(np.isin(gone.rows, _rows_of(known, [path.rstrip("/")])).sum()) for path in listed}
     path = next((path for path, n in counts.items() if n), None)

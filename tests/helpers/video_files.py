@@ -12,6 +12,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from bindsearch.ingest.media.decode import DecodedSegment, pieces
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.sidecar import Sidecar
+from bindsearch.media import NO_READING, DecodeHints, Reading, merge_readings
+from bindsearch.types import Modality
+
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (230, 220, 40)
 CORNERS = (RED, GREEN, BLUE, YELLOW)
 """Colours of the corners: top left, top right, bottom left, bottom right."""
@@ -86,3 +92,20 @@ def write_streams(
         for stream in streams:
             container.mux(stream.encode(None))
     return path
+
+
+def decode_video(path: Path) -> tuple[list[DecodedSegment], Reading]:
+    """Return the segments of a video, and all that decoding finds out about it."""
+    found, reading = [], NO_READING
+    for piece in pieces(
+        path,
+        Modality.VIDEO,
+        wants=DecodeHints(24, 1.0),
+        options=DecodeOptions(),
+        sidecar=Sidecar(),
+        count_tokens=len,
+        max_tokens=100,
+    ):
+        found.append(piece)
+        reading = merge_readings(reading, piece.reading)
+    return found, reading

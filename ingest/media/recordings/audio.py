@@ -115,7 +115,7 @@ def cut_sound(
             hole = place - end
             if parts and hole >= length + tail:
                 parts.append(np.zeros(max(0, start + length - end), np.float32))
-                for samples in _cut(np.concatenate(parts), length, 0):
+                for samples in _cut(np.concatenate(parts), length):
                     yield piece(samples)
                     start, was_cut = start + samples.size, True
                 parts = []
@@ -138,9 +138,9 @@ def cut_sound(
         raise MediaError(f"the sound ends before {span.start_s:g} s" if span else "the file contains no sound samples")
 
 
-def _cut(samples: NDArray[np.float32], length: int, start: int) -> Iterator[NDArray[np.float32]]:
+def _cut(samples: NDArray[np.float32], length: int) -> Iterator[NDArray[np.float32]]:
     """Yield pieces of at most `length` samples."""
-    for place in range(start, samples.size, length):
+    for place in range(0, samples.size, length):
         yield samples[place : place + length]
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import SOUNDS
@@ -17,7 +17,6 @@ from bindsearch.ingest.media.sniff_recordings import content_start, is_padded
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.stream import Stream
 
 _DEMUXERS = {
     "mp4": "mov", "m4a": "mov", "matroska": "matroska", "avi": "avi", "ogv": "ogg", "mpegts": "mpegts", "mpeg": "mpeg",
@@ -167,34 +166,3 @@ def _riff_head(file: BinaryIO, start: int) -> int | None:
     head = file.read(8)
     size = int.from_bytes(head[4:8], "little")
     return size if head[:4] == b"RIFF" and size else None
-
-
-def seek_before(container: InputContainer, time_s: float) -> None:
-    """Seek to a key frame at or before `time_s` seconds from the beginning."""
-    if time_s > 0:
-        container.seek(int((time_s + origin_s(container)) * 1_000_000), backward=True, any_frame=False)
-
-
-def decoded(container: InputContainer, stream: Stream) -> Iterator[Any]:
-    """Yield the frames of one stream; a damaged packet is skipped, as in players, unless most packets are damaged.
-
-    Raises:
-        MediaError: nothing can be decoded, or more packets fail than succeed.
-    """
-    import av
-
-    if stream.codec_context is None:
-        raise MediaError(f"the {stream.type} codec is unknown")
-    bad, good, reason = 0, 0, ""
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except (av.FFmpegError, ValueError) as error:
-            bad, reason = bad + 1, str(getattr(error, "strerror", None) or error)
-            if bad > 100 + good:
-                break
-            continue
-        good += 1
-        yield from frames
-    if bad > good:
-        raise MediaError(f"{bad} of {bad + good} packets are damaged ({reason})")

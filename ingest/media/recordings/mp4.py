@@ -44,11 +44,7 @@ def read_sample_table(path: Path, codec: bytes) -> SampleTable | None:
         MediaError: the headers of the track are damaged or too large.
     """
     with path.open("rb") as file:
-        moov = next(_boxes(file, (0, file.seek(0, 2)), b"moov"), (0, 0))
-        for trak in _boxes(file, moov, b"trak"):
-            mdia = next(_boxes(file, trak, b"mdia"), (0, 0))
-            minf = next(_boxes(file, mdia, b"minf"), (0, 0))
-            stbl = next(_boxes(file, minf, b"stbl"), (0, 0))
+        for mdia, stbl in _tracks(file):
             if _content(file, stbl, b"stsd")[12:16] != codec:
                 continue
             try:
@@ -61,16 +57,21 @@ def read_sample_table(path: Path, codec: bytes) -> SampleTable | None:
 def has_track(path: Path, codecs: Collection[bytes]) -> bool:
     """Return whether the headers have a track with one of some codecs (four letters); False if they are damaged."""
     with path.open("rb") as file:
-        moov = next(_boxes(file, (0, file.seek(0, 2)), b"moov"), (0, 0))
-        for trak in _boxes(file, moov, b"trak"):
-            mdia = next(_boxes(file, trak, b"mdia"), (0, 0))
-            minf = next(_boxes(file, mdia, b"minf"), (0, 0))
-            stbl = next(_boxes(file, minf, b"stbl"), (0, 0))
+        for _, stbl in _tracks(file):
             start, _ = next(_boxes(file, stbl, b"stsd"), (0, 0))
             file.seek(start + 12)  # behind version, number of entries and size of the first one (8.5.2)
             if start and file.read(4) in codecs:
                 return True
     return False
+
+
+def _tracks(file: BinaryIO) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield start and end of the contents of the boxes mdia and stbl of each track, (0, 0) where there is none."""
+    moov = next(_boxes(file, (0, file.seek(0, 2)), b"moov"), (0, 0))
+    for trak in _boxes(file, moov, b"trak"):
+        mdia = next(_boxes(file, trak, b"mdia"), (0, 0))
+        minf = next(_boxes(file, mdia, b"minf"), (0, 0))
+        yield mdia, next(_boxes(file, minf, b"stbl"), (0, 0))
 
 
 def _sample_table(file: BinaryIO, mdia: tuple[int, int], stbl: tuple[int, int]) -> SampleTable:

@@ -42,7 +42,7 @@ class _DataSize:
 
     @property
     def is_cut(self) -> bool:
-        """Whether bytes are missing at the end."""
+        """True if bytes are missing at the end."""
         return 0 < self.existing < self.stated
 
 

@@ -14,22 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bindsearch.ingest.media.hdr import (
+    HLG,
+    PQ,
+    REFERENCE_WHITE_NITS,
+    WIDE,
+    hlg_to_linear,
+    hlg_to_nits,
+    pq_to_nits,
+    to_bt709,
+)
+
 HEAD_BYTES = 1 << 16
 """Bytes of an AVIF or HEIF file in which the colours are looked for: they precede the pixels."""
 CICP = "cicp"
 """Key of Pillow's `info` under which they are kept."""
-_PQ, _HLG = 16, 18
-_TRANSFERS = frozenset((1, 6, 13, 14, 15, _PQ, _HLG))
+_TRANSFERS = frozenset((1, 6, 13, 14, 15, PQ, HLG))
 """Those of sRGB and of video, which is shown alike, and of HDR (H.273, table 3)."""
-_TO_BT709 = {
-    9: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
-    12: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
-}
-"""Linear light of BT.2020 (ITU-R BT.2087, table 2, inverse) and of Display P3, as of BT.709, which sRGB has too."""
-_WHITE_NITS = 203.0
-_PEAK_NITS = 1000.0
-"""Nominal peak of HLG (ITU-R BT.2100)."""
-_BT2020_LUMA = (0.2627, 0.6780, 0.0593)
 _KNEE = 0.8
 _STEPS = 8191
 
@@ -42,8 +43,8 @@ class Colours(NamedTuple):
 
     @property
     def is_hdr(self) -> bool:
-        """Whether the values are those of PQ or HLG."""
-        return self.transfer in (_PQ, _HLG)
+        """True if the values are those of PQ or HLG."""
+        return self.transfer in (PQ, HLG)
 
 
 def read_colours(head: bytes, kind: str) -> Colours | None:
@@ -57,7 +58,7 @@ def read_colours(head: bytes, kind: str) -> Colours | None:
     if len(numbers) != 2 or numbers[1] not in _TRANSFERS:
         return None
     colours = Colours(*numbers)
-    return colours if colours.is_hdr or colours.primaries in _TO_BT709 else None
+    return colours if colours.is_hdr or colours.primaries in WIDE else None
 
 
 def as_srgb(picture: Image.Image, colours: Colours) -> Image.Image:
@@ -66,10 +67,10 @@ def as_srgb(picture: Image.Image, colours: Colours) -> Image.Image:
     layer = picture.convert("RGBA" if has_alpha else "RGB")
     coded = np.asarray(layer)
     light = _light_of(colours.transfer)[coded[..., :3]]
-    if colours.transfer == _HLG:  # OOTF of gamma 1.2
-        light *= (light @ np.array(_BT2020_LUMA, np.float32))[..., None] ** 0.2 * (_PEAK_NITS / _WHITE_NITS)
-    if colours.primaries in _TO_BT709:
-        light = np.maximum(light @ np.array(_TO_BT709[colours.primaries], np.float32).T, 0)
+    if colours.transfer == HLG:
+        light = hlg_to_nits(light) / np.float32(REFERENCE_WHITE_NITS)
+    if colours.primaries in WIDE:
+        light = np.maximum(light @ to_bt709(colours.primaries).T, 0)
     if colours.is_hdr:
         brightest = np.maximum(light.max(axis=-1, keepdims=True), 1e-6)
         light *= _compressed(brightest) / brightest
@@ -95,13 +96,10 @@ def _light_of(transfer: int) -> NDArray[np.float32]:
 
 
 def _light(coded: NDArray[np.float64], transfer: int) -> NDArray[np.float64]:
-    if transfer == _PQ:  # SMPTE ST 2084
-        m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
-        root = coded ** (1 / m2)
-        return np.asarray(10_000 / _WHITE_NITS * (np.clip(root - c1, 0, None) / (c2 - c3 * root)) ** (1 / m1))
-    if transfer == _HLG:  # ITU-R BT.2100, table 5: inverse OETF
-        a, b, c = 0.17883277, 0.28466892, 0.55991073
-        return np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
+    if transfer == PQ:
+        return pq_to_nits(coded) / REFERENCE_WHITE_NITS
+    if transfer == HLG:
+        return hlg_to_linear(coded)
     return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bindsearch.ingest.media.hdr import HLG, PQ, to_sdr
 from bindsearch.ingest.media.recordings.video.display import as_displayed, display_matrix
-from bindsearch.ingest.media.recordings.video.hdr import HLG, PQ, to_sdr
 
 if TYPE_CHECKING:
     from av.packet import Packet

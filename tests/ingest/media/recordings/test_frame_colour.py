@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from bindsearch.ingest.media import hdr
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.video import hdr
 from bindsearch.ingest.media.recordings.video.read import read_video
 from bindsearch.media import DecodeHints
 from helpers.video_files import (

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.decode import DecodedSegment, pieces
+from bindsearch.ingest.media.decode import DecodedSegment
 from bindsearch.ingest.media.file_tags import read_metadata
-from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import NO_READING, DecodeHints, Reading, merge_readings
 from bindsearch.types import Modality, measured_metadata
 from helpers import media_files
+from helpers.video_files import decode_video
 
 CODECS = {
     "a.mp4": "libx264",
@@ -55,22 +53,6 @@ def with_index_first(path: Path) -> Path:
     return target
 
 
-def decode(path: Path) -> tuple[list[DecodedSegment], Reading]:
-    found, reading = [], NO_READING
-    for piece in pieces(
-        path,
-        Modality.VIDEO,
-        wants=DecodeHints(24, 1.0),
-        options=DecodeOptions(),
-        sidecar=Sidecar(),
-        count_tokens=len,
-        max_tokens=100,
-    ):
-        found.append(piece)
-        reading = merge_readings(reading, piece.reading)
-    return found, reading
-
-
 def rename_codec(path: Path, *codecs: bytes) -> Path:
     """Make sample entries of an MP4 unknown, as those of a phone's new codec."""
     raw = path.read_bytes()
@@ -82,7 +64,7 @@ def rename_codec(path: Path, *codecs: bytes) -> Path:
 
 def test_a_video_keeps_its_pictures_without_a_sound_that_can_be_decoded(tmp_path: Path) -> None:
     path = rename_codec(write(tmp_path / "a.mp4", 3, sound=True), b"mp4a")
-    found, reading = decode(path)
+    found, reading = decode_video(path)
     assert [piece.modality for piece in found] == [Modality.VIDEO]
     (note,) = reading.notes
     assert re.fullmatch(r"the sound is not indexed: sound track 1 cannot be decoded \(.+\)", note)
@@ -90,7 +72,7 @@ def test_a_video_keeps_its_pictures_without_a_sound_that_can_be_decoded(tmp_path
 
 def test_a_video_keeps_its_sound_without_pictures_that_can_be_decoded(tmp_path: Path) -> None:
     path = rename_codec(write(tmp_path / "a.mp4", 3, sound=True), b"avc1")
-    found, reading = decode(path)
+    found, reading = decode_video(path)
     assert {piece.modality for piece in found} == {Modality.AUDIO}
     assert reading.notes == ("the pictures cannot be decoded (the video codec is unknown): only the sound is indexed",)
 
@@ -98,9 +80,9 @@ def test_a_video_keeps_its_sound_without_pictures_that_can_be_decoded(tmp_path: 
 def test_a_video_of_which_nothing_can_be_decoded_fails(tmp_path: Path) -> None:
     path = rename_codec(write(tmp_path / "a.mp4", 3, sound=True), b"avc1", b"mp4a")
     with pytest.raises(MediaError, match="codec is unknown"):
-        decode(path)
+        decode_video(path)
     with pytest.raises(MediaError, match="the video codec is unknown"):
-        decode(rename_codec(write(tmp_path / "a.mp4", 3), b"avc1"))
+        decode_video(rename_codec(write(tmp_path / "a.mp4", 3), b"avc1"))
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -113,7 +95,7 @@ def test_a_truncated_video_says_how_much_of_it_decodes(tmp_path: Path, name: str
     raw = path.read_bytes()
     path.write_bytes(raw[: int(share * len(raw))])
     try:
-        found, reading = decode(path)
+        found, reading = decode_video(path)
     except MediaError as error:
         refused = str(error)
     else:
@@ -152,7 +134,7 @@ def test_random_damage_is_noted_or_refused_in_one_line(
     read_metadata(path, Modality.VIDEO)
     found: list[DecodedSegment] = []
     try:
-        found, reading = decode(path)
+        found, reading = decode_video(path)
     except MediaError as error:
         lines = str(error).splitlines()
     else:

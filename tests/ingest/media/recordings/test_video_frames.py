@@ -13,31 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.recordings.video.display import in_one_size
 from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video
-from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.media import NO_READING, DecodeHints, Reading, merge_readings
+from bindsearch.media import NO_READING, DecodeHints, Reading
 from bindsearch.types import Metadata, Modality, measured_metadata
 from helpers import media_files
-from helpers.video_files import CORNERS, StreamPlan, are_near, corners, four_colours, write_streams
+from helpers.video_files import CORNERS, StreamPlan, are_near, corners, decode_video, four_colours, write_streams
 
 
 def reading_of(path: Path) -> tuple[Reading, Metadata]:
     """Return what decoding finds out about a video, and its metadata with that."""
-    reading = NO_READING
-    for piece in pieces(
-        path,
-        Modality.VIDEO,
-        wants=DecodeHints(24, 1.0),
-        options=DecodeOptions(),
-        sidecar=Sidecar(),
-        count_tokens=len,
-        max_tokens=100,
-    ):
-        reading = merge_readings(reading, piece.reading)
+    _, reading = decode_video(path)
     return reading, measured_metadata(reading.facts).merge_over(read_metadata(path, Modality.VIDEO))
 
 

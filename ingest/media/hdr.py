@@ -1,4 +1,4 @@
-"""High dynamic range frames as standard ones: PQ and HLG (ITU-R BT.2100) tone-mapped to BT.709.
+"""High dynamic range and wide gamuts as standard ones: PQ and HLG (ITU-R BT.2100) tone-mapped to BT.709.
 
 White of SDR is the reference white of HDR, 203 cd/m2 (ITU-R BT.2408, 2.2). Brighter light is compressed by the curve of
 ITU-R BT.2390, 5.4.1 (EETF), applied to the largest of red, green and blue and scaling all three, which keeps the hue.
@@ -38,7 +38,10 @@ _PRIMARIES = {
 }
 """Chromaticities of red, green and blue by the number of ITU-T H.273, table 2: BT.709, BT.2020, P3 (white D65)."""
 
-_BT709, _BT2020 = 1, 9
+_BT709, _BT2020, _P3 = 1, 9, 12
+WIDE = frozenset((_BT2020, _P3))
+"""Primaries with colours that BT.709 lacks."""
+
 _WHITE = (0.3127, 0.3290)
 """Chromaticity of D65."""
 
@@ -60,7 +63,7 @@ def to_sdr(signal: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray
     nits = _pq_table()[signal] if transfer == PQ else hlg_to_nits(_hlg_table()[signal])
     table_nits, gains = _gain_table()
     gain = np.interp(nits.max(axis=2), table_nits, gains).astype(np.float32)
-    linear = (nits * gain[:, :, None]) @ _to_bt709(primaries if primaries in _PRIMARIES else _BT2020).T
+    linear = (nits * gain[:, :, None]) @ to_bt709(primaries if primaries in _PRIMARIES else _BT2020).T
     return np.asarray(np.rint(255 * np.clip(linear, 0, 1) ** np.float32(1 / _SDR_GAMMA)), np.uint8)
 
 
@@ -116,8 +119,8 @@ def _gain_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @cache
-def _to_bt709(primaries: int) -> NDArray[np.float32]:
-    """Return the matrix of linear light from primaries to those of BT.709, float32 (3, 3)."""
+def to_bt709(primaries: int) -> NDArray[np.float32]:
+    """Return the matrix of linear light from primaries (ITU-T H.273, table 2) to those of BT.709, float32 (3, 3)."""
     return (np.linalg.inv(_to_xyz(_BT709)) @ _to_xyz(primaries)).astype(np.float32)
 
 
