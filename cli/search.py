@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -38,9 +38,6 @@ from bindsearch.cli.options import (
 from bindsearch.cli.output import plural, print_json, print_message, print_paths
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Ranking
-
-if TYPE_CHECKING:
-    from bindsearch.results import Answer
 
 EXIT_NO_HITS = 1
 
@@ -87,6 +84,7 @@ def search_command(
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
     bindsearch search --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --to image
     """
+    from bindsearch.views.answer_data import answer_data
     from bindsearch.cli.hits import print_hits, searched_in
     from bindsearch.errors import UsageError
     from bindsearch.results import missing_paths
@@ -122,7 +120,7 @@ def search_command(
     with connect(store, device=device) as opened:
         answer = opened.answer(asked, imu_rate_hz=imu_rate)
     if json:
-        print_json(answer_json(answer))
+        print_json(answer_data(answer))
     elif paths or print0:
         print_paths((hit.path for hit in answer.hits), end_with_nul=print0)
     else:
@@ -135,43 +133,3 @@ def search_command(
         print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer.to)}")
         return EXIT_NO_HITS
     return 0
-
-
-def answer_json(answer: Answer) -> dict[str, object]:
-    """Return an answer for `--json`; values that do not apply are null."""
-    from bindsearch.results import missing_paths
-
-    missing = missing_paths(answer.hits)
-    return {
-        "query": {
-            "terms": [
-                {"modality": term.modality.value, "source": term.source, "weight": term.weight} for term in answer.terms
-            ],
-            "to": [modality.value for modality in answer.to],
-            "k": answer.k,
-        },
-        "took_ms": round(answer.took_ms, 3),
-        "notices": list(answer.notices),
-        "hits": [
-            {
-                "rank": hit.rank,
-                "path": str(hit.path),
-                "modality": hit.modality.value,
-                "match": hit.match.value,
-                "probability": round(hit.probability, 6),
-                "z": round(hit.z, 4),
-                "score": round(hit.score, 6),
-                "cosine": round(hit.cosine, 6),
-                "item_id": hit.item_id,
-                "collection": str(hit.collection),
-                "start_s": hit.start_s,
-                "end_s": hit.end_s,
-                "text": hit.text,
-                "contributions": [round(share, 6) for share in hit.contributions],
-                "copies": [str(path) for path in hit.copies],
-                "is_missing": hit.path in missing,
-                "found_by": hit.found_by.value,
-            }
-            for hit in answer.hits
-        ],
-    }

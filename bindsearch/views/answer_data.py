@@ -1,0 +1,61 @@
+"""Answers as plain data: what `search --json` prints, the page and the API show, and a server sends to commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.results import missing_paths
+from bindsearch.types import STANDS_OUT
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from pathlib import Path
+
+    from bindsearch.results import Answer
+    from bindsearch.types import Hit
+
+
+def answer_data(answer: Answer) -> dict[str, Any]:
+    """Return an answer as values that JSON can hold; values that do not apply are None."""
+    missing = missing_paths(answer.hits)
+    words = answer.plan.words
+    return {
+        "query": {
+            "terms": [
+                {"modality": term.modality.value, "source": term.source, "weight": term.weight} for term in answer.terms
+            ],
+            "to": [modality.value for modality in answer.to],
+            "k": answer.k,
+        },
+        "took_ms": round(answer.took_ms, 3),
+        "searched": {
+            "segments": sum(step.matching_rows for step in answer.plan.partitions),
+            "fields": None if words is None else words.fields,
+            "words_alone": words is not None and words.alone,
+        },
+        "stands_out": any(hit.probability >= STANDS_OUT for hit in answer.hits),
+        "notices": list(answer.notices),
+        "hits": [_hit_data(hit, missing) for hit in answer.hits],
+    }
+
+
+def _hit_data(hit: Hit, missing: Container[Path]) -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "path": str(hit.path),
+        "modality": hit.modality.value,
+        "match": hit.match.value,
+        "probability": round(hit.probability, 6),
+        "z": round(hit.z, 4),
+        "score": round(hit.score, 6),
+        "cosine": round(hit.cosine, 6),
+        "item_id": hit.item_id,
+        "collection": str(hit.collection),
+        "start_s": hit.start_s,
+        "end_s": hit.end_s,
+        "text": hit.text,
+        "contributions": [round(share, 6) for share in hit.contributions],
+        "copies": [str(path) for path in hit.copies],
+        "is_missing": hit.path in missing,
+        "found_by": hit.found_by.value,
+    }
