@@ -14,7 +14,7 @@ BANDS = 64
 LOW_HZ, HIGH_HZ = 40.0, 16_000.0
 DYNAMIC_RANGE_DB = 80.0
 WINDOW_S = 0.04
-_FRAMES_A_BLOCK = 512
+_WINDOWS_A_BLOCK = 512
 
 
 def spectrogram_db(sound: Sound, columns: int) -> NDArray[np.float32]:
@@ -22,7 +22,7 @@ def spectrogram_db(sound: Sound, columns: int) -> NDArray[np.float32]:
 
     Args:
         sound: The sound.
-        columns: Number of columns; a column is the greatest power of the windows in it, so that clicks stay visible.
+        columns: Number of columns; each has the greatest power of each frequency in its windows: clicks stay visible.
 
     Returns:
         float32 (BANDS, columns) in -DYNAMIC_RANGE_DB..0, low frequencies first.
@@ -34,11 +34,12 @@ def spectrogram_db(sound: Sound, columns: int) -> NDArray[np.float32]:
     filters = _mel_filters(window, sound.sample_rate_hz)
     windows = np.lib.stride_tricks.sliding_window_view(samples, window)
     hann = np.hanning(window).astype(np.float32)
-    power = [
-        np.abs(np.fft.rfft(windows[starts[i : i + _FRAMES_A_BLOCK]] * hann)) ** 2 @ filters
-        for i in range(0, len(starts), _FRAMES_A_BLOCK)
-    ]
-    greatest = np.concatenate(power).reshape(columns, a_column, BANDS).max(axis=1)
+    greatest = np.empty((columns, window // 2 + 1), np.float32)
+    for column in range(0, columns, step := max(1, _WINDOWS_A_BLOCK // a_column)):
+        block = windows[starts[column * a_column : (column + step) * a_column]] * hann
+        power = np.abs(np.fft.rfft(block)) ** 2
+        greatest[column : column + step] = power.reshape(-1, a_column, power.shape[1]).max(axis=1)
+    greatest = greatest @ filters
     loudest = max(float(greatest.max()), 1e-12)
     levels: NDArray[np.float32] = 10 * np.log10(np.maximum(greatest / loudest, 10 ** (-DYNAMIC_RANGE_DB / 10)))
     return levels.T.astype(np.float32)
