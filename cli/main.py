@@ -31,6 +31,7 @@ from bindsearch.cli.reindex import reindex_command
 from bindsearch.cli.relocate import relocate_command
 from bindsearch.cli.retry import retry_command
 from bindsearch.cli.search import search_command
+from bindsearch.cli.serve import serve_command
 from bindsearch.cli.show import show_command
 from bindsearch.cli.status import status_command
 from bindsearch.cli.verify import verify_command
@@ -54,6 +55,7 @@ app.command("index", cls=Command)(index_command)
 app.command("search", cls=Command)(search_command)
 app.command("explain", cls=Command)(explain_command)
 app.command("show", cls=Command)(show_command)
+app.command("serve", cls=Command)(serve_command)
 app.command("watch", cls=Command)(watch_command)
 app.command("retry", cls=Command)(retry_command)
 app.command("optimize", cls=Command)(optimize_command)
