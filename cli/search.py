@@ -96,6 +96,9 @@ def search_command(
     color: Annotated[
         str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
     ] = None,
@@ -155,12 +158,12 @@ def search_command(
     if words == [STDIN]:
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
-        with asking(store=store, device=device, imu_rate_hz=imu_rate) as ask:
+        with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
             return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
     asked = query_of(words)
     if html is not None:
         return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
-    with asking(store=store, device=device, imu_rate_hz=imu_rate) as ask:
+    with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS
