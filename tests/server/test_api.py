@@ -7,7 +7,6 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -256,6 +255,12 @@ def test_status_and_columns(server: ServerProcess, world: Path) -> None:
     assert columns["modified"]["min"] <= columns["modified"]["max"]
 
 
+def test_the_map_has_a_point_a_segment(server: ServerProcess) -> None:
+    data = server.get("/api/map").data
+    assert len(data["x"]) == len(data["item_id"]) == sum(server.get("/api/status").data["segments"].values())
+    assert {*data["modality"]} == {*map(str, Modality)}
+
+
 def test_the_api_describes_itself(server: ServerProcess) -> None:
     described = server.get("/api/openapi.json").data
     assert {"/api/search", "/api/items/{item_id}/media", "/api/uploads", "/api/events"} <= {*described["paths"]}
@@ -275,7 +280,7 @@ def test_every_answer_has_the_headers_of_safety(server: ServerProcess) -> None:
 
 
 @pytest.fixture
-def own_world(world: Path, tmp_path: Path) -> Iterator[Path]:
+def own_world(world: Path, tmp_path: Path) -> Path:
     """Return a copy that a test may change."""
     media = tmp_path / "media"
     media.mkdir()

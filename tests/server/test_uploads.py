@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -38,8 +39,8 @@ def test_files_are_bounded_in_size_and_number(monkeypatch: pytest.MonkeyPatch) -
     kept = Uploads()
     try:
         assert oct(kept.folder.stat().st_mode)[-3:] == "700"
-        first = send(kept, b"12345", b"67890")
         assert refused(kept, b"12345678", b"901") == 413
+        first = send(kept, b"12345", b"67890")
         assert refused(kept, b"123456") == 507
         send(kept, b"1")
         send(kept, b"2")
@@ -57,8 +58,8 @@ def test_files_are_removed_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> Non
     try:
         key = send(kept, b"1")
         assert kept.find(key).size_bytes == 1
-        now_s = uploads.time.monotonic()
-        monkeypatch.setattr(uploads.time, "monotonic", lambda: now_s + 3601)
+        now_s = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now_s + 3601)
         with pytest.raises(Refusal, match="there is no such upload"):
             kept.find(key)
         assert [*kept.folder.iterdir()] == []
