@@ -15,6 +15,7 @@ from bindsearch.cli.aliases import Command, current_command
 from bindsearch.cli.bench import bench_app
 from bindsearch.cli.calibrate import calibrate_command
 from bindsearch.cli.compact import compact_command
+from bindsearch.cli.config import config_app
 from bindsearch.cli.doctor import doctor_command
 from bindsearch.cli.duplicates import duplicates_command
 from bindsearch.cli.explain import explain_command
@@ -72,6 +73,7 @@ app.command("import", cls=Command)(import_command)
 app.command("merge", cls=Command)(merge_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app)
+app.add_typer(config_app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -112,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code == 0 and losses.seen:
             code = EXIT_SOME_FAILED
     except BindSearchError as error:
-        _complain(str(error))
+        _complain(" ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", ()))]))
         code = error.exit_code
     except TyperException as error:
         message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
