@@ -1,4 +1,4 @@
-"""What to try where an answer is empty, or no hit is better than what chance finds."""
+"""Suggestions of what to try where an answer is empty, or no hit is better than what chance finds."""
 
 from __future__ import annotations
 
