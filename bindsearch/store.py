@@ -385,7 +385,9 @@ class Store:
         from bindsearch.search.suggestions import suggestions
 
         searched = sum(step.matching_rows for step in plan.partitions)
-        return replace(answer, suggestions=suggestions(query, generation.words, len(answer.hits), searched))
+        return replace(
+            answer, suggestions=suggestions(query, generation.words, generation.snapshot, len(answer.hits), searched)
+        )
 
     def explain(self, query: Query) -> Plan:
         """Return the plan of a query; the filter is evaluated, but nothing is encoded or searched.
