@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,12 +18,13 @@ import pytest
 
 import bindsearch as bs
 import bindsearch.store
-from bindsearch.cli.ask import ask
+from bindsearch.cli.ask import asking
 from bindsearch.errors import BindSearchError
 from bindsearch.search.query import LIKE, Query, Term, make_query
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.server.command_socket import client as socket_client
 from bindsearch.server.command_socket.protocol import VERSION, environment, identity_of, socket_path
+from helpers.command import run_command
 from helpers.server_process import ServerProcess, serving, stop
 
 QUERIES = {
@@ -63,7 +65,8 @@ def client(server: ServerProcess, world: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def answer(query: Query, store: Path, *, use_server: bool) -> dict[str, Any]:
-    found = ask(query, store=str(store), device="auto", imu_rate_hz=None, use_server=use_server)
+    with asking(store=str(store), device="auto", imu_rate_hz=None, use_server=use_server) as ask:
+        found = ask(query)
     return {**found, "took_ms": 0}
 
 
@@ -99,8 +102,9 @@ def test_an_error_of_a_text_query_comes_from_the_server(client: Path, monkeypatc
 
 def test_little_is_imported_to_ask_a_server(client: Path) -> None:
     script = (
-        "import sys\nfrom bindsearch.cli.ask import ask\nfrom bindsearch.search.query import make_query\n"
-        "print(len(ask(make_query('a dog'), store=sys.argv[1], device='auto', imu_rate_hz=None)['hits']))\n"
+        "import sys\nfrom bindsearch.cli.ask import asking\nfrom bindsearch.search.query import make_query\n"
+        "with asking(store=sys.argv[1], device='auto', imu_rate_hz=None) as ask:\n"
+        "    print(len(ask(make_query('a dog'))['hits']))\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", script, str(client)], capture_output=True, text=True, check=True)
@@ -116,8 +120,8 @@ def test_another_device_or_environment_is_searched_here(
     if device == "auto":
         monkeypatch.setenv("BINDSEARCH_CACHE", str(client.parent / "cache"))
     monkeypatch.setattr(bindsearch.store, "connect", no_search)
-    with pytest.raises(AssertionError, match="this process"):
-        ask(make_query("a dog"), store=str(client), device=device, imu_rate_hz=None)
+    with asking(store=str(client), device=device, imu_rate_hz=None) as ask, pytest.raises(AssertionError):
+        ask(make_query("a dog"))
 
 
 @pytest.mark.parametrize("change", [{"version": "0.0.1/1"}, {"store": {"path": "/"}}, {"query": {"terms": 3}}, {}])
@@ -222,3 +226,27 @@ def test_without_a_socket_nothing_listens(world: Path) -> None:
 def test_decimal_items_and_texts_are_sent_as_they_are() -> None:
     for term in (Term(LIKE, "17"), Term("text", "../a.png")):
         assert socket_client._absolute_term(term) is term
+
+
+LINES = [
+    "search dog --json",
+    "search dog --jsonl",
+    "search dog --csv",
+    "search --audio audio-2.wav --to image,text --json",
+    "search --imu imu-2.csv --json",
+    "search ../media/image-0.png --paths",
+    "search rain --under ../media --since 2020 -k 3",
+    "search rain --where colour=3",
+    "search rain --where item_id<0",
+    "search --image nope.png",
+    "search --like nope",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_prints_the_same(line: str, client: Path) -> None:
+    words = [*line.split(), "--store", str(client)]
+    served, alone = run_command(words), run_command([*words, "--no-server"])
+    first, second = (re.sub(r'"took_ms": ?[0-9.]+', "", done.stdout) for done in (served, alone))
+    assert first == second
+    assert (served.stderr, served.returncode) == (alone.stderr, alone.returncode)
