@@ -20,6 +20,9 @@ BindSearchError                 exit code 5
 
 from __future__ import annotations
 
+EXIT_SOME_FAILED = 3
+"""Exit code of a command that is done but for some files."""
+
 
 class BindSearchError(Exception):
     """Base of all BindSearch errors; the message is one line: the value, what was expected, what to do."""

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bindsearch.cli.output import can_print, plural, print_line, print_message, span_label
-from bindsearch.ingest.inspect.find_file import declared_encoding
-from bindsearch.ingest.media.texts.read import line_of_passage
 from bindsearch.results import may_be_there, missing_paths
 from bindsearch.types import STANDS_OUT, Match, Modality
 
@@ -103,10 +101,15 @@ def _match(hit: Hit) -> str:
 
 def _line(hit: Hit, passage: str) -> int | None:
     """Return the line of a text that a passage starts in; what is declared is looked up only if it is not found."""
+    from bindsearch.ingest.media.texts.read import line_of_passage
+
     line = line_of_passage(hit.path, passage)
-    if line is None and hit.path.is_file() and (encoding := declared_encoding(hit.path, hit.collection)) is not None:
-        line = line_of_passage(hit.path, passage, encoding)
-    return line
+    if line is not None or not hit.path.is_file():
+        return line
+    from bindsearch.ingest.inspect.find_file import declared_encoding
+
+    encoding = declared_encoding(hit.path, hit.collection)
+    return None if encoding is None else line_of_passage(hit.path, passage, encoding)
 
 
 def _place(hit: Hit) -> str:

@@ -29,13 +29,12 @@ from bindsearch.cli.options import (
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import index_settings_from_options, parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress, show_rows
-from bindsearch.errors import UsageError
+from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from bindsearch.reports import PlannedFile
 
-EXIT_SOME_FAILED = 3
 
 EXAMPLES: Mapping[Modality, str] = MappingProxyType(
     {

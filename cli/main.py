@@ -11,32 +11,10 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from bindsearch.cli.aliases import Command, current_command
-from bindsearch.cli.bench import bench_app
-from bindsearch.cli.calibrate import calibrate_command
-from bindsearch.cli.compact import compact_command
-from bindsearch.cli.doctor import doctor_command
-from bindsearch.cli.duplicates import duplicates_command
-from bindsearch.cli.explain import explain_command
-from bindsearch.cli.export import export_command
-from bindsearch.cli.forget import forget_command
-from bindsearch.cli.import_ import import_command
-from bindsearch.cli.index import EXIT_SOME_FAILED, index_command
-from bindsearch.cli.merge import merge_command
-from bindsearch.cli.model import model_app
-from bindsearch.cli.optimize import optimize_command
+from bindsearch.cli.aliases import current_command
+from bindsearch.cli.commands import CommandGroup
 from bindsearch.cli.output import print_message
-from bindsearch.cli.recover import recover_command
-from bindsearch.cli.reindex import reindex_command
-from bindsearch.cli.relocate import relocate_command
-from bindsearch.cli.retry import retry_command
-from bindsearch.cli.search import search_command
-from bindsearch.cli.show import show_command
-from bindsearch.cli.status import status_command
-from bindsearch.cli.verify import verify_command
-from bindsearch.cli.watch import watch_command
-from bindsearch.environment import installation_fault
-from bindsearch.errors import BindSearchError
+from bindsearch.errors import EXIT_SOME_FAILED, BindSearchError
 
 EXIT_WRONG_USE = 2
 EXIT_OTHER_ERROR = 5
@@ -44,34 +22,13 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="bindsearch",
+    cls=CommandGroup,
     epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": current_command},
 )
-app.command("index", cls=Command)(index_command)
-app.command("search", cls=Command)(search_command)
-app.command("explain", cls=Command)(explain_command)
-app.command("show", cls=Command)(show_command)
-app.command("watch", cls=Command)(watch_command)
-app.command("retry", cls=Command)(retry_command)
-app.command("optimize", cls=Command)(optimize_command)
-app.command("calibrate", cls=Command)(calibrate_command)
-app.command("reindex", cls=Command)(reindex_command)
-app.command("status", cls=Command)(status_command)
-app.command("verify", cls=Command)(verify_command)
-app.command("compact", cls=Command)(compact_command)
-app.command("recover", cls=Command)(recover_command)
-app.command("doctor", cls=Command)(doctor_command)
-app.command("duplicates", cls=Command)(duplicates_command)
-app.command("forget", cls=Command)(forget_command)
-app.command("relocate", cls=Command)(relocate_command)
-app.command("export", cls=Command)(export_command)
-app.command("import", cls=Command)(import_command)
-app.command("merge", cls=Command)(merge_command)
-app.add_typer(bench_app, name="bench")
-app.add_typer(model_app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -125,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit:  # Typer's answer to a reader that has closed the pipe: it has all it wanted
         code = 0
     except Exception as error:
+        from bindsearch.environment import installation_fault
+
         _complain(str(installation_fault(error) or f"unexpected {type(error).__name__}: {error}"))
         code = EXIT_OTHER_ERROR
     finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import plural, print_json, print_line, show_stages
+from bindsearch.errors import EXIT_SOME_FAILED
 
 
 def recover_command(store: StoreOption = None, json: JsonOption = False) -> int:

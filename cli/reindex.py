@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import (
     DeviceOption,
     EncoderOptions,
@@ -19,6 +18,7 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.parse import parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress
+from bindsearch.errors import EXIT_SOME_FAILED
 
 
 def reindex_command(

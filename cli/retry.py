@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import (
     DeviceOption,
     ImuRateOption,
@@ -14,6 +13,7 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.parse import parse_limits
 from bindsearch.cli.progress import print_report, show_progress
+from bindsearch.errors import EXIT_SOME_FAILED
 
 
 def retry_command(

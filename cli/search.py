@@ -84,11 +84,11 @@ def search_command(
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
     bindsearch search --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --to image
     """
-    from bindsearch.views.answer_data import answer_data
     from bindsearch.cli.hits import print_hits, searched_in
     from bindsearch.errors import UsageError
     from bindsearch.results import missing_paths
     from bindsearch.store import connect
+    from bindsearch.views.answer_data import answer_data
 
     if json + paths + print0 > 1:
         raise UsageError("--json, --paths and --print0 exclude each other: choose one")

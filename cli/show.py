@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.options import ImuRateOption, JsonOption, LimitOption, ModalityRuleOption, StoreOption
 from bindsearch.cli.output import can_print, clock, print_json, print_line, print_message
 from bindsearch.cli.parse import parse_limits
-from bindsearch.errors import UsageError
+from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.operations.show.curves import Curve

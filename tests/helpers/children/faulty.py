@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bindsearch.cli.index import EXIT_SOME_FAILED
-from bindsearch.errors import BindSearchError
+from bindsearch.errors import EXIT_SOME_FAILED, BindSearchError
 from helpers.forked import LIBRARIES
 from helpers.scenarios import RECOVER, SCENARIOS, Contents, Outcome, Scenario, World, contents, go_on, run, settings
 from helpers.system_calls import EVER, Kind, SystemCalls

@@ -1,0 +1,44 @@
+"""Forward pass of a BERT encoder with torch: on many tokens up to twice as fast as with NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from bindsearch.encoders.mini.bert import HEADS, LAYER_NORM_EPSILON, Array, Bert, Linear
+
+
+def mean_pooled(bert: Bert, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> Array:
+    """Return what `bert.mean_pooled` does, within rounding errors."""
+    with torch.inference_mode():
+        vectors: Array = _forward(bert, torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+    return vectors
+
+
+def _forward(bert: Bert, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    width = bert.words.shape[1]
+
+    def linear(x: torch.Tensor, by: Linear) -> torch.Tensor:
+        return F.linear(x, torch.from_numpy(by.weight), torch.from_numpy(by.bias))
+
+    def norm(x: torch.Tensor, by: Linear) -> torch.Tensor:
+        return F.layer_norm(x, (width,), torch.from_numpy(by.weight), torch.from_numpy(by.bias), LAYER_NORM_EPSILON)
+
+    n, length = ids.shape
+    x = F.embedding(ids, torch.from_numpy(bert.words)) + torch.from_numpy(bert.positions)[:length]
+    x = norm(x, bert.norm)
+    # Without padding no mask is needed, and attention uses a faster path.
+    visible = None if bool(mask.all()) else mask[:, None, None, :]
+    for layer in bert.layers:
+        qkv = linear(x, layer.qkv).view(n, length, 3, HEADS, width // HEADS)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        attended = attended.transpose(1, 2).reshape(n, length, width)
+        x = norm(x + linear(attended, layer.attention_out), layer.attention_norm)
+        x = norm(x + linear(F.gelu(linear(x, layer.widen)), layer.narrow), layer.norm)
+    weights = mask[:, :, None].to(x.dtype)
+    pooled = (x * weights).sum(1) / weights.sum(1)
+    unit: torch.Tensor = F.normalize(pooled.float(), dim=1)
+    return unit

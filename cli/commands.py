@@ -1,0 +1,87 @@
+"""The commands by name; a command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from bindsearch.cli.aliases import Command
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "index": ("index", "index_command"),
+        "search": ("search", "search_command"),
+        "explain": ("explain", "explain_command"),
+        "show": ("show", "show_command"),
+        "watch": ("watch", "watch_command"),
+        "retry": ("retry", "retry_command"),
+        "optimize": ("optimize", "optimize_command"),
+        "calibrate": ("calibrate", "calibrate_command"),
+        "reindex": ("reindex", "reindex_command"),
+        "status": ("status", "status_command"),
+        "verify": ("verify", "verify_command"),
+        "compact": ("compact", "compact_command"),
+        "recover": ("recover", "recover_command"),
+        "doctor": ("doctor", "doctor_command"),
+        "duplicates": ("duplicates", "duplicates_command"),
+        "forget": ("forget", "forget_command"),
+        "relocate": ("relocate", "relocate_command"),
+        "export": ("export", "export_command"),
+        "import": ("import_", "import_command"),
+        "merge": ("merge", "merge_command"),
+        "bench": ("bench", "bench_app"),
+        "model": ("model", "model_app"),
+    }
+)
+"""Module below `bindsearch.cli`, and function or Typer program in it, of each command, in the order of the help."""
+
+
+class CommandGroup(TyperGroup):
+    """Group of COMMANDS."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _LoadedCommands()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (given by Typer)
+        """Return the names of the commands."""
+        return [*self.commands]
+
+
+class _LoadedCommands(MutableMapping[str, Any]):
+    """COMMANDS, each made when it is asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _make(name, *COMMANDS[name])
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def _make(name: str, module: str, attribute: str) -> Any:
+    found = getattr(import_module(f"bindsearch.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        program = found
+    else:
+        program = typer.Typer(add_completion=False)
+        program.command(name, cls=Command)(found)
+    return typer.main.get_command(program)
