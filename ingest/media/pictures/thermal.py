@@ -44,7 +44,7 @@ _CLEAR = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A thermal picture as it is stored.
+    """A thermal picture: its values, and its temperatures.
 
     Attributes:
         levels: float32 (height, width) in 0..1.
@@ -61,6 +61,16 @@ def read_thermal(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[
     """Read the thermal picture at `path`, and what was found out.
 
     Raises:
+        MediaError: as for `read_scene`.
+    """
+    scene = read_scene(path, sidecar, options)
+    return ThermalPicture(scene.levels), Reading(scene.notes, _facts(scene.degrees_c))
+
+
+def read_scene(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Scene:
+    """Read the thermal picture at `path`, upright, with its degrees where they are known.
+
+    Raises:
         MediaError: not an image, array or table of numbers, damaged, too large, without any value; or a field of the
             sidecar is wrong or has no effect on such a file.
     """
@@ -73,8 +83,8 @@ def read_thermal(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[
         scene = _of_numbers(values, replace(sidecar, temperature_unit=sidecar.temperature_unit or unit), note=note)
     else:
         scene = _of_picture(path, sidecar, options)
-    notes = tuple(note for note in scene.notes if note)
-    return ThermalPicture(turned(scene.levels, sidecar.rotate)), Reading(notes, _facts(scene.degrees_c))
+    degrees = None if scene.degrees_c is None else turned(scene.degrees_c, sidecar.rotate)
+    return Scene(turned(scene.levels, sidecar.rotate), degrees, tuple(note for note in scene.notes if note))
 
 
 def stretch(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,0 +1,204 @@
+"""Diagrams of decoded media, drawn with Pillow: curves, maps in false colours, sheets of frames, texts."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from bindsearch.operations.show.curves import Curve
+
+LINE, FONT_PX = 18, 13
+CURVES_HEIGHT, AXIS_LEFT, BAR_WIDTH, BAR_SPACE = 220, 70, 18, 120
+MAX_HEIGHT = 640
+"""Largest height in pixels of a picture or map; smaller ones are enlarged by a whole factor."""
+
+MAX_TEXT_LINES, MAX_FRAMES, FRAMES_A_ROW = 60, 20, 5
+CHARACTER_PX = 7.25
+"""Mean width of a letter of the font."""
+
+INK, PAPER, GRID, NO_VALUE = (20, 20, 20), (255, 255, 255), (225, 225, 225), (128, 128, 128)
+AXIS_COLOURS = ((200, 40, 40), (30, 140, 50), (40, 80, 200))
+VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+INFERNO = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+"""Colours at 0, 1/4, ... 1 of the maps of matplotlib (CC0), interpolated linearly here."""
+
+Colours = Sequence[tuple[int, int, int]]
+
+
+def plot(curves: Sequence[Curve], span_s: tuple[float, float], width_px: int) -> Image.Image:
+    """Return the curves of one sensor, at most three, in one diagram, with their range and unit."""
+    panel = Image.new("RGB", (width_px, CURVES_HEIGHT), PAPER)
+    drawing = ImageDraw.Draw(panel)
+    left, top, right, bottom = AXIS_LEFT, LINE + 4, panel.width - 10, CURVES_HEIGHT - LINE - 6
+    low, high = range_of(curves)
+    for step in range(5):
+        y = bottom - step / 4 * (bottom - top)
+        drawing.line((left, y, right, y), GRID)
+        write(drawing, (2, y - 8), f"{low + step / 4 * (high - low):.4g}")
+    write_times(drawing, span_s, (left, right), bottom + 4)
+    for place, (curve, colour) in enumerate(zip(curves, AXIS_COLOURS, strict=False)):
+        write(drawing, (left + min(200, (right - left) // 3) * place, 0), f"{curve.name} ({curve.unit})", colour)
+        drawing.line(curve_points(curve.values, (left, right), (bottom, top), (low, high)), colour)
+    drawing.rectangle((left, top, right, bottom), outline=INK)
+    return panel
+
+
+def write_times(drawing: ImageDraw.ImageDraw, span_s: tuple[float, float], across: tuple[int, int], top: float) -> None:
+    """Write five times, evenly spaced from the start to the end of a span, below the axis between two columns."""
+    left, right = across
+    for step in range(5):
+        x = left + step / 4 * (right - left)
+        write(drawing, (min(x, right - 50), top), f"{span_s[0] + step / 4 * (span_s[1] - span_s[0]):.4g} s")
+
+
+def range_of(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the least and the greatest value of curves; of equal ones, one below and one above."""
+    low, high = min(float(one.values.min()) for one in curves), max(float(one.values.max()) for one in curves)
+    return (low, high) if high > low else (low - 1, high + 1)
+
+
+def curve_points(
+    values: NDArray[np.floating], across: tuple[int, int], along: tuple[int, int], span: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Return the points of a curve; of many values, the least and greatest of each column of pixels."""
+    width = across[1] - across[0]
+    places = np.arange(len(values), dtype=np.float64)
+    if len(values) > 4 * width:
+        edges = np.linspace(0, len(values), width + 1).astype(np.int64)[:-1]
+        ends = [np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)]
+        values, places = np.stack(ends, 1).ravel(), np.repeat(edges, 2).astype(np.float64)
+    shares = (values.astype(np.float64) - span[0]) / (span[1] - span[0])
+    x = across[0] + width * places / max(1.0, places[-1])
+    y = along[0] + (along[1] - along[0]) * shares
+    return [*zip(x.tolist(), y.tolist(), strict=True)]
+
+
+def colour_map(
+    values: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    span: tuple[float, float],
+    colours: Colours,
+    max_size: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """Return values (height, width) in false colours: uint8 (h, w, 3); pixels without a value are grey.
+
+    Args:
+        values: The values.
+        valid: bool (height, width), where they are known.
+        span: The values that get the first and the last colour.
+        colours: The colours.
+        max_size: Width and height that are enough; larger maps are thinned by a whole factor, to bound memory.
+    """
+    low, high = span if span[1] > span[0] else (span[0], span[0] + 1)
+    step = max(1, values.shape[0] // max_size[1], values.shape[1] // max_size[0])
+    values, valid = values[::step, ::step], valid[::step, ::step]
+    rgb = coloured(np.clip((values - low) / (high - low), 0, 1), colours)
+    rgb[~valid] = NO_VALUE
+    return rgb
+
+
+def scaled_map(
+    values: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    span: tuple[float, float],
+    colours: Colours,
+    unit: str,
+    width_px: int,
+) -> Image.Image:
+    """Return values (height, width) in false colours, with a bar of them; see `colour_map`."""
+    low, high = span if span[1] > span[0] else (span[0], span[0] + 1)
+    room = picture_room(width_px)
+    rgb = colour_map(values, valid, (low, high), colours, room)
+    return with_bar(fitted(rgb, room), (low, high), colours, unit, width_px)
+
+
+def picture_room(width_px: int) -> tuple[int, int]:
+    """Return the largest width and height of a picture in a panel of some width, which has room for a bar."""
+    return max(1, width_px - BAR_SPACE), MAX_HEIGHT
+
+
+def with_bar(
+    picture: Image.Image, span: tuple[float, float], colours: Colours, unit: str, width_px: int
+) -> Image.Image:
+    """Return a picture with a bar of colours from the lowest value (below) to the highest on its right."""
+    height = max(picture.height, 120)
+    panel = Image.new("RGB", (width_px, height + LINE), PAPER)
+    panel.paste(picture, (0, LINE // 2))
+    bar = np.repeat(coloured(np.linspace(1, 0, height)[:, None], colours), BAR_WIDTH, 1)
+    left = picture.width + 12
+    panel.paste(Image.fromarray(bar), (left, LINE // 2))
+    drawing = ImageDraw.Draw(panel)
+    for step in range(5):
+        value = span[0] + step / 4 * (span[1] - span[0])
+        write(drawing, (left + BAR_WIDTH + 6, (1 - step / 4) * (height - 1)), f"{value:.4g} {unit}".strip())
+    return panel
+
+
+def coloured(shares: NDArray[np.floating], colours: Colours) -> NDArray[np.uint8]:
+    """Return the colours of shares in 0..1 (...): uint8 (..., 3)."""
+    table = np.array(colours, np.float64)
+    steps = np.linspace(0, 1, len(table))
+    channels = [np.interp(shares, steps, table[:, channel]) for channel in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
+
+
+def sheet(frames: NDArray[np.uint8], times_s: NDArray[np.float64], width_px: int) -> Image.Image:
+    """Return frames in rows, each above its time; of many frames, MAX_FRAMES evenly spread ones."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).round().astype(np.int64))
+    cell = width_px // FRAMES_A_ROW
+    pictures = [Image.fromarray(frames[index]) for index in chosen]
+    for picture in pictures:
+        picture.thumbnail((cell - 6, cell - 6))
+    step = max(picture.height for picture in pictures) + LINE + 6
+    panel = Image.new("RGB", (width_px, step * math.ceil(len(chosen) / FRAMES_A_ROW)), PAPER)
+    drawing = ImageDraw.Draw(panel)
+    for place, (index, picture) in enumerate(zip(chosen.tolist(), pictures, strict=True)):
+        row, column = divmod(place, FRAMES_A_ROW)
+        panel.paste(picture, (column * cell, row * step))
+        write(drawing, (column * cell, row * step + picture.height + 2), f"{times_s[index]:.2f} s")
+    return panel
+
+
+def fitted(rgb: NDArray[np.uint8], room: tuple[int, int]) -> Image.Image:
+    """Return pixels (height, width, 3) as a picture of at most `room`; small ones enlarged by a whole factor."""
+    height, width = rgb.shape[:2]
+    scale = min(room[0] / width, room[1] / height)
+    scale = min(8, math.floor(scale)) if scale >= 1 else scale
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+    return Image.fromarray(np.ascontiguousarray(rgb)).resize(size, method)
+
+
+def text_panel(text: str, width_px: int, max_lines: int = MAX_TEXT_LINES) -> Image.Image:
+    """Return a text, wrapped."""
+    columns = max(10, int(width_px / CHARACTER_PX))
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, columns) or [""]]
+    shown = lines[:max_lines] + (["..."] if len(lines) > max_lines else [])
+    panel = Image.new("RGB", (width_px, max(1, len(shown)) * LINE), PAPER)
+    drawing = ImageDraw.Draw(panel)
+    for row, line in enumerate(shown):
+        write(drawing, (0, row * LINE), line)
+    return panel
+
+
+def stacked(panels: Sequence[Image.Image]) -> Image.Image:
+    """Return panels of one width below each other."""
+    stack = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), PAPER)
+    top = 0
+    for panel in panels:
+        stack.paste(panel, (0, top))
+        top += panel.height
+    return stack
+
+
+def write(
+    drawing: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: tuple[int, int, int] = INK
+) -> None:
+    """Write one line; control characters are replaced."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    drawing.text(place, line, colour, font=ImageFont.load_default(FONT_PX))
