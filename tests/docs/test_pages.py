@@ -5,12 +5,16 @@ The pages of formats and sensors, which need media of their own, have tests of t
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -31,6 +35,8 @@ DOCS = PROJECT / "docs"
 OWN_TESTS = {"formats.md", "sensors.md"}
 REFERENCE = {"cli.md", "api.md"}
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+SERVER = "http://127.0.0.1:8642"
+"""Address of the server in the page about it."""
 RUN = [page for page in PAGES if page.name not in OWN_TESTS | REFERENCE and blocks_of(page.read_text("utf-8"))]
 FROM_SCRATCH = {"README.md", "index.md"}
 """Pages that a reader starts with: no store is there."""
@@ -62,7 +68,32 @@ def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
 def test_a_page_runs_as_printed(page: Path, folder: Path, environment: dict[str, str]) -> None:
     if page.name in FROM_SCRATCH:
         shutil.rmtree(folder / "store")
-    run_page(page.read_text("utf-8"), folder, environment)
+    text = page.read_text("utf-8")
+    if SERVER not in text:
+        run_page(text, folder, environment)
+        return
+    with served(environment) as address:
+        run_page(text.replace(SERVER, address), folder, environment)
+        with urlopen(f"{address}/api/openapi.json") as answer:
+            described = json.load(answer)["paths"]
+    endpoints = {
+        (method.upper(), path) for path, methods in described.items() for method in methods if method != "head"
+    }
+    assert {*re.findall(r"^\| `(GET|POST) (/api[^`?]*)", text, re.MULTILINE)} == endpoints
+
+
+@contextmanager
+def served(environment: dict[str, str]) -> Iterator[str]:
+    """Run `bindsearch serve` on the default store of an environment; yields its address."""
+    command = [str(Path(sys.executable).with_name("bindsearch")), "serve", "--port", "0"]
+    with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            found = re.search(r"http://[\d.:]+", server.stdout.readline())
+            assert found is not None
+            yield found[0]
+        finally:
+            server.terminate()
 
 
 @pytest.mark.parametrize("page", [DOCS / name for name in sorted(REFERENCE)], ids=lambda page: page.name)
