@@ -50,7 +50,7 @@ from bindsearch.search.query import (
     resolve_weights,
     terms_of,
 )
-from bindsearch.search.query_encoding import encode_terms, resolve_source
+from bindsearch.search.query_encoding import TermCache, encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -107,6 +107,7 @@ class Store:
         self._decode = decode
         self._gpus = GpuResidency(device)
         self._reader = open_reader(path, self._gpus)
+        self._term_cache: TermCache | None = None
         self._closed = False
 
     def __fspath__(self) -> str:
@@ -150,6 +151,23 @@ class Store:
         """
         with store_faults(self._folder, "read"):
             return self._reader.current()
+
+    def cache_terms(self, n: int) -> None:
+        """Keep the vectors of the last `n` texts and files of queries, so that other weights encode nothing again.
+
+        Raises:
+            UsageError: n is not an integer of at least 1.
+        """
+        self._term_cache = TermCache(to_integer(n, "n", "give the number of terms to keep", lowest=1))
+
+    def generation(self) -> Generation:
+        """Return the newest generation, as readers hold it.
+
+        Raises:
+            StoreNotFoundError: there is no store.
+            UsageError: the store is closed.
+        """
+        return self._current()
 
     @property
     def exists(self) -> bool:
@@ -603,6 +621,8 @@ class Store:
         self._wanted_encoder = new
         for cached in ("config", "encoder"):
             self.__dict__.pop(cached, None)
+        if self._term_cache is not None:
+            self._term_cache.clear()
         return report
 
     @tells_faults("write")
@@ -1006,7 +1026,13 @@ class Store:
         terms = [term for query in queries for term in query.terms]
         encoded = iter(
             encode_terms(
-                terms, lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
+                terms,
+                lambda: self.encoder,
+                self.config,
+                imu_rate_hz,
+                generation.snapshot,
+                generation.partitions,
+                self._term_cache,
             )
         )
         return [prepare_query(generation, query, [next(encoded) for _ in query.terms]) for query in queries]

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "search": ("search", "search_command"),
         "explain": ("explain", "explain_command"),
         "show": ("show", "show_command"),
+        "serve": ("serve", "serve_command"),
         "watch": ("watch", "watch_command"),
         "retry": ("retry", "retry_command"),
         "optimize": ("optimize", "optimize_command"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from bindsearch.environment import check_libraries
 from bindsearch.errors import SnapshotDamagedError, VectorFileLostError
@@ -18,6 +17,7 @@ from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.filter import Filter, segment_mask
+from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import PartitionFacts, Plan
 from bindsearch.search.scoring.candidates import FilteredPartition
@@ -47,29 +47,6 @@ OPEN_PAUSE_S = 0.03
 
 A writer may remove a generation after CURRENT was read and before its files are opened; the next attempt then finds a
 newer one."""
-
-Value = TypeVar("Value")
-
-
-class _LruCache(Generic[Value]):
-    """A thread-safe cache of the last used values; concurrent calls may compute a value twice, and one is stored."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-        return value
 
 
 @dataclass(frozen=True)
@@ -123,8 +100,8 @@ class Generation:
         }
         self._store = store
         self._older_words: WordIndex | None = None if before is None else before.__dict__.get("words")
-        self._filters: _LruCache[_Mask] = _LruCache(FILTER_CACHE_SIZE)
-        self._plans: _LruCache[Plan] = _LruCache(PLAN_CACHE_SIZE)
+        self._filters: LruCache[_Mask] = LruCache(FILTER_CACHE_SIZE)
+        self._plans: LruCache[Plan] = LruCache(PLAN_CACHE_SIZE)
         self._lock = threading.Lock()
 
     def filtered(self, modality: Modality, filter: Filter) -> FilteredPartition:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
 from bindsearch.media import NO_CONTENT, NO_READING, Passage, merge_readings, missing_content
+from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.partition import Partition
 from bindsearch.search.query import LIKE, Term
 from bindsearch.storage.config import StoreConfig
@@ -37,6 +38,9 @@ MAX_PASSAGES = 64
 
 MAX_ID_DIGITS = 18
 """Maximum number of digits of an item id."""
+
+TermCache = LruCache[Any]
+"""Encoded texts of a query, and encoded files, by what their vectors depend on."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def resolve_source(term: Term, snapshot: Snapshot) -> Source:
     if kind == LIKE:
         item = _find_item(term.source, snapshot)
         return Source(item.modality, STORED, item.content_hash)
-    modality = _modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
+    modality = modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
     if kind == Modality.TEXT:
         return Source(modality, _tower(modality), None)
     path = Path(term.source)
@@ -107,6 +111,7 @@ def encode_terms(
     imu_rate_hz: float | None,
     snapshot: Snapshot,
     partitions: Mapping[Modality, Partition],
+    cache: TermCache | None = None,
 ) -> list[EncodedTerm]:
     """Encode terms: equal ones once, all texts together.
 
@@ -117,6 +122,7 @@ def encode_terms(
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
         snapshot: Snapshot of the generation, for indexed items.
         partitions: Partitions of the generation, for stored vectors.
+        cache: Cache of encoded texts and files of one store's encoder; weights are no part of its keys.
 
     Returns:
         The encoded terms, in the order of `terms`.
@@ -137,15 +143,20 @@ def encode_terms(
                 raise UsageError(f"a text has no span: drop @{term.span.start_s:g}s-{term.span.end_s:g}s")
             texts.append(term)
         else:
-            modality = _modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
-            encoded[term] = _file_term(term, modality, encoder(), config, imu_rate_hz, snapshot)
+            modality = modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
+            encoded[term] = _file_term(term, modality, encoder, config, imu_rate_hz, snapshot, cache)
     if texts:
-        vectors = _embed_texts([term.source for term in texts], encoder())
+        sources = tuple(term.source for term in texts)  # one key: the same texts are encoded in the same batches
+        vectors = _cached(cache, sources, lambda: _embed_texts(sources, encoder()))
         encoded |= {
             term: EncodedTerm(Modality.TEXT, term.source, vector, None, _tower(Modality.TEXT))
             for term, vector in zip(texts, vectors, strict=True)
         }
     return [encoded[term] for term in terms]
+
+
+def _cached(cache: TermCache | None, key: Hashable, make: Callable[[], Any]) -> Any:
+    return make() if cache is None else cache.get(key, make)
 
 
 def is_text(term: Term) -> bool:
@@ -165,7 +176,12 @@ def _guess_kind(source: str) -> str:
     return _ANY_FILE if looks_like_path(source) or is_existing_file(Path(source)) else Modality.TEXT
 
 
-def _modality_of_file(path: Path, snapshot: Snapshot) -> Modality:
+def modality_of_file(path: Path, snapshot: Snapshot) -> Modality:
+    """Return the modality of a query file.
+
+    Raises:
+        UsageError: there is no such file, or its modality cannot be detected.
+    """
     from bindsearch.ingest.inspect.inspect_file import classify_source
 
     _check_file(path)
@@ -211,6 +227,34 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
 def _file_term(
     term: Term,
     modality: Modality,
+    load_encoder: Callable[[], Encoder],
+    config: StoreConfig,
+    imu_rate_hz: float | None,
+    snapshot: Snapshot,
+    cache: TermCache | None,
+) -> EncodedTerm:
+    """Return the encoded term of a file, from the cache if the file and what is declared about it are the same."""
+    from bindsearch.ingest.inspect.inspect_file import declared_of
+
+    path = Path(term.source)
+    _check_file(path)
+    encoder = load_encoder()
+    if cache is None:
+        return _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot)
+    found = _find_file(path, snapshot)
+    try:
+        declared = declared_of(found.file, found.options).for_modality(modality)
+        content_hash = hash_file(path)
+    except (MediaError, OSError):  # encoding it tells why
+        return _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot)
+    key = (term.source, modality, term.span, imu_rate_hz, content_hash, repr(declared))
+    encoded: EncodedTerm = cache.get(key, lambda: _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot))
+    return encoded
+
+
+def _encode_file(
+    term: Term,
+    modality: Modality,
     encoder: Encoder,
     config: StoreConfig,
     imu_rate_hz: float | None,
@@ -221,7 +265,6 @@ def _file_term(
     from bindsearch.ingest.media.options import decode_options
 
     path = Path(term.source)
-    _check_file(path)
     if modality not in encoder.modalities:
         supported = ", ".join(known for known in Modality if known in encoder.modalities)
         raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it supports {supported}")

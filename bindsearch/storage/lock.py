@@ -87,6 +87,15 @@ def write_note(path: Path) -> None:
     path.write_text(json.dumps({"pid": pid, "host": socket.gethostname(), "started": started}))
 
 
+def is_being_written(store: Path) -> bool:
+    """Return whether the note of the lock names a process that is running; a store is not locked to find out."""
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+        holder: Any = read_json_object(store / NOTE_FILE, MAX_NOTE_BYTES)
+        pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
+        return host != socket.gethostname() or _is_running(pid, started)
+    return False
+
+
 def _holder(note: Path) -> str:
     for _ in range(NOTE_READ_ATTEMPTS):
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):

@@ -1,0 +1,90 @@
+"""Bodies and answers of the API, for openapi.json, which has its paths and parameters from the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bindsearch.search.query import LIKE, Ranking, WordSearch
+from bindsearch.server.limits import MAX_K, MAX_TERMS
+from bindsearch.types import Modality
+
+Schema = dict[str, Any]
+
+TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
+TEXTS = {"type": "array", "items": TEXT}
+MODALITY = {"type": "string", "enum": [modality.value for modality in Modality]}
+
+
+def _object(required: str, **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": required.split()}
+
+
+def _content(schema: Schema, content_type: str = "application/json") -> Schema:
+    return {"content": {content_type: {"schema": schema}}}
+
+
+TERM = _object(
+    "kind source",
+    kind={"type": "string", "enum": [Modality.TEXT.value, "upload", LIKE]},
+    source={**TEXT, "description": "a text, the key of an upload, or the id of an item"},
+    modality={**MODALITY, "description": "of an upload, if not the one that was detected"},
+    weight={**NUMBER, "nullable": True},
+    span=_object("start_s end_s", start_s=NUMBER, end_s=NUMBER),
+)
+FILTER = _object("", where=TEXT, folders=TEXTS, collections=TEXTS, since=TEXT, until=TEXT)
+QUERY = _object(
+    "terms",
+    terms={"type": "array", "items": TERM, "minItems": 1, "maxItems": MAX_TERMS},
+    to={"type": "array", "items": MODALITY},
+    k={"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 10},
+    ranking={"type": "string", "enum": [*map(str, Ranking)]},
+    include_query={"type": "boolean"},
+    filter=FILTER,
+    diversity=NUMBER,
+    min_match={"oneOf": [NUMBER, TEXT]},
+    copies={"type": "boolean"},
+    words={"type": "string", "enum": [*map(str, WordSearch)]},
+)
+OBJECT = {"type": "object"}
+OBJECTS = {"type": "array", "items": OBJECT}
+COUNTS = {"type": "object", "additionalProperties": INTEGER}
+QUERY_BODY: Schema = {"requestBody": {"required": True, **_content(QUERY)}}
+UPLOAD_BODY: Schema = {
+    "requestBody": {
+        "required": True,
+        **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
+    }
+}
+ERROR = _object("error", error=TEXT)
+STATUS = {
+    200: _content(
+        _object(
+            "version store encoder dim generation items segments",
+            version=TEXT,
+            store=TEXT,
+            encoder=TEXT,
+            dim=INTEGER,
+            generation=INTEGER,
+            items=COUNTS,
+            segments=COUNTS,
+            collections={"type": "array", "items": _object("name root", name=TEXT, root=TEXT)},
+            is_indexing={"type": "boolean"},
+            uploads_max_bytes=INTEGER,
+        )
+    )
+}
+COLUMNS = {200: _content(_object("columns", columns=OBJECTS))}
+UPLOAD = {
+    200: _content(
+        _object("upload name modality size_bytes", upload=TEXT, name=TEXT, modality=MODALITY, size_bytes=INTEGER)
+    )
+}
+ANSWER = {200: _content(_object("hits command", hits=OBJECTS, command=TEXT, notices=TEXTS, query=OBJECT))}
+PLAN = {200: _content(_object("text plan", text=TEXT, plan=OBJECT))}
+ITEM = {200: _content(_object("item_id path name", item_id=INTEGER, path=TEXT, name=TEXT, segments=OBJECTS))}
+MAP = {200: _content(OBJECT)}
+PICTURE = {200: _content({"type": "string", "format": "binary"}, "image/webp")}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "the request is wrong or refused", **_content(ERROR)},
+    "5XX": {"description": "the server is busy or has failed", **_content(ERROR)},
+}

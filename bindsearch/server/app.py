@@ -1,0 +1,431 @@
+"""The application: the page, its files, and the JSON API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from bindsearch import __version__
+from bindsearch.arguments import shown
+from bindsearch.errors import BindSearchError, UsageError, first_line
+from bindsearch.search.explain import explain_plan, plan_json
+from bindsearch.search.query_encoding import modality_of_file
+from bindsearch.server.api_schema import (
+    ANSWER,
+    COLUMNS,
+    ERRORS,
+    ITEM,
+    MAP,
+    PICTURE,
+    PLAN,
+    QUERY_BODY,
+    STATUS,
+    UPLOAD,
+    UPLOAD_BODY,
+)
+from bindsearch.server.column_data import column_data
+from bindsearch.server.events import counts, events
+from bindsearch.server.item_data import find_item, hit_links, item_data
+from bindsearch.server.limits import (
+    MAX_EVENT_STREAMS,
+    MAX_MEDIA_STREAMS,
+    MAX_UPLOAD_BYTES,
+    Lane,
+    Refusal,
+    busy,
+    search_threads,
+)
+from bindsearch.server.media_response import media_response, open_item
+from bindsearch.server.open_store import OpenStore
+from bindsearch.server.page_query import PageQuery, read_page_query
+from bindsearch.server.pictures import (
+    SIDES_PX,
+    WIDTHS_PX,
+    SegmentOf,
+    find_segment,
+    nearest_size,
+    picture,
+    upload_picture,
+)
+from bindsearch.server.uploads import Uploads
+from bindsearch.storage.lock import is_being_written
+from bindsearch.store import Store
+from bindsearch.types import Modality
+from bindsearch.views.answer_data import answer_data
+
+WEB = Path(__file__).parent / "web"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Service:
+    """Parts that the requests of a server share.
+
+    Attributes:
+        opened: The store.
+        uploads: Files that pages sent.
+        searches: Threads of searches.
+        pictures: Threads that decode media.
+        files: Threads that read files.
+        stopping: Set when the server stops.
+        shown_store: Store of command lines; None: the default.
+    """
+
+    opened: OpenStore
+    uploads: Uploads
+    searches: Lane
+    pictures: Lane
+    files: Lane
+    stopping: asyncio.Event
+    shown_store: str | None
+
+
+def make_service(opened: OpenStore, shown_store: str | None) -> Service:
+    """Return the service of a store."""
+    return Service(
+        opened=opened,
+        uploads=Uploads(),
+        searches=Lane("search", search_threads(), 64),
+        pictures=Lane("picture", 2, 256),
+        files=Lane("file", 8, 256),
+        stopping=asyncio.Event(),
+        shown_store=shown_store,
+    )
+
+
+def make_app(service: Service) -> FastAPI:
+    """Return the application that answers from a store; a `Guard` must be around it."""
+    app = FastAPI(
+        title="BindSearch",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses=ERRORS,
+    )
+    _add_page(app)
+    _add_searches(app, service)
+    _add_store(app, service)
+    _add_uploads(app, service)
+    _add_items(app, service)
+    _add_faults(app)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    page = (WEB / "index.html").read_bytes()
+
+    @app.head("/", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return Response(page, media_type="text/html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/static", _StaticFiles(directory=WEB, follow_symlink=False))
+
+
+class _StaticFiles(StaticFiles):
+    """The files of the page, which a browser asks for again each time, so that a new version is used at once."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _add_searches(app: FastAPI, service: Service) -> None:
+    @app.post("/api/search", responses=_and(ANSWER), openapi_extra=QUERY_BODY)
+    async def search(request: Request) -> Response:
+        """Answer a query."""
+        asked = await _page_query(request, service)
+
+        def answer() -> dict[str, Any]:
+            data = answer_data(service.opened.current().answer(asked.query))
+            for term in data["query"]["terms"]:
+                term["source"] = asked.names.get(term["source"], term["source"])
+            data["notices"] = [asked.with_names(notice) for notice in data["notices"]]
+            for hit in data["hits"]:
+                hit |= hit_links(hit)
+            return {**data, "command": asked.command}
+
+        return JSONResponse(await _named(service, asked, answer))
+
+    @app.post("/api/explain", responses=_and(PLAN), openapi_extra=QUERY_BODY)
+    async def explain(request: Request) -> Response:
+        """Return the plan of a query."""
+        asked = await _page_query(request, service)
+
+        def make_plan() -> dict[str, Any]:
+            made = service.opened.current().explain(asked.query)
+            steps = tuple(replace(step, label=asked.with_names(step.label)) for step in made.terms)
+            plan = replace(made, terms=steps)
+            data = plan_json(plan)
+            return {
+                "text": asked.with_names(explain_plan(plan)),
+                "plan": json.loads(asked.with_names(json.dumps(data))),
+            }
+
+        return JSONResponse(await _named(service, asked, make_plan))
+
+
+def _add_store(app: FastAPI, service: Service) -> None:
+    opened = service.opened
+    streams = _Places(MAX_EVENT_STREAMS)
+
+    @app.get("/api/status", responses=_and(STATUS))
+    async def status() -> Response:
+        """Return what the store holds."""
+        return JSONResponse(await service.searches.run(lambda: _status(opened)))
+
+    @app.get("/api/columns", responses=_and(COLUMNS))
+    async def columns() -> Response:
+        """Return the columns of filters, with their most frequent values."""
+        return JSONResponse({"columns": await service.pictures.run(lambda: opened.value("columns", column_data))})
+
+    @app.get("/api/map", responses=_and(MAP))
+    async def collection_map() -> Response:
+        """Return the map of the collection."""
+        return JSONResponse(await service.pictures.run(lambda: opened.value("map", _map)))
+
+    @app.get("/api/events", response_class=StreamingResponse)
+    async def stream_events() -> Response:
+        """Stream events: store, generation, indexing, problem."""
+        streams.take()
+
+        async def stream() -> Any:
+            try:
+                async for event in events(opened, service.files, service.stopping):
+                    yield event
+            finally:
+                streams.leave()
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+def _add_uploads(app: FastAPI, service: Service) -> None:
+    uploads = service.uploads
+
+    @app.post("/api/uploads", responses=_and(UPLOAD), openapi_extra=UPLOAD_BODY)
+    async def upload(request: Request, name: str = "upload") -> Response:
+        """Take a file, the raw body, as a term of queries."""
+        key, path = await uploads.receive(name, request.stream())
+        try:
+            modality = await service.pictures.run(lambda: _modality(service.opened.current(), path))
+        except BaseException as error:
+            uploads.discard(key)
+            if isinstance(error, BindSearchError):
+                raise Refusal(422, str(error).replace(str(path), shown(name))) from error
+            raise
+        kept = uploads.keep(key, name, path, modality)
+        data = {"upload": key, "name": name, "modality": modality.value, "size_bytes": kept.size_bytes}
+        return JSONResponse({**data, "thumbnail": f"/api/uploads/{key}/thumbnail"})
+
+    @app.head("/api/uploads/{key}/thumbnail", include_in_schema=False)
+    @app.get("/api/uploads/{key}/thumbnail", responses=_and(PICTURE))
+    async def upload_thumbnail(key: str, side_px: int = SIDES_PX[2]) -> Response:
+        """Return a small picture of an upload."""
+        kept = uploads.find(key)
+        size_px = nearest_size(side_px, SIDES_PX)
+        content = await service.pictures.run(lambda: upload_picture(uploads.folder, kept, size_px))
+        return Response(content, media_type="image/webp")
+
+
+def _add_items(app: FastAPI, service: Service) -> None:
+    opened = service.opened
+    streams = _Places(MAX_MEDIA_STREAMS)
+
+    @app.get("/api/items/{item_id}", responses=_and(ITEM))
+    async def item(item_id: int) -> Response:
+        """Return an item with its columns and segments."""
+        data = await service.searches.run(lambda: item_data(opened.current().generation().snapshot, item_id))
+        return JSONResponse(data)
+
+    @app.head("/api/items/{item_id}/media", include_in_schema=False)
+    @app.get("/api/items/{item_id}/media")
+    async def media(request: Request, item_id: int) -> Response:
+        """Return the file of an item, or the range of it that is asked for."""
+        streams.take()
+        try:
+            found = await service.files.run(lambda: find_item(opened.current().generation().snapshot, item_id))
+            file = await service.files.run(lambda: open_item(found))
+            is_head = request.method == "HEAD"
+            response = media_response(found, file, request.headers, head=is_head, files=service.files)
+        except BaseException:
+            streams.leave()
+            raise
+        if isinstance(response, StreamingResponse):
+            response.body_iterator = _leaving(response.body_iterator, streams)
+        else:
+            streams.leave()
+        return response
+
+    async def show(
+        request: Request, item_id: int, modality: str | None, start_s: float | None, size_px: int, *, is_figure: bool
+    ) -> Response:
+        def find() -> SegmentOf:
+            snapshot = opened.current().generation().snapshot
+            return find_segment(snapshot, find_item(snapshot, item_id), modality, start_s)
+
+        segment = await service.files.run(find)
+        tag = f'"{segment.item.content_hash}-{segment.modality}-{segment.start_s}-{size_px}-{__version__}"'
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        content = await service.pictures.run(lambda: picture(opened.path, segment, size_px, is_figure=is_figure))
+        return Response(content, media_type="image/webp", headers=headers)
+
+    @app.head("/api/items/{item_id}/thumbnail", include_in_schema=False)
+    @app.get("/api/items/{item_id}/thumbnail", responses=_and(PICTURE))
+    async def thumbnail(
+        request: Request,
+        item_id: int,
+        side_px: int = SIDES_PX[2],
+        modality: Modality | None = None,
+        start_s: float | None = None,
+    ) -> Response:
+        """Return a small picture of a segment."""
+        size_px = nearest_size(side_px, SIDES_PX)
+        return await show(request, item_id, modality, start_s, size_px, is_figure=False)
+
+    @app.head("/api/items/{item_id}/figure", include_in_schema=False)
+    @app.get("/api/items/{item_id}/figure", responses=_and(PICTURE))
+    async def figure(
+        request: Request,
+        item_id: int,
+        width_px: int = WIDTHS_PX[2],
+        modality: Modality | None = None,
+        start_s: float | None = None,
+    ) -> Response:
+        """Return a large picture of a segment, with scales and units."""
+        size_px = nearest_size(width_px, WIDTHS_PX)
+        return await show(request, item_id, modality, start_s, size_px, is_figure=True)
+
+
+def _add_faults(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refuse(_: Request, refusal: Refusal) -> Response:
+        return JSONResponse({"error": refusal.message}, refusal.status, dict(refusal.headers))
+
+    @app.exception_handler(BindSearchError)
+    async def explain_fault(_: Request, error: BindSearchError) -> Response:
+        is_wrong_use = isinstance(error, UsageError)
+        return JSONResponse({"error": first_line(error)}, 400 if is_wrong_use else 503)
+
+    @app.exception_handler(HTTPException)
+    async def name_status(request: Request, error: HTTPException) -> Response:
+        message = f"{shown(request.url.path)}: {error.detail}: /api/openapi.json lists what there is"
+        return JSONResponse({"error": message}, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def name_parameter(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        message = f"the parameter {first['loc'][-1]} is {shown(first.get('input'))}: {first['msg']}"
+        return JSONResponse({"error": message}, 422)
+
+
+class _Places:
+    """A bounded number of streams at once."""
+
+    def __init__(self, n: int) -> None:
+        self._free = n
+
+    def take(self) -> None:
+        """Take a place.
+
+        Raises:
+            Refusal: there is none.
+        """
+        if not self._free:
+            raise busy()
+        self._free -= 1
+
+    def leave(self) -> None:
+        self._free += 1
+
+
+async def _leaving(chunks: Any, places: _Places) -> AsyncIterator[Any]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        places.leave()
+
+
+def _and(answer: dict[int, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of a path, for openapi.json."""
+    return {200: {"description": "done", **answer[200]}}
+
+
+async def _page_query(request: Request, service: Service) -> PageQuery:
+    """Return the query in the body of a request.
+
+    Raises:
+        Refusal: the body is no JSON.
+        UsageError: it is no query.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refusal(415, f"the body is {shown(kind)}: send a query with Content-Type: application/json")
+    body = await request.body()
+    try:
+        data = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is not JSON: {first_line(error)}") from None
+    roots = await service.files.run(lambda: _roots(service.opened.current()))
+    return read_page_query(data, service.uploads.find, roots, service.shown_store)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+async def _named(service: Service, asked: PageQuery, function: Callable[[], Result]) -> Result:
+    """Run a search; errors have the names of uploads."""
+    try:
+        return await service.searches.run(function)
+    except BindSearchError as error:
+        message = asked.with_names(first_line(error))
+        if isinstance(error, UsageError):
+            raise UsageError(message) from error
+        raise
+
+
+def _roots(store: Store) -> list[str]:
+    return [*store.generation().snapshot.manifest.collections.values()]
+
+
+def _status(opened: OpenStore) -> dict[str, Any]:
+    store = opened.current()
+    config = store.config
+    return {
+        "version": __version__,
+        "store": str(opened.path),
+        "encoder": config.encoder,
+        "dim": config.dim,
+        **opened.value("counts", counts),
+        "collections": [{"name": Path(root).name or root, "root": root} for root in _roots(store)],
+        "is_indexing": is_being_written(opened.path),
+        "uploads_max_bytes": MAX_UPLOAD_BYTES,
+    }
+
+
+def _map(_: Store) -> dict[str, Any]:
+    raise UsageError("the map is not made yet")
+
+
+def _modality(store: Store, path: Path) -> Modality:
+    """Return the modality of an upload.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return modality_of_file(path, store.generation().snapshot)

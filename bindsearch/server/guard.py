@@ -1,0 +1,167 @@
+"""Checks of every request: access, bounds of bodies and times, headers of safety, and faults told in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from types import MappingProxyType
+from typing import Any
+
+from bindsearch.server.access import Access
+from bindsearch.server.limits import BODY_PAUSE_S, BODY_S, MAX_JSON_BYTES, MAX_UPLOAD_BYTES, SEND_S, Refusal
+
+logger = logging.getLogger("bindsearch.server")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Any, Receive, Send], Awaitable[None]]
+
+UPLOADS = "/api/uploads"
+UNEXPECTED = "the server met an unexpected error: its log has the reason"
+SAFETY: Mapping[bytes, bytes] = MappingProxyType(
+    {
+        b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: "
+        b"data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        b"frame-ancestors 'none'",
+        b"x-content-type-options": b"nosniff",
+        b"x-frame-options": b"DENY",
+        b"referrer-policy": b"no-referrer",
+        b"cross-origin-resource-policy": b"same-origin",
+        b"cross-origin-opener-policy": b"same-origin",
+        b"permissions-policy": b"microphone=(self), camera=(), geolocation=()",
+        b"cache-control": b"no-store",
+    }
+)
+"""Headers of every answer, unless it has its own."""
+
+
+class Guard:
+    """An ASGI application around another one."""
+
+    def __init__(self, app: App, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        sender = _Sender(send)
+        try:
+            headers = _headers_of(scope)
+            query = scope["query_string"].decode("latin-1")
+            target = self._access.check(scope["method"], scope["path"], query, headers)
+            if target is not None:
+                await _redirect(sender.send, target, self._access.cookie())
+                return
+            limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOADS else MAX_JSON_BYTES
+            _check_length(headers, limit)
+            await self._app(scope, _Body(receive, limit).receive, sender.send)
+        except Refusal as refusal:
+            if not sender.has_started:
+                await send_refusal(sender.send, refusal)
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            logger.error(
+                "%s %s: %s: %s", scope["method"], ascii(scope["path"]), type(error).__name__, ascii(str(error))
+            )
+            if not sender.has_started:
+                await send_refusal(sender.send, Refusal(500, UNEXPECTED))
+            else:
+                raise
+
+
+class _Sender:
+    """Sends an answer with the headers of SAFETY, and gives up on a client that does not read."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            given = message.get("headers", [])
+            own = {name.lower() for name, _ in given}
+            message["headers"] = [*given, *((name, value) for name, value in SAFETY.items() if name not in own)]
+        await asyncio.wait_for(self._send(message), SEND_S)
+
+
+class _Body:
+    """Receives a body of bounded size in a bounded time."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._size = 0
+        self._end = time.monotonic() + BODY_S
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        if self._is_complete:  # what is awaited now is the end of the connection
+            return await self._receive()
+        pause_s = min(BODY_PAUSE_S, self._end - time.monotonic())
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, pause_s))
+        except TimeoutError:
+            raise Refusal(408, "the body of the request does not arrive: send it faster", CLOSE) from None
+        self._size += len(message.get("body", b""))
+        if self._size > self._limit:
+            raise _too_large(self._limit)
+        self._is_complete = not message.get("more_body", False)
+        return message
+
+
+CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
+
+
+def _too_large(limit: int) -> Refusal:
+    size = f"{limit >> 20} MB"
+    return Refusal(413, f"the body of the request is larger than {size}: send less", CLOSE)
+
+
+def _check_length(headers: Mapping[str, str], limit: int) -> None:
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdecimal()) or len(length) > 18:
+        raise Refusal(400, "the Content-Length header is not a number", CLOSE)
+    if int(length) > limit:
+        raise _too_large(limit)
+
+
+def _headers_of(scope: Any) -> dict[str, str]:
+    """Return the headers by name in lower case.
+
+    Raises:
+        Refusal: there are two Host headers.
+    """
+    names = [name for name, _ in scope["headers"]]
+    if names.count(b"host") > 1:
+        raise Refusal(400, "the request has two Host headers")
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+async def send_refusal(send: Send, refusal: Refusal) -> None:
+    """Send a refusal as JSON."""
+    content = json.dumps({"error": refusal.message}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **refusal.headers}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _redirect(send: Send, target: str, cookie: str) -> None:
+    headers = [
+        (b"location", target.encode()),
+        (b"set-cookie", cookie.encode()),
+        (b"content-length", b"0"),
+    ]
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,101 @@
+"""Items as a page shows them: names, links, columns, segments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+
+from bindsearch.server.limits import Refusal
+from bindsearch.server.media_types import playable_type
+from bindsearch.storage.snapshot import Snapshot
+from bindsearch.types import METADATA_COLUMNS, Item
+
+MAX_SEGMENTS = 1000
+MAX_TEXT_CHARACTERS = 20_000
+CAPTION_NAMES = ("caption", "captions")
+
+
+def find_item(snapshot: Snapshot, item_id: int) -> Item:
+    """Return an item.
+
+    Raises:
+        Refusal: there is none with this id, or not any more.
+    """
+    item = snapshot.item(item_id) if 0 <= item_id < 1 << 62 else None
+    if item is None:
+        raise Refusal(404, f"there is no item {item_id}, or not any more: search again")
+    return item
+
+
+def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
+    """Return an item with its columns and segments, at most MAX_SEGMENTS of them.
+
+    Raises:
+        Refusal: there is none with this id.
+    """
+    item = find_item(snapshot, item_id)
+    row = snapshot.items.slice(int(snapshot.item_rows(np.array([item_id]))[0]), 1).to_pylist()[0]
+    own = json.loads(row["columns"]) if row["columns"] else {}
+    measured = {name: _plain(row[name]) for name in METADATA_COLUMNS if row[name] is not None}
+    rows = snapshot.segments_of(item_id)
+    segments = [snapshot.segment(number) for number in rows[:MAX_SEGMENTS].tolist()]
+    return {
+        "item_id": item.item_id,
+        "path": str(item.path),
+        "name": item.rel_path,
+        "collection": str(item.collection),
+        "modality": item.modality.value,
+        "size_bytes": item.size_bytes,
+        "modified": _time(item.mtime_ns),
+        "columns": {**measured, **{name: value for name, value in own.items() if name not in CAPTION_NAMES}},
+        "captions": [text for name in CAPTION_NAMES for text in _texts(own.get(name))],
+        "n_segments": len(rows),
+        "segments": [
+            {
+                "segment_id": segment.segment_id,
+                "modality": segment.modality.value,
+                "start_s": segment.start_s,
+                "end_s": segment.end_s,
+                "text": None if segment.text is None else segment.text[:MAX_TEXT_CHARACTERS],
+            }
+            for segment in segments
+        ],
+        **links(item.item_id, item.path),
+    }
+
+
+def hit_links(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the name of a hit's file in its collection, and the links of its segment; given as of `answer_data`."""
+    path, collection = Path(hit["path"]), Path(hit["collection"])
+    name = path.relative_to(collection).as_posix() if path.is_relative_to(collection) else str(path)
+    segment = {key: hit[key] for key in ("modality", "start_s", "end_s") if hit[key] is not None}
+    return {"name": name, **links(hit["item_id"], path, segment)}
+
+
+def links(item_id: int, path: Path, segment: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return links to the pictures of an item or a segment, and to its file, if browsers show files of its kind."""
+    query = f"?{urlencode(segment)}" if segment else ""
+    return {
+        "thumbnail": f"/api/items/{item_id}/thumbnail{query}",
+        "figure": f"/api/items/{item_id}/figure{query}",
+        "media": None if playable_type(path.name) is None else f"/api/items/{item_id}/media",
+    }
+
+
+def _time(ns: int) -> str:
+    return datetime.fromtimestamp(ns // 1_000_000_000).astimezone().isoformat()
+
+
+def _plain(value: object) -> object:
+    return value.isoformat(" ") if isinstance(value, datetime) else value
+
+
+def _texts(value: object) -> list[str]:
+    given = value if isinstance(value, list) else [value]
+    return [str(one) for one in given if isinstance(one, str)]

@@ -1,0 +1,140 @@
+"""Files that a page sends as terms of queries: kept in a temporary folder for an hour, each in a folder of its own."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from bindsearch.server.limits import (
+    MAX_UPLOAD_BYTES,
+    MAX_UPLOADS,
+    MAX_UPLOADS_BYTES,
+    UPLOAD_LIFETIME_S,
+    Refusal,
+)
+from bindsearch.types import Modality
+
+MAX_NAME_BYTES = 200
+_NO_SEPARATORS = MappingProxyType({ord("/"): "_", 0: "_"})
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that was sent.
+
+    Attributes:
+        key: Name by which queries refer to it.
+        name: Name that its sender gave it.
+        path: Path of the copy.
+        size_bytes: Its size.
+        sent_s: When it was sent, on the monotonic clock.
+        modality: Modality of its content.
+    """
+
+    key: str
+    name: str
+    path: Path
+    size_bytes: int
+    sent_s: float
+    modality: Modality
+
+
+class Uploads:
+    """The uploads of one server; its methods are called in the loop of the server."""
+
+    def __init__(self) -> None:
+        """Make the temporary folder, which only this user can read."""
+        self.folder = Path(tempfile.mkdtemp(prefix="bindsearch-uploads-"))
+        self._uploads: dict[str, Upload] = {}
+        self._arriving: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Remove all files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._uploads.clear()
+
+    def find(self, key: object) -> Upload:
+        """Return an upload.
+
+        Raises:
+            Refusal: there is none, or not any more.
+        """
+        self._remove_old()
+        if not isinstance(key, str) or key not in self._uploads:
+            raise Refusal(404, "there is no such upload, or not any more: send the file again")
+        return self._uploads[key]
+
+    async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> tuple[str, Path]:
+        """Write a body to a file; call `keep` or `discard` with its key afterwards.
+
+        Args:
+            name: Name of the file at its sender.
+            chunks: The body.
+
+        Returns:
+            The key of the upload and the path of the copy, which has the same name, as far as that is safe.
+
+        Raises:
+            Refusal: the file is empty or too large, or there are too many.
+        """
+        self._remove_old()
+        if len(self._uploads) + len(self._arriving) >= MAX_UPLOADS:
+            raise Refusal(507, f"{MAX_UPLOADS} files were sent: wait an hour, or start the server again")
+        key = secrets.token_urlsafe(12)
+        path = self.folder / key / safe_name(name)
+        self._arriving[key] = 0
+        try:
+            path.parent.mkdir(mode=0o700)
+            with path.open("xb") as file:
+                async for chunk in chunks:
+                    self._arriving[key] += len(chunk)
+                    self._check_sizes(self._arriving[key])
+                    file.write(chunk)
+            if not self._arriving[key]:
+                raise Refusal(400, "the file is empty: choose another one")
+        except BaseException as error:
+            self.discard(key)
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+                reason = error.strerror or type(error).__name__
+                raise Refusal(507, f"the file cannot be kept: {reason}") from error
+            raise
+        return key, path
+
+    def keep(self, key: str, name: str, path: Path, modality: Modality) -> Upload:
+        """Add a file that has arrived."""
+        upload = Upload(key, name, path, self._arriving.pop(key, 0), time.monotonic(), modality)
+        self._uploads[key] = upload
+        return upload
+
+    def discard(self, key: str) -> None:
+        """Remove an upload."""
+        self._arriving.pop(key, None)
+        self._uploads.pop(key, None)
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def _check_sizes(self, size_bytes: int) -> None:
+        if size_bytes > MAX_UPLOAD_BYTES:
+            raise Refusal(413, f"the file is larger than {MAX_UPLOAD_BYTES >> 20} MB: send a part of it")
+        held = sum(upload.size_bytes for upload in self._uploads.values())
+        if held + sum(self._arriving.values()) > MAX_UPLOADS_BYTES:
+            raise Refusal(507, f"the files sent have more than {MAX_UPLOADS_BYTES >> 20} MB in all: wait an hour")
+
+    def _remove_old(self) -> None:
+        oldest_s = time.monotonic() - UPLOAD_LIFETIME_S
+        for key in [key for key, upload in self._uploads.items() if upload.sent_s < oldest_s]:
+            self.discard(key)
+
+
+def safe_name(name: str) -> str:
+    """Return a name for a copy of a file: one name in a folder that is no setting, sidecar or hidden file."""
+    plain = name.translate(_NO_SEPARATORS).encode("utf-8", "replace").decode().lstrip(". ")
+    stem, suffix = Path(plain).stem, Path(plain).suffix
+    short = suffix if len(suffix.encode()) <= 20 else ""
+    room = MAX_NAME_BYTES - len(short.encode())
+    return f"{stem.encode()[:room].decode(errors='ignore') or 'upload'}{short}"

@@ -1,0 +1,68 @@
+"""`bindsearch serve`: the search page and the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import StoreOption
+from bindsearch.cli.output import print_line, print_message
+
+DEFAULT_PORT = 8642
+EXTRA = "the page and the API need the extra [serve]: pip install 'bindsearch[serve]'"
+
+
+def serve_command(
+    store: StoreOption = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; any but this machine's own needs a token.", metavar="A")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", min=0, max=65535, metavar="N")] = (
+        DEFAULT_PORT
+    ),
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="Ask for the token in this file; it is made if missing.", metavar="FILE"),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    no_socket: Annotated[  # noqa: ARG001
+        bool, typer.Option("--no-socket", help="Do not answer commands such as search, which are quicker through it.")
+    ] = False,
+) -> int:
+    """Serve a page to search with, its JSON API, and the commands of this user, until interrupted.
+
+    Examples: bindsearch serve --open
+    bindsearch serve --host 0.0.0.0 --token-file ~/.bindsearch-token
+    """
+    from importlib.util import find_spec
+
+    from bindsearch.errors import InstallationError
+    from bindsearch.storage.config import resolve_store
+
+    if any(find_spec(module) is None for module in ("fastapi", "uvicorn")):
+        raise InstallationError(EXTRA)
+    from bindsearch.server.run import serve
+
+    def tell(url: str) -> None:
+        print_line(f"serving {folder} at {url}")
+        print_message("press Ctrl-C to stop")
+        if open_page:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    folder = resolve_store(store).absolute()
+    try:
+        serve(
+            folder,
+            host=host,
+            port=port,
+            token_file=token_file,
+            shown_store=None if store is None else str(folder),
+            on_start=tell,
+        )
+    except KeyboardInterrupt:  # the way to end it
+        return 0
+    return 0
