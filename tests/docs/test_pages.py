@@ -35,9 +35,14 @@ DOCS = PROJECT / "docs"
 OWN_TESTS = {"formats.md", "sensors.md"}
 REFERENCE = {"cli.md", "api.md"}
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+SERVED = DOCS / "page.md"
 SERVER = "http://127.0.0.1:8642"
 """Address of the server in the page about it."""
-RUN = [page for page in PAGES if page.name not in OWN_TESTS | REFERENCE and blocks_of(page.read_text("utf-8"))]
+RUN = [
+    page
+    for page in PAGES
+    if page.name not in OWN_TESTS | REFERENCE | {SERVED.name} and blocks_of(page.read_text("utf-8"))
+]
 FROM_SCRATCH = {"README.md", "index.md"}
 """Pages that a reader starts with: no store is there."""
 
@@ -68,10 +73,11 @@ def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
 def test_a_page_runs_as_printed(page: Path, folder: Path, environment: dict[str, str]) -> None:
     if page.name in FROM_SCRATCH:
         shutil.rmtree(folder / "store")
-    text = page.read_text("utf-8")
-    if SERVER not in text:
-        run_page(text, folder, environment)
-        return
+    run_page(page.read_text("utf-8"), folder, environment)
+
+
+def test_the_page_about_the_server_runs_as_printed(folder: Path, environment: dict[str, str]) -> None:
+    text = SERVED.read_text("utf-8")
     with served(environment) as address:
         run_page(text.replace(SERVER, address), folder, environment)
         with urlopen(f"{address}/api/openapi.json") as answer:
