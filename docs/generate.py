@@ -290,6 +290,10 @@ SECTIONS = {
 """Sections of the page by the modules whose names they hold, the first that fits; a dot at the end: those below."""
 
 
+INTERNAL = frozenset({"Generation"})
+"""Types that the server needs and users do not: they hold the parts of a store, and are not described."""
+
+
 def api_page() -> str:
     """Return docs/api.md."""
     aliases: dict[str, str] = {}
@@ -388,7 +392,7 @@ def _types_of(public: Iterable[Definition]) -> list[Definition]:
         definition = waiting.pop(0)
         for name in _annotated_names(definition):
             other = _find(definition.module, name)
-            if other is None or (other.module, other.name) in known or name.startswith("_"):
+            if other is None or (other.module, other.name) in known or name.startswith("_") or name in INTERNAL:
                 continue
             known.add((other.module, other.name))
             waiting.append(other)

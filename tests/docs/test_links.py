@@ -62,6 +62,6 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
 
 def test_every_page_is_linked_from_the_start() -> None:
     start = {target.partition("#")[0] for target in links(prose(PROJECT / "docs" / "index.md"))}
-    nav = set(re.findall(r"- ([\w-]+\.md)$", (PROJECT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    nav = set(re.findall(r"(?:- |: )([\w-]+\.md)$", (PROJECT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
     assert nav == {page.name for page in (PROJECT / "docs").glob("*.md")}
     assert nav - start <= {"index.md", "ranking.md", "store-format.md", "architecture.md"}
