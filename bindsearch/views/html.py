@@ -1,0 +1,50 @@
+"""HTML from trees of elements, in which every text and attribute is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from unicodedata import category
+
+VOID = frozenset(("meta", "img", "br", "hr", "input", "link", "source"))
+"""Elements without content (HTML, 13.1.2)."""
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def element(name: str, /, *content: str, **attributes: str | float | bool | None) -> Html:
+    """Return an element.
+
+    Args:
+        name: Its name.
+        content: Elements, and texts, which are escaped.
+        attributes: Its attributes; `class_` is class and `aria_label` is aria-label. True gives one without a value,
+            False and None leave it out.
+    """
+    shown = "".join(
+        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(visible(str(value)))}"')
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    start = f"<{name}{shown}>"
+    return Html(start if name in VOID else f"{start}{joined(content)}</{name}>")
+
+
+def joined(content: tuple[str, ...] | list[str]) -> Html:
+    """Return elements and texts behind each other; the texts are escaped."""
+    return Html("".join(one if isinstance(one, Html) else escape(visible(one)) for one in content))
+
+
+def visible(text: str) -> str:
+    r"""Return a text whose control characters, marks of direction and surrogates are escaped, such as \u202e.
+
+    What remains cannot change how the text around it is shown.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one == "\n" or category(one) == "Zs" else ascii(one)[1:-1] for one in text
+    )

@@ -1,0 +1,297 @@
+"""Answers as one HTML file, which opens offline: all pictures and clips are inside, and nothing is loaded."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.arguments import is_existing_file
+from bindsearch.atomic import atomic_write
+from bindsearch.errors import UsageError
+from bindsearch.ingest.media.options import decode_options
+from bindsearch.search.explain import explain_run
+from bindsearch.types import Modality
+from bindsearch.views.answer_data import answer_data
+from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
+from bindsearch.views.html import Html, element, joined
+from bindsearch.views.segment_media import Place
+
+if TYPE_CHECKING:
+    from bindsearch.results import Answer
+    from bindsearch.search.query import Query, Term
+    from bindsearch.store import Store
+
+MAX_QUERIES, MAX_HITS = 1000, 10_000
+WEAK = "weak"
+_MAX_TEXT = 2000
+"""Characters of a passage, caption or term that are shown."""
+
+DEFAULT_LIMITS = PageLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """One query of a page: its number from 1, its title, the query, its answer and that as data."""
+
+    number: int
+    title: str
+    query: Query
+    answer: Answer
+    data: dict[str, Any]
+
+
+def write_page(
+    path: Path,
+    store: Store,
+    queries: Sequence[Query],
+    *,
+    title: str,
+    imu_rate_hz: float | None = None,
+    limits: PageLimits = DEFAULT_LIMITS,
+) -> list[dict[str, Any]]:
+    """Answer queries and write the answers as one HTML file; an existing file is replaced when all is written.
+
+    Args:
+        path: The file to write.
+        store: The store to search.
+        queries: At least one query, at most MAX_QUERIES.
+        title: Title of the page.
+        imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+        limits: Limits of the media in the page.
+
+    Returns:
+        The answers as data (`answer_data`), in the order of the queries.
+
+    Raises:
+        UsageError: the file cannot be written, there are no or too many queries or hits, or as for `Store.answer`.
+        StoreNotFoundError: there is no store.
+    """
+    check_target(path)
+    if not 1 <= len(queries) <= MAX_QUERIES:
+        raise UsageError(f"the page would have {len(queries)} queries: give 1 to {MAX_QUERIES}")
+    answers = [store.answer(query, imu_rate_hz=imu_rate_hz) for query in queries]
+    data = [answer_data(answer) for answer in answers]
+    embedder = Embedder(limits, decode_options(store.config, imu_rate_hz))
+    if (hits := sum(len(answer.hits) for answer in answers)) > MAX_HITS:
+        raise UsageError(f"the page would have {hits} hits: ask for at most {MAX_HITS} in all")
+    sections = [
+        _Section(number, _title_of(query), query, answer, facts)
+        for number, (query, answer, facts) in enumerate(zip(queries, answers, data, strict=True), 1)
+    ]
+    try:
+        with atomic_write(path) as file:
+            for part in _page(title, sections, embedder):
+                file.write(part.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    return data
+
+
+def check_target(path: Path) -> None:
+    """Check that a page can be written to a file.
+
+    Raises:
+        UsageError: its name is not one of an HTML file, or its folder is missing.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path}: expected a name that ends in .html")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: give the name of a file")
+
+
+def _page(title: str, sections: Sequence[_Section], embedder: Embedder) -> Iterator[str]:
+    """Yield the page in parts."""
+    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = (
+        "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_source(style)}; script-src {_source(script)}"
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("title", title),
+        element("style", Html(style)),
+    )
+    yield f'<!DOCTYPE html>\n<html lang="en">{head}<body>'
+    links = [element("li", element("a", one.title, href=f"#query-{one.number}")) for one in sections]
+    contents = element("nav", element("ol", *links), aria_label="Queries") if len(sections) > 1 else Html()
+    yield element("header", element("h1", title), contents)
+    yield "<main>"
+    for section in sections:
+        yield from _section(section, embedder)
+    yield f"</main>{element('script', Html(script))}</body></html>\n"
+
+
+def _source(text: str) -> str:
+    """Return the hash of a script or style for the policy (CSP level 3, 2.3.1)."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
+    """Yield the answer to one query: its terms, strong hits, weak ones folded, and the plan."""
+    data, name = section.data, f"query-{section.number}"
+    yield f'<section aria-labelledby="{name}">'
+    yield element("h2", section.title, id=name)
+    yield element("ul", *_terms(section, embedder), class_="terms", aria_label="Terms of the query")
+    yield element("p", _summary(data), class_="soft")
+    for notice in data["notices"]:
+        yield element("p", notice, class_="notice")
+    if data["hits"] and not data["stands_out"]:
+        yield element("p", "Nothing stands out: the best hits are no better than chance finds.", class_="notice")
+    if not data["hits"]:
+        yield element("p", "No hits.", class_="notice")
+    if suggestions := data.get("suggestions"):
+        yield element("p", "To try:", class_="soft")
+        yield element("ul", *(element("li", str(one["text"])) for one in suggestions))
+    labels = [_label(term) for term in section.query.terms]
+    strong = [hit for hit in data["hits"] if hit["match"] != WEAK]
+    weak = [hit for hit in data["hits"] if hit["match"] == WEAK]
+    if strong:
+        yield '<ol class="hits">'
+        for hit in strong:
+            yield _hit(hit, labels, embedder)
+        yield "</ol>"
+    if weak:
+        yield f"<details><summary>Show {len(weak)} weak {'match' if len(weak) == 1 else 'matches'}</summary>"
+        yield '<ol class="hits">'
+        for hit in weak:
+            yield _hit(hit, labels, embedder)
+        yield "</ol></details>"
+    plan = element("pre", explain_run(section.answer.plan, section.answer.run), tabindex="0")
+    yield element("details", element("summary", "Plan of the search"), plan)
+    yield "</section>"
+
+
+def _summary(data: dict[str, Any]) -> str:
+    """Return what was searched, in words."""
+    searched = data["searched"]
+    count = (
+        f"{searched['fields']:,} names and texts" if searched["words_alone"] else f"{searched['segments']:,} segments"
+    )
+    return f"Searched {searched[key]:,} {things} of {', '.join(data['query']['to'])}."
+
+
+def _terms(section: _Section, embedder: Embedder) -> Iterator[Html]:
+    """Yield the terms of a query with their weights, those of files with a thumbnail."""
+    weights = dict(enumerate(section.answer.terms))
+    for number, term in enumerate(section.query.terms):
+        shown, weight = Embedded(), ""
+        if (used := weights.get(number)) is not None:
+            weight = f"{used.weight:+.3g} \N{MULTIPLICATION SIGN} "
+            if used.modality is not Modality.TEXT and is_existing_file(path := Path(term.source).absolute()):
+                span = (None, None) if term.span is None else (term.span.start_s, term.span.end_s)
+                shown = embedder.thumbnail(Place(path, path.parent, used.modality, *span), TERM_PX)
+        picture = element("img", src=shown.picture, alt="") if shown.picture else Html()
+        yield element("li", picture, element("span", weight + _label(term)))
+
+
+def _label(term: Term) -> str:
+    """Return a term in words: its kind, if it is given, and the text, item, or name of the file."""
+    source = " ".join(term.source.split())
+    is_file = term.kind not in (Modality.TEXT, "like") and is_existing_file(Path(term.source))
+    name = Path(term.source).name if is_file else source[:_MAX_TEXT]
+    span = "" if term.span is None else f" {_clock(term.span.start_s)}-{_clock(term.span.end_s)}"
+    return (name if term.kind in (None, Modality.TEXT) else f"{term.kind}:{name}") + span
+
+
+def _title_of(query: Query) -> str:
+    """Return a query in words, as a title."""
+    parts: list[str] = []
+    for term in query.terms:
+        sign = "- " if term.negative or (term.weight or 0) < 0 else "+ " if parts else ""
+        factor = "" if term.weight is None else f"{abs(term.weight):g} * "
+        parts.append(f"{sign}{factor}{_label(term)}")
+    title = " ".join(parts)
+    return title if len(title) <= 200 else f"{title[:197]}..."
+
+
+def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html:
+    """Return the card of a hit."""
+    is_weak, path = hit["match"] == WEAK, Path(hit["path"])
+    modality = Modality(hit["modality"])
+    place = Place(path, Path(hit["collection"]), modality, hit["start_s"], hit["end_s"], hit["text"])
+    if modality is Modality.TEXT:
+        shown = Embedded(problem="the file is gone: it was deleted or moved" if hit["is_missing"] else "")
+    else:
+        shown = embedder.thumbnail(place) if is_weak else embedder.segment(place)
+    name = _name(path, place.root)
+    classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
+    return element(
+        "li",
+        _media(shown, f"{modality.value} {name}{_span(hit)}", modality),
+        element("blockquote", hit["text"][:_MAX_TEXT]) if hit["text"] else Html(),
+        element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), _span(hit)),
+        _match(hit, modality),
+        element("p", shown.problem, class_="soft") if shown.problem else Html(),
+        _details(hit, labels),
+        class_=" ".join(classes) or None,
+    )
+
+
+def _name(path: Path, root: Path) -> str:
+    """Return a path relative to its collection."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _span(hit: dict[str, Any]) -> str:
+    """Return ` 0:10-0:20` for a span, else nothing."""
+    return "" if hit["start_s"] is None or hit["end_s"] is None else f" {_clock(hit['start_s'])}-{_clock(hit['end_s'])}"
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as minutes and seconds, such as 1:05."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}".removesuffix(".0")
+
+
+def _media(shown: Embedded, name: str, modality: Modality) -> Html:
+    """Return the picture and the player of a segment."""
+    if shown.clip and modality is Modality.VIDEO:
+        return element("video", src=shown.clip, poster=shown.picture, controls=True, preload="none", aria_label=name)
+    picture = element("img", src=shown.picture, alt=name, loading="lazy") if shown.picture else Html()
+    if not shown.clip:
+        return picture
+    player = element("audio", src=shown.clip, controls=True, preload="none", aria_label=name)
+    return joined([picture, player])
+
+
+def _link(path: Path, name: str, hit: dict[str, Any], modality: Modality) -> Html:
+    """Return the name of a file as a link to it, at the span of a recording; of a file that is gone, the name alone."""
+    if hit["is_missing"] or not path.is_absolute() or not is_existing_file(path):
+        return element("bdi", name)
+    is_recording = modality in (Modality.AUDIO, Modality.VIDEO) and hit["start_s"] is not None
+    fragment = f"#t={hit['start_s']:g},{hit['end_s']:g}" if is_recording else ""
+    return element("a", element("bdi", name), href=path.as_uri() + fragment, rel="noreferrer")
+
+
+def _match(hit: dict[str, Any], modality: Modality) -> Html:
+    """Return the match of a hit as a word and a bar."""
+    probability = hit["probability"]
+    bar = element("meter", min=0, max=1, value=round(probability, 3), aria_label=f"match {probability:.0%}")
+    copies = f"{len(hit['copies'])} {'copy' if len(hit['copies']) == 1 else 'copies'}" if hit["copies"] else ""
+    return element("div", bar, element("span", hit["match"]), element("span", modality.value), copies, class_="match")
+
+
+def _details(hit: dict[str, Any], labels: Sequence[str]) -> Html:
+    """Return the numbers of a hit, folded: the contribution of each term, cosine and z."""
+    header = element("tr", element("th", "term", scope="col"), element("th", "contribution", scope="col"))
+    rows = [
+        element("tr", element("td", label), element("td", f"{share:+.4f}"))
+        for label, share in zip(labels, hit["contributions"], strict=False)
+    ]
+    table = element("table", element("thead", header), element("tbody", *rows)) if rows else Html()
+    numbers = (
+        f"match {hit['probability']:.1%}, cosine {hit['cosine']:.4f}, z {hit['z']:.2f}, found by {hit['found_by']}"
+    )
+    copies = [element("p", "copy: ", element("bdi", copy), class_="soft") for copy in hit["copies"]]
+    file = element("p", element("bdi", hit["path"]), class_="soft")
+    return element("details", element("summary", "Details"), element("p", numbers, class_="soft"), table, file, *copies)
