@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from bindsearch.search.query import Query
 
+Ask = Callable[[Query], dict[str, Any]]
+"""Return the answer to a query as data (`bindsearch.views.answer_data`)."""
 
-def ask(query: Query, *, store: str | None, device: str, imu_rate_hz: float | None) -> dict[str, Any]:
-    """Return the answer to a query as data (`bindsearch.views.answer_data`)."""
+
+@contextmanager
+def asking(*, store: str | None, device: str, imu_rate_hz: float | None) -> Generator[Ask]:
+    """Yield a function that answers queries; what it has loaded serves all of them."""
     from bindsearch.store import connect
     from bindsearch.views.answer_data import answer_data
 
     with connect(store, device=device) as opened:
-        return answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz))
+        yield lambda query: answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz))
