@@ -83,7 +83,7 @@ def print_form(hits: Iterable[Mapping[str, Any]], form: str) -> None:
         shown = [
             literal + ("" if name is None else _formatted(name, values[name], spec)) for literal, name, spec in parts
         ]
-        typer.echo("".join(shown) + end, nl=False)
+        typer.echo("".join(shown) + end, nl=False, color=True)  # else codes in names are removed
 
 
 def parse_form(form: str) -> list[tuple[str, str | None, str]]:
