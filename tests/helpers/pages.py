@@ -112,6 +112,7 @@ def become_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
     Files are decoded in threads.
     """
     variables = {"BINDSEARCH_STORE": str(folder / "store"), "HOME": str(folder), "COLUMNS": "120"}
+    variables["BINDSEARCH_CONFIG"] = str(folder / ".config" / "bindsearch" / "config.toml")
     variables |= {f"XDG_{name}_HOME": str(folder / f".{name.lower()}") for name in ("CONFIG", "DATA", "CACHE")}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
