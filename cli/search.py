@@ -76,6 +76,9 @@ def search_command(
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Search in this process, also if `bindsearch serve` has the store open.")
+    ] = False,
     json: JsonOption = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
@@ -148,10 +151,10 @@ def search_command(
         )
 
     if words == [STDIN]:
-        with asking(store=store, device=device, imu_rate_hz=imu_rate) as ask:
+        with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
             return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
     asked = query_of(words)
-    with asking(store=store, device=device, imu_rate_hz=imu_rate) as ask:
+    with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TypeVar
 
+MAX_HEADER_BYTES = 16 << 10
 MAX_JSON_BYTES = 1 << 20
 MAX_UPLOAD_BYTES = 64 << 20
 MAX_UPLOADS_BYTES = 512 << 20
