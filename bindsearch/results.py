@@ -14,8 +14,9 @@ from bindsearch.reports import FailedFile, LeftOutFile
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import Plan, PlanRun
+from bindsearch.search.suggestions import Suggestion
 from bindsearch.storage.config import StoreConfig
-from bindsearch.types import Hit, Modality
+from bindsearch.types import STANDS_OUT, Hit, Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Answer:
         plan: The plan of the search.
         run: Measurements of running the plan.
         notices: Problems with the store's snapshot and indexes, with the query's files, and with the filter's folders.
+        suggestions: What to try if no hit stands out.
     """
 
     terms: tuple[AnsweredTerm, ...]
@@ -56,6 +58,12 @@ class Answer:
     plan: Plan
     run: PlanRun
     notices: tuple[str, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether a hit is better than what chance finds."""
+        return any(hit.probability >= STANDS_OUT for hit in self.hits)
 
 
 def missing_paths(hits: Iterable[Hit]) -> set[Path]:
