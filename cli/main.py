@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code == 0 and losses.seen:
             code = EXIT_SOME_FAILED
     except BindSearchError as error:
-        _complain(str(error))
+        _complain(" ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", ()))]))
         code = error.exit_code
     except TyperException as error:
         message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
