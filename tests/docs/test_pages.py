@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -86,6 +87,14 @@ def test_the_page_about_the_server_runs_as_printed(folder: Path, environment: di
         (method.upper(), path) for path, methods in described.items() for method in methods if method != "head"
     }
     assert {*re.findall(r"^\| `(GET|POST) (/api[^`?]*)", text, re.MULTILINE)} == endpoints
+
+
+def test_the_keys_of_the_page_are_those_that_it_lists() -> None:
+    page = (PROJECT / "bindsearch" / "server" / "web" / "index.html").read_text("utf-8")
+    rows = re.findall(r"<dt>(.*?)</dt>", page)
+    listed = [[unescape(key) for key in re.findall(r"<kbd>(.*?)</kbd>", row)] for row in rows]
+    table = SERVED.read_text("utf-8").split("| key | does |\n| --- | --- |\n")[1].split("\n\n")[0]
+    assert [re.findall(r"`(.+?)`", line.split(" | ")[0]) for line in table.splitlines()] == listed
 
 
 @contextmanager
