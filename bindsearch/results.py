@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bindsearch.atomic import folder_size
 from bindsearch.former_names import former_fields
@@ -14,9 +15,11 @@ from bindsearch.reports import FailedFile, LeftOutFile
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.suggestions import Suggestion
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import STANDS_OUT, Hit, Modality
+
+if TYPE_CHECKING:
+    from bindsearch.search.suggestions import Suggestion
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,6 @@ from bindsearch.search.query_encoding import TermCache, encode_terms, resolve_so
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
-from bindsearch.search.suggestions import suggestions
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config, resolve_store
 from bindsearch.storage.faults import store_faults, tells_faults
@@ -383,8 +382,12 @@ class Store:
         answer = Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
         if answer.stands_out:
             return answer
+        from bindsearch.search.suggestions import suggestions
+
         searched = sum(step.matching_rows for step in plan.partitions)
-        return replace(answer, suggestions=suggestions(query, generation.words, len(answer.hits), searched))
+        return replace(
+            answer, suggestions=suggestions(query, generation.words, generation.snapshot, len(answer.hits), searched)
+        )
 
     def explain(self, query: Query) -> Plan:
         """Return the plan of a query; the filter is evaluated, but nothing is encoded or searched.
