@@ -38,6 +38,7 @@ from bindsearch.server.events import counts, events
 from bindsearch.server.item_data import find_item, hit_links, item_data
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
+    MAX_MAP_POINTS,
     MAX_MEDIA_STREAMS,
     MAX_UPLOAD_BYTES,
     Lane,
@@ -61,6 +62,7 @@ from bindsearch.storage.lock import is_being_written
 from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
+from bindsearch.views.collection_map import collection_map as map_of
 from bindsearch.views.segment_media import Place
 
 WEB = Path(__file__).parent / "web"
@@ -425,8 +427,8 @@ def _status(opened: OpenStore) -> dict[str, Any]:
     }
 
 
-def _map(_: Store) -> dict[str, Any]:
-    raise UsageError("the map is not made yet")
+def _map(store: Store) -> dict[str, Any]:
+    return map_of(store, MAX_MAP_POINTS)
 
 
 def _modality(store: Store, path: Path) -> Modality:

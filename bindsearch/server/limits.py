@@ -19,6 +19,7 @@ MAX_TERMS = 32
 MAX_TEXT_CHARACTERS = 10_000
 """Characters of all texts of a query together; about 10 passages, which take a tenth of a second on a CPU."""
 MAX_K = 1000
+MAX_MAP_POINTS = 10_000
 MAX_EVENT_STREAMS = 32
 MAX_MEDIA_STREAMS = 64
 MAX_CONNECTIONS = 512
