@@ -191,7 +191,7 @@ def _file(folder: bool) -> Path:
 def _refuse(folder: bool, key: str) -> None:
     if folder:
         keys = ", ".join(sorted(FOLDER_KEYS))
-        raise UsageError(f"a folder may not set {key}, only {keys}, for search and explain: leave --folder out")
+        raise UsageError(f"a folder may not set {key}, only {keys}, for search, explain and report: leave --folder out")
 
 
 def _check_meaning(key: str, value: Any) -> None:

@@ -23,10 +23,10 @@ PREFIX = "BINDSEARCH_"
 FOLDER_KEYS = frozenset({"copies", "diversity", "flat", "include-query", "k", "min-match", "ranking", "to", "words"})
 """Keys that a folder's file may set."""
 
-FOLDER_COMMANDS = frozenset({"search", "explain"})
+FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 """Commands that these are set for; elsewhere the same names may do more: `to` of `export` leaves vectors out."""
 
-INPUTS = "text image video audio depth thermal imu like query item from url png at root start"
+INPUTS = "text image video audio depth thermal imu like query item from url png html open at root start"
 CONSENT = "accept-license force prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
 """Options that are given on the command line alone: what one call is about, and consent."""
@@ -41,6 +41,8 @@ KNOWN: Mapping[str, str] = {
     "device store json paths print0 flat",
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store json analyze",
+    "serve": "store host port token-file no-socket",
+    "report": "title to k where imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",
     "watch": "store modality-rule encoder include exclude rescan polling json-lines",
     "retry": "store modality-rule imu-rate limit device json json-lines",

@@ -120,7 +120,7 @@ def test_flags_and_repeatable_options(
         ("[options]\ncollection = [1]\n", "{file}: collection is [1]: expected a text or a list of texts"),
         ("[options]\nranking = 'zz'\n", "unknown ranking 'zz': did you mean 'z'? choose from probability, z, cosine, "
          "per-modality (set by ranking in {file})"),
-        ("[options.serch]\nk = 3\n", "{file}: [options]: unknown command 'serch': did you mean 'search'?"),
+        ("[options.serch]\nk = 3\n", "{file}: [options]: unknown command 'serch': did you mean 'search'"),
         ("[options.model.pul]\ndtype = 'fp16'\n", "{file}: [options.model]: unknown command 'model pul'"),
         ("[options]\nprune = true\n", "{file}: [options]: prune cannot be set: it is given with each command"),
         ("[options]\nstore = 'a/b'\n", "{file}: store is 'a/b': expected the name of a store or an absolute path"),
@@ -246,7 +246,7 @@ def test_set_writes_through_a_link_and_keeps_the_mode(
     ("arguments", "message"),
     [
         (["kk", "3"], "unknown option 'kk': did you mean 'k'?"),
-        (["serch.k", "3"], "unknown command 'serch': did you mean 'search'?"),
+        (["serch.k", "3"], "unknown command 'serch': did you mean 'search'"),
         (["k", "3", "4"], "k: give one value, not 2"),
         (["k", "many"], "k is 'many': expected a whole number"),
         (["k", "0"], "at least 1"),
