@@ -13,6 +13,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from bindsearch.cli.plain_values import with_plain_values
 from bindsearch.errors import UsageError
 
 FORMER_OPTIONS: Mapping[str, str] = {
@@ -56,6 +57,10 @@ class Command(TyperCommand):
             if flag.startswith("--") and flag in flags and given is not None:
                 raise UsageError(f"{flag} takes no value, but {given!r} is given: write {flag} alone, or leave it out")
         return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the arguments and options."""
+        return with_plain_values(super().get_params(ctx))
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser of this command's options."""
