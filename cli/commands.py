@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "explain": ("explain", "explain_command"),
         "show": ("show", "show_command"),
         "serve": ("serve", "serve_command"),
+        "report": ("report", "report_command"),
         "watch": ("watch", "watch_command"),
         "retry": ("retry", "retry_command"),
         "optimize": ("optimize", "optimize_command"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,6 +96,12 @@ def search_command(
     color: Annotated[
         str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
+    ] = None,
     open_: Annotated[
         int | None, typer.Option("--open", help="Open hit number N, at its span if the player can.", metavar="N")
     ] = None,
@@ -113,6 +120,7 @@ def search_command(
     from bindsearch.cli.ask import asking
     from bindsearch.cli.hits.formats import one_of, parse_form
     from bindsearch.cli.hits.terminal import Color
+    from bindsearch.errors import UsageError
 
     forms = {"--json": json, "--jsonl": jsonl, "--csv": csv, "--paths": paths, "--print0": print0}
     chosen = one_of({**forms, "--format": form is not None})
@@ -148,10 +156,14 @@ def search_command(
         )
 
     if words == [STDIN]:
-        with asking(store=store, device=device, imu_rate_hz=imu_rate) as ask:
+        if html is not None:
+            raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
+        with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
             return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
     asked = query_of(words)
-    with asking(store=store, device=device, imu_rate_hz=imu_rate) as ask:
+    if html is not None:
+        return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
+    with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS
@@ -202,10 +214,27 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         print_message(f"note: {notice}")
     if not hits:
         print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer['query']['to'])}")
+    for suggestion in answer["suggestions"]:
+        print_message(f"try: {suggestion['text']}")
     if output.opened is not None:
         from bindsearch.cli.hits.open_hit import open_hit
 
         open_hit(hits, output.opened)
+
+
+def _write_page(
+    query: Query, path: Path, output: Output, *, store: str | None, device: str, imu_rate_hz: float | None
+) -> int:
+    """Write the answer as one HTML file, show it and return the exit code."""
+    from bindsearch.store import connect
+    from bindsearch.views.html_page import write_page
+
+    with connect(store, device=device) as opened:
+        title = ", ".join(term.source for term in query.terms)
+        (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
+    _show(answer, output)
+    print_message(f"written: {path}")
+    return 0 if answer["hits"] else EXIT_NO_HITS
 
 
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:

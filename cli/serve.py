@@ -27,7 +27,7 @@ def serve_command(
         typer.Option("--token-file", help="Ask for the token in this file; it is made if missing.", metavar="FILE"),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    no_socket: Annotated[  # noqa: ARG001
+    no_socket: Annotated[
         bool, typer.Option("--no-socket", help="Do not answer commands such as search, which are quicker through it.")
     ] = False,
 ) -> int:
@@ -61,7 +61,9 @@ def serve_command(
             port=port,
             token_file=token_file,
             shown_store=None if store is None else str(folder),
+            use_socket=not no_socket,
             on_start=tell,
+            on_notice=lambda notice: print_message(f"note: {notice}"),
         )
     except KeyboardInterrupt:  # the way to end it
         return 0

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bindsearch.errors import StoreError
 from bindsearch.indexes.cost_model import costs_path
 from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
@@ -99,17 +97,3 @@ def _mark_of(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def identity_of(path: Path) -> Mapping[str, Any]:
-    """Return what tells a store from others, also those seen at the same path elsewhere.
-
-    Raises:
-        StoreError: its folder cannot be looked up.
-    """
-    try:
-        resolved = path.resolve()
-        status = resolved.stat()
-    except (OSError, RuntimeError) as error:
-        raise StoreError(f"the store {path} cannot be read: {error}") from error
-    return {"path": str(resolved), "device": status.st_dev, "inode": status.st_ino}

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.server.access import Access, choose_token
 from bindsearch.server.app import Service, make_app, make_service
+from bindsearch.server.command_socket.listener import answering_commands
 from bindsearch.server.guard import Guard
 from bindsearch.server.limits import HEADER_S, MAX_CONNECTIONS, STOP_S
 from bindsearch.server.open_store import OpenStore
@@ -37,7 +39,9 @@ def serve(
     port: int,
     token_file: Path | None,
     shown_store: str | None,
+    use_socket: bool,
     on_start: Callable[[str], None],
+    on_notice: Callable[[str], None],
 ) -> None:
     """Serve a store until SIGINT or SIGTERM.
 
@@ -47,7 +51,9 @@ def serve(
         port: Port; 0: a free one.
         token_file: File of the token.
         shown_store: Store of command lines that the page shows; None: the default.
+        use_socket: Whether commands of this user are answered, too.
         on_start: Called with the address of the page when it can be opened.
+        on_notice: Called with what does not work.
 
     Raises:
         UsageError: the address or the token cannot be used.
@@ -57,7 +63,9 @@ def serve(
     try:
         with contextlib.closing(_listen(host, port)) as listening:
             access = Access(host, listening.getsockname()[1], choose_token(host, token_file))
-            asyncio.run(_serve(opened, access, listening, shown_store, on_start))
+            service = make_service(opened, shown_store)
+            commands = answering_commands(opened, service.searches) if use_socket else contextlib.nullcontext()
+            asyncio.run(_serve(service, commands, access, listening, on_start, on_notice))
     finally:
         opened.close()
 
@@ -85,13 +93,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(
-    opened: OpenStore,
+    service: Service,
+    commands: AbstractAsyncContextManager[str | None],
     access: Access,
     listening: socket.socket,
-    shown_store: str | None,
     on_start: Callable[[str], None],
+    on_notice: Callable[[str], None],
 ) -> None:
-    service = make_service(opened, shown_store)
     try:
         config = uvicorn.Config(
             Guard(make_app(service), access),
@@ -110,7 +118,10 @@ async def _serve(
         )
         server = _Server(config, service, lambda: on_start(access.url))
         warming = asyncio.ensure_future(_warm_up(service))
-        await server.serve([listening])
+        async with commands as problem:
+            if problem is not None:
+                on_notice(problem)
+            await server.serve([listening])
         warming.cancel()
     finally:
         service.uploads.close()

@@ -39,7 +39,7 @@ class PageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What a page shows of a segment.
+    """The parts of a segment in a page.
 
     Attributes:
         picture: Data URL of a picture; None: there is none.

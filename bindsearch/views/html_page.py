@@ -14,7 +14,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.errors import UsageError
 from bindsearch.ingest.media.options import decode_options
 from bindsearch.search.explain import explain_run
-from bindsearch.types import Modality
+from bindsearch.types import STANDS_OUT, Match, Modality
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
 from bindsearch.views.html import Html, element, joined
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bindsearch.store import Store
 
 MAX_QUERIES, MAX_HITS = 1000, 10_000
-WEAK = "weak"
+WEAK = Match.WEAK.value
 _MAX_TEXT = 2000
 """Characters of a passage, caption or term that are shown."""
 
@@ -153,17 +153,16 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
         yield element("p", "To try:", class_="soft")
         yield element("ul", *(element("li", str(one["text"])) for one in suggestions))
     labels = [_label(term) for term in section.query.terms]
-    strong = [hit for hit in data["hits"] if hit["match"] != WEAK]
-    weak = [hit for hit in data["hits"] if hit["match"] == WEAK]
-    if strong:
+    shown, folded = _by_match(data["hits"])
+    if shown:
         yield '<ol class="hits">'
-        for hit in strong:
+        for hit in shown:
             yield _hit(hit, labels, embedder)
         yield "</ol>"
-    if weak:
-        yield f"<details><summary>Show {len(weak)} weak {'match' if len(weak) == 1 else 'matches'}</summary>"
+    if folded:
+        yield f"<details><summary>Show {len(folded)} weak {'match' if len(folded) == 1 else 'matches'}</summary>"
         yield '<ol class="hits">'
-        for hit in weak:
+        for hit in folded:
             yield _hit(hit, labels, embedder)
         yield "</ol></details>"
     plan = element("pre", explain_run(section.answer.plan, section.answer.run), tabindex="0")
@@ -171,12 +170,16 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
     yield "</section>"
 
 
+def _by_match(hits: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the hits to show and those to fold: weak ones, but those that stand out if there are no better ones."""
+    shown = [hit for hit in hits if hit["match"] != WEAK] or [hit for hit in hits if hit["probability"] >= STANDS_OUT]
+    return shown, [hit for hit in hits if hit not in shown]
+
+
 def _summary(data: dict[str, Any]) -> str:
     """Return what was searched, in words."""
     searched = data["searched"]
-    count = (
-        f"{searched['fields']:,} names and texts" if searched["words_alone"] else f"{searched['segments']:,} segments"
-    )
+    key, things = ("fields", "names and texts") if searched["words_alone"] else ("segments", "segments")
     return f"Searched {searched[key]:,} {things} of {', '.join(data['query']['to'])}."
 
 
@@ -260,7 +263,7 @@ def _media(shown: Embedded, name: str, modality: Modality) -> Html:
     picture = element("img", src=shown.picture, alt=name, loading="lazy") if shown.picture else Html()
     if not shown.clip:
         return picture
-    player = element("audio", src=shown.clip, controls=True, preload="none", aria_label=name)
+    player = element("audio", src=shown.clip, controls=True, preload="metadata", aria_label=name)
     return joined([picture, player])
 
 

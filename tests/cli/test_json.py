@@ -137,6 +137,7 @@ CASES = [
     Case("search.json", "search --query '0.5*{built}/media/image-0.png - like:3' --to audio,imu,text --json"),
     Case("search.json", "search 'a dog' --where 'item_id < 0' --json", 1, holds=lambda one: one["hits"] == []),
     Case("search.json", f"search dog --json {LISTS}", damage=cut_index, holds=lambda one: one["notices"]),
+    Case("report.json", "report {built}/queries.txt --html {folder}/p.html --json", holds=lambda one: one["queries"]),
     Case("explain.json", f"explain 'a dog' --json {LISTS}"),
     Case("explain.json", "explain --audio {built}/media/audio-0.wav --like 3 --where 'item_id < 4' --json"),
     Case("explain.json", f"explain 'a dog' --analyze --json {LISTS}", holds=has_times),
@@ -209,6 +210,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(folder / "media" / "text-0.txt", folder / "media" / "copy.txt")
     (folder / "media" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     (folder / "more" / "more.txt").write_text("one more text")
+    (folder / "queries.txt").write_text("a dog\ntwo cups\n")
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(f"text number {n}")
     answers = [f"text number {n},texts/{n}.txt" for n in range(40)]

@@ -1,0 +1,1 @@
+"""Answers of a running server to commands, over a Unix socket."""

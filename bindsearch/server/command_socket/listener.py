@@ -1,0 +1,178 @@
+"""Answers to commands of this user over a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bindsearch.errors import BindSearchError
+from bindsearch.search.query_data import query_from_data
+from bindsearch.server.command_socket.protocol import (
+    MAX_ANSWER_BYTES,
+    MAX_PATH_BYTES,
+    MAX_REQUEST_BYTES,
+    SUFFIX,
+    VERSION,
+    environment,
+    identity_of,
+    is_own_peer,
+    is_private,
+    socket_folder,
+    socket_path,
+)
+from bindsearch.server.limits import SEND_S, Lane, Refusal
+from bindsearch.server.open_store import OpenStore
+from bindsearch.views.answer_data import answer_data
+
+logger = logging.getLogger("bindsearch.server")
+
+MAX_CLIENTS = 64
+REQUEST_S = 5.0
+PROBE_S = 0.2
+MAX_PROBED = 100
+"""Sockets of other servers that are looked at, to remove those that no process listens on."""
+
+
+@asynccontextmanager
+async def answering_commands(opened: OpenStore, lane: Lane) -> AsyncIterator[str | None]:
+    """Answer commands within the block; yield why not, or None.
+
+    Args:
+        opened: The store.
+        lane: Threads of searches.
+    """
+    try:
+        listening, path = _listen(opened.path)
+    except (OSError, RuntimeError) as error:
+        yield f"commands do not use this server: {getattr(error, 'strerror', None) or error}"
+        return
+    commands = _Commands(opened, lane, identity_of(opened.path))
+    inode = path.stat().st_ino
+    server = await asyncio.start_unix_server(commands.answer, sock=listening, limit=MAX_REQUEST_BYTES)
+    try:
+        yield None
+    finally:
+        with suppress(OSError):  # gone, or of a later server
+            if path.stat().st_ino == inode:
+                path.unlink()
+        server.close()
+        await commands.end()
+
+
+def _listen(store: Path) -> tuple[socket.socket, Path]:
+    """Return a listening socket and its path; sockets that no process listens on are removed.
+
+    Raises:
+        OSError: it cannot be made, or another server answers for this store.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError("this system has no Unix sockets")
+    folder = socket_folder()
+    for made in (folder.parent, folder):  # a mode applies to the last folder alone
+        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_private(folder):
+        raise OSError(f"{folder} can be used by other users: remove it, or set its mode to 0700")
+    path = socket_path(folder, identity_of(store))
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise OSError(f"the path {path} is too long for a socket: set XDG_RUNTIME_DIR to a short one")
+    for other in sorted(folder.glob(f"*{SUFFIX}"))[:MAX_PROBED]:
+        if not _is_alive(other):
+            other.unlink(missing_ok=True)
+    if path.exists():
+        raise OSError("another server answers them for this store")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    new = folder / f"{os.getpid()}.new"
+    try:
+        new.unlink(missing_ok=True)
+        listening.bind(str(new))
+        new.chmod(0o600)
+        listening.listen(MAX_CLIENTS)
+        new.replace(path)  # in one step: of two servers that start at once, the last one answers
+    except BaseException:
+        listening.close()
+        new.unlink(missing_ok=True)
+        raise
+    return listening, path
+
+
+def _is_alive(path: Path) -> bool:
+    """Return whether a process listens on a socket; a busy one counts."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+class _Commands:
+    """The commands that are answered."""
+
+    def __init__(self, opened: OpenStore, lane: Lane, identity: Any) -> None:
+        self._opened = opened
+        self._lane = lane
+        self._identity = identity
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def end(self) -> None:
+        """Wait for the commands that are being answered, at most for SEND_S."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=SEND_S)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a command."""
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._tasks) >= MAX_CLIENTS:
+            writer.close()
+            return
+        self._tasks.add(task)
+        try:
+            peer = writer.get_extra_info("socket")
+            if is_own_peer(peer):
+                line = await asyncio.wait_for(reader.readuntil(b"\n"), REQUEST_S)
+                writer.write(await self._reply(line))
+                await asyncio.wait_for(writer.drain(), SEND_S)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the command searches itself
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _reply(self, line: bytes) -> bytes:
+        try:
+            request = json.loads(line)
+            reply = _refusal(request, self._identity) or await self._lane.run(lambda: self._search(request))
+        except Refusal as refusal:
+            reply = {"refused": refusal.message}
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            reply = {"refused": f"the request cannot be read: {type(error).__name__}"}
+        except Exception as error:
+            logger.error("a command: %s: %s", type(error).__name__, ascii(str(error)))
+            reply = {"refused": "the search failed"}
+        encoded = json.dumps(reply).encode() + b"\n"
+        return encoded if len(encoded) <= MAX_ANSWER_BYTES else b'{"refused": "the answer is too large"}\n'
+
+    def _search(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            query = query_from_data(request["query"])
+            return {"answer": answer_data(self._opened.current().answer(query, imu_rate_hz=request["imu_rate_hz"]))}
+        except BindSearchError as error:
+            return {"error": str(error), "kind": type(error).__name__}
+
+
+def _refusal(request: dict[str, Any], identity: Any) -> dict[str, Any] | None:
+    """Return why a command must search itself; None if it need not."""
+    checks = {"version": VERSION, "store": identity, "environment": environment()}
+    different = [name for name, own in checks.items() if request[name] != own]
+    return {"refused": f"another {different[0]}"} if different else None
