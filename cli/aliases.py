@@ -1,4 +1,4 @@
-"""Parsing of command lines: former names of commands and options, and flags that are given a value.
+"""Parsing of command lines: former names of commands and options, flags that are given a value, and set defaults.
 
 Former names work, and no help shows them.
 
@@ -13,7 +13,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from bindsearch.errors import UsageError
+from bindsearch.cli.settings.apply import add_origin, apply_settings
+from bindsearch.errors import BindSearchError, UsageError
 
 FORMER_OPTIONS: Mapping[str, str] = {
     "as": "modality-rule",
@@ -41,14 +42,16 @@ def current_command(name: str) -> str:
 
 
 class Command(TyperCommand):
-    """Command that takes its options by their former names too, and refuses flags with a value."""
+    """Command that takes its options by their former names too, refuses flags with a value, and has settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return the arguments that are left, once the options are parsed.
 
         Raises:
-            UsageError: a flag is given a value, which would be an argument such as a word of a query.
+            UsageError: a flag is given a value, which would be an argument such as a word of a query; or a default
+                that is set in a file or variable is wrong.
         """
+        apply_settings(ctx, args)
         names = {name for parameter in self.params for name in parameter.opts}
         args = _with_values(args, {name: value for name, value in OPTIONAL_VALUES.items() if name in names})
         flags = {name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
@@ -62,6 +65,14 @@ class Command(TyperCommand):
             if flag.startswith("--") and flag in flags and given is not None:
                 raise UsageError(f"{flag} takes no value, but {given!r} is given: write {flag} alone, or leave it out")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error about a value that was not given on the command line says where it is set."""
+        try:
+            return super().invoke(ctx)
+        except BindSearchError as error:
+            add_origin(error, ctx)
+            raise
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser of this command's options."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import DeviceOption, JsonOption
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
@@ -57,7 +58,8 @@ def encode_command(
     from bindsearch.types import Modality
 
     if modality not in list(Modality):
-        raise UsageError(f"unknown modality {modality!r}: choose from {', '.join(Modality)}")
+        near = did_you_mean(modality, Modality)
+        raise UsageError(f"unknown modality {modality!r}: {near}choose from {', '.join(Modality)}")
     if sys.stderr.isatty():
         print_message(f"measuring {encoder}, {modality}, for about {seconds:g} s")
     speed = bench_encoder(

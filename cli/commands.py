@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "merge": ("merge", "merge_command"),
         "bench": ("bench", "bench_app"),
         "model": ("model", "model_app"),
+        "config": ("config", "config_app"),
     }
 )
 """Module below `bindsearch.cli`, and function or Typer program in it, of each command, in the order of the help."""

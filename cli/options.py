@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
+from bindsearch.cli.settings.store_name import store_folder
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", help="Store folder; default: $BINDSEARCH_STORE, else the user's data directory.", metavar="DIR"
+        "--store",
+        help="Store folder, or name of a store; default: $BINDSEARCH_STORE, else the user's data directory.",
+        metavar="DIR",
+        callback=store_folder,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -38,6 +38,7 @@ from bindsearch.server.events import counts, events
 from bindsearch.server.item_data import find_item, hit_links, item_data
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
+    MAX_MAP_POINTS,
     MAX_MEDIA_STREAMS,
     MAX_UPLOAD_BYTES,
     Lane,
@@ -51,8 +52,7 @@ from bindsearch.server.page_query import PageQuery, read_page_query
 from bindsearch.server.pictures import (
     SIDES_PX,
     WIDTHS_PX,
-    SegmentOf,
-    find_segment,
+    find_place,
     nearest_size,
     picture,
     upload_picture,
@@ -62,6 +62,8 @@ from bindsearch.storage.lock import is_being_written
 from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
+from bindsearch.views.collection_map import collection_map as map_of
+from bindsearch.views.segment_media import Place
 
 WEB = Path(__file__).parent / "web"
 Result = TypeVar("Result")
@@ -235,7 +237,7 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         """Return a small picture of an upload."""
         kept = uploads.find(key)
         size_px = nearest_size(side_px, SIDES_PX)
-        content = await service.pictures.run(lambda: upload_picture(uploads.folder, kept, size_px))
+        content = await service.pictures.run(lambda: upload_picture(kept, size_px))
         return Response(content, media_type="image/webp")
 
 
@@ -269,18 +271,25 @@ def _add_items(app: FastAPI, service: Service) -> None:
         return response
 
     async def show(
-        request: Request, item_id: int, modality: str | None, start_s: float | None, size_px: int, *, is_figure: bool
+        request: Request,
+        item_id: int,
+        modality: Modality | None,
+        start_s: float | None,
+        size_px: int,
+        *,
+        is_figure: bool,
     ) -> Response:
-        def find() -> SegmentOf:
+        def find() -> tuple[str, Place]:
             snapshot = opened.current().generation().snapshot
-            return find_segment(snapshot, find_item(snapshot, item_id), modality, start_s)
+            item = find_item(snapshot, item_id)
+            return item.content_hash, find_place(snapshot, item, modality, start_s)
 
-        segment = await service.files.run(find)
-        tag = f'"{segment.item.content_hash}-{segment.modality}-{segment.start_s}-{size_px}-{__version__}"'
+        content_hash, place = await service.files.run(find)
+        tag = f'"{content_hash}-{place.modality}-{place.start_s}-{size_px}-{__version__}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        content = await service.pictures.run(lambda: picture(opened.path, segment, size_px, is_figure=is_figure))
+        content = await service.pictures.run(lambda: picture(opened.path, place, size_px, is_figure=is_figure))
         return Response(content, media_type="image/webp", headers=headers)
 
     @app.head("/api/items/{item_id}/thumbnail", include_in_schema=False)
@@ -418,8 +427,8 @@ def _status(opened: OpenStore) -> dict[str, Any]:
     }
 
 
-def _map(_: Store) -> dict[str, Any]:
-    raise UsageError("the map is not made yet")
+def _map(store: Store) -> dict[str, Any]:
+    return map_of(store, MAX_MAP_POINTS)
 
 
 def _modality(store: Store, path: Path) -> Modality:

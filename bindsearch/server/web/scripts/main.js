@@ -1,6 +1,6 @@
 /** The page: parts and how they act on each other. */
 
-import { fetchStatus, latestSearch } from "./api.js";
+import { fetchItem, fetchStatus, latestSearch } from "./api.js";
 import { bdi, byId, h, icon, printable } from "./dom.js";
 import { kindName, plural } from "./format.js";
 import { listenForKeys } from "./keyboard.js";
@@ -93,6 +93,7 @@ function render(now) {
   filters.render();
   terms.render();
   const isMap = now.view === "map";
+  document.body.dataset.view = now.view;
   byId("results").hidden = isMap;
   byId("map").hidden = !isMap;
   byId("view-search").setAttribute("aria-pressed", String(!isMap));
@@ -343,6 +344,7 @@ function start() {
   render(now);
   if (toQuery(now)) run();
   else clearResults();
+  nameItems();
   if (now.view === "map") map.show();
   if (now.item !== null && !toQuery(now)) showItem(now.item);
   live.start();
@@ -350,6 +352,17 @@ function start() {
     maxUploadBytes = status.uploads_max_bytes;
   }, showError);
   if (!now.item && matchMedia("(pointer: fine)").matches) input.focus();
+}
+
+/** Fetch the names of items that an address gives by id. */
+async function nameItems() {
+  const nameless = state.get().terms.filter((one) => one.kind === "like" && !one.name);
+  const found = await Promise.all(nameless.map((one) => fetchItem(one.source).catch(() => null)));
+  const names = new Map(found.filter(Boolean).map((one) => [String(one.item_id), one]));
+  const { terms, k } = state.get();
+  if (!names.size) return;
+  const named = (one) => ({ ...one, name: names.get(one.source).name, modality: names.get(one.source).modality });
+  state.set({ terms: terms.map((one) => (one.kind === "like" && names.has(one.source) ? named(one) : one)), k });
 }
 
 function clickInDetail(selector) {

@@ -9,11 +9,11 @@ import { span } from "../format.js";
  * @param {string} source
  * @param {number | null} start_s
  * @param {number | null} end_s
- * @param {string} poster picture of a video before it plays
+ * @param {string} [poster] picture of a video before it plays
  */
 export function player(kind, source, start_s, end_s, poster) {
   const media = /** @type {HTMLMediaElement} */ (h(kind, {
-    controls: true, preload: "metadata", src: source, poster: kind === "video" ? poster : null, playsinline: true,
+    controls: true, preload: "metadata", src: source, poster, playsinline: true,
   }));
   const note = h("p", { class: "note", hidden: true }, "This browser cannot play the file; open it by its path.");
   media.addEventListener("error", () => {
