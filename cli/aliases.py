@@ -33,6 +33,10 @@ FORMER_COMMANDS: Mapping[str, str] = {"dupes": "duplicates"}
 """Current names of commands by their former ones."""
 
 
+OPTIONAL_VALUES: Mapping[str, str] = {"--open": "1", "--preview": "auto"}
+"""Values of options that may be given without one: `--open`, `--open 2`, `--open=2`; `--preview`, `--preview=sixel`."""
+
+
 def current_command(name: str) -> str:
     """Return the current name of a command. The program's `token_normalize_func`: asked for unknown commands only."""
     return FORMER_COMMANDS.get(name, name)
@@ -49,6 +53,8 @@ class Command(TyperCommand):
                 that is set in a file or variable is wrong.
         """
         apply_settings(ctx, args)
+        names = {name for parameter in self.params for name in parameter.opts}
+        args = _with_values(args, {name: value for name, value in OPTIONAL_VALUES.items() if name in names})
         flags = {name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
         for place, word in enumerate(args):
             if word == "--":
@@ -79,3 +85,17 @@ class Command(TyperCommand):
         former = {before: now for before, now in FORMER_OPTIONS.items() if f"--{now}" in options}
         ctx.token_normalize_func = lambda name: former.get(name, name)
         return super().make_parser(ctx)
+
+
+def _with_values(args: list[str], defaults: Mapping[str, str]) -> list[str]:
+    """Return arguments in which options without a value have that of `defaults`.
+
+    A word after an option is its value if both it and the default are numbers; else it is an argument.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    filled = []
+    for word, after in zip(args[:end], [*args[1:end], ""], strict=False):
+        default = defaults.get(word)
+        has_value = default is None or (default.isdecimal() and after.isdecimal())
+        filled.append(word if has_value else f"{word}={default}")
+    return filled + args[end:]

@@ -44,6 +44,7 @@ from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Query, Ranking
 
 if TYPE_CHECKING:
+    from bindsearch.cli.hits.preview import Preview
     from bindsearch.cli.hits.terminal import Color
 
 EXIT_NO_HITS = 1
@@ -96,6 +97,14 @@ def search_command(
     color: Annotated[
         str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            "--preview",
+            help="Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
+            metavar="[=HOW]",
+        ),
+    ] = None,
     no_server: Annotated[
         bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
     ] = False,
@@ -103,7 +112,10 @@ def search_command(
         Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
     ] = None,
     open_: Annotated[
-        int | None, typer.Option("--open", help="Open hit number N, at its span if the player can.", metavar="N")
+        int | None,
+        typer.Option(
+            "--open", help="Open hit number N, by default the first, at its span if the player can.", metavar="[N]"
+        ),
     ] = None,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
@@ -126,7 +138,10 @@ def search_command(
     chosen = one_of({**forms, "--format": form is not None})
     if form is not None:
         parse_form(form)
-    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), open_)
+    if preview is not None and chosen is not None:
+        raise UsageError(f"--preview and {chosen} exclude each other: choose one")
+    shown_below = None if preview is None else _preview(preview, store)
+    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), shown_below, open_)
 
     def query_of(given: list[str] | None) -> Query:
         return read_query(
@@ -178,6 +193,7 @@ class Output:
         template: The form of --format.
         flat: Whether all hits are listed in the table.
         color: Use of styles.
+        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
         opened: Rank of the hit to open; None: none.
     """
 
@@ -185,7 +201,21 @@ class Output:
     template: str | None
     flat: bool
     color: Color
+    preview: Preview | None
     opened: int | None
+
+
+def _preview(how: str, store: str | None) -> Preview:
+    """Return the function that makes thumbnails for the terminal.
+
+    Raises:
+        UsageError: the way to show them is unknown, or the terminal cannot.
+    """
+    from bindsearch.cli.hits.graphics import to_graphics
+    from bindsearch.cli.hits.preview import preview
+    from bindsearch.storage.config import resolve_store
+
+    return preview(resolve_store(store), to_graphics(how))
 
 
 def _show(answer: dict[str, Any], output: Output) -> None:
@@ -196,7 +226,7 @@ def _show(answer: dict[str, Any], output: Output) -> None:
     hits = answer["hits"]
     match output.form:
         case None:
-            print_hits(answer, flat=output.flat, color=output.color)
+            print_hits(answer, flat=output.flat, color=output.color, preview=output.preview)
         case "--json":
             print_json(answer)
         case "--jsonl":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.hits.terminal import (
     BOLD,
@@ -25,6 +25,9 @@ from bindsearch.cli.hits.terminal import (
 )
 from bindsearch.cli.output import can_print, clock, plural, print_message, visible
 from bindsearch.types import Match, Modality
+
+if TYPE_CHECKING:
+    from bindsearch.cli.hits.preview import Preview
 
 HitData = Mapping[str, Any]
 """A hit of an answer as data."""
@@ -66,13 +69,14 @@ class Style:
     words: frozenset[str] = frozenset()
 
 
-def print_hits(answer: HitData, *, flat: bool, color: Color) -> None:
+def print_hits(answer: HitData, *, flat: bool, color: Color, preview: Preview | None = None) -> None:
     """Print hits, best first, and say so if none is better than what chance finds.
 
     Args:
         answer: The answer as data.
         flat: Whether to list all hits; else see `grouped`.
         color: Use of styles.
+        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
     """
     hits = answer["hits"]
     if hits and not answer["stands_out"]:
@@ -80,7 +84,7 @@ def print_hits(answer: HitData, *, flat: bool, color: Color) -> None:
     listed, others = (hits, {}) if flat else grouped(hits)
     style = Style(columns(), has_styles(color), has_links(), query_words(answer))
     for hit in map(_of_living_file, listed):
-        for line in hit_lines(hit, style):
+        for line in [*hit_lines(hit, style), *([] if preview is None else preview(hit))]:
             print_codes(line)
     for modality, some in others.items():
         kind = plural(len(some), NOUNS[Modality(modality)])
