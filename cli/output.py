@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import category
 
 import typer
-
-if TYPE_CHECKING:
-    from bindsearch.types import Hit
 
 SCHEMA = 1
 NOT_MEDIA = "not media: "
@@ -40,15 +35,6 @@ def print_message(text: str) -> None:
     typer.echo(visible(text), err=True)
 
 
-def print_paths(paths: Iterable[Path], *, end_with_nul: bool = False) -> None:
-    """Print one path a line on stdout, with control characters escaped; or the bytes of each path, ended by NUL."""
-    for path in paths:
-        if end_with_nul:
-            typer.echo(os.fsencode(path) + b"\0", nl=False)
-        else:
-            print_line(str(path))
-
-
 @contextmanager
 def show_stages() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current stage on a terminal, in place of the previous one."""
@@ -65,13 +51,6 @@ def show_stages() -> Iterator[Callable[[str], None]]:
 def visible(text: str) -> str:
     """Return `text` with control characters escaped, so that it stays on one line and cannot change the terminal."""
     return _escaped(text, lambda letter: ascii(letter)[1:-1])
-
-
-def span_label(hit: Hit) -> str:
-    """`0:10-0:20` for a span, else nothing."""
-    if hit.start_s is None or hit.end_s is None:
-        return ""
-    return f"{clock(hit.start_s)}-{clock(hit.end_s)}"
 
 
 def human_bytes(n: int) -> str:

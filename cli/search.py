@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,11 +39,15 @@ from bindsearch.cli.options import (
     Words,
     WordSearchOption,
 )
-from bindsearch.cli.output import plural, print_json, print_message, print_paths
+from bindsearch.cli.output import plural, print_json, print_line, print_message
 from bindsearch.cli.parse import read_query
-from bindsearch.search.query import Ranking
+from bindsearch.search.query import Query, Ranking
+
+if TYPE_CHECKING:
+    from bindsearch.cli.hits.terminal import Color
 
 EXIT_NO_HITS = 1
+STDIN = "-"
 
 
 def search_command(
@@ -70,66 +78,192 @@ def search_command(
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     paths: Annotated[
         bool, typer.Option("--paths", help="Print paths only, one per line, with control characters escaped.")
     ] = False,
     print0: Annotated[
         bool, typer.Option("--print0", "-0", help="Print paths only, as they are, each ended by NUL, for xargs -0.")
     ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Print each hit in this form, such as '{path}\\t{start_s}'; see below.", metavar="FORM"
+        ),
+    ] = None,
     flat: Annotated[bool, typer.Option("--flat", help="List all hits, weak ones of other kinds, too.")] = False,
+    color: Annotated[
+        str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
+    ] = "auto",
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
+    ] = None,
+    open_: Annotated[
+        int | None, typer.Option("--open", help="Open hit number N, at its span if the player can.", metavar="N")
+    ] = None,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
+
+    The text - reads queries from standard input, one a line. Fields of --format: rank, path, name, folder, modality,
+    match, probability, z, score, cosine, item_id, collection, start_s, end_s, line, text, is_missing, found_by.
 
     Examples: bindsearch search "a dog barking"
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
     bindsearch search --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --to image
+    bindsearch search "a dog" --format '{probability:.2f} {path}'
     """
-    from bindsearch.cli.hits import print_hits, searched_in
+    from bindsearch.arguments import to_choice
+    from bindsearch.cli.ask import asking
+    from bindsearch.cli.hits.formats import one_of, parse_form
+    from bindsearch.cli.hits.terminal import Color
     from bindsearch.errors import UsageError
-    from bindsearch.results import missing_paths
-    from bindsearch.store import connect
-    from bindsearch.views.answer_data import answer_data
 
-    if json + paths + print0 > 1:
-        raise UsageError("--json, --paths and --print0 exclude each other: choose one")
-    asked = read_query(
-        words=words,
-        text=text,
-        image=image,
-        video=video,
-        audio=audio,
-        depth=depth,
-        thermal=thermal,
-        imu=imu,
-        like=like,
-        query=query,
-        to=to,
-        k=k,
-        ranking=ranking,
-        diversity=diversity,
-        min_match=min_match,
-        copies=copies,
-        word_search=word_search,
-        where=where,
-        under=under,
-        collection=collection,
-        since=since,
-        until=until,
-        include_query=include_query,
-    )
-    with connect(store, device=device) as opened:
-        answer = opened.answer(asked, imu_rate_hz=imu_rate)
-    if json:
-        print_json(answer_data(answer))
-    elif paths or print0:
-        print_paths((hit.path for hit in answer.hits), end_with_nul=print0)
-    else:
-        print_hits(answer, flat=flat)
-    if (paths or print0) and (gone := missing_paths(answer.hits)):
-        print_message(f"note: {plural(len(gone), 'file')} of these {'is' if len(gone) == 1 else 'are'} no longer there")
-    for notice in answer.notices:
+    forms = {"--json": json, "--jsonl": jsonl, "--csv": csv, "--paths": paths, "--print0": print0}
+    chosen = one_of({**forms, "--format": form is not None})
+    if form is not None:
+        parse_form(form)
+    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), open_)
+
+    def query_of(given: list[str] | None) -> Query:
+        return read_query(
+            words=given,
+            text=text,
+            image=image,
+            video=video,
+            audio=audio,
+            depth=depth,
+            thermal=thermal,
+            imu=imu,
+            like=like,
+            query=query,
+            to=to,
+            k=k,
+            ranking=ranking,
+            diversity=diversity,
+            min_match=min_match,
+            copies=copies,
+            word_search=word_search,
+            where=where,
+            under=under,
+            collection=collection,
+            since=since,
+            until=until,
+            include_query=include_query,
+        )
+
+    if words == [STDIN]:
+        if html is not None:
+            raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
+        with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
+            return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
+    asked = query_of(words)
+    if html is not None:
+        return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
+    with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
+        answer = ask(asked)
+    _show(answer, output)
+    return 0 if answer["hits"] else EXIT_NO_HITS
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Form of the output.
+
+    Attributes:
+        form: The option that chose a form for programs; None: a table.
+        template: The form of --format.
+        flat: Whether all hits are listed in the table.
+        color: Use of styles.
+        opened: Rank of the hit to open; None: none.
+    """
+
+    form: str | None
+    template: str | None
+    flat: bool
+    color: Color
+    opened: int | None
+
+
+def _show(answer: dict[str, Any], output: Output) -> None:
+    """Print an answer, what is to be known of it, and open a hit."""
+    from bindsearch.cli.hits import formats
+    from bindsearch.cli.hits.table import print_hits, searched_in
+
+    hits = answer["hits"]
+    match output.form:
+        case None:
+            print_hits(answer, flat=output.flat, color=output.color)
+        case "--json":
+            print_json(answer)
+        case "--jsonl":
+            formats.print_json_lines(hits)
+        case "--csv":
+            formats.print_csv(hits)
+        case "--format":
+            formats.print_form(hits, output.template or "")
+        case _:
+            formats.print_paths(hits, end_with_nul=output.form == "--print0")
+    gone = sum(hit["is_missing"] for hit in hits)
+    if output.form in ("--paths", "--print0") and gone:
+        print_message(f"note: {plural(gone, 'file')} of these {'is' if gone == 1 else 'are'} no longer there")
+    for notice in answer["notices"]:
         print_message(f"note: {notice}")
-    if not answer.hits:
-        print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer.to)}")
-        return EXIT_NO_HITS
-    return 0
+    if not hits:
+        print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer['query']['to'])}")
+    for suggestion in answer["suggestions"]:
+        print_message(f"try: {suggestion['text']}")
+    if output.opened is not None:
+        from bindsearch.cli.hits.open_hit import open_hit
+
+        open_hit(hits, output.opened)
+
+
+def _write_page(
+    query: Query, path: Path, output: Output, *, store: str | None, device: str, imu_rate_hz: float | None
+) -> int:
+    """Write the answer as one HTML file, show it and return the exit code."""
+    from bindsearch.store import connect
+    from bindsearch.views.html_page import write_page
+
+    with connect(store, device=device) as opened:
+        title = ", ".join(term.source for term in query.terms)
+        (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
+    _show(answer, output)
+    print_message(f"written: {path}")
+    return 0 if answer["hits"] else EXIT_NO_HITS
+
+
+def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
+    """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
+    from bindsearch.errors import UsageError
+
+    has_hits, failed = False, False
+    for number, line in enumerate(lines, 1):
+        if not (written := line.strip()):
+            continue
+        of_line = {"line": number, "query_text": written}
+        try:
+            answer = ask(written)
+        except UsageError as error:
+            failed = True
+            if output.form in ("--json", "--jsonl"):
+                print_json({**of_line, "error": str(error)}, indent=None)
+            print_message(f"line {number}: {error}")
+            continue
+        has_hits = has_hits or bool(answer["hits"])
+        if output.form == "--json":
+            print_json({**of_line, **answer}, indent=None)
+        elif output.form == "--jsonl":
+            for hit in answer["hits"]:
+                print_json({"query_line": number, **hit}, indent=None)
+        else:
+            if output.form is None:
+                print_line(f"# {written}")
+            _show(answer, output)
+    if failed:
+        return UsageError.exit_code
+    return 0 if has_hits else EXIT_NO_HITS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.results import missing_paths
-from bindsearch.types import STANDS_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -33,7 +32,8 @@ def answer_data(answer: Answer) -> dict[str, Any]:
             "fields": None if words is None else words.fields,
             "words_alone": words is not None and words.alone,
         },
-        "stands_out": any(hit.probability >= STANDS_OUT for hit in answer.hits),
+        "stands_out": answer.stands_out,
+        "suggestions": [{"text": one.text, "query": one.query} for one in answer.suggestions],
         "notices": list(answer.notices),
         "hits": [_hit_data(hit, missing) for hit in answer.hits],
     }
@@ -54,8 +54,22 @@ def _hit_data(hit: Hit, missing: Container[Path]) -> dict[str, Any]:
         "start_s": hit.start_s,
         "end_s": hit.end_s,
         "text": hit.text,
+        "line": _line(hit, hit.text) if hit.text is not None and hit.start_s is None else None,
         "contributions": [round(share, 6) for share in hit.contributions],
         "copies": [str(path) for path in hit.copies],
         "is_missing": hit.path in missing,
         "found_by": hit.found_by.value,
     }
+
+
+def _line(hit: Hit, passage: str) -> int | None:
+    """Return the line of a text that a passage starts in; what is declared is looked up only if it is not found."""
+    from bindsearch.ingest.media.texts.read import line_of_passage
+
+    line = line_of_passage(hit.path, passage)
+    if line is not None or not hit.path.is_file():
+        return line
+    from bindsearch.ingest.inspect.find_file import declared_encoding
+
+    encoding = declared_encoding(hit.path, hit.collection)
+    return None if encoding is None else line_of_passage(hit.path, passage, encoding)

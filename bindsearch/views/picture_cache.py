@@ -1,40 +1,33 @@
 """Thumbnails and figures kept beside a store: made once, bounded in size, safe with several threads and processes.
 
-A picture is a WebP file followed by a digest of it; files that are damaged are made anew. They lie in SHARDS folders,
-each with its share of the size: a new picture pushes out those of its folder that were used least recently, by the
-time of the last change of their files. The folder may be deleted at any time.
+Pictures lie in SHARDS folders, each with its share of the size: a new picture pushes out those of its folder that were
+used least recently, by the time of the last change of their files. Files that are damaged are made anew.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import xxhash
 
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.media.sidecar_file import sidecar_path
+from bindsearch.views.cache_files import CACHE, keep, read_kept
 from bindsearch.views.segment_media import Place
 
 if TYPE_CHECKING:
     from PIL import Image
 
-CACHE = "cache"
 PICTURES = "pictures"
 DEFAULT_MAX_BYTES = 256 << 20
 SHARDS = 64
 VERSION = 1
 """Number of the way in which pictures are drawn; pictures of another one are not used."""
 
-TOUCHED_EVERY_S = 3600.0
-"""A picture that is used counts as used if the time of its file is older than this."""
-
-_DIGEST_BYTES = 16
 _WEBP_QUALITY = 80
 
 Draw = Callable[[Place, int], "Image.Image"]
@@ -57,11 +50,10 @@ def cached_picture(store: Path, place: Place, side_px: int, make: Draw, max_byte
         MediaError: as `make` does.
     """
     path = _path(store / CACHE / PICTURES, place, side_px, make)
-    if (kept := _read(path)) is not None:
+    if (kept := read_kept(path)) is not None:
         return kept
     content = webp(make(place, side_px))
-    with suppress(OSError):  # a store that is only read, or a full disk
-        _keep(path, content, max_bytes // SHARDS)
+    keep(path, content, max_bytes // SHARDS)
     return content
 
 
@@ -99,53 +91,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
             status = one.stat()
             return status.st_size, status.st_mtime_ns
     return None
-
-
-def _read(path: Path) -> bytes | None:
-    """Return a kept picture; None if there is none, or it is damaged."""
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        return None
-    content, digest = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:]
-    if xxhash.xxh3_128_digest(content) != digest:
-        return None
-    with suppress(OSError):
-        if path.stat().st_mtime < time.time() - TOUCHED_EVERY_S:
-            os.utime(path)
-    return content
-
-
-def _keep(path: Path, content: bytes, max_bytes: int) -> None:
-    """Keep a picture, and delete those used least recently until its folder has at most `max_bytes`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    if len(content) + _DIGEST_BYTES > max_bytes:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-        try:
-            file.write(content + xxhash.xxh3_128_digest(content))
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    _shrink(path.parent, max_bytes)
-
-
-def _shrink(folder: Path, max_bytes: int) -> None:
-    """Delete the files of a folder that were used least recently, until the others have at most `max_bytes`."""
-    files = []
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another process deletes, too
-            status = path.stat()
-            files.append((status.st_mtime_ns, status.st_size, path))
-    left = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if left <= max_bytes:
-            return
-        path.unlink(missing_ok=True)
-        left -= size

@@ -2,21 +2,40 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
 import bindsearch as bs
-from bindsearch.cli.hits import grouped
-from bindsearch.types import Hit, Modality
+from bindsearch.cli.hits.table import Style, grouped, hit_lines
+from bindsearch.cli.hits.terminal import cell_width, shorten, shorten_path
+from bindsearch.cli.output import visible
+from bindsearch.types import Modality, match_of
 from helpers import vector_store
 from helpers.command import Run
 from helpers.media_files import write_picture
 from helpers.stores import connect
 
 
-def hit(rank: int, modality: Modality, probability: float) -> Hit:
-    return Hit(rank, Path(f"/m/{rank}"), modality, probability, 0.5, rank, Path("/m"), probability=probability)
+def hit(rank: int, modality: Modality, probability: float, **values: Any) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "path": f"/m/{rank}",
+        "modality": modality.value,
+        "match": match_of(probability).value,
+        "probability": probability,
+        "copies": [],
+        "is_missing": False,
+        "start_s": None,
+        "end_s": None,
+        "line": None,
+        "text": None,
+        **values,
+    }
 
 
 def test_weak_hits_of_other_kinds_are_a_line_a_kind() -> None:
@@ -29,8 +48,8 @@ def test_weak_hits_of_other_kinds_are_a_line_a_kind() -> None:
         hit(6, Modality.AUDIO, 0.01),
     ]
     listed, others = grouped(hits)
-    assert [one.rank for one in listed] == [1, 2, 4]  # all of the best one's kind, and what is likely
-    assert {kind: [one.rank for one in some] for kind, some in others.items()} == {
+    assert [one["rank"] for one in listed] == [1, 2, 4]  # all of the best one's kind, and what is likely
+    assert {kind: [one["rank"] for one in some] for kind, some in others.items()} == {
         Modality.TEXT: [3, 5],
         Modality.AUDIO: [6],
     }
@@ -44,6 +63,37 @@ def test_one_kind_is_listed_whole() -> None:
 def test_all_hits_are_listed_if_the_best_is_weak() -> None:
     hits = [hit(1, Modality.TEXT, 0.2), hit(2, Modality.IMAGE, 0.1), hit(3, Modality.AUDIO, 0.05)]
     assert grouped(hits) == (hits, {})
+
+
+def test_a_line_fits_the_terminal() -> None:
+    path = "/m/" + "漢字" * 60 + "/a name with ünïcode.jpg"
+    for width in (60, 80, 200):
+        one = hit(1, Modality.AUDIO, 0.5, path=path, start_s=5.0, end_s=10.0, copies=["/m/x"])
+        (line,) = hit_lines(one, Style(width, has_styles=False, has_links=False))
+        assert cell_len(line) <= max(width, 75)
+        assert line.endswith(" 0:05-0:10  +1 copy")
+        assert ".jpg" in line
+
+
+def test_words_of_the_query_are_bold_and_weak_matches_dim() -> None:
+    style = Style(80, has_styles=True, has_links=True, words=frozenset({"dog", "a", "straße"}))
+    strong, weak = (
+        hit(1, Modality.TEXT, 0.9, text="A Dog,\nnot dogs: STRASSE"),
+        hit(2, Modality.TEXT, 0.1, text="x\x1b[31m"),
+    )
+    place, passage = hit_lines(strong, style)
+    assert passage.strip() == "A \x1b[1mDog\x1b[0m, not dogs: STRASSE"
+    assert "\x1b]8;;file:///m/1\x1b\\/m/1\x1b]8;;\x1b\\" in place
+    assert all(line.startswith("\x1b[2m") and "\x1b[31m" not in line for line in hit_lines(weak, style))
+    plain = hit_lines(strong, Style(None, has_styles=False, has_links=False, words=frozenset({"dog"})))
+    assert not any("\x1b" in line for line in plain)
+
+
+@given(st.text(), st.integers(20, 100))
+def test_shortened_texts_fit(text: str, width: int) -> None:
+    text = visible(text)
+    assert cell_width(shorten(text, width)) <= width
+    assert cell_width(shorten_path(text, width)) <= width
 
 
 @pytest.fixture

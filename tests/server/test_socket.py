@@ -17,7 +17,7 @@ import pytest
 
 import bindsearch as bs
 import bindsearch.store
-from bindsearch.cli.ask import ask
+from bindsearch.cli.ask import asking
 from bindsearch.errors import BindSearchError
 from bindsearch.search.query import LIKE, Query, Term, make_query
 from bindsearch.search.query_syntax import parse_query
@@ -63,7 +63,8 @@ def client(server: ServerProcess, world: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def answer(query: Query, store: Path, *, use_server: bool) -> dict[str, Any]:
-    found = ask(query, store=str(store), device="auto", imu_rate_hz=None, use_server=use_server)
+    with asking(store=str(store), device="auto", imu_rate_hz=None, use_server=use_server) as ask:
+        found = ask(query)
     return {**found, "took_ms": 0}
 
 
@@ -99,8 +100,9 @@ def test_an_error_of_a_text_query_comes_from_the_server(client: Path, monkeypatc
 
 def test_little_is_imported_to_ask_a_server(client: Path) -> None:
     script = (
-        "import sys\nfrom bindsearch.cli.ask import ask\nfrom bindsearch.search.query import make_query\n"
-        "print(len(ask(make_query('a dog'), store=sys.argv[1], device='auto', imu_rate_hz=None)['hits']))\n"
+        "import sys\nfrom bindsearch.cli.ask import asking\nfrom bindsearch.search.query import make_query\n"
+        "with asking(store=sys.argv[1], device='auto', imu_rate_hz=None) as ask:\n"
+        "    print(len(ask(make_query('a dog'))['hits']))\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", script, str(client)], capture_output=True, text=True, check=True)
@@ -116,8 +118,9 @@ def test_another_device_or_environment_is_searched_here(
     if device == "auto":
         monkeypatch.setenv("BINDSEARCH_CACHE", str(client.parent / "cache"))
     monkeypatch.setattr(bindsearch.store, "connect", no_search)
-    with pytest.raises(AssertionError, match="this process"):
-        ask(make_query("a dog"), store=str(client), device=device, imu_rate_hz=None)
+    asked = asking(store=str(client), device=device, imu_rate_hz=None)
+    with pytest.raises(AssertionError, match="this process"), asked as ask:
+        ask(make_query("a dog"))
 
 
 @pytest.mark.parametrize("change", [{"version": "0.0.1/1"}, {"store": {"path": "/"}}, {"query": {"terms": 3}}, {}])

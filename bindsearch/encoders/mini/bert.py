@@ -59,7 +59,9 @@ class Layer:
     """Parameters of a transformer layer.
 
     Attributes:
-        qkv: Query, key and value stacked, (3 * width, width).
+        query: Projection to queries; so `key` and `value`.
+        key: Projection to keys.
+        value: Projection to values.
         attention_out: Projection of the attention.
         attention_norm: Norm after the attention.
         widen: First layer of the MLP.
@@ -67,7 +69,9 @@ class Layer:
         norm: Norm after the MLP.
     """
 
-    qkv: Linear
+    query: Linear
+    key: Linear
+    value: Linear
     attention_out: Linear
     attention_norm: Linear
     widen: Linear
@@ -131,9 +135,10 @@ def _assemble(tensors: dict[str, Array]) -> Bert:
         return Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
     def layer(name: str) -> Layer:
-        parts = [linear(f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
         return Layer(
-            qkv=Linear(np.concatenate([part.weight for part in parts]), np.concatenate([part.bias for part in parts])),
+            query=linear(f"{name}.attention.self.query"),
+            key=linear(f"{name}.attention.self.key"),
+            value=linear(f"{name}.attention.self.value"),
             attention_out=linear(f"{name}.attention.output.dense"),
             attention_norm=linear(f"{name}.attention.output.LayerNorm"),
             widen=linear(f"{name}.intermediate.dense"),
@@ -168,10 +173,12 @@ def mean_pooled(bert: Bert, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> 
     hidden = np.where(mask, np.float32(0), np.float32(-np.inf))[:, None, None, :]
     x = _norm(bert.words[ids] + bert.positions[:length], bert.norm)
     for layer in bert.layers:
-        qkv = _linear(x, layer.qkv).reshape(n, length, 3, HEADS, width // HEADS)
-        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
-        attended = _softmax((query * scale) @ key.swapaxes(-1, -2) + hidden) @ value
-        attended = attended.transpose(0, 2, 1, 3).reshape(n, length, width)
+        query, key, value = (_heads(_linear(x, by)) for by in (layer.query, layer.key, layer.value))
+        scores = query @ key.swapaxes(-1, -2)
+        scores *= scale
+        scores += hidden
+        attended = _softmax(scores) @ value
+        attended = attended.swapaxes(1, 2).reshape(n, length, width)
         x = _norm(x + _linear(attended, layer.attention_out), layer.attention_norm)
         x = _norm(x + _linear(_gelu(_linear(x, layer.widen)), layer.narrow), layer.norm)
     weights = mask[:, :, None].astype(np.float32)
@@ -184,6 +191,11 @@ def _linear(x: Array, by: Linear) -> Array:
     rows: Array = x.reshape(-1, x.shape[-1]) @ by.weight.T
     rows += by.bias
     return rows.reshape(*x.shape[:-1], -1)
+
+
+def _heads(x: Array) -> Array:
+    """Return the parts of each head, (n, HEADS, length, width / HEADS), of vectors (n, length, width)."""
+    return x.reshape(*x.shape[:2], HEADS, -1).swapaxes(1, 2)
 
 
 def _norm(x: Array, by: Linear) -> Array:

@@ -1,4 +1,4 @@
-"""Forward pass of a BERT encoder with torch: on many tokens up to twice as fast as with NumPy."""
+"""Forward pass of a BERT encoder with torch: with one thread 1.2 times as fast as with NumPy."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def _forward(bert: Bert, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     # Without padding no mask is needed, and attention uses a faster path.
     visible = None if bool(mask.all()) else mask[:, None, None, :]
     for layer in bert.layers:
-        qkv = linear(x, layer.qkv).view(n, length, 3, HEADS, width // HEADS)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            linear(x, by).view(n, length, HEADS, width // HEADS).transpose(1, 2)
+            for by in (layer.query, layer.key, layer.value)
+        )
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         attended = attended.transpose(1, 2).reshape(n, length, width)
         x = norm(x + linear(attended, layer.attention_out), layer.attention_norm)

@@ -1,0 +1,195 @@
+"""Hits as people read them: the match as a word and a bar, and one line for each further kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bindsearch.cli.hits.terminal import (
+    BOLD,
+    DIM,
+    Color,
+    cell_width,
+    columns,
+    has_links,
+    has_styles,
+    linked,
+    print_codes,
+    shorten,
+    shorten_path,
+    shown_path,
+    styled,
+)
+from bindsearch.cli.output import can_print, clock, plural, print_message, visible
+from bindsearch.types import Match, Modality
+
+HitData = Mapping[str, Any]
+"""A hit of an answer as data."""
+
+SHOWN_TEXT_CHARACTERS = 80
+"""Characters of a passage where the output is no terminal."""
+
+BAR_CELLS = 5
+TEXT_INDENT = 29
+MIN_PATH_COLUMNS = 20
+MIN_EMPHASISED = 3
+"""Letters of the shortest word of a query that is emphasised."""
+
+NOUNS = {
+    Modality.TEXT: "text",
+    Modality.IMAGE: "picture",
+    Modality.VIDEO: "video",
+    Modality.AUDIO: "sound",
+    Modality.DEPTH: "depth map",
+    Modality.THERMAL: "thermal picture",
+    Modality.IMU: "motion recording",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Form of printed lines.
+
+    Attributes:
+        width: Columns of the terminal; None: no limit.
+        has_styles: Whether matched words are bold and weak matches dim.
+        has_links: Whether paths are links.
+        words: Words of the query, which are emphasised.
+    """
+
+    width: int | None
+    has_styles: bool
+    has_links: bool
+    words: frozenset[str] = frozenset()
+
+
+def print_hits(answer: HitData, *, flat: bool, color: Color) -> None:
+    """Print hits, best first, and say so if none is better than what chance finds.
+
+    Args:
+        answer: The answer as data.
+        flat: Whether to list all hits; else see `grouped`.
+        color: Use of styles.
+    """
+    hits = answer["hits"]
+    if hits and not answer["stands_out"]:
+        print_message(f"nothing stands out; the best of {searched_in(answer)} below")
+    listed, others = (hits, {}) if flat else grouped(hits)
+    style = Style(columns(), has_styles(color), has_links(), query_words(answer))
+    for hit in map(_of_living_file, listed):
+        for line in hit_lines(hit, style):
+            print_codes(line)
+    for modality, some in others.items():
+        kind = plural(len(some), NOUNS[Modality(modality)])
+        head = f"{'':3}  {_match(some[0])}  +{kind}, best: "
+        line = head + _place(some[0], style, len(head))
+        print_codes(styled(line, DIM) if style.has_styles else line)
+    if others:
+        print_message("--flat lists all hits, --to those of one kind")
+
+
+def hit_lines(hit: HitData, style: Style) -> list[str]:
+    """Return the lines of a hit: match, modality and place, then the passage of a text."""
+    copies = f"  +{plural_copies(len(hit['copies']))}" if hit["copies"] else ""
+    gone = "  (no longer there)" if hit["is_missing"] else ""
+    head = f"{hit['rank']:3}  {_match(hit)}  {hit['modality']:8} "
+    lines = [head + _place(hit, style, len(head) + len(copies) + len(gone)) + copies + gone]
+    if hit["text"]:
+        line = visible(" ".join(hit["text"].split()))
+        room = SHOWN_TEXT_CHARACTERS if style.width is None else max(style.width - TEXT_INDENT, MIN_PATH_COLUMNS)
+        lines.append(" " * TEXT_INDENT + emphasised(shorten(line, room), style))
+    if style.has_styles and hit["match"] == Match.WEAK:
+        return [styled(line, DIM) for line in lines]
+    return lines
+
+
+def plural_copies(n: int) -> str:
+    """Return a number of copies in words."""
+    return "1 copy" if n == 1 else f"{n} copies"
+
+
+def query_words(answer: HitData) -> frozenset[str]:
+    """Return the words of the texts of a query, in lower case."""
+    texts = [term["source"] for term in answer["query"]["terms"] if term["modality"] == Modality.TEXT]
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text.casefold()))
+
+
+def emphasised(line: str, style: Style) -> str:
+    """Return a line with the words of the query in bold, where styles are printed."""
+    words = [word for word in style.words if len(word) >= MIN_EMPHASISED]
+    if not style.has_styles or not words:
+        return line
+    pattern = rf"\b(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})\b"
+    return re.sub(pattern, lambda found: styled(found.group(), BOLD), line, flags=re.IGNORECASE)
+
+
+def _of_living_file(hit: HitData) -> HitData:
+    """Return a hit whose file is gone with a copy that is there in its place."""
+    if not hit["is_missing"] or not hit["copies"]:
+        return hit
+    from bindsearch.results import may_be_there
+
+    there = next((copy for copy in hit["copies"] if may_be_there(Path(copy))), None)
+    if there is None:
+        return hit
+    copies = [copy for copy in (hit["path"], *hit["copies"]) if copy != there]
+    return {**hit, "path": there, "copies": copies, "is_missing": False}
+
+
+def searched_in(answer: HitData) -> str:
+    """Return what was searched, such as `1,234 segments`, or by words alone, names and texts."""
+    searched = answer["searched"]
+    if searched["words_alone"]:
+        return f"{searched['fields']:,} names and texts"
+    return plural(searched["segments"], "segment")
+
+
+def grouped(hits: Sequence[HitData]) -> tuple[list[HitData], dict[str, list[HitData]]]:
+    """Return the hits to list, and the others by kind, both best first.
+
+    Listed are all hits of the best one's kind, and those of other kinds that are likely at least; all hits if the best
+    one is weak, as then no kind is better than the others.
+    """
+    if hits and hits[0]["match"] == Match.WEAK:
+        return [*hits], {}
+    listed: list[HitData] = []
+    others: dict[str, list[HitData]] = {}
+    for hit in hits:
+        if hit["modality"] == hits[0]["modality"] or hit["match"] != Match.WEAK:
+            listed.append(hit)
+        else:
+            others.setdefault(hit["modality"], []).append(hit)
+    return listed, others
+
+
+def _match(hit: HitData) -> str:
+    """Return the match as a word and a bar of BAR_CELLS, such as `likely ##...`."""
+    filled = round(BAR_CELLS * hit["probability"])
+    full, empty = ("█", "░") if can_print("█░") else ("#", ".")
+    return f"{hit['match']:6} {full * filled}{empty * (BAR_CELLS - filled)}"
+
+
+def span_label(hit: HitData) -> str:
+    """Return the span of a hit, such as `0:10-0:20`; empty if it has none."""
+    if hit["start_s"] is None or hit["end_s"] is None:
+        return ""
+    return f"{clock(hit['start_s'])}-{clock(hit['end_s'])}"
+
+
+def _place(hit: HitData, style: Style, taken: int) -> str:
+    """Return path and place of a hit: the span of a recording, or the line of a text as editors take it.
+
+    Args:
+        hit: The hit.
+        style: How lines are printed.
+        taken: Columns of its line that are taken.
+    """
+    line = "" if hit["line"] is None else f":{hit['line']}"
+    span = f" {label}" if (label := span_label(hit)) else ""
+    path = shown_path(hit["path"])
+    if style.width is not None:
+        path = shorten_path(path, max(style.width - taken - cell_width(line + span), MIN_PATH_COLUMNS))
+    return (linked(path, Path(hit["path"])) if style.has_links else path) + line + span
