@@ -13,6 +13,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from bindsearch.cli.plain_values import with_plain_values
 from bindsearch.cli.settings.apply import add_origin, apply_settings
 from bindsearch.errors import BindSearchError, UsageError
 
@@ -73,6 +74,10 @@ class Command(TyperCommand):
         except BindSearchError as error:
             add_origin(error, ctx)
             raise
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the arguments and options."""
+        return with_plain_values(super().get_params(ctx))
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser of this command's options."""

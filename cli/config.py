@@ -13,6 +13,7 @@ import typer
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import JsonOption
 from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.settings.complete import complete_keys
 from bindsearch.cli.settings.files import (
     FOLDER_FILE,
     OptionsFile,
@@ -54,6 +55,7 @@ KeyArgument = Annotated[
     typer.Argument(
         help="Option, such as k; option of one command, such as search.k; or stores.NAME.",
         metavar="KEY",
+        autocompletion=complete_keys,
         show_default=False,
     ),
 ]

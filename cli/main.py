@@ -22,6 +22,7 @@ EXIT_OTHER_ERROR = 5
 EXIT_INTERRUPTED = 130
 
 DEBUG, DEBUG_VARIABLE = "--debug", "BINDSEARCH_DEBUG"
+COMPLETION_VARIABLE = "_BINDSEARCH_COMPLETE"
 DEBUG_HINT = f"run it again with {DEBUG} for the traceback"
 
 app = typer.Typer(
@@ -157,4 +158,6 @@ def _interrupt(*_: object) -> None:
 
 
 def _complain(message: str) -> None:
+    if os.environ.get(COMPLETION_VARIABLE):  # it would stand in the prompt of a shell that asks for completions
+        return
     print_message(f"bindsearch: {message}")

@@ -50,6 +50,12 @@ def apply_settings(ctx: Any, args: Sequence[str]) -> None:
     ctx.meta[IN_META] = found
 
 
+def setting_of(ctx: Any, command: str, key: str) -> Setting | None:
+    """Return the setting that decides on an option of a command; None: it is not set."""
+    option = settable_options(command, ctx.command.params)[key]
+    return next(settings_of(command, key, option, read_folder_options(), read_user_options(), os.environ), None)
+
+
 def add_origin(error: Exception, ctx: Any) -> None:
     """Add a note to an error about a value that was not given on the command line: where it is set."""
     for name, setting in ctx.meta.get(IN_META, {}).items():
