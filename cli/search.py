@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 EXIT_NO_HITS = 1
 STDIN = "-"
+MAX_LINE = 100_000
+"""Most characters of a query of standard input."""
 
 
 def search_command(
@@ -93,7 +96,9 @@ def search_command(
             "--format", help="Print each hit in this form, such as '{path}\\t{start_s}'; see below.", metavar="FORM"
         ),
     ] = None,
-    flat: Annotated[bool, typer.Option("--flat", help="List all hits, weak ones of other kinds, too.")] = False,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="List all hits; else weak ones are one line a kind if there are better ones.")
+    ] = False,
     color: Annotated[
         str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
@@ -174,7 +179,7 @@ def search_command(
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
         with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
-            return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
+            return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
     asked = query_of(words)
     if html is not None:
         return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
@@ -244,7 +249,7 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         print_message(f"note: {notice}")
     if not hits:
         print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer['query']['to'])}")
-    for suggestion in answer["suggestions"]:
+    for suggestion in answer["suggestions"] if output.form != "--json" else ():  # of which they are part
         print_message(f"try: {suggestion['text']}")
     if output.opened is not None:
         from bindsearch.cli.hits.open_hit import open_hit
@@ -267,6 +272,31 @@ def _write_page(
     return 0 if answer["hits"] else EXIT_NO_HITS
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Yield the lines of a stream, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    while line := stream.readline(MAX_LINE + 1):
+        yield line
+        rest = line
+        while len(rest) > MAX_LINE and not rest.endswith("\n"):
+            rest = stream.readline(MAX_LINE + 1)
+
+
+def _check_line(line: str) -> None:
+    """Check that a line can be a query.
+
+    Raises:
+        UsageError: it is too long, or not a text of UTF-8.
+    """
+    from bindsearch.errors import UsageError
+
+    if len(line) > MAX_LINE:
+        raise UsageError(f"the query has more than {MAX_LINE:,} characters: write a shorter one")
+    if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+        raise UsageError("the query is not a text of UTF-8: convert it")
+
+
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
     """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
     from bindsearch.errors import UsageError
@@ -277,6 +307,7 @@ def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], ou
             continue
         of_line = {"line": number, "query_text": written}
         try:
+            _check_line(written)
             answer = ask(written)
         except UsageError as error:
             failed = True
