@@ -40,7 +40,7 @@ KNOWN: Mapping[str, str] = {
     "index": "store modality-rule encoder encoder-option device compile imu-rate segment index memory recall "
     "index-option retry-failed include exclude limit json json-lines",
     "search": "to k ranking diversity min-match copies words where under collection since until include-query imu-rate "
-    "device store json jsonl csv paths print0 format flat color no-server",
+    "device store json jsonl csv paths print0 format flat color preview no-server",
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store json analyze",
     "serve": "store host port token-file no-socket",
