@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bindsearch.atomic import folder_size
 from bindsearch.former_names import former_fields
@@ -15,7 +16,10 @@ from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import Plan, PlanRun
 from bindsearch.storage.config import StoreConfig
-from bindsearch.types import Hit, Modality
+from bindsearch.types import STANDS_OUT, Hit, Modality
+
+if TYPE_CHECKING:
+    from bindsearch.search.suggestions import Suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Answer:
         plan: The plan of the search.
         run: Measurements of running the plan.
         notices: Problems with the store's snapshot and indexes, with the query's files, and with the filter's folders.
+        suggestions: What to try if no hit stands out.
     """
 
     terms: tuple[AnsweredTerm, ...]
@@ -56,6 +61,12 @@ class Answer:
     plan: Plan
     run: PlanRun
     notices: tuple[str, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether a hit is better than what chance finds."""
+        return any(hit.probability >= STANDS_OUT for hit in self.hits)
 
 
 def missing_paths(hits: Iterable[Hit]) -> set[Path]:

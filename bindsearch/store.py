@@ -380,7 +380,15 @@ class Store:
             *(generation.words.problems if plan.words is not None else ()),
             *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),
         )
-        return Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
+        answer = Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
+        if answer.stands_out:
+            return answer
+        from bindsearch.search.suggestions import suggestions
+
+        searched = sum(step.matching_rows for step in plan.partitions)
+        return replace(
+            answer, suggestions=suggestions(query, generation.words, generation.snapshot, len(answer.hits), searched)
+        )
 
     def explain(self, query: Query) -> Plan:
         """Return the plan of a query; the filter is evaluated, but nothing is encoded or searched.

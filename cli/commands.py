@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from copy import copy
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from bindsearch.cli.aliases import Command
+from bindsearch.cli.plain_values import with_plain_values
+from bindsearch.cli.summaries import SUMMARIES
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -38,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "merge": ("merge", "merge_command"),
         "bench": ("bench", "bench_app"),
         "model": ("model", "model_app"),
+        "config": ("config", "config_app"),
     }
 )
 """Module below `bindsearch.cli`, and function or Typer program in it, of each command, in the order of the help."""
@@ -53,6 +57,28 @@ class CommandGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (given by Typer)
         """Return the names of the commands."""
         return [*self.commands]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options before the command."""
+        return with_plain_values(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the program."""
+        super(CommandGroup, self._listed()).format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the commands that complete a word."""
+        return super(CommandGroup, self._listed()).shell_complete(ctx, incomplete)
+
+    def _listed(self) -> CommandGroup:
+        """Return a copy whose commands have names and summaries only."""
+        listed = copy(self)
+        commands = ((name, SUMMARIES.get(name)) for name in self.commands)
+        listed.commands = {
+            name: self.commands[name] if summary is None else TyperCommand(name, help=summary)
+            for name, summary in commands
+        }
+        return listed
 
 
 class _LoadedCommands(MutableMapping[str, Any]):

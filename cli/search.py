@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -43,10 +45,13 @@ from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Query, Ranking
 
 if TYPE_CHECKING:
+    from bindsearch.cli.hits.preview import Preview
     from bindsearch.cli.hits.terminal import Color
 
 EXIT_NO_HITS = 1
 STDIN = "-"
+MAX_LINE = 100_000
+"""Most characters of a query of standard input."""
 
 
 def search_command(
@@ -76,9 +81,6 @@ def search_command(
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
-    no_server: Annotated[
-        bool, typer.Option("--no-server", help="Search in this process, also if `bindsearch serve` has the store open.")
-    ] = False,
     json: JsonOption = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
@@ -94,12 +96,31 @@ def search_command(
             "--format", help="Print each hit in this form, such as '{path}\\t{start_s}'; see below.", metavar="FORM"
         ),
     ] = None,
-    flat: Annotated[bool, typer.Option("--flat", help="List all hits, weak ones of other kinds, too.")] = False,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="List all hits; else weak ones are one line a kind if there are better ones.")
+    ] = False,
     color: Annotated[
         str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            "--preview",
+            help="Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
+            metavar="[=HOW]",
+        ),
+    ] = None,
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
+    ] = None,
     open_: Annotated[
-        int | None, typer.Option("--open", help="Open hit number N, at its span if the player can.", metavar="N")
+        int | None,
+        typer.Option(
+            "--open", help="Open hit number N, by default the first, at its span if the player can.", metavar="[N]"
+        ),
     ] = None,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
@@ -116,12 +137,16 @@ def search_command(
     from bindsearch.cli.ask import asking
     from bindsearch.cli.hits.formats import one_of, parse_form
     from bindsearch.cli.hits.terminal import Color
+    from bindsearch.errors import UsageError
 
     forms = {"--json": json, "--jsonl": jsonl, "--csv": csv, "--paths": paths, "--print0": print0}
     chosen = one_of({**forms, "--format": form is not None})
     if form is not None:
         parse_form(form)
-    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), open_)
+    if preview is not None and chosen is not None:
+        raise UsageError(f"--preview and {chosen} exclude each other: choose one")
+    shown_below = None if preview is None else _preview(preview, store)
+    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), shown_below, open_)
 
     def query_of(given: list[str] | None) -> Query:
         return read_query(
@@ -151,9 +176,13 @@ def search_command(
         )
 
     if words == [STDIN]:
+        if html is not None:
+            raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
         with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
-            return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
+            return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
     asked = query_of(words)
+    if html is not None:
+        return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
     with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
         answer = ask(asked)
     _show(answer, output)
@@ -169,6 +198,7 @@ class Output:
         template: The form of --format.
         flat: Whether all hits are listed in the table.
         color: Use of styles.
+        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
         opened: Rank of the hit to open; None: none.
     """
 
@@ -176,7 +206,21 @@ class Output:
     template: str | None
     flat: bool
     color: Color
+    preview: Preview | None
     opened: int | None
+
+
+def _preview(how: str, store: str | None) -> Preview:
+    """Return the function that makes thumbnails for the terminal.
+
+    Raises:
+        UsageError: the way to show them is unknown, or the terminal cannot.
+    """
+    from bindsearch.cli.hits.graphics import to_graphics
+    from bindsearch.cli.hits.preview import preview
+    from bindsearch.storage.config import resolve_store
+
+    return preview(resolve_store(store), to_graphics(how))
 
 
 def _show(answer: dict[str, Any], output: Output) -> None:
@@ -187,7 +231,7 @@ def _show(answer: dict[str, Any], output: Output) -> None:
     hits = answer["hits"]
     match output.form:
         case None:
-            print_hits(answer, flat=output.flat, color=output.color)
+            print_hits(answer, flat=output.flat, color=output.color, preview=output.preview)
         case "--json":
             print_json(answer)
         case "--jsonl":
@@ -205,10 +249,52 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         print_message(f"note: {notice}")
     if not hits:
         print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer['query']['to'])}")
+    for suggestion in answer["suggestions"] if output.form != "--json" else ():  # of which they are part
+        print_message(f"try: {suggestion['text']}")
     if output.opened is not None:
         from bindsearch.cli.hits.open_hit import open_hit
 
         open_hit(hits, output.opened)
+
+
+def _write_page(
+    query: Query, path: Path, output: Output, *, store: str | None, device: str, imu_rate_hz: float | None
+) -> int:
+    """Write the answer as one HTML file, show it and return the exit code."""
+    from bindsearch.store import connect
+    from bindsearch.views.html_page import write_page
+
+    with connect(store, device=device) as opened:
+        title = ", ".join(term.source for term in query.terms)
+        (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
+    _show(answer, output)
+    print_message(f"written: {path}")
+    return 0 if answer["hits"] else EXIT_NO_HITS
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Yield the lines of a stream, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    while line := stream.readline(MAX_LINE + 1):
+        yield line
+        rest = line
+        while len(rest) > MAX_LINE and not rest.endswith("\n"):
+            rest = stream.readline(MAX_LINE + 1)
+
+
+def _check_line(line: str) -> None:
+    """Check that a line can be a query.
+
+    Raises:
+        UsageError: it is too long, or not a text of UTF-8.
+    """
+    from bindsearch.errors import UsageError
+
+    if len(line) > MAX_LINE:
+        raise UsageError(f"the query has more than {MAX_LINE:,} characters: write a shorter one")
+    if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+        raise UsageError("the query is not a text of UTF-8: convert it")
 
 
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
@@ -221,6 +307,7 @@ def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], ou
             continue
         of_line = {"line": number, "query_text": written}
         try:
+            _check_line(written)
             answer = ask(written)
         except UsageError as error:
             failed = True

@@ -13,7 +13,7 @@ import re
 import tempfile
 import unicodedata
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -108,6 +108,22 @@ class Postings:
         start, stop = int(self.starts[row]), int(self.starts[row + 1])
         self.check("fields", start, stop)
         return self.fields[start:stop]
+
+    def counts_of(self, tokens: Sequence[str]) -> NDArray[np.int64]:
+        """Return the number of fields that contain each of these tokens: int64 (m,).
+
+        Raises:
+            IndexDamagedError: the file is damaged.
+        """
+        if not len(self.hashes):
+            return np.zeros(len(tokens), np.int64)
+        values = np.fromiter(map(_hash, tokens), np.uint64, len(tokens))
+        rows = np.minimum(np.searchsorted(self.hashes, values), len(self.hashes) - 1)
+        known = self.hashes[rows] == values
+        for row in rows[known].tolist():
+            self.check("starts", row, row + 2)
+        counts = self.starts[rows + 1].astype(np.int64) - self.starts[rows].astype(np.int64)
+        return np.where(known, counts, 0)
 
     def lengths_of(self, fields: NDArray[np.integer]) -> NDArray[np.uint16]:
         """Return the number of tokens of each field: uint16 (m,).

@@ -268,9 +268,8 @@ def run(
         vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
         items = [prepared[number].items for number in numbers]
         group_plans = [plans[number] for number in numbers]
-        group_results = run_plans(
-            group_plans, vectors, targets, generation.snapshot, items, model, workers, generation.words
-        )
+        words = generation.words if any(plan.words is not None for plan in group_plans) else None
+        group_results = run_plans(group_plans, vectors, targets, generation.snapshot, items, model, workers, words)
         for number, result in zip(numbers, group_results, strict=True):
             results[number] = result
     return [result for result in results if result is not None]

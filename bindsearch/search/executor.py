@@ -99,7 +99,7 @@ def run_plans(
     items: Sequence[QueryItems],
     model: ProbabilityModel,
     workers: Workers,
-    words: WordIndex,
+    words: WordIndex | None,
 ) -> list[Result]:
     """Run the plans of one or more queries; queries with equal steps share one call per partition.
 
@@ -113,7 +113,7 @@ def run_plans(
         items: Excluded and identical items of each query.
         model: Model of the probability of a match.
         workers: Threads to search with.
-        words: Word index of the generation.
+        words: Word index of the generation; None if no plan searches words.
 
     Returns:
         The result of each query.
@@ -159,13 +159,13 @@ def run_words(
 
 def _search_words(
     plan: Plan,
-    words: WordIndex,
+    words: WordIndex | None,
     searched: Mapping[Modality, FilteredPartition],
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
 ) -> tuple[WordMatches | None, WordRun | None]:
     """Return what contains the words of a query, and the measurements; None if words are not searched."""
-    if plan.words is None:
+    if plan.words is None or words is None:
         return None, None
     from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
 

@@ -230,26 +230,22 @@ class Snapshot:
 
     def item_at_path(self, path: Path) -> Item | None:
         """Return the item with this absolute path, in any form of its name; None if there is none."""
-        import pyarrow.compute as pc
-
         for form, (collection_id, root) in itertools.product(
             map(Path, name_forms(str(path))), self.manifest.collections.items()
         ):
             if form.is_relative_to(root):
-                same_path = pc.equal(self.items.column("rel_path"), form.relative_to(root).as_posix())
-                same_root = pc.equal(self.items.column("collection_id"), collection_id)
-                for row in self._live_item_rows(pc.and_(same_path, same_root)).tolist():
+                rel_path = form.relative_to(root).as_posix()
+                same_path = self._live_items_with("rel_path", rel_path)
+                same_root = self._live_items_with("collection_id", collection_id)
+                for row in np.intersect1d(same_path, same_root, assume_unique=True).tolist():
                     return self._item_at(row)
         return None
 
     def items_with_content(self, hashes: Sequence[str]) -> NDArray[np.int64]:
         """Return the ids of items with one of these content hashes: int64 (m,)."""
-        import pyarrow.compute as pc
-
-        column = self.items.column("content_hash")
-        rows_of_hashes = [self._live_item_rows(pc.equal(column, content_hash)) for content_hash in hashes]
+        rows_of_hashes = [self._live_items_with("content_hash", content_hash) for content_hash in hashes]
         rows = np.unique(np.concatenate([np.zeros(0, np.int64), *rows_of_hashes]))
-        return np.asarray(self.items.column("item_id").take(rows).to_numpy())
+        return np.asarray(self.items.column("item_id").to_numpy()[rows])
 
     def counts(self, table: str) -> dict[Modality, int]:
         """Return the number of live "items" or "segments" by modality, without modalities that have none."""
@@ -328,7 +324,12 @@ class Snapshot:
             part.texts[part_row].as_py(),
         )
 
-    def _live_item_rows(self, mask: pa.ChunkedArray) -> NDArray[np.int64]:
+    def _live_items_with(self, column: str, value: str | int) -> NDArray[np.int64]:
+        """Return the rows of live items with this value in a column: int64 (m,), ascending."""
+        import pyarrow as pa
+        from pyarrow._compute import call_function  # pyarrow.compute makes 280 functions when it is imported: 30 ms
+
+        mask = call_function("equal", [self.items.column(column), pa.scalar(value)])
         rows = np.flatnonzero(mask.to_numpy())
         return rows if self.item_alive is None else rows[self.item_alive[rows]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.results import missing_paths
-from bindsearch.types import STANDS_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -33,7 +32,8 @@ def answer_data(answer: Answer) -> dict[str, Any]:
             "fields": None if words is None else words.fields,
             "words_alone": words is not None and words.alone,
         },
-        "stands_out": any(hit.probability >= STANDS_OUT for hit in answer.hits),
+        "stands_out": answer.stands_out,
+        "suggestions": [{"text": one.text, "query": one.query} for one in answer.suggestions],
         "notices": list(answer.notices),
         "hits": [_hit_data(hit, missing) for hit in answer.hits],
     }

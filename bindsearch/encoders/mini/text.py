@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bindsearch.device import usable_cores
 from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled
+from bindsearch.encoders.mini.blas_threads import one_blas_thread
 from bindsearch.encoders.mini.weights import TEXT_DISTRIBUTION, text_files
 from bindsearch.environment import check_libraries
 from bindsearch.errors import EncoderError, MediaError
@@ -38,7 +39,7 @@ MIN_PASS_TOKENS, MAX_PASS_TOKENS = 64, 512
 """Tokens of one pass, including padding: a matrix product of fewer is slow, and more only add padding."""
 
 MAX_NUMPY_TOKENS = 512
-"""Most tokens of a call that run with NumPy: it needs twice torch's 0.1 s for them, but importing torch takes 2 s."""
+"""Most tokens of a call that run with NumPy: it takes 0.2 s for them, importing torch takes 2 s."""
 
 
 class TextTower:
@@ -71,8 +72,9 @@ class TextTower:
     def encode(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Embed n arrays of token ids, int64 (1, length): float32 (n, 384), unit L2 norm.
 
-        Texts of similar length share a pass. Passes run in parallel with one thread of torch each: within a pass its
-        threads would wait for each other. With another program on 2 cores they took 150 ms for 8 tokens, one took 9 ms.
+        Texts of similar length share a pass. Few tokens run on one thread. Passes of more run in parallel with one
+        thread of torch each: within a pass its threads would wait for each other. With another program on 2 cores they
+        took 150 ms for 8 tokens, one took 9 ms.
 
         Raises:
             MediaError: a text has more than `max_tokens` tokens.
@@ -84,7 +86,8 @@ class TextTower:
         buckets = _buckets([ids.shape[1] for ids in tokens], usable_cores())
         batches = [_padded([tokens[row][0] for row in rows]) for rows in buckets]
         if sum(ids.shape[1] for ids in tokens) <= MAX_NUMPY_TOKENS:
-            embedded = [mean_pooled(bert, *batch) for batch in batches]
+            with one_blas_thread():
+                embedded = [mean_pooled(bert, *batch) for batch in batches]
         else:
             embedded = self._embed_many(bert, batches)
         vectors = np.empty((len(tokens), DIM), dtype=np.float32)

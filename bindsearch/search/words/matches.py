@@ -175,10 +175,7 @@ def _matching_fields(step: WordStep, parts: Sequence[WordPart], snapshot: Snapsh
         for name in step.names:
             whole = part.postings.find(token_of_name(name)).astype(np.int64)
             fields, chances = np.append(fields, whole), np.append(chances, np.full(len(whole), EXACT_NAME))
-        items = len(part.part.item_ids)
-        segments = np.where(fields < 2 * items, -1, fields - 2 * items)
-        owners = np.where(segments < 0, fields % max(items, 1), -1)
-        owners[segments >= 0] = part.part.item_of_segments[segments[segments >= 0]]
+        owners, segments = part.owners_of(fields)
         kept = chances > (0.0 if step.alone else MIN_CHANCE)
         if snapshot.item_alive is not None:
             kept &= snapshot.item_alive[part.first_item + owners]

@@ -1,0 +1,37 @@
+"""First paragraphs of the help of commands, for the list of commands: it is shown without importing them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "index": "Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.",
+        "search": "Search with a text, files, or a weighted sum of several. Options are combined into one query.",
+        "explain": "Show the plan of a query: how each modality is searched, the estimated cost and the reasons.",
+        "show": "Show what reaches the encoder for a file, and why: "
+        "decoded exactly as `index` does, but nothing is written.",
+        "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",
+        "watch": "Index folders, then watch them: changes are searchable within seconds.",
+        "retry": "Index failed files again (see `bindsearch status --failed`), optionally with other options.",
+        "optimize": "Create, extend or rebuild indexes if needed, and tune search parameters.",
+        "calibrate": "Fit the match of hits to queries whose answers you know, and keep it in the store.",
+        "reindex": "Re-embed everything with another encoder. Searches use the old index until it finishes.",
+        "status": "Show collections, items and segments by modality, indexes and failures.",
+        "verify": "Check the store's files for consistency and checksums. Changes nothing.",
+        "compact": "Repair the store, remove deleted rows and unreferenced files, and compact the catalog.",
+        "recover": "Rebuild a damaged, missing or outdated catalog from the snapshot that searches use.",
+        "doctor": "Check Python, libraries, GPU, codecs, encoders, store and disk; report how to fix each problem.",
+        "duplicates": "List identical files, or with --near items that are similar to each other.",
+        "forget": "Remove files or folders from the store, with their recorded failures; the files on disk are kept.",
+        "relocate": "Change the root of a collection whose folder was moved. Nothing is embedded again.",
+        "export": "Write vectors and metadata to DIR. `import` reads them back.",
+        "import": "Import precomputed vectors; "
+        "rows with the same path become one item, which replaces an existing one.",
+        "merge": "Merge stores into --store (created if missing), without embedding anything.",
+        "bench": "Measure the speed of encoders on this machine.",
+        "model": "Download, list and delete models. Example: bindsearch model pull imagebind-huge",
+    }
+)
+"""First paragraph of the help of each command; a command without one here is imported to list it."""

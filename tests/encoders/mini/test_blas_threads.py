@@ -1,0 +1,49 @@
+"""Threads of NumPy's matrix products while a text is embedded."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from bindsearch.encoders.mini import text
+from bindsearch.encoders.mini.blas_threads import one_blas_thread
+
+
+def threads() -> list[int]:
+    return [library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info()]
+
+
+@pytest.fixture
+def before() -> list[int]:
+    counts = threads()
+    if max(counts) == 1:
+        pytest.skip("NumPy has one thread here")
+    return counts
+
+
+def test_a_block_runs_on_one_thread_and_the_setting_returns_after_it_and_after_an_error(before: list[int]) -> None:
+    with one_blas_thread():
+        assert set(threads()) == {1}
+    assert threads() == before
+    with pytest.raises(ZeroDivisionError), one_blas_thread():
+        _ = 1 / 0
+    assert threads() == before
+
+
+def test_blocks_of_several_threads_do_not_leave_the_setting_at_one(before: list[int]) -> None:
+    def block(_: int) -> list[int]:
+        with one_blas_thread():
+            return threads()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert {count for counts in pool.map(block, range(40)) for count in counts} == {1}
+    assert threads() == before
+
+
+def test_a_short_text_is_embedded_on_one_thread(before: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    embed = text.mean_pooled
+    monkeypatch.setattr(text, "mean_pooled", lambda *of: (seen.extend(threads()), embed(*of))[1])
+    text.TextTower().encode_texts(["a dog barking"])
+    assert set(seen) == {1}
+    assert threads() == before
