@@ -53,6 +53,7 @@ def main() -> int:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         take_pictures(browser, origin, folder / "queries")
+        take_gallery(browser, folder)
         browser.close()
     return 0
 
@@ -95,6 +96,13 @@ def command() -> str:
 
 def take_pictures(browser: Browser, origin: str, queries: Path) -> None:
     """Take all pictures."""
+    with opened(browser, f"{origin}/?{urlencode({'to': 'text,image,audio', 'weak': 1})}") as page:
+        page.set_input_files("#file", [queries / "bark.wav"])
+        page.locator(".term").wait_for()
+        settle(page)
+        page.reload()  # the term is encoded now
+        settle(page)
+        save(page, "page")
     with opened(browser, f"{origin}/?{urlencode({'q': 'rain', 'weak': 1})}") as page:
         save(page, "search")
     with opened(browser, f"{origin}/?{urlencode({'q': 'a dog barking', 'weak': 1})}", color_scheme="dark") as page:
@@ -125,6 +133,20 @@ def take_pictures(browser: Browser, origin: str, queries: Path) -> None:
     query = {"q": "coffee", "term": "text::rain", "weak": 1}
     with opened(browser, f"{origin}/?{urlencode(query)}", **phone) as page:
         save(page, "phone")
+
+
+def take_gallery(browser: Browser, folder: Path) -> None:
+    """Take the picture of an answer as one HTML file."""
+    with tempfile.TemporaryDirectory() as made:
+        page_file = Path(made) / "rain.html"
+        options = ["--store", "store", "--no-server", "--html", str(page_file)]
+        subprocess.run([command(), "search", "rain", *options], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        context = browser.new_context(viewport=size(WIDE))  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(page_file.as_uri())
+        page.wait_for_timeout(1000)
+        save(page, "gallery")
+        context.close()
 
 
 @contextlib.contextmanager
@@ -169,7 +191,7 @@ def save(page: Page, name: str) -> None:
     """Write a picture with few colours, so that it is small."""
     page.mouse.move(0, 0)
     taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    own = page.evaluate(OWN_COLOURS)
+    own = page.evaluate(OWN_COLOURS) if page.url.startswith("http") else []
     for colours in COLOURS:
         out = io.BytesIO()
         palette = Image.new("P", (1, 1))
