@@ -28,7 +28,9 @@ DEBUG_HINT = f"run it again with {DEBUG} for the traceback"
 app = typer.Typer(
     name="bindsearch",
     cls=CommandGroup,
-    epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
+    epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'\n\n"
+    "Defaults of options come from BINDSEARCH_OPTION in the environment, .bindsearch.toml in the folder or above it, "
+    "and the user's file: see bindsearch config show.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,

@@ -13,6 +13,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "show": "Show what reaches the encoder for a file, and why: "
         "decoded exactly as `index` does, but nothing is written.",
         "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",
+        "report": "Write the answers to a list of queries into one HTML file, which opens offline.",
         "watch": "Index folders, then watch them: changes are searchable within seconds.",
         "retry": "Index failed files again (see `bindsearch status --failed`), optionally with other options.",
         "optimize": "Create, extend or rebuild indexes if needed, and tune search parameters.",
@@ -31,6 +32,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "rows with the same path become one item, which replaces an existing one.",
         "merge": "Merge stores into --store (created if missing), without embedding anything.",
         "bench": "Measure the speed of encoders on this machine.",
+        "config": "Show and set defaults of options, and names of stores. Example: bindsearch config set k 20",
         "model": "Download, list and delete models. Example: bindsearch model pull imagebind-huge",
     }
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.output import print_message
-from bindsearch.cli.settings.files import read_folder_options, read_user_options
 from bindsearch.cli.settings.keys import FOLDER_COMMANDS, settable_options
-from bindsearch.cli.settings.values import Setting, settings_of
+
+if TYPE_CHECKING:
+    from bindsearch.cli.settings.values import Setting
 
 IN_META = "bindsearch.settings"
 """Key of the settings in `Context.meta`."""
@@ -37,6 +38,9 @@ def apply_settings(ctx: Any, args: Sequence[str]) -> None:
     command = command_name(ctx)
     if ctx.resilient_parsing or command.split()[:1] == ["config"] or {*given} & {*ctx.help_option_names}:
         return
+    from bindsearch.cli.settings.files import read_folder_options, read_user_options
+    from bindsearch.cli.settings.values import settings_of
+
     folder, user = read_folder_options(), read_user_options()
     if folder is not None and command in FOLDER_COMMANDS:
         for notice in folder.notices:
@@ -52,6 +56,9 @@ def apply_settings(ctx: Any, args: Sequence[str]) -> None:
 
 def setting_of(ctx: Any, command: str, key: str) -> Setting | None:
     """Return the setting that decides on an option of a command; None: it is not set."""
+    from bindsearch.cli.settings.files import read_folder_options, read_user_options
+    from bindsearch.cli.settings.values import settings_of
+
     option = settable_options(command, ctx.command.params)[key]
     return next(settings_of(command, key, option, read_folder_options(), read_user_options(), os.environ), None)
 

@@ -20,7 +20,9 @@ from bindsearch.errors import UsageError
 
 PREFIX = "BINDSEARCH_"
 
-FOLDER_KEYS = frozenset({"copies", "diversity", "flat", "include-query", "k", "min-match", "ranking", "to", "words"})
+FOLDER_KEYS = frozenset(
+    {"color", "copies", "diversity", "flat", "include-query", "k", "min-match", "ranking", "to", "words"}
+)
 """Keys that a folder's file may set."""
 
 FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
@@ -38,7 +40,7 @@ KNOWN: Mapping[str, str] = {
     "index": "store modality-rule encoder encoder-option device compile imu-rate segment index memory recall "
     "index-option retry-failed include exclude limit json json-lines",
     "search": "to k ranking diversity min-match copies words where under collection since until include-query imu-rate "
-    "device store json paths print0 flat",
+    "device store json jsonl csv paths print0 format flat color preview no-server",
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store json analyze",
     "serve": "store host port token-file no-socket",

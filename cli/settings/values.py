@@ -16,6 +16,10 @@ from bindsearch.errors import UsageError
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
+EXACT_FLOAT = 2**53
+"""Whole numbers below are exact as a float."""
+
+
 class Source(StrEnum):
     """Places that values come from."""
 
@@ -95,6 +99,7 @@ def check_value(option: Any, value: Any, where: str) -> Any:
         is_right, expected = isinstance(value, int), "a whole number"
     elif kind is float:
         is_right, expected = isinstance(value, int | float), "a number"
+        value = float(value) if isinstance(value, int) and abs(value) < EXACT_FLOAT else value
     else:
         is_right, expected = isinstance(value, str | int | float), "a text"
         value = str(value) if is_right else value

@@ -252,7 +252,7 @@ def test_set_writes_through_a_link_and_keeps_the_mode(
         (["k", "0"], "at least 1"),
         (["ranking", "zz"], "unknown ranking 'zz': did you mean 'z'?"),
         (["to", "smell"], "unknown modality 'smell'"),
-        (["device", "cpu", "--folder"], "a folder may not set device, only copies, diversity"),
+        (["device", "cpu", "--folder"], "a folder may not set device, only color, copies"),
         (["export.to", "text", "--folder"], "a folder may not set export.to"),
         (["stores.a", "/a", "--folder"], "a folder may not set stores.a"),
         (["stores.a b", "/a"], "the name 'a b': expected"),

@@ -2,10 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from bindsearch.encoders.mini import text
+from bindsearch.encoders.mini.bert import Bert, mean_pooled
 from bindsearch.encoders.mini.blas_threads import one_blas_thread
 
 
@@ -42,8 +45,12 @@ def test_blocks_of_several_threads_do_not_leave_the_setting_at_one(before: list[
 
 def test_a_short_text_is_embedded_on_one_thread(before: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    embed = text.mean_pooled
-    monkeypatch.setattr(text, "mean_pooled", lambda *of: (seen.extend(threads()), embed(*of))[1])
+
+    def embed(network: Bert, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        seen.extend(threads())
+        return mean_pooled(network, ids, mask)
+
+    monkeypatch.setattr(text, "mean_pooled", embed)
     text.TextTower().encode_texts(["a dog barking"])
     assert set(seen) == {1}
     assert threads() == before

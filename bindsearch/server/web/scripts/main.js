@@ -27,19 +27,12 @@ let asked = null;
 let typingTimer = 0;
 let maxUploadBytes = 64 << 20;
 let isFirst = true;
-let isHeld = false; // a slider is being moved
 let focusFirst = false; // after a step by keyboard
 
 const state = createState(onChange);
 const searching = latestSearch(onAnswer, showError, (isBusy) => byId("results").setAttribute("aria-busy", String(isBusy)));
 const filters = createFilters(state);
-const terms = createTerms(state, {
-  onWeight: () => {
-    isHeld = true;
-    run();
-    isHeld = false;
-  },
-});
+const terms = createTerms(state);
 const gallery = createGallery({
   onOpen: (hit) => state.set({ item: keyOf(hit) }, { push: true }),
   onLike: (hit) => searchLike(hit.item_id, hit.name, hit.modality),
@@ -68,12 +61,12 @@ const live = createLive({
     map.outdate();
     renderEmpty(data);
   },
-  onRefresh: () => run(true),
+  onRefresh: () => run({ isAgain: true }),
 });
 
 /** Act on a change of the state. */
-function onChange(now, before) {
-  if (document.activeElement !== input && input.value !== now.typed) input.value = now.typed;
+function onChange(now, before, { isLive }) {
+  if (input.value !== now.typed) input.value = now.typed;
   byId("add-text").hidden = !now.typed.trim();
   render(now);
   const isSameQuery = JSON.stringify(toQuery(now)) === JSON.stringify(toQuery(before));
@@ -81,7 +74,7 @@ function onChange(now, before) {
     clearTimeout(typingTimer);
     const isTyping = now.typed !== before.typed && document.activeElement === input;
     if (isTyping) typingTimer = setTimeout(run, TYPING_PAUSE_MS);
-    else run();
+    else run({ mayWait: isLive });
   } else if (now.showWeak !== before.showWeak && answer) {
     renderAnswer();
   }
@@ -102,8 +95,12 @@ function render(now) {
   document.title = title ? `${printable(title).slice(0, 80)} · BindSearch` : "BindSearch";
 }
 
-/** Ask the server. @param {boolean} [isAgain] ask although the query is the same */
-function run(isAgain = false) {
+/**
+ * Ask the server.
+ * @param {{isAgain?: boolean, mayWait?: boolean}} [options] isAgain: although the query is the same; mayWait: after the
+ *   search that runs, whose answer is shown too
+ */
+function run({ isAgain = false, mayWait = false } = {}) {
   clearTimeout(typingTimer);
   const query = toQuery(state.get());
   if (!query) {
@@ -113,8 +110,11 @@ function run(isAgain = false) {
     clearResults();
     return;
   }
-  if (isAgain !== true && asked && JSON.stringify(asked) === JSON.stringify(query)) return;
-  searching.ask(query, { mayWait: isHeld });
+  if (!isAgain && asked && JSON.stringify(asked) === JSON.stringify(query)) {
+    searching.cancel();
+    return;
+  }
+  searching.ask(query, { mayWait });
 }
 
 function onAnswer(query, given) {
@@ -188,7 +188,6 @@ function suggestionList() {
 const button = (text, act) => h("button", { type: "button", onclick: act }, bdi(text));
 
 function setText(text) {
-  input.value = text;
   state.set({ typed: text }, { push: true });
 }
 
@@ -235,7 +234,6 @@ function step(by) {
 }
 
 function searchLike(id, name, modality) {
-  input.value = "";
   focusFirst = true;
   state.set({
     item: null, typed: "", typedWeight: null, view: "search",
@@ -277,7 +275,6 @@ function hideError() {
 function keepText() {
   const typed = state.get().typed.trim();
   if (!typed) return;
-  input.value = "";
   const weight = state.get().typedWeight;
   const term = { kind: "text", source: typed, weight };
   state.set({ typed: "", typedWeight: null, terms: [term, ...state.get().terms] }, { push: true });
