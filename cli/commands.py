@@ -40,8 +40,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "import": ("import_", "import_command"),
         "merge": ("merge", "merge_command"),
         "bench": ("bench", "bench_app"),
-        "model": ("model", "model_app"),
         "config": ("config", "config_app"),
+        "model": ("model", "model_app"),
     }
 )
 """Module below `bindsearch.cli`, and function or Typer program in it, of each command, in the order of the help."""
