@@ -156,8 +156,9 @@ class Store:
         """Keep the vectors of the last `n` texts and files of queries, so that other weights encode nothing again.
 
         Raises:
-            UsageError: n is not an integer of at least 1.
+            UsageError: n is not an integer of at least 1, or the store is closed.
         """
+        self._folder  # noqa: B018  (raises if the store is closed)
         self._term_cache = TermCache(to_integer(n, "n", "give the number of terms to keep", lowest=1))
 
     def generation(self) -> Generation:

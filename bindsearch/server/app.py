@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +47,7 @@ from bindsearch.server.limits import (
     busy,
     search_threads,
 )
-from bindsearch.server.media_response import media_response, open_item
+from bindsearch.server.media_response import HeldResponse, media_response, open_item
 from bindsearch.server.open_store import OpenStore
 from bindsearch.server.page_query import PageQuery, read_page_query
 from bindsearch.server.pictures import (
@@ -201,16 +202,8 @@ def _add_store(app: FastAPI, service: Service) -> None:
     @app.get("/api/events", response_class=StreamingResponse)
     async def stream_events() -> Response:
         """Stream events: store, generation, indexing, problem."""
-        streams.take()
-
-        async def stream() -> Any:
-            try:
-                async for event in events(opened, service.files, service.stopping):
-                    yield event
-            finally:
-                streams.leave()
-
-        return StreamingResponse(stream(), media_type="text/event-stream")
+        stream = events(opened, service.files, service.stopping)
+        return HeldResponse(stream, streams.take(), media_type="text/event-stream")
 
 
 def _add_uploads(app: FastAPI, service: Service) -> None:
@@ -255,19 +248,18 @@ def _add_items(app: FastAPI, service: Service) -> None:
     @app.get("/api/items/{item_id}/media")
     async def media(request: Request, item_id: int) -> Response:
         """Return the file of an item, or the range of it that is asked for."""
-        streams.take()
+        held = streams.take()
         try:
             found = await service.files.run(lambda: find_item(opened.current().generation().snapshot, item_id))
             file = await service.files.run(lambda: open_item(found))
+            held.enter_context(file.file)
             is_head = request.method == "HEAD"
-            response = media_response(found, file, request.headers, head=is_head, files=service.files)
+            response = media_response(found, file, request.headers, head=is_head, files=service.files, held=held)
         except BaseException:
-            streams.leave()
+            held.close()
             raise
-        if isinstance(response, StreamingResponse):
-            response.body_iterator = _leaving(response.body_iterator, streams)
-        else:
-            streams.leave()
+        if not isinstance(response, HeldResponse):
+            held.close()
         return response
 
     async def show(
@@ -347,8 +339,8 @@ class _Places:
     def __init__(self, n: int) -> None:
         self._free = n
 
-    def take(self) -> None:
-        """Take a place.
+    def take(self) -> ExitStack:
+        """Take a place; closing what is returned gives it back.
 
         Raises:
             Refusal: there is none.
@@ -356,17 +348,12 @@ class _Places:
         if not self._free:
             raise busy()
         self._free -= 1
+        held = ExitStack()
+        held.callback(self._leave)
+        return held
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         self._free += 1
-
-
-async def _leaving(chunks: Any, places: _Places) -> AsyncIterator[Any]:
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        places.leave()
 
 
 def _and(answer: dict[int, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:

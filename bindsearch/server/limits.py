@@ -31,7 +31,7 @@ BODY_S = 300.0
 """Time in which a body must have been sent."""
 SEND_S = 60.0
 """Longest time that a client may take to read the next part of an answer."""
-STOP_S = 10.0
+STOP_S = 30.0
 """Time that running requests have to end when the server stops."""
 WAIT_S = 20.0
 """Longest time that a request waits for a thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -158,3 +159,10 @@ def test_a_port_in_use_is_named(server: ServerProcess, world: Path) -> None:
     done = run_command(["serve", "--store", world / "store", "--port", str(server.port)])
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1 port {server.port} (Address already in use): give another" in done.stderr
+
+
+def test_a_missing_extra_is_named(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else object())
+    done = run_command(["serve", "--store", world / "store"])
+    assert done.returncode == 5
+    assert done.stderr == ("bindsearch: the page and the API need the extra [serve]: pip install 'bindsearch[serve]'\n")

@@ -17,6 +17,8 @@ import { commandLine, planDetails } from "./results/plan.js";
 import { MAX_K, PAGE, allTerms, countFilters, createState, toQuery } from "./state.js";
 
 const TYPING_PAUSE_MS = 120;
+/** An option of a command: what to try in a terminal, for which the page has buttons of its own. */
+const OPTION = /(^|\s)--[a-z]/;
 const EXAMPLES = ["a dog barking", "rain on the roof", "a person walking", "a cup of coffee"];
 
 const input = /** @type {HTMLInputElement} */ (byId("search"));
@@ -173,9 +175,9 @@ function renderNothing(isNothing) {
 function suggestionList() {
   const now = state.get();
   const steps = [];
-  for (const one of answer?.suggestions ?? []) {
-    const { query } = one;
-    steps.push(query ? button(one.text, () => setText(query)) : h("span", {}, bdi(one.text)));
+  for (const { text, query } of answer?.suggestions ?? []) {
+    if (query) steps.push(button(text, () => setText(query)));
+    else if (!OPTION.test(text)) steps.push(h("span", {}, bdi(text)));
   }
   if (now.to.length) steps.push(button("Search all kinds", () => state.set({ to: [] }, { push: true })));
   if (countFilters(now)) {

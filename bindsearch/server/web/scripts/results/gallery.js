@@ -48,7 +48,7 @@ export function createGallery({ onOpen, onLike, onAdd, onMore, onWeak }) {
   function makeCard(hit) {
     const { folder, last } = splitName(hit.name);
     const time = span(hit.start_s, hit.end_s);
-    const frame = h("span", { class: "frame" }, picture(hit), badge(hit.modality), time ? h("span", { class: "time" }, time) : null);
+    const frame = h("span", { class: "frame", "data-kind": hit.modality }, picture(hit), badge(hit.modality), time ? h("span", { class: "time" }, time) : null);
     const label = [last, kindName(hit.modality), `${hit.match} match, ${percent(hit.probability)}`, time].filter(Boolean);
     const card = h("button", {
       type: "button", class: "card", tabindex: -1, "aria-label": printable(label.join(", ")),
