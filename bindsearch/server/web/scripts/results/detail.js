@@ -132,8 +132,7 @@ function showPart(stage, item, part) {
   } else if (item.media && part.modality === "video" && item.modality === "video") {
     stage.replaceChildren(player("video", item.media, part.start_s, part.end_s, figure));
   } else if (item.media && part.modality === "audio") {
-    const kind = item.modality === "video" ? "video" : "audio";
-    stage.replaceChildren(picture(figure), player(kind, item.media, part.start_s, part.end_s));
+    stage.replaceChildren(picture(figure), player("audio", item.media, part.start_s, part.end_s));
   } else if (item.media && part.modality === "image" && PICTURE_FILE.test(item.path)) {
     stage.replaceChildren(picture(item.media));
   } else {

@@ -16,8 +16,12 @@ export function player(kind, source, start_s, end_s, poster) {
     controls: true, preload: "metadata", src: source, poster, playsinline: true,
   }));
   const note = h("p", { class: "note", hidden: true }, "This browser cannot play the file; open it by its path.");
+  /** @type {HTMLElement | null} */
+  let button = null;
   media.addEventListener("error", () => {
     note.hidden = false;
+    if (button) button.hidden = true;
+    if (poster) media.replaceWith(h("img", { src: poster, alt: "Frames of the video", class: "figure" }));
   });
   if (start_s === null) return h("div", { class: "player" }, media, note);
 
@@ -32,7 +36,7 @@ export function player(kind, source, start_s, end_s, poster) {
     media.pause();
     end = null; // the reader may play on
   });
-  const button = h("button", {
+  button = h("button", {
     type: "button", class: "labelled",
     onclick: () => {
       begin();
