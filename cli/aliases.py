@@ -53,9 +53,9 @@ class Command(TyperCommand):
                 that is set in a file or variable is wrong.
         """
         apply_settings(ctx, args)
-        names = {name for parameter in self.params for name in parameter.opts}
-        args = _with_values(args, {name: value for name, value in OPTIONAL_VALUES.items() if name in names})
         flags = {name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
+        names = {name for parameter in self.params for name in parameter.opts} - flags
+        args = _with_values(args, {name: value for name, value in OPTIONAL_VALUES.items() if name in names})
         for place, word in enumerate(args):
             if word == "--":
                 break
