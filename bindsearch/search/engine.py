@@ -15,8 +15,8 @@ from bindsearch.search.filter import describe_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts, WordStep
 from bindsearch.search.planner import make_plan
-from bindsearch.search.query import LIKE, Query, Ranking, WordSearch, resolve_weights
-from bindsearch.search.query_encoding import EncodedTerm, is_text
+from bindsearch.search.query import LIKE, Query, Ranking, Term, WordSearch, resolve_weights
+from bindsearch.search.query_encoding import EncodedTerm, find_item, is_text
 from bindsearch.search.query_syntax import format_query
 from bindsearch.search.scoring.candidates import FilteredPartition, QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -114,7 +114,7 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
     Args:
         generation: The generation to search.
         query: The query.
-        hashes: Content hash of each term's file; None for a text.
+        hashes: Content hash of each term's file; None for a text, "" for an item whose content is unknown.
 
     Returns:
         The items, the number of segments of excluded ones, and the number of those that are copies.
@@ -124,15 +124,20 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
     snapshot = generation.snapshot
     for term, content_hash in zip(query.terms, hashes, strict=True):
         if content_hash is not None:
-            items = snapshot.items_with_content([content_hash])
+            items = snapshot.items_with_content([content_hash]) if content_hash else _item_itself(term, snapshot)
             is_own = not query.include_query and (term.kind == LIKE or _names_one_of(term.source, items, snapshot))
             (excluded if is_own else identical).append(items)
-            own |= {content_hash} if is_own else set()
+            own |= {content_hash or term.source} if is_own else set()
     hidden = np.unique(np.concatenate(excluded))
     rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
     is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
     certain = np.concatenate(identical) if is_one_file else NO_ITEMS.identical
     return QueryItems(hidden, certain), rows, len(hidden) - len(own)
+
+
+def _item_itself(term: Term, snapshot: Snapshot) -> NDArray[np.int64]:
+    """Return the id of the item that a term names: int64 (1,). Imported items have no content to find copies by."""
+    return np.array([find_item(term.source, snapshot).item_id], np.int64)
 
 
 def _names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:

@@ -91,7 +91,7 @@ def resolve_source(term: Term, snapshot: Snapshot) -> Source:
     """
     kind = term.kind or _guess_kind(term.source)
     if kind == LIKE:
-        item = _find_item(term.source, snapshot)
+        item = find_item(term.source, snapshot)
         return Source(item.modality, STORED, item.content_hash)
     modality = modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
     if kind == Modality.TEXT:
@@ -316,7 +316,7 @@ def _embed_segments(
 
 
 def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:
-    item = _find_item(term.source, snapshot)
+    item = find_item(term.source, snapshot)
     rows = snapshot.segments_of(item.item_id)
     segments = [segment for segment in map(snapshot.segment, rows.tolist()) if segment.modality is item.modality]
     if not segments:  # its vectors were lost, and the next run embeds it again
@@ -331,7 +331,12 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
     return EncodedTerm(item.modality, term.source, _mean_direction(embeddings), item.content_hash, STORED)
 
 
-def _find_item(source: str, snapshot: Snapshot) -> Item:
+def find_item(source: str, snapshot: Snapshot) -> Item:
+    """Return the item with an id or path.
+
+    Raises:
+        UsageError: there is none.
+    """
     item = snapshot.item(int(source)) if source.isdecimal() and len(source) <= MAX_ID_DIGITS else None
     item = item or snapshot.item_at_path(to_absolute(source))
     if item is None:

@@ -258,3 +258,36 @@ def test_the_default_store_comes_from_the_environment(tmp_path: Path, indexed: P
     code = "import bindsearch as bs; print(sum(bs.connect().status().items.values()))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "6"
+
+
+ENDING = """
+import atexit, sys
+from bindsearch.cli import main as module
+
+run = module.app
+def app(*arguments, **options):  # what commands import registers its handlers while they run
+    atexit.register(lambda: sys.stdout.write("handler ran\\n"))
+    return run(*arguments, **options)
+
+module.app = app
+module.main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["no-such-command"], 2)])
+def test_a_process_ends_with_its_code_after_exit_handlers_and_with_all_output(arguments: list[str], code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == code
+    assert done.stdout.endswith("handler ran\n")
+    assert ("No such command 'no-such-command'" in done.stderr) == (code != 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_at_the_end_is_a_failure() -> None:
+    command = [str(Path(sys.executable).with_name("bindsearch")), "--version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "No space left" in done.stderr

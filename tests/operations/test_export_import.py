@@ -480,3 +480,15 @@ def test_an_import_of_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     write_parquet(tmp_path / "metadata" / "metadata_0.parquet")
     with pytest.raises(bs.UsageError, match=r"img_emb_0\.npy cannot be read: .*not a regular file"):
         bs.import_vectors(tmp_path / "store", tmp_path, encoder="null")
+
+
+def test_an_imported_item_as_the_query_finds_others_though_their_contents_are_unknown(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "in" / "rows.parquet", 4, modality=["image"] * 4)
+    with connect(tmp_path / "store", encoder=NullEncoder()) as opened:
+        opened.import_vectors(path)
+        answer = opened.answer(bs.make_query(bs.parse_query("like:1")))
+        assert sorted(hit.item_id for hit in answer.hits) == [2, 3, 4]
+        assert answer.notices == ()
+        answer = opened.answer(bs.make_query(bs.parse_query("like:1 + like:2")))
+        assert sorted(hit.item_id for hit in answer.hits) == [3, 4]
+        assert answer.notices == ()

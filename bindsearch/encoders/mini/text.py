@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bindsearch.device import usable_cores
+from bindsearch.device import one_blas_thread, usable_cores
 from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled
-from bindsearch.encoders.mini.blas_threads import one_blas_thread
 from bindsearch.encoders.mini.weights import TEXT_DISTRIBUTION, text_files
 from bindsearch.environment import check_libraries
 from bindsearch.errors import EncoderError, MediaError

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from bindsearch.device import one_blas_thread
 from bindsearch.errors import StoreError
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) ->
     mu = rows.mean(axis=0)
     if m <= min(FACTOR_RANK, d):
         return PartitionStatistics(n or m, mu, (rows - mu) / np.float32(np.sqrt(m)), 0.0)
-    variances, directions = _strongest_directions(rows, mu)
+    with one_blas_thread():
+        variances, directions = _strongest_directions(rows, mu)
     total = float(np.einsum("md,md->m", rows, rows).mean(dtype=np.float64)) - float(mu @ mu)
     remaining = d - len(variances)
     rest = max(total - float(variances.sum()), 0.0) / remaining if remaining else 0.0

@@ -1,4 +1,4 @@
-"""Threads of NumPy's matrix products while a text is embedded."""
+"""Threads of NumPy's linear algebra while a text is embedded."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from bindsearch.device import one_blas_thread
 from bindsearch.encoders.mini import text
 from bindsearch.encoders.mini.bert import Bert, mean_pooled
-from bindsearch.encoders.mini.blas_threads import one_blas_thread
 
 
 def threads() -> list[int]:
