@@ -149,7 +149,7 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
     for notice in data["notices"]:
         yield element("p", notice, class_="notice")
     if data["hits"] and not data["stands_out"]:
-        yield element("p", "Nothing stands out: the best hits are no better than chance finds.", class_="notice")
+        yield element("p", "Nothing stands out. The matches are guesses: chance finds as good ones.", class_="notice")
     if not data["hits"]:
         yield element("p", "No hits.", class_="notice")
     if suggestions := data.get("suggestions"):

@@ -218,7 +218,7 @@ def test_nothing_stands_out_is_said_and_all_is_folded(tmp_path: Path) -> None:
         store.index(tmp_path / "media")
         nonsense = write(store, tmp_path / "n.html", "xyzzy qwfp blorp", k=3)
         found = write(store, tmp_path / "f.html", "rain on an old tin roof", k=3)
-    line = "Nothing stands out: the best hits are no better than chance finds."
+    line = "Nothing stands out. The matches are guesses: chance finds as good ones."
     assert line in nonsense.text
     assert "Show 3 weak matches" in nonsense.text
     assert line not in found.text

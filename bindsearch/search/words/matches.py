@@ -55,6 +55,41 @@ SEGMENTS_OF_ITEM = 8
 """Number of segments of an item found by name that are compared with the query's vector."""
 
 
+FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "my",
+        "of",
+        "on",
+        "or",
+        "our",
+        "that",
+        "the",
+        "their",
+        "this",
+        "to",
+        "was",
+        "with",
+        "your",
+    ]
+)
+"""English words that say little of what is meant; they are searched only where a query has no others."""
+
+
 class WordMatches(NamedTuple):
     """Items and passages that contain the words of a query.
 
@@ -97,7 +132,8 @@ def word_step(query: Query, index: WordIndex) -> WordStep | None:
     weights = resolve_weights(query.terms)
     weighted = zip(query.terms, weights, strict=True)
     texts = [(term.source, weight) for term, weight in weighted if weight > 0 and is_text(term)]
-    tokens = tuple(dict.fromkeys(token for text, _ in texts for token in tokens_of(text)))[:MAX_TOKENS]
+    every = tuple(dict.fromkeys(token for text, _ in texts for token in tokens_of(text)))
+    tokens = (tuple(token for token in every if token not in FUNCTION_WORDS) or every)[:MAX_TOKENS]
     if not tokens:
         if alone:
             raise UsageError("the query has no words to search for: give a text with a letter or a digit")

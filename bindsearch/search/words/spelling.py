@@ -47,6 +47,8 @@ _ALPHABETS = (
 def near_words(tokens: Sequence[str], index: WordIndex, snapshot: Snapshot) -> dict[str, str]:
     """Return the tokens that occur nowhere and have a similar word that does, with the nearest and most frequent one.
 
+    Where most words occur nowhere, and not all have a similar one, there are none: it is another language.
+
     Args:
         tokens: Folded words; those that are no letters, or too short or long, are left out.
         index: The words of the store.
@@ -56,16 +58,16 @@ def near_words(tokens: Sequence[str], index: WordIndex, snapshot: Snapshot) -> d
 
     def run(parts: Sequence[WordPart]) -> dict[str, str]:
         left, found = MAX_TRIED, dict[str, str]()
-        for token in compared:
-            if _is_live(token, parts, snapshot):
-                continue
+        unknown = [token for token in compared if not _is_live(token, parts, snapshot)]
+        for token in unknown:
             for edits in (1, 2) if len(token) >= TWO_EDITS_LETTERS else (1,):  # the nearest first
                 tried = list(dict.fromkeys(islice(_edited(token, edits), left)))
                 left -= len(tried)
                 if (best := _most_frequent(tried, parts, snapshot)) is not None:
                     found[token] = best
                     break
-        return found
+        is_other_language = len(found) < len(unknown) and len(unknown) > max(1, len(compared) // 2)
+        return {} if is_other_language else found
 
     return index.search(run)
 

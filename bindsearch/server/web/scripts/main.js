@@ -167,7 +167,7 @@ function renderNothing(isNothing) {
   if (root.hidden || !answer) return;
   const title = answer.hits.length ? "Nothing stands out" : "Nothing was found";
   const why = answer.hits.length
-    ? "The best matches are no better than what chance finds."
+    ? "The matches are guesses: chance finds as good ones."
     : countFilters(state.get()) ? "No file passes the filters." : "The collection holds nothing of these kinds.";
   root.replaceChildren(h("h2", {}, title), h("p", {}, why), suggestionList());
 }
