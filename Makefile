@@ -1,7 +1,7 @@
 # make demo: install, index a small media folder, search it.   make test: lint, types and tests.
 # make check: lint, types and the fast tests, in about a minute.
 # They install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
-# make docs: generate docs/cli.md and docs/api.md.
+# make docs: generate docs/cli.md and docs/api.md, and build the site into site/.
 # make lock: renew constraints.txt.   make test-latest: test with the newest versions that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # folders and files of tests that hardly start a process or build an index
-FAST := $(addprefix tests/,test_architecture.py test_docs.py test_former_names.py test_words.py \
+FAST := $(addprefix tests/,test_architecture.py docs/test_reference.py docs/test_links.py test_former_names.py test_words.py \
     indexes/test_cost_model.py indexes/test_exact.py indexes/test_parameters.py indexes/test_row_mask.py indexes/test_words.py \
     ingest/inspect ingest/media/imu ingest/media/pictures ingest/media/test_file_tags.py ingest/media/test_sidecar.py \
     ingest/media/test_sniff.py ingest/media/test_text.py ingest/scan/test_ignore.py search/test_explain.py \
@@ -47,6 +47,7 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lock:
 	$(PYTHON) -m venv .venv-lock
@@ -55,7 +56,7 @@ lock:
 	    --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .venv-latest .venv-lock demo build *.egg-info
+	rm -rf $(VENV) .venv-latest .venv-lock demo build site *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -108,7 +108,7 @@ def to_choice(value: object, choices: type[Choice], what: str, other_names: Iter
         value: The argument.
         choices: The enumeration.
         what: What the value is, for the message.
-        other_names: Names beside those of the members that the message may suggest.
+        other_names: Names beside those of the members that the caller understands too, for the message.
 
     Raises:
         UsageError: there is no such member.
@@ -118,8 +118,9 @@ def to_choice(value: object, choices: type[Choice], what: str, other_names: Iter
     with contextlib.suppress(ValueError):
         if isinstance(value, str):
             return choices(value)
+    names = ", ".join([*choices, *other_names])
     suggestion = did_you_mean(value, [*choices, *other_names])
-    raise UsageError(f"unknown {what} {shown(value)}: {suggestion}choose from {', '.join(choices)}")
+    raise UsageError(f"unknown {what} {shown(value)}: {suggestion}choose from {names}")
 
 
 def did_you_mean(value: object, names: Iterable[str]) -> str:

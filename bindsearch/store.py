@@ -156,8 +156,9 @@ class Store:
         """Keep the vectors of the last `n` texts and files of queries, so that other weights encode nothing again.
 
         Raises:
-            UsageError: n is not an integer of at least 1.
+            UsageError: n is not an integer of at least 1, or the store is closed.
         """
+        self._folder  # noqa: B018  (raises if the store is closed)
         self._term_cache = TermCache(to_integer(n, "n", "give the number of terms to keep", lowest=1))
 
     def generation(self) -> Generation:
@@ -385,7 +386,9 @@ class Store:
         from bindsearch.search.suggestions import suggestions
 
         searched = sum(step.matching_rows for step in plan.partitions)
-        return replace(answer, suggestions=suggestions(query, generation.words, len(answer.hits), searched))
+        return replace(
+            answer, suggestions=suggestions(query, generation.words, generation.snapshot, len(answer.hits), searched)
+        )
 
     def explain(self, query: Query) -> Plan:
         """Return the plan of a query; the filter is evaluated, but nothing is encoded or searched.

@@ -1,4 +1,4 @@
-"""Parsing of command lines: former names of commands and options, and flags that are given a value.
+"""Parsing of command lines: former names of commands and options, flags that are given a value, and set defaults.
 
 Former names work, and no help shows them.
 
@@ -14,7 +14,8 @@ from typing import Any
 from typer.core import TyperCommand
 
 from bindsearch.cli.plain_values import with_plain_values
-from bindsearch.errors import UsageError
+from bindsearch.cli.settings.apply import add_origin, apply_settings
+from bindsearch.errors import BindSearchError, UsageError
 
 FORMER_OPTIONS: Mapping[str, str] = {
     "as": "modality-rule",
@@ -32,21 +33,29 @@ FORMER_COMMANDS: Mapping[str, str] = {"dupes": "duplicates"}
 """Current names of commands by their former ones."""
 
 
+OPTIONAL_VALUES: Mapping[str, str] = {"--open": "1", "--preview": "auto"}
+"""Values of options that may be given without one: `--open`, `--open 2`, `--open=2`; `--preview`, `--preview=sixel`."""
+
+
 def current_command(name: str) -> str:
     """Return the current name of a command. The program's `token_normalize_func`: asked for unknown commands only."""
     return FORMER_COMMANDS.get(name, name)
 
 
 class Command(TyperCommand):
-    """Command that takes its options by their former names too, and refuses flags with a value."""
+    """Command that takes its options by their former names too, refuses flags with a value, and has settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return the arguments that are left, once the options are parsed.
 
         Raises:
-            UsageError: a flag is given a value, which would be an argument such as a word of a query.
+            UsageError: a flag is given a value, which would be an argument such as a word of a query; or a default
+                that is set in a file or variable is wrong.
         """
+        apply_settings(ctx, args)
         flags = {name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
+        names = {name for parameter in self.params for name in parameter.opts} - flags
+        args = _with_values(args, {name: value for name, value in OPTIONAL_VALUES.items() if name in names})
         for place, word in enumerate(args):
             if word == "--":
                 break
@@ -58,6 +67,14 @@ class Command(TyperCommand):
                 raise UsageError(f"{flag} takes no value, but {given!r} is given: write {flag} alone, or leave it out")
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error about a value that was not given on the command line says where it is set."""
+        try:
+            return super().invoke(ctx)
+        except BindSearchError as error:
+            add_origin(error, ctx)
+            raise
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the arguments and options."""
         return with_plain_values(super().get_params(ctx))
@@ -68,3 +85,17 @@ class Command(TyperCommand):
         former = {before: now for before, now in FORMER_OPTIONS.items() if f"--{now}" in options}
         ctx.token_normalize_func = lambda name: former.get(name, name)
         return super().make_parser(ctx)
+
+
+def _with_values(args: list[str], defaults: Mapping[str, str]) -> list[str]:
+    """Return arguments in which options without a value have that of `defaults`.
+
+    A word after an option is its value if both it and the default are numbers; else it is an argument.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    filled = []
+    for word, after in zip(args[:end], [*args[1:end], ""], strict=False):
+        default = defaults.get(word)
+        has_value = default is None or (default.isdecimal() and after.isdecimal())
+        filled.append(word if has_value else f"{word}={default}")
+    return filled + args[end:]

@@ -20,10 +20,9 @@ Ask = Callable[[Query], dict[str, Any]]
 
 @contextmanager
 def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_server: bool = True) -> Generator[Ask]:
-    """Yield a function that answers queries.
+    """Yield a function that answers queries; what it has loaded serves all of them.
 
-    A running server that has the store open answers, if there is one; else this process, which opens the store once.
-    The answers are the same.
+    A running server that has the store open answers, if there is one; else this process. The answers are the same.
 
     Args:
         store: Folder of the store; None: the default.
@@ -31,10 +30,11 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
         use_server: Whether a server may answer.
     """
-    opened: list[Store] = []
+    opened: Store | None = None
 
     def ask(query: Query) -> dict[str, Any]:
-        if use_server and device == AUTO and not opened:
+        nonlocal opened
+        if opened is None and use_server and device == AUTO:
             from bindsearch.server.command_socket.client import ask_server
             from bindsearch.storage.config import resolve_store
 
@@ -45,11 +45,11 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
         from bindsearch.store import connect
         from bindsearch.views.answer_data import answer_data
 
-        if not opened:
-            opened.append(closing.enter_context(connect(store, device=device)))
-        return answer_data(opened[0].answer(query, imu_rate_hz=imu_rate_hz))
+        if opened is None:
+            opened = stack.enter_context(connect(store, device=device))
+        return answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz))
 
-    with ExitStack() as closing:
+    with ExitStack() as stack:
         yield ask
 
 

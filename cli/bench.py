@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import DeviceOption, JsonOption
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
+from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ def encode_command(
     modality: Annotated[
         str, typer.Option("--modality", help="Modality to embed: text, image, video, ...", metavar="M")
     ],
-    encoder: Annotated[str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME")] = "imagebind-huge",
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME", autocompletion=complete_encoders)
+    ] = "imagebind-huge",
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Use random weights for imagebind-huge; needs no download.")
     ] = False,
@@ -57,7 +61,8 @@ def encode_command(
     from bindsearch.types import Modality
 
     if modality not in list(Modality):
-        raise UsageError(f"unknown modality {modality!r}: choose from {', '.join(Modality)}")
+        near = did_you_mean(modality, Modality)
+        raise UsageError(f"unknown modality {modality!r}: {near}choose from {', '.join(Modality)}")
     if sys.stderr.isatty():
         print_message(f"measuring {encoder}, {modality}, for about {seconds:g} s")
     speed = bench_encoder(

@@ -10,6 +10,7 @@ import typer
 from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, StoreOption
 from bindsearch.cli.parse import parse_encoder_options
 from bindsearch.cli.progress import print_intake, show_rows
+from bindsearch.cli.settings.complete import complete_encoders
 
 
 def import_command(
@@ -29,7 +30,10 @@ def import_command(
         typer.Option("--vector-column", help="Column of vectors; default: the only list column.", metavar="NAME"),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder that made the vectors, for a new store.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Encoder that made the vectors, for a new store.", metavar="NAME", autocompletion=complete_encoders
+        ),
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",

@@ -29,6 +29,7 @@ from bindsearch.cli.options import (
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import index_settings_from_options, parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress, show_rows
+from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 from bindsearch.types import Modality
 
@@ -55,7 +56,12 @@ def index_command(
     store: StoreOption = None,
     modality_rule: ModalityRuleOption = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder; default: that of the store, mini for a new store.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Encoder; default: that of the store, mini for a new store.",
+            metavar="NAME",
+            autocompletion=complete_encoders,
+        ),
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",

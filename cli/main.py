@@ -22,10 +22,16 @@ EXIT_WRONG_USE = 2
 EXIT_OTHER_ERROR = 5
 EXIT_INTERRUPTED = 130
 
+DEBUG, DEBUG_VARIABLE = "--debug", "BINDSEARCH_DEBUG"
+COMPLETION_VARIABLE = "_BINDSEARCH_COMPLETE"
+DEBUG_HINT = f"run it again with {DEBUG} for the traceback"
+
 app = typer.Typer(
     name="bindsearch",
     cls=CommandGroup,
-    epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'",
+    epilog="Example:  bindsearch index ~/Pictures   then:  bindsearch search 'a dog barking'\n\n"
+    "Defaults of options come from BINDSEARCH_OPTION in the environment, .bindsearch.toml in the folder or above it, "
+    "and the user's file: see bindsearch config show.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -45,6 +51,9 @@ def _show_version(wanted: bool) -> None:
 def _root(
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+    debug: bool = typer.Option(  # taken from the command line before it is parsed, wherever it stands
+        False, DEBUG, help=f"Print the traceback of an error; also with ${DEBUG_VARIABLE}=1."
     ),
 ) -> None:
     """Search images, videos, audio, texts, depth maps, thermal images and motion logs with any of them as the query."""
@@ -68,16 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     losses = LossHandler()
     logging.getLogger("bindsearch").addHandler(losses)
     signal.signal(signal.SIGTERM, _interrupt)  # not by SIGINT, which jobs in the background may ignore
+    words, debug = _take_debug(sys.argv[1:] if arguments is None else arguments)
+    caught: BaseException | None = None
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(words, prog_name="bindsearch", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         if code == 0 and losses.seen:
             code = EXIT_SOME_FAILED
     except BindSearchError as error:
-        _complain(str(error))
+        caught = error
+        _complain(" ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", ()))]))
         code = error.exit_code
     except TyperException as error:
-        message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
+        caught = error
+        message = _usage_message(error)
         command = getattr(getattr(error, "ctx", None), "command_path", "bindsearch")
         if message:  # without arguments the help was shown instead
             _complain(f"{message} (see {command} --help)")
@@ -89,10 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         from bindsearch.environment import installation_fault
 
-        _complain(str(installation_fault(error) or f"unexpected {type(error).__name__}: {error}"))
+        caught = error
+        fault = installation_fault(error)
+        hint = "" if debug else f" ({DEBUG_HINT})"
+        _complain(f"unexpected {type(error).__name__}: {error}{hint}" if fault is None else str(fault))
         code = EXIT_OTHER_ERROR
     finally:
         logging.getLogger("bindsearch").removeHandler(losses)
+    if debug and caught is not None:
+        _print_traceback(caught)
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
         _complain("interrupted; committed work is kept, run the same command to resume")
     ending.code = code
@@ -130,9 +148,41 @@ class LossHandler(logging.Handler):
         print_message(f"note: {record.getMessage()}")
 
 
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the arguments without `--debug`, and whether it is there or its variable is set.
+
+    It stands before or after a command; an argument after "--" is none.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = [word for place, word in enumerate(arguments) if place >= end or word != DEBUG]
+    is_set = os.environ.get(DEBUG_VARIABLE, "").lower() not in ("", "0", "false", "no", "off")
+    return words, is_set or len(words) < len(arguments)
+
+
+def _usage_message(error: TyperException) -> str:
+    """Return the message of an error of the parser, with the nearest names for an unknown one."""
+    from bindsearch.arguments import did_you_mean
+
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if name := getattr(error, "option_name", None):
+        near = did_you_mean(name, getattr(error, "possibilities", None) or ())
+        message = f"{error.message}: {near}".rstrip(": ") if near else error.message
+    return message.rstrip(".")
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print the traceback of an error on stderr, with control characters escaped."""
+    import traceback
+
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print_message(line)
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
 def _complain(message: str) -> None:
+    if os.environ.get(COMPLETION_VARIABLE):  # it would stand in the prompt of a shell that asks for completions
+        return
     print_message(f"bindsearch: {message}")

@@ -7,10 +7,25 @@ from typing import Annotated
 
 import typer
 
+from bindsearch.cli.settings.complete import (
+    complete_collections,
+    complete_filter,
+    complete_matches,
+    complete_modalities,
+    complete_paths,
+    complete_rankings,
+    complete_stores,
+)
+from bindsearch.cli.settings.store_name import store_folder
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", help="Store folder; default: $BINDSEARCH_STORE, else the user's data directory.", metavar="DIR"
+        "--store",
+        help="Store folder, or name of a store; default: $BINDSEARCH_STORE, else the user's data directory.",
+        metavar="DIR",
+        callback=store_folder,
+        autocompletion=complete_stores,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -79,7 +94,13 @@ Thermals = Annotated[
 ]
 Imus = Annotated[list[Path] | None, typer.Option("--imu", help="Add a motion recording. Repeatable.", metavar="FILE")]
 Likes = Annotated[
-    list[str] | None, typer.Option("--like", help="Add an indexed item, by id or path. Repeatable.", metavar="ITEM")
+    list[str] | None,
+    typer.Option(
+        "--like",
+        help="Add an indexed item, by id or path. Repeatable.",
+        metavar="ITEM",
+        autocompletion=complete_paths,
+    ),
 ]
 QueryOption = Annotated[
     str | None,
@@ -88,7 +109,10 @@ QueryOption = Annotated[
 ToOption = Annotated[
     str | None,
     typer.Option(
-        "--to", help="Modalities of the results, such as image,video or photos,sounds; default: all.", metavar="M,M"
+        "--to",
+        help="Modalities of the results, such as image,video or photos,sounds; default: all.",
+        metavar="M,M",
+        autocompletion=complete_modalities,
     ),
 ]
 KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
@@ -98,6 +122,7 @@ RankingOption = Annotated[
         "--ranking",
         help="probability, z (deviations above the mean of a modality), cosine or per-modality.",
         metavar="RANKING",
+        autocompletion=complete_rankings,
     ),
 ]
 DiversityOption = Annotated[
@@ -121,18 +146,32 @@ WordSearchOption = Annotated[
 MinMatchOption = Annotated[
     str,
     typer.Option(
-        "--min-match", help="Least match of a hit: strong, likely, or a probability such as 0.2.", metavar="MATCH"
+        "--min-match",
+        help="Least match of a hit: strong, likely, or a probability such as 0.2.",
+        metavar="MATCH",
+        autocompletion=complete_matches,
     ),
 ]
 WhereOption = Annotated[
     str | None,
-    typer.Option("--where", help="Filter, such as \"duration_s > 3 and path like '%2024%'\".", metavar="EXPR"),
+    typer.Option(
+        "--where",
+        help="Filter, such as \"duration_s > 3 and path like '%2024%'\".",
+        metavar="EXPR",
+        autocompletion=complete_filter,
+    ),
 ]
 UnderOption = Annotated[
     list[Path] | None, typer.Option("--under", help="Only files in this folder or below it. Repeatable.", metavar="DIR")
 ]
 CollectionOption = Annotated[
-    list[str] | None, typer.Option("--collection", help="Only items of this collection. Repeatable.", metavar="NAME")
+    list[str] | None,
+    typer.Option(
+        "--collection",
+        help="Only items of this collection. Repeatable.",
+        metavar="NAME",
+        autocompletion=complete_collections,
+    ),
 ]
 SinceOption = Annotated[
     str | None,

@@ -90,14 +90,14 @@ def read_query(
         include_query=include_query,
         filter=make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until),
         diversity=diversity or 0.0,
-        min_match=_parse_match(min_match),
+        min_match=parse_match(min_match),
         copies=copies,
         words=WORD_SEARCH[word_search],
     )
 
 
-def _parse_match(given: str) -> float | str:
-    """Return the number that a text is, else the text, a word for a match."""
+def parse_match(given: str) -> float | str:
+    """Return the least match of `--min-match`: the number that a text is, else the text, a word for a match."""
     try:
         return float(given)
     except ValueError:

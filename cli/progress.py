@@ -23,10 +23,12 @@ from bindsearch.cli.output import (
 from bindsearch.media import NO_CONTENT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from bindsearch.operations.exchange.vector_import import ImportReport
-    from bindsearch.reports import FileNote, IndexReport, Progress
+    from bindsearch.reports import FailedFile, FileNote, IndexReport, Progress
     from bindsearch.types import Modality
 
 SHOWN_FAILURES = 20
@@ -209,6 +211,18 @@ def print_notes(notes: Sequence[FileNote]) -> None:
         print_message("note: `bindsearch show FILE` shows how a file is read")
 
 
+def _print_failures(failures: Sequence[FailedFile]) -> None:
+    """Print failed files, those with the same reason as one line, on stderr."""
+    by_reason: dict[str, list[Path]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure.path)
+    for reason, paths in [*by_reason.items()][:SHOWN_FAILURES]:
+        files = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, such as {paths[0]}"
+        print_message(f"failed: {files}: {reason}")
+    if rest := sum(map(len, [*by_reason.values()][SHOWN_FAILURES:])):
+        print_message(f"... and {rest} more: bindsearch status --failed")
+
+
 def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
     """Return what came of a run; notices and failures on stderr."""
     if as_lines:
@@ -219,10 +233,7 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
     for notice in report.notices:
         print_message(f"note: {notice}")
     print_notes(report.notes)
-    for failure in report.failures[:SHOWN_FAILURES]:
-        print_message(f"failed: {failure.path}: {failure.reason}")
-    if len(report.failures) > SHOWN_FAILURES:
-        print_message(f"... and {len(report.failures) - SHOWN_FAILURES} more: bindsearch status --failed")
+    _print_failures(report.failures)
     if report.without_content:
         kinds = Counter(file.reason.removeprefix(NO_CONTENT) for file in report.without_content)
         counted = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())

@@ -18,11 +18,14 @@ from bindsearch.cli.options import (
 )
 from bindsearch.cli.parse import parse_encoder_options, parse_limits
 from bindsearch.cli.progress import print_report, show_progress
+from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED
 
 
 def reindex_command(
-    encoder: Annotated[str, typer.Option(help="Encoder to change to.", metavar="NAME")],
+    encoder: Annotated[
+        str, typer.Option(help="Encoder to change to.", metavar="NAME", autocompletion=complete_encoders)
+    ],
     encoder_option: EncoderOptions = None,
     store: StoreOption = None,
     modality_rule: ModalityRuleOption = None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -44,10 +45,13 @@ from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Query, Ranking
 
 if TYPE_CHECKING:
+    from bindsearch.cli.hits.preview import Preview
     from bindsearch.cli.hits.terminal import Color
 
 EXIT_NO_HITS = 1
 STDIN = "-"
+MAX_LINE = 100_000
+"""Most characters of a query of standard input."""
 
 
 def search_command(
@@ -92,10 +96,20 @@ def search_command(
             "--format", help="Print each hit in this form, such as '{path}\\t{start_s}'; see below.", metavar="FORM"
         ),
     ] = None,
-    flat: Annotated[bool, typer.Option("--flat", help="List all hits, weak ones of other kinds, too.")] = False,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="List all hits; else weak ones are one line a kind if there are better ones.")
+    ] = False,
     color: Annotated[
         str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            "--preview",
+            help="Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
+            metavar="[=HOW]",
+        ),
+    ] = None,
     no_server: Annotated[
         bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
     ] = False,
@@ -103,7 +117,10 @@ def search_command(
         Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
     ] = None,
     open_: Annotated[
-        int | None, typer.Option("--open", help="Open hit number N, at its span if the player can.", metavar="N")
+        int | None,
+        typer.Option(
+            "--open", help="Open hit number N, by default the first, at its span if the player can.", metavar="[N]"
+        ),
     ] = None,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
@@ -126,7 +143,10 @@ def search_command(
     chosen = one_of({**forms, "--format": form is not None})
     if form is not None:
         parse_form(form)
-    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), open_)
+    if preview is not None and chosen is not None:
+        raise UsageError(f"--preview and {chosen} exclude each other: choose one")
+    shown_below = None if preview is None else _preview(preview, store)
+    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), shown_below, open_)
 
     def query_of(given: list[str] | None) -> Query:
         return read_query(
@@ -159,7 +179,7 @@ def search_command(
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
         with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
-            return _answer_lines(sys.stdin, lambda line: ask(query_of([line])), output)
+            return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
     asked = query_of(words)
     if html is not None:
         return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
@@ -178,6 +198,7 @@ class Output:
         template: The form of --format.
         flat: Whether all hits are listed in the table.
         color: Use of styles.
+        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
         opened: Rank of the hit to open; None: none.
     """
 
@@ -185,7 +206,21 @@ class Output:
     template: str | None
     flat: bool
     color: Color
+    preview: Preview | None
     opened: int | None
+
+
+def _preview(how: str, store: str | None) -> Preview:
+    """Return the function that makes thumbnails for the terminal.
+
+    Raises:
+        UsageError: the way to show them is unknown, or the terminal cannot.
+    """
+    from bindsearch.cli.hits.graphics import to_graphics
+    from bindsearch.cli.hits.preview import preview
+    from bindsearch.storage.config import resolve_store
+
+    return preview(resolve_store(store), to_graphics(how))
 
 
 def _show(answer: dict[str, Any], output: Output) -> None:
@@ -196,7 +231,7 @@ def _show(answer: dict[str, Any], output: Output) -> None:
     hits = answer["hits"]
     match output.form:
         case None:
-            print_hits(answer, flat=output.flat, color=output.color)
+            print_hits(answer, flat=output.flat, color=output.color, preview=output.preview)
         case "--json":
             print_json(answer)
         case "--jsonl":
@@ -214,7 +249,7 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         print_message(f"note: {notice}")
     if not hits:
         print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer['query']['to'])}")
-    for suggestion in answer["suggestions"]:
+    for suggestion in answer["suggestions"] if output.form != "--json" else ():  # of which they are part
         print_message(f"try: {suggestion['text']}")
     if output.opened is not None:
         from bindsearch.cli.hits.open_hit import open_hit
@@ -237,6 +272,31 @@ def _write_page(
     return 0 if answer["hits"] else EXIT_NO_HITS
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Yield the lines of a stream, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    while line := stream.readline(MAX_LINE + 1):
+        yield line
+        rest = line
+        while len(rest) > MAX_LINE and not rest.endswith("\n"):
+            rest = stream.readline(MAX_LINE + 1)
+
+
+def _check_line(line: str) -> None:
+    """Check that a line can be a query.
+
+    Raises:
+        UsageError: it is too long, or not a text of UTF-8.
+    """
+    from bindsearch.errors import UsageError
+
+    if len(line) > MAX_LINE:
+        raise UsageError(f"the query has more than {MAX_LINE:,} characters: write a shorter one")
+    if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+        raise UsageError("the query is not a text of UTF-8: convert it")
+
+
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
     """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
     from bindsearch.errors import UsageError
@@ -247,6 +307,7 @@ def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], ou
             continue
         of_line = {"line": number, "query_text": written}
         try:
+            _check_line(written)
             answer = ask(written)
         except UsageError as error:
             failed = True

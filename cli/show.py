@@ -10,6 +10,7 @@ import typer
 from bindsearch.cli.options import ImuRateOption, JsonOption, LimitOption, ModalityRuleOption, StoreOption
 from bindsearch.cli.output import can_print, clock, print_json, print_line, print_message
 from bindsearch.cli.parse import parse_limits
+from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def show_command(
         ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder; default: that of the store, else mini.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
+        ),
     ] = None,
     modality_rule: ModalityRuleOption = None,
     imu_rate: ImuRateOption = None,

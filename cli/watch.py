@@ -11,6 +11,7 @@ import typer
 from bindsearch.cli.options import ExcludeOption, IncludeOption, JsonLinesOption, ModalityRuleOption, StoreOption
 from bindsearch.cli.output import print_line, print_message
 from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
+from bindsearch.cli.settings.complete import complete_encoders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,9 @@ def watch_command(
     paths: Annotated[list[str], typer.Argument(help="Folders to watch.", metavar="PATH...")],
     store: StoreOption = None,
     modality_rule: ModalityRuleOption = None,
-    encoder: Annotated[str | None, typer.Option(help="Encoder of a new store.", metavar="NAME")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder of a new store.", metavar="NAME", autocompletion=complete_encoders)
+    ] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     rescan: Annotated[

@@ -1,7 +1,7 @@
 """Generate the reference pages.
 
-docs/cli.md is made from the commands, docs/api.md from the names that `bindsearch` exports; of docs/formats.md the
-tables alone, from the kinds that are read.
+docs/cli.md is made from the commands, docs/api.md from the names that `bindsearch` exports, docs/contributing.md from
+CONTRIBUTING.md; of docs/formats.md the tables alone, from the kinds that are read.
 
 python docs/generate.py [--check]
 
@@ -163,7 +163,7 @@ def cli_page() -> str:
         _table(["code", "meaning"], _exit_rows()),
         "## JSON",
         "`--json` prints one JSON object on stdout, `--json-lines` one object a line while the command runs. Each "
-        "command below names the [JSON Schema](schemas) (draft 2020-12) of what it prints. Every object holds "
+        "command below names the JSON Schema (draft 2020-12) of what it prints. Every object holds "
         "`schema`, the version of the format. A command that ends with an error prints a line on stderr and no JSON; "
         "its exit code gives the kind of error.",
     ]
@@ -290,6 +290,10 @@ SECTIONS = {
 """Sections of the page by the modules whose names they hold, the first that fits; a dot at the end: those below."""
 
 
+INTERNAL = frozenset({"Generation"})
+"""Types that the server needs and users do not: they hold the parts of a store, and are not described."""
+
+
 def api_page() -> str:
     """Return docs/api.md."""
     aliases: dict[str, str] = {}
@@ -388,7 +392,7 @@ def _types_of(public: Iterable[Definition]) -> list[Definition]:
         definition = waiting.pop(0)
         for name in _annotated_names(definition):
             other = _find(definition.module, name)
-            if other is None or (other.module, other.name) in known or name.startswith("_"):
+            if other is None or (other.module, other.name) in known or name.startswith("_") or name in INTERNAL:
                 continue
             known.add((other.module, other.name))
             waiting.append(other)
@@ -569,13 +573,12 @@ def _entries(body: str) -> Iterator[tuple[str, str]]:
 
 
 def _prose(text: str) -> Iterator[str]:
-    """Yield the paragraphs of a docstring as Markdown; what is indented is code."""
-    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
-        lines = paragraph.splitlines()
-        if lines and all(line.startswith("    ") for line in lines):
-            yield paragraph.rstrip()
-        elif paragraph.strip():
-            yield "\n".join(_escape(line.rstrip()) for line in lines)
+    """Yield the paragraphs of a docstring as Markdown; what is indented is code in Python."""
+    for part in re.split(r"((?:^(?: {4}.*)?\n)+)", f"{inspect.cleandoc(text)}\n", flags=re.MULTILINE):
+        if part.startswith("    ") or part.lstrip("\n").startswith("    "):
+            yield from _code("python", textwrap.dedent(part).strip().splitlines())
+        elif part.strip():
+            yield "\n".join(_escape(line.rstrip()) for line in part.strip().splitlines())
 
 
 def _inline(text: str) -> str:
@@ -615,6 +618,15 @@ def _kind(kind: Kind) -> list[str]:
 
 def _quoted(names: str) -> str:
     return " ".join(f"`{name}`" for name in names.split())
+
+
+# Contributing
+
+
+def contributing_page() -> str:
+    """Return docs/contributing.md: CONTRIBUTING.md with links that hold in docs/."""
+    title, rest = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n", 1)
+    return f"{title}\n\n{NOTE}\n{rest.replace('](docs/', '](')}"
 
 
 # Markdown
@@ -663,7 +675,12 @@ def _first_sentence(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Return the text of each generated page by its path."""
-    return {DOCS / "cli.md": cli_page(), DOCS / "api.md": api_page(), DOCS / "formats.md": formats_page()}
+    return {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "api.md": api_page(),
+        DOCS / "contributing.md": contributing_page(),
+        DOCS / "formats.md": formats_page(),
+    }
 
 
 def stale_pages() -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
@@ -94,7 +95,8 @@ def _check_overrides(overrides: Mapping[str, int]) -> Mapping[str, int]:
     names = [field.name for field in fields(IndexParameters) if field.name != "form"]
     for name, value in overrides.items():
         if name not in names:
-            raise UsageError(f"{name!r} is not an index parameter: choose from {', '.join(names)}")
+            near = did_you_mean(name, names)
+            raise UsageError(f"{name!r} is not an index parameter: {near}choose from {', '.join(names)}")
         minimum = 0 if name == "seed" else 1
         if type(value) is not int or not minimum <= value < 2**31:
             raise UsageError(f"{name}={value!r} is out of range: give an integer of at least {minimum}")

@@ -25,6 +25,8 @@ def pytest_configure() -> None:
     # hundreds of processes that compile the package themselves take half a second longer each
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    # nor do settings of whoever runs the tests act on commands
+    os.environ["BINDSEARCH_CONFIG"] = os.devnull + "/none"
     # SIGINT interrupts processes also where a shell started pytest in the background, without it
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

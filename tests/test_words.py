@@ -19,7 +19,7 @@ from bindsearch.cli.main import app
 
 PROJECT = Path(__file__).parents[1]
 FOLDERS = ("bindsearch", "cli", "indexes", "ingest")
-PAGES = ("README.md", "docs/*.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md")
 
 BANNED = {
     r"a line says so": "a warning is printed",

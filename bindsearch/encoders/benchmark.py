@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.model_store.installed import is_installed, read_model
 from bindsearch.encoders.model_store.source import HUGE_NAME
@@ -122,7 +123,7 @@ def bench_encoder(
     if batch is not None and batch < 1:
         raise UsageError(f"batch is {batch}: expected 1 or more")
     if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
+        raise UsageError(f"dtype {dtype!r} is not known: {did_you_mean(dtype, DTYPES)}choose from {', '.join(DTYPES)}")
     if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
         raise UsageError(f"seconds is {seconds:g}: expected more than 0, at most {MAX_SECONDS:g}")
     runtime = replace(runtime, batch=batch)

@@ -302,7 +302,8 @@ def _to_modality(name: object) -> Modality:
     if isinstance(name, str):
         singular = name.removesuffix("s")
         name = EVERYDAY_NAMES.get(singular, singular if singular in {*Modality} else name)
-    return to_choice(name, Modality, "modality", EVERYDAY_NAMES)
+    plurals = [f"{other}s" for other, modality in EVERYDAY_NAMES.items() if modality is not Modality.IMU]
+    return to_choice(name, Modality, "modality", plurals)
 
 
 @former_keywords(rank="ranking", diverse="diversity")

@@ -23,6 +23,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from bindsearch.arguments import did_you_mean
 from bindsearch.errors import QuerySyntaxError
 from bindsearch.search.query import PREFIXES, Composition, Term
 from bindsearch.types import Span
@@ -103,7 +104,8 @@ def _parse_term(expression: str, position: int) -> tuple[Term, int]:
     if prefix := _PREFIX.match(expression, position):
         kind = prefix.group(1).lower()
         if kind not in PREFIXES:
-            message = f"unknown prefix {prefix.group(1)!r} (choose from {', '.join(PREFIXES)}, or quote the text)"
+            near = did_you_mean(kind, PREFIXES)
+            message = f"unknown prefix {prefix.group(1)!r} ({near}choose from {', '.join(PREFIXES)}, or quote the text)"
             raise QuerySyntaxError(message, expression, prefix.start(1))
         position = prefix.end()
     position = _skip_space(expression, position)

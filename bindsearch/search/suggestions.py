@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from bindsearch.indexes.words import fold, tokens_of
 from bindsearch.search.query import ALL, Query, Term, WordSearch
 from bindsearch.search.query_encoding import is_text
+from bindsearch.search.words.spelling import near_words
 
 if TYPE_CHECKING:
-    from bindsearch.search.words.index import WordIndex, WordPart
+    from bindsearch.search.words.index import WordIndex
+    from bindsearch.storage.snapshot import Snapshot
 
-MIN_LETTERS = 4
-"""Letters of the shortest word that may be a typing error: shorter ones are one letter from many others."""
-
-MAX_LETTERS = 24
-MAX_WORDS = 8
 FEW_SEGMENTS = 20
 """Number of segments that a filter leaves, from which on it is not suspected."""
 
@@ -41,24 +36,28 @@ class Suggestion:
     query: str | None = None
 
 
-def suggestions(query: Query, index: WordIndex, found: int, searched: int) -> tuple[Suggestion, ...]:
+def suggestions(
+    query: Query, index: WordIndex, snapshot: Snapshot, found: int, searched: int
+) -> tuple[Suggestion, ...]:
     """Return what to try instead of a query, the most specific first.
 
     Args:
         query: The query.
         index: Word index of the generation.
+        snapshot: Its items.
         found: Number of hits.
         searched: Number of segments that match the filter.
     """
-    return tuple(_suggestions(query, index, found, searched))
+    return tuple(_suggestions(query, index, snapshot, found, searched))
 
 
-def _suggestions(query: Query, index: WordIndex, found: int, searched: int) -> Iterator[Suggestion]:
+def _suggestions(query: Query, index: WordIndex, snapshot: Snapshot, found: int, searched: int) -> Iterator[Suggestion]:
     texts = [term for term in query.terms if is_text(term)]
     if len(texts) == len(query.terms) == 1:
-        yield from _of_text(texts[0], index)
+        yield from _of_text(texts[0], index, snapshot)
     if query.filter and searched < FEW_SEGMENTS:
-        yield Suggestion(f"the filter leaves {searched} segments: widen it, or leave it out")
+        left = "1 segment" if searched == 1 else f"{searched} segments"
+        yield Suggestion(f"the filter leaves {left}: widen it, or leave it out")
     if query.min_match and not found:
         yield Suggestion("no match is good enough: lower --min-match")
     if query.to != ALL:
@@ -69,9 +68,9 @@ def _suggestions(query: Query, index: WordIndex, found: int, searched: int) -> I
         yield Suggestion("use fewer terms")
 
 
-def _of_text(term: Term, index: WordIndex) -> Iterator[Suggestion]:
+def _of_text(term: Term, index: WordIndex, snapshot: Snapshot) -> Iterator[Suggestion]:
     """Yield what to try instead of a text: other spellings, and names that contain it."""
-    corrected = _corrected(term.source, index)
+    corrected = _corrected(term.source, index, snapshot)
     if corrected is not None:
         yield Suggestion(f"did you mean {corrected!r}?", corrected)
     written = term.source.strip()
@@ -79,38 +78,9 @@ def _of_text(term: Term, index: WordIndex) -> Iterator[Suggestion]:
         yield Suggestion(f"for names that contain it: --where \"name like '%{written}%'\"")
 
 
-def _corrected(text: str, index: WordIndex) -> str | None:
+def _corrected(text: str, index: WordIndex, snapshot: Snapshot) -> str | None:
     """Return a text with words that occur nowhere replaced by the nearest ones that do; None if there are none."""
-    words = [word for word in dict.fromkeys(_WORD.findall(text)) if MIN_LETTERS <= len(word) <= MAX_LETTERS]
-    replaced = {}
-    for word in words[:MAX_WORDS]:
-        best = index.search(lambda parts, word=word: _nearest(word.casefold(), parts))  # type: ignore[misc]
-        if best is not None:
-            replaced[word] = best
-    if not replaced:
+    near = near_words(tokens_of(text), index, snapshot)
+    if not near:
         return None
-    return _WORD.sub(lambda found: replaced.get(found.group(), found.group()), text)
-
-
-def _nearest(word: str, parts: Sequence[WordPart]) -> str | None:
-    """Return the most frequent token that is one edit from a word; None if the word occurs, or none is near.
-
-    The index has hashes of tokens alone, so that all edits are looked up.
-    """
-    if any(len(part.postings.find(word)) for part in parts):
-        return None
-    edits = sorted(_edits(word))
-    counts = np.sum([part.postings.counts_of(edits) for part in parts], axis=0)
-    return edits[int(counts.argmax())] if np.any(counts) else None
-
-
-def _edits(word: str) -> set[str]:
-    """Return all words that are one edit away: a letter left out, added, changed, or swapped with the next."""
-    letters = sorted({*string.ascii_lowercase, *word})
-    splits = [(word[:place], word[place:]) for place in range(len(word) + 1)]
-    return {
-        *(head + tail[1:] for head, tail in splits if tail),
-        *(head + tail[1] + tail[0] + tail[2:] for head, tail in splits if len(tail) > 1),
-        *(head + letter + tail[1:] for head, tail in splits if tail for letter in letters),
-        *(head + letter + tail for head, tail in splits for letter in letters),
-    } - {word}
+    return _WORD.sub(lambda found: near.get(fold(found.group()), found.group()), text)

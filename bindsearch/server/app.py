@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ from bindsearch.server.events import counts, events
 from bindsearch.server.item_data import find_item, hit_links, item_data
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
+    MAX_MAP_POINTS,
     MAX_MEDIA_STREAMS,
     MAX_UPLOAD_BYTES,
     Lane,
@@ -45,14 +47,13 @@ from bindsearch.server.limits import (
     busy,
     search_threads,
 )
-from bindsearch.server.media_response import media_response, open_item
+from bindsearch.server.media_response import HeldResponse, media_response, open_item
 from bindsearch.server.open_store import OpenStore
 from bindsearch.server.page_query import PageQuery, read_page_query
 from bindsearch.server.pictures import (
     SIDES_PX,
     WIDTHS_PX,
-    SegmentOf,
-    find_segment,
+    find_place,
     nearest_size,
     picture,
     upload_picture,
@@ -62,6 +63,8 @@ from bindsearch.storage.lock import is_being_written
 from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
+from bindsearch.views.collection_map import collection_map as map_of
+from bindsearch.views.segment_media import Place
 
 WEB = Path(__file__).parent / "web"
 Result = TypeVar("Result")
@@ -199,16 +202,8 @@ def _add_store(app: FastAPI, service: Service) -> None:
     @app.get("/api/events", response_class=StreamingResponse)
     async def stream_events() -> Response:
         """Stream events: store, generation, indexing, problem."""
-        streams.take()
-
-        async def stream() -> Any:
-            try:
-                async for event in events(opened, service.files, service.stopping):
-                    yield event
-            finally:
-                streams.leave()
-
-        return StreamingResponse(stream(), media_type="text/event-stream")
+        stream = events(opened, service.files, service.stopping)
+        return HeldResponse(stream, streams.take(), media_type="text/event-stream")
 
 
 def _add_uploads(app: FastAPI, service: Service) -> None:
@@ -235,7 +230,7 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         """Return a small picture of an upload."""
         kept = uploads.find(key)
         size_px = nearest_size(side_px, SIDES_PX)
-        content = await service.pictures.run(lambda: upload_picture(uploads.folder, kept, size_px))
+        content = await service.pictures.run(lambda: upload_picture(kept, size_px))
         return Response(content, media_type="image/webp")
 
 
@@ -253,34 +248,40 @@ def _add_items(app: FastAPI, service: Service) -> None:
     @app.get("/api/items/{item_id}/media")
     async def media(request: Request, item_id: int) -> Response:
         """Return the file of an item, or the range of it that is asked for."""
-        streams.take()
+        held = streams.take()
         try:
             found = await service.files.run(lambda: find_item(opened.current().generation().snapshot, item_id))
             file = await service.files.run(lambda: open_item(found))
+            held.enter_context(file.file)
             is_head = request.method == "HEAD"
-            response = media_response(found, file, request.headers, head=is_head, files=service.files)
+            response = media_response(found, file, request.headers, head=is_head, files=service.files, held=held)
         except BaseException:
-            streams.leave()
+            held.close()
             raise
-        if isinstance(response, StreamingResponse):
-            response.body_iterator = _leaving(response.body_iterator, streams)
-        else:
-            streams.leave()
+        if not isinstance(response, HeldResponse):
+            held.close()
         return response
 
     async def show(
-        request: Request, item_id: int, modality: str | None, start_s: float | None, size_px: int, *, is_figure: bool
+        request: Request,
+        item_id: int,
+        modality: Modality | None,
+        start_s: float | None,
+        size_px: int,
+        *,
+        is_figure: bool,
     ) -> Response:
-        def find() -> SegmentOf:
+        def find() -> tuple[str, Place]:
             snapshot = opened.current().generation().snapshot
-            return find_segment(snapshot, find_item(snapshot, item_id), modality, start_s)
+            item = find_item(snapshot, item_id)
+            return item.content_hash, find_place(snapshot, item, modality, start_s)
 
-        segment = await service.files.run(find)
-        tag = f'"{segment.item.content_hash}-{segment.modality}-{segment.start_s}-{size_px}-{__version__}"'
+        content_hash, place = await service.files.run(find)
+        tag = f'"{content_hash}-{place.modality}-{place.start_s}-{size_px}-{__version__}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        content = await service.pictures.run(lambda: picture(opened.path, segment, size_px, is_figure=is_figure))
+        content = await service.pictures.run(lambda: picture(opened.path, place, size_px, is_figure=is_figure))
         return Response(content, media_type="image/webp", headers=headers)
 
     @app.head("/api/items/{item_id}/thumbnail", include_in_schema=False)
@@ -338,8 +339,8 @@ class _Places:
     def __init__(self, n: int) -> None:
         self._free = n
 
-    def take(self) -> None:
-        """Take a place.
+    def take(self) -> ExitStack:
+        """Take a place; closing what is returned gives it back.
 
         Raises:
             Refusal: there is none.
@@ -347,17 +348,12 @@ class _Places:
         if not self._free:
             raise busy()
         self._free -= 1
+        held = ExitStack()
+        held.callback(self._leave)
+        return held
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         self._free += 1
-
-
-async def _leaving(chunks: Any, places: _Places) -> AsyncIterator[Any]:
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        places.leave()
 
 
 def _and(answer: dict[int, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
@@ -418,8 +414,8 @@ def _status(opened: OpenStore) -> dict[str, Any]:
     }
 
 
-def _map(_: Store) -> dict[str, Any]:
-    raise UsageError("the map is not made yet")
+def _map(store: Store) -> dict[str, Any]:
+    return map_of(store, MAX_MAP_POINTS)
 
 
 def _modality(store: Store, path: Path) -> Modality:

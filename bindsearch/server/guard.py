@@ -10,8 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from bindsearch.server.access import Access
-from bindsearch.server.limits import BODY_PAUSE_S, BODY_S, MAX_JSON_BYTES, MAX_UPLOAD_BYTES, SEND_S, Refusal
+from bindsearch.server.limits import (
+    BODY_PAUSE_S,
+    BODY_S,
+    MAX_HEADER_BYTES,
+    MAX_JSON_BYTES,
+    MAX_UPLOAD_BYTES,
+    SEND_S,
+    Refusal,
+)
 
 logger = logging.getLogger("bindsearch.server")
 
@@ -67,16 +77,13 @@ class Guard:
         except Refusal as refusal:
             if not sender.has_started:
                 await send_refusal(sender.send, refusal)
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            raise
+        except (ClientDisconnect, ConnectionError, TimeoutError):
+            return  # the client is gone, or does not read; a connection whose answer is not complete is closed
         except Exception as error:
-            logger.error(
-                "%s %s: %s: %s", scope["method"], ascii(scope["path"]), type(error).__name__, ascii(str(error))
-            )
+            told = (scope["method"], ascii(scope["path"]), type(error).__name__, ascii(str(error)))
+            logger.error("%.10s %.200s: %s: %.500s", *told)
             if not sender.has_started:
                 await send_refusal(sender.send, Refusal(500, UNEXPECTED))
-            else:
-                raise
 
 
 class _Sender:
@@ -140,9 +147,11 @@ def _headers_of(scope: Any) -> dict[str, str]:
     """Return the headers by name in lower case.
 
     Raises:
-        Refusal: there are two Host headers.
+        Refusal: there are two Host headers, or too much of headers.
     """
     names = [name for name, _ in scope["headers"]]
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        raise Refusal(431, f"the headers of the request have more than {MAX_HEADER_BYTES >> 10} KB", CLOSE)
     if names.count(b"host") > 1:
         raise Refusal(400, "the request has two Host headers")
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TypeVar
 
+MAX_HEADER_BYTES = 16 << 10
 MAX_JSON_BYTES = 1 << 20
 MAX_UPLOAD_BYTES = 64 << 20
 MAX_UPLOADS_BYTES = 512 << 20
@@ -18,6 +19,7 @@ MAX_TERMS = 32
 MAX_TEXT_CHARACTERS = 10_000
 """Characters of all texts of a query together; about 10 passages, which take a tenth of a second on a CPU."""
 MAX_K = 1000
+MAX_MAP_POINTS = 10_000
 MAX_EVENT_STREAMS = 32
 MAX_MEDIA_STREAMS = 64
 MAX_CONNECTIONS = 512
@@ -29,7 +31,7 @@ BODY_S = 300.0
 """Time in which a body must have been sent."""
 SEND_S = 60.0
 """Longest time that a client may take to read the next part of an answer."""
-STOP_S = 10.0
+STOP_S = 30.0
 """Time that running requests have to end when the server stops."""
 WAIT_S = 20.0
 """Longest time that a request waits for a thread."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO
+from functools import partial
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
@@ -50,17 +52,33 @@ def open_item(item: Item) -> OpenFile:
     return OpenFile(file, status.st_size)
 
 
-def media_response(item: Item, opened: OpenFile, headers: Mapping[str, str], *, head: bool, files: Lane) -> Response:
+class HeldResponse(StreamingResponse):
+    """A stream that gives back what it holds at its end, also if the client has left before it began."""
+
+    def __init__(self, content: AsyncIterator[Any], held: ExitStack, **options: Any) -> None:
+        super().__init__(content, **options)
+        self._held = held
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send the stream."""
+        with self._held:
+            await super().__call__(scope, receive, send)
+
+
+def media_response(
+    item: Item, opened: OpenFile, headers: Mapping[str, str], *, head: bool, files: Lane, held: ExitStack
+) -> Response:
     """Return a file, the range of it that was asked for, or that the client has it.
 
     Conditions and ranges are those of RFC 9110, 13 and 14; a request for several ranges gets the whole file.
 
     Args:
         item: The item.
-        opened: Its file, which is closed at the end.
+        opened: Its file.
         headers: Headers of the request.
         head: Whether only the headers are wanted.
         files: Threads that read files.
+        held: What a stream gives back at its end; the file is one of it.
     """
     tag = f'"{item.content_hash}"'
     content_type = playable_type(item.rel_path) or DOWNLOAD
@@ -74,7 +92,6 @@ def media_response(item: Item, opened: OpenFile, headers: Mapping[str, str], *, 
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
     if tag in (headers.get("if-none-match") or "").replace("W/", "").split(", "):
-        opened.file.close()
         return Response(status_code=304, headers=sent)
     start, end = 0, opened.size
     asked = headers.get("range")
@@ -85,24 +102,26 @@ def media_response(item: Item, opened: OpenFile, headers: Mapping[str, str], *, 
         start = int(first) if first else max(0, opened.size - int(last))
         end = min(opened.size, int(last) + 1) if first and last else opened.size
         if start >= opened.size or start >= end:
-            opened.file.close()
             sent["Content-Range"] = f"bytes */{opened.size}"
             raise Refusal(416, f"{item.rel_path} has {opened.size} bytes: ask for a part of them", sent)
         sent["Content-Range"] = f"bytes {start}-{end - 1}/{opened.size}"
         status = 206
     sent["Content-Length"] = str(end - start)
     if head:
-        opened.file.close()
         return Response(status_code=status, headers=sent, media_type=content_type)
-    return StreamingResponse(_chunks(opened.file, start, end, files), status, sent, media_type=content_type)
+    chunks = _chunks(opened.file, start, end, files)
+    return HeldResponse(chunks, held, status_code=status, headers=sent, media_type=content_type)
 
 
 async def _chunks(file: BinaryIO, start: int, end: int, files: Lane) -> AsyncIterator[bytes]:
-    with file:
-        while start < end:
-            offset, size = start, min(CHUNK_BYTES, end - start)
-            chunk = await files.run(lambda offset=offset, size=size: os.pread(file.fileno(), size, offset))  # type: ignore[misc]
-            if not chunk:  # the file was cut meanwhile: the connection ends early, which the client notices
-                return
-            start += len(chunk)
-            yield chunk
+    while start < end:
+        chunk = await files.run(partial(_read, file, start, min(CHUNK_BYTES, end - start)))
+        if not chunk:  # the file was cut meanwhile: the connection ends early, which the client notices
+            return
+        start += len(chunk)
+        yield chunk
+
+
+def _read(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)

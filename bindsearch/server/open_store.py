@@ -58,11 +58,10 @@ class OpenStore:
         with self._lock:
             if mark != self._mark:
                 config = read_config(self.path)
-                before = self._store
+                before = self._store  # not closed: searches may be about to use it
                 self._store = self._connect(before if config == self._config else None)
                 self.replaced += config != self._config
                 self._config, self._mark = config, mark
-                before.close()
             return self._store
 
     def value(self, name: str, make: Any) -> Any:

@@ -21,13 +21,12 @@ from bindsearch.server.access import Access, choose_token
 from bindsearch.server.app import Service, make_app, make_service
 from bindsearch.server.command_socket.listener import answering_commands
 from bindsearch.server.guard import Guard
-from bindsearch.server.limits import HEADER_S, MAX_CONNECTIONS, STOP_S
+from bindsearch.server.limits import HEADER_S, MAX_CONNECTIONS, MAX_HEADER_BYTES, STOP_S
 from bindsearch.server.open_store import OpenStore
 from bindsearch.store import Store
 
 logger = logging.getLogger("bindsearch.server")
 
-MAX_HEADER_BYTES = 16 << 10
 BACKLOG = 256
 WARM_UP = "warm up"
 
@@ -59,6 +58,7 @@ def serve(
         UsageError: the address or the token cannot be used.
         StoreNotFoundError: there is no store.
     """
+    _quiet_libraries()
     opened = OpenStore(store)
     try:
         with contextlib.closing(_listen(host, port)) as listening:
@@ -90,6 +90,14 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {host} port {port} ({reason}): give another --port or --host") from None
     return listening
+
+
+def _quiet_libraries() -> None:
+    """Keep uvicorn from writing tracebacks; `Guard` logs what fails."""
+    for name in ("uvicorn.error", "asyncio"):
+        log = logging.getLogger(name)
+        log.addHandler(logging.NullHandler())
+        log.propagate = False
 
 
 async def _serve(

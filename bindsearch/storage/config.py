@@ -38,9 +38,15 @@ STORE_VARIABLE = "BINDSEARCH_STORE"
 
 
 def default_store() -> Path:
-    """Return the default store: $BINDSEARCH_STORE, else `store` in the user's data directory."""
+    """Return the default store: $BINDSEARCH_STORE (a path or a name), else `store` in the user's data directory.
+
+    Raises:
+        UsageError: the name is ambiguous (`bindsearch.storage.user_file.find_store`).
+    """
     if named := os.environ.get(STORE_VARIABLE):
-        return Path(named).expanduser()
+        from bindsearch.storage.user_file import find_store
+
+        return find_store(named).expanduser()
     from platformdirs import user_data_path
 
     return user_data_path("bindsearch", appauthor=False) / "store"

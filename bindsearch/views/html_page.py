@@ -16,8 +16,10 @@ from bindsearch.ingest.media.options import decode_options
 from bindsearch.search.explain import explain_run
 from bindsearch.types import STANDS_OUT, Match, Modality
 from bindsearch.views.answer_data import answer_data
+from bindsearch.views.collection_map import collection_map
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
 from bindsearch.views.html import Html, element, joined
+from bindsearch.views.map_figure import POINTS, map_figure
 from bindsearch.views.segment_media import Place
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def write_page(
     ]
     try:
         with atomic_write(path) as file:
-            for part in _page(title, sections, embedder):
+            for part in _page(title, sections, embedder, map_figure(collection_map(store, POINTS))):
                 file.write(part.encode(errors="backslashreplace"))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -105,7 +107,7 @@ def check_target(path: Path) -> None:
         raise UsageError(f"{path} is a folder: give the name of a file")
 
 
-def _page(title: str, sections: Sequence[_Section], embedder: Embedder) -> Iterator[str]:
+def _page(title: str, sections: Sequence[_Section], embedder: Embedder, chart: Html) -> Iterator[str]:
     """Yield the page in parts."""
     style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = (
@@ -128,6 +130,7 @@ def _page(title: str, sections: Sequence[_Section], embedder: Embedder) -> Itera
     yield "<main>"
     for section in sections:
         yield from _section(section, embedder)
+    yield element("details", element("summary", "Map of the store"), chart)
     yield f"</main>{element('script', Html(script))}</body></html>\n"
 
 
@@ -146,7 +149,7 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
     for notice in data["notices"]:
         yield element("p", notice, class_="notice")
     if data["hits"] and not data["stands_out"]:
-        yield element("p", "Nothing stands out: the best hits are no better than chance finds.", class_="notice")
+        yield element("p", "Nothing stands out. The matches are guesses: chance finds as good ones.", class_="notice")
     if not data["hits"]:
         yield element("p", "No hits.", class_="notice")
     if suggestions := data.get("suggestions"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.hits.terminal import (
     BOLD,
@@ -25,6 +25,9 @@ from bindsearch.cli.hits.terminal import (
 )
 from bindsearch.cli.output import can_print, clock, plural, print_message, visible
 from bindsearch.types import Match, Modality
+
+if TYPE_CHECKING:
+    from bindsearch.cli.hits.preview import Preview
 
 HitData = Mapping[str, Any]
 """A hit of an answer as data."""
@@ -66,29 +69,30 @@ class Style:
     words: frozenset[str] = frozenset()
 
 
-def print_hits(answer: HitData, *, flat: bool, color: Color) -> None:
+def print_hits(answer: HitData, *, flat: bool, color: Color, preview: Preview | None = None) -> None:
     """Print hits, best first, and say so if none is better than what chance finds.
 
     Args:
         answer: The answer as data.
         flat: Whether to list all hits; else see `grouped`.
         color: Use of styles.
+        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
     """
     hits = answer["hits"]
     if hits and not answer["stands_out"]:
         print_message(f"nothing stands out; the best of {searched_in(answer)} below")
-    listed, others = (hits, {}) if flat else grouped(hits)
+    listed, weak = (hits, {}) if flat else grouped(hits)
     style = Style(columns(), has_styles(color), has_links(), query_words(answer))
     for hit in map(_of_living_file, listed):
-        for line in hit_lines(hit, style):
+        for line in [*hit_lines(hit, style), *([] if preview is None else preview(hit))]:
             print_codes(line)
-    for modality, some in others.items():
+    for modality, some in weak.items():
         kind = plural(len(some), NOUNS[Modality(modality)])
         head = f"{'':3}  {_match(some[0])}  +{kind}, best: "
         line = head + _place(some[0], style, len(head))
         print_codes(styled(line, DIM) if style.has_styles else line)
-    if others:
-        print_message("--flat lists all hits, --to those of one kind")
+    if n := sum(map(len, weak.values())):
+        print_message(f"{n} weak {'match' if n == 1 else 'matches'}: --flat lists {'it' if n == 1 else 'them'}")
 
 
 def hit_lines(hit: HitData, style: Style) -> list[str]:
@@ -148,21 +152,14 @@ def searched_in(answer: HitData) -> str:
 
 
 def grouped(hits: Sequence[HitData]) -> tuple[list[HitData], dict[str, list[HitData]]]:
-    """Return the hits to list, and the others by kind, both best first.
-
-    Listed are all hits of the best one's kind, and those of other kinds that are likely at least; all hits if the best
-    one is weak, as then no kind is better than the others.
-    """
+    """Return the hits to list, and the weak ones by kind, both in their order; all are listed if the first is weak."""
     if hits and hits[0]["match"] == Match.WEAK:
         return [*hits], {}
-    listed: list[HitData] = []
-    others: dict[str, list[HitData]] = {}
+    weak: dict[str, list[HitData]] = {}
     for hit in hits:
-        if hit["modality"] == hits[0]["modality"] or hit["match"] != Match.WEAK:
-            listed.append(hit)
-        else:
-            others.setdefault(hit["modality"], []).append(hit)
-    return listed, others
+        if hit["match"] == Match.WEAK:
+            weak.setdefault(hit["modality"], []).append(hit)
+    return [hit for hit in hits if hit["match"] != Match.WEAK], weak
 
 
 def _match(hit: HitData) -> str:

@@ -69,8 +69,9 @@ def columns() -> int | None:
 
 
 def styled(text: str, style: int) -> str:
-    """Return a text in a style."""
-    return f"\x1b[{style}m{text}\x1b[0m"
+    """Return a text in a style, which parts in other styles keep."""
+    start, end = f"\x1b[{style}m", "\x1b[0m"
+    return f"{start}{text.replace(end, end + start)}{end}"
 
 
 def linked(text: str, path: Path) -> str:

@@ -13,6 +13,9 @@
 
 `default_ignore = false` above the tables: nothing is ignored by default (ingest/scan/default_ignores.py).
 
+A table [options] has defaults of options for commands that are run in the folder (cli/settings); it does not change how
+the folder is indexed.
+
 The keys of facts are those of a sidecar (ingest/media/sidecar.py). As with rules, the first table that matches a file
 and has a key decides, key by key. Facts apply to the files whose modality uses them, and to no others.
 """
@@ -148,9 +151,12 @@ def read_folder_settings(root: Path) -> FolderSettings:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
-    if unknown := sorted(settings.keys() - {"as", "facts", "zip_names", "default_ignore"}):
-        expected = "expected [as], [facts.GLOB], [zip_names] or default_ignore"
-        raise UsageError(f"{file}: unknown key {unknown[0]!r}: {expected}")
+    if unknown := sorted(settings.keys() - {"as", "facts", "zip_names", "default_ignore", "options"}):
+        near = did_you_mean(unknown[0], ("as", "facts", "zip_names", "default_ignore", "options"))
+        expected = f"{near}expected [as], [facts.GLOB], [zip_names], [options] or default_ignore"
+        raise UsageError(f"{file}: unknown key {unknown[0]!r:.80}: {expected}")
+    if not isinstance(options := settings.get("options", {}), dict):
+        raise UsageError(f"{file}: options is {options!r:.80}: expected a table of OPTION = VALUE")
     default_ignore = settings.get("default_ignore", True)
     if not isinstance(default_ignore, bool):
         raise UsageError(f"{file}: default_ignore is {default_ignore!r:.80}: expected true or false")

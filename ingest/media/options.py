@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bindsearch.arguments import shown, to_number
+from bindsearch.arguments import did_you_mean, shown, to_number
 from bindsearch.errors import UsageError
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
@@ -86,7 +86,8 @@ def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
         raise UsageError(f'segment_s is {shown(segment_s)}: give lengths such as {{"audio": 5.0}}')
     for modality in segment_s:
         if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
-            raise UsageError(f"segments of {modality!r} have no length: choose from audio, video, imu")
+            near = did_you_mean(modality, ("audio", "video", "imu"))
+            raise UsageError(f"segments of {modality!r} have no length: {near}choose from audio, video, imu")
     given = {str(modality): length for modality, length in segment_s.items()}
     default = DecodeOptions()
     return DecodeOptions(

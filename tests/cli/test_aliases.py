@@ -160,3 +160,9 @@ def test_errors_name_the_current_option(arguments: list[str], message: str, bind
     done = bindsearch_command(arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert message in done.stderr
+
+
+def test_a_flag_named_like_an_option_with_a_value_at_will_takes_none() -> None:
+    assert parse(("serve",), ["--open"])["open_page"] is True
+    assert parse(("search",), ["a dog", "--open"])["open_"] == 1
+    assert parse(("search",), ["a dog", "--open", "3"])["open_"] == 3

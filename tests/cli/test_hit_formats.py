@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,20 @@ def test_queries_of_standard_input(search: Search, monkeypatch: pytest.MonkeyPat
         "# a dog",
         "# text:cat",
     ]
+
+
+def test_lines_that_are_no_query_do_not_stop_the_others(store: Path) -> None:
+    program = Path(sys.executable).with_name("bindsearch")
+    lines = b"a \xff dog\n" + 150_000 * b"dog " + b"\na cat\r\n"
+    done = subprocess.run(
+        [program, "search", "-", "--json", "--words", "--store", store], input=lines, capture_output=True, timeout=60
+    )
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert (first["line"], first["error"]) == (1, "the query is not a text of UTF-8: convert it")
+    assert (second["line"], second["error"][:43]) == (2, "the query has more than 100,000 characters:")
+    assert (third["line"], Path(third["hits"][0]["path"]).name) == (3, "cat.txt")
+    assert [line[:7] for line in done.stderr.decode().splitlines()] == ["line 1:", "line 2:"]
+    assert done.returncode == 2
 
 
 def hit(path: str, modality: str, start_s: float | None = None) -> dict[str, Any]:

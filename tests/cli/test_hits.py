@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import bindsearch as bs
-from bindsearch.cli.hits.table import Style, grouped, hit_lines
-from bindsearch.cli.hits.terminal import cell_width, shorten, shorten_path
+from bindsearch.cli.hits.table import Style, grouped, hit_lines, print_hits
+from bindsearch.cli.hits.terminal import Color, cell_width, shorten, shorten_path
 from bindsearch.cli.output import visible
 from bindsearch.types import Modality, match_of
 from helpers import vector_store
@@ -38,7 +38,7 @@ def hit(rank: int, modality: Modality, probability: float, **values: Any) -> dic
     }
 
 
-def test_weak_hits_of_other_kinds_are_a_line_a_kind() -> None:
+def test_weak_hits_are_a_line_a_kind() -> None:
     hits = [
         hit(1, Modality.IMAGE, 0.8),
         hit(2, Modality.AUDIO, 0.4),
@@ -48,11 +48,28 @@ def test_weak_hits_of_other_kinds_are_a_line_a_kind() -> None:
         hit(6, Modality.AUDIO, 0.01),
     ]
     listed, others = grouped(hits)
-    assert [one["rank"] for one in listed] == [1, 2, 4]  # all of the best one's kind, and what is likely
+    assert [one["rank"] for one in listed] == [1, 2]
     assert {kind: [one["rank"] for one in some] for kind, some in others.items()} == {
         Modality.TEXT: [3, 5],
+        Modality.IMAGE: [4],
         Modality.AUDIO: [6],
     }
+
+
+def test_weak_matches_are_folded_with_their_number(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {
+        "query": {"terms": [], "to": ["image"]},
+        "stands_out": True,
+        "hits": [hit(1, Modality.IMAGE, 0.8), *(hit(rank, Modality.IMAGE, 0.1) for rank in (2, 3))],
+    }
+    print_hits(answer, flat=False, color=Color.NEVER)
+    assert capsys.readouterr() == (
+        "  1  strong ████░  image    /m/1\n     weak   ░░░░░  +2 pictures, best: /m/2\n",
+        "2 weak matches: --flat lists them\n",
+    )
+    print_hits(answer, flat=True, color=Color.NEVER)
+    out, errors = capsys.readouterr()
+    assert (len(out.splitlines()), errors) == (3, "")
 
 
 def test_one_kind_is_listed_whole() -> None:
@@ -85,6 +102,8 @@ def test_words_of_the_query_are_bold_and_weak_matches_dim() -> None:
     assert passage.strip() == "A \x1b[1mDog\x1b[0m, not dogs: STRASSE"
     assert "\x1b]8;;file:///m/1\x1b\\/m/1\x1b]8;;\x1b\\" in place
     assert all(line.startswith("\x1b[2m") and "\x1b[31m" not in line for line in hit_lines(weak, style))
+    (_, dim_passage) = hit_lines(hit(3, Modality.TEXT, 0.1, text="a dog, a cat"), style)
+    assert dim_passage.strip().endswith("a \x1b[1mdog\x1b[0m\x1b[2m, a cat\x1b[0m")
     plain = hit_lines(strong, Style(None, has_styles=False, has_links=False, words=frozenset({"dog"})))
     assert not any("\x1b" in line for line in plain)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import shutil
@@ -33,7 +34,7 @@ from helpers.command import Run
 from helpers.media_files import write_every_modality
 from helpers.stores import connect
 
-JSON_OPTIONS = {"--json", "--json-lines"}
+JSON_OPTIONS = {"--json", "--jsonl", "--json-lines"}
 MODEL = "stub:small/one"
 FILES = sorted(schema_files())
 
@@ -50,6 +51,7 @@ class Case:
         damage: Change of the folder before `line` is run.
         holds: Whether the output shows what the case is about.
         events: Kinds of the lines, where it prints lines.
+        stdin: What it reads on standard input.
     """
 
     schema: str
@@ -59,6 +61,7 @@ class Case:
     damage: Callable[[Path], object] = lambda _folder: None
     holds: Callable[[Any], object] = lambda _output: True
     events: frozenset[str] = frozenset()
+    stdin: str = ""
 
 
 def cut_index(folder: Path) -> None:
@@ -138,6 +141,11 @@ CASES = [
     Case("search.json", "search 'a dog' --where 'item_id < 0' --json", 1, holds=lambda one: one["hits"] == []),
     Case("search.json", f"search dog --json {LISTS}", damage=cut_index, holds=lambda one: one["notices"]),
     Case("report.json", "report {built}/queries.txt --html {folder}/p.html --json", holds=lambda one: one["queries"]),
+    Case("search-hits.json", "search 'a dog' --jsonl -k 1", holds=lambda one: one["rank"] == 1),
+    Case("search-lines.json", "search - --json", stdin="a dog", holds=lambda one: one["line"] == 1 and one["hits"]),
+    Case("search-lines.json", "search - --json", 2, stdin="like:999", holds=lambda one: one["error"]),
+    Case("search-line-hits.json", "search - --jsonl -k 1", stdin="a dog", holds=lambda one: one["query_line"] == 1),
+    Case("search-line-hits.json", "search - --jsonl", 2, stdin="like:999", holds=lambda one: one["error"]),
     Case("explain.json", f"explain 'a dog' --json {LISTS}"),
     Case("explain.json", "explain --audio {built}/media/audio-0.wav --like 3 --where 'item_id < 4' --json"),
     Case("explain.json", f"explain 'a dog' --analyze --json {LISTS}", holds=has_times),
@@ -155,6 +163,8 @@ CASES = [
     Case("recover.json", "recover --json", holds=lambda one: not one["reason"]),
     Case("recover.json", "recover --json", 3, damage=remove_catalog, holds=lambda one: one["losses"]),
     Case("doctor.json", "doctor --json", None, holds=lambda one: one["checks"]),
+    Case("config-show.json", "config show --json", before="config set k 3", holds=lambda one: one["values"]),
+    Case("config-show.json", "config show --all --json", holds=lambda one: len(one["values"]) > 150),
     Case("duplicates.json", "duplicates --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --threshold 0.1 --json", holds=lambda one: one["groups"]),
     Case("duplicates-near.json", "duplicates --near --json", holds=lambda one: one["groups"] and one["notices"]),
@@ -184,7 +194,7 @@ def command_of(line: str) -> str:
 
 
 def options_in(line: str) -> set[str]:
-    return {word for word in shlex.split(line) if word.startswith("-")}
+    return {word for word in shlex.split(line) if word.startswith("-") and word != "-"}
 
 
 def spellings(command: TyperCommand) -> set[str]:
@@ -230,6 +240,7 @@ def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name in ("store", "lists"):
         shutil.copytree(built / name, tmp_path / name)
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("BINDSEARCH_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setattr(benchmark, "MATMUL_SIDE", 256)
     for module in ("bindsearch.encoders.stub", "bindsearch.encoders.stub.checkpoint"):
         monkeypatch.setitem(sys.modules, module, None)  # so that they go again
@@ -241,7 +252,11 @@ def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line)
-def test_output_is_as_the_schema_says(case: Case, built: Path, folder: Path, bindsearch_command: Run) -> None:
+def test_output_is_as_the_schema_says(
+    case: Case, built: Path, folder: Path, bindsearch_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(case.stdin))
+
     def run(line: str) -> subprocess.CompletedProcess[str]:
         return bindsearch_command(shlex.split(line.format(built=built, folder=folder)))
 

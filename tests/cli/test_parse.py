@@ -99,7 +99,7 @@ def test_words_after_a_flag_are_words(notes: Path, bindsearch_command: Run) -> N
     ("arguments", "message"),
     [
         (["serach", "x"], "Did you mean 'search'?"),
-        (["search", "x", "--to", "pictrue"], "did you mean 'picture'"),
+        (["search", "x", "--to", "pictrue"], "did you mean 'pictures'"),
         (["search", "x", "--where", "widthpx > 3"], "did you mean 'width_px'?"),
         (["search", "x", "--collection", "note"], "did you mean 'notes'?"),
         (["index", ".", "--modality-rule", "dept=*.png"], "did you mean 'depth'"),

@@ -80,6 +80,9 @@ def test_filters_add_up(folder: Path, bindsearch_command: Run) -> None:
     [
         (["--where", "read_text('/etc/passwd') = ''"], "read_text"),
         (["--where", "ratin > 3"], "rating"),
+        (["--where", "name=IMG"], "there is no column 'IMG': write 'IMG' in single quotes if it is a text; columns"),
+        (["--where", "name like 7.png"], "syntax error"),
+        (["--where", "name = a.png"], "write 'a.png' in single quotes if it is a text; write \"a.png\" in double"),
         (["--where", "rating >"], "the filter does not parse"),
         (["--collection", "nowhere"], "media"),
         (["--since", "yesterday-ish"], "yesterday-ish"),

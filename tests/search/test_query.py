@@ -141,7 +141,7 @@ def test_everyday_names_of_modalities(names: str, modality: Modality) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("pictuer", "'picture'"), ("fotos", "'photo'"), ("vidoes", "'video'"), ("sonds", "'sound'")]
+    ("name", "near"), [("pictuer", "'pictures'"), ("fotos", "'photos'"), ("vidoes", "'video'"), ("sonds", "'sounds'")]
 )
 def test_an_unknown_modality_suggests_near_names(name: str, near: str) -> None:
     with pytest.raises(UsageError, match=rf"unknown modality '{name}': did you mean .*{near}.*choose from text, image"):

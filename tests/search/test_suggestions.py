@@ -1,14 +1,15 @@
 """What is suggested where nothing stands out."""
 
+import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bindsearch as bs
 from bindsearch.indexes.words import postings_of
-from bindsearch.search.suggestions import _edits
+from bindsearch.search.words.spelling import _edited, near_words
 from helpers.command import Run
 from helpers.stores import connect
 
@@ -19,7 +20,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("media")
     for number in range(30):
         (folder / f"{number}.txt").write_text(f"the kitchen of house {number}, with a window and a table")
-    (folder / "IMG_5308.txt").write_text("a straße in the sunshine")
+    (folder / "IMG_5308.txt").write_text("a straße in the sunshine, a dog, a café, и кошка")
     path = tmp_path_factory.mktemp("store") / "store"
     with connect(path, encoder="null") as opened:
         opened.index(folder)
@@ -38,26 +39,47 @@ def texts(store: Path, query: bs.Query) -> list[str]:
         ("kitcehn", "kitchen"),
         ("kitchenn", "kitchen"),
         ("bitchen", "kitchen"),
-        ("Kithcen table", "kitchen table"),
+        ("sunshnie", "sunshine"),
+        ("sonschine", "sunshine"),  # two errors in a long word
+        ("hosue, TABEL!", "house, table!"),
+        ("dgo", "dog"),
+        ("Strase", "strasse"),
+        ("кохка", "кошка"),
     ],
 )
 def test_typing_errors_are_found(store: Path, written: str, meant: str) -> None:
-    query = bs.make_query(written, words="only")
     with connect(store) as opened:
-        answer = opened.answer(query)
-    if not answer.hits:
-        assert answer.suggestions[0].query == meant
-        assert answer.suggestions[0].text == f"did you mean {meant!r}?"
-    else:
-        assert "table" in written
+        best = opened.answer(bs.make_query(written, words="only", min_match=1.0)).suggestions[0]
+    assert (best.query, best.text) == (meant, f"did you mean {meant!r}?")
 
 
-def test_words_that_occur_and_short_or_far_ones_are_left_alone(store: Path) -> None:
-    for written in ("kitchen", "zebra", "tabl", "giraffes"):
-        found = texts(store, bs.make_query(written, words="only", min_match=1.0))
-        assert [text for text in found if "did you mean" in text] == (
-            ["did you mean 'table'?"] if written == "tabl" else []
-        )
+@pytest.mark.parametrize("written", ["kitchen", "zebra", "giraffes", "fog", "Straße", "café", "kitchen 42", "x" * 3000])
+def test_words_that_occur_and_short_or_far_ones_are_left_alone(store: Path, written: str) -> None:
+    found = texts(store, bs.make_query(written, words="only", min_match=1.0))
+    assert not any("did you mean" in text for text in found)
+
+
+def test_words_of_removed_files_are_not_suggested(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for word in ("harbour", "orchard"):
+        (folder / f"{word}.txt").write_text(f"the {word} in spring")
+    query = bs.make_query("harbuor", words="only")
+    with connect(tmp_path / "store", encoder="null") as opened:
+        opened.index(folder)
+        assert "did you mean 'harbour'?" in [one.text for one in opened.answer(query).suggestions]
+        (folder / "harbour.txt").unlink()
+        opened.index(folder)
+        assert "did you mean 'harbour'?" not in [one.text for one in opened.answer(query).suggestions]
+
+
+def test_a_long_text_of_unknown_words_takes_bounded_time(store: Path) -> None:
+    with connect(store) as opened:
+        generation = opened._current()
+        started = time.process_time()
+        words = [letter * 23 + "q" for letter in "abcdefgh"]
+        assert near_words(words, generation.words, generation.snapshot) == {}
+    assert time.process_time() - started < 1  # about 0.05 s on a quiet machine
 
 
 def test_other_ways_out(store: Path) -> None:
@@ -67,7 +89,7 @@ def test_other_ways_out(store: Path) -> None:
     ]
     query = bs.make_query("nothing", to="text", filter=bs.make_filter("item_id = 1"), min_match=1.0, words="off")
     assert texts(store, query) == [
-        "the filter leaves 1 segments: widen it, or leave it out",
+        "the filter leaves 1 segment: widen it, or leave it out",
         "no match is good enough: lower --min-match",
         "search all kinds: leave out --to",
     ]
@@ -89,9 +111,18 @@ def test_the_command_prints_them(store: Path, bindsearch_command: Run) -> None:
 WORDS = st.text("abcde", min_size=1, max_size=6)
 
 
-@given(WORDS, WORDS)
-def test_edits_are_all_words_one_edit_away(word: str, other: str) -> None:
-    assert (other in _edits(word)) == (distance(word, other) == 1)
+@given(st.text("abcde", min_size=4, max_size=6), WORDS)
+def test_one_edit_makes_all_words_at_a_distance_of_1(word: str, other: str) -> None:
+    assert (other in {*_edited(word, 1)} - {word}) == (distance(word, other) == 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text("abcdefgh", min_size=8, max_size=10), st.data())
+def test_two_edits_find_a_letter_too_many_and_another_error(word: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(word)))
+    longer = word[:at] + data.draw(st.sampled_from("abcz")) + word[at:]
+    written = data.draw(st.sampled_from(sorted({*_edited(longer, 1)})))
+    assert word in {*_edited(written, 2)}
 
 
 def distance(a: str, b: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from bindsearch.search.query import LIKE, Query, Term, make_query
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.server.command_socket import client as socket_client
 from bindsearch.server.command_socket.protocol import VERSION, environment, identity_of, socket_path
+from helpers.command import run_command
 from helpers.server_process import ServerProcess, serving, stop
 
 QUERIES = {
@@ -118,8 +120,7 @@ def test_another_device_or_environment_is_searched_here(
     if device == "auto":
         monkeypatch.setenv("BINDSEARCH_CACHE", str(client.parent / "cache"))
     monkeypatch.setattr(bindsearch.store, "connect", no_search)
-    asked = asking(store=str(client), device=device, imu_rate_hz=None)
-    with pytest.raises(AssertionError, match="this process"), asked as ask:
+    with asking(store=str(client), device=device, imu_rate_hz=None) as ask, pytest.raises(AssertionError):
         ask(make_query("a dog"))
 
 
@@ -225,3 +226,27 @@ def test_without_a_socket_nothing_listens(world: Path) -> None:
 def test_decimal_items_and_texts_are_sent_as_they_are() -> None:
     for term in (Term(LIKE, "17"), Term("text", "../a.png")):
         assert socket_client._absolute_term(term) is term
+
+
+LINES = [
+    "search dog --json",
+    "search dog --jsonl",
+    "search dog --csv",
+    "search --audio audio-2.wav --to image,text --json",
+    "search --imu imu-2.csv --json",
+    "search ../media/image-0.png --paths",
+    "search rain --under ../media --since 2020 -k 3",
+    "search rain --where colour=3",
+    "search rain --where item_id<0",
+    "search --image nope.png",
+    "search --like nope",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_prints_the_same(line: str, client: Path) -> None:
+    words = [*line.split(), "--store", str(client)]
+    served, alone = run_command(words), run_command([*words, "--no-server"])
+    first, second = (re.sub(r'"took_ms": ?[0-9.]+', "", done.stdout) for done in (served, alone))
+    assert first == second
+    assert (served.stderr, served.returncode) == (alone.stderr, alone.returncode)

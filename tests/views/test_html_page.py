@@ -109,6 +109,15 @@ def test_every_hit_is_shown(store: bs.Store, tmp_path: Path) -> None:
     assert "estimated for the partitions" in page.text, "the plan is shown"
 
 
+def test_the_map_of_the_store_is_shown(store: bs.Store, tmp_path: Path) -> None:
+    page = write(store, tmp_path / "page.html", "two cups")
+    segments = store.status().segments
+    circles = [(one["class"] or "").removeprefix("of-") for one in page.named("circle")]
+    assert len(circles) == sum(segments.values()) + len(segments)
+    assert {*circles} == {modality.value for modality in segments}
+    assert f"Map of {sum(segments.values())} of {sum(segments.values())} segments" in page.text
+
+
 def test_players_hold_the_span(store: bs.Store, tmp_path: Path) -> None:
     media = store.path.parent / "media"
     page = write(store, tmp_path / "page.html", f"audio:{media}/audio-0.wav", f"video:{media}/spoken.mp4")
@@ -137,6 +146,7 @@ def test_hostile_names_are_text(store: bs.Store, tmp_path: Path) -> None:
     assert allowed <= {
         "alt", "aria-label", "aria-labelledby", "charset", "class", "content", "controls", "href", "http-equiv", "id",
         "lang", "loading", "max", "min", "name", "poster", "preload", "rel", "scope", "src", "tabindex", "value",
+        "aria-hidden", "cx", "cy", "height", "r", "role", "viewbox", "width",
     }  # fmt: skip
     for shown in (
         "<script>alert(1)<!--.png",
@@ -208,7 +218,7 @@ def test_nothing_stands_out_is_said_and_all_is_folded(tmp_path: Path) -> None:
         store.index(tmp_path / "media")
         nonsense = write(store, tmp_path / "n.html", "xyzzy qwfp blorp", k=3)
         found = write(store, tmp_path / "f.html", "rain on an old tin roof", k=3)
-    line = "Nothing stands out: the best hits are no better than chance finds."
+    line = "Nothing stands out. The matches are guesses: chance finds as good ones."
     assert line in nonsense.text
     assert "Show 3 weak matches" in nonsense.text
     assert line not in found.text

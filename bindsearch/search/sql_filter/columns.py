@@ -153,11 +153,16 @@ class FilterColumns:
         matching = [known for known in self.user_types if known.lower() == name.lower()]
         return matching[0] if len(matching) == 1 else None
 
-    def explain_unknown(self, name: str) -> str:
-        """Return the error message for an unknown column."""
+    def explain_unknown(self, name: str, hint: str = "") -> str:
+        """Return the error message for an unknown column.
+
+        Args:
+            name: The name.
+            hint: A way out that is likelier than another name.
+        """
         names = [*DOCUMENTED, *self.user_types]
         listed = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-        return f"there is no column {name!r}: {did_you_mean(name, names)}columns are {listed};"
+        return f"there is no column {name!r}: {hint or did_you_mean(name, names)}columns are {listed};"
 
     def level(self, name: str) -> Level:
         """Return the level of a known column."""

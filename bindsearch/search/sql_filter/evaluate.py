@@ -25,7 +25,7 @@ from bindsearch.search.sql_filter.ast import (
 )
 from bindsearch.search.sql_filter.columns import FilterColumns, Level
 from bindsearch.search.sql_filter.duckdb_sandbox import TIME_LIMIT_S, run_select
-from bindsearch.search.sql_filter.parse import parse_where, refuse
+from bindsearch.search.sql_filter.parse import parse_where, quotes_hint, refuse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,9 @@ def _resolve(text: str, expression: Expression, columns: FilterColumns) -> Expre
         if isinstance(part, Column):
             known = columns.resolve(part.name)
             if known is None:
-                refuse(text, part.position, columns.explain_unknown(part.name))
+                refuse(
+                    text, part.position, columns.explain_unknown(part.name, quotes_hint(text, part.name, part.position))
+                )
             names[part.name] = known
     return rename_columns(expression, names)
 

@@ -71,6 +71,7 @@ _QUERY = "SELECT ("
 _TOKEN = re.compile(r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--|/\*|[()\[\]{};$]|[eExXbBuU]&?(?=')")
 _NUMBER = re.compile(r"-?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
 _REPETITION = re.compile(r"\{(\d*)(?:,(\d*))?\}")
+_COMPARED = re.compile(r"(?:[=<>]|\bi?like)\s*$", re.IGNORECASE)
 _WIDE_CLASS = re.compile(r"\\[pP]|\(\?[a-z]*i")
 
 
@@ -115,6 +116,11 @@ def refuse(text: str, position: int, message: str) -> NoReturn:
     start = max(position - 60, 0) if len(text) > 200 else 0
     excerpt = text[start : start + 120] if len(text) > 200 else text
     raise QuerySyntaxError(message, excerpt, min(position - start, len(excerpt)))
+
+
+def quotes_hint(text: str, name: str, position: int) -> str:
+    """Return how to write a name that stands where an expression compares with a value; empty if it does not."""
+    return f"write '{name}' in single quotes if it is a text; " if _COMPARED.search(text[:position]) else ""
 
 
 def _check_tokens(text: str) -> None:
@@ -218,7 +224,9 @@ class _Reader:
     def _column(self, node: Any) -> Expression:
         names = node["column_names"]
         if len(names) != 1:
-            self._refuse(node, f'columns have no table prefix: write "{".".join(names)}" in double quotes')
+            name = ".".join(names)
+            hint = quotes_hint(self.text, name, self._position(node))
+            self._refuse(node, f'columns have no table prefix: {hint}write "{name}" in double quotes if it is a column')
         return Column(names[0], self._position(node))
 
     def _constant(self, node: Any) -> Expression:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from bindsearch.atomic import make_folder
 from bindsearch.errors import IndexDamagedError
 from bindsearch.indexes.index_files import INDEXES
@@ -35,6 +37,7 @@ from bindsearch.storage.snapshot_format import Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 logger = logging.getLogger("bindsearch")
 
@@ -139,6 +142,14 @@ class WordPart:
     first_segment: int
     postings: Postings
     is_stored: bool
+
+    def owners_of(self, fields: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the row in the part of the item of each field, and of its segment, -1 without one: int64 (m,) each."""
+        items, numbers = len(self.part.item_ids), fields.astype(np.int64)
+        segments = np.where(numbers < 2 * items, -1, numbers - 2 * items)
+        owners = np.where(segments < 0, numbers % max(items, 1), -1)
+        owners[segments >= 0] = self.part.item_of_segments[segments[segments >= 0]]
+        return owners, segments
 
 
 _Key = tuple[int, str | None]

@@ -55,6 +55,41 @@ SEGMENTS_OF_ITEM = 8
 """Number of segments of an item found by name that are compared with the query's vector."""
 
 
+FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "my",
+        "of",
+        "on",
+        "or",
+        "our",
+        "that",
+        "the",
+        "their",
+        "this",
+        "to",
+        "was",
+        "with",
+        "your",
+    ]
+)
+"""English words that say little of what is meant; they are searched only where a query has no others."""
+
+
 class WordMatches(NamedTuple):
     """Items and passages that contain the words of a query.
 
@@ -97,7 +132,8 @@ def word_step(query: Query, index: WordIndex) -> WordStep | None:
     weights = resolve_weights(query.terms)
     weighted = zip(query.terms, weights, strict=True)
     texts = [(term.source, weight) for term, weight in weighted if weight > 0 and is_text(term)]
-    tokens = tuple(dict.fromkeys(token for text, _ in texts for token in tokens_of(text)))[:MAX_TOKENS]
+    every = tuple(dict.fromkeys(token for text, _ in texts for token in tokens_of(text)))
+    tokens = (tuple(token for token in every if token not in FUNCTION_WORDS) or every)[:MAX_TOKENS]
     if not tokens:
         if alone:
             raise UsageError("the query has no words to search for: give a text with a letter or a digit")
@@ -175,10 +211,7 @@ def _matching_fields(step: WordStep, parts: Sequence[WordPart], snapshot: Snapsh
         for name in step.names:
             whole = part.postings.find(token_of_name(name)).astype(np.int64)
             fields, chances = np.append(fields, whole), np.append(chances, np.full(len(whole), EXACT_NAME))
-        items = len(part.part.item_ids)
-        segments = np.where(fields < 2 * items, -1, fields - 2 * items)
-        owners = np.where(segments < 0, fields % max(items, 1), -1)
-        owners[segments >= 0] = part.part.item_of_segments[segments[segments >= 0]]
+        owners, segments = part.owners_of(fields)
         kept = chances > (0.0 if step.alone else MIN_CHANCE)
         if snapshot.item_alive is not None:
             kept &= snapshot.item_alive[part.first_item + owners]

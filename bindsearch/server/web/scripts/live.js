@@ -14,6 +14,7 @@ export function createLive({ onCounts, onRefresh }) {
   const refresh = byId("refresh");
   /** @type {EventSource | null} */
   let source = null;
+  let hasAnswer = false;
   let answered = -1;
   let newest = -1;
   let store = { encoder: "", dim: 0 };
@@ -37,10 +38,11 @@ export function createLive({ onCounts, onRefresh }) {
       if (newest >= 0) describe();
     },
     generation: (data) => {
+      if (newest < 0 && hasAnswer) answered = data.generation; // the answer was quicker than the first event
       newest = data.generation;
       counts = data;
       describe();
-      refresh.hidden = answered < 0 || answered === newest;
+      refresh.hidden = !hasAnswer || answered === newest;
       onCounts(data);
     },
     indexing: (data) => {
@@ -75,6 +77,7 @@ export function createLive({ onCounts, onRefresh }) {
     start,
     /** Note that an answer came from the newest generation. */
     answered() {
+      hasAnswer = true;
       answered = newest;
       refresh.hidden = true;
     },

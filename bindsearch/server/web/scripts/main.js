@@ -1,6 +1,6 @@
 /** The page: parts and how they act on each other. */
 
-import { fetchStatus, latestSearch } from "./api.js";
+import { fetchItem, fetchStatus, latestSearch } from "./api.js";
 import { bdi, byId, h, icon, printable } from "./dom.js";
 import { kindName, plural } from "./format.js";
 import { listenForKeys } from "./keyboard.js";
@@ -17,6 +17,8 @@ import { commandLine, planDetails } from "./results/plan.js";
 import { MAX_K, PAGE, allTerms, countFilters, createState, toQuery } from "./state.js";
 
 const TYPING_PAUSE_MS = 120;
+/** An option of a command: what to try in a terminal, for which the page has buttons of its own. */
+const OPTION = /(^|\s)--[a-z]/;
 const EXAMPLES = ["a dog barking", "rain on the roof", "a person walking", "a cup of coffee"];
 
 const input = /** @type {HTMLInputElement} */ (byId("search"));
@@ -27,19 +29,12 @@ let asked = null;
 let typingTimer = 0;
 let maxUploadBytes = 64 << 20;
 let isFirst = true;
-let isHeld = false; // a slider is being moved
 let focusFirst = false; // after a step by keyboard
 
 const state = createState(onChange);
 const searching = latestSearch(onAnswer, showError, (isBusy) => byId("results").setAttribute("aria-busy", String(isBusy)));
 const filters = createFilters(state);
-const terms = createTerms(state, {
-  onWeight: () => {
-    isHeld = true;
-    run();
-    isHeld = false;
-  },
-});
+const terms = createTerms(state);
 const gallery = createGallery({
   onOpen: (hit) => state.set({ item: keyOf(hit) }, { push: true }),
   onLike: (hit) => searchLike(hit.item_id, hit.name, hit.modality),
@@ -68,12 +63,12 @@ const live = createLive({
     map.outdate();
     renderEmpty(data);
   },
-  onRefresh: () => run(true),
+  onRefresh: () => run({ isAgain: true }),
 });
 
 /** Act on a change of the state. */
-function onChange(now, before) {
-  if (document.activeElement !== input && input.value !== now.typed) input.value = now.typed;
+function onChange(now, before, { isLive }) {
+  if (input.value !== now.typed) input.value = now.typed;
   byId("add-text").hidden = !now.typed.trim();
   render(now);
   const isSameQuery = JSON.stringify(toQuery(now)) === JSON.stringify(toQuery(before));
@@ -81,7 +76,7 @@ function onChange(now, before) {
     clearTimeout(typingTimer);
     const isTyping = now.typed !== before.typed && document.activeElement === input;
     if (isTyping) typingTimer = setTimeout(run, TYPING_PAUSE_MS);
-    else run();
+    else run({ mayWait: isLive });
   } else if (now.showWeak !== before.showWeak && answer) {
     renderAnswer();
   }
@@ -93,6 +88,7 @@ function render(now) {
   filters.render();
   terms.render();
   const isMap = now.view === "map";
+  document.body.dataset.view = now.view;
   byId("results").hidden = isMap;
   byId("map").hidden = !isMap;
   byId("view-search").setAttribute("aria-pressed", String(!isMap));
@@ -101,8 +97,12 @@ function render(now) {
   document.title = title ? `${printable(title).slice(0, 80)} · BindSearch` : "BindSearch";
 }
 
-/** Ask the server. @param {boolean} [isAgain] ask although the query is the same */
-function run(isAgain = false) {
+/**
+ * Ask the server.
+ * @param {{isAgain?: boolean, mayWait?: boolean}} [options] isAgain: although the query is the same; mayWait: after the
+ *   search that runs, whose answer is shown too
+ */
+function run({ isAgain = false, mayWait = false } = {}) {
   clearTimeout(typingTimer);
   const query = toQuery(state.get());
   if (!query) {
@@ -112,8 +112,11 @@ function run(isAgain = false) {
     clearResults();
     return;
   }
-  if (isAgain !== true && asked && JSON.stringify(asked) === JSON.stringify(query)) return;
-  searching.ask(query, { mayWait: isHeld });
+  if (!isAgain && asked && JSON.stringify(asked) === JSON.stringify(query)) {
+    searching.cancel();
+    return;
+  }
+  searching.ask(query, { mayWait });
 }
 
 function onAnswer(query, given) {
@@ -164,7 +167,7 @@ function renderNothing(isNothing) {
   if (root.hidden || !answer) return;
   const title = answer.hits.length ? "Nothing stands out" : "Nothing was found";
   const why = answer.hits.length
-    ? "The best matches are no better than what chance finds."
+    ? "The matches are guesses: chance finds as good ones."
     : countFilters(state.get()) ? "No file passes the filters." : "The collection holds nothing of these kinds.";
   root.replaceChildren(h("h2", {}, title), h("p", {}, why), suggestionList());
 }
@@ -172,9 +175,9 @@ function renderNothing(isNothing) {
 function suggestionList() {
   const now = state.get();
   const steps = [];
-  for (const one of answer?.suggestions ?? []) {
-    const { query } = one;
-    steps.push(query ? button(one.text, () => setText(query)) : h("span", {}, bdi(one.text)));
+  for (const { text, query } of answer?.suggestions ?? []) {
+    if (query) steps.push(button(text, () => setText(query)));
+    else if (!OPTION.test(text)) steps.push(h("span", {}, bdi(text)));
   }
   if (now.to.length) steps.push(button("Search all kinds", () => state.set({ to: [] }, { push: true })));
   if (countFilters(now)) {
@@ -187,7 +190,6 @@ function suggestionList() {
 const button = (text, act) => h("button", { type: "button", onclick: act }, bdi(text));
 
 function setText(text) {
-  input.value = text;
   state.set({ typed: text }, { push: true });
 }
 
@@ -234,7 +236,6 @@ function step(by) {
 }
 
 function searchLike(id, name, modality) {
-  input.value = "";
   focusFirst = true;
   state.set({
     item: null, typed: "", typedWeight: null, view: "search",
@@ -276,7 +277,6 @@ function hideError() {
 function keepText() {
   const typed = state.get().typed.trim();
   if (!typed) return;
-  input.value = "";
   const weight = state.get().typedWeight;
   const term = { kind: "text", source: typed, weight };
   state.set({ typed: "", typedWeight: null, terms: [term, ...state.get().terms] }, { push: true });
@@ -343,6 +343,7 @@ function start() {
   render(now);
   if (toQuery(now)) run();
   else clearResults();
+  nameItems();
   if (now.view === "map") map.show();
   if (now.item !== null && !toQuery(now)) showItem(now.item);
   live.start();
@@ -350,6 +351,17 @@ function start() {
     maxUploadBytes = status.uploads_max_bytes;
   }, showError);
   if (!now.item && matchMedia("(pointer: fine)").matches) input.focus();
+}
+
+/** Fetch the names of items that an address gives by id. */
+async function nameItems() {
+  const nameless = state.get().terms.filter((one) => one.kind === "like" && !one.name);
+  const found = await Promise.all(nameless.map((one) => fetchItem(one.source).catch(() => null)));
+  const names = new Map(found.filter(Boolean).map((one) => [String(one.item_id), one]));
+  const { terms, k } = state.get();
+  if (!names.size) return;
+  const named = (one) => ({ ...one, name: names.get(one.source).name, modality: names.get(one.source).modality });
+  state.set({ terms: terms.map((one) => (one.kind === "like" && names.has(one.source) ? named(one) : one)), k });
 }
 
 function clickInDetail(selector) {

@@ -141,7 +141,7 @@ export const countFilters = (state) => [state.where, state.folder, state.since, 
 
 /**
  * Return the holder of the state.
- * @param {(state: State, before: State) => void} onChange
+ * @param {(state: State, before: State, how: {isLive: boolean}) => void} onChange
  */
 export function createState(onChange) {
   let state = readAddress(location.search);
@@ -154,10 +154,10 @@ export function createState(onChange) {
     if (push) history.pushState(null, "", address);
     else history.replaceState(null, "", address);
   };
-  const change = (next) => {
+  const change = (next, isLive = false) => {
     const before = state;
     state = next;
-    onChange(state, before);
+    onChange(state, before, { isLive });
   };
   addEventListener("popstate", () => {
     clearTimeout(timer);
@@ -171,11 +171,12 @@ export function createState(onChange) {
     /**
      * Change the state.
      * @param {Partial<State>} patch
-     * @param {{push?: boolean}} [options] push: a step that "back" undoes; else the address follows after a pause
+     * @param {{push?: boolean, isLive?: boolean}} [options] push: a step that "back" undoes; else the address follows
+     *   after a pause; isLive: one of many quick changes
      */
-    set(patch, { push = false } = {}) {
+    set(patch, { push = false, isLive = false } = {}) {
       if (push) write(false); // what was typed before
-      change({ ...state, ...(QUERY_PARTS.some((one) => one in patch) ? { k: PAGE } : {}), ...patch });
+      change({ ...state, ...(QUERY_PARTS.some((one) => one in patch) ? { k: PAGE } : {}), ...patch }, isLive);
       if (push) write(true);
       else {
         clearTimeout(timer);

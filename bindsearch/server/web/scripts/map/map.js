@@ -90,9 +90,9 @@ export function createMap({ onOpen, onError }) {
   function drawAbout() {
     const gaps = gapRows(data);
     about.replaceChildren(
-      h("p", {}, `${plural(points.length, "segment")}${data.total > points.length ? ` of ${data.total.toLocaleString("en")}, drawn at random` : ""}. Near points have similar embeddings; axes and far distances mean nothing.`),
-      ...(gaps.length ? [h("h3", {}, "Gap between kinds"), h("p", { class: "note" }, "Distance of the mean embeddings: 0 is no gap."),
-        h("ul", { class: "gaps" }, ...gaps.map(([a, b, gap]) => h("li", {}, h("span", {}, `${kindName(a)} – ${kindName(b)}`), h("b", {}, gap.toFixed(2)))))] : []),
+      h("p", {}, `${plural(points.length, "segment")}${data.segments > points.length ? ` of ${data.segments.toLocaleString("en")}, drawn at random` : ""}. Near points have similar embeddings; axes and far distances mean nothing.`),
+      ...(gaps.length ? [h("h3", {}, "Gap between modalities"), h("p", { class: "note" }, "Distance of the mean embeddings: 0 is no gap."),
+        h("ul", { class: "gaps", tabindex: 0, "aria-label": "Gaps" }, ...gaps.map(([a, b, gap]) => h("li", {}, h("span", {}, `${kindName(a)} – ${kindName(b)}`), h("b", {}, gap.toFixed(2)))))] : []),
     );
   }
 

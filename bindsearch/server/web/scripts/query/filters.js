@@ -47,7 +47,7 @@ export function createFilters(state) {
     inputs[0].focus();
   });
   button.addEventListener("click", () => setOpen(form.hidden));
-  createCombobox(inputs[0], byId("where-list"), () => columns);
+  const showAgain = createCombobox(inputs[0], byId("where-list"), () => columns);
 
   function setOpen(isOpen) {
     form.hidden = !isOpen;
@@ -64,6 +64,7 @@ export function createFilters(state) {
       known = -1; // without suggestions; the search itself tells what is wrong
       return;
     }
+    showAgain();
     const folders = columns.find((one) => one.name === "folder")?.values ?? [];
     byId("folders").replaceChildren(...folders.map((one) => h("option", { value: String(one) })));
   }

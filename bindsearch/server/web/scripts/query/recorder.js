@@ -4,7 +4,12 @@ import { byId } from "../dom.js";
 import { clock } from "../format.js";
 
 const MAX_S = 60;
-const TYPES = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
+/** Types to record, best first, and names of files that the server takes for sounds. */
+const TYPES = Object.freeze({
+  "audio/webm;codecs=opus": "recording.weba",
+  "audio/ogg;codecs=opus": "recording.ogg",
+  "audio/mp4": "recording.m4a",
+});
 
 /**
  * Listen for the button; the recording is given to `onSound`.
@@ -22,7 +27,7 @@ export function listenForRecording({ onSound, onError }) {
   });
 
   async function start() {
-    const type = globalThis.MediaRecorder && TYPES.find((one) => MediaRecorder.isTypeSupported(one));
+    const type = globalThis.MediaRecorder && Object.keys(TYPES).find((one) => MediaRecorder.isTypeSupported(one));
     if (!type || !navigator.mediaDevices) {
       onError("this browser cannot record here: open the page as localhost or over HTTPS, or drop a sound file");
       return;
@@ -59,8 +64,7 @@ export function listenForRecording({ onSound, onError }) {
       button.setAttribute("aria-pressed", "false");
       stop = null;
       button.focus();
-      const plain = type.split(";")[0];
-      if (isWanted) onSound(new Blob(chunks, { type: plain }), `recording.${plain.split("/")[1]}`);
+      if (isWanted) onSound(new Blob(chunks, { type }), TYPES[type]);
     });
     stop = finish;
     byId("record-stop").onclick = finish;

@@ -60,6 +60,7 @@ const quoteName = (name) => (/^[a-z_][a-z0-9_]*$/i.test(name) ? name : `"${name.
  * @param {HTMLInputElement} input
  * @param {HTMLElement} list
  * @param {() => Column[]} columns
+ * @returns {() => void} shows the suggestions again, where columns have come
  */
 export function createCombobox(input, list, columns) {
   /** @type {Suggestion[]} */
@@ -125,4 +126,7 @@ export function createCombobox(input, list, columns) {
     event.preventDefault();
     event.stopPropagation();
   });
+  return () => {
+    if (document.activeElement === input) open();
+  };
 }

@@ -8,9 +8,8 @@ import { allTerms, defaultWeight } from "../state.js";
 /**
  * Show the terms, and change the state as the reader moves them.
  * @param {{get: () => import("../state.js").State, set: Function}} state
- * @param {{onWeight: () => void}} handlers
  */
-export function createTerms(state, { onWeight }) {
+export function createTerms(state) {
   const root = byId("terms");
   let shape = "";
 
@@ -27,8 +26,7 @@ export function createTerms(state, { onWeight }) {
     const fixed = (one) => ({ ...one, weight: one.weight ?? defaultWeight(n) });
     const terms = now.terms.map((one, index) => (index === position ? { ...one, weight } : fixed(one)));
     const typedWeight = position === -1 ? weight : (now.typedWeight ?? defaultWeight(n));
-    state.set({ terms, typedWeight: now.typed.trim() ? typedWeight : null, k: now.k });
-    onWeight();
+    state.set({ terms, typedWeight: now.typed.trim() ? typedWeight : null, k: now.k }, { isLive: true });
   }
 
   function remove(position) {

@@ -51,8 +51,8 @@ export function createDetail({ onClose, onLike, onAdd, onStep }) {
     const name = splitName(item.name);
     const id = item.item_id;
     stopPlaying();
-    showPart(stage, item, part, hit);
-    const parts = partList(item, part, (chosen) => showPart(stage, item, chosen, hit));
+    showPart(stage, item, part);
+    const parts = partList(item, part, (chosen) => showPart(stage, item, chosen));
     dialog.replaceChildren(
       h("header", {},
         badge(part.modality),
@@ -112,12 +112,13 @@ function choosePart(shown, item) {
   const modality = shown.modality ?? item.modality;
   const same = item.segments.filter((one) => one.modality === modality);
   const at = same.find((one) => one.start_s === shown.start_s) ?? same[0] ?? item.segments[0];
-  return { start_s: null, end_s: null, text: null, modality, ...at };
+  // a passage is told by its text: passages have no times
+  const passage = same.find((one) => one.text !== null && one.text === shown.hit?.text);
+  return { start_s: null, end_s: null, text: null, modality, ...(passage ?? at) };
 }
 
 /** Show a segment: a picture, a player, a passage or a figure. */
-function showPart(stage, item, part, hit) {
-  const text = hit?.text && hit.start_s === part.start_s && hit.modality === part.modality && hit.text.length >= (part.text ?? "").length ? hit.text : part.text;
+function showPart(stage, item, part) {
   const figure = wide(withPart(item.figure, part), WIDTH_PX);
   const picture = (source) => {
     const image = h("img", {
@@ -127,12 +128,11 @@ function showPart(stage, item, part, hit) {
     return image;
   };
   if (part.modality === "text") {
-    stage.replaceChildren(h("blockquote", { tabindex: 0, "aria-label": "Passage" }, bdiLines(text ?? "")));
+    stage.replaceChildren(h("blockquote", { tabindex: 0, "aria-label": "Passage" }, bdiLines(part.text ?? "")));
   } else if (item.media && part.modality === "video" && item.modality === "video") {
     stage.replaceChildren(player("video", item.media, part.start_s, part.end_s, figure));
   } else if (item.media && part.modality === "audio") {
-    const sound = item.modality === "video" ? "video" : "audio";
-    stage.replaceChildren(picture(figure), player(sound === "video" ? "video" : "audio", item.media, part.start_s, part.end_s, figure));
+    stage.replaceChildren(picture(figure), player("audio", item.media, part.start_s, part.end_s));
   } else if (item.media && part.modality === "image" && PICTURE_FILE.test(item.path)) {
     stage.replaceChildren(picture(item.media));
   } else {
@@ -156,7 +156,7 @@ function meaning(hit, names) {
   return h("section", {},
     h("p", { class: "meaning" }, matchBar(hit), h("span", {}, `${percent(hit.probability)}, found ${found}`)),
     h("p", { class: "numbers" }, `cosine ${hit.cosine.toFixed(3)} · z ${hit.z.toFixed(1)} · rank ${hit.rank}`),
-    hit.contributions.length > 1 ? [h("h3", {}, "Shares of the terms")][0] : null,
+    hit.contributions.length > 1 ? h("h3", {}, "Shares of the terms") : null,
     hit.contributions.length > 1 ? contributionBars(hit.contributions, names) : null);
 }
 

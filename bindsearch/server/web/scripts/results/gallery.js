@@ -3,7 +3,7 @@
 import { sized } from "../api.js";
 import { bdi, byId, h, icon, isCalm, printable } from "../dom.js";
 import { kindName, percent, span, splitName } from "../format.js";
-import { badge, fold, isWeak, matchBar } from "./match.js";
+import { badge, fold, matchBar } from "./match.js";
 
 const SIDE_PX = 320;
 const MAX_MOVING = 60;
@@ -48,20 +48,20 @@ export function createGallery({ onOpen, onLike, onAdd, onMore, onWeak }) {
   function makeCard(hit) {
     const { folder, last } = splitName(hit.name);
     const time = span(hit.start_s, hit.end_s);
-    const frame = h("span", { class: "frame" }, picture(hit), badge(hit.modality), time ? h("span", { class: "time" }, time) : null);
+    const frame = h("span", { class: "frame", "data-kind": hit.modality }, picture(hit), badge(hit.modality), time ? h("span", { class: "time" }, time) : null);
     const label = [last, kindName(hit.modality), `${hit.match} match, ${percent(hit.probability)}`, time].filter(Boolean);
     const card = h("button", {
       type: "button", class: "card", tabindex: -1, "aria-label": printable(label.join(", ")),
       onclick: () => onOpen(cards.get(keyOf(hit))?.hit ?? hit),
       onfocus: () => setEntry(card),
     }, frame,
-    h("span", { class: "line" }, h("span", { class: "name", title: printable(hit.name) }, bdi(last)), null),
+    h("span", { class: "line" }, h("span", { class: "name", title: printable(hit.name) }, bdi(last))),
     h("span", { class: "line" }, matchBar(hit), folder ? h("span", { class: "folder" }, bdi(folder)) : null));
     const like = h("button", {
       type: "button", class: "like", tabindex: -1, title: "More like this (l)", "aria-label": `More like ${printable(last)}`,
       onclick: () => onLike(hit),
     }, icon("like"));
-    return h("li", { class: isWeak(hit) ? "weak" : "", "data-key": keyOf(hit) }, card, like);
+    return h("li", { "data-key": keyOf(hit) }, card, like);
   }
 
   /** Take the cards of the last answer where they still say the same, so that pictures stay while a list is re-ordered. */
@@ -151,7 +151,7 @@ function replaced(kept, element) {
 
 function picture(hit) {
   if (hit.modality === "text" && hit.text) {
-    return h("span", { class: "passage" }, bdi(hit.text.slice(0, MAX_PASSAGE)));
+    return h("span", { class: "passage" }, bdi(hit.text.replace(/\s+/g, " ").trim().slice(0, MAX_PASSAGE)));
   }
   const image = h("img", {
     src: sized(hit.thumbnail, SIDE_PX), alt: "", loading: "lazy", decoding: "async", width: SIDE_PX, height: SIDE_PX,

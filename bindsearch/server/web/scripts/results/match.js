@@ -7,15 +7,12 @@ const WEAK = "weak";
 /** Least probability of a hit that stands out from what chance finds (STANDS_OUT in bindsearch/types.py). */
 const STANDS_OUT = 0.03;
 
-/** @param {import("../api.js").Hit} hit */
-export const isWeak = (hit) => hit.match === WEAK;
-
 /**
  * Return the hits to show and those to fold: weak ones, but those that stand out if there are no better ones.
  * @param {import("../api.js").Hit[]} hits
  */
 export function fold(hits) {
-  const better = hits.filter((hit) => !isWeak(hit));
+  const better = hits.filter((hit) => hit.match !== WEAK);
   const shown = better.length ? better : hits.filter((hit) => hit.probability >= STANDS_OUT);
   return { shown, folded: hits.filter((hit) => !shown.includes(hit)) };
 }

@@ -9,15 +9,19 @@ import { span } from "../format.js";
  * @param {string} source
  * @param {number | null} start_s
  * @param {number | null} end_s
- * @param {string} poster picture of a video before it plays
+ * @param {string} [poster] picture of a video before it plays
  */
 export function player(kind, source, start_s, end_s, poster) {
   const media = /** @type {HTMLMediaElement} */ (h(kind, {
-    controls: true, preload: "metadata", src: source, poster: kind === "video" ? poster : null, playsinline: true,
+    controls: true, preload: "metadata", src: source, poster, playsinline: true,
   }));
   const note = h("p", { class: "note", hidden: true }, "This browser cannot play the file; open it by its path.");
+  /** @type {HTMLElement | null} */
+  let button = null;
   media.addEventListener("error", () => {
     note.hidden = false;
+    if (button) button.hidden = true;
+    if (poster) media.replaceWith(h("img", { src: poster, alt: "Frames of the video", class: "figure" }));
   });
   if (start_s === null) return h("div", { class: "player" }, media, note);
 
@@ -32,7 +36,7 @@ export function player(kind, source, start_s, end_s, poster) {
     media.pause();
     end = null; // the reader may play on
   });
-  const button = h("button", {
+  button = h("button", {
     type: "button", class: "labelled",
     onclick: () => {
       begin();

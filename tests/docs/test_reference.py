@@ -18,7 +18,7 @@ from bindsearch.storage.migrations import MIGRATIONS, migrate
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, LOOKUP_COLUMNS, SEGMENT_COLUMNS, Manifest
 from generate import Help, commands, options_of, parse_help, stale_pages
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 PAGE = (DOCS / "store-format.md").read_text(encoding="utf-8")
 FOLDERS = ("bindsearch", "cli", "indexes", "ingest", "tests")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -33,8 +32,9 @@ from helpers.command import run_command
 from helpers.document_files import DOCX, NOTEBOOK, make_zip
 from helpers.file_bytes import encoded, zip_of
 from helpers.media_files import half_and_half, tone, write_sound, write_video
+from helpers.pages import become_user, run_page
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "formats.md").read_text(encoding="utf-8")
 LETTER = "海の手紙、船と港と網について"
 
@@ -150,12 +150,8 @@ def shown(run: Callable[..., str], name: str) -> Mapping[str, object]:
     return found
 
 
-def test_the_commands_run(run: Callable[..., str]) -> None:
-    for block in blocks("sh"):
-        for command in block.splitlines():
-            program, *arguments = shlex.split(command)
-            assert program == "bindsearch"
-            assert run(*arguments).strip(), command
+def test_the_page_runs_as_printed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(PAGE, folder, become_user(folder, monkeypatch))
 
 
 def test_the_last_lines_are_as_printed(run: Callable[..., str]) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,10 @@ from bindsearch.ingest.media.pictures.palettes import palette_names
 from bindsearch.ingest.media.pictures.temperatures import _COLDEST_C, _HOTTEST_C, _SCALES, _USUAL_MEDIAN_C
 from bindsearch.ingest.media.sidecar import FACT_NAMES, FACTS, FRAMES
 from bindsearch.types import FACT_COLUMNS, Modality
-from helpers.forked import BINDSEARCH, TORCH, run_forked
+from helpers.command import run_command
+from helpers.pages import become_user, run_page
 
-PAGE = (Path(__file__).parents[1] / "docs" / "sensors.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "sensors.md").read_text(encoding="utf-8")
 G = 9.80665
 
 
@@ -46,10 +46,6 @@ def first_cells(text: str) -> list[str]:
     """Return the names in the first cells of tables."""
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 def files() -> Mapping[str, str]:
@@ -194,9 +190,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def variables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    return become_user(folder, monkeypatch)
+
+
 def run(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "BINDSEARCH_STORE": str(folder / "store")}
-    done = run_forked([BINDSEARCH, *arguments], modules=TORCH, variables=environment, folder=folder)
+    with chdir(folder):
+        done = run_command(arguments)
     assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -238,19 +239,8 @@ def test_the_note_that_the_page_prints(folder: Path) -> None:
     assert measured["rate_hz"] == pytest.approx(50)
 
 
-def test_commands_and_python(folder: Path) -> None:
-    """The commands in their order, then the Python, which needs the store."""
-    commands = [line for block in blocks("sh") for line in block.splitlines()]
-    assert len(commands) >= 7
-    for command in commands:
-        program, *arguments = shlex.split(command)
-        assert program == "bindsearch"
-        assert run(folder, *arguments).strip(), command
+def test_the_page_runs_as_printed(folder: Path, variables: dict[str, str]) -> None:
+    run_page(PAGE, folder, variables)
     assert (folder / "walk.png").stat().st_size > 1000
     items = run(folder, "search", "a wall", "--to", "thermal", "--where", "temperature_max_c > 30", "--paths")
     assert {Path(line).name for line in items.splitlines()} == {"wall.tif", "window.png"}
-    (code,) = blocks("python")
-    (folder / "page.py").write_text(code)
-    done = run_forked([folder / "page.py"], modules=TORCH, folder=folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("imu\n50.0\nrate from")

@@ -1,0 +1,287 @@
+"""`bindsearch config`: show, set and remove defaults of options, and names of stores."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bindsearch.cli.aliases import Command
+from bindsearch.cli.options import JsonOption
+from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.settings.complete import complete_keys
+from bindsearch.cli.settings.files import (
+    FOLDER_FILE,
+    OptionsFile,
+    check_store,
+    folder_files,
+    read_folder_options,
+    read_user_options,
+)
+from bindsearch.cli.settings.keys import (
+    FOLDER_COMMANDS,
+    FOLDER_KEYS,
+    KNOWN,
+    PREFIX,
+    dotted_key,
+    settable_options,
+    split_key,
+    variable_name,
+)
+from bindsearch.cli.settings.values import Setting, Source, check_value, parse_value, settings_of
+from bindsearch.errors import BindSearchError, StoreNotFoundError, UsageError
+from bindsearch.storage.user_file import check_named_store, named_stores, read_user_file, user_file
+
+OTHER_VARIABLES = frozenset(
+    {"BINDSEARCH_CACHE", "BINDSEARCH_CONFIG", "BINDSEARCH_DEBUG", "BINDSEARCH_MODELS", "BINDSEARCH_OFFLINE"}
+)
+"""Variables that set no option."""
+
+STORES = "stores."
+QUERY_KEYS = frozenset({"diversity", "k", "min-match", "ranking", "to"})
+"""Keys whose values are checked as those of a query."""
+
+config_app = typer.Typer(
+    name="config",
+    help="Show and set defaults of options, and names of stores. Example: bindsearch config set k 20",
+    no_args_is_help=True,
+)
+KeyArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Option, such as k; option of one command, such as search.k; or stores.NAME.",
+        metavar="KEY",
+        autocompletion=complete_keys,
+        show_default=False,
+    ),
+]
+FolderOption = Annotated[
+    bool, typer.Option("--folder", help=f"Use {FOLDER_FILE} of the working folder instead of the user's file.")
+]
+
+
+@config_app.command("show", cls=Command)
+def show_command(
+    ctx: typer.Context,
+    all_: Annotated[bool, typer.Option("--all", help="List every option of every command.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Show what is set, and where: in the environment, in a folder's file or in the user's file.
+
+    The command line overrides them all. A value for one command overrides that for all, in the same place.
+
+    Examples: bindsearch config show
+    bindsearch config show --all --json
+    """
+    folder, user = read_folder_options(), read_user_options()
+    commands = dict(_commands(ctx.find_root()))
+    rows = list(_rows(commands, folder, user, every=all_))
+    stores = [_store_state(name, path) for name, path in sorted(named_stores().items())]
+    notices = [*(folder.notices if folder else ()), *_unknown_variables()]
+    if json:
+        print_json(
+            {
+                "user_file": str(user.path),
+                "folder_file": str(folder.path) if folder else None,
+                "values": [_row_json(key, settings) for key, settings in rows],
+                "stores": stores,
+                "notices": notices,
+            }
+        )
+        return 0
+    texts = [f"{key} = {_shown_value(settings[0].value)}" for key, settings in rows]
+    width = min(max(map(len, texts), default=0), 60)
+    for text, (_, settings) in zip(texts, rows, strict=True):
+        print_line(f"{text:{width}}  {_origin(settings)}")
+    for store in stores:
+        print_line(f"store {store['name']}: {store['path']} ({store['error'] or store['encoder']})")
+    if not rows and not stores:
+        print_line("nothing is set: `bindsearch config set KEY VALUE`, such as `bindsearch config set k 20`")
+    for notice in notices:
+        print_message(f"note: {notice}")
+    return 0
+
+
+@config_app.command("path", cls=Command)
+def path_command() -> int:
+    """Print the files that options are read from: the user's, and those of the working folder and above it.
+
+    Example: bindsearch config path
+    """
+    file = user_file()
+    print_line(f"user    {file}" + ("" if file.exists() else " (does not exist)"))
+    used = read_folder_options()
+    for other in folder_files():
+        is_used = used is not None and used.path == other
+        print_line(f"folder  {other}" + ("" if is_used else " (not used)" if used else " (has no [options])"))
+    return 0
+
+
+@config_app.command("set", cls=Command)
+def set_command(
+    ctx: typer.Context,
+    key: KeyArgument,
+    value: Annotated[
+        list[str],
+        typer.Argument(help="Value; several for a repeatable option.", metavar="VALUE...", show_default=False),
+    ],
+    folder: FolderOption = False,
+) -> int:
+    """Set the default of an option for all commands that have it, or for one; or the folder of a named store.
+
+    Comments and the order of the file are kept.
+
+    Examples: bindsearch config set k 20
+    bindsearch config set search.to image,video --folder
+    bindsearch config set stores.photos ~/search/photos
+    """
+    from bindsearch.cli.settings.edit import set_value
+
+    if key.startswith(STORES):
+        _refuse(folder, key)
+        if len(value) != 1:
+            raise UsageError(f"{key}: give one folder, not {len(value)}")
+        path = check_named_store(key.removeprefix(STORES), os.path.abspath(Path(value[0]).expanduser()), key)  # noqa: PTH100
+        read_user_file()
+        set_value(user_file(), ("stores", key.removeprefix(STORES)), str(path))
+        return 0
+    command, name = split_key(key)
+    if folder and not (name in FOLDER_KEYS and (not command or command in FOLDER_COMMANDS)):
+        _refuse(folder, key)
+    option = next(
+        options[name]
+        for one, options in _commands(ctx.find_root())
+        if name in options and (one == command or not command)
+    )
+    if option.multiple:
+        checked: Any = check_value(option, value, key)
+    elif len(value) != 1:
+        raise UsageError(f"{key}: give one value, not {len(value)}")
+    else:
+        checked = parse_value(option, value[0], key)
+    if name == "store":
+        check_store(checked, key)
+    _check_meaning(name, checked)
+    set_value(_file(folder), ("options", *command.split(), name), checked)
+    return 0
+
+
+@config_app.command("unset", cls=Command)
+def unset_command(key: KeyArgument, folder: FolderOption = False) -> int:
+    """Remove a default that `config set` has set, or the name of a store.
+
+    Examples: bindsearch config unset search.k
+    bindsearch config unset stores.photos
+    """
+    from bindsearch.cli.settings.edit import unset_value
+
+    place: tuple[str, ...] = ("stores", key.removeprefix(STORES))
+    if not key.startswith(STORES):
+        place = ("options", *key.removeprefix("options.").split("."))
+    unset_value(_file(folder), place)
+    return 0
+
+
+def _file(folder: bool) -> Path:
+    return Path.cwd() / FOLDER_FILE if folder else user_file()
+
+
+def _refuse(folder: bool, key: str) -> None:
+    if folder:
+        keys = ", ".join(sorted(FOLDER_KEYS))
+        raise UsageError(f"a folder may not set {key}, only {keys}, for search, explain and report: leave --folder out")
+
+
+def _check_meaning(key: str, value: Any) -> None:
+    """Check a value that a query has.
+
+    Raises:
+        UsageError: no query can have it.
+    """
+    from bindsearch.cli.parse import parse_match
+    from bindsearch.search.query import make_query, text
+
+    if key in QUERY_KEYS:
+        options: dict[str, Any] = {key.replace("-", "_"): parse_match(value) if key == "min-match" else value}
+        make_query(text("a"), **options)
+
+
+def _commands(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each command that has settings, and its options by key.
+
+    Args:
+        root: Context of the program.
+    """
+    for command in KNOWN:
+        group: Any = root.command
+        for name in command.split():
+            group = group.get_command(root, name)
+        yield command, settable_options(command, group.params)
+
+
+def _rows(
+    commands: Mapping[str, Mapping[str, Any]], folder: OptionsFile | None, user: OptionsFile, *, every: bool
+) -> Iterator[tuple[str, list[Setting]]]:
+    """Yield keys with their settings, the one that decides first: those that are set, or with `every` all."""
+    general: dict[str, Any] = {}
+    for options in commands.values():
+        general = {**options, **general}
+    scopes = commands if every else {"": dict(sorted(general.items())), **commands}
+    for command, options in scopes.items():
+        for key, option in options.items():
+            found = list(settings_of(command, key, option, folder, user, os.environ))
+            if every:
+                yield dotted_key(command, key), [*found, Setting(option.default, Source.DEFAULT, "", "")]
+            elif any(setting.key == dotted_key(command, key) for setting in found):
+                yield dotted_key(command, key), found
+
+
+def _row_json(key: str, settings: list[Setting]) -> dict[str, object]:
+    command, _, option = key.rpartition(".")
+    first, *others = (
+        {"value": setting.value, "source": setting.source.value, "name": setting.name or None} for setting in settings
+    )
+    return {"key": key, "command": command.replace(".", " ") or None, "option": option, **first, "overrides": others}
+
+
+def _origin(settings: list[Setting]) -> str:
+    """Return where a value is from, and which values it overrides, in words."""
+    first, *others = (setting for setting in settings)
+    text = "default" if first.source is Source.DEFAULT else str(first)
+    overridden = [other for other in others if other.source is not Source.DEFAULT]
+    return text + "".join(f"; overrides {_shown_value(other.value)} of {other}" for other in overridden)
+
+
+def _shown_value(value: Any) -> str:
+    """Return a value as in TOML, which has the texts of JSON; a dash for none."""
+    return "-" if value is None else json_format.dumps(value, ensure_ascii=False)
+
+
+def _unknown_variables() -> Iterable[str]:
+    """Yield a notice for each variable of the environment that is named like an option's and is none."""
+    from difflib import get_close_matches
+
+    known = {variable_name(command, key) for command, keys in KNOWN.items() for key in keys.split()}
+    known |= {variable_name("", key) for keys in KNOWN.values() for key in keys.split()} | OTHER_VARIABLES
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name, known, n=1)
+            yield f"${name} is not used: " + (f"did you mean ${near[0]}?" if near else "no option has this name")
+
+
+def _store_state(name: str, path: Path) -> dict[str, str | None]:
+    """Return what a named store is: its encoder, or why it has none."""
+    from bindsearch.storage.config import read_config
+
+    state: dict[str, str | None] = {"name": name, "path": str(path), "encoder": None, "error": None}
+    try:
+        state["encoder"] = read_config(path).encoder
+    except StoreNotFoundError:
+        state["error"] = "there is no store yet"
+    except BindSearchError as error:
+        state["error"] = str(error)
+    return state

@@ -1,0 +1,75 @@
+"""Thumbnails of hits in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.cli.hits.graphics import cell_px
+from bindsearch.cli.hits.pictures import Graphics, picture_lines
+from bindsearch.cli.hits.terminal import columns
+from bindsearch.errors import BindSearchError
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+THUMBNAIL_PX = 320
+"""Longer side in pixels of the thumbnails that are made and kept beside the store."""
+
+COLUMNS, ROWS = 32, 12
+"""Most columns and rows of the terminal that a picture takes."""
+
+INDENT = 5
+
+Preview = Callable[[Mapping[str, Any]], list[str]]
+"""Returns the lines below a hit."""
+
+
+def preview(store: Path, graphics: Graphics) -> Preview:
+    """Return a function that returns the thumbnail of a hit as lines; of a text none, as its passage is shown.
+
+    Args:
+        store: Folder of the store, beside which thumbnails are kept.
+        graphics: How pictures are shown.
+    """
+    return partial(preview_lines, store=store, graphics=graphics)
+
+
+def preview_lines(hit: Mapping[str, Any], store: Path, graphics: Graphics) -> list[str]:
+    """Return the lines of a thumbnail of a hit, or why it cannot be shown."""
+    from PIL import Image
+
+    from bindsearch.views.picture_cache import cached_picture
+    from bindsearch.views.segment_media import Place
+    from bindsearch.views.thumbnails import thumbnail
+
+    if hit["modality"] == Modality.TEXT:
+        return []
+    place = Place(
+        Path(hit["path"]), Path(hit["collection"]), Modality(hit["modality"]), hit["start_s"], hit["end_s"], hit["text"]
+    )
+    try:
+        content = cached_picture(store, place, THUMBNAIL_PX, thumbnail)
+    except BindSearchError as error:
+        from bindsearch.cli.output import visible
+
+        return [f"{'':{INDENT}}{visible(f'(no picture: {error})')}"]
+    with Image.open(BytesIO(content)) as picture:
+        lines = _shown(picture.convert("RGB"), graphics)
+    return [f"{'':{INDENT}}{line}" for line in lines]
+
+
+def _shown(picture: Image.Image, graphics: Graphics) -> list[str]:
+    """Return the lines of a picture that fits into COLUMNS and ROWS, and into the terminal."""
+    width = min(COLUMNS, max(1, (columns() or COLUMNS + INDENT) - INDENT))
+    cell = (1, 2) if graphics is Graphics.BLOCKS else cell_px()
+    scale = min(width * cell[0] / picture.width, ROWS * cell[1] / picture.height)
+    pixels = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    if graphics in (Graphics.BLOCKS, Graphics.SIXEL):
+        picture = picture.resize(pixels)
+    size = max(1, round(pixels[0] / cell[0])), max(1, round(pixels[1] / cell[1]))
+    return picture_lines(picture, graphics, size)

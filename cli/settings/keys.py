@@ -1,0 +1,138 @@
+"""Keys of settings: which options of which commands have a default that can be set, and where.
+
+A key is the long name of an option without its dashes. It is set for every command that has the option, or for one:
+`k` or `search.k`, [options] or [options.search] in a file, BINDSEARCH_K or BINDSEARCH_SEARCH_K in the environment.
+
+Who may set what: the user's own file and the environment every key of `KNOWN`. A `.bindsearch.toml` that is found up
+the tree may come with a folder from elsewhere, so that it sets the keys of `FOLDER_KEYS` alone: how many hits there
+are, of which kinds and in which order. What makes a program read, write, run or connect to something else (store,
+encoder, device, limits), what leaves files out, and what changes the form of the output that scripts read, is refused
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bindsearch.arguments import did_you_mean, shown
+from bindsearch.errors import UsageError
+
+PREFIX = "BINDSEARCH_"
+
+FOLDER_KEYS = frozenset(
+    {"color", "copies", "diversity", "flat", "include-query", "k", "min-match", "ranking", "to", "words"}
+)
+"""Keys that a folder's file may set."""
+
+FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
+"""Commands that these are set for; elsewhere the same names may do more: `to` of `export` leaves vectors out."""
+
+INPUTS = "text image video audio depth thermal imu like query item from url png html open at root start"
+CONSENT = "accept-license force prune dry-run help version debug"
+GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
+"""Options that are given on the command line alone: what one call is about, and consent."""
+
+READ_ELSEWHERE = frozenset({"BINDSEARCH_OFFLINE", "BINDSEARCH_MODEL_PULL_OFFLINE"})
+"""Variables named as an option's would be that the package itself reads."""
+
+KNOWN: Mapping[str, str] = {
+    "index": "store modality-rule encoder encoder-option device compile imu-rate segment index memory recall "
+    "index-option retry-failed include exclude limit json json-lines",
+    "search": "to k ranking diversity min-match copies words where under collection since until include-query imu-rate "
+    "device store json jsonl csv paths print0 format flat color preview no-server",
+    "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
+    "imu-rate device store json analyze",
+    "serve": "store host port token-file no-socket",
+    "report": "title to k where imu-rate device store json",
+    "show": "encoder modality-rule imu-rate limit store json",
+    "watch": "store modality-rule encoder include exclude rescan polling json-lines",
+    "retry": "store modality-rule imu-rate limit device json json-lines",
+    "optimize": "index memory recall index-option device store json",
+    "calibrate": "device store json",
+    "reindex": "encoder encoder-option store modality-rule imu-rate limit device json json-lines",
+    "status": "failed left-out most store json",
+    "verify": "store check-media hash-media json",
+    "compact": "store json",
+    "recover": "store json",
+    "doctor": "deep store json",
+    "duplicates": "near threshold to store json",
+    "forget": "store json",
+    "relocate": "store json",
+    "export": "layout to where under collection since until store json",
+    "import": "modality vector-column encoder encoder-option device store json",
+    "merge": "device store json",
+    "bench encode": "modality encoder random-weights dtype device batch seconds compile json",
+    "model pull": "dtype offline json",
+    "model list": "json",
+    "model info": "check json",
+    "model remove": "json",
+}
+"""Keys by command. Written down, since a command at its start must not load all others to know a misspelt key; a test
+compares them with the options of the commands."""
+
+
+def option_key(option: Any) -> str:
+    """Return the key of an option: its longest name without dashes."""
+    return str(max(option.opts, key=len)).lstrip("-")
+
+
+def settable_options(command: str, params: Iterable[Any]) -> dict[str, Any]:
+    """Return those options of a command that can be set, by key.
+
+    Args:
+        command: Name of the command, such as "model pull".
+        params: Parameters of the command.
+    """
+    options = {option_key(option): option for option in params if option.param_type_name == "option"}
+    return {
+        key: option
+        for key, option in options.items()
+        if key not in GIVEN_EACH_TIME and not option.hidden and (command, key) != ("show", "segment")
+    }
+
+
+def all_keys() -> frozenset[str]:
+    """Return the keys that some command has."""
+    return frozenset(key for keys in KNOWN.values() for key in keys.split())
+
+
+def check_key(command: str, key: str, where: str = "") -> None:
+    """Check that a command, or any command for "", has an option that can be set; `where` opens the message.
+
+    Raises:
+        UsageError: there is no such option or command; the message names the nearest ones.
+    """
+    if command and command not in KNOWN:
+        raise UsageError(f"{where}unknown command {shown(command)}: {did_you_mean(command, KNOWN)}{SEE_ALL}")
+    keys = KNOWN[command].split() if command else all_keys()
+    if key in keys:
+        return
+    if key in GIVEN_EACH_TIME:
+        raise UsageError(f"{where}{key} cannot be set: it is given with each command")
+    of = f" of {command}" if command else ""
+    raise UsageError(f"{where}unknown option {shown(key)}{of}: {did_you_mean(key, sorted(keys))}{SEE_ALL}")
+
+
+SEE_ALL = "`bindsearch config show --all` lists the options"
+
+
+def split_key(dotted: str) -> tuple[str, str]:
+    """Return command and key of "k", "search.k" or "model.pull.dtype"; the command of "k" is "".
+
+    Raises:
+        UsageError: as for `check_key`.
+    """
+    command, _, key = dotted.removeprefix("options.").rpartition(".")
+    check_key(command.replace(".", " "), key)
+    return command.replace(".", " "), key
+
+
+def dotted_key(command: str, key: str) -> str:
+    """Return a key as `config` shows it, such as "search.k"."""
+    return ".".join([*command.split(), key])
+
+
+def variable_name(command: str, key: str) -> str:
+    """Return the name of the environment variable of a key, such as BINDSEARCH_SEARCH_K."""
+    return PREFIX + "_".join([*command.split(), key]).upper().replace("-", "_")
