@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
             answer = ask_server(resolve_store(store), query, imu_rate_hz)
             if answer is not None:
                 return answer
+        prepare_for_few_rows()
         from bindsearch.store import connect
         from bindsearch.views.answer_data import answer_data
 
@@ -49,3 +51,12 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
 
     with ExitStack() as stack:
         yield ask
+
+
+def prepare_for_few_rows() -> None:
+    """Let NumPy start no threads for its linear algebra, unless the environment sets their number.
+
+    A query is a matrix of few rows. To start the threads takes 60 ms, and they wait for busy cores. FAISS's own threads
+    and those of torch are not affected. Without effect if NumPy is imported already.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

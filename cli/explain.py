@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bindsearch.cli.ask import prepare_for_few_rows
 from bindsearch.cli.options import (
     Audios,
     CollectionOption,
@@ -79,6 +80,7 @@ def explain_command(
     Examples: bindsearch explain "a dog barking" --to image
     bindsearch explain --audio bark.wav --where "duration_s > 3" --analyze
     """
+    prepare_for_few_rows()
     from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
     from bindsearch.store import connect
 

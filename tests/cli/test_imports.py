@@ -46,7 +46,7 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "text, filter": ("search a dog --where size_bytes>1", {*STORE, "tokenizers", "duckdb"}),
     "like": ("search --like 1", STORE),
     "like a path": ("search --like {media}/dog.txt", STORE),
-    "words": ("search --words a dog", STORE),
+    "words": ("search --words dog barks", STORE),
     "explain": ("explain a dog", STORE),
     "explain like": ("explain --like 1", STORE),
     "text file": ("search {media}/dog.txt", {*STORE, "tokenizers", "PIL"}),
