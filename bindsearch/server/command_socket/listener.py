@@ -27,7 +27,7 @@ from bindsearch.server.command_socket.protocol import (
     socket_folder,
     socket_path,
 )
-from bindsearch.server.limits import SEND_S, Lane, Refusal
+from bindsearch.server.limits import SEND_S, STOP_S, Lane, Refusal
 from bindsearch.server.open_store import OpenStore
 from bindsearch.views.answer_data import answer_data
 
@@ -124,9 +124,9 @@ class _Commands:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def end(self) -> None:
-        """Wait for the commands that are being answered, at most for SEND_S."""
+        """Wait for the commands that are being answered, at most for STOP_S."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=SEND_S)
+            await asyncio.wait(self._tasks, timeout=STOP_S)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a command."""
