@@ -133,7 +133,27 @@ def did_you_mean(value: object, names: Iterable[str]) -> str:
 
 def shell_command(*words: str | os.PathLike[str]) -> str:
     """Return a command line of `bindsearch` for a message, with its words quoted for a shell."""
-    return shlex.join(["bindsearch", *(os.fspath(word) for word in words)])
+    return " ".join(["bindsearch", *(_quoted(os.fspath(word)) for word in words)])
+
+
+def _quoted(word: str) -> str:
+    """Return a word quoted for a shell; one with control characters in the form $'...' (POSIX.1-2024, 2.2.4).
+
+    Pasted into a terminal as they are, such characters could end the paste and run what follows them.
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_escaped, word))}'"
+
+
+def _escaped(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    is_byte = "\udc80" <= letter <= "\udcff"  # of a file name that is not UTF-8
+    encoded = letter.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\{byte:03o}" for byte in encoded)
 
 
 def to_list(values: object, name: str) -> list[object]:

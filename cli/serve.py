@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +57,7 @@ def serve_command(
 
     folder = resolve_store(store).absolute()
     try:
-        serve(
+        is_idle = serve(
             folder,
             host=host,
             port=port,
@@ -65,6 +67,10 @@ def serve_command(
             on_start=tell,
             on_notice=lambda notice: print_message(f"note: {notice}"),
         )
-    except KeyboardInterrupt:  # the way to end it
+    except KeyboardInterrupt:  # while it starts
         return 0
+    if not is_idle:  # Python cannot interrupt a thread, and would wait for it, minutes for a long video
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from datetime import date
@@ -16,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bindsearch as bs
-from bindsearch.arguments import to_absolute, to_integer, to_number, to_path
+from bindsearch.arguments import shell_command, to_absolute, to_integer, to_number, to_path
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.search.filter import describe_filter
@@ -313,6 +316,31 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "merge": lambda store, path: store.merge(path),
     "calibrate": lambda store, path: store.calibrate(),
 }
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash, whose words are compared")
+@pytest.mark.parametrize(
+    "word",
+    [
+        "a",
+        "",
+        "it's",
+        "a b",
+        "é🙂",
+        "a\nb",
+        "\x1b[201~\x03rm -rf x\n",
+        "a'\\\t!$(id)",
+        "\u202egpj.exe",
+        "\u202f7",
+        "bad\udcff",
+    ],
+)
+def test_a_word_of_a_command_line_is_one_word_and_does_not_act_on_a_terminal(word: str) -> None:
+    line = shell_command("index", word)
+    assert line.isprintable()
+    words = line.removeprefix("bindsearch index ")
+    done = subprocess.run(["bash", "-c", f"printf %s {words}"], capture_output=True, check=True)
+    assert done.stdout == os.fsencode(word)
 
 
 def test_a_closed_store_refuses(tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ class Service:
     stopping: asyncio.Event
     shown_store: str | None
 
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """All threads."""
+        return self.searches, self.pictures, self.files
+
 
 def make_service(opened: OpenStore, shown_store: str | None) -> Service:
     """Return the service of a store."""

@@ -98,6 +98,11 @@ class Lane:
     def _leave(self) -> None:
         self._taken -= 1
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not self._taken
+
     def close(self) -> None:
         """Start nothing more; do not wait for what runs."""
         self._pool.shutdown(wait=False, cancel_futures=True)

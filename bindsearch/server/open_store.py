@@ -72,8 +72,10 @@ class OpenStore:
             make: Function of the store that computes it.
         """
         store = self.current()
-        generation = store.generation()
-        return self._values.get((name, self.replaced, generation.snapshot.manifest.generation), lambda: make(store))
+        manifest = store.generation().snapshot.manifest
+        # a store that is put back from a copy counts on from the copy's generation, with other content
+        content = tuple(sorted(manifest.part_digests.items()))
+        return self._values.get((name, self.replaced, manifest.generation, content), lambda: make(store))
 
     def close(self) -> None:
         """Close the store."""

@@ -41,7 +41,7 @@ def serve(
     use_socket: bool,
     on_start: Callable[[str], None],
     on_notice: Callable[[str], None],
-) -> None:
+) -> bool:
     """Serve a store until SIGINT or SIGTERM.
 
     Args:
@@ -54,6 +54,9 @@ def serve(
         on_start: Called with the address of the page when it can be opened.
         on_notice: Called with what does not work.
 
+    Returns:
+        Whether all threads are idle. One that decodes a long file is not, and the interpreter would wait for it.
+
     Raises:
         UsageError: the address or the token cannot be used.
         StoreNotFoundError: there is no store.
@@ -65,7 +68,9 @@ def serve(
             access = Access(host, listening.getsockname()[1], choose_token(host, token_file))
             service = make_service(opened, shown_store)
             commands = answering_commands(opened, service.searches) if use_socket else contextlib.nullcontext()
-            asyncio.run(_serve(service, commands, access, listening, on_start, on_notice))
+            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+                asyncio.run(_serve(service, commands, access, listening, on_start, on_notice))
+            return all(lane.is_idle for lane in service.lanes)
     finally:
         opened.close()
 
@@ -133,7 +138,7 @@ async def _serve(
         warming.cancel()
     finally:
         service.uploads.close()
-        for lane in (service.searches, service.pictures, service.files):
+        for lane in service.lanes:
             lane.close()
 
 

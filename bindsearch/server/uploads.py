@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+from filelock import FileLock, Timeout
 
 from bindsearch.server.limits import (
     MAX_UPLOAD_BYTES,
@@ -21,6 +26,13 @@ from bindsearch.server.limits import (
 from bindsearch.types import Modality
 
 MAX_NAME_BYTES = 200
+PREFIX = "bindsearch-uploads-"
+LOCK = "lock"
+"""File in the folder of a server, which it holds locked; the system frees the lock of one that is killed."""
+NO_LOCK = (OSError, NotImplementedError, Timeout)
+"""Errors of a lock that another process holds, or of a file system without locks."""
+SETTLED_S = 60.0
+"""Age of a folder whose server has locked it, or is dead."""
 _NO_SEPARATORS = MappingProxyType({ord("/"): "_", 0: "_"})
 
 
@@ -49,13 +61,18 @@ class Uploads:
     """The uploads of one server; its methods are called in the loop of the server."""
 
     def __init__(self) -> None:
-        """Make the temporary folder, which only this user can read."""
-        self.folder = Path(tempfile.mkdtemp(prefix="bindsearch-uploads-"))
+        """Make the temporary folder, which only this user can read; remove those of servers that were killed."""
+        _remove_left_behind()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = FileLock(self.folder / LOCK)
+        with suppress(*NO_LOCK):
+            self._lock.acquire()
         self._uploads: dict[str, Upload] = {}
         self._arriving: dict[str, int] = {}
 
     def close(self) -> None:
         """Remove all files."""
+        self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._uploads.clear()
 
@@ -129,6 +146,22 @@ class Uploads:
         oldest_s = time.monotonic() - UPLOAD_LIFETIME_S
         for key in [key for key, upload in self._uploads.items() if upload.sent_s < oldest_s]:
             self.discard(key)
+
+
+def _remove_left_behind() -> None:
+    """Remove the folders of servers that were killed: their locks are free, and they are not just being made."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(*NO_LOCK):
+            status = folder.lstat()
+            is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+            if (
+                not is_own
+                or status.st_mtime > time.time() - SETTLED_S
+                or not stat.S_ISREG((folder / LOCK).lstat().st_mode)
+            ):
+                continue
+            with FileLock(folder / LOCK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:

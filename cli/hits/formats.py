@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import string
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,9 @@ FIELDS = (
     "found_by",
 )
 """Values of a hit in a form and in CSV."""
+
+MAX_WIDTH = 9999
+"""Most characters, or digits, that a format specification may ask for."""
 
 _ESCAPES: Mapping[str, str] = MappingProxyType({"t": "\t", "n": "\n", "0": "\0", "\\": "\\"})
 
@@ -103,6 +107,8 @@ def parse_form(form: str) -> list[tuple[str, str | None, str]]:
             raise UsageError(f"--format: a hit has no field {name!r}: {near}its fields are {', '.join(FIELDS)}")
         if conversion or (spec and "{" in spec):
             raise UsageError(f"--format: {{{name}}} takes a format such as {{probability:.2f}} only")
+        if spec and re.search(r"\d{5}", spec):
+            raise UsageError(f"--format: {{{name}:{spec}}} is wider than {MAX_WIDTH} characters: ask for less")
         parts.append((literal, name, spec or ""))
     return parts
 

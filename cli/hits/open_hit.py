@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bindsearch.errors import UsageError
+from bindsearch.arguments import shown
+from bindsearch.errors import UsageError, first_line
 from bindsearch.types import Modality
 
 OPENER = "BINDSEARCH_OPENER"
@@ -64,7 +65,7 @@ def command_for(
     """
     given = environ.get(OPENER)
     if given:
-        return _filled(shlex.split(given), hit)
+        return _filled(_opener(given), hit)
     if system == "darwin":
         return ["open", hit["path"]]
     if not any(environ.get(name) for name in _DISPLAYS):
@@ -76,6 +77,21 @@ def command_for(
     if which("xdg-open") is None:
         raise UsageError(f"no program opens files here (xdg-open is not there): set {OPENER} to a command")
     return ["xdg-open", hit["path"]]
+
+
+def _opener(given: str) -> list[str]:
+    """Return the words of the command in OPENER.
+
+    Raises:
+        UsageError: there are none, and the hit itself would be run; or a quote is not closed.
+    """
+    try:
+        words = shlex.split(given)
+    except ValueError as error:
+        raise UsageError(f"{OPENER} is {shown(given)}: {first_line(error)}") from None
+    if not words or not words[0] or "{path}" in words[0]:
+        raise UsageError(f"{OPENER} is {shown(given)}: begin it with a program, such as 'less {{path}}'")
+    return words
 
 
 def _filled(words: Sequence[str], hit: Mapping[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def read_folder_options(start: Path | None = None) -> OptionsFile | None:
     """
     for file in folder_files(start):
         if (owner := _other_owner(file)) is not None:
-            if "options" in read_toml(file):
+            if _may_have_options(file):
                 return OptionsFile(file, {}, (f"{file} is ignored: its owner is another user ({owner})",))
             continue
         table = read_toml(file).get("options")
@@ -96,6 +96,14 @@ def _other_owner(file: Path) -> int | None:
         return None
     owner = file.stat().st_uid
     return owner if owner not in (0, os.getuid()) else None
+
+
+def _may_have_options(file: Path) -> bool:
+    """Return whether a file has a table [options], or cannot be read: another user must not stop commands with it."""
+    try:
+        return "options" in read_toml(file)
+    except UsageError:
+        return True
 
 
 def _harmless(file: OptionsFile) -> OptionsFile:

@@ -196,6 +196,9 @@ def test_a_file_of_another_user_is_ignored(bindsearch_command: Run, work: Path) 
     assert found(bindsearch_command) == 9
     done = bindsearch_command(["search", "text", "--paths"])
     assert done.stderr == f"note: {file} is ignored: its owner is another user (12345)\n"
+    file.write_text("[options\n")  # must not stop the commands of other users
+    done = bindsearch_command(["search", "text", "--paths"])
+    assert (done.returncode, done.stderr) == (0, f"note: {file} is ignored: its owner is another user (12345)\n")
 
 
 def show(run: Run, *options: str) -> dict[str, Any]:

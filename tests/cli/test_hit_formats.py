@@ -79,6 +79,7 @@ def test_a_form_prints_fields(search: Search) -> None:
         ("{path.__class__}", "a hit has no field 'path.__class__'"),
         ("{path!r}", "takes a format such as {probability:.2f} only"),
         ("{rank:{rank}}", "takes a format such as"),
+        ("{rank:1000000000000}", "{rank:1000000000000} is wider than 9999 characters: ask for less"),
         ("{path", "expected '}' before end of string"),
         (r"\q", r"\q is not known"),
     ],
@@ -155,6 +156,21 @@ def test_players_start_at_the_span() -> None:
     own = {"BINDSEARCH_OPENER": "play --from={start_s} {path}"}
     assert command_for(video, own, tools.get, "linux") == ["play", "--from=12.5", video["path"]]
     assert command_for(picture, {"BINDSEARCH_OPENER": "less"}, tools.get, "linux") == ["less", "/m/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("opener", "message"),
+    [
+        ("less '", 'BINDSEARCH_OPENER is "less \'": No closing quotation'),
+        (" ", "BINDSEARCH_OPENER is ' ': begin it with a program, such as 'less {path}'"),
+        ("'' {path}", """BINDSEARCH_OPENER is "'' {path}": begin it with a program, such as 'less {path}'"""),
+        ("{path}", "BINDSEARCH_OPENER is '{path}': begin it with a program, such as 'less {path}'"),
+    ],
+)
+def test_a_wrong_opener_runs_nothing(opener: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        command_for(hit("/m/a.sh", "text"), {"BINDSEARCH_OPENER": opener}, lambda _: None, "linux")
+    assert str(caught.value) == message
 
 
 def test_a_hit_is_opened(search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

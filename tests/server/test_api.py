@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
+from bindsearch.server.events import counts
+from bindsearch.server.open_store import OpenStore
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
 from helpers.command import run_command
@@ -318,6 +320,30 @@ def test_what_another_process_writes_appears(own_world: Path) -> None:
         assert hits[0]["name"] == "new.txt"
         assert server.get(f"/api/items/{item['item_id']}").status == 404
         assert server.get(item["media"]).status == 404
+
+
+def test_a_store_that_is_put_back_has_no_numbers_of_the_later_one(own_world: Path) -> None:
+    live, copy = own_world / "store", own_world / "copy"
+
+    def add(*names: str) -> None:
+        for name in names:
+            (own_world / "media" / name).write_text(f"a text of {name}")
+        with connect(live) as store:
+            store.index(own_world / "media")
+
+    shutil.copytree(live, copy)
+    opened = OpenStore(live)
+    try:
+        add("one.txt")
+        before = opened.value("counts", counts)
+        shutil.rmtree(live)
+        shutil.copytree(copy, live)
+        add("two.txt", "three.txt")
+        after = opened.value("counts", counts)
+    finally:
+        opened.close()
+    assert before["generation"] == after["generation"]
+    assert (before["items"]["text"], after["items"]["text"]) == (2, 4)
 
 
 def test_a_file_that_has_changed_is_not_sent(own_world: Path) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -198,6 +200,23 @@ def test_clients_that_leave_do_no_harm(server: ServerProcess) -> None:
     while (status := server.get("/api/items/1/media").status) == 503 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert status == 200
+
+
+def test_a_server_does_not_wait_for_a_thread_that_does_not_end(world: Path) -> None:
+    program = (
+        "import time, bindsearch.server.run as run; from bindsearch.cli.main import main; "
+        "run.STOP_S = 1; run._search_a_text = lambda _: time.sleep(60); main()"
+    )
+    command = [sys.executable, "-c", program, "serve", "--store", str(world / "store"), "--port", "0", "--no-socket"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving ")
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, "press Ctrl-C to stop\n")
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from bindsearch.server.command_socket import client as socket_client
 from bindsearch.server.command_socket.protocol import VERSION, environment, identity_of, socket_path
 from helpers.command import run_command
 from helpers.server_process import ServerProcess, serving, stop
+from helpers.stores import connect
 
 QUERIES = {
     "text": make_query("a dog on the beach"),
@@ -215,6 +217,28 @@ def test_sockets_are_removed_at_the_end_and_stale_ones_by_the_next_server(world:
             assert path.exists()
             assert stop(second, signal.SIGTERM)[0] == 0
         assert not path.exists()
+
+
+def test_a_link_that_is_changed_gives_no_answers_of_another_store(world: Path, tmp_path: Path) -> None:
+    first, other, link = tmp_path / "first", tmp_path / "other", tmp_path / "link"
+    shutil.copytree(world / "store", first)
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "only.txt").write_text("a dog runs")
+    with connect(other) as store:
+        store.index(tmp_path / "media")
+    link.symlink_to(first)
+    with serving(link) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(server.runtime))
+        query = QUERIES["two texts"]
+        expected = answer(query, first, use_server=False)
+        assert socket_client.ask_server(first, query, None) is not None
+        link.unlink()
+        link.symlink_to(other)
+        assert server.search(terms=[{"kind": "text", "source": "dog"}]).data["searched"]["segments"] == 1
+        assert socket_client.ask_server(first, query, None) is None
+        assert answer(query, first, use_server=True) == expected
+        link.unlink()
+        assert socket_client.ask_server(first, query, None) is None
 
 
 def test_without_a_socket_nothing_listens(world: Path) -> None:

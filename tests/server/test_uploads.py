@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -47,10 +49,37 @@ def test_files_are_bounded_in_size_and_number(monkeypatch: pytest.MonkeyPatch) -
         assert refused(kept, b"3") == 507
         kept.discard(first)
         send(kept, b"3")
-        assert len([*kept.folder.iterdir()]) == 3
+        assert len([*kept.folder.glob("*/*")]) == 3
     finally:
         kept.close()
     assert not kept.folder.exists()
+
+
+def test_files_of_a_server_that_was_killed_are_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, fresh, foreign = (tmp_path / f"bindsearch-uploads-{name}" for name in ("killed", "fresh", "foreign"))
+    for folder in (killed, fresh):
+        (folder / "key").mkdir(parents=True)
+        (folder / "key" / "a.txt").write_text("1")
+        (folder / "lock").touch()
+    foreign.mkdir()
+    running = Uploads()
+    key = send(running, b"1")
+    for folder in (killed, foreign, running.folder):
+        os.utime(folder, (time.time() - 100,) * 2)
+    (tmp_path / "bindsearch-uploads-link").symlink_to(fresh)
+    later = Uploads()
+    try:
+        assert not killed.exists()
+        assert (fresh / "key" / "a.txt").exists()  # its server may be about to lock it
+        assert foreign.exists()
+        assert running.find(key).path.exists()
+    finally:
+        later.close()
+        running.close()
+    assert not running.folder.exists()
 
 
 def test_files_are_removed_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +91,7 @@ def test_files_are_removed_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(time, "monotonic", lambda: now_s + 3601)
         with pytest.raises(Refusal, match="there is no such upload"):
             kept.find(key)
-        assert [*kept.folder.iterdir()] == []
+        assert [*kept.folder.glob("*/*")] == []
     finally:
         kept.close()
 

@@ -27,7 +27,7 @@ from bindsearch.server.command_socket.protocol import (
     socket_folder,
     socket_path,
 )
-from bindsearch.server.limits import SEND_S, Lane, Refusal
+from bindsearch.server.limits import SEND_S, STOP_S, Lane, Refusal
 from bindsearch.server.open_store import OpenStore
 from bindsearch.views.answer_data import answer_data
 
@@ -53,7 +53,7 @@ async def answering_commands(opened: OpenStore, lane: Lane) -> AsyncIterator[str
     except (OSError, RuntimeError) as error:
         yield f"commands do not use this server: {getattr(error, 'strerror', None) or error}"
         return
-    commands = _Commands(opened, lane, identity_of(opened.path))
+    commands = _Commands(opened, lane)
     inode = path.stat().st_ino
     server = await asyncio.start_unix_server(commands.answer, sock=listening, limit=MAX_REQUEST_BYTES)
     try:
@@ -118,16 +118,15 @@ def _is_alive(path: Path) -> bool:
 class _Commands:
     """The commands that are answered."""
 
-    def __init__(self, opened: OpenStore, lane: Lane, identity: Any) -> None:
+    def __init__(self, opened: OpenStore, lane: Lane) -> None:
         self._opened = opened
         self._lane = lane
-        self._identity = identity
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def end(self) -> None:
-        """Wait for the commands that are being answered, at most for SEND_S."""
+        """Wait for the commands that are being answered, at most for STOP_S."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=SEND_S)
+            await asyncio.wait(self._tasks, timeout=STOP_S)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a command."""
@@ -152,9 +151,11 @@ class _Commands:
     async def _reply(self, line: bytes) -> bytes:
         try:
             request = json.loads(line)
-            reply = _refusal(request, self._identity) or await self._lane.run(lambda: self._search(request))
+            reply = _refusal(request, self._opened.path) or await self._lane.run(lambda: self._search(request))
         except Refusal as refusal:
             reply = {"refused": refusal.message}
+        except OSError as error:
+            reply = {"refused": f"the store cannot be looked up: {error.strerror or type(error).__name__}"}
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             reply = {"refused": f"the request cannot be read: {type(error).__name__}"}
         except Exception as error:
@@ -171,8 +172,14 @@ class _Commands:
             return {"error": str(error), "kind": type(error).__name__}
 
 
-def _refusal(request: dict[str, Any], identity: Any) -> dict[str, Any] | None:
-    """Return why a command must search itself; None if it need not."""
-    checks = {"version": VERSION, "store": identity, "environment": environment()}
+def _refusal(request: dict[str, Any], store: Path) -> dict[str, Any] | None:
+    """Return why a command must search itself; None if it need not.
+
+    The store is looked up each time: its path may be a link that has been changed since the server started.
+
+    Raises:
+        OSError: the store is gone.
+    """
+    checks = {"version": VERSION, "store": identity_of(store), "environment": environment()}
     different = [name for name, own in checks.items() if request[name] != own]
     return {"refused": f"another {different[0]}"} if different else None
