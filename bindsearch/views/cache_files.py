@@ -21,7 +21,7 @@ TOUCHED_EVERY_S = 3600.0
 
 _DIGEST_BYTES = 16
 _OWN_NAME = re.compile(r"[0-9a-f]{32}|\..*\.tmp")
-"""Names of files of a cache, and of one that is being written; others are not ours, such as those of a linked folder."""
+"""Names of files of a cache, and of one being written; others are not its own, such as those of a linked folder."""
 
 
 def read_kept(path: Path) -> bytes | None:

@@ -39,7 +39,7 @@ RARE_SHARE, RARE_FIELDS = 0.01, 10
 """A token is rare if at most this share of all fields, or so many of them, contain it."""
 
 MIN_LETTERS = 4
-"""Letters that the only word of a query needs; a shorter word finds whole file names alone."""
+"""Letters that the only word of a query needs beside vectors; a shorter word finds whole file names alone."""
 
 NUMBER_DIGITS = 3
 """Digits from which a rare number is taken to identify something."""
@@ -87,7 +87,7 @@ FUNCTION_WORDS = frozenset(
         "your",
     ]
 )
-"""English words that say little of what is meant; they are searched only where a query has no others."""
+"""English words that say little of what is meant; they are searched only where a query has no others, or short ones."""
 
 
 class WordMatches(NamedTuple):
@@ -133,7 +133,8 @@ def word_step(query: Query, index: WordIndex) -> WordStep | None:
     weighted = zip(query.terms, weights, strict=True)
     texts = [(term.source, weight) for term, weight in weighted if weight > 0 and is_text(term)]
     every = tuple(dict.fromkeys(token for text, _ in texts for token in tokens_of(text)))
-    tokens = (tuple(token for token in every if token not in FUNCTION_WORDS) or every)[:MAX_TOKENS]
+    telling = tuple(token for token in every if token not in FUNCTION_WORDS)
+    tokens = (telling if any(len(token) >= MIN_LETTERS for token in telling) else every)[:MAX_TOKENS]
     if not tokens:
         if alone:
             raise UsageError("the query has no words to search for: give a text with a letter or a digit")
@@ -200,7 +201,7 @@ def _matching_fields(step: WordStep, parts: Sequence[WordPart], snapshot: Snapsh
     rare = counts <= max(RARE_SHARE * n, RARE_FIELDS)
     digits = np.array([token.isdecimal() for token in step.tokens])
     lengths = np.array([len(token) for token in step.tokens])
-    if len(step.tokens) == 1:
+    if len(step.tokens) == 1 and (not step.alone or step.tokens[0] in FUNCTION_WORDS):
         rare &= digits | (lengths >= MIN_LETTERS)
     identifies = rare & digits & (lengths >= NUMBER_DIGITS)
     least_share = 0.0 if step.alone else (MIN_CHANCE / MAX_CHANCE) ** (1 / SHARE_POWER) - 1e-9

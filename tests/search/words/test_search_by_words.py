@@ -280,3 +280,19 @@ def test_a_store_of_an_earlier_version_is_searched_by_words(shared: Store, tmp_p
     with connect(tmp_path / "old") as reader:
         assert names(reader.search("LH 1234", k=1)) == ["diary.txt"]
     assert sorted(path for path in (tmp_path / "old").rglob("*")) == before
+
+
+def test_function_words_do_not_hide_a_name_and_short_words_are_found_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number}.txt").write_text(f"line {number} of a poem in the book")
+    (folder / "playing_guitar.txt").write_text("strings")
+    (folder / "night.txt").write_text("a dog barks at night")
+    with connect(tmp_path / "store", encoder="null") as opened:
+        opened.index(folder)
+        for query in ("guitar", "a guitar", "the guitar of it"):
+            (hit,) = opened.search(query, words="only")
+            assert hit.path.name == "playing_guitar.txt"
+            assert hit.probability > 0.3
+        assert [hit.path.name for hit in opened.search("dog", words="only")] == ["night.txt"]
