@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import xxhash
+
+from bindsearch.small_files import read_small_file
 
 CACHE = "cache"
 """Folder of the caches in a store, which may be deleted at any time."""
@@ -17,12 +20,14 @@ TOUCHED_EVERY_S = 3600.0
 """A file that is read counts as used if its time is older than this."""
 
 _DIGEST_BYTES = 16
+_OWN_NAME = re.compile(r"[0-9a-f]{32}|\..*\.tmp")
+"""Names of files of a cache, and of one that is being written; others, as in a folder that is linked, are not ours."""
 
 
 def read_kept(path: Path) -> bytes | None:
     """Return the content of a file that was kept; None if there is none, or it is damaged."""
     try:
-        raw = path.read_bytes()
+        raw = read_small_file(path)
     except OSError:
         return None
     content, digest = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:]
@@ -62,6 +67,8 @@ def _shrink(folder: Path, max_bytes: int) -> None:
     """Delete the files of a folder that were used least recently, until the others have at most `max_bytes`."""
     files = []
     for path in folder.iterdir():
+        if not _OWN_NAME.fullmatch(path.name):
+            continue
         with suppress(FileNotFoundError):  # another process deletes, too
             status = path.stat()
             files.append((status.st_mtime_ns, status.st_size, path))

@@ -77,6 +77,23 @@ def test_a_changed_file_or_sidecar_is_drawn_anew(tmp_path: Path, place: Place, d
         cached_picture(store, place, 32, draw)
 
 
+def test_files_of_others_are_neither_deleted_nor_waited_for(tmp_path: Path, place: Place, draw: Draw) -> None:
+    """A store from elsewhere may contain a link or a pipe in place of its cache."""
+    cached_picture(tmp_path / "s", place, 32, draw)
+    (file,) = files_of(tmp_path / "s")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "letter.txt").write_text("x" * 100_000)
+    file.unlink()
+    file.parent.rmdir()
+    file.parent.symlink_to(own)
+    first = cached_picture(tmp_path / "s", place, 32, draw, 64 * 10_000)
+    assert (own / "letter.txt").exists()
+    (own / file.name).unlink()
+    os.mkfifo(own / file.name)
+    assert cached_picture(tmp_path / "s", place, 32, draw, 64 * 10_000) == first
+
+
 def test_a_damaged_picture_is_made_anew(tmp_path: Path, place: Place, draw: Draw, drawn: list[int]) -> None:
     first = cached_picture(tmp_path / "s", place, 32, draw)
     (file,) = files_of(tmp_path / "s")
