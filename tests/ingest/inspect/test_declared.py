@@ -240,7 +240,7 @@ def _source(path: Path, *roots: Path):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[fact]\n", "unknown key 'fact': expected"),
+        ("[fact]\n", "unknown key 'fact': did you mean 'facts'"),
         ("facts = 3\n", r"\[facts\] is not a table of tables"),
         ("[facts]\nfx = 500\n", r"\[facts\] is not a table of tables"),
         ('[facts."*.png"]\nfxx = 500\n', r"\[facts.'\*.png'\]: unknown key 'fxx': did you mean 'fx'\?"),
