@@ -38,6 +38,7 @@ OWN_COLOURS = """(() => {
 })()"""
 """Script that returns the colours of the page's small signs, which a palette of few colours would lose."""
 
+NONSENSE = "zxqv brumpf"
 WIDE = (1280, 800)
 PHONE = (360, 740)
 
@@ -120,7 +121,7 @@ def take_pictures(browser: Browser, origin: str, queries: Path) -> None:
             page.keyboard.press(key)
         settle(page)
         save(page, "map")
-    with opened(browser, f"{origin}/?{urlencode({'q': 'zxqv brumpf'})}") as page:
+    with opened(browser, f"{origin}/?{urlencode({'q': NONSENSE})}") as page:
         save(page, "nonsense")
     phone = {"viewport": size(PHONE), "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
     query = {"q": "coffee", "term": "text::rain", "weak": 1}
@@ -129,17 +130,18 @@ def take_pictures(browser: Browser, origin: str, queries: Path) -> None:
 
 
 def take_gallery(browser: Browser, folder: Path) -> None:
-    """Take the picture of an answer as one HTML file."""
-    with tempfile.TemporaryDirectory() as made:
-        page_file = Path(made) / "rain.html"
-        options = ["--store", "store", "--no-server", "--html", str(page_file)]
-        subprocess.run([command(), "search", "rain", *options], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        context = browser.new_context(viewport=size(WIDE))  # type: ignore[arg-type]
-        page = context.new_page()
-        page.goto(page_file.as_uri())
-        page.wait_for_timeout(1000)
-        save(page, "gallery")
-        context.close()
+    """Take the pictures of answers as one HTML file: one with hits, and one in which nothing stands out."""
+    for name, query in (("gallery", "rain"), ("gallery_nonsense", NONSENSE)):
+        with tempfile.TemporaryDirectory() as made:
+            page_file = Path(made) / "answer.html"
+            options = ["--store", "store", "--no-server", "--html", str(page_file)]
+            subprocess.run([command(), "search", query, *options], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            context = browser.new_context(viewport=size(WIDE))  # type: ignore[arg-type]
+            page = context.new_page()
+            page.goto(page_file.as_uri())
+            page.wait_for_timeout(1000)
+            save(page, name)
+            context.close()
 
 
 @contextlib.contextmanager
