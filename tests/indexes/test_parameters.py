@@ -93,7 +93,10 @@ def test_overrides_are_taken() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"nlist": 3}, "'nlist' is not an index parameter: choose from reduced_dim, subquantizers, bits, lists"),
+        (
+            {"nlist": 3},
+            r"'nlist' is not an index parameter: did you mean 'lists'\? choose from reduced_dim, subquantizers",
+        ),
         ({"lists": 0}, "lists=0 is out of range: give an integer of at least 1"),
         ({"seed": -1}, "seed=-1 is out of range: give an integer of at least 0"),
         ({"bits": 8}, "bits=8 is not possible: codes of the form ivfpq have 4 bits"),
