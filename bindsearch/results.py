@@ -65,7 +65,7 @@ class Answer:
 
     @property
     def stands_out(self) -> bool:
-        """Whether a hit is better than what chance finds."""
+        """Return whether a hit is better than what chance finds."""
         return any(hit.probability >= STANDS_OUT for hit in self.hits)
 
 

@@ -43,11 +43,11 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
                 return answer
         prepare_for_few_rows()
         from bindsearch.store import connect
-        from bindsearch.views.answer_data import answer_data
+        from bindsearch.views.answer_data import answer_data, with_lines
 
         if opened is None:
             opened = stack.enter_context(connect(store, device=device))
-        return answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz))
+        return with_lines(answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz)))
 
     with ExitStack() as stack:
         yield ask

@@ -262,12 +262,13 @@ def _write_page(
 ) -> int:
     """Write the answer as one HTML file, show it and return the exit code."""
     from bindsearch.store import connect
+    from bindsearch.views.answer_data import with_lines
     from bindsearch.views.html_page import write_page
 
     with connect(store, device=device) as opened:
         title = ", ".join(term.source for term in query.terms)
         (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
-    _show(answer, output)
+    _show(with_lines(answer), output)
     print_message(f"written: {path}")
     return 0 if answer["hits"] else EXIT_NO_HITS
 

@@ -100,7 +100,7 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs or waits."""
+        """Return whether nothing runs or waits."""
         return not self._taken
 
     def close(self) -> None:

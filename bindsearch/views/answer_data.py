@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.results import missing_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-    from pathlib import Path
+    from collections.abc import Container, Mapping
 
     from bindsearch.results import Answer
     from bindsearch.types import Hit
@@ -54,7 +54,6 @@ def _hit_data(hit: Hit, missing: Container[Path]) -> dict[str, Any]:
         "start_s": hit.start_s,
         "end_s": hit.end_s,
         "text": hit.text,
-        "line": _line(hit, hit.text) if hit.text is not None and hit.start_s is None else None,
         "contributions": [round(share, 6) for share in hit.contributions],
         "copies": [str(path) for path in hit.copies],
         "is_missing": hit.path in missing,
@@ -62,14 +61,25 @@ def _hit_data(hit: Hit, missing: Container[Path]) -> dict[str, Any]:
     }
 
 
-def _line(hit: Hit, passage: str) -> int | None:
-    """Return the line of a text that a passage starts in; what is declared is looked up only if it is not found."""
+def with_lines(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer as data whose hits have the line of a text that their passage starts in, None for other hits.
+
+    The text files are read for it, 17 ms for one of a megabyte: too long for lists that follow what is typed.
+    """
+    return {**data, "hits": [{**hit, "line": _line(hit)} for hit in data["hits"]]}
+
+
+def _line(hit: Mapping[str, Any]) -> int | None:
+    """Return the line of a passage; what is declared about its file is looked up only if it is not found."""
+    if hit["text"] is None or hit["start_s"] is not None:
+        return None
     from bindsearch.ingest.media.texts.read import line_of_passage
 
-    line = line_of_passage(hit.path, passage)
-    if line is not None or not hit.path.is_file():
+    path = Path(hit["path"])
+    line = line_of_passage(path, hit["text"])
+    if line is not None or not path.is_file():
         return line
     from bindsearch.ingest.inspect.find_file import declared_encoding
 
-    encoding = declared_encoding(hit.path, hit.collection)
-    return None if encoding is None else line_of_passage(hit.path, passage, encoding)
+    encoding = declared_encoding(path, Path(hit["collection"]))
+    return None if encoding is None else line_of_passage(path, hit["text"], encoding)

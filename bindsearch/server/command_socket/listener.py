@@ -29,7 +29,7 @@ from bindsearch.server.command_socket.protocol import (
 )
 from bindsearch.server.limits import SEND_S, STOP_S, Lane, Refusal
 from bindsearch.server.open_store import OpenStore
-from bindsearch.views.answer_data import answer_data
+from bindsearch.views.answer_data import answer_data, with_lines
 
 logger = logging.getLogger("bindsearch.server")
 
@@ -167,7 +167,8 @@ class _Commands:
     def _search(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             query = query_from_data(request["query"])
-            return {"answer": answer_data(self._opened.current().answer(query, imu_rate_hz=request["imu_rate_hz"]))}
+            answer = self._opened.current().answer(query, imu_rate_hz=request["imu_rate_hz"])
+            return {"answer": with_lines(answer_data(answer))}
         except BindSearchError as error:
             return {"error": str(error), "kind": type(error).__name__}
 
