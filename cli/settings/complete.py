@@ -131,7 +131,7 @@ def complete_paths(ctx: typer.Context, incomplete: str) -> Values:
                 continue
             paths = items.column("rel_path")
             mask = pc.and_(pc.equal(items.column("collection_id"), number), pc.starts_with(paths, below))
-            for path in paths.filter(mask).slice(0, MAX_READ).to_pylist():
+            for path in sorted(paths.filter(mask).slice(0, MAX_READ).to_pylist()):
                 yield incomplete + f"{prefix}{path}"[len(start) :]
 
     return _harmless(found())
