@@ -69,27 +69,47 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Residual block of attention and MLP, each after a norm."""
 
-    def __init__(self, width: int, heads: int, *, biased: bool) -> None:
+    def __init__(self, width: int, heads: int, *, biased: bool, drop_path: float = 0.0) -> None:
+        """Create the layers; `drop_path`: probability that training leaves out a branch of a medium."""
         super().__init__()
         self.ln_1 = Norm(width)
         self.attn = Attention(width, heads, biased=biased)
         self.ln_2 = Norm(width)
         self.mlp = Mlp(width)
+        self.drop_path = drop_path
 
     def forward(self, x: torch.Tensor, *, causal: bool) -> torch.Tensor:
         """Return the result of the block: (n, tokens, width), like the input."""
-        x = x + self.attn(self.ln_1(x), causal=causal)
-        added: torch.Tensor = x + self.mlp(self.ln_2(x))
+        x = x + self._kept(self.attn(self.ln_1(x), causal=causal))
+        added: torch.Tensor = x + self._kept(self.mlp(self.ln_2(x)))
         return added
+
+    def _kept(self, branch: torch.Tensor) -> torch.Tensor:
+        """Return a branch (n, tokens, width), in training left out for some media (stochastic depth, Huang 2016)."""
+        if not (self.training and self.drop_path):
+            return branch
+        keep = 1.0 - self.drop_path
+        return branch * (torch.rand(len(branch), 1, 1, device=branch.device) < keep) / keep
 
 
 class Transformer(nn.Module):
     """Sequence of blocks; `causal` as in `Attention.forward`."""
 
-    def __init__(self, width: int, blocks: int, heads: int, *, biased: bool = False, causal: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        *,
+        biased: bool = False,
+        causal: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
+        """Create the blocks; `drop_path` as in `Block`, rising from 0 at the first block to it at the last."""
         super().__init__()
         self.causal = causal
-        self.resblocks = nn.ModuleList([Block(width, heads, biased=biased) for _ in range(blocks)])
+        rates = [drop_path * number / max(blocks - 1, 1) for number in range(blocks)]
+        self.resblocks = nn.ModuleList([Block(width, heads, biased=biased, drop_path=rate) for rate in rates])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the result of all blocks: (n, tokens, width), like the input."""

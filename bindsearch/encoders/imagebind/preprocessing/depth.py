@@ -22,7 +22,7 @@ _LARGE_MAP_ASPECT = 4
 _MAX_SCALE = 1e30  # keeps scale / depth finite in float32
 
 
-def prepare_depth(depth: DepthMap, options: Preprocessing) -> NDArray[np.float32]:
+def prepare_depth(depth: DepthMap, options: Preprocessing, side_px: int = SIDE_PX) -> NDArray[np.float32]:
     """Convert depth to normalised disparity; thread-safe.
 
     Pixels without a value get the value of the nearest pixel that has one. disparity = baseline * fx / depth, with
@@ -33,9 +33,10 @@ def prepare_depth(depth: DepthMap, options: Preprocessing) -> NDArray[np.float32
         depth: Depth map (height, width); `fx_px` in pixels of the file itself, before any resizing. Zero, NaN and
             infinity are missing values, regardless of `valid`.
         options: Bounds and scale of disparity, its mean and standard deviation.
+        side_px: Side of the square in pixels.
 
     Returns:
-        Normalised disparity, float32 (1, 1, 224, 224).
+        Normalised disparity, float32 (1, 1, side_px, side_px).
 
     Raises:
         MediaError: no pixel has a value, shapes differ, or focal length or baseline is not a number above 0.
@@ -52,7 +53,7 @@ def prepare_depth(depth: DepthMap, options: Preprocessing) -> NDArray[np.float32
     if not known.any():
         raise MediaError("no pixel of the depth map has a value above 0")
     disparity, known = _disparity_of_map(depth_m, known, scale, options)
-    square = square_crop_plane(fill_nearest(disparity, known), SIDE_PX).clip(0.0, 1.0)
+    square = square_crop_plane(fill_nearest(disparity, known), side_px).clip(0.0, 1.0)
     normalized: NDArray[np.float32] = (square - np.float32(options.depth_mean)) / np.float32(options.depth_std)
     return normalized[None, None]
 
@@ -87,7 +88,7 @@ def _disparity_of_map(
     depth_m, known = depth_m[part], known[part]
     if not known.any():
         raise MediaError("no pixel in the middle of the depth map has a value above 0")
-    step = max(1, min(height, width) // (2 * SIDE_PX))
+    step = max(1, min(height, width) // (2 * side_px))
     columns = np.arange(0, depth_m.shape[1], step)
     sums, counts = [], []
     for top in range(0, len(depth_m), step):

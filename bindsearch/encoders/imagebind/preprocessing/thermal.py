@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def prepare_thermal(values: NDArray[np.float32], options: Preprocessing) -> NDArray[np.float32]:
+def prepare_thermal(values: NDArray[np.float32], options: Preprocessing, side_px: int = SIDE_PX) -> NDArray[np.float32]:
     """Return the middle square of a thermal picture, resized bicubically and clamped to 0..1; thread-safe.
 
     Args:
         values: Thermal picture, float32 (height, width) in 0..1, brighter is hotter.
         options: Mean and standard deviation.
+        side_px: Side of the square in pixels.
 
     Returns:
-        (value - thermal_mean) / thermal_std, float32 (1, 1, 224, 224).
+        (value - thermal_mean) / thermal_std, float32 (1, 1, side_px, side_px).
 
     Raises:
         MediaError: the picture has no pixels, another shape, or holds NaN or infinity.
@@ -32,6 +33,6 @@ def prepare_thermal(values: NDArray[np.float32], options: Preprocessing) -> NDAr
         raise MediaError(f"thermal picture of shape {values.shape}: expected (height, width)")
     if not np.isfinite(values).all():
         raise MediaError("thermal picture holds NaN or infinite values; replace them")
-    square = square_crop_plane(values.clip(0.0, 1.0), SIDE_PX).clip(0.0, 1.0)
+    square = square_crop_plane(values.clip(0.0, 1.0), side_px).clip(0.0, 1.0)
     normalized: NDArray[np.float32] = (square - np.float32(options.thermal_mean)) / np.float32(options.thermal_std)
     return normalized[None, None]

@@ -1,0 +1,1 @@
+"""Encoders that add towers to a hub: another encoder whose space the towers were trained towards."""

@@ -1,0 +1,147 @@
+"""Settings that a bound tower is built with, as they stand in model.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from bindsearch.arguments import did_you_mean
+from bindsearch.errors import UsageError
+from bindsearch.types import Modality
+
+HUB = "hub"
+"""Network that is a copy of the hub's own tower of pictures."""
+
+PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.DEPTH, Modality.THERMAL})
+"""Modalities that a tower of pictures can start from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerSize:
+    """Size of a Transformer.
+
+    Attributes:
+        width: Width of a token.
+        blocks: Number of blocks.
+        heads: Number of heads of attention.
+    """
+
+    width: int
+    blocks: int
+    heads: int
+
+
+PLANE_SIZES: Mapping[str, TransformerSize] = MappingProxyType(
+    {
+        "vit-nano": TransformerSize(64, 4, 4),
+        "vit-tiny": TransformerSize(192, 12, 3),
+        "vit-small": TransformerSize(384, 12, 6),
+        "vit-base": TransformerSize(768, 12, 12),
+    }
+)
+"""Networks of depth, thermal pictures and spectrograms.
+
+Tiny, small and base are those of DeiT (arXiv 2012.12877, table 1); nano is for tests and very small data.
+"""
+
+SIGNAL_SIZES: Mapping[str, TransformerSize] = MappingProxyType(
+    {
+        "imu-nano": TransformerSize(64, 3, 4),
+        "imu-tiny": TransformerSize(128, 4, 4),
+        "imu-small": TransformerSize(256, 6, 8),
+        "imu-base": TransformerSize(512, 6, 8),
+    }
+)
+"""Networks of motion: patches of samples, then a Transformer; base has the size of ImageBind's (section 3.3)."""
+
+HEADS = ("linear", "mlp")
+"""Last layers: a linear map, or one hidden layer (table 5b of the ImageBind paper compares them)."""
+
+TUNINGS = ("full", "lora", "head")
+"""Trained parts of a network that starts from the hub's: all of it, additions of low rank, or the head alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowerConfig:
+    """Settings of one bound tower.
+
+    Attributes:
+        modality: Modality that it embeds.
+        network: A name of PLANE_SIZES or SIGNAL_SIZES, or HUB.
+        dim: Dimension d of the hub's space.
+        head: A name of HEADS.
+        tuning: A name of TUNINGS; of a network that does not start from the hub's, "full".
+        lora_rank: Rank of the additions of "lora".
+        side_px: Side of the squares of depth and thermal pictures; HUB has the size of the hub's pictures.
+        patch_px: Side of their patches.
+        drop_path: Probability of stochastic depth in training; it does not affect the vectors.
+    """
+
+    modality: str
+    network: str
+    dim: int
+    head: str = "linear"
+    tuning: str = "full"
+    lora_rank: int = 8
+    side_px: int = 224
+    patch_px: int = 16
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UsageError: a name is unknown, or values do not fit together.
+        """
+        _check_name("modality", self.modality, [*Modality])
+        _check_name("network", self.network, networks_of(Modality(self.modality)))
+        _check_name("head", self.head, HEADS)
+        _check_name("tuning", self.tuning, TUNINGS)
+        if self.network != HUB and self.tuning != "full":
+            raise UsageError(f"tuning is {self.tuning!r}: a new network is trained in full, or set network=hub")
+        if self.side_px % self.patch_px or not 8 <= self.side_px <= 1024:
+            raise UsageError(f"side_px is {self.side_px}: expected a multiple of patch_px, {self.patch_px}, up to 1024")
+        if not 1 <= self.lora_rank <= 256:
+            raise UsageError(f"lora_rank is {self.lora_rank}: expected 1 to 256")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise UsageError(f"drop_path is {self.drop_path:g}: expected 0 or more, below 1")
+
+
+def networks_of(modality: Modality) -> list[str]:
+    """Return the names of the networks that can embed a modality."""
+    match modality:
+        case Modality.IMU:
+            return [*SIGNAL_SIZES]
+        case Modality.AUDIO:
+            return [*PLANE_SIZES]
+        case Modality.DEPTH | Modality.THERMAL:
+            return [*PLANE_SIZES, HUB]
+        case Modality.IMAGE:
+            return [HUB]
+    return []
+
+
+def read_config(data: Mapping[str, Any]) -> TowerConfig:
+    """Return the settings that stand in model.json.
+
+    Raises:
+        UsageError: a value is not valid.
+        TypeError: a key is missing or unknown.
+    """
+    known = {field.name for field in fields(TowerConfig)}
+    if unknown := data.keys() - known:
+        raise TypeError(f"unknown settings {', '.join(sorted(unknown))}")
+    return TowerConfig(**data)
+
+
+def write_config(config: TowerConfig) -> dict[str, Any]:
+    """Return settings as values of JSON."""
+    return asdict(config)
+
+
+def _check_name(what: str, name: str, known: list[str] | list[Modality] | tuple[str, ...]) -> None:
+    if name not in known:
+        near = did_you_mean(name, known)
+        raise UsageError(f"{what} is {name!r}: {near}expected {', '.join(known) or 'none of this modality'}")
