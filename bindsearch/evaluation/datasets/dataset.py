@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from bindsearch.encoders.zero_shot import ClassNames
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import Media
 from bindsearch.types import Modality, Span
-
-if TYPE_CHECKING:
-    from bindsearch.encoders.zero_shot import ClassNames
 
 MAX_ITEMS = 2_000_000
 """Most items of a data set: the whole of AudioSet."""
@@ -56,7 +53,7 @@ class EvalItem:
     group: str | None = None
     span: Span | None = None
     crop: tuple[int, int, int, int] | None = None
-    others: Mapping[Modality, Path] = _NO_OTHERS
+    others: Mapping[Modality, Path] = field(default_factory=lambda: _NO_OTHERS)
     sidecar: Sidecar = Sidecar()  # noqa: RUF009  (frozen)
     media: Media | None = None
     name: str = ""
@@ -102,7 +99,7 @@ class Source:
         modality: Modality of its items.
         metric: The figure that it is published with.
         layout: What is expected in its folder, as it is published.
-        splits: Names of its parts, the one that is measured first.
+        splits: Names of its parts, first the one that is measured if none is named; empty: any, as its list has.
         origin: Where it is from.
         licence: Its licence, in short.
         read: Reads the part of that name from a folder.
