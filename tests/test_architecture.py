@@ -37,6 +37,8 @@ GROUPS: Mapping[str, str] = {
     "operations": "operations",
     "store": "results store",
     "views": "views",
+    "evaluation": "evaluation",
+    "binding": "binding",
     "server": "server",
     "cli": "cli",
 }
