@@ -38,6 +38,7 @@ GROUPS: Mapping[str, str] = {
     "store": "results store",
     "views": "views",
     "evaluation": "evaluation",
+    "binding": "binding",
     "server": "server",
     "cli": "cli",
 }

@@ -1,0 +1,1 @@
+"""Training of towers for new modalities from pairs with media that a fixed encoder embeds."""
