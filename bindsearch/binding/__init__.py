@@ -1,1 +1,1 @@
-"""Training of towers for new modalities from pairs with media that a fixed encoder embeds."""
+"""Training of towers that are bound to the space of a hub by pairs of files (ImageBind, arXiv 2305.05665)."""

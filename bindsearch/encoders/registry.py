@@ -20,11 +20,13 @@ from bindsearch.errors import BindSearchError, EncoderError, UsageError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from bindsearch.encoders.model_store.installed import ModelManifest
+
 GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip"}
+FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "bound:": "bound"}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 Options = Mapping[str, str | int | float | bool]
@@ -111,9 +113,24 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
 
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
+    if family == "bound":
+        return _load_bound(manifest, options, runtime)
     from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 
     return _check_options(OpenClipEncoder(manifest, runtime=runtime), options)
+
+
+def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runtime) -> Encoder:
+    """Return the encoder of a bound model, whose hub is loaded first; options are those of the hub."""
+    from bindsearch.encoders.bound.encoder import BoundEncoder
+
+    architecture = manifest.architecture
+    hub_name = architecture.get("hub")
+    if not isinstance(hub_name, str) or hub_name.startswith("bound:"):
+        raise EncoderError(f"the model {manifest.name} names no hub: bind it again")
+    chosen = {**architecture.get("hub_options", {}), **(options or {})}
+    hub = load_encoder(hub_name, options=chosen, runtime=runtime if supports_device(hub_name) else Runtime())
+    return BoundEncoder(manifest, hub, runtime=runtime)
 
 
 def _check_options(encoder: Encoder, options: Options | None) -> Encoder:

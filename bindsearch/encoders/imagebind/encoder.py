@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
+
 PREPROCESSING_VERSION = 2
 """Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
@@ -92,7 +94,8 @@ class ImageBindEncoder:
         """
         self._manifest = manifest
         self._preprocessing = parse_preprocessing(options or {})
-        self._towers = Towers(load or self._load_file, runtime)
+        self._load = load or self._load_file
+        self._towers = Towers(self._load, runtime)
         self._arguments = (manifest, options, runtime, load)
 
     def __reduce__(self) -> tuple[Callable[..., ImageBindEncoder], tuple[object, ...]]:
@@ -181,6 +184,12 @@ class ImageBindEncoder:
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
         return l2_normalize(self.features(modality, prepared))
+
+    def picture_tower(self) -> PictureTower:
+        """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
+        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
+
+        return PictureTower(on_cpu(self._load), to_pixels, self.dim)
 
     def _load_file(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.audio import AudioTower
     from bindsearch.encoders.mini.image import ImageTower
     from bindsearch.encoders.mini.imu import ImuTower
+    from bindsearch.encoders.mini.picture_tower import MiniPictureTower
     from bindsearch.encoders.mini.text import TextTower
 
 PREPROCESSING_VERSION = 2
@@ -142,6 +143,12 @@ class MiniEncoder:
                 embedded = np.concatenate(self._passes.map(tower.encode, groups))
             return l2_normalize(mean_of_views(embedded, prepared))
 
+    def picture_tower(self) -> MiniPictureTower:
+        """Return the image tower as a module that can be trained; it is not shared with this encoder."""
+        from bindsearch.encoders.mini.picture_tower import MiniPictureTower
+
+        return MiniPictureTower()
+
     @cached_property
     def _passes(self) -> ParallelForward:
         return ParallelForward()
@@ -197,22 +204,7 @@ def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> ND
             return np.concatenate([prepare_picture(part) for part in wide_parts(rgb)])
         case Frames(rgb=frames):
             return np.concatenate([prepare_picture(frame) for frame in frames])
-        case DepthMap():
-            return prepare_picture(_grey(_depth_brightness(media)))
-        case ThermalPicture(values=values):
-            return prepare_picture(_grey(values))
+        case DepthMap() | ThermalPicture():
+            from bindsearch.encoders.preprocessing.grey_pictures import as_picture
 
-
-def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Convert brightness, float32 (h, w) in 0..1, to a grey picture, uint8 (h, w, 3)."""
-    grey = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def _depth_brightness(depth: DepthMap) -> NDArray[np.float32]:
-    """Return disparity scaled by its 1st and 99th percentiles: float32 (h, w) in 0..1; near is bright, unknown is 0."""
-    disparity = np.zeros(depth.depth_m.shape, np.float32)
-    np.divide(1.0, np.clip(depth.depth_m, 0.01, 50.0), out=disparity, where=depth.valid)
-    low, high = np.percentile(disparity[depth.valid], (1.0, 99.0))
-    stretched = (disparity - low) / max(float(high - low), 1e-6)
-    return np.where(depth.valid, np.clip(stretched, 0.0, 1.0), 0.0).astype(np.float32)
+            return prepare_picture(as_picture(media).rgb)

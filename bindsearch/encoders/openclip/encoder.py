@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
+
 PREPROCESSING_VERSION = 2
 """Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
@@ -179,6 +181,12 @@ class OpenClipEncoder:
         """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
         return l2_normalize(self.features(modality, prepared))
 
+    def picture_tower(self) -> PictureTower:
+        """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
+        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
+
+        return PictureTower(on_cpu(self._load), self._normalized, self.dim)
+
     @property
     def _tokenizer(self) -> ClipTokenizer:
         return clip_tokenizer()
@@ -194,12 +202,15 @@ class OpenClipEncoder:
 
     def _pixels(self, squares: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
         """Convert squares, uint8 (n, side, side, 3), to normalised pixels, float32 (n, 3, side, side)."""
+        return self._normalized(on_device(squares, device))
+
+    def _normalized(self, squares: torch.Tensor) -> torch.Tensor:
+        """Return the pixels of squares, uint8 (n, side, side, 3), normalised: float32 (n, 3, side, side)."""
         import torch
 
-        facts = self._preprocessing
+        facts, device = self._preprocessing, squares.device
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (facts.mean, facts.std))
-        pixels = on_device(squares, device).permute(0, 3, 1, 2).float().div_(255)
-        return pixels.sub_(mean).div_(std)
+        return squares.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""

@@ -88,7 +88,7 @@ def _disparity_of_map(
     depth_m, known = depth_m[part], known[part]
     if not known.any():
         raise MediaError("no pixel in the middle of the depth map has a value above 0")
-    step = max(1, min(height, width) // (2 * side_px))
+    step = max(1, min(height, width) // (2 * SIDE_PX))
     columns = np.arange(0, depth_m.shape[1], step)
     sums, counts = [], []
     for top in range(0, len(depth_m), step):

@@ -1,0 +1,196 @@
+"""Media of pairs: decoded once as indexing does, kept as arrays on disk, cropped alike on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.atomic import atomic_write
+from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
+from bindsearch.binding.augmentations.options import Options, SpatialOptions
+from bindsearch.binding.pairs import Pair
+from bindsearch.binding.training_step import seed_of
+from bindsearch.errors import MediaError
+from bindsearch.hashing import fingerprint_of, hash_file
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import (
+    MODALITY_OF,
+    DecodeHints,
+    DepthMap,
+    Frames,
+    Media,
+    Motion,
+    Passage,
+    Picture,
+    Sound,
+    ThermalPicture,
+    missing_content,
+)
+from bindsearch.types import Modality, Span
+from bindsearch.views.segment_media import Place, read_segment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST_SIDE_PX = 512
+"""Longer side of pictures that are kept; larger ones are averaged down by whole factors."""
+
+RECORDING_S = 30.0
+"""Most seconds of a recording that are read where the table gives no span."""
+
+VIEW_S = {Modality.AUDIO: 2.0, Modality.IMU: 5.0}
+"""Seconds of a crop of recordings: a view of ImageBind's towers."""
+
+_CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in MODALITY_OF}
+
+Crop = Box | Span | None
+"""What a pair shares of both files: a part of pictures, a span of recordings, or None: the whole."""
+
+
+def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: DecodeHints) -> Media:
+    """Return one file's medium, decoded with its sidecar and the settings of its folder.
+
+    Raises:
+        MediaError: the file is gone, is damaged, or has no content to embed.
+    """
+    options = DecodeOptions()
+    if span is None:
+        options = replace(options, audio_segment_s=RECORDING_S, video_segment_s=RECORDING_S, imu_segment_s=RECORDING_S)
+    place = Place(
+        path, path.parent, modality, None if span is None else span.start_s, None if span is None else span.end_s
+    )
+    media = read_segment(place, options, hints).media
+    if (reason := missing_content(media)) is not None:
+        raise MediaError(f"no content: {reason}")
+    return media
+
+
+@dataclass(frozen=True)
+class MediaCache:
+    """Decoded media on disk, a file for each; two processes may share it.
+
+    Attributes:
+        folder: Folder of the cache.
+        hints: Sizes and rates that decoders deliver.
+    """
+
+    folder: Path
+    hints: DecodeHints
+
+    def key(self, path: Path, modality: Modality, span: Span | None) -> str:
+        """Return the name of the entry of a file, which depends on its content.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return fingerprint_of(hash_file(path), path.name, modality, repr(span), repr(self.hints))
+
+    def get(self, path: Path, modality: Modality, span: Span | None, key: str) -> Media:
+        """Return a medium, decoded if it is not in the cache yet.
+
+        Raises:
+            MediaError: as for `read_pair_media`.
+        """
+        entry = self.folder / key[:2] / f"{key}.npz"
+        if entry.is_file():
+            try:
+                return _read(entry)
+            except (OSError, ValueError, KeyError):  # damaged: decoded again
+                entry.unlink(missing_ok=True)
+        media = _smaller(read_pair_media(path, modality, span, self.hints))
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(entry) as file:
+            np.savez(file, allow_pickle=False, **_arrays(media))
+        return media
+
+
+def _arrays(media: Media) -> dict[str, Any]:
+    """Return the fields of a medium as arrays, with its class."""
+    values = {field.name: np.asarray(getattr(media, field.name)) for field in fields(media)}
+    return {"kind": np.asarray(type(media).__name__), **values}
+
+
+def _read(entry: Path) -> Media:
+    """Return the medium of an entry of the cache."""
+    with np.load(entry, allow_pickle=False) as archive:
+        kind = _CLASSES[str(archive["kind"])]
+        values = {name: archive[name] for name in archive.files if name != "kind"}
+    media: Media = kind(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+    return media
+
+
+def _smaller(media: Media) -> Media:
+    """Return a picture whose longer side is at most LARGEST_SIDE_PX; other media as they are."""
+    match media:
+        case Picture(rgb=rgb):
+            step = _step(rgb.shape)
+            return media if step == 1 else Picture(_reduced(rgb, step))
+        case ThermalPicture(values=values):
+            step = _step(values.shape)
+            return media if step == 1 else ThermalPicture(_reduced(values, step))
+        case DepthMap():
+            step = _step(media.depth_m.shape)
+            # The nearest pixel: a mean over an edge is the depth of nothing.
+            kept = (slice(step // 2, None, step),) * 2
+            return media if step == 1 else replace(media, depth_m=media.depth_m[kept], valid=media.valid[kept])
+    return media
+
+
+def _step(shape: Sequence[int]) -> int:
+    """Return the whole factor by which a picture is reduced."""
+    return -(-max(shape[:2]) // LARGEST_SIDE_PX)
+
+
+def _reduced(pixels: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return pixels (height, width[, 3]) averaged over blocks."""
+    from PIL import Image
+
+    return np.array(Image.fromarray(pixels).reduce(step))
+
+
+def draw_crop(pair: int, number: int, media: Media, options: Options, seed: int) -> Crop:
+    """Return the crop of a pair with a number, which depends on these numbers alone.
+
+    Args:
+        pair: Number of the pair.
+        number: Number of the crop.
+        media: The medium of the new modality.
+        options: Bounds of crops of pictures.
+        seed: Seed of the run.
+    """
+    rng = np.random.default_rng(seed_of(seed, pair, number))
+    if isinstance(options, SpatialOptions):
+        return crop_box(rng, options)
+    if isinstance(media, Sound | Motion):
+        duration_s = len(media.samples) / media.sample_rate_hz
+        return crop_span(rng, duration_s, VIEW_S[MODALITY_OF[type(media)]])
+    return None
+
+
+def crop_media(media: Media, crop: Crop) -> Media:
+    """Return the part of a medium in a crop; what has no such parts, such as a text, is returned whole."""
+    match media, crop:
+        case ((Picture() | Frames() | ThermalPicture() | DepthMap()), Box()):
+            return apply_box(media, crop)
+        case ((Frames() | Sound() | Motion()), Span()):
+            return apply_span(media, crop)
+    return media
+
+
+def hub_medium(pair: Pair, hub_modality: Modality, cache: MediaCache, key: str) -> Media:
+    """Return the medium of the hub's member of a pair.
+
+    Raises:
+        MediaError: the file cannot be used.
+    """
+    if hub_modality is Modality.TEXT:
+        return Passage(pair.hub)
+    return cache.get(Path(pair.hub), hub_modality, pair.span, key)
+
+
+OnFile = Callable[[int, int], None]
+"""Called with the number of files that are done and the total."""

@@ -1,0 +1,181 @@
+"""Settings of a training run, with defaults by modality from the ImageBind paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from bindsearch.arguments import did_you_mean, shown
+from bindsearch.binding.augmentations.options import OPTIONS, Options, parse_options
+from bindsearch.encoders.bound.tower_config import HUB, TowerConfig
+from bindsearch.errors import UsageError
+from bindsearch.types import Modality
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def _number(default: float, low: float, high: float) -> Any:
+    """Return a field of a number with its bounds; a whole default takes whole numbers alone."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Settings of a run besides those of the tower and of its augmentations.
+
+    Attributes:
+        batch: Pairs of a step; each is told from the others, so a larger batch is a harder and better task (table 7).
+        part: Media that are embedded at a time, which bounds memory; gradients do not depend on it.
+        epochs: Passes over all pairs.
+        replication: How often a pair is drawn in an epoch, each time with another crop.
+        crops: Aligned crops of each pair (table 5e) or spans of time (5g), whose hub vectors are computed once and
+            kept; 0: the whole files.
+        learning_rate: Largest learning rate.
+        weight_decay: Weight decay of AdamW, of matrices.
+        warmup_epochs: Passes during which the learning rate rises from 0; then it falls as a cosine, to 0.
+        clip: Largest norm of the gradient.
+        scale: Logit scale of the loss, the inverse of the temperature of the paper.
+        learn_scale: 1: the logit scale is learned, up to 100; 0: fixed, which is better but for sound (table 5a).
+        average: Steps of the moving average of the weights that is kept; 0: the last weights.
+        validation: Share of the pairs that are kept for validation if the table has no split.
+        patience: Validations without progress after which training stops; 0: never.
+        seed: Seed of weights, order, crops and augmentations.
+        precision: "fp32", or "bf16" for mixed precision.
+
+    Raises:
+        UsageError: a value is out of its bounds.
+    """
+
+    batch: int = _number(512, 2, 1 << 20)
+    part: int = _number(32, 1, 1 << 16)
+    epochs: float = _number(64.0, 0.0, 1e6)
+    replication: float = _number(1.0, 0.01, 1e4)
+    crops: int = _number(0, 0, 1000)
+    learning_rate: float = _number(5e-4, 0.0, 10.0)
+    weight_decay: float = _number(0.05, 0.0, 10.0)
+    warmup_epochs: float = _number(2.0, 0.0, 1e6)
+    clip: float = _number(1.0, 1e-6, 1e6)
+    scale: float = _number(10.0, 0.01, 100.0)
+    learn_scale: int = _number(0, 0, 1)
+    average: int = _number(0, 0, 1_000_000)
+    validation: float = _number(0.1, 0.0, 0.9)
+    patience: int = _number(0, 0, 1_000_000)
+    seed: int = _number(0, 0, 1 << 31)
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is {shown(self.precision)}: expected {' or '.join(PRECISIONS)}")
+        for setting in fields(self):
+            value, bounds = getattr(self, setting.name), setting.metadata
+            if bounds and not (math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
+                expected = f"expected a number from {bounds['low']:g} to {bounds['high']:g}"
+                raise UsageError(f"{setting.name} is {shown(value)}: {expected}")
+
+
+BETAS = (0.9, 0.95)
+"""Betas of AdamW (paper, appendix C)."""
+
+DEFAULTS: Mapping[Modality, Recipe] = MappingProxyType(
+    {
+        Modality.AUDIO: Recipe(
+            batch=2048, learning_rate=1.6e-3, weight_decay=0.2, replication=1.25, scale=20.0, clip=1.0
+        ),
+        Modality.DEPTH: Recipe(
+            batch=512, learning_rate=1.6e-3, weight_decay=0.2, replication=50.0, scale=5.0, clip=1.0
+        ),
+        Modality.THERMAL: Recipe(
+            batch=512, learning_rate=5e-4, weight_decay=0.05, replication=25.0, scale=10.0, clip=5.0
+        ),
+        Modality.IMU: Recipe(batch=512, learning_rate=5e-4, weight_decay=0.5, epochs=8.0, scale=5.0, clip=1.0),
+        Modality.IMAGE: Recipe(),
+    }
+)
+"""Defaults by modality: table 9 of the paper (appendix C); those of pictures are our own."""
+
+DROP_PATH: Mapping[Modality, float] = MappingProxyType({Modality.AUDIO: 0.1, Modality.IMU: 0.7})
+"""Stochastic depth by modality (table 9); others have none."""
+
+DEFAULT_NETWORK: Mapping[Modality, str] = MappingProxyType(
+    {
+        Modality.AUDIO: "vit-base",
+        Modality.DEPTH: "vit-small",
+        Modality.THERMAL: "vit-base",
+        Modality.IMU: "imu-base",
+        Modality.IMAGE: HUB,
+    }
+)
+"""Networks of the paper (section 3.3, table 9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """All settings of a run.
+
+    Attributes:
+        tower: Network, head and tuning.
+        recipe: Batches, optimizer and schedule.
+        augmentations: Random changes of the media.
+    """
+
+    tower: TowerConfig
+    recipe: Recipe
+    augmentations: Options
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all settings by name, for records and comparison."""
+        parts = (self.tower, self.recipe, self.augmentations)
+        return {name: value for part in parts for name, value in asdict(part).items()}
+
+
+def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSettings:
+    """Return the defaults of a modality with some settings changed.
+
+    Args:
+        modality: Modality of the tower.
+        dim: Dimension d of the hub's space.
+        texts: Texts such as "batch=64", "network=vit-tiny", "erase=0.5"; later ones override earlier ones.
+
+    Raises:
+        UsageError: the modality cannot be bound, a setting is unknown or its value is out of its bounds.
+    """
+    if modality not in DEFAULTS:
+        raise UsageError(f"towers of {modality} cannot be bound: choose from {', '.join(DEFAULTS)}")
+    tower = {
+        "modality": modality.value,
+        "network": DEFAULT_NETWORK[modality],
+        "dim": dim,
+        "drop_path": DROP_PATH.get(modality, 0.0),
+    }
+    recipe: dict[str, Any] = {}
+    others = []
+    kinds = {setting.name: type(setting.default) for setting in fields(Recipe)}
+    tower_kinds = {setting.name: type(setting.default) for setting in fields(TowerConfig)[3:]} | {"network": str}
+    known = [*kinds, *tower_kinds, *(setting.name for setting in fields(OPTIONS[modality]))]
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise UsageError(f"the setting {shown(text)} is not NAME=VALUE: write for example batch=64")
+        if name not in known:
+            hint = f"{did_you_mean(name, known)}choose from {', '.join(known)}"
+            raise UsageError(f"unknown setting {shown(name)} of {modality}: {hint}")
+        if name in kinds:
+            recipe[name] = _value(name, value, kinds[name])
+        elif name in tower_kinds:
+            tower[name] = _value(name, value, tower_kinds[name])
+        else:
+            others.append(text)
+    chosen = replace(DEFAULTS[modality], **recipe)
+    return RunSettings(TowerConfig(**tower), chosen, parse_options(modality, others))
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    """Return the value in a text; raise UsageError if it is not of its kind."""
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{name} is {shown(text)}: expected {what}") from None

@@ -1,0 +1,199 @@
+"""BoundEncoder: a hub, and towers that were trained towards its space with `bindsearch bind`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.tower_config import HUB, TowerConfig, read_config
+from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, tower_file
+from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.towers import Towers, on_device
+from bindsearch.errors import EncoderError, UsageError
+from bindsearch.hashing import fingerprint_of
+from bindsearch.media import MODALITY_OF, DecodeHints, Media
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize, scale_features
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+PREPROCESSING_VERSION = 1
+"""Version of the code of bound towers; increased when code, not weights or settings, changes the vectors."""
+
+MOTION_S = 5.0
+"""Length of a view of motion in seconds, as ImageBind's."""
+
+
+class BoundEncoder:
+    """Encoder of a hub and bound towers; see `bindsearch.encoders.base.Encoder`.
+
+    A modality that has a bound tower is embedded by it, every other one by the hub.
+    """
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        hub: Encoder,
+        *,
+        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+    ) -> None:
+        """Create the encoder of an installed model.
+
+        Args:
+            manifest: Manifest of the model.
+            hub: The encoder whose space the towers were trained towards.
+            runtime: Device and settings that the bound towers run with.
+
+        Raises:
+            EncoderError: the manifest is damaged, or the hub is not the one that the towers were trained with.
+        """
+        self._manifest = manifest
+        self._hub = hub
+        self._runtime = runtime
+        self._configs = read_configs(manifest)
+        if manifest.architecture["hub_digest"] != hub.digest:
+            raise EncoderError(
+                f"{manifest.name} was bound to another version of {hub.name} than the installed one: bind it again, "
+                f"or install that version of {hub.name}"
+            )
+        self._towers = Towers(self._load, runtime)
+
+    def __reduce__(self) -> tuple[Callable[[], BoundEncoder], tuple[()]]:
+        """Recreate the encoder in another process; towers load there on first use."""
+        return partial(BoundEncoder, self._manifest, self._hub, runtime=self._runtime), ()
+
+    @property
+    def name(self) -> str:
+        """Name of the model, such as "bound:thermal-mini"."""
+        return self._manifest.name
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the hub's space."""
+        return self._hub.dim
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the hub and of the weights and settings of the towers."""
+        return fingerprint_of(str(PREPROCESSING_VERSION), self._hub.digest, self._manifest.source_sha256)
+
+    @property
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """Preprocessing options of the hub, and the network of each bound tower."""
+        towers = {f"{modality}_tower": config.network for modality, config in self._configs.items()}
+        return {**self._hub.options, **towers}
+
+    @cached_property
+    def modalities(self) -> frozenset[Modality]:
+        """Modalities of the hub and of the towers."""
+        return self._hub.modalities | self._configs.keys()
+
+    @cached_property
+    def temperatures(self) -> Mapping[Modality, float]:
+        """Logit scales: of bound towers those that they were trained with, of others the hub's."""
+        bound = {modality: self._manifest.temperatures[modality] for modality in self._configs}
+        return MappingProxyType({**self._hub.temperatures, **bound})
+
+    @cached_property
+    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
+        """Modules that each modality needs."""
+        declared: Mapping[Modality, tuple[str, ...]] = getattr(self._hub, "libraries", {})
+        own = ("torch", "safetensors", "torchaudio", "scipy.ndimage")
+        return MappingProxyType({**declared, **dict.fromkeys(self._configs, own)})
+
+    @property
+    def wants(self) -> DecodeHints:
+        """Pictures and frames as the hub wants them, and at least as large as the towers'."""
+        hub = self._hub.wants
+        sides = [config.side_px for config in self._configs.values() if config.network != HUB]
+        motion_s = MOTION_S if Modality.IMU in self._configs else hub.motion_s
+        return DecodeHints(max([hub.picture_side_px, *sides]), hub.frames_per_s, motion_s)
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum number of tokens of the hub."""
+        return self._hub.max_tokens
+
+    @property
+    def hub(self) -> Encoder:
+        """The encoder whose space this is."""
+        return self._hub
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text as the hub counts them."""
+        return self._hub.count_tokens(text)
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """Preprocess one medium to an array (views, ...); thread-safe.
+
+        Raises:
+            MediaError: the medium has no content to encode.
+        """
+        config = self._configs.get(MODALITY_OF[type(media)])
+        return self._hub.prepare(media) if config is None else prepare(media, config, self._hub)
+
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return features scaled by the temperature, averaged over the views of each of n media: float32 (n, d)."""
+        if modality not in self._configs:
+            return self._hub.features(modality, prepared)
+        views = [view for medium in prepared for view in medium]
+        vectors = self._towers.run(modality.value, views, on_device)
+        return mean_of_views(scale_features(vectors, self.temperatures[modality]), prepared)
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
+        if modality not in self._configs:
+            return self._hub.encode(modality, prepared)
+        return l2_normalize(self.features(modality, prepared))
+
+    def _load(self, name: str, device: torch.device) -> nn.Module:
+        """Load a bound tower."""
+        from bindsearch.encoders.bound.networks import build_tower, load_trained
+        from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
+
+        config = self._configs[Modality(name)]
+        tower = build_tower(config, start_of(self._hub, config))
+        load_trained(tower, map_tensors(tower_file(self._manifest, name)))
+        return tower.to(device).eval().requires_grad_(False)
+
+
+def start_of(hub: Encoder, config: TowerConfig) -> Any:
+    """Return the hub's tower of pictures if a tower starts from it, else None.
+
+    Raises:
+        EncoderError: the hub gives no such tower.
+    """
+    if config.network != HUB:
+        return None
+    make = getattr(hub, "picture_tower", None)
+    if make is None:
+        raise EncoderError(f"the encoder {hub.name} has no tower of pictures to start from: choose another network")
+    return make()
+
+
+def read_configs(manifest: ModelManifest) -> dict[Modality, TowerConfig]:
+    """Return the settings of the towers of a bound model.
+
+    Raises:
+        EncoderError: the manifest is damaged.
+    """
+    try:
+        towers = manifest.architecture["towers"]
+        configs = {Modality(modality): read_config(data) for modality, data in towers.items()}
+        if not configs or {config.modality for config in configs.values()} != configs.keys():
+            raise TypeError("its towers are not those of their modalities")
+        if not (isinstance(manifest.architecture["hub"], str) and configs.keys() <= manifest.temperatures.keys()):
+            raise TypeError("the hub or a temperature is missing")
+        _ = manifest.architecture["hub_digest"]
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): bind it again") from error
+    return configs
