@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import numpy as np
 from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
 from bindsearch.binding.augmentations.options import Options, SpatialOptions
-from bindsearch.binding.pairs import Pair
 from bindsearch.binding.training_step import seed_of
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
@@ -24,7 +23,6 @@ from bindsearch.media import (
     Frames,
     Media,
     Motion,
-    Passage,
     Picture,
     Sound,
     ThermalPicture,
@@ -152,17 +150,17 @@ def _reduced(pixels: NDArray[Any], step: int) -> NDArray[Any]:
     return np.array(Image.fromarray(pixels).reduce(step))
 
 
-def draw_crop(pair: int, number: int, media: Media, options: Options, seed: int) -> Crop:
-    """Return the crop of a pair with a number, which depends on these numbers alone.
+def draw_crop(group: int, number: int, media: Media, options: Options, seed: int) -> Crop:
+    """Return a crop of a file of the hub, which depends on these numbers alone.
 
     Args:
-        pair: Number of the pair.
+        group: Number of the hub's file.
         number: Number of the crop.
-        media: The medium of the new modality.
+        media: A medium of the new modality that belongs to it.
         options: Bounds of crops of pictures.
         seed: Seed of the run.
     """
-    rng = np.random.default_rng(seed_of(seed, pair, number))
+    rng = np.random.default_rng(seed_of(seed, group, number))
     if isinstance(options, SpatialOptions):
         return crop_box(rng, options)
     if isinstance(media, Sound | Motion):
@@ -179,18 +177,3 @@ def crop_media(media: Media, crop: Crop) -> Media:
         case ((Frames() | Sound() | Motion()), Span()):
             return apply_span(media, crop)
     return media
-
-
-def hub_medium(pair: Pair, hub_modality: Modality, cache: MediaCache, key: str) -> Media:
-    """Return the medium of the hub's member of a pair.
-
-    Raises:
-        MediaError: the file cannot be used.
-    """
-    if hub_modality is Modality.TEXT:
-        return Passage(pair.hub)
-    return cache.get(Path(pair.hub), hub_modality, pair.span, key)
-
-
-OnFile = Callable[[int, int], None]
-"""Called with the number of files that are done and the total."""

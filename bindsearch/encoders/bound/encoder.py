@@ -124,6 +124,16 @@ class BoundEncoder:
         return self._hub.max_tokens
 
     @property
+    def configs(self) -> Mapping[Modality, TowerConfig]:
+        """Settings of the bound towers."""
+        return MappingProxyType(self._configs)
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """Manifest of the installed model."""
+        return self._manifest
+
+    @property
     def hub(self) -> Encoder:
         """The encoder whose space this is."""
         return self._hub

@@ -1,0 +1,312 @@
+"""Bind a new modality to a hub: pairs in, an installed encoder out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bindsearch.arguments import shown, to_path
+from bindsearch.binding.loader import Drawing
+from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
+from bindsearch.binding.pairs import read_pairs
+from bindsearch.binding.recipe import RunSettings, parse_settings
+from bindsearch.binding.train import Run, StepReport, kept_weights, train
+from bindsearch.binding.training_step import seed_of
+from bindsearch.binding.validation import Validation, make_validator
+from bindsearch.binding.workers import Workers, join_workers, leave_workers
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import BoundEncoder, start_of
+from bindsearch.encoders.bound.networks import build_tower, initialize
+from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
+from bindsearch.encoders.model_store.installed import (
+    FORMAT,
+    NEW_FOLDER,
+    ModelFile,
+    ModelManifest,
+    is_installed,
+    model_folder,
+    model_lock,
+    publish_model,
+    tower_file,
+    work_folder,
+    write_manifest,
+)
+from bindsearch.encoders.registry import load_encoder
+from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device
+from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec, write_towers
+from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES
+from bindsearch.errors import UsageError
+from bindsearch.hashing import hash_file
+from bindsearch.types import Modality, PathLike
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PREFIX = "bound:"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+LICENSE = "made here: the licences of the hub and of the pairs apply"
+
+RUN_FOLDER = "run"
+"""Folder of checkpoint, log and cache in the work folder of a model."""
+
+
+def ignore_progress(stage: str, done: int, total: int) -> None:
+    """Ignore the progress of decoding and embedding."""
+
+
+def ignore_step(report: StepReport) -> None:
+    """Ignore the progress of training."""
+
+
+@dataclass(frozen=True)
+class BindOptions:
+    """Options of a run that are no settings of its recipe.
+
+    Attributes:
+        work: Folder of checkpoint, log and caches; None: below the folder of the models, deleted at the end.
+        restart: Begin again where there is a checkpoint.
+        replace: Replace an installed model of the same name.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        templates: Set of templates for the names of labels in validation.
+        tensorboard: Folder of TensorBoard's events; None: none.
+    """
+
+    work: Path | None = None
+    restart: bool = False
+    replace: bool = False
+    device: str = "auto"
+    templates: str = DEFAULT_TEMPLATES
+    tensorboard: Path | None = None
+
+
+@dataclass(frozen=True)
+class BindResult:
+    """Result of a run.
+
+    Attributes:
+        manifest: Manifest of the installed model; None in a process that is not the first.
+        steps: Number of steps.
+        pairs: Number of pairs that were trained on.
+        validation_pairs: Number of pairs that were kept for validation.
+        best_score: Best score of a validation; None: there was none.
+        last: The last validation; None: there was none.
+        log: The log, a CSV file.
+        notes: What was left out or assumed, one line each.
+    """
+
+    manifest: ModelManifest | None
+    steps: int
+    pairs: int
+    validation_pairs: int
+    best_score: float | None
+    last: Validation | None
+    log: Path
+    notes: tuple[str, ...]
+
+
+def bind(
+    pairs: PathLike,
+    modality: str | Modality,
+    hub: str | Encoder,
+    out: str,
+    *,
+    settings: Sequence[str] = (),
+    options: BindOptions = BindOptions(),
+    on_progress: OnProgress = ignore_progress,
+    on_step: Callable[[StepReport], None] = ignore_step,
+) -> BindResult:
+    """Train a tower of a modality towards the space of a hub, and install both as an encoder.
+
+    Args:
+        pairs: Table of pairs, see `read_pairs`.
+        modality: The new modality.
+        hub: Name of an encoder, or an encoder that can be loaded by its name.
+        out: Name of the new encoder, which is loaded as "bound:NAME".
+        settings: Texts such as "batch=64", see `parse_settings`.
+        options: Folders, device and such.
+        on_progress: Called while files are decoded and embedded.
+        on_step: Called after each step of training.
+
+    Raises:
+        UsageError: a setting, the table or the name is not valid, or the model exists.
+        EncoderError: the hub cannot be loaded.
+    """
+    name = _model_name(out, options)
+    chosen = Modality(_known_modality(modality))
+    encoder = load_encoder(hub, runtime=Runtime(options.device)) if isinstance(hub, str) else hub
+    run_settings = parse_settings(chosen, encoder.dim, settings)
+    table = read_pairs(pairs, chosen, encoder.modalities, run_settings.recipe.validation)
+    folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
+    workers = join_workers()
+    try:
+        with model_lock(name) if workers.is_first else nullcontext():
+            if workers.is_first:
+                folder.mkdir(parents=True, exist_ok=True)
+                if options.restart:
+                    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+                data = load_pair_data(table, encoder, run_settings, folder, on_progress)
+                workers.wait()
+            else:
+                workers.wait()  # the first process has filled the caches
+                data = load_pair_data(table, encoder, run_settings, folder, ignore_progress)
+            return _train_and_install(name, encoder, run_settings, data, workers, folder, options, on_step)
+    finally:
+        leave_workers(workers)
+
+
+def _train_and_install(
+    name: str,
+    hub: Encoder,
+    settings: RunSettings,
+    data: PairData,
+    workers: Workers,
+    folder: Path,
+    options: BindOptions,
+    on_step: Callable[[StepReport], None],
+) -> BindResult:
+    device = resolve_device(options.device)
+    last: list[Validation] = []
+
+    def show(report: StepReport) -> None:
+        if report.validation is not None:
+            last[:] = [report.validation]
+        on_step(report)
+
+    rows = data.rows(validation=False)
+    validator = make_validator(data, hub, settings.tower, options.templates)
+    recorded = {**settings.as_json(), "hub": hub.name, "hub_digest": hub.digest, "pairs": _digest_of(data)}
+    run = Run(
+        Drawing(data, hub, settings, rows), validator, recorded, workers, device, folder, options.tensorboard, show
+    )
+    tower = new_tower(hub, settings).to(device)
+    state = train(tower, run)
+    manifest = None
+    if workers.is_first:
+        weights = kept_weights(state, settings.recipe)
+        manifest = install_bound(name, hub, settings, weights, _description(data), state.log_scale.exp().item())
+        shutil.copyfile(folder / "log.csv", model_folder(name) / "training.csv")
+        if options.work is None:
+            shutil.rmtree(folder)
+    notes = [*data.notes]
+    if validator is None:
+        notes.append("no pairs are kept for validation: nothing says how good the tower is on others")
+    return BindResult(
+        manifest=manifest,
+        steps=state.step,
+        pairs=len(rows),
+        validation_pairs=len(data.pairs) - len(rows),
+        best_score=state.best_score if state.best else None,
+        last=last[0] if last else None,
+        log=(model_folder(name) / "training.csv") if options.work is None else folder / "log.csv",
+        notes=tuple(notes),
+    )
+
+
+def new_tower(hub: Encoder, settings: RunSettings) -> nn.Module:
+    """Return an untrained tower with its first values, which depend on the seed alone."""
+    tower = build_tower(settings.tower, start_of(hub, settings.tower))
+    initialize(tower, torch.Generator().manual_seed(seed_of(settings.recipe.seed)))
+    return tower
+
+
+def install_bound(
+    name: str, hub: Encoder, settings: RunSettings, weights: Mapping[str, Tensor], source: str, scale: float
+) -> ModelManifest:
+    """Install an encoder of a hub and a trained tower; the lock of the model must be held.
+
+    A hub that is a bound encoder gives its own towers and hub to the new one, which needs no other bound encoder.
+
+    Args:
+        name: Name of the model, with its prefix.
+        hub: The hub.
+        settings: Settings of the run, which are recorded.
+        weights: Trained parameters of the tower.
+        source: Description of the pairs.
+        scale: Logit scale of the tower's modality.
+    """
+    modality = settings.tower.modality
+    new = work_folder(name) / NEW_FOLDER
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    towers: dict[str, TowerConfig] = {modality: settings.tower}
+    temperatures = {modality: scale}
+    if isinstance(hub, BoundEncoder):
+        for other, config in hub.configs.items():
+            if other != modality:
+                shutil.copyfile(tower_file(hub.manifest, other), new / f"{other}.safetensors")
+                towers[other.value], temperatures[other.value] = config, hub.temperatures[other]
+        hub = hub.hub
+    write_towers(new, {modality: [_tensor(key, value) for key, value in weights.items()]}, lambda *_: None)
+    files = {tower: new / f"{tower}.safetensors" for tower in sorted(towers)}
+    sizes = {tower: ModelFile(path.stat().st_size, hash_file(path)) for tower, path in files.items()}
+    configs = {tower: write_config(towers[tower]) for tower in files}
+    content = json.dumps([configs, {tower: file.xxh3 for tower, file in sizes.items()}], sort_keys=True)
+    manifest = ModelManifest(
+        format=FORMAT,
+        name=name,
+        family="bound",
+        architecture={
+            "hub": hub.name,
+            "hub_digest": hub.digest,
+            "hub_options": dict(hub.options) if hub.name.startswith("imagebind-") else {},
+            "towers": configs,
+            "settings": settings.as_json(),
+        },
+        dtype="fp32",
+        source=source,
+        source_sha256=hashlib.sha256(content.encode()).hexdigest(),
+        source_bytes=sum(file.size_bytes for file in sizes.values()),
+        license=LICENSE,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        temperatures=temperatures,
+        files=sizes,
+    )
+    write_manifest(new, manifest)
+    publish_model(name)
+    return manifest
+
+
+def _tensor(name: str, value: Tensor) -> TensorSpec:
+    return TensorSpec(name, tuple(value.shape), "fp32", lambda: value.detach().cpu())
+
+
+def _model_name(out: str, options: BindOptions) -> str:
+    """Return the name of the model; raise UsageError if it is not valid or exists."""
+    bare = out.removeprefix(PREFIX)
+    if not _NAME.fullmatch(bare):
+        raise UsageError(f"{shown(out)} is not a valid name: use letters, digits, '.', '-' and '_', at most 64")
+    name = PREFIX + bare
+    if is_installed(name) and not options.replace:
+        raise UsageError(f"the model {name} is installed already: choose another name, or --replace it")
+    return name
+
+
+def _known_modality(modality: str | Modality) -> str:
+    if modality not in list(Modality):
+        raise UsageError(f"unknown modality {shown(modality)}: choose from {', '.join(Modality)}")
+    return str(modality)
+
+
+def _digest_of(data: PairData) -> str:
+    """Return a digest of the pairs of a run: their files' contents, and which are kept for validation."""
+    digest = hashlib.sha256()
+    for key, group, pair in zip(data.media_keys, data.groups, data.pairs, strict=True):
+        digest.update(repr((key, int(group), pair.label, pair.is_validation)).encode())
+    digest.update(data.whole_vectors.tobytes())
+    return digest.hexdigest()
+
+
+def _description(data: PairData) -> str:
+    return f"{len(data.rows(validation=False))} pairs of {data.modality} bound with `bindsearch bind`"

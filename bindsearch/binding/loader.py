@@ -1,0 +1,109 @@
+"""Batches for training: media are drawn, cropped, changed and prepared by threads while the tower runs.
+
+What a row of a step is depends on the seed, the step and the row alone, so a run that is resumed, or divided among
+processes, sees the same media.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bindsearch.binding.augmentations.augment import augment
+from bindsearch.binding.augmentations.options import SoundOptions
+from bindsearch.binding.augmentations.sound import mask_levels
+from bindsearch.binding.pair_data import PairData
+from bindsearch.binding.pair_media import crop_media, draw_crop
+from bindsearch.binding.recipe import RunSettings
+from bindsearch.binding.training_step import Batch, seed_of
+from bindsearch.binding.workers import Workers
+from bindsearch.device import usable_cores
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.inputs import prepare
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STEPS_AHEAD = 2
+"""Steps whose media are prepared while one is trained on."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is needed to draw a row.
+
+    Attributes:
+        data: The pairs.
+        hub: The hub, whose preprocessing a tower that starts from it has.
+        settings: Settings of the run.
+        train_rows: Numbers of the pairs to train on, int64 (n,).
+    """
+
+    data: PairData
+    hub: Encoder
+    settings: RunSettings
+    train_rows: NDArray[np.int64]
+
+    def pair_of(self, row: int) -> int:
+        """Return the pair of a row, counted over all steps: each pair is drawn once before one is drawn again."""
+        epoch, position = divmod(row, len(self.train_rows))
+        return int(self.train_rows[_order(self.settings.recipe.seed, epoch, len(self.train_rows))[position]])
+
+    def row(self, step: int, number: int) -> tuple[NDArray[Any], int, int]:
+        """Return a prepared view, the number of its hub vector, and that of the hub's member.
+
+        Args:
+            step: Number of the step.
+            number: Row of its batch.
+        """
+        recipe = self.settings.recipe
+        pair = self.pair_of(step * recipe.batch + number)
+        rng = np.random.default_rng(seed_of(recipe.seed, step, number, 1))
+        media, group, crops = self.data.media(pair), int(self.data.groups[pair]), self.data.crops
+        choice = int(rng.integers(crops)) if crops else 0
+        if crops:
+            media = crop_media(media, draw_crop(group, choice, media, self.settings.augmentations, recipe.seed))
+        views = prepare(augment(media, self.settings.augmentations, rng), self.settings.tower, self.hub)
+        view = views[int(rng.integers(len(views)))]
+        if isinstance(self.settings.augmentations, SoundOptions):
+            view = mask_levels(view[0], rng, self.settings.augmentations)[None]
+        return view, group * max(crops, 1) + choice, group
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Return the order of the pairs in an epoch: int64 (n,)."""
+    return np.random.default_rng(seed_of(seed, epoch)).permutation(count)
+
+
+def batches(drawing: Drawing, steps: range, workers: Workers, device: torch.device) -> Iterator[Batch]:
+    """Yield the rows of this process for each step."""
+    rows = workers.rows(drawing.settings.recipe.batch)
+    with ThreadPoolExecutor(usable_cores(), "load") as threads:
+        waiting: list[list[Future[tuple[NDArray[Any], int, int]]]] = []
+        try:
+            for step in range(steps.start, steps.stop + STEPS_AHEAD):
+                if step < steps.stop:
+                    waiting.append([threads.submit(drawing.row, step, number) for number in rows])
+                if step >= steps.start + STEPS_AHEAD and waiting:
+                    yield _batch([future.result() for future in waiting.pop(0)], drawing.data, device)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _batch(rows: list[tuple[NDArray[Any], int, int]], data: PairData, device: torch.device) -> Batch:
+    """Return rows as tensors on a device."""
+    views, keys, groups = zip(*rows, strict=True)
+    numbers = np.array(keys, np.int64)
+    return Batch(
+        torch.from_numpy(np.stack(views)).to(device),
+        torch.from_numpy(data.crop_vectors[numbers]).to(device),
+        torch.from_numpy(numbers).to(device),
+        torch.tensor(groups, dtype=torch.int64, device=device),
+    )

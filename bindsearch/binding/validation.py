@@ -1,0 +1,131 @@
+"""Validation of a tower: retrieval against the hub, and zero-shot classes that it was never trained on.
+
+No pair of the tower's modality and a text is trained on, so agreement with class names emerges (paper, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bindsearch.binding.pair_data import PairData
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.tower_config import TowerConfig
+from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.zero_shot import ClassVectors, class_names, class_scores, class_vectors, read_templates
+from bindsearch.evaluation.classification import mean_class_accuracy
+from bindsearch.evaluation.retrieval import both_directions
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_PAIRS = 5_000
+"""Most pairs of a validation; of more, as many are used at even distances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Figures of one validation.
+
+    Attributes:
+        recall_at_1: Mean of both directions between the tower and the hub.
+        recall_at_10: The same.
+        zero_shot: Mean accuracy of the classes by their names; None: the pairs have no labels.
+    """
+
+    recall_at_1: float
+    recall_at_10: float
+    zero_shot: float | None
+
+    @property
+    def score(self) -> float:
+        """Figure that training improves: recall at 1, and zero-shot accuracy to the same part if there is one."""
+        return self.recall_at_1 if self.zero_shot is None else (self.recall_at_1 + self.zero_shot) / 2
+
+
+@dataclass(frozen=True)
+class Validator:
+    """The pairs of a validation.
+
+    Attributes:
+        data: All pairs.
+        rows: Numbers of those that are used: int64 (v,).
+        prepared: Their prepared media.
+        classes: Vectors of the names of their labels; None: there are none.
+        labels: Number of the label of each pair, -1: none: int64 (v,).
+    """
+
+    data: PairData
+    rows: NDArray[np.int64]
+    prepared: Sequence[NDArray[Any]]
+    classes: ClassVectors | None
+    labels: NDArray[np.int64]
+
+    def run(self, tower: nn.Module, part: int, device: torch.device) -> Validation:
+        """Return the figures of a tower, which is left in training."""
+        vectors = embed_prepared(tower, self.prepared, part, device)
+        groups = self.data.groups[self.rows]
+        own, numbers = np.unique(groups, return_inverse=True)
+        relevant = numbers[:, None] == np.arange(len(own))
+        forth, back = both_directions(vectors, self.data.whole_vectors[own], relevant)
+        zero_shot = None
+        if self.classes is not None:
+            labelled = self.labels >= 0
+            scores = class_scores(self.classes, vectors[labelled])
+            zero_shot = mean_class_accuracy(scores, self.labels[labelled])
+        return Validation(
+            (forth.recall_at(1) + back.recall_at(1)) / 2, (forth.recall_at(10) + back.recall_at(10)) / 2, zero_shot
+        )
+
+
+def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates: str) -> Validator | None:
+    """Return the validation of a run; None if no pairs are kept for it.
+
+    Args:
+        data: The pairs.
+        hub: The hub, which embeds the names of labels.
+        config: Settings of the tower.
+        templates: Set of templates of these names.
+    """
+    rows = data.rows(validation=True)
+    if not len(rows):
+        return None
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_PAIRS)).round().astype(np.int64))]
+    names = [data.pairs[row].label for row in rows]
+    known = sorted({name for name in names if name})
+    classes = None
+    if len(known) > 1 and Modality.TEXT in hub.modalities:
+        classes = class_vectors(hub, class_names(known), read_templates(templates))
+    labels = np.array([known.index(name) if name else -1 for name in names], np.int64)
+    prepared = [prepare(data.media(int(row)), config, hub) for row in rows]
+    return Validator(data, rows, prepared, classes, labels)
+
+
+def embed_prepared(
+    tower: nn.Module, prepared: Sequence[NDArray[Any]], part: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Embed prepared media, as `encode` of the finished encoder will: float32 (n, d), unit norm.
+
+    Args:
+        tower: The tower; it is in training before and after.
+        prepared: Views of each medium.
+        part: Views that are embedded at a time.
+        device: Device of the tower.
+    """
+    views = [view for medium in prepared for view in medium]
+    tower.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(views), part):
+            batch = torch.from_numpy(np.stack(views[start : start + part])).to(device)
+            parts.append(tower(batch).float().cpu().numpy())
+    tower.train()
+    return l2_normalize(mean_of_views(np.concatenate(parts), prepared))
