@@ -172,8 +172,18 @@ def draw_crop(group: int, number: int, media: Media, options: Options, seed: int
 def crop_media(media: Media, crop: Crop) -> Media:
     """Return the part of a medium in a crop; what has no such parts, such as a text, is returned whole."""
     match media, crop:
-        case ((Picture() | Frames() | ThermalPicture() | DepthMap()), Box()):
+        case Picture(), Box():
             return apply_box(media, crop)
-        case ((Frames() | Sound() | Motion()), Span()):
+        case Frames(), Box():
+            return apply_box(media, crop)
+        case ThermalPicture(), Box():
+            return apply_box(media, crop)
+        case DepthMap(), Box():
+            return apply_box(media, crop)
+        case Frames(), Span():
+            return apply_span(media, crop)
+        case Sound(), Span():
+            return apply_span(media, crop)
+        case Motion(), Span():
             return apply_span(media, crop)
     return media

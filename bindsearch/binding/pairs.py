@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def read_pairs(
 
 
 def _hub_column(
-    path: Path, names: list[str] | tuple[str, ...], modality: Modality, hub_modalities: frozenset[Modality]
+    path: Path, names: Sequence[str], modality: Modality, hub_modalities: frozenset[Modality]
 ) -> Modality:
     """Return the modality of the other column; raise UsageError unless there is the new one and one other."""
     known = [name for name in names if name in list(Modality)]

@@ -144,7 +144,7 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
     """
     if modality not in DEFAULTS:
         raise UsageError(f"towers of {modality} cannot be bound: choose from {', '.join(DEFAULTS)}")
-    tower = {
+    tower: dict[str, Any] = {
         "modality": modality.value,
         "network": DEFAULT_NETWORK[modality],
         "dim": dim,

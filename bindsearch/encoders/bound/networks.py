@@ -210,7 +210,8 @@ def _head(config: TowerConfig, width: int) -> nn.Module:
 
 def _linear(inputs: int, outputs: int, *, bias: bool) -> nn.Linear:
     """Return a linear layer without values."""
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-any-return]
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
+    return layer
 
 
 def _add_low_rank(network: nn.Module, rank: int) -> None:
