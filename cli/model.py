@@ -98,8 +98,9 @@ def list_command(json: JsonOption = False) -> int:
         print_message(f"damaged: {fault}")
     for name, size in unfinished.items():
         it = "it and the model" if any(model.name == name for model in models) else "it"
+        command = "bind" if name.startswith("bound:") else "model pull"
         print_message(
-            f"unfinished: {name} ({human_bytes(size)}): run the same `bindsearch model pull` to resume, "
+            f"unfinished: {name} ({human_bytes(size)}): run the same `bindsearch {command}` to resume, "
             f"or `bindsearch model remove {name}` to delete {it}"
         )
     if json:

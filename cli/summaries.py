@@ -31,6 +31,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "import": "Import precomputed vectors; "
         "rows with the same path become one item, which replaces an existing one.",
         "merge": "Merge stores into --store (created if missing), without embedding anything.",
+        "bind": "Bind a new modality to an encoder: train a tower on pairs, and install both as a new encoder.",
         "bench": "Measure the speed of encoders on this machine.",
         "config": "Show and set defaults of options, and names of stores. Example: bindsearch config set k 20",
         "model": "Download, list and delete models. Example: bindsearch model pull imagebind-huge",
