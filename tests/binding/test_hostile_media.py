@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from bindsearch.binding.augmentations.augment import augment
-from bindsearch.binding.augmentations.crops import apply_box, apply_span, crop_box, crop_span
+from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
 from bindsearch.binding.augmentations.options import (
     OPTIONS,
     DepthOptions,
@@ -157,6 +157,25 @@ def test_spans_of_a_pair(count: int, view_s: float, short_s: float, seed: int) -
     assert 0 <= span.start_s <= span.end_s <= short_s + 1e-9
     sound = Sound(np.zeros(count, np.float32), 10)
     assert 1 <= len(apply_span(sound, span).samples) <= count
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, 0.0, 9.81])
+def test_constant_motion(value: float) -> None:
+    motion = Motion(np.full((30, 6), value, np.float32), 50.0)
+    for seed in range(20):
+        changed = augment(motion, MotionOptions(noise=0.0), np.random.default_rng(seed)).samples
+        assert np.isfinite(changed).all()
+        limit = 1e6 * np.sqrt(3) * 1.001
+        np.testing.assert_allclose(
+            np.linalg.norm(changed[:, :3], axis=1), min(abs(value) * np.sqrt(3), limit), rtol=1e-3
+        )
+
+
+@pytest.mark.parametrize("start", [0.0, 0.3, 0.5, 1.0])
+def test_a_box_without_area_is_one_pixel(start: float) -> None:
+    thermal = ThermalPicture(np.arange(20, dtype=np.float32).reshape(4, 5))
+    assert apply_box(thermal, Box(start, start, 0.0, 0.0)).values.shape == (1, 1)
+    assert apply_box(thermal, Box(start, start, 0.0, 0.0), 3).values.shape == (3, 3)
 
 
 @pytest.mark.parametrize("kind", OPTIONS.values())
