@@ -28,7 +28,10 @@ model_app = typer.Typer(
     no_args_is_help=True,
 )
 NameArgument = Annotated[
-    str, typer.Argument(help="imagebind-huge, or openclip:MODEL/PRETRAINED.", metavar="NAME", show_default=False)
+    str,
+    typer.Argument(
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, or timm:MODEL.", metavar="NAME", show_default=False
+    ),
 ]
 
 
