@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MIN_SUM_NORM = 1e-3
 """Minimum norm of a weighted sum, as a share of its weights: below it the terms cancel and only rounding remains."""
 
+COSINE_DECIMALS = 6
+"""Decimals of the cosines that figures of quality are computed from."""
+
 
 def l2_normalize(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale vectors to unit L2 norm.
@@ -69,6 +72,15 @@ def compose(features: NDArray[np.float32], weights: Sequence[float]) -> NDArray[
     if np.linalg.norm(total) <= MIN_SUM_NORM * np.abs(scaled).sum():
         raise UsageError("the query's terms cancel each other: change a weight or remove a term")
     return l2_normalize(total)
+
+
+def cosines(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the cosines of unit vectors (n, d) and (m, d), rounded to COSINE_DECIMALS: float64 (n, m).
+
+    Cosines of float32 vectors differ by up to about 1e-6 with the size of a batch, the kernel of the matrix product and
+    the order of a sum. Rounded, copies have equal scores, as ties must have, and figures are the same on every machine.
+    """
+    return np.asarray(np.round(rows.astype(np.float64) @ columns.astype(np.float64).T, COSINE_DECIMALS), np.float64)
 
 
 def softmax_scores(

@@ -37,6 +37,7 @@ GROUPS: Mapping[str, str] = {
     "operations": "operations",
     "store": "results store",
     "views": "views",
+    "evaluation": "evaluation",
     "server": "server",
     "cli": "cli",
 }

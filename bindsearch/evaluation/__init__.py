@@ -1,0 +1,1 @@
+"""Measurement of encoders: data sets, figures and reports."""
