@@ -19,7 +19,6 @@ import numpy as np
 
 from bindsearch.arguments import name_forms
 from bindsearch.errors import SnapshotDamagedError
-from bindsearch.storage.class_columns import StoredColumns, first_vectors
 from bindsearch.storage.snapshot_checks import REMEDY, Checks
 from bindsearch.storage.snapshot_format import (
     CURRENT,
@@ -38,6 +37,8 @@ from bindsearch.types import Item, Modality, Segment
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from bindsearch.storage.class_columns.values import StoredColumns
 
 __all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open_snapshot", "read_manifest"]
 
@@ -235,6 +236,8 @@ class Snapshot:
         Args:
             modality: Modality of the segments that are classified; None: that of each item.
         """
+        from bindsearch.storage.class_columns.values import first_vectors  # most stores have no such columns
+
         return first_vectors(self.items, self.segments, self.item_of_segment_rows(), modality)
 
     def item(self, item_id: int) -> Item | None:

@@ -29,7 +29,6 @@ from bindsearch.small_files import (
     read_small_file,
     sealed,
 )
-from bindsearch.storage.class_columns import StoredColumns, check_values, stored_columns
 from bindsearch.storage.snapshot_checks import REMEDY, Checks, damage_told
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import METADATA_COLUMNS, Modality
@@ -37,6 +36,8 @@ from bindsearch.types import METADATA_COLUMNS, Modality
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from bindsearch.storage.class_columns.values import StoredColumns
 
 FORMAT = 5
 READABLE_FORMATS = (1, 2, 3, 4, 5)
@@ -448,6 +449,8 @@ def open_class_columns(store: Path, number: int, digest: str | None, checks: Che
     Raises:
         SnapshotDamagedError, StoreError: as for `open_part`.
     """
+    from bindsearch.storage.class_columns.values import check_values, stored_columns  # most stores have no such columns
+
     path = store / SNAPSHOTS / str(number)
     table = _read(store, number, "class_columns", _read_digests(store, number, digest), checks)
     with damage_told(path):

@@ -14,14 +14,14 @@ from bindsearch.arguments import did_you_mean
 from bindsearch.errors import UsageError
 from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
-from bindsearch.storage.class_columns import look_up, of_collections
+from bindsearch.storage.class_columns.values import look_up, of_collections
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from bindsearch.storage.class_columns import StoredColumns
+    from bindsearch.storage.class_columns.values import StoredColumns
     from bindsearch.types import Modality
 
 
@@ -279,26 +279,18 @@ class FilterColumns:
         return items.column(name) if name in METADATA_COLUMNS else self._user_column(name)
 
     def _class_column(self, name: str) -> pa.ChunkedArray:
-        """Return the class of each item, or its probability; null for items without one."""
-        import pyarrow as pa
+        """Return the class of each item, or its probability; null for items without one.
 
+        Raises:
+            UsageError: there is a user column of that name, too.
+        """
         if any(known.lower() == name for known in self.user_types):
             raise UsageError(
                 f"the column {name} is written by `bindsearch classify`, and sidecars or lists state one of that name: "
                 f"remove the first (`bindsearch classify --remove-column {name}`), or rename the other and index again"
             )
-        stored = self.tables.class_columns
-        key = None if stored is None else stored.named(name)
-        assert stored is not None  # the name is in `class_types`
-        assert key is not None
-        column, values = stored.columns[key], stored.values_of(key)
-        found, known = look_up(values, self.tables.class_keys(column.modality))
-        known &= of_collections(column, self.tables.items.column("collection_id").to_numpy())
-        if name == column.name:
-            classes = pa.array(found.classes.astype(np.int32), mask=~known)
-            labels = pa.array(column.labels, pa.large_string())
-            return _encode(pa.chunked_array([pa.DictionaryArray.from_arrays(classes, labels)]))
-        return pa.chunked_array([pa.array(found.probabilities, mask=~known)])
+        values = class_values(self.tables, name)
+        return _encode(values) if self.class_types[name] == "VARCHAR" else values
 
     def _user_column(self, name: str) -> pa.ChunkedArray:
         if self.user_types[name] == INEXACT:
@@ -314,6 +306,29 @@ class FilterColumns:
         pointer = "/" + name.replace("~", "~0").replace("/", "~1").replace("'", "''")
         sql = f"""SELECT TRY_CAST(json_extract_string("columns", '{pointer}') AS {kind}) FROM items"""
         return run_select(sql, {"items": self.tables.items.select(["columns"])}).column(0)
+
+
+def class_values(tables: FilterTables, name: str) -> pa.ChunkedArray:
+    """Return a column that `classify` wrote, of classes or of probabilities: null for items without one.
+
+    Args:
+        tables: The tables of a snapshot.
+        name: Name of the column.
+    """
+    import pyarrow as pa
+
+    stored = tables.class_columns
+    key = None if stored is None else stored.named(name)
+    assert stored is not None  # callers have the name from there
+    assert key is not None
+    column = stored.columns[key]
+    found, known = look_up(stored.values_of(key), tables.class_keys(column.modality))
+    known &= of_collections(column, tables.items.column("collection_id").to_numpy())
+    if name == column.name:
+        classes = pa.array(found.classes.astype(np.int32), mask=~known)
+        labels = pa.array(column.labels, pa.large_string())
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(classes, labels)])
+    return pa.chunked_array([pa.array(found.probabilities, mask=~known)])
 
 
 def _type_of(kinds: set[str], lowest: int, highest: int) -> str:
