@@ -155,9 +155,7 @@ def _check_options(
     if removed is not None and (files or column is not None):
         raise UsageError("--remove-column only removes: classify in another command")
     if files and column is not None:
-        raise UsageError(
-            "files are not written into a column: give files, or --write-column for the items of the store"
-        )
+        raise UsageError("files are not written into a column: give either files or --write-column")
     if not files and column is None and removed is None:
         raise UsageError("nothing to classify: give files, or --write-column NAME for the items of the store")
     others = of_files if column is not None or removed is not None else of_columns

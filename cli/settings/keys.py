@@ -28,8 +28,10 @@ FOLDER_KEYS = frozenset(
 FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 """Commands that these are set for; elsewhere the same names may do more: `to` of `export` leaves vectors out."""
 
-INPUTS = "text image video audio depth thermal imu like query item from url png html open at root start labels "
-"labels-file write-column write-probability remove-column"
+INPUTS = (
+    "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
+    "write-column write-probability remove-column"
+)
 CONSENT = "accept-license force prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
 """Options that are given on the command line alone: what one call is about, and consent."""

@@ -190,10 +190,10 @@ def carry_columns(
     """
     notices = []
     made: list[tuple[ClassColumn, ClassValues]] = []
+    generation = open_reader(store).current()
     for column, roots in columns:
-        generation = open_reader(store).current()
         try:
-            made.append(_carried(column, roots, generation, encoder, [*made]))
+            made.append(_carried(column, roots, generation, encoder))
         except UsageError as error:
             notices.append(f"the column {column.name} of {source} is left out: {error}")
     if made:
@@ -256,7 +256,7 @@ def _requested(request: ColumnRequest, before: ClassColumn | None, snapshot: Sna
         collections=tuple(named),
         encoder=encoder.name,
         digest=encoder.digest,
-        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        written=_now(),
     )
     if before is not None and column.probability is None:
         column = replace(column, probability=before.probability)
@@ -282,7 +282,6 @@ def _carried(
     roots: Mapping[int, str],
     generation: Generation,
     encoder: Encoder,
-    made: Sequence[tuple[ClassColumn, ClassValues]],
 ) -> tuple[ClassColumn, ClassValues]:
     """Return a column of another store, and its values for the vectors of this one.
 
@@ -294,9 +293,9 @@ def _carried(
     inside = tuple(sorted(ids[roots[key]] for key in column.collections if roots.get(key) in ids))
     if column.collections and not inside:
         raise UsageError("its collections are not in this store")
-    moved = replace(column, collections=inside, encoder=encoder.name, digest=encoder.digest)
+    moved = replace(column, collections=inside, encoder=encoder.name, digest=encoder.digest, written=_now())
     stored = snapshot.class_columns
-    before = _column_named(stored, column.name) or _named([other for other, _ in made], column.name)
+    before = _column_named(stored, column.name)
     if before is not None and not moved.makes_the_same(before):
         raise UsageError("the store has another one of this name: remove or rename one of them")
     if before is not None:
@@ -306,6 +305,10 @@ def _carried(
     known = joined_values([]) if before is None else _values_of(stored, moved.name)
     values, _, _ = _values(generation, moved, known, encoder, ignore_rows)
     return moved, values
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _either(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:

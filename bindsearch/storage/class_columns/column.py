@@ -20,7 +20,7 @@ MAX_RECORD_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class ClassColumn:
-    """How a column was made.
+    """Record of how a column was made.
 
     Attributes:
         name: Name of the column.
