@@ -183,7 +183,7 @@ def _read_labels(labels: str | None, file: Path | None, *, needed: bool) -> Clas
 
 def _print_files(classified: Sequence[ClassifiedFile], *, as_json: bool) -> int:
     """Print the classes of files and return the exit code."""
-    from bindsearch.operations.classify.files import ONLY_COMPARED
+    from bindsearch.operations.classify.labels import ONLY_COMPARED
 
     failed = [file for file in classified if file.failure]
     if as_json:
@@ -234,7 +234,7 @@ def _print_column(report: ColumnReport, *, as_json: bool) -> None:
             }
         )
         return
-    from bindsearch.operations.classify.files import ONLY_COMPARED
+    from bindsearch.operations.classify.labels import ONLY_COMPARED
 
     for label, n in [*report.counts.items()][:SHOWN_LABELS]:
         print_line(f"{n:8}  {label}")

@@ -17,9 +17,8 @@ from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES, ClassNames, class_v
 from bindsearch.environment import check_libraries
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMN_NAME
-from bindsearch.operations.classify.files import logit_scale
 from bindsearch.operations.classify.labels import check_prompts
-from bindsearch.operations.classify.vectors import classify_items, counts_of, item_keys, joined_values
+from bindsearch.operations.classify.vectors import classify_items, counts_of, item_keys, joined_values, logit_scale
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import collections_named

@@ -25,11 +25,11 @@ from bindsearch.environment import installation_faults
 from bindsearch.errors import InstallationError, MediaError, UsageError, VectorError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.classify.labels import check_prompts, to_classes
+from bindsearch.operations.classify.vectors import logit_scale
 from bindsearch.operations.show.show_file import parse_file
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.query import LIKE, Term
 from bindsearch.search.query_encoding import EncodedTerm, encode_terms
-from bindsearch.search.scoring.probability import tower_of
 from bindsearch.storage.config import new_config
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_format import Manifest
@@ -37,9 +37,6 @@ from bindsearch.types import Modality, PathLike
 
 SHOWN_CLASSES = 5
 """Classes of a file that are returned, best first."""
-
-ONLY_COMPARED = "probabilities compare the given labels with each other: one of them is best even if none fits"
-"""Limit of probabilities of classes: nothing tells whether a cosine of a text and a file is high by itself."""
 
 EncodeTerm = Callable[[Term], EncodedTerm]
 
@@ -76,17 +73,6 @@ class ClassifiedFile:
     classes: tuple[ClassScore, ...]
     notices: tuple[str, ...] = ()
     failure: str = ""
-
-
-def logit_scale(encoder: Encoder, modality: Modality) -> float:
-    """Return what a cosine of a class and a vector of a modality is multiplied by before the softmax.
-
-    It is the temperature that the modality was trained with against pictures, such as 20 for sounds, and for pictures
-    that of texts, as in CLIP. The product of both, as of ImageBind's features, would be 2000 for sounds: every
-    probability would be 0 or 1, right or wrong.
-    """
-    scaled = Modality.TEXT if tower_of(modality) is Modality.IMAGE else modality
-    return float(encoder.temperatures[scaled])
 
 
 @installation_faults()

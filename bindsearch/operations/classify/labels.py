@@ -26,6 +26,10 @@ MAX_PROMPTS = 2_000_000
 """Names times templates: CLIP's 80 for the 21,000 classes of ImageNet, some hours on a CPU."""
 
 
+ONLY_COMPARED = "probabilities compare the given labels with each other: one of them is best even if none fits"
+"""Limit of probabilities of classes: nothing tells whether a cosine of a text and a file is high by itself."""
+
+
 def read_labels(file: PathLike) -> ClassNames:
     """Return the classes of a file: one a line, several names separated by `|`, of which the first is the label.
 

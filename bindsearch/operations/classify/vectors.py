@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.zero_shot import ClassVectors, class_probabilities, class_scores
 from bindsearch.search.generation import Generation
+from bindsearch.search.scoring.probability import tower_of
 from bindsearch.storage.class_columns.values import ClassValues, look_up
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality
@@ -25,6 +27,17 @@ BLOCK_ITEMS = 4096
 
 BLOCK_SCORES = 1 << 24
 """Scores, items times names, that are in memory together: 64 MB."""
+
+
+def logit_scale(encoder: Encoder, modality: Modality) -> float:
+    """Return what a cosine of a class and a vector of a modality is multiplied by before the softmax.
+
+    It is the temperature that the modality was trained with against pictures, such as 20 for sounds, and for pictures
+    that of texts, as in CLIP. The product of both, as of ImageBind's features, would be 2000 for sounds: every
+    probability would be 0 or 1, right or wrong.
+    """
+    scaled = Modality.TEXT if tower_of(modality) is Modality.IMAGE else modality
+    return float(encoder.temperatures[scaled])
 
 
 def item_keys(snapshot: Snapshot, modality: Modality | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
