@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "index": ("index", "index_command"),
         "search": ("search", "search_command"),
         "explain": ("explain", "explain_command"),
+        "classify": ("classify", "classify_command"),
         "show": ("show", "show_command"),
         "serve": ("serve", "serve_command"),
         "report": ("report", "report_command"),

@@ -10,6 +10,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "index": "Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.",
         "search": "Search with a text, files, or a weighted sum of several. Options are combined into one query.",
         "explain": "Show the plan of a query: how each modality is searched, the estimated cost and the reasons.",
+        "classify": "Name the classes of files by labels in words, "
+        "or write the class of each item of a store into a column.",
         "show": "Show what reaches the encoder for a file, and why: "
         "decoded exactly as `index` does, but nothing is written.",
         "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",
