@@ -71,7 +71,7 @@ def share_error(hits: NDArray[np.floating], groups: Sequence[str | None]) -> tup
     """Return the standard error of a mean of values in 0..1, and how it was found.
 
     Without groups: binomial where the values are 0 and 1, else the deviation of the values over the root of their
-    number. With groups, whose members are alike: bootstrap over groups (Efron & Tibshirani, 1993, chapter 8).
+    number. With several groups, whose members are alike: bootstrap over groups (Efron & Tibshirani, 1993, chapter 8).
 
     Args:
         hits: Value of each query (n,).
@@ -81,7 +81,7 @@ def share_error(hits: NDArray[np.floating], groups: Sequence[str | None]) -> tup
     if len(values) < 2:
         return None, Error.BINOMIAL
     ids = group_ids(groups)
-    if len(np.unique(ids)) < len(values):
+    if 1 < len(np.unique(ids)) < len(values):
         return _bootstrap(values[:, None], np.ones((len(values), 1)), ids), Error.GROUPS
     mean = float(values.mean())
     if np.isin(values, (0.0, 1.0)).all():
@@ -101,7 +101,8 @@ def class_mean_error(
     """
     values = np.asarray(hits, np.float64)
     ids = group_ids(groups)
-    is_grouped = len(np.unique(ids)) < len(values)
+    is_grouped = 1 < len(np.unique(ids)) < len(values)
+    ids = ids if is_grouped else np.arange(len(values))
     present, columns = np.unique(classes, return_inverse=True)
     if len(values) < 2 or len(values) * len(present) > 1 << 26:
         return None, Error.ITEMS

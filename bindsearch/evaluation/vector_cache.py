@@ -98,7 +98,7 @@ class VectorCache:
         import numpy as np
 
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 keys, vectors = arrays["keys"], arrays["vectors"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             self.notes.append(f"the file {path.name} of the cache is damaged ({error}): its vectors are made again")

@@ -207,14 +207,16 @@ def _examples(
     best: NDArray[np.int64],
     labels: Sequence[str],
 ) -> tuple[Example, ...]:
-    """Return the items whose class is farthest above all others, and farthest below one."""
+    """Return the items whose class is farthest above all others, one a class, and those where it is farthest below."""
     if truth.all(axis=1).any():
         return ()
     rows = np.arange(len(items))
     others = np.where(truth, -np.inf, scores)
     margins = scores[rows, best] - others.max(axis=1)
     order = np.argsort(-margins, kind="stable")
-    good = [row for row in order[:EXAMPLES] if margins[row] > 0]
+    # the best of each class, as the best of all are often of one
+    firsts = order[np.sort(np.unique(best[order], return_index=True)[1])]
+    good = [row for row in firsts[:EXAMPLES] if margins[row] > 0]
     bad = [row for row in order[::-1][:EXAMPLES] if margins[row] <= 0]
 
     def example(row: int, *, is_best: bool) -> Example:
