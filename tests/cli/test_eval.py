@@ -190,7 +190,7 @@ def test_a_wrong_call_is_one_line(
 def test_the_quality_suite_measures_what_was_measured_before(
     shared_data: Path, tmp_path: Path, bindsearch_command: Run
 ) -> None:
-    """Of its quick parts: depth that finds the picture of its scene, and motion of subject 18, by the shipped weights."""
+    """Of its quick parts: depth that finds the picture of its scene, and motion of subject 18."""
     suite = Path(__file__).parents[2] / "benchmarks" / "quality.toml"
     kept = [part for part in suite.read_text().split("[[sets]]")[1:] if '"rgbd-pairs"' in part or '"18"' in part]
     assert len(kept) == 2

@@ -44,7 +44,7 @@ def test_every_point_is_measured(generation: Generation, figures: tuple[EngineFi
     assert {point for point in points if point[0] == "text"} <= found
     for one in figures:
         assert 0 <= one.recall <= 1
-        assert one.latency_ms > 0 and one.scan_ms > 0
+        assert min(one.latency_ms, one.scan_ms) > 0
 
 
 def test_the_recall_is_that_of_a_plain_count(generation: Generation, figures: tuple[EngineFigure, ...]) -> None:
