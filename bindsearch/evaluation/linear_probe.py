@@ -1,8 +1,8 @@
-"""Few-shot linear probe: a linear layer, trained on k vectors a class of a frozen encoder (ImageBind paper, 4.2, B.2).
+"""Few-shot linear probe: a linear layer, trained on k vectors a class of a frozen encoder (ImageBind paper, B.2).
 
-Optimizer, learning rate, weight decay and epochs are the paper's. Chosen here: the layer starts at zero, so a run depends
-on its samples alone; each step takes all samples, which are a few hundred; the learning rate is constant; inputs are
-unit vectors. A seed determines the samples; those of a smaller k are among those of a larger one.
+Optimizer, learning rate, weight decay and epochs are the paper's. Chosen here: the layer starts at zero, so a run
+depends on its samples alone; each step takes all samples, a few hundred; the learning rate is constant; inputs are unit
+vectors. A seed determines the samples; those of a smaller k are among those of a larger one.
 
 Letters: n vectors, d dimensions, c classes, s seeds.
 """

@@ -67,7 +67,7 @@ class ScoredPairs:
 
 @dataclass(frozen=True, slots=True)
 class ChanceLevel:
-    """What is claimed of chance at one level, and what was counted.
+    """Unrelated items that are as good as a hit: the number claimed, and the number counted.
 
     Attributes:
         claimed: Number E of items a query that chance makes as good.

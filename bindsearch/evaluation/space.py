@@ -40,7 +40,7 @@ BLOCK_PAIRS = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Hubness:
-    """How unevenly vectors are found: N_k is how often a vector is among the k nearest of a query.
+    """Counts of how often vectors are found: N_k is the number of queries of which a vector is among the k nearest.
 
     Attributes:
         k: Length of the lists.
