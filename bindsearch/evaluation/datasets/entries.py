@@ -132,7 +132,7 @@ def path_inside(folder: Path, name: str) -> Path:
         UsageError: it is empty, or leads out of the folder.
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name:
+    if not parts or parts[0] == "/" or ".." in parts or parts[0][1:2] == ":" or "\0" in name:
         raise UsageError(f"{shown(name)} is not a path in {folder}: give paths relative to the list, without ..")
     return folder.joinpath(*parts)
 
