@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "import": ("import_", "import_command"),
         "merge": ("merge", "merge_command"),
         "bind": ("bind", "bind_command"),
+        "eval": ("eval_", "eval_command"),
         "bench": ("bench", "bench_app"),
         "config": ("config", "config_app"),
         "model": ("model", "model_app"),

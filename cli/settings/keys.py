@@ -67,6 +67,7 @@ KNOWN: Mapping[str, str] = {
     "import": "modality vector-column encoder encoder-option device store json",
     "merge": "device store json",
     "bind": "pairs modality out hub set sweep work templates tensorboard device json",
+    "eval": "data encoder split modality templates shots sample cache device store json",
     "bench encode": "modality encoder random-weights dtype device batch seconds compile json",
     "model pull": "dtype offline json",
     "model list": "json",
