@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bindsearch.binding.train import StepReport
     from bindsearch.binding.validation import Validation
 
-STAGES = {"decode": "decoding", "embed": "embedding", "train": "training"}
+STAGES = {"decode": "decoding", "embed": "embedding", "features": "features", "train": "training"}
 MAX_SWEEP = 32
 
 

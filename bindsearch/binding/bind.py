@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bindsearch.arguments import shown, to_path
+from bindsearch.binding.features import features_of_views, has_frozen_start, train_features
 from bindsearch.binding.loader import Drawing
 from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
 from bindsearch.binding.pairs import read_pairs
@@ -26,8 +27,8 @@ from bindsearch.binding.training_step import seed_of
 from bindsearch.binding.validation import Validation, make_validator
 from bindsearch.binding.workers import Workers, join_workers, leave_workers
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.encoder import BoundEncoder, start_of
-from bindsearch.encoders.bound.networks import build_tower, initialize
+from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
+from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize
 from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
 from bindsearch.encoders.model_store.installed import (
     FORMAT,
@@ -150,7 +151,7 @@ def bind(
     run_settings = parse_settings(chosen, encoder.dim, settings)
     table = read_pairs(pairs, chosen, encoder.modalities, run_settings.recipe.validation)
     folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
-    run_folder = folder / "runs" / name.removeprefix(PREFIX)
+    run_folder = _run_folder(folder, name)
     workers = join_workers()
     try:
         with model_lock(name) if workers.is_first else nullcontext():
@@ -163,7 +164,9 @@ def bind(
             else:
                 workers.wait()  # the first process has filled the caches
                 data = load_pair_data(table, encoder, run_settings, folder, ignore_progress)
-            result = _train_and_install(name, encoder, run_settings, data, workers, run_folder, options, on_step)
+            result = _train_and_install(
+                name, encoder, run_settings, data, workers, folder, options, on_progress, on_step
+            )
             if options.work is None and workers.is_first:
                 shutil.rmtree(folder)
             return result
@@ -177,11 +180,13 @@ def _train_and_install(
     settings: RunSettings,
     data: PairData,
     workers: Workers,
-    folder: Path,
+    caches: Path,
     options: BindOptions,
+    on_progress: OnProgress,
     on_step: Callable[[StepReport], None],
 ) -> BindResult:
     device = resolve_device(options.device)
+    folder = _run_folder(caches, name)
     last: list[Validation] = []
 
     def show(report: StepReport) -> None:
@@ -190,12 +195,25 @@ def _train_and_install(
         on_step(report)
 
     rows = data.rows(validation=False)
+    tower = new_tower(hub, settings).to(device)
     validator = make_validator(data, hub, settings.tower, options.templates)
+    features = None
+    if isinstance(tower, HubTower) and has_frozen_start(settings):
+        features = train_features(data, tower, base_of(hub), settings, caches / "features", on_progress)
+        if validator is not None:
+            prepared = features_of_views(tower, validator.prepared, settings.recipe.part)
+            validator = replace(validator, prepared=prepared)
     recorded = {**settings.as_json(), "hub": hub.name, "hub_digest": hub.digest, "pairs": _digest_of(data)}
     run = Run(
-        Drawing(data, hub, settings, rows), validator, recorded, workers, device, folder, options.tensorboard, show
+        Drawing(data, base_of(hub), settings, rows, features),
+        validator,
+        recorded,
+        workers,
+        device,
+        folder,
+        options.tensorboard,
+        show,
     )
-    tower = new_tower(hub, settings).to(device)
     state = train(tower, run)
     manifest = None
     if workers.is_first:
@@ -215,6 +233,11 @@ def _train_and_install(
         log=model_folder(name) / LOG_FILE,
         notes=tuple(notes),
     )
+
+
+def _run_folder(folder: Path, name: str) -> Path:
+    """Return the folder of checkpoint and log of one run."""
+    return folder / "runs" / name.removeprefix(PREFIX)
 
 
 def new_tower(hub: Encoder, settings: RunSettings) -> nn.Module:

@@ -43,12 +43,15 @@ class Drawing:
         hub: The hub, whose preprocessing a tower that starts from it has.
         settings: Settings of the run.
         train_rows: Numbers of the pairs to train on, int64 (n,).
+        features: Features of each crop of each pair, which stand for its media: float32 (pairs, max(crops, 1), width);
+            None: media are drawn.
     """
 
     data: PairData
     hub: Encoder
     settings: RunSettings
     train_rows: NDArray[np.int64]
+    features: NDArray[np.float32] | None = None
 
     def pair_of(self, row: int) -> int:
         """Return the pair of a row, counted over all steps: each pair is drawn once before one is drawn again."""
@@ -56,7 +59,7 @@ class Drawing:
         return int(self.train_rows[_order(self.settings.recipe.seed, epoch, len(self.train_rows))[position]])
 
     def row(self, step: int, number: int) -> tuple[NDArray[Any], int, int]:
-        """Return a prepared view, the number of its hub vector, and that of the hub's member.
+        """Return a prepared view or its features, the number of its hub vector, and that of the hub's member.
 
         Args:
             step: Number of the step.
@@ -65,15 +68,19 @@ class Drawing:
         recipe = self.settings.recipe
         pair = self.pair_of(step * recipe.batch + number)
         rng = np.random.default_rng(seed_of(recipe.seed, step, number, 1))
-        media, group, crops = self.data.media(pair), int(self.data.groups[pair]), self.data.crops
+        group, crops = int(self.data.groups[pair]), self.data.crops
         choice = int(rng.integers(crops)) if crops else 0
+        key = group * max(crops, 1) + choice
+        if self.features is not None:
+            return self.features[pair, choice], key, group
+        media = self.data.media(pair)
         if crops:
             media = crop_media(media, draw_crop(group, choice, media, self.settings.augmentations, recipe.seed))
         views = prepare(augment(media, self.settings.augmentations, rng), self.settings.tower, self.hub)
         view = views[int(rng.integers(len(views)))]
         if isinstance(self.settings.augmentations, SoundOptions):
             view = mask_levels(view[0], rng, self.settings.augmentations)[None]
-        return view, group * max(crops, 1) + choice, group
+        return view, key, group
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from torch import nn
 
 from bindsearch.binding.pair_data import PairData
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import base_of
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import TowerConfig
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
@@ -105,7 +106,7 @@ def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates:
     if len(known) > 1 and Modality.TEXT in hub.modalities:
         classes = class_vectors(hub, class_names(known), read_templates(templates))
     labels = np.array([known.index(name) if name else -1 for name in names], np.int64)
-    prepared = [prepare(data.media(int(row)), config, hub) for row in rows]
+    prepared = [prepare(data.media(int(row)), config, base_of(hub)) for row in rows]
     return Validator(data, rows, prepared, classes, labels)
 
 
