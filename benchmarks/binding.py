@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from results import save_table
 
 from bindsearch.binding.bind import BindOptions, bind
-from bindsearch.binding.pair_media import read_pair_media
+from bindsearch.binding.data.pair_media import read_pair_media
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.registry import load_encoder
 from bindsearch.encoders.zero_shot import ClassNames, class_scores, class_vectors, read_templates

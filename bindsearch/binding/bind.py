@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from bindsearch.arguments import shown, to_path
-from bindsearch.binding.features import features_of_views, has_frozen_start, train_features
-from bindsearch.binding.loader import Drawing
-from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
-from bindsearch.binding.pairs import read_pairs
+from bindsearch.binding.data.features import features_of_views, has_frozen_start, train_features
+from bindsearch.binding.data.loader import Drawing
+from bindsearch.binding.data.pair_data import OnProgress, PairData, load_pair_data
+from bindsearch.binding.data.pairs import read_pairs
 from bindsearch.binding.recipe import RunSettings, parse_settings
-from bindsearch.binding.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
-from bindsearch.binding.training_step import seed_of
-from bindsearch.binding.validation import Validation, make_validator
-from bindsearch.binding.workers import Workers, join_workers, leave_workers
+from bindsearch.binding.training.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
+from bindsearch.binding.training.training_step import seed_of
+from bindsearch.binding.training.validation import Validation, make_validator
+from bindsearch.binding.training.workers import Workers, join_workers, leave_workers
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
 from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize

@@ -12,10 +12,10 @@ import torch
 
 from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.augment import augment
-from bindsearch.binding.pair_data import SHARD, OnProgress, PairData
-from bindsearch.binding.pair_media import crop_media, draw_crop
+from bindsearch.binding.data.pair_data import SHARD, OnProgress, PairData
+from bindsearch.binding.data.pair_media import crop_media, draw_crop
 from bindsearch.binding.recipe import RunSettings
-from bindsearch.binding.training_step import seed_of
+from bindsearch.binding.training.training_step import seed_of
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bindsearch.binding.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from bindsearch.binding.loader import Drawing, batches
-from bindsearch.binding.objective import contrastive_loss, shares_of
+from bindsearch.binding.data.loader import Drawing, batches
 from bindsearch.binding.recipe import BETAS, Recipe
-from bindsearch.binding.training_log import TrainingLog
-from bindsearch.binding.training_step import Forward, backward
-from bindsearch.binding.validation import Validation, Validator
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from bindsearch.binding.training.objective import contrastive_loss, shares_of
+from bindsearch.binding.training.training_log import TrainingLog
+from bindsearch.binding.training.training_step import Forward, backward
+from bindsearch.binding.training.validation import Validation, Validator
+from bindsearch.binding.training.workers import Workers
 from bindsearch.encoders.bound.networks import load_trained, trained_state
 
 MAX_SCALE = 100.0

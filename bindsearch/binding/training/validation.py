@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bindsearch.binding.pair_data import PairData
+from bindsearch.binding.data.pair_data import PairData
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import base_of
 from bindsearch.encoders.bound.inputs import prepare

@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
 from bindsearch.binding.augmentations.options import Options, SpatialOptions
-from bindsearch.binding.training_step import seed_of
+from bindsearch.binding.training.training_step import seed_of
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.media.options import DecodeOptions

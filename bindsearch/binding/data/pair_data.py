@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.atomic import atomic_write
-from bindsearch.binding.pair_media import MediaCache, crop_media, draw_crop
-from bindsearch.binding.pairs import Pair, PairTable
+from bindsearch.binding.data.pair_media import MediaCache, crop_media, draw_crop
+from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ import torch
 from bindsearch.binding.augmentations.augment import augment
 from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
-from bindsearch.binding.pair_data import PairData
-from bindsearch.binding.pair_media import crop_media, draw_crop
+from bindsearch.binding.data.pair_data import PairData
+from bindsearch.binding.data.pair_media import crop_media, draw_crop
 from bindsearch.binding.recipe import RunSettings
-from bindsearch.binding.training_step import Batch, seed_of
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.training_step import Batch, seed_of
+from bindsearch.binding.training.workers import Workers
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
