@@ -52,7 +52,7 @@ THERMAL_SETTINGS = (
     "learning_rate=1e-3",
     "weight_decay=0.2",
     "drop_path=0.3",
-    "scale=20",
+    "scale=30",
     "erase=0",
 )
 """A head on the features of the hub's own tower of pictures: the pairs are few."""

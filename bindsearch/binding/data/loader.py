@@ -36,7 +36,7 @@ STEPS_AHEAD = 2
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is needed to draw a row.
+    """Sources that rows of batches are drawn from.
 
     Attributes:
         data: The pairs.

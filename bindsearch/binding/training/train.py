@@ -35,7 +35,7 @@ CHECKPOINT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step of training is shown as.
+    """Progress after one step.
 
     Attributes:
         step: Number of steps that are done.
@@ -54,7 +54,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of training needs besides its state.
+    """Parts of a run besides its state.
 
     Attributes:
         drawing: How batches are drawn.

@@ -41,7 +41,7 @@ Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """How a tower is run.
+    """Forward pass of a tower.
 
     Attributes:
         tower: Module that maps media to unit vectors.
