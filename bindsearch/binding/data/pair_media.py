@@ -50,7 +50,7 @@ VIEW_S = {Modality.AUDIO: 2.0, Modality.IMU: 5.0}
 _CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in MODALITY_OF}
 
 Crop = Box | Span | None
-"""Part of both files of a pair: of pictures, a span of recordings, or None: the whole."""
+"""Part of both files of a pair: a box of pictures, a span of recordings, or None: the whole."""
 
 
 def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: DecodeHints) -> Media:
