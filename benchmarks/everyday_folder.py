@@ -21,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from quality_sounds import load_motions
 
 import bindsearch as bs
 from bindsearch.encoders.mini.class_prototypes import read_classes
+from bindsearch.evaluation.datasets.entries import in_words
+from bindsearch.evaluation.datasets.registry import read_dataset
+from bindsearch.media import Motion
 from bindsearch.search.query import Searchable
 from bindsearch.types import Modality
 
@@ -202,16 +204,17 @@ def _add_motions(data: Path, folder: EverydayFolder, aside: Path) -> None:
     queries: list[tuple[str, Path, int]] = []
     header = "time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"
     (folder.media / "motions").mkdir(parents=True)
-    for number, recording in enumerate(load_motions(data / "imu_uci_har")):
-        is_query = recording.group == SUBJECT
+    for number, recording in enumerate(read_dataset("uci-har-5s", data / "imu_uci_har").items):
+        is_query = recording.group == str(SUBJECT)
         path = (aside / f"motion{number:04}.csv") if is_query else folder.media / "motions" / f"{number:04}.csv"
-        motion = recording.media
+        motion, label = recording.media, in_words(recording.labels[0])
+        assert isinstance(motion, Motion)
         times = np.arange(len(motion.samples)) / motion.sample_rate_hz
         np.savetxt(path, np.column_stack([times, motion.samples]), "%.5g", ",", header=header, comments="")
         if is_query:
-            queries.append((recording.label, path, number % 2))
+            queries.append((label, path, number % 2))
         else:
-            names.setdefault(recording.label, set()).add(f"motions/{path.name}")
+            names.setdefault(label, set()).add(f"motions/{path.name}")
     folder.queries += [
         KnownQuery("motion", bs.imu(path), frozenset(names[label]), Modality.IMU, half) for label, path, half in queries
     ]

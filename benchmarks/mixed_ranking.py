@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality_sounds import load_motions
 from results import save_table
 
 import bindsearch as bs
+from bindsearch.evaluation.datasets.registry import read_dataset
+from bindsearch.media import Motion
 from bindsearch.search.query import Ranking, Searchable
 from bindsearch.store import Store
 from bindsearch.types import Modality
@@ -83,8 +84,9 @@ def gather(data: Path, media: Path) -> tuple[Path, list[LabelledQuery]]:
         (texts / f"{number}.txt").write_text(caption, encoding="utf-8")
     motions = media / "motions"
     motions.mkdir()
-    for number, recording in enumerate(evenly(load_motions(data / "imu_uci_har"), MOTIONS)):
+    for number, recording in enumerate(evenly(list(read_dataset("uci-har-5s", data / "imu_uci_har").items), MOTIONS)):
         motion = recording.media
+        assert isinstance(motion, Motion)
         times = np.arange(len(motion.samples)) / motion.sample_rate_hz
         table = np.column_stack([times, motion.samples])
         names = "time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "export": ("export", "export_command"),
         "import": ("import_", "import_command"),
         "merge": ("merge", "merge_command"),
+        "eval": ("eval_", "eval_command"),
         "bench": ("bench", "bench_app"),
         "config": ("config", "config_app"),
         "model": ("model", "model_app"),

@@ -31,6 +31,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "import": "Import precomputed vectors; "
         "rows with the same path become one item, which replaces an existing one.",
         "merge": "Merge stores into --store (created if missing), without embedding anything.",
+        "eval": "Measure an encoder on data sets by published protocols, or a store's indexes and vectors.",
         "bench": "Measure the speed of encoders on this machine.",
         "config": "Show and set defaults of options, and names of stores. Example: bindsearch config set k 20",
         "model": "Download, list and delete models. Example: bindsearch model pull imagebind-huge",

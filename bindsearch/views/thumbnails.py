@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from bindsearch.arguments import to_number
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import DecodeHints, DepthMap, Frames, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.show.curves import Curve, curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_COLOURS,
@@ -66,6 +66,16 @@ def thumbnail(place: Place, side_px: int, options: DecodeOptions | None = None) 
     if place.modality is Modality.VIDEO:
         return _drawn(_middle_frame(place, options, hints), side_px)
     return _drawn(read_segment(place, options, hints), side_px)
+
+
+def thumbnail_of(media: Media, side_px: int) -> Image.Image:
+    """Return a thumbnail of a decoded medium, as `thumbnail` does of a segment.
+
+    Args:
+        media: The medium.
+        side_px: Size in pixels, MIN_SIDE_PX to MAX_SIDE_PX.
+    """
+    return _drawn(SegmentMedia(media), side_px)
 
 
 def _middle_frame(place: Place, options: DecodeOptions, hints: DecodeHints) -> SegmentMedia:

@@ -59,6 +59,7 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "compact": ("compact", WRITER),
     "version": ("--version", set()),
     "wrong command": ("serch", set()),
+    "eval sets": ("eval sets", {"numpy"}),
     "wrong option": ("search --no-such-option", set()),
 }
 """Command line and what it may import, of LIBRARIES."""

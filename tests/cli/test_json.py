@@ -113,6 +113,14 @@ def has_points(status: Any) -> bool:
     return {point["stand_in"] for point in points} > {None}
 
 
+def has_index(report: Any) -> bool:
+    return any(point["form"] == "ivfpq" and 0 <= point["recall"] <= 1 for point in report["engine"])
+
+
+def has_figures(report: Any) -> bool:
+    return all(part["figures"] for one in report["sets"] for part in one["measurements"]) and report["sets"]
+
+
 def has_broken_models(output: Any) -> bool:
     return bool(output["damaged"] and output["unfinished"])
 
@@ -136,6 +144,10 @@ CASES = [
     Case("show.json", "show {built}/media/video-0.mp4 --json --png {folder}/out.png", holds=lambda one: one["png"]),
     Case("show.json", "show {built}/media/bad.png --json", 3, holds=lambda one: one["problem"]),
     Case("show.json", "show {built}/model.pth --json", holds=lambda one: one["modality"] is None and one["why"]),
+    Case("eval.json", "eval {built}/words.csv --json --encoder null --html {folder}/eval.html", holds=has_figures),
+    Case("eval.json", f"eval engine --json {LISTS}", holds=has_index),
+    Case("eval.json", f"eval space --json {LISTS}", holds=has_figures),
+    Case("eval-sets.json", "eval sets --json", holds=lambda one: len(one["known"]) > 14),
     Case("search.json", "search 'a dog' --json -k 50", holds=has_every_modality),
     Case("search.json", "search --query '0.5*{built}/media/image-0.png - like:3' --to audio,imu,text --json"),
     Case("search.json", "search 'a dog' --where 'item_id < 0' --json", 1, holds=lambda one: one["hits"] == []),
@@ -225,6 +237,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "texts" / f"{n}.txt").write_text(f"text number {n}")
     answers = [f"text number {n},texts/{n}.txt" for n in range(40)]
     (folder / "answers.csv").write_text("\n".join(["query,answer", *answers]))
+    words = [f"texts/{n}.txt,{'odd' if n % 2 else 'even'},number {n}" for n in range(40)]
+    (folder / "words.csv").write_text("\n".join(["path,label,caption", *words]))
     shutil.copy(folder / "media" / "image-0.png", folder / "texts")
     (folder / "model.pth").write_bytes(bytes(range(256)) * 20)
     with connect(folder / "store", encoder="mini") as store:

@@ -1,0 +1,1 @@
+"""Measurements on data sets, a module for each kind."""

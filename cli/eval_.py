@@ -1,0 +1,284 @@
+"""`bindsearch eval`: measure an encoder on data sets, or the indexes and vectors of a store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
+from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.settings.complete import complete_encoders
+from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from bindsearch.evaluation.report.data import Report
+    from bindsearch.types import Modality
+
+EXIT_BELOW = 1
+"""Exit code where a figure is below what a suite wants of it."""
+
+MAX_SHOTS = 16
+OF_STORE = ("engine", "space")
+
+
+def eval_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="Data set (`sets` lists them), paper, a CSV of path and label or caption, a suite in TOML; or engine "
+            "or space, of a store.",
+            metavar="WHAT",
+        ),
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the data set, or of several.", metavar="DIR")
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME", autocompletion=complete_encoders)
+    ] = "mini",
+    split: Annotated[
+        str | None, typer.Option("--split", help="Part of the data set; default: the published one.", metavar="NAME")
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality", help="Modality of the files of a CSV, if their extensions are those of pictures.", metavar="M"
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        typer.Option(
+            "--templates", help="Prompt templates: general, imagenet, sound, motion, none, or a file.", metavar="SET"
+        ),
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option("--shots", help="Train linear probes too, with so many samples a class, 1,2,4,8.", metavar="K,K"),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", help="Measure an even sample of N items of each set.", metavar="N", min=2)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            help="Folder to keep vectors in: the next run is fast, an interrupted one continues.",
+            metavar="DIR",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write one HTML file with charts and examples.", metavar="FILE")
+    ] = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Measure an encoder on data sets by published protocols, or a store's indexes and vectors.
+
+    What the data allow is measured: zero-shot classification, retrieval, combinations of modalities, few-shot probes,
+    geometry and calibration. Exits with 3 if items could not be embedded, with 1 if a figure is below what a suite
+    wants.
+
+    Examples: bindsearch eval esc50 --data ESC-50 --html report.html
+    bindsearch eval my-photos.csv --encoder mini
+    bindsearch eval paper --data datasets --cache vectors
+    bindsearch eval engine --store photos
+    """
+    if what == "sets":
+        _print_sets(as_json=json)
+        return 0
+    from bindsearch.evaluation.report.data import report_data
+
+    if html is not None:
+        from bindsearch.views.html_page import check_target
+
+        check_target(html)
+    report = (
+        _of_store(what, store, device)
+        if what in OF_STORE
+        else _of_data(
+            what,
+            data,
+            encoder,
+            device,
+            cache,
+            split=split,
+            modality=modality,
+            templates=templates,
+            shots=_numbers(shots),
+            sample=sample,
+        )
+    )
+    if html is not None:
+        from bindsearch.evaluation.report.page import write_report
+
+        write_report(html, report)
+    if json:
+        print_json({**report_data(report), "html": None if html is None else str(html.absolute())})
+    else:
+        from bindsearch.evaluation.report.lines import report_lines
+
+        for line in report_lines(report):
+            print_line(line)
+    for note in report.notes:
+        print_message(f"note: {note}")
+    if not report.is_reached:
+        return EXIT_BELOW
+    return EXIT_SOME_FAILED if any(one.failures for one in report.sets) else 0
+
+
+def _of_data(
+    what: str,
+    data: Path | None,
+    encoder: str,
+    device: str,
+    cache: Path | None,
+    *,
+    split: str | None,
+    modality: str | None,
+    templates: str | None,
+    shots: tuple[int, ...],
+    sample: int | None,
+) -> Report:
+    """Return the report on a data set, the paper's, a CSV or a suite."""
+    from bindsearch.encoders.registry import load_encoder
+    from bindsearch.encoders.torch_runtime.device import Runtime
+    from bindsearch.encoders.zero_shot import read_templates
+    from bindsearch.evaluation.runs import model_for, run_list, run_paper, run_set, run_suite
+    from bindsearch.evaluation.tasks.measure import Work
+    from bindsearch.evaluation.vector_cache import VectorCache
+
+    place = Path(what)
+    kind = _kind(what, data)
+    if templates is not None:
+        read_templates(templates)
+    loaded = load_encoder(encoder, runtime=Runtime(device))
+    kept = None if cache is None else VectorCache(cache, loaded)
+    with _progress() as (on_rows, on_stage):
+        work = Work(
+            loaded,
+            kept,
+            templates=templates,
+            shots=shots,
+            model=model_for(loaded),
+            on_rows=on_rows,
+            on_stage=on_stage,
+        )
+        if kind == "csv":
+            return run_list(place, work, split, sample, _modality(modality))
+        folder = data or Path()
+        if kind == "suite":
+            return run_suite(place, folder, work, sample)
+        if kind == "paper":
+            return run_paper(folder, work, sample)
+        return run_set(what, folder, work, split, sample)
+
+
+def _kind(what: str, data: Path | None) -> str:
+    """Return what is measured: csv, suite, paper or set.
+
+    Raises:
+        UsageError: it is none of them, or --data is missing.
+    """
+    from bindsearch.arguments import did_you_mean, shown
+    from bindsearch.evaluation.datasets.registry import DATASETS
+
+    suffix = Path(what).suffix.lower()
+    if suffix == ".csv":
+        return "csv"
+    kind = "suite" if suffix == ".toml" else "paper" if what == "paper" else "set"
+    if kind == "set" and what not in DATASETS:
+        near = did_you_mean(what, [*DATASETS, "paper", *OF_STORE])
+        raise UsageError(
+            f"unknown data set {shown(what)}: {near}`bindsearch eval sets` lists them; or give a CSV or a suite in TOML"
+        )
+    if data is None:
+        raise UsageError(f"{what} needs data: give their folder with --data DIR")
+    return kind
+
+
+def _of_store(what: str, store: str | None, device: str) -> Report:
+    """Return the report on a store's indexes or vectors."""
+    from bindsearch.evaluation.runs import run_engine, run_space
+    from bindsearch.evaluation.tasks.measure import Work
+    from bindsearch.store import connect
+
+    with connect(store, device=device) as opened, _progress() as (on_rows, on_stage):
+        generation = opened.generation()
+        work = Work(opened.encoder, on_rows=on_rows, on_stage=on_stage)
+        return (run_engine if what == "engine" else run_space)(generation, work)
+
+
+def _modality(name: str | None) -> Modality | None:
+    """Return a modality by name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    from bindsearch.arguments import did_you_mean
+    from bindsearch.types import Modality
+
+    if name is None:
+        return None
+    if name not in list(Modality):
+        near = did_you_mean(name, Modality)
+        raise UsageError(f"unknown modality {name!r}: {near}choose from {', '.join(Modality)}")
+    return Modality(name)
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    """Return the numbers of a list such as "1,2,4".
+
+    Raises:
+        UsageError: it is not a list of numbers from 1.
+    """
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= 1000 for part in parts) or len(parts) > MAX_SHOTS:
+        raise UsageError(f"--shots is {text!r}: give numbers of samples a class, such as 1,2,4,8")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Any, Any]]:
+    """Yield functions that show how many items are done, and what is done, on a terminal."""
+    from bindsearch.cli.progress import show_rows
+
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None, lambda _stage: None
+        return
+    with show_rows("measuring") as shown:
+        yield shown
+
+
+def _print_sets(*, as_json: bool) -> None:
+    """Print the data sets that can be read."""
+    from bindsearch.evaluation.datasets.registry import DATASETS
+
+    if as_json:
+        facts = [
+            {
+                "name": name,
+                "summary": one.summary,
+                "modality": one.modality.value,
+                "metric": one.metric.value,
+                "layout": one.layout,
+                "splits": list(one.splits),
+                "origin": one.origin,
+                "licence": one.licence,
+            }
+            for name, one in DATASETS.items()
+        ]
+        print_json({"known": facts})
+        return
+    for name, one in DATASETS.items():
+        print_line(f"{name}: {one.summary}")
+        print_line(f"    {one.modality}, {one.metric}, splits {', '.join(one.splits) or 'those of the list'}")
+        print_line(f"    in --data: {one.layout}")
+        print_line(f"    from {one.origin}; licence: {one.licence}")
