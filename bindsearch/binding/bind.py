@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bindsearch.arguments import shown, to_path
+from bindsearch.binding.label_views import label_bank, with_labels
 from bindsearch.binding.loader import Drawing
 from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
 from bindsearch.binding.pairs import read_pairs
@@ -27,6 +28,7 @@ from bindsearch.binding.validation import Validation, make_validator
 from bindsearch.binding.workers import Workers, join_workers, leave_workers
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder, start_of
+from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
 from bindsearch.encoders.bound.networks import build_tower, initialize
 from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
 from bindsearch.encoders.model_store.installed import (
@@ -177,6 +179,7 @@ def _train_and_install(
     on_step: Callable[[StepReport], None],
 ) -> BindResult:
     device = resolve_device(options.device)
+    settings = with_labels(settings, data, workers.count)
     last: list[Validation] = []
 
     def show(report: StepReport) -> None:
@@ -190,7 +193,10 @@ def _train_and_install(
     run = Run(
         Drawing(data, hub, settings, rows), validator, recorded, workers, device, folder, options.tensorboard, show
     )
-    tower = new_tower(hub, settings).to(device)
+    tower = new_tower(hub, settings)
+    if isinstance(tower, LabelTower):
+        fill_bank(tower, torch.from_numpy(label_bank(data)))
+    tower.to(device)
     state = train(tower, run)
     manifest = None
     if workers.is_first:

@@ -18,6 +18,7 @@ import torch
 from bindsearch.binding.augmentations.augment import augment
 from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
+from bindsearch.binding.label_views import label_view
 from bindsearch.binding.pair_data import PairData
 from bindsearch.binding.pair_media import crop_media, draw_crop
 from bindsearch.binding.recipe import RunSettings
@@ -26,6 +27,7 @@ from bindsearch.binding.workers import Workers
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +58,7 @@ class Drawing:
         return int(self.train_rows[_order(self.settings.recipe.seed, epoch, len(self.train_rows))[position]])
 
     def row(self, step: int, number: int) -> tuple[NDArray[Any], int, int]:
-        """Return a prepared view, the number of its hub vector, and that of the hub's member.
+        """Return a prepared view, the number of its hub vector, and that of what it is alike to.
 
         Args:
             step: Number of the step.
@@ -65,7 +67,10 @@ class Drawing:
         recipe = self.settings.recipe
         pair = self.pair_of(step * recipe.batch + number)
         rng = np.random.default_rng(seed_of(recipe.seed, step, number, 1))
-        media, group, crops = self.data.media(pair), int(self.data.groups[pair]), self.data.crops
+        group, alike, crops = int(self.data.groups[pair]), int(self.data.alike[pair]), self.data.crops
+        if self.settings.tower.network in LABEL_NETWORKS:
+            return label_view(self.data, pair, self.settings, rng), group, alike
+        media = self.data.media(pair)
         choice = int(rng.integers(crops)) if crops else 0
         if crops:
             media = crop_media(media, draw_crop(group, choice, media, self.settings.augmentations, recipe.seed))
@@ -73,7 +78,7 @@ class Drawing:
         view = views[int(rng.integers(len(views)))]
         if isinstance(self.settings.augmentations, SoundOptions):
             view = mask_levels(view[0], rng, self.settings.augmentations)[None]
-        return view, group * max(crops, 1) + choice, group
+        return view, group * max(crops, 1) + choice, alike
 
 
 @lru_cache(maxsize=4)

@@ -49,10 +49,10 @@ def shares_of(keys: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         keys: Number of the hub's vector of each pair, int64 (n,); equal ones are the same content.
-        groups: Number of the file it was made from, int64 (n,); crops of one picture have the same.
+        groups: Number of what it is alike to, int64 (n,): crops of one picture have the same, and texts of one label.
 
     Returns:
-        Shares, float32 (n, n), and the mask of other crops of the same file, bool (n, n).
+        Shares, float32 (n, n), and the mask of other vectors of the same group, bool (n, n).
     """
     alike = keys[:, None] == keys[None]
     shares = alike / alike.sum(dim=1, keepdim=True)

@@ -101,9 +101,7 @@ def read_pairs(
     return PairTable(path.absolute().parent, hub_modality, tuple(pairs), tuple(notes))
 
 
-def _hub_column(
-    path: Path, names: Sequence[str], modality: Modality, hub_modalities: frozenset[Modality]
-) -> Modality:
+def _hub_column(path: Path, names: Sequence[str], modality: Modality, hub_modalities: frozenset[Modality]) -> Modality:
     """Return the modality of the other column; raise UsageError unless there is the new one and one other."""
     known = [name for name in names if name in list(Modality)]
     others = [name for name in known if name != modality]

@@ -172,9 +172,10 @@ def _new_state(tower: nn.Module, recipe: Recipe) -> TrainingState:
         torch.tensor(math.log(recipe.scale), device=device), requires_grad=bool(recipe.learn_scale)
     )
     trained = trained_state(tower)
+    parameters = [value for value in tower.parameters() if value.requires_grad]
     # Biases, norms, tokens and positions do not decay: they are no maps, and their size means something.
-    matrices = [value for value in trained.values() if value.ndim > 1 and len(value) > 1]
-    others = [value for value in trained.values() if value.ndim <= 1 or len(value) == 1]
+    matrices = [value for value in parameters if value.ndim > 1 and len(value) > 1]
+    others = [value for value in parameters if value.ndim <= 1 or len(value) == 1]
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": [*others, *([log_scale] if recipe.learn_scale else [])], "weight_decay": 0.0},

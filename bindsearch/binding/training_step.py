@@ -26,7 +26,7 @@ class Batch:
         media: Input of the tower, (b, ...).
         anchors: Vectors of the hub, float32 (b, d).
         keys: Number of the hub's vector of each row, int64 (b,).
-        groups: Number of the hub's file of each row, int64 (b,).
+        groups: Number of what each row is alike to, int64 (b,).
     """
 
     media: Tensor
