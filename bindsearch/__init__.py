@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VectorError,
     )
     from bindsearch.indexes.types import IndexSettings, IndexWishes
+    from bindsearch.operations.classify.files import classify
     from bindsearch.operations.exchange.export import export_vectors
     from bindsearch.operations.exchange.import_ import import_vectors
     from bindsearch.operations.exchange.merge import merge_stores
@@ -76,6 +77,7 @@ _HOMES = {
         "VectorError",
     ),
     "bindsearch.search.filter": ("Filter", "make_filter"),
+    "bindsearch.operations.classify.files": ("classify",),
     "bindsearch.operations.exchange.import_": ("import_vectors",),
     "bindsearch.indexes.types": ("IndexSettings", "IndexWishes"),
     "bindsearch.types": ("Hit", "Modality"),
@@ -134,6 +136,7 @@ __all__ = [
     "VectorError",
     "WordSearch",
     "audio",
+    "classify",
     "connect",
     "depth",
     "encode_media",

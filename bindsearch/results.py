@@ -19,6 +19,7 @@ from bindsearch.storage.config import StoreConfig
 from bindsearch.types import STANDS_OUT, Hit, Modality
 
 if TYPE_CHECKING:
+    from bindsearch.operations.classify.column import ColumnStatus
     from bindsearch.search.suggestions import Suggestion
 
 
@@ -149,6 +150,7 @@ class Status:
         without_content: Files that have nothing to find: silence, one colour, no words.
         left_out: Number of files and folders that were not indexed by reason, such as "not media: .docx" or "hidden".
         size_bytes: Size of the store's folder in bytes.
+        columns: Columns that `classify` has written.
     """
 
     path: Path
@@ -165,6 +167,7 @@ class Status:
     without_content: tuple[FailedFile, ...]
     left_out: Mapping[str, int]
     size_bytes: int
+    columns: tuple[ColumnStatus, ...] = ()
 
 
 def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:
@@ -188,7 +191,16 @@ def store_status(path: Path, config: StoreConfig, generation: Generation) -> Sta
         without_content=tuple(file for file in failed if file.is_empty),
         left_out=dict(_left_out_counts(path, roots).most_common()),
         size_bytes=folder_size(path),
+        columns=_columns(generation),
     )
+
+
+def _columns(generation: Generation) -> tuple[ColumnStatus, ...]:
+    if generation.snapshot.class_columns is None:
+        return ()
+    from bindsearch.operations.classify.column import column_status
+
+    return tuple(column_status(generation.snapshot))
 
 
 def _left_out_counts(store: Path, collections: Iterable[int]) -> Counter[str]:

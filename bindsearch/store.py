@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from bindsearch.arguments import shown, to_absolute, to_choice, to_integer, to_list, to_number, to_path_text
+from bindsearch.arguments import shown, to_absolute, to_choice, to_integer, to_list, to_number, to_path_text, to_texts
 from bindsearch.environment import installation_faults
 from bindsearch.errors import SnapshotDamagedError, UsageError, VectorError
 from bindsearch.former_names import former_keywords
@@ -44,13 +44,14 @@ from bindsearch.search.query import (
     Query,
     Ranking,
     Searchable,
+    Term,
     WordSearch,
     make_query,
     parse_modalities,
     resolve_weights,
     terms_of,
 )
-from bindsearch.search.query_encoding import TermCache, encode_terms, resolve_source
+from bindsearch.search.query_encoding import EncodedTerm, TermCache, encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -65,8 +66,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+    from bindsearch.encoders.zero_shot import ClassNames
     from bindsearch.indexes.types import IndexSettings
     from bindsearch.operations.calibrate import CalibratedPair
+    from bindsearch.operations.classify.column import ColumnReport
+    from bindsearch.operations.classify.files import ClassifiedFile
     from bindsearch.operations.compact import CompactReport
     from bindsearch.operations.context import StoreContext
     from bindsearch.operations.duplicates import NearGroup
@@ -701,6 +705,116 @@ class Store:
 
         self.config  # noqa: B018  (raises if there is no store)
         return optimize_store(self._context, index_settings, force=force, on_stage=on_stage)
+
+    @installation_faults()
+    @tells_faults("write")
+    def classify(
+        self,
+        labels: Iterable[str] | ClassNames | Path | None = None,
+        *,
+        column: str,
+        probability_column: str | None = None,
+        templates: PathLike | None = None,
+        collections: str | Iterable[str] = (),
+        modality: str | Modality | None = None,
+        dry_run: bool = False,
+        on_rows: OnRows = ignore_rows,
+    ) -> ColumnReport:
+        """Write a column with the class of each item, which filters can use; see docs/classification.md.
+
+        The stored vectors are compared with the names of the classes: no file is read, and only the text tower is
+        loaded. Items that have a class from the same labels keep it; call it again for new and changed ones.
+
+        Args:
+            labels: Names of classes, several of one class separated by `|`, or a Path of a file with a class a line
+                (None: the labels of the column as it is).
+            column: Name of the column; one that was written before is replaced.
+            probability_column: Name of a column of probabilities (None: none, or that of the column as it is).
+            templates: Set of templates, or a file with one a line (None: "general", or those of the column as it is).
+            collections: Collections whose items are classified, as in `make_filter`; together with those that have
+                classes from the same labels (none: all, or without labels those of the column as it is).
+            modality: Modality of the segments that are classified, such as the sound of videos (None: that of the
+                item).
+            dry_run: Count the classes, and write nothing.
+            on_rows: Called with the number of items that are done, and their total.
+
+        Returns:
+            The number of items of each label.
+
+        Raises:
+            UsageError: labels, templates or a name are invalid, or there is no such collection.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.classify.column import ColumnRequest, write_column
+        from bindsearch.operations.classify.labels import to_classes
+
+        request = ColumnRequest(
+            name=column,
+            probability=probability_column,
+            classes=None if labels is None else to_classes(labels),
+            templates=templates,
+            collections=to_texts(collections, "collections"),
+            modality=None if modality is None else to_choice(modality, Modality, "modality"),
+        )
+        self.config  # noqa: B018  (raises if there is no store)
+        return write_column(self._folder, self.encoder, request, dry_run=dry_run, on_rows=on_rows)
+
+    @installation_faults()
+    def classify_files(
+        self,
+        files: PathLike | Iterable[PathLike],
+        labels: Iterable[str] | ClassNames | Path,
+        *,
+        templates: PathLike = "general",
+        top: int = 5,
+        modality: str | Modality | None = None,
+        imu_rate_hz: float | None = None,
+        on_rows: OnRows = ignore_rows,
+    ) -> list[ClassifiedFile]:
+        """Return the classes of files, with the encoder and the segment lengths of the store.
+
+        Args:
+            files: Files, which need not be indexed; `like:ITEM` is an indexed item, by id or path.
+            labels: As for `bindsearch.classify`; so are the arguments below.
+            templates: Set of templates, or a file.
+            top: Number of classes to return for each file.
+            modality: Modality of files that are given without one (None: it is detected).
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            on_rows: Called with the number of files that are done, and their total.
+
+        Raises:
+            UsageError: as for `bindsearch.classify`.
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.classify.files import classify_files
+
+        generation = self._current()
+
+        def encode(term: Term) -> EncodedTerm:
+            return encode_terms(
+                [term], lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
+            )[0]
+
+        return classify_files(files, labels, templates, self.encoder, encode, top, modality, on_rows)
+
+    @tells_faults("write")
+    def remove_column(self, column: str) -> None:
+        """Remove a column that `classify` wrote, with its probabilities.
+
+        Args:
+            column: Name of the column.
+
+        Raises:
+            UsageError: there is no such column.
+            StoreNotFoundError: there is no store.
+            StoreLockedError: another process is writing.
+        """
+        from bindsearch.operations.classify.column import remove_column
+
+        if not isinstance(column, str):
+            raise UsageError(f"the column is {shown(column)}: give its name")
+        remove_column(self._folder, column.lower())
 
     @tells_faults("write")
     def calibrate(

@@ -28,7 +28,10 @@ model_app = typer.Typer(
     no_args_is_help=True,
 )
 NameArgument = Annotated[
-    str, typer.Argument(help="imagebind-huge, or openclip:MODEL/PRETRAINED.", metavar="NAME", show_default=False)
+    str,
+    typer.Argument(
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, or timm:MODEL.", metavar="NAME", show_default=False
+    ),
 ]
 
 
@@ -98,8 +101,9 @@ def list_command(json: JsonOption = False) -> int:
         print_message(f"damaged: {fault}")
     for name, size in unfinished.items():
         it = "it and the model" if any(model.name == name for model in models) else "it"
+        command = "bind" if name.startswith("bound:") else "model pull"
         print_message(
-            f"unfinished: {name} ({human_bytes(size)}): run the same `bindsearch model pull` to resume, "
+            f"unfinished: {name} ({human_bytes(size)}): run the same `bindsearch {command}` to resume, "
             f"or `bindsearch model remove {name}` to delete {it}"
         )
     if json:

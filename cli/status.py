@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bindsearch.arguments import shell_command
 from bindsearch.cli.options import JsonOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, reasons_line
 from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
+    from bindsearch.operations.classify.column import ColumnStatus
     from bindsearch.results import PartitionStatus, Status
 
 SHOWN_K = 10
 SHOWN_LEFT_OUT = 1000
+SHOWN_LABELS = 5
 
 
 def status_command(
@@ -77,6 +80,23 @@ def _status_json(status: Status) -> dict[str, object]:
         "without_content": [{"path": str(file.path), "reason": file.reason} for file in status.without_content],
         "left_out": dict(status.left_out),
         "size_bytes": status.size_bytes,
+        "columns": [_column_json(column) for column in status.columns],
+    }
+
+
+def _column_json(column: ColumnStatus) -> dict[str, object]:
+    return {
+        "name": column.name,
+        "probability": column.probability,
+        "labels": list(column.labels),
+        "templates": list(column.templates),
+        "modality": None if column.modality is None else column.modality.value,
+        "collections": [str(root) for root in column.collections],
+        "encoder": column.encoder,
+        "weights_digest": column.digest,
+        "written": column.written,
+        "items": column.items,
+        "missing": column.missing,
     }
 
 
@@ -106,12 +126,25 @@ def _print_status(status: Status) -> None:
             print_line(f"{modality:11} {plural(items, 'item')}, {plural(segments, 'segment')}")
     for partition in status.partitions:
         _print_index(partition)
+    for column in status.columns:
+        _print_column(column)
     if status.without_content:
         print_line(f"no content  {plural(len(status.without_content), 'file')}: bindsearch status --failed")
     if status.left_out:
         print_line(f"left out    {reasons_line(status.left_out)}: bindsearch status --left-out")
     if status.failures:
         print_line(f"failed      {plural(len(status.failures), 'file')}: bindsearch status --failed")
+
+
+def _print_column(column: ColumnStatus) -> None:
+    """Print a column of classes: its labels, how many items have one, and how to write it for those that have none."""
+    labels = ", ".join(column.labels[:SHOWN_LABELS]) + (", ..." if len(column.labels) > SHOWN_LABELS else "")
+    what = "" if column.modality is None else f"{column.modality} of "
+    line = f"column      {column.name}: {what}{plural(column.items, 'item')}, {plural(len(column.labels), 'label')}"
+    print_line(f"{line} ({labels}), written {column.written}")
+    if column.missing:
+        way_out = shell_command("classify", "--write-column", column.name)
+        print_line(f"            {plural(column.missing, 'item')} without a class yet: {way_out}")
 
 
 def _print_index(partition: PartitionStatus) -> None:

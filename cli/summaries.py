@@ -10,6 +10,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "index": "Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.",
         "search": "Search with a text, files, or a weighted sum of several. Options are combined into one query.",
         "explain": "Show the plan of a query: how each modality is searched, the estimated cost and the reasons.",
+        "classify": "Name the classes of files by labels in words, "
+        "or write the class of each item of a store into a column.",
         "show": "Show what reaches the encoder for a file, and why: "
         "decoded exactly as `index` does, but nothing is written.",
         "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",
@@ -31,6 +33,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "import": "Import precomputed vectors; "
         "rows with the same path become one item, which replaces an existing one.",
         "merge": "Merge stores into --store (created if missing), without embedding anything.",
+        "bind": "Bind a new modality to an encoder: train a tower on pairs, and install both as a new encoder.",
         "eval": "Measure an encoder on data sets by published protocols, or a store's indexes and vectors.",
         "bench": "Measure the speed of encoders on this machine.",
         "config": "Show and set defaults of options, and names of stores. Example: bindsearch config set k 20",

@@ -22,7 +22,7 @@ from bindsearch.binding.loader import Drawing
 from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
 from bindsearch.binding.pairs import read_pairs
 from bindsearch.binding.recipe import RunSettings, parse_settings
-from bindsearch.binding.train import Run, StepReport, kept_weights, train
+from bindsearch.binding.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
 from bindsearch.binding.training_step import seed_of
 from bindsearch.binding.validation import Validation, make_validator
 from bindsearch.binding.workers import Workers, join_workers, leave_workers
@@ -61,7 +61,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LICENSE = "made here: the licences of the hub and of the pairs apply"
 
 RUN_FOLDER = "run"
-"""Folder of checkpoint, log and cache in the work folder of a model."""
+"""Folder of checkpoints, logs and caches in the work folder of a model."""
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
@@ -77,7 +77,8 @@ class BindOptions:
     """Options of a run that are no settings of its recipe.
 
     Attributes:
-        work: Folder of checkpoint, log and caches; None: below the folder of the models, deleted at the end.
+        work: Folder of checkpoints, logs and caches, which several runs may share; None: below the folder of the
+            models, deleted at the end.
         restart: Begin again where there is a checkpoint.
         replace: Replace an installed model of the same name.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -151,19 +152,23 @@ def bind(
     run_settings = parse_settings(chosen, encoder.dim, settings)
     table = read_pairs(pairs, chosen, encoder.modalities, run_settings.recipe.validation)
     folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
+    run_folder = folder / "runs" / name.removeprefix(PREFIX)
     workers = join_workers()
     try:
         with model_lock(name) if workers.is_first else nullcontext():
             if workers.is_first:
-                folder.mkdir(parents=True, exist_ok=True)
+                run_folder.mkdir(parents=True, exist_ok=True)
                 if options.restart:
-                    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+                    (run_folder / CHECKPOINT_FILE).unlink(missing_ok=True)
                 data = load_pair_data(table, encoder, run_settings, folder, on_progress)
                 workers.wait()
             else:
                 workers.wait()  # the first process has filled the caches
                 data = load_pair_data(table, encoder, run_settings, folder, ignore_progress)
-            return _train_and_install(name, encoder, run_settings, data, workers, folder, options, on_step)
+            result = _train_and_install(name, encoder, run_settings, data, workers, run_folder, options, on_step)
+            if options.work is None and workers.is_first:
+                shutil.rmtree(folder)
+            return result
     finally:
         leave_workers(workers)
 
@@ -202,9 +207,7 @@ def _train_and_install(
     if workers.is_first:
         weights = kept_weights(state, settings.recipe)
         manifest = install_bound(name, hub, settings, weights, _description(data), state.log_scale.exp().item())
-        shutil.copyfile(folder / "log.csv", model_folder(name) / "training.csv")
-        if options.work is None:
-            shutil.rmtree(folder)
+        shutil.copyfile(folder / LOG_FILE, model_folder(name) / LOG_FILE)
     notes = [*data.notes]
     if validator is None:
         notes.append("no pairs are kept for validation: nothing says how good the tower is on others")
@@ -215,7 +218,7 @@ def _train_and_install(
         validation_pairs=len(data.pairs) - len(rows),
         best_score=state.best_score if state.best else None,
         last=last[0] if last else None,
-        log=(model_folder(name) / "training.csv") if options.work is None else folder / "log.csv",
+        log=model_folder(name) / LOG_FILE,
         notes=tuple(notes),
     )
 

@@ -26,6 +26,9 @@ from bindsearch.encoders.bound.networks import load_trained, trained_state
 MAX_SCALE = 100.0
 """Largest learned logit scale (CLIP, Radford et al. 2021, section 2.5)."""
 
+CHECKPOINT_FILE = "checkpoint.safetensors"
+LOG_FILE = "training.csv"
+
 CHECKPOINT_S = 60.0
 """Seconds of training that a kill can lose."""
 
@@ -100,13 +103,13 @@ def train(tower: nn.Module, run: Run) -> TrainingState:
         The state at the end; `kept_weights` returns the result.
     """
     state = _new_state(tower, run.recipe)
-    checkpoint = run.folder / "checkpoint.safetensors"
+    checkpoint = run.folder / CHECKPOINT_FILE
     load_checkpoint(state, run.settings, checkpoint)
     tower.train()
     if not run.workers.is_first:
         _train_steps(state, run, None, checkpoint)
         return state
-    with TrainingLog(run.folder / "log.csv", run.tensorboard, state.step) as log:
+    with TrainingLog(run.folder / LOG_FILE, run.tensorboard, state.step) as log:
         _train_steps(state, run, log, checkpoint)
     return state
 

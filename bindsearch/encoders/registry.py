@@ -26,7 +26,7 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "bound:": "bound"}
+FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "bound:": "bound"}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 Options = Mapping[str, str | int | float | bool]
@@ -115,6 +115,10 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
+    if family == "timm":
+        from bindsearch.encoders.timm.encoder import TimmEncoder
+
+        return _check_options(TimmEncoder(manifest, runtime=runtime), options)
     from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 
     return _check_options(OpenClipEncoder(manifest, runtime=runtime), options)
@@ -239,5 +243,5 @@ def _unknown_message(name: str) -> str:
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
-    hint = "`bindsearch model pull` downloads imagebind-huge or openclip:MODEL/PRETRAINED"
+    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED or timm:MODEL"
     return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"

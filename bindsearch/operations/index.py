@@ -40,6 +40,7 @@ from bindsearch.reports import (
     ignore_rows,
     ignore_stage,
 )
+from bindsearch.search.generation import open_reader
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
@@ -180,7 +181,12 @@ def index_targets(
         results = optimize(
             context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
         )
+        has_columns = bool(indexer.report.items and catalog.class_records())
     report = indexer.report
+    if has_columns:
+        from bindsearch.operations.classify.column import missing_notices
+
+        report.notices += missing_notices(open_reader(context.path).current().snapshot)
     report.losses = len(losses)
     report.notices[:0] = losses
     refusals = [result for result in results if result.need.work is IndexActionKind.REFUSED]

@@ -17,6 +17,7 @@ from bindsearch.ingest.media.options import decode_options
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.media import NO_CONTENT
+from bindsearch.operations.classify.column import carry_columns
 from bindsearch.operations.compact import open_catalog
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
@@ -84,6 +85,8 @@ def reindex(
                 if (manifest := read_manifest(store)) is not None:
                     check_is_newest(store, catalog, manifest)
             collections, items = catalog.collections(), _item_paths(catalog)
+            columns = [*catalog.class_records().values()]
+        roots_of = {key: str(root) for key, root in collections.items()}
         unknown = sorted(path for path, modality in items.items() if modality not in encoder.modalities)
         if unknown and not prune:
             raise _would_lose(unknown, f"have modalities that the encoder {encoder.name} does not support", "")
@@ -111,6 +114,7 @@ def reindex(
             descriptions = [f"{path}: {reasons[path]}" if path in reasons else path for path in lost]
             raise _would_lose(descriptions, "cannot be embedded now", "fix the cause and run it again, or ")
         _keep_calibration(store, new_store)
+        report.notices += carry_columns([(column, roots_of) for column in columns], new_store, encoder, str(store))
         _replace(store, new_store)
     return report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -234,7 +234,7 @@ def _item_mask(filter: Filter, tables: FilterTables) -> NDArray[np.bool_] | None
     if filter.folders:
         conditions.append(_in_folders(filter.folders, tables))
     if filter.collections:
-        wanted = {number for name in filter.collections for number in _collections_named(name, roots)}
+        wanted = {number for name in filter.collections for number in collections_named(name, roots)}
         conditions.append(_in_collections(wanted, tables))
     if filter.since_ns is not None:
         conditions.append(tables.items.column("mtime_ns").to_numpy() >= min(filter.since_ns, LARGEST_NS))
@@ -310,7 +310,16 @@ def _in_collections(wanted: set[int], tables: FilterTables) -> Any:
     return np.isin(tables.items.column("collection_id").to_numpy(), np.array([*wanted], np.int64))
 
 
-def _collections_named(name: str, roots: Any) -> set[int]:
+def collections_named(name: str, roots: Mapping[int, str]) -> set[int]:
+    """Return the ids of the collections with this root, or whose root ends with this name.
+
+    Args:
+        name: Absolute path, or last part of one.
+        roots: Root of each collection by its id.
+
+    Raises:
+        UsageError: there is none.
+    """
     forms = name_forms(name)
     matching = {number for number, root in roots.items() if root in forms or PurePosixPath(root).name in forms}
     if not matching:

@@ -214,6 +214,8 @@ def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.floa
     """Return a unit vector (d,) per text: the normalised mean of its passages, which are encoded in batches."""
     from bindsearch.ingest.media.texts.passages import passages
 
+    if Modality.TEXT not in encoder.modalities:
+        raise UsageError(f"the encoder {encoder.name} has no text tower: search with a file, such as --image FILE")
     check_libraries(libraries_of(encoder, Modality.TEXT))
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
     prepared = (encoder.prepare(Passage(passage)) for text in split for passage in text)

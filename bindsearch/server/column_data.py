@@ -31,6 +31,7 @@ def column_data(store: Store) -> list[dict[str, Any]]:
     columns = FilterColumns(snapshot)
     alive = {Level.ITEM: snapshot.item_alive, Level.SEGMENT: snapshot.segment_alive}
     types = {name: (kind, meaning) for name, (_, kind, meaning) in DOCUMENTED.items()}
+    types |= {name: (kind, "written by `bindsearch classify`") for name, kind in columns.class_types.items()}
     types |= {name: (kind, "of your own") for name, kind in columns.user_types.items()}
     return [
         {"name": name, "type": kind, "meaning": meaning, **_values(columns, name, kind, alive[columns.level(name)])}

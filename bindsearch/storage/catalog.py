@@ -6,6 +6,7 @@ readers use the snapshot. All SQL is here or in `migrations`.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ from bindsearch.storage.catalog_file import (
     open_for_writing,
     readable_path,
 )
+from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.storage.class_columns.values import VALUE_COLUMNS, ClassValues, values_table, with_columns
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
 from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS, VECTOR_FILE_NAME
@@ -51,6 +54,8 @@ ITEMS_TO_EMBED = (
     f"WHERE fingerprint = '' AND size_bytes = {UNKNOWN_STATE.size_bytes}"
 )
 """Items that have lost their vectors and are not embedded again yet."""
+
+_VALUE_NAMES = ", ".join(f'"{name}"' for name in VALUE_COLUMNS)
 
 MAX_PATH_FILTERS = 100
 """Maximum number of paths that a query filters by; with more, the whole collection is read."""
@@ -399,6 +404,58 @@ class Catalog:
         query = f"SELECT {', '.join(FAILURE_COLUMNS)} FROM failures ORDER BY collection_id, rel_path"
         return self._connection.sql(query).to_arrow_table()
 
+    def class_records(self) -> dict[int, ClassColumn]:
+        """Return the columns of classes by their id.
+
+        Raises:
+            StoreError: a record is damaged.
+        """
+        rows = self._connection.execute("SELECT column_id, record FROM class_columns ORDER BY column_id").fetchall()
+        try:
+            return {int(key): ClassColumn.from_record(json.loads(record)) for key, record in rows}
+        except ValueError as error:
+            raise StoreError(f"a column of classes in the catalog is damaged ({error}): {REMEDY}") from error
+
+    def class_columns(self) -> pa.Table | None:
+        """Return the values of all columns of classes with their records, as in snapshots; None if there are none.
+
+        Raises:
+            StoreError: a record is damaged.
+        """
+        columns = self.class_records()
+        if not columns:
+            return None
+        query = f"SELECT {_VALUE_NAMES} FROM class_values ORDER BY column_id, vector_id"
+        return with_columns(self._connection.sql(query).to_arrow_table(), columns)
+
+    def set_class_columns(self, columns: Sequence[tuple[ClassColumn, ClassValues]], removed: Sequence[str] = ()) -> int:
+        """Replace columns of classes in one transaction and return the new generation; see `Writer.set_class_columns`.
+
+        Raises:
+            StoreError: the transaction failed and was rolled back.
+        """
+        known = self.class_records()
+        names = {column.name for column, _ in columns}.union(removed)
+        replaced = [key for key, column in known.items() if column.name in names]
+        with self._transaction():
+            self._drop_class_columns(replaced)
+            for key, (column, values) in enumerate(columns, max(known, default=0) + 1):
+                self._insert("class_columns", [{"column_id": key, "record": json.dumps(column.to_record())}])
+                self._insert_table("class_values", values_table(key, values))
+        return self.generation
+
+    def dead_class_values(self) -> int:
+        """Return the number of values of vectors that no segment refers to."""
+        query = "SELECT count(*) FROM class_values ANTI JOIN segments USING (vector_id)"
+        row = self._connection.execute(query).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def drop_dead_class_values(self) -> int:
+        """Delete the values of vectors that no segment refers to, and return the new generation."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM class_values WHERE vector_id NOT IN (SELECT vector_id FROM segments)")
+        return self.generation
+
     @contextmanager
     def _transaction(self, *, visible: bool = True) -> Iterator[None]:
         """Run the block in one transaction; if `visible` to readers, it creates a generation.
@@ -455,6 +512,11 @@ class Catalog:
             return self._connection.sql(query).to_arrow_table()
         with self._incoming(_ids(item_ids)):
             return self._connection.sql(f"{query} SEMI JOIN incoming USING (item_id)").to_arrow_table()
+
+    def _drop_class_columns(self, column_ids: Sequence[int]) -> None:
+        for key in column_ids:
+            for table in ("class_values", "class_columns"):
+                self._connection.execute(f"DELETE FROM {table} WHERE column_id = ?", [key])
 
     def _drop_items(self, item_ids: Sequence[int]) -> None:
         if item_ids:
@@ -519,7 +581,7 @@ class Catalog:
             self._insert_table(table, pa.Table.from_pylist(list(rows)))
 
     def _insert_table(self, table: str, rows: pa.Table) -> None:
-        columns = ", ".join(rows.column_names)
+        columns = ", ".join(f'"{name}"' for name in rows.column_names)
         with self._incoming(rows):
             self._connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM incoming")
 

@@ -88,6 +88,17 @@ def m006_add_facts(connection: DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE items ADD COLUMN {name} DOUBLE")
 
 
+def m007_add_class_columns(connection: DuckDBPyConnection) -> None:
+    """Add the columns that `classify` writes: records as JSON, and values by the first vector of an item."""
+    for statement in (
+        "CREATE TABLE class_columns (column_id BIGINT NOT NULL, record VARCHAR NOT NULL)",
+        """CREATE TABLE class_values (
+            column_id BIGINT NOT NULL, vector_id BIGINT NOT NULL, "class" BIGINT NOT NULL,
+            probability DOUBLE NOT NULL)""",
+    ):
+        connection.execute(statement)
+
+
 MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
     m001_create_tables,
     m002_add_user_columns,
@@ -95,6 +106,7 @@ MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (
     m004_add_digests,
     m005_add_replaced_files,
     m006_add_facts,
+    m007_add_class_columns,
 )
 
 
@@ -117,7 +129,7 @@ OTHER_DEFINITIONS = """
 """
 """Query for what a table's definition never holds."""
 
-NEWEST_SCHEMA = "7ad557d79ebcf6cd44e806e04278253aa6e305ffe00a5077e4d2703a8f87a6e9"
+NEWEST_SCHEMA = "80174a3252e47065c3e4b5c23316cfc6f1fa7efc5585e86acbc6addb2113341f"
 """SHA-256 of `table_definitions` of the newest version, with the DuckDB of constraints.txt."""
 
 

@@ -12,6 +12,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, StoreUnwritableError, UsageError
 from bindsearch.storage.catalog import Catalog, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, keep_aside, readable_path
+from bindsearch.storage.class_columns.values import stored_columns
 from bindsearch.storage.config import (
     STORE_FILE,
     SegmentLengths,
@@ -85,9 +86,18 @@ def snapshot_from_catalog(store: Path) -> Snapshot:
         vectors = {modality: tuple(files) for modality, files in catalog.vector_files().items()}
         collections = {key: str(root) for key, root in catalog.collections().items()}
         generation = catalog.generation
-        manifest = Manifest(generation, (generation,), collections, vectors, generation if failures.num_rows else None)
+        columns = catalog.class_columns()
+        manifest = Manifest(
+            generation=generation,
+            parts=(generation,),
+            collections=collections,
+            vectors=vectors,
+            failures=generation if failures.num_rows else None,
+            class_columns=None if columns is None else generation,
+        )
         part = part_of_tables(catalog.items_table(), catalog.segments_table())
-        return Snapshot(manifest, (part,), failures if failures.num_rows else None)
+        stored = None if columns is None else stored_columns(columns)
+        return Snapshot(manifest, (part,), failures if failures.num_rows else None, stored)
 
 
 def _make_folder(store: Path) -> None:

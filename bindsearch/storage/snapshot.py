@@ -27,6 +27,7 @@ from bindsearch.storage.snapshot_format import (
     SNAPSHOTS,
     Manifest,
     Part,
+    open_class_columns,
     open_failures,
     open_part,
     read_manifest,
@@ -36,6 +37,8 @@ from bindsearch.types import Item, Modality, Segment
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from bindsearch.storage.class_columns.values import StoredColumns
 
 __all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open_snapshot", "read_manifest"]
 
@@ -59,7 +62,9 @@ def open_snapshot(store: Path, manifest: Manifest, checks: Checks | None = None)
     parts = tuple(open_part(store, number, digests.get(number), checks) for number in manifest.parts)
     number = manifest.failures
     failures = None if number is None else open_failures(store, number, digests.get(number), checks)
-    return Snapshot(manifest, parts, failures)
+    number = manifest.class_columns
+    columns = None if number is None else open_class_columns(store, number, digests.get(number), checks)
+    return Snapshot(manifest, parts, failures, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +120,13 @@ class Snapshot:
         manifest: Content of CURRENT.
         parts: The base and its deltas, in order.
         failures: Files that could not be indexed; None if there are none.
+        class_columns: Columns of classes; None if there are none.
     """
 
     manifest: Manifest
     parts: tuple[Part, ...]
     failures: pa.Table | None
+    class_columns: StoredColumns | None = None
 
     @cached_property
     def items(self) -> pa.Table:
@@ -222,6 +229,16 @@ class Snapshot:
         if self.segment_alive is not None:
             segments = segments.filter(pa.array(self.segment_alive))
         return items, segments
+
+    def class_keys(self, modality: Modality | None) -> NDArray[np.int64]:
+        """Return the vector that the class of each item is stored under: int64 (n items,), -1 for none.
+
+        Args:
+            modality: Modality of the segments that are classified; None: that of each item.
+        """
+        from bindsearch.storage.class_columns.values import first_vectors  # most stores have no such columns
+
+        return first_vectors(self.items, self.segments, self.item_of_segment_rows(), modality)
 
     def item(self, item_id: int) -> Item | None:
         """Return the item with this id; None if there is none."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from bindsearch.storage.class_columns.values import StoredColumns
+
 FORMAT = 5
 READABLE_FORMATS = (1, 2, 3, 4, 5)
 """Format versions that can be read; older parts are converted when they are opened.
@@ -52,7 +54,7 @@ END_OF_NUMBERS = 2**62
 
 VECTOR_FILE_NAME = re.compile(r"[0-9]+-[0-9]+\.arrow", re.ASCII)
 
-PART_FILE = re.compile(r"(items|segments|removed|failures)\.arrow|digests\.json|\..*\.tmp")
+PART_FILE = re.compile(r"(items|segments|removed|failures|class_columns)\.arrow|digests\.json|\..*\.tmp")
 """Name of a file of a part, or of one that is being written."""
 
 CURRENT = "CURRENT"
@@ -114,9 +116,17 @@ class Manifest:
     indexes: Mapping[Modality, tuple[str, str]] = field(default_factory=dict)
     """Name of the folder and digest of the manifest of each partition's published index."""
     part_digests: Mapping[int, str] = field(default_factory=dict)
-    """Digest of digests.json of each part, and of the folder of the failures; none for parts of older formats."""
+    """Digest of digests.json of each of the `folders`; none for parts of older formats."""
+    class_columns: int | None = None
+    """Generation whose folder contains the columns of classes; None if there are none."""
     format: int = FORMAT
     """Format version of CURRENT and the parts."""
+
+    @property
+    def folders(self) -> frozenset[int]:
+        """Generations whose folders it needs."""
+        others = [number for number in (self.failures, self.class_columns) if number is not None]
+        return frozenset([*self.parts, *others])
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,7 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
         failures=None if data["failures"] is None else _number(data["failures"]),
         indexes={Modality(m): _published(entry) for m, entry in data.get("indexes", {}).items()},
         part_digests={int(key): str(digest) for key, digest in data.get("part_digests", {}).items()},
+        class_columns=None if data.get("class_columns") is None else _number(data["class_columns"]),
         format=int(data["format"]),
     )
     if not manifest.parts:
@@ -287,6 +298,8 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
         "indexes": {modality.value: index for modality, index in manifest.indexes.items()},
         "part_digests": {str(number): digest for number, digest in manifest.part_digests.items()},
     }
+    if manifest.class_columns is not None:
+        data["class_columns"] = manifest.class_columns
     with atomic_write(store / CURRENT) as file:
         file.write(sealed(data))
 
@@ -298,6 +311,7 @@ def write_part(
     segments: pa.Table,
     removed: Sequence[int] | NDArray[np.int64],
     failures: pa.Table | None,
+    class_columns: pa.Table | None = None,
 ) -> str:
     """Write a base or a delta; it is durable when this returns.
 
@@ -308,6 +322,7 @@ def write_part(
         segments: Their segments.
         removed: Ids of items whose rows in earlier parts are dead.
         failures: All failures, if they have changed; None if not.
+        class_columns: All columns of classes, as of `class_columns.with_columns`, if they have changed; None if not.
 
     Returns:
         The digest of its digests.json.
@@ -321,6 +336,8 @@ def write_part(
     batches = {"items": item_rows, "segments": segment_rows, "removed": pa.record_batch({"item_id": removed_ids})}
     if failures is not None:
         batches["failures"] = _one_batch(failures)
+    if class_columns is not None:
+        batches["class_columns"] = _one_batch(class_columns)
     digests = {}
     for name, batch in batches.items():
         with atomic_write(folder / f"{name}.arrow") as file:
@@ -426,6 +443,22 @@ def open_failures(store: Path, number: int, digest: str | None, checks: Checks) 
         return failures.select(list(FAILURE_COLUMNS)).cast(pa.schema(list(FAILURE_COLUMNS.items())))
 
 
+def open_class_columns(store: Path, number: int, digest: str | None, checks: Checks) -> StoredColumns:
+    """Return the columns of classes stored in the folder of a generation; arguments as of `open_part`.
+
+    Raises:
+        SnapshotDamagedError, StoreError: as for `open_part`.
+    """
+    from bindsearch.storage.class_columns.values import check_values, stored_columns  # most stores have no such columns
+
+    path = store / SNAPSHOTS / str(number)
+    table = _read(store, number, "class_columns", _read_digests(store, number, digest), checks)
+    with damage_told(path):
+        stored = stored_columns(table)
+    checks.run(path, table.nbytes, lambda: check_values(stored))
+    return stored
+
+
 def newest_part(store: Path) -> int:
     """Return the generation of the newest part of a snapshot, 0 for none; the catalog commits it before it is written.
 
@@ -447,7 +480,7 @@ def remove_unused_parts(store: Path, manifest: Manifest, keep_from: int) -> None
 
     Folders with anything but a part stay, because a link may be in the place of `snapshots`.
     """
-    used = {*manifest.parts, manifest.failures}
+    used = manifest.folders
     for folder in (store / SNAPSHOTS).iterdir():
         is_unused = folder.name.isdecimal() and int(folder.name) not in used and int(folder.name) < keep_from
         if is_unused and folder.is_dir() and all(PART_FILE.fullmatch(path.name) for path in folder.iterdir()):

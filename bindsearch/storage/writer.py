@@ -26,6 +26,8 @@ from bindsearch.storage.batch import (
 )
 from bindsearch.storage.catalog import Catalog, CatalogTransaction
 from bindsearch.storage.catalog_file import LOST, UNKNOWN, keep_aside, torn_log_message
+from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.storage.class_columns.values import ClassValues
 from bindsearch.storage.snapshot import open_snapshot
 from bindsearch.storage.snapshot_format import (
     CURRENT,
@@ -194,6 +196,21 @@ class Writer:
         published = {modality: index for modality, index in indexes.items() if index is not None}
         self._publish(replace(self._manifest, indexes=published))
 
+    def set_class_columns(
+        self, columns: Sequence[tuple[ClassColumn, ClassValues]], removed: Sequence[str] = ()
+    ) -> None:
+        """Write and remove columns of classes, in one generation.
+
+        Args:
+            columns: Columns to write, with their values; they replace those of the same name.
+            removed: Names of columns to remove.
+
+        Raises:
+            StoreError: the transaction failed; nothing is changed.
+        """
+        generation = self._catalog.set_class_columns(columns, removed)
+        self._publish_class_columns(generation)
+
     def compact(self, dead_share: float = COMPACT_DEAD_SHARE) -> None:
         """Optimise the layout for searches: one snapshot part, few vector files, (nearly) no dead rows.
 
@@ -209,6 +226,8 @@ class Writer:
                 if len(group) > 1 or live[group[0]] < (1 - dead_share) * rows[group[0]]
             ]
             self._rewrite_files(modality, groups)
+        if self._catalog.dead_class_values():
+            self._publish_class_columns(self._catalog.drop_dead_class_values())
         if len(self._manifest.parts) > 1:
             self._merge_parts(0)
 
@@ -273,10 +292,28 @@ class Writer:
                 collections=self._collections(),
                 vectors=self._vectors(),
                 failures=generation if failures_changed else self._manifest.failures,
+                class_columns=self._manifest.class_columns,
                 indexes=self._manifest.indexes,
                 part_digests={**self._manifest.part_digests, generation: digest},
             )
         )
+
+    def _publish_class_columns(self, generation: int) -> None:
+        """Make columns of classes visible to readers, in a part without items."""
+        columns = self._catalog.class_columns()
+        items, segments = self._catalog.items_table([]), self._catalog.segments_table([])
+        digest = write_part(self._store, generation, items, segments, (), None, columns)
+        self._publish(
+            replace(
+                self._manifest,
+                generation=generation,
+                parts=(*self._manifest.parts, generation),
+                part_digests={**self._manifest.part_digests, generation: digest},
+                class_columns=None if columns is None else generation,
+            )
+        )
+        if len(self._manifest.parts) > MAX_PARTS:
+            self._merge_parts(self._first_part_to_merge())
 
     def _write_base(self, indexes: Mapping[Modality, tuple[str, str]]) -> Manifest:
         """Rebuild the snapshot from the catalog."""
@@ -284,7 +321,8 @@ class Writer:
         failures = self._catalog.failures_table()
         has_failures = failures.num_rows > 0
         items, segments = self._catalog.items_table(), self._catalog.segments_table()
-        digest = write_part(self._store, generation, items, segments, (), failures if has_failures else None)
+        columns = self._catalog.class_columns()
+        digest = write_part(self._store, generation, items, segments, (), failures if has_failures else None, columns)
         manifest = Manifest(
             generation=generation,
             parts=(generation,),
@@ -293,6 +331,7 @@ class Writer:
             failures=generation if has_failures else None,
             indexes=indexes,
             part_digests={generation: digest},
+            class_columns=None if columns is None else generation,
         )
         self._publish(manifest)
         return manifest
@@ -318,7 +357,7 @@ class Writer:
         self._publish(replace(self._manifest, generation=generation, parts=parts, part_digests=digests))
 
     def _publish(self, manifest: Manifest) -> None:
-        used = {*manifest.parts, manifest.failures}
+        used = manifest.folders
         digests = {number: digest for number, digest in manifest.part_digests.items() if number in used}
         manifest = replace(manifest, part_digests=digests)
         write_manifest(self._store, manifest)

@@ -28,7 +28,10 @@ FOLDER_KEYS = frozenset(
 FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 """Commands that these are set for; elsewhere the same names may do more: `to` of `export` leaves vectors out."""
 
-INPUTS = "text image video audio depth thermal imu like query item from url png html open at root start"
+INPUTS = (
+    "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
+    "write-column write-probability remove-column"
+)
 CONSENT = "accept-license force prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
 """Options that are given on the command line alone: what one call is about, and consent."""
@@ -43,6 +46,7 @@ KNOWN: Mapping[str, str] = {
     "device store json jsonl csv paths print0 format flat color preview no-server",
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store json analyze",
+    "classify": "templates encoder top modality collection imu-rate device store json",
     "serve": "store host port token-file no-socket",
     "report": "title to k where imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",
@@ -62,6 +66,7 @@ KNOWN: Mapping[str, str] = {
     "export": "layout to where under collection since until store json",
     "import": "modality vector-column encoder encoder-option device store json",
     "merge": "device store json",
+    "bind": "pairs modality out hub set sweep work templates tensorboard device json",
     "eval": "data encoder split modality templates shots sample cache device store json",
     "bench encode": "modality encoder random-weights dtype device batch seconds compile json",
     "model pull": "dtype offline json",

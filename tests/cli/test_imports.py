@@ -53,6 +53,8 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "status": ("status", STORE),
     "status as JSON": ("status --json", STORE),
     "duplicates": ("duplicates", STORE),
+    "classify": ("classify {media}/dog.txt --labels a,b", {*STORE, "tokenizers", "PIL", "rich"}),
+    "column": ("classify --write-column kind --labels a,b", {*WRITER, "tokenizers"}),
     "wrong path": ("forget {media}/none.txt", {"duckdb", "numpy", "pyarrow"}),
     "verify": ("verify", WRITER),
     "optimize": ("optimize", WRITER),

@@ -108,6 +108,13 @@ def has_every_modality(output: Any) -> bool:
     return {hit["modality"] for hit in output["hits"]} == {*Modality}
 
 
+COLUMN = "classify --write-column k --labels a,b"
+
+
+def is_new(output: Any) -> bool:
+    return bool(output["items"] == output["classified"] == sum(output["counts"].values()))
+
+
 def has_points(status: Any) -> bool:
     points = [point for partition in status["partitions"] for point in partition["points"]]
     return {point["stand_in"] for point in points} > {None}
@@ -163,6 +170,13 @@ CASES = [
     Case("explain.json", f"explain 'a dog' --analyze --json {LISTS}", holds=has_times),
     Case("explain.json", "explain dog --where \"modality = 'text'\" --analyze --json", holds=has_skipped_part),
     Case("calibrate.json", f"calibrate {{built}}/answers.csv --json {LISTS}", holds=has_fitted_pair),
+    Case("classify.json", "classify {built}/media/text-0.txt {built}/media/image-0.png --labels 'a,b|c' --json"),
+    Case("classify.json", "classify {built}/media/bad.png --labels a --json", 3, holds=lambda one: one["files"]),
+    Case("classify-column.json", "classify --write-column k --write-probability p --labels a,b --json", holds=is_new),
+    Case("classify-column.json", "classify --write-column k --labels a --dry-run --json", holds=is_new),
+    Case("classify-column.json", "classify --write-column k --json", 0, COLUMN, holds=lambda one: one["labels"] == 2),
+    Case("classify-removed.json", "classify --remove-column k --json", 0, COLUMN, holds=lambda one: one["removed"]),
+    Case("status.json", "status --json", before=COLUMN, holds=lambda one: one["columns"][0]["labels"] == ["a", "b"]),
     Case("optimize.json", "optimize --json", holds=lambda one: one["partitions"] == []),
     Case("optimize.json", f"optimize --force --json {LISTS}", holds=lambda one: one["partitions"]),
     Case("status.json", "status --json", holds=lambda one: one["failures"] and [*one["items"]] == [*Modality]),

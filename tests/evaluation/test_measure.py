@@ -176,6 +176,15 @@ def test_candidates_of_the_same_label_are_right(tmp_path: Path) -> None:
     assert labels == pytest.approx(1.0)
 
 
+def test_items_without_a_class_are_counted_and_not_classified(tmp_path: Path) -> None:
+    data = animals(tmp_path, [("cat", "cat"), ("dog", "dog"), ("owl", "owl")])
+    items = (*data.items[:2], replace(data.items[2], labels=()))
+    result = measure(replace(data, items=items), Work(WordEncoder()))
+    assert figure(result, Kind.ZERO_SHOT, "top-1") == 1.0
+    assert part_of(result, Kind.ZERO_SHOT).figures[0].n == 2
+    assert "1 of 3 items have no class: not classified" in result.notes
+
+
 def test_nothing_to_measure_is_one_line(tmp_path: Path) -> None:
     data = animals(tmp_path, [("cat", "cat")], classes=None)
     with pytest.raises(UsageError, match="animals cannot be measured: it has neither classes nor captions nor pairs"):

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bindsearch.storage.class_columns.values import first_vectors
+from bindsearch.types import Modality
+
 
 @dataclass(frozen=True)
 class Roots:
@@ -24,6 +27,10 @@ class Tables:
     segments: Any
     rows: NDArray[np.int64]
     manifest: Roots
+    class_columns: Any = None
 
     def item_of_segment_rows(self) -> NDArray[np.int64]:
         return self.rows
+
+    def class_keys(self, modality: Modality | None) -> NDArray[np.int64]:
+        return first_vectors(self.items, self.segments, self.rows, modality)

@@ -205,6 +205,7 @@ def test_a_catalog_of_the_first_version_gains_user_columns_and_keeps_its_rows(tm
             (4,),
             (5,),
             (6,),
+            (7,),
         ]
         connection.execute("INSERT INTO schema_version VALUES (?)", [len(MIGRATIONS) + 1])
     with pytest.raises(StoreError, match="install a newer one"):

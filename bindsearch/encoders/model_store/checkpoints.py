@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,10 @@ MAX_TEMPERATURE = 100.0
 
 MAPPED_BYTES = 256 << 20
 """Bytes read after which the file is mapped again; until then, pages that were read count as memory."""
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80\x02"
+_TRAINING_STATE = "state_dict"
 
 
 class MappedCheckpoint:
@@ -126,6 +133,104 @@ def cast_checked(tensor: torch.Tensor, key: str, dtype: str) -> torch.Tensor:
     return converted
 
 
+def read_as(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Read a tensor, check that it can be weights, and convert it to "fp32", "bf16" or "fp16".
+
+    Raises:
+        EncoderError: as `check_tensor` and `cast_checked`.
+    """
+    if name.endswith(".num_batches_tracked"):  # number of training steps of a batch norm, not used
+        return read().float()
+    return cast_checked(check_tensor(read(), name), name, dtype)
+
+
 def temperature_of(log_scale: float) -> float:
     """Return a learned logit scale from its logarithm, clipped at 100 (CLIP, arXiv 2103.00020, section 2.5)."""
     return min(math.exp(min(log_scale, 10.0)), MAX_TEMPERATURE)  # e^10 is far above the bound and does not overflow
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Tensor of a checkpoint.
+
+    Attributes:
+        shape: Shape of the tensor.
+        read: Reads the tensor.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+
+def open_checkpoint(source: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a file of torch.save or of safetensors by name; the format is detected by the first bytes.
+
+    Raises:
+        BadCheckpointError: the file cannot be read, or is neither.
+    """
+    try:
+        with source.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise BadCheckpointError(
+            f"checkpoint {source} cannot be read ({error.strerror or error}): check the path"
+        ) from error
+    if magic == _ZIP_MAGIC or magic.startswith(_PICKLE_MAGIC):
+        return _open_torch_file(source)
+    return _open_safetensors(source)
+
+
+def _open_torch_file(source: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a file of torch.save."""
+    import torch
+
+    if _is_torchscript(source):
+        raise BadCheckpointError(
+            f"checkpoint {source} is a TorchScript program, as OpenAI publishes them, not a file of tensors: "
+            "`bindsearch model pull` downloads the same model as tensors"
+        )
+    checkpoint = MappedCheckpoint(source)
+    read: Callable[[str], torch.Tensor] = checkpoint.read
+    state = checkpoint.state
+    if isinstance(state.get(_TRAINING_STATE), Mapping):  # as open_clip's training saves it
+        state = state[_TRAINING_STATE]
+        read = state.__getitem__
+    non_tensors = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if non_tensors:
+        raise BadCheckpointError(
+            f"checkpoint {source} holds {', '.join(non_tensors[:5])}, which are not tensors: "
+            "save the model's state_dict()"
+        )
+    return {str(name): StoredTensor(tuple(tensor.shape), partial(read, name)) for name, tensor in state.items()}
+
+
+def _is_torchscript(source: Path) -> bool:
+    """Return whether a file is a TorchScript program."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return any(Path(name).name == "constants.pkl" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):  # damaged, or from before PyTorch 1.6: loading it raises an error
+        return False
+
+
+def _open_safetensors(source: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(source, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BadCheckpointError(
+            f"checkpoint {source} cannot be read ({error}): it is damaged, or neither a safetensors nor a torch file"
+        ) from error
+    return {name: StoredTensor(shape, partial(_read_safetensor, source, name)) for name, shape in shapes.items()}
+
+
+def _read_safetensor(source: Path, name: str) -> torch.Tensor:
+    """Read one tensor; the file is mapped each time, since pages once read count as memory until it is unmapped."""
+    from safetensors import safe_open
+
+    with safe_open(source, framework="pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor

@@ -61,7 +61,7 @@ class ModelManifest:
     Attributes:
         format: Version of the format.
         name: Name that the encoder is loaded by.
-        family: Code that runs the model, "imagebind" or "openclip".
+        family: Code that runs the model, "imagebind", "openclip" or "timm".
         architecture: Settings that the towers are built with.
         dtype: Number format of the weights, "fp32", "bf16" or "fp16".
         source: URL or path of the checkpoint.

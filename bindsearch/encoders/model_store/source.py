@@ -13,7 +13,7 @@ class ModelSource:
 
     Attributes:
         name: Name of the model.
-        family: Code that converts and runs it, "imagebind" or "openclip".
+        family: Code that converts and runs it, "imagebind", "openclip" or "timm".
         urls: URLs of the checkpoint; the next one is tried if a file does not exist.
         license: Short name of the licence.
         license_text: Paragraph about the licence to show to the user.
@@ -36,8 +36,9 @@ class ModelSource:
 
 HUGE_NAME = "imagebind-huge"
 OPENCLIP_PREFIX = "openclip:"
+TIMM_PREFIX = "timm:"
 
 
 def can_be_pulled(name: str) -> bool:
     """Return whether a name has the form of a model's name; `model_catalog.find_model_source` checks that it exists."""
-    return name == HUGE_NAME or name.startswith(OPENCLIP_PREFIX)
+    return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX))

@@ -42,14 +42,17 @@ def square_crops(
     side_px: int,
     *,
     crops: int = 1,
+    resized_px: int | None = None,
     resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> NDArray[np.uint8]:
     """Return the middle square of a picture, or three squares along its longer side.
 
     Args:
         rgb: Picture, uint8 (height, width, 3).
-        side_px: Side of the squares in pixels. The shorter side is resized to it, antialiased.
+        side_px: Side of the squares in pixels.
         crops: 1: the middle; 3: left or top, middle, right or bottom (the spatial crops of ImageBind, appendix B.1).
+        resized_px: Length in pixels that the shorter side is resized to, antialiased, at least `side_px`; None:
+            `side_px`.
         resample: Filter of Pillow.
 
     Returns:
@@ -61,7 +64,7 @@ def square_crops(
     """
     if crops not in _POSITIONS:
         raise UsageError(f"crops is {crops}: expected 1 or 3")
-    return np.stack(_crop_squares(rgb, side_px, _POSITIONS[crops], resample))
+    return np.stack(_crop_squares(rgb, side_px, _POSITIONS[crops], resample, resized_px))
 
 
 def wide_parts(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -127,18 +130,22 @@ def _offset(length: int, keep: int, position: float) -> int:
 
 
 def _crop_squares(
-    pixels: NDArray[Any], side_px: int, positions: tuple[float, ...], resample: Image.Resampling
+    pixels: NDArray[Any],
+    side_px: int,
+    positions: tuple[float, ...],
+    resample: Image.Resampling,
+    resized_px: int | None = None,
 ) -> list[NDArray[Any]]:
     """Return a square (side_px, side_px[, 3]) for each position, from pixels (height, width[, 3])."""
     height, width = pixels.shape[:2]
     if min(height, width) == 0:
         raise MediaError(f"the picture has no pixels (height {height}, width {width})")
     if max(height, width) <= LONGEST_ASPECT * min(height, width):
-        resized = _resize(pixels, side_px, resample)
+        resized = _resize(pixels, resized_px or side_px, resample)
         return [_crop_square(resized, side_px, position) for position in positions]
     strips = [pixels[_strip(height, width, position, LONGEST_ASPECT)] for position in positions]
     return [
-        _crop_square(_resize(strip, side_px, resample), side_px, position)
+        _crop_square(_resize(strip, resized_px or side_px, resample), side_px, position)
         for strip, position in zip(strips, positions, strict=True)
     ]
 
@@ -152,7 +159,7 @@ def _resize(pixels: NDArray[Any], side_px: int, resample: Image.Resampling) -> N
 
 
 def _crop_square(pixels: NDArray[Any], side_px: int, position: float) -> NDArray[Any]:
-    """Return the square at a position of pixels whose shorter side is `side_px`."""
+    """Return the square at a position of pixels whose shorter side is at least `side_px`."""
     height, width = pixels.shape[:2]
     top, left = _offset(height, side_px, position), _offset(width, side_px, position)
     return pixels[top : top + side_px, left : left + side_px]

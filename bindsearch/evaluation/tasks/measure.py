@@ -100,8 +100,14 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     if data.classes is not None and has_text:
         classes = _class_vectors(data.classes, data.templates, work)
         vectors_of["text"] = classes.vectors
-        if Kind.ZERO_SHOT in work.kinds:
-            found.append(zero_shot(data, own.items, own.vectors, classes, _prompts(data, work, len(classes.vectors))))
+        rows = _labelled(own.items, classes.labels)
+        if len(rows) < len(own.items):
+            notes.append(f"{len(own.items) - len(rows)} of {len(own.items)} items have no class: not classified")
+        if Kind.ZERO_SHOT in work.kinds and len(rows):
+            labelled = [own.items[row] for row in rows]
+            found.append(
+                zero_shot(data, labelled, own.vectors[rows], classes, _prompts(data, work, len(classes.vectors)))
+            )
     elif data.classes is not None:
         notes.append(f"the encoder {work.encoder.name} has no text: classes cannot be found by their names")
     captions, owners = _captions(own.items) if has_text else ([], np.zeros(0, np.int64))
@@ -207,6 +213,12 @@ def _class_vectors(classes: ClassNames, templates: str, work: Work) -> ClassVect
     return ClassVectors(classes.labels, vectors, np.repeat(np.arange(len(counts), dtype=np.int64), counts))
 
 
+def _labelled(items: Sequence[EvalItem], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Return the rows of the items that have a class: int64 (m,)."""
+    known = set(labels)
+    return np.array([row for row, item in enumerate(items) if known & set(item.labels)], np.int64)
+
+
 def _prompts(data: DataSet, work: Work, names: int) -> Mapping[str, str | int | float]:
     """Return the settings of a zero-shot classification."""
     return {
@@ -292,8 +304,9 @@ def _combinations(
     both = (own.vectors[rows], pairs.vectors)
     items = [own.items[row] for row in rows]
     found = []
-    if classes is not None:
-        found.append(sweep_classes(data, items, both, names, classes))
+    if classes is not None and len(known := _labelled(items, classes.labels)):
+        labelled = [items[row] for row in known]
+        found.append(sweep_classes(data, labelled, (both[0][known], both[1][known]), names, classes))
     if captions[0]:
         place = {int(row): position for position, row in enumerate(rows)}
         kept = [number for number, owner in enumerate(captions[1]) if int(owner) in place]

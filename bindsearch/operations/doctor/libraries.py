@@ -40,7 +40,7 @@ LIGHT = (
 )  # fmt: skip
 """Modules that are imported as a check; together they take a few tenths of a second."""
 
-HEAVY = ("torch", "torchaudio", "torchvision", "open_clip")
+HEAVY = ("torch", "torchaudio", "torchvision", "open_clip", "timm")
 """Modules that take seconds to import: files and versions are checked, and the modules are imported only if `deep`."""
 
 VIDEO_CODECS = ("h264", "hevc", "vp9", "av1")

@@ -13,6 +13,8 @@ import numpy as np
 
 from bindsearch.errors import StoreError
 from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.sql_filter.columns import class_values
+from bindsearch.storage.class_columns.column import ClassColumn
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE, storable_ns
 from bindsearch.storage.snapshot import Snapshot
@@ -27,6 +29,9 @@ BLOCK_ROWS = 20_000
 
 SPACE_KEY = b"bindsearch.space"
 """Key in the schema metadata for the embedding space: the fields of `StoreConfig` as JSON."""
+
+CLASS_COLUMNS_KEY = b"bindsearch.class_columns"
+"""Key in the schema metadata for the columns of classes: their records and the roots of their collections, as JSON."""
 
 FACTS: Mapping[str, str] = MappingProxyType(
     {
@@ -44,14 +49,16 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "content_hash": "string",
         "fingerprint": "string",
         "columns": "string",
+        "classes": "string",
         **{name: kind.removeprefix("large_") for name, kind in METADATA_COLUMNS.items()},
     }
 )
 """Columns exported with each vector, and their Arrow types.
 
 `path` is absolute and below `collection`. `modified` is in UTC; `mtime_ns` is the same time in nanoseconds since 1970.
-`fingerprint` is null if vectors of the item are missing. `columns` holds the user columns as JSON. The other columns
-are as in `DOCUMENTED_COLUMNS`.
+`fingerprint` is null if vectors of the item are missing. `columns` holds the user columns as JSON, `classes` those
+that `classify` has written, which an import computes again from the vectors. The other columns are as in
+`DOCUMENTED_COLUMNS`.
 """
 
 Columns = Mapping[str, list[Any]]
@@ -96,6 +103,38 @@ def space_from_json(text: bytes) -> StoreConfig | None:
         return StoreConfig(**json.loads(text))
     except (ValueError, TypeError):
         return None
+
+
+def columns_to_json(snapshot: Snapshot) -> bytes:
+    """Return the value of CLASS_COLUMNS_KEY in the schema metadata."""
+    stored = snapshot.class_columns
+    roots = snapshot.manifest.collections
+    records = [
+        {"column": column.to_record(), "roots": {str(key): roots[key] for key in column.collections if key in roots}}
+        for column in (() if stored is None else stored.columns.values())
+    ]
+    return json.dumps(records).encode()
+
+
+def columns_from_json(text: bytes) -> tuple[tuple[ClassColumn, Mapping[int, str]], ...]:
+    """Return the columns that `columns_to_json` wrote, with the roots of collections; none if the text is another."""
+    try:
+        return tuple(
+            (
+                ClassColumn.from_record(record["column"]),
+                {int(key): str(root) for key, root in record["roots"].items()},
+            )
+            for record in json.loads(text)
+        )
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return ()
+
+
+def class_arrays(snapshot: Snapshot) -> Mapping[str, pa.ChunkedArray]:
+    """Return the columns of classes and of their probabilities by name, with a value for each item."""
+    stored = snapshot.class_columns
+    columns = () if stored is None else stored.columns.values()
+    return {name: class_values(snapshot, name) for column in columns for name in column.column_names()}
 
 
 def check_space(config: StoreConfig, store: Path, other_config: StoreConfig, source: Path) -> None:
@@ -156,20 +195,26 @@ def complete_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bo
     return np.equal(np.bincount(owners[rows], minlength=n), np.bincount(alive, minlength=n))
 
 
-def read_blocks(generation: Generation, rows: NDArray[np.int64], whole: NDArray[np.bool_]) -> Iterator[Block]:
+def read_blocks(
+    generation: Generation,
+    rows: NDArray[np.int64],
+    whole: NDArray[np.bool_],
+    classes: Mapping[str, pa.ChunkedArray] = MappingProxyType({}),
+) -> Iterator[Block]:
     """Yield metadata and vectors of segment rows in their order; the rows of an item are in one block.
 
     Args:
         generation: Generation to read, with n items.
         rows: Segment rows, int64 (m,), sorted by item.
         whole: Items whose vectors are all read, bool (n,); only these keep their fingerprint.
+        classes: Columns of `class_arrays` to read.
 
     Yields:
         Blocks of about BLOCK_ROWS vectors.
     """
     snapshot = generation.snapshot
     for block in split_at_item_boundaries(snapshot, rows, BLOCK_ROWS) if len(rows) else ():
-        facts = _facts(snapshot, block, whole)
+        facts = _facts(snapshot, block, whole, classes)
         vector_ids = snapshot.segments.column("vector_id").take(block).to_numpy()
         yield Block(facts, _vectors(generation, facts.column("modality"), vector_ids))
 
@@ -192,7 +237,9 @@ def to_lists(facts: pa.Table) -> Columns:
     return lists
 
 
-def _facts(snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_]) -> pa.Table:
+def _facts(
+    snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_], classes: Mapping[str, pa.ChunkedArray]
+) -> pa.Table:
     """Return the metadata of segment rows, int64 (m,); `whole`: mask of items whose vectors are all read."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -220,9 +267,22 @@ def _facts(snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_]
         "content_hash": items.column("content_hash"),
         "fingerprint": _unless(pc.invert(known), items.column("fingerprint")),
         **{name: items.column(name) for name in ("columns", *METADATA_COLUMNS)},
+        "classes": _class_texts(classes, item_rows),
     }
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in FACTS.items()])
-    return pa.table(columns).cast(schema)
+    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _class_texts(classes: Mapping[str, pa.ChunkedArray], item_rows: NDArray[np.int64]) -> pa.Array:
+    """Return the classes of items as JSON objects, null for items without one; item rows: int64 (m,)."""
+    import pyarrow as pa
+
+    lists = {name: values.take(pa.array(item_rows)).to_pylist() for name, values in classes.items()}
+    texts: list[str | None] = [None] * len(item_rows)
+    for row in range(len(item_rows) if lists else 0):
+        present = {name: values[row] for name, values in lists.items() if values[row] is not None}
+        texts[row] = json.dumps(present, ensure_ascii=False) if present else None
+    return pa.array(texts, pa.string())
 
 
 def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:

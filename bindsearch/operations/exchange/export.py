@@ -24,8 +24,11 @@ from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.atomic import atomic_write, folder_size
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange.exchange_format import (
+    CLASS_COLUMNS_KEY,
     FACTS,
     SPACE_KEY,
+    class_arrays,
+    columns_to_json,
     complete_items,
     live_segment_rows,
     open_generation,
@@ -39,6 +42,7 @@ from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.faults import tells_faults
+from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality, PathLike
 
 if TYPE_CHECKING:
@@ -171,11 +175,12 @@ def _write_parquet(
     everything = np.concatenate(list(rows.values()))
     everything = everything[np.argsort(snapshot.items_of(everything), kind="stable")]
     whole = complete_items(snapshot, everything)
+    classes = class_arrays(snapshot)
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), config.dim)
-    schema = _schema(config).append(pa.field(VECTOR_COLUMN, kind))
+    schema = _schema(config, snapshot).append(pa.field(VECTOR_COLUMN, kind))
     for number, shard in enumerate(split_at_item_boundaries(snapshot, everything, SHARD_ROWS)):
         with _parquet_file(folder / f"vectors-{number:05d}.parquet", schema) as file:
-            for block in read_blocks(generation, shard, whole):
+            for block in read_blocks(generation, shard, whole, classes):
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.vectors.reshape(-1)), type=kind)
                 file.write_table(block.facts.append_column(schema.field(VECTOR_COLUMN), vectors).cast(schema))
                 yield len(block.vectors)
@@ -187,6 +192,7 @@ def _write_npy(
     """Write each modality to its own files, numbered as by clip-retrieval; yield the number of rows of each block."""
     snapshot = generation.snapshot
     whole = complete_items(snapshot, np.concatenate(list(rows.values())))
+    classes = class_arrays(snapshot)
     first = next((modality for modality in (Modality.IMAGE, Modality.TEXT) if len(rows.get(modality, ()))), None)
     for modality, modality_rows in rows.items():
         if not len(modality_rows):
@@ -197,7 +203,7 @@ def _write_npy(
             path.mkdir()
         shards = split_at_item_boundaries(snapshot, modality_rows, SHARD_ROWS)
         renamed = CLIP_COLUMNS.get(modality, {})
-        schema = _schema(config, renamed)
+        schema = _schema(config, snapshot, renamed)
         for number, shard in enumerate(shards):
             digits = str(number).zfill(len(str(len(shards))))
             with (
@@ -206,18 +212,18 @@ def _write_npy(
             ):
                 header = {"descr": "<f2", "fortran_order": False, "shape": (len(shard), config.dim)}
                 np.lib.format.write_array_header_1_0(vectors, header)
-                for block in read_blocks(generation, shard, whole):
+                for block in read_blocks(generation, shard, whole, classes):
                     vectors.write(np.ascontiguousarray(block.vectors, "<f2").data)
                     facts.write_table(block.facts.rename_columns(schema.names).cast(schema))
                     yield len(block.vectors)
 
 
-def _schema(config: StoreConfig, renamed: Mapping[str, str] = MappingProxyType({})) -> pa.Schema:
+def _schema(config: StoreConfig, snapshot: Snapshot, renamed: Mapping[str, str] = MappingProxyType({})) -> pa.Schema:
     """Return the schema of the metadata columns, with the columns in `renamed` under other names."""
     import pyarrow as pa
 
     fields = [(renamed.get(name, name), pa.type_for_alias(kind)) for name, kind in FACTS.items()]
-    return pa.schema(fields, {SPACE_KEY: space_to_json(config)})
+    return pa.schema(fields, {SPACE_KEY: space_to_json(config), CLASS_COLUMNS_KEY: columns_to_json(snapshot)})
 
 
 @contextmanager

@@ -23,12 +23,15 @@ from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
+from bindsearch.operations.classify.column import carry_columns, missing_notices
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
 from bindsearch.operations.exchange.vector_import import ImportReport, VectorImporter, import_context, segment_from_row
 from bindsearch.operations.exchange.vector_sources import VectorFileReader, find_shards
 from bindsearch.operations.optimize import optimize_store
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
+from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedSegment
+from bindsearch.storage.class_columns.column import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE
@@ -110,9 +113,23 @@ def import_vectors(
                 n_done += n
                 on_progress(n_done, total)
             importer.flush()
+        for source, of_source in zip(unique, opened_sources, strict=True):
+            if columns := next((shard.columns for shard in of_source if shard.columns), ()):
+                on_stage("writing columns of classes")
+                report.notices += carry_columns(
+                    _placed_columns(columns, root_folder), path, context.encoder, str(source)
+                )
         report.optimized = optimize_store(context, on_stage=on_stage)
+        report.notices += missing_notices(open_reader(path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
+
+
+def _placed_columns(
+    columns: Sequence[tuple[ClassColumn, Mapping[int, str]]], root: str | None
+) -> list[tuple[ClassColumn, Mapping[int, str]]]:
+    """Return the columns of an export, with the root that the items of its collections have now."""
+    return [(column, roots if root is None else dict.fromkeys(roots, root)) for column, roots in columns]
 
 
 def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) -> None:

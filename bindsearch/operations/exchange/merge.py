@@ -13,6 +13,7 @@ import numpy as np
 from bindsearch.arguments import to_absolute
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
+from bindsearch.operations.classify.column import carry_columns, missing_notices
 from bindsearch.operations.exchange.exchange_format import (
     Block,
     check_space,
@@ -31,7 +32,7 @@ from bindsearch.operations.exchange.vector_import import (
 )
 from bindsearch.operations.optimize import optimize_store
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.generation import Generation
+from bindsearch.search.generation import Generation, open_reader
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import StoreConfig, read_config, resolve_store
 from bindsearch.storage.faults import tells_faults
@@ -102,7 +103,14 @@ def merge_stores(
                 for n in _import_source(source, catalog, writer, report):
                     n_done += n
                     on_progress(n_done, total)
+        for source in opened_sources:
+            snapshot = source.generation.snapshot
+            if (stored := snapshot.class_columns) is not None:
+                on_stage("writing columns of classes")
+                columns = [(column, snapshot.manifest.collections) for column in stored.columns.values()]
+                report.notices += carry_columns(columns, target_path, context.encoder, str(source.path))
         report.optimized = optimize_store(context, on_stage=on_stage)
+        report.notices += missing_notices(open_reader(target_path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 

@@ -18,7 +18,14 @@ import numpy as np
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.numpy_files import npy_header
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
-from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, FACTS, SPACE_KEY, space_from_json
+from bindsearch.operations.exchange.exchange_format import (
+    BLOCK_ROWS,
+    CLASS_COLUMNS_KEY,
+    FACTS,
+    SPACE_KEY,
+    columns_from_json,
+    space_from_json,
+)
 from bindsearch.small_files import open_regular
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
@@ -128,6 +135,7 @@ class VectorFileReader:
         self.space: StoreConfig | None = None
         if text := (self.schema.metadata or {}).get(SPACE_KEY):
             self.space = space_from_json(text)
+        self.columns = columns_from_json((self.schema.metadata or {}).get(CLASS_COLUMNS_KEY, b"[]"))
         self._array = None if shard.vectors is None else _map(shard.vectors, self.facts, self.n)
         self._column = "" if self._array is not None else _vector_column(self.schema, self.facts, vector_column)
         self.vectors = shard.vectors or shard.facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bindsearch.errors import StoreError, first_line
 from bindsearch.operations.verify.findings import MAX_EXAMPLES
 from bindsearch.storage.catalog import ITEMS_TO_EMBED, Catalog
+from bindsearch.storage.class_columns.values import VALUE_COLUMNS, StoredColumns
 from bindsearch.storage.file_state import UNKNOWN_STATE, state_columns
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS, Manifest
 from bindsearch.types import Modality
@@ -19,7 +21,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-TABLES = ("collections", "items", "segments", "vector_files", "failures", "containers", "counters", "replaced_files")
+TABLES = (
+    "collections",
+    "items",
+    "segments",
+    "vector_files",
+    "failures",
+    "containers",
+    "counters",
+    "replaced_files",
+    "class_columns",
+    "class_values",
+)
 
 WITHOUT_SEGMENTS = (
     "SELECT item_id FROM items ANTI JOIN segments USING (item_id) "
@@ -114,12 +127,15 @@ class CheckedCatalog(Catalog):
         except duckdb.Error as error:
             raise StoreError(f"the catalog cannot be read ({first_line(error)})") from error
 
-    def contents(self, items: pa.Table | None = None, segments: pa.Table | None = None) -> tuple[TableContent, ...]:
-        """Return a summary of the rows of items and segments, which differs if one value does.
+    def contents(
+        self, items: pa.Table | None = None, segments: pa.Table | None = None, class_values: pa.Table | None = None
+    ) -> tuple[TableContent, ...]:
+        """Return a summary of the rows of items, segments and values of classes, which differs if one value does.
 
         Args:
             items: Items to summarize; None: those of the catalog.
             segments: Segments to summarize; None: those of the catalog.
+            class_values: Values of the columns of classes to summarize; None: those of the catalog.
 
         Raises:
             StoreError: a part of the file is damaged.
@@ -128,11 +144,13 @@ class CheckedCatalog(Catalog):
         tables: tuple[tuple[str, Mapping[str, str], pa.Table | None], ...] = (
             ("items", ITEM_COLUMNS, items),
             ("segments", SEGMENT_COLUMNS, segments),
+            ("class_values", VALUE_COLUMNS, class_values),
         )
         for name, columns, rows in tables:
             with nullcontext() if rows is None else self._incoming(rows):
                 source = name if rows is None else "incoming"
-                query = f"SELECT count(*), coalesce(bit_xor(hash({', '.join(columns)})), 0) FROM {source}"
+                names = ", ".join(f'"{column}"' for column in columns)
+                query = f"SELECT count(*), coalesce(bit_xor(hash({names})), 0) FROM {source}"
                 (found,) = self._query(query)
                 summaries.append(TableContent(int(found[0]), int(found[1])))
         return tuple(summaries)
@@ -145,6 +163,7 @@ class CheckedCatalog(Catalog):
         failures: pa.Table | None,
         vector_files: Iterable[tuple[Modality, str, int, str]],
         next_vector_id: int,
+        class_columns: StoredColumns | None = None,
     ) -> None:
         """Fill an empty catalog from a snapshot.
 
@@ -158,6 +177,7 @@ class CheckedCatalog(Catalog):
             failures: Its failures; None if there are none.
             vector_files: Modality, name, row count and digest of each vector file.
             next_vector_id: A vector id above all that are in use.
+            class_columns: Its columns of classes; None if there are none.
         """
         import pyarrow as pa
 
@@ -174,6 +194,10 @@ class CheckedCatalog(Catalog):
                 rows = failures.to_pylist()
                 self._insert("failures", [{**row, **state_columns(UNKNOWN_STATE)} for row in rows])
             self._put_vector_files(list(vector_files))
+            if class_columns is not None:
+                for key, column in class_columns.columns.items():
+                    self._insert("class_columns", [{"column_id": key, "record": json.dumps(column.to_record())}])
+                self._insert_table("class_values", class_columns.values)
             self._counters["generation"] = manifest.generation - 1  # the transaction counts as one
             self._counters["vector_id"] = next_vector_id
             for name, (_, used) in self._low_counters().items():

@@ -44,6 +44,7 @@ from bindsearch.operations.verify.store_files import (
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import REMEDY, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
+from bindsearch.storage.class_columns.values import no_values
 from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
@@ -359,11 +360,20 @@ class StoreCheck:
             what = f"{path} lists {len(listed)} vector files, the catalog {len(stored)} (or others)"
             self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
         try:
-            tables = open_snapshot(self.store, self.manifest).live_tables()
+            snapshot = open_snapshot(self.store, self.manifest)
         except StoreError:  # reported by `check_files`
             return
+        classes = snapshot.class_columns
+        if catalog.class_records() != ({} if classes is None else classes.columns):
+            what = "the snapshot has other columns of classes than the catalog"
+            self.findings.append(finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path]))
+            return
+        values = no_values() if classes is None else classes.values
         for name, in_snapshot, in_catalog in zip(
-            ("items", "segments"), catalog.contents(*tables), catalog.contents(), strict=True
+            ("items", "segments", "values of classes"),
+            catalog.contents(*snapshot.live_tables(), values),
+            catalog.contents(),
+            strict=True,
         ):
             if in_snapshot != in_catalog:
                 counts = f"{in_snapshot.rows} {name}, the catalog {in_catalog.rows}"

@@ -83,7 +83,7 @@ def recover_store(store: Path, *, on_stage: OnStage = ignore_stage) -> RecoverRe
         with CheckedCatalog(store / CATALOG_FILE) as catalog:
             if fault.reason:
                 Writer(store, catalog, dim, losses.append)
-            items, segments = catalog.contents()
+            items, segments, _ = catalog.contents()
         return RecoverReport(fault.reason, source, items.rows, segments.rows, tuple(losses))
 
 
@@ -160,7 +160,9 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
         leftover.unlink(missing_ok=True)
     with CheckedCatalog(new) as catalog:
         files, next_vector_id = _vector_files(store, dim, snapshot)
-        catalog.restore(manifest, *snapshot.live_tables(), snapshot.failures, files, next_vector_id)
+        catalog.restore(
+            manifest, *snapshot.live_tables(), snapshot.failures, files, next_vector_id, snapshot.class_columns
+        )
     checkpoint(new)
     for old in (path, log_path(path), next_path(path)):
         if is_there(old):

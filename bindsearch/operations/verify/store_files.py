@@ -20,7 +20,7 @@ from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, Fi
 from bindsearch.search.words.index import NAME, WORDS, words_path
 from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
 from bindsearch.storage.snapshot_checks import Checks
-from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_failures, open_part
+from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_class_columns, open_failures, open_part
 from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors, vector_files_in
 from bindsearch.storage.writer import END_OF_IDS, LEFT_OUT
 from bindsearch.types import Modality
@@ -153,6 +153,8 @@ def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
     parts: list[tuple[int, OpenFiles]] = [(part, open_part) for part in manifest.parts]
     if manifest.failures is not None:
         parts.append((manifest.failures, open_failures))
+    if manifest.class_columns is not None:
+        parts.append((manifest.class_columns, open_class_columns))
     for number, open_files in parts:
         path = store / SNAPSHOTS / str(number)
         try:
@@ -215,7 +217,7 @@ def find_orphans(store: Path, manifest: Manifest, files: Iterable[StoredVectors]
 def named_paths(store: Path, manifest: Manifest) -> set[Path]:
     """Return the vector files, snapshot folders and index folders of a generation."""
     vectors = {store / VECTORS / modality / name for modality, files in manifest.vectors.items() for name, *_ in files}
-    parts = {store / SNAPSHOTS / str(number) for number in (*manifest.parts, manifest.failures)}
+    parts = {store / SNAPSHOTS / str(number) for number in manifest.folders}
     indexes = {store / INDEXES / modality / folder for modality, (folder, _) in manifest.indexes.items()}
     return vectors | parts | indexes | {words_path(store, number) for number in manifest.parts}
 

@@ -14,11 +14,15 @@ from bindsearch.arguments import did_you_mean
 from bindsearch.errors import UsageError
 from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
+from bindsearch.storage.class_columns.values import look_up, of_collections
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from bindsearch.storage.class_columns.values import StoredColumns
+    from bindsearch.types import Modality
 
 
 class Level(Enum):
@@ -111,6 +115,13 @@ class FilterTables(Protocol):
     def segments(self) -> pa.Table:
         """Segments: modality, start_s, end_s, text."""
 
+    @property
+    def class_columns(self) -> StoredColumns | None:
+        """Columns of classes; None if there are none."""
+
+    def class_keys(self, modality: Modality | None) -> NDArray[np.int64]:
+        """Return the vector that the class of each row of `items` is stored under: int64 (n items,), -1 for none."""
+
     def item_of_segment_rows(self) -> NDArray[np.int64]:
         """Return the row in `items` of each row of `segments`: int64 (n,)."""
 
@@ -144,9 +155,19 @@ class FilterColumns:
             for row in rows
         }
 
+    @cached_property
+    def class_types(self) -> Mapping[str, str]:
+        """Type of each column that `classify` wrote, by name."""
+        stored = self.tables.class_columns
+        columns = () if stored is None else stored.columns.values()
+        types = {column.name: "VARCHAR" for column in columns}
+        return types | {column.probability: "DOUBLE" for column in columns if column.probability is not None}
+
     def resolve(self, name: str) -> str | None:
         """Return the column with this name, ignoring case; None if there is none."""
         if name.lower() in DOCUMENTED:
+            return name.lower()
+        if name.lower() in self.class_types:
             return name.lower()
         if name in self.user_types:
             return name
@@ -160,7 +181,7 @@ class FilterColumns:
             name: The name.
             hint: A way out that is likelier than another name.
         """
-        names = [*DOCUMENTED, *self.user_types]
+        names = [*DOCUMENTED, *self.class_types, *self.user_types]
         listed = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
         return f"there is no column {name!r}: {hint or did_you_mean(name, names)}columns are {listed};"
 
@@ -250,10 +271,26 @@ class FilterColumns:
             case "extension" | "folder":
                 source = pa.table({"#root": self._roots("/"), "#rel_path": items.column("rel_path")})
                 return _encode(run_select(f"SELECT {DERIVED[name]} FROM source", {"source": source}).column(0))
+        if name in self.class_types:
+            return self._class_column(name)
         if name in FACT_COLUMNS:
             declared = [self._declared(known, "DOUBLE") for known in self._declared_types if known.lower() == name]
             return pc.coalesce(*declared, items.column(name)) if declared else items.column(name)
         return items.column(name) if name in METADATA_COLUMNS else self._user_column(name)
+
+    def _class_column(self, name: str) -> pa.ChunkedArray:
+        """Return the class of each item, or its probability; null for items without one.
+
+        Raises:
+            UsageError: there is a user column of that name, too.
+        """
+        if any(known.lower() == name for known in self.user_types):
+            raise UsageError(
+                f"the column {name} is written by `bindsearch classify`, and sidecars or lists state one of that name: "
+                f"remove the first (`bindsearch classify --remove-column {name}`), or rename the other and index again"
+            )
+        values = class_values(self.tables, name)
+        return _encode(values) if self.class_types[name] == "VARCHAR" else values
 
     def _user_column(self, name: str) -> pa.ChunkedArray:
         if self.user_types[name] == INEXACT:
@@ -269,6 +306,29 @@ class FilterColumns:
         pointer = "/" + name.replace("~", "~0").replace("/", "~1").replace("'", "''")
         sql = f"""SELECT TRY_CAST(json_extract_string("columns", '{pointer}') AS {kind}) FROM items"""
         return run_select(sql, {"items": self.tables.items.select(["columns"])}).column(0)
+
+
+def class_values(tables: FilterTables, name: str) -> pa.ChunkedArray:
+    """Return a column that `classify` wrote, of classes or of probabilities: null for items without one.
+
+    Args:
+        tables: The tables of a snapshot.
+        name: Name of the column.
+    """
+    import pyarrow as pa
+
+    stored = tables.class_columns
+    key = None if stored is None else stored.named(name)
+    assert stored is not None  # callers have the name from there
+    assert key is not None
+    column = stored.columns[key]
+    found, known = look_up(stored.values_of(key), tables.class_keys(column.modality))
+    known &= of_collections(column, tables.items.column("collection_id").to_numpy())
+    if name == column.name:
+        classes = pa.array(found.classes.astype(np.int32), mask=~known)
+        labels = pa.array(column.labels, pa.large_string())
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(classes, labels)])
+    return pa.chunked_array([pa.array(found.probabilities, mask=~known)])
 
 
 def _type_of(kinds: set[str], lowest: int, highest: int) -> str:

@@ -283,7 +283,7 @@ def test_sources_by_name() -> None:
     assert huge.urls == ("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",)
     assert huge.needs_consent
     assert huge.architecture["vision_num_blocks"] == 32
-    with pytest.raises(EncoderError, match="unknown model 'maxi': available models are imagebind-huge and openclip:"):
+    with pytest.raises(EncoderError, match="unknown model 'maxi': available models are imagebind-huge, openclip:"):
         find_model_source("maxi")
     with pytest.raises(EncoderError, match="mini comes with BindSearch"):
         find_model_source("mini")

@@ -282,6 +282,7 @@ class Tables:
     items: pa.Table
     segments: pa.Table
     manifest: Roots = Roots()
+    class_columns: None = None
 
     def item_of_segment_rows(self) -> np.ndarray:
         return np.arange(self.segments.num_rows)

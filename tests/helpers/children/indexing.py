@@ -1,13 +1,14 @@
 """Indexes folders with the null encoder in small batches; run by tests that kill it, starve it, or search beside it.
 
 python indexing.py STORE FOLDER... [--kill POINT] [--fail FAULT] [--largest-file BYTES] [--pause SECONDS]
-                         [--log FILE] [--workers] [--codes] [--encoder NAME] [--upkeep]
+                         [--log FILE] [--workers] [--codes] [--encoder NAME] [--upkeep] [--labels A,B]
 
 --kill: SIGKILL itself at a moment named in POINTS. --fail: from a moment named in FAULTS on the system refuses.
 --largest-file: the system refuses to write files beyond this size. --pause: sleep after each commit.
 --log: append generation and number of items, as JSON, before each generation is published. --workers: decode in
 processes of their own. --codes: ask for compressed indexes. --upkeep: afterwards forget, compact and optimize again
-and again. Runs as the command does, and prints "ready" when it is about to start.
+and again. --labels: write a column of classes instead. Runs as the command does, and prints "ready" when it is about to
+start.
 """
 
 from __future__ import annotations
@@ -103,6 +104,20 @@ POINTS = {
     "before an index is published": Point(f"{WRITER}.set_indexes", "before", codes=True),
     "while the settings are written": Point("bindsearch.operations.index_policy:atomic_write", "half", codes=True),
 }
+
+CLASS_POINTS = {
+    "before the transaction": Point(f"{CATALOG}.set_class_columns", "before"),
+    "between the old and the new values": Point(f"{CATALOG}._drop_class_columns", "after"),
+    "inside the transaction": Point(f"{CATALOG}._insert_table", "after", 2),
+    "after the transaction": Point(f"{CATALOG}.set_class_columns", "after"),
+    "half of the columns are written": Point(f"{PARTS}:atomic_write", "half", 1, "class_columns.arrow"),
+    "before the part is complete": Point(f"{PARTS}:atomic_write", "before", 1, "digests.json"),
+    "half of CURRENT with the columns is written": Point(f"{PARTS}:atomic_write", "half", 1, "CURRENT"),
+    "before CURRENT with the columns is renamed": Point(REPLACE, "before", 1, "CURRENT"),
+    "after CURRENT with the columns is renamed": Point(REPLACE, "after", 1, "CURRENT"),
+    "after the columns are published": Point(f"{WRITER}._publish_class_columns", "after"),
+}
+"""Moments of writing a column of classes, with --labels."""
 
 FAULTS = {
     "no space for a vector file": ("bindsearch.storage.vector_files:atomic_write", errno.ENOSPC, 3),
@@ -242,8 +257,8 @@ def keep_up(store: Path, folders: list[Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("store", type=Path)
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--kill", choices=POINTS)
+    parser.add_argument("folders", type=Path, nargs="*")
+    parser.add_argument("--kill", choices=[*POINTS, *CLASS_POINTS])
     parser.add_argument("--fail", choices=FAULTS)
     parser.add_argument("--largest-file", type=int)
     parser.add_argument("--pause", type=float)
@@ -252,6 +267,7 @@ def main() -> None:
     parser.add_argument("--codes", action="store_true")
     parser.add_argument("--encoder", default="null")
     parser.add_argument("--upkeep", action="store_true")
+    parser.add_argument("--labels")
     given = parser.parse_args()
     commit.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
     vars(catalog)["CLOSE_LOG_BYTES"] = 0  # so that each run ends with a checkpoint
@@ -263,13 +279,15 @@ def main() -> None:
     if given.pause:
         pause_after_commits(given.pause)
     if given.kill:
-        kill_at(POINTS[given.kill])
+        kill_at((POINTS | CLASS_POINTS)[given.kill])
     if given.fail:
         fail_at(*FAULTS[given.fail])
     if given.largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.largest_file, given.largest_file))
     codes = ["--index", "ivfpq", "--index-option", "lists=4"] if given.codes else []
     arguments = ["index", *map(str, given.folders), "--store", str(given.store), "--encoder", given.encoder, *codes]
+    if given.labels:
+        arguments = ["classify", "--write-column", "kind", "--labels", given.labels, "--store", str(given.store)]
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     try:

@@ -399,6 +399,8 @@ def test_a_store_from_before_digests_is_clean_and_unreadable_vectors_in_it_are_s
         store,
         "ALTER TABLE vector_files DROP COLUMN digest",
         "DROP TABLE replaced_files",
+        "DROP TABLE class_columns",
+        "DROP TABLE class_values",
         *(f"ALTER TABLE items DROP COLUMN {name}" for name in FACT_COLUMNS),
         "DELETE FROM schema_version WHERE version > 3",
     )

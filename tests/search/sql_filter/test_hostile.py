@@ -16,6 +16,7 @@ from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select, serialize_select
 from bindsearch.search.sql_filter.evaluate import where_mask
 from bindsearch.search.sql_filter.parse import parse_where
+from bindsearch.types import Modality
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Tables:
     items: pa.Table
     segments: pa.Table
     manifest: Roots = Roots()
+    class_columns: None = None
+
+    def class_keys(self, modality: Modality | None) -> NDArray[np.int64]:
+        raise AssertionError(modality)
 
     def item_of_segment_rows(self) -> NDArray[np.int64]:
         return np.arange(self.segments.num_rows)

@@ -1,0 +1,69 @@
+"""Tower of a timm model: pooled features, without its classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+NORMS_IN_FP32 = (nn.BatchNorm2d,)
+"""Modules whose weights stay in fp32 regardless of the format of their input."""
+
+
+class ImageTower(nn.Module):
+    """Tower of pictures; its tensors have the names of the checkpoint after "visual."."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.visual = timm.create_model(config["model"], pretrained=False, num_classes=0)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return features (n, d), not of unit length, of normalised pictures (n, 3, side, side)."""
+        weights = [parameter for parameter in self.visual.parameters() if parameter.ndim >= 2]
+        kernel = next((weight for weight in weights if weight.ndim == 4), weights[0])
+        features: Tensor = self.visual(pixels.to(kernel.dtype))
+        return features
+
+
+def classifier_names(config: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the tensors of a model's classifier: those that only the whole model has."""
+    with torch.device("meta"):
+        whole = timm.create_model(config["model"], pretrained=False, num_classes=1_000)
+        tower = ImageTower(config)
+    return frozenset(whole.state_dict().keys() - tower.visual.state_dict().keys())
+
+
+def names_in_fp32(tower: nn.Module) -> frozenset[str]:
+    """Return the names of the tensors that stay in fp32 regardless of the tower's number format."""
+    return frozenset(
+        f"{module_name}.{name}"
+        for module_name, module in tower.named_modules()
+        if isinstance(module, NORMS_IN_FP32)
+        for name in module.state_dict()
+    )
+
+
+def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.device) -> None:
+    """Compute the tables of a tower that no checkpoint holds, such as those of relative positions.
+
+    They depend on the architecture alone. If there are any, the model is built a second time, with memory; if they are
+    floats, the tower runs in fp32, whatever the format of its file: rounded to 16 bits, positions would shift.
+
+    Args:
+        tower: Tower built without memory and filled with its weights.
+        build: Constructs the same tower.
+        device: Device of the tower.
+    """
+    missing = [name for name, buffer in tower.named_buffers() if buffer.is_meta]
+    if not missing:
+        return
+    with torch.random.fork_rng(devices=[]):  # the weights of this one are random, and not used
+        computed = dict(build().named_buffers())
+    for name in missing:
+        module, _, attribute = name.rpartition(".")
+        tower.get_submodule(module).register_buffer(attribute, computed[name].to(device), persistent=False)
+    if any(computed[name].is_floating_point() for name in missing):
+        tower.float()

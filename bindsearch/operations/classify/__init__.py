@@ -1,0 +1,1 @@
+"""Classification of files and of items by the names of classes."""

@@ -1,0 +1,396 @@
+"""Columns of classes of a store: written, written again for new items, removed, counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.arguments import did_you_mean, shell_command, shown
+from bindsearch.encoders.base import Encoder, libraries_of
+from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES, ClassNames, class_vectors, read_templates
+from bindsearch.environment import check_libraries
+from bindsearch.errors import StoreError, UsageError
+from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMN_NAME
+from bindsearch.operations.classify.labels import check_prompts
+from bindsearch.operations.classify.vectors import classify_items, counts_of, item_keys, joined_values, logit_scale
+from bindsearch.operations.compact import locked_catalog
+from bindsearch.reports import OnRows, ignore_rows
+from bindsearch.search.filter import collections_named
+from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.sql_filter.columns import FilterColumns
+from bindsearch.storage.class_columns.column import MAX_COLUMNS, MAX_RECORD_BYTES, ClassColumn
+from bindsearch.storage.class_columns.values import ClassValues, StoredColumns, look_up, of_collections
+from bindsearch.storage.snapshot import Snapshot
+from bindsearch.storage.writer import Writer
+from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ColumnRequest:
+    """A column to write.
+
+    Attributes:
+        name: Name of the column.
+        probability: Name of a column of probabilities; None: none, or that of the column as it is.
+        classes: The classes; None: those of the column as it is.
+        templates: Set of templates or file; None: `general`, or those of the column as it is.
+        collections: Names of collections; none: all, or those of the column as it is.
+        modality: Modality of the segments to classify; None: that of each item, or that of the column as it is.
+    """
+
+    name: str
+    probability: str | None = None
+    classes: ClassNames | None = None
+    templates: PathLike | None = None
+    collections: Sequence[str] = ()
+    modality: Modality | None = None
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """Report of writing a column.
+
+    Attributes:
+        name: Name of the column.
+        probability: Name of the column of probabilities; None if there is none.
+        labels: Number of labels.
+        replaced: Whether a column of this name with other labels, templates or modality was replaced.
+        items: Number of items with a class now.
+        classified: Number of items that had none before.
+        without_vectors: Number of items without a vector of the modality, which have no class.
+        cancelled: Number of items whose vectors cancel each other, which have no class.
+        counts: Number of items by label, most frequent first.
+        dry_run: Whether nothing was written.
+        took_s: Duration in seconds.
+    """
+
+    name: str
+    probability: str | None
+    labels: int
+    replaced: bool
+    items: int
+    classified: int
+    without_vectors: int
+    cancelled: int
+    counts: Mapping[str, int]
+    dry_run: bool
+    took_s: float
+
+
+@dataclass(frozen=True)
+class ColumnStatus:
+    """Status of a column of classes.
+
+    Attributes:
+        name: Name of the column.
+        probability: Name of the column of probabilities; None if there is none.
+        labels: Labels of the classes.
+        templates: Templates of their names.
+        modality: Modality of the segments that were classified; None: that of each item.
+        collections: Roots of the collections whose items have a class; none: all.
+        encoder: Name of the encoder.
+        digest: Digest of the encoder's weights.
+        written: Time when it was last written, UTC.
+        items: Number of items with a class.
+        missing: Number of items that are new or changed since, and have none yet.
+    """
+
+    name: str
+    probability: str | None
+    labels: tuple[str, ...]
+    templates: tuple[str, ...]
+    modality: Modality | None
+    collections: tuple[Path, ...]
+    encoder: str
+    digest: str
+    written: str
+    items: int
+    missing: int
+
+
+def write_column(
+    store: Path, encoder: Encoder, request: ColumnRequest, *, dry_run: bool, on_rows: OnRows
+) -> ColumnReport:
+    """Write a column of classes; see `Store.classify`."""
+    started = time.monotonic()
+    generation = open_reader(store).current()
+    stored = generation.snapshot.class_columns
+    before = _column_named(stored, request.name)
+    column = _requested(request, before, generation.snapshot, encoder)
+    _check_names(column, generation.snapshot, stored)
+    check_prompts(ClassNames(column.labels, column.texts), column.templates, encoder)
+    same = before is not None and column.makes_the_same(before)
+    known = _values_of(stored, column.name) if same else joined_values([])
+    values, fresh, cancelled = _values(generation, column, known, encoder, on_rows)
+    if not dry_run:
+        with locked_catalog(store) as (config, catalog):
+            if _named(catalog.class_records().values(), column.name) != before:
+                raise StoreError(f"the column {column.name} was changed by another process meanwhile: run it again")
+            writer = Writer(store, catalog, config.dim)
+            writer.set_class_columns([(column, values)])
+    keys, inside = _keys_of(generation.snapshot, column)
+    counts = counts_of(values, keys[inside], column.labels)
+    return ColumnReport(
+        name=column.name,
+        probability=column.probability,
+        labels=len(column.labels),
+        replaced=before is not None and not same,
+        items=sum(counts.values()),
+        classified=fresh,
+        without_vectors=int(np.count_nonzero(keys[inside] < 0)),
+        cancelled=cancelled,
+        counts=counts,
+        dry_run=dry_run,
+        took_s=time.monotonic() - started,
+    )
+
+
+def remove_column(store: Path, name: str) -> None:
+    """Remove a column of classes, with its probabilities.
+
+    Raises:
+        UsageError: there is no such column.
+        StoreNotFoundError: there is no store.
+        StoreLockedError: another process is writing.
+    """
+    with locked_catalog(store) as (config, catalog):
+        names = [column.name for column in catalog.class_records().values()]
+        if name not in names:
+            listed = f"{did_you_mean(name, names)}the columns are {', '.join(names)}" if names else "there is none"
+            raise UsageError(f"`classify` has written no column {shown(name)} in {store}: {listed}")
+        Writer(store, catalog, config.dim).set_class_columns([], [name])
+
+
+def carry_columns(
+    columns: Iterable[tuple[ClassColumn, Mapping[int, str]]], store: Path, encoder: Encoder, source: str
+) -> list[str]:
+    """Write the columns of another store into a store, with classes of its own vectors.
+
+    Args:
+        columns: Columns, each with the root of each collection of the other store by id.
+        store: The store.
+        encoder: Encoder of the store.
+        source: What the columns are of, for messages.
+
+    Returns:
+        A line for each column that cannot be written, with the reason.
+
+    Raises:
+        StoreLockedError: another process is writing.
+    """
+    notices = []
+    made: list[tuple[ClassColumn, ClassValues]] = []
+    generation = open_reader(store).current()
+    for column, roots in columns:
+        try:
+            made.append(_carried(column, roots, generation, encoder))
+        except UsageError as error:
+            notices.append(f"the column {column.name} of {source} is left out: {error}")
+    if made:
+        with locked_catalog(store) as (config, catalog):
+            Writer(store, catalog, config.dim).set_class_columns(made)
+    return notices
+
+
+def column_status(snapshot: Snapshot) -> list[ColumnStatus]:
+    """Return the status of the columns of classes of a snapshot, in the order in which they were written."""
+    stored = snapshot.class_columns
+    roots = snapshot.manifest.collections
+    listed = []
+    for column in () if stored is None else stored.columns.values():
+        keys, inside = _keys_of(snapshot, column)
+        _, known = look_up(_values_of(stored, column.name), keys[inside])
+        listed.append(
+            ColumnStatus(
+                name=column.name,
+                probability=column.probability,
+                labels=column.labels,
+                templates=column.templates,
+                modality=column.modality,
+                collections=tuple(Path(roots[key]) for key in column.collections if key in roots),
+                encoder=column.encoder,
+                digest=column.digest,
+                written=column.written,
+                items=int(np.count_nonzero(known)),
+                missing=int(np.count_nonzero(~known & (keys[inside] >= 0))),
+            )
+        )
+    return listed
+
+
+def missing_notices(snapshot: Snapshot) -> list[str]:
+    """Return a line for each column of classes that new or changed items are missing from."""
+    return [
+        f"{'1 item has' if column.missing == 1 else f'{column.missing} items have'} no class in the column "
+        f"{column.name} yet: run `{shell_command('classify', '--write-column', column.name)}`"
+        for column in column_status(snapshot)
+        if column.missing
+    ]
+
+
+def _requested(request: ColumnRequest, before: ClassColumn | None, snapshot: Snapshot, encoder: Encoder) -> ClassColumn:
+    """Return the column to write: what the request leaves open is as it was.
+
+    Raises:
+        UsageError: the request gives no labels, and there is no such column; or there is no such collection.
+    """
+    roots = snapshot.manifest.collections
+    named = sorted({key for name in request.collections for key in collections_named(name, roots)})
+    column = ClassColumn(
+        name=request.name.lower(),
+        probability=None if request.probability is None else request.probability.lower(),
+        labels=(),
+        texts=(),
+        templates=(),
+        modality=request.modality,
+        collections=tuple(named),
+        encoder=encoder.name,
+        digest=encoder.digest,
+        written=_now(),
+    )
+    if before is not None and column.probability is None:
+        column = replace(column, probability=before.probability)
+    if request.classes is not None:
+        templates = read_templates(DEFAULT_TEMPLATES if request.templates is None else request.templates)
+        column = replace(column, labels=request.classes.labels, texts=request.classes.texts, templates=templates)
+    elif before is None:
+        raise UsageError(f"the store has no column {shown(request.name)} to write again: give labels (--labels a,b,c)")
+    elif request.templates is not None or request.modality is not None:
+        raise UsageError(f"other templates or another modality change the column {before.name}: give its labels, too")
+    else:
+        kept = (before.labels, before.texts, before.templates)
+        column = replace(column, labels=kept[0], texts=kept[1], templates=kept[2], modality=before.modality)
+        if not named:
+            return replace(column, collections=before.collections)
+    if before is None or not named or not column.makes_the_same(before):
+        return column
+    return replace(column, collections=_either(before.collections, column.collections))
+
+
+def _carried(
+    column: ClassColumn,
+    roots: Mapping[int, str],
+    generation: Generation,
+    encoder: Encoder,
+) -> tuple[ClassColumn, ClassValues]:
+    """Return a column of another store, and its values for the vectors of this one.
+
+    Raises:
+        UsageError: it cannot be written, with the reason.
+    """
+    snapshot = generation.snapshot
+    ids = {root: key for key, root in snapshot.manifest.collections.items()}
+    inside = tuple(sorted(ids[roots[key]] for key in column.collections if roots.get(key) in ids))
+    if column.collections and not inside:
+        raise UsageError("its collections are not in this store")
+    moved = replace(column, collections=inside, encoder=encoder.name, digest=encoder.digest, written=_now())
+    stored = snapshot.class_columns
+    before = _column_named(stored, column.name)
+    if before is not None and not moved.makes_the_same(before):
+        raise UsageError("the store has another one of this name: remove or rename one of them")
+    if before is not None:
+        moved = replace(moved, collections=_either(before.collections, inside), probability=before.probability)
+    _check_names(moved, snapshot, stored)
+    check_prompts(ClassNames(moved.labels, moved.texts), moved.templates, encoder)
+    known = joined_values([]) if before is None else _values_of(stored, moved.name)
+    values, _, _ = _values(generation, moved, known, encoder, ignore_rows)
+    return moved, values
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _either(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the collections that are in one of two columns; none stands for all."""
+    return tuple(sorted({*before, *after})) if before and after else ()
+
+
+def _named(columns: Iterable[ClassColumn], name: str) -> ClassColumn | None:
+    return next((column for column in columns if column.name == name.lower()), None)
+
+
+def _column_named(stored: StoredColumns | None, name: str) -> ClassColumn | None:
+    return None if stored is None else _named(stored.columns.values(), name)
+
+
+def _values_of(stored: StoredColumns | None, name: str) -> ClassValues:
+    key = None if stored is None else stored.named(name)
+    return joined_values([]) if stored is None or key is None else stored.values_of(key)
+
+
+def _check_names(column: ClassColumn, snapshot: Snapshot, stored: StoredColumns | None) -> None:
+    """Check the names of a column, and that there are not too many columns.
+
+    Raises:
+        UsageError: a name is none of a column, or is that of another one, or there are too many columns.
+    """
+    others = [other for other in (() if stored is None else stored.columns.values()) if other.name != column.name]
+    if len(others) >= MAX_COLUMNS:
+        raise UsageError(f"the store has {len(others)} columns of classes: remove one with --remove-column")
+    if column.record_bytes() > MAX_RECORD_BYTES:
+        raise UsageError(f"labels and templates exceed {MAX_RECORD_BYTES >> 20} MiB: give fewer or shorter ones")
+    if column.probability == column.name:
+        raise UsageError(f"the class and its probability have one name, {column.name}: give the probability another")
+    declared = {name.lower() for name in FilterColumns(snapshot).user_types}
+    written = {name for other in others for name in other.column_names()}
+    for name in column.column_names():
+        if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
+            raise UsageError(
+                f"{shown(name)} cannot be the name of a column: give at most {MAX_COLUMN_NAME} letters, digits and "
+                "underscores, not beginning with a digit"
+            )
+        if name in DOCUMENTED_COLUMNS:
+            raise UsageError(f"{name} is a column that every store has: give another name")
+        if name in declared:
+            raise UsageError(f"{name} is a column of your own, of sidecars or lists: give another name")
+        if name in written:
+            raise UsageError(f"{name} is another column that `classify` has written: give another name")
+
+
+def _keys_of(snapshot: Snapshot, column: ClassColumn) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return what the class of each item is stored under, int64 (n items,), and whether an item is to have one."""
+    keys, alive = item_keys(snapshot, column.modality)
+    return keys, alive & of_collections(column, snapshot.items.column("collection_id").to_numpy())
+
+
+def _values(
+    generation: Generation, column: ClassColumn, known: ClassValues, encoder: Encoder, on_rows: OnRows
+) -> tuple[ClassValues, int, int]:
+    """Return the values of a column: those that are known, and those of items that have none.
+
+    Values whose vectors no item has any more are left out.
+
+    Returns:
+        The values, the number of items that had none, and that of items whose vectors cancel each other.
+    """
+    keys, inside = _keys_of(generation.snapshot, column)
+    _, has_value = look_up(known, keys)
+    wanted = np.flatnonzero(inside & ~has_value & (keys >= 0))
+    unique, firsts = np.unique(keys[wanted], return_index=True)
+    live = np.isin(known.vector_ids, keys[inside])
+    kept = known.at(live)
+    on_rows(0, len(unique))
+    if not len(unique):
+        return kept, 0, 0
+    check_libraries(libraries_of(encoder, Modality.TEXT))
+    names = class_vectors(encoder, ClassNames(column.labels, column.texts), column.templates)
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        on_rows(done, len(unique))
+
+    scale = partial(logit_scale, encoder)
+    fresh, cancelled = classify_items(generation, wanted[firsts], column.modality, names, scale, count)
+    return joined_values([kept, fresh]), len(wanted) - cancelled, cancelled

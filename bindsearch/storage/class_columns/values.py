@@ -1,0 +1,180 @@
+"""Values of columns of classes: the class of each item and its probability, by the item's first vector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+VALUE_COLUMNS = {"column_id": "int64", "vector_id": "int64", "class": "int64", "probability": "float64"}
+"""Columns of the values and their Arrow types: the column, the first vector of the item, the number of its class."""
+
+COLUMNS_KEY = b"class_columns"
+"""Key in the schema's metadata of the columns, as JSON: records by column_id."""
+
+
+class ClassValues(NamedTuple):
+    """Values of a column.
+
+    Attributes:
+        vector_ids: First vector of each item, no two equal: int64 (m,).
+        classes: Number of the class: int64 (m,).
+        probabilities: Probability of the class, 0..1: float64 (m,).
+    """
+
+    vector_ids: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    def at(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> ClassValues:
+        """Return the values in some rows, or where a mask is true."""
+        return ClassValues(self.vector_ids[rows], self.classes[rows], self.probabilities[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class StoredColumns:
+    """The columns of classes of a generation.
+
+    Attributes:
+        columns: Columns by column_id.
+        values: Values with the columns of VALUE_COLUMNS, by column_id and vector_id.
+    """
+
+    columns: Mapping[int, ClassColumn]
+    values: pa.Table
+
+    def named(self, name: str) -> int | None:
+        """Return the id of the column with this name, or with probabilities of this name; None if there is none."""
+        for key, column in self.columns.items():
+            if name in column.column_names():
+                return key
+        return None
+
+    def values_of(self, column_id: int) -> ClassValues:
+        """Return the values of a column; vector ids are ascending."""
+        ids = self.values.column("column_id").to_numpy()
+        start, end = np.searchsorted(ids, column_id, "left"), np.searchsorted(ids, column_id, "right")
+        part = self.values.slice(int(start), int(end - start))
+        return ClassValues(*(part.column(name).to_numpy() for name in [*VALUE_COLUMNS][1:]))
+
+
+def values_table(column_id: int, values: ClassValues) -> pa.Table:
+    """Return the values of a column as a table."""
+    import pyarrow as pa
+
+    arrays = (np.full(len(values.vector_ids), column_id, np.int64), *values)
+    return pa.table(list(arrays), schema=pa.schema(list(VALUE_COLUMNS.items())))
+
+
+def no_values() -> pa.Table:
+    """Return a table of values without rows."""
+    import pyarrow as pa
+
+    return pa.schema(list(VALUE_COLUMNS.items())).empty_table()
+
+
+def with_columns(values: pa.Table, columns: Mapping[int, ClassColumn]) -> pa.Table:
+    """Return values with the record of the columns in the schema's metadata, as they are stored."""
+    records = {str(key): column.to_record() for key, column in columns.items()}
+    return values.replace_schema_metadata({COLUMNS_KEY: json.dumps(records)})
+
+
+def stored_columns(table: pa.Table) -> StoredColumns:
+    """Return the columns and values of a table that `with_columns` made.
+
+    Raises:
+        ValueError: it is none.
+    """
+    import pyarrow as pa
+
+    for name, kind in VALUE_COLUMNS.items():
+        number = table.schema.get_field_index(name)
+        if number < 0 or table.schema.field(number).type != pa.type_for_alias(kind) or table.column(number).null_count:
+            raise ValueError(f"it has no column {name} of type {kind}")
+    records = json.loads((table.schema.metadata or {}).get(COLUMNS_KEY, b"null"))
+    if not isinstance(records, dict):
+        raise ValueError("it does not say which columns it has")
+    columns = {int(key): ClassColumn.from_record(record) for key, record in records.items()}
+    return StoredColumns(columns, table.select(list(VALUE_COLUMNS)))
+
+
+def check_values(stored: StoredColumns) -> None:
+    """Check that values refer to columns and classes that are recorded, in their order.
+
+    Raises:
+        ValueError: they do not.
+    """
+    ids = stored.values.column("column_id").to_numpy()
+    if np.any(ids[1:] < ids[:-1]) or not np.isin(np.unique(ids), [*stored.columns]).all():
+        raise ValueError("its values are of columns that it does not have")
+    for key, column in stored.columns.items():
+        vector_ids, classes, _ = stored.values_of(key)
+        if np.any(vector_ids[1:] <= vector_ids[:-1]):
+            raise ValueError("its vectors are not ascending")
+        if len(classes) and not (classes.min() >= 0 and classes.max() < len(column.labels)):
+            raise ValueError("it refers to classes that it does not have")
+
+
+def first_vectors(
+    items: pa.Table, segments: pa.Table, item_rows: NDArray[np.int64], modality: Modality | None
+) -> NDArray[np.int64]:
+    """Return the vector that an item's class is stored under: the first one of the modality that is classified.
+
+    Args:
+        items: n items, with a column modality.
+        segments: m segments, with the columns modality and vector_id.
+        item_rows: Row of each segment's item: int64 (m,).
+        modality: Modality of the segments; None: that of their item.
+
+    Returns:
+        int64 (n,), -1 for items without such a segment.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = [*Modality]
+    of_items, of_segments = (
+        pc.index_in(table.column("modality"), value_set=pa.array(names, table.schema.field("modality").type)).to_numpy()
+        for table in (items, segments)
+    )
+    wanted = of_segments == (of_items[item_rows] if modality is None else names.index(modality))
+    largest = np.iinfo(np.int64).max
+    first = np.full(items.num_rows, largest, np.int64)
+    np.minimum.at(first, item_rows[wanted], segments.column("vector_id").to_numpy()[wanted])
+    first[first == largest] = -1
+    return first
+
+
+def look_up(values: ClassValues, keys: NDArray[np.int64]) -> tuple[ClassValues, NDArray[np.bool_]]:
+    """Return the values that are stored under the first vectors of n items.
+
+    Args:
+        values: Values of a column; vector ids are ascending.
+        keys: First vector of each item, -1 for none: int64 (n,).
+
+    Returns:
+        Values of the n items, of class 0 where there are none, and whether an item has a value: bool (n,).
+    """
+    if not len(values.vector_ids):
+        return ClassValues(keys, np.zeros(len(keys), np.int64), np.zeros(len(keys))), np.zeros(len(keys), np.bool_)
+    rows = np.minimum(np.searchsorted(values.vector_ids, keys), len(values.vector_ids) - 1)
+    known = values.vector_ids[rows] == keys
+    rows = np.where(known, rows, 0)
+    return ClassValues(keys, values.classes[rows], values.probabilities[rows]), known
+
+
+def of_collections(column: ClassColumn, collection_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether items have a class by their collection, given its id int64 (n,): bool (n,)."""
+    if not column.collections:
+        return np.ones(len(collection_ids), np.bool_)
+    return np.isin(collection_ids, np.array(column.collections, np.int64))

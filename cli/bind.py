@@ -1,0 +1,194 @@
+"""`bindsearch bind`: train a tower for a new modality towards the space of an encoder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bindsearch.cli.options import DeviceOption, JsonOption
+from bindsearch.cli.output import plural, print_json, print_line, print_message
+from bindsearch.cli.settings.complete import complete_encoders, complete_modalities
+from bindsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from bindsearch.binding.bind import BindResult
+    from bindsearch.binding.train import StepReport
+    from bindsearch.binding.validation import Validation
+
+STAGES = {"decode": "decoding", "embed": "embedding", "train": "training"}
+MAX_SWEEP = 32
+
+
+def bind_command(
+    pairs: Annotated[
+        Path,
+        typer.Option(
+            "--pairs", help="CSV file: a column for the new modality, one for its partner (image, ...).", metavar="FILE"
+        ),
+    ],
+    modality: Annotated[
+        str,
+        typer.Option(
+            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modalities
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Name of the new encoder, loaded as bound:NAME.", metavar="NAME")],
+    hub: Annotated[
+        str,
+        typer.Option(
+            "--hub", help="Encoder whose space it is bound to.", metavar="NAME", autocompletion=complete_encoders
+        ),
+    ] = "mini",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set the network, the recipe or an augmentation. Repeatable.", metavar="NAME=VALUE"),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            "--sweep", help="Train once for each value, such as batch=32,64,128, and compare.", metavar="NAME=A,B,..."
+        ),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="Keep checkpoint, log and decoded files in this folder.", metavar="DIR"),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again where there is a checkpoint.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an installed encoder of that name.")] = False,
+    templates: Annotated[
+        str, typer.Option("--templates", help="Templates for the names of labels in validation.", metavar="NAME|FILE")
+    ] = "general",
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Also write events for TensorBoard.", metavar="DIR")
+    ] = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> int:
+    """Bind a new modality to an encoder: train a tower on pairs, and install both as a new encoder.
+
+    The encoder stays as it is; the tower learns to give a thermal picture, a motion log or a sound the vector that the
+    encoder gives its partner. Then texts and all other modalities find it too. Interrupted runs are resumed.
+
+    Example: bindsearch bind --pairs pairs.csv --modality thermal --hub mini --out night --set network=hub
+    """
+    from bindsearch.binding.bind import BindOptions, bind
+
+    options = BindOptions(work, restart, replace, device, templates, tensorboard)
+    settings = [*(set_ or [])]
+    if sweep is not None and work is None:
+        raise UsageError("--sweep needs --work DIR: there files are decoded and embedded once for all runs")
+    results = []
+    for name, extra in _runs(out, sweep):
+        with _progress(name) as (on_progress, on_step):
+            result = bind(
+                pairs,
+                modality,
+                hub,
+                name,
+                settings=[*settings, *extra],
+                options=options,
+                on_progress=on_progress,
+                on_step=on_step,
+            )
+        if result.manifest is None:  # another process of torchrun shows it
+            return 0
+        for note in result.notes if not results else ():
+            print_message(f"note: {note}")
+        results.append(result)
+    if json:
+        print_json({"runs": [_as_json(result) for result in results]})
+    else:
+        for result in results:
+            _print_result(result)
+    return 0
+
+
+def _runs(out: str, sweep: str | None) -> list[tuple[str, Sequence[str]]]:
+    """Return the name and the additional settings of each run.
+
+    Raises:
+        UsageError: the sweep is not NAME=A,B,...
+    """
+    if sweep is None:
+        return [(out, ())]
+    name, _, texts = sweep.partition("=")
+    values = [text.strip() for text in texts.split(",") if text.strip()]
+    if not (name.strip() and len(values) > 1 and len(set(values)) == len(values) <= MAX_SWEEP):
+        raise UsageError(f"--sweep {sweep}: write NAME and 2 to {MAX_SWEEP} different values, such as batch=32,64,128")
+    return [(f"{out}-{name.strip()}-{value}", (f"{name.strip()}={value}",)) for value in values]
+
+
+@contextmanager
+def _progress(
+    name: str,
+) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[StepReport], None]]]:
+    """Yield callbacks that show the progress of a run: bars in a terminal, else a line for each validation."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    is_terminal = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+        last = [""]
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(STAGES[stage], total=total, figures="")
+            bar.update(tasks[stage], completed=done, total=total)
+
+        def show_step(report: StepReport) -> None:
+            if report.validation is not None:
+                last[0] = _figures(report.validation)
+                if not is_terminal:
+                    print_message(f"{name}: step {report.step} of {report.steps}, loss {report.loss:.3f}, {last[0]}")
+            show("train", report.step, report.steps)
+            bar.update(tasks["train"], figures=f"loss {report.loss:.3f}, {report.media_per_s:.0f}/s {last[0]}")
+
+        yield show, show_step
+
+
+def _figures(validation: Validation) -> str:
+    """Return the figures of a validation as text."""
+    zero_shot = "" if validation.zero_shot is None else f", zero-shot {validation.zero_shot:.3f}"
+    return f"R@1 {validation.recall_at_1:.3f}, R@10 {validation.recall_at_10:.3f}{zero_shot}"
+
+
+def _print_result(result: BindResult) -> None:
+    manifest = result.manifest
+    assert manifest is not None
+    counts = f"{plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}"
+    print_line(f"{manifest.name} installed: {counts}")
+    if result.last is not None:
+        print_line(f"validation on {plural(result.validation_pairs, 'pair')}: {_figures(result.last)}")
+    print_line(f"log: {result.log}")
+    print_line(f"use it with: bindsearch index PATH --encoder {manifest.name}")
+
+
+def _as_json(result: BindResult) -> dict[str, Any]:
+    manifest, last = result.manifest, result.last
+    assert manifest is not None
+    return {
+        "name": manifest.name,
+        "digest": manifest.source_sha256,
+        "steps": result.steps,
+        "pairs": result.pairs,
+        "validation_pairs": result.validation_pairs,
+        "validation": None
+        if last is None
+        else {"recall_at_1": last.recall_at_1, "recall_at_10": last.recall_at_10, "zero_shot": last.zero_shot},
+        "best_score": result.best_score,
+        "log": str(result.log),
+        "notes": list(result.notes),
+    }

@@ -1,0 +1,263 @@
+"""`bindsearch classify`: classes of files, and columns of classes of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bindsearch.cli.options import CollectionOption, DeviceOption, ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.output import plural, print_json, print_line, print_message
+from bindsearch.cli.progress import show_rows
+from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.zero_shot import ClassNames
+    from bindsearch.operations.classify.column import ColumnReport
+    from bindsearch.operations.classify.files import ClassifiedFile
+
+SHOWN_LABELS = 50
+"""Labels of a column whose numbers of items are printed, most frequent first."""
+
+
+def classify_command(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files of any modality; image:FILE and FILE@10s-20s as in queries.", metavar="[FILE...]"),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the classes; cat|kitten is one class of two names.", metavar="LABEL,LABEL"),
+    ] = None,
+    labels_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels-file", help="Text file of classes instead: one a line, its names separated by |.", metavar="FILE"
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        typer.Option(
+            help="Templates of the names: general (default), imagenet, sound, motion, none, or a file with one a line.",
+            metavar="SET",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Encoder of the files; default: that of the store, mini if there is none.", metavar="NAME"),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Number of classes to show for each file.", metavar="N")] = 5,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            help="Modality of the files, or of the segments of a column; default: that of each file.", metavar="M"
+        ),
+    ] = None,
+    imu_rate: ImuRateOption = None,
+    write_column: Annotated[
+        str | None,
+        typer.Option(
+            "--write-column",
+            help="Write the class of each item of the store into a column for --where; without labels: of new items, "
+            "with the labels that it has.",
+            metavar="NAME",
+        ),
+    ] = None,
+    write_probability: Annotated[
+        str | None,
+        typer.Option("--write-probability", help="With --write-column: column of the probability.", metavar="NAME"),
+    ] = None,
+    remove_column: Annotated[
+        str | None, typer.Option("--remove-column", help="Remove a column that was written.", metavar="NAME")
+    ] = None,
+    collection: CollectionOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --write-column: count the classes, write nothing.")
+    ] = False,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Name the classes of files by labels in words, or write the class of each item of a store into a column.
+
+    Nothing is trained: a class is a text in the encoder's space, and a file has the class whose text is nearest. A
+    column is made from the stored vectors, without reading files.
+
+    Examples: bindsearch classify photo.jpg sound.wav --labels dog,cat,car
+    bindsearch classify --write-column animal --labels-file animals.txt --collection photos
+    bindsearch search "at night" --where "animal = 'dog'"
+    """
+    _check_options(
+        files=bool(files),
+        column=write_column,
+        removed=remove_column,
+        of_columns={
+            "--write-probability": write_probability is not None,
+            "--collection": bool(collection),
+            "--dry-run": dry_run,
+        },
+        of_files={"--encoder": encoder is not None, "--imu-rate": imu_rate is not None},
+    )
+    from bindsearch.store import connect
+
+    if remove_column is not None:
+        connect(store).remove_column(remove_column)
+        _print_removed(remove_column, as_json=json)
+        return 0
+    classes = _read_labels(labels, labels_file, needed=write_column is None)
+    with show_rows("classifying") as (on_rows, _):
+        if write_column is not None:
+            report = connect(store, device=device).classify(
+                classes,
+                column=write_column,
+                probability_column=write_probability,
+                templates=templates,
+                collections=collection or (),
+                modality=modality,
+                dry_run=dry_run,
+                on_rows=on_rows,
+            )
+            classified = []
+        else:
+            assert classes is not None  # they were needed
+            opened = connect(store, device=device)
+            chosen: dict[str, Any] = {
+                "templates": templates or "general",
+                "top": top,
+                "modality": modality,
+                "imu_rate_hz": imu_rate,
+            }
+            if encoder is None and opened.exists:
+                classified = opened.classify_files(files or (), classes, on_rows=on_rows, **chosen)
+            else:
+                from bindsearch.operations.classify.files import classify
+
+                classified = classify(
+                    files or (), classes, encoder=encoder or "mini", device=device, on_rows=on_rows, **chosen
+                )
+    if write_column is not None:
+        _print_column(report, as_json=json)
+        return 0
+    return _print_files(classified, as_json=json)
+
+
+def _check_options(
+    *, files: bool, column: str | None, removed: str | None, of_columns: dict[str, bool], of_files: dict[str, bool]
+) -> None:
+    """Check that options belong together; `of_columns` and `of_files`: whether an option is given.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if removed is not None and (files or column is not None):
+        raise UsageError("--remove-column only removes: classify in another command")
+    if files and column is not None:
+        raise UsageError("files are not written into a column: give either files or --write-column")
+    if not files and column is None and removed is None:
+        raise UsageError("nothing to classify: give files, or --write-column NAME for the items of the store")
+    others = of_files if column is not None or removed is not None else of_columns
+    if wrong := [name for name, given in others.items() if given]:
+        where = "--write-column" if others is of_columns else "files"
+        raise UsageError(f"{wrong[0]} belongs to {where}: leave it out")
+
+
+def _read_labels(labels: str | None, file: Path | None, *, needed: bool) -> ClassNames | None:
+    """Return the classes that were given; None if none were.
+
+    Raises:
+        UsageError: they are invalid, given twice, or missing.
+    """
+    if labels is not None and file is not None:
+        raise UsageError("--labels and --labels-file are both given: leave one out")
+    if labels is None and file is None:
+        if needed:
+            raise UsageError("there are no labels: give --labels a,b,c or --labels-file FILE")
+        return None
+    from bindsearch.operations.classify.labels import read_labels, to_classes
+
+    return to_classes(labels.split(",")) if labels is not None else read_labels(file or "")
+
+
+def _print_files(classified: Sequence[ClassifiedFile], *, as_json: bool) -> int:
+    """Print the classes of files and return the exit code."""
+    from bindsearch.operations.classify.labels import ONLY_COMPARED
+
+    failed = [file for file in classified if file.failure]
+    if as_json:
+        print_json({"files": [_file_json(file) for file in classified], "notices": [ONLY_COMPARED]})
+    else:
+        for number, file in enumerate(classified):
+            if file.failure:
+                continue
+            if number:
+                print_line("")
+            print_line(f"{file.source}  ({file.modality})")
+            for one in file.classes:
+                print_line(f"  {one.probability:6.1%}  cosine {one.cosine:6.3f}  {one.label}")
+            for notice in file.notices:
+                print_message(f"note: {notice}")
+        for file in failed:
+            print_message(f"failed: {file.source}: {file.failure}")
+        if len(failed) < len(classified):
+            print_message(f"note: {ONLY_COMPARED}")
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _file_json(file: ClassifiedFile) -> dict[str, Any]:
+    return {
+        "file": file.source,
+        "modality": None if file.modality is None else file.modality.value,
+        "classes": [asdict(one) for one in file.classes],
+        "notices": list(file.notices),
+        "failure": file.failure or None,
+    }
+
+
+def _print_column(report: ColumnReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "column": report.name,
+                "probability": report.probability,
+                "labels": report.labels,
+                "replaced": report.replaced,
+                "items": report.items,
+                "classified": report.classified,
+                "without_vectors": report.without_vectors,
+                "cancelled": report.cancelled,
+                "counts": dict(report.counts),
+                "dry_run": report.dry_run,
+                "took_s": report.took_s,
+            }
+        )
+        return
+    from bindsearch.operations.classify.labels import ONLY_COMPARED
+
+    for label, n in [*report.counts.items()][:SHOWN_LABELS]:
+        print_line(f"{n:8}  {label}")
+    if (rest := len(report.counts) - SHOWN_LABELS) > 0:
+        print_line(f"          ... and {rest} more labels")
+    written = "nothing was written" if report.dry_run else "replaced" if report.replaced else "written"
+    print_line(
+        f"column {report.name}: {plural(report.items, 'item')} with a class, {report.classified} of them new; {written}"
+    )
+    if report.without_vectors:
+        print_message(f"note: {plural(report.without_vectors, 'item')} without a vector of this modality have no class")
+    if report.cancelled:
+        print_message(f"note: {plural(report.cancelled, 'item')} whose segments have opposite vectors have no class")
+    print_message(f"note: {ONLY_COMPARED}")
+    if not report.dry_run:
+        print_message(
+            "note: files that are indexed from now on have no class until it is written again: bindsearch classify "
+            f"--write-column {report.name}"
+        )
+
+
+def _print_removed(name: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"removed": name.lower()})
+    else:
+        print_line(f"removed the column {name.lower()}")
