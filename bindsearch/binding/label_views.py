@@ -1,4 +1,4 @@
-"""Labels of pairs, and random views of sound and motion for the networks that tell labels apart.
+"""Labels of pairs, and random views of sound and motion for the networks that distinguish labels.
 
 Views are drawn from levels of a whole sound, or a whole recording of motion, which are computed once and kept.
 """
@@ -33,7 +33,7 @@ ACTIVE_DB = 50.0
 
 
 def with_labels(settings: RunSettings, data: PairData, processes: int) -> RunSettings:
-    """Return settings with the number of labels, if the network tells labels apart.
+    """Return settings with the number of labels, if the network distinguishes labels.
 
     Args:
         settings: Settings of the run.
@@ -51,12 +51,12 @@ def with_labels(settings: RunSettings, data: PairData, processes: int) -> RunSet
     labels = [data.pairs[row].label for row in data.rows(validation=False)]
     if missing := labels.count(""):
         raise UsageError(
-            f"{missing} of {len(labels)} pairs to train on have no label: {network} tells labels apart, so fill in a "
+            f"{missing} of {len(labels)} pairs to train on have no label: {network} distinguishes labels, so fill in a "
             "column label, or choose another network"
         )
     count = len(set(labels))
     if count < 2:
-        raise UsageError(f"all pairs have the label {labels[0]}: {network} tells labels apart, so give at least two")
+        raise UsageError(f"all pairs have the label {labels[0]}: {network} distinguishes labels, so give at least two")
     return replace(settings, tower=replace(settings.tower, labels=count))
 
 

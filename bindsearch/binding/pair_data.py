@@ -48,7 +48,7 @@ class PairData:
         pairs: The pairs.
         media_keys: Entry of the cache of each pair's file of the new modality.
         groups: Number of each pair's member of the hub; the same content has the same: int64 (n,).
-        alike: Number of what each pair counts as: that of its label where labels are what is told apart, else of its
+        alike: Number of what each pair counts as: that of its label where labels are what is distinguished, else of its
             member of the hub: int64 (n,).
         crops: Number of crops of each member of the hub.
         crop_vectors: Vectors of these crops, group after group; of the whole members if there are no crops:
@@ -186,7 +186,7 @@ def _alike(
 ) -> NDArray[np.int64]:
     """Return what each pair counts as; see `PairData.alike`.
 
-    Texts of one label, such as "dog" and "a dog barking", are not told apart.
+    Texts of one label, such as "dog" and "a dog barking", are not distinguished.
     """
     if table.hub_modality is not Modality.TEXT and settings.tower.network not in LABEL_NETWORKS:
         return groups

@@ -106,7 +106,7 @@ LABEL_DEFAULTS: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
-"""Defaults of networks that tell labels apart: those that the towers of `mini` were trained with."""
+"""Defaults of networks that distinguish labels: those that the towers of `mini` were trained with."""
 
 LABEL_TOWERS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -141,7 +141,7 @@ class RunSettings:
         augmentations: Random changes of the media.
 
     Raises:
-        UsageError: settings of a network that tells labels apart do not fit together.
+        UsageError: settings of a network that distinguishes labels do not fit together.
     """
 
     tower: TowerConfig

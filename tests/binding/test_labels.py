@@ -128,7 +128,7 @@ def named(encoder: Encoder, media: Sequence[Media], texts: Sequence[str]) -> lis
 
 def test_sounds_that_were_never_heard_are_named(tmp_path: Path) -> None:
     table = write_sounds(tmp_path)
-    result = bind(table, "audio", "mini", "kinds", settings=["network=label-sound", "epochs=24", *QUICK])
+    result = bind(table, "audio", "mini", "kinds", settings=["network=label-sound", "epochs=30", *QUICK])
     assert (result.pairs, result.validation_pairs) == (24, 0)
     rng, encoder = np.random.default_rng(1), load_encoder("bound:kinds")
     kinds = [kind for kind in SOUNDS for _ in range(4)]
@@ -269,8 +269,8 @@ def test_settings_that_do_not_fit_are_refused(settings: list[str], message: str)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (("wind", ""), "1 of 2 pairs to train on have no label: label-sound tells labels apart, so fill in a column"),
-        (("wind", "wind"), "all pairs have the label wind: label-sound tells labels apart, so give at least two"),
+        (("wind", ""), "1 of 2 pairs to train on have no label: label-sound distinguishes labels, so fill in a column"),
+        (("wind", "wind"), "all pairs have the label wind: label-sound distinguishes labels, so give at least two"),
     ],
 )
 def test_pairs_without_labels_are_refused(tmp_path: Path, labels: tuple[str, str], message: str) -> None:

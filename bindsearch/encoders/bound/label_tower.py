@@ -1,4 +1,4 @@
-"""Towers that tell labels apart: their vectors are mixtures of the hub's vectors of the labels that were trained on.
+"""Towers that distinguish labels: their vectors are mixtures of the hub's vectors of the labels that were trained on.
 
 For few recordings of few kinds of sound or motion: a free vector learns nothing about the space from ten labels, and a
 mixture of them is at least where the labels are (like ConSE, Norouzi et al. 2013, arXiv 1312.5650).

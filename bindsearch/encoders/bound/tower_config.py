@@ -126,7 +126,7 @@ class TowerConfig:
         if not 0.1 <= self.sharpness <= 100.0:
             raise UsageError(f"sharpness is {self.sharpness:g}: expected 0.1 to 100")
         if not 0 <= self.labels <= MAX_LABELS:
-            raise UsageError(f"there are {self.labels} labels: at most {MAX_LABELS} can be told apart")
+            raise UsageError(f"there are {self.labels} labels: at most {MAX_LABELS} can be distinguished")
         if self.network not in LABEL_NETWORKS and (self.members, self.sharpness, self.labels) != (1, 1.0, 0):
             raise UsageError(f"members and sharpness are settings of {' and '.join(LABEL_NETWORKS)} alone")
         if self.network in LABEL_NETWORKS and self.head != "linear":
