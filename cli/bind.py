@@ -82,7 +82,7 @@ def bind_command(
     settings = [*(set_ or [])]
     if sweep is not None and work is None:
         raise UsageError("--sweep needs --work DIR: there files are decoded and embedded once for all runs")
-    results = []
+    results: list[BindResult] = []
     for name, extra in _runs(out, sweep):
         with _progress(name) as (on_progress, on_step):
             result = bind(

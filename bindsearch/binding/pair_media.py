@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 LARGEST_SIDE_PX = 512
 """Longer side of pictures that are kept; larger ones are averaged down by whole factors."""
 
+KEPT_BYTES = 512 << 20
+"""Memory for decoded media."""
+
 RECORDING_S = 30.0
 """Most seconds of a recording that are read where the table gives no span."""
 
@@ -69,15 +73,17 @@ def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: De
 
 @dataclass(frozen=True)
 class MediaCache:
-    """Decoded media on disk, a file for each; two processes may share it.
+    """Decoded media on disk, a file for each; two processes may share it. The first ones are also kept in memory.
 
     Attributes:
         folder: Folder of the cache.
         hints: Sizes and rates that decoders deliver.
+        kept: Media in memory by the name of their entry.
     """
 
     folder: Path
     hints: DecodeHints
+    kept: KeptMedia = field(default_factory=lambda: KeptMedia())
 
     def key(self, path: Path, modality: Modality, span: Span | None) -> str:
         """Return the name of the entry of a file, which depends on its content.
@@ -93,16 +99,40 @@ class MediaCache:
         Raises:
             MediaError: as for `read_pair_media`.
         """
+        if (kept := self.kept.get(key)) is not None:
+            return kept
         entry = self.folder / key[:2] / f"{key}.npz"
         if entry.is_file():
             try:
-                return _read(entry)
+                return self.kept.add(key, _read(entry))
             except (OSError, ValueError, KeyError):  # damaged: decoded again
                 entry.unlink(missing_ok=True)
         media = _smaller(read_pair_media(path, modality, span, self.hints))
         entry.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(entry) as file:
             np.savez(file, allow_pickle=False, **_arrays(media))
+        return self.kept.add(key, media)
+
+
+class KeptMedia:
+    """Media in memory, up to KEPT_BYTES; later ones are not kept: each is drawn as often as every other one."""
+
+    def __init__(self) -> None:
+        self._media: dict[str, Media] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Media | None:
+        """Return a medium that is kept."""
+        return self._media.get(key)
+
+    def add(self, key: str, media: Media) -> Media:
+        """Keep a medium if there is room, and return it."""
+        size = sum(value.nbytes for value in _arrays(media).values())
+        with self._lock:
+            if key not in self._media and self._bytes + size <= KEPT_BYTES:
+                self._media[key] = media
+                self._bytes += size
         return media
 
 

@@ -235,7 +235,7 @@ def test_erased_rectangles() -> None:
 
 
 def test_erased_depth_is_not_valid_and_never_all_of_it() -> None:
-    options = DepthOptions(erase=1.0, erase_area=0.9, noise=0.0, scale=0.0)
+    options = DepthOptions(erase=1.0, erase_area=0.9, noise=0.0, depth_scale=0.0)
     for seed in range(50):
         media = made_media(seed)[Modality.DEPTH]
         alone = np.zeros_like(media.valid)

@@ -123,3 +123,26 @@ class WorldEncoder:
         grey = np.stack([views[0, ..., 0] for views in prepared]).reshape(len(prepared), -1)
         numbers = (grey / 127.5 - 1) @ _FROM_PICTURE.T
         return l2_normalize((numbers @ _TO_SPACE.T).astype(np.float32))
+
+
+SMALL_SETTINGS = (
+    "network=vit-nano",
+    "side_px=32",
+    "patch_px=8",
+    "batch=64",
+    "part=64",
+    "epochs=45",
+    "warmup_epochs=4",
+    "replication=1",
+    "learning_rate=3e-3",
+    "weight_decay=0.05",
+    "scale=20",
+    "flip=0",
+    "crop_scale=1",
+    "crop_ratio=1",
+    "erase=0",
+)
+"""Settings of a tower that learns a modality of the world in seconds; scenes have no parts and no mirror images."""
+
+THERMAL_SETTINGS = (*SMALL_SETTINGS, "contrast=0", "brightness=0", "noise=0.01")
+DEPTH_SETTINGS = (*SMALL_SETTINGS, "noise=0", "depth_scale=0")

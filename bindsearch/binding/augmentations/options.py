@@ -94,12 +94,12 @@ class DepthOptions(SpatialOptions):
     """Options of depth maps.
 
     Attributes:
-        scale: Standard deviation of the logarithm of a factor of all depths.
+        depth_scale: Standard deviation of the logarithm of a factor of all depths.
         noise: Largest standard deviation of the relative noise of a pixel.
         holes: Largest share of pixels that lose their measurement.
     """
 
-    scale: float = _option(0.1, 0.0, 1.0)
+    depth_scale: float = _option(0.1, 0.0, 1.0)
     noise: float = _option(0.01, 0.0, 0.5)
     holes: float = _option(0.0, 0.0, 0.9)
 

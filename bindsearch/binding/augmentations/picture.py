@@ -136,7 +136,7 @@ def augment_depth(
         MediaError: the map has no pixels.
     """
     _check_pixels(depth_m.shape)
-    factor = math.exp(rng.normal() * options.scale)
+    factor = math.exp(rng.normal() * options.depth_scale)
     noise, holes = rng.random(2) * (options.noise, options.holes)
     changed = np.where(valid, depth_m, np.float32(0.0))
     np.clip(changed, -LARGEST_DEPTH, LARGEST_DEPTH, out=changed)
