@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bindsearch.binding.augmentations.augment import augment
+from bindsearch.binding.augmentations.mixing import mix, mixing_shares
 from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
 from bindsearch.binding.label_views import label_view
@@ -31,6 +32,9 @@ from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MIXING_ALPHA = 0.3
+"""Parameter of the Beta distribution of the shares of mixtures: most are near 0 and 1."""
 
 STEPS_AHEAD = 2
 """Steps whose media are prepared while one is trained on."""
@@ -97,18 +101,28 @@ def batches(drawing: Drawing, steps: range, workers: Workers, device: torch.devi
                 if step < steps.stop:
                     waiting.append([threads.submit(drawing.row, step, number) for number in rows])
                 if step >= steps.start + STEPS_AHEAD and waiting:
-                    yield _batch([future.result() for future in waiting.pop(0)], drawing.data, device)
+                    drawn = [future.result() for future in waiting.pop(0)]
+                    yield _batch(drawn, drawing, step - STEPS_AHEAD, rows.start, device)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _batch(rows: list[tuple[NDArray[Any], int, int]], data: PairData, device: torch.device) -> Batch:
-    """Return rows as tensors on a device."""
+def _batch(
+    rows: list[tuple[NDArray[Any], int, int]], drawing: Drawing, step: int, first_row: int, device: torch.device
+) -> Batch:
+    """Return rows as tensors on a device, some of them mixed."""
     views, keys, groups = zip(*rows, strict=True)
-    numbers = np.array(keys, np.int64)
+    numbers, media, recipe = np.array(keys, np.int64), np.stack(views), drawing.settings.recipe
+    mixing: tuple[torch.Tensor, ...] = ()
+    if recipe.mix:
+        rng = np.random.default_rng(seed_of(recipe.seed, step, first_row, 2))
+        partners, kept = rng.permutation(len(rows)), mixing_shares(rng, len(rows), MIXING_ALPHA, recipe.mix)
+        media = mix(media, media[partners], kept)
+        mixing = (torch.from_numpy(partners + first_row).to(device), torch.from_numpy(kept).to(device))
     return Batch(
-        torch.from_numpy(np.stack(views)).to(device),
-        torch.from_numpy(data.crop_vectors[numbers]).to(device),
+        torch.from_numpy(media).to(device),
+        torch.from_numpy(drawing.data.crop_vectors[numbers]).to(device),
         torch.from_numpy(numbers).to(device),
         torch.tensor(groups, dtype=torch.int64, device=device),
+        mixing,
     )

@@ -57,3 +57,20 @@ def shares_of(keys: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     alike = keys[:, None] == keys[None]
     shares = alike / alike.sum(dim=1, keepdim=True)
     return shares.float(), (groups[:, None] == groups[None]) & ~alike
+
+
+def mixed_targets(shares: Tensor, neither: Tensor, partners: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the targets of mixtures: what is in a mixture is what it belongs to, to the same share.
+
+    Args:
+        shares: Targets of the rows, float32 (n, n).
+        neither: What is neither alike to a row nor different, bool (n, n).
+        partners: Row that is mixed into each, int64 (n,).
+        kept: Share of each row in its mixture, float32 (n,); 1: nothing is mixed in.
+
+    Returns:
+        Both for the mixtures.
+    """
+    mixed = kept[:, None] * shares + (1 - kept[:, None]) * shares[partners]
+    either = neither | (neither[partners] & (kept < 1)[:, None])
+    return mixed, either & (mixed == 0)

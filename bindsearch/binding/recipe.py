@@ -40,6 +40,8 @@ class Recipe:
         scale: Logit scale of the loss, the inverse of the temperature of the paper.
         learn_scale: 1: the logit scale is learned, up to 100; 0: fixed, which is better but for sound (table 5a).
         average: Steps of the moving average of the weights that is kept; 0: the last weights.
+        mix: Probability that a view is mixed with another one of the batch, and the targets with its (mixup), of
+            networks that distinguish labels.
         validation: Share of the pairs that are kept for validation if the table has no split.
         patience: Validations without progress after which training stops; 0: never.
         seed: Seed of weights, order, crops and augmentations.
@@ -61,6 +63,7 @@ class Recipe:
     scale: float = _number(10.0, 0.01, 100.0)
     learn_scale: int = _number(0, 0, 1)
     average: int = _number(0, 0, 1_000_000)
+    mix: float = _number(0.0, 0.0, 1.0)
     validation: float = _number(0.1, 0.0, 0.9)
     patience: int = _number(0, 0, 1_000_000)
     seed: int = _number(0, 0, 1 << 31)
@@ -151,6 +154,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         network, recipe = self.tower.network, self.recipe
         if network not in LABEL_NETWORKS:
+            if recipe.mix:
+                raise UsageError(f"mix is {recipe.mix:g}: it is a setting of {' and '.join(LABEL_NETWORKS)} alone")
             return
         if recipe.part < recipe.batch or recipe.batch < 2 * self.tower.members:
             # Batch normalisation takes its statistics from all rows of a member at once.

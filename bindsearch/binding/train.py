@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bindsearch.binding.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from bindsearch.binding.loader import Drawing, batches
-from bindsearch.binding.objective import contrastive_loss, shares_of
+from bindsearch.binding.objective import contrastive_loss, mixed_targets, shares_of
 from bindsearch.binding.recipe import BETAS, Recipe
 from bindsearch.binding.training_log import TrainingLog
 from bindsearch.binding.training_step import Forward, backward
@@ -188,9 +188,11 @@ def _new_state(tower: nn.Module, recipe: Recipe) -> TrainingState:
     return TrainingState(tower, log_scale, optimizer, average, {})
 
 
-def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, groups: Tensor) -> Tensor:
+def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, groups: Tensor, *mixing: Tensor) -> Tensor:
     """Return the loss of a whole batch; crops of one file of the hub are neither alike nor different."""
     shares, neither = shares_of(keys, groups)
+    if mixing:
+        shares, neither = mixed_targets(shares, neither, *mixing)
     return contrastive_loss(vectors, anchors, shares, log_scale.exp(), neither=neither)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bindsearch.binding import train
 from bindsearch.binding.bind import BindOptions, BindResult, bind, ignore_progress
 from bindsearch.binding.label_views import label_bank, view_source, with_labels
-from bindsearch.binding.objective import contrastive_loss, shares_of
+from bindsearch.binding.objective import contrastive_loss, mixed_targets, shares_of
 from bindsearch.binding.pair_data import PairData, load_pair_data
 from bindsearch.binding.pairs import read_pairs
 from bindsearch.binding.recipe import parse_settings
@@ -182,6 +182,20 @@ def test_texts_of_one_label_are_not_told_apart(tmp_path: Path) -> None:
     assert (gradient[~other].abs().sum(dim=1) > 0).all()
 
 
+def test_what_is_mixed_belongs_to_both() -> None:
+    """Rows 0 and 1 are texts 0 and 1 of label 0, row 2 is of label 1; row 0 is .75 of itself and .25 of row 2."""
+    shares, neither = shares_of(torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]))
+    partners, kept = torch.tensor([2, 0, 1]), torch.tensor([0.75, 1.0, 1.0])
+    mixed, either = mixed_targets(shares, neither, partners, kept)
+    torch.testing.assert_close(mixed, torch.tensor([[0.75, 0.0, 0.25], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    assert either.tolist() == [[False, True, False], [True, False, False], [False, False, False]]
+
+    logits = torch.tensor([1.0, 5.0, 2.0])
+    expected = -(0.75 * logits[[0, 2]].log_softmax(0)[0] + 0.25 * logits[[0, 2]].log_softmax(0)[1])
+    to_hub = contrastive_loss(logits[None], torch.eye(3), mixed[:1], torch.tensor(1.0), neither=either[:1])
+    torch.testing.assert_close(2 * to_hub, expected)  # with one medium, the other direction is 0
+
+
 def test_each_member_learns_from_rows_of_its_own() -> None:
     torch.manual_seed(0)
     config = TowerConfig("imu", "label-motion", 8, labels=3, members=3, sharpness=4.0)
@@ -253,6 +267,7 @@ def test_silence_around_a_sound_is_no_part_of_it() -> None:
         (["part=48"], "batch is 96 and part 48: label-sound needs part >= batch, and 2 rows for each of 3 members"),
         (["batch=4"], "batch is 4 and part 96: label-sound needs part >= batch, and 2 rows for each of 3 members"),
         (["crops=3"], "crops is 3: label-sound draws views of its own, set crops=0"),
+        (["network=vit-nano", "mix=0.5"], "mix is 0.5: it is a setting of label-sound and label-motion alone"),
         (["members=0"], "members is 0: expected 1 to 16"),
         (["sharpness=0"], "sharpness is 0: expected 0.1 to 100"),
         (["head=mlp"], "head is 'mlp': label-sound has a linear one, head=linear"),
