@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bindsearch.arguments import shown, to_path
 from bindsearch.binding.data.features import features_of_views, has_frozen_start, train_features
+from bindsearch.binding.data.label_views import label_bank, with_labels
 from bindsearch.binding.data.loader import Drawing
 from bindsearch.binding.data.pair_data import OnProgress, PairData, load_pair_data
 from bindsearch.binding.data.pairs import read_pairs
@@ -28,6 +29,7 @@ from bindsearch.binding.training.validation import Validation, make_validator
 from bindsearch.binding.training.workers import Workers, join_workers, leave_workers
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
+from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
 from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize
 from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
 from bindsearch.encoders.model_store.installed import (
@@ -187,6 +189,7 @@ def _train_and_install(
 ) -> BindResult:
     device = resolve_device(options.device)
     folder = _run_folder(caches, name)
+    settings = with_labels(settings, data, workers.count)
     last: list[Validation] = []
 
     def show(report: StepReport) -> None:
@@ -195,7 +198,10 @@ def _train_and_install(
         on_step(report)
 
     rows = data.rows(validation=False)
-    tower = new_tower(hub, settings).to(device)
+    tower = new_tower(hub, settings)
+    if isinstance(tower, LabelTower):
+        fill_bank(tower, torch.from_numpy(label_bank(data)))
+    tower.to(device)
     validator = make_validator(data, hub, settings.tower, options.templates)
     features = None
     if isinstance(tower, HubTower) and has_frozen_start(settings):

@@ -17,6 +17,7 @@ from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
 from bindsearch.environment import check_libraries
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.hashing import fingerprint_of, hash_bytes
@@ -47,6 +48,8 @@ class PairData:
         pairs: The pairs.
         media_keys: Entry of the cache of each pair's file of the new modality.
         groups: Number of each pair's member of the hub; the same content has the same: int64 (n,).
+        alike: Number of what each pair counts as: that of its label where labels are what is distinguished, else of its
+            member of the hub: int64 (n,).
         crops: Number of crops of each member of the hub.
         crop_vectors: Vectors of these crops, group after group; of the whole members if there are no crops:
             float32 (groups * max(crops, 1), d).
@@ -59,6 +62,7 @@ class PairData:
     pairs: tuple[Pair, ...]
     media_keys: tuple[str, ...]
     groups: NDArray[np.int64]
+    alike: NDArray[np.int64]
     crops: int
     crop_vectors: NDArray[np.float32]
     whole_vectors: NDArray[np.float32]
@@ -109,6 +113,7 @@ def load_pair_data(
         pairs=tuple(table.pairs[row] for row in rows),
         media_keys=tuple(usable[row][0] for row in rows),
         groups=groups,
+        alike=_alike(table, rows, groups, settings),
         crops=settings.recipe.crops,
         crop_vectors=np.empty((0, hub.dim), np.float32),
         whole_vectors=np.empty((0, hub.dim), np.float32),
@@ -174,6 +179,19 @@ def _numbered(keys: Sequence[str]) -> NDArray[np.int64]:
     """Return a number for each key, the same for equal ones, in the order of their first use: int64 (n,)."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+
+def _alike(
+    table: PairTable, rows: Sequence[int], groups: NDArray[np.int64], settings: RunSettings
+) -> NDArray[np.int64]:
+    """Return what each pair counts as; see `PairData.alike`.
+
+    Texts of one label, such as "dog" and "a dog barking", are not distinguished.
+    """
+    if table.hub_modality is not Modality.TEXT and settings.tower.network not in LABEL_NETWORKS:
+        return groups
+    labels = [table.pairs[row].label for row in rows]
+    return _numbered([f"label {label}" if label else f"{group}" for label, group in zip(labels, groups, strict=True)])
 
 
 @dataclass(frozen=True)

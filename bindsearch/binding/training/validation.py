@@ -74,8 +74,9 @@ class Validator:
         """Return the figures of a tower, which is left in training."""
         vectors = embed_prepared(tower, self.prepared, part, device)
         groups = self.data.groups[self.rows]
-        own, numbers = np.unique(groups, return_inverse=True)
-        relevant = numbers[:, None] == np.arange(len(own))
+        own, first = np.unique(groups, return_index=True)
+        alike = self.data.alike[self.rows]
+        relevant = alike[:, None] == alike[first]
         forth, back = both_directions(vectors, self.data.whole_vectors[own], relevant)
         zero_shot = None
         if self.classes is not None:
