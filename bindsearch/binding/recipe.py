@@ -106,11 +106,19 @@ LABEL_DEFAULTS: Mapping[str, Recipe] = MappingProxyType(
             batch=96, part=96, epochs=60.0, warmup_epochs=9.0, learning_rate=3e-3, scale=20.0, average=100, clip=1e6
         ),
         LABEL_MOTION: Recipe(
-            batch=192, part=192, epochs=60.0, warmup_epochs=9.0, learning_rate=2e-3, scale=20.0, average=100, clip=1e6
+            batch=192,
+            part=192,
+            epochs=60.0,
+            warmup_epochs=9.0,
+            learning_rate=2e-3,
+            scale=20.0,
+            average=100,
+            clip=1e6,
+            mix=0.5,
         ),
     }
 )
-"""Defaults of networks that distinguish labels: those that the towers of `mini` were trained with."""
+"""Defaults of networks that distinguish labels, chosen for the towers of `mini`: a few hundred recordings."""
 
 LABEL_TOWERS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
