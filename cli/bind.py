@@ -58,7 +58,7 @@ def bind_command(
         Path | None,
         typer.Option("--work", help="Keep checkpoint, log and decoded files in this folder.", metavar="DIR"),
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again, even if there is a checkpoint.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again even if there is a checkpoint.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an installed encoder of that name.")] = False,
     templates: Annotated[
         str, typer.Option("--templates", help="Templates for the names of labels in validation.", metavar="NAME|FILE")

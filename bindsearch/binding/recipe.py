@@ -27,7 +27,8 @@ class Recipe:
     """Settings of a run besides those of the tower and of its augmentations.
 
     Attributes:
-        batch: Pairs of a step; each is told from the others, so a larger batch is a harder and better task (table 7).
+        batch: Pairs of a step; each is to be distinguished from the others, so a larger batch is a harder and better
+            task (table 7).
         part: Media that are embedded at a time, which bounds memory; gradients do not depend on it.
         epochs: Passes over all pairs.
         replication: How often a pair is drawn in an epoch, each time with another crop.

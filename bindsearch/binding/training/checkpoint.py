@@ -138,5 +138,5 @@ def _check_settings(old: Mapping[str, Any], new: Mapping[str, Any], file: Path) 
         name = changed[0]
         raise UsageError(
             f"{file} is of a run with {name}={old.get(name)} instead of {new.get(name)}: give the same settings to "
-            "resume it, or --restart to begin again"
+            "resume, or --restart to begin again"
         )

@@ -78,16 +78,17 @@ class TowerConfig:
         network: A name of PLANE_SIZES, SIGNAL_SIZES or LABEL_NETWORKS, or HUB.
         dim: Dimension d of the hub's space.
         labels: Number of labels of a network of LABEL_NETWORKS, which the pairs determine; 0 of others.
-        head: A name of HEADS.
-        tuning: A name of TUNINGS; of a network that does not start from the hub's, "full".
-        lora_rank: Rank of the additions of "lora".
-        side_px: Side of the squares of depth and thermal pictures; HUB has the size of the hub's pictures.
+        head: "linear", or "mlp" with one hidden layer.
+        tuning: "full", "lora" or "head"; of a network that does not start from the hub's, "full".
+        lora_rank: Rank of the additions of "lora", 1 to 256.
+        side_px: Side of the squares of depth and thermal pictures, a multiple of `patch_px`, 8 to 1024; the network
+            "hub" has the size of the hub's pictures.
         patch_px: Side of their patches.
-        drop_path: Probability of stochastic depth in training, of other networks of dropout before the head; it does
-            not affect the vectors.
-        members: Number of networks of LABEL_NETWORKS whose probabilities are averaged; 1 of others.
-        sharpness: Factor of their logits after training. InfoNCE leaves probabilities too even, and an even mixture is
-            near other things than its parts are.
+        drop_path: Probability of stochastic depth in training, of the networks "hub" and "label-..." of dropout before
+            the head; 0 or more, below 1. It does not affect the vectors of a finished tower.
+        members: Number of networks "label-..." whose probabilities are averaged, 1 to 16; 1 of others.
+        sharpness: Factor of their logits after training, 0.1 to 100; 1 of others. InfoNCE leaves probabilities too
+            even, and an even mixture is near other things than its parts are.
     """
 
     modality: str
