@@ -137,6 +137,6 @@ def _check_settings(old: Mapping[str, Any], new: Mapping[str, Any], file: Path) 
     if changed:
         name = changed[0]
         raise UsageError(
-            f"{file} is of a run with {name}={old.get(name)} instead of {new.get(name)}: give the same settings to go "
-            "on, or --restart to begin again"
+            f"{file} is of a run with {name}={old.get(name)} instead of {new.get(name)}: give the same settings to "
+            "resume, or --restart to begin again"
         )

@@ -19,13 +19,15 @@ from bindsearch.binding.augmentations.augment import augment
 from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
 from bindsearch.binding.pair_data import PairData
-from bindsearch.binding.pair_media import crop_media, draw_crop
+from bindsearch.binding.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.binding.training_step import Batch, seed_of
 from bindsearch.binding.workers import Workers
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.errors import MediaError
+from bindsearch.media import DepthMap, Media
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,14 +68,24 @@ class Drawing:
         pair = self.pair_of(step * recipe.batch + number)
         rng = np.random.default_rng(seed_of(recipe.seed, step, number, 1))
         media, group, crops = self.data.media(pair), int(self.data.groups[pair]), self.data.crops
-        choice = int(rng.integers(crops)) if crops else 0
+        choice = 0
         if crops:
-            media = crop_media(media, draw_crop(group, choice, media, self.settings.augmentations, recipe.seed))
+            media, choice = self._cropped(pair, media, int(rng.integers(crops)))
         views = prepare(augment(media, self.settings.augmentations, rng), self.settings.tower, self.hub)
         view = views[int(rng.integers(len(views)))]
         if isinstance(self.settings.augmentations, SoundOptions):
             view = mask_levels(view[0], rng, self.settings.augmentations)[None]
         return view, group * max(crops, 1) + choice, group
+
+    def _cropped(self, pair: int, media: Media, first: int) -> tuple[Media, int]:
+        """Return a crop and its number: the first one that shows anything, as depth may be known in places alone."""
+        group, crops = int(self.data.groups[pair]), self.data.crops
+        for number in range(first, first + crops):
+            crop = crop_media(media, self.data.crop(group, number % crops, self.settings))
+            if not isinstance(crop, DepthMap) or crop.valid.any():
+                return crop, number % crops
+        path = self.data.pairs[pair].path
+        raise MediaError(f"no crop of {path} has a measurement: set crops=0, a larger crop_scale, or leave it out")
 
 
 @lru_cache(maxsize=4)

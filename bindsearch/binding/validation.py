@@ -6,6 +6,7 @@ No pair of the tower's modality and a text is trained on, so agreement with clas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from bindsearch.binding.pair_data import PairData
+from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import TowerConfig
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 MAX_PAIRS = 5_000
 """Most pairs of a validation; of more, as many are used at even distances."""
+
+
+PREPARED = 64
+"""Prepared media in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +64,30 @@ class Validator:
     Attributes:
         data: All pairs.
         rows: Numbers of those that are used: int64 (v,).
-        prepared: Their prepared media.
-        classes: Vectors of the names of their labels; None: there are none.
+        config: Settings of the tower.
+        hub: The hub, whose preprocessing a tower that starts from it has.
+        classes: Vectors of the names of their labels; None: they are not used.
         labels: Number of the label of each pair, -1: none: int64 (v,).
     """
 
     data: PairData
     rows: NDArray[np.int64]
-    prepared: Sequence[NDArray[Any]]
+    config: TowerConfig
+    hub: Encoder
     classes: ClassVectors | None
     labels: NDArray[np.int64]
 
+    def note(self) -> str | None:
+        """Return why labels are not used; None if they are, or if there are none."""
+        if self.classes is not None or (self.labels < 0).all():
+            return None
+        if Modality.TEXT not in self.hub.modalities:
+            return f"labels are not used: {self.hub.name} embeds no text"
+        return "labels are not used: all pairs that are kept for validation have the same one"
+
     def run(self, tower: nn.Module, part: int, device: torch.device) -> Validation:
         """Return the figures of a tower, which is left in training."""
-        vectors = embed_prepared(tower, self.prepared, part, device)
+        vectors = self._embed(tower, part, device)
         groups = self.data.groups[self.rows]
         own, numbers = np.unique(groups, return_inverse=True)
         relevant = numbers[:, None] == np.arange(len(own))
@@ -84,6 +100,19 @@ class Validator:
         return Validation(
             (forth.recall_at(1) + back.recall_at(1)) / 2, (forth.recall_at(10) + back.recall_at(10)) / 2, zero_shot
         )
+
+    def _embed(self, tower: nn.Module, part: int, device: torch.device) -> NDArray[np.float32]:
+        """Return the vectors of the pairs, float32 (v, d); few media at a time are in memory."""
+
+        def prepared(row: np.int64) -> NDArray[Any]:
+            return prepare(self.data.media(int(row)), self.config, self.hub)
+
+        parts = []
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            for start in range(0, len(self.rows), PREPARED):
+                media = list(threads.map(prepared, self.rows[start : start + PREPARED]))
+                parts.append(embed_prepared(tower, media, part, device))
+        return np.concatenate(parts)
 
 
 def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates: str) -> Validator | None:
@@ -104,9 +133,8 @@ def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates:
     classes = None
     if len(known) > 1 and Modality.TEXT in hub.modalities:
         classes = class_vectors(hub, class_names(known), read_templates(templates))
-    labels = np.array([known.index(name) if name else -1 for name in names], np.int64)
-    prepared = [prepare(data.media(int(row)), config, hub) for row in rows]
-    return Validator(data, rows, prepared, classes, labels)
+    numbers = {"": -1, **{name: number for number, name in enumerate(known)}}
+    return Validator(data, rows, config, hub, classes, np.array([numbers[name] for name in names], np.int64))
 
 
 def embed_prepared(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ def steps(folder: Path) -> list[tuple[int, float]]:
     return [(int(step), float(loss)) for step, loss in (line.split() for line in lines)]
 
 
+def has_steps(folder: Path, count: int) -> bool:
+    return len(steps(folder)) >= count
+
+
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return load_file(folder / "models" / "bound" / name / "thermal.safetensors")
 
@@ -61,7 +66,7 @@ def test_killed_run_goes_on_bit_for_bit(table: Path, tmp_path: Path) -> None:
     finish(start(whole, table, "tower"))
     for wanted in (3, 9):  # killed twice, at other steps
         process = start(cut, table, "tower")
-        wait_for(lambda wanted=wanted: len(steps(cut)) >= wanted)
+        wait_for(partial(has_steps, cut, wanted))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     finish(start(cut, table, "tower"))
@@ -93,7 +98,9 @@ def test_run_with_other_settings_is_not_resumed(table: Path, tmp_path: Path) -> 
     options = BindOptions(work=tmp_path / "work", replace=True)
     few = [*THERMAL_SETTINGS, *SETTINGS, "epochs=1"]
     bind(table, "thermal", "world", "tower", settings=few, options=options)
-    with pytest.raises(UsageError, match=r"is of a run with epochs=1\.0 instead of 2\.0: give the same settings to go"):
+    with pytest.raises(
+        UsageError, match=r"is of a run with epochs=1\.0 instead of 2\.0: give the same settings to resume"
+    ):
         bind(table, "thermal", "world", "tower", settings=[*few, "epochs=2"], options=options)
     checkpoint = tmp_path / "work/runs/tower/checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
