@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mini_towers import MOTION_PHRASES, STANDARD_GRAVITY
 from numpy.typing import NDArray
 
 from bindsearch.encoders.mini.imu import VIEW_HOP
-from bindsearch.encoders.mini.training.imu import PHRASES, STANDARD_GRAVITY
 
 RATE_HZ = 50.0
 AXES = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
@@ -72,7 +72,7 @@ class MotionLayout:
 
 
 def load_recordings(data: Path) -> list[Recording]:
-    """Return all runs of UCI HAR, windows joined; see `bindsearch.encoders.mini.training.imu.load_runs`."""
+    """Return all runs of UCI HAR, windows joined."""
     with np.load(data / "imu_uci_har" / "windows.npz", allow_pickle=False) as archive:
         windows, run_of, label_of, subject_of = (archive[name] for name in ("x", "run", "y", "subject"))
         labels = [str(name) for name in archive["labels"]]
@@ -81,7 +81,7 @@ def load_recordings(data: Path) -> list[Recording]:
         rows = np.flatnonzero(run_of == number)
         signal = np.concatenate([windows[rows[0]], *(windows[row][-VIEW_HOP:] for row in rows[1:])]).astype(np.float64)
         user, total, gyroscope = signal[:, :3] * STANDARD_GRAVITY, signal[:, 3:6] * STANDARD_GRAVITY, signal[:, 6:]
-        activity = PHRASES[labels[label_of[rows[0]]]][1]
+        activity = MOTION_PHRASES[labels[label_of[rows[0]]]][1]
         recordings.append(Recording(total, user, gyroscope, activity, int(subject_of[rows[0]])))
     return recordings
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mini_towers import MOTION_PHRASES
 from numpy.typing import NDArray
 from results import save_table
 from sensor_motions import layouts, load_recordings
@@ -24,7 +25,6 @@ from sensor_pictures import depth_layouts, thermal_layouts
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini import MiniEncoder
-from bindsearch.encoders.mini.training.imu import PHRASES
 from bindsearch.errors import BindSearchError, MediaError
 from bindsearch.ingest.inspect.find_file import find_file
 from bindsearch.ingest.inspect.inspect_file import inspect_file
@@ -76,7 +76,7 @@ def main() -> None:
 def motion_table(data: Path, folder: Path, encoder: Encoder) -> str:
     """Return for each layout of motion how many recordings are named rightly, and how many refused."""
     recordings = load_recordings(data)
-    sentences = [caption for _, caption in PHRASES.values()]
+    sentences = [caption for _, caption in MOTION_PHRASES.values()]
     texts = encode_media(encoder, [Passage(sentence) for sentence in sentences])
     rows = [
         f"| motion | files | refused | named rightly | of subject {SUBJECT} | before | |",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` atomically when the block ends.
 
     On success the file and its folder entry are durable (fsync). On an exception the temporary file is removed and
-    `path` stays unchanged.
+    `path` stays unchanged. Several processes and threads may write the same file: each writes one of its own, and the
+    last one stays.
 
     Args:
         path: The file to create or replace.
@@ -28,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Yields:
         The temporary file, open for binary writing.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             yield file

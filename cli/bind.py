@@ -17,10 +17,10 @@ from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from bindsearch.binding.bind import BindResult
-    from bindsearch.binding.train import StepReport
-    from bindsearch.binding.validation import Validation
+    from bindsearch.binding.training.train import StepReport
+    from bindsearch.binding.training.validation import Validation
 
-STAGES = {"decode": "decoding", "embed": "embedding", "train": "training"}
+STAGES = {"decode": "decoding", "embed": "embedding", "features": "features", "train": "training"}
 MAX_SWEEP = 32
 
 
@@ -58,7 +58,7 @@ def bind_command(
         Path | None,
         typer.Option("--work", help="Keep checkpoint, log and decoded files in this folder.", metavar="DIR"),
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again, if there is a checkpoint.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again even if there is a checkpoint.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an installed encoder of that name.")] = False,
     templates: Annotated[
         str, typer.Option("--templates", help="Templates for the names of labels in validation.", metavar="NAME|FILE")

@@ -1,7 +1,8 @@
 """Generate the reference pages.
 
 docs/cli.md is made from the commands, docs/api.md from the names that `bindsearch` exports, docs/contributing.md from
-CONTRIBUTING.md; of docs/formats.md the tables alone, from the kinds that are read.
+CONTRIBUTING.md; of docs/formats.md the tables alone, from the kinds that are read, and of docs/binding.md those of its
+settings.
 
 python docs/generate.py [--check]
 
@@ -17,7 +18,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from importlib import import_module
@@ -28,7 +29,10 @@ import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 import bindsearch
+from bindsearch.binding.augmentations.options import OPTIONS
+from bindsearch.binding.recipe import DEFAULTS, LABEL_DEFAULTS, PRECISIONS, Recipe, parse_settings
 from bindsearch.cli import main as cli_main
+from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS, TowerConfig
 from bindsearch.environment import EXTRAS, distribution_of
 from bindsearch.errors import BindSearchError, EncoderError, StoreNotFoundError
 from bindsearch.ingest.media import kinds
@@ -48,6 +52,7 @@ EXIT_MEANINGS = {
     "EXIT_NO_HITS": "no hits",
     "EXIT_WRONG_USE": "wrong use: an option, a query or a file is wrong",
     "EXIT_SOME_FAILED": "done, but some files could not be indexed",
+    "EXIT_BELOW": "a figure is below what its suite asks for",
     "EXIT_FINDINGS": "the store has problems",
     "EXIT_PROBLEMS": "the installation has problems",
     "EXIT_OTHER_ERROR": "any other error",
@@ -620,6 +625,60 @@ def _quoted(names: str) -> str:
     return " ".join(f"`{name}`" for name in names.split())
 
 
+# Settings of binding
+
+GIVEN = ("modality", "network", "dim", "labels")
+"""Settings of a tower that are not set, or have a table of their own."""
+
+
+def binding_page() -> str:
+    """Return docs/binding.md: as it is, with the tables of its settings made anew."""
+    before, rest = (DOCS / "binding.md").read_text(encoding="utf-8").split(NOTE)
+    recipe = [_setting(entry, Recipe) for entry in fields(Recipe)]
+    tower = [_setting(entry, TowerConfig) for entry in fields(TowerConfig) if entry.name not in GIVEN]
+    blocks = [
+        NOTE,
+        *("### Training", _table(["setting", "default", "values", "meaning"], recipe)),
+        *("### Defaults by modality", _defaults_table()),
+        *("### Network", _table(["setting", "default", "values", "meaning"], tower)),
+    ]
+    for modality, kind in OPTIONS.items():
+        rows = [_setting(entry, kind) for entry in fields(kind)]
+        blocks += [f"### Augmentations: {modality}", _table(["setting", "default", "values", "meaning"], rows)]
+    return before + "\n\n".join(blocks) + f"\n\n{NOTE_END}" + rest.split(NOTE_END)[1]
+
+
+def _setting(entry: Field[Any], record: type) -> list[str]:
+    """Return the row of a field of a class of settings, whose docstring or that of a base describes it."""
+    described: dict[str, str] = {}
+    for kind in reversed(record.__mro__):
+        described |= dict(_entries(_split_docstring(kind.__doc__ or "")[1].get("Attributes", "")))
+    values = ", ".join(f"`{value}`" for value in PRECISIONS) if entry.name == "precision" else ""
+    if entry.metadata:
+        values = f"{_number(entry.metadata['low'])} to {_number(entry.metadata['high'])}"
+    return [f"`{entry.name}`", _number(entry.default), values, _inline(described[entry.name])]
+
+
+def _defaults_table() -> str:
+    """Return the defaults that differ between modalities, and those of the networks that distinguish labels."""
+    columns = {str(modality): parse_settings(modality, 1, []).as_json() for modality in DEFAULTS}
+    for network in LABEL_DEFAULTS:
+        columns[network] = parse_settings(LABEL_NETWORKS[network], 1, [f"network={network}"]).as_json()
+    names = [entry.name for record in (TowerConfig, Recipe) for entry in fields(record)]
+    varied = [name for name in names if len({str(values[name]) for values in columns.values()}) > 1]
+    rows = [
+        [f"`{name}`", *(_number(values[name]) for values in columns.values())] for name in varied if name != "modality"
+    ]
+    return _table(["setting", *columns], rows)
+
+
+def _number(value: object) -> str:
+    """Return a number with up to four digits after the point, or another value as code."""
+    if not isinstance(value, int | float):
+        return f"`{value}`"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4f}".rstrip("0") if value >= 1e-3 else f"{value:g}"
+
+
 # Contributing
 
 
@@ -680,6 +739,7 @@ def pages() -> dict[Path, str]:
         DOCS / "api.md": api_page(),
         DOCS / "contributing.md": contributing_page(),
         DOCS / "formats.md": formats_page(),
+        DOCS / "binding.md": binding_page(),
     }
 
 

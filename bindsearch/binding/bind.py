@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +17,20 @@ import torch
 from torch import Tensor
 
 from bindsearch.arguments import did_you_mean, shown, to_path
-from bindsearch.binding.loader import Drawing
-from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
-from bindsearch.binding.pairs import read_pairs
+from bindsearch.binding.data.features import features_of_views, has_frozen_start, train_features
+from bindsearch.binding.data.label_views import label_bank, with_labels
+from bindsearch.binding.data.loader import Drawing
+from bindsearch.binding.data.pair_data import OnProgress, PairData, load_pair_data
+from bindsearch.binding.data.pairs import read_pairs
 from bindsearch.binding.recipe import DEFAULTS, RunSettings, parse_settings
-from bindsearch.binding.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
-from bindsearch.binding.training_step import seed_of
-from bindsearch.binding.validation import Validation, make_validator
-from bindsearch.binding.workers import Workers, join_workers, leave_workers
+from bindsearch.binding.training.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
+from bindsearch.binding.training.training_step import seed_of
+from bindsearch.binding.training.validation import Validation, make_validator
+from bindsearch.binding.training.workers import Workers, join_workers, leave_workers
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.encoder import BoundEncoder, start_of
-from bindsearch.encoders.bound.networks import build_tower, initialize, load_trained
+from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
+from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
+from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize, load_trained
 from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
 from bindsearch.encoders.model_store.installed import (
     BOUND_PREFIX,
@@ -164,7 +167,9 @@ def bind(
             else:
                 workers.wait()  # the first process has filled the caches
                 data = load_pair_data(table, encoder, run_settings, folder, ignore_progress)
-            result = _train_and_install(name, encoder, run_settings, data, workers, run_folder, options, on_step)
+            result = _train_and_install(
+                name, encoder, run_settings, data, workers, folder, options, on_progress, on_step
+            )
             if options.work is None and workers.is_first:
                 shutil.rmtree(folder)
             return result
@@ -212,7 +217,7 @@ def _places(out: str, options: BindOptions) -> tuple[str, Path, Path]:
         raise UsageError(f"{shown(out)} is not a valid name: use letters, digits, '.', '-' and '_', at most 64")
     name = BOUND_PREFIX + bare
     folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
-    return name, folder, folder / "runs" / bare
+    return name, folder, _run_folder(folder, name)
 
 
 def _is_of_run(name: str, run_folder: Path) -> bool:
@@ -235,18 +240,37 @@ def _train_and_install(
     settings: RunSettings,
     data: PairData,
     workers: Workers,
-    folder: Path,
+    caches: Path,
     options: BindOptions,
+    on_progress: OnProgress,
     on_step: Callable[[StepReport], None],
 ) -> BindResult:
     device = workers.device(resolve_device(options.device))
+    folder = _run_folder(caches, name)
+    settings = with_labels(settings, data, workers.count)
     rows = data.rows(validation=False)
+    tower = new_tower(hub, settings)
+    if isinstance(tower, LabelTower):
+        fill_bank(tower, torch.from_numpy(label_bank(data)))
+    tower.to(device)
     validator = make_validator(data, hub, settings.tower, options.templates)
+    features = None
+    if isinstance(tower, HubTower) and has_frozen_start(settings):
+        features = train_features(data, tower, base_of(hub), settings, caches / "features", on_progress)
+        if validator is not None:
+            prepared = features_of_views(tower, validator.prepared, settings.recipe.part)
+            validator = replace(validator, prepared=prepared)
     recorded = {**settings.as_json(), "hub": hub.name, "hub_digest": hub.digest, "pairs": _digest_of(data)}
     run = Run(
-        Drawing(data, hub, settings, rows), validator, recorded, workers, device, folder, options.tensorboard, on_step
+        Drawing(data, base_of(hub), settings, rows, features),
+        validator,
+        recorded,
+        workers,
+        device,
+        folder,
+        options.tensorboard,
+        on_step,
     )
-    tower = new_tower(hub, settings).to(device)
     state = train(tower, run)
     manifest = last = None
     if workers.is_first:
@@ -258,8 +282,8 @@ def _train_and_install(
     notes = [*data.notes]
     if validator is None:
         notes.append("no pairs are kept for validation: nothing says how good the tower is on others")
-    elif note := validator.note():
-        notes.append(note)
+    elif validator.note:
+        notes.append(validator.note)
     return BindResult(
         manifest=manifest,
         steps=state.step,
@@ -270,6 +294,11 @@ def _train_and_install(
         log=model_folder(name) / LOG_FILE,
         notes=tuple(notes),
     )
+
+
+def _run_folder(folder: Path, name: str) -> Path:
+    """Return the folder of checkpoint and log of one run."""
+    return folder / "runs" / name.removeprefix(BOUND_PREFIX)
 
 
 def new_tower(hub: Encoder, settings: RunSettings) -> nn.Module:

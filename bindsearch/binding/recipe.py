@@ -9,7 +9,7 @@ from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown
 from bindsearch.binding.augmentations.options import OPTIONS, Options, parse_options
-from bindsearch.encoders.bound.tower_config import HUB, TowerConfig
+from bindsearch.encoders.bound.tower_config import HUB, LABEL_MOTION, LABEL_NETWORKS, LABEL_SOUND, TowerConfig
 from bindsearch.errors import UsageError
 from bindsearch.types import Modality
 
@@ -26,7 +26,8 @@ class Recipe:
     """Settings of a run besides those of the tower and of its augmentations.
 
     Attributes:
-        batch: Pairs of a step; each is told from the others, so a larger batch is a harder and better task (table 7).
+        batch: Pairs of a step; each is to be distinguished from the others, so a larger batch is a harder and better
+            task (table 7).
         part: Media that are embedded at a time, which bounds memory; gradients do not depend on it.
         epochs: Passes over all pairs.
         replication: How often a pair is drawn in an epoch, each time with another crop.
@@ -39,6 +40,8 @@ class Recipe:
         scale: Logit scale of the loss, the inverse of the temperature of the paper.
         learn_scale: 1: the logit scale is learned, up to 100; 0: fixed, which is better but for sound (table 5a).
         average: Steps of the moving average of the weights that is kept; 0: the last weights.
+        mix: Probability that a view is mixed with another one of the batch, and the targets with its (mixup), of
+            networks that distinguish labels.
         validation: Share of the pairs that are kept for validation if the table has no split.
         patience: Validations without progress after which training stops, and the best weights are kept; 0: never.
         seed: Seed of weights, order, crops and augmentations.
@@ -60,6 +63,7 @@ class Recipe:
     scale: float = _number(10.0, 0.01, 100.0)
     learn_scale: int = _number(0, 0, 1)
     average: int = _number(0, 0, 1_000_000)
+    mix: float = _number(0.0, 0.0, 1.0)
     validation: float = _number(0.1, 0.0, 0.9)
     patience: int = _number(0, 0, 1_000_000)
     seed: int = _number(0, 0, 1 << 31)
@@ -95,6 +99,34 @@ DEFAULTS: Mapping[Modality, Recipe] = MappingProxyType(
 )
 """Defaults by modality: table 9 of the paper (appendix C); those of pictures are our own."""
 
+LABEL_DEFAULTS: Mapping[str, Recipe] = MappingProxyType(
+    {
+        LABEL_SOUND: Recipe(
+            batch=96, part=96, epochs=60.0, warmup_epochs=9.0, learning_rate=3e-3, scale=20.0, average=100, clip=1e6
+        ),
+        LABEL_MOTION: Recipe(
+            batch=192,
+            part=192,
+            epochs=60.0,
+            warmup_epochs=9.0,
+            learning_rate=2e-3,
+            scale=20.0,
+            average=100,
+            clip=1e6,
+            mix=0.5,
+        ),
+    }
+)
+"""Defaults of networks that distinguish labels, chosen for the towers of `mini`: a few hundred recordings."""
+
+LABEL_TOWERS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        LABEL_SOUND: MappingProxyType({"members": 3, "sharpness": 2.0, "drop_path": 0.3}),
+        LABEL_MOTION: MappingProxyType({"members": 3, "sharpness": 4.0, "drop_path": 0.3}),
+    }
+)
+"""Settings of these towers (benchmarks/QUALITY_SOUNDS.md compares others)."""
+
 DROP_PATH: Mapping[Modality, float] = MappingProxyType({Modality.AUDIO: 0.1, Modality.IMU: 0.7})
 """Stochastic depth by modality (table 9); others have none."""
 
@@ -118,11 +150,29 @@ class RunSettings:
         tower: Network, head and tuning.
         recipe: Batches, optimizer and schedule.
         augmentations: Random changes of the media.
+
+    Raises:
+        UsageError: settings of a network that distinguishes labels do not fit together.
     """
 
     tower: TowerConfig
     recipe: Recipe
     augmentations: Options
+
+    def __post_init__(self) -> None:
+        network, recipe = self.tower.network, self.recipe
+        if network not in LABEL_NETWORKS:
+            if recipe.mix:
+                raise UsageError(f"mix is {recipe.mix:g}: it is a setting of {' and '.join(LABEL_NETWORKS)} alone")
+            return
+        if recipe.part < recipe.batch or recipe.batch < 2 * self.tower.members:
+            # Batch normalisation takes its statistics from all rows of a member at once.
+            raise UsageError(
+                f"batch is {recipe.batch} and part {recipe.part}: {network} needs part >= batch, and 2 rows for each "
+                f"of {self.tower.members} members"
+            )
+        if recipe.crops:
+            raise UsageError(f"crops is {recipe.crops}: {network} draws views of its own, set crops=0")
 
     def as_json(self) -> dict[str, Any]:
         """Return all settings by name, for records and comparison."""
@@ -143,16 +193,11 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
     """
     if modality not in DEFAULTS:
         raise UsageError(f"towers of {modality} cannot be bound: choose from {', '.join(DEFAULTS)}")
-    tower: dict[str, Any] = {
-        "modality": modality.value,
-        "network": DEFAULT_NETWORK[modality],
-        "dim": dim,
-        "drop_path": DROP_PATH.get(modality, 0.0),
-    }
+    tower: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     others = []
     kinds = {setting.name: type(setting.default) for setting in fields(Recipe)}
-    tower_kinds = {setting.name: type(setting.default) for setting in fields(TowerConfig)[3:]} | {"network": str}
+    tower_kinds = {setting.name: type(setting.default) for setting in fields(TowerConfig)[4:]} | {"network": str}
     known = [*kinds, *tower_kinds, *(setting.name for setting in fields(OPTIONS[modality]))]
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
@@ -167,8 +212,11 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
             tower[name] = _value(name, value, tower_kinds[name])
         else:
             others.append(text)
-    chosen = replace(DEFAULTS[modality], **recipe)
-    return RunSettings(TowerConfig(**tower), chosen, parse_options(modality, others))
+    network = tower.setdefault("network", DEFAULT_NETWORK[modality])
+    defaults = {"drop_path": DROP_PATH.get(modality, 0.0), **LABEL_TOWERS.get(network, {})}
+    chosen = TowerConfig(modality=modality.value, dim=dim, **{**defaults, **tower})
+    recipe_of = LABEL_DEFAULTS.get(network, DEFAULTS[modality])
+    return RunSettings(chosen, replace(recipe_of, **recipe), parse_options(modality, others))
 
 
 def _value(name: str, text: str, kind: type) -> Any:

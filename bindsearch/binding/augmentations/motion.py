@@ -24,7 +24,7 @@ ACCELERATION_NOISE, ROTATION_NOISE = 0.1, 0.02
 
 
 def augment_motion(
-    signal: NDArray[np.float32], rng: np.random.Generator, options: MotionOptions
+    signal: NDArray[np.float32], rng: np.random.Generator, options: MotionOptions, count: int | None = None
 ) -> NDArray[np.float32]:
     """Return motion with random tempo, orientation, intensity and noise.
 
@@ -32,14 +32,15 @@ def augment_motion(
         signal: Motion, float32 (6, n): accelerometer x, y, z in m/s^2 with gravity, then gyroscope x, y, z in rad/s.
         rng: Source of all randomness.
         options: Strengths and probabilities.
+        count: Number of samples of the result, a random part; None: n.
 
     Returns:
-        Motion, float32 (6, n); the one given is not changed.
+        Motion, float32 (6, count); the one given is not changed.
 
     Raises:
         MediaError: the recording is empty or has another number of channels.
     """
-    changed = change_tempo(signal, rng, options.tempo)
+    changed = change_tempo(signal, rng, options.tempo, count)
     np.clip(changed, -LARGEST, LARGEST, out=changed)
     rotation = random_rotation(rng, options.tilt_deg)
     if rng.random() < options.turn:

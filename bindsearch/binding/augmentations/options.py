@@ -26,7 +26,8 @@ class SpatialOptions:
     change is off where its option is 0, and the crop where `crop_scale` is 1 and `crop_ratio` 1.
 
     Attributes:
-        crop_scale: Smallest area of a crop, as a share of the picture's; drawn evenly from there to 1.
+        crop_scale: Smallest area of a crop, as a share of the picture's; drawn evenly from there to 1. There are crops
+            only where `crops` is not 0.
         crop_ratio: Largest ratio of width to height of a crop relative to the picture's own, and the inverse of the
             smallest; drawn evenly in its logarithm. 4/3 is that of Inception's training (Szegedy et al. 2015).
         flip: Probability of a mirrored crop.
@@ -151,7 +152,7 @@ class MotionOptions:
     Attributes:
         tempo: Largest change of tempo, as a natural logarithm.
         tilt_deg: Standard deviation in degrees of a rotation about a random axis: ways to wear a device.
-        turn: Probability of a turn by right angles: a device may lie in any way.
+        turn: Probability of a turn by right angles: a device may be in a pocket either way round.
         intensity: Standard deviation of the logarithm of a factor of all that is not gravity.
         noise: Largest standard deviation of the noise, in 0.1 m/s^2 and 0.02 rad/s.
 

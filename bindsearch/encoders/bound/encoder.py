@@ -191,6 +191,11 @@ class BoundEncoder:
         return tower.to(device).eval().requires_grad_(False)
 
 
+def base_of(hub: Encoder) -> Encoder:
+    """Return the hub itself; of a bound encoder the one that its towers were bound to."""
+    return hub.hub if isinstance(hub, BoundEncoder) else hub
+
+
 def start_of(hub: Encoder, config: TowerConfig) -> Any:
     """Return the hub's tower of pictures if a tower starts from it, else None.
 
@@ -199,7 +204,7 @@ def start_of(hub: Encoder, config: TowerConfig) -> Any:
     """
     if config.network != HUB:
         return None
-    make = getattr(hub, "picture_tower", None)
+    make = getattr(base_of(hub), "picture_tower", None)
     if make is None:
         raise EncoderError(f"the encoder {hub.name} has no tower of pictures to start from: choose another network")
     return make()

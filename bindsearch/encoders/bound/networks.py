@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
-from bindsearch.encoders.bound.tower_config import HUB, PLANE_SIZES, SIGNAL_SIZES, TowerConfig
+from bindsearch.encoders.bound.label_tower import LabelTower
+from bindsearch.encoders.bound.tower_config import HUB, LABEL_NETWORKS, PLANE_SIZES, SIGNAL_SIZES, TowerConfig
 from bindsearch.encoders.imagebind.config import IMU_SAMPLES
 from bindsearch.encoders.imagebind.preprocessing.audio import FRAMES, MEL_BINS
 from bindsearch.encoders.imagebind.towers import PlaneStem, SignalStem
@@ -96,6 +97,7 @@ class HubTower(nn.Module):
         """
         super().__init__()
         self.start = cast("nn.Module", start)
+        self.width = start.width
         self.norm = nn.LayerNorm(start.width, elementwise_affine=False)
         self.head = _head(config, start.width)
         self.dropout = nn.Dropout(config.drop_path)
@@ -108,10 +110,18 @@ class HubTower(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, squares: Tensor) -> Tensor:
-        """Return unit vectors, float32 (n, d), of squares as the hub prepares them."""
+    def frozen_features(self, squares: Tensor) -> Tensor:
+        """Return the features of the tower that it starts from, float32 (n, width), of squares as the hub has them."""
+        return cast("PictureTower", self.start).features(squares)
+
+    def forward(self, media: Tensor) -> Tensor:
+        """Return unit vectors, float32 (n, d).
+
+        Args:
+            media: Squares as the hub prepares them (n, ...), or their `frozen_features` (n, width).
+        """
         start = cast("PictureTower", self.start)
-        features = start.features(squares)
+        features = media if media.ndim == 2 else start.features(media)
         return normalize(start.project(features) + self.head(self.dropout(self.norm(features))).float(), dim=1)
 
 
@@ -149,6 +159,8 @@ def build_tower(config: TowerConfig, start: PictureTower | None = None) -> nn.Mo
         if config.tuning == "lora":
             _add_low_rank(tower.start, config.lora_rank)
         return tower
+    if config.network in LABEL_NETWORKS:
+        return LabelTower(config)
     if config.modality == Modality.IMU:
         width = SIGNAL_SIZES[config.network].width
         return TransformerTower(SignalStem(width, IMU_KERNEL), IMU_SAMPLES // IMU_KERNEL, config)
@@ -187,12 +199,21 @@ def initialize(tower: nn.Module, generator: torch.Generator) -> None:
 
 
 def trained_state(tower: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors by name that training changes: parameters that are trained; no tower has such buffers."""
-    return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
+    """Return the tensors by name that make a trained tower: trained parameters, and the buffers of a new network.
+
+    Buffers are the running statistics of batch normalisation and the vectors of labels; those of a tower that is
+    started from belong to the hub.
+    """
+    trained: dict[str, Tensor] = {name: value for name, value in tower.named_parameters() if value.requires_grad}
+    parameters = {name for name, _ in tower.named_parameters()}
+    for name, value in tower.state_dict().items():
+        if name not in parameters and value.is_floating_point() and not name.startswith("start."):
+            trained[name] = value
+    return trained
 
 
 def load_trained(tower: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Fill the parameters that training changes.
+    """Fill the tensors that `trained_state` returns.
 
     Raises:
         EncoderError: a tensor is missing, unknown, or has another shape.

@@ -14,6 +14,12 @@ from bindsearch.types import Modality
 HUB = "hub"
 """Network that is a copy of the hub's own tower of pictures."""
 
+LABEL_SOUND, LABEL_MOTION = "label-sound", "label-motion"
+LABEL_NETWORKS: Mapping[str, Modality] = MappingProxyType({LABEL_SOUND: Modality.AUDIO, LABEL_MOTION: Modality.IMU})
+"""Networks whose vectors are mixtures of the hub's vectors of the labels of the pairs, and their modalities."""
+
+MAX_LABELS = 10_000
+
 PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.DEPTH, Modality.THERMAL})
 """Modalities that a tower of pictures can start from."""
 
@@ -72,25 +78,34 @@ class TowerConfig:
 
     Attributes:
         modality: Modality that it embeds.
-        network: A name of PLANE_SIZES or SIGNAL_SIZES, or HUB.
+        network: A name of PLANE_SIZES, SIGNAL_SIZES or LABEL_NETWORKS, or HUB.
         dim: Dimension d of the hub's space.
-        head: A name of HEADS.
-        tuning: A name of TUNINGS; of a network that does not start from the hub's, "full".
-        lora_rank: Rank of the additions of "lora".
-        side_px: Side of the squares of depth and thermal pictures; HUB has the size of the hub's pictures.
+        labels: Number of labels of a network of LABEL_NETWORKS, which the pairs determine; 0 of others.
+        head: "linear", or "mlp" with one hidden layer.
+        tuning: "full", "lora" or "head"; of a network that does not start from the hub's, "full".
+        lora_rank: Rank of the additions of "lora", 1 to 256.
+        side_px: Side of the squares of depth and thermal pictures, a multiple of `patch_px`, 8 to 1024; the network
+            "hub" has the size of the hub's pictures.
         patch_px: Side of their patches.
-        drop_path: Probability of stochastic depth in training; it does not affect the vectors.
+        drop_path: Probability of stochastic depth in training, of the networks "hub" and "label-..." of dropout before
+            the head; 0 or more, below 1. It does not affect the vectors of a finished tower.
+        members: Number of networks "label-..." whose probabilities are averaged, 1 to 16; 1 of others.
+        sharpness: Factor of their logits after training, 0.1 to 100; 1 of others. InfoNCE leaves probabilities too
+            even, and an even mixture is near other things than its parts are.
     """
 
     modality: str
     network: str
     dim: int
+    labels: int = 0
     head: str = "linear"
     tuning: str = "full"
     lora_rank: int = 8
     side_px: int = 224
     patch_px: int = 16
     drop_path: float = 0.0
+    members: int = 1
+    sharpness: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -114,6 +129,16 @@ class TowerConfig:
             raise UsageError(f"lora_rank is {self.lora_rank}: expected 1 to 256")
         if not 0.0 <= self.drop_path < 1.0:
             raise UsageError(f"drop_path is {self.drop_path:g}: expected 0 or more, below 1")
+        if not 1 <= self.members <= 16:
+            raise UsageError(f"members is {self.members}: expected 1 to 16")
+        if not 0.1 <= self.sharpness <= 100.0:
+            raise UsageError(f"sharpness is {self.sharpness:g}: expected 0.1 to 100")
+        if not 0 <= self.labels <= MAX_LABELS:
+            raise UsageError(f"there are {self.labels} labels: at most {MAX_LABELS} can be distinguished")
+        if self.network not in LABEL_NETWORKS and (self.members, self.sharpness, self.labels) != (1, 1.0, 0):
+            raise UsageError(f"members and sharpness are settings of {' and '.join(LABEL_NETWORKS)} alone")
+        if self.network in LABEL_NETWORKS and self.head != "linear":
+            raise UsageError(f"head is {self.head!r}: {self.network} has a linear one, head=linear")
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType({"str": (str,), "int": (int,), "float": (int, float)})
@@ -123,9 +148,9 @@ def networks_of(modality: Modality) -> list[str]:
     """Return the names of the networks that can embed a modality."""
     match modality:
         case Modality.IMU:
-            return [*SIGNAL_SIZES]
+            return [*SIGNAL_SIZES, LABEL_MOTION]
         case Modality.AUDIO:
-            return [*PLANE_SIZES]
+            return [*PLANE_SIZES, LABEL_SOUND]
         case Modality.DEPTH | Modality.THERMAL:
             return [*PLANE_SIZES, HUB]
         case Modality.IMAGE:

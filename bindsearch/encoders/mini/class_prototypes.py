@@ -1,11 +1,12 @@
 """Class bank: text vectors of ImageNet's classes and the fitted appearance map, in class_bank.safetensors.
 
-`python -m bindsearch.encoders.mini.training.class_prototypes` computes the file.
+`python -m bindsearch.encoders.mini.class_prototypes` computes the file from class_texts.json and the packaged weights.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TEXTS_FILE = Path(__file__).with_name("class_texts.json")
 BANK_FILE = Path(__file__).with_name("class_bank.safetensors")
+CURATED_SHARE = 0.5  # weight of the curated name relative to ImageNet's own name
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +81,40 @@ def _read_bank() -> dict[str, torch.Tensor]:
         return load_file(BANK_FILE)
     except (OSError, SafetensorError) as error:
         raise EncoderError(f"cannot read {BANK_FILE}: {error}; reinstall bindsearch") from error
+
+
+def embed_classes(classes: Sequence[ImageNetClass]) -> ClassTexts:
+    """Return text vectors of k classes: names and scenes, float32 (k, d)."""
+    import torch
+    from torch.nn.functional import normalize
+
+    from bindsearch.encoders.mini.text import TextTower
+
+    tower = TextTower()
+    names = torch.from_numpy(tower.encode_texts([row.name for row in classes]))
+    curated = torch.from_numpy(tower.encode_texts([row.curated_name for row in classes]))
+    scenes = torch.from_numpy(tower.encode_texts([text for row in classes for text in row.scenes]))
+    means = torch.stack([part.mean(0) for part in torch.split(scenes, [len(row.scenes) for row in classes])])
+    return ClassTexts(normalize(names + CURATED_SHARE * curated, dim=1), normalize(means, dim=1))
+
+
+def write_bank(weights: Weights) -> None:
+    """Compute class_bank.safetensors from the texts and the classifier's weights, in float16 (2 MB)."""
+    from safetensors.torch import save_file
+
+    texts = embed_classes(read_classes())
+    appearance = fit_appearance(weights["_fc.weight"], texts)
+    tensors = {
+        "names": texts.names,
+        "scenes": texts.scenes,
+        "appearance.features": appearance.features,
+        "appearance.texts": appearance.texts,
+    }
+    save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, BANK_FILE)
+
+
+if __name__ == "__main__":
+    from bindsearch.encoders.mini.efficientnet import read_weights
+    from bindsearch.encoders.mini.weights import image_network_file
+
+    write_bank(read_weights(image_network_file()))

@@ -61,7 +61,7 @@ class ClassifiedFile:
     """Classes of a file.
 
     Attributes:
-        source: The file as it was given.
+        source: The file, as given.
         modality: Modality of the file; None if it could not be read.
         classes: Classes, best first; none if the file could not be read.
         notices: What of the file is not used, and what its decoder noted.

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from bindsearch.encoders.mini.class_map import APPEARANCE_SHARE, map_features
-from bindsearch.encoders.mini.class_prototypes import load_class_map, read_classes
+from bindsearch.encoders.mini.class_prototypes import embed_classes, load_class_map, read_classes
 from bindsearch.encoders.mini.efficientnet import STAGES, Weights, build_network, read_weights
 from bindsearch.encoders.mini.image import DIM, ImageTower, prepare_picture
 from bindsearch.encoders.mini.text import TextTower
-from bindsearch.encoders.mini.training.class_prototypes import embed_classes
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
 from bindsearch.errors import EncoderError, MediaError
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from bindsearch.arguments import shown
 from bindsearch.atomic import atomic_write
-from bindsearch.binding.pair_media import Crop, MediaCache, check_content, crop_media, draw_crop, duration_of
-from bindsearch.binding.pairs import Pair, PairTable
+from bindsearch.binding.data.pair_media import Crop, MediaCache, check_content, crop_media, draw_crop, duration_of
+from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import base_of
 from bindsearch.encoders.bound.inputs import prepare
-from bindsearch.encoders.bound.tower_config import TowerConfig
+from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS, TowerConfig
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.hashing import fingerprint_of, hash_bytes
@@ -52,6 +53,8 @@ class PairData:
         groups: Number of each pair's member of the hub; the same content has the same: int64 (n,).
         durations_s: Length of the shortest recording of each group in seconds, infinity if it has none:
             float64 (groups,).
+        alike: Number of what each pair counts as: that of its label where labels are what is distinguished, else of its
+            member of the hub: int64 (n,).
         crops: Number of crops of each member of the hub.
         crop_vectors: Vectors of these crops, group after group; of the whole members if there are no crops:
             float32 (groups * max(crops, 1), d).
@@ -65,6 +68,7 @@ class PairData:
     media_keys: tuple[str, ...]
     groups: NDArray[np.int64]
     durations_s: NDArray[np.float64]
+    alike: NDArray[np.int64]
     crops: int
     crop_vectors: NDArray[np.float32]
     whole_vectors: NDArray[np.float32]
@@ -124,6 +128,7 @@ def load_pair_data(
         media_keys=tuple(usable[row].key for row in rows),
         groups=groups,
         durations_s=durations_s,
+        alike=_alike(table, rows, groups, settings),
         crops=settings.recipe.crops,
         crop_vectors=np.empty((0, hub.dim), np.float32),
         whole_vectors=np.empty((0, hub.dim), np.float32),
@@ -171,7 +176,7 @@ def _decode_all(
         try:
             key = cache.key(pair.path, modality, pair.span)
             media = cache.get(pair.path, modality, pair.span, key)
-            prepare(media, tower, hub)
+            prepare(media, tower, base_of(hub))
             if table.hub_modality is Modality.TEXT:
                 what, hub_key, partner = shown(pair.hub), hash_bytes(pair.hub.encode()), Passage(pair.hub)
                 check_content(partner)
@@ -211,6 +216,19 @@ def _numbered(keys: Sequence[str]) -> NDArray[np.int64]:
     """Return a number for each key, the same for equal ones, in the order of their first use: int64 (n,)."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+
+def _alike(
+    table: PairTable, rows: Sequence[int], groups: NDArray[np.int64], settings: RunSettings
+) -> NDArray[np.int64]:
+    """Return what each pair counts as; see `PairData.alike`.
+
+    Texts of one label, such as "dog" and "a dog barking", are not distinguished.
+    """
+    if table.hub_modality is not Modality.TEXT and settings.tower.network not in LABEL_NETWORKS:
+        return groups
+    labels = [table.pairs[row].label for row in rows]
+    return _numbered([f"label {label}" if label else f"{group}" for label, group in zip(labels, groups, strict=True)])
 
 
 @dataclass(frozen=True)

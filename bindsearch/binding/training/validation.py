@@ -6,7 +6,6 @@ No pair of the tower's modality and a text is trained on, so agreement with clas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bindsearch.binding.pair_data import PairData
-from bindsearch.device import usable_cores
+from bindsearch.binding.data.pair_data import PairData
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import base_of
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import TowerConfig
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
@@ -29,12 +28,8 @@ from bindsearch.vectors import l2_normalize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PAIRS = 5_000
-"""Most pairs of a validation; of more, as many are used at even distances."""
-
-
-PREPARED = 64
-"""Prepared media in memory."""
+MAX_PAIRS = 2_000
+"""Most pairs of a validation, whose prepared media stay in memory; of more, as many are used at even distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +59,26 @@ class Validator:
     Attributes:
         data: All pairs.
         rows: Numbers of those that are used: int64 (v,).
-        config: Settings of the tower.
-        hub: The hub, whose preprocessing a tower that starts from it has.
+        prepared: Their prepared media.
         classes: Vectors of the names of their labels; None: they are not used.
         labels: Number of the label of each pair, -1: none: int64 (v,).
+        note: Why labels are not used; None if they are, or if there are none.
     """
 
     data: PairData
     rows: NDArray[np.int64]
-    config: TowerConfig
-    hub: Encoder
+    prepared: Sequence[NDArray[Any]]
     classes: ClassVectors | None
     labels: NDArray[np.int64]
-
-    def note(self) -> str | None:
-        """Return why labels are not used; None if they are, or if there are none."""
-        if self.classes is not None or (self.labels < 0).all():
-            return None
-        if Modality.TEXT not in self.hub.modalities:
-            return f"labels are not used: {self.hub.name} embeds no text"
-        return "labels are not used: all pairs that are kept for validation have the same one"
+    note: str | None
 
     def run(self, tower: nn.Module, part: int, device: torch.device) -> Validation:
         """Return the figures of a tower, which is left in training."""
-        vectors = self._embed(tower, part, device)
+        vectors = embed_prepared(tower, self.prepared, part, device)
         groups = self.data.groups[self.rows]
-        own, numbers = np.unique(groups, return_inverse=True)
-        relevant = numbers[:, None] == np.arange(len(own))
+        own, first = np.unique(groups, return_index=True)
+        alike = self.data.alike[self.rows]
+        relevant = alike[:, None] == alike[first]
         forth, back = both_directions(vectors, self.data.whole_vectors[own], relevant)
         zero_shot = None
         if self.classes is not None:
@@ -100,19 +88,6 @@ class Validator:
         return Validation(
             (forth.recall_at(1) + back.recall_at(1)) / 2, (forth.recall_at(10) + back.recall_at(10)) / 2, zero_shot
         )
-
-    def _embed(self, tower: nn.Module, part: int, device: torch.device) -> NDArray[np.float32]:
-        """Return the vectors of the pairs, float32 (v, d); few media at a time are in memory."""
-
-        def prepared(row: np.int64) -> NDArray[Any]:
-            return prepare(self.data.media(int(row)), self.config, self.hub)
-
-        parts = []
-        with ThreadPoolExecutor(usable_cores()) as threads:
-            for start in range(0, len(self.rows), PREPARED):
-                media = list(threads.map(prepared, self.rows[start : start + PREPARED]))
-                parts.append(embed_prepared(tower, media, part, device))
-        return np.concatenate(parts)
 
 
 def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates: str) -> Validator | None:
@@ -134,7 +109,18 @@ def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates:
     if len(known) > 1 and Modality.TEXT in hub.modalities:
         classes = class_vectors(hub, class_names(known), read_templates(templates))
     numbers = {"": -1, **{name: number for number, name in enumerate(known)}}
-    return Validator(data, rows, config, hub, classes, np.array([numbers[name] for name in names], np.int64))
+    labels = np.array([numbers[name] for name in names], np.int64)
+    prepared = [prepare(data.media(int(row)), config, base_of(hub)) for row in rows]
+    return Validator(data, rows, prepared, classes, labels, _note(known, classes, hub))
+
+
+def _note(known: Sequence[str], classes: ClassVectors | None, hub: Encoder) -> str | None:
+    """Return why labels are not used; None if they are, or if there are none."""
+    if classes is not None or not known:
+        return None
+    if Modality.TEXT not in hub.modalities:
+        return f"labels are not used: {hub.name} embeds no text"
+    return "labels are not used: all pairs that are kept for validation have the same one"
 
 
 def embed_prepared(

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bindsearch.binding.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from bindsearch.binding.loader import Drawing, batches
-from bindsearch.binding.objective import contrastive_loss, shares_of
+from bindsearch.binding.data.loader import Drawing, batches
 from bindsearch.binding.recipe import BETAS, Recipe
-from bindsearch.binding.training_log import TrainingLog
-from bindsearch.binding.training_step import Forward, backward
-from bindsearch.binding.validation import Validation, Validator
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from bindsearch.binding.training.objective import contrastive_loss, mixed_targets, shares_of
+from bindsearch.binding.training.training_log import TrainingLog
+from bindsearch.binding.training.training_step import Forward, backward
+from bindsearch.binding.training.validation import Validation, Validator
+from bindsearch.binding.training.workers import Workers
 from bindsearch.encoders.bound.networks import load_trained, trained_state
 from bindsearch.errors import UsageError
 
@@ -36,7 +36,7 @@ CHECKPOINT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step of training is shown as.
+    """Progress after one step.
 
     Attributes:
         step: Number of steps that are done.
@@ -55,7 +55,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of training needs besides its state.
+    """Parts of a run besides its state.
 
     Attributes:
         drawing: How batches are drawn.
@@ -182,9 +182,10 @@ def _new_state(tower: nn.Module, recipe: Recipe) -> TrainingState:
         torch.tensor(math.log(recipe.scale), device=device), requires_grad=bool(recipe.learn_scale)
     )
     trained = trained_state(tower)
+    parameters = [value for value in tower.parameters() if value.requires_grad]
     # Biases, norms, tokens and positions do not decay: they are no maps, and their size means something.
-    matrices = [value for value in trained.values() if value.ndim > 1 and len(value) > 1]
-    others = [value for value in trained.values() if value.ndim <= 1 or len(value) == 1]
+    matrices = [value for value in parameters if value.ndim > 1 and len(value) > 1]
+    others = [value for value in parameters if value.ndim <= 1 or len(value) == 1]
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": [*others, *([log_scale] if recipe.learn_scale else [])], "weight_decay": 0.0},
@@ -194,9 +195,11 @@ def _new_state(tower: nn.Module, recipe: Recipe) -> TrainingState:
     return TrainingState(tower, log_scale, optimizer, average, {})
 
 
-def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, groups: Tensor) -> Tensor:
+def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, groups: Tensor, *mixing: Tensor) -> Tensor:
     """Return the loss of a whole batch; crops of one file of the hub are neither alike nor different."""
     shares, neither = shares_of(keys, groups)
+    if mixing:
+        shares, neither = mixed_targets(shares, neither, *mixing)
     return contrastive_loss(vectors, anchors, shares, log_scale.exp(), neither=neither)
 
 

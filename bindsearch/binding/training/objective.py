@@ -49,11 +49,28 @@ def shares_of(keys: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         keys: Number of the hub's vector of each pair, int64 (n,); equal ones are the same content.
-        groups: Number of the file it was made from, int64 (n,); crops of one picture have the same.
+        groups: Number of what it is alike to, int64 (n,): crops of one picture have the same, and texts of one label.
 
     Returns:
-        Shares, float32 (n, n), and the mask of other crops of the same file, bool (n, n).
+        Shares, float32 (n, n), and the mask of other vectors of the same group, bool (n, n).
     """
     alike = keys[:, None] == keys[None]
     shares = alike / alike.sum(dim=1, keepdim=True)
     return shares.float(), (groups[:, None] == groups[None]) & ~alike
+
+
+def mixed_targets(shares: Tensor, neither: Tensor, partners: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the targets of mixtures: what is in a mixture is what it belongs to, to the same share.
+
+    Args:
+        shares: Targets of the rows, float32 (n, n).
+        neither: What is neither alike to a row nor different, bool (n, n).
+        partners: Row that is mixed into each, int64 (n,).
+        kept: Share of each row in its mixture, float32 (n,); 1: nothing is mixed in.
+
+    Returns:
+        Both for the mixtures.
+    """
+    mixed = kept[:, None] * shares + (1 - kept[:, None]) * shares[partners]
+    either = neither | (neither[partners] & (kept < 1)[:, None])
+    return mixed, either & (mixed == 0)

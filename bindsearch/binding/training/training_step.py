@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,24 @@ class Batch:
         media: Input of the tower, (b, ...).
         anchors: Vectors of the hub, float32 (b, d).
         keys: Number of the hub's vector of each row, int64 (b,).
-        groups: Number of the hub's file of each row, int64 (b,).
+        groups: Number of what each row is alike to, int64 (b,).
+        mixing: What `objective.mixed_targets` needs of each row, tensors (b,); empty: nothing is mixed.
     """
 
     media: Tensor
     anchors: Tensor
     keys: Tensor
     groups: Tensor
+    mixing: tuple[Tensor, ...] = ()
 
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Loss of the vectors (n, d) of a whole batch, its anchors (n, d), keys (n,) and groups (n,)."""
+Loss = Callable[..., Tensor]
+"""Loss of the vectors (n, d) of a whole batch, its anchors (n, d), keys (n,), groups (n,) and mixing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """How a tower is run.
+    """Forward pass of a tower.
 
     Attributes:
         tower: Module that maps media to unit vectors.
@@ -93,7 +95,8 @@ def backward(forward: Forward, batch: Batch, loss: Loss, step: int, workers: Wor
     with torch.set_grad_enabled(is_whole):
         own = torch.cat([forward(batch.media[part], step, first_row + part.start) for part in _parts(forward, batch)])
     vectors = own if is_whole else workers.gather(own).requires_grad_()
-    whole = loss(vectors, *(workers.gather(rows) for rows in (batch.anchors, batch.keys, batch.groups)))
+    facts = (batch.anchors, batch.keys, batch.groups, *batch.mixing)
+    whole = loss(vectors, *(workers.gather(rows) for rows in facts))
     whole.backward()  # type: ignore[no-untyped-call]
     if not is_whole:
         assert vectors.grad is not None

@@ -17,7 +17,7 @@ import numpy as np
 from bindsearch.atomic import TEMPORARY_SUFFIX
 from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
 from bindsearch.binding.augmentations.options import Options, SpatialOptions
-from bindsearch.binding.training_step import seed_of
+from bindsearch.binding.training.training_step import seed_of
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.media.options import DecodeOptions
@@ -59,7 +59,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedEr
 _CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in MODALITY_OF}
 
 Crop = Box | Span | None
-"""What a pair shares of both files: a part of pictures, a span of recordings, or None: the whole."""
+"""Part of both files of a pair: a box of pictures, a span of recordings, or None: the whole."""
 
 
 def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: DecodeHints) -> Media:

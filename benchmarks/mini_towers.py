@@ -1,0 +1,217 @@
+"""Train the sound and motion towers of `mini` with the code of `bindsearch bind`; see encoders/mini/TRAINING.md.
+
+    python benchmarks/mini_towers.py --data DIR --tower audio --leave-out 4 --out audio.safetensors
+
+DIR contains the folders `audio_esc10` and `imu_uci_har`. Recordings are bound to phrasings of their labels, with `mini`
+as the hub and the default settings of the networks `label-sound` and `label-motion`. One thread, the same seed and the
+same versions of the libraries give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bindsearch.binding.bind import BindOptions, bind, ignore_step
+from bindsearch.binding.training.train import StepReport
+from bindsearch.encoders.mini.imu import VIEW_HOP
+from bindsearch.encoders.model_store.installed import MODELS_VARIABLE, ModelManifest, tower_file
+from bindsearch.types import Modality
+
+SOUND_PHRASES: Mapping[str, Sequence[str]] = {
+    "dog": ("dog", "a dog barking", "the sound of a dog"),
+    "rain": ("rain", "rain falling", "the sound of rain"),
+    "sea_waves": ("sea waves", "waves crashing on the shore", "the sound of sea waves"),
+    "crying_baby": ("crying baby", "a baby crying", "the sound of a crying baby"),
+    "clock_tick": ("clock tick", "a clock ticking", "the sound of a ticking clock"),
+    "sneezing": ("sneezing", "a person sneezing", "the sound of sneezing"),
+    "helicopter": ("helicopter", "a helicopter flying", "the sound of a helicopter"),
+    "chainsaw": ("chainsaw", "a chainsaw cutting wood", "the sound of a chainsaw"),
+    "rooster": ("rooster", "a rooster crowing", "the sound of a rooster"),
+    "crackling_fire": ("crackling fire", "a fire crackling", "the sound of a crackling fire"),
+}
+"""Phrasings of each label as a name, as an event and as a sound: queries have all three forms."""
+
+MOTION_PHRASES: Mapping[str, Sequence[str]] = {
+    "WALKING": ("walking", "a person walking"),
+    "WALKING_UPSTAIRS": ("walking upstairs", "a person walking upstairs"),
+    "WALKING_DOWNSTAIRS": ("walking downstairs", "a person walking downstairs"),
+    "SITTING": ("sitting", "a person sitting"),
+    "STANDING": ("standing", "a person standing"),
+    "LAYING": ("laying", "a person lying down"),
+}
+"""Phrasings of each label as its name and as a caption."""
+
+LEFT_OUT_LICENSE = "CC-Sampling+"  # more restrictive than CC BY
+STANDARD_GRAVITY = 9.80665
+RATE_HZ = 50.0
+MOTION_COLUMNS = ("time_s", "acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
+
+
+def sound_pairs(data: Path, folder: Path, leave_out: int | None) -> Path:
+    """Write the table of ESC-10: a row for each recording whose licence permits training, and each phrasing.
+
+    Args:
+        data: Folder of the data sets.
+        folder: Folder for the table.
+        leave_out: Fold that is not trained on; None: all are.
+    """
+    source = data.absolute() / "audio_esc10"
+    rows = []
+    with (source / "labels.csv").open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            if int(row["fold"]) != leave_out and row["clip_license"] != LEFT_OUT_LICENSE:
+                rows += [(source / row["path"], text, row["label"]) for text in SOUND_PHRASES[row["label"]]]
+    return _write_table(folder / "sounds.csv", Modality.AUDIO, rows)
+
+
+def motion_pairs(data: Path, folder: Path, leave_out: int | None) -> Path:
+    """Write the runs of UCI HAR as files, and their table: a row for each window of a run, and each phrasing.
+
+    Args:
+        data: Folder of the data sets.
+        folder: Folder for the files and the table.
+        leave_out: Subject who is not trained on; None: all are.
+    """
+    with np.load(data / "imu_uci_har" / "windows.npz", allow_pickle=False) as archive:
+        windows, run_of, label_of, subject_of = (archive[name] for name in ("x", "run", "y", "subject"))
+        names = [str(name) for name in archive["labels"]]
+    rows = []
+    for number in np.unique(run_of):
+        own = np.flatnonzero(run_of == number)
+        if int(subject_of[own[0]]) == leave_out:
+            continue
+        signal = np.concatenate([windows[own[0]], *(windows[row][-VIEW_HOP:] for row in own[1:])]).astype(np.float64)
+        times_s = np.arange(len(signal)) / RATE_HZ
+        table = np.column_stack([times_s, signal[:, 3:6] * STANDARD_GRAVITY, signal[:, 6:9]])
+        file = folder / f"run-{number}.csv"
+        np.savetxt(file, table, ["%.3f", *["%.9g"] * 6], ",", header=",".join(MOTION_COLUMNS), comments="")
+        label = names[label_of[own[0]]]
+        # A long run is drawn from more often: as often as it has windows.
+        rows += [(file.absolute(), text, label) for text in MOTION_PHRASES[label]] * len(own)
+    return _write_table(folder / "motions.csv", Modality.IMU, rows)
+
+
+def _write_table(file: Path, modality: Modality, rows: Sequence[tuple[Path, str, str]]) -> Path:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow((modality.value, Modality.TEXT.value, "label", "split"))
+        writer.writerows((path, text, label.lower().replace("_", " "), "train") for path, text, label in rows)
+    return file
+
+
+TABLES: Mapping[Modality, Callable[[Path, Path, int | None], Path]] = {
+    Modality.AUDIO: sound_pairs,
+    Modality.IMU: motion_pairs,
+}
+NETWORKS: Mapping[Modality, str] = {Modality.AUDIO: "label-sound", Modality.IMU: "label-motion"}
+
+
+def train_tower(
+    data: Path,
+    modality: Modality,
+    out: Path,
+    *,
+    leave_out: int | None,
+    settings: Sequence[str] = (),
+    on_step: Callable[[StepReport], None] = ignore_step,
+) -> None:
+    """Train a tower, and write it in the form that `mini` reads; it takes some minutes of one core.
+
+    Args:
+        data: Folder of the data sets.
+        modality: AUDIO or IMU.
+        out: File to write.
+        leave_out: Fold or subject that is not trained on; None: all are.
+        settings: More settings of the run, such as "seed=1".
+        on_step: Called after each step of training.
+    """
+    with tempfile.TemporaryDirectory() as name, _one_thread(), _models_in(Path(name) / "models"):
+        table = TABLES[modality](data, Path(name), leave_out)
+        chosen = [f"network={NETWORKS[modality]}", *settings]
+        result = bind(
+            table, modality, "mini", "mini", settings=chosen, options=BindOptions(device="cpu"), on_step=on_step
+        )
+        assert result.manifest is not None
+        _convert(result.manifest, modality, out)
+
+
+def _convert(manifest: ModelManifest, modality: Modality, out: Path) -> None:
+    """Write a trained tower as `mini` reads it: members with sharpened logits in fp16, and the bank."""
+    import torch
+    from safetensors.torch import save_file
+
+    from bindsearch.encoders.bound.encoder import read_configs
+    from bindsearch.encoders.bound.label_tower import LabelTower
+    from bindsearch.encoders.bound.networks import load_trained
+    from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
+
+    tower = LabelTower(read_configs(manifest)[modality])
+    load_trained(tower, map_tensors(tower_file(manifest, modality)))
+    with torch.no_grad():
+        for member in tower.members:
+            for parameter in member.get_submodule("head").parameters():
+                parameter.mul_(tower.sharpness)
+    state = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in tower.state_dict().items()
+    }
+    save_file(state, out)
+    out.chmod(0o644)  # files of safetensors are readable by their owner only
+
+
+@contextmanager
+def _models_in(folder: Path) -> Iterator[None]:
+    """Install models below another folder."""
+    before = os.environ.get(MODELS_VARIABLE)
+    os.environ[MODELS_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[MODELS_VARIABLE]
+        if before is not None:
+            os.environ[MODELS_VARIABLE] = before
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread: another order of sums gives other weights."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _show(report: StepReport) -> None:
+    if report.step % 20 == 0 or report.step == report.steps:
+        print(f"step {report.step} of {report.steps}, loss {report.loss:.3f}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train one tower and write its weights."""
+    parser = argparse.ArgumentParser(description="Train the sound or the motion tower of mini.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with audio_esc10 and imu_uci_har")
+    parser.add_argument("--tower", choices=list(NETWORKS), type=Modality, required=True)
+    parser.add_argument("--leave-out", type=int, help="fold of ESC-10 or subject of UCI HAR that is not trained on")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting, such as seed=1")
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    options = parser.parse_args(arguments)
+    train_tower(
+        options.data, options.tower, options.out, leave_out=options.leave_out, settings=options.set, on_step=_show
+    )
+
+
+if __name__ == "__main__":
+    main()
