@@ -13,7 +13,7 @@ import torch
 from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.augment import augment
 from bindsearch.binding.data.pair_data import SHARD, OnProgress, PairData
-from bindsearch.binding.data.pair_media import crop_media, draw_crop
+from bindsearch.binding.data.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.binding.training.training_step import seed_of
 from bindsearch.device import usable_cores
@@ -54,8 +54,7 @@ def train_features(
         pair, choice = divmod(number, crops)
         media = data.media(pair)
         if data.crops:
-            group = int(data.groups[pair])
-            media = crop_media(media, draw_crop(group, choice, media, settings.augmentations, recipe.seed))
+            media = crop_media(media, data.crop(int(data.groups[pair]), choice, settings))
         rng = np.random.default_rng(seed_of(recipe.seed, pair, choice, 2))
         prepared = prepare(augment(media, settings.augmentations, rng), settings.tower, hub)
         return prepared[int(rng.integers(len(prepared)))]

@@ -21,7 +21,7 @@ from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
 from bindsearch.binding.data.label_views import label_view
 from bindsearch.binding.data.pair_data import PairData
-from bindsearch.binding.data.pair_media import crop_media, draw_crop
+from bindsearch.binding.data.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.binding.training.training_step import Batch, seed_of
 from bindsearch.binding.training.workers import Workers
@@ -29,6 +29,8 @@ from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
+from bindsearch.errors import MediaError
+from bindsearch.media import DepthMap, Media
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,17 +80,26 @@ class Drawing:
         if self.settings.tower.network in LABEL_NETWORKS:
             return label_view(self.data, pair, self.settings, rng), group, alike
         choice = int(rng.integers(crops)) if crops else 0
-        key = group * max(crops, 1) + choice
         if self.features is not None:
-            return self.features[pair, choice], key, alike
+            return self.features[pair, choice], group * max(crops, 1) + choice, alike
         media = self.data.media(pair)
         if crops:
-            media = crop_media(media, draw_crop(group, choice, media, self.settings.augmentations, recipe.seed))
+            media, choice = self._cropped(pair, media, choice)
         views = prepare(augment(media, self.settings.augmentations, rng), self.settings.tower, self.hub)
         view = views[int(rng.integers(len(views)))]
         if isinstance(self.settings.augmentations, SoundOptions):
             view = mask_levels(view[0], rng, self.settings.augmentations)[None]
-        return view, key, alike
+        return view, group * max(crops, 1) + choice, alike
+
+    def _cropped(self, pair: int, media: Media, first: int) -> tuple[Media, int]:
+        """Return a crop and its number: the first one that shows anything, as depth may be known in places alone."""
+        group, crops = int(self.data.groups[pair]), self.data.crops
+        for number in range(first, first + crops):
+            crop = crop_media(media, self.data.crop(group, number % crops, self.settings))
+            if not isinstance(crop, DepthMap) or crop.valid.any():
+                return crop, number % crops
+        path = self.data.pairs[pair].path
+        raise MediaError(f"no crop of {path} has a measurement: set crops=0, a larger crop_scale, or leave it out")
 
 
 @lru_cache(maxsize=4)

@@ -102,6 +102,14 @@ class HubTower(nn.Module):
         self.head = _head(config, start.width)
         self.dropout = nn.Dropout(config.drop_path)
 
+    def train(self, mode: bool = True) -> HubTower:
+        """Set the mode; means and variances of the hub's batch norms stay: no part of a batch may change another."""
+        super().train(mode)
+        for module in self.start.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
     def frozen_features(self, squares: Tensor) -> Tensor:
         """Return the features of the tower that it starts from, float32 (n, width), of squares as the hub has them."""
         return cast("PictureTower", self.start).features(squares)
