@@ -118,12 +118,10 @@ def thermal_rows(data: Path, hub: Encoder, work: Path, settings: Sequence[str]) 
     print(f"{len(thermal)} pairs in {len(set(blocks))} blocks, folds of {np.bincount(fold_of).tolist()}")
     rows = []
     for name, k in (("R@1", 1), ("R@10", 10)):
-        for title, run in (
-            (f"thermal -> RGB of the held-out fold, {name}", lambda v, k=k: within_folds(v, pictures, fold_of, k)),
-            (f"RGB -> thermal of the held-out fold, {name}", lambda v, k=k: within_folds(pictures, v, fold_of, k)),
-            (f"thermal -> RGB of all, {name}", lambda v, k=k: hits(v, pictures, k)),
-        ):
-            rows.append(Row(title, run(grey), run(bound), np.array(blocks)))
+        titles = [f"{way} of the held-out fold, {name}" for way in ("thermal -> RGB", "RGB -> thermal")]
+        titles.append(f"thermal -> RGB of all, {name}")
+        of_each = [_hits_of_each(vectors, pictures, fold_of, k) for vectors in (grey, bound)]
+        rows += [Row(*figures, np.array(blocks)) for figures in zip(titles, *of_each, strict=True)]
     for title, classes, column in (("person / no person", PERSON, "label"), ("day / night", TIME, "time")):
         labels = [row[column] for row in table]
         known = np.array([label in classes.labels for label in labels])
@@ -216,6 +214,12 @@ def within_folds(queries: Vectors, candidates: Vectors, fold_of: NDArray[np.int6
     return found
 
 
+def _hits_of_each(thermal: Vectors, pictures: Vectors, fold_of: NDArray[np.int64], k: int) -> list[NDArray[np.float64]]:
+    """Return the hits of both directions within folds, and of thermal pictures among all: float64 (n,) each."""
+    both = within_folds(thermal, pictures, fold_of, k), within_folds(pictures, thermal, fold_of, k)
+    return [*both, hits(thermal, pictures, k)]
+
+
 def hits(queries: Vectors, candidates: Vectors, k: int) -> NDArray[np.float64]:
     """Return whether the own candidate of each query is among the first k: float64 (n,)."""
     return retrieval_figures(queries, candidates, np.eye(len(queries), dtype=np.bool_), [k]).hits[k]
@@ -226,7 +230,8 @@ def right_class(hub: Encoder, classes: ClassNames, vectors: Vectors, labels: NDA
     scores = class_scores(class_vectors(hub, classes, read_templates()), vectors)
     right = np.array([classes.labels[best] for best in scores.argmax(axis=1)]) == labels
     counts = Counter(labels.tolist())
-    return np.array([len(labels) / len(counts) / counts[label] for label in labels.tolist()]) * right
+    weights = np.array([len(labels) / len(counts) / counts[label] for label in labels.tolist()], np.float64)
+    return np.asarray(weights * right, np.float64)
 
 
 def in_order(hub: Encoder, classes: ClassNames, vectors: Vectors, labels: NDArray[np.str_]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,12 @@ def test_head_learns_on_kept_features(table: Path, tmp_path: Path, monkeypatch: 
     again: list[float] = []
     calls: list[int] = []
     embed = features._embed
-    monkeypatch.setattr(features, "_embed", lambda *given: calls.append(1) or embed(*given))
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return embed(*given)
+
+    monkeypatch.setattr(features, "_embed", counted)
     second = bind(
         table,
         "thermal",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.augment import augment
+from bindsearch.binding.data.array_files import read_rows, write_arrays
 from bindsearch.binding.data.pair_data import SHARD, OnProgress, PairData
 from bindsearch.binding.data.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
@@ -57,7 +57,7 @@ def train_features(
             media = crop_media(media, data.crop(int(data.groups[pair]), choice, settings))
         rng = np.random.default_rng(seed_of(recipe.seed, pair, choice, 2))
         prepared = prepare(augment(media, settings.augmentations, rng), settings.tower, hub)
-        return prepared[int(rng.integers(len(prepared)))]
+        return np.asarray(prepared[int(rng.integers(len(prepared)))])
 
     name = fingerprint_of(
         hub.digest, *data.media_keys, *map(str, data.groups), repr(settings.augmentations), f"{crops} {recipe.seed}"
@@ -67,15 +67,14 @@ def train_features(
     with ThreadPoolExecutor(usable_cores()) as threads:
         for start in range(0, total, SHARD):
             numbers = range(start, min(start + SHARD, total))
-            file = folder / name / f"{start:09d}.npy"
-            shards.append(_read_shard(file, len(numbers), tower.width))
-            if shards[-1] is None:
-                shards[-1] = _embed(tower, threads.map(views, numbers), recipe.part)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(file) as out:
-                    np.save(out, shards[-1], allow_pickle=False)
+            file = folder / name / f"{start:09d}.safetensors"
+            shard = read_rows(file, len(numbers), tower.width)
+            if shard is None:
+                shard = _embed(tower, threads.map(views, numbers), recipe.part)
+                write_arrays(file, {"rows": shard})
+            shards.append(shard)
             on_progress("features", numbers.stop, total)
-    return np.concatenate([shard for shard in shards if shard is not None]).reshape(len(data.pairs), crops, -1)
+    return np.concatenate(shards).reshape(len(data.pairs), crops, -1)
 
 
 def features_of_views(tower: HubTower, prepared: Sequence[NDArray[Any]], part: int) -> list[NDArray[np.float32]]:
@@ -105,12 +104,3 @@ def _run(tower: HubTower, views: Sequence[NDArray[Any]], device: torch.device) -
             tower.frozen_features(torch.from_numpy(np.stack(views)).to(device)).cpu().numpy()
         )
     return features
-
-
-def _read_shard(file: Path, rows: int, width: int) -> NDArray[np.float32] | None:
-    """Return features from an earlier run; None: they are missing or damaged."""
-    try:
-        features = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return np.asarray(features) if features.shape == (rows, width) and features.dtype == np.float32 else None

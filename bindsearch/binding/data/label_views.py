@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.motion import augment_motion
 from bindsearch.binding.augmentations.options import MotionOptions, SoundOptions
 from bindsearch.binding.augmentations.sound import augment_levels, mask_levels
+from bindsearch.binding.data.array_files import read_arrays, write_arrays
 from bindsearch.binding.data.pair_data import PairData
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
@@ -92,17 +92,12 @@ def label_view(data: PairData, row: int, settings: RunSettings, rng: np.random.G
 def _kept_source(data: PairData, row: int) -> NDArray[np.float32]:
     """Return what the views of a pair are drawn from, from its file if it is there."""
     key = data.media_keys[row]
-    entry = data.cache.folder / key[:2] / f"{key}.npy"
-    if entry.is_file():
-        try:
-            kept: NDArray[np.float32] = np.load(entry, allow_pickle=False)
-            return kept
-        except (OSError, ValueError):
-            pass  # damaged: computed again
+    entry = data.cache.folder / key[:2] / f"{key}.views.safetensors"
+    if (found := read_arrays(entry)) is not None and "source" in found[0]:
+        return found[0]["source"]
     with single_threaded():
         source = view_source(data.media(row))
-    with atomic_write(entry) as file:
-        np.save(file, source, allow_pickle=False)
+    write_arrays(entry, {"source": source})
     return source
 
 

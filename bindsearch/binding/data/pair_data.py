@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.arguments import shown
-from bindsearch.atomic import atomic_write
+from bindsearch.binding.data.array_files import read_rows, write_arrays
 from bindsearch.binding.data.pair_media import Crop, MediaCache, check_content, crop_media, draw_crop, duration_of
 from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
@@ -262,28 +262,22 @@ class _HubEmbedding:
         shards = []
         for start in range(0, total, SHARD):
             stop = min(start + SHARD, total)
-            shards.append(self._shard(self.folder / name / f"{start:09d}.npy", range(start, stop), crops))
+            shards.append(self._shard(self.folder / name / f"{start:09d}.safetensors", range(start, stop), crops))
             on_progress("embed", stop, total)
         return np.concatenate(shards)
 
     def _shard(self, file: Path, rows: range, crops: int) -> NDArray[np.float32]:
         """Return the vectors of some rows, from their file if it is there."""
-        if file.is_file():
-            try:
-                vectors = np.load(file, allow_pickle=False)
-                if vectors.shape == (len(rows), self.hub.dim) and vectors.dtype == np.float32:
-                    return np.asarray(vectors)
-            except (OSError, ValueError, EOFError):
-                pass  # damaged: computed again
+        kept = read_rows(file, len(rows), self.hub.dim)
+        if kept is not None:
+            return kept
         parts = []
         for start in range(rows.start, rows.stop, BATCH):
             batch = range(start, min(start + BATCH, rows.stop))
             prepared = [self.hub.prepare(self._media(row, crops)) for row in batch]
             parts.append(self.hub.encode(self.hub_modality, prepared))
         vectors = np.concatenate(parts)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as out:
-            np.save(out, vectors, allow_pickle=False)
+        write_arrays(file, {"rows": vectors})
         return vectors
 
     def _media(self, row: int, crops: int) -> Media:

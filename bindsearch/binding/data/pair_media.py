@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
-import tempfile
 import threading
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.atomic import TEMPORARY_SUFFIX
 from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
 from bindsearch.binding.augmentations.options import Options, SpatialOptions
+from bindsearch.binding.data.array_files import read_arrays, write_arrays
 from bindsearch.binding.training.training_step import seed_of
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
@@ -52,9 +50,6 @@ RECORDING_S = 30.0
 
 VIEW_S = {Modality.AUDIO: 2.0, Modality.IMU: 5.0}
 """Seconds of a crop of recordings: a view of ImageBind's towers."""
-
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
-"""What NumPy raises for a file that is not what it wrote."""
 
 _CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in MODALITY_OF}
 
@@ -121,12 +116,9 @@ class MediaCache:
         """
         if (kept := self.kept.get(key)) is not None:
             return kept
-        entry = self.folder / key[:2] / f"{key}.npz"
-        if entry.is_file():
-            try:
-                return self.kept.add(key, _read(entry))
-            except _DAMAGED:  # decoded again
-                pass
+        entry = self.folder / key[:2] / f"{key}.safetensors"
+        if (found := _read(entry)) is not None:
+            return self.kept.add(key, found)
         media = _smaller(read_pair_media(path, modality, span, self.hints))
         _write(entry, media)
         return self.kept.add(key, media)
@@ -154,32 +146,29 @@ class KeptMedia:
         return media
 
 
-def _arrays(media: Media) -> dict[str, Any]:
-    """Return the fields of a medium as arrays, with its class."""
-    values = {field.name: np.asarray(getattr(media, field.name)) for field in fields(media)}
-    return {"kind": np.asarray(type(media).__name__), **values}
+def _arrays(media: Media) -> dict[str, NDArray[Any]]:
+    """Return the fields of a medium that are arrays."""
+    values = {field.name: getattr(media, field.name) for field in fields(media)}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
 def _write(entry: Path, media: Media) -> None:
-    """Write an entry of the cache; not durably, as one that a power loss damages is written again."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    # Two threads may write the same entry, for two pairs with one picture.
-    descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, ".", entry.parent)
+    """Write an entry of the cache."""
+    arrays = _arrays(media)
+    others = {field.name: getattr(media, field.name) for field in fields(media) if field.name not in arrays}
+    write_arrays(entry, arrays, {"kind": type(media).__name__, "others": json.dumps(others)})
+
+
+def _read(entry: Path) -> Media | None:
+    """Return the medium of an entry of the cache; None: it is missing or damaged."""
+    found = read_arrays(entry)
+    if found is None:
+        return None
+    arrays, facts = found
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **_arrays(media))
-        Path(name).replace(entry)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _read(entry: Path) -> Media:
-    """Return the medium of an entry of the cache."""
-    with np.load(entry, allow_pickle=False) as archive:
-        kind = _CLASSES[str(archive["kind"])]
-        values = {name: archive[name] for name in archive.files if name != "kind"}
-    media: Media = kind(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+        media: Media = _CLASSES[facts["kind"]](**arrays, **json.loads(facts["others"]))
+    except (KeyError, TypeError, ValueError):
+        return None
     return media
 
 

@@ -1,0 +1,58 @@
+"""Files of arrays that can be computed again: safetensors, replaced as a whole, but not durable.
+
+Not NumPy's own format, whose headers are parsed as Python: in several threads at a time Python 3.11 fails at that
+("AST constructor recursion depth mismatch").
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.atomic import TEMPORARY_SUFFIX
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str] | None = None) -> None:
+    """Write arrays and texts by name; several threads and processes may write the same file.
+
+    A power loss may damage it: then `read_arrays` finds nothing, and the arrays are computed again.
+    """
+    from safetensors.numpy import save
+
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(facts or {}))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, ".", file.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_arrays(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | None:
+    """Return the arrays and texts of a file; None: it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "numpy") as opened:
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
+            return arrays, dict(opened.metadata() or {})
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+
+
+def read_rows(file: Path, rows: int, width: int) -> NDArray[np.float32] | None:
+    """Return the array "rows" of a file, float32 (rows, width); None: it is missing, damaged or another one."""
+    found = read_arrays(file)
+    array = None if found is None else found[0].get("rows")
+    return array if array is not None and array.shape == (rows, width) and array.dtype == np.float32 else None
