@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bindsearch.binding.bind import BindOptions, bind, ignore_step
-from bindsearch.binding.train import StepReport
+from bindsearch.binding.training.train import StepReport
 from bindsearch.encoders.mini.imu import VIEW_HOP
 from bindsearch.encoders.model_store.installed import MODELS_VARIABLE, ModelManifest, tower_file
 from bindsearch.types import Modality

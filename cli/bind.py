@@ -12,15 +12,15 @@ import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption
 from bindsearch.cli.output import plural, print_json, print_line, print_message
-from bindsearch.cli.settings.complete import complete_encoders, complete_modalities
+from bindsearch.cli.settings.complete import complete_encoders, complete_modality
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from bindsearch.binding.bind import BindResult
-    from bindsearch.binding.train import StepReport
-    from bindsearch.binding.validation import Validation
+    from bindsearch.binding.training.train import StepReport
+    from bindsearch.binding.training.validation import Validation
 
-STAGES = {"decode": "decoding", "embed": "embedding", "train": "training"}
+STAGES = {"decode": "decoding", "embed": "embedding", "features": "features", "train": "training"}
 MAX_SWEEP = 32
 
 
@@ -34,7 +34,7 @@ def bind_command(
     modality: Annotated[
         str,
         typer.Option(
-            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modalities
+            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modality
         ),
     ],
     out: Annotated[str, typer.Option("--out", help="Name of the new encoder, loaded as bound:NAME.", metavar="NAME")],
@@ -76,14 +76,17 @@ def bind_command(
 
     Example: bindsearch bind --pairs pairs.csv --modality thermal --hub mini --out night --set network=hub
     """
-    from bindsearch.binding.bind import BindOptions, bind
+    from bindsearch.binding.bind import BindOptions, bind, check_run
 
     options = BindOptions(work, restart, replace, device, templates, tensorboard)
     settings = [*(set_ or [])]
     if sweep is not None and work is None:
         raise UsageError("--sweep needs --work DIR: there files are decoded and embedded once for all runs")
     results: list[BindResult] = []
-    for name, extra in _runs(out, sweep):
+    runs = _runs(out, sweep)
+    for name, extra in runs:
+        check_run(name, modality, [*settings, *extra], options)
+    for name, extra in runs:
         with _progress(name) as (on_progress, on_step):
             result = bind(
                 pairs,
@@ -96,10 +99,12 @@ def bind_command(
                 on_step=on_step,
             )
         if result.manifest is None:  # another process of torchrun shows it
-            return 0
+            continue
         for note in result.notes if not results else ():
             print_message(f"note: {note}")
         results.append(result)
+    if not results:
+        return 0
     if json:
         print_json({"runs": [_as_json(result) for result in results]})
     else:

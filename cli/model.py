@@ -94,14 +94,20 @@ def list_command(json: JsonOption = False) -> int:
 
     Example: bindsearch model list
     """
-    from bindsearch.encoders.model_store.installed import damaged_models, list_models, models_folder, unfinished_pulls
+    from bindsearch.encoders.model_store.installed import (
+        BOUND_PREFIX,
+        damaged_models,
+        list_models,
+        models_folder,
+        unfinished_pulls,
+    )
 
     models, faults, unfinished = list_models(), damaged_models(), unfinished_pulls()
     for fault in faults:
         print_message(f"damaged: {fault}")
     for name, size in unfinished.items():
         it = "it and the model" if any(model.name == name for model in models) else "it"
-        command = "bind" if name.startswith("bound:") else "model pull"
+        command = "bind" if name.startswith(BOUND_PREFIX) else "model pull"
         print_message(
             f"unfinished: {name} ({human_bytes(size)}): run the same `bindsearch {command}` to resume, "
             f"or `bindsearch model remove {name}` to delete {it}"
@@ -128,7 +134,7 @@ def info_command(
 
     Example: bindsearch model info imagebind-huge --check
     """
-    from bindsearch.encoders.model_store.installed import read_model, verify_model
+    from bindsearch.encoders.model_store.installed import BOUND_PREFIX, how_to_repair, read_model, verify_model
 
     if name == "mini":
         _print_built_in(as_json=json)
@@ -142,9 +148,8 @@ def info_command(
     for fault in faults:
         print_message(f"damaged: {fault}")
     if faults:
-        raise EncoderError(
-            f"the model {name} is damaged ({plural(len(faults), 'file')}): run `bindsearch model pull {name} --force`"
-        )
+        remedy = how_to_repair(name) if name.startswith(BOUND_PREFIX) else f"run `bindsearch model pull {name} --force`"
+        raise EncoderError(f"the model {name} is damaged ({plural(len(faults), 'file')}): {remedy}")
     return 0
 
 

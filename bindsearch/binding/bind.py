@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bindsearch.arguments import shown, to_path
-from bindsearch.binding.label_views import label_bank, with_labels
-from bindsearch.binding.loader import Drawing
-from bindsearch.binding.pair_data import OnProgress, PairData, load_pair_data
-from bindsearch.binding.pairs import read_pairs
-from bindsearch.binding.recipe import RunSettings, parse_settings
-from bindsearch.binding.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
-from bindsearch.binding.training_step import seed_of
-from bindsearch.binding.validation import Validation, make_validator
-from bindsearch.binding.workers import Workers, join_workers, leave_workers
+from bindsearch.arguments import did_you_mean, shown, to_path
+from bindsearch.binding.data.features import features_of_views, has_frozen_start, train_features
+from bindsearch.binding.data.label_views import label_bank, with_labels
+from bindsearch.binding.data.loader import Drawing
+from bindsearch.binding.data.pair_data import OnProgress, PairData, load_pair_data
+from bindsearch.binding.data.pairs import read_pairs
+from bindsearch.binding.recipe import DEFAULTS, RunSettings, parse_settings
+from bindsearch.binding.training.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
+from bindsearch.binding.training.training_step import seed_of
+from bindsearch.binding.training.validation import Validation, make_validator
+from bindsearch.binding.training.workers import Workers, join_workers, leave_workers
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.encoder import BoundEncoder, start_of
+from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
 from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
-from bindsearch.encoders.bound.networks import build_tower, initialize
+from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize, load_trained
 from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
 from bindsearch.encoders.model_store.installed import (
+    BOUND_PREFIX,
     FORMAT,
     NEW_FOLDER,
     ModelFile,
@@ -44,18 +46,17 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
     write_manifest,
 )
-from bindsearch.encoders.registry import load_encoder
-from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device
+from bindsearch.encoders.registry import load_encoder, supports_device
+from bindsearch.encoders.torch_runtime.device import Runtime, check_device, resolve_device
 from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec, write_towers
-from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES
-from bindsearch.errors import UsageError
+from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES, read_templates
+from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.hashing import hash_file
 from bindsearch.types import Modality, PathLike
 
 if TYPE_CHECKING:
     from torch import nn
 
-PREFIX = "bound:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 LICENSE = "made here: the licences of the hub and of the pairs apply"
@@ -104,7 +105,7 @@ class BindResult:
         pairs: Number of pairs that were trained on.
         validation_pairs: Number of pairs that were kept for validation.
         best_score: Best score of a validation; None: there was none.
-        last: The last validation; None: there was none.
+        last: Validation of the installed tower; None: no pairs are kept for it.
         log: The log, a CSV file.
         notes: What was left out or assumed, one line each.
     """
@@ -145,14 +146,15 @@ def bind(
     Raises:
         UsageError: a setting, the table or the name is not valid, or the model exists.
         EncoderError: the hub cannot be loaded.
+        BindSearchError: a file cannot be written.
     """
-    name = _model_name(out, options)
-    chosen = Modality(_known_modality(modality))
-    encoder = load_encoder(hub, runtime=Runtime(options.device)) if isinstance(hub, str) else hub
-    run_settings = parse_settings(chosen, encoder.dim, settings)
-    table = read_pairs(pairs, chosen, encoder.modalities, run_settings.recipe.validation)
-    folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
-    run_folder = folder / "runs" / name.removeprefix(PREFIX)
+    name, folder, run_folder = _places(out, options)
+    check_run(out, modality, settings, options)
+    encoder = _load_hub(hub, options.device) if isinstance(hub, str) else hub
+    run_settings = parse_settings(Modality(modality), encoder.dim, settings)
+    table = read_pairs(pairs, Modality(modality), encoder.modalities, run_settings.recipe.validation)
+    if run_settings.recipe.patience and not any(pair.is_validation for pair in table.pairs):
+        raise UsageError(f"patience is {run_settings.recipe.patience}, but no pairs are kept for validation: add some")
     workers = join_workers()
     try:
         with model_lock(name) if workers.is_first else nullcontext():
@@ -165,12 +167,71 @@ def bind(
             else:
                 workers.wait()  # the first process has filled the caches
                 data = load_pair_data(table, encoder, run_settings, folder, ignore_progress)
-            result = _train_and_install(name, encoder, run_settings, data, workers, run_folder, options, on_step)
+            result = _train_and_install(
+                name, encoder, run_settings, data, workers, folder, options, on_progress, on_step
+            )
             if options.work is None and workers.is_first:
                 shutil.rmtree(folder)
             return result
+    except OSError as error:
+        reason = f"{error.strerror or error}: {error.filename}" if error.filename else error.strerror or error
+        raise BindSearchError(
+            f"the files of the run cannot be written below {folder} ({reason}): make room or give another folder with "
+            "--work, and run the same command again"
+        ) from error
     finally:
         leave_workers(workers)
+
+
+def check_run(out: str, modality: str | Modality, settings: Sequence[str], options: BindOptions) -> None:
+    """Check what can be checked of a run before anything is read.
+
+    Args:
+        out: Name of the new encoder.
+        modality: The new modality.
+        settings: Texts such as "batch=64".
+        options: The options.
+
+    Raises:
+        UsageError: a name or a setting is not valid, or the model exists.
+    """
+    if modality not in list(Modality):
+        near = did_you_mean(str(modality), DEFAULTS)
+        raise UsageError(f"unknown modality {shown(modality)}: {near}choose from {', '.join(DEFAULTS)}")
+    parse_settings(Modality(modality), 1, settings)
+    check_device(options.device)
+    read_templates(options.templates)
+    name, _, run_folder = _places(out, options)
+    if is_installed(name) and not (options.replace or _is_of_run(name, run_folder)):
+        raise UsageError(f"the model {name} is installed already: choose another name, or --replace it")
+
+
+def _places(out: str, options: BindOptions) -> tuple[str, Path, Path]:
+    """Return the name of the model, the folder of what runs share, and that of the run.
+
+    Raises:
+        UsageError: the name is not valid.
+    """
+    bare = out.removeprefix(BOUND_PREFIX)
+    if not _NAME.fullmatch(bare):
+        raise UsageError(f"{shown(out)} is not a valid name: use letters, digits, '.', '-' and '_', at most 64")
+    name = BOUND_PREFIX + bare
+    folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
+    return name, folder, _run_folder(folder, name)
+
+
+def _is_of_run(name: str, run_folder: Path) -> bool:
+    """Return whether an installed model was made by a run of a folder, which may install it again: it has its log."""
+    logs = [folder / LOG_FILE for folder in (model_folder(name), run_folder)]
+    try:
+        return logs[0].read_bytes() == logs[1].read_bytes()
+    except OSError:
+        return False
+
+
+def _load_hub(name: str, device: str) -> Encoder:
+    """Return a hub; one without a choice of its device runs on the CPU, and only the tower on that device."""
+    return load_encoder(name, runtime=Runtime(device) if supports_device(name) else Runtime())
 
 
 def _train_and_install(
@@ -179,48 +240,65 @@ def _train_and_install(
     settings: RunSettings,
     data: PairData,
     workers: Workers,
-    folder: Path,
+    caches: Path,
     options: BindOptions,
+    on_progress: OnProgress,
     on_step: Callable[[StepReport], None],
 ) -> BindResult:
-    device = resolve_device(options.device)
+    device = workers.device(resolve_device(options.device))
+    folder = _run_folder(caches, name)
     settings = with_labels(settings, data, workers.count)
-    last: list[Validation] = []
-
-    def show(report: StepReport) -> None:
-        if report.validation is not None:
-            last[:] = [report.validation]
-        on_step(report)
-
     rows = data.rows(validation=False)
-    validator = make_validator(data, hub, settings.tower, options.templates)
-    recorded = {**settings.as_json(), "hub": hub.name, "hub_digest": hub.digest, "pairs": _digest_of(data)}
-    run = Run(
-        Drawing(data, hub, settings, rows), validator, recorded, workers, device, folder, options.tensorboard, show
-    )
     tower = new_tower(hub, settings)
     if isinstance(tower, LabelTower):
         fill_bank(tower, torch.from_numpy(label_bank(data)))
     tower.to(device)
+    validator = make_validator(data, hub, settings.tower, options.templates)
+    features = None
+    if isinstance(tower, HubTower) and has_frozen_start(settings):
+        features = train_features(data, tower, base_of(hub), settings, caches / "features", on_progress)
+        if validator is not None:
+            prepared = features_of_views(tower, validator.prepared, settings.recipe.part)
+            validator = replace(validator, prepared=prepared)
+    recorded = {**settings.as_json(), "hub": hub.name, "hub_digest": hub.digest, "pairs": _digest_of(data)}
+    run = Run(
+        Drawing(data, base_of(hub), settings, rows, features),
+        validator,
+        recorded,
+        workers,
+        device,
+        folder,
+        options.tensorboard,
+        on_step,
+    )
     state = train(tower, run)
-    manifest = None
+    manifest = last = None
     if workers.is_first:
         weights = kept_weights(state, settings.recipe)
+        load_trained(tower, weights)
+        last = validator.run(tower, settings.recipe.part, device) if validator is not None else None
         manifest = install_bound(name, hub, settings, weights, _description(data), state.log_scale.exp().item())
         shutil.copyfile(folder / LOG_FILE, model_folder(name) / LOG_FILE)
     notes = [*data.notes]
     if validator is None:
         notes.append("no pairs are kept for validation: nothing says how good the tower is on others")
+    elif validator.note:
+        notes.append(validator.note)
     return BindResult(
         manifest=manifest,
         steps=state.step,
         pairs=len(rows),
         validation_pairs=len(data.pairs) - len(rows),
         best_score=state.best_score if state.best else None,
-        last=last[0] if last else None,
+        last=last,
         log=model_folder(name) / LOG_FILE,
         notes=tuple(notes),
     )
+
+
+def _run_folder(folder: Path, name: str) -> Path:
+    """Return the folder of checkpoint and log of one run."""
+    return folder / "runs" / name.removeprefix(BOUND_PREFIX)
 
 
 def new_tower(hub: Encoder, settings: RunSettings) -> nn.Module:
@@ -289,23 +367,6 @@ def install_bound(
 
 def _tensor(name: str, value: Tensor) -> TensorSpec:
     return TensorSpec(name, tuple(value.shape), "fp32", lambda: value.detach().cpu())
-
-
-def _model_name(out: str, options: BindOptions) -> str:
-    """Return the name of the model; raise UsageError if it is not valid or exists."""
-    bare = out.removeprefix(PREFIX)
-    if not _NAME.fullmatch(bare):
-        raise UsageError(f"{shown(out)} is not a valid name: use letters, digits, '.', '-' and '_', at most 64")
-    name = PREFIX + bare
-    if is_installed(name) and not options.replace:
-        raise UsageError(f"the model {name} is installed already: choose another name, or --replace it")
-    return name
-
-
-def _known_modality(modality: str | Modality) -> str:
-    if modality not in list(Modality):
-        raise UsageError(f"unknown modality {shown(modality)}: choose from {', '.join(Modality)}")
-    return str(modality)
 
 
 def _digest_of(data: PairData) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
@@ -44,7 +43,7 @@ class Recipe:
         mix: Probability that a view is mixed with another one of the batch, and the targets with its (mixup), of
             networks that distinguish labels.
         validation: Share of the pairs that are kept for validation if the table has no split.
-        patience: Validations without progress after which training stops; 0: never.
+        patience: Validations without progress after which training stops, and the best weights are kept; 0: never.
         seed: Seed of weights, order, crops and augmentations.
         precision: "fp32", or "bf16" for mixed precision.
 
@@ -75,8 +74,8 @@ class Recipe:
             raise UsageError(f"precision is {shown(self.precision)}: expected {' or '.join(PRECISIONS)}")
         for setting in fields(self):
             value, bounds = getattr(self, setting.name), setting.metadata
-            if bounds and not (math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
-                expected = f"expected a number from {bounds['low']:g} to {bounds['high']:g}"
+            if bounds and not bounds["low"] <= value <= bounds["high"]:  # not a number is not between them either
+                expected = f"expected a number from {bounds['low']} to {bounds['high']}"
                 raise UsageError(f"{setting.name} is {shown(value)}: {expected}")
 
 

@@ -126,14 +126,11 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
 
 def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runtime) -> Encoder:
     """Return the encoder of a bound model, whose hub is loaded first; options are those of the hub."""
-    from bindsearch.encoders.bound.encoder import BoundEncoder
+    from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
 
-    architecture = manifest.architecture
-    hub_name = architecture.get("hub")
-    if not isinstance(hub_name, str) or hub_name.startswith("bound:"):
-        raise EncoderError(f"the model {manifest.name} names no hub: bind it again")
-    chosen = {**architecture.get("hub_options", {}), **(options or {})}
-    hub = load_encoder(hub_name, options=chosen, runtime=runtime if supports_device(hub_name) else Runtime())
+    hub_name, hub_options = read_hub(manifest)
+    runs_there = runtime if supports_device(hub_name) else Runtime()
+    hub = load_encoder(hub_name, options={**hub_options, **(options or {})}, runtime=runs_there)
     return BoundEncoder(manifest, hub, runtime=runtime)
 
 

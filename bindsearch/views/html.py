@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from html import escape
 from unicodedata import category
 
@@ -31,6 +33,39 @@ def element(name: str, /, *content: str, **attributes: str | float | bool | None
     )
     start = f"<{name}{shown}>"
     return Html(start if name in VOID else f"{start}{joined(content)}</{name}>")
+
+
+def page_start(title: str, style: str, script: str = "") -> str:
+    """Return the beginning of a page in one file, up to its body, which may use this style and script alone.
+
+    Args:
+        title: Title of the page.
+        style: CSS.
+        script: JavaScript that the page will have; "": none.
+    """
+    policy = (
+        "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_source(style)}"
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element(
+            "meta",
+            http_equiv="Content-Security-Policy",
+            content=f"{policy}; script-src {_source(script)}" if script else policy,
+        ),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("title", title),
+        element("style", Html(style)),
+    )
+    return f'<!DOCTYPE html>\n<html lang="en">{head}<body>'
+
+
+def _source(text: str) -> str:
+    """Return the source of a content security policy that is this text alone."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 def joined(content: tuple[str, ...] | list[str]) -> Html:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ from bindsearch.types import STANDS_OUT, Match, Modality
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
-from bindsearch.views.html import Html, element, joined
+from bindsearch.views.html import Html, element, joined, page_start
 from bindsearch.views.map_figure import POINTS, map_figure
 from bindsearch.views.segment_media import Place
 
@@ -110,20 +108,7 @@ def check_target(path: Path) -> None:
 def _page(title: str, sections: Sequence[_Section], embedder: Embedder, chart: Html) -> Iterator[str]:
     """Yield the page in parts."""
     style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_source(style)}; script-src {_source(script)}"
-    )
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", title),
-        element("style", Html(style)),
-    )
-    yield f'<!DOCTYPE html>\n<html lang="en">{head}<body>'
+    yield page_start(title, style, script)
     links = [element("li", element("a", one.title, href=f"#query-{one.number}")) for one in sections]
     contents = element("nav", element("ol", *links), aria_label="Queries") if len(sections) > 1 else Html()
     yield element("header", element("h1", title), contents)
@@ -132,11 +117,6 @@ def _page(title: str, sections: Sequence[_Section], embedder: Embedder, chart: H
         yield from _section(section, embedder)
     yield element("details", element("summary", "Map of the store"), chart)
     yield f"</main>{element('script', Html(script))}</body></html>\n"
-
-
-def _source(text: str) -> str:
-    """Return the hash of a script or style for the policy (CSP level 3, 2.3.1)."""
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 def _section(section: _Section, embedder: Embedder) -> Iterator[str]:

@@ -67,6 +67,14 @@ def complete_modalities(ctx: typer.Context, incomplete: str) -> Values:  # noqa:
 
 
 @_quiet
+def complete_modality(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
+    """Offer modalities where one is given."""
+    from bindsearch.types import Modality
+
+    return [modality.value for modality in Modality]
+
+
+@_quiet
 def complete_rankings(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
     """Offer rankings."""
     from bindsearch.search.query import Ranking

@@ -30,7 +30,7 @@ FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 
 INPUTS = (
     "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
-    "write-column write-probability remove-column"
+    "write-column write-probability remove-column pairs out sweep"
 )
 CONSENT = "accept-license force prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
@@ -66,7 +66,7 @@ KNOWN: Mapping[str, str] = {
     "export": "layout to where under collection since until store json",
     "import": "modality vector-column encoder encoder-option device store json",
     "merge": "device store json",
-    "bind": "pairs modality out hub set sweep work templates tensorboard device json",
+    "bind": "modality hub set work templates tensorboard device json",
     "eval": "data encoder split modality templates shots sample cache device store json",
     "bench encode": "modality encoder random-weights dtype device batch seconds compile json",
     "model pull": "dtype offline json",

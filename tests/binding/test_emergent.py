@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.binding.bind import BindOptions, bind
-from bindsearch.binding.pair_media import read_pair_media
+from bindsearch.binding.data.pair_media import read_pair_media
 from bindsearch.encoders.base import encode_media
 from bindsearch.encoders.registry import load_encoder
 from bindsearch.evaluation.retrieval import both_directions

@@ -13,14 +13,14 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from bindsearch.binding import train
 from bindsearch.binding.bind import BindOptions, BindResult, bind, ignore_progress
-from bindsearch.binding.label_views import label_bank, view_source, with_labels
-from bindsearch.binding.objective import contrastive_loss, mixed_targets, shares_of
-from bindsearch.binding.pair_data import PairData, load_pair_data
-from bindsearch.binding.pairs import read_pairs
+from bindsearch.binding.data.label_views import label_bank, view_source, with_labels
+from bindsearch.binding.data.pair_data import PairData, load_pair_data
+from bindsearch.binding.data.pairs import read_pairs
 from bindsearch.binding.recipe import parse_settings
-from bindsearch.binding.train import StepReport
+from bindsearch.binding.training import train
+from bindsearch.binding.training.objective import contrastive_loss, mixed_targets, shares_of
+from bindsearch.binding.training.train import StepReport
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
 from bindsearch.encoders.bound.networks import load_trained, trained_state

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ def steps(folder: Path) -> list[tuple[int, float]]:
     return [(int(step), float(loss)) for step, loss in (line.split() for line in lines)]
 
 
+def has_steps(folder: Path, count: int) -> bool:
+    return len(steps(folder)) >= count
+
+
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return load_file(folder / "models" / "bound" / name / "thermal.safetensors")
 
@@ -61,7 +66,7 @@ def test_killed_run_goes_on_bit_for_bit(table: Path, tmp_path: Path) -> None:
     finish(start(whole, table, "tower"))
     for wanted in (3, 9):  # killed twice, at other steps
         process = start(cut, table, "tower")
-        wait_for(lambda wanted=wanted: len(steps(cut)) >= wanted)
+        wait_for(partial(has_steps, cut, wanted))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     finish(start(cut, table, "tower"))

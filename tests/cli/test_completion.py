@@ -66,6 +66,9 @@ def test_values_of_options(complete: Complete, tmp_path: Path) -> None:
     assert complete("search", "--ranking", "p") == ["probability", "per-modality"]
     assert complete("search", "--min-match", "s") == ["strong"]
     assert complete("index", "--encoder", "") == ["mini"]
+    assert complete("bind", "--hub", "") == ["mini"]
+    assert complete("bind", "--modality", "th") == ["thermal"]
+    assert complete("bind", "--re") == ["--restart", "--replace"]
     assert complete("config", "set", "search.ra") == ["search.ranking"]
     assert complete("config", "set", "min") == ["min-match"]
     (tmp_path / "config.toml").write_text('[options]\nk = 3\n[stores]\nphotos = "/photos"\n')

@@ -55,6 +55,10 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "duplicates": ("duplicates", STORE),
     "classify": ("classify {media}/dog.txt --labels a,b", {*STORE, "tokenizers", "PIL", "rich"}),
     "column": ("classify --write-column kind --labels a,b", {*WRITER, "tokenizers"}),
+    "wrong pairs": (
+        "bind --pairs {media}/none.csv --modality thermal --out t",
+        {"torch", "numpy", "rich", "PIL", "pydantic"},
+    ),
     "wrong path": ("forget {media}/none.txt", {"duckdb", "numpy", "pyarrow"}),
     "verify": ("verify", WRITER),
     "optimize": ("optimize", WRITER),

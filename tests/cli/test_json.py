@@ -29,6 +29,7 @@ from bindsearch.search.plan import Strategy
 from bindsearch.search.query import Ranking
 from bindsearch.types import Modality
 from generate import SCHEMAS, commands, options_of, schema_files
+from helpers.bound_world import make_scenes, write_pairs, write_scenes
 from helpers.children import pull
 from helpers.command import Run
 from helpers.media_files import write_every_modality
@@ -128,11 +129,25 @@ def has_figures(report: Any) -> bool:
     return all(part["figures"] for one in report["sets"] for part in one["measurements"]) and report["sets"]
 
 
+def is_swept(output: Any) -> bool:
+    return [run["name"] for run in output["runs"]] == ["bound:t-batch-4", "bound:t-batch-6"]
+
+
+def has_validation(output: Any) -> bool:
+    return bool(output["runs"][0]["validation"]["zero_shot"] is not None)
+
+
 def has_broken_models(output: Any) -> bool:
     return bool(output["damaged"] and output["unfinished"])
 
 
 PULL = f"model pull {MODEL} --from {{built}}/model.pth --dtype fp16"
+BIND = (
+    "bind --pairs {built}/scenes/pairs.csv --modality thermal --out t --set network=vit-nano --set side_px=32 "
+    "--set patch_px=8 --set batch=4 --set epochs=1"
+)
+"""A run of seconds."""
+
 LISTS = "--store {folder}/lists"
 DONE, STAGE = frozenset({"progress", "done"}), frozenset({"stage"})
 CASES = [
@@ -199,7 +214,12 @@ CASES = [
     Case("export.json", "export {folder}/out --json", holds=lambda one: len(one["vectors"]) == len(Modality)),
     Case("import.json", "import {folder}/out --store {folder}/copy --json", before="export {folder}/out"),
     Case("import.json", "merge {folder}/store --store {folder}/both --json", holds=lambda one: one["failures"] == 1),
+    Case("bind.json", f"{BIND} --set replication=1 --json", holds=has_validation),
+    Case("bind.json", f"{BIND} --set validation=0 --work {{folder}}/w --sweep batch=4,6 --json", holds=is_swept),
     Case("bench-encode.json", "bench encode --encoder mini --modality text --seconds 0.01 --batch 2 --json"),
+    Case("model-list.json", "model list --json", before=BIND, holds=lambda one: one["models"][0]["family"] == "bound"),
+    Case("model-info.json", "model info bound:t --check --json", before=BIND, holds=lambda one: not one["faults"]),
+    Case("model-remove.json", "model remove bound:t --json", before=BIND, holds=lambda one: one["freed_bytes"]),
     Case("model-pull.json", f"{PULL} --json", holds=lambda one: one["pulled"]),
     Case("model-pull.json", f"{PULL} --json", before=PULL, holds=lambda one: one["notices"]),
     Case("model-list.json", "model list --json", before=PULL, holds=lambda one: one["models"]),
@@ -255,6 +275,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words.csv").write_text("\n".join(["path,label,caption", *words]))
     shutil.copy(folder / "media" / "image-0.png", folder / "texts")
     (folder / "model.pth").write_bytes(bytes(range(256)) * 20)
+    write_scenes(folder / "scenes", make_scenes(8, 1), ["image", "thermal"])
+    write_pairs(folder / "scenes" / "pairs.csv", "thermal", "image", 8, validation=3, labels=("day", "night"))
     with connect(folder / "store", encoder="mini") as store:
         store.index(folder / "media", rules=["thermal=thermal-*.png"])
     with connect(folder / "lists", encoder="null") as store:
@@ -330,6 +352,7 @@ def test_lines_of_watch_are_as_the_schema_says(built: Path, folder: Path) -> Non
         ("duplicates --threshold 2 --json", 2),
         ("export {folder}/store --json", 2),
         ("model info nothing --json", 4),
+        ("bind --pairs {folder}/nowhere.csv --modality thermal --out t --json", 2),
     ],
 )
 def test_an_error_prints_no_json(line: str, code: int, folder: Path, bindsearch_command: Run) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bindsearch.binding.pairs import SPLITS
-from bindsearch.binding.training_log import COLUMNS
+from bindsearch.binding.data.pairs import SPLITS
+from bindsearch.binding.training.training_log import COLUMNS
 from bindsearch.encoders.bound.networks import build_tower
 from bindsearch.encoders.bound.tower_config import HUB, LABEL_NETWORKS, TowerConfig, networks_of
 from bindsearch.types import Modality

@@ -77,16 +77,34 @@ def write_scenes(folder: Path, scenes: NDArray[np.float64], names: Sequence[str]
 
 
 def write_pairs(
-    table: Path, modality: str, other: str, count: int, *, validation: int = 0, shuffle: int | None = None
+    table: Path,
+    modality: str,
+    other: str,
+    count: int,
+    *,
+    validation: int = 0,
+    shuffle: int | None = None,
+    labels: Sequence[str] = ("",),
 ) -> Path:
-    """Write the pairs of two modalities of the scenes in the table's folder; `shuffle`: seed of wrong partners."""
+    """Write the pairs of two modalities of the scenes in the table's folder.
+
+    Args:
+        table: CSV file.
+        modality: The new modality.
+        other: Modality of the hub.
+        count: Number of the pairs.
+        validation: How many of them, the first ones, are for validation.
+        shuffle: Seed of wrong partners; None: right ones.
+        labels: Labels in turn.
+    """
     partners = np.arange(count) if shuffle is None else np.random.default_rng(shuffle).permutation(count)
     with table.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow([modality, other, "split"])
+        rows.writerow([modality, other, "split", "label"])
         for number, partner in enumerate(partners):
             split = "validation" if number < validation else "train"
-            rows.writerow([f"{modality}/{number:04d}.png", f"{other}/{partner:04d}.png", split])
+            label = labels[number % len(labels)]
+            rows.writerow([f"{modality}/{number:04d}.png", f"{other}/{partner:04d}.png", split, label])
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import HUB, TowerConfig, read_config
-from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, tower_file
+from bindsearch.encoders.model_store.installed import (
+    BOUND_PREFIX,
+    MANIFEST_FILE,
+    ModelManifest,
+    how_to_repair,
+    read_model,
+    tower_file,
+)
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device
@@ -64,6 +72,11 @@ class BoundEncoder:
             raise EncoderError(
                 f"{manifest.name} was bound to another version of {hub.name} than the installed one: bind it again, "
                 f"or install that version of {hub.name}"
+            )
+        if odd := [config for config in self._configs.values() if config.dim != hub.dim]:
+            raise EncoderError(
+                f"{MANIFEST_FILE} of {manifest.name} is damaged (dim is {odd[0].dim}, {hub.name} has {hub.dim}): "
+                f"{how_to_repair(manifest.name)}"
             )
         self._towers = Towers(self._load, runtime)
 
@@ -173,7 +186,14 @@ class BoundEncoder:
         config = self._configs[Modality(name)]
         tower = build_tower(config, start_of(self._hub, config))
         load_trained(tower, map_tensors(tower_file(self._manifest, name)))
+        if read_model(self._manifest.name) != self._manifest:  # the file may be that of another tower
+            raise EncoderError(f"the model {self._manifest.name} was replaced meanwhile: run the same command again")
         return tower.to(device).eval().requires_grad_(False)
+
+
+def base_of(hub: Encoder) -> Encoder:
+    """Return the hub itself; of a bound encoder the one that its towers were bound to."""
+    return hub.hub if isinstance(hub, BoundEncoder) else hub
 
 
 def start_of(hub: Encoder, config: TowerConfig) -> Any:
@@ -184,7 +204,7 @@ def start_of(hub: Encoder, config: TowerConfig) -> Any:
     """
     if config.network != HUB:
         return None
-    make = getattr(hub, "picture_tower", None)
+    make = getattr(base_of(hub), "picture_tower", None)
     if make is None:
         raise EncoderError(f"the encoder {hub.name} has no tower of pictures to start from: choose another network")
     return make()
@@ -201,9 +221,32 @@ def read_configs(manifest: ModelManifest) -> dict[Modality, TowerConfig]:
         configs = {Modality(modality): read_config(data) for modality, data in towers.items()}
         if not configs or {config.modality for config in configs.values()} != configs.keys():
             raise TypeError("its towers are not those of their modalities")
-        if not (isinstance(manifest.architecture["hub"], str) and configs.keys() <= manifest.temperatures.keys()):
-            raise TypeError("the hub or a temperature is missing")
+        for modality in configs:
+            scale = manifest.temperatures[modality]
+            if not (isinstance(scale, int | float) and 0 < scale < math.inf):
+                raise TypeError(f"the temperature of {modality} is {scale!r}")
         _ = manifest.architecture["hub_digest"]
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): bind it again") from error
+    except KeyError as error:
+        raise _damaged(manifest, f"{error} is missing") from error
+    except (TypeError, ValueError, AttributeError, UsageError) as error:
+        raise _damaged(manifest, str(error)) from error
     return configs
+
+
+def read_hub(manifest: ModelManifest) -> tuple[str, dict[str, Any]]:
+    """Return the name of the hub of a bound model, and its options.
+
+    Raises:
+        EncoderError: the manifest is damaged.
+    """
+    architecture = manifest.architecture
+    name, options = (
+        architecture.get(key) if isinstance(architecture, dict) else None for key in ("hub", "hub_options")
+    )
+    if not (isinstance(name, str) and isinstance(options, dict)) or name.startswith(BOUND_PREFIX):
+        raise _damaged(manifest, "it names no hub")
+    return name, options
+
+
+def _damaged(manifest: ModelManifest, reason: str) -> EncoderError:
+    return EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({reason}): {how_to_repair(manifest.name)}")

@@ -97,14 +97,31 @@ class HubTower(nn.Module):
         """
         super().__init__()
         self.start = cast("nn.Module", start)
+        self.width = start.width
         self.norm = nn.LayerNorm(start.width, elementwise_affine=False)
         self.head = _head(config, start.width)
         self.dropout = nn.Dropout(config.drop_path)
 
-    def forward(self, squares: Tensor) -> Tensor:
-        """Return unit vectors, float32 (n, d), of squares as the hub prepares them."""
+    def train(self, mode: bool = True) -> HubTower:
+        """Set the mode; means and variances of the hub's batch norms stay: no part of a batch may change another."""
+        super().train(mode)
+        for module in self.start.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def frozen_features(self, squares: Tensor) -> Tensor:
+        """Return the features of the tower that it starts from, float32 (n, width), of squares as the hub has them."""
+        return cast("PictureTower", self.start).features(squares)
+
+    def forward(self, media: Tensor) -> Tensor:
+        """Return unit vectors, float32 (n, d).
+
+        Args:
+            media: Squares as the hub prepares them (n, ...), or their `frozen_features` (n, width).
+        """
         start = cast("PictureTower", self.start)
-        features = start.features(squares)
+        features = media if media.ndim == 2 else start.features(media)
         return normalize(start.project(features) + self.head(self.dropout(self.norm(features))).float(), dim=1)
 
 

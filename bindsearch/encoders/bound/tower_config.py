@@ -62,6 +62,9 @@ SIGNAL_SIZES: Mapping[str, TransformerSize] = MappingProxyType(
 )
 """Networks of motion: patches of samples, then a Transformer; base has the size of ImageBind's (section 3.3)."""
 
+MAX_PATCHES = 4096
+"""Most patches of a picture: the attention of a Transformer grows with their square."""
+
 HEADS = ("linear", "mlp")
 """Last layers: a linear map, or one hidden layer (table 5b of the ImageBind paper compares them)."""
 
@@ -116,8 +119,12 @@ class TowerConfig:
         _check_name("tuning", self.tuning, TUNINGS)
         if self.network != HUB and self.tuning != "full":
             raise UsageError(f"tuning is {self.tuning!r}: a new network is trained in full, or set network=hub")
+        if not 1 <= self.patch_px <= 1024:
+            raise UsageError(f"patch_px is {self.patch_px}: expected 1 to 1024")
         if self.side_px % self.patch_px or not 8 <= self.side_px <= 1024:
             raise UsageError(f"side_px is {self.side_px}: expected a multiple of patch_px, {self.patch_px}, up to 1024")
+        if (patches := (self.side_px // self.patch_px) ** 2) > MAX_PATCHES:
+            raise UsageError(f"patch_px is {self.patch_px}: a picture has {patches} patches, at most {MAX_PATCHES}")
         if not 1 <= self.lora_rank <= 256:
             raise UsageError(f"lora_rank is {self.lora_rank}: expected 1 to 256")
         if not 0.0 <= self.drop_path < 1.0:
@@ -132,6 +139,9 @@ class TowerConfig:
             raise UsageError(f"members and sharpness are settings of {' and '.join(LABEL_NETWORKS)} alone")
         if self.network in LABEL_NETWORKS and self.head != "linear":
             raise UsageError(f"head is {self.head!r}: {self.network} has a linear one, head=linear")
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType({"str": (str,), "int": (int,), "float": (int, float)})
 
 
 def networks_of(modality: Modality) -> list[str]:
@@ -155,9 +165,12 @@ def read_config(data: Mapping[str, Any]) -> TowerConfig:
         UsageError: a value is not valid.
         TypeError: a key is missing or unknown.
     """
-    known = {field.name for field in fields(TowerConfig)}
-    if unknown := data.keys() - known:
+    known = {field.name: _KINDS[str(field.type)] for field in fields(TowerConfig)}
+    if unknown := data.keys() - known.keys():
         raise TypeError(f"unknown settings {', '.join(sorted(unknown))}")
+    for name, value in data.items():
+        if not isinstance(value, known[name]) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}")
     return TowerConfig(**data)
 
 

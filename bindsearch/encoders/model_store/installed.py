@@ -32,6 +32,9 @@ FORMAT = 1
 WORK_FOLDER = ".pulls"
 """Folder in the folder of the models, with a work folder per model (downloads and conversions) and its lock."""
 
+BOUND_PREFIX = "bound:"
+"""Prefix of models that were made with `bindsearch bind`, and cannot be downloaded."""
+
 NEW_FOLDER = "new"
 """Folder in a work folder for the model that is being built."""
 
@@ -128,9 +131,7 @@ def read_model(name: str) -> ModelManifest:
             hint = "`bindsearch model list` lists the installed models"
         raise EncoderError(f"the model {name} is not installed: {hint}") from None
     except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{path} cannot be read ({error}): `bindsearch model pull {name}` downloads it again"
-        ) from error
+        raise EncoderError(f"{path} cannot be read ({error}): {how_to_repair(name)}") from error
     return _parse(data, path, name)
 
 
@@ -138,6 +139,13 @@ def write_manifest(folder: Path, manifest: ModelManifest) -> None:
     """Write model.json into `folder` atomically."""
     with atomic_write(folder / MANIFEST_FILE) as file:
         file.write(json.dumps(asdict(manifest), indent=2).encode() + b"\n")
+
+
+def how_to_repair(name: str) -> str:
+    """Return how a damaged model is replaced: one that is not downloaded can only be made again."""
+    if name.startswith(BOUND_PREFIX):
+        return f"bind it again (`bindsearch bind --out {name.removeprefix(BOUND_PREFIX)} --replace ...`)"
+    return f"`bindsearch model pull {name}` downloads it again"
 
 
 def list_models() -> list[ModelManifest]:
@@ -226,8 +234,7 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
     size = path.stat().st_size if path.is_file() else 0
     if size != manifest.files[tower].size_bytes:
         raise EncoderError(
-            f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: "
-            f"`bindsearch model pull {manifest.name}` downloads it again"
+            f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: {how_to_repair(manifest.name)}"
         )
     return path
 
@@ -281,7 +288,8 @@ def model_lock(name: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise EncoderError(f"the model {name} is being pulled by another process: wait for it to finish") from None
+        doing = "bound" if name.startswith(BOUND_PREFIX) else "pulled"
+        raise EncoderError(f"the model {name} is being {doing} by another process: wait for it to finish") from None
     try:
         yield
     finally:
@@ -364,9 +372,7 @@ def _parse(data: Any, path: Path, name: str) -> ModelManifest:
     """Return the manifest from the contents of model.json; raise EncoderError if they are not valid."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found_format = data.get("format") if isinstance(data, dict) else None
-        raise EncoderError(
-            f"{path} has format {found_format}, expected {FORMAT}: `bindsearch model pull {name}` downloads it again"
-        )
+        raise EncoderError(f"{path} has format {found_format}, expected {FORMAT}: {how_to_repair(name)}")
     try:
         files = {tower: ModelFile(**file) for tower, file in data.pop("files").items()}
         if not all(isinstance(file.size_bytes, int) for file in files.values()):
@@ -375,4 +381,4 @@ def _parse(data: Any, path: Path, name: str) -> ModelManifest:
             raise TypeError(f"it belongs to the model {data['name']!r}")
         return ModelManifest(**data, files=files)
     except (TypeError, KeyError, AttributeError) as error:
-        raise EncoderError(f"{path} is damaged ({error}): `bindsearch model pull {name}` downloads it again") from error
+        raise EncoderError(f"{path} is damaged ({error}): {how_to_repair(name)}") from error

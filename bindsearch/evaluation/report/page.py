@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from bindsearch.evaluation.results import Example, Measurement, SetResult
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.types import Modality
 from bindsearch.views.embedded import Embedded, Embedder, PageLimits
-from bindsearch.views.html import Html, element, joined
+from bindsearch.views.html import Html, element, joined, page_start
 from bindsearch.views.html_page import check_target
 from bindsearch.views.segment_media import Place
 
@@ -55,22 +53,8 @@ def _page(report: Report, embedder: Embedder) -> Iterator[str]:
         files(package).joinpath(name).read_text(encoding="utf-8")
         for package, name in (("bindsearch.views", "page.css"), ("bindsearch.evaluation.report", "report.css"))
     )
-    source = b64encode(sha256(style.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src 'sha256-{source}'"
-    )
     title = f"{report.title}: {report.encoder}"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", title),
-        element("style", Html(style)),
-    )
-    yield f'<!DOCTYPE html>\n<html lang="en">{head}<body>'
+    yield page_start(title, style)
     settings = ", ".join(f"{name} {value}" for name, value in report.settings.items() if value not in (None, [], {}))
     about = (
         f"encoder {report.encoder}, digest {report.digest}, {report.dim} dimensions; {settings}; {report.seconds:.1f} s"

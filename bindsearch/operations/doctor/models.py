@@ -12,7 +12,7 @@ from bindsearch.arguments import shell_command
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
-from bindsearch.encoders.model_store.installed import damaged_models, list_models, verify_model
+from bindsearch.encoders.model_store.installed import BOUND_PREFIX, damaged_models, list_models, verify_model
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
@@ -53,10 +53,19 @@ def check_encoders() -> Iterator[Check]:
             manifest.name,
             Level.PROBLEM if faults else Level.OK,
             "; ".join(faults) or f"{len(manifest.files)} towers, {manifest.dtype}",
-            f"bindsearch model pull {manifest.name} --force" if faults else "",
+            _remedy(manifest.name) if faults else "",
         )
     for fault in damaged_models():
-        yield Check("encoders", "models", Level.PROBLEM, fault, "remove the folder of the model and pull it again")
+        yield Check(
+            "encoders", "models", Level.PROBLEM, fault, "remove the folder of the model, and pull or bind it again"
+        )
+
+
+def _remedy(name: str) -> str:
+    """Return the command that replaces a damaged model."""
+    if name.startswith(BOUND_PREFIX):
+        return f"bindsearch bind --out {name.removeprefix(BOUND_PREFIX)} --replace, with its other options"
+    return f"bindsearch model pull {name} --force"
 
 
 def check_store(path: Path) -> Iterator[Check]:

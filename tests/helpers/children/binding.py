@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from bindsearch.binding import train
 from bindsearch.binding.bind import BindOptions, bind
-from bindsearch.binding.train import StepReport
+from bindsearch.binding.training import train
+from bindsearch.binding.training.train import StepReport
 from bindsearch.encoders import registry
 from helpers.bound_world import THERMAL_SETTINGS, WorldEncoder
 

@@ -19,16 +19,18 @@ from bindsearch.binding.augmentations.augment import augment
 from bindsearch.binding.augmentations.mixing import mix, mixing_shares
 from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
-from bindsearch.binding.label_views import label_view
-from bindsearch.binding.pair_data import PairData
-from bindsearch.binding.pair_media import crop_media, draw_crop
+from bindsearch.binding.data.label_views import label_view
+from bindsearch.binding.data.pair_data import PairData
+from bindsearch.binding.data.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
-from bindsearch.binding.training_step import Batch, seed_of
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.training_step import Batch, seed_of
+from bindsearch.binding.training.workers import Workers
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
+from bindsearch.errors import MediaError
+from bindsearch.media import DepthMap, Media
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,19 +44,22 @@ STEPS_AHEAD = 2
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is needed to draw a row.
+    """Sources that rows of batches are drawn from.
 
     Attributes:
         data: The pairs.
         hub: The hub, whose preprocessing a tower that starts from it has.
         settings: Settings of the run.
         train_rows: Numbers of the pairs to train on, int64 (n,).
+        features: Features of each crop of each pair, which stand for its media: float32 (pairs, max(crops, 1), width);
+            None: media are drawn.
     """
 
     data: PairData
     hub: Encoder
     settings: RunSettings
     train_rows: NDArray[np.int64]
+    features: NDArray[np.float32] | None = None
 
     def pair_of(self, row: int) -> int:
         """Return the pair of a row, counted over all steps: each pair is drawn once before one is drawn again."""
@@ -62,7 +67,7 @@ class Drawing:
         return int(self.train_rows[_order(self.settings.recipe.seed, epoch, len(self.train_rows))[position]])
 
     def row(self, step: int, number: int) -> tuple[NDArray[Any], int, int]:
-        """Return a prepared view, the number of its hub vector, and that of what it is alike to.
+        """Return a prepared view or its features, the number of its hub vector, and that of what it is alike to.
 
         Args:
             step: Number of the step.
@@ -74,15 +79,27 @@ class Drawing:
         group, alike, crops = int(self.data.groups[pair]), int(self.data.alike[pair]), self.data.crops
         if self.settings.tower.network in LABEL_NETWORKS:
             return label_view(self.data, pair, self.settings, rng), group, alike
-        media = self.data.media(pair)
         choice = int(rng.integers(crops)) if crops else 0
+        if self.features is not None:
+            return self.features[pair, choice], group * max(crops, 1) + choice, alike
+        media = self.data.media(pair)
         if crops:
-            media = crop_media(media, draw_crop(group, choice, media, self.settings.augmentations, recipe.seed))
+            media, choice = self._cropped(pair, media, choice)
         views = prepare(augment(media, self.settings.augmentations, rng), self.settings.tower, self.hub)
         view = views[int(rng.integers(len(views)))]
         if isinstance(self.settings.augmentations, SoundOptions):
             view = mask_levels(view[0], rng, self.settings.augmentations)[None]
         return view, group * max(crops, 1) + choice, alike
+
+    def _cropped(self, pair: int, media: Media, first: int) -> tuple[Media, int]:
+        """Return a crop and its number: the first one that shows anything, as depth may be known in places alone."""
+        group, crops = int(self.data.groups[pair]), self.data.crops
+        for number in range(first, first + crops):
+            crop = crop_media(media, self.data.crop(group, number % crops, self.settings))
+            if not isinstance(crop, DepthMap) or crop.valid.any():
+                return crop, number % crops
+        path = self.data.pairs[pair].path
+        raise MediaError(f"no crop of {path} has a measurement: set crops=0, a larger crop_scale, or leave it out")
 
 
 @lru_cache(maxsize=4)

@@ -19,10 +19,12 @@ class Workers:
     Attributes:
         rank: Number of this process.
         count: Number of processes.
+        on_gpus: Whether each has a GPU of its own, and tensors go from one to another without the CPU.
     """
 
     rank: int = 0
     count: int = 1
+    on_gpus: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -44,9 +46,10 @@ class Workers:
         """Return the rows (b, ...) of all processes, in their order: (b * count, ...)."""
         if self.count == 1:
             return rows
-        parts = [torch.empty_like(rows) for _ in range(self.count)]
-        torch.distributed.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        own = rows.contiguous() if self.on_gpus else rows.cpu().contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        torch.distributed.all_gather(parts, own)
+        return torch.cat(parts).to(rows.device)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes."""
@@ -54,7 +57,9 @@ class Workers:
             return
         for parameter in parameters:
             if parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
+                gradient = parameter.grad if self.on_gpus else parameter.grad.cpu()
+                torch.distributed.all_reduce(gradient)
+                parameter.grad.copy_(gradient)
 
     def agree(self, value: bool) -> bool:
         """Return the first process's answer to a question."""
@@ -63,6 +68,12 @@ class Workers:
         answer = torch.tensor([int(value)])
         torch.distributed.broadcast(answer, 0)
         return bool(answer.item())
+
+    def device(self, chosen: torch.device) -> torch.device:
+        """Return the device of this process: where a GPU was chosen without its number, one of its own if there are."""
+        if self.count == 1 or str(chosen) != "cuda":
+            return chosen
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
     def wait(self) -> None:
         """Wait until all processes are here."""
@@ -84,8 +95,8 @@ def join_workers() -> Workers:
         return Workers()
     if not torch.distributed.is_initialized():
         # Vectors and gradients are gathered on the CPU where there is no GPU for each process.
-        torch.distributed.init_process_group("nccl" if torch.cuda.device_count() >= count else "gloo")
-    return Workers(rank, count)
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.device_count() >= count else "gloo")
+    return Workers(rank, count, torch.cuda.device_count() >= count)
 
 
 def leave_workers(workers: Workers) -> None:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import shown
 from bindsearch.atomic import atomic_write
-from bindsearch.binding.pair_media import MediaCache, crop_media, draw_crop
-from bindsearch.binding.pairs import Pair, PairTable
+from bindsearch.binding.data.pair_media import Crop, MediaCache, check_content, crop_media, draw_crop, duration_of
+from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
+from bindsearch.encoders.bound.encoder import base_of
+from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS, TowerConfig
 from bindsearch.environment import check_libraries
-from bindsearch.errors import BindSearchError, UsageError
+from bindsearch.errors import MediaError, UsageError
 from bindsearch.hashing import fingerprint_of, hash_bytes
 from bindsearch.media import DecodeHints, Media, Passage
 from bindsearch.types import Modality
@@ -48,6 +51,8 @@ class PairData:
         pairs: The pairs.
         media_keys: Entry of the cache of each pair's file of the new modality.
         groups: Number of each pair's member of the hub; the same content has the same: int64 (n,).
+        durations_s: Length of the shortest recording of each group in seconds, infinity if it has none:
+            float64 (groups,).
         alike: Number of what each pair counts as: that of its label where labels are what is distinguished, else of its
             member of the hub: int64 (n,).
         crops: Number of crops of each member of the hub.
@@ -62,6 +67,7 @@ class PairData:
     pairs: tuple[Pair, ...]
     media_keys: tuple[str, ...]
     groups: NDArray[np.int64]
+    durations_s: NDArray[np.float64]
     alike: NDArray[np.int64]
     crops: int
     crop_vectors: NDArray[np.float32]
@@ -73,6 +79,12 @@ class PairData:
         """Return the medium of the new modality of a pair."""
         pair = self.pairs[row]
         return self.cache.get(pair.path, self.modality, pair.span, self.media_keys[row])
+
+    def crop(self, group: int, number: int, settings: RunSettings) -> Crop:
+        """Return a crop of a member of the hub and of all that belong to it."""
+        return draw_crop(
+            group, number, self.durations_s[group], self.modality, settings.augmentations, settings.recipe.seed
+        )
 
     def rows(self, *, validation: bool) -> NDArray[np.int64]:
         """Return the numbers of the pairs for training or for validation."""
@@ -101,18 +113,21 @@ def load_pair_data(
         max(hub.wants.picture_side_px, settings.tower.side_px), hub.wants.frames_per_s, hub.wants.motion_s
     )
     cache = MediaCache(folder / "media", hints)
-    usable, failures = _decode_all(table, modality, cache, on_progress)
+    usable, failures = _decode_all(table, hub, settings.tower, cache, on_progress)
     notes = [*table.notes, *_failure_notes(failures, len(table.pairs))]
     if not any(not table.pairs[row].is_validation for row in usable):
         reason = f"; the first: {failures[0]}" if failures else ""
         raise UsageError(f"no pair of the table can be used for training{reason}")
     rows = sorted(usable)
-    groups = _numbered([usable[row][1] for row in rows])
+    groups = _numbered([usable[row].hub_key for row in rows])
+    durations_s = np.full(groups.max() + 1, np.inf)
+    np.minimum.at(durations_s, groups, [usable[row].duration_s for row in rows])
     data = PairData(
         modality=modality,
         pairs=tuple(table.pairs[row] for row in rows),
-        media_keys=tuple(usable[row][0] for row in rows),
+        media_keys=tuple(usable[row].key for row in rows),
         groups=groups,
+        durations_s=durations_s,
         alike=_alike(table, rows, groups, settings),
         crops=settings.recipe.crops,
         crop_vectors=np.empty((0, hub.dim), np.float32),
@@ -120,37 +135,59 @@ def load_pair_data(
         cache=cache,
         notes=tuple(notes),
     )
-    hub_keys = {int(group): usable[row][1] for row, group in zip(reversed(rows), reversed(groups), strict=True)}
-    embed = _HubEmbedding(data, hub, table.hub_modality, hub_keys, settings, folder / "hub")
+    _, first_rows = np.unique(groups, return_index=True)
+    hub_keys = tuple(usable[rows[row]].hub_key for row in first_rows)
+    embed = _HubEmbedding(data, hub, table.hub_modality, hub_keys, first_rows, settings, folder / "hub")
     whole = embed.vectors(0, on_progress)
     return replace(
         data, whole_vectors=whole, crop_vectors=embed.vectors(data.crops, on_progress) if data.crops else whole
     )
 
 
-def _decode_all(
-    table: PairTable, modality: Modality, cache: MediaCache, on_progress: OnProgress
-) -> tuple[dict[int, tuple[str, str]], list[str]]:
-    """Decode both members of each pair into the cache.
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A pair that can be used.
 
-    Returns:
-        Entries of the cache of both members by the number of the pair, and why the others cannot be used.
+    Attributes:
+        key: Entry of the cache of the file of the new modality.
+        hub_key: The same of the member of the hub; of a text its digest.
+        duration_s: Length of the shorter recording in seconds; infinity: there is none.
     """
 
-    def decode(row: int) -> tuple[str, str] | str:
+    key: str
+    hub_key: str
+    duration_s: float
+
+
+def _decode_all(
+    table: PairTable, hub: Encoder, tower: TowerConfig, cache: MediaCache, on_progress: OnProgress
+) -> tuple[dict[int, _Decoded], list[str]]:
+    """Decode both members of each pair into the cache, and try to prepare them.
+
+    Returns:
+        What can be used by the number of the pair, and why the others cannot.
+    """
+    modality = Modality(tower.modality)
+
+    def decode(row: int) -> _Decoded | str:
         pair = table.pairs[row]
-        path = pair.path
+        what: str | Path = pair.path
+        partner: Media
         try:
-            key = cache.key(path, modality, pair.span)
-            cache.get(path, modality, pair.span, key)
+            key = cache.key(pair.path, modality, pair.span)
+            media = cache.get(pair.path, modality, pair.span, key)
+            prepare(media, tower, base_of(hub))
             if table.hub_modality is Modality.TEXT:
-                return key, hash_bytes(pair.hub.encode())
-            path = Path(pair.hub)
-            hub_key = cache.key(path, table.hub_modality, pair.span)
-            cache.get(path, table.hub_modality, pair.span, hub_key)
-        except (BindSearchError, OSError) as error:
-            return f"{path}: {getattr(error, 'strerror', None) or error}"
-        return key, hub_key
+                what, hub_key, partner = shown(pair.hub), hash_bytes(pair.hub.encode()), Passage(pair.hub)
+                check_content(partner)
+            else:
+                what = Path(pair.hub)
+                hub_key = cache.key(what, table.hub_modality, pair.span)
+                partner = cache.get(what, table.hub_modality, pair.span, hub_key)
+            hub.prepare(partner)
+        except MediaError as error:
+            return f"{what}: {error}"
+        return _Decoded(key, hub_key, min(duration_of(media), duration_of(partner)))
 
     usable, failures = {}, []
     with ThreadPoolExecutor(usable_cores()) as threads:
@@ -203,6 +240,7 @@ class _HubEmbedding:
         hub: The frozen encoder.
         hub_modality: Modality of its members.
         hub_keys: Entry of the cache of each group.
+        first_rows: Number of the first pair of each group, int64 (groups,).
         settings: Settings of the run.
         folder: Folder of the vectors.
     """
@@ -210,16 +248,16 @@ class _HubEmbedding:
     data: PairData
     hub: Encoder
     hub_modality: Modality
-    hub_keys: Mapping[int, str]
+    hub_keys: Sequence[str]
+    first_rows: NDArray[np.int64]
     settings: RunSettings
     folder: Path
 
     def vectors(self, crops: int, on_progress: OnProgress) -> NDArray[np.float32]:
         """Return the vectors of all crops of all groups (0: whole members), float32 (groups * max(crops, 1), d)."""
-        augmentations = repr(self.settings.augmentations) if crops else ""
-        name = fingerprint_of(
-            self.hub.digest, *self.hub_keys.values(), str(crops), str(self.settings.recipe.seed), augmentations
-        )
+        seed, augmentations = self.settings.recipe.seed, self.settings.augmentations
+        drawn = (str(seed), repr(augmentations), hash_bytes(self.data.durations_s.tobytes())) if crops else ()
+        name = fingerprint_of(self.hub.digest, *self.hub_keys, str(crops), *drawn)
         total = len(self.hub_keys) * max(crops, 1)
         shards = []
         for start in range(0, total, SHARD):
@@ -235,7 +273,7 @@ class _HubEmbedding:
                 vectors = np.load(file, allow_pickle=False)
                 if vectors.shape == (len(rows), self.hub.dim) and vectors.dtype == np.float32:
                     return np.asarray(vectors)
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError):
                 pass  # damaged: computed again
         parts = []
         for start in range(rows.start, rows.stop, BATCH):
@@ -251,12 +289,8 @@ class _HubEmbedding:
     def _media(self, row: int, crops: int) -> Media:
         """Return the medium of a row."""
         group, number = divmod(row, max(crops, 1))
-        first = int(np.flatnonzero(self.data.groups == group)[0])
-        pair = self.data.pairs[first]
+        pair = self.data.pairs[self.first_rows[group]]
         if self.hub_modality is Modality.TEXT:
             return Passage(pair.hub)
         media = self.data.cache.get(Path(pair.hub), self.hub_modality, pair.span, self.hub_keys[group])
-        if not crops:
-            return media
-        crop = draw_crop(group, number, self.data.media(first), self.settings.augmentations, self.settings.recipe.seed)
-        return crop_media(media, crop)
+        return crop_media(media, self.data.crop(group, number, self.settings)) if crops else media

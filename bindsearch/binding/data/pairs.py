@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ from pathlib import Path
 
 from bindsearch.arguments import shown, to_path
 from bindsearch.errors import UsageError
+from bindsearch.small_files import NOT_REGULAR, is_not_regular, open_regular
 from bindsearch.types import Modality, PathLike, Span
 
 MAX_PAIRS = 20_000_000
 MAX_FIELD_CHARACTERS = 100_000
 """Characters of a cell: a long text, not a file that is no CSV at all."""
+
+COLUMNS = frozenset({"split", "group", "label", "start_s", "end_s"})
+"""Columns besides those of the two modalities."""
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS: Mapping[str, str] = {
@@ -85,33 +90,43 @@ def read_pairs(
         UsageError: the file cannot be read, a column is missing, a row is incomplete, or there are no pairs.
     """
     path = to_path(table)
+    others_limit = csv.field_size_limit(MAX_FIELD_CHARACTERS)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            csv.field_size_limit(MAX_FIELD_CHARACTERS)
+        with open_regular(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
-            hub_modality = _hub_column(path, rows.fieldnames or [], modality, hub_modalities)
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
+            hub_modality = _hub_column(path, rows.fieldnames, modality, hub_modalities)
             pairs, left_out = _read_rows(path, rows, modality, hub_modality, validation)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = (
+            NOT_REGULAR
+            if isinstance(error, OSError) and is_not_regular(error)
+            else getattr(error, "strerror", None) or error
+        )
         expected = "give a CSV file in UTF-8 with a row for each pair"
         raise UsageError(f"{path} cannot be read ({reason}): {expected}") from None
+    finally:
+        csv.field_size_limit(others_limit)
     if not any(not pair.is_validation for pair in pairs):
         raise UsageError(f"{path} has no pairs to train on: give rows, with split=train if there is a column split")
-    notes = [f"{count} rows of split {shown(split)} are left out" for split, count in sorted(left_out.items())]
+    notes = [
+        f"{count} row{'s are' if count > 1 else ' is'} left out: the split is {shown(split)}"
+        for split, count in sorted(left_out.items())
+    ]
     return PairTable(path.absolute().parent, hub_modality, tuple(pairs), tuple(notes))
 
 
 def _hub_column(path: Path, names: Sequence[str], modality: Modality, hub_modalities: frozenset[Modality]) -> Modality:
     """Return the modality of the other column; raise UsageError unless there is the new one and one other."""
-    known = [name for name in names if name in list(Modality)]
-    others = [name for name in known if name != modality]
+    others = [name for name in names if name in list(Modality) and name != modality]
+    usable = ", ".join(sorted(hub_modalities - {modality}))
     if modality not in names or len(others) != 1:
         found = ", ".join(map(shown, names[:10])) or "none"
-        raise UsageError(
-            f"{path} has the columns {found}: expected {modality} and one of {', '.join(sorted(hub_modalities))}"
-        )
+        raise UsageError(f"{path} has the columns {found}: expected {modality} and one of {usable}")
     if others[0] not in hub_modalities:
-        raise UsageError(f"the hub cannot embed {others[0]}, a column of {path}: it embeds {', '.join(hub_modalities)}")
+        raise UsageError(f"the hub cannot embed {others[0]}, a column of {path}: it embeds {usable}")
+    if twice := next((name for name in COLUMNS | {modality} if names.count(name) > 1), None):
+        raise UsageError(f"{path} has the column {twice} twice: leave one out")
     return Modality(others[0])
 
 
@@ -126,9 +141,13 @@ def _read_rows(
         line = rows.line_num
         if len(pairs) >= MAX_PAIRS:
             raise UsageError(f"{path} has more than {MAX_PAIRS} pairs: divide it")
+        if None in row:
+            raise UsageError(f'line {line} of {path} has more cells than there are columns: write "..." around commas')
         file, other = (row.get(modality) or "").strip(), (row.get(hub_modality) or "").strip()
         if not file or not other:
             raise UsageError(f"line {line} of {path} has an empty {modality if not file else hub_modality}: fill it in")
+        if "\0" in file + other:
+            raise UsageError(f"line {line} of {path} has a zero byte: write the table as plain text")
         split = (row.get("split") or "").strip().lower()
         if has_split and split not in SPLITS:
             left_out[split] = left_out.get(split, 0) + 1

@@ -21,7 +21,7 @@ _STATES = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class TrainingState:
-    """Everything that changes while a tower is trained.
+    """State of a run: all that changes while a tower is trained.
 
     Attributes:
         tower: The tower.

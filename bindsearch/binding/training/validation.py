@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bindsearch.binding.pair_data import PairData
+from bindsearch.binding.data.pair_data import PairData
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import base_of
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import TowerConfig
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
@@ -27,8 +28,8 @@ from bindsearch.vectors import l2_normalize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PAIRS = 5_000
-"""Most pairs of a validation; of more, as many are used at even distances."""
+MAX_PAIRS = 2_000
+"""Most pairs of a validation, whose prepared media stay in memory; of more, as many are used at even distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,9 @@ class Validator:
         data: All pairs.
         rows: Numbers of those that are used: int64 (v,).
         prepared: Their prepared media.
-        classes: Vectors of the names of their labels; None: there are none.
+        classes: Vectors of the names of their labels; None: they are not used.
         labels: Number of the label of each pair, -1: none: int64 (v,).
+        note: Why labels are not used; None if they are, or if there are none.
     """
 
     data: PairData
@@ -68,6 +70,7 @@ class Validator:
     prepared: Sequence[NDArray[Any]]
     classes: ClassVectors | None
     labels: NDArray[np.int64]
+    note: str | None
 
     def run(self, tower: nn.Module, part: int, device: torch.device) -> Validation:
         """Return the figures of a tower, which is left in training."""
@@ -105,9 +108,19 @@ def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates:
     classes = None
     if len(known) > 1 and Modality.TEXT in hub.modalities:
         classes = class_vectors(hub, class_names(known), read_templates(templates))
-    labels = np.array([known.index(name) if name else -1 for name in names], np.int64)
-    prepared = [prepare(data.media(int(row)), config, hub) for row in rows]
-    return Validator(data, rows, prepared, classes, labels)
+    numbers = {"": -1, **{name: number for number, name in enumerate(known)}}
+    labels = np.array([numbers[name] for name in names], np.int64)
+    prepared = [prepare(data.media(int(row)), config, base_of(hub)) for row in rows]
+    return Validator(data, rows, prepared, classes, labels, _note(known, classes, hub))
+
+
+def _note(known: Sequence[str], classes: ClassVectors | None, hub: Encoder) -> str | None:
+    """Return why labels are not used; None if they are, or if there are none."""
+    if classes is not None or not known:
+        return None
+    if Modality.TEXT not in hub.modalities:
+        return f"labels are not used: {hub.name} embeds no text"
+    return "labels are not used: all pairs that are kept for validation have the same one"
 
 
 def embed_prepared(

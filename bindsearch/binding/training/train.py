@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bindsearch.binding.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from bindsearch.binding.loader import Drawing, batches
-from bindsearch.binding.objective import contrastive_loss, mixed_targets, shares_of
+from bindsearch.binding.data.loader import Drawing, batches
 from bindsearch.binding.recipe import BETAS, Recipe
-from bindsearch.binding.training_log import TrainingLog
-from bindsearch.binding.training_step import Forward, backward
-from bindsearch.binding.validation import Validation, Validator
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from bindsearch.binding.training.objective import contrastive_loss, mixed_targets, shares_of
+from bindsearch.binding.training.training_log import TrainingLog
+from bindsearch.binding.training.training_step import Forward, backward
+from bindsearch.binding.training.validation import Validation, Validator
+from bindsearch.binding.training.workers import Workers
 from bindsearch.encoders.bound.networks import load_trained, trained_state
+from bindsearch.errors import UsageError
 
 MAX_SCALE = 100.0
 """Largest learned logit scale (CLIP, Radford et al. 2021, section 2.5)."""
@@ -35,7 +36,7 @@ CHECKPOINT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step of training is shown as.
+    """Progress after one step.
 
     Attributes:
         step: Number of steps that are done.
@@ -54,7 +55,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of training needs besides its state.
+    """Parts of a run besides its state.
 
     Attributes:
         drawing: How batches are drawn.
@@ -120,13 +121,14 @@ def _train_steps(state: TrainingState, run: Run, log: TrainingLog | None, checkp
     forward = Forward(state.tower, recipe.part, recipe.seed, recipe.precision == "bf16")
     saved_s = time.monotonic()
     every = max(1, round(run.steps_of_epoch))
-    drawn = batches(run.drawing, range(state.step, run.steps), workers, run.device)
+    first = run.steps if _has_stopped(state, recipe) else state.step
+    drawn = batches(run.drawing, range(first, run.steps), workers, run.device)
     for batch in drawn:
         started_s = time.monotonic()
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step, run.steps, run.steps_of_epoch, recipe)
         loss = backward(forward, batch, lambda *rows: _loss(state.log_scale, *rows), state.step, workers)
-        norm = _update(state, recipe)
+        norm = _update(state, recipe, loss)
         state.step += 1
         validation = None
         if run.validator is not None and (state.step % every == 0 or state.step == run.steps):
@@ -147,9 +149,14 @@ def _train_steps(state: TrainingState, run: Run, log: TrainingLog | None, checkp
                 save_checkpoint(state, run.settings, checkpoint)
                 saved_s = time.monotonic()
             run.on_step(StepReport(state.step, run.steps, loss, media_per_s, validation))
-        if workers.agree(bool(recipe.patience) and state.since_best >= recipe.patience):
+        if workers.agree(_has_stopped(state, recipe)):
             break
     drawn.close()  # type: ignore[attr-defined]
+
+
+def _has_stopped(state: TrainingState, recipe: Recipe) -> bool:
+    """Return whether validation has not improved for as long as the recipe waits."""
+    return bool(recipe.patience) and state.since_best >= recipe.patience
 
 
 def kept_weights(state: TrainingState, recipe: Recipe) -> dict[str, Tensor]:
@@ -196,10 +203,19 @@ def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, gro
     return contrastive_loss(vectors, anchors, shares, log_scale.exp(), neither=neither)
 
 
-def _update(state: TrainingState, recipe: Recipe) -> float:
-    """Apply the gradients, and return their norm before it was clipped."""
+def _update(state: TrainingState, recipe: Recipe, loss: float) -> float:
+    """Apply the gradients, and return their norm before it was clipped.
+
+    Raises:
+        UsageError: training has diverged; the parameters are still those of the step before.
+    """
     parameters = [value for value in state.parameters().values() if value.grad is not None]
     norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise UsageError(
+            f"training diverged in step {state.step + 1} (loss {loss:g}, gradient norm {norm:g}): "
+            f"use --restart and a learning_rate below {recipe.learning_rate:g}"
+        )
     state.optimizer.step()
     state.optimizer.zero_grad()
     with torch.no_grad():

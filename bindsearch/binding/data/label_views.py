@@ -14,7 +14,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.binding.augmentations.motion import augment_motion
 from bindsearch.binding.augmentations.options import MotionOptions, SoundOptions
 from bindsearch.binding.augmentations.sound import augment_levels, mask_levels
-from bindsearch.binding.pair_data import PairData
+from bindsearch.binding.data.pair_data import PairData
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
 from bindsearch.encoders.mini.audio import VIEW_FRAMES, normalize_levels, sound_levels

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bindsearch.binding.workers import Workers
+from bindsearch.binding.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ Loss = Callable[..., Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """How a tower is run.
+    """Forward pass of a tower.
 
     Attributes:
         tower: Module that maps media to unit vectors.

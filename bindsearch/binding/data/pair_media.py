@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 import threading
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.atomic import atomic_write
+from bindsearch.atomic import TEMPORARY_SUFFIX
 from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
 from bindsearch.binding.augmentations.options import Options, SpatialOptions
-from bindsearch.binding.training_step import seed_of
+from bindsearch.binding.training.training_step import seed_of
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import (
     MODALITY_OF,
+    NO_CONTENT,
     DecodeHints,
     DepthMap,
     Frames,
@@ -29,6 +34,7 @@ from bindsearch.media import (
     ThermalPicture,
     missing_content,
 )
+from bindsearch.small_files import NOT_REGULAR, is_not_regular
 from bindsearch.types import Modality, Span
 from bindsearch.views.segment_media import Place, read_segment
 
@@ -47,10 +53,13 @@ RECORDING_S = 30.0
 VIEW_S = {Modality.AUDIO: 2.0, Modality.IMU: 5.0}
 """Seconds of a crop of recordings: a view of ImageBind's towers."""
 
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
+"""What NumPy raises for a file that is not what it wrote."""
+
 _CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in MODALITY_OF}
 
 Crop = Box | Span | None
-"""What a pair shares of both files: a part of pictures, a span of recordings, or None: the whole."""
+"""Part of both files of a pair: a box of pictures, a span of recordings, or None: the whole."""
 
 
 def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: DecodeHints) -> Media:
@@ -66,9 +75,16 @@ def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: De
         path, path.parent, modality, None if span is None else span.start_s, None if span is None else span.end_s
     )
     media = read_segment(place, options, hints).media
-    if (reason := missing_content(media)) is not None:
-        raise MediaError(f"no content: {reason}")
+    if isinstance(media, Frames) and span is not None:
+        media = replace(media, times_s=media.times_s - span.start_s)  # counted as in sound and motion of a span
+    check_content(media)
     return media
+
+
+def check_content(media: Media) -> None:
+    """Raise MediaError if a medium has nothing that could be found."""
+    if (reason := missing_content(media)) is not None:
+        raise MediaError(f"{NO_CONTENT}{reason}")
 
 
 @dataclass(frozen=True)
@@ -89,9 +105,13 @@ class MediaCache:
         """Return the name of the entry of a file, which depends on its content.
 
         Raises:
-            OSError: the file cannot be read.
+            MediaError: the file cannot be read.
         """
-        return fingerprint_of(hash_file(path), path.name, modality, repr(span), repr(self.hints))
+        try:
+            digest = hash_file(path)
+        except OSError as error:
+            raise MediaError(NOT_REGULAR if is_not_regular(error) else str(error.strerror or error)) from error
+        return fingerprint_of(digest, path.name, modality, repr(span), repr(self.hints))
 
     def get(self, path: Path, modality: Modality, span: Span | None, key: str) -> Media:
         """Return a medium, decoded if it is not in the cache yet.
@@ -105,12 +125,10 @@ class MediaCache:
         if entry.is_file():
             try:
                 return self.kept.add(key, _read(entry))
-            except (OSError, ValueError, KeyError):  # damaged: decoded again
-                entry.unlink(missing_ok=True)
+            except _DAMAGED:  # decoded again
+                pass
         media = _smaller(read_pair_media(path, modality, span, self.hints))
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(entry) as file:
-            np.savez(file, allow_pickle=False, **_arrays(media))
+        _write(entry, media)
         return self.kept.add(key, media)
 
 
@@ -140,6 +158,20 @@ def _arrays(media: Media) -> dict[str, Any]:
     """Return the fields of a medium as arrays, with its class."""
     values = {field.name: np.asarray(getattr(media, field.name)) for field in fields(media)}
     return {"kind": np.asarray(type(media).__name__), **values}
+
+
+def _write(entry: Path, media: Media) -> None:
+    """Write an entry of the cache; not durably, as one that a power loss damages is written again."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    # Two threads may write the same entry, for two pairs with one picture.
+    descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, ".", entry.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, **_arrays(media))
+        Path(name).replace(entry)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _read(entry: Path) -> Media:
@@ -180,22 +212,32 @@ def _reduced(pixels: NDArray[Any], step: int) -> NDArray[Any]:
     return np.array(Image.fromarray(pixels).reduce(step))
 
 
-def draw_crop(group: int, number: int, media: Media, options: Options, seed: int) -> Crop:
-    """Return a crop of a file of the hub, which depends on these numbers alone.
+def duration_of(media: Media) -> float:
+    """Return the length of a recording in seconds; infinity for what has none, such as a picture."""
+    match media:
+        case Sound() | Motion():
+            return len(media.samples) / media.sample_rate_hz
+        case Frames(times_s=times_s) if len(times_s) > 1:
+            return float(times_s[-1] + (times_s[-1] - times_s[0]) / (len(times_s) - 1))
+    return math.inf
+
+
+def draw_crop(group: int, number: int, duration_s: float, modality: Modality, options: Options, seed: int) -> Crop:
+    """Return a crop of a file of the hub and of all files that belong to it, which depends on the arguments alone.
 
     Args:
         group: Number of the hub's file.
         number: Number of the crop.
-        media: A medium of the new modality that belongs to it.
+        duration_s: Length of the shortest of these files in seconds; infinity: none has a length.
+        modality: The new modality.
         options: Bounds of crops of pictures.
         seed: Seed of the run.
     """
     rng = np.random.default_rng(seed_of(seed, group, number))
     if isinstance(options, SpatialOptions):
         return crop_box(rng, options)
-    if isinstance(media, Sound | Motion):
-        duration_s = len(media.samples) / media.sample_rate_hz
-        return crop_span(rng, duration_s, VIEW_S[MODALITY_OF[type(media)]])
+    if modality in VIEW_S and math.isfinite(duration_s):
+        return crop_span(rng, duration_s, VIEW_S[modality])
     return None
 
 

@@ -50,6 +50,8 @@ class TrainingLog:
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"{file} cannot be written ({reason}): choose another folder with --work") from None
+        except csv.Error as error:
+            raise UsageError(f"{file} is damaged ({error}): use --restart to begin again") from None
         self._writer = csv.DictWriter(self._file, COLUMNS)
 
     def __enter__(self) -> Self:

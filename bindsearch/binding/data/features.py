@@ -1,0 +1,116 @@
+"""Features of media by the frozen tower that a new head is added to, computed once: a head then trains in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bindsearch.atomic import atomic_write
+from bindsearch.binding.augmentations.augment import augment
+from bindsearch.binding.data.pair_data import SHARD, OnProgress, PairData
+from bindsearch.binding.data.pair_media import crop_media
+from bindsearch.binding.recipe import RunSettings
+from bindsearch.binding.training.training_step import seed_of
+from bindsearch.device import usable_cores
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.networks import HubTower
+from bindsearch.encoders.bound.tower_config import HUB
+from bindsearch.hashing import fingerprint_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def has_frozen_start(settings: RunSettings) -> bool:
+    """Return whether only the head of a tower is trained."""
+    return settings.tower.network == HUB and settings.tower.tuning == "head"
+
+
+def train_features(
+    data: PairData, tower: HubTower, hub: Encoder, settings: RunSettings, folder: Path, on_progress: OnProgress
+) -> NDArray[np.float32]:
+    """Return the features of each crop of each pair, with one random change each.
+
+    Args:
+        data: The pairs.
+        tower: The tower, on its device.
+        hub: The hub, whose preprocessing it has.
+        settings: Settings of the run.
+        folder: Folder of features from earlier runs.
+        on_progress: Called as media are done.
+
+    Returns:
+        Features, float32 (pairs, max(crops, 1), width).
+    """
+    crops, recipe = max(data.crops, 1), settings.recipe
+
+    def views(number: int) -> NDArray[Any]:
+        pair, choice = divmod(number, crops)
+        media = data.media(pair)
+        if data.crops:
+            media = crop_media(media, data.crop(int(data.groups[pair]), choice, settings))
+        rng = np.random.default_rng(seed_of(recipe.seed, pair, choice, 2))
+        prepared = prepare(augment(media, settings.augmentations, rng), settings.tower, hub)
+        return prepared[int(rng.integers(len(prepared)))]
+
+    name = fingerprint_of(
+        hub.digest, *data.media_keys, *map(str, data.groups), repr(settings.augmentations), f"{crops} {recipe.seed}"
+    )
+    total = len(data.pairs) * crops
+    shards = []
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        for start in range(0, total, SHARD):
+            numbers = range(start, min(start + SHARD, total))
+            file = folder / name / f"{start:09d}.npy"
+            shards.append(_read_shard(file, len(numbers), tower.width))
+            if shards[-1] is None:
+                shards[-1] = _embed(tower, threads.map(views, numbers), recipe.part)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(file) as out:
+                    np.save(out, shards[-1], allow_pickle=False)
+            on_progress("features", numbers.stop, total)
+    return np.concatenate([shard for shard in shards if shard is not None]).reshape(len(data.pairs), crops, -1)
+
+
+def features_of_views(tower: HubTower, prepared: Sequence[NDArray[Any]], part: int) -> list[NDArray[np.float32]]:
+    """Return the features (views, width) of the views of each medium."""
+    flat = _embed(tower, iter([view for medium in prepared for view in medium]), part)
+    ends = np.cumsum([len(medium) for medium in prepared])[:-1]
+    return np.split(flat, ends)
+
+
+def _embed(tower: HubTower, views: Iterator[NDArray[Any]], part: int) -> NDArray[np.float32]:
+    """Return the features of views, float32 (n, width)."""
+    device = next(tower.parameters()).device
+    parts, batch = [], []
+    for view in views:
+        batch.append(view)
+        if len(batch) == part:
+            parts.append(_run(tower, batch, device))
+            batch = []
+    if batch:
+        parts.append(_run(tower, batch, device))
+    return np.concatenate(parts)
+
+
+def _run(tower: HubTower, views: Sequence[NDArray[Any]], device: torch.device) -> NDArray[np.float32]:
+    with torch.no_grad():
+        features: NDArray[np.float32] = (
+            tower.frozen_features(torch.from_numpy(np.stack(views)).to(device)).cpu().numpy()
+        )
+    return features
+
+
+def _read_shard(file: Path, rows: int, width: int) -> NDArray[np.float32] | None:
+    """Return features from an earlier run; None: they are missing or damaged."""
+    try:
+        features = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return np.asarray(features) if features.shape == (rows, width) and features.dtype == np.float32 else None

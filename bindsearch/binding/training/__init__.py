@@ -1,0 +1,1 @@
+"""The training loop: loss, gradients in parts, checkpoints, log and validation."""
