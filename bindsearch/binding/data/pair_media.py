@@ -176,7 +176,7 @@ def _write(entry: Path, media: Media) -> None:
 
 def _read(entry: Path) -> Media:
     """Return the medium of an entry of the cache."""
-    with np.load(entry, allow_pickle=False) as archive:
+    with entry.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed also if it is no archive
         kind = _CLASSES[str(archive["kind"])]
         values = {name: archive[name] for name in archive.files if name != "kind"}
     media: Media = kind(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
