@@ -222,7 +222,7 @@ def read_configs(manifest: ModelManifest) -> dict[Modality, TowerConfig]:
         if not configs or {config.modality for config in configs.values()} != configs.keys():
             raise TypeError("its towers are not those of their modalities")
         for modality in configs:
-            scale = manifest.temperatures[modality]
+            scale = manifest.temperatures.get(modality.value)
             if not (isinstance(scale, int | float) and 0 < scale < math.inf):
                 raise TypeError(f"the temperature of {modality} is {scale!r}")
         _ = manifest.architecture["hub_digest"]
