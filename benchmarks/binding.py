@@ -121,7 +121,7 @@ def thermal_rows(data: Path, hub: Encoder, work: Path, settings: Sequence[str]) 
         titles = [f"{way} of the held-out fold, {name}" for way in ("thermal -> RGB", "RGB -> thermal")]
         titles.append(f"thermal -> RGB of all, {name}")
         of_each = [_hits_of_each(vectors, pictures, fold_of, k) for vectors in (grey, bound)]
-        rows += [Row(*figures, np.array(blocks)) for figures in zip(titles, *of_each, strict=True)]
+        rows += [Row(title, of, by, np.array(blocks)) for title, of, by in zip(titles, *of_each, strict=True)]
     for title, classes, column in (("person / no person", PERSON, "label"), ("day / night", TIME, "time")):
         labels = [row[column] for row in table]
         known = np.array([label in classes.labels for label in labels])

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_DIGEST = "digest"
+
+
 def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str] | None = None) -> None:
     """Write arrays and texts by name; several threads and processes may write the same file.
 
@@ -27,7 +30,9 @@ def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[
     """
     from safetensors.numpy import save
 
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(facts or {}))
+    own = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    texts = dict(facts or {})
+    content = save(own, {**texts, _DIGEST: _digest_of(own, texts)})
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, ".", file.parent)
     try:
@@ -46,9 +51,21 @@ def read_arrays(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | 
     try:
         with safe_open(file, "numpy") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
-            return arrays, dict(opened.metadata() or {})
-    except (OSError, SafetensorError, ValueError, KeyError):
+            texts = dict(opened.metadata() or {})
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
+    return (arrays, texts) if texts.pop(_DIGEST, "") == _digest_of(arrays, texts) else None
+
+
+def _digest_of(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> str:
+    """Return a digest of everything in a file, hex."""
+    import xxhash
+
+    digest = xxhash.xxh3_128(repr(sorted(texts.items())).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return str(digest.hexdigest())
 
 
 def read_rows(file: Path, rows: int, width: int) -> NDArray[np.float32] | None:
