@@ -54,7 +54,7 @@ VIEW_S = {Modality.AUDIO: 2.0, Modality.IMU: 5.0}
 """Seconds of a crop of recordings: a view of ImageBind's towers."""
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
-"""What NumPy raises for a file that is not what it wrote."""
+"""Errors of NumPy for a file that is not what it wrote."""
 
 _CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in MODALITY_OF}
 
