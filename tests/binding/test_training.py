@@ -18,6 +18,7 @@ from bindsearch.binding.recipe import Recipe
 from bindsearch.binding.training import train as train_module
 from bindsearch.binding.training.train import MAX_SCALE, StepReport, learning_rate
 from bindsearch.binding.training.training_log import COLUMNS, TrainingLog
+from bindsearch.binding.training.validation import Validation
 from bindsearch.encoders import registry
 from bindsearch.errors import UsageError
 from bindsearch.types import Modality
@@ -94,7 +95,7 @@ def test_early_stop_keeps_the_best_weights(table: Path, monkeypatch: pytest.Monk
     def validate(state: Any, run: Any, validator: Any) -> Any:
         class Told:
             def run(self, *_: Any) -> Any:
-                return train_module.Validation(next(scores), 0.0, None)
+                return Validation(next(scores), 0.0, None)
 
         validation = true_validate(state, run, Told())  # type: ignore[arg-type]
         kept.append({name: value.detach().clone() for name, value in state.tower.named_parameters()})
