@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -175,14 +176,15 @@ def _print_result(result: BindResult) -> None:
     assert manifest is not None
     counts = f"{plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}"
     print_line(f"{manifest.name} installed: {counts}")
-    if result.last is not None:
+    if result.last is not None and result.before is not None:
         print_line(f"validation on {plural(result.validation_pairs, 'pair')}: {_figures(result.last)}")
+        print_line(f"before training: {_figures(result.before)}")
     print_line(f"log: {result.log}")
     print_line(f"use it with: bindsearch index PATH --encoder {manifest.name}")
 
 
 def _as_json(result: BindResult) -> dict[str, Any]:
-    manifest, last = result.manifest, result.last
+    manifest = result.manifest
     assert manifest is not None
     return {
         "name": manifest.name,
@@ -190,9 +192,8 @@ def _as_json(result: BindResult) -> dict[str, Any]:
         "steps": result.steps,
         "pairs": result.pairs,
         "validation_pairs": result.validation_pairs,
-        "validation": None
-        if last is None
-        else {"recall_at_1": last.recall_at_1, "recall_at_10": last.recall_at_10, "zero_shot": last.zero_shot},
+        "before_training": None if result.before is None else asdict(result.before),
+        "validation": None if result.last is None else asdict(result.last),
         "best_score": result.best_score,
         "log": str(result.log),
         "notes": list(result.notes),

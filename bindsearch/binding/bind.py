@@ -105,6 +105,7 @@ class BindResult:
         pairs: Number of pairs that were trained on.
         validation_pairs: Number of pairs that were kept for validation.
         best_score: Best score of a validation; None: there was none.
+        before: Validation of the tower before training; None as for `last`.
         last: Validation of the installed tower; None: no pairs are kept for it.
         log: The log, a CSV file.
         notes: What was left out or assumed, one line each.
@@ -115,6 +116,7 @@ class BindResult:
     pairs: int
     validation_pairs: int
     best_score: float | None
+    before: Validation | None
     last: Validation | None
     log: Path
     notes: tuple[str, ...]
@@ -271,12 +273,14 @@ def _train_and_install(
         options.tensorboard,
         on_step,
     )
+    part = settings.recipe.part
+    before = validator.run(tower, part, device) if validator is not None and workers.is_first else None
     state = train(tower, run)
     manifest = last = None
     if workers.is_first:
         weights = kept_weights(state, settings.recipe)
         load_trained(tower, weights)
-        last = validator.run(tower, settings.recipe.part, device) if validator is not None else None
+        last = validator.run(tower, part, device) if validator is not None else None
         manifest = install_bound(name, hub, settings, weights, _description(data), state.log_scale.exp().item())
         shutil.copyfile(folder / LOG_FILE, model_folder(name) / LOG_FILE)
     notes = [*data.notes]
@@ -284,12 +288,18 @@ def _train_and_install(
         notes.append("no pairs are kept for validation: nothing says how good the tower is on others")
     elif validator.note:
         notes.append(validator.note)
+    if before is not None and last is not None and last.score < before.score:
+        notes.append(
+            f"the tower is worse than before training (score {last.score:.3f} instead of {before.score:.3f}): give "
+            "more pairs, fewer epochs or a lower learning_rate, or tuning=head"
+        )
     return BindResult(
         manifest=manifest,
         steps=state.step,
         pairs=len(rows),
         validation_pairs=len(data.pairs) - len(rows),
         best_score=state.best_score if state.best else None,
+        before=before,
         last=last,
         log=model_folder(name) / LOG_FILE,
         notes=tuple(notes),

@@ -99,6 +99,16 @@ DEFAULTS: Mapping[Modality, Recipe] = MappingProxyType(
 )
 """Defaults by modality: table 9 of the paper (appendix C); those of pictures are our own."""
 
+HEAD_DEFAULTS = Recipe(
+    batch=256, part=256, epochs=300.0, crops=24, learning_rate=1e-3, weight_decay=0.2, warmup_epochs=20.0, scale=30.0
+)
+"""Defaults of a head on the hub's own tower: some hundred pairs, whose features are computed once.
+
+Chosen on RoadScene by benchmarks/binding.py, which holds out blocks of frames.
+"""
+
+HEAD_DROP_PATH = 0.3
+
 LABEL_DEFAULTS: Mapping[str, Recipe] = MappingProxyType(
     {
         LABEL_SOUND: Recipe(
@@ -213,9 +223,11 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
         else:
             others.append(text)
     network = tower.setdefault("network", DEFAULT_NETWORK[modality])
-    defaults = {"drop_path": DROP_PATH.get(modality, 0.0), **LABEL_TOWERS.get(network, {})}
+    is_head = network == HUB and tower.setdefault("tuning", "head") == "head"
+    drop_path = HEAD_DROP_PATH if is_head else DROP_PATH.get(modality, 0.0)
+    defaults = {"drop_path": drop_path, **LABEL_TOWERS.get(network, {})}
     chosen = TowerConfig(modality=modality.value, dim=dim, **{**defaults, **tower})
-    recipe_of = LABEL_DEFAULTS.get(network, DEFAULTS[modality])
+    recipe_of = HEAD_DEFAULTS if is_head else LABEL_DEFAULTS.get(network, DEFAULTS[modality])
     return RunSettings(chosen, replace(recipe_of, **recipe), parse_options(modality, others))
 
 

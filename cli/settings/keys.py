@@ -32,7 +32,7 @@ INPUTS = (
     "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
     "write-column write-probability remove-column pairs out sweep"
 )
-CONSENT = "accept-license force prune dry-run help version debug"
+CONSENT = "accept-license force replace restart prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
 """Options that are given on the command line alone: what one call is about, and consent."""
 
