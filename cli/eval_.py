@@ -194,6 +194,8 @@ def _kind(what: str, data: Path | None) -> str:
     kind = "suite" if suffix == ".toml" else "paper" if what == "paper" else "set"
     if kind == "set" and what not in DATASETS:
         near = did_you_mean(what, [*DATASETS, "paper", *OF_STORE])
+        if Path(what).is_dir():
+            raise UsageError(f"{what} is a folder: name its data set, such as `bindsearch eval esc50 --data {what}`")
         raise UsageError(
             f"unknown data set {shown(what)}: {near}`bindsearch eval sets` lists them; or give a CSV or a suite in TOML"
         )
