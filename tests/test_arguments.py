@@ -315,6 +315,9 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "import_vectors": lambda store, path: store.import_vectors(path),
     "merge": lambda store, path: store.merge(path),
     "calibrate": lambda store, path: store.calibrate(),
+    "classify": lambda store, _: store.classify(["cat", "dog"], column="animal"),
+    "classify_files": lambda store, path: store.classify_files(path / "a.txt", ["cat", "dog"]),
+    "remove_column": lambda store, _: store.remove_column("animal"),
 }
 
 
