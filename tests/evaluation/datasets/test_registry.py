@@ -13,7 +13,7 @@ from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.registry import DATASETS, read_dataset
 
 PAGE = Path(__file__).parents[3] / "docs" / "evaluation-data.md"
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA}: evaluation data")
 
 
