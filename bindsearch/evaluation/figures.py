@@ -63,7 +63,7 @@ class Figure:
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether the value is at least what is wanted; None: nothing is."""
+        """Return whether the value is at least what is wanted; None if nothing is."""
         return None if self.least is None else self.value >= self.least
 
 

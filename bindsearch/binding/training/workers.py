@@ -28,7 +28,7 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and shows progress."""
+        """Return whether this process writes files and shows progress."""
         return self.rank == 0
 
     def rows(self, batch: int) -> range:

@@ -20,9 +20,6 @@ LABEL_NETWORKS: Mapping[str, Modality] = MappingProxyType({LABEL_SOUND: Modality
 
 MAX_LABELS = 10_000
 
-PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.DEPTH, Modality.THERMAL})
-"""Modalities that a tower of pictures can start from."""
-
 
 @dataclass(frozen=True, slots=True)
 class TransformerSize:

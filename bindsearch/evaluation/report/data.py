@@ -53,7 +53,7 @@ class Report:
 
     @property
     def is_reached(self) -> bool:
-        """Whether no figure is below what is wanted of it."""
+        """Return whether no figure is below what is wanted of it."""
         return not any(
             figure.is_reached is False for one in self.sets for part in one.measurements for figure in part.figures
         )
