@@ -23,8 +23,9 @@ FAST := $(addprefix tests/,test_architecture.py docs/test_reference.py docs/test
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
+# the profile "ci" of Hypothesis draws the same examples each time; plain pytest draws new ones
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --hypothesis-profile=ci
 
 check: $(VENV)/.dev
 	$(MAKE) --jobs 2 lint fast
