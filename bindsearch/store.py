@@ -23,7 +23,7 @@ from bindsearch.former_names import former_keywords
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
+from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
 from bindsearch.search.engine import (
@@ -104,7 +104,8 @@ class Store:
     ) -> None:
         """Prepare access to a store; files are opened on first use. See `connect` for the arguments."""
         self.path = path
-        self._segments = segment_lengths({} if segment_s is None else segment_s)
+        self._wanted_segments: Mapping[str, float] = {} if segment_s is None else segment_s
+        segment_lengths(self._wanted_segments)  # refused now, not after the encoder is loaded
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._device, self._compile = device, compile
@@ -201,6 +202,11 @@ class Store:
 
         runtime = Runtime(device=self._device, compile=self._compile)
         return load_store_encoder(self.path, self._wanted_encoder, self._encoder_options, runtime)
+
+    @cached_property
+    def _segments(self) -> DecodeOptions:
+        """Segment lengths of a new store; the encoder limits them."""
+        return segment_lengths(self._wanted_segments, self.encoder.wants)
 
     @cached_property
     def _workers(self) -> Workers:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import DIM_OPTION, Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -66,6 +66,11 @@ def load_encoder(
         UsageError: `options` differ from the fixed options of an encoder, or `runtime` has settings for an encoder that
             supports none.
     """
+    given = dict(options or {})
+    if (dim := given.pop(DIM_OPTION, None)) is not None:
+        from bindsearch.encoders.shortened import shorten
+
+        return shorten(load_encoder(name, options=given, runtime=runtime), dim)
     check_device(runtime.device)
     family = _family(name)
     if family is not None or name in BUILT_IN:

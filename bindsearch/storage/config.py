@@ -216,6 +216,7 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
         UsageError: the encoder has no such option.
     """
     from bindsearch.encoders import has_options, load_encoder
+    from bindsearch.encoders.base import DIM_OPTION
 
     config = None
     with suppress(StoreNotFoundError):
@@ -224,8 +225,9 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
     if name is None:
         name = DEFAULT_ENCODER if config is None else config.encoder
     if isinstance(name, str):
-        if config is not None and name == config.encoder and has_options(name):
-            options = {**config.encoder_options, **options}
+        if config is not None and name == config.encoder:
+            kept = config.encoder_options.keys() if has_options(name) else {DIM_OPTION} & config.encoder_options.keys()
+            options = {**{key: config.encoder_options[key] for key in kept}, **options}
         loaded = load_encoder(name, options=options, runtime=runtime)
     else:
         loaded = name

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from bindsearch.arguments import did_you_mean, shown, to_number
 from bindsearch.errors import UsageError
+from bindsearch.media import DecodeHints
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
+
+_NO_HINTS = DecodeHints(picture_side_px=0, frames_per_s=1.0)
 
 LONGEST_SPAN_S = 600.0
 """Maximum length of a span, which is held in memory: ten minutes of 192 kHz sound are 460 MB."""
@@ -76,11 +79,16 @@ def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOpti
     )
 
 
-def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
+def segment_lengths(segment_s: Mapping[str, float], wants: DecodeHints = _NO_HINTS) -> DecodeOptions:
     """Return options with the segment lengths of a new store, from {"audio": 5.0}; others have defaults.
 
+    Args:
+        segment_s: the lengths in seconds, by modality.
+        wants: hints of the encoder, whose longest span limits the defaults.
+
     Raises:
-        UsageError: the modality has no segment length, or the length is out of range.
+        UsageError: the modality has no segment length, or the length is out of range or longer than what the encoder
+            embeds whole.
     """
     if not isinstance(segment_s, Mapping):
         raise UsageError(f'segment_s is {shown(segment_s)}: give lengths such as {{"audio": 5.0}}')
@@ -90,8 +98,19 @@ def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
             raise UsageError(f"segments of {modality!r} have no length: {near}choose from audio, video, imu")
     given = {str(modality): length for modality, length in segment_s.items()}
     default = DecodeOptions()
-    return DecodeOptions(
-        audio_segment_s=given.get("audio", default.audio_segment_s),
-        video_segment_s=given.get("video", default.video_segment_s),
-        imu_segment_s=given.get("imu", default.imu_segment_s),
+    lengths = {
+        Modality.AUDIO: default.audio_segment_s,
+        Modality.VIDEO: default.video_segment_s,
+        Modality.IMU: default.imu_segment_s,
+    }
+    lengths = {key: given.get(key, min(length, wants.longest_s.get(key, length))) for key, length in lengths.items()}
+    options = DecodeOptions(
+        audio_segment_s=lengths[Modality.AUDIO],
+        video_segment_s=lengths[Modality.VIDEO],
+        imu_segment_s=lengths[Modality.IMU],
     )
+    for modality, longest_s in wants.longest_s.items():
+        length = getattr(options, f"{modality}_segment_s", 0.0)
+        if length > longest_s:
+            raise UsageError(f"segments of {modality} are {length:g} s: the encoder embeds at most {longest_s:g} s")
+    return options
