@@ -240,6 +240,11 @@ def _entry_points() -> list[EntryPoint]:
     return list(entry_points(group=GROUP))
 
 
+def package_encoders() -> list[str]:
+    """Return the names of encoders that other packages provide, sorted."""
+    return sorted({point.name for point in _entry_points()})
+
+
 def _package_of(point: EntryPoint) -> str:
     """Return the name of the package of an entry point."""
     return point.dist.name if point.dist else point.value
@@ -259,7 +264,7 @@ def _unknown_message(name: str) -> str:
     from bindsearch.encoders.model_store.installed import list_models
 
     models = [model.name for model in list_models()]
-    others = sorted({point.name for point in _entry_points()})
+    others = package_encoders()
     near = did_you_mean(name, [*LISTED, *models, *others])
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []

@@ -66,6 +66,7 @@ KNOWN: Mapping[str, str] = {
     "export": "layout to where under collection since until store json",
     "import": "modality vector-column encoder encoder-option device store json",
     "merge": "device store json",
+    "encoders": "for json",
     "bind": "modality bridge hub set work templates tensorboard device json",
     "eval": "data encoder split modality templates shots sample cache device store json",
     "bench encode": "modality encoder random-weights dtype device batch seconds compile json",
