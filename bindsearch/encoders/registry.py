@@ -245,5 +245,5 @@ def _unknown_message(name: str) -> str:
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
-    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED or timm:MODEL"
+    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL or st:ORG/NAME"
     return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"
