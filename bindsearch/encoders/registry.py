@@ -26,7 +26,7 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "bound:": "bound"}
+FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "st:": "st", "bound:": "bound"}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 Options = Mapping[str, str | int | float | bool]
@@ -97,7 +97,7 @@ def supports_device(name: str) -> bool:
 
 def has_options(name: str) -> bool:
     """Return whether an encoder has preprocessing options to set."""
-    return _family(name) == "imagebind"
+    return _family(name) in ("imagebind", "st")
 
 
 def _family(name: str) -> str | None:
@@ -120,6 +120,10 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
+    if family == "st":
+        from bindsearch.encoders.st.encoder import StEncoder
+
+        return StEncoder(manifest, options=options, runtime=runtime)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 
