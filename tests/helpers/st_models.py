@@ -10,8 +10,23 @@ from typing import Any
 
 WORDS = (
     *("a", "the", "of", "in", "on", "at", "night", "day", "cat", "dog", "bird", "bell", "car", "city", "sea", "rain"),
-    *("snow", "red", "green", "blue", "small", "large", "old", "new", "man", "woman", "child", "plays", "runs", "sings"),
-    *("sleeps", "query", "document", "search", "result", "task", "title", "none", "text", ":", "|"),
+    *(
+        "snow",
+        "red",
+        "green",
+        "blue",
+        "small",
+        "large",
+        "old",
+        "new",
+        "man",
+        "woman",
+        "child",
+        "plays",
+        "runs",
+        "sings",
+    ),
+    *("sleeps", "none", "text", ":", "|", "query", "document", "search", "result", "task", "title"),
 )
 
 README = "---\nlicense: apache-2.0\n---\nRandom weights.\n"
@@ -200,7 +215,7 @@ def save_omni_model(folder: Path, *, messages: bool = True) -> Path:
             "model_type": "gemma4_audio",
             "subsampling_conv_channels": [128, 4],
             "output_proj_dims": 24,
-            "initializer_range": 0.3,
+            "initializer_range": 0.15,
         },
         image_token_id=ids["image_token"],
         audio_token_id=ids["audio_token"],
