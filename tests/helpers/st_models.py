@@ -62,7 +62,7 @@ def save_text_model(folder: Path, **config: Any) -> Path:
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     roles = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
     tokenizer = word_tokenizer(special, PreTrainedTokenizerFast, wrap=("[CLS]", "[SEP]"), model_max_length=48, **roles)
-    settings = {
+    settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -119,10 +119,11 @@ def save_clip_model(folder: Path) -> Path:
         projection_dim=24,
         initializer_factor=5.0,
     )
+    make: Any = CLIPProcessor  # without types
     pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     made = folder.parent / f"{folder.name}-parts"
     CLIPModel(config).save_pretrained(made)
-    CLIPProcessor(image_processor=pictures, tokenizer=tokenizer).save_pretrained(made)
+    make(image_processor=pictures, tokenizer=tokenizer).save_pretrained(made)
     save(SentenceTransformer(modules=[Transformer(str(made))], device="cpu"), folder)
     return folder
 

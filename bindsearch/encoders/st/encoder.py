@@ -118,11 +118,9 @@ def embed(model: SentenceTransformer, inputs: list[Any], *, as_query: bool) -> t
     Frames of videos are taken as they are: they were sampled before.
     """
     has_video = any(isinstance(given, dict) and ("video" in given or "video_metadata" in given) for given in inputs)
-    options = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if has_video else {}
-    run = model.encode_query if as_query else model.encode_document
-    vectors: torch.Tensor = run(
-        inputs, batch_size=len(inputs), convert_to_tensor=True, show_progress_bar=False, **options
-    )
+    options: dict[str, Any] = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if has_video else {}
+    run: Callable[..., torch.Tensor] = model.encode_query if as_query else model.encode_document
+    vectors = run(inputs, batch_size=len(inputs), convert_to_tensor=True, show_progress_bar=False, **options)
     return vectors.float()
 
 

@@ -71,8 +71,9 @@ def read_facts(manifest: ModelManifest) -> ModelFacts:
     """
     try:
         given = dict(manifest.architecture)
-        values = {key.name: given.pop(key.name) for key in fields(ModelFacts) if key.name in given}
-        facts = ModelFacts(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        values: dict[str, Any] = {key.name: given.pop(key.name) for key in fields(ModelFacts) if key.name in given}
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        facts = ModelFacts(**values)
         is_valid = facts.dim > 0 and facts.frames_per_s > 0 and 1 <= facts.frames[0] <= facts.frames[1]
         if not is_valid or not facts.modalities or not {Modality(name) for name in facts.modalities}:
             raise ValueError("a value is out of range")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import WARNING, Handler, LogRecord, NullHandler, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +88,14 @@ def read_json(path: Path) -> Any:
         return None
 
 
-class _Reports(logging.Handler):
+class _Reports(Handler):
     """Handler that keeps reports about weights that are missing: they would be random numbers."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(WARNING)
         self.lines: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: LogRecord) -> None:
         """Keep the lines of a report that name missing weights."""
         for line in record.getMessage().splitlines():
             if "MISSING" in line and "|" in line:
@@ -103,19 +103,20 @@ class _Reports(logging.Handler):
 
 
 @contextmanager
-def _quiet(reports: logging.Handler) -> Iterator[None]:
+def _quiet(reports: Handler) -> Iterator[None]:
     """Show neither progress bars nor log lines of the libraries; give reports of weights to a handler."""
-    from transformers.utils import logging as of_transformers
+    from transformers.utils import logging
 
-    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers", _REPORTS)]
+    of_transformers: Any = logging
+    loggers = [getLogger(name) for name in ("transformers", "sentence_transformers", _REPORTS)]
     kept = [(logger.propagate, logger.level, list(logger.handlers)) for logger in loggers]
     had_bars = of_transformers.is_progress_bar_enabled()
     of_transformers.disable_progress_bar()
     try:
         for logger in loggers:
-            logger.handlers, logger.propagate = [logging.NullHandler()], False
+            logger.handlers, logger.propagate = [NullHandler()], False
         loggers[-1].handlers = [reports]
-        loggers[-1].setLevel(logging.WARNING)
+        loggers[-1].setLevel(WARNING)
         yield
     finally:
         for logger, (propagate, level, handlers) in zip(loggers, kept, strict=True):

@@ -84,27 +84,31 @@ def _obstacle(files: Mapping[str, Path]) -> str:
             return f"its module {kind[:100]!r} is code of its repository, which is never run"
     first = str(modules[0].get("path", ""))
     config = read_json(files.get(str(PurePosixPath(first) / "config.json"), Path()))
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if isinstance(kind, str) and not _is_known(kind):
-        from transformers import __version__
-
-        also = ", and code of its repository is never run" if "auto_map" in config else ""
-        return f"its architecture {kind[:100]!r} is not in transformers {__version__}{also}"
-    return ""
+    return _foreign_code(config) if isinstance(config, dict) else ""
 
 
-def _is_known(model_type: str) -> bool:
-    """Return whether transformers can load a model of an architecture as one that makes features."""
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+def _foreign_code(config: Mapping[str, Any]) -> str:
+    """Return why a configuration of transformers needs code of its repository; "" if it needs none."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return model_type in MODEL_MAPPING_NAMES
+    kind, classes = config.get("model_type"), config.get("architectures")
+    own = [str(name) for name in classes if not hasattr(transformers, str(name))] if isinstance(classes, list) else []
+    has_code = "auto_map" in config
+    missing = f"its architecture {kind!r}" if isinstance(kind, str) and kind not in CONFIG_MAPPING else ""
+    if not missing and has_code and own:  # a class of its own under the name of a known one
+        missing = f"its class {own[0]!r}"
+    if not missing:
+        return ""
+    also = ", and code of its repository is never run" if has_code else ""
+    return f"{missing[:150]} is not in transformers {transformers.__version__}{also}"
 
 
 def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts:
     """Return the facts about a loaded model."""
     processor = model.processor
     rate_hz = int(getattr(_part(processor, "feature_extractor"), "sampling_rate", DEFAULT_RATE_HZ))
-    declared = [modality for modality in _CANDIDATES if model.supports(modality.value)]
+    declared = [modality for modality in _CANDIDATES if _supports(model, modality)]
     text_only = declared == [Modality.TEXT]
     vectors, refused = _try_samples(model, declared, rate_hz, text_only=text_only)
     modalities = tuple(m.value for m in declared if m.value in vectors)
@@ -121,7 +125,8 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
     if len(dims) > 1:
         raise EncoderError(f"{name} has vectors of {' and '.join(map(str, sorted(dims)))} dimensions: not one space")
     prompts = {role: _prompt(model, role) for role in ("query", "document")}
-    tokenizer, max_tokens, added, placeholders = "", 0, 0, ()
+    tokenizer, max_tokens, added = "", 0, 0
+    placeholders: tuple[str, ...] = ()
     if Modality.TEXT in modalities:
         tokenizer = _tokenizer_file(folder)
         max_tokens, added = _token_limits(model, token_counter(folder, tokenizer), text_only=text_only)
@@ -150,6 +155,12 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
     )
 
 
+def _supports(model: SentenceTransformer, *modalities: str) -> bool:
+    """Return whether a model declares that it embeds a modality, or several as one input."""
+    names: Any = modalities  # the library's own strings
+    return model.supports(names[0] if len(names) == 1 else names)
+
+
 def _try_samples(
     model: SentenceTransformer, declared: list[Modality], rate_hz: int, *, text_only: bool
 ) -> tuple[dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]], dict[str, str]]:
@@ -160,7 +171,7 @@ def _try_samples(
     """
     vectors, refused = {}, {}
     for key, (modality, prepared) in _samples(declared, rate_hz).items():
-        if "+" in key and not model.supports(tuple(key.split("+"))):
+        if "+" in key and not _supports(model, *key.split("+")):
             continue
         try:
             given = library_input(modality, prepared, rate_hz, text_only=text_only)

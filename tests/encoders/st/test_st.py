@@ -74,11 +74,11 @@ def media_of(key: str) -> list[Media]:
     rng = np.random.default_rng(3)
     pictures = [Picture(random_picture(rng, *size)) for size in ((90, 120), (64, 64), (200, 50))]
     videos = [
-        Frames(np.stack([random_picture(rng, *size) for _ in range(n)]), np.arange(n) * step_s)
+        Frames(np.stack([random_picture(rng, *size) for _ in range(n)]), np.arange(n, dtype=np.float64) * step_s)
         for n, size, step_s in ((4, (60, 80), 1.0), (2, (60, 90), 1.0), (7, (32, 32), 0.5))
     ]
     sounds = [Sound(rng.uniform(-0.5, 0.5, n).astype(np.float32), RATE_HZ) for n in (16_000, 30_000, 8_000)]
-    whole = {
+    whole: dict[str, Sequence[Media]] = {
         "text": [Passage(text) for text in TEXTS],
         "image": pictures,
         "video": videos,
@@ -266,7 +266,7 @@ def test_the_option_joint(installed: Path) -> None:
     with pytest.raises(UsageError, match="crops=3 cannot be set: the encoder st:org/omni has no option crops"):
         load_encoder("st:org/omni", options={"crops": 3})
     with pytest.raises(EncoderError, match="st:org/clip does not embed image and text as one input"):
-        load_encoder("st:org/clip").prepare(replace(media_of("image")[0], caption="a cat"))  # type: ignore[type-var]
+        load_encoder("st:org/clip").prepare(Picture(np.zeros((8, 8, 3), np.uint8), caption="a cat"))
 
 
 def test_parts_of_an_input_are_packed_into_bytes() -> None:
@@ -343,6 +343,12 @@ CHANGES: dict[str, tuple[Any, str]] = {
             folder / "config.json", model_type="jina_embeddings_v5_omni", auto_map={"AutoModel": "modeling.Own"}
         ),
         r"'jina_embeddings_v5_omni' is not in transformers [\d.]+, and code of its repository is never run$",
+    ),
+    "class of its own": (
+        lambda folder: change_json(
+            folder / "config.json", architectures=["JinaBertModel"], auto_map={"AutoModel": "modeling.JinaBertModel"}
+        ),
+        r"its class 'JinaBertModel' is not in transformers [\d.]+, and code of its repository is never run$",
     ),
     "missing weights": (
         break_weights,
