@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging import WARNING, Handler, LogRecord, NullHandler, getLogger
+from logging import ERROR, WARNING, Handler, LogRecord, NullHandler, getLogger
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.errors import EncoderError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 INSTALL = "pip install 'bindsearch[st]'"
+
+_LOADING = Lock()
+"""Held while a model is loaded: the libraries change settings of the whole process meanwhile."""
 
 _REPORTS = "transformers.modeling_utils"
 """Logger of transformers that reports weights that are missing in a checkpoint."""
@@ -52,7 +56,7 @@ def load_library_model(name: str, folder: Path, dtype: torch.dtype, device: torc
 
     reports = _Reports()
     try:
-        with _quiet(reports):
+        with _LOADING, _quiet(reports):
             model = SentenceTransformer(
                 str(folder),
                 device=str(device),
@@ -122,5 +126,7 @@ def _quiet(reports: Handler) -> Iterator[None]:
         for logger, (propagate, level, handlers) in zip(loggers, kept, strict=True):
             logger.propagate, logger.handlers = propagate, handlers
             logger.setLevel(level)
+        for logger in loggers[:-1]:  # their later advice is for programmers; errors are exceptions
+            logger.setLevel(max(logger.level, ERROR))
         if had_bars:
             of_transformers.enable_progress_bar()

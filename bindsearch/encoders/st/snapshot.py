@@ -313,7 +313,9 @@ def _picture_side(images: Any) -> int:
     )
     if tokens and patch and pool:  # a budget of patches, as in Gemma 4
         side = math.sqrt(tokens) * patch * pool
-    is_side = 0 < side <= math.sqrt(MAX_PICTURE_PX)  # some models state areas in place of sides
+    if getattr(images, "merge_size", None):  # sizes are areas, as in Qwen-VL
+        side = math.sqrt(min(_number(_value(size, "longest_edge"), MAX_PICTURE_PX), MAX_PICTURE_PX))
+    is_side = 0 < side <= math.sqrt(MAX_PICTURE_PX)
     return math.ceil(side) if is_side else DEFAULT_SIDE_PX
 
 

@@ -25,7 +25,7 @@ from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.media import DepthMap, Frames, Media, Passage, Picture, Sound
 from bindsearch.types import Modality
-from helpers import st_models
+from helpers import st_models, st_qwen_models
 
 CPU = Runtime(device="cpu")
 RATE_HZ = 16_000
@@ -34,7 +34,7 @@ TEXTS = ("a red cat sleeps", "the dog runs in the snow at night", "bell")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Save and pull the models st:org/text, st:org/clip and st:org/omni; the folder they were saved in."""
+    """Save and pull models as st:org/text and so on; the folder that they were saved in."""
     root = tmp_path_factory.mktemp("st")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BINDSEARCH_MODELS", str(root / "models"))
@@ -43,6 +43,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             ("text", st_models.save_text_model),
             ("clip", st_models.save_clip_model),
             ("omni", st_models.save_omni_model),
+            ("qwen3-vl", st_qwen_models.save_qwen3_vl),
+            ("qwen-omni", st_qwen_models.save_qwen_omni),
         ):
             pull_snapshot(f"st:org/{name}", from_folder=save(root / name), dtype="fp32")
         yield root
@@ -55,7 +57,7 @@ def library(installed: Path) -> dict[str, Any]:
 
     return {
         name: SentenceTransformer(str(installed / name), device="cpu", local_files_only=True)
-        for name in ("text", "clip", "omni")
+        for name in ("text", "clip", "omni", "qwen3-vl", "qwen-omni")
     }
 
 
@@ -126,6 +128,8 @@ CASES = [
     ("clip", "image"),
     *(("omni", key) for key in ("text", "image", "video", "audio", "image+text", "text+video", "audio+video")),
     ("omni", "audio+text+video"),
+    *(("qwen3-vl", key) for key in ("text", "image", "video", "image+text", "text+video")),
+    *(("qwen-omni", key) for key in ("text", "audio", "audio+text+video")),
 ]
 
 
