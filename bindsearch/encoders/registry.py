@@ -27,7 +27,7 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "bound:": "bound"}
+FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "st:": "st", "bound:": "bound"}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 JOINT = "+"
@@ -108,7 +108,7 @@ def supports_device(name: str) -> bool:
 
 def has_options(name: str) -> bool:
     """Return whether an encoder has preprocessing options to set."""
-    return JOINT in name or _family(name) == "imagebind"
+    return JOINT in name or _family(name) in ("imagebind", "st")
 
 
 def _family(name: str) -> str | None:
@@ -131,6 +131,10 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
+    if family == "st":
+        from bindsearch.encoders.st.encoder import StEncoder
+
+        return StEncoder(manifest, options=options, runtime=runtime)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 
@@ -269,5 +273,5 @@ def _unknown_message(name: str) -> str:
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
-    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED or timm:MODEL"
+    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL or st:ORG/NAME"
     return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"
