@@ -26,7 +26,7 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "bound:": "bound"}
+FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "hf:": "hf", "bound:": "bound"}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 Options = Mapping[str, str | int | float | bool]
@@ -97,7 +97,7 @@ def supports_device(name: str) -> bool:
 
 def has_options(name: str) -> bool:
     """Return whether an encoder has preprocessing options to set."""
-    return _family(name) == "imagebind"
+    return _family(name) in ("imagebind", "hf")
 
 
 def _family(name: str) -> str | None:
@@ -120,6 +120,10 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
+    if family == "hf":
+        from bindsearch.encoders.hf.encoder import HfEncoder
+
+        return _check_options(HfEncoder(manifest, options=options or {}, runtime=runtime), options)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 
@@ -245,5 +249,6 @@ def _unknown_message(name: str) -> str:
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
-    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL or st:ORG/NAME"
+    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME or "
+    hint += "hf:ORG/NAME"
     return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"
