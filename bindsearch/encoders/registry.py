@@ -123,7 +123,9 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
     if family == "hf":
         from bindsearch.encoders.hf.encoder import HfEncoder
 
-        return _check_options(HfEncoder(manifest, options=options or {}, runtime=runtime), options)
+        encoder = HfEncoder(manifest, options=options or {}, runtime=runtime)
+        fixed = {key: value for key, value in (options or {}).items() if key not in encoder.settable}
+        return _check_options(encoder, fixed)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def save_clap(folder: Path, *, fusion: bool) -> Any:
     audio |= {"enable_fusion": True, "fusion_type": "aff_2d"} if fusion else {}
     text |= {"intermediate_size": 64, "max_position_embeddings": 66}
     config = ClapConfig(text_config=text, audio_config=audio, projection_dim=24)
-    model = perturb(ClapModel(config), 2.0)
+    model: Any = perturb(ClapModel(config), 2.0)
     model.save_pretrained(folder)
     extractor = ClapFeatureExtractor(
         feature_size=16, max_length_s=2, truncation="fusion" if fusion else "rand_trunc", frequency_min=50
@@ -123,12 +124,45 @@ def save_pe_audio_video(folder: Path, *, num_frames: int | None = None) -> Any:
         "audio_config": {"model_type": "pe_audio_encoder", **size, "dac_config": codec},
         "video_config": {"model_type": "pe_video_encoder", **size, "vision_config": vision},
     }
-    model = perturb(PeAudioVideoModel(PeAudioVideoConfig(text_config=text, audio_video_config=both)), 2.0)
+    model: Any = perturb(PeAudioVideoModel(PeAudioVideoConfig(text_config=text, audio_video_config=both)), 2.0)
     model.save_pretrained(folder)
     save_tokenizer(folder, RobertaTokenizer)
-    steps = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True}
+    steps: dict[str, Any] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True}
     steps |= {"do_sample_frames": False, "size": {"height": 32, "width": 32}, "num_frames": num_frames}
     frames = PeVideoVideoProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3, **steps)
     tokenizer = RobertaTokenizer.from_pretrained(folder)
     PeAudioVideoProcessor(PeAudioFeatureExtractor(), frames, tokenizer).save_pretrained(folder)
     return model
+
+
+def save_languagebind(
+    folder: Path,
+    modality: str,
+    vision: torch.nn.Module,
+    config: dict[str, Any],
+    *,
+    seed: int = 0,
+    part: str = "vision_config",
+) -> None:
+    """Save a small model of LanguageBind as its repositories hold them: config.json and pytorch_model.bin.
+
+    Args:
+        folder: Folder to write.
+        modality: Name in its `model_type`, such as "Video".
+        vision: Module with the tensors of `vision_model` and `visual_projection`, under their names.
+        config: Sizes of the vision tower.
+        seed: Seed of the text tower.
+        part: Key of those sizes in config.json.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    text: dict[str, Any] = {"vocab_size": 49_408, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 2, "max_position_embeddings": 77, "hidden_act": "gelu", "eos_token_id": 2}
+    network = perturb(CLIPTextModelWithProjection(CLIPTextConfig(**text, projection_dim=24)), 2.0)
+    tensors = {**network.state_dict(), **vision.state_dict(), "logit_scale": torch.tensor(3.0 + seed)}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    facts = {"model_type": f"LanguageBind{modality}", "projection_dim": 24, "text_config": text, part: config}
+    (folder / "config.json").write_text(json.dumps(facts))
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")

@@ -30,6 +30,10 @@ MODEL_TYPES: Mapping[str, str] = MappingProxyType(
     {
         "clap": "bindsearch.encoders.hf.clap",
         "pe_audio_video": "bindsearch.encoders.hf.pe_audio_video",
+        **{
+            f"LanguageBind{part}": "bindsearch.encoders.hf.languagebind"
+            for part in ("Image", "Video", "Audio", "Depth", "Thermal")
+        },
     }
 )
 """Module with the class `Adapter` of each `model_type` of config.json."""
@@ -57,6 +61,14 @@ class Adapter(Protocol):
     @property
     def options(self) -> Options:
         """Options that determine the vectors, with those of the model's own files."""
+
+    @property
+    def settable(self) -> tuple[str, ...]:
+        """Names of the options that can be set."""
+
+    @property
+    def other_digests(self) -> tuple[str, ...]:
+        """Digests of the files of further models, whose towers it uses too."""
 
     @property
     def wants(self) -> DecodeHints:

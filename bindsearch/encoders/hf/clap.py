@@ -42,6 +42,8 @@ class Adapter:
     """Adapter of ClapModel; see `bindsearch.encoders.hf.adapter.Adapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.AUDIO})
+    settable: tuple[str, ...] = ()
+    other_digests: tuple[str, ...] = ()
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {Modality.TEXT: ("torch", "transformers"), Modality.AUDIO: ("torch", "torchaudio", "transformers")}
     )
@@ -145,7 +147,7 @@ def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 def _embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:
     """Return the vectors of log-mels, (n, channels, frames, bins), none of which counts as longer."""
     dtype = next(network.parameters()).dtype
-    is_longer = log_mels.new_zeros((len(log_mels), 1), dtype=bool)
+    is_longer = log_mels.new_zeros((len(log_mels), 1)) > 0
     embeds: torch.Tensor = network(input_features=log_mels.to(dtype), is_longer=is_longer).audio_embeds
     return embeds
 

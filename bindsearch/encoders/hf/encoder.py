@@ -78,12 +78,17 @@ class HfEncoder:
     @cached_property
     def digest(self) -> str:
         """Digest of the published files; other number formats share their space."""
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
+        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256, *self._adapter.other_digests)
 
     @property
     def options(self) -> Options:
         """Options that were set, and those of the model's authors."""
         return self._adapter.options
+
+    @property
+    def settable(self) -> tuple[str, ...]:
+        """Names of the options that can be set."""
+        return self._adapter.settable
 
     @property
     def modalities(self) -> frozenset[Modality]:

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
 from bindsearch.environment import check_libraries
 from bindsearch.errors import BindSearchError, EncoderError, InstallationError
 
@@ -123,12 +124,33 @@ def read_tensors(folder: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
 
     tensors = {}
     try:
-        index = folder / INDEX_FILE
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.is_file() else {}
+        files = _files_of(folder)
         for name in names:
-            path = folder / files.get(name, WEIGHTS_FILE)
-            with safe_open(path, framework="pt") as file:
+            with safe_open(folder / files.get(name, WEIGHTS_FILE), framework="pt") as file:
                 tensors[name] = file.get_tensor(name)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(f"the weights in {folder} cannot be read ({error}): pull the model again") from error
     return tensors
+
+
+def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of a model, mapped from its files: pages are read on use.
+
+    Raises:
+        EncoderError: a file is missing or damaged.
+    """
+    try:
+        files = sorted(set(_files_of(folder).values())) or [WEIGHTS_FILE]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderError(f"{folder / INDEX_FILE} cannot be read ({error}): pull the model again") from error
+    return {name: tensor for file in files for name, tensor in map_tensors(folder / file).items()}
+
+
+def _files_of(folder: Path) -> dict[str, str]:
+    """Return the file of each tensor; empty if there is one file for all."""
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return {}
+    return {
+        str(name): Path(file).name for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
+    }

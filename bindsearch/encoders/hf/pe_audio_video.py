@@ -77,6 +77,8 @@ class Adapter:
     """Adapter of PeAudioVideoModel; see `bindsearch.encoders.hf.adapter.Adapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.AUDIO, Modality.VIDEO})
+    settable = (JOINT_OPTION,)
+    other_digests: tuple[str, ...] = ()
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
             Modality.TEXT: ("torch", "torchvision", "timm", "transformers"),

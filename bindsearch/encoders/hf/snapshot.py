@@ -1,4 +1,4 @@
-"""Checks and description of models of the transformers library for a pull; see `model_store.snapshot_pull.SnapshotFamily`."""
+"""Checks and description of a model of the transformers library for a pull; see `model_store.snapshot_pull`."""
 
 from __future__ import annotations
 
@@ -53,4 +53,6 @@ def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Ma
     for modality in sorted(adapter.modalities):
         adapter.load(adapter.tower_of(modality, None), torch.device("cpu"), torch_dtype(dtype))
     model_type = read_json(folder / CONFIG_FILE)["model_type"]
-    return {"model_type": model_type, "dim": adapter.dim}, dict(adapter.temperatures(None))
+    return {"model_type": model_type, "dim": adapter.dim}, {
+        str(modality): scale for modality, scale in adapter.temperatures(None).items()
+    }

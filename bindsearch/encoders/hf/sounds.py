@@ -17,8 +17,10 @@ MAX_WINDOWS = 32
 """Most windows that cover a sound; windows of a longer one lie apart."""
 
 
-def at_rate(samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: int) -> NDArray[np.float32]:
-    """Return a mono sound, float32 (n,), at the rate of a model: float32 (m,), m >= 1.
+def at_rate(
+    samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: int, *, float32_filter: bool = False
+) -> NDArray[np.float32]:
+    """Return a mono sound, float32 (n,), at the rate of a model: float32 (m,), m >= 1; see `resample_sound`.
 
     Raises:
         MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
@@ -28,7 +30,9 @@ def at_rate(samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: in
     checked = check_sound(samples, sample_rate_hz, model_rate_hz)
     with single_threaded(), torch.inference_mode():
         sound = torch.from_numpy(np.require(checked, requirements="W"))
-        resampled: NDArray[np.float32] = resample_sound(sound, sample_rate_hz, model_rate_hz).numpy()
+        resampled: NDArray[np.float32] = resample_sound(
+            sound, sample_rate_hz, model_rate_hz, float32_filter=float32_filter
+        ).numpy()
     return resampled
 
 
