@@ -30,7 +30,7 @@ model_app = typer.Typer(
 NameArgument = Annotated[
     str,
     typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, or st:ORG/NAME.",
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, or hf:ORG/NAME.",
         metavar="NAME",
         show_default=False,
     ),
@@ -43,16 +43,18 @@ def pull_command(
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Use this checkpoint, or of st: this folder, instead of downloading.", metavar="PATH"
+            "--from", help="Use this checkpoint, or of st: and hf: this folder, instead of downloading.", metavar="PATH"
         ),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", help="Download from this URL (a mirror); of st: the address of a hub.", metavar="URL"),
+        typer.Option(
+            "--url", help="Download from this URL (a mirror); of st: and hf: the address of a hub.", metavar="URL"
+        ),
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option("--revision", help="Branch, tag or commit of the repository of st:.", metavar="REV"),
+        typer.Option("--revision", help="Branch, tag or commit of the repository of st: and hf:.", metavar="REV"),
     ] = None,
     dtype: Annotated[
         str | None,
