@@ -39,7 +39,8 @@ NameArgument = Annotated[
 def pull_command(
     name: NameArgument,
     from_: Annotated[
-        Path | None, typer.Option("--from", help="Use this checkpoint file instead of downloading.", metavar="FILE")
+        Path | None,
+        typer.Option("--from", help="Use this checkpoint, or the one in this folder; no download.", metavar="PATH"),
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Download from this URL (a mirror).", metavar="URL")] = None,
     dtype: Annotated[
@@ -99,6 +100,7 @@ def list_command(json: JsonOption = False) -> int:
         damaged_models,
         list_models,
         models_folder,
+        towers_of,
         unfinished_pulls,
     )
 
@@ -116,7 +118,7 @@ def list_command(json: JsonOption = False) -> int:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
         return 0
     for model in models:
-        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {', '.join(model.files)}")
+        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {', '.join(towers_of(model))}")
     if not models:
         print_message(
             f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
@@ -210,6 +212,8 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
 
 
 def _print_info(model: ModelManifest, state: str) -> None:
+    from bindsearch.encoders.model_store.installed import towers_of
+
     facts = _model_json(model)
     print_line(f"name          {model.name}  (family {model.family})")
     print_line(f"folder        {facts['folder']}  ({human_bytes(_size(model))}, {model.dtype}, {state})")
@@ -221,8 +225,10 @@ def _print_info(model: ModelManifest, state: str) -> None:
         print_line(f"architecture  {key} = {value}")
     for modality, temperature in model.temperatures.items():
         print_line(f"temperature   {modality} = {temperature:g}")
-    for tower, file in model.files.items():
-        print_line(f"tower         {tower}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
+    towers = towers_of(model)
+    for key, file in model.files.items():
+        kind = "tower" if key in towers else "file"
+        print_line(f"{kind:<12}  {key}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
 
 
 def _print_built_in(*, as_json: bool) -> None:

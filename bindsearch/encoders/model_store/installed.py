@@ -1,4 +1,4 @@
-"""Models on disk: one folder per model with a safetensors file per tower and the manifest model.json.
+"""Models on disk: one folder per model with a safetensors file per tower, other files and the manifest model.json.
 
 A model is built in a hidden work folder and published by a rename: if the process is killed, the model is either
 complete or missing.
@@ -46,7 +46,7 @@ _MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """File of one tower.
+    """File of a model.
 
     Attributes:
         size_bytes: Size of the file.
@@ -68,12 +68,13 @@ class ModelManifest:
         architecture: Settings that the towers are built with.
         dtype: Number format of the weights, "fp32", "bf16" or "fp16".
         source: URL or path of the checkpoint.
-        source_sha256: SHA-256 of the published checkpoint, which determines the vectors.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files,
+            a digest of the checkpoint and of them.
         source_bytes: Size of the published checkpoint.
         license: Short name of the licence.
         created: Time of the conversion, ISO 8601 in UTC.
         temperatures: Logit scale by modality.
-        files: File of each tower, by its name.
+        files: File of each tower, by its name, and extra files, by their names with a suffix.
     """
 
     format: int
@@ -182,8 +183,8 @@ def verify_model(name: str, *, digests: bool = True) -> list[str]:
     """
     manifest = read_model(name)
     faults = []
-    for tower, file in manifest.files.items():
-        path = model_folder(name) / f"{tower}.safetensors"
+    for key, file in manifest.files.items():
+        path = path_of(name, key)
         try:
             size = path.stat().st_size
             if size != file.size_bytes:
@@ -222,6 +223,16 @@ def remove_model(name: str) -> int:
     return freed
 
 
+def path_of(name: str, key: str) -> Path:
+    """Return the path of a file of a model by its key in `ModelManifest.files`."""
+    return model_folder(name) / (key if "." in key else f"{key}.safetensors")
+
+
+def towers_of(manifest: ModelManifest) -> list[str]:
+    """Return the names of the towers of a model."""
+    return [key for key in manifest.files if "." not in key]
+
+
 def tower_file(manifest: ModelManifest, tower: str) -> Path:
     """Return the file of one tower; its size is checked.
 
@@ -229,12 +240,23 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
         EncoderError: the model has no such tower, or its file is missing or truncated.
     """
     if tower not in manifest.files:
-        raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(manifest.files)}")
-    path = model_folder(manifest.name) / f"{tower}.safetensors"
+        raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(towers_of(manifest))}")
+    return model_file(manifest, tower)
+
+
+def model_file(manifest: ModelManifest, key: str) -> Path:
+    """Return a file of a model by its key in `ModelManifest.files`; its size is checked.
+
+    Raises:
+        EncoderError: the model has no such file, or it is missing or truncated.
+    """
+    path = path_of(manifest.name, key)
+    if key not in manifest.files:
+        raise EncoderError(f"the model {manifest.name} has no {path.name}: {how_to_repair(manifest.name)}")
     size = path.stat().st_size if path.is_file() else 0
-    if size != manifest.files[tower].size_bytes:
+    if size != manifest.files[key].size_bytes:
         raise EncoderError(
-            f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: {how_to_repair(manifest.name)}"
+            f"{path} has {size} bytes instead of {manifest.files[key].size_bytes}: {how_to_repair(manifest.name)}"
         )
     return path
 
