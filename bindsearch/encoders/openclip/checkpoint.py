@@ -59,9 +59,12 @@ def convert(
     from bindsearch.encoders.openclip.networks import ImageTower, build_text_tower
 
     config = architecture["config"]
-    tower_config = _check_extra_files(folder, config["text_cfg"])
+    tower_config = None
+    if config["text_cfg"].get("hf_model_name"):
+        tower_config = read_tower_config(folder / TOWER_CONFIG_FILE)
     with torch.device("meta"):
         towers = {"image": ImageTower(config), "text": build_text_tower(config, tower_config)}
+    _check_tokenizer(folder, config["text_cfg"], tower_config)
     stored = _without_wrappers(open_checkpoint(source))
     _check(stored, towers, f"{source} is not a checkpoint of {architecture['model']}")
     specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
@@ -72,9 +75,8 @@ def convert(
     return {"text": temperature, "image": 1.0, "video": 1.0}
 
 
-def _check_extra_files(folder: Path, text: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Read the extra files of a model; return the configuration of a text tower of the transformers library."""
-    tower_config = read_tower_config(folder / TOWER_CONFIG_FILE) if text.get("hf_model_name") else None
+def _check_tokenizer(folder: Path, text: Mapping[str, Any], tower_config: Mapping[str, Any] | None) -> None:
+    """Raise EncoderError if the tokenizer cannot be read, or pads with another token than the text tower."""
     settings = folder / TOKENIZER_SETTINGS_FILE
     files = TokenizerFiles(folder / TOKENIZER_FILE, settings if settings.is_file() else None)
     tokenizer = make_tokenizer(text, lambda: files)
@@ -85,7 +87,6 @@ def _check_extra_files(folder: Path, text: Mapping[str, Any]) -> Mapping[str, An
             f"{TOKENIZER_FILE} pads with the token {tokenizer.pad}, and {TOWER_CONFIG_FILE} with {expected}: "
             "they are not of the same model"
         )
-    return tower_config
 
 
 def _without_wrappers(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class HubTokenizer:
         self._loaded: Tokenizer | None = None
         self._pad: int | None = None
         self._separator: int | None = None
+        self._special = re.compile(r"(?!)")
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, including special tokens."""
@@ -110,7 +112,8 @@ class HubTokenizer:
         """Return the tokens of a text; special tokens spelled out in it are tokenized as ordinary characters."""
         valid = text.encode(errors="replace").decode()  # lone surrogates cannot be encoded
         with self._lock:
-            encoding: Encoding = self._load().encode(self._clean(valid))
+            tokenizer = self._load()
+            encoding: Encoding = tokenizer.encode(self._special.sub(_spaced, self._clean(valid)))
         return encoding
 
     def _load(self) -> Tokenizer:
@@ -121,6 +124,7 @@ class HubTokenizer:
             _set_special_tokens(tokenizer, settings, self._language)
             self._pad = _id_of(tokenizer, settings.get("pad_token"), _PAD_TOKENS)
             self._separator = _id_of(tokenizer, settings.get("sep_token"), ("[SEP]", "</s>"))
+            self._special = _special_tokens(tokenizer)
             self._loaded = tokenizer
         return self._loaded
 
@@ -135,7 +139,6 @@ def _read(path: Path) -> Tokenizer:
         raise EncoderError(f"cannot read the tokenizer {path} ({error}): pull the model again") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
@@ -172,6 +175,18 @@ def _set_special_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], langu
     if missing := [token for token, number in tokens if number is None]:
         raise EncoderError(f"the tokenizer has no token {missing[0]!r}, which its settings name: pull the model again")
     tokenizer.post_processor = TemplateProcessing(single=" ".join(parts), special_tokens=tokens)
+
+
+def _special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Return a pattern that finds special tokens spelled out in a text."""
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _spaced(special: re.Match[str]) -> str:
+    """Return a special token in two parts: the vocabulary has no such token, and the tower sees characters."""
+    return f"{special[0][0]} {special[0][1:]}"
 
 
 def _id_of(tokenizer: Tokenizer, named: object, usual: tuple[str, ...]) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.preprocessing.crops import square_crops
+from bindsearch.encoders.preprocessing.crops import LONGEST_ASPECT, square_crops
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
@@ -109,12 +109,11 @@ def _keep_ratio(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8
     height, width = rgb.shape[:2]
     ratios = (height / facts.height_px, width / facts.width_px)
     ratio = max(ratios) if facts.fit == "longest" else min(ratios)
-    if facts.fit == "shortest":  # what is cropped is not resized: a long strip would take memory
-        keep_height, keep_width = math.ceil(facts.height_px * ratio * 2), math.ceil(facts.width_px * ratio * 2)
-        top, left = max(0, (height - keep_height) // 2), max(0, (width - keep_width) // 2)
-        if top or left:
-            rgb = rgb[top : height - top, left : width - left]
-            height, width = rgb.shape[:2]
+    if facts.fit == "shortest":  # resizing 1 x 100,000 pixels would take 15 GB
+        kept = [math.ceil(side * ratio * LONGEST_ASPECT) for side in (facts.height_px, facts.width_px)]
+        top, left = max(0, (height - kept[0]) // 2), max(0, (width - kept[1]) // 2)
+        rgb = rgb[top : height - top, left : width - left]
+        height, width = rgb.shape[:2]
     resample = FILTERS[facts.interpolation] if facts.fit == "longest" else Image.Resampling.BICUBIC
     resized = _resize(rgb, max(1, round(height / ratio)), max(1, round(width / ratio)), resample)
     return _centre(_filled(resized, facts), facts)

@@ -13,9 +13,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.device) -> None:
     """Compute the tables of a tower that was built without memory.
 
-    They are taken from a second tower without weights. A table of floats that the format of the weights
-    holds exactly is converted to it. If there is another one, the tower runs in fp32, whatever the format of its file:
-    rounded to 16 bits, positions would shift.
+    They are taken from a second tower without weights. A table of floats that the format of the weights holds exactly
+    is converted to it, and timm's tables of rotations stay in fp32. If there is another one, the tower runs in fp32,
+    whatever the format of its file: rounded to 16 bits, positions would shift.
 
     Args:
         tower: Tower built on the meta device and filled with its weights.
@@ -25,15 +25,20 @@ def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.
     missing = [name for name, buffer in tower.named_buffers() if buffer.is_meta]
     if not missing:
         return
+    from timm.layers import RotaryEmbeddingCat  # what it rotates in fp32, timm converts back
+
     computed = _tables(build, missing)
     weight = max(tower.parameters(), key=lambda parameter: parameter.numel())
+    has_others = False
     for name in missing:
-        module, _, attribute = name.rpartition(".")
-        table = computed[name]
+        path, _, attribute = name.rpartition(".")
+        module, table = tower.get_submodule(path), computed[name]
         if table.is_floating_point() and torch.equal(table.to(weight.dtype).to(table.dtype), table):
             table = table.to(weight.dtype)
-        tower.get_submodule(module).register_buffer(attribute, table.to(device), persistent=False)
-    if any(buffer.is_floating_point() and buffer.dtype != weight.dtype for buffer in map(tower.get_buffer, missing)):
+        elif table.is_floating_point() and not isinstance(module, RotaryEmbeddingCat):
+            has_others = True
+        module.register_buffer(attribute, table.to(device), persistent=False)
+    if has_others:
         tower.float()
 
 
