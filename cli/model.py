@@ -43,7 +43,9 @@ def pull_command(
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Use this checkpoint, or of st: and hf: this folder, instead of downloading.", metavar="PATH"
+            "--from",
+            help="Use this checkpoint, or the folder with it or the repository; no download.",
+            metavar="PATH",
         ),
     ] = None,
     url: Annotated[
@@ -246,13 +248,13 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
 
 def _contents(model: ModelManifest) -> str:
     """Return the towers of a model, or of a repository how many files it has."""
-    from bindsearch.encoders.model_store.source import snapshot_family
+    from bindsearch.encoders.model_store.installed import towers_of
 
-    return ", ".join(model.files) if snapshot_family(model.name) is None else plural(len(model.files), "file")
+    return ", ".join(towers_of(model)) or plural(len(model.files), "file")
 
 
 def _print_info(model: ModelManifest, state: str) -> None:
-    from bindsearch.encoders.model_store.source import snapshot_family
+    from bindsearch.encoders.model_store.installed import towers_of
 
     facts = _model_json(model)
     print_line(f"name          {model.name}  (family {model.family})")
@@ -267,9 +269,10 @@ def _print_info(model: ModelManifest, state: str) -> None:
         print_line(f"architecture  {key} = {value}")
     for modality, temperature in model.temperatures.items():
         print_line(f"temperature   {modality} = {temperature:g}")
-    kind = "tower" if snapshot_family(model.name) is None else "file "
-    for tower, file in model.files.items():
-        print_line(f"{kind}         {tower}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
+    towers = towers_of(model)
+    for key, file in model.files.items():
+        kind = "tower" if key in towers else "file"
+        print_line(f"{kind:<12}  {key}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
 
 
 def _print_built_in(*, as_json: bool) -> None:
