@@ -87,23 +87,32 @@ def pull_command(
         print_message(source.license_text)
         return consent(source)
 
-    common = {"url": url, "dtype": dtype, "offline": offline, "force": force}
     with _progress() as show:
         if snapshot_family(name) is None:
             if revision is not None:
                 raise UsageError(f"--revision {revision}: only models of {', '.join(SNAPSHOT_FAMILIES)} have revisions")
             pulled = pull_model(
-                find_model_source(name), from_file=from_, consent=shown_consent, on_progress=show, **common
+                find_model_source(name),
+                from_file=from_,
+                url=url,
+                dtype=dtype,
+                offline=offline,
+                consent=shown_consent,
+                force=force,
+                on_progress=show,
             )
         else:
             pulled = pull_snapshot(
                 name,
                 revision=revision,
                 from_folder=from_,
+                url=url,
+                dtype=dtype,
+                offline=offline,
                 show=lambda source: print_message(source.license_text),
                 consent=consent,
+                force=force,
                 on_progress=show,
-                **common,
             )
     for notice in pulled.notices:
         print_message(f"note: {notice}")

@@ -26,8 +26,18 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "hf:": "hf", "bound:": "bound"}
+FAMILIES = {
+    "imagebind-": "imagebind",
+    "openclip:": "openclip",
+    "timm:": "timm",
+    "st:": "st",
+    "hf:": "hf",
+    "bound:": "bound",
+}
 """Family whose code runs a model, by the prefix of the model's name."""
+
+SETTABLE_OF_HF = ("joint", "towers")
+"""Options that can be set of models of transformers, of those types that have them."""
 
 Options = Mapping[str, str | int | float | bool]
 
@@ -97,7 +107,16 @@ def supports_device(name: str) -> bool:
 
 def has_options(name: str) -> bool:
     """Return whether an encoder has preprocessing options to set."""
-    return _family(name) in ("imagebind", "hf")
+    return _family(name) in ("imagebind", "st", "hf")
+
+
+def kept_options(name: str, recorded: Options) -> Options:
+    """Return those options that a store has recorded which its encoder is loaded with; others follow from its model."""
+    if _family(name) == "hf":
+        kept = {DIM_OPTION, *SETTABLE_OF_HF} & recorded.keys()
+    else:
+        kept = set(recorded) if has_options(name) else {DIM_OPTION} & recorded.keys()
+    return {key: recorded[key] for key in sorted(kept)}
 
 
 def _family(name: str) -> str | None:
@@ -126,6 +145,10 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         encoder = HfEncoder(manifest, options=options or {}, runtime=runtime)
         fixed = {key: value for key, value in (options or {}).items() if key not in encoder.settable}
         return _check_options(encoder, fixed)
+    if family == "st":
+        from bindsearch.encoders.st.encoder import StEncoder
+
+        return StEncoder(manifest, options=options, runtime=runtime)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 

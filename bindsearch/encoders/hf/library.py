@@ -73,9 +73,10 @@ def load_network(
     dtype: torch.dtype,
     *,
     config: Any = None,
-    unused: Sequence[str] = (),
 ) -> nn.Module:
     """Return a model of the library with the weights in a folder, ready to run; nothing is drawn at random.
+
+    Tensors that the class does not have, such as those of another tower, are not read.
 
     Args:
         network: Class of the library.
@@ -83,10 +84,9 @@ def load_network(
         device: Device of the model.
         dtype: Number format of the weights in memory.
         config: Configuration of that class; None: that of config.json.
-        unused: Starts of the names of tensors that the class does not have, such as those of another tower.
 
     Raises:
-        EncoderError: tensors are missing, have other shapes, or belong to nothing; or files are damaged.
+        EncoderError: tensors are missing or have other shapes, or files are damaged.
     """
     with library_errors(folder):
         model, found = network.from_pretrained(
@@ -98,11 +98,9 @@ def load_network(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    strays = [name for name in found["unexpected_keys"] if not name.startswith(tuple(unused))]
     faults = {
         "lack": sorted(found["missing_keys"]),
         "have another shape for": sorted(str(name) for name, *_ in found["mismatched_keys"]),
-        "have the unknown": sorted(strays),
     }
     for what, names in faults.items():
         if names:

@@ -30,6 +30,7 @@ FREE_LICENSES = re.compile(
 """Licences, in the hub's words, that allow any use: others are shown and asked about."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}/[A-Za-z0-9][\w.\-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"[\w.\-/]{1,200}", re.ASCII)
 
 
@@ -65,14 +66,8 @@ def repository_of(name: str) -> str:
     Raises:
         UsageError: the name has another form.
     """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
     prefix, _, repository = name.partition(":")
-    try:
-        validate_repo_id(repository)
-        is_valid = repository.count("/") == 1
-    except HFValidationError:
-        is_valid = False
+    is_valid = _REPOSITORY.fullmatch(repository) and "--" not in repository and ".." not in repository
     if not is_valid:
         hint = ""
         if prefix == "st" and re.fullmatch(r"[\w.\-]+", repository):
@@ -123,7 +118,7 @@ def read_repository(name: str, endpoint: str, revision: str | None) -> Repositor
         files = tuple(_file(sibling) for sibling in siblings)
     except (TypeError, ValueError, AttributeError):
         raise EncoderError(f"{endpoint} does not state the size of each file of {name}: this is not a hub") from None
-    licence, url = licence_of(info.card_data.to_dict() if info.card_data is not None else None)
+    licence, url = licence_of(vars(info.card_data) if info.card_data is not None else None)
     return Repository(
         where=f"{endpoint}/{repository}/tree/{commit}",
         revision=commit,

@@ -192,7 +192,7 @@ def licence_of(card: Any) -> tuple[str, str]:
 
 def card_of(readme: Path) -> Any:
     """Return the metadata at the start of a README, between lines of three dashes; None if there are none."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     try:
         with readme.open(encoding="utf-8", errors="replace") as file:

@@ -227,7 +227,7 @@ class _Request:
             at = f", at {manifest.revision[:12]}" if manifest.revision else ""
             notice = f"{self.name} is already installed, in {manifest.dtype}{at}; --force pulls it again"
             return PullResult(manifest, is_new=False, notices=(notice,))
-        changed = replace(manifest, dtype=cast("str", self.dtype))
+        changed = replace(manifest, dtype=self.dtype)
         write_manifest(model_folder(self.name), changed)
         return PullResult(changed, is_new=True)
 

@@ -142,6 +142,8 @@ def test_pull_index_and_search(saved: Callable[[bool], Path], tmp_path: Path, mo
     assert f"the model {NAME} is not installed: download it with `bindsearch model pull {NAME}`" in missing.stderr
     offline = run("model", "pull", NAME, status=4)
     assert f"cannot download {NAME} in offline mode (BINDSEARCH_OFFLINE)" in offline.stderr
+    wrong = run("model", "pull", NAME, "--from", saved(False), "--revision", "v9", status=2)
+    assert "is of no stated commit, not v9: omit --revision, or give another folder" in wrong.stderr
     run("model", "pull", NAME, "--from", saved(False), "--dtype", "fp32")
     other = run("model", "pull", NAME, "--from", saved(True), status=2)
     assert f"{NAME} is installed from" in other.stderr
@@ -159,7 +161,7 @@ def test_pull_index_and_search(saved: Callable[[bool], Path], tmp_path: Path, mo
     assert len(run("search", "a dog barks", "--to", "audio", "--paths").stdout.splitlines()) == 3
     deaf = run("search", "--image", media / "0.wav", status=2)
     assert f"the encoder {NAME} cannot embed image: it supports text, audio" in deaf.stderr
-    refused = run("index", media, "--encoder", NAME, "--encoder-option", "joint=1", status=2)
+    refused = run("index", media, "--encoder", NAME, "--encoder-option", "joint=sound", status=2)
     assert "has no option joint" in refused.stderr
 
 
