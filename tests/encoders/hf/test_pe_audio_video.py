@@ -166,7 +166,7 @@ def test_logit_scales_are_those_of_cosines(saved: Path, expected: Mapping[str, N
 def test_half_precision_points_the_same_way(saved: Path) -> None:
     if not has_fast_bf16():
         pytest.skip("this CPU has no bfloat16")
-    with_sound = {"options": {"joint": "sound"}, "runtime": Runtime("cpu")}
+    with_sound: dict[str, Any] = {"options": {"joint": "sound"}, "runtime": Runtime("cpu")}
     exact = (pulled(saved, NAME), load_encoder(NAME, **with_sound))
     wanted = {(number, m): encoded(one, m) for number, one in enumerate(exact) for m in one.modalities}
     half = (pulled(saved, NAME, "bf16"), load_encoder(NAME, **with_sound))
