@@ -24,14 +24,23 @@ INDEX_FILE = "model.safetensors.index.json"
 _MAX_SHOWN = 3
 
 
+def check_present() -> None:
+    """Check that the library is installed, without loading it.
+
+    Raises:
+        InstallationError: it is not; the message names the extra.
+    """
+    if find_spec("transformers") is None:
+        raise InstallationError("models of hf: need the extra [hf]", "pip install 'bindsearch[hf]'")
+
+
 def check_installed() -> None:
     """Check that the library can be loaded.
 
     Raises:
-        InstallationError: it is missing, or cannot be loaded; the message names the extra.
+        InstallationError: it is missing, or cannot be loaded.
     """
-    if find_spec("transformers") is None:
-        raise InstallationError("models of hf: need the extra [hf]", "pip install 'bindsearch[hf]'")
+    check_present()
     check_libraries(("torch", "transformers"))
 
 

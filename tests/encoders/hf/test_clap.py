@@ -192,7 +192,10 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(saved: Callable[[bool]
 
 
 def test_a_missing_library_is_named_with_its_extra(
-    saved: Callable[[bool], Path], monkeypatch: pytest.MonkeyPatch
+    saved: Callable[[bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pulled(saved(False), NAME)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert refusal(saved(False)) == "bindsearch: models of hf: need the extra [hf]: pip install 'bindsearch[hf]'"
+    line = "bindsearch: models of hf: need the extra [hf]: pip install 'bindsearch[hf]'"
+    assert refusal(saved(True)) == line
+    assert run("index", tmp_path, "--encoder", NAME, status=5).stderr.strip() == line
