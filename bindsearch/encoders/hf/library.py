@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
@@ -22,6 +23,8 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _MAX_SHOWN = 3
+_QUIET = RLock()
+"""Held while the messages of the library are off, which is a setting of the whole process."""
 
 
 def check_present() -> None:
@@ -56,11 +59,8 @@ def library_errors(folder: Path) -> Iterator[None]:
     check_installed()
     from transformers.utils import logging
 
-    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        with redirect_stdout(StringIO()):  # it prints about its own docstrings, among the answers of a command
+        with _QUIET, _without_messages(logging):
             yield
     except (BindSearchError, ImportError, MemoryError):
         raise
@@ -69,6 +69,17 @@ def library_errors(folder: Path) -> Iterator[None]:
         raise EncoderError(
             f"the files in {folder} cannot be loaded ({type(error).__name__}: {line}): pull the model again"
         ) from error
+
+
+@contextmanager
+def _without_messages(logging: Any) -> Iterator[None]:
+    """Hold back the messages and progress bars of the library, and what it prints about its own docstrings."""
+    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stdout(StringIO()):
+            yield
     finally:
         logging.set_verbosity(shown)
         if has_bar:
