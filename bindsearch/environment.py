@@ -28,9 +28,7 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Distributions that provide a module, if their name differs from the module's."""
 
-EXTRAS: Mapping[str, str] = MappingProxyType(
-    {"pi_heif": "heic", "rawpy": "raw", "pypdfium2": "pdf", "striprtf": "rtf", "transformers": "hf"}
-)
+EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw", "pypdfium2": "pdf", "striprtf": "rtf"})
 """The extra of this project that installs each optional module."""
 
 FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(

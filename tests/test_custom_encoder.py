@@ -90,7 +90,8 @@ def test_an_unknown_name_lists_the_encoders_of_packages(run: Run, media: Path) -
         "unknown encoder 'colors': did you mean 'colours'? the encoders are mini; of other packages: broken, colours;"
         in done.stderr
     )
-    assert "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED or timm:MODEL" in done.stderr
+    assert "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, " in done.stderr
+    assert "st:ORG/NAME or hf:ORG/NAME" in done.stderr
 
 
 def test_an_encoder_that_does_not_load_is_one_line_with_its_package(run: Run, media: Path) -> None:

@@ -40,6 +40,7 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
     write_manifest,
 )
+from bindsearch.encoders.registry import kept_options
 from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec, write_tensors
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import EvalItem
@@ -313,7 +314,11 @@ def _install(name: str, first: Encoder, second: Encoder, bridge: Bridge, source:
             family="bound",
             architecture={
                 "bridge": [
-                    {"encoder": encoder.name, "digest": encoder.digest, "options": dict(encoder.options)}
+                    {
+                        "encoder": encoder.name,
+                        "digest": encoder.digest,
+                        "options": kept_options(encoder.name, encoder.options),
+                    }
                     for encoder in (first, second)
                 ]
             },

@@ -105,6 +105,10 @@ DIM_OPTION = "dim"
 """Option that truncates the vectors of an encoder; see `ShortenedEncoder`."""
 
 
+OF_SECOND = "2_"
+"""Prefix of the options of the second encoder where two are used as one."""
+
+
 class QueryEncoders(Protocol):
     """Member of an encoder whose queries are not embedded like what is indexed: other prompts, prefixes or heads."""
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
-from bindsearch.encoders.base import DIM_OPTION, Encoder
+from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -42,6 +42,9 @@ JOINT = "+"
 
 BRIDGE = "bridge"
 """Key in the manifest of a bound model that is made of two encoders and a map between their spaces."""
+
+SETTABLE_OF_HF = ("joint", "towers")
+"""Options that can be set of models of transformers, of those types that have them."""
 
 Options = Mapping[str, str | int | float | bool]
 
@@ -118,6 +121,21 @@ def has_options(name: str) -> bool:
     return JOINT in name or _family(name) in ("imagebind", "st", "hf")
 
 
+def kept_options(name: str, recorded: Options) -> Options:
+    """Return those options that a store has recorded which its encoder is loaded with; others follow from its model."""
+    if JOINT in name:
+        first, _, second = name.partition(JOINT)
+        of_second = {key.removeprefix(OF_SECOND): recorded[key] for key in recorded if key.startswith(OF_SECOND)}
+        of_first = {key: value for key, value in recorded.items() if not key.startswith(OF_SECOND)}
+        kept_second = {OF_SECOND + key: value for key, value in kept_options(second, of_second).items()}
+        return {**kept_options(first, of_first), **kept_second}
+    if _family(name) == "hf":
+        kept = {DIM_OPTION, *SETTABLE_OF_HF} & recorded.keys()
+    else:
+        kept = set(recorded) if has_options(name) else {DIM_OPTION} & recorded.keys()
+    return {key: recorded[key] for key in sorted(kept)}
+
+
 def _family(name: str) -> str | None:
     """Return the family of a model's name; None for other encoders."""
     return next((family for prefix, family in FAMILIES.items() if name.startswith(prefix)), None)
@@ -138,16 +156,16 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
-    if family == "st":
-        from bindsearch.encoders.st.encoder import StEncoder
-
-        return StEncoder(manifest, options=options, runtime=runtime)
     if family == "hf":
         from bindsearch.encoders.hf.encoder import HfEncoder
 
         encoder = HfEncoder(manifest, options=options or {}, runtime=runtime)
         fixed = {key: value for key, value in (options or {}).items() if key not in encoder.settable}
         return _check_options(encoder, fixed)
+    if family == "st":
+        from bindsearch.encoders.st.encoder import StEncoder
+
+        return StEncoder(manifest, options=options, runtime=runtime)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 

@@ -216,7 +216,8 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
         EncoderError: there is no such encoder, or its model is not installed.
         UsageError: the encoder has no such option.
     """
-    from bindsearch.encoders import has_options, load_encoder
+    from bindsearch.encoders import load_encoder
+    from bindsearch.encoders.registry import kept_options
 
     config = None
     with suppress(StoreNotFoundError):
@@ -226,8 +227,7 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
         name = DEFAULT_ENCODER if config is None else config.encoder
     if isinstance(name, str):
         if config is not None and name == config.encoder:
-            kept = config.encoder_options.keys() if has_options(name) else {DIM_OPTION} & config.encoder_options.keys()
-            options = {**{key: config.encoder_options[key] for key in kept}, **options}
+            options = {**kept_options(name, config.encoder_options), **options}
         loaded = load_encoder(name, options=options, runtime=runtime)
     else:
         loaded = name

@@ -114,7 +114,8 @@ def save_pe_audio_video(folder: Path, *, num_frames: int | None = None) -> Any:
     }
     codec = {"model_type": "dac", "downsampling_ratios": [2, 8, 10, 12], "encoder_hidden_size": 4}
     codec |= {"codebook_dim": 8, "hidden_size": 64}
-    vision = {"model_type": "timm_wrapper", "architecture": "vit_tiny_patch16_224", "num_classes": 16}
+    vision = {"model_type": "timm_wrapper", "num_classes": 16, "do_pooling": True}
+    vision |= {"architecture": "vit_pe_core_tiny_patch16_384", "global_pool": "map"}
     vision |= {"model_args": {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2}}
     text = {"model_type": "modernbert", "vocab_size": 200, "hidden_size": 24, "intermediate_size": 32}
     text |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128, "pad_token_id": 1}

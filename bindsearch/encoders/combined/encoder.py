@@ -7,7 +7,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.base import Encoder, captioned_modalities, libraries_of, query_encoders
+from bindsearch.encoders.base import OF_SECOND, Encoder, captioned_modalities, libraries_of, query_encoders
 from bindsearch.encoders.combined.bridge import Bridge
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import MODALITY_OF, DecodeHints, Media
@@ -59,8 +59,8 @@ class CombinedEncoder:
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
-        """Options of the first encoder, and those of the second one with "2_" before their names."""
-        return {**self._first.options, **{f"2_{name}": value for name, value in self._second.options.items()}}
+        """Options of the first encoder, and those of the second one with OF_SECOND before their names."""
+        return {**self._first.options, **{OF_SECOND + name: value for name, value in self._second.options.items()}}
 
     @cached_property
     def modalities(self) -> frozenset[Modality]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import OF_SECOND, Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder
 from bindsearch.encoders.combined.encoder import CombinedEncoder
 from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
@@ -15,9 +15,6 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from bindsearch.encoders.registry import Options
 
-SECOND = "2_"
-"""Prefix of the options of the second encoder."""
-
 
 def load_combined(name: str, load: Callable[[str, Options], Encoder], options: Options) -> Encoder:
     """Return the encoder of "A+B", two encoders that share a space.
@@ -25,7 +22,7 @@ def load_combined(name: str, load: Callable[[str, Options], Encoder], options: O
     Args:
         name: Both names, with a plus sign between them.
         load: Returns an encoder by name and options.
-        options: Options of the first encoder, and with SECOND before their names those of the second.
+        options: Options of the first encoder, and with OF_SECOND before their names those of the second.
 
     Raises:
         EncoderError: an encoder cannot be loaded, or they share no space.
@@ -72,7 +69,7 @@ def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder
         raise EncoderError(
             f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): {how_to_repair(manifest.name)}"
         ) from error
-    recorded = {**first_options, **{SECOND + key: value for key, value in second_options.items()}, **(options or {})}
+    recorded = {**first_options, **{OF_SECOND + key: value for key, value in second_options.items()}, **(options or {})}
     first, second = _load_both((first_name, second_name), load, recorded)
     for encoder, digest in ((first, first_digest), (second, second_digest)):
         if encoder.digest != digest:
@@ -88,7 +85,7 @@ def _load_both(
     names: tuple[str, str], load: Callable[[str, Options], Encoder], options: Options
 ) -> tuple[Encoder, Encoder]:
     second: Mapping[str, str | int | float | bool] = {
-        key.removeprefix(SECOND): value for key, value in options.items() if key.startswith(SECOND)
+        key.removeprefix(OF_SECOND): value for key, value in options.items() if key.startswith(OF_SECOND)
     }
-    first = {key: value for key, value in options.items() if not key.startswith(SECOND)}
+    first = {key: value for key, value in options.items() if not key.startswith(OF_SECOND)}
     return load(names[0], first), load(names[1], second)

@@ -113,15 +113,10 @@ class Adapter:
             from transformers import ClapAudioModelWithProjection, ClapConfig, ClapTextModelWithProjection
 
             config = ClapConfig.from_pretrained(self._folder, local_files_only=True)
-        unused = ("text_", "audio_", "logit_scale_")
         if tower == "text":
-            network = load_network(
-                ClapTextModelWithProjection, self._folder, device, dtype, config=config.text_config, unused=unused
-            )
+            network = load_network(ClapTextModelWithProjection, self._folder, device, dtype, config=config.text_config)
             return Tower(network, _embed_texts)
-        network = load_network(
-            ClapAudioModelWithProjection, self._folder, device, dtype, config=config.audio_config, unused=unused
-        )
+        network = load_network(ClapAudioModelWithProjection, self._folder, device, dtype, config=config.audio_config)
         return Tower(network, _embed_sounds)
 
     @cached_property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.hf.adapter import Adapter, Options, find_adapter
+from bindsearch.encoders.hf.library import check_present
 from bindsearch.encoders.hf.texts import run_texts
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, snapshot_folder
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
@@ -54,7 +55,9 @@ class HfEncoder:
         Raises:
             EncoderError: files of the model are missing or damaged, or no adapter runs models of its type.
             UsageError: the value of an option is invalid.
+            InstallationError: the library is not installed.
         """
+        check_present()
         self._arguments = (manifest, dict(options), runtime, target)
         self._manifest, self._target = manifest, target
         self._model = model or _Model(manifest, options, runtime)

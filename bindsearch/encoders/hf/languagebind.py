@@ -65,8 +65,6 @@ _TEXT: Mapping[str, Any] = MappingProxyType(
 )
 """Defaults of the configurations in the published code (configuration_*.py)."""
 
-_UNUSED = ("vision_model.", "visual_projection.", "logit_scale", "text_model.embeddings.position_ids")
-
 
 class _Repository:
     """Model of one modality and texts: its configuration and its files."""
@@ -273,9 +271,7 @@ class Adapter:
 
             settings = {key: self._main.text[key] for key in _TEXT}
             config = CLIPTextConfig(**settings, projection_dim=self.dim)
-        network = load_network(
-            CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config, unused=_UNUSED
-        )
+        network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
         return Tower(network, _embed_texts)
 
 

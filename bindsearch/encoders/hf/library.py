@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
@@ -22,16 +23,27 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _MAX_SHOWN = 3
+_QUIET = RLock()
+"""Held while the messages of the library are off, which is a setting of the whole process."""
+
+
+def check_present() -> None:
+    """Check that the library is installed, without loading it.
+
+    Raises:
+        InstallationError: it is not; the message names the extra.
+    """
+    if find_spec("transformers") is None:
+        raise InstallationError("models of hf: need the extra [hf]", "pip install 'bindsearch[hf]'")
 
 
 def check_installed() -> None:
     """Check that the library can be loaded.
 
     Raises:
-        InstallationError: it is missing, or cannot be loaded; the message names the extra.
+        InstallationError: it is missing, or cannot be loaded.
     """
-    if find_spec("transformers") is None:
-        raise InstallationError("models of hf: need the extra [hf]", "pip install 'bindsearch[hf]'")
+    check_present()
     check_libraries(("torch", "transformers"))
 
 
@@ -47,11 +59,8 @@ def library_errors(folder: Path) -> Iterator[None]:
     check_installed()
     from transformers.utils import logging
 
-    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        with redirect_stdout(StringIO()):  # it prints about its own docstrings, among the answers of a command
+        with _QUIET, _without_messages(logging):
             yield
     except (BindSearchError, ImportError, MemoryError):
         raise
@@ -60,6 +69,17 @@ def library_errors(folder: Path) -> Iterator[None]:
         raise EncoderError(
             f"the files in {folder} cannot be loaded ({type(error).__name__}: {line}): pull the model again"
         ) from error
+
+
+@contextmanager
+def _without_messages(logging: Any) -> Iterator[None]:
+    """Hold back the messages and progress bars of the library, and what it prints about its own docstrings."""
+    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stdout(StringIO()):
+            yield
     finally:
         logging.set_verbosity(shown)
         if has_bar:
@@ -73,9 +93,10 @@ def load_network(
     dtype: torch.dtype,
     *,
     config: Any = None,
-    unused: Sequence[str] = (),
 ) -> nn.Module:
     """Return a model of the library with the weights in a folder, ready to run; nothing is drawn at random.
+
+    Tensors that the class does not have, such as those of another tower, are not read.
 
     Args:
         network: Class of the library.
@@ -83,10 +104,9 @@ def load_network(
         device: Device of the model.
         dtype: Number format of the weights in memory.
         config: Configuration of that class; None: that of config.json.
-        unused: Starts of the names of tensors that the class does not have, such as those of another tower.
 
     Raises:
-        EncoderError: tensors are missing, have other shapes, or belong to nothing; or files are damaged.
+        EncoderError: tensors are missing or have other shapes, or files are damaged.
     """
     with library_errors(folder):
         model, found = network.from_pretrained(
@@ -98,11 +118,9 @@ def load_network(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    strays = [name for name in found["unexpected_keys"] if not name.startswith(tuple(unused))]
     faults = {
         "lack": sorted(found["missing_keys"]),
         "have another shape for": sorted(str(name) for name, *_ in found["mismatched_keys"]),
-        "have the unknown": sorted(strays),
     }
     for what, names in faults.items():
         if names:

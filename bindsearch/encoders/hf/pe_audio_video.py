@@ -2,8 +2,8 @@
 
 The model has a head for each pair that it was trained on: a text that searches sounds is embedded by another head than
 one that searches videos. So queries are embedded by target, and texts that are indexed, as those that search
-several modalities, by the head for videos with their sound. With the option `joint`, a video is embedded with its sound
-as one input; a silent video then has a sound of zeros, as long as its frames last.
+several modalities, by the head for videos with their sound. With the option `joint=sound`, a video is embedded with its
+sound as one input; a silent video then has a sound of zeros, as long as its frames last.
 
 The library compares vectors by their product, which depends on their lengths too; here cosines are compared. The logit
 scales are those of the model times the lengths that its heads give vectors on average (see `_mean_length`).
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 VIDEO_PROCESSOR_FILE = "video_preprocessor_config.json"
 JOINT_OPTION = "joint"
+NONE, SOUND = "none", "sound"
+"""Values of the option `joint`."""
 
 FRAMES_PER_S = 2.0
 """Rate of the frames that are decoded; a default segment of 10 s has 20."""
@@ -91,14 +93,14 @@ class Adapter:
         """Read the configuration in the folder of a model.
 
         Raises:
-            UsageError: `joint` is neither 0 nor 1.
+            UsageError: `joint` has another value.
         """
         self._folder = folder
         self._name = name
-        given = str(options.get(JOINT_OPTION, 0))
-        if given not in ("0", "1"):
-            raise UsageError(f"{JOINT_OPTION} is {shown(given)}: give 0, or 1 to embed videos with their sound")
-        self._joint = given == "1"
+        given = str(options.get(JOINT_OPTION, NONE))
+        if given not in (NONE, SOUND):
+            raise UsageError(f"{JOINT_OPTION} is {shown(given)}: choose {NONE}, or {SOUND} to embed videos with theirs")
+        self._joint = given == SOUND
         config = read_json(folder / CONFIG_FILE)
         try:
             text = config.get("text_config") or {}
@@ -122,7 +124,7 @@ class Adapter:
     def options(self) -> Options:
         """Whether videos are embedded with their sound, and the settings of the model's processors."""
         return {
-            JOINT_OPTION: int(self._joint),
+            JOINT_OPTION: SOUND if self._joint else NONE,
             "sample_rate_hz": self._rate_hz,
             "frames_per_s": FRAMES_PER_S,
             "frames": self._frames,
@@ -132,7 +134,7 @@ class Adapter:
 
     @property
     def wants(self) -> DecodeHints:
-        """Frames of the size of the model, and the sound of videos with the option `joint`."""
+        """Frames of the size of the model, and the sound of videos with the option `joint=sound`."""
         joint = frozenset({Modality.AUDIO}) if self._joint else frozenset[Modality]()
         return DecodeHints(picture_side_px=max(self._side), frames_per_s=FRAMES_PER_S, joint=joint)
 
@@ -153,7 +155,7 @@ class Adapter:
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length); sounds, float32 (windows, 1, samples); or frames of a video.
 
-        Frames are uint8 (1, frames, 3, height, width); with the option `joint` packed with the sound, see `_pack`.
+        Frames are uint8 (1, frames, 3, height, width); with `joint=sound` packed with the sound, see `_pack`.
 
         Raises:
             MediaError: the text is blank or too long, the sound has no samples, or the video no frames.

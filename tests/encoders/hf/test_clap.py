@@ -16,12 +16,15 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from bindsearch.encoders.torch_runtime.device import has_fast_bf16
+from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
+from bindsearch.encoders.registry import load_encoder
+from bindsearch.encoders.torch_runtime.device import Runtime, has_fast_bf16
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.media import Passage, Picture, Sound
 from bindsearch.types import Modality
 from helpers.command import run_command
 from helpers.hf_models import TEXTS, pulled, save_clap, sounds
+from helpers.hub_server import COMMIT, serve_hub
 from helpers.media_files import write_sound
 
 NAME = "hf:org/clap"
@@ -142,6 +145,8 @@ def test_pull_index_and_search(saved: Callable[[bool], Path], tmp_path: Path, mo
     assert f"the model {NAME} is not installed: download it with `bindsearch model pull {NAME}`" in missing.stderr
     offline = run("model", "pull", NAME, status=4)
     assert f"cannot download {NAME} in offline mode (BINDSEARCH_OFFLINE)" in offline.stderr
+    wrong = run("model", "pull", NAME, "--from", saved(False), "--revision", "v9", status=2)
+    assert "is of no stated commit, not v9: omit --revision, or give another folder" in wrong.stderr
     run("model", "pull", NAME, "--from", saved(False), "--dtype", "fp32")
     other = run("model", "pull", NAME, "--from", saved(True), status=2)
     assert f"{NAME} is installed from" in other.stderr
@@ -159,8 +164,21 @@ def test_pull_index_and_search(saved: Callable[[bool], Path], tmp_path: Path, mo
     assert len(run("search", "a dog barks", "--to", "audio", "--paths").stdout.splitlines()) == 3
     deaf = run("search", "--image", media / "0.wav", status=2)
     assert f"the encoder {NAME} cannot embed image: it supports text, audio" in deaf.stderr
-    refused = run("index", media, "--encoder", NAME, "--encoder-option", "joint=1", status=2)
+    refused = run("index", media, "--encoder", NAME, "--encoder-option", "joint=sound", status=2)
     assert "has no option joint" in refused.stderr
+
+
+def test_a_pull_from_a_hub_gives_the_same_encoder(
+    saved: Callable[[bool], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = pulled(saved(False), NAME)
+    monkeypatch.delenv("BINDSEARCH_OFFLINE")
+    with serve_hub({path.name: path.read_bytes() for path in saved(False).iterdir()}) as hub:
+        downloaded = pull_snapshot(f"hf:{hub.repository}", url=hub.url, dtype="fp32", delay_s=0.001).manifest
+    assert (downloaded.revision, downloaded.license) == (COMMIT, "mit")
+    other = load_encoder(downloaded.name, runtime=Runtime("cpu"))
+    assert other.digest == copied.digest
+    np.testing.assert_array_equal(heard(other, sounds()), heard(copied, sounds()))
 
 
 def refusal(folder: Path) -> str:
@@ -190,7 +208,10 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(saved: Callable[[bool]
 
 
 def test_a_missing_library_is_named_with_its_extra(
-    saved: Callable[[bool], Path], monkeypatch: pytest.MonkeyPatch
+    saved: Callable[[bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pulled(saved(False), NAME)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert refusal(saved(False)) == "bindsearch: models of hf: need the extra [hf]: pip install 'bindsearch[hf]'"
+    line = "bindsearch: models of hf: need the extra [hf]: pip install 'bindsearch[hf]'"
+    assert refusal(saved(True)) == line
+    assert run("index", tmp_path, "--encoder", NAME, status=5).stderr.strip() == line

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from bindsearch.encoders.base import query_encoders
-from bindsearch.encoders.torch_runtime.device import has_fast_bf16
+from bindsearch.encoders.registry import load_encoder
+from bindsearch.encoders.torch_runtime.device import Runtime, has_fast_bf16
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.media import Frames, Passage, Picture, Sound
 from bindsearch.types import Modality
@@ -118,8 +119,8 @@ def test_each_head_gives_the_vectors_of_the_library(saved: Path, expected: Mappi
 
 
 def test_videos_with_their_sound_are_one_input(saved: Path, expected: Mapping[str, NDArray[np.float32]]) -> None:
-    encoder = pulled(saved, NAME, joint="1")
-    assert (encoder.options["joint"], encoder.wants.joint) == (1, {Modality.AUDIO})
+    encoder = pulled(saved, NAME, joint="sound")
+    assert (encoder.options["joint"], encoder.wants.joint) == ("sound", {Modality.AUDIO})
     vectors = encoded(encoder, Modality.VIDEO)
     np.testing.assert_allclose(vectors, expected["audio_video_embeds"], atol=1e-5)
     np.testing.assert_allclose(encoded(encoder, Modality.VIDEO, together=False), vectors, atol=1e-5)
@@ -165,11 +166,12 @@ def test_logit_scales_are_those_of_cosines(saved: Path, expected: Mapping[str, N
 def test_half_precision_points_the_same_way(saved: Path) -> None:
     if not has_fast_bf16():
         pytest.skip("this CPU has no bfloat16")
-    exact = {joint: pulled(saved, NAME, joint=joint) for joint in (0, 1)}
-    wanted = {(joint, m): encoded(exact[joint], m) for joint in exact for m in exact[joint].modalities}
-    for (joint, modality), vectors in wanted.items():
-        half = pulled(saved, NAME, "bf16", joint=joint)
-        assert (encoded(half, modality) * vectors).sum(axis=1).min() > 0.999, (joint, modality)
+    with_sound: dict[str, Any] = {"options": {"joint": "sound"}, "runtime": Runtime("cpu")}
+    exact = (pulled(saved, NAME), load_encoder(NAME, **with_sound))
+    wanted = {(number, m): encoded(one, m) for number, one in enumerate(exact) for m in one.modalities}
+    half = (pulled(saved, NAME, "bf16"), load_encoder(NAME, **with_sound))
+    for (number, modality), vectors in wanted.items():
+        assert (encoded(half[number], modality) * vectors).sum(axis=1).min() > 0.999, (number, modality)
 
 
 def test_what_cannot_be_embedded_has_a_reason(saved: Path) -> None:
@@ -178,7 +180,7 @@ def test_what_cannot_be_embedded_has_a_reason(saved: Path) -> None:
         encoder.prepare(Picture(np.zeros((4, 4, 3), np.uint8)))
     with pytest.raises(MediaError, match="no frames with pixels"):
         encoder.prepare(Frames(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0)))
-    with pytest.raises(UsageError, match="joint is 'yes': give 0, or 1 to embed videos with their sound"):
+    with pytest.raises(UsageError, match="joint is 'yes': choose none, or sound to embed videos with theirs"):
         pulled(saved, NAME, joint="yes")
     with pytest.raises(UsageError, match=r"frames_per_s=9 cannot be set"):
         pulled(saved, NAME, frames_per_s=9)
@@ -200,7 +202,7 @@ def test_pull_index_and_search(saved: Path, tmp_path: Path, monkeypatch: pytest.
     unasked = run("model", "pull", NAME, "--from", saved, status=2)
     assert "has the licence" in unasked.stderr
     run("model", "pull", NAME, "--from", saved, "--dtype", "fp32", "--accept-license")
-    indexed = run("index", place, "--encoder", NAME, "--encoder-option", "joint=1", "--json")
+    indexed = run("index", place, "--encoder", NAME, "--encoder-option", "joint=sound", "--json")
     assert json.loads(indexed.stdout)["added"] == 6
     assert json.loads(run("status", "--json").stdout)["segments"] == {"audio": 6, "video": 3}
     for modality, name in (("video", "1.mp4"), ("audio", "1.wav")):
@@ -210,5 +212,5 @@ def test_pull_index_and_search(saved: Path, tmp_path: Path, monkeypatch: pytest.
         assert hits[0]["cosine"] > 0.999
     for target in ("video", "audio"):
         assert run("search", "a dog barks", "--to", target, "--paths").stdout
-    other = run("index", place, "--encoder", NAME, "--encoder-option", "joint=0", status=5)
-    assert "joint=1, not 0" in other.stderr
+    other = run("index", place, "--encoder", NAME, "--encoder-option", "joint=none", status=5)
+    assert "joint=sound, not none" in other.stderr
