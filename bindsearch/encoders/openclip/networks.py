@@ -138,7 +138,8 @@ def _transformers_tower(config: Mapping[str, Any], tower_config: Mapping[str, An
         tower.transformer = tower.transformer.encoder
     elif text.hf_pooler_type != "cls_pooler":
         tower.transformer.pooler = None  # as open_clip builds it from a name
-    return tower
+    built: nn.Module = tower
+    return built
 
 
 def names_in_fp32(tower: nn.Module) -> frozenset[str]:
