@@ -23,7 +23,7 @@ from bindsearch.former_names import former_keywords
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate, segment_lengths
+from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
 from bindsearch.search.engine import (
@@ -202,11 +202,6 @@ class Store:
 
         runtime = Runtime(device=self._device, compile=self._compile)
         return load_store_encoder(self.path, self._wanted_encoder, self._encoder_options, runtime)
-
-    @cached_property
-    def _segments(self) -> DecodeOptions:
-        """Segment lengths of a new store; the encoder limits them."""
-        return segment_lengths(self._wanted_segments, self.encoder.wants)
 
     @cached_property
     def _workers(self) -> Workers:
@@ -942,7 +937,11 @@ class Store:
         from bindsearch.operations.show.show_file import Choice, find_root, parse_file, show_file
 
         roots = self._known_collections().values()
-        decode = decode_options(self.config, None) if self.exists else self._segments
+        decode = (
+            decode_options(self.config, None)
+            if self.exists
+            else segment_lengths(self._wanted_segments, self.encoder.wants)
+        )
         choice = Choice(segment, at_s)
         request = IndexRequest(rules, imu_rate_hz, limits={} if limits is None else limits)
         options = request.options(replace(decode, imu_rate_hz=imu_rate_hz))
@@ -1124,7 +1123,8 @@ class Store:
     def _context_of(self, encoder: Encoder) -> StoreContext:
         from bindsearch.operations.context import StoreContext
 
-        return StoreContext(self._folder, encoder, self._segments, self._gpus, self._decode)
+        segments = segment_lengths(self._wanted_segments, encoder.wants)
+        return StoreContext(self._folder, encoder, segments, self._gpus, self._decode)
 
     @property
     def _plan_context(self) -> PlanContext:

@@ -109,7 +109,7 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
     """Find the items with the same content as the query's own files.
 
     If the file itself is indexed, or the term is `like`, other items are wanted: it and its copies are excluded, except
-    with `include_query`. Else they are what is asked for: they certainly match a query of one term.
+    with `include_query`. Else they are what is asked for: they certainly match a query of one term without a caption.
 
     Args:
         generation: The generation to search.
@@ -130,7 +130,7 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
             own |= {content_hash or term.source} if is_own else set()
     hidden = np.unique(np.concatenate(excluded))
     rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
-    is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
+    is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0 and not query.terms[0].caption
     certain = np.concatenate(identical) if is_one_file else NO_ITEMS.identical
     return QueryItems(hidden, certain), rows, len(hidden) - len(own)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bindsearch.arguments import shown, to_path
 from bindsearch.atomic import atomic_write
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import DIM_OPTION, Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
 from bindsearch.small_files import check_seal, read_json_object, sealed
 from bindsearch.types import PathLike
@@ -186,7 +186,8 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
             f"the store {store} holds vectors of encoder {config.encoder}, not of {encoder.name}: "
             "use that encoder, or index into another store (--store)"
         )
-    if config.weights_digest != encoder.digest:
+    cut_to = [options.get(DIM_OPTION) for options in (config.encoder_options, encoder.options)]
+    if config.weights_digest != encoder.digest and cut_to[0] == cut_to[1]:
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
             f"now {encoder.digest}): restore those weights, or index into another store (--store)"
@@ -216,7 +217,6 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
         UsageError: the encoder has no such option.
     """
     from bindsearch.encoders import has_options, load_encoder
-    from bindsearch.encoders.base import DIM_OPTION
 
     config = None
     with suppress(StoreNotFoundError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown, to_number
 from bindsearch.errors import UsageError
@@ -96,21 +98,23 @@ def segment_lengths(segment_s: Mapping[str, float], wants: DecodeHints = _NO_HIN
         if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
             near = did_you_mean(modality, ("audio", "video", "imu"))
             raise UsageError(f"segments of {modality!r} have no length: {near}choose from audio, video, imu")
-    given = {str(modality): length for modality, length in segment_s.items()}
-    default = DecodeOptions()
-    lengths = {
-        Modality.AUDIO: default.audio_segment_s,
-        Modality.VIDEO: default.video_segment_s,
-        Modality.IMU: default.imu_segment_s,
-    }
-    lengths = {key: given.get(key, min(length, wants.longest_s.get(key, length))) for key, length in lengths.items()}
-    options = DecodeOptions(
-        audio_segment_s=lengths[Modality.AUDIO],
-        video_segment_s=lengths[Modality.VIDEO],
-        imu_segment_s=lengths[Modality.IMU],
-    )
-    for modality, longest_s in wants.longest_s.items():
-        length = getattr(options, f"{modality}_segment_s", 0.0)
-        if length > longest_s:
-            raise UsageError(f"segments of {modality} are {length:g} s: the encoder embeds at most {longest_s:g} s")
+    given: dict[str, Any] = {f"{modality}_segment_s": length for modality, length in segment_s.items()}
+    options = replace(limit_segments(DecodeOptions(), wants), **given)
+    if (limited := limit_segments(options, wants)) != options:
+        name = next(name for name in given if getattr(options, name) != getattr(limited, name))
+        raise UsageError(
+            f"segments of {name.removesuffix('_segment_s')} are {getattr(options, name):g} s: "
+            f"the encoder embeds at most {getattr(limited, name):g} s"
+        )
     return options
+
+
+def limit_segments(options: DecodeOptions, wants: DecodeHints) -> DecodeOptions:
+    """Return options whose segments are no longer than what an encoder embeds whole."""
+    longest_s = wants.longest_s
+    return replace(
+        options,
+        audio_segment_s=min(options.audio_segment_s, longest_s.get(Modality.AUDIO, math.inf)),
+        video_segment_s=min(options.video_segment_s, longest_s.get(Modality.VIDEO, math.inf)),
+        imu_segment_s=min(options.imu_segment_s, longest_s.get(Modality.IMU, math.inf)),
+    )

@@ -105,9 +105,7 @@ def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool
     Raises:
         EncoderError: a download is needed, but forbidden by `offline` or $BINDSEARCH_OFFLINE.
     """
-    by_variable = os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
-    if from_file is None and (offline or by_variable):
-        why = "--offline" if offline else OFFLINE_VARIABLE
+    if from_file is None and (why := forbidden_by(offline=offline)):
         where = (" or ".join(source.urls) or "its checkpoint") + urls_of(source.extra_files)
         what = "FOLDER" if source.extra_files else "FILE"
         raise EncoderError(
@@ -116,9 +114,31 @@ def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool
         )
 
 
+def forbidden_by(*, offline: bool) -> str:
+    """Return what forbids downloads: the option --offline or $BINDSEARCH_OFFLINE; "" if they are allowed."""
+    if offline:
+        return "--offline"
+    return OFFLINE_VARIABLE if os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0") else ""
+
+
 def has_consent(source: ModelSource) -> bool:
     """Return whether the licence needs no consent or was accepted before."""
     return not source.needs_consent or read_record(source.name).license == source.license
+
+
+def record_consent(source: ModelSource, consent: Callable[[ModelSource], bool]) -> None:
+    """Ask for consent to a licence that needs it and was not accepted before, and record it.
+
+    Raises:
+        UsageError: the licence was not accepted.
+        OSError: the record cannot be written.
+    """
+    if not has_consent(source) and not consent(source):
+        raise UsageError(
+            f"{source.name} has the licence {source.license}, which was not accepted: "
+            "add --accept-license, or run the same command in a terminal"
+        )
+    write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
 
 
 def pull_model(
@@ -169,12 +189,7 @@ def pull_model(
                 shutil.rmtree(work, ignore_errors=True)
                 return installed
             refuse_offline(source, from_file=from_file, offline=offline)
-            if not has_consent(source) and not consent(source):
-                raise UsageError(
-                    f"{source.name} has the licence {source.license}, which was not accepted: "
-                    "add --accept-license, or run the same command in a terminal"
-                )
-            write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
+            record_consent(source, consent)
             try:
                 return _pull(request, on_progress, delay_s)
             finally:
@@ -238,6 +253,11 @@ def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -
         raise UsageError("--from and --url exclude each other: choose one")
     if url is not None:
         check_url(url)
+    check_dtype(dtype)
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Raise UsageError if a number format is not known; None is the fastest one on this machine."""
     if dtype is not None and dtype not in _BYTES_PER_WEIGHT:
         raise UsageError(f"dtype {dtype!r} is not known: choose fp16, bf16 or fp32")
 
@@ -258,7 +278,7 @@ def _pull(request: _PullRequest, on_progress: OnPullProgress, delay_s: float) ->
         return installed
     _check_same_checkpoint(request, checkpoint)
     check_disk_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
-    notices = _notices(source.name, checkpoint.sha256)
+    notices = notices_of_change(source.name, checkpoint.sha256)
     try:
         manifest = _convert(source, checkpoint, extra_files, origin, dtype, on_progress)
         publish_model(source.name)
@@ -388,7 +408,7 @@ def _delete_download(request: _PullRequest, checkpoint: DownloadedFile) -> None:
             path.unlink(missing_ok=True)
 
 
-def _notices(name: str, sha256: str) -> tuple[str, ...]:
+def notices_of_change(name: str, sha256: str) -> tuple[str, ...]:
     """Return a notice if the model was pulled from another checkpoint before."""
     previous = read_record(name).sha256
     if not previous or previous == sha256:

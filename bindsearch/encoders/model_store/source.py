@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 
@@ -30,7 +31,7 @@ class ModelSource:
 
     Attributes:
         name: Name of the model.
-        family: Code that converts and runs it, "imagebind", "openclip" or "timm".
+        family: Code that converts and runs it, such as "imagebind" or "openclip".
         urls: URLs of the checkpoint; the next one is tried if a file does not exist.
         license: Short name of the licence.
         license_text: Paragraph about the licence to show to the user.
@@ -57,7 +58,15 @@ HUGE_NAME = "imagebind-huge"
 OPENCLIP_PREFIX = "openclip:"
 TIMM_PREFIX = "timm:"
 
+SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf"})
+"""Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
+
 
 def can_be_pulled(name: str) -> bool:
     """Return whether a name has the form of a model's name; `model_catalog.find_model_source` checks that it exists."""
-    return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX))
+    return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX, *SNAPSHOT_FAMILIES))
+
+
+def snapshot_family(name: str) -> str | None:
+    """Return the family of a model that is kept as a folder of files; None for other models."""
+    return next((family for prefix, family in SNAPSHOT_FAMILIES.items() if name.startswith(prefix)), None)
