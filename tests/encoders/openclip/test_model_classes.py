@@ -23,7 +23,14 @@ from tokenizers.processors import TemplateProcessing
 
 import bindsearch as bs
 from bindsearch.encoders.model_catalog import find_model_source
-from bindsearch.encoders.model_store.installed import ModelManifest, model_folder, verify_model, work_folder
+from bindsearch.encoders.model_store.installed import (
+    ModelManifest,
+    model_folder,
+    read_model,
+    towers_of,
+    verify_model,
+    work_folder,
+)
 from bindsearch.encoders.model_store.pull import pull_model
 from bindsearch.encoders.openclip import model_source
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
@@ -284,6 +291,7 @@ def test_vectors_are_those_of_open_clip_alone_and_in_batches(
         (alone,) = encoder.encode(Modality.TEXT, [encoder.prepare(Passage(text))])
         np.testing.assert_allclose(alone, vectors[Modality.TEXT][number], atol=1e-5)
     assert verify_model(published.name) == []
+    assert towers_of(read_model(published.name)) == ["image", "text"]
     if KINDS[kind].tokenizer:
         assert (model_folder(published.name) / "tokenizer.json").is_file()
     half = pull(published, "bf16", force=True)
