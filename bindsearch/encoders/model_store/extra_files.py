@@ -17,6 +17,9 @@ from bindsearch.hashing import hash_file
 EXTRA_FOLDER = "extra"
 """Folder in a work folder for downloaded files."""
 
+MAX_BYTES = 256_000_000
+"""Largest extra file that is taken."""
+
 _CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
@@ -94,9 +97,15 @@ def digest_with(checkpoint_sha256: str, extra_files: Mapping[str, Path]) -> str:
 
 
 def copy_extra_files(extra_files: Mapping[str, Path], folder: Path) -> dict[str, ModelFile]:
-    """Copy extra files into the folder of a model, and return their sizes and digests by name."""
+    """Copy extra files into the folder of a model, and return their sizes and digests by name.
+
+    Raises:
+        EncoderError: a file is larger than MAX_BYTES.
+    """
     copied = {}
     for name, path in extra_files.items():
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise EncoderError(f"{path} has {size / 1e6:,.0f} MB, more than the {MAX_BYTES / 1e6:,.0f} MB of {name}")
         shutil.copyfile(path, folder / name)
         copied[name] = ModelFile((folder / name).stat().st_size, hash_file(folder / name))
     return copied

@@ -109,13 +109,20 @@ class OpenClipEncoder(PictureModelEncoder):
         return PictureTower(on_cpu(self._load), self._input.normalized, self.dim)
 
     @cached_property
+    def _vocabulary(self) -> int | None:
+        """Number of tokens that the text tower knows; None if the configuration leaves it to the library."""
+        known: int | None = (self._tower_config() or self._text).get("vocab_size")
+        return known
+
+    @cached_property
     def _tokenizer(self) -> Tokenizer:
         return make_tokenizer(self._text, partial(_tokenizer_files, self._manifest))
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
         """Return token ids, int64 (1, length); padded to all positions if the tower reads the padding."""
         ids = self._tokenizer.tokenize(text)
-        if (largest := int(ids.max())) >= (known := self._text.get("vocab_size", largest + 1)):
+        largest, known = int(ids.max()), self._vocabulary
+        if known is not None and largest >= known:
             raise EncoderError(
                 f"{TOKENIZER_FILE} is not that of {self.name}: it has the token {largest}, the model knows {known}: "
                 f"{how_to_repair(self.name)}"

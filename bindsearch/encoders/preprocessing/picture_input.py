@@ -104,7 +104,8 @@ class PictureInput:
 
 def _small(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8]:
     """Resize the shorter side to less than the input, rounding like torchvision's Resize, and fill the rest."""
-    rgb = rgb[centre_strip(*rgb.shape[:2], LONGEST_ASPECT)]
+    height, width = rgb.shape[:2]
+    rgb = rgb[centre_strip(height, width, LONGEST_ASPECT)]
     shorter = min(rgb.shape[:2])
     height, width = (int(facts.resized_px * side / shorter) for side in rgb.shape[:2])
     return _centre(_filled(_resize(rgb, height, width, FILTERS[facts.interpolation]), facts), facts)

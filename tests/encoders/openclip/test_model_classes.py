@@ -117,7 +117,7 @@ KINDS: Mapping[str, Kind] = {
         preprocess={**HALF, "interpolation": "bilinear"},
     ),
     "mobileclip": Kind(
-        {"timm_model_name": "fastvit_mci0", "timm_pool": "avg", "timm_proj": None, "image_size": 256},
+        {"timm_model_name": "fastvit_t8", "timm_pool": "avg", "timm_proj": None, "image_size": 256},
         {**TEXT, "no_causal_mask": True},
         more={"custom_text": True},
         preprocess={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"},
@@ -411,6 +411,12 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(encoder._config["text_cfg"], "vocab_size", 20)
     with pytest.raises(EncoderError, match=r"it has the token \d+, the model knows 20"):
         encoder.prepare(Passage("two cats sleep"))
+    (published.folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**9}))
+    with pytest.raises(EncoderError, match=r"text_config\.json has 1000000000 layers, more than 1000"):
+        pull(published)
+    (published.folder / "config.json").write_text(json.dumps({**config, "hidden_size": 63}))
+    with pytest.raises(EncoderError, match=r"describes no text tower of some/model \("):
+        pull(published)
 
 
 def test_all_files_are_downloaded_and_a_broken_download_goes_on(
