@@ -120,13 +120,14 @@ def examine(model: str, tags: Sequence[str], largest_bytes: float) -> Row:
     config = open_clip.get_model_config(model)
     vision, text = config["vision_cfg"], config["text_cfg"]
     kind = "ResNet" if isinstance(vision.get("layers"), list) else "ViT"
-    facts = {
-        "model": model,
-        "tags": tags,
-        "picture_tower": vision.get("timm_model_name") or kind,
-        "text_tower": text.get("hf_model_name") or "transformer",
-        "tokenizer": text.get("hf_tokenizer_name") or "CLIP",
-    }
+    row = partial(
+        Row,
+        model=model,
+        tags=tags,
+        picture_tower=vision.get("timm_model_name") or kind,
+        text_tower=text.get("hf_model_name") or "transformer",
+        tokenizer=text.get("hf_tokenizer_name") or "CLIP",
+    )
     parameters = 0
     try:
         for tag in tags:
@@ -137,11 +138,11 @@ def examine(model: str, tags: Sequence[str], largest_bytes: float) -> Row:
         if size < largest_bytes:
             loaded = load_with_random_weights(source, config)
     except BindSearchError as error:
-        return Row(**facts, parameters=parameters, refusal=str(error), loaded="")
+        return row(parameters=parameters, refusal=str(error), loaded="")
     except Exception as error:
         traceback.print_exc()
-        return Row(**facts, parameters=parameters, refusal=f"{type(error).__name__}: {error}"[:200], loaded="")
-    return Row(**facts, parameters=parameters, refusal="", loaded=loaded)
+        return row(parameters=parameters, refusal=f"{type(error).__name__}: {error}"[:200], loaded="")
+    return row(parameters=parameters, refusal="", loaded=loaded)
 
 
 def check_without_memory(source: ModelSource, config: Mapping[str, Any]) -> int:

@@ -44,7 +44,7 @@ def pull_command(
         Path | None,
         typer.Option(
             "--from",
-            help="Use this checkpoint, or the folder with it or the repository; no download.",
+            help="Use this checkpoint, or the one in this folder, or of st: and hf: this folder; no download.",
             metavar="PATH",
         ),
     ] = None,

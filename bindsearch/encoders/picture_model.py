@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 FRAMES_PER_S = 1.0
 
 
+def damaged_manifest(manifest: ModelManifest, fault: object) -> EncoderError:
+    """Return the error for a manifest that lacks settings or has impossible ones."""
+    return EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({fault}): {how_to_repair(manifest.name)}")
+
+
 class PictureModelEncoder(ABC):
     """Part of an encoder for pictures and videos; see `bindsearch.encoders.base.Encoder`.
 
@@ -58,9 +63,7 @@ class PictureModelEncoder(ABC):
             self._config: Mapping[str, Any] = manifest.architecture["config"]
             self._input = self._read_input(manifest.architecture["preprocess"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EncoderError(
-                f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): {how_to_repair(manifest.name)}"
-            ) from error
+            raise damaged_manifest(manifest, error) from error
         self._towers = Towers(self._load, runtime)
         self._runtime = runtime
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urljoin
 
 from bindsearch.encoders.model_store.download import NotFoundError, download, hash_sha256
 from bindsearch.encoders.model_store.installed import ModelFile
+from bindsearch.encoders.model_store.snapshot_files import digest_of
 from bindsearch.encoders.model_store.source import ExtraFile, ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
 
 EXTRA_FOLDER = "extra"
 """Folder in a work folder for downloaded files."""
+
+MAX_BYTES = 256_000_000
+"""Largest extra file that is taken."""
 
 _CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
@@ -85,17 +88,24 @@ def download_extra_files(source: ModelSource, work: Path, mirror: str | None, de
 
 
 def digest_with(checkpoint_sha256: str, extra_files: Mapping[str, Path]) -> str:
-    """Return the SHA-256 of a checkpoint; if there are extra files, that of all digests with the names."""
+    """Return the SHA-256 of a checkpoint; if there are extra files, the digest of a folder with all of them."""
     if not extra_files:
         return checkpoint_sha256
-    lines = [f"checkpoint {checkpoint_sha256}", *(f"{name} {hash_sha256(extra_files[name])}" for name in extra_files)]
-    return sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return digest_of(
+        {"checkpoint": checkpoint_sha256, **{name: hash_sha256(path) for name, path in extra_files.items()}}
+    )
 
 
 def copy_extra_files(extra_files: Mapping[str, Path], folder: Path) -> dict[str, ModelFile]:
-    """Copy extra files into the folder of a model, and return their sizes and digests by name."""
+    """Copy extra files into the folder of a model, and return their sizes and digests by name.
+
+    Raises:
+        EncoderError: a file is larger than MAX_BYTES.
+    """
     copied = {}
     for name, path in extra_files.items():
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise EncoderError(f"{path} has {size / 1e6:,.0f} MB, more than the {MAX_BYTES / 1e6:,.0f} MB of {name}")
         shutil.copyfile(path, folder / name)
         copied[name] = ModelFile((folder / name).stat().st_size, hash_file(folder / name))
     return copied

@@ -1,4 +1,4 @@
-"""Models on disk: one folder per model with a safetensors file per tower, other files and the manifest model.json.
+"""Models on disk: one folder per model with model.json, a safetensors file per tower, and other published files.
 
 A model that is a repository of the hub (st:, hf:) has the files of the repository instead, in the folder `files`.
 
@@ -52,7 +52,7 @@ _MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """File of a model.
+    """File of one tower, other published file, or file of a repository.
 
     Attributes:
         size_bytes: Size of the file.
@@ -75,8 +75,8 @@ class ModelManifest:
         dtype: Number format of the weights, "fp32", "bf16" or "fp16"; of a repository, whose files are kept as they
             are, the one to load them in.
         source: URL or path of the checkpoint.
-        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files, a
-            digest of the checkpoint and of them; of a repository, see `snapshot_files.digest_of`.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files, see
+            `extra_files.digest_with`, and of a repository `snapshot_files.digest_of`.
         source_bytes: Size of the published checkpoint.
         license: Short name of the licence.
         created: Time of the conversion, ISO 8601 in UTC.
@@ -194,7 +194,7 @@ def verify_model(name: str, *, digests: bool = True) -> list[str]:
     manifest = read_model(name)
     faults = []
     for key, file in manifest.files.items():
-        path = path_of(name, key)
+        path = _path_of(name, key)
         try:
             size = path.stat().st_size
             if size != file.size_bytes:
@@ -233,16 +233,11 @@ def remove_model(name: str) -> int:
     return freed
 
 
-def path_of(name: str, key: str) -> Path:
-    """Return the path of a file of a model by its key in `ModelManifest.files`."""
-    if snapshot_family(name) is not None:
-        return model_folder(name) / SNAPSHOT_FOLDER / key
-    return model_folder(name) / (key if "." in key else f"{key}.safetensors")
-
-
 def towers_of(manifest: ModelManifest) -> list[str]:
-    """Return the names of the towers of a model; a repository has none of its own."""
-    return [key for key in manifest.files if "." not in key and snapshot_family(manifest.name) is None]
+    """Return the names of the towers of a model; none of a repository, whose files are kept as they are."""
+    if snapshot_family(manifest.name) is not None:
+        return []
+    return [key for key in manifest.files if "." not in key]
 
 
 def tower_file(manifest: ModelManifest, tower: str) -> Path:
@@ -262,7 +257,7 @@ def model_file(manifest: ModelManifest, key: str) -> Path:
     Raises:
         EncoderError: the model has no such file, or it is missing or truncated.
     """
-    path = path_of(manifest.name, key)
+    path = _path_of(manifest.name, key)
     if key not in manifest.files:
         raise EncoderError(f"the model {manifest.name} has no {path.name}: {how_to_repair(manifest.name)}")
     size = path.stat().st_size if path.is_file() else 0
@@ -280,7 +275,7 @@ def snapshot_folder(manifest: ModelManifest) -> Path:
         EncoderError: a file is missing or truncated.
     """
     for key in manifest.files:
-        tower_file(manifest, key)
+        model_file(manifest, key)
     return model_folder(manifest.name) / SNAPSHOT_FOLDER
 
 
@@ -381,6 +376,13 @@ def _clean_up(work: Path) -> None:
     cut_writes = (*work.glob(f".*{TEMPORARY_SUFFIX}"), *work.parent.glob(f".{work.name}.*{TEMPORARY_SUFFIX}"))
     for leftover in (work / NEW_FOLDER, work / OLD_FOLDER, *cut_writes):
         _delete(leftover)
+
+
+def _path_of(name: str, key: str) -> Path:
+    """Return the path of the file that a manifest has under a key."""
+    if snapshot_family(name) is None:
+        return model_folder(name) / (key if "." in key else f"{key}.safetensors")
+    return model_folder(name) / SNAPSHOT_FOLDER / key
 
 
 def _delete(path: Path) -> None:

@@ -22,10 +22,11 @@ from bindsearch.encoders.openclip.text_settings import (
     reads_padding,
 )
 from bindsearch.encoders.openclip.texts import Tokenizer, make_tokenizer, read_tower_config
-from bindsearch.encoders.picture_model import PictureModelEncoder
+from bindsearch.encoders.picture_model import PictureModelEncoder, damaged_manifest
 from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.encoders.torch_runtime.towers import on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture
@@ -49,11 +50,25 @@ class OpenClipEncoder(PictureModelEncoder):
     preprocessing_version = 2
     modalities = frozenset(_TOWER_OF)
 
-    @property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that embed each modality."""
-        text = (*_LIBRARIES, "transformers") if self._text.get("hf_model_name") else _LIBRARIES
-        return MappingProxyType({Modality.TEXT: text, Modality.IMAGE: _LIBRARIES, Modality.VIDEO: _LIBRARIES})
+    libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(dict.fromkeys(_TOWER_OF, _LIBRARIES))
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+    ) -> None:
+        """Create the encoder of an installed model.
+
+        Raises:
+            EncoderError: the manifest is damaged.
+        """
+        super().__init__(manifest, runtime=runtime)
+        if not isinstance(text := self._config.get("text_cfg"), Mapping):
+            raise damaged_manifest(manifest, "text_cfg is missing")
+        self._text: Mapping[str, Any] = text
+        if text.get("hf_model_name"):
+            self.libraries = MappingProxyType({**self.libraries, Modality.TEXT: (*_LIBRARIES, "transformers")})
 
     @property
     def max_tokens(self) -> int:
@@ -93,10 +108,11 @@ class OpenClipEncoder(PictureModelEncoder):
 
         return PictureTower(on_cpu(self._load), self._input.normalized, self.dim)
 
-    @property
-    def _text(self) -> Mapping[str, Any]:
-        text: Mapping[str, Any] = self._config["text_cfg"]
-        return text
+    @cached_property
+    def _vocabulary(self) -> int | None:
+        """Number of tokens that the text tower knows; None if the configuration leaves it to the library."""
+        known: int | None = (self._tower_config() or self._text).get("vocab_size")
+        return known
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -105,7 +121,8 @@ class OpenClipEncoder(PictureModelEncoder):
     def _tokens(self, text: str) -> NDArray[np.int64]:
         """Return token ids, int64 (1, length); padded to all positions if the tower reads the padding."""
         ids = self._tokenizer.tokenize(text)
-        if (largest := int(ids.max())) >= (known := self._text.get("vocab_size", largest + 1)):
+        largest, known = int(ids.max()), self._vocabulary
+        if known is not None and largest >= known:
             raise EncoderError(
                 f"{TOKENIZER_FILE} is not that of {self.name}: it has the token {largest}, the model knows {known}: "
                 f"{how_to_repair(self.name)}"

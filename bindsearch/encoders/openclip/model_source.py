@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from bindsearch.encoders.model_store.source import OPENCLIP_PREFIX as PREFIX
@@ -16,7 +17,7 @@ from bindsearch.encoders.openclip.text_settings import (
 )
 from bindsearch.encoders.preprocessing.picture_input import FILTERS, FITS
 from bindsearch.environment import check_libraries
-from bindsearch.errors import EncoderError
+from bindsearch.errors import EncoderError, InstallationError
 
 EXAMPLE = f"{PREFIX}ViT-B-32/laion2b_s34b_b79k"
 
@@ -42,7 +43,7 @@ def find_openclip_source(name: str) -> ModelSource:
     if obstacle := _obstacle(config, settings):
         raise EncoderError(f"{name} cannot run here: {obstacle}; choose another model, such as {EXAMPLE}")
     if config["text_cfg"].get("hf_model_name"):
-        check_libraries(("transformers",))
+        _check_transformers(name)
     urls = _urls(settings)
     return ModelSource(
         name=name,
@@ -55,6 +56,13 @@ def find_openclip_source(name: str) -> ModelSource:
         expected_bytes=None,
         extra_files=_extra_files(config["text_cfg"]),
     )
+
+
+def _check_transformers(name: str) -> None:
+    """Raise InstallationError if the library that a text tower is built with is missing, or cannot be loaded."""
+    if find_spec("transformers") is None:
+        raise InstallationError(f"the text tower of {name} needs the extra [hf]", "pip install 'bindsearch[hf]'")
+    check_libraries(("transformers",))
 
 
 def list_openclip_names() -> list[str]:

@@ -20,6 +20,9 @@ NORMS_IN_FP32 = (LayerNormFp32, nn.BatchNorm2d)
 # With this format, open_clip uses LayerNormFp32, which in fp32 equals its other layer norm.
 _ANY_DTYPE = torch.bfloat16
 
+MAX_LAYERS = 1_000
+"""Most layers of a text tower of the transformers library."""
+
 
 class ImageTower(nn.Module):
     """Tower of pictures; its tensors have the names of the checkpoint."""
@@ -123,6 +126,9 @@ def _transformers_tower(config: Mapping[str, Any], tower_config: Mapping[str, An
             f"{TOWER_CONFIG_FILE} is of a model of the type {family!r}, expected one of {', '.join(TOWER_FAMILIES)}: "
             f"it must be config.json of {text.hf_model_name}"
         )
+    layers = [value for key, value in settings.items() if key.endswith("layers") and isinstance(value, int)]
+    if max(layers, default=0) > MAX_LAYERS:
+        raise EncoderError(f"{TOWER_CONFIG_FILE} has {max(layers)} layers, more than {MAX_LAYERS}")
     try:
         tower = HFTextEncoder(
             text.hf_model_name,
@@ -138,7 +144,8 @@ def _transformers_tower(config: Mapping[str, Any], tower_config: Mapping[str, An
         tower.transformer = tower.transformer.encoder
     elif text.hf_pooler_type != "cls_pooler":
         tower.transformer.pooler = None  # as open_clip builds it from a name
-    return tower
+    built: nn.Module = tower
+    return built
 
 
 def names_in_fp32(tower: nn.Module) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What the text configuration of an open_clip model says of its tokenizer and its padding; no torch is loaded."""
+"""Tokenizer and padding of an open_clip model, by its text configuration; no torch is loaded."""
 
 from __future__ import annotations
 

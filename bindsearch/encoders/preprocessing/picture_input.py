@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.preprocessing.crops import LONGEST_ASPECT, square_crops
+from bindsearch.encoders.preprocessing.crops import LONGEST_ASPECT, centre_strip, square_crops
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class PictureInput:
             return _centre(_resize(rgb, height, width, FILTERS[self.interpolation]), self)[None]
         if self.fit == "shortest" and self.height_px == self.width_px:
             resized, resample = self.resized_px, FILTERS[self.interpolation]
-            (square,) = square_crops(rgb, min(self.height_px, resized), resized_px=resized, resample=resample)
-            return _filled(square, self)[None]
+            if resized >= self.height_px:
+                return square_crops(rgb, self.height_px, resized_px=resized, resample=resample)
+            return _small(rgb, self)[None]
         return _keep_ratio(rgb, self)[None]
 
     def normalized(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -99,6 +100,15 @@ class PictureInput:
             torch.tensor(list(values), device=pictures.device)[:, None, None] for values in (self.mean, self.std)
         )
         return pictures.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+
+
+def _small(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8]:
+    """Resize the shorter side to less than the input, rounding like torchvision's Resize, and fill the rest."""
+    height, width = rgb.shape[:2]
+    rgb = rgb[centre_strip(height, width, LONGEST_ASPECT)]
+    shorter = min(rgb.shape[:2])
+    height, width = (int(facts.resized_px * side / shorter) for side in rgb.shape[:2])
+    return _centre(_filled(_resize(rgb, height, width, FILTERS[facts.interpolation]), facts), facts)
 
 
 def _keep_ratio(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8]:

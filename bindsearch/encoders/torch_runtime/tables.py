@@ -25,7 +25,7 @@ def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.
     missing = [name for name, buffer in tower.named_buffers() if buffer.is_meta]
     if not missing:
         return
-    from timm.layers import RotaryEmbeddingCat  # what it rotates in fp32, timm converts back
+    from timm.layers.pos_embed_sincos import RotaryEmbeddingCat  # what it rotates in fp32, timm converts back
 
     computed = _tables(build, missing)
     weight = max(tower.parameters(), key=lambda parameter: parameter.numel())
@@ -51,7 +51,7 @@ def _tables(build: Callable[[], nn.Module], names: list[str]) -> dict[str, torch
             return weight
         return nn.Parameter(weight.to("meta"), weight.requires_grad)
 
-    hook = register_module_parameter_registration_hook(without_memory)
+    hook = register_module_parameter_registration_hook(without_memory)  # type: ignore[arg-type]
     try:
         with torch.random.fork_rng(devices=[]):
             computed = dict(build().named_buffers())

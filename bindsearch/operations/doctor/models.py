@@ -12,7 +12,14 @@ from bindsearch.arguments import shell_command
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
-from bindsearch.encoders.model_store.installed import BOUND_PREFIX, damaged_models, list_models, towers_of, verify_model
+from bindsearch.encoders.model_store.installed import (
+    BOUND_PREFIX,
+    ModelManifest,
+    damaged_models,
+    list_models,
+    towers_of,
+    verify_model,
+)
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
@@ -52,13 +59,19 @@ def check_encoders() -> Iterator[Check]:
             "encoders",
             manifest.name,
             Level.PROBLEM if faults else Level.OK,
-            "; ".join(faults) or f"{len(towers_of(manifest))} towers, {manifest.dtype}",
+            "; ".join(faults) or f"{_contents(manifest)}, {manifest.dtype}",
             _remedy(manifest.name) if faults else "",
         )
     for fault in damaged_models():
         yield Check(
             "encoders", "models", Level.PROBLEM, fault, "remove the folder of the model, and pull or bind it again"
         )
+
+
+def _contents(manifest: ModelManifest) -> str:
+    """Return how many towers a model has, or files if they are those of a repository."""
+    towers = len(towers_of(manifest))
+    return f"{towers} towers" if towers else f"{len(manifest.files)} files"
 
 
 def _remedy(name: str) -> str:

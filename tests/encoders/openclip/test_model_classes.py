@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,17 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import bindsearch as bs
-from bindsearch import environment
 from bindsearch.encoders.model_catalog import find_model_source
-from bindsearch.encoders.model_store.installed import ModelManifest, model_folder, verify_model, work_folder
+from bindsearch.encoders.model_store.installed import (
+    ModelManifest,
+    model_folder,
+    read_model,
+    towers_of,
+    verify_model,
+    work_folder,
+)
 from bindsearch.encoders.model_store.pull import pull_model
+from bindsearch.encoders.openclip import model_source
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles
 from bindsearch.encoders.registry import load_encoder
@@ -111,7 +117,7 @@ KINDS: Mapping[str, Kind] = {
         preprocess={**HALF, "interpolation": "bilinear"},
     ),
     "mobileclip": Kind(
-        {"timm_model_name": "fastvit_mci0", "timm_pool": "avg", "timm_proj": None, "image_size": 256},
+        {"timm_model_name": "fastvit_t8", "timm_pool": "avg", "timm_proj": None, "image_size": 256},
         {**TEXT, "no_causal_mask": True},
         more={"custom_text": True},
         preprocess={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"},
@@ -285,6 +291,7 @@ def test_vectors_are_those_of_open_clip_alone_and_in_batches(
         (alone,) = encoder.encode(Modality.TEXT, [encoder.prepare(Passage(text))])
         np.testing.assert_allclose(alone, vectors[Modality.TEXT][number], atol=1e-5)
     assert verify_model(published.name) == []
+    assert towers_of(read_model(published.name)) == ["image", "text"]
     if KINDS[kind].tokenizer:
         assert (model_folder(published.name) / "tokenizer.json").is_file()
     half = pull(published, "bf16", force=True)
@@ -404,6 +411,12 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(encoder._config["text_cfg"], "vocab_size", 20)
     with pytest.raises(EncoderError, match=r"it has the token \d+, the model knows 20"):
         encoder.prepare(Passage("two cats sleep"))
+    (published.folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**9}))
+    with pytest.raises(EncoderError, match=r"text_config\.json has 1000000000 layers, more than 1000"):
+        pull(published)
+    (published.folder / "config.json").write_text(json.dumps({**config, "hidden_size": 63}))
+    with pytest.raises(EncoderError, match=r"describes no text tower of some/model \("):
+        pull(published)
 
 
 def test_all_files_are_downloaded_and_a_broken_download_goes_on(
@@ -441,11 +454,11 @@ def test_a_text_tower_without_its_library_is_one_line(tmp_path: Path, monkeypatc
     encoder = pull(published)
     assert "transformers" in encoder.libraries[Modality.TEXT]
     assert "transformers" not in encoder.libraries[Modality.IMAGE]
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    environment._check_library.cache_clear()
-    with pytest.raises(InstallationError, match="transformers"):
+    monkeypatch.setattr(model_source, "find_spec", lambda _name: None)
+    with pytest.raises(
+        InstallationError, match=r"the text tower of openclip:small-roberta/random needs the extra \[hf\]"
+    ):
         find_model_source(published.name)
-    environment._check_library.cache_clear()
 
 
 def test_a_sigmoid_models_scale_is_not_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -260,6 +261,24 @@ def test_other_modalities_and_empty_texts_are_refused(vit: torch.nn.Module, tmp_
         encoder.prepare(Passage("  "))
     with pytest.raises(MediaError, match="no pixels"):
         encoder.prepare(Picture(np.zeros((0, 4, 3), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("preprocess", {"interpolation": "cubic"}),
+        ("preprocess", {"size_px": "64"}),
+        ("preprocess", {"more": 1}),
+        ("config", {"text_cfg": None}),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(
+    vit: torch.nn.Module, part: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    manifest = install(save_torch(vit, tmp_path / "checkpoint"), architecture("vit"))
+    facts = {**manifest.architecture, part: {**manifest.architecture[part], **change}}
+    with pytest.raises(EncoderError, match=rf"of {NAME} is damaged \(.*\): `bindsearch model pull {NAME}` downloads"):
+        OpenClipEncoder(dataclasses.replace(manifest, architecture=facts))
 
 
 def test_progress_counts_the_bytes_of_both_towers(vit: torch.nn.Module, tmp_path: Path) -> None:
