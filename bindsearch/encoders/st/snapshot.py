@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.model_store.snapshot_files import is_safe
 from bindsearch.encoders.st.encoder import embed, token_counter
 from bindsearch.encoders.st.facts import ModelFacts, joint_name
 from bindsearch.encoders.st.inputs import MAX_PICTURE_PX, Parts, library_input, pack
@@ -79,12 +80,31 @@ def _obstacle(files: Mapping[str, Path]) -> str:
             return "it is an adapter of another model: merge both and give the folder with --from"
         return "it has no modules.json, so it is not a model of sentence-transformers"
     for module in modules:
-        kind = str(module.get("type", "")) if isinstance(module, dict) else ""
+        facts = module if isinstance(module, dict) else {}
+        kind, path = str(facts.get("type", "")), str(facts.get("path", ""))
         if not kind.startswith(_MODULES):
             return f"its module {kind[:100]!r} is code of its repository, which is never run"
+        if path and not is_safe(path):
+            return f"the folder {path[:100]!r} of a module is outside of its repository"
+    for path, file in files.items():
+        if foreign := _foreign_class(read_json(file) if path.endswith(".json") and "config" in path else None):
+            return f"{path} names {foreign[:100]!r}, which is code of its repository and never run"
     first = str(modules[0].get("path", ""))
     config = read_json(files.get(str(PurePosixPath(first) / "config.json"), Path()))
     return _foreign_code(config) if isinstance(config, dict) else ""
+
+
+def _foreign_class(config: Any) -> str:
+    """Return a class that a module's configuration names and that is not of the libraries; "" for none."""
+    if not isinstance(config, dict):
+        return ""
+    types = config.get("types")  # of a Router
+    named = [str(kind) for kind in types.values()] if isinstance(types, dict) else []
+    if foreign := next((kind for kind in named if not kind.startswith(_MODULES)), ""):
+        return foreign
+    activation = config.get("activation_function")  # of a Dense; in others it is a name such as "gelu"
+    is_class = isinstance(activation, str) and "." in activation
+    return activation if is_class and not activation.startswith("torch.nn.") else ""
 
 
 def _foreign_code(config: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, damaged_models, list_models, verify_model
+from bindsearch.encoders.model_store.source import snapshot_family
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
@@ -52,13 +53,18 @@ def check_encoders() -> Iterator[Check]:
             "encoders",
             manifest.name,
             Level.PROBLEM if faults else Level.OK,
-            "; ".join(faults) or f"{len(manifest.files)} towers, {manifest.dtype}",
+            "; ".join(faults) or f"{len(manifest.files)} {_what(manifest.name)}, {manifest.dtype}",
             _remedy(manifest.name) if faults else "",
         )
     for fault in damaged_models():
         yield Check(
             "encoders", "models", Level.PROBLEM, fault, "remove the folder of the model, and pull or bind it again"
         )
+
+
+def _what(name: str) -> str:
+    """Return what the files of a model are: those of a repository of the hub are kept as they are."""
+    return "towers" if snapshot_family(name) is None else "files"
 
 
 def _remedy(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -255,6 +256,13 @@ def test_it_goes_to_other_processes(installed: Path, omni: Encoder) -> None:
     np.testing.assert_allclose(embed(copy, "text", passages), embed(query, "text", passages), atol=1e-6)
 
 
+def test_loading_asks_no_server(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _self, address: asked.append(address))
+    embed(load_encoder("st:org/omni", runtime=CPU), "text", [Passage("a cat")])
+    assert asked == []
+
+
 def test_the_option_joint(installed: Path) -> None:
     assert load_encoder("st:org/omni", runtime=CPU).options == {"joint": "none"}
     assert load_encoder("st:org/omni", runtime=CPU).wants.joint == frozenset()
@@ -336,12 +344,31 @@ def foreign_module(folder: Path) -> None:
     (folder / "custom_st.py").write_text("raise SystemExit('code of the repository ran')")
 
 
+def name_foreign_class(folder: Path, file: str, **config: Any) -> None:
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(json.dumps(config))
+
+
+def leave_folder(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([modules[0], {**modules[1], "path": "../1_Pooling"}, modules[2]]))
+
+
 CHANGES: dict[str, tuple[Any, str]] = {
     "no modules": (
         lambda folder: (folder / "modules.json").unlink(),
         "it has no modules.json, so it is not a model of",
     ),
     "foreign module": (foreign_module, "its module 'custom_st.Transformer' is code of its repository, which is never"),
+    "foreign module of a router": (
+        lambda folder: name_foreign_class(folder, "router_config.json", types={"0_query": "own.Module"}),
+        r"router_config\.json names 'own\.Module', which is code of its repository and never run$",
+    ),
+    "foreign activation": (
+        lambda folder: name_foreign_class(folder, "2_Dense/config.json", activation_function="os.system"),
+        r"2_Dense/config\.json names 'os\.system', which is code",
+    ),
+    "module outside": (leave_folder, r"the folder '\.\./1_Pooling' of a module is outside of its repository"),
     "unknown architecture": (
         lambda folder: change_json(
             folder / "config.json", model_type="jina_embeddings_v5_omni", auto_map={"AutoModel": "modeling.Own"}
