@@ -103,8 +103,9 @@ def _foreign_class(config: Any) -> str:
     if foreign := next((kind for kind in named if not kind.startswith(_MODULES)), ""):
         return foreign
     activation = config.get("activation_function")  # of a Dense; in others it is a name such as "gelu"
-    is_class = isinstance(activation, str) and "." in activation
-    return activation if is_class and not activation.startswith("torch.nn.") else ""
+    if isinstance(activation, str) and "." in activation and not activation.startswith("torch.nn."):
+        return activation
+    return ""
 
 
 def _foreign_code(config: Mapping[str, Any]) -> str:

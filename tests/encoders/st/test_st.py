@@ -433,6 +433,8 @@ def test_the_missing_extra_is_named(installed: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(EncoderError, match=needed):
         pull_snapshot("st:org/small")
     with pytest.raises(EncoderError, match=needed):
+        load_encoder("st:org/clip")
+    with pytest.raises(EncoderError, match=needed):
         embed(encoder, "text", [Passage("a cat")])
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "5.3.1")
     with pytest.raises(EncoderError, match=r"need sentence-transformers 5\.4 or later, 5\.3\.1 is installed"):
