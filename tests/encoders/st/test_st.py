@@ -42,6 +42,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("BINDSEARCH_OFFLINE", "1")
         for name, save in (
             ("text", st_models.save_text_model),
+            ("router", st_models.save_router_model),
             ("clip", st_models.save_clip_model),
             ("omni", st_models.save_omni_model),
             ("qwen3-vl", st_qwen_models.save_qwen3_vl),
@@ -58,7 +59,7 @@ def library(installed: Path) -> dict[str, Any]:
 
     return {
         name: SentenceTransformer(str(installed / name), device="cpu", local_files_only=True)
-        for name in ("text", "clip", "omni", "qwen3-vl", "qwen-omni")
+        for name in ("text", "router", "clip", "omni", "qwen3-vl", "qwen-omni")
     }
 
 
@@ -125,6 +126,7 @@ def medium_of(key: str) -> str:
 
 CASES = [
     ("text", "text"),
+    ("router", "text"),
     ("clip", "text"),
     ("clip", "image"),
     *(("omni", key) for key in ("text", "image", "video", "audio", "image+text", "text+video", "audio+video")),
