@@ -30,7 +30,7 @@ model_app = typer.Typer(
 NameArgument = Annotated[
     str,
     typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, or st:ORG/NAME.",
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, or hf:ORG/NAME.",
         metavar="NAME",
         show_default=False,
     ),
@@ -43,16 +43,20 @@ def pull_command(
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Use this checkpoint, or of st: this folder, instead of downloading.", metavar="PATH"
+            "--from",
+            help="Use this checkpoint, or the folder with it or the repository; no download.",
+            metavar="PATH",
         ),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", help="Download from this URL (a mirror); of st: the address of a hub.", metavar="URL"),
+        typer.Option(
+            "--url", help="Download from this URL (a mirror); of st: and hf: the address of a hub.", metavar="URL"
+        ),
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option("--revision", help="Branch, tag or commit of the repository of st:.", metavar="REV"),
+        typer.Option("--revision", help="Branch, tag or commit of the repository of st: and hf:.", metavar="REV"),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -244,13 +248,13 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
 
 def _contents(model: ModelManifest) -> str:
     """Return the towers of a model, or of a repository how many files it has."""
-    from bindsearch.encoders.model_store.source import snapshot_family
+    from bindsearch.encoders.model_store.installed import towers_of
 
-    return ", ".join(model.files) if snapshot_family(model.name) is None else plural(len(model.files), "file")
+    return ", ".join(towers_of(model)) or plural(len(model.files), "file")
 
 
 def _print_info(model: ModelManifest, state: str) -> None:
-    from bindsearch.encoders.model_store.source import snapshot_family
+    from bindsearch.encoders.model_store.installed import towers_of
 
     facts = _model_json(model)
     print_line(f"name          {model.name}  (family {model.family})")
@@ -265,9 +269,10 @@ def _print_info(model: ModelManifest, state: str) -> None:
         print_line(f"architecture  {key} = {value}")
     for modality, temperature in model.temperatures.items():
         print_line(f"temperature   {modality} = {temperature:g}")
-    kind = "tower" if snapshot_family(model.name) is None else "file "
-    for tower, file in model.files.items():
-        print_line(f"{kind}         {tower}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
+    towers = towers_of(model)
+    for key, file in model.files.items():
+        kind = "tower" if key in towers else "file"
+        print_line(f"{kind:<12}  {key}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
 
 
 def _print_built_in(*, as_json: bool) -> None:

@@ -27,7 +27,14 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "st:": "st", "bound:": "bound"}
+FAMILIES = {
+    "imagebind-": "imagebind",
+    "openclip:": "openclip",
+    "timm:": "timm",
+    "st:": "st",
+    "hf:": "hf",
+    "bound:": "bound",
+}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 JOINT = "+"
@@ -108,7 +115,7 @@ def supports_device(name: str) -> bool:
 
 def has_options(name: str) -> bool:
     """Return whether an encoder has preprocessing options to set."""
-    return JOINT in name or _family(name) in ("imagebind", "st")
+    return JOINT in name or _family(name) in ("imagebind", "st", "hf")
 
 
 def _family(name: str) -> str | None:
@@ -135,6 +142,12 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         from bindsearch.encoders.st.encoder import StEncoder
 
         return StEncoder(manifest, options=options, runtime=runtime)
+    if family == "hf":
+        from bindsearch.encoders.hf.encoder import HfEncoder
+
+        encoder = HfEncoder(manifest, options=options or {}, runtime=runtime)
+        fixed = {key: value for key, value in (options or {}).items() if key not in encoder.settable}
+        return _check_options(encoder, fixed)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 
@@ -273,5 +286,6 @@ def _unknown_message(name: str) -> str:
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
-    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL or st:ORG/NAME"
+    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME or "
+    hint += "hf:ORG/NAME"
     return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"

@@ -1,4 +1,4 @@
-"""CombinedEncoder: the modalities of one encoder, and those of a second one that the first does not embed."""
+"""CombinedEncoder: the modalities of one encoder, and some of a second one in the same space."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ if TYPE_CHECKING:
 class CombinedEncoder:
     """Encoder of two encoders in one space; see `bindsearch.encoders.base.Encoder`.
 
-    The first embeds all that it can, the second what is left; a bridge maps its vectors to the space of the first.
+    The second embeds the modalities that are taken from it; a bridge maps its vectors to the space of the first.
     """
 
-    def __init__(self, name: str, first: Encoder, second: Encoder, bridge: Bridge | None = None) -> None:
+    def __init__(
+        self, name: str, first: Encoder, second: Encoder, taken: frozenset[Modality], bridge: Bridge | None = None
+    ) -> None:
         """Combine two encoders.
 
         Args:
             name: Name that the encoder is loaded by.
             first: The encoder whose space this is.
             second: The other encoder.
+            taken: Modalities that the second one embeds.
             bridge: Map from its space to the first one; None: both share one.
         """
         self.name = name
-        self._first, self._second, self._bridge = first, second, bridge
+        self._first, self._second, self._taken, self._bridge = first, second, taken, bridge
         self._heads: dict[Modality | None, CombinedEncoder] = {}
 
-    def __reduce__(self) -> tuple[Callable[..., CombinedEncoder], tuple[str, Encoder, Encoder, Bridge | None]]:
+    def __reduce__(self) -> tuple[Callable[..., CombinedEncoder], tuple[Any, ...]]:
         """Recreate the encoder in another process."""
-        return CombinedEncoder, (self.name, self._first, self._second, self._bridge)
+        return CombinedEncoder, (self.name, self._first, self._second, self._taken, self._bridge)
 
     @property
     def dim(self) -> int:
@@ -61,8 +64,8 @@ class CombinedEncoder:
 
     @cached_property
     def modalities(self) -> frozenset[Modality]:
-        """Modalities of both."""
-        return self._first.modalities | self._second.modalities
+        """Modalities of the first, and those that are taken from the second."""
+        return self._first.modalities | self._taken
 
     @cached_property
     def temperatures(self) -> Mapping[Modality, float]:
@@ -113,7 +116,7 @@ class CombinedEncoder:
             return self
         key = target if any(target in head for head in heads) else None
         if key not in self._heads:
-            self._heads[key] = CombinedEncoder(self.name, first, second, self._bridge)
+            self._heads[key] = CombinedEncoder(self.name, first, second, self._taken, self._bridge)
         return self._heads[key]
 
     def prepare(self, media: Media) -> NDArray[Any]:
@@ -137,4 +140,4 @@ class CombinedEncoder:
 
     def _of(self, modality: Modality) -> Encoder:
         """Return the encoder that embeds a modality."""
-        return self._first if modality in self._first.modalities else self._second
+        return self._second if modality in self._taken else self._first

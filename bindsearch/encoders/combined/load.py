@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import BoundEncoder
 from bindsearch.encoders.combined.encoder import CombinedEncoder
 from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
 from bindsearch.errors import EncoderError, UsageError
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from bindsearch.encoders.registry import Options
@@ -35,10 +37,19 @@ def load_combined(name: str, load: Callable[[str, Options], Encoder], options: O
     if not first_name or not second_name or "+" in second_name:
         raise UsageError(f"{name!r} is not a name: combine two encoders, such as bound:night+bound:depth")
     first, second = _load_both((first_name, second_name), load, options)
-    if not second.modalities - first.modalities:
+    taken = _taken(first, second)
+    if not taken:
         raise UsageError(f"{first_name} embeds all that {second_name} does: there is nothing to combine")
     find_anchor(first, second)
-    return CombinedEncoder(name, first, second)
+    return CombinedEncoder(name, first, second, taken)
+
+
+def _taken(first: Encoder, second: Encoder) -> frozenset[Modality]:
+    """Return the modalities to take from the second encoder: those that the first lacks, or has no bound tower for."""
+    of_first, of_second = (
+        frozenset(encoder.configs) if isinstance(encoder, BoundEncoder) else frozenset() for encoder in (first, second)
+    )
+    return (second.modalities - first.modalities) | (of_second - of_first)
 
 
 def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder], options: Options | None) -> Encoder:
@@ -69,7 +80,8 @@ def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder
                 f"{manifest.name} was made with another version of {encoder.name} than the installed one: bind it "
                 f"again, or install that version of {encoder.name}"
             )
-    return CombinedEncoder(manifest.name, first, second, load_bridge(manifest, (first.dim, second.dim)))
+    taken = second.modalities - first.modalities
+    return CombinedEncoder(manifest.name, first, second, taken, load_bridge(manifest, (first.dim, second.dim)))
 
 
 def _load_both(

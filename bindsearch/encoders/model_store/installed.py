@@ -1,4 +1,4 @@
-"""Models on disk: one folder per model with the manifest model.json and a safetensors file per tower.
+"""Models on disk: one folder per model with a safetensors file per tower, other files and the manifest model.json.
 
 A model that is a repository of the hub (st:, hf:) has the files of the repository instead, in the folder `files`.
 
@@ -52,7 +52,7 @@ _MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """File of one tower, or of a repository.
+    """File of a model.
 
     Attributes:
         size_bytes: Size of the file.
@@ -75,13 +75,14 @@ class ModelManifest:
         dtype: Number format of the weights, "fp32", "bf16" or "fp16"; of a repository, whose files are kept as they
             are, the one to load them in.
         source: URL or path of the checkpoint.
-        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; of a repository, see
-            `snapshot_files.digest_of`.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files, a
+            digest of the checkpoint and of them; of a repository, see `snapshot_files.digest_of`.
         source_bytes: Size of the published checkpoint.
         license: Short name of the licence.
         created: Time of the conversion, ISO 8601 in UTC.
         temperatures: Logit scale by modality.
-        files: File of each tower, by its name; of a repository each file, by its path.
+        files: File of each tower, by its name, and extra files, by their names with a suffix; of a repository each
+            file, by its path.
         revision: Commit of the repository, 40 hex digits; "" if there is none, or it is unknown.
     """
 
@@ -192,8 +193,8 @@ def verify_model(name: str, *, digests: bool = True) -> list[str]:
     """
     manifest = read_model(name)
     faults = []
-    for tower, file in manifest.files.items():
-        path = _path_of(name, tower)
+    for key, file in manifest.files.items():
+        path = path_of(name, key)
         try:
             size = path.stat().st_size
             if size != file.size_bytes:
@@ -232,6 +233,18 @@ def remove_model(name: str) -> int:
     return freed
 
 
+def path_of(name: str, key: str) -> Path:
+    """Return the path of a file of a model by its key in `ModelManifest.files`."""
+    if snapshot_family(name) is not None:
+        return model_folder(name) / SNAPSHOT_FOLDER / key
+    return model_folder(name) / (key if "." in key else f"{key}.safetensors")
+
+
+def towers_of(manifest: ModelManifest) -> list[str]:
+    """Return the names of the towers of a model; a repository has none of its own."""
+    return [key for key in manifest.files if "." not in key and snapshot_family(manifest.name) is None]
+
+
 def tower_file(manifest: ModelManifest, tower: str) -> Path:
     """Return the file of one tower; its size is checked.
 
@@ -239,12 +252,23 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
         EncoderError: the model has no such tower, or its file is missing or truncated.
     """
     if tower not in manifest.files:
-        raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(manifest.files)}")
-    path = _path_of(manifest.name, tower)
+        raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(towers_of(manifest))}")
+    return model_file(manifest, tower)
+
+
+def model_file(manifest: ModelManifest, key: str) -> Path:
+    """Return a file of a model by its key in `ModelManifest.files`; its size is checked.
+
+    Raises:
+        EncoderError: the model has no such file, or it is missing or truncated.
+    """
+    path = path_of(manifest.name, key)
+    if key not in manifest.files:
+        raise EncoderError(f"the model {manifest.name} has no {path.name}: {how_to_repair(manifest.name)}")
     size = path.stat().st_size if path.is_file() else 0
-    if size != manifest.files[tower].size_bytes:
+    if size != manifest.files[key].size_bytes:
         raise EncoderError(
-            f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: {how_to_repair(manifest.name)}"
+            f"{path} has {size} bytes instead of {manifest.files[key].size_bytes}: {how_to_repair(manifest.name)}"
         )
     return path
 
@@ -357,13 +381,6 @@ def _clean_up(work: Path) -> None:
     cut_writes = (*work.glob(f".*{TEMPORARY_SUFFIX}"), *work.parent.glob(f".{work.name}.*{TEMPORARY_SUFFIX}"))
     for leftover in (work / NEW_FOLDER, work / OLD_FOLDER, *cut_writes):
         _delete(leftover)
-
-
-def _path_of(name: str, key: str) -> Path:
-    """Return the path of the file that a manifest has under a key."""
-    if snapshot_family(name) is None:
-        return model_folder(name) / f"{key}.safetensors"
-    return model_folder(name) / SNAPSHOT_FOLDER / key
 
 
 def _delete(path: Path) -> None:

@@ -10,6 +10,23 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraFile:
+    """File that a model needs besides its checkpoint, such as that of its tokenizer; it is kept as it is.
+
+    Attributes:
+        name: Name in the folder of the model.
+        url: URL of the file.
+        local_name: Name beside a local checkpoint.
+        required: Whether the model cannot run without it.
+    """
+
+    name: str
+    url: str
+    local_name: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSource:
     """Source of a model that can be pulled.
 
@@ -23,6 +40,7 @@ class ModelSource:
         architecture: Settings for the converter.
         expected_bytes: Approximate size of the checkpoint; None: unknown.
         sha256: SHA-256 of the checkpoint as stated by its publisher, "" if it is not stated.
+        extra_files: Files besides the checkpoint.
     """
 
     name: str
@@ -34,13 +52,14 @@ class ModelSource:
     architecture: Mapping[str, Any]
     expected_bytes: int | None
     sha256: str = ""
+    extra_files: tuple[ExtraFile, ...] = ()
 
 
 HUGE_NAME = "imagebind-huge"
 OPENCLIP_PREFIX = "openclip:"
 TIMM_PREFIX = "timm:"
 
-SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st"})
+SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf"})
 """Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
 
 

@@ -12,7 +12,14 @@ from bindsearch.arguments import shell_command
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
-from bindsearch.encoders.model_store.installed import BOUND_PREFIX, damaged_models, list_models, verify_model
+from bindsearch.encoders.model_store.installed import (
+    BOUND_PREFIX,
+    ModelManifest,
+    damaged_models,
+    list_models,
+    towers_of,
+    verify_model,
+)
 from bindsearch.encoders.model_store.source import snapshot_family
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
@@ -53,7 +60,7 @@ def check_encoders() -> Iterator[Check]:
             "encoders",
             manifest.name,
             Level.PROBLEM if faults else Level.OK,
-            "; ".join(faults) or f"{len(manifest.files)} {_what(manifest.name)}, {manifest.dtype}",
+            "; ".join(faults) or f"{_contents(manifest)}, {manifest.dtype}",
             _remedy(manifest.name) if faults else "",
         )
     for fault in damaged_models():
@@ -62,9 +69,11 @@ def check_encoders() -> Iterator[Check]:
         )
 
 
-def _what(name: str) -> str:
+def _contents(manifest: ModelManifest) -> str:
     """Return what the files of a model are: those of a repository of the hub are kept as they are."""
-    return "towers" if snapshot_family(name) is None else "files"
+    if snapshot_family(manifest.name) is not None:
+        return f"{len(manifest.files)} files"
+    return f"{len(towers_of(manifest))} towers"
 
 
 def _remedy(name: str) -> str:
