@@ -65,7 +65,6 @@ def load_library_model(name: str, folder: Path, dtype: torch.dtype, device: torc
                 backend="torch",
                 model_kwargs={"dtype": dtype},
             )
-            model.to(dtype)  # modules that were loaded as stored, such as projections
     except MemoryError:
         raise
     except Exception as error:  # of two libraries and their models, each with code of its own

@@ -22,6 +22,7 @@ from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
 from bindsearch.encoders.registry import load_encoder
 from bindsearch.encoders.st.encoder import StEncoder
 from bindsearch.encoders.st.inputs import MAX_PICTURE_PX, Parts, pack, unpack
+from bindsearch.encoders.st.loading import load_library_model
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.media import DepthMap, Frames, Media, Passage, Picture, Sound
@@ -241,12 +242,22 @@ def test_number_formats_share_a_space(installed: Path, monkeypatch: pytest.Monke
     in_bf16 = load_encoder("st:org/omni", runtime=CPU)
     assert in_bf16.digest == in_fp32.digest
     monkeypatch.setenv("BINDSEARCH_MODELS", str(installed / "models"))
-    expected = {key: embed(in_fp32, key, media_of(key)) for key in ("text", "image", "audio", "video")}
+    media = {key: media_of(key) for key in ("text", "image", "audio", "video")}
+    expected = {key: embed(in_fp32, key, media[key]) for key in media}
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
     for key, vectors in expected.items():
-        cosines = (embed(in_bf16, key, media_of(key)) * vectors).sum(axis=1)
+        cosines = (embed(in_bf16, key, media[key]) * vectors).sum(axis=1)
         assert cosines.min() >= 0.999, key
         assert cosines.min() < 1 - 1e-7, key  # it did run in bf16
+
+
+def test_tables_of_positions_stay_in_fp32(installed: Path) -> None:
+    import torch
+
+    folder = installed / "qwen3-vl"
+    model = load_library_model("st:org/qwen3-vl", folder, torch.bfloat16, torch.device("cpu"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert {table.dtype for table in model.buffers()} == {torch.float32}  # rounded, far positions would be others
 
 
 def test_it_goes_to_other_processes(installed: Path, omni: Encoder) -> None:
