@@ -149,7 +149,8 @@ class StEncoder:
             as_query: Embed queries instead of what is indexed.
 
         Raises:
-            EncoderError: sentence-transformers is missing, or the manifest is damaged.
+            InstallationError: sentence-transformers is missing, or too old.
+            EncoderError: the manifest is damaged.
             UsageError: an option is unknown, or the model does not embed such inputs.
         """
         check_libraries()

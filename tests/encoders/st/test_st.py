@@ -24,7 +24,7 @@ from bindsearch.encoders.st.encoder import StEncoder
 from bindsearch.encoders.st.inputs import MAX_PICTURE_PX, Parts, pack, unpack
 from bindsearch.encoders.st.loading import load_library_model
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.errors import EncoderError, MediaError, UsageError
+from bindsearch.errors import EncoderError, InstallationError, MediaError, UsageError
 from bindsearch.media import DepthMap, Frames, Media, Passage, Picture, Sound
 from bindsearch.types import Modality
 from helpers import st_models, st_qwen_models
@@ -442,15 +442,15 @@ def test_the_missing_extra_is_named(installed: Path, monkeypatch: pytest.MonkeyP
 
     encoder = load_encoder("st:org/clip", runtime=CPU)
     monkeypatch.setattr("importlib.metadata.version", missing)
-    needed = r"models of st: need the package sentence-transformers: pip install 'bindsearch\[st\]'"
-    with pytest.raises(EncoderError, match=needed):
+    needed = r"^models of st: need the extra \[st\]: pip install 'bindsearch\[st\]'$"
+    with pytest.raises(InstallationError, match=needed):
         pull_snapshot("st:org/small")
-    with pytest.raises(EncoderError, match=needed):
+    with pytest.raises(InstallationError, match=needed):
         load_encoder("st:org/clip")
-    with pytest.raises(EncoderError, match=needed):
+    with pytest.raises(InstallationError, match=needed):
         embed(encoder, "text", [Passage("a cat")])
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "5.3.1")
-    with pytest.raises(EncoderError, match=r"need sentence-transformers 5\.4 or later, 5\.3\.1 is installed"):
+    with pytest.raises(InstallationError, match=r"need sentence-transformers 5\.4 or later, not 5\.3\.1: pip install"):
         pull_snapshot("st:org/small")
 
 
