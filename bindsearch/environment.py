@@ -29,7 +29,10 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Distributions that provide a module, if their name differs from the module's."""
 
 EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw", "pypdfium2": "pdf", "striprtf": "rtf"})
-"""The extra of this project that installs each optional module."""
+"""The extra of this project that installs each optional module that reads files."""
+
+ENCODER_EXTRAS: Mapping[str, str] = MappingProxyType({"transformers": "hf", "sentence_transformers": "st"})
+"""The extra that installs each optional module that runs encoders."""
 
 FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -295,7 +298,7 @@ def project_requirements() -> tuple[str, ...]:
     requirements = []
     for line in declared:
         requirement = Requirement(line)
-        extras = {"", *EXTRAS.values()}
+        extras = {"", *EXTRAS.values(), *ENCODER_EXTRAS.values()}
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             requirements.append(f"{requirement.name}{requirement.specifier}")
     return tuple(requirements)
@@ -346,7 +349,8 @@ def is_installation_failure(reason: str) -> bool:
     were missing and are installed now.
     """
     if (extra := _RECORDED_EXTRA.search(reason)) is not None:
-        return any(name == extra[1] and find_spec(module) is not None for module, name in EXTRAS.items())
+        optional = {**EXTRAS, **ENCODER_EXTRAS}
+        return any(name == extra[1] and find_spec(module) is not None for module, name in optional.items())
     return _RECORDED_REASON.search(reason) is not None
 
 

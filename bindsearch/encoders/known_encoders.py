@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bindsearch.encoders.model_store.source import is_free_license
 from bindsearch.types import Modality
 
 _TEXT_AND_PICTURES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO)
 _SOUND = (Modality.TEXT, Modality.AUDIO)
 _FOUR = (*_TEXT_AND_PICTURES, Modality.AUDIO)
-
-FREE_LICENSES = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-3.0"})
-"""Licences, as the hub writes them, that allow any use."""
 
 MANY_LANGUAGES = "many"
 """Languages of a model that was trained on many."""
@@ -47,7 +45,7 @@ class KnownEncoder:
     @property
     def is_free(self) -> bool:
         """Whether the licence allows any use, also commercial."""
-        return self.license in FREE_LICENSES
+        return is_free_license(self.license)
 
 
 KNOWN = (

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.known_encoders import FREE_LICENSES, KNOWN, MANY_LANGUAGES, KnownEncoder
+from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
+from bindsearch.encoders.model_store.source import is_free_license
 from bindsearch.encoders.registry import LISTED, load_encoder, package_encoders
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.types import Modality
@@ -185,7 +186,7 @@ def _installed(model: ModelManifest) -> EncoderEntry:
 
 def _is_free(license_name: str) -> bool | None:
     """Return whether a licence allows any use; None if its name says nothing."""
-    return True if license_name.lower() in FREE_LICENSES else None
+    return True if is_free_license(license_name) else None
 
 
 def _known(known: KnownEncoder) -> EncoderEntry:

@@ -86,6 +86,30 @@ def save_text_model(folder: Path, **config: Any) -> Path:
     return folder
 
 
+def save_router_model(folder: Path) -> Path:
+    """Save a model whose queries are means of static vectors of words, and documents go through a BERT."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Router, StaticEmbedding, Transformer
+    from tokenizers import Tokenizer
+
+    made = folder.parent / f"{folder.name}-parts"
+    save_text_model(made)
+    torch.manual_seed(5)
+    words = Tokenizer.from_file(str(made / "tokenizer.json"))
+    model = SentenceTransformer(
+        modules=[
+            Router.for_query_document(
+                query_modules=[StaticEmbedding(words, embedding_dim=32)],
+                document_modules=[Transformer(str(made), max_seq_length=48), Pooling(32, "mean")],
+            )
+        ],
+        device="cpu",
+    )
+    save(model, folder)
+    return folder
+
+
 def save_clip_model(folder: Path) -> Path:
     """Save a CLIP: text and pictures."""
     import torch

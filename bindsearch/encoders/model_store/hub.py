@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from bindsearch.arguments import shown
 from bindsearch.encoders.model_store.snapshot_files import SnapshotFile, card_of, licence_of
+from bindsearch.encoders.model_store.source import is_free_license
 from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ ENDPOINT_VARIABLE = "HF_ENDPOINT"
 TOKEN_VARIABLE = "HF_TOKEN"
 
 TIMEOUT_S = 30.0
-
-FREE_LICENSES = re.compile(
-    r"apache-2\.0|mit|0bsd|isc|zlib|unlicense|bsl-1\.0|bsd(-[23]-clause(-clear)?)?|mpl-2\.0|ncsa|postgresql|wtfpl"
-    r"|cc0-1\.0|cc-by(-sa)?-[234]\.[05]|cdla-permissive-[12]\.0|afl-3\.0|artistic-2\.0"
-)
-"""Licences, in the hub's words, that allow any use: others are shown and asked about."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}/[A-Za-z0-9][\w.\-]{0,95}", re.ASCII)
@@ -57,7 +52,7 @@ class Repository:
     @property
     def needs_consent(self) -> bool:
         """Return whether the licence has to be accepted: it is not known to allow any use, or the hub asks too."""
-        return self.gated or FREE_LICENSES.fullmatch(self.license) is None
+        return self.gated or not is_free_license(self.license)
 
 
 def repository_of(name: str) -> str:

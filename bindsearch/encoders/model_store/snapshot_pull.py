@@ -79,7 +79,7 @@ class SnapshotFamily(Protocol):
     """Functions of `bindsearch/encoders/FAMILY/snapshot.py`."""
 
     def check_libraries(self) -> None:
-        """Raise EncoderError if a library of the family is missing; the message names the extra."""
+        """Raise InstallationError if a library of the family is missing; the message names the extra."""
 
     def check_files(self, name: str, files: Mapping[str, Path]) -> None:
         """Check before the weights are downloaded that a model can run here.

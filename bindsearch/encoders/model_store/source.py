@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -60,6 +61,19 @@ TIMM_PREFIX = "timm:"
 
 SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf"})
 """Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
+
+
+_FREE_LICENSES = re.compile(
+    r"apache-2\.0|mit|0bsd|isc|zlib|unlicense|bsl-1\.0|bsd(-[23]-clause(-clear)?)?|mpl-2\.0|ncsa|postgresql|wtfpl"
+    r"|cc0-1\.0|cc-by(-sa)?-[234]\.[05]|cdla-permissive-[12]\.0|afl-3\.0|artistic-2\.0"
+)
+"""Licences that allow any use, also commercial, as the hub writes them
+(https://huggingface.co/docs/hub/repositories-licenses)."""
+
+
+def is_free_license(name: str) -> bool:
+    """Return whether a licence, as the hub writes it, is known to allow any use."""
+    return _FREE_LICENSES.fullmatch(name.lower()) is not None
 
 
 def can_be_pulled(name: str) -> bool:

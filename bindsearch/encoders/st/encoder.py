@@ -22,7 +22,7 @@ from bindsearch.encoders.st.inputs import (
     pack,
     reduced,
 )
-from bindsearch.encoders.st.loading import load_library_model, one_line
+from bindsearch.encoders.st.loading import check_libraries, load_library_model, one_line
 from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device, run_in_batches
 from bindsearch.encoders.torch_runtime.threads import all_threads
 from bindsearch.errors import BindSearchError, EncoderError, MediaError, UsageError
@@ -149,9 +149,11 @@ class StEncoder:
             as_query: Embed queries instead of what is indexed.
 
         Raises:
+            InstallationError: sentence-transformers is missing, or too old.
             EncoderError: the manifest is damaged.
             UsageError: an option is unknown, or the model does not embed such inputs.
         """
+        check_libraries()
         self._manifest = manifest
         self._facts = read_facts(manifest)
         self._joint = _parse_joint(manifest.name, self._facts, options or {})

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from logging import ERROR, WARNING, Handler, LogRecord, NullHandler, getLogger
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.errors import EncoderError
+from bindsearch.environment import check_libraries as import_libraries
+from bindsearch.errors import EncoderError, InstallationError
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-INSTALL = "pip install 'bindsearch[st]'"
+OLDEST = "5.4"
+"""First version of sentence-transformers whose models declare their modalities."""
 
 _LOADING = Lock()
 """Held while a model is loaded: the libraries change settings of the whole process meanwhile."""
@@ -26,17 +29,22 @@ _REPORTS = "transformers.modeling_utils"
 
 
 def check_libraries() -> None:
-    """Raise EncoderError if sentence-transformers is not installed, or too old."""
+    """Check that sentence-transformers is there.
+
+    Raises:
+        InstallationError: it is missing, or too old; the message names the extra.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.version import Version
 
+    remedy = "pip install 'bindsearch[st]'"
     try:
         found = version("sentence-transformers")
     except PackageNotFoundError:
-        raise EncoderError(f"models of st: need the package sentence-transformers: {INSTALL}") from None
-    if Version(found) < Version("5.4"):
-        raise EncoderError(f"models of st: need sentence-transformers 5.4 or later, {found} is installed: {INSTALL}")
+        raise InstallationError("models of st: need the extra [st]", remedy) from None
+    if Version(found) < Version(OLDEST):
+        raise InstallationError(f"models of st: need sentence-transformers {OLDEST} or later, not {found}", remedy)
 
 
 def load_library_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTransformer:
@@ -49,9 +57,11 @@ def load_library_model(name: str, folder: Path, dtype: torch.dtype, device: torc
         device: Device of the model.
 
     Raises:
-        EncoderError: a library is missing or too old, or the files are damaged or incomplete.
+        InstallationError: the library is missing, too old, or cannot be loaded.
+        EncoderError: the files are damaged or incomplete.
     """
     check_libraries()
+    import_libraries(("torch", "transformers", "sentence_transformers"))
     from sentence_transformers import SentenceTransformer
 
     reports = _Reports()
@@ -65,7 +75,6 @@ def load_library_model(name: str, folder: Path, dtype: torch.dtype, device: torc
                 backend="torch",
                 model_kwargs={"dtype": dtype},
             )
-            model.to(dtype)  # modules that were loaded as stored, such as projections
     except MemoryError:
         raise
     except Exception as error:  # of two libraries and their models, each with code of its own
@@ -121,7 +130,10 @@ def _quiet(reports: Handler) -> Iterator[None]:
             logger.handlers, logger.propagate = [NullHandler()], False
         loggers[-1].handlers = [reports]
         loggers[-1].setLevel(WARNING)
-        yield
+        with redirect_stdout(
+            StringIO()
+        ):  # transformers prints about its own docstrings, among the answers of a command
+            yield
     finally:
         for logger, (propagate, level, handlers) in zip(loggers, kept, strict=True):
             logger.propagate, logger.handlers = propagate, handlers

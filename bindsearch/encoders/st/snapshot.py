@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.model_store.snapshot_files import is_safe
 from bindsearch.encoders.st.encoder import embed, token_counter
 from bindsearch.encoders.st.facts import ModelFacts, joint_name
 from bindsearch.encoders.st.inputs import MAX_PICTURE_PX, Parts, library_input, pack
 from bindsearch.encoders.st.loading import check_libraries, load_library_model, one_line, read_json
-from bindsearch.errors import EncoderError
+from bindsearch.errors import BindSearchError, EncoderError
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Ma
 
     device = resolve_device("auto")
     model = load_library_model(name, folder, compute_dtype(torch_dtype(dtype), device), device)
-    facts = _describe(name, folder, model)
+    try:
+        facts = _describe(name, folder, model)
+    except (BindSearchError, MemoryError):
+        raise
+    except Exception as error:  # of models, each with code of its own
+        raise EncoderError(f"{name} cannot be used here: {one_line(error)}") from error
     return facts.to_architecture(), dict.fromkeys(facts.modalities, 1.0)
 
 
@@ -79,12 +85,32 @@ def _obstacle(files: Mapping[str, Path]) -> str:
             return "it is an adapter of another model: merge both and give the folder with --from"
         return "it has no modules.json, so it is not a model of sentence-transformers"
     for module in modules:
-        kind = str(module.get("type", "")) if isinstance(module, dict) else ""
+        facts = module if isinstance(module, dict) else {}
+        kind, path = str(facts.get("type", "")), str(facts.get("path", ""))
         if not kind.startswith(_MODULES):
             return f"its module {kind[:100]!r} is code of its repository, which is never run"
+        if path and not is_safe(path):
+            return f"the folder {path[:100]!r} of a module is outside of its repository"
+    for path, file in files.items():
+        if foreign := _foreign_class(read_json(file) if path.endswith(".json") and "config" in path else None):
+            return f"{path} names {foreign[:100]!r}, which is code of its repository and never run"
     first = str(modules[0].get("path", ""))
     config = read_json(files.get(str(PurePosixPath(first) / "config.json"), Path()))
     return _foreign_code(config) if isinstance(config, dict) else ""
+
+
+def _foreign_class(config: Any) -> str:
+    """Return a class that a module's configuration names and that is not of the libraries; "" for none."""
+    if not isinstance(config, dict):
+        return ""
+    types = config.get("types")  # of a Router
+    named = [str(kind) for kind in types.values()] if isinstance(types, dict) else []
+    if foreign := next((kind for kind in named if not kind.startswith(_MODULES)), ""):
+        return foreign
+    activation = config.get("activation_function")  # of a Dense; in others it is a name such as "gelu"
+    if isinstance(activation, str) and "." in activation and not activation.startswith("torch.nn."):
+        return activation
+    return ""
 
 
 def _foreign_code(config: Mapping[str, Any]) -> str:
@@ -106,7 +132,7 @@ def _foreign_code(config: Mapping[str, Any]) -> str:
 
 def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts:
     """Return the facts about a loaded model."""
-    processor = model.processor
+    processor = getattr(model, "processor", None)  # of static embeddings: none
     rate_hz = int(getattr(_part(processor, "feature_extractor"), "sampling_rate", DEFAULT_RATE_HZ))
     declared = [modality for modality in _CANDIDATES if _supports(model, modality)]
     text_only = declared == [Modality.TEXT]
@@ -248,14 +274,15 @@ def _tokenizer_file(folder: Path) -> str:
     """Return the path of tokenizer.json: of the first module, or of the repository; "" if there is none."""
     modules = read_json(folder / "modules.json")
     first = str(modules[0].get("path", "")) if modules else ""
-    paths = (str(PurePosixPath(first) / "tokenizer.json"), "tokenizer.json")
+    of_parts = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/tokenizer.json"))
+    paths = (str(PurePosixPath(first) / "tokenizer.json"), "tokenizer.json", *of_parts)  # parts: of a Router
     return next((path for path in paths if (folder / path).is_file()), "")
 
 
 def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) -> tuple[int, int]:
     """Return the longest input in tokens, and how many of them are not of the text itself."""
     stated = _number(getattr(model, "max_seq_length", None), MAX_TOKENS)
-    config = model.config
+    config = getattr(model, "config", None)
     positions = getattr(config.get_text_config() if config is not None else None, "max_position_embeddings", None)
     longest = int(min(stated, _number(positions, MAX_TOKENS), MAX_TOKENS))
     given = _SAMPLE_TEXT if text_only else {"text": _SAMPLE_TEXT}
@@ -271,7 +298,7 @@ def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) ->
 def _placeholders(model: SentenceTransformer) -> tuple[str, ...]:
     """Return the tokens that stand for media: a passage that holds one would be counted as media."""
     tokens = set()
-    for owner in (model.processor, getattr(model, "tokenizer", None)):
+    for owner in (getattr(model, "processor", None), getattr(model, "tokenizer", None)):
         for name in ("image_token", "video_token", "audio_token"):
             token = getattr(owner, name, None)
             if isinstance(token, str) and len(token) > 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bindsearch.environment import (
+    ENCODER_EXTRAS,
     EXTRAS,
     FITS,
     check_libraries,
@@ -57,13 +58,15 @@ def check_installed(*, deep: bool) -> Iterator[Check]:
     """
     from packaging.requirements import Requirement
 
-    modules = {distribution_of(module): module for module in (*LIGHT, *HEAVY, *EXTRAS)}
-    imported = (*LIGHT, *(module for module in EXTRAS if find_spec(module)), *(HEAVY if deep else ()))
+    optional = {**EXTRAS, **ENCODER_EXTRAS}
+    modules = {distribution_of(module): module for module in (*LIGHT, *HEAVY, *optional)}
+    light = (*LIGHT, *(module for module in EXTRAS if find_spec(module)))
+    imported = (*light, *HEAVY, *(module for module in ENCODER_EXTRAS if find_spec(module))) if deep else light
     for line in project_requirements():
         requirement = Requirement(line)
         version = version_of(requirement.name)
         module = modules.get(requirement.name)
-        extra = EXTRAS.get(module or "")
+        extra = optional.get(module or "")
         if version is None:
             yield _missing(requirement.name, extra)
             continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from bindsearch.encoders.model_store import snapshot_files
 from bindsearch.encoders.model_store.installed import (
     ModelManifest,
+    damaged_models,
     list_models,
     model_folder,
     read_model,
@@ -27,7 +28,10 @@ from bindsearch.encoders.model_store.pull import PullProgress, PullResult
 from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
+from helpers.children import pull_snapshot as pull_child
+from helpers.children.pull_snapshot import StubFamily
 from helpers.command import run_command
+from helpers.forked import LIBRARIES, Forked
 from helpers.hub_server import COMMIT, HubServer, entry, serve_hub
 
 NAME = "st:org/small"
@@ -47,28 +51,6 @@ FILES = {
 TAKEN = ["1_Pooling/config.json", "README.md", "config.json", "model.safetensors", "tokenizer.json"]
 
 
-class Stub(ModuleType):
-    """Family whose models are any files; `refusal` is what it has against them."""
-
-    def __init__(self) -> None:
-        super().__init__("bindsearch.encoders.st.snapshot")
-        self.refusal = self.late_refusal = ""
-        self.seen: list[str] = []
-
-    def check_libraries(self) -> None:
-        pass
-
-    def check_files(self, name: str, files: Mapping[str, Path]) -> None:
-        self.seen = sorted(files)
-        if self.refusal:
-            raise EncoderError(self.refusal)
-
-    def describe(self, name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
-        if self.late_refusal:
-            raise EncoderError(self.late_refusal)
-        return {"dim": 8, "files": sum(path.is_file() for path in folder.rglob("*"))}, {"text": 1.0}
-
-
 @pytest.fixture(autouse=True)
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
@@ -78,8 +60,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def family(monkeypatch: pytest.MonkeyPatch) -> Stub:
-    stub = Stub()
+def family(monkeypatch: pytest.MonkeyPatch) -> StubFamily:
+    stub = StubFamily()
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     return stub
 
@@ -114,7 +96,7 @@ def downloads(hub: HubServer) -> list[str]:
     return [path.partition("/resolve/")[2].partition("/")[2] for path, _ in hub.requests if "/resolve/" in path]
 
 
-def test_a_pull_takes_what_a_model_needs_and_records_the_commit(hub: HubServer, models: Path, family: Stub) -> None:
+def test_a_pull_takes_what_a_model_needs_and_notes_the_commit(hub: HubServer, models: Path, family: StubFamily) -> None:
     seen: list[PullProgress] = []
     shown: list[ModelSource] = []
     pulled = pull(on_progress=seen.append, show=shown.append)
@@ -216,7 +198,7 @@ def test_a_cut_download_goes_on_where_it_stopped(hub: HubServer) -> None:
     assert verify_model(NAME) == []
 
 
-def test_a_failed_pull_keeps_what_came(hub: HubServer, family: Stub) -> None:
+def test_a_failed_pull_keeps_what_came(hub: HubServer, family: StubFamily) -> None:
     hub.missing = ("tokenizer.json",)
     with pytest.raises(EncoderError, match=r"tokenizer\.json: the file does not exist \(HTTP 404"):
         pull()
@@ -240,7 +222,7 @@ def test_a_failed_pull_keeps_what_came(hub: HubServer, family: Stub) -> None:
     assert not model_folder(NAME).exists()
 
 
-def test_a_model_that_cannot_run_is_refused_before_its_weights_come(hub: HubServer, family: Stub) -> None:
+def test_a_model_that_cannot_run_is_refused_before_its_weights_come(hub: HubServer, family: StubFamily) -> None:
     family.refusal = "st:org/small cannot run here: its code is not in transformers"
     with pytest.raises(EncoderError, match=r"its code is not in transformers$"):
         pull()
@@ -473,3 +455,30 @@ def test_an_old_manifest_has_no_revision(folder: Path) -> None:
     path = model_folder(NAME) / "model.json"
     path.write_text(path.read_text().replace('  "revision": ""\n', "").replace("},\n}", "}\n}"))
     assert read_model(NAME) == manifest
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_kill_at_any_moment_leaves_a_whole_model_or_none(hub: HubServer, models: Path, installed: bool) -> None:
+    hub.files = {path: FILES[path] for path in ("README.md", "config.json", "model.safetensors")}
+    modules = (*LIBRARIES, "bindsearch.cli.main", "bindsearch.encoders.model_store.snapshot_pull", "huggingface_hub")
+    states = set()
+    for moment in range(1, 300, 9):  # some of them: each is a process
+        shutil.rmtree(models, ignore_errors=True)
+        if installed:
+            pull(dtype="fp32")
+        child = [pull_child.__file__, "--kill-at", str(moment), "model", "pull", NAME, "--dtype", "bf16", "--force"]
+        process = Forked(child, modules=modules)
+        _, errors = process.communicate(timeout=60)
+        states.add("".join(model.dtype for model in list_models()))
+        assert damaged_models() == []
+        assert all(verify_model(model.name) == [] for model in list_models())
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9, errors
+        assert pull(dtype="bf16", force=True).manifest.dtype == "bf16"
+        assert verify_model(NAME) == []
+        assert unfinished_pulls() == {}
+    else:
+        pytest.fail("the pull never ended")
+    assert moment > 20
+    assert states == ({"fp32", "bf16"} if installed else {"", "bf16"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -21,8 +22,9 @@ from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
 from bindsearch.encoders.registry import load_encoder
 from bindsearch.encoders.st.encoder import StEncoder
 from bindsearch.encoders.st.inputs import MAX_PICTURE_PX, Parts, pack, unpack
+from bindsearch.encoders.st.loading import load_library_model
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.errors import EncoderError, MediaError, UsageError
+from bindsearch.errors import EncoderError, InstallationError, MediaError, UsageError
 from bindsearch.media import DepthMap, Frames, Media, Passage, Picture, Sound
 from bindsearch.types import Modality
 from helpers import st_models, st_qwen_models
@@ -41,6 +43,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("BINDSEARCH_OFFLINE", "1")
         for name, save in (
             ("text", st_models.save_text_model),
+            ("router", st_models.save_router_model),
             ("clip", st_models.save_clip_model),
             ("omni", st_models.save_omni_model),
             ("qwen3-vl", st_qwen_models.save_qwen3_vl),
@@ -57,7 +60,7 @@ def library(installed: Path) -> dict[str, Any]:
 
     return {
         name: SentenceTransformer(str(installed / name), device="cpu", local_files_only=True)
-        for name in ("text", "clip", "omni", "qwen3-vl", "qwen-omni")
+        for name in ("text", "router", "clip", "omni", "qwen3-vl", "qwen-omni")
     }
 
 
@@ -124,6 +127,7 @@ def medium_of(key: str) -> str:
 
 CASES = [
     ("text", "text"),
+    ("router", "text"),
     ("clip", "text"),
     ("clip", "image"),
     *(("omni", key) for key in ("text", "image", "video", "audio", "image+text", "text+video", "audio+video")),
@@ -238,12 +242,22 @@ def test_number_formats_share_a_space(installed: Path, monkeypatch: pytest.Monke
     in_bf16 = load_encoder("st:org/omni", runtime=CPU)
     assert in_bf16.digest == in_fp32.digest
     monkeypatch.setenv("BINDSEARCH_MODELS", str(installed / "models"))
-    expected = {key: embed(in_fp32, key, media_of(key)) for key in ("text", "image", "audio", "video")}
+    media = {key: media_of(key) for key in ("text", "image", "audio", "video")}
+    expected = {key: embed(in_fp32, key, media[key]) for key in media}
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
     for key, vectors in expected.items():
-        cosines = (embed(in_bf16, key, media_of(key)) * vectors).sum(axis=1)
+        cosines = (embed(in_bf16, key, media[key]) * vectors).sum(axis=1)
         assert cosines.min() >= 0.999, key
         assert cosines.min() < 1 - 1e-7, key  # it did run in bf16
+
+
+def test_tables_of_positions_stay_in_fp32(installed: Path) -> None:
+    import torch
+
+    folder = installed / "qwen3-vl"
+    model = load_library_model("st:org/qwen3-vl", folder, torch.bfloat16, torch.device("cpu"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert {table.dtype for table in model.buffers()} == {torch.float32}  # rounded, far positions would be others
 
 
 def test_it_goes_to_other_processes(installed: Path, omni: Encoder) -> None:
@@ -253,6 +267,13 @@ def test_it_goes_to_other_processes(installed: Path, omni: Encoder) -> None:
     assert copy.as_query(None) is copy
     passages = [Passage(TEXTS[0])]
     np.testing.assert_allclose(embed(copy, "text", passages), embed(query, "text", passages), atol=1e-6)
+
+
+def test_loading_asks_no_server(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _self, address: asked.append(address))
+    embed(load_encoder("st:org/omni", runtime=CPU), "text", [Passage("a cat")])
+    assert asked == []
 
 
 def test_the_option_joint(installed: Path) -> None:
@@ -336,12 +357,31 @@ def foreign_module(folder: Path) -> None:
     (folder / "custom_st.py").write_text("raise SystemExit('code of the repository ran')")
 
 
+def name_foreign_class(folder: Path, file: str, **config: Any) -> None:
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(json.dumps(config))
+
+
+def leave_folder(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([modules[0], {**modules[1], "path": "../1_Pooling"}, modules[2]]))
+
+
 CHANGES: dict[str, tuple[Any, str]] = {
     "no modules": (
         lambda folder: (folder / "modules.json").unlink(),
         "it has no modules.json, so it is not a model of",
     ),
     "foreign module": (foreign_module, "its module 'custom_st.Transformer' is code of its repository, which is never"),
+    "foreign module of a router": (
+        lambda folder: name_foreign_class(folder, "router_config.json", types={"0_query": "own.Module"}),
+        r"router_config\.json names 'own\.Module', which is code of its repository and never run$",
+    ),
+    "foreign activation": (
+        lambda folder: name_foreign_class(folder, "2_Dense/config.json", activation_function="os.system"),
+        r"2_Dense/config\.json names 'os\.system', which is code",
+    ),
+    "module outside": (leave_folder, r"the folder '\.\./1_Pooling' of a module is outside of its repository"),
     "unknown architecture": (
         lambda folder: change_json(
             folder / "config.json", model_type="jina_embeddings_v5_omni", auto_map={"AutoModel": "modeling.Own"}
@@ -402,13 +442,15 @@ def test_the_missing_extra_is_named(installed: Path, monkeypatch: pytest.MonkeyP
 
     encoder = load_encoder("st:org/clip", runtime=CPU)
     monkeypatch.setattr("importlib.metadata.version", missing)
-    needed = r"models of st: need the package sentence-transformers: pip install 'bindsearch\[st\]'"
-    with pytest.raises(EncoderError, match=needed):
+    needed = r"^models of st: need the extra \[st\]: pip install 'bindsearch\[st\]'$"
+    with pytest.raises(InstallationError, match=needed):
         pull_snapshot("st:org/small")
-    with pytest.raises(EncoderError, match=needed):
+    with pytest.raises(InstallationError, match=needed):
+        load_encoder("st:org/clip")
+    with pytest.raises(InstallationError, match=needed):
         embed(encoder, "text", [Passage("a cat")])
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "5.3.1")
-    with pytest.raises(EncoderError, match=r"need sentence-transformers 5\.4 or later, 5\.3\.1 is installed"):
+    with pytest.raises(InstallationError, match=r"need sentence-transformers 5\.4 or later, not 5\.3\.1: pip install"):
         pull_snapshot("st:org/small")
 
 

@@ -25,6 +25,7 @@ CHANGES = (
     (os, "fsync"),
     (os, "replace"),
     (os, "rename"),
+    (os, "link"),
     (os, "mkdir"),
     (os, "unlink"),
     (os, "rmdir"),
@@ -70,7 +71,8 @@ def make_source(name: str, *urls: str, **changes: Any) -> ModelSource:
     return ModelSource(name=name, urls=urls, **(facts | changes))
 
 
-def _kill_at(n: int) -> None:
+def kill_at(n: int) -> None:
+    """Kill this process at its nth change of a file or folder; 0: never."""
     done = 0
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +100,7 @@ def main() -> None:
     source = make_source(facts.pop("name"), *facts.pop("urls"), **facts)
     found = model_catalog.find_model_source
     model_catalog.find_model_source = lambda name: source if name == source.name else found(name)
-    _kill_at(ours.kill_at)
+    kill_at(ours.kill_at)
     bindsearch_main(arguments)
 
 
