@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bindsearch.arguments import shown, to_path
+from bindsearch.arguments import shell_command, shown, to_path
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
@@ -187,9 +187,11 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
             "use that encoder, or index into another store (--store)"
         )
     if config.weights_digest != encoder.digest:
+        remedy = shell_command("reindex", "--encoder", config.encoder, "--store", store)
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
-            f"now {encoder.digest}): restore those weights, or index into another store (--store)"
+            f"now {encoder.digest}): embed the files again with `{remedy}`, restore those weights, or index into another "
+            "store (--store)"
         )
     if differences := _differences(config.encoder_options, encoder.options):
         raise StoreError(
