@@ -190,8 +190,8 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
         remedy = shell_command("reindex", "--encoder", config.encoder, "--store", store)
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
-            f"now {encoder.digest}): embed the files again with `{remedy}`, restore those weights, or index into another "
-            "store (--store)"
+            f"now {encoder.digest}): embed the files again with `{remedy}`, restore those weights, or index into "
+            "another store (--store)"
         )
     if differences := _differences(config.encoder_options, encoder.options):
         raise StoreError(
