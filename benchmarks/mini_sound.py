@@ -168,7 +168,8 @@ def _least_used(tower: TextTower) -> Tensor:
     }
     vectors = torch.from_numpy(tower.encode_texts(sorted(texts))).double()
     _, ascending = torch.linalg.eigh(vectors.T @ vectors)
-    return ascending[:, :DETAIL_DIMS].T.float().contiguous()
+    least: Tensor = ascending[:, :DETAIL_DIMS].T.float().contiguous()
+    return least
 
 
 def _read_categories() -> Mapping[str, Mapping[str, Sequence[str]]]:
@@ -248,7 +249,7 @@ def _train(
             phrasing = phrases[:, int(rng.integers(phrases.shape[1]))]
             loss = functional.cross_entropy(TEMPERATURE * vectors @ phrasing.T, torch.from_numpy(targets[rows]))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     layers = [(layer.weight.data, layer.bias.data) for layer in network if isinstance(layer, nn.Linear)]

@@ -94,7 +94,7 @@ def test_levels_are_those_of_the_published_scale() -> None:
     sine = prepare_sound(tone(3, rate_hz=44_100, frequency_hz=1_000.0), 44_100).max()
     assert sine == pytest.approx(0.96, abs=0.02)
     assert prepare_sound(np.zeros(100_000, np.float32), 44_100).max() == 0.0
-    tenth = prepare_sound(tone(3, rate_hz=44_100, frequency_hz=1_000.0) / 10, 44_100).max()
+    tenth = prepare_sound(tone(3, rate_hz=44_100, frequency_hz=1_000.0) * np.float32(0.1), 44_100).max()
     assert tenth == pytest.approx(sine - 2 / LOUDEST, abs=0.001)  # 20 dB
 
 

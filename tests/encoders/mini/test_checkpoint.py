@@ -66,7 +66,8 @@ def test_fused_convolutions_are_those_with_batch_normalisation(checkpoints: Modu
     from bindsearch.encoders.mini.audio_network import CHANNELS, WINDOW_COLUMNS, network_from_state
 
     torch.manual_seed(0)
-    state, layers = OrderedDict(), []
+    state: OrderedDict[str, torch.Tensor] = OrderedDict()
+    layers: list[torch.nn.Module] = []
     for number, (before, after) in enumerate(pairwise(CHANNELS)):
         convolution = torch.nn.Conv2d(before, after, 3, padding=1, bias=False)
         norm = torch.nn.BatchNorm2d(after)
