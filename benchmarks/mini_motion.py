@@ -65,12 +65,12 @@ def motion_pairs(data: Path, folder: Path, leave_out: int | None) -> Path:
         label = names[label_of[own[0]]]
         # A long run is drawn from more often: as often as it has windows.
         rows += [(file.absolute(), text, label) for text in MOTION_PHRASES[label]] * len(own)
-    table = folder / "motions.csv"
-    with table.open("w", newline="", encoding="utf-8") as out:
+    pairs = folder / "motions.csv"
+    with pairs.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow((Modality.IMU.value, Modality.TEXT.value, "label", "split"))
         writer.writerows((path, text, label.lower().replace("_", " "), "train") for path, text, label in rows)
-    return table
+    return pairs
 
 
 def train_tower(
