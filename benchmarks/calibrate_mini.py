@@ -4,7 +4,8 @@
 
 Every second query of `everyday_folder.py` is used, so that `everyday.py` can measure on the others; and queries of the
 same things for other pairs of modalities: words for sounds and motions, photos and their other captions, thermal and
-visible pictures, depth and visible pictures, sentences of documents, sounds and pictures of the same things.
+visible pictures, depth and visible pictures, sentences of documents, sounds and pictures of the same things. Some kinds
+of sounds are taken out of the folder: as queries they have no answer among the sounds, as a sound of an unknown kind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from everyday_folder import EverydayFolder, copy_file, make_folder, pictures_of_sounds, read_rows, working_folder
@@ -24,15 +26,17 @@ from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 FITTED_HALF = 0
 TARGET = Path(__file__).parents[1] / "bindsearch" / "encoders" / "mini" / CALIBRATION_FILE
 RULES = ("thermal=thermal/**", "depth=depth/**", "depth=indoor/**")
+ABSENT_SOUNDS = ("siren", "gun_shot", "children_playing", "frog", "lion", "sneezing")
 SENTENCE = re.compile(r"[A-Z][^.!?\n]{30,120}[.!?]")
 
 
 def main() -> None:
     """Make the folder, index it, fit, and print the coefficients."""
     with working_folder(__doc__) as (data, base):
-        folder = make_folder(data, base / "files" / "media", base / "files" / "queries")
+        aside = base / "files" / "queries"
+        folder = make_folder(data, base / "files" / "media", aside)
         further = FurtherAnswers()
-        added = [*further_queries(data, folder, base / "files" / "queries", further)]
+        added = [*_absent_sounds(folder, aside), *further_queries(data, folder, aside, further)]
         for path in (TARGET, base / "store" / CALIBRATION_FILE):
             path.unlink(missing_ok=True)  # earlier coefficients would be the prior
         store = bs.connect(base / "store")
@@ -71,6 +75,16 @@ def further_queries(
     yield from _sounds_and_motions(data, folder, further)
     yield from _aligned_pictures(data, folder)
     yield from _sentences(folder)
+
+
+def _absent_sounds(folder: EverydayFolder, aside: Path) -> Iterator[tuple[Term, set[str]]]:
+    """Take the sounds of some kinds out of the folder, and yield them as queries without an answer."""
+    gone: set[str] = set().union(*(folder.sounds.pop(label) for label in ABSENT_SOUNDS))
+    folder.queries = [
+        replace(one, answers=frozenset(), also=frozenset()) if one.answers & gone else one for one in folder.queries
+    ]
+    for name in sorted(gone):
+        yield bs.audio((folder.media / name).rename(aside / f"absent-{Path(name).name}")), set()
 
 
 def _captions(

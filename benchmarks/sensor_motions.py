@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mini_towers import MOTION_PHRASES, STANDARD_GRAVITY
+from mini_motion import MOTION_PHRASES, STANDARD_GRAVITY
 from numpy.typing import NDArray
 
 from bindsearch.encoders.mini.imu import VIEW_HOP

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mini_towers import MOTION_PHRASES
+from mini_motion import MOTION_PHRASES
 from numpy.typing import NDArray
 from results import save_table
 from sensor_motions import layouts, load_recordings

@@ -218,15 +218,16 @@ def _add_event(sound: NDArray[np.float64], event: NDArray[np.float64], start_s: 
 
 
 def bark(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """Synthesise a barking dog: pairs of short harmonic bursts of falling pitch, with breath noise."""
-    sound = 0.002 * rng.normal(size=len(_times(seconds)))
+    """Synthesise a barking dog: pairs of short, rough harmonic bursts of falling pitch, with much breath noise."""
+    sound = 0.0005 * rng.normal(size=len(_times(seconds)))
     for start_s in (0.3, 0.75, 2.2, 2.65, 4.0):
-        t = _times(0.16)
-        pitch_hz = rng.uniform(480, 560) * (1 + 0.5 * np.sin(np.pi * np.minimum(t / 0.15, 1))) * np.exp(-1.2 * t)
-        phase = 2 * np.pi * np.cumsum(pitch_hz) / SOUND_RATE_HZ
-        voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k**0.7 for k in range(1, 9))
-        breath = 0.9 * _band(rng, len(t), 600, 5000, 0.5)
-        _add_event(sound, (voice + breath) * np.sin(np.pi * np.minimum(t / 0.16, 1)) ** 0.6 * np.exp(-12 * t), start_s)
+        t = _times(0.26)
+        swell = np.sin(np.pi * t / t[-1]).clip(0)
+        pitch_hz = rng.uniform(465, 545) * (1 + 0.17 * swell) * np.exp(-1.2 * t)
+        phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + 0.3 * _band(rng, len(t), 20, 120))) / SOUND_RATE_HZ
+        voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k**1.1 for k in range(1, 16))
+        breath = 3.1 * _band(rng, len(t), 475, 2460, 0.5)
+        _add_event(sound, (voice + breath) * swell**0.6 * np.exp(-13 * t), start_s)
     return sound
 
 
@@ -251,20 +252,21 @@ def clock_tick(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.flo
 
 
 def crackling_fire(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
-    """Synthesise a fire: a low rumble and irregular sharp cracks."""
-    sound = 0.12 * _band(rng, len(_times(seconds)), 40, 1200, 1.0)
-    for start_s in rng.uniform(0, seconds, 250):
-        length = int(rng.uniform(60, 500))
+    """Synthesise a fire: a low rumble, a hiss and irregular sharp cracks."""
+    size = len(_times(seconds))
+    sound = 0.1 * _band(rng, size, 40, 1200, 1.0) + 0.1 * _band(rng, size, 1000, 10_000, 0.3)
+    for start_s in rng.uniform(0, seconds, 80):
+        length = int(rng.uniform(60, 300))
         crack = rng.normal(size=length) * np.exp(-np.arange(length) / (length / 6))
-        _add_event(sound, rng.pareto(2.0) * crack, start_s)
-    return np.clip(sound, -6, 6)
+        _add_event(sound, rng.pareto(1.5) * crack, start_s)
+    return np.clip(sound, -30, 30)
 
 
 def sea_waves(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
     """Synthesise sea waves: broadband noise that swells and ebbs over seconds."""
     t = _times(seconds)
-    swell = 0.25 + np.sin(np.pi * ((t / 4.0 + rng.uniform(0, 0.3)) % 1)) ** 3
-    return np.asarray(swell * (_band(rng, len(t), 60, 9000, 0.8) + 0.3 * _band(rng, len(t), 2000, 12_000)))
+    swell = 0.05 + np.sin(np.pi * ((t / 4.0 + rng.uniform(0, 0.3)) % 1)) ** 3
+    return np.asarray(swell * (_band(rng, len(t), 60, 5000, 1.0) + 0.1 * _band(rng, len(t), 2000, 12_000)))
 
 
 def make_motion(folder: Path, seed: int) -> list[Path]:

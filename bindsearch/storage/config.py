@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bindsearch.arguments import shown, to_path
+from bindsearch.arguments import shell_command, shown, to_path
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import DIM_OPTION, Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
@@ -188,9 +188,11 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
         )
     cut_to = [options.get(DIM_OPTION) for options in (config.encoder_options, encoder.options)]
     if config.weights_digest != encoder.digest and cut_to[0] == cut_to[1]:
+        remedy = shell_command("reindex", "--encoder", config.encoder, "--store", store)
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
-            f"now {encoder.digest}): restore those weights, or index into another store (--store)"
+            f"now {encoder.digest}): embed the files again with `{remedy}`, restore those weights, or index into "
+            "another store (--store)"
         )
     if differences := _differences(config.encoder_options, encoder.options):
         raise StoreError(

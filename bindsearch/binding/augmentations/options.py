@@ -183,7 +183,7 @@ OPTIONS: Mapping[Modality, type[Options]] = MappingProxyType(
 )
 """Class of the options of a modality.
 
-Defaults of levels of sound and of motion are those of the towers of `mini` (encoders/mini/TRAINING.md), others are
+Defaults of levels of sound and of motion were chosen for towers of `mini` (benchmarks/QUALITY_SOUNDS.md), others are
 customary values of the sources named. They are not taken from ImageBind's table 9 (arXiv 2305.05665).
 """
 

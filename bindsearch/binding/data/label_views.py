@@ -17,9 +17,9 @@ from bindsearch.binding.data.array_files import read_arrays, write_arrays
 from bindsearch.binding.data.pair_data import PairData
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
-from bindsearch.encoders.mini.audio import VIEW_FRAMES, normalize_levels, sound_levels
 from bindsearch.encoders.mini.imu import MARGIN_SAMPLES, SAMPLE_RATE_HZ, VIEW_SAMPLES
 from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
+from bindsearch.encoders.preprocessing.sound_views import VIEW_FRAMES, normalize_levels, sound_levels
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.media import Media, Motion, Sound

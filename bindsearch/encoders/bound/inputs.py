@@ -66,7 +66,7 @@ def _label_views(media: Media, config: TowerConfig) -> NDArray[Any]:
 
     match media:
         case Sound(samples=samples, sample_rate_hz=rate_hz):
-            from bindsearch.encoders.mini.audio import prepare_sound
+            from bindsearch.encoders.preprocessing.sound_views import prepare_sound
 
             with single_threaded():
                 return prepare_sound(samples, rate_hz)

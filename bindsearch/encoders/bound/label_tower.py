@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from bindsearch.encoders.bound.sound_network import AudioNetwork
 from bindsearch.encoders.bound.tower_config import LABEL_SOUND, TowerConfig
-from bindsearch.encoders.mini.audio_network import AudioNetwork
 from bindsearch.encoders.mini.imu_network import ImuNetwork
 from bindsearch.encoders.mini.label_head import LabelMixture
 

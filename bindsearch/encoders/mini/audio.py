@@ -1,13 +1,15 @@
-"""Audio tower: log-mel views of a sound, and a small convolutional network trained towards the text space.
+"""Audio tower: log-mel spectrogram of a sound, a network trained on sound effects, and a map of its features to texts.
 
-The network returns probabilities of a few sound labels; the embedding is the convex combination of their text
-embeddings (like ConSE for pictures: Norouzi et al. 2013, arXiv 1312.5650), so that a sound is close to texts and
-pictures of the same thing. TRAINING.md describes the training.
+The network is aiSFX (Ma & Lerch, "Representation Learning for the Automatic Indexing of Sound Effects Libraries", ISMIR
+2022, arXiv 2208.09096; weights CC BY 4.0, see NOTICE); the spectrogram is that which it was trained with, written anew
+from its published parameters. TRAINING.md describes what was trained by this project.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,39 +17,54 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
+from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-
-WEIGHTS = Path(__file__).with_name("audio.safetensors")
+NETWORK_WEIGHTS = Path(__file__).with_name("sound_effects.safetensors")
+MAP_WEIGHTS = Path(__file__).with_name("audio.safetensors")
 DIM = 384
-SAMPLE_RATE_HZ = 16_000
-MEL_BINS = 64
-HOP = 320  # 20 ms: modulations up to 25 Hz are preserved, such as those of a helicopter's blades
-WINDOW = 512  # 32 ms
-FFT = 1024  # twice the window, so that none of the low mel filters is empty
-MEL_LOW_HZ, MEL_HIGH_HZ = 40.0, 7_800.0
-VIEW_FRAMES = 125  # 2.5 s
-VIEW_SAMPLES = VIEW_FRAMES * HOP
-POWER_FLOOR = 1e-9
-DYNAMIC_RANGE_DB = 80.0  # levels further below the loudest point of a view are clipped
-SILENT_BELOW_DB = 40.0  # views whose loudest point is this far below that of the sound are dropped
-VIEWS_PER_TRANSFORM = 64  # bounds the memory of the Fourier transforms to about 35 MB
+SAMPLE_RATE_HZ = 44_100
+MEL_BINS = 96
+WINDOW, HOP = 2_048, 1_024  # 46 ms, 23 ms
+POWER_SCALE = 1e4
+LOUDEST = 9.457798957824707  # by which the published spectrograms are divided: a sine of full scale gives 0.98
+MIN_PEAK, MAX_PEAK = 10 ** (-30 / 20), 1.0
+"""Sounds are scaled to a peak in this range, -30 to 0 dB. Within it, the level tells near from far sounds."""
+
+MIN_FRAMES = 100  # 2.3 s, the length that the network was trained with
+PIECE_FRAMES = 1_024  # 23.8 s; longer sounds are embedded in pieces, which bounds memory
+FULL_BAND_RATE_HZ = 44_000
+CARRIED_ABOVE = 0.1
+"""Level that a mel bin must reach in 5% of the frames, or else the sound is taken not to carry its frequencies."""
+
+CONTINUED_FROM = 6
+"""Mel bins below the band limit whose mean the continued spectrum starts from."""
+
+CONTINUED_SLOPE = 0.004
+"""Fall of the continued spectrum a mel bin (0.4 dB), chosen on the open part of the evaluation data."""
+
+CONTINUED_DEVIATION = 0.02
+"""Standard deviation of the noise on it (2 dB), likewise: spectrograms of sounds are never smooth."""
+
+LEAST_BINS, LEAST_GAP = 12, 4
+"""A band limit below so many bins is that of a low sound; if fewer bins than the gap are missing, none is continued."""
 
 
 def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Split a sound into views, and compute a normalised log-mel of each; thread-safe, loads no tower.
+    """Compute the log-mel spectrogram of a sound; thread-safe, loads no tower.
 
     Args:
         samples: Mono sound, float32 (n,), nominally in -1..1.
         sample_rate_hz: Sampling rate of the sound.
 
     Returns:
-        Log-mels, float32 (views, 64, 125): views of 2.5 s, evenly placed with an overlap of at least half, the first at
-        the start and the last at the end. Views that are silent compared to the others are left out; at least one
-        remains.
+        Levels, float32 (pieces, frames, 96), 0 for silence, about 1 at full scale: one piece, of a sound of more than
+        23.8 s pieces of that length, evenly placed, the first at the start and the last at the end. Sounds shorter than
+        2.3 s are repeated. The spectrum is continued above the frequencies that the sound can carry or does carry: the
+        network was trained on studio recordings, and takes a recording at 16 kHz for something else.
 
     Raises:
         MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
@@ -55,102 +72,161 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[
     import torch
 
     with torch.inference_mode():
-        views = _views(_at_model_rate(samples, sample_rate_hz))
-        levels_db = torch.cat(
-            [_log_mel(views[i : i + VIEWS_PER_TRANSFORM]) for i in range(0, len(views), VIEWS_PER_TRANSFORM)]
-        ).numpy()
-    loudest_db = levels_db.max(axis=(1, 2))
-    return normalize_levels(levels_db[loudest_db >= loudest_db.max() - SILENT_BELOW_DB])
+        samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
+        peak = float(np.abs(samples).max())
+        gain = min(max(peak, MIN_PEAK), MAX_PEAK) / peak if peak > 0 else 1.0
+        sound = resample_sound(torch.from_numpy(samples * np.float32(gain)), sample_rate_hz, SAMPLE_RATE_HZ)
+        levels = torch.stack([_log_mel(piece) for piece in _pieces(sound)]).numpy()
+    return continue_spectrum(levels, sample_rate_hz)
 
 
-def normalize_levels(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalise levels in dB, float32 (views, mel, frames): 1.5 at the loudest point of a view, -2.5 at the floor."""
-    below_db = levels_db - levels_db.max(axis=(1, 2), keepdims=True)
-    normalized: NDArray[np.float32] = np.maximum(below_db, np.float32(-DYNAMIC_RANGE_DB)) / np.float32(20.0)
-    normalized += np.float32(1.5)
-    return normalized
+def _pieces(sound: torch.Tensor) -> list[torch.Tensor]:
+    """Return evenly placed pieces of a sound (n,), all of the same length."""
+    length = (PIECE_FRAMES - 1) * HOP
+    if len(sound) <= length:
+        shortest = (MIN_FRAMES - 1) * HOP
+        return [sound.repeat(math.ceil(shortest / len(sound)))[:shortest] if len(sound) < shortest else sound]
+    free_samples = len(sound) - length
+    starts = np.linspace(0, free_samples, math.ceil(free_samples / length) + 1).round().astype(np.int64)
+    return [sound[start : start + length] for start in starts]
 
 
-def sound_levels(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Return the log-mel spectrogram of a whole sound in dB.
-
-    Args:
-        samples: Mono sound, float32 (n,), nominally in -1..1.
-        sample_rate_hz: Sampling rate of the sound.
-
-    Returns:
-        Levels in dB, float32 (mel, frames), 50 frames per second.
-
-    Raises:
-        MediaError: as `prepare_sound`.
-    """
+def _log_mel(sound: torch.Tensor) -> torch.Tensor:
+    """Return levels, float32 (frames, mel), of a sound (n,); frame i is centred on i * HOP."""
     import torch
 
-    with torch.inference_mode():
-        levels: NDArray[np.float32] = _log_mel(_at_model_rate(samples, sample_rate_hz)).numpy()
-    return levels
-
-
-def _at_model_rate(samples: NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
-    """Check a sound and resample it to 16 kHz: float32 (m,), m >= 1."""
-    import torch
-
-    samples = check_sound(samples, sample_rate_hz, SAMPLE_RATE_HZ)
-    # Louder sounds are scaled to a peak of 1, so that squares cannot overflow; the level has no effect later.
-    peak = float(np.abs(samples).max())
-    sound = torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples.copy())
-    return resample_sound(sound, sample_rate_hz, SAMPLE_RATE_HZ)
+    filters, window = _mel_filters()
+    spectrum = torch.stft(sound, WINDOW, HOP, WINDOW, window, center=True, pad_mode="constant", return_complex=True)
+    power = spectrum.abs().square()
+    return (filters @ power).mul_(POWER_SCALE).add_(1.0).log10_().div_(LOUDEST).T
 
 
 @lru_cache(maxsize=1)
 def _mel_filters() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return triangular mel filters (mel, bins) and the Hann window (WINDOW,)."""
-    import torch
-    import torchaudio
-
-    filters = torchaudio.functional.melscale_fbanks(
-        FFT // 2 + 1, MEL_LOW_HZ, MEL_HIGH_HZ, MEL_BINS, SAMPLE_RATE_HZ, norm=None, mel_scale="htk"
-    )
-    return filters.T.contiguous(), torch.hann_window(WINDOW)
-
-
-def _views(sound: torch.Tensor) -> torch.Tensor:
-    """Return overlapping views, float32 (views, VIEW_SAMPLES), of a sound (n,); a shorter sound is repeated."""
+    """Return triangles over the HTK mel scale, each of sum 1, float32 (mel, bins), and the Hann window (WINDOW,)."""
     import torch
 
-    if len(sound) < VIEW_SAMPLES:
-        sound = sound.repeat(math.ceil(VIEW_SAMPLES / len(sound)))[:VIEW_SAMPLES]
-    free_samples = len(sound) - VIEW_SAMPLES
-    starts = np.linspace(0, free_samples, math.ceil(2 * free_samples / VIEW_SAMPLES) + 1).round().astype(np.int64)
-    return torch.stack([sound[start : start + VIEW_SAMPLES] for start in starts])
+    edges = _mel_edges(SAMPLE_RATE_HZ / 2)
+    bins = _mel(np.arange(WINDOW // 2 + 1) * SAMPLE_RATE_HZ / WINDOW)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    triangles = np.clip(np.minimum(rising, falling), 0.0, None)
+    filters = (triangles / triangles.sum(axis=1, keepdims=True)).astype(np.float32)
+    return torch.from_numpy(filters), torch.hann_window(WINDOW, periodic=False)
 
 
-def _log_mel(sound: torch.Tensor) -> torch.Tensor:
-    """Return the log power in dB, float32 (..., mel, frames), of sound (..., n); frame i is centred on i * HOP."""
-    import torch
+def _mel_edges(high_hz: float) -> NDArray[np.float64]:
+    """Return the edges of the filters in mel, (MEL_BINS + 2,); filter i spans edges i to i + 2."""
+    return np.linspace(0.0, float(_mel(high_hz)), MEL_BINS + 2)
 
-    filters, window = _mel_filters()
-    spectrum = torch.stft(sound, FFT, HOP, WINDOW, window, center=True, pad_mode="constant", return_complex=True)
-    power = spectrum[..., : max(1, sound.shape[-1] // HOP)].abs().square()
-    return (filters @ power).add_(POWER_FLOOR).log10_().mul_(10.0)
+
+def _mel(hz: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return frequencies in mel, by the formula of HTK (Young et al., The HTK Book, 5.4)."""
+    return np.asarray(1127.01048 * np.log1p(np.asarray(hz) / 700.0))
+
+
+def continue_spectrum(levels: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
+    """Continue the spectrum above the band limit of a sound.
+
+    Args:
+        levels: Levels, float32 (..., frames, mel).
+        sample_rate_hz: Sampling rate of the sound before it was resampled.
+
+    Returns:
+        Levels, in which each frame continues from the mean of the six bins below the limit, falling by 0.4 dB a bin,
+        with noise.
+    """
+    limit = band_limit(levels, sample_rate_hz)
+    if limit < LEAST_BINS or limit >= MEL_BINS - LEAST_GAP:
+        return levels
+    base = levels[..., limit - CONTINUED_FROM : limit].mean(axis=-1, keepdims=True)
+    fall = np.arange(1, MEL_BINS - limit + 1) * CONTINUED_SLOPE
+    continued = base - fall + _noise(levels.shape[-2])[:, limit:]
+    return np.concatenate([levels[..., :limit], np.maximum(continued, 0.0).astype(np.float32)], axis=-1)
+
+
+@lru_cache(maxsize=4)
+def _noise(frames: int) -> NDArray[np.float64]:
+    """Return the same noise each time, (frames, mel); the stream of RandomState is frozen for all versions of NumPy."""
+    return np.random.RandomState(0).normal(0.0, CONTINUED_DEVIATION, (frames, MEL_BINS))
+
+
+def band_limit(levels: NDArray[np.float32], sample_rate_hz: int) -> int:
+    """Return how many of the lowest mel bins a sound can carry at its rate, and does carry; MEL_BINS of silence."""
+    possible = MEL_BINS
+    if sample_rate_hz < FULL_BAND_RATE_HZ:
+        highest_mel = float(_mel(0.99 * sample_rate_hz / 2))
+        possible = int((_mel_edges(SAMPLE_RATE_HZ / 2)[2:] <= highest_mel).sum())
+    carried = np.quantile(levels.reshape(-1, MEL_BINS), 0.95, axis=0) > CARRIED_ABOVE
+    return min(possible, int(np.flatnonzero(carried)[-1]) + 1 if carried.any() else MEL_BINS)
 
 
 class AudioTower:
-    """Tower that embeds prepared views."""
+    """Tower that embeds prepared sounds."""
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
+    def __init__(self, network: Path = NETWORK_WEIGHTS, feature_map: Path = MAP_WEIGHTS) -> None:
         """Read the weights.
 
+        Args:
+            network: File of the network and the classifiers of aiSFX.
+            feature_map: File of the map of its features.
+
         Raises:
-            EncoderError: the weights are missing or do not fit the network.
+            EncoderError: a file is missing, or does not fit the network.
         """
-        from bindsearch.encoders.mini.audio_network import network_from_state
-        from bindsearch.encoders.mini.label_head import load_mixture
+        from bindsearch.encoders.mini.audio_network import map_from_state, network_from_state
 
-        self._network = load_mixture(weights, network_from_state)
+        state = read_packed(network)
+        own_state = read_packed(feature_map)
+        with _naming(network):
+            self._network = network_from_state(state)
+        with _naming(feature_map):
+            self._map = map_from_state({**state, **own_state})
 
-    def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed views, float32 (n, 64, 125): float32 (n, 384), unit L2 norm."""
-        from bindsearch.encoders.mini.label_head import embed_views
+    def features(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return features of the windows of a piece, float32 (windows, 512), of its levels, float32 (frames, 96)."""
+        import torch
 
-        return embed_views(self._network, views)
+        with torch.inference_mode():
+            features: NDArray[np.float32] = self._network(torch.from_numpy(np.ascontiguousarray(levels))).numpy()
+        return features
+
+    def encode(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed a piece of a sound: levels, float32 (frames, 96), to a unit vector, float32 (384,)."""
+        import torch
+
+        from bindsearch.encoders.mini.audio_network import map_windows
+
+        with torch.inference_mode():
+            vector: NDArray[np.float32] = map_windows(torch.from_numpy(self.features(levels)), self._map).numpy()
+        return vector
+
+
+def read_packed(weights: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a weights file, unpacked to float32.
+
+    Raises:
+        EncoderError: the file is missing or damaged.
+    """
+    from safetensors.torch import load_file
+
+    from bindsearch.encoders.mini.audio_network import unpack_int8
+
+    with _naming(weights):
+        return unpack_int8(load_file(weights))
+
+
+@contextmanager
+def _naming(weights: Path) -> Iterator[None]:
+    """Name the file in errors of reading it.
+
+    Raises:
+        EncoderError: the file is missing, or its tensors do not fit.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise EncoderError(f"cannot read weights {weights}: {reason}; reinstall bindsearch") from error

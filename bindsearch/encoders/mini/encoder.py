@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from bindsearch.encoders.mini.picture_tower import MiniPictureTower
     from bindsearch.encoders.mini.text import TextTower
 
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Version of the code; increased when code (preprocessing, a network, a formula), not weights, changes the vectors."""
 
 PICTURE_SIDE_PX = 224
 VIEWS_PER_PASS = 16
-"""Views of sound or motion per pass of a tower; the image tower has its own number."""
+"""Views of motion per pass of its tower; the image tower has its own number."""
 
 _PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})
 
@@ -136,11 +136,13 @@ class MiniEncoder:
 
             if modality in _PICTURE_LIKE:
                 embedded = self._image.encode([picture for views in prepared for picture in views])
+            elif modality is Modality.AUDIO:
+                pieces = [piece for views in prepared for piece in views]  # of different lengths: one a pass
+                embedded = np.stack(self._passes.map(self._audio.encode, pieces))
             else:
-                tower = self._audio if modality is Modality.AUDIO else self._imu
                 views = np.concatenate(list(prepared))
                 groups = [views[start : start + VIEWS_PER_PASS] for start in range(0, len(views), VIEWS_PER_PASS)]
-                embedded = np.concatenate(self._passes.map(tower.encode, groups))
+                embedded = np.concatenate(self._passes.map(self._imu.encode, groups))
             return l2_normalize(mean_of_views(embedded, prepared))
 
     def picture_tower(self) -> MiniPictureTower:

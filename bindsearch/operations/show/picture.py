@@ -96,7 +96,7 @@ def _panel(media: Media, start_s: float) -> Image.Image:
 
 def _spectrogram(sound: Sound, start_s: float) -> Image.Image:
     """Return the log-mel spectrogram of a sound, low frequencies below."""
-    from bindsearch.encoders.mini.audio import DYNAMIC_RANGE_DB, MEL_HIGH_HZ, MEL_LOW_HZ, sound_levels
+    from bindsearch.encoders.preprocessing.sound_views import DYNAMIC_RANGE_DB, MEL_HIGH_HZ, MEL_LOW_HZ, sound_levels
 
     levels = sound_levels(sound.samples, sound.sample_rate_hz)
     high = float(levels.max())

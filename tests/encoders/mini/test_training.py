@@ -16,29 +16,17 @@ from bindsearch.encoders.mini.audio import AudioTower, prepare_sound
 from bindsearch.encoders.mini.imu import ImuTower, prepare_motion
 from bindsearch.encoders.mini.text import TextTower
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "mini_towers.py"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 RATE_HZ = 16_000
 PHRASES = {"rooster": "the sound of a rooster", "rain": "rain falling"}
 QUICK = ("batch=16", "part=16", "members=2", "warmup_epochs=1", "average=5")
 
 
-def train(data: Path, tower: str, out: Path, *settings: str) -> None:
+def run(script: str, data: Path, out: Path, *more: str) -> None:
     """Train a tower without fold or subject 1."""
-    chosen = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        "--data",
-        str(data),
-        "--tower",
-        tower,
-        "--leave-out",
-        "1",
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, str(BENCHMARKS / script), "--data", str(data), "--leave-out", "1", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *chosen], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -64,12 +52,13 @@ def test_a_trained_sound_tower_names_a_fold_that_was_left_out(tmp_path: Path) ->
                 soundfile.write(folder / f"{label}-{number}.flac", whistle_or_noise(label, rng), RATE_HZ)
                 writer.writerow((f"{label}-{number}.flac", label, 1 + number % 3, "CC0"))
         writer.writerow(("gone.flac", "rain", 2, "CC-Sampling+"))  # never read: its licence forbids training
-    train(tmp_path, "audio", tmp_path / "audio.safetensors", "epochs=16")
-    tower = AudioTower(tmp_path / "audio.safetensors")
+    run("mini_sound.py", tmp_path, tmp_path / "trained")
+    assert [path.name for path in (tmp_path / "trained").iterdir()] == ["audio.safetensors"]
+    tower = AudioTower(feature_map=tmp_path / "trained" / "audio.safetensors")
     for label in PHRASES:
         for number in (0, 3):
             samples, rate_hz = soundfile.read(folder / f"{label}-{number}.flac", dtype="float32")
-            vector = tower.encode(prepare_sound(samples, rate_hz)).mean(axis=0)
+            vector = tower.encode(prepare_sound(samples, rate_hz)[0])
             assert nearest(vector, [PHRASES["rain"], PHRASES["rooster"]]) == PHRASES[label]
 
 
@@ -97,7 +86,8 @@ def test_a_trained_motion_tower_names_a_subject_who_was_left_out(tmp_path: Path)
         labels=np.array(["WALKING", "LAYING"]),
         rate_hz=np.array(50.0),
     )
-    train(tmp_path, "imu", tmp_path / "imu.safetensors", "epochs=9", "turn=0")
+    settings = [part for setting in (*QUICK, "epochs=9", "turn=0") for part in ("--set", setting)]
+    run("mini_motion.py", tmp_path, tmp_path / "imu.safetensors", *settings)
     tower = ImuTower(tmp_path / "imu.safetensors")
     for row in (0, 5):  # the first windows of both runs of subject 1
         motion = np.concatenate([windows[row][:, 3:6] * 9.80665, windows[row][:, 6:]], axis=1).astype(np.float32)

@@ -1,10 +1,10 @@
-"""Train the sound and motion towers of `mini` with the code of `bindsearch bind`; see encoders/mini/TRAINING.md.
+"""Train the motion tower of `mini` with the code of `bindsearch bind`; see encoders/mini/TRAINING.md.
 
-    python benchmarks/mini_towers.py --data DIR --tower audio --leave-out 4 --out audio.safetensors
+    python benchmarks/mini_motion.py --data DIR --leave-out 18 --out imu.safetensors
 
-DIR contains the folders `audio_esc10` and `imu_uci_har`. Recordings are bound to phrasings of their labels, with `mini`
-as the hub and the default settings of the networks `label-sound` and `label-motion`. One thread, the same seed and the
-same versions of the libraries give the same weights.
+DIR contains the folder `imu_uci_har`. Recordings are bound to phrasings of their labels, with `mini` as the hub and the
+default settings of the network `label-motion`. One thread, the same seed and the same versions of the libraries give
+the same weights.
 """
 
 from __future__ import annotations
@@ -26,20 +26,6 @@ from bindsearch.encoders.mini.imu import VIEW_HOP
 from bindsearch.encoders.model_store.installed import MODELS_VARIABLE, ModelManifest, tower_file
 from bindsearch.types import Modality
 
-SOUND_PHRASES: Mapping[str, Sequence[str]] = {
-    "dog": ("dog", "a dog barking", "the sound of a dog"),
-    "rain": ("rain", "rain falling", "the sound of rain"),
-    "sea_waves": ("sea waves", "waves crashing on the shore", "the sound of sea waves"),
-    "crying_baby": ("crying baby", "a baby crying", "the sound of a crying baby"),
-    "clock_tick": ("clock tick", "a clock ticking", "the sound of a ticking clock"),
-    "sneezing": ("sneezing", "a person sneezing", "the sound of sneezing"),
-    "helicopter": ("helicopter", "a helicopter flying", "the sound of a helicopter"),
-    "chainsaw": ("chainsaw", "a chainsaw cutting wood", "the sound of a chainsaw"),
-    "rooster": ("rooster", "a rooster crowing", "the sound of a rooster"),
-    "crackling_fire": ("crackling fire", "a fire crackling", "the sound of a crackling fire"),
-}
-"""Phrasings of each label as a name, as an event and as a sound: queries have all three forms."""
-
 MOTION_PHRASES: Mapping[str, Sequence[str]] = {
     "WALKING": ("walking", "a person walking"),
     "WALKING_UPSTAIRS": ("walking upstairs", "a person walking upstairs"),
@@ -50,27 +36,9 @@ MOTION_PHRASES: Mapping[str, Sequence[str]] = {
 }
 """Phrasings of each label as its name and as a caption."""
 
-LEFT_OUT_LICENSE = "CC-Sampling+"  # more restrictive than CC BY
 STANDARD_GRAVITY = 9.80665
 RATE_HZ = 50.0
 MOTION_COLUMNS = ("time_s", "acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
-
-
-def sound_pairs(data: Path, folder: Path, leave_out: int | None) -> Path:
-    """Write the table of ESC-10: a row for each recording whose licence permits training, and each phrasing.
-
-    Args:
-        data: Folder of the data sets.
-        folder: Folder for the table.
-        leave_out: Fold that is not trained on; None: all are.
-    """
-    source = data.absolute() / "audio_esc10"
-    rows = []
-    with (source / "labels.csv").open(newline="") as lines:
-        for row in csv.DictReader(lines):
-            if int(row["fold"]) != leave_out and row["clip_license"] != LEFT_OUT_LICENSE:
-                rows += [(source / row["path"], text, row["label"]) for text in SOUND_PHRASES[row["label"]]]
-    return _write_table(folder / "sounds.csv", Modality.AUDIO, rows)
 
 
 def motion_pairs(data: Path, folder: Path, leave_out: int | None) -> Path:
@@ -97,27 +65,16 @@ def motion_pairs(data: Path, folder: Path, leave_out: int | None) -> Path:
         label = names[label_of[own[0]]]
         # A long run is drawn from more often: as often as it has windows.
         rows += [(file.absolute(), text, label) for text in MOTION_PHRASES[label]] * len(own)
-    return _write_table(folder / "motions.csv", Modality.IMU, rows)
-
-
-def _write_table(file: Path, modality: Modality, rows: Sequence[tuple[Path, str, str]]) -> Path:
-    with file.open("w", newline="", encoding="utf-8") as out:
+    pairs = folder / "motions.csv"
+    with pairs.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
-        writer.writerow((modality.value, Modality.TEXT.value, "label", "split"))
+        writer.writerow((Modality.IMU.value, Modality.TEXT.value, "label", "split"))
         writer.writerows((path, text, label.lower().replace("_", " "), "train") for path, text, label in rows)
-    return file
-
-
-TABLES: Mapping[Modality, Callable[[Path, Path, int | None], Path]] = {
-    Modality.AUDIO: sound_pairs,
-    Modality.IMU: motion_pairs,
-}
-NETWORKS: Mapping[Modality, str] = {Modality.AUDIO: "label-sound", Modality.IMU: "label-motion"}
+    return pairs
 
 
 def train_tower(
     data: Path,
-    modality: Modality,
     out: Path,
     *,
     leave_out: int | None,
@@ -128,23 +85,22 @@ def train_tower(
 
     Args:
         data: Folder of the data sets.
-        modality: AUDIO or IMU.
         out: File to write.
-        leave_out: Fold or subject that is not trained on; None: all are.
+        leave_out: Subject who is not trained on; None: all are.
         settings: More settings of the run, such as "seed=1".
         on_step: Called after each step of training.
     """
     with tempfile.TemporaryDirectory() as name, _one_thread(), _models_in(Path(name) / "models"):
-        table = TABLES[modality](data, Path(name), leave_out)
-        chosen = [f"network={NETWORKS[modality]}", *settings]
+        table = motion_pairs(data, Path(name), leave_out)
+        chosen = ["network=label-motion", *settings]
         result = bind(
-            table, modality, "mini", "mini", settings=chosen, options=BindOptions(device="cpu"), on_step=on_step
+            table, Modality.IMU, "mini", "mini", settings=chosen, options=BindOptions(device="cpu"), on_step=on_step
         )
         assert result.manifest is not None
-        _convert(result.manifest, modality, out)
+        _convert(result.manifest, out)
 
 
-def _convert(manifest: ModelManifest, modality: Modality, out: Path) -> None:
+def _convert(manifest: ModelManifest, out: Path) -> None:
     """Write a trained tower as `mini` reads it: members with sharpened logits in fp16, and the bank."""
     import torch
     from safetensors.torch import save_file
@@ -154,8 +110,8 @@ def _convert(manifest: ModelManifest, modality: Modality, out: Path) -> None:
     from bindsearch.encoders.bound.networks import load_trained
     from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
 
-    tower = LabelTower(read_configs(manifest)[modality])
-    load_trained(tower, map_tensors(tower_file(manifest, modality)))
+    tower = LabelTower(read_configs(manifest)[Modality.IMU])
+    load_trained(tower, map_tensors(tower_file(manifest, Modality.IMU)))
     with torch.no_grad():
         for member in tower.members:
             for parameter in member.get_submodule("head").parameters():
@@ -200,17 +156,14 @@ def _show(report: StepReport) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train one tower and write its weights."""
-    parser = argparse.ArgumentParser(description="Train the sound or the motion tower of mini.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with audio_esc10 and imu_uci_har")
-    parser.add_argument("--tower", choices=list(NETWORKS), type=Modality, required=True)
-    parser.add_argument("--leave-out", type=int, help="fold of ESC-10 or subject of UCI HAR that is not trained on")
+    """Train the tower and write its weights."""
+    parser = argparse.ArgumentParser(description="Train the motion tower of mini.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with imu_uci_har")
+    parser.add_argument("--leave-out", type=int, help="subject of UCI HAR who is not trained on")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting, such as seed=1")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     options = parser.parse_args(arguments)
-    train_tower(
-        options.data, options.tower, options.out, leave_out=options.leave_out, settings=options.set, on_step=_show
-    )
+    train_tower(options.data, options.out, leave_out=options.leave_out, settings=options.set, on_step=_show)
 
 
 if __name__ == "__main__":
