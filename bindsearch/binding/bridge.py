@@ -69,7 +69,7 @@ OnEmbedded = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BridgeFigures:
-    """How well held-out members of the second space find their captions in the first.
+    """Figures of held-out members of the second space that look for their captions in the first.
 
     Attributes:
         modality: Their modality.

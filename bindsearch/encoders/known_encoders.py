@@ -1,4 +1,4 @@
-"""Encoders that can be chosen: what is known of them before anything is loaded or downloaded.
+"""Encoders that can be chosen, with the facts that are known before anything is loaded or downloaded.
 
 What stands here was read on the cards and in the documentation of the models; a value of None is not known for sure.
 """
@@ -20,7 +20,7 @@ MANY_LANGUAGES = "many"
 
 @dataclass(frozen=True, slots=True)
 class KnownEncoder:
-    """What is known of an encoder.
+    """Facts of an encoder.
 
     Attributes:
         name: Name that it is loaded by.
@@ -80,16 +80,6 @@ KNOWN = (
         "text in pictures, screenshots, documents; instructions",
     ),
     KnownEncoder(
-        "st:jinaai/jina-embeddings-v5-omni-nano",
-        _FOUR,
-        768,
-        950,
-        "cc-by-nc-4.0",
-        MANY_LANGUAGES,
-        "gpu",
-        "text, pictures, videos and sounds, not for commercial use",
-    ),
-    KnownEncoder(
         "hf:facebook/pe-av-small",
         (Modality.TEXT, Modality.VIDEO, Modality.AUDIO),
         None,
@@ -100,7 +90,7 @@ KNOWN = (
         "videos together with their sound",
     ),
     KnownEncoder(
-        "hf:laion/clap-htsat-fused",
+        "hf:laion/clap-htsat-unfused",
         _SOUND,
         512,
         154,

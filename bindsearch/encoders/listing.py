@@ -19,7 +19,7 @@ from bindsearch.types import Modality
 
 
 class State(StrEnum):
-    """Where an encoder is."""
+    """Place of an encoder."""
 
     BUILT_IN = "built in"
     PACKAGE = "package"
