@@ -249,6 +249,7 @@ def render(rows: Sequence[Row]) -> str:
         "without memory, and the names and shapes of their tensors checked.",
         f"* {len(needs)} models with {sum(len(row.tags) for row in needs)} weights have a text tower of the library "
         "transformers: without it they are refused, by its name.",
+        "* Nothing was downloaded: a tokenizer of four words stands in for published ones, and the weights are random.",
         "",
     ]
     header = ["model", "weights", "picture tower", "text tower", "tokenizer", "million parameters", "built", "loaded"]
