@@ -28,7 +28,9 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Distributions that provide a module, if their name differs from the module's."""
 
-EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw", "pypdfium2": "pdf", "striprtf": "rtf"})
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {"pi_heif": "heic", "rawpy": "raw", "pypdfium2": "pdf", "striprtf": "rtf", "transformers": "hf"}
+)
 """The extra of this project that installs each optional module."""
 
 FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(

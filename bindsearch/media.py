@@ -27,22 +27,11 @@ class Picture:
 
     Attributes:
         rgb: uint8 (height, width, 3), upright, alpha composited on white.
+        caption: Text to embed with it as one input, "" for none; see `DecodeHints.joint`.
     """
 
     rgb: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Sampled frames of a span of video.
-
-    Attributes:
-        rgb: uint8 (n, height, width, 3).
-        times_s: float64 (n,), time of each frame in seconds.
-    """
-
-    rgb: NDArray[np.uint8]
-    times_s: NDArray[np.float64]
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +45,23 @@ class Sound:
 
     samples: NDArray[np.float32]
     sample_rate_hz: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Sampled frames of a span of video.
+
+    Attributes:
+        rgb: uint8 (n, height, width, 3).
+        times_s: float64 (n,), time of each frame in seconds.
+        caption: Text to embed with them as one input, "" for none; see `DecodeHints.joint`.
+        sound: Sound of the same span to embed with them as one input; None: there is none.
+    """
+
+    rgb: NDArray[np.uint8]
+    times_s: NDArray[np.float64]
+    caption: str = ""
+    sound: Sound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +173,16 @@ class DecodeHints:
         picture_side_px: Minimum length of an image's shorter side in pixels (JPEGs are decoded at a reduced scale).
         frames_per_s: Sampling rate of video frames.
         motion_s: Duration in seconds below which the encoder pads motion; a notice reports it to the user.
+        longest_s: Longest span in seconds that the encoder embeds whole, by modality; segments are at most as long.
+        joint: What indexed pictures and videos are embedded with as one input, if there is any: TEXT, their captions;
+            AUDIO, the sound of a video.
     """
 
     picture_side_px: int
     frames_per_s: float
     motion_s: float = 0.0
+    longest_s: Mapping[Modality, float] = field(default_factory=dict)
+    joint: frozenset[Modality] = frozenset()
 
 
 NO_CONTENT = "no content: "

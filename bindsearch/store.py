@@ -104,7 +104,8 @@ class Store:
     ) -> None:
         """Prepare access to a store; files are opened on first use. See `connect` for the arguments."""
         self.path = path
-        self._segments = segment_lengths({} if segment_s is None else segment_s)
+        self._wanted_segments: Mapping[str, float] = {} if segment_s is None else segment_s
+        segment_lengths(self._wanted_segments)  # refused now, not after the encoder is loaded
         self._wanted_encoder = encoder
         self._encoder_options = encoder_options or {}
         self._device, self._compile = device, compile
@@ -936,7 +937,11 @@ class Store:
         from bindsearch.operations.show.show_file import Choice, find_root, parse_file, show_file
 
         roots = self._known_collections().values()
-        decode = decode_options(self.config, None) if self.exists else self._segments
+        decode = (
+            decode_options(self.config, None)
+            if self.exists
+            else segment_lengths(self._wanted_segments, self.encoder.wants)
+        )
         choice = Choice(segment, at_s)
         request = IndexRequest(rules, imu_rate_hz, limits={} if limits is None else limits)
         options = request.options(replace(decode, imu_rate_hz=imu_rate_hz))
@@ -1118,7 +1123,8 @@ class Store:
     def _context_of(self, encoder: Encoder) -> StoreContext:
         from bindsearch.operations.context import StoreContext
 
-        return StoreContext(self._folder, encoder, self._segments, self._gpus, self._decode)
+        segments = segment_lengths(self._wanted_segments, encoder.wants)
+        return StoreContext(self._folder, encoder, segments, self._gpus, self._decode)
 
     @property
     def _plan_context(self) -> PlanContext:

@@ -17,7 +17,7 @@ from bindsearch.cli.settings.complete import complete_encoders, complete_modalit
 from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from bindsearch.binding.bind import BindResult
+    from bindsearch.binding.bind import BindOptions, BindResult
     from bindsearch.binding.training.train import StepReport
     from bindsearch.binding.training.validation import Validation
 
@@ -29,16 +29,27 @@ def bind_command(
     pairs: Annotated[
         Path,
         typer.Option(
-            "--pairs", help="CSV file: a column for the new modality, one for its partner (image, ...).", metavar="FILE"
-        ),
-    ],
-    modality: Annotated[
-        str,
-        typer.Option(
-            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modality
+            "--pairs",
+            help="CSV file: a column for the new modality, one for its partner (image, ...). With --bridge: captions.",
+            metavar="FILE",
         ),
     ],
     out: Annotated[str, typer.Option("--out", help="Name of the new encoder, loaded as bound:NAME.", metavar="NAME")],
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modality
+        ),
+    ] = None,
+    bridge: Annotated[
+        str | None,
+        typer.Option(
+            "--bridge",
+            help="Instead of training a tower: map the vectors of this encoder to the hub's, by captions.",
+            metavar="NAME",
+            autocompletion=complete_encoders,
+        ),
+    ] = None,
     hub: Annotated[
         str,
         typer.Option(
@@ -76,9 +87,18 @@ def bind_command(
     encoder gives its partner. Then texts and all other modalities find it too. Interrupted runs are resumed.
 
     Example: bindsearch bind --pairs pairs.csv --modality thermal --hub mini --out night --set network=hub
+    Two encoders as one: bindsearch bind --pairs captions.csv --hub NAME --bridge NAME --out hearing
     """
     from bindsearch.binding.bind import BindOptions, bind, check_run
 
+    if (modality is None) == (bridge is None):
+        raise UsageError("give either --modality, to train a tower, or --bridge, to map the vectors of an encoder")
+    if bridge is not None:
+        given = {"--set": set_, "--sweep": sweep, "--work": work, "--restart": restart, "--tensorboard": tensorboard}
+        if unused := next((option for option, value in given.items() if value), None):
+            raise UsageError(f"{unused} has no effect on --bridge, which is fitted in one step: omit it")
+        return _bridge(pairs, hub, bridge, out, BindOptions(replace=replace, device=device), json=json)
+    assert modality is not None
     options = BindOptions(work, restart, replace, device, templates, tensorboard)
     settings = [*(set_ or [])]
     if sweep is not None and work is None:
@@ -111,6 +131,35 @@ def bind_command(
     else:
         for result in results:
             _print_result(result)
+    return 0
+
+
+def _bridge(pairs: Path, hub: str, second: str, out: str, options: BindOptions, *, json: bool) -> int:
+    """Make a bridge between two encoders and show its figures."""
+    from bindsearch.binding.bridge import bind_bridge
+
+    with _progress(out) as (show, _):
+        result = bind_bridge(pairs, hub, second, out, options=options, on_embedded=show)
+    for note in result.notes:
+        print_message(f"note: {note}")
+    if json:
+        figures = [asdict(figure) for figure in result.figures]
+        print_json(
+            {
+                "name": result.manifest.name,
+                "captions": result.captions,
+                "figures": figures,
+                "notes": list(result.notes),
+            }
+        )
+        return 0
+    print_line(f"{result.manifest.name} installed: {plural(result.captions, 'caption')}")
+    for figure in result.figures:
+        print_line(
+            f"held-out {figure.modality} of {second} to captions of {hub}: R@1 {figure.recall_at_1:.3f}, "
+            f"R@10 {figure.recall_at_10:.3f} of {figure.candidates}"
+        )
+    print_line(f"use it with: bindsearch index PATH --encoder {result.manifest.name}")
     return 0
 
 
@@ -151,7 +200,7 @@ def _progress(
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(STAGES[stage], total=total, figures="")
+                tasks[stage] = bar.add_task(STAGES.get(stage, stage), total=total, figures="")
             bar.update(tasks[stage], completed=done, total=total)
 
         def show_step(report: StepReport) -> None:

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "export": ("export", "export_command"),
         "import": ("import_", "import_command"),
         "merge": ("merge", "merge_command"),
+        "encoders": ("encoders", "encoders_command"),
         "bind": ("bind", "bind_command"),
         "eval": ("eval_", "eval_command"),
         "bench": ("bench", "bench_app"),

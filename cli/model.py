@@ -30,7 +30,9 @@ model_app = typer.Typer(
 NameArgument = Annotated[
     str,
     typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, or timm:MODEL.", metavar="NAME", show_default=False
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, or hf:ORG/NAME.",
+        metavar="NAME",
+        show_default=False,
     ),
 ]
 
@@ -39,9 +41,23 @@ NameArgument = Annotated[
 def pull_command(
     name: NameArgument,
     from_: Annotated[
-        Path | None, typer.Option("--from", help="Use this checkpoint file instead of downloading.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Use this checkpoint, or the folder with it or the repository; no download.",
+            metavar="PATH",
+        ),
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Download from this URL (a mirror).", metavar="URL")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", help="Download from this URL (a mirror); of st: and hf: the address of a hub.", metavar="URL"
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", help="Branch, tag or commit of the repository of st: and hf:.", metavar="REV"),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", help="fp16, bf16 or fp32; default: the fastest on this machine.", metavar="FORMAT"),
@@ -63,22 +79,43 @@ def pull_command(
     from bindsearch.encoders.model_catalog import find_model_source
     from bindsearch.encoders.model_store.installed import model_folder
     from bindsearch.encoders.model_store.pull import pull_model
+    from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
+    from bindsearch.encoders.model_store.source import SNAPSHOT_FAMILIES, snapshot_family
 
     def consent(source: ModelSource) -> bool:
-        print_message(source.license_text)
         return accept_license or _ask_consent(source)
 
+    def shown_consent(source: ModelSource) -> bool:
+        print_message(source.license_text)
+        return consent(source)
+
     with _progress() as show:
-        pulled = pull_model(
-            find_model_source(name),
-            from_file=from_,
-            url=url,
-            dtype=dtype,
-            offline=offline,
-            consent=consent,
-            force=force,
-            on_progress=show,
-        )
+        if snapshot_family(name) is None:
+            if revision is not None:
+                raise UsageError(f"--revision {revision}: only models of {', '.join(SNAPSHOT_FAMILIES)} have revisions")
+            pulled = pull_model(
+                find_model_source(name),
+                from_file=from_,
+                url=url,
+                dtype=dtype,
+                offline=offline,
+                consent=shown_consent,
+                force=force,
+                on_progress=show,
+            )
+        else:
+            pulled = pull_snapshot(
+                name,
+                revision=revision,
+                from_folder=from_,
+                url=url,
+                dtype=dtype,
+                offline=offline,
+                show=lambda source: print_message(source.license_text),
+                consent=consent,
+                force=force,
+                on_progress=show,
+            )
     for notice in pulled.notices:
         print_message(f"note: {notice}")
     if json:
@@ -116,7 +153,7 @@ def list_command(json: JsonOption = False) -> int:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
         return 0
     for model in models:
-        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {', '.join(model.files)}")
+        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {_contents(model)}")
     if not models:
         print_message(
             f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
@@ -209,20 +246,33 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
     print_line(f"licence: {model.license}; use it with: bindsearch index PATH --encoder {model.name}")
 
 
+def _contents(model: ModelManifest) -> str:
+    """Return the towers of a model, or of a repository how many files it has."""
+    from bindsearch.encoders.model_store.installed import towers_of
+
+    return ", ".join(towers_of(model)) or plural(len(model.files), "file")
+
+
 def _print_info(model: ModelManifest, state: str) -> None:
+    from bindsearch.encoders.model_store.installed import towers_of
+
     facts = _model_json(model)
     print_line(f"name          {model.name}  (family {model.family})")
     print_line(f"folder        {facts['folder']}  ({human_bytes(_size(model))}, {model.dtype}, {state})")
     print_line(f"licence       {model.license}")
     print_line(f"source        {model.source}  ({human_bytes(model.source_bytes)})")
+    if model.revision:
+        print_line(f"revision      {model.revision}")
     print_line(f"sha256        {model.source_sha256}")
     print_line(f"created       {model.created}")
     for key, value in model.architecture.items():
         print_line(f"architecture  {key} = {value}")
     for modality, temperature in model.temperatures.items():
         print_line(f"temperature   {modality} = {temperature:g}")
-    for tower, file in model.files.items():
-        print_line(f"tower         {tower}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
+    towers = towers_of(model)
+    for key, file in model.files.items():
+        kind = "tower" if key in towers else "file"
+        print_line(f"{kind:<12}  {key}  {human_bytes(file.size_bytes)}, xxh3 {file.xxh3}")
 
 
 def _print_built_in(*, as_json: bool) -> None:

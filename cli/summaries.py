@@ -33,6 +33,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "import": "Import precomputed vectors; "
         "rows with the same path become one item, which replaces an existing one.",
         "merge": "Merge stores into --store (created if missing), without embedding anything.",
+        "encoders": "List the encoders: built in, of other packages, pulled, bound, "
+        "and known models that can be pulled.",
         "bind": "Bind a new modality to an encoder: train a tower on pairs, and install both as a new encoder.",
         "eval": "Measure an encoder on data sets by published protocols, or a store's indexes and vectors.",
         "bench": "Measure the speed of encoders on this machine.",

@@ -107,3 +107,29 @@ def test_a_store_says_which_encoder_it_lacks(run: Run, media: Path, tmp_path: Pa
     done = run_command(tmp_path / "nowhere", "search", "red", "--store", tmp_path / "store")
     assert done.returncode == 4
     assert "unknown encoder 'colours'" in done.stderr
+
+
+def test_the_example_of_roles_and_joint_inputs(tmp_path: Path) -> None:
+    packages, media, store = tmp_path / "site", tmp_path / "media", tmp_path / "store"
+    install(EXAMPLE.with_name("joint_encoder"), packages)
+    media.mkdir()
+    for name, width in (("plain", 64), ("captioned", 48)):
+        rows = np.array([[[215, 40, 35]], [[250, 250, 252]]], np.uint8)  # red over white
+        Image.fromarray(np.repeat(np.repeat(rows, 32, axis=0), width, axis=1)).save(media / f"{name}.png")
+    (media / "captioned.png.json").write_text('{"caption": "in front of green"}')
+    (media / "note.txt").write_text("red without white")
+
+    def answer(*arguments: str | Path) -> list[dict[str, object]]:
+        done = run_command(packages, "search", *arguments, "--store", store, "--no-words", "--json")
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout)["hits"])
+
+    done = run_command(packages, "index", media, "--encoder", "captioned-colours", "--store", store)
+    assert done.returncode == 0, done.stderr
+    found = {Path(str(hit["path"])).stem: hit["cosine"] for hit in answer("red white", "--to", "image")}
+    assert found == {"plain": pytest.approx(1.0, abs=1e-3), "captioned": pytest.approx(3**-0.5, abs=1e-3)}
+    (note,) = [hit for hit in answer("red without white", "--to", "text") if str(hit["path"]).endswith("note.txt")]
+    assert note["cosine"] == pytest.approx(0.0, abs=1e-3)  # asked, white counts against; in the note, it is a word
+    joined = f'image:{media / "plain.png"} & "in front of green"'
+    first, _ = answer("--query", joined, "--to", "image", "--include-query")
+    assert (Path(str(first["path"])).stem, first["cosine"]) == ("captioned", pytest.approx(1.0, abs=1e-3))

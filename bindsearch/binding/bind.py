@@ -152,7 +152,7 @@ def bind(
     """
     name, folder, run_folder = _places(out, options)
     check_run(out, modality, settings, options)
-    encoder = _load_hub(hub, options.device) if isinstance(hub, str) else hub
+    encoder = load_hub(hub, options.device) if isinstance(hub, str) else hub
     run_settings = parse_settings(Modality(modality), encoder.dim, settings)
     table = read_pairs(pairs, Modality(modality), encoder.modalities, run_settings.recipe.validation)
     if run_settings.recipe.patience and not any(pair.is_validation for pair in table.pairs):
@@ -204,8 +204,22 @@ def check_run(out: str, modality: str | Modality, settings: Sequence[str], optio
     check_device(options.device)
     read_templates(options.templates)
     name, _, run_folder = _places(out, options)
-    if is_installed(name) and not (options.replace or _is_of_run(name, run_folder)):
+    check_name(out, replace=options.replace or _is_of_run(name, run_folder))
+
+
+def check_name(out: str, *, replace: bool) -> str:
+    """Return the name of a new model with its prefix.
+
+    Raises:
+        UsageError: it is not valid, or the model exists and may not be replaced.
+    """
+    bare = out.removeprefix(BOUND_PREFIX)
+    if not _NAME.fullmatch(bare):
+        raise UsageError(f"{shown(out)} is not a valid name: use letters, digits, '.', '-' and '_', at most 64")
+    name = BOUND_PREFIX + bare
+    if is_installed(name) and not replace:
         raise UsageError(f"the model {name} is installed already: choose another name, or --replace it")
+    return name
 
 
 def _places(out: str, options: BindOptions) -> tuple[str, Path, Path]:
@@ -214,10 +228,7 @@ def _places(out: str, options: BindOptions) -> tuple[str, Path, Path]:
     Raises:
         UsageError: the name is not valid.
     """
-    bare = out.removeprefix(BOUND_PREFIX)
-    if not _NAME.fullmatch(bare):
-        raise UsageError(f"{shown(out)} is not a valid name: use letters, digits, '.', '-' and '_', at most 64")
-    name = BOUND_PREFIX + bare
+    name = check_name(out, replace=True)
     folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
     return name, folder, _run_folder(folder, name)
 
@@ -231,7 +242,7 @@ def _is_of_run(name: str, run_folder: Path) -> bool:
         return False
 
 
-def _load_hub(name: str, device: str) -> Encoder:
+def load_hub(name: str, device: str) -> Encoder:
     """Return a hub; one without a choice of its device runs on the CPU, and only the tower on that device."""
     return load_encoder(name, runtime=Runtime(device) if supports_device(name) else Runtime())
 

@@ -24,6 +24,8 @@ class Encoder(Protocol):
     An encoder may also have an attribute `libraries`: for each modality the names of the modules that it imports to
     embed it, such as {Modality.TEXT: ("torch",)}. They are loaded before anything is embedded; if one cannot be loaded,
     the run ends with an error of one line.
+
+    What else an encoder may have is in `QueryEncoders`, `JointEncoder` and `ShortenedEncoder`; none of it is required.
     """
 
     @property
@@ -97,6 +99,70 @@ class Encoder(Protocol):
         Returns:
             Vectors of unit L2 norm, float32 (n, d).
         """
+
+
+DIM_OPTION = "dim"
+"""Option that truncates the vectors of an encoder; see `ShortenedEncoder`."""
+
+
+class QueryEncoders(Protocol):
+    """Member of an encoder whose queries are not embedded like what is indexed: other prompts, prefixes or heads."""
+
+    def as_query(self, target: Modality | None) -> Encoder:
+        """Return the encoder of queries that search one modality.
+
+        Args:
+            target: Modality of what is searched; None: several, or unknown.
+
+        Returns:
+            An encoder of the same space, towers and modalities. The same object is returned for each target that
+            queries are embedded alike for, so that they are embedded once.
+        """
+
+
+class JointEncoder(Protocol):
+    """Member of an encoder that embeds pictures or videos together with a caption as one vector.
+
+    `prepare` then takes a Picture or Frames with a caption. What is indexed has captions, and videos have their sound,
+    only if `wants.joint` says so: usually by an option, which the store records.
+    """
+
+    @property
+    def captioned(self) -> frozenset[Modality]:
+        """Modalities of media that may have a caption: of IMAGE and VIDEO."""
+
+
+class ShortenedEncoder(Protocol):
+    """Member of an encoder whose first dimensions are a space of their own (Matryoshka, arXiv 2205.13147).
+
+    With the option DIM_OPTION, `load_encoder` truncates its vectors and normalises them again.
+    """
+
+    @property
+    def shorter_dims(self) -> tuple[int, ...]:
+        """Dimensions that the model was trained for, in ascending order; empty if it does not state them."""
+
+
+def query_encoders(encoder: Encoder) -> dict[Modality | None, Encoder]:
+    """Return the encoder of queries for any target, under None, and those that differ from it, by target."""
+    make = getattr(encoder, "as_query", None)
+    if make is None:
+        return {None: encoder}
+    usual: Encoder = make(None)
+    by_target: dict[Modality | None, Encoder] = {target: make(target) for target in sorted(encoder.modalities)}
+    return {None: usual, **{target: head for target, head in by_target.items() if head is not usual}}
+
+
+def query_encoder(encoder: Encoder, target: Modality | None) -> Encoder:
+    """Return the encoder of queries that search one modality; None: several, or unknown."""
+    heads = query_encoders(encoder)
+    return heads.get(target, heads[None])
+
+
+def captioned_modalities(encoder: Encoder) -> frozenset[Modality]:
+    """Return the modalities of media that an encoder embeds with a caption; see `JointEncoder`."""
+    captioned: frozenset[Modality] = getattr(encoder, "captioned", frozenset())
+    return captioned
 
 
 def libraries_of(encoder: Encoder, modality: Modality) -> tuple[str, ...]:

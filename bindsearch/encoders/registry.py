@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import DIM_OPTION, Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -26,8 +27,21 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {"imagebind-": "imagebind", "openclip:": "openclip", "timm:": "timm", "bound:": "bound"}
+FAMILIES = {
+    "imagebind-": "imagebind",
+    "openclip:": "openclip",
+    "timm:": "timm",
+    "st:": "st",
+    "hf:": "hf",
+    "bound:": "bound",
+}
 """Family whose code runs a model, by the prefix of the model's name."""
+
+JOINT = "+"
+"""Between the names of two encoders that are loaded as one."""
+
+BRIDGE = "bridge"
+"""Key in the manifest of a bound model that is made of two encoders and a map between their spaces."""
 
 Options = Mapping[str, str | int | float | bool]
 
@@ -66,7 +80,16 @@ def load_encoder(
         UsageError: `options` differ from the fixed options of an encoder, or `runtime` has settings for an encoder that
             supports none.
     """
+    given = dict(options or {})
+    if (dim := given.pop(DIM_OPTION, None)) is not None:
+        from bindsearch.encoders.shortened import shorten
+
+        return shorten(load_encoder(name, options=given, runtime=runtime), dim)
     check_device(runtime.device)
+    if JOINT in name:
+        from bindsearch.encoders.combined.load import load_combined
+
+        return load_combined(name, partial(_load_part, runtime=runtime), given)
     family = _family(name)
     if family is not None or name in BUILT_IN:
         _check_not_shadowed(name)
@@ -87,12 +110,12 @@ def shipped_calibration(name: str) -> Path | None:
 
 def supports_device(name: str) -> bool:
     """Return whether the device of an encoder can be chosen; others run on the CPU."""
-    return _family(name) is not None
+    return any(_family(part) is not None for part in name.split(JOINT))
 
 
 def has_options(name: str) -> bool:
     """Return whether an encoder has preprocessing options to set."""
-    return _family(name) == "imagebind"
+    return JOINT in name or _family(name) in ("imagebind", "st", "hf")
 
 
 def _family(name: str) -> str | None:
@@ -115,6 +138,16 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
+    if family == "st":
+        from bindsearch.encoders.st.encoder import StEncoder
+
+        return StEncoder(manifest, options=options, runtime=runtime)
+    if family == "hf":
+        from bindsearch.encoders.hf.encoder import HfEncoder
+
+        encoder = HfEncoder(manifest, options=options or {}, runtime=runtime)
+        fixed = {key: value for key, value in (options or {}).items() if key not in encoder.settable}
+        return _check_options(encoder, fixed)
     if family == "timm":
         from bindsearch.encoders.timm.encoder import TimmEncoder
 
@@ -128,10 +161,18 @@ def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runti
     """Return the encoder of a bound model, whose hub is loaded first; options are those of the hub."""
     from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
 
+    if BRIDGE in manifest.architecture:
+        from bindsearch.encoders.combined.load import load_bridged
+
+        return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
     hub_name, hub_options = read_hub(manifest)
-    runs_there = runtime if supports_device(hub_name) else Runtime()
-    hub = load_encoder(hub_name, options={**hub_options, **(options or {})}, runtime=runs_there)
+    hub = _load_part(hub_name, {**hub_options, **(options or {})}, runtime)
     return BoundEncoder(manifest, hub, runtime=runtime)
+
+
+def _load_part(name: str, options: Options, runtime: Runtime) -> Encoder:
+    """Return an encoder that another one is made of; one without a choice of its device runs on the CPU."""
+    return load_encoder(name, options=options, runtime=runtime if supports_device(name) else Runtime())
 
 
 def _check_options(encoder: Encoder, options: Options | None) -> Encoder:
@@ -216,6 +257,11 @@ def _entry_points() -> list[EntryPoint]:
     return list(entry_points(group=GROUP))
 
 
+def package_encoders() -> list[str]:
+    """Return the names of encoders that other packages provide, sorted."""
+    return sorted({point.name for point in _entry_points()})
+
+
 def _package_of(point: EntryPoint) -> str:
     """Return the name of the package of an entry point."""
     return point.dist.name if point.dist else point.value
@@ -235,10 +281,11 @@ def _unknown_message(name: str) -> str:
     from bindsearch.encoders.model_store.installed import list_models
 
     models = [model.name for model in list_models()]
-    others = sorted({point.name for point in _entry_points()})
+    others = package_encoders()
     near = did_you_mean(name, [*LISTED, *models, *others])
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]
     parts += [f"installed models: {', '.join(models)}"] if models else []
     parts += [f"of other packages: {', '.join(others)}"] if others else []
-    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED or timm:MODEL"
+    hint = "`bindsearch model pull` downloads imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME or "
+    hint += "hf:ORG/NAME"
     return f"unknown encoder {name!r}: {'; '.join(parts)}; {hint}"

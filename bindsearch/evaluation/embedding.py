@@ -21,7 +21,7 @@ from bindsearch.hashing import fingerprint_of, hash_bytes, hash_file
 from bindsearch.ingest.inspect.find_file import find_file
 from bindsearch.ingest.inspect.inspect_file import declared_of
 from bindsearch.ingest.media.decode import pieces, reason_of, required_libraries
-from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.options import DecodeOptions, limit_segments
 from bindsearch.ingest.media.sidecar import FACTS, Sidecar, merge_sidecars
 from bindsearch.ingest.media.texts.passages import passages
 from bindsearch.media import Frames, Media, Passage, Picture, ThermalPicture
@@ -105,7 +105,7 @@ def embed_items(
     """
     import numpy as np
 
-    options = options or DecodeOptions()
+    options = options or limit_segments(DecodeOptions(), encoder.wants)
     modalities = {item.modality for item in items}
     if missing := modalities - encoder.modalities:
         raise UsageError(f"the encoder {encoder.name} embeds no {', '.join(sorted(missing))}: choose another encoder")

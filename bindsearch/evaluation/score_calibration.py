@@ -153,7 +153,7 @@ def _of_query(
     depth: int,
 ) -> ScoredPairs:
     """Return the claims of the best items of one query."""
-    (scale,) = score_scales(query, [statistics], [own])
+    (scale,) = score_scales([query], [statistics], [own])
     partition = PartitionScale(scale, coefficients, float(len(items)))
     cosines = np.asarray(items @ query, np.float32)
     best = np.argsort(-cosines, kind="stable")[:depth]

@@ -13,7 +13,7 @@ from pathlib import Path
 from bindsearch.atomic import atomic_write, is_there, sync_folder
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import SnapshotDamagedError, StoreError, StoreNotFoundError, UsageError
-from bindsearch.ingest.media.options import decode_options
+from bindsearch.ingest.media.options import decode_options, limit_segments
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.media import NO_CONTENT
@@ -96,7 +96,7 @@ def reindex(
         caps = {} if limits is None else limits
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=caps)
         report = index_targets(
-            replace(context, path=new_store, segments=decode_options(config, None)),
+            replace(context, path=new_store, segments=limit_segments(decode_options(config, None), encoder.wants)),
             lambda new, _: _targets(collections, new, store, new_store),
             request,
             decoders,
@@ -147,7 +147,7 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
             encoder.digest,
             dict(encoder.options),
         )
-        if same and decode_options(previous, None) == decode_options(config, None):
+        if same and decode_options(previous, None) == limit_segments(decode_options(config, None), encoder.wants):
             return
     _remove(new_store)
 

@@ -109,7 +109,7 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
     """Find the items with the same content as the query's own files.
 
     If the file itself is indexed, or the term is `like`, other items are wanted: it and its copies are excluded, except
-    with `include_query`. Else they are what is asked for: they certainly match a query of one term.
+    with `include_query`. Else they are what is asked for: they certainly match a query of one term without a caption.
 
     Args:
         generation: The generation to search.
@@ -130,7 +130,7 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
             own |= {content_hash or term.source} if is_own else set()
     hidden = np.unique(np.concatenate(excluded))
     rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
-    is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0
+    is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0 and not query.terms[0].caption
     certain = np.concatenate(identical) if is_one_file else NO_ITEMS.identical
     return QueryItems(hidden, certain), rows, len(hidden) - len(own)
 
@@ -163,7 +163,13 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
         weights=weights,
         cost_notes=tuple(term.cost_note for term in encoded),
     )
-    vector = query_vector(np.stack([term.embedding for term in encoded]), weights)
+    vector = query_vector(np.stack([term.for_target(None) for term in encoded]), weights)
+    targets = {target for term in encoded for target in term.embeddings if target is not None}
+    by_target = {
+        target: query_vector(np.stack([term.for_target(target) for term in encoded]), weights) for target in targets
+    }
+    if by_target:
+        vector = replace(vector, by_target=by_target)
     notices = [notice for term in encoded for notice in term.notices]
     if copies:
         notices.append(f"copies of the query's own files are left out: {copies} (--include-query)")
@@ -192,11 +198,14 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
     """
     query = prepared.query
     words = _word_step(generation, query)
-    vector = None if prepared.vector is None else prepared.vector.vector
+    vector = prepared.vector
     targets = _filtered_partitions(generation, query)
     if query.words is WordSearch.ONLY:
         return replace(_make_plan(prepared, (), context), words=words)
-    partitions = tuple(generation.facts(target, vector) for target in targets.values())
+    partitions = tuple(
+        generation.facts(target, None if vector is None else vector.for_target(modality).vector)
+        for modality, target in targets.items()
+    )
     distributions = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
     of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match, query.copies)
     key = (of_query, prepared.terms, prepared.excluded_rows, distributions, context)

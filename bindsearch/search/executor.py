@@ -232,20 +232,21 @@ def _search_step(
 ) -> list[tuple[int, Candidates, PartitionRun]]:
     """Search a partition for queries with the same step; return number, candidates and measurements of each."""
     started = perf_counter()
-    batch, scored = search_partition(target, step, np.stack([queries[number].vector for number in numbers]))
     modality = target.partition.modality
+    vectors = [queries[number].for_target(modality).vector for number in numbers]
+    batch, scored = search_partition(target, step, np.stack(vectors))
     candidates = [
         _enough_items(
             target,
             step,
             SearchResult(positions, cosines),
-            queries[number].vector,
+            vector,
             plans[number],
             scales[number][modality],
             snapshot,
             items[number].excluded,
         )
-        for number, positions, cosines in zip(numbers, batch.positions, batch.cosines, strict=True)
+        for number, vector, positions, cosines in zip(numbers, vectors, batch.positions, batch.cosines, strict=True)
     ]
     took_ms = 1000 * (perf_counter() - started) / len(numbers)
     return [
@@ -462,7 +463,7 @@ def _rank(
     if matches is not None:
         from bindsearch.search.words.matches import with_words
 
-        present = with_words(present, matches, searched, None if query is None else query.vector, snapshot)
+        present = with_words(present, matches, searched, query, snapshot)
     if not present:
         return Result([], runs, 1000 * (perf_counter() - started), 0.0)
     of_partitions = None if query is None else [scales[candidates.modality] for candidates in present]
@@ -598,6 +599,21 @@ def _embeddings(
     return out
 
 
+def _contributions(
+    query: QueryVector,
+    searched: Mapping[Modality, FilteredPartition],
+    scored: Scored,
+    numbers: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Return the share of each term (m, t) in the cosines of candidates."""
+    embeddings, owner = _embeddings(searched, scored, numbers), scored.owner[numbers]
+    out = np.empty((len(numbers), len(query.parts)), np.float32)
+    for number in set(owner.tolist()):
+        mask = owner == number
+        out[mask] = embeddings[mask] @ query.for_target(scored.modalities[number]).parts.T
+    return out
+
+
 def _hits(
     plan: Plan,
     query: QueryVector | None,
@@ -612,7 +628,7 @@ def _hits(
     cosines = scored.cosines[numbers].tolist()
     shares = [() if query is None else (cosine,) for cosine in cosines]
     if query is not None and len(query.parts) > 1:
-        shares = [tuple(row) for row in (_embeddings(searched, scored, numbers) @ query.parts.T).tolist()]
+        shares = [tuple(row) for row in _contributions(query, searched, scored, numbers).tolist()]
     likelihoods = probabilities(scored.log_odds[numbers]).tolist()
     z_of_hits = scored.z[numbers].tolist()
     scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z_of_hits}.get(plan.ranking, cosines)

@@ -31,6 +31,9 @@ EVERYDAY_NAMES: Mapping[str, Modality] = MappingProxyType(
 )
 """Other names of target modalities; these and the names of modalities may have a plural s."""
 
+CAPTIONED = (Modality.IMAGE, Modality.VIDEO)
+"""Modalities of files that may be embedded with a caption as one input."""
+
 PREFIXES = (*(modality.value for modality in Modality), LIKE)
 
 
@@ -75,6 +78,7 @@ class Term:
         weight: The weight. None: 1/n if no term is weighted, else 1.
         negative: Whether to subtract a term without a weight.
         span: Span of a recording to use; None for all of it.
+        caption: Text that a picture or video is embedded with as one input, by encoders that can; "" for none.
     """
 
     kind: str | None
@@ -82,6 +86,7 @@ class Term:
     weight: float | None = None
     negative: bool = False
     span: Span | None = None
+    caption: str = ""
 
     def __add__(self, other: Term | Composition) -> Composition:
         return Composition((self,)) + other
@@ -209,6 +214,10 @@ def _checked_term(term: object) -> Term:
         raise UsageError(f"{shown(term.source)} is not UTF-8: give it in UTF-8") from None
     if term.kind != Modality.TEXT and (source := existing_form(term.source)) != term.source:
         term = replace(term, source=source)
+    if not isinstance(term.caption, str) or (term.caption and term.kind not in (None, *CAPTIONED)):
+        raise UsageError(
+            f"{shown(term.source)} has the caption {shown(term.caption)}: only pictures and videos have one"
+        )
     if term.span is not None:
         if not isinstance(term.span, Span):
             raise UsageError(f"the span of {shown(term.source)} is {shown(term.span)}: give a Span in seconds")
@@ -237,14 +246,24 @@ def text(words: str) -> Term:
     return Term(Modality.TEXT, words)
 
 
-def image(path: str | PathLike[str]) -> Term:
-    """Return an image term."""
-    return Term(Modality.IMAGE, to_path_text(path))
+def image(path: str | PathLike[str], *, caption: str = "") -> Term:
+    """Return an image term.
+
+    Args:
+        path: The picture.
+        caption: Text to embed with it as one input, if the encoder can; a sum of two terms needs no such encoder.
+    """
+    return Term(Modality.IMAGE, to_path_text(path), caption=caption)
 
 
-def video(path: str | PathLike[str]) -> Term:
-    """Return a video term; only the frames are used, not the sound track."""
-    return Term(Modality.VIDEO, to_path_text(path))
+def video(path: str | PathLike[str], *, caption: str = "") -> Term:
+    """Return a video term; the sound track is used only by encoders that embed both as one input.
+
+    Args:
+        path: The video.
+        caption: As for `image`.
+    """
+    return Term(Modality.VIDEO, to_path_text(path), caption=caption)
 
 
 def audio(path: str | PathLike[str]) -> Term:

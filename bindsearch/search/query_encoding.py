@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from bindsearch.arguments import is_existing_file, looks_like_path, to_absolute, to_path
-from bindsearch.encoders.base import Encoder, libraries_of
+from bindsearch.encoders.base import Encoder, captioned_modalities, libraries_of, query_encoders
 from bindsearch.environment import check_libraries, raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError, UsageError
 from bindsearch.hashing import hash_file
-from bindsearch.media import NO_CONTENT, NO_READING, Passage, merge_readings, missing_content
+from bindsearch.media import NO_CONTENT, NO_READING, Frames, Passage, Picture, merge_readings, missing_content
 from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.partition import Partition
 from bindsearch.search.query import LIKE, Term
@@ -43,6 +43,10 @@ TermCache = LruCache[Any]
 """Encoded texts of a query, and encoded files, by what their vectors depend on."""
 
 
+Embeddings: TypeAlias = "Mapping[Modality | None, NDArray[np.float32]]"
+"""Vectors (d,) of a term by target modality, as of `encoders.base.query_encoders`: None has the usual one."""
+
+
 @dataclass(frozen=True)
 class EncodedTerm:
     """An encoded term.
@@ -50,7 +54,7 @@ class EncodedTerm:
     Attributes:
         modality: Modality of the term.
         source: The text, path or item.
-        embedding: float32 (d,), unit norm.
+        embeddings: Vectors float32 (d,), unit norm: the one for all targets under None, and others by their target.
         content_hash: Digest of the file's content; items with the same content are excluded from the hits. None for
             a text.
         cost_note: What encoding required, as text.
@@ -59,10 +63,14 @@ class EncodedTerm:
 
     modality: Modality
     source: str
-    embedding: NDArray[np.float32]
+    embeddings: Embeddings
     content_hash: str | None
     cost_note: str
     notices: tuple[str, ...] = ()
+
+    def for_target(self, target: Modality | None) -> NDArray[np.float32]:
+        """Return the vector to search a modality with; None: several, or an unknown one."""
+        return self.embeddings.get(target, self.embeddings[None])
 
 
 @dataclass(frozen=True)
@@ -149,8 +157,8 @@ def encode_terms(
         sources = tuple(term.source for term in texts)  # one key: the same texts are encoded in the same batches
         vectors = _cached(cache, sources, lambda: _embed_texts(sources, encoder()))
         encoded |= {
-            term: EncodedTerm(Modality.TEXT, term.source, vector, None, _tower(Modality.TEXT))
-            for term, vector in zip(texts, vectors, strict=True)
+            term: EncodedTerm(Modality.TEXT, term.source, embeddings, None, _tower(Modality.TEXT))
+            for term, embeddings in zip(texts, vectors, strict=True)
         }
     return [encoded[term] for term in terms]
 
@@ -210,13 +218,19 @@ def _check_file(path: Path) -> None:
         raise UsageError(f"query file {path} {problem}: check the path")
 
 
-def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
-    """Return a unit vector (d,) per text: the normalised mean of its passages, which are encoded in batches."""
-    from bindsearch.ingest.media.texts.passages import passages
-
+def _embed_texts(texts: Sequence[str], encoder: Encoder) -> list[Embeddings]:
+    """Return the vectors of each text; see `_vectors_of_texts`."""
     if Modality.TEXT not in encoder.modalities:
         raise UsageError(f"the encoder {encoder.name} has no text tower: search with a file, such as --image FILE")
     check_libraries(libraries_of(encoder, Modality.TEXT))
+    by_target = {target: _vectors_of_texts(texts, head) for target, head in query_encoders(encoder).items()}
+    return [{target: vectors[number] for target, vectors in by_target.items()} for number in range(len(texts))]
+
+
+def _vectors_of_texts(texts: Sequence[str], encoder: Encoder) -> list[NDArray[np.float32]]:
+    """Return a unit vector (d,) per text: the normalised mean of its passages, which are encoded in batches."""
+    from bindsearch.ingest.media.texts.passages import passages
+
     split = [list(passages(words, encoder.count_tokens, encoder.max_tokens)) for words in texts]
     prepared = (encoder.prepare(Passage(passage)) for text in split for passage in text)
     embedded = []
@@ -249,7 +263,7 @@ def _file_term(
         content_hash = hash_file(path)
     except (MediaError, OSError):  # encoding it tells why
         return _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot)
-    key = (term.source, modality, term.span, imu_rate_hz, content_hash, repr(declared))
+    key = (term.source, modality, term.span, term.caption, imu_rate_hz, content_hash, repr(declared))
     encoded: EncodedTerm = cache.get(key, lambda: _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot))
     return encoded
 
@@ -270,6 +284,10 @@ def _encode_file(
     if modality not in encoder.modalities:
         supported = ", ".join(known for known in Modality if known in encoder.modalities)
         raise UsageError(f"the encoder {encoder.name} cannot embed {modality}: it supports {supported}")
+    if term.caption and modality not in captioned_modalities(encoder):
+        raise UsageError(
+            f"the encoder {encoder.name} cannot embed {modality} and text as one input: add the text as a term, with +"
+        )
     check_libraries(required_libraries(encoder, [modality]))
     found = _find_file(path, snapshot)
     try:
@@ -283,6 +301,8 @@ def _encode_file(
             max_tokens=encoder.max_tokens,
             span=term.span,
         )
+        if term.caption:
+            segments = (_with_caption(segment, term.caption) for segment in segments)
         of_modality = takewhile(lambda segment: segment.modality is modality, segments)
         most = MAX_PASSAGES if modality is Modality.TEXT else None
         embeddings, notes = _embed_segments(islice(of_modality, most), modality, encoder)
@@ -293,28 +313,36 @@ def _encode_file(
         raise UsageError(f"query file {path} cannot be used as {modality}: {error}") from error
     notices = [f"{path} is long: only its first {MAX_PASSAGES} passages are used"] if is_cut else []
     notices += [f"{path}: {note}" for note in notes]
-    vector = _mean_direction(embeddings)
-    return EncodedTerm(modality, term.source, vector, content_hash, _tower(modality), tuple(notices))
+    return EncodedTerm(modality, term.source, embeddings, content_hash, _tower(modality), tuple(notices))
+
+
+def _with_caption(segment: DecodedSegment, caption: str) -> DecodedSegment:
+    """Return a segment whose picture or frames have a caption; others as they are."""
+    if not isinstance(segment.media, Picture | Frames):
+        return segment
+    return replace(segment, media=replace(segment.media, caption=caption))
 
 
 def _embed_segments(
     segments: Iterator[DecodedSegment], modality: Modality, encoder: Encoder
-) -> tuple[NDArray[np.float32], Sequence[str]]:
-    """Return the embeddings of segments, float32 (n, d), and the notes of the decoder."""
-    embeddings = []
+) -> tuple[Embeddings, Sequence[str]]:
+    """Return the mean direction of segments by target, and the notes of the decoder."""
+    heads = query_encoders(encoder)
+    embeddings: dict[Modality | None, list[NDArray[np.float32]]] = {target: [] for target in heads}
     missing: list[str] = []
     reading = NO_READING
     while batch := list(islice(segments, BATCH_SEGMENTS)):
         for segment in batch:
             reading = merge_readings(reading, segment.reading)
         reasons = [missing_content(segment.media) for segment in batch]
-        prepared = [encoder.prepare(one.media) for one, reason in zip(batch, reasons, strict=True) if reason is None]
+        media = [one.media for one, reason in zip(batch, reasons, strict=True) if reason is None]
         missing += filter(None, reasons)
-        if prepared:
-            embeddings.append(encoder.encode(modality, prepared))
-    if not embeddings:
+        if media:
+            for target, head in heads.items():
+                embeddings[target].append(head.encode(modality, [head.prepare(medium) for medium in media]))
+    if not embeddings[None]:
         raise MediaError(NO_CONTENT + missing[0] if missing else f"it contains no {modality} in this span")
-    return np.concatenate(embeddings), reading.notes
+    return {target: _mean_direction(np.concatenate(parts)) for target, parts in embeddings.items()}, reading.notes
 
 
 def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:
@@ -330,7 +358,7 @@ def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, P
     source = partitions[item.modality]
     ids = np.array([segment.vector_id for segment in segments], np.int64)
     embeddings = source.rows.embeddings(source.rows_of_vectors(ids))
-    return EncodedTerm(item.modality, term.source, _mean_direction(embeddings), item.content_hash, STORED)
+    return EncodedTerm(item.modality, term.source, {None: _mean_direction(embeddings)}, item.content_hash, STORED)
 
 
 def find_item(source: str, snapshot: Snapshot) -> Item:

@@ -1,13 +1,16 @@
 """Text form of queries.
 
     query  = [sign] term { sign term }
-    term   = [ number "*" ] [ prefix ":" ] source [ "@" number ["s"] "-" number "s" ]
+    term   = [ number "*" ] [ prefix ":" ] source [ "@" number ["s"] "-" number "s" ] [ "&" quoted ]
     sign   = "+" | "-"
     number = such as 2, 0.5, .5 or 1e-3
     prefix = "text" | "image" | "video" | "audio" | "depth" | "thermal" | "imu" | "like"
     source = quoted | bare
     quoted = between " and " or between ' and '; inside, the same quote is doubled
-    bare   = up to @, *, a quote or the end, or a sign that follows a space or precedes a weight or a prefix
+    bare   = up to @, *, a quote, an & before a quote or the end, or a sign that follows a space or precedes a
+             weight or a prefix
+
+A picture or video with & and a quoted text is one input of both, for encoders that embed such; + adds two vectors.
 
 So image:my-photo.jpg and image:my photo.jpg are one file each. Quote names that contain *, @ or a quote, a + or - after
 a space or at the end, or a prefix. `format_query` quotes every name with characters other than letters, digits and
@@ -25,7 +28,7 @@ from collections.abc import Sequence
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.errors import QuerySyntaxError
-from bindsearch.search.query import PREFIXES, Composition, Term
+from bindsearch.search.query import CAPTIONED, PREFIXES, Composition, Term
 from bindsearch.types import Span
 
 _DIGITS = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -33,7 +36,7 @@ _NUMBER = re.compile(rf"\s*({_DIGITS})\s*\*")
 _PREFIX = re.compile(r"\s*([A-Za-z]+):(?!//)")
 _SPAN = re.compile(rf"@\s*({_DIGITS})s?\s*-\s*({_DIGITS})s")
 _SECOND_PREFIX = re.compile(rf"\s(?:{'|'.join(PREFIXES)}):(?!//)")
-_END_OF_BARE = re.compile(rf"[*@\"']|(?<!\S)[+-]|[+-](?=\s*(?:{_DIGITS}\s*\*|(?:{'|'.join(PREFIXES)}):))")
+_END_OF_BARE = re.compile(rf"[*@\"']|&(?=\s*[\"'])|(?<!\S)[+-]|[+-](?=\s*(?:{_DIGITS}\s*\*|(?:{'|'.join(PREFIXES)}):))")
 _QUOTED = re.compile(r"""(["'])((?:(?!\1).|\1\1)*+)\1""", re.DOTALL)
 _PLAIN = re.compile(r"(?!//)[\w./~](?:[\w./~+-]*[\w./~])?")
 _SPACE = re.compile(r"\s*")
@@ -76,12 +79,17 @@ def _format_term(term: Term) -> str:
     prefix = "" if term.kind is None else f"{term.kind}:"
     span = term.span
     suffix = "" if span is None else f"@{_format_number(span.start_s)}s-{_format_number(span.end_s)}s"
-    return f"{weight}{prefix}{_format_source(term.source)}{suffix}"
+    caption = f" & {_format_quoted(term.caption)}" if term.caption else ""
+    return f"{weight}{prefix}{_format_source(term.source)}{suffix}{caption}"
 
 
 def _format_source(source: str) -> str:
     if _PLAIN.fullmatch(source):
         return source
+    return _format_quoted(source)
+
+
+def _format_quoted(source: str) -> str:
     quote = "'" if '"' in source and "'" not in source else '"'
     return f"{quote}{source.replace(quote, 2 * quote)}{quote}"
 
@@ -121,7 +129,20 @@ def _parse_term(expression: str, position: int) -> tuple[Term, int]:
         if span.end_s <= span.start_s:
             raise QuerySyntaxError("the span ends before it starts", expression, position)
         position = match.end()
-    return Term(kind, source, weight, span=span), position
+    caption, position = _parse_caption(expression, _skip_space(expression, position))
+    if caption and kind not in (None, *CAPTIONED):
+        raise QuerySyntaxError("only a picture or a video is joined with a text by &", expression, position)
+    return Term(kind, source, weight, span=span, caption=caption), position
+
+
+def _parse_caption(expression: str, position: int) -> tuple[str, int]:
+    """Return the text after an "&", "" if there is none, and the position behind it."""
+    if expression[position : position + 1] != "&":
+        return "", position
+    position = _skip_space(expression, position + 1)
+    if expression[position : position + 1] not in tuple("\"'"):
+        raise QuerySyntaxError("expected a quoted text after &", expression, position)
+    return _parse_source(expression, position)
 
 
 def _parse_source(expression: str, position: int) -> tuple[str, int]:

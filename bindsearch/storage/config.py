@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bindsearch.arguments import shell_command, shown, to_path
 from bindsearch.atomic import atomic_write
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import DIM_OPTION, Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
 from bindsearch.small_files import check_seal, read_json_object, sealed
 from bindsearch.types import PathLike
@@ -186,7 +186,8 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
             f"the store {store} holds vectors of encoder {config.encoder}, not of {encoder.name}: "
             "use that encoder, or index into another store (--store)"
         )
-    if config.weights_digest != encoder.digest:
+    cut_to = [options.get(DIM_OPTION) for options in (config.encoder_options, encoder.options)]
+    if config.weights_digest != encoder.digest and cut_to[0] == cut_to[1]:
         remedy = shell_command("reindex", "--encoder", config.encoder, "--store", store)
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
@@ -226,8 +227,9 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
     if name is None:
         name = DEFAULT_ENCODER if config is None else config.encoder
     if isinstance(name, str):
-        if config is not None and name == config.encoder and has_options(name):
-            options = {**config.encoder_options, **options}
+        if config is not None and name == config.encoder:
+            kept = config.encoder_options.keys() if has_options(name) else {DIM_OPTION} & config.encoder_options.keys()
+            options = {**{key: config.encoder_options[key] for key in kept}, **options}
         loaded = load_encoder(name, options=options, runtime=runtime)
     else:
         loaded = name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,9 +19,9 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth import read_depth
 from bindsearch.ingest.media.pictures.image import read_pages
 from bindsearch.ingest.media.pictures.thermal import read_thermal
-from bindsearch.ingest.media.recordings.audio import read_sound, read_sound_track
+from bindsearch.ingest.media.recordings.audio import SoundSpan, read_sound, read_sound_track
 from bindsearch.ingest.media.recordings.gpmf import read_motion_track
-from bindsearch.ingest.media.recordings.video.read import read_video, video_kind
+from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video, video_kind
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.subtitles.read import inside, read_subtitles
@@ -287,8 +288,20 @@ def _text_pieces(text: str, job: Job) -> Iterator[DecodedSegment]:
 
 def _decode_image(job: Job) -> Iterator[DecodedSegment]:
     _refuse_span(job, Modality.IMAGE)
+    caption = _caption(job)
     for picture in read_pages(job.path, job.wants, job.options, job.notes.append):
-        yield DecodedSegment(Modality.IMAGE, picture)
+        yield DecodedSegment(Modality.IMAGE, replace(picture, caption=caption) if caption else picture)
+
+
+def _caption(job: Job) -> str:
+    """Return the captions to embed with a picture or video, as far as the encoder's window goes; "" for none."""
+    text = "\n".join(job.sidecar.captions)
+    if Modality.TEXT not in job.wants.joint or not text.strip():
+        return ""
+    first, *more = islice(passages(text, job.count_tokens, job.max_tokens), 2)
+    if more:
+        job.notes.append(f"the caption is longer than {job.max_tokens} tokens: its beginning is embedded with the file")
+    return first
 
 
 def _decode_video(job: Job) -> Iterator[DecodedSegment]:
@@ -297,7 +310,8 @@ def _decode_video(job: Job) -> Iterator[DecodedSegment]:
     motion, reading = read_motion_track(job.path, job.options, job.span) if kind == "mp4" else ([], NO_READING)
     count, end_s, failure = 0, 0.0, None
     try:
-        for part in read_video(job.path, job.wants, job.options, job.span, job.notes.append, job.facts.__setitem__):
+        parts = read_video(job.path, job.wants, job.options, job.span, job.notes.append, job.facts.__setitem__)
+        for part in _with_companions(parts, job, kind):
             count, end_s = count + 1, part.end_s
             yield DecodedSegment(Modality.VIDEO, part.frames, part.start_s, part.end_s, reading=reading)
             reading = NO_READING
@@ -312,6 +326,33 @@ def _decode_video(job: Job) -> Iterator[DecodedSegment]:
     for moved in motion:
         yield DecodedSegment(Modality.IMU, moved.motion, moved.start_s, moved.end_s, reading=moved.reading)
     yield from _subtitles(job, end_s, kind)
+
+
+def _with_companions(parts: Iterator[VideoSpan], job: Job, kind: str | None) -> Iterator[VideoSpan]:
+    """Yield spans of frames with the caption and the sound that the encoder embeds with them as one input."""
+    caption = _caption(job)
+    if kind in ANIMATIONS or Modality.AUDIO not in job.wants.joint:
+        yield from (replace(part, frames=replace(part.frames, caption=caption)) if caption else part for part in parts)
+        return
+    with closing(_sound_of_frames(job, kind or "")) as sounds:
+        sound = next(sounds, None)
+        for part in parts:
+            middle_s = (part.start_s + part.end_s) / 2
+            while sound is not None and sound.end_s <= middle_s:  # spans of silence are left out
+                sound = next(sounds, None)
+            heard = None if sound is None or sound.start_s > middle_s else sound.sound
+            yield replace(part, frames=replace(part.frames, caption=caption, sound=heard))
+
+
+def _sound_of_frames(job: Job, kind: str) -> Generator[SoundSpan]:
+    """Yield the sound of a video in the spans of its frames, up to its first fault.
+
+    `_sound_of_video`, which reads the track again, notes what is wrong with it.
+    """
+    with suppress(MediaError):
+        yield from read_sound_track(
+            job.path, kind, job.options.video_segment_s, job.span, max_s=job.options.max_sound_s
+        )
 
 
 def _subtitles(job: Job, length_s: float, kind: str | None = None) -> Iterator[DecodedSegment]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown, to_number
 from bindsearch.errors import UsageError
+from bindsearch.media import DecodeHints
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
+
+_NO_HINTS = DecodeHints(picture_side_px=0, frames_per_s=1.0)
 
 LONGEST_SPAN_S = 600.0
 """Maximum length of a span, which is held in memory: ten minutes of 192 kHz sound are 460 MB."""
@@ -76,11 +81,16 @@ def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOpti
     )
 
 
-def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
+def segment_lengths(segment_s: Mapping[str, float], wants: DecodeHints = _NO_HINTS) -> DecodeOptions:
     """Return options with the segment lengths of a new store, from {"audio": 5.0}; others have defaults.
 
+    Args:
+        segment_s: the lengths in seconds, by modality.
+        wants: hints of the encoder, whose longest span limits the defaults.
+
     Raises:
-        UsageError: the modality has no segment length, or the length is out of range.
+        UsageError: the modality has no segment length, or the length is out of range or longer than what the encoder
+            embeds whole.
     """
     if not isinstance(segment_s, Mapping):
         raise UsageError(f'segment_s is {shown(segment_s)}: give lengths such as {{"audio": 5.0}}')
@@ -88,10 +98,23 @@ def segment_lengths(segment_s: Mapping[str, float]) -> DecodeOptions:
         if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
             near = did_you_mean(modality, ("audio", "video", "imu"))
             raise UsageError(f"segments of {modality!r} have no length: {near}choose from audio, video, imu")
-    given = {str(modality): length for modality, length in segment_s.items()}
-    default = DecodeOptions()
-    return DecodeOptions(
-        audio_segment_s=given.get("audio", default.audio_segment_s),
-        video_segment_s=given.get("video", default.video_segment_s),
-        imu_segment_s=given.get("imu", default.imu_segment_s),
+    given: dict[str, Any] = {f"{modality}_segment_s": length for modality, length in segment_s.items()}
+    options = replace(limit_segments(DecodeOptions(), wants), **given)
+    if (limited := limit_segments(options, wants)) != options:
+        name = next(name for name in given if getattr(options, name) != getattr(limited, name))
+        raise UsageError(
+            f"segments of {name.removesuffix('_segment_s')} are {getattr(options, name):g} s: "
+            f"the encoder embeds at most {getattr(limited, name):g} s"
+        )
+    return options
+
+
+def limit_segments(options: DecodeOptions, wants: DecodeHints) -> DecodeOptions:
+    """Return options whose segments are no longer than what an encoder embeds whole."""
+    longest_s = wants.longest_s
+    return replace(
+        options,
+        audio_segment_s=min(options.audio_segment_s, longest_s.get(Modality.AUDIO, math.inf)),
+        video_segment_s=min(options.video_segment_s, longest_s.get(Modality.VIDEO, math.inf)),
+        imu_segment_s=min(options.imu_segment_s, longest_s.get(Modality.IMU, math.inf)),
     )

@@ -53,6 +53,7 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "status": ("status", STORE),
     "status as JSON": ("status --json", STORE),
     "duplicates": ("duplicates", STORE),
+    "encoders": ("encoders --json", {"numpy"}),
     "classify": ("classify {media}/dog.txt --labels a,b", {*STORE, "tokenizers", "PIL", "rich"}),
     "column": ("classify --write-column kind --labels a,b", {*WRITER, "tokenizers"}),
     "wrong pairs": (

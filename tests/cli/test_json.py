@@ -18,8 +18,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.core import TyperCommand
 
-from bindsearch.encoders import benchmark, model_catalog
+from bindsearch.encoders import benchmark, model_catalog, registry
 from bindsearch.encoders.model_store.installed import work_folder
+from bindsearch.encoders.null import NullEncoder
 from bindsearch.encoders.torch_runtime.device import DTYPES
 from bindsearch.indexes.types import MIXED, UNMEASURED, IndexForm, IndexSettings
 from bindsearch.operations.doctor import Level
@@ -63,6 +64,13 @@ class Case:
     holds: Callable[[Any], object] = lambda _output: True
     events: frozenset[str] = frozenset()
     stdin: str = ""
+
+
+class Words(NullEncoder):
+    """Embeds texts alone."""
+
+    name = "words"
+    modalities = frozenset({Modality.TEXT})
 
 
 def cut_index(folder: Path) -> None:
@@ -216,6 +224,10 @@ CASES = [
     Case("import.json", "merge {folder}/store --store {folder}/both --json", holds=lambda one: one["failures"] == 1),
     Case("bind.json", f"{BIND} --set replication=1 --json", holds=has_validation),
     Case("bind.json", f"{BIND} --set validation=0 --work {{folder}}/w --sweep batch=4,6 --json", holds=is_swept),
+    Case("bind-bridge.json", "bind --pairs {built}/captions.txt --hub words --bridge null --out b --json"),
+    Case("encoders.json", "encoders --json", before=BIND, holds=lambda one: one["encoders"][1]["state"] == "bound"),
+    Case("encoders.json", "encoders --for 'motion, no download' --json", holds=lambda one: one["encoders"]),
+    Case("encoders.json", "encoders --for 'motion, many languages' --json", 1, holds=lambda one: not one["encoders"]),
     Case("bench-encode.json", "bench encode --encoder mini --modality text --seconds 0.01 --batch 2 --json"),
     Case("model-list.json", "model list --json", before=BIND, holds=lambda one: one["models"][0]["family"] == "bound"),
     Case("model-info.json", "model info bound:t --check --json", before=BIND, holds=lambda one: not one["faults"]),
@@ -266,6 +278,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(folder / "media" / "text-0.txt", folder / "media" / "copy.txt")
     (folder / "media" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     (folder / "more" / "more.txt").write_text("one more text")
+    (folder / "captions.txt").write_text("\n".join(f"caption {n}" for n in range(80)))
     (folder / "queries.txt").write_text("a dog\ntwo cups\n")
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(f"text number {n}")
@@ -292,6 +305,7 @@ def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("BINDSEARCH_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setattr(benchmark, "MATMUL_SIDE", 256)
+    monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "words": Words})
     for module in ("bindsearch.encoders.stub", "bindsearch.encoders.stub.checkpoint"):
         monkeypatch.setitem(sys.modules, module, None)  # so that they go again
     pull.install_converter()

@@ -15,5 +15,5 @@ def calibrate(
     own: Sequence[float] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Return the scores of cosines (m,) of each partition: float32 (m,) each."""
-    scales = score_scales(query, partitions, own)
+    scales = score_scales([query] * len(partitions), partitions, own)
     return [z_scores(part, scale) for part, scale in zip(cosines, scales, strict=True)]

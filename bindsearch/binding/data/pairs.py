@@ -159,13 +159,13 @@ def _read_rows(
                 hub=other if hub_modality is Modality.TEXT else str(path.absolute().parent / other),
                 span=_span(row, line, path),
                 label=(row.get("label") or "").strip(),
-                is_validation=SPLITS[split] == VALIDATION if has_split else _share(group) < validation,
+                is_validation=SPLITS[split] == VALIDATION if has_split else share_of(group) < validation,
             )
         )
     return pairs, left_out
 
 
-def _share(group: str) -> float:
+def share_of(group: str) -> float:
     """Return a number in 0..1 that depends on a group alone, so that more rows do not move others between splits."""
     return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "big") / 2.0**64
 

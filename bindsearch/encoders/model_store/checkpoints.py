@@ -144,9 +144,9 @@ def read_as(dtype: str, name: str, read: Callable[[], torch.Tensor]) -> torch.Te
     return cast_checked(check_tensor(read(), name), name, dtype)
 
 
-def temperature_of(log_scale: float) -> float:
-    """Return a learned logit scale from its logarithm, clipped at 100 (CLIP, arXiv 2103.00020, section 2.5)."""
-    return min(math.exp(min(log_scale, 10.0)), MAX_TEMPERATURE)  # e^10 is far above the bound and does not overflow
+def temperature_of(log_scale: float, largest: float = MAX_TEMPERATURE) -> float:
+    """Return a learned logit scale from its logarithm, clipped, at 100 as for CLIP (arXiv 2103.00020, section 2.5)."""
+    return min(math.exp(min(log_scale, 10.0)), largest)  # e^10 is far above the bound and does not overflow
 
 
 @dataclass(frozen=True, slots=True)

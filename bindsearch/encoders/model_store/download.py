@@ -49,6 +49,10 @@ class NotFoundError(EncoderError):
     """Error for a file that does not exist on the server; a mirror may have it."""
 
 
+class NoAccessError(EncoderError):
+    """Error for a file that the server does not give to this user."""
+
+
 @dataclass(frozen=True, slots=True)
 class DownloadedFile:
     """Complete file.
@@ -70,6 +74,8 @@ def download(
     *,
     on_progress: OnProgress = ignore_progress,
     reserve_bytes: int = 0,
+    token: str | None = None,
+    size_bytes: int | None = None,
     tries: int = TRIES,
     delay_s: float = 1.0,
     timeout_s: float = TIMEOUT_S,
@@ -81,6 +87,8 @@ def download(
         path: Path of the file.
         on_progress: Called with the number of bytes done and the total.
         reserve_bytes: Disk space that must be free besides the size of the file.
+        token: Access token, which is sent to the host of `url` alone; None: none.
+        size_bytes: Size of the file if it is known; another one is not downloaded.
         tries: Maximum number of consecutive requests without progress.
         delay_s: Delay before the second request; it is doubled after each failed one, up to LONGEST_DELAY_S.
         timeout_s: Maximum time without data from the server.
@@ -91,14 +99,16 @@ def download(
     Raises:
         UsageError: the URL is not an http or https URL.
         NotFoundError: the file does not exist on the server.
-        EncoderError: the server cannot be reached or refuses, too many requests failed, or the disk is full.
+        NoAccessError: the server wants a token, or another one.
+        EncoderError: the server cannot be reached or refuses, too many requests failed, the file has another size, or
+            the disk is full.
     """
     check_url(url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if finished := _read_finished(url, path, on_progress):
             return finished
-        transfer = _Transfer(url, path, on_progress, reserve_bytes, timeout_s)
+        transfer = _Transfer(url, path, on_progress, reserve_bytes, timeout_s, token, size_bytes)
         _fetch(transfer, tries, delay_s)
         return transfer.finish()
     except OSError as error:  # errors of the network are handled before
@@ -240,7 +250,16 @@ class _StoppedError(Exception):
 class _Transfer:
     """State of a running download: the part on disk, its note, and the progress of this process."""
 
-    def __init__(self, url: str, path: Path, on_progress: OnProgress, reserve_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        path: Path,
+        on_progress: OnProgress,
+        reserve_bytes: int,
+        timeout_s: float,
+        token: str | None,
+        size_bytes: int | None,
+    ) -> None:
         self.url = url
         self.furthest = 0
         self._path = path
@@ -248,6 +267,8 @@ class _Transfer:
         self._on_progress = on_progress
         self._reserve_bytes = reserve_bytes
         self._timeout_s = timeout_s
+        self._token = token
+        self._size_bytes = size_bytes
         self._note = _Note.read(self._note_path)
         self._ended = False
 
@@ -301,8 +322,11 @@ class _Transfer:
 
     def _open(self, headers: dict[str, str], offset: int) -> HTTPResponse:
         """Send a request; raise the error for a failed one."""
+        request = Request(self.url, headers=headers)
+        if self._token is not None:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
-            response = build_opener(_Redirects).open(Request(self.url, headers=headers), timeout=self._timeout_s)
+            response = build_opener(_Redirects).open(request, timeout=self._timeout_s)
         except HTTPError as error:
             with error:
                 raise self._answer(error, offset) from None
@@ -326,7 +350,8 @@ class _Transfer:
                 f"cannot download {self.url}: the file does not exist ({status}); "
                 "use a mirror (--url) or a local file (--from)"
             )
-        return EncoderError(f"cannot download {self.url}: the server answers {status}")
+        kind = NoAccessError if error.code in (401, 403) else EncoderError
+        return kind(f"cannot download {self.url}: the server answers {status}")
 
     def _check_range(self, response: HTTPResponse, offset: int) -> None:
         """Raise _StoppedError if a 206 response does not continue the file that was started."""
@@ -348,6 +373,7 @@ class _Transfer:
                 f"cannot download {self.url}: the server does not send the length of the file, so a truncated download "
                 "could not be detected; use a mirror (--url) or a local file (--from)"
             )
+        self._check_size(length)
         self._check_disk_space(length or 0)
         self._write_note(
             _Note(
@@ -369,11 +395,21 @@ class _Transfer:
             while block := _read(response):
                 file.write(block)
                 done += len(block)
+                if self._size_bytes is not None and done > self._size_bytes:
+                    self._check_size(done)  # of a body whose length was not sent
                 self.furthest = max(self.furthest, done)
                 self._on_progress(done, total)
         if total is not None and done != total:
             raise _StoppedError(f"the connection ended after {done:,} of {total:,} bytes")
         self._ended = True
+
+    def _check_size(self, found: int | None) -> None:
+        """Raise EncoderError if the file has another size than the stated one."""
+        if found is not None and self._size_bytes not in (None, found):
+            self._discard()
+            raise EncoderError(
+                f"cannot download {self.url}: it has {found:,} bytes, but {self._size_bytes:,} are stated: try again"
+            )
 
     def _check_disk_space(self, coming_bytes: int) -> None:
         """Check that the disk has space for the rest of the file and for what is reserved."""
@@ -393,7 +429,7 @@ class _Transfer:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Handler of redirections; those from https to http are refused."""
+    """Handler of redirections; those from https to http are refused, and a token goes to no other host."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -402,7 +438,11 @@ class _Redirects(HTTPRedirectHandler):
         if urlsplit(newurl).scheme not in ("https", req.type):
             fp.close()
             raise EncoderError(f"cannot download {req.full_url}: it redirects to {newurl!r}, which is not encrypted")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        sent = req.unredirected_hdrs.get("Authorization")
+        if request is not None and sent and urlsplit(newurl)[:2] == urlsplit(req.full_url)[:2]:
+            request.add_unredirected_header("Authorization", sent)
+        return request
 
 
 def _length(response: HTTPResponse) -> int | None:

@@ -1,4 +1,6 @@
-"""Models on disk: one folder per model with a safetensors file per tower and the manifest model.json.
+"""Models on disk: one folder per model with a safetensors file per tower, other files and the manifest model.json.
+
+A model that is a repository of the hub (st:, hf:) has the files of the repository instead, in the folder `files`.
 
 A model is built in a hidden work folder and published by a rename: if the process is killed, the model is either
 complete or missing.
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, atomic_write, sync_folder
-from bindsearch.encoders.model_store.source import can_be_pulled
+from bindsearch.encoders.model_store.snapshot_files import is_safe
+from bindsearch.encoders.model_store.source import can_be_pulled, snapshot_family
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
 
@@ -35,6 +38,9 @@ WORK_FOLDER = ".pulls"
 BOUND_PREFIX = "bound:"
 """Prefix of models that were made with `bindsearch bind`, and cannot be downloaded."""
 
+SNAPSHOT_FOLDER = "files"
+"""Folder in the folder of a model for the files of its repository."""
+
 NEW_FOLDER = "new"
 """Folder in a work folder for the model that is being built."""
 
@@ -46,7 +52,7 @@ _MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """File of one tower.
+    """File of a model.
 
     Attributes:
         size_bytes: Size of the file.
@@ -64,16 +70,20 @@ class ModelManifest:
     Attributes:
         format: Version of the format.
         name: Name that the encoder is loaded by.
-        family: Code that runs the model, "imagebind", "openclip" or "timm".
+        family: Code that runs the model, such as "imagebind" or "openclip".
         architecture: Settings that the towers are built with.
-        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
+        dtype: Number format of the weights, "fp32", "bf16" or "fp16"; of a repository, whose files are kept as they
+            are, the one to load them in.
         source: URL or path of the checkpoint.
-        source_sha256: SHA-256 of the published checkpoint, which determines the vectors.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files, a
+            digest of the checkpoint and of them; of a repository, see `snapshot_files.digest_of`.
         source_bytes: Size of the published checkpoint.
         license: Short name of the licence.
         created: Time of the conversion, ISO 8601 in UTC.
         temperatures: Logit scale by modality.
-        files: File of each tower, by its name.
+        files: File of each tower, by its name, and extra files, by their names with a suffix; of a repository each
+            file, by its path.
+        revision: Commit of the repository, 40 hex digits; "" if there is none, or it is unknown.
     """
 
     format: int
@@ -88,6 +98,7 @@ class ModelManifest:
     created: str
     temperatures: Mapping[str, float]
     files: Mapping[str, ModelFile]
+    revision: str = ""
 
 
 def models_folder() -> Path:
@@ -182,8 +193,8 @@ def verify_model(name: str, *, digests: bool = True) -> list[str]:
     """
     manifest = read_model(name)
     faults = []
-    for tower, file in manifest.files.items():
-        path = model_folder(name) / f"{tower}.safetensors"
+    for key, file in manifest.files.items():
+        path = path_of(name, key)
         try:
             size = path.stat().st_size
             if size != file.size_bytes:
@@ -213,13 +224,25 @@ def remove_model(name: str) -> int:
             freed = _bytes_under(work)
             _delete(work)
             if (folder / MANIFEST_FILE).is_file():
-                freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+                freed += _bytes_under(folder)
                 # The manifest goes first, so that an interrupted removal leaves no model that seems complete.
                 (folder / MANIFEST_FILE).unlink()
                 _delete(folder)
     except OSError as error:
         raise EncoderError(f"cannot delete {folder}: {error.strerror or error}") from error
     return freed
+
+
+def path_of(name: str, key: str) -> Path:
+    """Return the path of a file of a model by its key in `ModelManifest.files`."""
+    if snapshot_family(name) is not None:
+        return model_folder(name) / SNAPSHOT_FOLDER / key
+    return model_folder(name) / (key if "." in key else f"{key}.safetensors")
+
+
+def towers_of(manifest: ModelManifest) -> list[str]:
+    """Return the names of the towers of a model; a repository has none of its own."""
+    return [key for key in manifest.files if "." not in key and snapshot_family(manifest.name) is None]
 
 
 def tower_file(manifest: ModelManifest, tower: str) -> Path:
@@ -229,14 +252,36 @@ def tower_file(manifest: ModelManifest, tower: str) -> Path:
         EncoderError: the model has no such tower, or its file is missing or truncated.
     """
     if tower not in manifest.files:
-        raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(manifest.files)}")
-    path = model_folder(manifest.name) / f"{tower}.safetensors"
+        raise EncoderError(f"the model {manifest.name} has no {tower} tower: it has {', '.join(towers_of(manifest))}")
+    return model_file(manifest, tower)
+
+
+def model_file(manifest: ModelManifest, key: str) -> Path:
+    """Return a file of a model by its key in `ModelManifest.files`; its size is checked.
+
+    Raises:
+        EncoderError: the model has no such file, or it is missing or truncated.
+    """
+    path = path_of(manifest.name, key)
+    if key not in manifest.files:
+        raise EncoderError(f"the model {manifest.name} has no {path.name}: {how_to_repair(manifest.name)}")
     size = path.stat().st_size if path.is_file() else 0
-    if size != manifest.files[tower].size_bytes:
+    if size != manifest.files[key].size_bytes:
         raise EncoderError(
-            f"{path} has {size} bytes instead of {manifest.files[tower].size_bytes}: {how_to_repair(manifest.name)}"
+            f"{path} has {size} bytes instead of {manifest.files[key].size_bytes}: {how_to_repair(manifest.name)}"
         )
     return path
+
+
+def snapshot_folder(manifest: ModelManifest) -> Path:
+    """Return the folder with the files of a repository; their sizes are checked.
+
+    Raises:
+        EncoderError: a file is missing or truncated.
+    """
+    for key in manifest.files:
+        tower_file(manifest, key)
+    return model_folder(manifest.name) / SNAPSHOT_FOLDER
 
 
 def load_installed_tower(
@@ -257,10 +302,14 @@ def load_installed_tower(
     from bindsearch.encoders.torch_runtime.towers import load_tower
 
     tower = load_tower(build, tower_file(manifest, name), device)
-    # Checked after the file was mapped; a later replacement does not affect the mapping.
+    check_not_replaced(manifest)  # after the file was mapped; a later replacement does not affect the mapping
+    return tower
+
+
+def check_not_replaced(manifest: ModelManifest) -> None:
+    """Raise EncoderError if a model was replaced after its manifest was read: its space may be another one."""
     if read_model(manifest.name) != manifest:
         raise EncoderError(f"the model {manifest.name} was replaced meanwhile: run the same command again")
-    return tower
 
 
 def work_folder(name: str) -> Path:
@@ -377,6 +426,8 @@ def _parse(data: Any, path: Path, name: str) -> ModelManifest:
         files = {tower: ModelFile(**file) for tower, file in data.pop("files").items()}
         if not all(isinstance(file.size_bytes, int) for file in files.values()):
             raise TypeError("a size is not a number")
+        if not all(map(is_safe, files)):
+            raise TypeError("a name of a file is not safe")
         if data["name"] != name:
             raise TypeError(f"it belongs to the model {data['name']!r}")
         return ModelManifest(**data, files=files)

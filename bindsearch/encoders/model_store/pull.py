@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,15 @@ from bindsearch.encoders.model_store.download import (
     hash_sha256,
     note_of,
     part_of,
+)
+from bindsearch.encoders.model_store.extra_files import (
+    EXTRA_FOLDER,
+    copy_extra_files,
+    digest_with,
+    download_extra_files,
+    find_checkpoint,
+    find_extra_files,
+    urls_of,
 )
 from bindsearch.encoders.model_store.installed import (
     FORMAT,
@@ -96,19 +105,40 @@ def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool
     Raises:
         EncoderError: a download is needed, but forbidden by `offline` or $BINDSEARCH_OFFLINE.
     """
-    by_variable = os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
-    if from_file is None and (offline or by_variable):
-        why = "--offline" if offline else OFFLINE_VARIABLE
-        where = " or ".join(source.urls) or "its checkpoint"
+    if from_file is None and (why := forbidden_by(offline=offline)):
+        where = (" or ".join(source.urls) or "its checkpoint") + urls_of(source.extra_files)
+        what = "FOLDER" if source.extra_files else "FILE"
         raise EncoderError(
             f"cannot download {source.name} in offline mode ({why}): download {where} on another machine and run "
-            f"`bindsearch model pull {source.name} --from FILE`"
+            f"`bindsearch model pull {source.name} --from {what}`"
         )
+
+
+def forbidden_by(*, offline: bool) -> str:
+    """Return what forbids downloads: the option --offline or $BINDSEARCH_OFFLINE; "" if they are allowed."""
+    if offline:
+        return "--offline"
+    return OFFLINE_VARIABLE if os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0") else ""
 
 
 def has_consent(source: ModelSource) -> bool:
     """Return whether the licence needs no consent or was accepted before."""
     return not source.needs_consent or read_record(source.name).license == source.license
+
+
+def record_consent(source: ModelSource, consent: Callable[[ModelSource], bool]) -> None:
+    """Ask for consent to a licence that needs it and was not accepted before, and record it.
+
+    Raises:
+        UsageError: the licence was not accepted.
+        OSError: the record cannot be written.
+    """
+    if not has_consent(source) and not consent(source):
+        raise UsageError(
+            f"{source.name} has the licence {source.license}, which was not accepted: "
+            "add --accept-license, or run the same command in a terminal"
+        )
+    write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
 
 
 def pull_model(
@@ -127,8 +157,9 @@ def pull_model(
 
     Args:
         source: Source of the model.
-        from_file: Local checkpoint, which is not changed; None: the checkpoint is downloaded.
-        url: URL of a mirror; None: those of the source.
+        from_file: Local checkpoint, which is not changed, or a folder with it; extra files are beside it. None: all
+            are downloaded.
+        url: URL of the checkpoint on a mirror, with extra files beside it; None: those of the source.
         dtype: Number format "fp32", "bf16" or "fp16"; None: the fastest one on this machine.
         offline: Do not use the network.
         consent: Called if the licence was not accepted before; returns whether it is accepted.
@@ -145,6 +176,7 @@ def pull_model(
             pulling the model.
     """
     _check_options(from_file, url, dtype)
+    from_file = None if from_file is None else find_checkpoint(from_file)
     request = _PullRequest(source, from_file, url, dtype, force)
     work = work_folder(source.name)
     # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
@@ -157,12 +189,7 @@ def pull_model(
                 shutil.rmtree(work, ignore_errors=True)
                 return installed
             refuse_offline(source, from_file=from_file, offline=offline)
-            if not has_consent(source) and not consent(source):
-                raise UsageError(
-                    f"{source.name} has the licence {source.license}, which was not accepted: "
-                    "add --accept-license, or run the same command in a terminal"
-                )
-            write_record(source.name, PullRecord(source.license, read_record(source.name).sha256))
+            record_consent(source, consent)
             try:
                 return _pull(request, on_progress, delay_s)
             finally:
@@ -224,11 +251,13 @@ def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -
     """Raise UsageError for options of a pull that are invalid or exclude each other."""
     if from_file is not None and url is not None:
         raise UsageError("--from and --url exclude each other: choose one")
-    if from_file is not None and not from_file.is_file():
-        what = "is not a regular file" if from_file.exists() else "does not exist"
-        raise UsageError(f"--from {from_file} {what}: give a checkpoint")
     if url is not None:
         check_url(url)
+    check_dtype(dtype)
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Raise UsageError if a number format is not known; None is the fastest one on this machine."""
     if dtype is not None and dtype not in _BYTES_PER_WEIGHT:
         raise UsageError(f"dtype {dtype!r} is not known: choose fp16, bf16 or fp32")
 
@@ -238,17 +267,20 @@ def _pull(request: _PullRequest, on_progress: OnPullProgress, delay_s: float) ->
     source, work, dtype = request.source, work_folder(request.source.name), request.stored_dtype
     work.mkdir(parents=True, exist_ok=True)
     if request.from_file is None:
+        extra_files = download_extra_files(source, work, request.url, delay_s)
         checkpoint, origin = _download(request, dtype, on_progress, delay_s)
     else:
+        extra_files = find_extra_files(source, request.from_file.parent)
         checkpoint, origin = _read(request.from_file, on_progress), str(request.from_file.absolute())
+    checkpoint = replace(checkpoint, sha256=digest_with(checkpoint.sha256, extra_files))
     if installed := request.find_match(checkpoint.sha256):
         _delete_download(request, checkpoint)
         return installed
     _check_same_checkpoint(request, checkpoint)
     check_disk_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
-    notices = _notices(source.name, checkpoint.sha256)
+    notices = notices_of_change(source.name, checkpoint.sha256)
     try:
-        manifest = _convert(source, checkpoint, origin, dtype, on_progress)
+        manifest = _convert(source, checkpoint, extra_files, origin, dtype, on_progress)
         publish_model(source.name)
     except BadCheckpointError as error:
         if request.from_file is not None:
@@ -332,11 +364,17 @@ def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
 
 
 def _convert(
-    source: ModelSource, checkpoint: DownloadedFile, origin: str, dtype: str, on_progress: OnPullProgress
+    source: ModelSource,
+    checkpoint: DownloadedFile,
+    extra_files: Mapping[str, Path],
+    origin: str,
+    dtype: str,
+    on_progress: OnPullProgress,
 ) -> ModelManifest:
-    """Build the model in `new` of the work folder."""
+    """Build the model in `new` of the work folder; its converter finds the extra files there."""
     folder = work_folder(source.name) / NEW_FOLDER
     folder.mkdir()
+    copied = copy_extra_files(extra_files, folder)
     convert = import_module(f"bindsearch.encoders.{source.family}.checkpoint").convert
 
     def report(done: int, total: int) -> None:
@@ -356,20 +394,21 @@ def _convert(
         license=source.license,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         temperatures=dict(temperatures),
-        files={path.stem: ModelFile(path.stat().st_size, hash_file(path)) for path in towers},
+        files={path.stem: ModelFile(path.stat().st_size, hash_file(path)) for path in towers} | copied,
     )
     write_manifest(folder, manifest)
     return manifest
 
 
 def _delete_download(request: _PullRequest, checkpoint: DownloadedFile) -> None:
-    """Delete the downloaded checkpoint; a local file of the user is not deleted."""
+    """Delete the downloaded checkpoint and extra files; local files of the user are not deleted."""
     if request.from_file is None:
+        shutil.rmtree(work_folder(request.source.name) / EXTRA_FOLDER, ignore_errors=True)
         for path in (checkpoint.path, part_of(checkpoint.path), note_of(checkpoint.path)):
             path.unlink(missing_ok=True)
 
 
-def _notices(name: str, sha256: str) -> tuple[str, ...]:
+def notices_of_change(name: str, sha256: str) -> tuple[str, ...]:
     """Return a notice if the model was pulled from another checkpoint before."""
     previous = read_record(name).sha256
     if not previous or previous == sha256:

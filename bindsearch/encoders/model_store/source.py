@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraFile:
+    """File that a model needs besides its checkpoint, such as that of its tokenizer; it is kept as it is.
+
+    Attributes:
+        name: Name in the folder of the model.
+        url: URL of the file.
+        local_name: Name beside a local checkpoint.
+        required: Whether the model cannot run without it.
+    """
+
+    name: str
+    url: str
+    local_name: str
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +31,7 @@ class ModelSource:
 
     Attributes:
         name: Name of the model.
-        family: Code that converts and runs it, "imagebind", "openclip" or "timm".
+        family: Code that converts and runs it, such as "imagebind" or "openclip".
         urls: URLs of the checkpoint; the next one is tried if a file does not exist.
         license: Short name of the licence.
         license_text: Paragraph about the licence to show to the user.
@@ -21,6 +39,7 @@ class ModelSource:
         architecture: Settings for the converter.
         expected_bytes: Approximate size of the checkpoint; None: unknown.
         sha256: SHA-256 of the checkpoint as stated by its publisher, "" if it is not stated.
+        extra_files: Files besides the checkpoint.
     """
 
     name: str
@@ -32,13 +51,22 @@ class ModelSource:
     architecture: Mapping[str, Any]
     expected_bytes: int | None
     sha256: str = ""
+    extra_files: tuple[ExtraFile, ...] = ()
 
 
 HUGE_NAME = "imagebind-huge"
 OPENCLIP_PREFIX = "openclip:"
 TIMM_PREFIX = "timm:"
 
+SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf"})
+"""Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
+
 
 def can_be_pulled(name: str) -> bool:
     """Return whether a name has the form of a model's name; `model_catalog.find_model_source` checks that it exists."""
-    return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX))
+    return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX, *SNAPSHOT_FAMILIES))
+
+
+def snapshot_family(name: str) -> str | None:
+    """Return the family of a model that is kept as a folder of files; None for other models."""
+    return next((family for prefix, family in SNAPSHOT_FAMILIES.items() if name.startswith(prefix)), None)

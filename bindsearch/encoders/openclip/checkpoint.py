@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.model_store.checkpoints import (
+    MAX_TEMPERATURE,
     BadCheckpointError,
     StoredTensor,
     check_tensor,
@@ -15,13 +17,19 @@ from bindsearch.encoders.model_store.checkpoints import (
     read_as,
     temperature_of,
 )
+from bindsearch.encoders.openclip.text_settings import TOKENIZER_FILE, TOKENIZER_SETTINGS_FILE, TOWER_CONFIG_FILE
+from bindsearch.encoders.openclip.texts import make_tokenizer, read_tower_config
+from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
 from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
+from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import nn
 
 _TEMPERATURE = "logit_scale"
-_UNUSED = frozenset({"logit_bias"})  # SigLIP's: added to every logit, it changes no direction
+_BIAS = "logit_bias"  # SigLIP's: added to every logit, it changes no direction
+_UNUSED = frozenset({_BIAS, "transformer.embeddings.position_ids"})  # the second is a table that is computed
+_UNUSED_PREFIX = "text_decoder."  # CoCa writes captions with it; vectors do not depend on it
 
 
 def convert(
@@ -29,7 +37,8 @@ def convert(
 ) -> Mapping[str, float]:
     """Write image.safetensors and text.safetensors into a folder.
 
-    The checkpoint is memory-mapped and read tensor by tensor.
+    The checkpoint is memory-mapped and read tensor by tensor. The extra files of the model are in the folder, and are
+    checked.
 
     Args:
         source: Checkpoint of open_clip.
@@ -42,21 +51,42 @@ def convert(
         Temperatures by modality.
 
     Raises:
-        EncoderError: the checkpoint cannot be read, or a tensor is missing, unknown or has another shape than the
-            model's.
+        EncoderError: the checkpoint cannot be read, a tensor is missing, unknown or has another shape than the
+            model's, or an extra file is damaged.
     """
     import torch
 
-    from bindsearch.encoders.openclip.networks import ImageTower, TextTower
+    from bindsearch.encoders.openclip.networks import ImageTower, build_text_tower
 
+    config = architecture["config"]
+    tower_config = None
+    if config["text_cfg"].get("hf_model_name"):
+        tower_config = read_tower_config(folder / TOWER_CONFIG_FILE)
     with torch.device("meta"):
-        towers = {"image": ImageTower(architecture["config"]), "text": TextTower(architecture["config"])}
+        towers = {"image": ImageTower(config), "text": build_text_tower(config, tower_config)}
+    _check_tokenizer(folder, config["text_cfg"], tower_config)
     stored = _without_wrappers(open_checkpoint(source))
     _check(stored, towers, f"{source} is not a checkpoint of {architecture['model']}")
     specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
     write_towers(folder, specs, on_progress)
-    temperature = temperature_of(float(check_tensor(stored[_TEMPERATURE].read(), _TEMPERATURE)))
+    # Only a model with a bias was trained without CLIP's bound (SigLIP, arXiv 2303.15343, algorithm 1).
+    largest = math.inf if _BIAS in stored else MAX_TEMPERATURE
+    temperature = temperature_of(float(check_tensor(stored[_TEMPERATURE].read(), _TEMPERATURE)), largest)
     return {"text": temperature, "image": 1.0, "video": 1.0}
+
+
+def _check_tokenizer(folder: Path, text: Mapping[str, Any], tower_config: Mapping[str, Any] | None) -> None:
+    """Raise EncoderError if the tokenizer cannot be read, or pads with another token than the text tower."""
+    settings = folder / TOKENIZER_SETTINGS_FILE
+    files = TokenizerFiles(folder / TOKENIZER_FILE, settings if settings.is_file() else None)
+    tokenizer = make_tokenizer(text, lambda: files)
+    tokenizer.count_tokens("a")
+    expected = tokenizer.pad if tower_config is None else tower_config.get("pad_token_id")
+    if expected != tokenizer.pad:
+        raise EncoderError(
+            f"{TOKENIZER_FILE} pads with the token {tokenizer.pad}, and {TOWER_CONFIG_FILE} with {expected}: "
+            "they are not of the same model"
+        )
 
 
 def _without_wrappers(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -75,7 +105,8 @@ def _check(stored: Mapping[str, StoredTensor], towers: Mapping[str, nn.Module], 
         shape_found = stored[name].shape
         if shape_found != shape and not (name == _TEMPERATURE and shape_found == (1,)):
             raise BadCheckpointError(f"{prefix}: {name} has the shape {shape_found} instead of {shape}")
-    if unknown := sorted(stored.keys() - expected.keys() - {_TEMPERATURE} - _UNUSED):
+    others = stored.keys() - expected.keys() - {_TEMPERATURE} - _UNUSED
+    if unknown := sorted(name for name in others if not name.startswith(_UNUSED_PREFIX)):
         raise BadCheckpointError(f"{prefix}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in total")
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, load_installed_tower
-from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer
-from bindsearch.encoders.preprocessing.crops import square_crops, wide_parts
+from bindsearch.encoders.model_store.installed import (
+    ModelManifest,
+    how_to_repair,
+    load_installed_tower,
+    model_file,
+)
+from bindsearch.encoders.openclip.text_settings import (
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS_FILE,
+    TOWER_CONFIG_FILE,
+    reads_padding,
+)
+from bindsearch.encoders.openclip.texts import Tokenizer, make_tokenizer, read_tower_config
+from bindsearch.encoders.picture_model import PictureModelEncoder
+from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
+from bindsearch.encoders.preprocessing.picture_input import PictureInput
 from bindsearch.encoders.preprocessing.pooling import mean_of_views
-from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
-from bindsearch.errors import EncoderError, MediaError
-from bindsearch.hashing import fingerprint_of
-from bindsearch.media import MODALITY_OF, DecodeHints, Frames, Media, Passage, Picture
+from bindsearch.encoders.torch_runtime.towers import on_device, run_texts
+from bindsearch.errors import EncoderError
+from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -31,141 +39,44 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
 
-PREPROCESSING_VERSION = 2
-"""Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
-
-FRAMES_PER_S = 1.0
-
-_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TOWER_OF = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "image"}
+_LIBRARIES = ("torch", "torchvision", "open_clip", "safetensors")
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """Preprocessing of pictures by the authors of a model, in the terms of open_clip.
+class OpenClipEncoder(PictureModelEncoder):
+    """Encoder with the towers of a CLIP model; see `bindsearch.encoders.base.Encoder`."""
 
-    Attributes:
-        size_px: Side of the square in pixels.
-        mean: Mean of each colour in 0..1.
-        std: Standard deviation of each colour in 0..1.
-        interpolation: "bicubic" or "bilinear".
-        resize_mode: "shortest", which crops to the middle square, or "squash", which changes the aspect ratio.
-    """
-
-    size_px: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    interpolation: str
-    resize_mode: str
-
-
-class OpenClipEncoder:
-    """Encoder with the towers of a CLIP model; see `bindsearch.encoders.base.Encoder`.
-
-    The frames of a video are embedded separately and averaged.
-    """
-
+    preprocessing_version = 2
     modalities = frozenset(_TOWER_OF)
-    libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
-        dict.fromkeys(_TOWER_OF, ("torch", "torchvision", "open_clip", "safetensors"))
-    )
-
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
-        """Create the encoder of an installed model.
-
-        Raises:
-            EncoderError: the manifest is damaged.
-        """
-        self._manifest = manifest
-        try:
-            self._config: Mapping[str, Any] = manifest.architecture["config"]
-            self._preprocessing = Preprocessing(**manifest.architecture["preprocess"])
-        except (KeyError, TypeError) as error:
-            raise EncoderError(
-                f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): "
-                f"`bindsearch model pull {manifest.name}` downloads it again"
-            ) from error
-        self._towers = Towers(self._load, runtime)
-        self._runtime = runtime
-
-    def __reduce__(self) -> tuple[Callable[[], OpenClipEncoder], tuple[()]]:
-        """Recreate the encoder in another process; towers load there on first use."""
-        return partial(OpenClipEncoder, self._manifest, runtime=self._runtime), ()
 
     @property
-    def name(self) -> str:
-        """Name of the model, such as "openclip:ViT-B-32/laion2b_s34b_b79k"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the embedding space of the model."""
-        return int(self._config["embed_dim"])
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the published checkpoint and the architecture; conversions to other formats share its space."""
-        architecture = json.dumps(self._config, sort_keys=True)
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256, architecture)
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing options of the model's authors."""
-        facts = self._preprocessing
-        return {
-            "picture_side_px": facts.size_px,
-            "resize_mode": facts.resize_mode,
-            "interpolation": facts.interpolation,
-            "mean": " ".join(map(str, facts.mean)),
-            "std": " ".join(map(str, facts.std)),
-            "frames_per_s": FRAMES_PER_S,
-        }
-
-    @cached_property
-    def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scales: learned and clipped at 100 for text, 1 for pictures."""
-        return MappingProxyType({Modality(name): value for name, value in self._manifest.temperatures.items()})
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Pictures of the model's size, and one frame per second."""
-        return DecodeHints(picture_side_px=self._preprocessing.size_px, frames_per_s=FRAMES_PER_S)
-
-    @property
-    def loaded_towers(self) -> frozenset[str]:
-        """Names of the towers in memory: "image", "text"."""
-        return self._towers.loaded
+    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
+        """Modules that embed each modality."""
+        text = (*_LIBRARIES, "transformers") if self._text.get("hf_model_name") else _LIBRARIES
+        return MappingProxyType({Modality.TEXT: text, Modality.IMAGE: _LIBRARIES, Modality.VIDEO: _LIBRARIES})
 
     @property
     def max_tokens(self) -> int:
-        """Maximum number of tokens: 77, the window of CLIP."""
+        """Maximum number of tokens, the positions of the text tower."""
         return self._tokenizer.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Return the number of byte pairs of a text, plus the start and end tokens."""
+        """Return the number of tokens of a text, including special tokens."""
         return self._tokenizer.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
-        """Return tokens, int64 (1, length), or squares, uint8 (views, side, side, 3); thread-safe.
+        """Return tokens, int64 (1, length), or pictures, uint8 (views, height, width, 3); thread-safe.
 
         There is a view for each frame of a video, and for each part of a wide picture.
 
         Raises:
             MediaError: the text is empty or too long, or the picture has no pixels.
-            EncoderError: the model has no tower for that modality.
+            EncoderError: the model has no tower for that modality, or a file of the tokenizer is damaged.
         """
-        match media:
-            case Passage(text=text):
-                return self._tokenizer.tokenize(text)
-            case Picture(rgb=rgb):
-                return np.concatenate([self._squares(part) for part in wide_parts(rgb)])
-            case Frames(rgb=frames):
-                return np.concatenate([self._squares(frame) for frame in frames])
+        if isinstance(media, Passage):
+            return self._tokens(media.text)
+        if isinstance(media, Picture | Frames):
+            return self._prepare_pictures(media)
         raise EncoderError(f"{self.name} encodes text, images and video, not {MODALITY_OF[type(media)]}")
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -173,48 +84,76 @@ class OpenClipEncoder:
         if modality not in _TOWER_OF:
             raise EncoderError(f"{self.name} encodes text, images and video, not {modality}")
         views = [view for medium in prepared for view in medium]
-        text = modality == Modality.TEXT
-        raw = run_texts(self._towers, views) if text else self._towers.run("image", views, self._pixels)
-        return mean_of_views(scale_features(l2_normalize(raw), self.temperatures[modality]), prepared)
-
-    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
-        return l2_normalize(self.features(modality, prepared))
+        vectors = self._text_vectors(views) if modality == Modality.TEXT else self._picture_vectors(views)
+        return mean_of_views(scale_features(vectors, self.temperatures[modality]), prepared)
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
         from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
 
-        return PictureTower(on_cpu(self._load), self._normalized, self.dim)
+        return PictureTower(on_cpu(self._load), self._input.normalized, self.dim)
 
     @property
-    def _tokenizer(self) -> ClipTokenizer:
-        return clip_tokenizer()
+    def _text(self) -> Mapping[str, Any]:
+        text: Mapping[str, Any] = self._config["text_cfg"]
+        return text
 
-    def _squares(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and crop a picture (height, width, 3) for the model: uint8 (1, side, side, 3)."""
-        side, resample = self._preprocessing.size_px, _RESAMPLING[self._preprocessing.interpolation]
-        if self._preprocessing.resize_mode == "shortest":
-            return square_crops(rgb, side, resample=resample)
-        if 0 in rgb.shape:
-            raise MediaError(f"the picture has no pixels (height {rgb.shape[0]}, width {rgb.shape[1]})")
-        return np.asarray(Image.fromarray(rgb).resize((side, side), resample))[None]
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return make_tokenizer(self._text, partial(_tokenizer_files, self._manifest))
 
-    def _pixels(self, squares: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-        """Convert squares, uint8 (n, side, side, 3), to normalised pixels, float32 (n, 3, side, side)."""
-        return self._normalized(on_device(squares, device))
+    def _tokens(self, text: str) -> NDArray[np.int64]:
+        """Return token ids, int64 (1, length); padded to all positions if the tower reads the padding."""
+        ids = self._tokenizer.tokenize(text)
+        if (largest := int(ids.max())) >= (known := self._text.get("vocab_size", largest + 1)):
+            raise EncoderError(
+                f"{TOKENIZER_FILE} is not that of {self.name}: it has the token {largest}, the model knows {known}: "
+                f"{how_to_repair(self.name)}"
+            )
+        if not reads_padding(self._text):
+            return ids
+        padded = np.full((1, self.max_tokens), self._tokenizer.pad, np.int64)
+        padded[:, : ids.shape[1]] = ids
+        return padded
 
-    def _normalized(self, squares: torch.Tensor) -> torch.Tensor:
-        """Return the pixels of squares, uint8 (n, side, side, 3), normalised: float32 (n, 3, side, side)."""
-        import torch
+    def _text_vectors(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Embed n texts: float32 (n, d), unit L2 norm."""
+        if reads_padding(self._text):
+            return l2_normalize(self._towers.run("text", tokens, on_device))
+        return l2_normalize(run_texts(self._towers, tokens, self._tokenizer.pad))
 
-        facts, device = self._preprocessing, squares.device
-        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (facts.mean, facts.std))
-        return squares.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+    def _read_input(self, preprocess: Mapping[str, Any]) -> PictureInput:
+        """Return the preprocessing from the settings of the manifest, which are in the terms of open_clip."""
+        facts = dict(preprocess)
+        size = facts.pop("size_px")
+        height, width = (size, size) if isinstance(size, int) else size
+        fill = facts.pop("fill_color", 0)
+        return PictureInput(height_px=height, width_px=width, fit=facts.pop("resize_mode"), fill=fill, **facts)
+
+    def _fit_options(self) -> Mapping[str, str | int | float | bool]:
+        """Return the options that say how a picture is fitted to the input, in the terms of open_clip."""
+        filled = {"fill_color": self._input.fill} if self._input.fit == "longest" else {}
+        return {"resize_mode": self._input.fit, **filled}
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""
-        from bindsearch.encoders.openclip.networks import ImageTower, TextTower
+        from bindsearch.encoders.openclip.networks import ImageTower, build_text_tower
 
-        build = ImageTower if tower == "image" else TextTower
-        return load_installed_tower(self._manifest, tower, lambda: build(self._config), device)
+        if tower == "image":
+            return load_installed_tower(self._manifest, tower, partial(ImageTower, self._config), device)
+        build = partial(build_text_tower, self._config, self._tower_config())
+        return load_installed_tower(self._manifest, tower, build, device)
+
+    def _tower_config(self) -> Mapping[str, Any] | None:
+        """Return the configuration of a text tower of the transformers library; None for another one."""
+        if not self._text.get("hf_model_name"):
+            return None
+        return read_tower_config(model_file(self._manifest, TOWER_CONFIG_FILE))
+
+
+def _tokenizer_files(manifest: ModelManifest) -> TokenizerFiles:
+    """Return the files of the tokenizer of an installed model."""
+    settings = TOKENIZER_SETTINGS_FILE if TOKENIZER_SETTINGS_FILE in manifest.files else None
+    return TokenizerFiles(
+        model_file(manifest, TOKENIZER_FILE), None if settings is None else model_file(manifest, settings)
+    )

@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from bindsearch.encoders.model_store.source import OPENCLIP_PREFIX as PREFIX
-from bindsearch.encoders.model_store.source import ModelSource
+from bindsearch.encoders.model_store.source import ExtraFile, ModelSource
+from bindsearch.encoders.openclip.text_settings import (
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS_FILE,
+    TOWER_CONFIG_FILE,
+    text_obstacle,
+)
+from bindsearch.encoders.preprocessing.picture_input import FILTERS, FITS
+from bindsearch.environment import check_libraries
 from bindsearch.errors import EncoderError
 
 EXAMPLE = f"{PREFIX}ViT-B-32/laion2b_s34b_b79k"
 
-TIMM_TOWERS = ("convnext_", "vitamin_")
-"""Prefixes of timm's image towers whose checkpoints are complete; others compute tables when they are built."""
-
+_HUB_CONFIG = "config.json"
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of open_clip
 _TORCHSCRIPT_HOST = "openaipublic"  # OpenAI's own files are TorchScript programs, not tensors
 
@@ -23,7 +29,8 @@ def find_openclip_source(name: str) -> ModelSource:
     """Return the source of "openclip:MODEL/PRETRAINED", with the names of open_clip.
 
     Raises:
-        EncoderError: open_clip has no such model or weights, or the model cannot be run from its checkpoint alone.
+        EncoderError: open_clip has no such model or weights, or the model cannot be run.
+        InstallationError: a library that the model needs is missing.
     """
     import open_clip
 
@@ -34,6 +41,8 @@ def find_openclip_source(name: str) -> ModelSource:
         raise EncoderError(_unknown(name, model))
     if obstacle := _obstacle(config, settings):
         raise EncoderError(f"{name} cannot run here: {obstacle}; choose another model, such as {EXAMPLE}")
+    if config["text_cfg"].get("hf_model_name"):
+        check_libraries(("transformers",))
     urls = _urls(settings)
     return ModelSource(
         name=name,
@@ -44,6 +53,7 @@ def find_openclip_source(name: str) -> ModelSource:
         needs_consent=False,
         architecture=_architecture(model, tag, config, settings),
         expected_bytes=None,
+        extra_files=_extra_files(config["text_cfg"]),
     )
 
 
@@ -76,26 +86,26 @@ def _unknown(name: str, model: str) -> str:
 
 
 def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
-    """Return why a model cannot be run from its checkpoint alone; None if it can."""
-    text, vision = config["text_cfg"], config["vision_cfg"]
-    if "multimodal_cfg" in config or text.get("embed_cls"):
-        return "CoCa's captioning towers are not supported"
-    if tower := text.get("hf_model_name"):
-        return f"its text tower is the Hugging Face model {tower}"
-    if tokenizer := text.get("hf_tokenizer_name"):
-        return f"its text needs the Hugging Face tokenizer {tokenizer}"
-    timm = vision.get("timm_model_name")
-    if timm and not timm.startswith(TIMM_TOWERS):
-        return f"its image tower is timm's {timm}"
-    if text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
-        return "its text tower is not causal with the result at the end token"
-    if text.get("context_length", 77) != 77 or text.get("vocab_size", 49408) != 49408 or text.get("tokenizer_kwargs"):
-        return "its text tokenizer differs from CLIP's"
-    if not isinstance(vision.get("image_size", 224), int):
-        return f"its pictures are not square ({vision['image_size']})"
-    if settings["resize_mode"] not in ("shortest", "squash"):
+    """Return why a model cannot be run; None if it can."""
+    if settings["resize_mode"] not in FITS:
         return f"its pictures are resized by {settings['resize_mode']!r}"
-    return None
+    if settings["interpolation"] not in FILTERS:
+        return f"its pictures are resized by {settings['interpolation']!r}"
+    return text_obstacle(config["text_cfg"])
+
+
+def _extra_files(text: Mapping[str, Any]) -> tuple[ExtraFile, ...]:
+    """Return the files of a published tokenizer, and that of the configuration of a text tower."""
+    from huggingface_hub import hf_hub_url
+
+    files = []
+    if tokenizer := text.get("hf_tokenizer_name"):
+        files.append(ExtraFile(TOKENIZER_FILE, hf_hub_url(tokenizer, TOKENIZER_FILE), TOKENIZER_FILE))
+        settings = hf_hub_url(tokenizer, TOKENIZER_SETTINGS_FILE)
+        files.append(ExtraFile(TOKENIZER_SETTINGS_FILE, settings, TOKENIZER_SETTINGS_FILE, required=False))
+    if tower := text.get("hf_model_name"):
+        files.append(ExtraFile(TOWER_CONFIG_FILE, hf_hub_url(tower, _HUB_CONFIG), _HUB_CONFIG))
+    return tuple(files)
 
 
 def _urls(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -141,5 +151,6 @@ def _architecture(
             "std": list(settings["std"]),
             "interpolation": settings["interpolation"],
             "resize_mode": settings["resize_mode"],
+            **({"fill_color": settings.get("fill_color", 0)} if settings["resize_mode"] == "longest" else {}),
         },
     }

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, _build_text_tower, _build_vision_tower
-from open_clip.transformer import LayerNormFp32
+from open_clip.transformer import LayerNormFp32, text_global_pool
 from torch import Tensor, nn
+
+from bindsearch.encoders.openclip.text_settings import TOWER_CONFIG_FILE, TOWER_FAMILIES
+from bindsearch.errors import EncoderError
 
 NORMS_IN_FP32 = (LayerNormFp32, nn.BatchNorm2d)
 """Modules whose weights stay in fp32 regardless of the format of their input."""
@@ -22,21 +26,21 @@ class ImageTower(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        vision = CLIPVisionCfg(**config["vision_cfg"])
+        vision = CLIPVisionCfg(**{**config["vision_cfg"], "output_tokens": False})  # CoCa's decoder reads tokens
         self.visual = _build_vision_tower(config["embed_dim"], vision, config["quick_gelu"], _ANY_DTYPE)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return features (n, d), not of unit length, of normalised pictures (n, 3, side, side)."""
+        """Return features (n, d), not of unit length, of normalised pictures (n, 3, height, width)."""
         kernel = next(parameter for parameter in self.visual.parameters() if parameter.ndim == 4)
         features: Tensor = self.visual(pixels.to(kernel.dtype))
         return features
 
 
 class TextTower(nn.Module):
-    """Tower of texts; its tensors have the names of the checkpoint.
+    """Transformer of open_clip for texts; its tensors have the names of the checkpoint.
 
-    Attention is causal and the result is read at the end token, so later tokens have no effect: a batch may be trimmed
-    after its last end token.
+    If attention is causal and the result is read at the end token, later tokens have no effect: a batch may be trimmed
+    after its last end token. Other towers read the padding, see `text_settings.reads_padding`.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -45,29 +49,96 @@ class TextTower(nn.Module):
             config["embed_dim"], CLIPTextCfg(**config["text_cfg"]), config["quick_gelu"], _ANY_DTYPE
         )
         self.token_embedding = text.token_embedding
+        self.cls_emb = text.cls_emb
         self.positional_embedding = text.positional_embedding
         self.transformer = text.transformer
         self.ln_final = text.ln_final
         self.text_projection = text.text_projection
+        self._is_causal = text.attn_mask is not None
+        self._heads, self._pad_id = text.heads, text.pad_id
+        self._pool_type, self._eos_id = text.pool_type, text.eos_id
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return features (n, d), not of unit length.
-
-        Args:
-            tokens: Token ids, int64 (n, length); the end token has the highest id of each row.
-        """
-        length = tokens.shape[1]
-        x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        # Not a buffer: modules are built without memory, and a buffer would have to be filled after loading.
-        mask = torch.full((length, length), float("-inf"), dtype=x.dtype, device=x.device).triu_(1)
-        x = self.ln_final(self.transformer(x, attn_mask=mask))
-        pooled = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=1)]
+        """Return features (n, d), not of unit length, of token ids, int64 (n, length)."""
+        x = self.token_embedding(tokens)
+        if self.cls_emb is not None:
+            x = torch.cat([x, self.cls_emb.expand(len(x), 1, -1)], dim=1)
+        x = x + self.positional_embedding[: x.shape[1]]
+        x = self.transformer(x, attn_mask=self._mask(tokens, x))
+        if self.cls_emb is not None:
+            pooled = self.ln_final(x[:, -1])
+        else:
+            pooled = text_global_pool(self.ln_final(x), tokens, self._pool_type, self._eos_id)
         if isinstance(self.text_projection, nn.Linear):
             pooled = self.text_projection(pooled)
         elif self.text_projection is not None:
             pooled = pooled @ self.text_projection
         features: Tensor = pooled
         return features
+
+    def _mask(self, tokens: Tensor, x: Tensor) -> Tensor | None:
+        """Return what is added to the attention of embedded tokens x (n, length, width); None: nothing.
+
+        It is not a buffer: modules are built without memory, and a buffer would have to be filled after loading.
+        """
+        length, never = x.shape[1], float("-inf")
+        if not self._is_causal:
+            causal = None
+        else:
+            causal = torch.full((length, length), never, dtype=x.dtype, device=x.device).triu_(1)
+        if self.cls_emb is None:
+            return causal
+        # CoCa hides the padding, one place too late: published weights were trained with it.
+        hidden = torch.cat([tokens.new_zeros(len(tokens), 1, dtype=torch.bool), tokens == self._pad_id], dim=1)
+        mask = torch.zeros(len(x), length, length, dtype=x.dtype, device=x.device)
+        mask.masked_fill_(hidden[:, None], never)
+        mask = mask if causal is None else mask + causal
+        return mask.repeat_interleave(self._heads, dim=0)
+
+
+def build_text_tower(config: Mapping[str, Any], tower_config: Mapping[str, Any] | None) -> nn.Module:
+    """Return the tower of texts.
+
+    Args:
+        config: Configuration of the model.
+        tower_config: Contents of TOWER_CONFIG_FILE, for a tower of the transformers library.
+
+    Raises:
+        EncoderError: the configuration is not that of a tower that open_clip can use.
+    """
+    if not config["text_cfg"].get("hf_model_name"):
+        return TextTower(config)
+    return _transformers_tower(config, tower_config or {})
+
+
+def _transformers_tower(config: Mapping[str, Any], tower_config: Mapping[str, Any]) -> nn.Module:
+    """Return open_clip's tower around a text model of the transformers library, built from its configuration alone."""
+    from transformers import AutoConfig
+
+    text = CLIPTextCfg(**config["text_cfg"])
+    settings = {key: value for key, value in tower_config.items() if key not in ("auto_map", "quantization_config")}
+    family = settings.pop("model_type", None)
+    if family not in TOWER_FAMILIES:
+        raise EncoderError(
+            f"{TOWER_CONFIG_FILE} is of a model of the type {family!r}, expected one of {', '.join(TOWER_FAMILIES)}: "
+            f"it must be config.json of {text.hf_model_name}"
+        )
+    try:
+        tower = HFTextEncoder(
+            text.hf_model_name,
+            output_dim=config["embed_dim"],
+            config=AutoConfig.for_model(family, **settings),
+            pooler_type=text.hf_pooler_type,
+            proj_type=text.hf_proj_type,
+        )
+    except Exception as error:  # of the checks and models of the library, each with errors of its own
+        line = " ".join(str(error).split())[:300]
+        raise EncoderError(f"{TOWER_CONFIG_FILE} describes no text tower of {text.hf_model_name} ({line})") from error
+    if tower.config.is_encoder_decoder:
+        tower.transformer = tower.transformer.encoder
+    elif text.hf_pooler_type != "cls_pooler":
+        tower.transformer.pooler = None  # as open_clip builds it from a name
+    return tower
 
 
 def names_in_fp32(tower: nn.Module) -> frozenset[str]:

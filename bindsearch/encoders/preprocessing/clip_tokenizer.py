@@ -35,11 +35,24 @@ _SPECIAL_IN_TEXT = re.compile(r"<(?=(?:start|end)_of_text>)", re.IGNORECASE)
 
 
 class ClipTokenizer:
-    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use."""
+    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use.
 
-    max_tokens = CONTEXT_TOKENS
+    Attributes:
+        max_tokens: Maximum length of a text, including start and end token.
+        pad: Id of the padding.
+    """
 
-    def __init__(self) -> None:
+    pad = 0
+
+    def __init__(self, max_tokens: int = CONTEXT_TOKENS, clean: str = "lower") -> None:
+        """Prepare for loading.
+
+        Args:
+            max_tokens: Positions of the text tower.
+            clean: How a text is cleaned first, in open_clip's terms: "lower", "whitespace" or "canonicalize".
+        """
+        self.max_tokens = max_tokens
+        self._clean = clean
         self._lock = threading.Lock()
         self._bpe: Any = None
 
@@ -87,7 +100,7 @@ class ClipTokenizer:
     def _loaded(self) -> Any:
         """Return the SimpleTokenizer, loaded on first use; its cache is kept bounded."""
         if self._bpe is None:
-            self._bpe = _open_clip_tokenizer().SimpleTokenizer(context_length=CONTEXT_TOKENS)
+            self._bpe = open_clip_tokenizers().SimpleTokenizer(clean=self._clean)
         if len(self._bpe.cache) > _WORDS_KEPT:
             self._bpe.cache.clear()
         return self._bpe
@@ -102,7 +115,8 @@ class ClipTokenizer:
                 yield letters[start : start + _LONGEST_WORD]
 
 
-def _open_clip_tokenizer() -> ModuleType:
+@lru_cache(maxsize=1)
+def open_clip_tokenizers() -> ModuleType:
     """Load the module `tokenizer` of open_clip alone: importing the whole package takes seconds and 200 MB."""
     path = packaged_file("open_clip", "open_clip_torch", "tokenizer.py")
     spec = spec_from_file_location("bindsearch.encoders._open_clip_tokenizer", path)
@@ -113,10 +127,10 @@ def _open_clip_tokenizer() -> ModuleType:
     return module
 
 
-@lru_cache(maxsize=1)
-def clip_tokenizer() -> ClipTokenizer:
-    """Return the tokenizer that the process shares; its vocabulary takes 20 MB."""
-    return ClipTokenizer()
+@lru_cache(maxsize=4)
+def clip_tokenizer(max_tokens: int = CONTEXT_TOKENS, clean: str = "lower") -> ClipTokenizer:
+    """Return a tokenizer that the process shares; see `ClipTokenizer`. Its vocabulary takes 20 MB."""
+    return ClipTokenizer(max_tokens, clean)
 
 
 def pad_tokens(tokens: Sequence[NDArray[np.int64]], length: int | None = None) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -44,26 +44,3 @@ def names_in_fp32(tower: nn.Module) -> frozenset[str]:
         if isinstance(module, NORMS_IN_FP32)
         for name in module.state_dict()
     )
-
-
-def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.device) -> None:
-    """Compute the tables of a tower that no checkpoint holds, such as those of relative positions.
-
-    They depend on the architecture alone. If there are any, the model is built a second time, with memory; if they are
-    floats, the tower runs in fp32, whatever the format of its file: rounded to 16 bits, positions would shift.
-
-    Args:
-        tower: Tower built without memory and filled with its weights.
-        build: Constructs the same tower.
-        device: Device of the tower.
-    """
-    missing = [name for name, buffer in tower.named_buffers() if buffer.is_meta]
-    if not missing:
-        return
-    with torch.random.fork_rng(devices=[]):  # the weights of this one are random, and not used
-        computed = dict(build().named_buffers())
-    for name in missing:
-        module, _, attribute = name.rpartition(".")
-        tower.get_submodule(module).register_buffer(attribute, computed[name].to(device), persistent=False)
-    if any(computed[name].is_floating_point() for name in missing):
-        tower.float()

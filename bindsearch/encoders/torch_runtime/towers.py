@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,39 +98,42 @@ def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)  # copies from pinned memory are asynchronous
 
 
-def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]], pad: int = 0) -> NDArray[np.float32]:
     """Run n passages through the text tower.
 
     Passages of similar length share a batch, which is trimmed to the longest one; this does not change the result of a
-    causal tower.
+    tower that is causal, or that leaves out padding.
 
     Args:
         towers: Towers of the model.
-        tokens: Token ids of each passage, int64 (length,); the end token has the highest id.
+        tokens: Token ids of each passage, int64 (length,), not padded.
+        pad: Id of the padding, which is not that of the last token of a passage.
 
     Returns:
         Features, float32 (n, d).
     """
     order = np.argsort([len(ids) for ids in tokens], kind="stable")
-    padded = np.zeros((len(tokens), max(map(len, tokens), default=0)), np.int64)
+    padded = np.full((len(tokens), max(map(len, tokens), default=0)), pad, np.int64)
     for row, number in enumerate(order):
         padded[row, : len(tokens[number])] = tokens[number]
-    in_order = towers.run("text", list(padded), _trim_tokens)
+    in_order = towers.run("text", list(padded), partial(_trim_tokens, pad=pad))
     features = np.empty_like(in_order)
     features[order] = in_order
     return features
 
 
-def _trim_tokens(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Return tokens, int64 (n, length), without the columns after the last end token."""
-    return on_device(tokens[:, : tokens.argmax(axis=1).max() + 1], device)
+def _trim_tokens(tokens: NDArray[np.int64], device: torch.device, *, pad: int) -> torch.Tensor:
+    """Return tokens, int64 (n, length), without the columns at the end that are padding only."""
+    used = np.flatnonzero((tokens != pad).any(axis=0))
+    return on_device(tokens[:, : used[-1] + 1], device)
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
     """Build a tower without memory, and fill it with the tensors mapped from a file.
 
     Tensors in the main format of the file are converted to a format that the device computes quickly in. On the CPU it
-    is usually the same, and nothing is copied. Other tensors, such as norms stored in fp32, are not converted.
+    is usually the same, and nothing is copied. Other tensors, such as norms stored in fp32, are not converted. Tables
+    that the file does not hold are computed, see `fill_tables`.
 
     Args:
         build: Constructs the tower; called on the meta device.
@@ -143,6 +147,8 @@ def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device)
         EncoderError: the file is damaged, or its tensors are not those of the tower.
     """
     import torch
+
+    from bindsearch.encoders.torch_runtime.tables import fill_tables
 
     with torch.device("meta"):
         tower = build()
@@ -161,4 +167,5 @@ def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device)
     except RuntimeError as error:
         line = " ".join(str(error).split())
         raise EncoderError(f"{path} does not fit the tower ({line[:300]}): pull the model again") from error
+    fill_tables(tower, build, device)
     return tower.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.encoders.base import query_encoder
 from bindsearch.encoders.zero_shot import ClassNames, ClassVectors, class_vectors, read_templates
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
@@ -98,7 +99,7 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     aligned: dict[tuple[str, str], Pair] = {}
     classes = None
     if data.classes is not None and has_text:
-        classes = _class_vectors(data.classes, data.templates, work)
+        classes = _class_vectors(data.classes, data.templates, _for_queries(work, data.modality))
         vectors_of["text"] = classes.vectors
         rows = _labelled(own.items, classes.labels)
         if len(rows) < len(own.items):
@@ -112,7 +113,8 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         notes.append(f"the encoder {work.encoder.name} has no text: classes cannot be found by their names")
     captions, owners = _captions(own.items) if has_text else ([], np.zeros(0, np.int64))
     if captions:
-        texts, cut = embed_texts(work.encoder, captions, work.on_rows, cache=work.cache)
+        asking = _for_queries(work, data.modality)
+        texts, cut = embed_texts(asking.encoder, captions, work.on_rows, cache=asking.cache)
         vectors_of["text"] = texts
         aligned["text", data.modality.value] = texts, own.vectors[owners]
         notes += [f"{cut} captions are longer than the encoder's context: only their beginning counts"] if cut else []
@@ -185,6 +187,12 @@ def _embed(items: Sequence[EvalItem], work: Work, stage: str) -> _Embedded:
     work.on_stage(stage)
     done: ItemVectors = embed_items(work.encoder, items, work.on_rows, cache=work.cache, options=work.options)
     return _Embedded(tuple(items[row] for row in done.kept), done.kept, done.vectors, done.failures)
+
+
+def _for_queries(work: Work, target: Modality) -> Work:
+    """Return the work with the encoder of queries that search a modality; vectors of its texts are not cached."""
+    head = query_encoder(work.encoder, target)
+    return work if head is work.encoder else replace(work, encoder=head, cache=None)
 
 
 def _class_vectors(classes: ClassNames, templates: str, work: Work) -> ClassVectors:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.arguments import did_you_mean, shell_command, shown
-from bindsearch.encoders.base import Encoder, libraries_of
+from bindsearch.encoders.base import Encoder, libraries_of, query_encoder
 from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES, ClassNames, class_vectors, read_templates
 from bindsearch.environment import check_libraries
 from bindsearch.errors import StoreError, UsageError
@@ -383,7 +383,9 @@ def _values(
     if not len(unique):
         return kept, 0, 0
     check_libraries(libraries_of(encoder, Modality.TEXT))
-    names = class_vectors(encoder, ClassNames(column.labels, column.texts), column.templates)
+    names = class_vectors(
+        query_encoder(encoder, column.modality), ClassNames(column.labels, column.texts), column.templates
+    )
     done = 0
 
     def count(n: int) -> None:

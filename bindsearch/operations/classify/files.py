@@ -171,7 +171,7 @@ def _classify(
         raise
     except (UsageError, MediaError, VectorError) as error:
         return ClassifiedFile(source, None, (), failure=str(error))
-    scores = class_scores(names, encoded.embedding[None])
+    scores = class_scores(names, encoded.for_target(Modality.TEXT)[None])
     probabilities = class_probabilities(scores, scale(encoded.modality))
     return ClassifiedFile(
         source, encoded.modality, best_classes(names.labels, scores[0], probabilities[0], top), encoded.notices

@@ -12,7 +12,7 @@ from bindsearch.arguments import shell_command
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.mini.weights import weight_files
-from bindsearch.encoders.model_store.installed import BOUND_PREFIX, damaged_models, list_models, verify_model
+from bindsearch.encoders.model_store.installed import BOUND_PREFIX, damaged_models, list_models, towers_of, verify_model
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
@@ -52,7 +52,7 @@ def check_encoders() -> Iterator[Check]:
             "encoders",
             manifest.name,
             Level.PROBLEM if faults else Level.OK,
-            "; ".join(faults) or f"{len(manifest.files)} towers, {manifest.dtype}",
+            "; ".join(faults) or f"{len(towers_of(manifest))} towers, {manifest.dtype}",
             _remedy(manifest.name) if faults else "",
         )
     for fault in damaged_models():

@@ -199,7 +199,9 @@ class ScoreScale(NamedTuple):
 
 
 def score_scales(
-    query: NDArray[np.float32], partitions: Sequence[PartitionStatistics], own: Sequence[float] | None = None
+    queries: Sequence[NDArray[np.float32]],
+    partitions: Sequence[PartitionStatistics],
+    own: Sequence[float] | None = None,
 ) -> list[ScoreScale]:
     """Return the scale of each partition for scores that are comparable between modalities.
 
@@ -217,11 +219,11 @@ def score_scales(
     vector that is near only because it has the query's modality does not.
 
     Args:
-        query: float32 (d,), unit norm.
+        queries: Vector that each partition is searched with: float32 (d,), unit norm.
         partitions: Statistics of each partition.
         own: Share of the query, 0..1, that has the modality of each partition; None if unknown.
     """
-    moments = [partition.moments(query) for partition in partitions]
+    moments = [partition.moments(query) for partition, query in zip(partitions, queries, strict=True)]
     prior_variance = _pooled_variance(partitions, moments)
     priors = _prior_means(partitions, [mean for mean, _ in moments], own)
     return [

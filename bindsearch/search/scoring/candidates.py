@@ -6,7 +6,7 @@ Letters: m candidates, d dimensions, t terms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -37,10 +37,16 @@ class QueryVector:
     Attributes:
         vector: float32 (d,), unit norm.
         parts: Weighted share of each term: float32 (t, d); their sum is `vector`.
+        by_target: Query vectors of the modalities that the encoder embeds queries apart for.
     """
 
     vector: NDArray[np.float32]
     parts: NDArray[np.float32]
+    by_target: Mapping[Modality, QueryVector] = field(default_factory=dict)
+
+    def for_target(self, modality: Modality) -> QueryVector:
+        """Return the query vector to search a modality with."""
+        return self.by_target.get(modality, self)
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,8 @@ def partition_scales(
     partitions = [searched[step.modality].partition for step in steps]
     shares = _source_shares(plan)
     own = None if None in shares else [_own_share(shares, step.modality) for step in steps]
-    scales = score_scales(query.vector, [partition.statistics for partition in partitions], own)
+    vectors = [query.for_target(step.modality).vector for step in steps]
+    scales = score_scales(vectors, [partition.statistics for partition in partitions], own)
     return {
         step.modality: PartitionScale(
             scale,

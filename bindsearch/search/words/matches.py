@@ -17,7 +17,7 @@ from bindsearch.indexes.words import token_of_name, tokens_of
 from bindsearch.search.plan import WordStep
 from bindsearch.search.query import Query, WordSearch, resolve_weights
 from bindsearch.search.query_encoding import is_text
-from bindsearch.search.scoring.candidates import Candidates, FilteredPartition, Scored
+from bindsearch.search.scoring.candidates import Candidates, FilteredPartition, QueryVector, Scored
 from bindsearch.search.scoring.probability import CERTAIN_LOG_ODDS, MAX_LOG_ODDS, probabilities
 from bindsearch.search.words.index import WordIndex, WordPart
 from bindsearch.storage.snapshot import Snapshot
@@ -385,7 +385,7 @@ def with_words(
     present: Sequence[Candidates],
     matches: WordMatches,
     searched: Mapping[Modality, FilteredPartition],
-    vector: NDArray[np.float32] | None,
+    query: QueryVector | None,
     snapshot: Snapshot,
 ) -> list[Candidates]:
     """Return the candidates with those that only words found, in the order of the partitions.
@@ -394,7 +394,7 @@ def with_words(
         present: The candidates that vectors found.
         matches: What words found.
         searched: The target partitions.
-        vector: Vector of the query (d,), unit norm; None: words alone are searched, and cosines are 0.
+        query: Vector of the query; None: words alone are searched, and cosines are 0.
         snapshot: Snapshot of the generation.
     """
     by_modality = {candidates.modality: candidates for candidates in present}
@@ -408,8 +408,8 @@ def with_words(
         partition = searched[modality].partition
         rows = partition.rows_of_vectors(vector_ids)
         cosines = np.zeros(len(rows), np.float32)
-        if vector is not None:  # few rows: converted here, faster than by threads of FAISS
-            cosines = partition.rows.gather(rows).astype(np.float32) @ vector
+        if query is not None:  # few rows: converted here, faster than by threads of FAISS
+            cosines = partition.rows.gather(rows).astype(np.float32) @ query.for_target(modality).vector
         added = Candidates(
             modality,
             rows,

@@ -251,7 +251,8 @@ def test_consent_is_asked_once(server: Any) -> None:
         ({"url": "ftp://host/x"}, "expected http"),
         ({"url": "http://host/x", "from_file": Path("/x")}, "exclude each other"),
         ({"from_file": Path("/not/there")}, "/not/there does not exist"),
-        ({"from_file": Path("/tmp")}, "/tmp is not a regular file"),
+        ({"from_file": Path("/dev")}, "/dev holds no checkpoint"),
+        ({"from_file": Path("/dev/null")}, "/dev/null is not a regular file"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

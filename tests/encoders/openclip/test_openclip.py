@@ -354,13 +354,6 @@ def test_the_weights_decide_the_activation_and_programs_are_not_offered() -> Non
         ("openclip:ViT-B-32/laion2b", "the weights of ViT-B-32 are openai, laion400m_e31"),
         ("openclip:ViT-B32/openai", "similar names are .*openclip:ViT-B-32/openai"),
         ("openclip:", "unknown model 'openclip:': names are openclip:MODEL/PRETRAINED, such as openclip:ViT-B-32/"),
-        (
-            "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
-            "text tower is the Hugging Face model xlm-roberta-base",
-        ),
-        ("openclip:ViT-B-16-SigLIP/webli", "needs the Hugging Face tokenizer timm/ViT-B-16-SigLIP"),
-        ("openclip:EVA02-B-16/merged2b_s8b_b131k", "image tower is timm's eva02_base_patch16_clip_224"),
-        ("openclip:coca_ViT-B-32/laion2b_s13b_b90k", "CoCa's captioning towers are not supported; choose another"),
     ],
 )
 def test_names_that_cannot_be_are_refused_by_the_reason(name: str, message: str) -> None:
@@ -368,19 +361,37 @@ def test_names_that_cannot_be_are_refused_by_the_reason(name: str, message: str)
         model_source.find_openclip_source(name)
 
 
-def test_every_offered_model_is_built_without_memory_and_without_tables_of_its_own() -> None:
-    """Towers are filled from their files alone: a buffer that no checkpoint holds would stay empty."""
-    from bindsearch.encoders.openclip.networks import ImageTower, TextTower
-
+def test_all_of_open_clips_weights_are_offered() -> None:
     names = model_source.list_openclip_names()
-    assert len(names) > 100
-    for model in sorted({name.partition("/")[0] for name in names}):
-        first = next(name for name in names if name.startswith(f"{model}/"))
-        config = model_source.find_openclip_source(first).architecture["config"]
-        with torch.device("meta"):
-            towers = [ImageTower(config), TextTower(config)]
-        for tower in towers:
-            assert {name for name, _ in tower.named_buffers()} <= tower.state_dict().keys(), model
+    assert names == [f"openclip:{model}/{tag}" for model, tag in open_clip.list_pretrained()]
+    siglip = model_source.find_openclip_source("openclip:ViT-B-16-SigLIP2/webli")
+    assert [extra.url for extra in siglip.extra_files] == [
+        "https://huggingface.co/timm/ViT-B-16-SigLIP2/resolve/main/tokenizer.json",
+        "https://huggingface.co/timm/ViT-B-16-SigLIP2/resolve/main/tokenizer_config.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ({"tokenizer_mode": "clips"}, {}, "its text is tokenized in the mode 'clips'; choose another model, such as"),
+        ({"tokenizer_kwargs": {"reduction_mask": "random"}}, {}, "its tokenizer has the option 'reduction_mask'"),
+        ({"tokenizer_kwargs": {"clean": "all"}}, {}, "its text is cleaned by 'all'"),
+        ({"hf_model_name": "some/model"}, {}, "its text tower has no tokenizer"),
+        ({}, {"resize_mode": "fold"}, "its pictures are resized by 'fold'"),
+        ({}, {"interpolation": "random"}, "its pictures are resized by 'random'"),
+    ],
+)
+def test_what_a_later_open_clip_may_add_is_refused_by_the_reason(
+    text: dict[str, Any], settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = {**open_clip.get_pretrained_cfg("ViT-B-32", "openai"), **settings}
+    config = {**CONFIGS["vit"], "text_cfg": {**TEXT, **text}}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "later", config)
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "later", {"tag": tag})
+    with pytest.raises(EncoderError, match=f"openclip:later/tag cannot run here: {message}"):
+        model_source.find_openclip_source("openclip:later/tag")
+    assert "openclip:later/tag" not in model_source.list_openclip_names()
 
 
 def test_a_folder_is_indexed_and_searched(vit: torch.nn.Module, tmp_path: Path) -> None:

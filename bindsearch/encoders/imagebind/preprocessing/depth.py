@@ -10,6 +10,7 @@ import numpy as np
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
 from bindsearch.encoders.preprocessing.crops import centre_strip, square_crop_plane
+from bindsearch.encoders.preprocessing.nearest import fill_nearest
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
 
@@ -56,25 +57,6 @@ def prepare_depth(depth: DepthMap, options: Preprocessing, side_px: int = SIDE_P
     square = square_crop_plane(fill_nearest(disparity, known), side_px).clip(0.0, 1.0)
     normalized: NDArray[np.float32] = (square - np.float32(options.depth_mean)) / np.float32(options.depth_std)
     return normalized[None, None]
-
-
-def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Fill unknown pixels with the value of the nearest known one, by Euclidean distance in pixels.
-
-    Args:
-        values: Values, float32 (height, width).
-        known: Mask of the known pixels, bool (height, width); at least one is True.
-
-    Returns:
-        Filled values, float32 (height, width).
-    """
-    if known.all():
-        return values
-    from scipy.ndimage import distance_transform_edt
-
-    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled: NDArray[np.float32] = values[rows, columns]
-    return filled
 
 
 def _disparity_of_map(

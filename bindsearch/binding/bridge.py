@@ -1,0 +1,331 @@
+"""Bridge two encoders: a linear map from the space of the second to that of the first, fitted to what both embed.
+
+Both embed the same captions. Ridge regression maps the vectors of the second encoder to those of the first. Each
+modality is centred by its own mean, since the vectors of a modality share a direction that says nothing about their
+content (the modality gap, arXiv 2203.02053). Where the table also has media of the second encoder, such as the sounds
+of the captions, these are regressed to the captions too. No medium of the first encoder is needed: what is near a
+caption there is near the sound that is mapped to it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bindsearch.arguments import to_path
+from bindsearch.binding.bind import LICENSE, BindOptions, check_name, load_hub
+from bindsearch.binding.data.pairs import read_pairs, share_of
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.combined.bridge import BRIDGE_TOWER, Bridge, bridge_tensors
+from bindsearch.encoders.model_store.installed import (
+    BOUND_PREFIX,
+    FORMAT,
+    NEW_FOLDER,
+    ModelFile,
+    ModelManifest,
+    model_lock,
+    publish_model,
+    work_folder,
+    write_manifest,
+)
+from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec, write_tensors
+from bindsearch.errors import UsageError
+from bindsearch.evaluation.datasets.dataset import EvalItem
+from bindsearch.evaluation.embedding import embed_items, embed_texts
+from bindsearch.evaluation.retrieval import retrieval_figures
+from bindsearch.hashing import hash_file
+from bindsearch.small_files import open_regular
+from bindsearch.types import Modality, PathLike
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_TEXTS, MAX_TEXTS = 50, 200_000
+"""Bounds of the number of captions: fewer determine no map, more are a gigabyte of vectors."""
+
+VALIDATION_SHARE = 0.1
+MAX_SHOWN = 10
+"""Files without a vector that are named."""
+
+RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
+"""Strengths of the ridge, relative to the mean variance of a dimension; held-out captions decide."""
+
+OnEmbedded = Callable[[str, int, int], None]
+"""Called with what is embedded, the number done and their number."""
+
+
+@dataclass(frozen=True)
+class BridgeFigures:
+    """How well held-out members of the second space find their captions in the first.
+
+    Attributes:
+        modality: Their modality.
+        candidates: Number of held-out captions.
+        recall_at_1: Share whose own caption is first.
+        recall_at_10: Share whose own caption is among the first ten.
+    """
+
+    modality: str
+    candidates: int
+    recall_at_1: float
+    recall_at_10: float
+
+
+@dataclass(frozen=True)
+class BridgeResult:
+    """Result of a bridge.
+
+    Attributes:
+        manifest: Manifest of the installed encoder.
+        captions: Number of captions that were fitted to.
+        figures: Figures of each modality on held-out captions.
+        notes: What was left out or assumed, one line each.
+    """
+
+    manifest: ModelManifest
+    captions: int
+    figures: tuple[BridgeFigures, ...]
+    notes: tuple[str, ...]
+
+
+def bind_bridge(
+    table: PathLike,
+    first: str,
+    second: str,
+    out: str,
+    *,
+    options: BindOptions = BindOptions(),  # noqa: B008  (frozen)
+    on_embedded: OnEmbedded = lambda *_: None,
+) -> BridgeResult:
+    """Fit a bridge between two encoders and install both as one encoder, "bound:NAME".
+
+    Args:
+        table: CSV file with a column `text` of captions, and perhaps one of media of the second encoder, such as
+            `audio`; or a text file with a caption a line.
+        first: Name of the encoder whose space is kept.
+        second: Name of the encoder whose vectors are mapped.
+        out: Name of the new encoder.
+        options: `device` and `replace` are used.
+        on_embedded: Called while captions and media are embedded.
+
+    Raises:
+        UsageError: the table, a name or the encoders do not fit, or the model exists.
+        EncoderError: an encoder cannot be loaded.
+    """
+    name = check_name(out, replace=options.replace)
+    if wrong := next((one for one in (first, second) if one.startswith(BOUND_PREFIX) or "+" in one), None):
+        raise UsageError(f"{wrong} cannot be bridged: give the encoders that it is made of, one at a time")
+    to_encoder, from_encoder = load_hub(first, options.device), load_hub(second, options.device)
+    for encoder in (to_encoder, from_encoder):  # both embed the captions
+        if Modality.TEXT not in encoder.modalities:
+            raise UsageError(f"the encoder {encoder.name} embeds no text: captions cannot bridge it")
+    if not from_encoder.modalities - to_encoder.modalities:
+        raise UsageError(f"{first} embeds all that {second} does: there is nothing to add")
+    captions = _read_captions(table, from_encoder.modalities - to_encoder.modalities)
+    texts = captions.texts
+    targets, cut_first = embed_texts(to_encoder, texts, partial(on_embedded, first))
+    sources, cut_second = embed_texts(from_encoder, texts, partial(on_embedded, second))
+    notes = [*captions.notes]
+    if cut := max(cut_first, cut_second):
+        notes.append(f"{cut} captions are longer than a context window: only their beginnings count")
+    vectors = {Modality.TEXT: (sources, np.arange(len(texts)))}
+    if captions.items:
+        modality = captions.items[0].modality
+        found = embed_items(from_encoder, captions.items, partial(on_embedded, f"{second} {modality}"))
+        notes += [f"{failure.name} is left out: {failure.reason}" for failure in found.failures[:MAX_SHOWN]]
+        if (more := len(found.failures) - MAX_SHOWN) > 0:
+            notes.append(f"{more} more files are left out")
+        if len(found.kept) < MIN_TEXTS:
+            raise UsageError(f"{len(found.kept)} files of {modality} can be embedded: give at least {MIN_TEXTS}")
+        vectors[modality] = found.vectors, found.kept
+    bridge, figures = fit_bridge(vectors, targets, captions.held_out)
+    if len(texts) < from_encoder.dim:
+        notes.append(
+            f"{len(texts)} captions are fewer than the {from_encoder.dim} dimensions: more make a better bridge"
+        )
+    manifest = _install(name, to_encoder, from_encoder, bridge, f"{len(texts)} captions, with `bindsearch bind`")
+    return BridgeResult(manifest, int((~captions.held_out).sum()), figures, tuple(notes))
+
+
+def fit_bridge(
+    vectors: Mapping[Modality, tuple[NDArray[np.float32], NDArray[np.int64]]],
+    targets: NDArray[np.float32],
+    held_out: NDArray[np.bool_],
+) -> tuple[Bridge, tuple[BridgeFigures, ...]]:
+    """Fit the linear map from one space to another.
+
+    Args:
+        vectors: For TEXT and other modalities the unit vectors in the second space, float32 (m, d2), and the caption of
+            each, int64 (m,).
+        targets: Unit vectors of the n captions in the first space: float32 (n, d1).
+        held_out: Whether a caption is kept for choosing the ridge and for the figures: bool (n,).
+
+    Returns:
+        The bridge, and its figures on the captions that are held out.
+    """
+    trained = {modality: ~held_out[captions] for modality, (_, captions) in vectors.items()}
+    means = {modality: rows[trained[modality]].mean(axis=0) for modality, (rows, _) in vectors.items()}
+    target_mean = targets[~held_out].mean(axis=0)
+    inputs = np.concatenate([(rows - means[one])[trained[one]] for one, (rows, _) in vectors.items()]).astype(
+        np.float64
+    )
+    wanted = np.concatenate([(targets - target_mean)[captions[trained[one]]] for one, (_, captions) in vectors.items()])
+    values, directions = np.linalg.eigh(inputs.T @ inputs)
+    projected = directions.T @ (inputs.T @ wanted)
+    best: tuple[float, NDArray[np.float32]] | None = None
+    for ridge in RIDGES:
+        matrix = (directions @ (projected / (values + ridge * values.mean())[:, None])).astype(np.float32)
+        score = _mean_cosine(vectors, means, targets - target_mean, held_out, matrix)
+        if best is None or score > best[0]:
+            best = score, matrix
+    assert best is not None
+    matrix = best[1]
+    # regression shrinks vectors towards the mean: they get the spread of the captions back
+    spread = np.linalg.norm(wanted, axis=1).mean() / np.linalg.norm(inputs @ matrix, axis=1).mean()
+    matrix = np.ascontiguousarray(matrix * np.float32(spread))
+    digest = hashlib.sha256()
+    for array in (matrix, target_mean, *(means[one] for one in sorted(means))):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    bridge = Bridge(matrix, means, target_mean, digest.hexdigest())
+    return bridge, tuple(_figures(bridge, one, vectors[one], targets, held_out) for one in vectors)
+
+
+def _mean_cosine(
+    vectors: Mapping[Modality, tuple[NDArray[np.float32], NDArray[np.int64]]],
+    means: Mapping[Modality, NDArray[np.float32]],
+    targets: NDArray[np.float32],
+    held_out: NDArray[np.bool_],
+    matrix: NDArray[np.float32],
+) -> float:
+    """Return the mean cosine of what is held out with its centred caption."""
+    cosines = []
+    for modality, (rows, captions) in vectors.items():
+        kept = held_out[captions]
+        mapped, wanted = (rows[kept] - means[modality]) @ matrix, targets[captions[kept]]
+        norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(wanted, axis=1)
+        cosines.append((mapped * wanted).sum(axis=1) / np.maximum(norms, 1e-12))
+    return float(np.concatenate(cosines).mean())
+
+
+def _figures(
+    bridge: Bridge,
+    modality: Modality,
+    members: tuple[NDArray[np.float32], NDArray[np.int64]],
+    targets: NDArray[np.float32],
+    held_out: NDArray[np.bool_],
+) -> BridgeFigures:
+    rows, captions = members
+    kept = held_out[captions]
+    mapped = bridge.map(modality, rows[kept])
+    mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
+    position = np.cumsum(held_out) - 1
+    relevant = position[captions[kept]][:, None]
+    found = retrieval_figures(mapped, targets[held_out], list(relevant), ks=(1, 10))
+    recalls = [float(found.hits[k].mean()) for k in (1, 10)]
+    return BridgeFigures(modality.value, int(held_out.sum()), *recalls)
+
+
+@dataclass(frozen=True)
+class _Captions:
+    """Captions of a table, and perhaps media of the second encoder.
+
+    Attributes:
+        texts: The captions, n of them.
+        held_out: Whether each is kept for the figures: bool (n,).
+        items: A medium of each caption, or none at all.
+        notes: What was left out, one line each.
+    """
+
+    texts: tuple[str, ...]
+    held_out: NDArray[np.bool_]
+    items: tuple[EvalItem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _read_captions(table: PathLike, media: frozenset[Modality]) -> _Captions:
+    """Read a table of captions.
+
+    Args:
+        table: CSV file, or a text file with a caption a line.
+        media: Modalities that a second column may have.
+
+    Raises:
+        UsageError: it cannot be read, or has too few or too many captions.
+    """
+    path = to_path(table)
+    try:
+        with open_regular(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
+            if path.suffix.lower() != ".csv":
+                return _checked(path, [line.strip() for line in islice(file, MAX_TEXTS + 1) if line.strip()])
+            rows = csv.DictReader(file)
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
+            if not {*rows.fieldnames} & media:
+                if "text" not in rows.fieldnames:
+                    raise UsageError(f"{path} has no column text: expected captions there")
+                texts = [(row.get("text") or "").strip() for row in islice(rows, MAX_TEXTS + 1)]
+                return _checked(path, [text for text in texts if text])
+            modality = next(Modality(name) for name in rows.fieldnames if name in media)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read ({reason}): give a CSV file or a text file in UTF-8") from None
+    pairs = read_pairs(path, modality, frozenset({Modality.TEXT}), VALIDATION_SHARE)
+    captions = _checked(path, [pair.hub for pair in pairs.pairs])
+    items = tuple(EvalItem(pair.path, modality, span=pair.span) for pair in pairs.pairs)
+    held_out = np.array([pair.is_validation for pair in pairs.pairs], np.bool_)
+    return replace(captions, held_out=held_out, items=items, notes=pairs.notes)
+
+
+def _checked(path: Path, texts: list[str]) -> _Captions:
+    """Return captions, equal ones on the same side; raise UsageError if they are too few or too many."""
+    if not MIN_TEXTS <= len(texts) <= MAX_TEXTS:
+        many = f"more than {MAX_TEXTS}" if len(texts) > MAX_TEXTS else str(len(texts))
+        raise UsageError(f"{path} has {many} captions: give {MIN_TEXTS} to {MAX_TEXTS}")
+    return _Captions(tuple(texts), np.array([share_of(text) < VALIDATION_SHARE for text in texts], np.bool_))
+
+
+def _install(name: str, first: Encoder, second: Encoder, bridge: Bridge, source: str) -> ModelManifest:
+    """Install an encoder of two encoders and a bridge."""
+    specs = [
+        TensorSpec(key, array.shape, "fp32", partial(torch.from_numpy, np.ascontiguousarray(array)))
+        for key, array in bridge_tensors(bridge).items()
+    ]
+    with model_lock(name):
+        new = work_folder(name) / NEW_FOLDER
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        file = new / f"{BRIDGE_TOWER}.safetensors"
+        write_tensors(file, specs)
+        manifest = ModelManifest(
+            format=FORMAT,
+            name=name,
+            family="bound",
+            architecture={
+                "bridge": [
+                    {"encoder": encoder.name, "digest": encoder.digest, "options": dict(encoder.options)}
+                    for encoder in (first, second)
+                ]
+            },
+            dtype="fp32",
+            source=source,
+            source_sha256=bridge.digest,
+            source_bytes=file.stat().st_size,
+            license=LICENSE,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            temperatures={one.value: second.temperatures[one] for one in second.modalities - first.modalities},
+            files={BRIDGE_TOWER: ModelFile(file.stat().st_size, hash_file(file))},
+        )
+        write_manifest(new, manifest)
+        publish_model(name)
+    return manifest

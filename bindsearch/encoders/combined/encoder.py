@@ -1,0 +1,143 @@
+"""CombinedEncoder: the modalities of one encoder, and some of a second one in the same space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.base import Encoder, captioned_modalities, libraries_of, query_encoders
+from bindsearch.encoders.combined.bridge import Bridge
+from bindsearch.hashing import fingerprint_of
+from bindsearch.media import MODALITY_OF, DecodeHints, Media
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize, scale_features
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class CombinedEncoder:
+    """Encoder of two encoders in one space; see `bindsearch.encoders.base.Encoder`.
+
+    The second embeds the modalities that are taken from it; a bridge maps its vectors to the space of the first.
+    """
+
+    def __init__(
+        self, name: str, first: Encoder, second: Encoder, taken: frozenset[Modality], bridge: Bridge | None = None
+    ) -> None:
+        """Combine two encoders.
+
+        Args:
+            name: Name that the encoder is loaded by.
+            first: The encoder whose space this is.
+            second: The other encoder.
+            taken: Modalities that the second one embeds.
+            bridge: Map from its space to the first one; None: both share one.
+        """
+        self.name = name
+        self._first, self._second, self._taken, self._bridge = first, second, taken, bridge
+        self._heads: dict[Modality | None, CombinedEncoder] = {}
+
+    def __reduce__(self) -> tuple[Callable[..., CombinedEncoder], tuple[Any, ...]]:
+        """Recreate the encoder in another process."""
+        return CombinedEncoder, (self.name, self._first, self._second, self._taken, self._bridge)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the first encoder's space."""
+        return self._first.dim
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of both encoders and of the bridge."""
+        return fingerprint_of(
+            self._first.digest, self._second.digest, self._bridge.digest if self._bridge else "shared"
+        )
+
+    @property
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """Options of the first encoder, and those of the second one with "2_" before their names."""
+        return {**self._first.options, **{f"2_{name}": value for name, value in self._second.options.items()}}
+
+    @cached_property
+    def modalities(self) -> frozenset[Modality]:
+        """Modalities of the first, and those that are taken from the second."""
+        return self._first.modalities | self._taken
+
+    @cached_property
+    def temperatures(self) -> Mapping[Modality, float]:
+        """Logit scales of the encoder that embeds each modality."""
+        return MappingProxyType({modality: self._of(modality).temperatures[modality] for modality in self.modalities})
+
+    @cached_property
+    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
+        """Modules that each modality needs."""
+        return {modality: libraries_of(self._of(modality), modality) for modality in self.modalities}
+
+    @cached_property
+    def captioned(self) -> frozenset[Modality]:
+        """Modalities that their encoder embeds with a caption."""
+        return frozenset(one for one in self.modalities if one in captioned_modalities(self._of(one)))
+
+    @cached_property
+    def wants(self) -> DecodeHints:
+        """Hints of the encoder that embeds each modality; joint inputs only where one encoder embeds all pictures."""
+        both = (self._first.wants, self._second.wants)
+        seeing = [self._of(one) for one in (Modality.IMAGE, Modality.VIDEO) if one in self.modalities]
+        return DecodeHints(
+            picture_side_px=max(wants.picture_side_px for wants in both),
+            frames_per_s=self._of(Modality.VIDEO).wants.frames_per_s,
+            motion_s=self._of(Modality.IMU).wants.motion_s,
+            longest_s={
+                modality: self._of(modality).wants.longest_s[modality]
+                for modality in self.modalities
+                if modality in self._of(modality).wants.longest_s
+            },
+            joint=seeing[0].wants.joint if seeing and all(one is seeing[0] for one in seeing) else frozenset(),
+        )
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum length of a passage of the encoder of texts."""
+        return self._of(Modality.TEXT).max_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens as the encoder of texts counts them."""
+        return self._of(Modality.TEXT).count_tokens(text)
+
+    def as_query(self, target: Modality | None) -> CombinedEncoder:
+        """Return the encoder of queries: both with theirs."""
+        heads = [query_encoders(encoder) for encoder in (self._first, self._second)]
+        first, second = (head.get(target, head[None]) for head in heads)
+        if first is self._first and second is self._second:
+            return self
+        key = target if any(target in head for head in heads) else None
+        if key not in self._heads:
+            self._heads[key] = CombinedEncoder(self.name, first, second, self._taken, self._bridge)
+        return self._heads[key]
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """Preprocess one medium with the encoder of its modality; thread-safe."""
+        return self._of(MODALITY_OF[type(media)]).prepare(media)
+
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return temperature-scaled features of n prepared media: float32 (n, d)."""
+        owner = self._of(modality)
+        if self._bridge is None or owner is self._first:
+            return owner.features(modality, prepared)
+        return scale_features(self.encode(modality, prepared), self.temperatures[modality])
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
+        owner = self._of(modality)
+        vectors = owner.encode(modality, prepared)
+        if self._bridge is None or owner is self._first:
+            return vectors
+        return l2_normalize(self._bridge.map(modality, vectors))
+
+    def _of(self, modality: Modality) -> Encoder:
+        """Return the encoder that embeds a modality."""
+        return self._second if modality in self._taken else self._first

@@ -1,0 +1,94 @@
+"""Loading of combined encoders: by the names of both, or by an installed bridge between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.bound.encoder import BoundEncoder
+from bindsearch.encoders.combined.encoder import CombinedEncoder
+from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
+from bindsearch.errors import EncoderError, UsageError
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.registry import Options
+
+SECOND = "2_"
+"""Prefix of the options of the second encoder."""
+
+
+def load_combined(name: str, load: Callable[[str, Options], Encoder], options: Options) -> Encoder:
+    """Return the encoder of "A+B", two encoders that share a space.
+
+    Args:
+        name: Both names, with a plus sign between them.
+        load: Returns an encoder by name and options.
+        options: Options of the first encoder, and with SECOND before their names those of the second.
+
+    Raises:
+        EncoderError: an encoder cannot be loaded, or they share no space.
+        UsageError: the name is not that of two encoders, or the second adds nothing.
+    """
+    from bindsearch.encoders.combined.anchor import find_anchor
+
+    first_name, _, second_name = name.partition("+")
+    if not first_name or not second_name or "+" in second_name:
+        raise UsageError(f"{name!r} is not a name: combine two encoders, such as bound:night+bound:depth")
+    first, second = _load_both((first_name, second_name), load, options)
+    taken = _taken(first, second)
+    if not taken:
+        raise UsageError(f"{first_name} embeds all that {second_name} does: there is nothing to combine")
+    find_anchor(first, second)
+    return CombinedEncoder(name, first, second, taken)
+
+
+def _taken(first: Encoder, second: Encoder) -> frozenset[Modality]:
+    """Return the modalities to take from the second encoder: those that the first lacks, or has no bound tower for."""
+    of_first, of_second = (
+        frozenset(encoder.configs) if isinstance(encoder, BoundEncoder) else frozenset() for encoder in (first, second)
+    )
+    return (second.modalities - first.modalities) | (of_second - of_first)
+
+
+def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder], options: Options | None) -> Encoder:
+    """Return the encoder of an installed bridge.
+
+    Args:
+        manifest: Manifest of the model.
+        load: Returns an encoder by name and options.
+        options: As of `load_combined`.
+
+    Raises:
+        EncoderError: the manifest is damaged, or an encoder is not the one that the bridge was made for.
+    """
+    from bindsearch.encoders.combined.bridge import load_bridge
+
+    try:
+        parts = [(part["encoder"], part["digest"], dict(part["options"])) for part in manifest.architecture["bridge"]]
+        (first_name, first_digest, first_options), (second_name, second_digest, second_options) = parts
+    except (KeyError, TypeError, ValueError) as error:
+        raise EncoderError(
+            f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): {how_to_repair(manifest.name)}"
+        ) from error
+    recorded = {**first_options, **{SECOND + key: value for key, value in second_options.items()}, **(options or {})}
+    first, second = _load_both((first_name, second_name), load, recorded)
+    for encoder, digest in ((first, first_digest), (second, second_digest)):
+        if encoder.digest != digest:
+            raise EncoderError(
+                f"{manifest.name} was made with another version of {encoder.name} than the installed one: bind it "
+                f"again, or install that version of {encoder.name}"
+            )
+    taken = second.modalities - first.modalities
+    return CombinedEncoder(manifest.name, first, second, taken, load_bridge(manifest, (first.dim, second.dim)))
+
+
+def _load_both(
+    names: tuple[str, str], load: Callable[[str, Options], Encoder], options: Options
+) -> tuple[Encoder, Encoder]:
+    second: Mapping[str, str | int | float | bool] = {
+        key.removeprefix(SECOND): value for key, value in options.items() if key.startswith(SECOND)
+    }
+    first = {key: value for key, value in options.items() if not key.startswith(SECOND)}
+    return load(names[0], first), load(names[1], second)

@@ -1,0 +1,156 @@
+"""Calls of the transformers library: models and processors from a folder, its messages, its errors in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
+from bindsearch.environment import check_libraries
+from bindsearch.errors import BindSearchError, EncoderError, InstallationError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+_MAX_SHOWN = 3
+
+
+def check_installed() -> None:
+    """Check that the library can be loaded.
+
+    Raises:
+        InstallationError: it is missing, or cannot be loaded; the message names the extra.
+    """
+    if find_spec("transformers") is None:
+        raise InstallationError("models of hf: need the extra [hf]", "pip install 'bindsearch[hf]'")
+    check_libraries(("torch", "transformers"))
+
+
+@contextmanager
+def library_errors(folder: Path) -> Iterator[None]:
+    """Raise an EncoderError of one line for what the library raises about the files of a model.
+
+    Its messages are held back meanwhile. Errors of libraries, and of memory, pass.
+
+    Raises:
+        InstallationError: the library is not installed, or cannot be loaded.
+    """
+    check_installed()
+    from transformers.utils import logging
+
+    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stdout(StringIO()):  # it prints about its own docstrings, among the answers of a command
+            yield
+    except (BindSearchError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # the library and its configurations raise errors of any kind
+        line = " ".join(str(error).split())[:300]
+        raise EncoderError(
+            f"the files in {folder} cannot be loaded ({type(error).__name__}: {line}): pull the model again"
+        ) from error
+    finally:
+        logging.set_verbosity(shown)
+        if has_bar:
+            logging.enable_progress_bar()
+
+
+def load_network(
+    network: Any,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    config: Any = None,
+    unused: Sequence[str] = (),
+) -> nn.Module:
+    """Return a model of the library with the weights in a folder, ready to run; nothing is drawn at random.
+
+    Args:
+        network: Class of the library.
+        folder: Folder with config.json and safetensors files.
+        device: Device of the model.
+        dtype: Number format of the weights in memory.
+        config: Configuration of that class; None: that of config.json.
+        unused: Starts of the names of tensors that the class does not have, such as those of another tower.
+
+    Raises:
+        EncoderError: tensors are missing, have other shapes, or belong to nothing; or files are damaged.
+    """
+    with library_errors(folder):
+        model, found = network.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    strays = [name for name in found["unexpected_keys"] if not name.startswith(tuple(unused))]
+    faults = {
+        "lack": sorted(found["missing_keys"]),
+        "have another shape for": sorted(str(name) for name, *_ in found["mismatched_keys"]),
+        "have the unknown": sorted(strays),
+    }
+    for what, names in faults.items():
+        if names:
+            more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+            raise EncoderError(
+                f"the weights in {folder} {what} {', '.join(names[:_MAX_SHOWN])}{more}: pull the model again"
+            )
+    loaded: nn.Module = model.eval().requires_grad_(False).to(device)
+    return loaded
+
+
+def read_tensors(folder: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return tensors of a model by name, without reading others.
+
+    Raises:
+        EncoderError: a file is missing or damaged, or has no such tensor.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors = {}
+    try:
+        files = _files_of(folder)
+        for name in names:
+            with safe_open(folder / files.get(name, WEIGHTS_FILE), framework="pt") as file:
+                tensors[name] = file.get_tensor(name)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise EncoderError(f"the weights in {folder} cannot be read ({error}): pull the model again") from error
+    return tensors
+
+
+def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of a model, mapped from its files: pages are read on use.
+
+    Raises:
+        EncoderError: a file is missing or damaged.
+    """
+    try:
+        files = sorted(set(_files_of(folder).values())) or [WEIGHTS_FILE]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderError(f"{folder / INDEX_FILE} cannot be read ({error}): pull the model again") from error
+    return {name: tensor for file in files for name, tensor in map_tensors(folder / file).items()}
+
+
+def _files_of(folder: Path) -> dict[str, str]:
+    """Return the file of each tensor; empty if there is one file for all."""
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return {}
+    return {
+        str(name): Path(file).name for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
+    }

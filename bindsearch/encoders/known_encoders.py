@@ -1,0 +1,155 @@
+"""Encoders that can be chosen: what is known of them before anything is loaded or downloaded.
+
+What stands here was read on the cards and in the documentation of the models; a value of None is not known for sure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bindsearch.types import Modality
+
+_TEXT_AND_PICTURES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO)
+_SOUND = (Modality.TEXT, Modality.AUDIO)
+_FOUR = (*_TEXT_AND_PICTURES, Modality.AUDIO)
+
+FREE_LICENSES = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-3.0"})
+"""Licences, as the hub writes them, that allow any use."""
+
+MANY_LANGUAGES = "many"
+"""Languages of a model that was trained on many."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEncoder:
+    """What is known of an encoder.
+
+    Attributes:
+        name: Name that it is loaded by.
+        modalities: Modalities that it embeds.
+        dim: Dimension d of its space; None: not known here.
+        parameters_m: Number of parameters in millions; None: not known here.
+        license: Licence of the weights, as the hub writes it.
+        languages: "en", several, "many", or "" for an encoder without text.
+        needs: What it should run on: "cpu", or "gpu" where a CPU takes seconds for one medium.
+        good_for: What to choose it for, one line.
+    """
+
+    name: str
+    modalities: tuple[Modality, ...]
+    dim: int | None
+    parameters_m: int | None
+    license: str
+    languages: str
+    needs: str
+    good_for: str
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the licence allows any use, also commercial."""
+        return self.license in FREE_LICENSES
+
+
+KNOWN = (
+    KnownEncoder(
+        "imagebind-huge",
+        tuple(Modality),
+        1024,
+        1200,
+        "cc-by-nc-sa-4.0",
+        "en",
+        "gpu",
+        "all seven modalities in one space, for research",
+    ),
+    KnownEncoder(
+        "st:google/embeddinggemma-2",
+        _FOUR,
+        768,
+        740,
+        "apache-2.0",
+        MANY_LANGUAGES,
+        "gpu",
+        "text, pictures, videos and sounds in one space, free; pictures with captions; 512, 256, 128 dimensions",
+    ),
+    KnownEncoder(
+        "st:Qwen/Qwen3-VL-Embedding-2B",
+        _TEXT_AND_PICTURES,
+        2048,
+        2000,
+        "apache-2.0",
+        MANY_LANGUAGES,
+        "gpu",
+        "text in pictures, screenshots, documents; instructions",
+    ),
+    KnownEncoder(
+        "st:jinaai/jina-embeddings-v5-omni-nano",
+        _FOUR,
+        768,
+        950,
+        "cc-by-nc-4.0",
+        MANY_LANGUAGES,
+        "gpu",
+        "text, pictures, videos and sounds, not for commercial use",
+    ),
+    KnownEncoder(
+        "hf:facebook/pe-av-small",
+        (Modality.TEXT, Modality.VIDEO, Modality.AUDIO),
+        None,
+        None,
+        "apache-2.0",
+        "en",
+        "gpu",
+        "videos together with their sound",
+    ),
+    KnownEncoder(
+        "hf:laion/clap-htsat-fused",
+        _SOUND,
+        512,
+        154,
+        "apache-2.0",
+        "en",
+        "cpu",
+        "sounds of any kind by words",
+    ),
+    KnownEncoder(
+        "openclip:ViT-B-16-SigLIP2/webli",
+        _TEXT_AND_PICTURES,
+        768,
+        375,
+        "apache-2.0",
+        MANY_LANGUAGES,
+        "cpu",
+        "photos by words in many languages",
+    ),
+    KnownEncoder(
+        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
+        _TEXT_AND_PICTURES,
+        512,
+        366,
+        "mit",
+        MANY_LANGUAGES,
+        "cpu",
+        "photos by words in many languages, fast",
+    ),
+    KnownEncoder(
+        "openclip:PE-Core-B-16/meta",
+        _TEXT_AND_PICTURES,
+        1024,
+        448,
+        "apache-2.0",
+        "en",
+        "cpu",
+        "photos and videos by words",
+    ),
+    KnownEncoder(
+        "openclip:ViT-B-32/laion2b_s34b_b79k",
+        _TEXT_AND_PICTURES,
+        512,
+        151,
+        "mit",
+        "en",
+        "cpu",
+        "photos by words, small and fast",
+    ),
+)
+"""Models that are known to run, the larger number of modalities first."""

@@ -1,0 +1,208 @@
+"""List of encoders: what is there, what could be pulled, and which of them fit a purpose; no tower is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bindsearch.arguments import did_you_mean
+from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.known_encoders import FREE_LICENSES, KNOWN, MANY_LANGUAGES, KnownEncoder
+from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
+from bindsearch.encoders.registry import LISTED, load_encoder, package_encoders
+from bindsearch.errors import BindSearchError, UsageError
+from bindsearch.types import Modality
+
+
+class State(StrEnum):
+    """Where an encoder is."""
+
+    BUILT_IN = "built in"
+    PACKAGE = "package"
+    PULLED = "pulled"
+    BOUND = "bound"
+    TO_PULL = "to pull"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderEntry:
+    """An encoder of the list.
+
+    Attributes:
+        name: Name that it is loaded by.
+        state: Where it is.
+        modalities: Modalities that it embeds, in the order of `Modality`; empty if it cannot be loaded.
+        dim: Dimension d of its space; None: not known.
+        size_bytes: Bytes of its weights on disk; None: not known.
+        parameters_m: Number of parameters in millions; None: not known.
+        license: Licence of its weights, "" if it is not known.
+        is_free: Whether the licence allows any use; None: not known.
+        languages: Languages of its texts: "en", "many", or "" if there are none or they are not known.
+        needs: "cpu", "gpu", or "" if it is not known.
+        good_for: What it is good for, one line.
+        measured: Figures of it by name, measured by this project on data that it was not trained on.
+        problem: Why it cannot be used, "" if it can.
+    """
+
+    name: str
+    state: State
+    modalities: tuple[Modality, ...]
+    dim: int | None = None
+    size_bytes: int | None = None
+    parameters_m: int | None = None
+    license: str = ""
+    is_free: bool | None = None
+    languages: str = ""
+    needs: str = ""
+    good_for: str = ""
+    measured: Mapping[str, float] | None = None
+    problem: str = ""
+
+
+def list_encoders() -> list[EncoderEntry]:
+    """Return the encoders: built in, of packages, pulled, bound, then known ones that are not pulled."""
+    entries = [_built_in(name) for name in LISTED]
+    entries += [_loaded(name, State.PACKAGE) for name in package_encoders()]
+    models = list_models()
+    entries += [_installed(model) for model in models]
+    there = {model.name for model in models}
+    return entries + [_known(known) for known in KNOWN if known.name not in there]
+
+
+def fitting_encoders(entries: Sequence[EncoderEntry], purpose: str) -> list[EncoderEntry]:
+    """Return the encoders that fit a purpose, those that are there first, then the smaller ones.
+
+    Args:
+        entries: Encoders to choose from.
+        purpose: Requirements with commas between them, such as "free licence, all media, CPU"; see REQUIREMENTS.
+
+    Raises:
+        UsageError: a requirement is unknown.
+    """
+    requirements = [_requirement(text.strip().lower()) for text in purpose.split(",") if text.strip()]
+    if not requirements:
+        raise UsageError(f"the purpose is empty: give requirements, such as {EXAMPLE!r}")
+    fitting = [
+        entry for entry in entries if not entry.problem and all(requirement(entry) for requirement in requirements)
+    ]
+    return sorted(fitting, key=lambda entry: (entry.state is State.TO_PULL, entry.parameters_m or 0))
+
+
+Requirement = Callable[[EncoderEntry], bool]
+
+EXAMPLE = "free licence, all media, CPU"
+
+_MEDIA = frozenset({Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO})
+_NAMES = {
+    **{modality.value: modality for modality in Modality},
+    "photo": Modality.IMAGE,
+    "picture": Modality.IMAGE,
+    "sound": Modality.AUDIO,
+    "motion": Modality.IMU,
+}
+REQUIREMENTS: Mapping[str, Requirement] = {
+    "free licence": lambda entry: entry.is_free is True,
+    "all media": lambda entry: set(entry.modalities) >= _MEDIA,
+    "all modalities": lambda entry: len(entry.modalities) == len(Modality),
+    "cpu": lambda entry: entry.needs == "cpu",
+    "no download": lambda entry: entry.state is not State.TO_PULL,
+    "many languages": lambda entry: entry.languages == MANY_LANGUAGES,
+}
+"""Requirements by their words; besides, the names of modalities, in the singular or the plural."""
+
+
+def _requirement(text: str) -> Requirement:
+    """Return the test of a requirement.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    text = text.replace("license", "licence")
+    if text in REQUIREMENTS:
+        return REQUIREMENTS[text]
+    modality = _NAMES.get(text, _NAMES.get(text.removesuffix("s")))
+    if modality is None:
+        known = [*REQUIREMENTS, *_NAMES]
+        raise UsageError(f"unknown requirement {text!r}: {did_you_mean(text, known)}choose from {', '.join(known)}")
+    return lambda entry: modality in entry.modalities
+
+
+def _built_in(name: str) -> EncoderEntry:
+    """Return the entry of an encoder whose weights are part of the installation."""
+    encoder = load_encoder(name)
+    facts = json.loads((Path(__file__).parent / name / "facts.json").read_text(encoding="utf-8"))
+    return EncoderEntry(
+        name,
+        State.BUILT_IN,
+        _sorted(encoder.modalities),
+        encoder.dim,
+        sum(file.stat().st_size for file in _weight_files(name)),
+        **facts,
+    )
+
+
+def _weight_files(name: str) -> Iterator[Path]:
+    """Yield the files of the weights of a built-in encoder."""
+    if name == "mini":
+        from bindsearch.encoders.mini.weights import weight_files
+
+        yield from weight_files()
+
+
+def _loaded(name: str, state: State) -> EncoderEntry:
+    """Return the entry of an encoder by loading it; its problem if it does not load."""
+    try:
+        encoder: Encoder = load_encoder(name)
+        return EncoderEntry(name, state, _sorted(encoder.modalities), encoder.dim)
+    except BindSearchError as error:
+        return EncoderEntry(name, state, (), problem=str(error))
+
+
+def _installed(model: ModelManifest) -> EncoderEntry:
+    """Return the entry of an installed model."""
+    state = State.BOUND if model.name.startswith(BOUND_PREFIX) else State.PULLED
+    loaded = _loaded(model.name, state)
+    known = next((one for one in KNOWN if one.name == model.name), None)
+    license_name = model.license if known is None else known.license
+    return EncoderEntry(
+        name=model.name,
+        state=state,
+        modalities=loaded.modalities,
+        dim=loaded.dim,
+        size_bytes=sum(file.size_bytes for file in model.files.values()),
+        parameters_m=known.parameters_m if known else None,
+        license=license_name,
+        is_free=_is_free(license_name) if known is None else known.is_free,
+        languages=known.languages if known else "",
+        needs=known.needs if known else "",
+        good_for=known.good_for if known else "",
+        problem=loaded.problem,
+    )
+
+
+def _is_free(license_name: str) -> bool | None:
+    """Return whether a licence allows any use; None if its name says nothing."""
+    return True if license_name.lower() in FREE_LICENSES else None
+
+
+def _known(known: KnownEncoder) -> EncoderEntry:
+    """Return the entry of a model that is not pulled."""
+    return EncoderEntry(
+        name=known.name,
+        state=State.TO_PULL,
+        modalities=_sorted(frozenset(known.modalities)),
+        dim=known.dim,
+        parameters_m=known.parameters_m,
+        license=known.license,
+        is_free=known.is_free,
+        languages=known.languages,
+        needs=known.needs,
+        good_for=known.good_for,
+    )
+
+
+def _sorted(modalities: frozenset[Modality]) -> tuple[Modality, ...]:
+    return tuple(modality for modality in Modality if modality in modalities)

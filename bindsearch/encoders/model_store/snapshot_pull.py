@@ -1,0 +1,448 @@
+"""Pull of a model that is a repository of the hub: its files are checked and kept as they are, in one folder.
+
+What a family knows of its models is in `bindsearch/encoders/FAMILY/snapshot.py`, with the functions of
+`SnapshotFamily`. Code of a repository is neither downloaded nor run, and weights of torch.save become safetensors.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from bindsearch.encoders.model_store.download import NoAccessError, check_disk_space, check_url, download, hash_sha256
+from bindsearch.encoders.model_store.hub import (
+    Repository,
+    check_revision,
+    describe_folder,
+    endpoint_of,
+    file_url,
+    no_access,
+    read_repository,
+    repository_of,
+    token,
+)
+from bindsearch.encoders.model_store.installed import (
+    FORMAT,
+    MODELS_VARIABLE,
+    NEW_FOLDER,
+    SNAPSHOT_FOLDER,
+    ModelFile,
+    ModelManifest,
+    clean_up_partial_pulls,
+    is_installed,
+    model_folder,
+    model_lock,
+    publish_model,
+    read_model,
+    verify_model,
+    work_folder,
+    write_manifest,
+)
+from bindsearch.encoders.model_store.pickled_weights import write_as_safetensors
+from bindsearch.encoders.model_store.pull import (
+    OnPullProgress,
+    PullProgress,
+    PullResult,
+    check_dtype,
+    forbidden_by,
+    ignore_pull_progress,
+    notices_of_change,
+    record_consent,
+)
+from bindsearch.encoders.model_store.pull_record import PullRecord, write_record
+from bindsearch.encoders.model_store.snapshot_files import (
+    SnapshotFile,
+    check_content,
+    choose_files,
+    copy_and_hash,
+    digest_of,
+    is_pickled,
+    read_folder,
+)
+from bindsearch.encoders.model_store.source import ModelSource, snapshot_family
+from bindsearch.errors import EncoderError, UsageError
+from bindsearch.hashing import hash_file
+
+DOWNLOAD_FOLDER = "download"
+"""Folder in a work folder for the files of an unfinished download."""
+
+
+class SnapshotFamily(Protocol):
+    """Functions of `bindsearch/encoders/FAMILY/snapshot.py`."""
+
+    def check_libraries(self) -> None:
+        """Raise EncoderError if a library of the family is missing; the message names the extra."""
+
+    def check_files(self, name: str, files: Mapping[str, Path]) -> None:
+        """Check before the weights are downloaded that a model can run here.
+
+        Args:
+            name: Name of the model.
+            files: Files that are not weights, by their path in the repository.
+
+        Raises:
+            EncoderError: it cannot; the message has the reason.
+        """
+
+    def describe(self, name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+        """Load a model once; return what the encoder has to know of it before it loads.
+
+        Args:
+            name: Name of the model.
+            folder: Folder with all files of the model.
+            dtype: Number format to load the weights in, "fp32", "bf16" or "fp16".
+
+        Returns:
+            Values of `ModelManifest.architecture` and `ModelManifest.temperatures`.
+
+        Raises:
+            EncoderError: the model cannot be loaded.
+        """
+
+
+def pull_snapshot(
+    name: str,
+    *,
+    revision: str | None = None,
+    from_folder: Path | None = None,
+    url: str | None = None,
+    dtype: str | None = None,
+    offline: bool = False,
+    show: Callable[[ModelSource], None] = lambda _source: None,
+    consent: Callable[[ModelSource], bool] = lambda _source: False,
+    force: bool = False,
+    on_progress: OnPullProgress = ignore_pull_progress,
+    delay_s: float = 1.0,
+) -> PullResult:
+    """Download a model from the hub or copy it from a folder; do nothing if it is installed.
+
+    Args:
+        name: Name of the model, such as "st:ORG/NAME".
+        revision: Branch, tag or commit; None: the main branch, or the one that is installed.
+        from_folder: Local copy of the repository, which is not changed; None: it is downloaded.
+        url: Address of another hub; None: $HF_ENDPOINT or that of Hugging Face.
+        dtype: Number format to load the weights in; None: the fastest one on this machine.
+        offline: Do not use the network.
+        show: Called with the licence and the size before anything is downloaded.
+        consent: Called if the licence has to be accepted and was not before; returns whether it is.
+        force: Replace an installed model, also by another revision.
+        on_progress: Called with the progress of each step.
+        delay_s: Delay before a failed download is retried the first time.
+
+    Returns:
+        Manifest of the installed model, and notices.
+
+    Raises:
+        UsageError: an option is invalid, another revision is installed, or the licence was not accepted.
+        EncoderError: the model cannot be downloaded, read or run, the disk is full, or another process is pulling it.
+    """
+    request = _Request(name, revision, from_folder, url, dtype, force)
+    request.check()
+    request.family.check_libraries()
+    try:
+        # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
+        if not work_folder(name).exists() and (old := request.find_installed()) and dtype in (None, old.dtype):
+            return request.keep(old)
+        with model_lock(name):
+            clean_up_partial_pulls(name)
+            if old := request.find_installed():
+                shutil.rmtree(work_folder(name), ignore_errors=True)
+                return request.keep(old)
+            if from_folder is None and (why := forbidden_by(offline=offline)):
+                raise EncoderError(
+                    f"cannot download {name} in offline mode ({why}): run `hf download {repository_of(name)} "
+                    f"--local-dir FOLDER` on another machine, then `bindsearch model pull {name} --from FOLDER` here"
+                )
+            return _Pull(request, on_progress, delay_s).run(show, consent)
+    except OSError as error:
+        raise EncoderError(
+            f"cannot pull {name} into {model_folder(name)}: {error.strerror or error}; "
+            f"set {MODELS_VARIABLE} to use another folder for models"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Options of a pull, as for `pull_snapshot`."""
+
+    name: str
+    revision: str | None
+    from_folder: Path | None
+    url: str | None
+    dtype: str | None
+    force: bool
+
+    def check(self) -> None:
+        """Raise UsageError for options that are invalid or exclude each other."""
+        repository_of(self.name)
+        if self.from_folder is not None and self.url is not None:
+            raise UsageError("--from and --url exclude each other: choose one")
+        if self.from_folder is not None and not self.from_folder.is_dir():
+            what = "is not a folder" if self.from_folder.exists() else "does not exist"
+            raise UsageError(f"--from {self.from_folder} {what}: give a folder with the files of {self.name}")
+        if self.revision is not None:
+            check_revision(self.revision)
+        check_url(self.endpoint)
+        check_dtype(self.dtype)
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the hub."""
+        return endpoint_of(self.url)
+
+    @property
+    def family(self) -> SnapshotFamily:
+        """Functions of the family of the model."""
+        module = import_module(f"bindsearch.encoders.{snapshot_family(self.name)}.snapshot")
+        return cast("SnapshotFamily", module)
+
+    def installed(self) -> ModelManifest | None:
+        """Return the installed model if it is complete."""
+        if not is_installed(self.name):
+            return None
+        try:
+            return None if verify_model(self.name, digests=False) else read_model(self.name)
+        except EncoderError:  # model.json is damaged: pulling repairs it
+            return None
+
+    def find_installed(self) -> ModelManifest | None:
+        """Return the installed model if nothing but its number format may differ; None: the source has to be asked."""
+        old = None if self.force or self.from_folder is not None else self.installed()
+        return old if old is not None and self.revision in (None, old.revision) else None
+
+    def keep(self, manifest: ModelManifest) -> PullResult:
+        """Return the installed model, in the wanted number format: its files are the same in each.
+
+        For another format the lock of the model is held.
+        """
+        if self.dtype in (None, manifest.dtype):
+            at = f", at {manifest.revision[:12]}" if manifest.revision else ""
+            notice = f"{self.name} is already installed, in {manifest.dtype}{at}; --force pulls it again"
+            return PullResult(manifest, is_new=False, notices=(notice,))
+        changed = replace(manifest, dtype=self.dtype)
+        write_manifest(model_folder(self.name), changed)
+        return PullResult(changed, is_new=True)
+
+    def check_same(self, revision: str, digest: str) -> None:
+        """Raise UsageError if a complete model would be replaced by one with another space, unless forced.
+
+        Args:
+            revision: Commit of the new one, "" if it is unknown.
+            digest: Its digest, "" if it is not known yet.
+        """
+        old = None if self.force else self.installed()
+        if old is None or (digest and digest == old.source_sha256):
+            return
+        if digest or (revision and revision != old.revision):
+            was, new = (old.revision, revision) if revision and old.revision else (old.source_sha256, digest)
+            raise UsageError(
+                f"{self.name} is installed from {was[:12] or 'another source'}, not {new[:12]}: stores indexed with it "
+                "could no longer be searched; --force replaces it"
+            )
+
+
+class _Pull:
+    """Running pull; the lock of the model is held."""
+
+    def __init__(self, request: _Request, on_progress: OnPullProgress, delay_s: float) -> None:
+        self._request = request
+        self._on_progress = on_progress
+        self._delay_s = delay_s
+        self._work = work_folder(request.name)
+        self._done = 0
+
+    def run(self, show: Callable[[ModelSource], None], consent: Callable[[ModelSource], bool]) -> PullResult:
+        """Get the files, check and publish them."""
+        request = self._request
+        repository = self._read_repository()
+        request.check_same(repository.revision, "")
+        if (old := request.installed()) and not request.force and repository.revision == old.revision != "":
+            return request.keep(old)
+        chosen, left_out = choose_files(request.name, repository.files)
+        source = _source_of(request.name, repository, chosen)
+        show(source)
+        if repository.gated and token() is None:
+            raise no_access(request.name)
+        record_consent(source, consent)
+        self._work.mkdir(parents=True, exist_ok=True)
+        try:
+            total = sum(file.size_bytes for file in chosen)
+            check_disk_space(self._work, total - self._kept_bytes(), request.name)
+            result = self._get(repository, chosen, total, source.license)
+        finally:
+            shutil.rmtree(self._work / NEW_FOLDER, ignore_errors=True)
+            with suppress(OSError):  # not empty: it holds an unfinished download
+                self._work.rmdir()
+        return PullResult(result.manifest, result.is_new, (*result.notices, *([left_out] if left_out else [])))
+
+    def _read_repository(self) -> Repository:
+        """Return the repository; raise UsageError if a folder is another revision than the wanted one."""
+        name, folder, wanted = self._request.name, self._request.from_folder, self._request.revision
+        if folder is None:
+            return read_repository(name, self._request.endpoint, wanted)
+        found = describe_folder(folder, tuple(read_folder(name, folder)))
+        if wanted is not None and wanted != found.revision:
+            stated = f"commit {found.revision}" if found.revision else "of no stated commit"
+            raise UsageError(f"--from {folder} is {stated}, not {wanted}: omit --revision, or give another folder")
+        return found
+
+    def _get(self, repository: Repository, chosen: list[SnapshotFile], total: int, licence: str) -> PullResult:
+        """Download or read the files, texts first, and publish the model."""
+        request = self._request
+        places: dict[str, Path] = {}
+        digests: dict[str, str] = {}
+        for file in sorted(chosen, key=lambda file: (file.is_weights, file.path)):
+            if file.is_weights and not any(map(_is_weights, places)):
+                request.family.check_files(request.name, places)
+            places[file.path], digests[file.path] = self._fetch(repository, file, total)
+            self._done += file.size_bytes
+        digest = digest_of(digests)
+        request.check_same(repository.revision, digest)
+        old = None if request.force else request.installed()
+        if old is not None:
+            self._delete_download()
+            return request.keep(old)
+        notices = notices_of_change(request.name, digest)
+        try:
+            files = self._lay_out(chosen, places, digests)
+            manifest = self._describe(repository, files, total, digest, licence)
+        except EncoderError as error:
+            if request.from_folder is not None:
+                raise
+            raise EncoderError(
+                f"{error}; the download is kept for another attempt, `bindsearch model remove {request.name}` deletes "
+                + ("it and the model" if is_installed(request.name) else "it")
+            ) from error
+        publish_model(request.name)
+        write_record(request.name, PullRecord(licence, digest))
+        self._delete_download()
+        return PullResult(manifest, is_new=True, notices=notices)
+
+    def _fetch(self, repository: Repository, file: SnapshotFile, total: int) -> tuple[Path, str]:
+        """Return the place of a file and its SHA-256; it is downloaded if there is no local folder."""
+
+        def report(done: int, _total: int | None) -> None:
+            step = "download" if self._request.from_folder is None else "read"
+            self._on_progress(PullProgress(step, self._done + done, total))
+
+        if self._request.from_folder is not None:
+            path = self._request.from_folder / file.path
+            return path, hash_sha256(path, report)
+        url = file_url(self._request.endpoint, repository_of(self._request.name), repository.revision, file.path)
+        target = self._downloaded(file.path)
+        try:
+            found = download(
+                url, target, on_progress=report, token=token(), size_bytes=file.size_bytes, delay_s=self._delay_s
+            )
+        except NoAccessError:
+            raise no_access(self._request.name) from None
+        try:
+            check_content(file, target, found.sha256, url)
+        except EncoderError:
+            for path in target.parent.glob(f"{target.name}*"):
+                path.unlink()
+            raise
+        return target, found.sha256
+
+    def _lay_out(
+        self, chosen: list[SnapshotFile], places: Mapping[str, Path], digests: Mapping[str, str]
+    ) -> dict[str, ModelFile]:
+        """Put the files into `new` of the work folder under their paths; return their sizes and digests."""
+        folder = self._work / NEW_FOLDER / SNAPSHOT_FOLDER
+        done, total = 0, sum(file.size_bytes for file in chosen)
+        for file in chosen:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if is_pickled(file.path) or file.path.endswith(".bin.index.json"):
+                write_as_safetensors(places[file.path], target)
+            elif self._request.from_folder is None:
+                _link(places[file.path], target)
+            elif copy_and_hash(places[file.path], target, lambda _n: None) != digests[file.path]:
+                raise EncoderError(f"{places[file.path]} changed while it was read: run the same command again")
+            done += file.size_bytes
+            self._on_progress(PullProgress("convert", done, total))
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): ModelFile(path.stat().st_size, hash_file(path)) for path in paths}
+
+    def _describe(
+        self, repository: Repository, files: dict[str, ModelFile], total: int, digest: str, licence: str
+    ) -> ModelManifest:
+        """Load the model once, and write its manifest into `new` of the work folder."""
+        request, folder = self._request, self._work / NEW_FOLDER
+        dtype = request.dtype or _default_dtype()
+        architecture, temperatures = request.family.describe(request.name, folder / SNAPSHOT_FOLDER, dtype)
+        manifest = ModelManifest(
+            format=FORMAT,
+            name=request.name,
+            family=snapshot_family(request.name) or "",
+            architecture=dict(architecture),
+            dtype=dtype,
+            source=repository.where,
+            source_sha256=digest,
+            source_bytes=total,
+            license=licence,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            temperatures=dict(temperatures),
+            files=files,
+            revision=repository.revision,
+        )
+        write_manifest(folder, manifest)
+        return manifest
+
+    def _downloaded(self, path: str) -> Path:
+        """Return the place of a downloaded file, named by a digest: no name of a repository can be that of another."""
+        return self._work / DOWNLOAD_FOLDER / sha256(path.encode()).hexdigest()[:32]
+
+    def _kept_bytes(self) -> int:
+        """Return the number of bytes that an earlier pull has downloaded."""
+        return sum(path.stat().st_size for path in (self._work / DOWNLOAD_FOLDER).glob("*"))
+
+    def _delete_download(self) -> None:
+        """Delete the downloaded files; a local folder of the user is not deleted."""
+        shutil.rmtree(self._work / DOWNLOAD_FOLDER, ignore_errors=True)
+
+
+def _source_of(name: str, repository: Repository, chosen: list[SnapshotFile]) -> ModelSource:
+    """Return the source of a model, with the paragraph about licence, gating and size."""
+    licence = repository.license or "not stated"
+    page = repository.where
+    about = f"licence {licence}" + (f" ({repository.license_url})" if repository.license_url else "")
+    gate = "; gated: its conditions have to be accepted on that page first" if repository.gated else ""
+    total = sum(file.size_bytes for file in chosen)
+    return ModelSource(
+        name=name,
+        family=snapshot_family(name) or "",
+        urls=(page,),
+        license=licence,
+        license_text=f"{name}: {about}, {len(chosen)} files, {total / 1e9:.2f} GB, from {page}{gate}",
+        needs_consent=repository.needs_consent,
+        architecture={},
+        expected_bytes=total,
+    )
+
+
+def _default_dtype() -> str:
+    """Return the fastest number format on this machine, bf16 instead of fp16: large models overflow in the latter."""
+    from bindsearch.encoders.torch_runtime.device import default_dtype
+
+    return "bf16" if default_dtype() == "fp16" else default_dtype()
+
+
+def _is_weights(path: str) -> bool:
+    return SnapshotFile(path, 0).is_weights
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, so that it stays if the pull fails later; copy it where there are no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,151 @@
+"""Encoder with a picture tower of an installed model: what those of open_clip and timm have in common."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
+from bindsearch.encoders.preprocessing.crops import wide_parts
+from bindsearch.encoders.preprocessing.picture_input import PictureInput
+from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.towers import Towers, on_device
+from bindsearch.errors import EncoderError
+from bindsearch.hashing import fingerprint_of
+from bindsearch.media import DecodeHints, Frames, Picture
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+FRAMES_PER_S = 1.0
+
+
+class PictureModelEncoder(ABC):
+    """Part of an encoder for pictures and videos; see `bindsearch.encoders.base.Encoder`.
+
+    The frames of a video are embedded separately and averaged.
+
+    Attributes:
+        preprocessing_version: Version of the preprocessing code; increased when code, not weights or options, changes
+            the vectors.
+    """
+
+    preprocessing_version: ClassVar[int]
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+    ) -> None:
+        """Create the encoder of an installed model.
+
+        Raises:
+            EncoderError: the manifest is damaged.
+        """
+        self._manifest = manifest
+        try:
+            self._config: Mapping[str, Any] = manifest.architecture["config"]
+            self._input = self._read_input(manifest.architecture["preprocess"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EncoderError(
+                f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): {how_to_repair(manifest.name)}"
+            ) from error
+        self._towers = Towers(self._load, runtime)
+        self._runtime = runtime
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Recreate the encoder in another process; towers load there on first use."""
+        return partial(type(self), self._manifest, runtime=self._runtime), ()
+
+    @property
+    def name(self) -> str:
+        """Name of the model, such as "openclip:ViT-B-32/laion2b_s34b_b79k"."""
+        return self._manifest.name
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the vectors of the model."""
+        return int(self._config["embed_dim"])
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the published files and the architecture; conversions to other formats share its space."""
+        architecture = json.dumps(self._config, sort_keys=True)
+        return fingerprint_of(str(self.preprocessing_version), self._manifest.source_sha256, architecture)
+
+    @property
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """Preprocessing options of the model's authors."""
+        facts = self._input
+        square = facts.height_px == facts.width_px
+        return {
+            "picture_side_px": facts.height_px if square else f"{facts.height_px} x {facts.width_px}",
+            "interpolation": facts.interpolation,
+            "mean": " ".join(map(str, facts.mean)),
+            "std": " ".join(map(str, facts.std)),
+            "frames_per_s": FRAMES_PER_S,
+            **self._fit_options(),
+        }
+
+    @cached_property
+    def temperatures(self) -> Mapping[Modality, float]:
+        """Logit scale of each modality, of the manifest."""
+        return MappingProxyType({Modality(name): value for name, value in self._manifest.temperatures.items()})
+
+    @property
+    def wants(self) -> DecodeHints:
+        """Pictures of the size that they are resized to, and one frame per second."""
+        return DecodeHints(picture_side_px=self._input.resized_px, frames_per_s=FRAMES_PER_S)
+
+    @property
+    def loaded_towers(self) -> frozenset[str]:
+        """Names of the towers in memory."""
+        return self._towers.loaded
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
+        return l2_normalize(self.features(modality, prepared))
+
+    @abstractmethod
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return temperature-scaled features, averaged over the views of each of n media: float32 (n, d)."""
+
+    @abstractmethod
+    def _read_input(self, preprocess: Mapping[str, Any]) -> PictureInput:
+        """Return the preprocessing from the settings of the manifest."""
+
+    @abstractmethod
+    def _fit_options(self) -> Mapping[str, str | int | float | bool]:
+        """Return the options that say how a picture is fitted to the input, in the terms of the library."""
+
+    @abstractmethod
+    def _load(self, tower: str, device: torch.device) -> nn.Module:
+        """Load a tower from the files of the installed model."""
+
+    def _prepare_pictures(self, media: Picture | Frames) -> NDArray[np.uint8]:
+        """Return a view for each part of a wide picture or frame of a video: uint8 (views, height, width, 3).
+
+        Raises:
+            MediaError: the picture has no pixels.
+        """
+        parts = wide_parts(media.rgb) if isinstance(media, Picture) else list(media.rgb)
+        return np.concatenate([self._input.picture(part) for part in parts])
+
+    def _picture_vectors(self, views: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed n views: float32 (n, d), unit L2 norm."""
+        return l2_normalize(self._towers.run("image", views, self._pixels))
+
+    def _pixels(self, views: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+        """Convert views, uint8 (n, height, width, 3), to pixels, float32 (n, 3, height, width)."""
+        return self._input.normalized(on_device(views, device))

@@ -1,0 +1,1 @@
+"""Models of the library sentence-transformers as encoders; importing this package loads no torch."""

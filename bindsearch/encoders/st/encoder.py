@@ -1,0 +1,374 @@
+"""StEncoder: all modalities that a model of sentence-transformers embeds, in its space."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, snapshot_folder
+from bindsearch.encoders.st.facts import ModelFacts, joint_name, read_facts
+from bindsearch.encoders.st.inputs import (
+    MAX_PICTURE_PX,
+    Parts,
+    at_rate,
+    chosen_frames,
+    library_input,
+    pack,
+    reduced,
+)
+from bindsearch.encoders.st.loading import load_library_model, one_line
+from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device, run_in_batches
+from bindsearch.encoders.torch_runtime.threads import all_threads
+from bindsearch.errors import BindSearchError, EncoderError, MediaError, UsageError
+from bindsearch.hashing import fingerprint_of
+from bindsearch.media import MODALITY_OF, DecodeHints, Frames, Media, Passage, Picture, Sound
+from bindsearch.types import Modality
+from bindsearch.vectors import l2_normalize
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+
+PREPROCESSING_VERSION = 1
+"""Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
+
+JOINT_OPTION = "joint"
+JOINT: Mapping[str, frozenset[Modality]] = MappingProxyType(
+    {
+        "none": frozenset(),
+        "captions": frozenset({Modality.TEXT}),
+        "sound": frozenset({Modality.AUDIO}),
+        "all": frozenset({Modality.TEXT, Modality.AUDIO}),
+    }
+)
+"""Values of the option: what indexed pictures and videos are embedded with as one input."""
+
+_BATCHES: Mapping[str, Mapping[Modality, int]] = MappingProxyType(
+    {
+        "cpu": {Modality.TEXT: 16, Modality.IMAGE: 4, Modality.AUDIO: 4, Modality.VIDEO: 1},
+        "cuda": {Modality.TEXT: 64, Modality.IMAGE: 16, Modality.AUDIO: 16, Modality.VIDEO: 4},
+    }
+)
+"""Inputs in a batch: of such models a picture has hundreds of tokens, a video thousands."""
+
+
+class LoadedModel:
+    """Model of sentence-transformers that is loaded on first use; one call at a time runs it."""
+
+    def __init__(self, manifest: ModelManifest, runtime: Runtime) -> None:
+        self._manifest = manifest
+        self._runtime = runtime
+        self._model: SentenceTransformer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Return whether the model is in memory."""
+        return self._model is not None
+
+    def encode(self, modality: Modality, inputs: Sequence[Any], *, as_query: bool) -> NDArray[np.float32]:
+        """Embed n inputs in batches: float32 (n, d), as the library returns them.
+
+        Raises:
+            EncoderError: the model cannot be loaded, or refuses an input.
+        """
+        import torch
+
+        with self._lock, all_threads(), torch.inference_mode():
+            device = resolve_device(self._runtime.device)
+            model = self._loaded(device)
+
+            def run(start: int, stop: int) -> torch.Tensor:
+                return embed(model, list(inputs[start:stop]), as_query=as_query)
+
+            batch = self._runtime.batch or _BATCHES[device.type][modality]
+            try:
+                parts, _ = run_in_batches(run, len(inputs), batch)
+            except (BindSearchError, MemoryError):
+                raise
+            except Exception as error:  # of models, each with code of its own
+                raise EncoderError(f"{self._manifest.name} cannot embed {modality}: {one_line(error)}") from error
+            whole: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+            return whole
+
+    def _loaded(self, device: torch.device) -> SentenceTransformer:
+        """Return the model, loaded and compiled on first use."""
+        if self._model is None:
+            from bindsearch.encoders.torch_runtime.device import compute_dtype, torch_dtype
+
+            dtype = compute_dtype(torch_dtype(self._manifest.dtype), device)
+            model = load_library_model(self._manifest.name, snapshot_folder(self._manifest), dtype, device)
+            check_not_replaced(self._manifest)
+            if self._runtime.compile:
+                model.compile()
+            self._model = model
+        return self._model
+
+
+def embed(model: SentenceTransformer, inputs: list[Any], *, as_query: bool) -> torch.Tensor:
+    """Embed n inputs by the library, in one batch: float32 (n, d).
+
+    Frames of videos are taken as they are: they were sampled before.
+    """
+    has_video = any(isinstance(given, dict) and ("video" in given or "video_metadata" in given) for given in inputs)
+    options: dict[str, Any] = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if has_video else {}
+    run: Callable[..., torch.Tensor] = model.encode_query if as_query else model.encode_document
+    vectors = run(inputs, batch_size=len(inputs), convert_to_tensor=True, show_progress_bar=False, **options)
+    return vectors.float()
+
+
+class StEncoder:
+    """Encoder with a model of sentence-transformers; see `bindsearch.encoders.base.Encoder`.
+
+    Only model.json and the tokenizer are read before the model runs.
+    """
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        options: Mapping[str, str | int | float | bool] | None = None,
+        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+        model: LoadedModel | None = None,
+        as_query: bool = False,
+    ) -> None:
+        """Create the encoder of an installed model.
+
+        Args:
+            manifest: Manifest of the model.
+            options: Options by name: `joint`, see JOINT.
+            runtime: Device and settings that the model runs with.
+            model: The model, if another encoder has it; None: loaded on first use.
+            as_query: Embed queries instead of what is indexed.
+
+        Raises:
+            EncoderError: the manifest is damaged.
+            UsageError: an option is unknown, or the model does not embed such inputs.
+        """
+        self._manifest = manifest
+        self._facts = read_facts(manifest)
+        self._joint = _parse_joint(manifest.name, self._facts, options or {})
+        self._model = model or LoadedModel(manifest, runtime)
+        self._runtime = runtime
+        self._is_query = as_query
+
+    def __reduce__(self) -> tuple[Callable[[], StEncoder], tuple[()]]:
+        """Recreate the encoder in another process; the model loads there on first use."""
+        options = {JOINT_OPTION: self._joint} if self._facts.joint else {}
+        make = partial(StEncoder, self._manifest, options=options, runtime=self._runtime, as_query=self._is_query)
+        return make, ()
+
+    @property
+    def name(self) -> str:
+        """Name of the model, such as "st:google/embeddinggemma-2"."""
+        return self._manifest.name
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the vectors of the model."""
+        return self._facts.dim
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the files of the repository; number formats and roles share its space."""
+        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
+
+    @property
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """What pictures and videos are embedded with, of a model that takes joint inputs."""
+        return {JOINT_OPTION: self._joint} if self._facts.joint else {}
+
+    @cached_property
+    def modalities(self) -> frozenset[Modality]:
+        """Modalities of the model."""
+        return frozenset(Modality(name) for name in self._facts.modalities)
+
+    @cached_property
+    def captioned(self) -> frozenset[Modality]:
+        """Modalities that the model embeds together with a text."""
+        media = (Modality.IMAGE, Modality.VIDEO)
+        return frozenset(m for m in media if joint_name(m, Modality.TEXT) in self._facts.joint)
+
+    @property
+    def shorter_dims(self) -> tuple[int, ...]:
+        """Dimensions that the model states for truncated vectors."""
+        return self._facts.shorter_dims
+
+    @cached_property
+    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
+        """Modules that each modality needs."""
+        common = ("torch", "transformers", "sentence_transformers")
+        needed = {Modality.IMAGE: (*common, "torchvision"), Modality.VIDEO: (*common, "torchvision")}
+        needed[Modality.AUDIO] = (*common, "torchaudio")
+        return MappingProxyType({modality: needed.get(modality, common) for modality in self.modalities})
+
+    @cached_property
+    def temperatures(self) -> Mapping[Modality, float]:
+        """Logit scales: 1, since such models are used without one."""
+        return MappingProxyType(dict.fromkeys(self.modalities, 1.0))
+
+    @property
+    def wants(self) -> DecodeHints:
+        """Sizes and rates of the model's own preprocessing."""
+        facts = self._facts
+        return DecodeHints(
+            picture_side_px=facts.picture_side_px,
+            frames_per_s=facts.frames_per_s,
+            longest_s={Modality(name): seconds for name, seconds in facts.longest_s.items()},
+            joint=JOINT[self._joint],
+        )
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum number of tokens of the model, its prompt included."""
+        return self._facts.max_tokens
+
+    @property
+    def loaded_towers(self) -> frozenset[str]:
+        """Name of the model if it is in memory."""
+        return frozenset({"model"} if self._model.is_loaded else ())
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, with those of the prompt and of the model's template."""
+        return self._count(text) + self._facts.added_tokens
+
+    def as_query(self, target: Modality | None) -> StEncoder:  # noqa: ARG002  (of the protocol)
+        """Return the encoder of queries: it shares the model, and is this one if the model makes no difference."""
+        return self if self._is_query or not self._facts.has_roles else self._query
+
+    @cached_property
+    def _query(self) -> StEncoder:
+        return StEncoder(self._manifest, options=self.options, runtime=self._runtime, model=self._model, as_query=True)
+
+    def prepare(self, media: Media) -> NDArray[Any]:
+        """Return a medium as a plain array with one view, see `bindsearch.encoders.st.inputs`; thread-safe.
+
+        Raises:
+            MediaError: the medium has no content, is too long, or is a picture that the model cannot take.
+            EncoderError: the model does not embed that modality, or not together with a caption or sound.
+        """
+        modality = MODALITY_OF[type(media)]
+        if modality not in self.modalities:
+            raise self._refusal(modality)
+        match media:
+            case Passage(text=text):
+                return np.frombuffer(self._checked(text).encode(), np.uint8)[None]
+            case Picture(rgb=rgb, caption=caption):
+                picture = reduced(rgb, MAX_PICTURE_PX)
+                if not caption:
+                    return picture[None]
+                self._check_joint(modality, Modality.TEXT)
+                return pack(Parts(self._checked(caption), picture, 0.0, np.empty(0, np.float32)))
+            case Frames(caption=caption, sound=sound):
+                pictures, frames_per_s = chosen_frames(media, *self._facts.frames)
+                self._check_joint(modality, *[Modality.TEXT] * bool(caption), *[Modality.AUDIO] * (sound is not None))
+                heard = np.empty(0, np.float32) if sound is None else at_rate(sound, self._facts.sample_rate_hz)
+                return pack(Parts(self._checked(caption) if caption else "", pictures, frames_per_s, heard))
+            case Sound():
+                return at_rate(media, self._facts.sample_rate_hz)[None]
+        raise self._refusal(modality)
+
+    def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the vectors of n prepared media, whose temperature is 1: float32 (n, d)."""
+        return self.encode(modality, prepared)
+
+    def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
+        if modality not in self.modalities:
+            raise self._refusal(modality)
+        order = np.argsort([array.size for array in prepared], kind="stable")  # inputs of a length share a batch
+        text_only = self.modalities == {Modality.TEXT}
+        inputs = [
+            library_input(modality, prepared[row], self._facts.sample_rate_hz, text_only=text_only) for row in order
+        ]
+        in_order = self._model.encode(modality, inputs, as_query=self._is_query)
+        vectors = np.empty_like(in_order)
+        vectors[order] = in_order
+        return l2_normalize(vectors)
+
+    def _checked(self, text: str) -> str:
+        """Return a text in which nothing stands for media; raise MediaError if it is empty or too long."""
+        if not text.strip():
+            raise MediaError("the text is empty")
+        for token in self._facts.placeholders:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        if (count := self.count_tokens(text)) > self.max_tokens:
+            raise MediaError(f"the text has {count} tokens, {self.name} takes at most {self.max_tokens}")
+        return text
+
+    def _check_joint(self, modality: Modality, *others: Modality) -> None:
+        """Raise EncoderError if the model does not embed such media as one input."""
+        name = joint_name(modality, *others)
+        if others and name not in self._facts.joint:
+            reason = self._facts.refused.get(name, "its inputs have one modality")
+            raise EncoderError(f"{self.name} does not embed {name.replace('+', ' and ')} as one input: {reason}")
+
+    def _refusal(self, modality: Modality) -> EncoderError:
+        """Return the error for a modality that the model does not embed."""
+        known = ", ".join(sorted(self.modalities))
+        reason = self._facts.refused.get(modality)
+        return EncoderError(
+            f"{self.name} does not embed {modality}" + (f" here ({reason})" if reason else "") + f": it embeds {known}"
+        )
+
+    @cached_property
+    def _count(self) -> Callable[[str], int]:
+        """Counter of the tokens of a text alone."""
+        return token_counter(snapshot_folder(self._manifest), self._facts.tokenizer)
+
+
+def token_counter(folder: Path, tokenizer: str) -> Callable[[str], int]:
+    """Return a function that counts the tokens of a text, without special ones; thread-safe.
+
+    Args:
+        folder: Folder of the repository.
+        tokenizer: Path of tokenizer.json in it; "": it is made of other files by transformers.
+
+    Raises:
+        EncoderError: the file is damaged.
+    """
+    if tokenizer:
+        from tokenizers import Tokenizer
+
+        try:
+            fast = Tokenizer.from_file(str(folder / tokenizer))
+        except Exception as error:  # the library raises plain Exception
+            raise EncoderError(
+                f"{folder / tokenizer} cannot be read ({one_line(error)}): pull the model again"
+            ) from None
+        fast.no_truncation()
+        fast.no_padding()
+        return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
+    from transformers import AutoTokenizer
+
+    slow, lock = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False), threading.Lock()
+
+    def count(text: str) -> int:
+        with lock:
+            return len(slow(text, add_special_tokens=False)["input_ids"])
+
+    return count
+
+
+def _parse_joint(name: str, facts: ModelFacts, options: Mapping[str, str | int | float | bool]) -> str:
+    """Return the value of the option `joint`; raise UsageError for a wrong one, or one that the model cannot do."""
+    if odd := sorted(options.keys() - {JOINT_OPTION}):
+        raise UsageError(f"{odd[0]}={options[odd[0]]} cannot be set: the encoder {name} has no option {odd[0]}")
+    value = str(options.get(JOINT_OPTION, "none"))
+    if value not in JOINT:
+        raise UsageError(f"joint is {value!r}: choose {', '.join(JOINT)}")
+    wanted = JOINT[value]
+    needed = [joint_name(medium, *wanted) for medium in (Modality.VIDEO,) if medium in facts.modalities]
+    if Modality.TEXT in wanted and Modality.IMAGE in facts.modalities:
+        needed.append(joint_name(Modality.IMAGE, Modality.TEXT))
+    if wanted and (not needed or not {*needed} <= {*facts.joint}):
+        can = ", ".join(facts.joint) or "none"
+        raise UsageError(f"joint={value} cannot be set: inputs of several modalities that {name} embeds are {can}")
+    return value

@@ -1,0 +1,92 @@
+"""`bindsearch encoders`: which encoders there are, and which fit a purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bindsearch.cli.options import JsonOption
+from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.listing import EncoderEntry
+
+
+def encoders_command(
+    purpose: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Only encoders that fit, the best first: requirements such as 'free licence, all media, CPU'.",
+            metavar="REQUIREMENTS",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """List the encoders: built in, of other packages, pulled, bound, and known models that can be pulled.
+
+    With --for, those that fit: free licence, all media (text, pictures, videos, sounds), all modalities, a modality
+    (photos, sounds, motion, ...), CPU, no download, many languages. Exit code 1 if none does.
+
+    Example: bindsearch encoders --for "free licence, all media, CPU"
+    """
+    from bindsearch.encoders.listing import fitting_encoders, list_encoders
+
+    entries = list_encoders()
+    shown = entries if purpose is None else fitting_encoders(entries, purpose)
+    if json:
+        print_json({"encoders": [_as_json(entry) for entry in shown]})
+        return 0 if shown else 1
+    _print_entries(shown)
+    if purpose is not None:
+        _print_advice(shown)
+    return 0 if shown else 1
+
+
+def _as_json(entry: EncoderEntry) -> dict[str, Any]:
+    return {**asdict(entry), "measured": dict(entry.measured or {})}
+
+
+def _print_entries(entries: Sequence[EncoderEntry]) -> None:
+    for entry in entries:
+        print_line(f"{entry.name}  ({entry.state})")
+        if entry.problem:
+            print_line(f"    {entry.problem}")
+            continue
+        facts = [", ".join(entry.modalities), f"d {entry.dim}" if entry.dim else "", _size(entry)]
+        facts += [entry.license, _languages(entry.languages), _NEEDS.get(entry.needs, "")]
+        print_line(f"    {'; '.join(filter(None, facts))}")
+        if entry.good_for:
+            print_line(f"    for {entry.good_for}")
+        for figure, value in (entry.measured or {}).items():
+            print_line(f"    measured: {figure}: {value:g}")
+
+
+_NEEDS = {"cpu": "runs well on a CPU", "gpu": "slow without a GPU"}
+
+
+def _size(entry: EncoderEntry) -> str:
+    if entry.size_bytes is not None:
+        return human_bytes(entry.size_bytes)
+    return "" if entry.parameters_m is None else f"{entry.parameters_m / 1000:.2g} billion parameters"
+
+
+def _languages(languages: str) -> str:
+    return {"": "", "en": "English", "many": "many languages"}.get(languages, languages)
+
+
+def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
+    """Print how the first of the fitting encoders is used, or that there is none."""
+    from bindsearch.encoders.listing import State
+
+    if not fitting:
+        print_message("no encoder fits all requirements: leave one out, or bind one of your own (`bindsearch bind`)")
+        return
+    first = fitting[0]
+    if first.state is State.TO_PULL:
+        print_message(f"fits best: {first.name}; get it with: bindsearch model pull {first.name}")
+    else:
+        print_message(f"fits best: {first.name}; use it with: bindsearch index PATH --encoder {first.name}")
