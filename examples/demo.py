@@ -37,7 +37,7 @@ class Step:
 
 STEPS = (
     Step("A text finds a picture", ("a cat",), "photo_01.jpg"),
-    Step("A sound finds texts and pictures", ("--audio", "queries/bark.wav", "--to", "text,image"), "note_05.md"),
+    Step("A sound finds texts and pictures", ("--audio", "queries/bark.wav", "--to", "text,image"), "note_05.md", 2),
     Step("A sound finds similar sounds", ("--audio", "queries/rain.wav", "--to", "audio"), "sound_02.wav"),
     Step("A motion log finds texts and videos", ("--imu", "queries/walk.csv", "--to", "text,video"), "note_01.txt"),
     Step(

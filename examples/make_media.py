@@ -224,7 +224,7 @@ def bark(rng: np.random.Generator, seconds: float = 5.0) -> NDArray[np.float64]:
         t = _times(0.26)
         swell = np.sin(np.pi * t / t[-1]).clip(0)
         pitch_hz = rng.uniform(465, 545) * (1 + 0.17 * swell) * np.exp(-1.2 * t)
-        phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + 0.3 * _band(rng, len(t), 20, 120))) / SOUND_RATE_HZ
+        phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + 0.1 * _band(rng, len(t), 20, 120))) / SOUND_RATE_HZ
         voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k**1.1 for k in range(1, 16))
         breath = 3.1 * _band(rng, len(t), 475, 2460, 0.5)
         _add_event(sound, (voice + breath) * swell**0.6 * np.exp(-13 * t), start_s)
