@@ -70,7 +70,7 @@ KNOWN: Mapping[str, str] = {
     "bind": "modality bridge hub set work templates tensorboard device json",
     "eval": "data encoder split modality templates shots sample cache device store json",
     "bench encode": "modality encoder random-weights dtype device batch seconds compile json",
-    "model pull": "dtype offline json",
+    "model pull": "dtype revision offline json",
     "model list": "json",
     "model info": "check json",
     "model remove": "json",
