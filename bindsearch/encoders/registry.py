@@ -136,6 +136,15 @@ def kept_options(name: str, recorded: Options) -> Options:
     return {key: recorded[key] for key in sorted(kept)}
 
 
+def parts_of(manifest: ModelManifest) -> list[str]:
+    """Return the names of the encoders that a bound model is made of; none of other models, or of a damaged one."""
+    facts = manifest.architecture
+    bridged = facts.get(BRIDGE)
+    parts = bridged if isinstance(bridged, list) else [{"encoder": facts.get("hub")}]
+    names = [part.get("encoder") for part in parts if isinstance(part, dict)] if manifest.family == "bound" else []
+    return [part for name in names if isinstance(name, str) for part in name.split(JOINT)]
+
+
 def _family(name: str) -> str | None:
     """Return the family of a model's name; None for other encoders."""
     return next((family for prefix, family in FAMILIES.items() if name.startswith(prefix)), None)
