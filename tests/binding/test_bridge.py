@@ -202,6 +202,20 @@ def test_a_bridge_belongs_to_its_encoders(captions: Path, monkeypatch: pytest.Mo
         load_encoder("bound:both")
 
 
+def test_joint_inputs_of_one_part_are_refused(captions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind_bridge(captions, "here", "there", "both")
+
+    def joint() -> Encoder:
+        encoder = there()
+        encoder.wants = DecodeHints(16, 1.0, joint=frozenset({Modality.TEXT}))  # type: ignore[misc]
+        encoder.options = {"joint": "captions"}  # type: ignore[misc]
+        return encoder
+
+    monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "there": joint})
+    with pytest.raises(UsageError, match="2_joint=captions of there cannot be set in bound:both: captions and sound"):
+        load_encoder("bound:both")
+
+
 def test_encoders_that_share_a_tower_are_combined_by_their_names(
     captions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
