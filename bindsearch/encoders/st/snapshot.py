@@ -285,7 +285,7 @@ def _tokenizer_file(folder: Path) -> str:
 def _check_tokenizer(name: str, model: SentenceTransformer, *, text_only: bool) -> None:
     """Raise EncoderError if different texts are the same tokens: the library makes an empty tokenizer without files."""
     for role in ("query", "document"):
-        ids = []
+        ids: list[Any] = []
         for text in _TWO_TEXTS:
             given = text if text_only else {"text": text}
             features = model.preprocess([given], prompt=_prompt(model, role) or None, task=role)

@@ -121,7 +121,7 @@ def test_a_store_keeps_the_options_of_the_parts(scenes: Path) -> None:
     bound(scenes)
     file = model_folder("bound:t") / MANIFEST_FILE
     facts = json.loads(file.read_text())
-    recorded = {"joint": "sound", "2_joint": "captions", "dim": 8, "thermal_tower": "vit-nano"}
+    recorded: dict[str, Any] = {"joint": "sound", "2_joint": "captions", "dim": 8, "thermal_tower": "vit-nano"}
     st, hf = {"encoder": "st:org/a"}, {"encoder": "hf:org/b"}
     for architecture, kept in (
         ({"hub": "st:org/a"}, {"joint": "sound", "2_joint": "captions", "dim": 8}),
