@@ -34,7 +34,10 @@ def encoders_command(
     Example: bindsearch encoders --for "free licence, all media, CPU"
     """
     from bindsearch.encoders.listing import fitting_encoders, list_encoders
+    from bindsearch.encoders.model_store.installed import damaged_models
 
+    for fault in damaged_models():
+        print_message(f"damaged: {fault}")
     entries = list_encoders()
     shown = entries if purpose is None else fitting_encoders(entries, purpose)
     if json:

@@ -149,8 +149,11 @@ def bind_bridge(
         if (more := len(found.failures) - MAX_SHOWN) > 0:
             notes.append(f"{more} more files are left out")
         if len(found.kept) < MIN_TEXTS:
-            raise UsageError(f"{len(found.kept)} files of {modality} can be embedded: give at least {MIN_TEXTS}")
+            why = f", {found.failures[0].name} not: {found.failures[0].reason}" if found.failures else ""
+            raise UsageError(f"{len(found.kept)} files of {modality} can be embedded{why}: give at least {MIN_TEXTS}")
         vectors[modality] = found.vectors, found.kept
+    for one, (_, of_captions) in vectors.items():
+        _check_sides(one, captions.held_out[of_captions])
     bridge, figures = fit_bridge(vectors, targets, captions.held_out)
     if len(texts) < from_encoder.dim:
         notes.append(
@@ -158,6 +161,17 @@ def bind_bridge(
         )
     manifest = _install(name, to_encoder, from_encoder, bridge, f"{len(texts)} captions, with `bindsearch bind`")
     return BridgeResult(manifest, int((~captions.held_out).sum()), figures, tuple(notes))
+
+
+def _check_sides(modality: Modality, held_out: NDArray[np.bool_]) -> None:
+    """Raise UsageError unless there are members of a modality to fit to, and some that are held out."""
+    if held_out.all() or not held_out.any():
+        count = f"all of the {len(held_out)}" if held_out.all() else f"none of the {len(held_out)}"
+        what = "captions are" if modality is Modality.TEXT else f"files of {modality} are"
+        raise UsageError(
+            f"{count} {what} held out to measure the bridge, where about {VALIDATION_SHARE:.0%} should be: equal "
+            "captions stay together, so give more different ones, or rows of train and validation in a column split"
+        )
 
 
 def fit_bridge(
@@ -269,14 +283,14 @@ def _read_captions(table: PathLike, media: frozenset[Modality]) -> _Captions:
     try:
         with open_regular(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
             if path.suffix.lower() != ".csv":
-                return _checked(path, [line.strip() for line in islice(file, MAX_TEXTS + 1) if line.strip()])
+                return _checked(path, list(islice((line.strip() for line in file if line.strip()), MAX_TEXTS + 1)))
             rows = csv.DictReader(file)
             rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
             if not {*rows.fieldnames} & media:
                 if "text" not in rows.fieldnames:
                     raise UsageError(f"{path} has no column text: expected captions there")
-                texts = [(row.get("text") or "").strip() for row in islice(rows, MAX_TEXTS + 1)]
-                return _checked(path, [text for text in texts if text])
+                texts = ((row.get("text") or "").strip() for row in rows)
+                return _checked(path, list(islice(filter(None, texts), MAX_TEXTS + 1)))
             modality = next(Modality(name) for name in rows.fieldnames if name in media)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bindsearch.arguments import did_you_mean
+from bindsearch.arguments import did_you_mean, shown
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
@@ -127,7 +127,9 @@ def _requirement(text: str) -> Requirement:
     modality = _NAMES.get(text, _NAMES.get(text.removesuffix("s")))
     if modality is None:
         known = [*REQUIREMENTS, *_NAMES]
-        raise UsageError(f"unknown requirement {text!r}: {did_you_mean(text, known)}choose from {', '.join(known)}")
+        raise UsageError(
+            f"unknown requirement {shown(text)}: {did_you_mean(text, known)}choose from {', '.join(known)}"
+        )
     return lambda entry: modality in entry.modalities
 
 

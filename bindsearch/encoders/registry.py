@@ -122,7 +122,16 @@ def has_options(name: str) -> bool:
 
 
 def kept_options(name: str, recorded: Options) -> Options:
-    """Return those options that a store has recorded which its encoder is loaded with; others follow from its model."""
+    """Return those options that a store has recorded which its encoder is loaded with; others follow from its model.
+
+    Raises:
+        EncoderError: a bound model is not installed, or its manifest is damaged.
+    """
+    if _family(name) == "bound":  # those of what it is made of
+        from bindsearch.encoders.model_store.installed import read_model
+
+        of_parts = {key: value for key, value in recorded.items() if not key.endswith("_tower")}
+        return kept_options(JOINT.join(parts_of(read_model(name))), of_parts)
     if JOINT in name:
         first, _, second = name.partition(JOINT)
         of_second = {key.removeprefix(OF_SECOND): recorded[key] for key in recorded if key.startswith(OF_SECOND)}
@@ -134,6 +143,15 @@ def kept_options(name: str, recorded: Options) -> Options:
     else:
         kept = set(recorded) if has_options(name) else {DIM_OPTION} & recorded.keys()
     return {key: recorded[key] for key in sorted(kept)}
+
+
+def parts_of(manifest: ModelManifest) -> list[str]:
+    """Return the names of the encoders that a bound model is made of; none of other models, or of a damaged one."""
+    facts = manifest.architecture if isinstance(manifest.architecture, dict) else {}
+    bridged = facts.get(BRIDGE)
+    parts = bridged if isinstance(bridged, list) else [{"encoder": facts.get("hub")}]
+    names = [part.get("encoder") for part in parts if isinstance(part, dict)] if manifest.family == "bound" else []
+    return [part for name in names if isinstance(name, str) for part in name.split(JOINT)]
 
 
 def _family(name: str) -> str | None:

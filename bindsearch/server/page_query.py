@@ -75,7 +75,7 @@ def read_page_query(
     query = query_from_data(given)
     if query.k > MAX_K:
         raise UsageError(f"k is {query.k}: ask for at most {MAX_K} hits")
-    if (n := sum(len(term.source) for term in query.terms)) > MAX_TEXT_CHARACTERS:
+    if (n := sum(len(term.source) + len(term.caption) for term in query.terms)) > MAX_TEXT_CHARACTERS:
         raise UsageError(f"the texts have {n} characters: give at most {MAX_TEXT_CHARACTERS}, or send a text file")
     return PageQuery(query, names, command_line(query, names, store))
 
@@ -151,7 +151,7 @@ def command_line(query: Query, names: Mapping[str, str], store: str | None) -> s
 
 def _term_words(terms: Sequence[Term]) -> list[str]:
     (term, *others) = terms
-    if others or term.weight not in (None, 1.0) or term.negative or term.span is not None:
+    if others or term.weight not in (None, 1.0) or term.negative or term.span is not None or term.caption:
         return ["--query", format_query(terms)]
     if term.kind == Modality.TEXT and _PLAIN_WORDS.fullmatch(term.source):
         return [term.source]

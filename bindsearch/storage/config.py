@@ -188,7 +188,11 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
         )
     cut_to = [options.get(DIM_OPTION) for options in (config.encoder_options, encoder.options)]
     if config.weights_digest != encoder.digest and cut_to[0] == cut_to[1]:
-        remedy = shell_command("reindex", "--encoder", config.encoder, "--store", store)
+        from bindsearch.encoders.registry import kept_options
+
+        kept = kept_options(config.encoder, config.encoder_options)  # without them, others would be taken
+        options = [part for key, value in kept.items() for part in ("--encoder-option", f"{key}={value}")]
+        remedy = shell_command("reindex", "--encoder", config.encoder, *options, "--store", store)
         raise StoreError(
             f"the store {store} holds vectors of other weights of {config.encoder} (digest {config.weights_digest}, "
             f"now {encoder.digest}): embed the files again with `{remedy}`, restore those weights, or index into "
@@ -240,4 +244,5 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
 
 def _differences(stored: Mapping[str, object], given: Mapping[str, object]) -> str:
     keys = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
-    return ", ".join(f"{key}={stored.get(key)}, not {given.get(key)}" for key in keys)
+    was = [f"{key}={stored[key]}" if key in stored else f"no {key}" for key in keys]
+    return ", ".join(f"{one}, not {given.get(key, 'none')}" for key, one in zip(keys, was, strict=True))

@@ -186,7 +186,8 @@ def _label(term: Term) -> str:
     is_file = term.kind not in (Modality.TEXT, "like") and is_existing_file(Path(term.source))
     name = Path(term.source).name if is_file else source[:_MAX_TEXT]
     span = "" if term.span is None else f" {_clock(term.span.start_s)}-{_clock(term.span.end_s)}"
-    return (name if term.kind in (None, Modality.TEXT) else f"{term.kind}:{name}") + span
+    caption = f' & "{" ".join(term.caption.split())[:_MAX_TEXT]}"' if term.caption else ""
+    return (name if term.kind in (None, Modality.TEXT) else f"{term.kind}:{name}") + span + caption
 
 
 def _title_of(query: Query) -> str:

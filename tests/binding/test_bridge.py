@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bindsearch import connect
 from bindsearch.binding.bind import BindOptions
-from bindsearch.binding.bridge import BridgeResult, bind_bridge, fit_bridge
+from bindsearch.binding.bridge import MAX_TEXTS, BridgeResult, bind_bridge, fit_bridge
 from bindsearch.encoders import load_encoder, registry
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.encoders.combined import anchor
@@ -174,6 +174,16 @@ def test_bridges_that_cannot_be(captions: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("words\na")
     assert message(other, "here", "there", "x") == f"{other} has no column text: expected captions there"
+    same = tmp_path / "same.txt"
+    for text, count in (("caption 1", "none"), ("caption 0", "all")):  # equal captions are on the same side
+        same.write_text("\n".join([text] * 60))
+        assert message(same, "here", "there", "x").startswith(f"{count} of the 60 captions are held out")
+    same.write_text("caption 1\n\n" * (MAX_TEXTS - 100) + "caption 2\n" * 200)  # empty lines do not count
+    assert message(same, "here", "there", "x") == f"{same} has more than {MAX_TEXTS} captions: give 50 to {MAX_TEXTS}"
+    lost = tmp_path / "lost.csv"
+    lost.write_text("\n".join(["text,audio", *(f"caption {n},{n}.wav" for n in range(60))]))
+    assert "0 files of audio can be embedded, " in (told := message(lost, "here", "there", "x"))
+    assert "0.wav not: " in told
     assert "cannot be read (No such file" in message(tmp_path / "none.csv", "here", "there", "x")
     bind_bridge(captions, "here", "there", "x")
     assert message(captions, "here", "there", "x").startswith("the model bound:x is installed already")
@@ -189,6 +199,20 @@ def test_a_bridge_belongs_to_its_encoders(captions: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "there": other})
     with pytest.raises(EncoderError, match="bound:both was made with another version of there than the installed one"):
+        load_encoder("bound:both")
+
+
+def test_joint_inputs_of_one_part_are_refused(captions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind_bridge(captions, "here", "there", "both")
+
+    def joint() -> Encoder:
+        encoder = there()
+        encoder.wants = DecodeHints(16, 1.0, joint=frozenset({Modality.TEXT}))  # type: ignore[misc]
+        encoder.options = {"joint": "captions"}  # type: ignore[misc]
+        return encoder
+
+    monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "there": joint})
+    with pytest.raises(UsageError, match="2_joint=captions of there cannot be set in bound:both: captions and sound"):
         load_encoder("bound:both")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bindsearch.encoders.listing import EncoderEntry, State, fitting_encoders, l
 from bindsearch.encoders.registry import FAMILIES
 from bindsearch.errors import UsageError
 from bindsearch.types import Modality
+from helpers.command import run_command
 
 
 def names(entries: list[EncoderEntry]) -> list[str]:
@@ -98,3 +100,13 @@ def test_unknown_requirements_are_refused(purpose: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         fitting_encoders(ENTRIES, purpose)
     assert str(error.value).startswith(message)
+
+
+def test_damaged_models_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path))
+    folder = tmp_path / "st" / "org" / "a"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    done = run_command(["encoders"])
+    assert done.returncode == 0
+    assert "model.json has format None, expected 1" in done.stderr

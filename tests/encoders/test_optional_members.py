@@ -21,8 +21,10 @@ from bindsearch.encoders.shortened import shorten
 from bindsearch.errors import QuerySyntaxError, StoreError, UsageError
 from bindsearch.media import DecodeHints, Frames, Media, Passage, Picture
 from bindsearch.search.query_syntax import format_query, parse_query
+from bindsearch.server.page_query import command_line
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize
+from bindsearch.views.html_page import _title_of
 from helpers.media_files import half_and_half, tone, write_picture, write_sound, write_video
 
 D = 8
@@ -226,6 +228,12 @@ def test_wrong_joint_inputs_are_refused(written: str, message: str) -> None:
         parse_query(written)
 
 
+def test_a_joint_term_is_shown_with_its_text() -> None:
+    term = bs.image("a.png", caption="at  night")
+    assert command_line(bs.Query((term,)), {}, None) == """bindsearch search --query 'image:a.png & "at  night"'"""
+    assert _title_of(bs.Query((term,))) == 'image:a.png & "at night"'
+
+
 def test_segments_are_no_longer_than_the_encoder_embeds(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
@@ -288,4 +296,20 @@ def test_a_store_keeps_its_dimensions(tmp_path: Path, monkeypatch: pytest.Monkey
         connect(tmp_path / "store", encoder_options={"dim": 32}) as store,
         pytest.raises(StoreError, match="dim=16, not 32"),
     ):
+        store.search("a dog")
+    whole = {"dim": Matryoshka().dim}
+    with (
+        connect(tmp_path / "store", encoder_options=whole) as store,
+        pytest.raises(StoreError, match="dim=16, not none"),
+    ):
+        store.search("a dog")
+    connect(tmp_path / "whole", encoder="null", encoder_options=whole).index(folder)
+    with (
+        connect(tmp_path / "whole", encoder_options={"dim": 16}) as store,
+        pytest.raises(StoreError, match="with no dim, not 16"),
+    ):
+        store.search("a dog")
+    monkeypatch.setattr(Matryoshka, "digest", "other")
+    remedy = "`bindsearch reindex --encoder null --encoder-option dim=16 --store "
+    with connect(tmp_path / "store") as store, pytest.raises(StoreError, match=remedy):
         store.search("a dog")

@@ -17,8 +17,10 @@ import pytest
 
 import bindsearch as bs
 from bindsearch import environment
+from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, model_folder, write_manifest
 from bindsearch.operations.doctor import Check, Level, diagnose
 from bindsearch.operations.doctor import machine as doctor_machine
+from bindsearch.operations.doctor.models import check_encoders
 from helpers.broken_library import break_library, copy_installed
 
 
@@ -128,6 +130,44 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     found = problems(doctor(tmp_path, "--json", broken=broken))
     assert found.keys() == {"safetensors"}
     assert "safetensors/torch.py is missing" in found["safetensors"]["message"]
+
+
+def test_a_bound_model_whose_parts_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path))
+    facts: dict[str, dict[str, Any]] = {
+        "bound:bridged": {"bridge": [{"encoder": "mini"}, {"encoder": "hf:org/clap"}]},
+        "bound:night": {"hub": "openclip:A/b"},
+        "bound:small": {"hub": "mini"},
+    }
+    for name, architecture in facts.items():
+        folder = model_folder(name)
+        folder.mkdir(parents=True)
+        write_manifest(
+            folder,
+            ModelManifest(
+                format=FORMAT,
+                name=name,
+                family="bound",
+                architecture=architecture,
+                dtype="fp32",
+                source="",
+                source_sha256="",
+                source_bytes=0,
+                license="",
+                created="",
+                temperatures={},
+                files={},
+            ),
+        )
+    found = {check.name: check for check in check_encoders() if check.name in facts}
+    assert {name: check.level for name, check in found.items()} == {
+        "bound:bridged": Level.PROBLEM,
+        "bound:night": Level.PROBLEM,
+        "bound:small": Level.OK,
+    }
+    assert found["bound:bridged"].message == (
+        "the model hf:org/clap is not installed: download it with `bindsearch model pull hf:org/clap`"
+    )
 
 
 def of(checks: list[Check], name: str) -> Check:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.base import Encoder, captioned_modalities, query_encoder
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import HUB, TowerConfig, read_config
 from bindsearch.encoders.model_store.installed import (
@@ -79,6 +80,7 @@ class BoundEncoder:
                 f"{how_to_repair(manifest.name)}"
             )
         self._towers = Towers(self._load, runtime)
+        self._heads: dict[int, BoundEncoder] = {}
 
     def __reduce__(self) -> tuple[Callable[[], BoundEncoder], tuple[()]]:
         """Recreate the encoder in another process; towers load there on first use."""
@@ -129,7 +131,26 @@ class BoundEncoder:
         hub = self._hub.wants
         sides = [config.side_px for config in self._configs.values() if config.network != HUB]
         motion_s = MOTION_S if Modality.IMU in self._configs else hub.motion_s
-        return DecodeHints(max([hub.picture_side_px, *sides]), hub.frames_per_s, motion_s)
+        longest_s = {modality: length for modality, length in hub.longest_s.items() if modality not in self._configs}
+        is_seen_by_hub = not {Modality.IMAGE, Modality.VIDEO} & self._configs.keys()
+        joint = hub.joint if is_seen_by_hub else frozenset[Modality]()
+        return DecodeHints(max([hub.picture_side_px, *sides]), hub.frames_per_s, motion_s, longest_s, joint)
+
+    @property
+    def captioned(self) -> frozenset[Modality]:
+        """Modalities that the hub embeds with a caption."""
+        return captioned_modalities(self._hub) - self._configs.keys()
+
+    def as_query(self, target: Modality | None) -> BoundEncoder:
+        """Return the encoder of queries: its hub is the hub's own, the bound towers are the same."""
+        head = query_encoder(self._hub, target)
+        if head is self._hub:
+            return self
+        if id(head) not in self._heads:  # held by the encoder of its queries: ids are not reused
+            asking = copy(self)
+            asking._hub, asking._heads = head, {}
+            self._heads[id(head)] = asking
+        return self._heads[id(head)]
 
     @property
     def max_tokens(self) -> int:

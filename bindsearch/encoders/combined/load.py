@@ -38,7 +38,7 @@ def load_combined(name: str, load: Callable[[str, Options], Encoder], options: O
     if not taken:
         raise UsageError(f"{first_name} embeds all that {second_name} does: there is nothing to combine")
     find_anchor(first, second)
-    return CombinedEncoder(name, first, second, taken)
+    return _checked(CombinedEncoder(name, first, second, taken), first, second)
 
 
 def _taken(first: Encoder, second: Encoder) -> frozenset[Modality]:
@@ -78,7 +78,20 @@ def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder
                 f"again, or install that version of {encoder.name}"
             )
     taken = second.modalities - first.modalities
-    return CombinedEncoder(manifest.name, first, second, taken, load_bridge(manifest, (first.dim, second.dim)))
+    bridge = load_bridge(manifest, (first.dim, second.dim))
+    return _checked(CombinedEncoder(manifest.name, first, second, taken, bridge), first, second)
+
+
+def _checked(combined: CombinedEncoder, first: Encoder, second: Encoder) -> CombinedEncoder:
+    """Return the encoder; raise UsageError if a part is set to joint inputs that the whole does not make."""
+    for prefix, part in (("", first), (OF_SECOND, second)):
+        if part.wants.joint and part.wants.joint != combined.wants.joint:
+            value = part.options.get("joint", "")
+            raise UsageError(
+                f"{prefix}joint={value} of {part.name} cannot be set in {combined.name}: captions and sound are "
+                "embedded with pictures and videos only where one of both encoders embeds all of them"
+            )
+    return combined
 
 
 def _load_both(

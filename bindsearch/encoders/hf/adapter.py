@@ -126,7 +126,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EncoderError(f"{path} cannot be read ({error.strerror}): pull the model again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EncoderError(f"{path} is not JSON ({error}): pull the model again") from error
     if not isinstance(data, dict):
         raise EncoderError(f"{path} is not a JSON object: pull the model again")

@@ -50,6 +50,7 @@ def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Ma
     import torch
 
     adapter = find_adapter(folder, name, {})
+    adapter.count_tokens("a bell")  # loads and checks the tokenizer
     for modality in sorted(adapter.modalities):
         adapter.load(adapter.tower_of(modality, None), torch.device("cpu"), torch_dtype(dtype))
     model_type = read_json(folder / CONFIG_FILE)["model_type"]

@@ -12,7 +12,7 @@ import numpy as np
 from bindsearch.encoders.hf.adapter import read_json
 from bindsearch.encoders.hf.library import library_errors
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device
-from bindsearch.errors import MediaError
+from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 TOKENIZER_FILE = "tokenizer_config.json"
+
+_TWO_TEXTS = ("a bell 钟 звон जल", "a road 路 море फल")
+"""Texts that have equal tokens only if a tokenizer knows no words at all."""
 
 
 class HubTokenizer:
@@ -78,6 +81,12 @@ class HubTokenizer:
         backend = self._loaded.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
+        first, second = (backend.encode(text).ids for text in _TWO_TEXTS)
+        if first == second:  # without its files, the library makes a tokenizer without words
+            raise EncoderError(
+                f"the tokenizer in {self._folder} gives different texts the same tokens, so its files are missing or "
+                "damaged: pull the model again, from a folder with tokenizer.json"
+            )
         return backend
 
 

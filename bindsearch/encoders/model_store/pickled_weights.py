@@ -45,7 +45,7 @@ def _write_index(source: Path, target: Path) -> None:
     try:
         index = json.loads(source.read_text(encoding="utf-8"))
         index["weight_map"] = {str(key): _name_of(str(name)) for key, name in index["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadCheckpointError(f"{source} is not an index of weights ({error}): download it again") from error
     with atomic_write(target) as file:
         file.write(json.dumps(index, indent=2).encode())

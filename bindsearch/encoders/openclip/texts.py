@@ -61,7 +61,7 @@ def read_tower_config(path: Path) -> Mapping[str, Any]:
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"cannot read {path} ({error}): pull the model again") from error
     if not isinstance(config, dict):
         raise EncoderError(f"{path} holds no configuration of a model: pull the model again")

@@ -148,7 +148,7 @@ def _read_settings(path: Path | None) -> Mapping[str, Any]:
         return {}
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"cannot read {path} ({error}): pull the model again") from error
     if not isinstance(settings, dict):
         raise EncoderError(f"{path} holds no settings of a tokenizer: pull the model again")

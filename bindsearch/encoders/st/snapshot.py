@@ -37,6 +37,8 @@ _MODULES = "sentence_transformers."
 _CANDIDATES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
 _MATRYOSHKA = ("matryoshka_dims", "matryoshka_dimensions", "mrl_dims")
 _SAMPLE_TEXT = "a bell"
+_TWO_TEXTS = ("a bell 钟 звон जल", "a road 路 море फल")
+"""Texts that have equal tokens only if a tokenizer knows no words at all."""
 
 
 def check_files(name: str, files: Mapping[str, Path]) -> None:
@@ -154,6 +156,7 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
     tokenizer, max_tokens, added = "", 0, 0
     placeholders: tuple[str, ...] = ()
     if Modality.TEXT in modalities:
+        _check_tokenizer(name, model, text_only=text_only)
         tokenizer = _tokenizer_file(folder)
         max_tokens, added = _token_limits(model, token_counter(folder, tokenizer), text_only=text_only)
         placeholders = _placeholders(model)
@@ -277,6 +280,21 @@ def _tokenizer_file(folder: Path) -> str:
     of_parts = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/tokenizer.json"))
     paths = (str(PurePosixPath(first) / "tokenizer.json"), "tokenizer.json", *of_parts)  # parts: of a Router
     return next((path for path in paths if (folder / path).is_file()), "")
+
+
+def _check_tokenizer(name: str, model: SentenceTransformer, *, text_only: bool) -> None:
+    """Raise EncoderError if different texts are the same tokens: the library makes an empty tokenizer without files."""
+    for role in ("query", "document"):
+        ids: list[Any] = []
+        for text in _TWO_TEXTS:
+            given = text if text_only else {"text": text}
+            features = model.preprocess([given], prompt=_prompt(model, role) or None, task=role)
+            ids.append(features.get("input_ids"))
+        if ids[0] is not None and ids[0].tolist() == ids[1].tolist():
+            raise EncoderError(
+                f"{name} cannot be used here: its tokenizer gives different texts the same tokens; tokenizer.json or "
+                "the files of its words are missing, or max_seq_length is shorter than the prompt"
+            )
 
 
 def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) -> tuple[int, int]:

@@ -17,9 +17,12 @@ from bindsearch.encoders.model_store.installed import (
     ModelManifest,
     damaged_models,
     list_models,
+    read_model,
     towers_of,
     verify_model,
 )
+from bindsearch.encoders.model_store.source import can_be_pulled
+from bindsearch.encoders.registry import parts_of
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.environment import installation_fault, is_installation_failure
 from bindsearch.errors import BindSearchError, EncoderError
@@ -54,18 +57,29 @@ def check_encoders() -> Iterator[Check]:
     else:
         yield Check("encoders", "mini", Level.OK, f"weights are installed ({size / 1e6:.0f} MB)")
     for manifest in list_models():
-        faults = verify_model(manifest.name, digests=False)
+        faults, missing = verify_model(manifest.name, digests=False), _missing_parts(manifest)
         yield Check(
             "encoders",
             manifest.name,
-            Level.PROBLEM if faults else Level.OK,
-            "; ".join(faults) or f"{_contents(manifest)}, {manifest.dtype}",
+            Level.PROBLEM if faults or missing else Level.OK,
+            "; ".join([*faults, *missing]) or f"{_contents(manifest)}, {manifest.dtype}",
             _remedy(manifest.name) if faults else "",
         )
     for fault in damaged_models():
         yield Check(
             "encoders", "models", Level.PROBLEM, fault, "remove the folder of the model, and pull or bind it again"
         )
+
+
+def _missing_parts(manifest: ModelManifest) -> list[str]:
+    """Return a line for each pulled model that a bound one is made of and that is not there; nothing is loaded."""
+    faults = []
+    for name in filter(can_be_pulled, parts_of(manifest)):
+        try:
+            read_model(name)
+        except EncoderError as error:
+            faults.append(str(error))
+    return faults
 
 
 def _contents(manifest: ModelManifest) -> str:

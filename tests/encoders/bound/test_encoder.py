@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bindsearch.encoders.base import encode_media
 from bindsearch.encoders.bound.encoder import BoundEncoder
 from bindsearch.encoders.model_store.installed import MANIFEST_FILE, model_folder, remove_model
 from bindsearch.encoders.model_store.pull import pull_model
-from bindsearch.encoders.registry import load_encoder
+from bindsearch.encoders.registry import kept_options, load_encoder
 from bindsearch.encoders.timm.model_source import find_timm_source
 from bindsearch.errors import BindSearchError, EncoderError
 from bindsearch.media import Media
@@ -83,6 +84,54 @@ def test_vectors_are_those_of_one_and_of_another_process(scenes: Path) -> None:
     mini = load_encoder("mini")
     assert {name: encoder.options[name] for name in mini.options} == dict(mini.options)
     assert encoder.digest != mini.digest
+
+
+class Hub:
+    """The encoder mini with optional members."""
+
+    captioned = frozenset({Modality.IMAGE})
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+        self.asking = whole
+        joint = frozenset({Modality.TEXT})
+        self.wants = replace(whole.wants, longest_s={Modality.AUDIO: 3.0, Modality.THERMAL: 1.0}, joint=joint)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def as_query(self, target: Modality | None) -> Any:
+        return self.asking if target is Modality.IMAGE else self
+
+
+def test_optional_members_of_the_hub_are_kept(scenes: Path) -> None:
+    hub: Any = Hub(load_encoder("mini"))
+    encoder = BoundEncoder(bound(scenes).manifest, hub)
+    assert encoder.wants.longest_s == {Modality.AUDIO: 3.0}
+    assert (encoder.wants.joint, encoder.captioned) == ({Modality.TEXT}, {Modality.IMAGE})
+    asking = encoder.as_query(Modality.IMAGE)
+    assert asking.hub is hub.asking
+    assert encoder.as_query(Modality.IMAGE) is asking
+    assert encoder.as_query(None) is encoder
+    one = media(scenes, encoder)[:1]
+    np.testing.assert_array_equal(encode_media(asking, one), encode_media(encoder, one))  # of a bound tower
+
+
+def test_a_store_keeps_the_options_of_the_parts(scenes: Path) -> None:
+    bound(scenes)
+    file = model_folder("bound:t") / MANIFEST_FILE
+    facts = json.loads(file.read_text())
+    recorded: dict[str, Any] = {"joint": "sound", "2_joint": "captions", "dim": 8, "thermal_tower": "vit-nano"}
+    st, hf = {"encoder": "st:org/a"}, {"encoder": "hf:org/b"}
+    for architecture, kept in (
+        ({"hub": "st:org/a"}, {"joint": "sound", "2_joint": "captions", "dim": 8}),
+        ({"bridge": [st, hf]}, {"joint": "sound", "2_joint": "captions", "dim": 8}),
+        ({"hub": "mini"}, {"dim": 8}),
+        ([], {}),
+    ):
+        file.write_text(json.dumps({**facts, "architecture": architecture}))
+        assert kept_options("bound:t", recorded).items() >= kept.items()
+        assert "thermal_tower" not in kept_options("bound:t", recorded)
 
 
 def test_a_bound_hub_is_extended_and_may_then_go(scenes: Path) -> None:

@@ -133,6 +133,19 @@ def run(*arguments: str | Path, status: int = 0) -> CompletedProcess[str]:
     return done
 
 
+def test_a_tokenizer_without_its_words_is_refused(saved: Callable[[bool], Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(saved(False), tmp_path / "clap")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(EncoderError, match=r"gives different texts the same tokens, so its files are missing"):
+        pulled(folder, "hf:org/lost")
+    (folder / "tokenizer.json").write_text('{"model": 1}')
+    with pytest.raises(EncoderError, match="cannot be loaded"):
+        pulled(folder, "hf:org/lost")
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(EncoderError, match=r"config\.json is not JSON \(maximum recursion depth"):
+        pulled(folder, "hf:org/lost")
+
+
 def test_pull_index_and_search(saved: Callable[[bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINDSEARCH_STORE", str(tmp_path / "store"))
     media = tmp_path / "media"

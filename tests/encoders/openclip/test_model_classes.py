@@ -369,7 +369,12 @@ def test_files_besides_the_checkpoint(tmp_path: Path, monkeypatch: pytest.Monkey
         "tokenizer.json": ("{}", "cannot read the tokenizer"),
         "tokenizer_config.json": ("[]", "holds no settings of a tokenizer"),
     }
-    for name, (content, message) in checks.items():
+    deep = "[" * 100_000  # deeper than Python's parser goes
+    for name, content, message in [
+        *((name, *check) for name, check in checks.items()),
+        ("config.json", deep, "cannot read .*recursion"),
+        ("tokenizer_config.json", deep, "cannot read .*recursion"),
+    ]:
         whole = (folder / name).read_bytes()
         (folder / name).write_text(content)
         with pytest.raises(UsageError, match="is installed from another checkpoint"):

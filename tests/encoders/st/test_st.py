@@ -367,7 +367,18 @@ def leave_folder(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps([modules[0], {**modules[1], "path": "../1_Pooling"}, modules[2]]))
 
 
+def lose_words(folder: Path, kind: str) -> None:
+    (folder / "tokenizer.json").unlink()
+    change_json(folder / "tokenizer_config.json", tokenizer_class=kind)
+
+
 CHANGES: dict[str, tuple[Any, str]] = {
+    "only unknown words": (lambda folder: lose_words(folder, "BertTokenizer"), "gives different texts the same tokens"),
+    "no words": (lambda folder: lose_words(folder, "RobertaTokenizer"), "gives different texts the same tokens"),
+    "no room beside the prompt": (
+        lambda folder: change_json(folder / "sentence_bert_config.json", max_seq_length=4),
+        "gives different texts the same tokens; .* max_seq_length is shorter than the prompt",
+    ),
     "no modules": (
         lambda folder: (folder / "modules.json").unlink(),
         "it has no modules.json, so it is not a model of",
