@@ -1,4 +1,4 @@
-"""Which of open_clip's published weights BindSearch can run: each is built and its checkpoint checked, without network.
+"""Table of open_clip's published weights that BindSearch can run: each is built and its checkpoint checked, offline.
 
     python benchmarks/openclip_tags.py [--largest-gb 4] [--only TEXT]     # saves a table to benchmarks/results
 

@@ -103,7 +103,7 @@ class Row:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the value is not as wanted."""
+        """Return whether the value is not as wanted."""
         too_small = self.least is not None and self.value < self.least
         return too_small or (self.most is not None and self.value > self.most)
 

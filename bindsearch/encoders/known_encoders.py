@@ -44,7 +44,7 @@ class KnownEncoder:
 
     @property
     def is_free(self) -> bool:
-        """Whether the licence allows any use, also commercial."""
+        """Return whether the licence allows any use, also commercial."""
         return is_free_license(self.license)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from bindsearch.encoders.hf.adapter import CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, Options, read_json
 from bindsearch.encoders.hf.library import library_errors, load_network, read_tensors
 from bindsearch.encoders.hf.sounds import at_rate, windows
-from bindsearch.encoders.hf.texts import HubTokenizer
+from bindsearch.encoders.hf.texts import HubTokenizer, TokenizedTexts
 from bindsearch.errors import EncoderError
 from bindsearch.media import DecodeHints, Media, Passage, Sound
 from bindsearch.types import Modality
@@ -38,7 +38,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 MAX_WINDOW_S = 120.0
 
 
-class Adapter:
+class Adapter(TokenizedTexts):
     """Adapter of ClapModel; see `bindsearch.encoders.hf.adapter.Adapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.AUDIO})
@@ -62,20 +62,6 @@ class Adapter:
             raise EncoderError(f"the configuration of {name} is damaged ({error}): pull the model again") from error
         self.options: Options = MappingProxyType(facts)
         self._tokenizer = HubTokenizer(folder, positions - _UNUSED_POSITIONS)
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens, those of the tokenizer."""
-        return self._tokenizer.max_tokens
-
-    @property
-    def pad_token(self) -> int:
-        """Id of the token that texts are padded with."""
-        return self._tokenizer.pad_token
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, including special tokens."""
-        return self._tokenizer.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length), or log-mels of windows, float32 (windows, channels, frames, bins).

@@ -26,7 +26,7 @@ from bindsearch.arguments import shown
 from bindsearch.encoders.hf.adapter import CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, Options, read_json
 from bindsearch.encoders.hf.library import library_errors, load_network, read_tensors
 from bindsearch.encoders.hf.sounds import at_rate, windows
-from bindsearch.encoders.hf.texts import HubTokenizer
+from bindsearch.encoders.hf.texts import HubTokenizer, TokenizedTexts
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.media import DecodeHints, Frames, Media, Passage, Sound
 from bindsearch.types import Modality
@@ -75,7 +75,7 @@ _HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Logit scale, head of what is searched, and head of texts, by the tower of texts."""
 
 
-class Adapter:
+class Adapter(TokenizedTexts):
     """Adapter of PeAudioVideoModel; see `bindsearch.encoders.hf.adapter.Adapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.AUDIO, Modality.VIDEO})
@@ -122,7 +122,7 @@ class Adapter:
 
     @property
     def options(self) -> Options:
-        """Whether videos are embedded with their sound, and the settings of the model's processors."""
+        """Option `joint`, and the settings of the model's processors."""
         return {
             JOINT_OPTION: SOUND if self._joint else NONE,
             "sample_rate_hz": self._rate_hz,
@@ -137,20 +137,6 @@ class Adapter:
         """Frames of the size of the model, and the sound of videos with the option `joint=sound`."""
         joint = frozenset({Modality.AUDIO}) if self._joint else frozenset[Modality]()
         return DecodeHints(picture_side_px=max(self._side), frames_per_s=FRAMES_PER_S, joint=joint)
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens: MAX_TOKENS, or less if the tokenizer takes less."""
-        return self._tokenizer.max_tokens
-
-    @property
-    def pad_token(self) -> int:
-        """Id of the token that texts are padded with."""
-        return self._tokenizer.pad_token
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, including special tokens."""
-        return self._tokenizer.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length); sounds, float32 (windows, 1, samples); or frames of a video.

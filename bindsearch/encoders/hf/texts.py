@@ -90,6 +90,26 @@ class HubTokenizer:
         return backend
 
 
+class TokenizedTexts:
+    """Members of an adapter whose texts are read by the tokenizer of its repository."""
+
+    _tokenizer: HubTokenizer
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum number of tokens: those of the text tower, or less if the tokenizer takes less."""
+        return self._tokenizer.max_tokens
+
+    @property
+    def pad_token(self) -> int:
+        """Id of the token that texts are padded with."""
+        return self._tokenizer.pad_token
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, including special tokens."""
+        return self._tokenizer.count_tokens(text)
+
+
 def run_texts(towers: Towers, tower: str, tokens: Sequence[NDArray[np.int64]], pad_token: int) -> NDArray[np.float32]:
     """Run n texts through a text tower that takes ids and attention masks.
 

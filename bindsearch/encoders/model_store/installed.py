@@ -206,6 +206,16 @@ def verify_model(name: str, *, digests: bool = True) -> list[str]:
     return faults
 
 
+def complete_model(name: str) -> ModelManifest | None:
+    """Return the manifest of an installed model; None if there is none, or pulling has to repair it."""
+    if not is_installed(name):
+        return None
+    try:
+        return None if verify_model(name, digests=False) else read_model(name)
+    except EncoderError:  # model.json is damaged
+        return None
+
+
 def remove_model(name: str) -> int:
     """Delete an installed model and the files of its unfinished pulls.
 

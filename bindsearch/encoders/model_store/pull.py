@@ -39,12 +39,11 @@ from bindsearch.encoders.model_store.installed import (
     ModelFile,
     ModelManifest,
     clean_up_partial_pulls,
+    complete_model,
     is_installed,
     model_folder,
     model_lock,
     publish_model,
-    read_model,
-    verify_model,
     work_folder,
     write_manifest,
 )
@@ -214,7 +213,7 @@ class _PullRequest:
 
     def find_match(self, sha256: str = "") -> PullResult | None:
         """Return the installed model if it is complete and matches the request by its source or by `sha256`."""
-        manifest = None if self.force else self.installed()
+        manifest = None if self.force else complete_model(self.source.name)
         if manifest is None:
             return None
         if self.dtype not in (None, manifest.dtype):
@@ -227,15 +226,6 @@ class _PullRequest:
             f"{manifest.name} is already installed, in {manifest.dtype}, from {manifest.source}; --force pulls it again"
         )
         return PullResult(manifest, is_new=False, notices=(notice,))
-
-    def installed(self) -> ModelManifest | None:
-        """Return the installed model if it is complete."""
-        if not is_installed(self.source.name):
-            return None
-        try:
-            return None if verify_model(self.source.name, digests=False) else read_model(self.source.name)
-        except EncoderError:  # model.json is damaged: pulling repairs it
-            return None
 
     @property
     def stored_dtype(self) -> str:
@@ -304,7 +294,7 @@ def _pull(request: _PullRequest, on_progress: OnPullProgress, delay_s: float) ->
 
 def _check_same_checkpoint(request: _PullRequest, checkpoint: DownloadedFile) -> None:
     """Raise UsageError if a complete model would be replaced by one with another space, unless forced."""
-    name, installed = request.source.name, request.installed()
+    name, installed = request.source.name, complete_model(request.source.name)
     if not request.force and installed is not None and installed.source_sha256 != checkpoint.sha256:
         raise UsageError(
             f"{name} is installed from another checkpoint "

@@ -37,12 +37,11 @@ from bindsearch.encoders.model_store.installed import (
     ModelFile,
     ModelManifest,
     clean_up_partial_pulls,
+    complete_model,
     is_installed,
     model_folder,
     model_lock,
     publish_model,
-    read_model,
-    verify_model,
     work_folder,
     write_manifest,
 )
@@ -204,18 +203,9 @@ class _Request:
         module = import_module(f"bindsearch.encoders.{snapshot_family(self.name)}.snapshot")
         return cast("SnapshotFamily", module)
 
-    def installed(self) -> ModelManifest | None:
-        """Return the installed model if it is complete."""
-        if not is_installed(self.name):
-            return None
-        try:
-            return None if verify_model(self.name, digests=False) else read_model(self.name)
-        except EncoderError:  # model.json is damaged: pulling repairs it
-            return None
-
     def find_installed(self) -> ModelManifest | None:
         """Return the installed model if nothing but its number format may differ; None: the source has to be asked."""
-        old = None if self.force or self.from_folder is not None else self.installed()
+        old = None if self.force or self.from_folder is not None else complete_model(self.name)
         return old if old is not None and self.revision in (None, old.revision) else None
 
     def keep(self, manifest: ModelManifest) -> PullResult:
@@ -238,7 +228,7 @@ class _Request:
             revision: Commit of the new one, "" if it is unknown.
             digest: Its digest, "" if it is not known yet.
         """
-        old = None if self.force else self.installed()
+        old = None if self.force else complete_model(self.name)
         if old is None or (digest and digest == old.source_sha256):
             return
         if digest or (revision and revision != old.revision):
@@ -264,7 +254,7 @@ class _Pull:
         request = self._request
         repository = self._read_repository()
         request.check_same(repository.revision, "")
-        if (old := request.installed()) and not request.force and repository.revision == old.revision != "":
+        if (old := complete_model(request.name)) and not request.force and repository.revision == old.revision != "":
             return request.keep(old)
         chosen, left_out = choose_files(request.name, repository.files)
         source = _source_of(request.name, repository, chosen)
@@ -306,7 +296,7 @@ class _Pull:
             self._done += file.size_bytes
         digest = digest_of(digests)
         request.check_same(repository.revision, digest)
-        old = None if request.force else request.installed()
+        old = None if request.force else complete_model(request.name)
         if old is not None:
             self._delete_download()
             return request.keep(old)

@@ -184,7 +184,7 @@ class StEncoder:
 
     @property
     def options(self) -> Mapping[str, str | int | float | bool]:
-        """What pictures and videos are embedded with, of a model that takes joint inputs."""
+        """Option `joint` of a model that takes joint inputs, else none."""
         return {JOINT_OPTION: self._joint} if self._facts.joint else {}
 
     @cached_property
