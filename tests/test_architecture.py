@@ -36,6 +36,7 @@ GROUPS: Mapping[str, str] = {
     "search": "search",
     "operations": "operations",
     "store": "results store",
+    "shards": "shards",
     "views": "views",
     "evaluation": "evaluation",
     "binding": "binding",
