@@ -51,7 +51,14 @@ from bindsearch.search.query import (
     resolve_weights,
     terms_of,
 )
-from bindsearch.search.query_encoding import EncodedTerm, TermCache, encode_terms, resolve_source
+from bindsearch.search.query_encoding import (
+    EncodedTerm,
+    TermCache,
+    encode_terms,
+    find_item,
+    resolve_source,
+    stored_term,
+)
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -406,7 +413,8 @@ class Store:
         generation = self._current()
         if query.words is WordSearch.ONLY:
             return plan_query(generation, prepare_words(query), self._plan_context)
-        sources = [resolve_source(term, generation.snapshot) for term in query.terms]
+        roots, find = generation.snapshot.roots, partial(find_item, snapshot=generation.snapshot)
+        sources = [resolve_source(term, roots, find) for term in query.terms]
         terms = ResolvedTerms(
             sources=tuple(source.modality for source in sources),
             labels=labels_of(query),
@@ -794,7 +802,12 @@ class Store:
 
         def encode(term: Term) -> EncodedTerm:
             return encode_terms(
-                [term], lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
+                [term],
+                lambda: self.encoder,
+                self.config,
+                imu_rate_hz,
+                generation.snapshot.roots,
+                partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions),
             )[0]
 
         return classify_files(files, labels, templates, self.encoder, encode, top, modality, on_rows)
@@ -1159,8 +1172,8 @@ class Store:
                 lambda: self.encoder,
                 self.config,
                 imu_rate_hz,
-                generation.snapshot,
-                generation.partitions,
+                generation.snapshot.roots,
+                partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions),
                 self._term_cache,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -119,20 +119,56 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
     Returns:
         The items, the number of segments of excluded ones, and the number of those that are copies.
     """
-    excluded, identical = [NO_ITEMS.excluded], [NO_ITEMS.identical]
-    own: set[str] = set()
     snapshot = generation.snapshot
+    found = []
     for term, content_hash in zip(query.terms, hashes, strict=True):
-        if content_hash is not None:
+        if content_hash is None:
+            found.append(NO_SAME_CONTENT)
+        else:
             items = snapshot.items_with_content([content_hash]) if content_hash else _item_itself(term, snapshot)
-            is_own = not query.include_query and (term.kind == LIKE or _names_one_of(term.source, items, snapshot))
-            (excluded if is_own else identical).append(items)
-            own |= {content_hash or term.source} if is_own else set()
-    hidden = np.unique(np.concatenate(excluded))
-    rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
+            found.append(SameContent(items, term.kind == LIKE or names_one_of(term.source, items, snapshot)))
+    divided, own = divide_items(query, found)
+    return divided, count_segments(divided.excluded, snapshot), len(divided.excluded) - own
+
+
+class SameContent(NamedTuple):
+    """Items with the same content as the file of a term.
+
+    Attributes:
+        items: Their ids: int64.
+        has_itself: Whether the term's own file or item is among them.
+    """
+
+    items: NDArray[np.int64]
+    has_itself: bool
+
+
+NO_SAME_CONTENT = SameContent(NO_ITEMS.excluded, False)
+
+
+def divide_items(query: Query, found: Sequence[SameContent]) -> tuple[QueryItems, int]:
+    """Return which items with the content of a query's files are excluded, and which certainly match.
+
+    Args:
+        query: The query.
+        found: Items with the content of each term's file; none for a text.
+
+    Returns:
+        The items, and how many excluded ones are the query's own, not copies.
+    """
+    is_own = [of_term.has_itself and not query.include_query for of_term in found]
+    excluded = [of_term.items for of_term, own in zip(found, is_own, strict=True) if own]
+    identical = [of_term.items for of_term, own in zip(found, is_own, strict=True) if not own]
+    hidden = np.unique(np.concatenate([NO_ITEMS.excluded, *excluded]))
+    own_files = len({items.tobytes() for items in excluded})
     is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0 and not query.terms[0].caption
-    certain = np.concatenate(identical) if is_one_file else NO_ITEMS.identical
-    return QueryItems(hidden, certain), rows, len(hidden) - len(own)
+    certain = np.concatenate([NO_ITEMS.identical, *identical]) if is_one_file else NO_ITEMS.identical
+    return QueryItems(hidden, certain), own_files
+
+
+def count_segments(item_ids: NDArray[np.int64], snapshot: Snapshot) -> int:
+    """Return the number of segments of items."""
+    return sum(len(snapshot.segments_of(item)) for item in item_ids.tolist())
 
 
 def _item_itself(term: Term, snapshot: Snapshot) -> NDArray[np.int64]:
@@ -140,7 +176,7 @@ def _item_itself(term: Term, snapshot: Snapshot) -> NDArray[np.int64]:
     return np.array([find_item(term.source, snapshot).item_id], np.int64)
 
 
-def _names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
+def names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
     """Return whether the file of a term is that of one of these items."""
     if not len(item_ids):
         return False
