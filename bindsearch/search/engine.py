@@ -76,10 +76,12 @@ class PlanContext:
     Attributes:
         costs: Measured unit costs.
         notes: Notes on devices for readers of the plan.
+        shards: Number of shards that the files are divided among.
     """
 
     costs: UnitCosts
     notes: tuple[str, ...]
+    shards: int = 1
 
 
 def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> QueryVector:
@@ -191,8 +193,26 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     Raises:
         UsageError: the terms cancel each other.
     """
-    weights = resolve_weights(query.terms)
+    terms, vector = compose_query(query, encoded)
     items, rows, copies = query_items(generation, query, [term.content_hash for term in encoded])
+    notices = [notice for term in encoded for notice in term.notices]
+    if copies:
+        notices.append(copies_notice(copies))
+    return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
+
+
+def copies_notice(n: int) -> str:
+    """Return the notice that copies of a query's files are not among the hits."""
+    return f"copies of the query's own files are left out: {n} (--include-query)"
+
+
+def compose_query(query: Query, encoded: Sequence[EncodedTerm]) -> tuple[ResolvedTerms, QueryVector]:
+    """Return the resolved terms of a query and its vector, given its encoded terms.
+
+    Raises:
+        UsageError: the terms cancel each other.
+    """
+    weights = resolve_weights(query.terms)
     terms = ResolvedTerms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
@@ -206,10 +226,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     }
     if by_target:
         vector = replace(vector, by_target=by_target)
-    notices = [notice for term in encoded for notice in term.notices]
-    if copies:
-        notices.append(f"copies of the query's own files are left out: {copies} (--include-query)")
-    return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
+    return terms, vector
 
 
 def prepare_words(query: Query) -> PreparedQuery:
@@ -233,9 +250,9 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
         UsageError: the filter is invalid.
     """
     query = prepared.query
-    words = _word_step(generation, query)
+    words = word_step_of(generation, query)
     vector = prepared.vector
-    targets = _filtered_partitions(generation, query)
+    targets = filtered_partitions(generation, query)
     if query.words is WordSearch.ONLY:
         return replace(_make_plan(prepared, (), context), words=words)
     partitions = tuple(
@@ -249,7 +266,7 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
     return plan if words is None else replace(plan, words=words)
 
 
-def _word_step(generation: Generation, query: Query) -> WordStep | None:
+def word_step_of(generation: Generation, query: Query) -> WordStep | None:
     """Return the step that searches the words of a query; None if they are not searched."""
     alone = query.words is WordSearch.ONLY
     if not alone and (query.words is WordSearch.OFF or query.ranking is not Ranking.PROBABILITY):
@@ -274,11 +291,17 @@ def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], 
             excluded=prepared.excluded_rows,
             costs=context.costs,
             notes=context.notes,
+            shards=context.shards,
         ),
     )
 
 
-def _filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
+def filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
+    """Return the target partitions of a query with its filter.
+
+    Raises:
+        UsageError: the filter is invalid.
+    """
     targets = [modality for modality in query.to if modality in generation.partitions]
     return {modality: generation.filtered(modality, query.filter) for modality in targets}
 
@@ -309,12 +332,12 @@ def run(
     groups: dict[object, list[int]] = {}
     for number, query in enumerate(prepared):
         if query.query.words is WordSearch.ONLY:
-            targets = _filtered_partitions(generation, query.query)
+            targets = filtered_partitions(generation, query.query)
             results[number] = run_words(plans[number], targets, generation.snapshot, query.items, generation.words)
         else:
             groups.setdefault((query.query.to, query.query.filter), []).append(number)
     for numbers in groups.values():
-        targets = _filtered_partitions(generation, prepared[numbers[0]].query)
+        targets = filtered_partitions(generation, prepared[numbers[0]].query)
         vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
         items = [prepared[number].items for number in numbers]
         group_plans = [plans[number] for number in numbers]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from bindsearch.indexes.row_mask import RowMask
     from bindsearch.search.words.index import WordIndex
-    from bindsearch.search.words.matches import WordMatches
+    from bindsearch.search.words.matches import WordCounts, WordMatches
 
 FETCH_GROWTH_FACTOR = 4
 """Growth factor of the number of rows fetched, until k items are found; items may have several segments."""
@@ -122,7 +122,7 @@ def run_plans(
     found, runs = find_candidates(plans, queries, searched, snapshot, items, scales, workers)
     results = []
     for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True):
-        matches, word_run = _search_words(plan, words, searched, snapshot, own.excluded)
+        matches, word_run = search_words(plan, words, searched, snapshot, own.excluded)
         result = _rank(
             plan,
             query,
@@ -150,28 +150,38 @@ def run_words(
     words: WordIndex,
 ) -> Result:
     """Run a plan that searches words alone; arguments as for `run_plans`."""
-    matches, run = _search_words(plan, words, searched, snapshot, items.excluded)
+    matches, run = search_words(plan, words, searched, snapshot, items.excluded)
     result = _rank(plan, None, [], searched, {}, items.identical, matches, snapshot, ())
     if result.lacks_items:
         return run_words(replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth), searched, snapshot, items, words)
     return replace(result, words=run)
 
 
-def _search_words(
+def search_words(
     plan: Plan,
     words: WordIndex | None,
     searched: Mapping[Modality, FilteredPartition],
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
+    corpus: WordCounts | None = None,
 ) -> tuple[WordMatches | None, WordRun | None]:
-    """Return what contains the words of a query, and the measurements; None if words are not searched."""
+    """Return what contains the words of a query, and the measurements; None if words are not searched.
+
+    Args:
+        plan: The plan.
+        words: Word index of the generation; None if no plan searches words.
+        searched: The target partitions, filtered.
+        snapshot: Snapshot of the generation.
+        excluded: Ids of items that must not be hits: int64.
+        corpus: How common the words are; None: as in this store.
+    """
     if plan.words is None or words is None:
         return None, None
     from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
 
     started = perf_counter()
     limit = MATCHES_PER_ITEM * plan.depth
-    matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit)
+    matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit, corpus)
     return matches, WordRun(found, 1000 * (perf_counter() - started))
 
 

@@ -6,7 +6,7 @@ Letters: m candidates, d dimensions, t terms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -142,6 +142,11 @@ class Scored:
     z: NDArray[np.float32]
     log_odds: NDArray[np.float64]
     word_chances: NDArray[np.float64]
+
+    def take(self, numbers: NDArray[np.int64]) -> Scored:
+        """Return the candidates with these numbers: int64 (m,)."""
+        columns = [one.name for one in fields(self) if one.name != "modalities"]
+        return replace(self, **{name: getattr(self, name)[numbers] for name in columns})
 
 
 def partition_scales(
