@@ -157,8 +157,8 @@ class IndexReport:
             without numbers.
         losses: Number of parts of the store that were found lost and given up.
         kept_missing: Number of missing files whose items stay until the other shards have taken what was moved to them.
-        from_shards: Number of files whose vectors came from another shard, by the shard; `moved` counts those that are
-            no copies.
+        from_shards: Number of files whose vectors came from another shard of a sharded store.
+        moved_between: Number of these that were moved; the others are copies. `moved` counts them, too.
         unused_facts: Lines on globs of facts that apply to no file of the store, which are notices if it is no shard.
         took_s: Duration of the run in seconds.
     """
@@ -177,7 +177,8 @@ class IndexReport:
     notes_by_kind: dict[str, FileNote] = field(default_factory=dict)
     losses: int = 0
     kept_missing: int = 0
-    from_shards: Counter[str] = field(default_factory=Counter)
+    from_shards: int = 0
+    moved_between: int = 0
     unused_facts: list[str] = field(default_factory=list)
     took_s: float = 0.0
 

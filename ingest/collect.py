@@ -145,7 +145,8 @@ class BatchCollector:
             self._report.add_notes(self._target.root / item.rel_path, embedded.file_task.reading.notes)
         self._report.items[item.modality] += 1
         if decision.found is not None:
-            self._report.from_shards[decision.found.origin] += 1
+            self._report.from_shards += 1
+            self._report.moved_between += decision.found.is_gone
         if decision.action is Action.MOVE or (decision.found is not None and decision.found.is_gone):
             self._report.moved += 1
         elif item.item_id is None:

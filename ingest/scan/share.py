@@ -15,13 +15,11 @@ class FoundVectors:
     Attributes:
         segments: its segments.
         facts: what decoders measured of it (FACT_COLUMNS).
-        origin: the store that has them.
         is_gone: the file that they were made of is not there any more: it was moved.
     """
 
     segments: tuple[StagedSegment, ...]
     facts: Mapping[str, float | None]
-    origin: str
     is_gone: bool
 
 
