@@ -1,0 +1,1 @@
+"""Shards on a Ray cluster: the connection, actors that hold shards, encoders in actors."""
