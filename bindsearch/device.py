@@ -19,9 +19,18 @@ _CHANGING_THREADS = threading.RLock()
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
+CORES_VARIABLE = "BINDSEARCH_CORES"
+"""Environment variable with the number of cores that a process and its children use, such as one of several workers."""
+
+
 def usable_cores() -> int:
-    """Return the number of cores this process may use; a container or taskset may allow fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores this process may use.
+
+    A container, taskset or CORES_VARIABLE may allow fewer than the machine has.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get(CORES_VARIABLE, "")
+    return min(cores, max(1, int(limit))) if limit.isdecimal() else cores
 
 
 @contextmanager

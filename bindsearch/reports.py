@@ -156,6 +156,10 @@ class IndexReport:
         notes_by_kind: What the decoders inferred, converted or left out of the files that were embedded, by the text
             without numbers.
         losses: Number of parts of the store that were found lost and given up.
+        kept_missing: Number of missing files whose items stay until the other shards have taken what was moved to them.
+        from_shards: Number of files whose vectors came from another shard of a sharded store.
+        moved_between: Number of these that were moved; the others are copies. `moved` counts them, too.
+        unused_facts: Lines on globs of facts that apply to no file of the store, which are notices if it is no shard.
         took_s: Duration of the run in seconds.
     """
 
@@ -172,6 +176,10 @@ class IndexReport:
     notices: list[str] = field(default_factory=list)
     notes_by_kind: dict[str, FileNote] = field(default_factory=dict)
     losses: int = 0
+    kept_missing: int = 0
+    from_shards: int = 0
+    moved_between: int = 0
+    unused_facts: list[str] = field(default_factory=list)
     took_s: float = 0.0
 
     def add_failure(self, path: Path, reason: str) -> None:

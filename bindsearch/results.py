@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ class Answer:
         run: Measurements of running the plan.
         notices: Problems with the store's snapshot and indexes, with the query's files, and with the filter's folders.
         suggestions: What to try if no hit stands out.
+        missing_shards: Why a shard of a sharded store did not answer, by its number.
     """
 
     terms: tuple[AnsweredTerm, ...]
@@ -63,6 +64,12 @@ class Answer:
     run: PlanRun
     notices: tuple[str, ...] = ()
     suggestions: tuple[Suggestion, ...] = ()
+    missing_shards: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """Return whether a shard did not answer, so that hits may be missing."""
+        return bool(self.missing_shards)
 
     @property
     def stands_out(self) -> bool:

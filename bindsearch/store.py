@@ -51,7 +51,14 @@ from bindsearch.search.query import (
     resolve_weights,
     terms_of,
 )
-from bindsearch.search.query_encoding import EncodedTerm, TermCache, encode_terms, resolve_source
+from bindsearch.search.query_encoding import (
+    EncodedTerm,
+    TermCache,
+    encode_terms,
+    find_item,
+    resolve_source,
+    stored_term,
+)
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -327,6 +334,16 @@ class Store:
             copies=copies,
             words=words,
         )
+        return self._search_all(asked, shared, known, imu_rate_hz)
+
+    def _search_all(
+        self,
+        asked: Sequence[object],
+        shared: Query,
+        known: Modality | None,
+        imu_rate_hz: float | None,
+    ) -> list[list[Hit]]:
+        """Return the hits of queries, given a query with the options of all, and the modality of query vectors."""
         written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
         generation = self._current()
         encoded = iter(self._encode(generation, written, imu_rate_hz))
@@ -354,7 +371,7 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         started = time.perf_counter()
-        _check_query(query)
+        check_query(query)
         generation = self._current()
         (prepared,) = self._encode(generation, [query], imu_rate_hz)
         encoded = time.perf_counter()
@@ -402,11 +419,12 @@ class Store:
             UsageError: as for `answer`.
             StoreNotFoundError: there is no store.
         """
-        _check_query(query)
+        check_query(query)
         generation = self._current()
         if query.words is WordSearch.ONLY:
             return plan_query(generation, prepare_words(query), self._plan_context)
-        sources = [resolve_source(term, generation.snapshot) for term in query.terms]
+        roots, find = generation.snapshot.roots, partial(find_item, snapshot=generation.snapshot)
+        sources = [resolve_source(term, roots, find) for term in query.terms]
         terms = ResolvedTerms(
             sources=tuple(source.modality for source in sources),
             labels=labels_of(query),
@@ -794,7 +812,12 @@ class Store:
 
         def encode(term: Term) -> EncodedTerm:
             return encode_terms(
-                [term], lambda: self.encoder, self.config, imu_rate_hz, generation.snapshot, generation.partitions
+                [term],
+                lambda: self.encoder,
+                self.config,
+                imu_rate_hz,
+                generation.snapshot.roots,
+                partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions),
             )[0]
 
         return classify_files(files, labels, templates, self.encoder, encode, top, modality, on_rows)
@@ -1144,27 +1167,34 @@ class Store:
         self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None
     ) -> list[PreparedQuery]:
         """Encode the terms of all queries together and prepare the queries."""
+        stored = partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions)
+        encoded = self._encode_queries(queries, imu_rate_hz, generation.snapshot.roots, stored)
+        return [
+            prepare_words(query) if terms is None else prepare_query(generation, query, terms)
+            for query, terms in zip(queries, encoded, strict=True)
+        ]
+
+    def _encode_queries(
+        self,
+        queries: Sequence[Query],
+        imu_rate_hz: float | None,
+        roots: Sequence[Path],
+        stored: Callable[[Term], EncodedTerm],
+    ) -> list[list[EncodedTerm] | None]:
+        """Return the encoded terms of each query, encoded together; None: words alone are searched."""
         if imu_rate_hz is not None:
             check_imu_rate(imu_rate_hz, "imu_rate_hz")
-        if not queries:
-            return []
         if alone := [query for query in queries if query.words is WordSearch.ONLY]:
             if len(alone) < len(queries):
                 raise UsageError("queries by words alone and others cannot be asked together: search them apart")
-            return [prepare_words(query) for query in queries]
+            return [None] * len(queries)
         terms = [term for query in queries for term in query.terms]
+        if not terms:
+            return []
         encoded = iter(
-            encode_terms(
-                terms,
-                lambda: self.encoder,
-                self.config,
-                imu_rate_hz,
-                generation.snapshot,
-                generation.partitions,
-                self._term_cache,
-            )
+            encode_terms(terms, lambda: self.encoder, self.config, imu_rate_hz, roots, stored, self._term_cache)
         )
-        return [prepare_query(generation, query, [next(encoded) for _ in query.terms]) for query in queries]
+        return [[next(encoded) for _ in query.terms] for query in queries]
 
     def _prepare_vector(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
         if vector.dtype.kind not in "fiu":
@@ -1180,7 +1210,12 @@ class Store:
         return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]))
 
 
-def _check_query(query: Query) -> None:
+def check_query(query: Query) -> None:
+    """Check that a query is one.
+
+    Raises:
+        UsageError: it is not.
+    """
     if not isinstance(query, Query):
         raise UsageError(f"{shown(query)} is not a Query: create one with bs.make_query(...), or call `search`")
 

@@ -15,8 +15,9 @@ from bindsearch.reports import IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment, check_storable
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
-from bindsearch.types import Modality, measured_metadata
+from bindsearch.types import Metadata, Modality, facts_of, measured_metadata
 
+NO_METADATA = Metadata()
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
 
@@ -58,7 +59,7 @@ class BatchCollector:
             embedded.failure = self._failed.get(fingerprint)
         self._put(embedded, decision, committer.batch)
         yield embedded
-        if decision.action is Action.EMBED:
+        if decision.action in (Action.EMBED, Action.TAKE):
             self._deduplicator.in_flight.discard(fingerprint)
             if embedded.failure is not None:
                 self._failed[fingerprint] = embedded.failure
@@ -112,9 +113,12 @@ class BatchCollector:
         assert inspection is not None
         modality = inspection.verdict.modality
         assert modality is not None
-        embeds = decision.action is Action.EMBED
-        if embeds:
-            modalities = [segment.modality for segment in embedded.segments]
+        found = decision.found
+        segments = None if found is None else found.segments
+        if decision.action is Action.EMBED:
+            segments = tuple(embedded.segments)
+        if segments is not None:
+            modalities = [segment.modality for segment in segments]
             modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
         replaced = None if decision.before is None else decision.before.item_id
         return StagedItem(
@@ -125,11 +129,11 @@ class BatchCollector:
             state=file.state,
             content_hash=inspection.content_hash,
             fingerprint=inspection.fingerprint,
-            segments=tuple(embedded.segments) if embeds else None,
+            segments=segments,
             columns=inspection.columns,
             metadata=inspection.sidecar.metadata.merge_over(
                 measured_metadata(embedded.file_task.reading.facts).merge_over(inspection.metadata)
-            ),
+            ).merge_over(NO_METADATA if found is None else facts_of(found.facts)),
         )
 
     def _count(self, embedded: EmbeddedFile, decision: Decision, item: StagedItem) -> None:
@@ -140,7 +144,10 @@ class BatchCollector:
             self._report.segments += len(embedded.segments)
             self._report.add_notes(self._target.root / item.rel_path, embedded.file_task.reading.notes)
         self._report.items[item.modality] += 1
-        if decision.action is Action.MOVE:
+        if decision.found is not None:
+            self._report.from_shards += 1
+            self._report.moved_between += decision.found.is_gone
+        if decision.action is Action.MOVE or (decision.found is not None and decision.found.is_gone):
             self._report.moved += 1
         elif item.item_id is None:
             self._report.added += 1

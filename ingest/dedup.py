@@ -5,13 +5,14 @@ Fingerprints are stored in 16 bytes each, so a large number of files needs littl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.ingest.scan.share import FoundVectors, find_nothing
 from bindsearch.ingest.workers.scheduler import FileTask
 from bindsearch.storage.file_state import IndexedFile, IndexedFiles
 
@@ -31,6 +32,7 @@ class Action(Enum):
     MOVE = "move"
     FOLLOW = "follow"
     EMBED = "embed"
+    TAKE = "take"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +40,32 @@ class Decision:
     """An action on a file.
 
     TOUCH: the file is unchanged. SHARE: an item with equal content has its vectors. MOVE: that item (`item_id`) was
-    this file, at another path. FOLLOW: a file with equal content is being embedded.
+    this file, at another path. FOLLOW: a file with equal content is being embedded. TAKE: another store has its
+    vectors.
 
     Attributes:
         action: the action.
         before: the indexed file at this path; None: it is new.
         item_id: the item of MOVE.
+        found: the vectors of TAKE.
     """
 
     action: Action
     before: IndexedFile | None
     item_id: int | None = None
+    found: FoundVectors | None = None
 
 
 class Deduplicator:
     """Decides about the files of one scan, in the order of calls; for one thread at a time."""
 
     def __init__(
-        self, known: IndexedFiles, prints: FingerprintIndex, seen: FingerprintSet, missing: dict[int, int]
+        self,
+        known: IndexedFiles,
+        prints: FingerprintIndex,
+        seen: FingerprintSet,
+        missing: dict[int, int],
+        find: Callable[[str], FoundVectors | None] = find_nothing,
     ) -> None:
         """Use the state of the catalog.
 
@@ -64,11 +74,13 @@ class Deduplicator:
             prints: fingerprints of all items.
             seen: fingerprints embedded in this scan.
             missing: rows in `known` of the missing files, by item_id; moved ones are removed from it.
+            find: returns the vectors of a fingerprint in other shards.
         """
         self._known = known
         self._prints = prints
         self._seen = seen
         self._missing = missing
+        self._find = find
         self._replaced: set[int] = set()
         self.in_flight: set[str] = set()
         """Fingerprints of files that are being embedded; removed by the caller when a file is done."""
@@ -104,6 +116,8 @@ class Deduplicator:
             return Decision(Action.FOLLOW, before)
         self._seen.add(inspection.fingerprint)
         self.in_flight.add(inspection.fingerprint)
+        if (found := self._find(inspection.fingerprint)) is not None:
+            return Decision(Action.TAKE, before, found=found)
         return Decision(Action.EMBED, before)
 
 

@@ -44,7 +44,10 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         options: options of the run.
         on_rows: called with the number of files done and their total.
     """
-    found = scan(target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore)
+    belongs = options.share.belongs
+    found = scan(
+        target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore, belongs=belongs
+    )
     manifests = read_manifests(found, {}, besides=target.manifests, limits=options.lists)
     inspect = InspectOptions(options.rules, frozenset(Modality), target.root.name, options.facts)
     for rel_path, end in found.bad_links.items():
@@ -54,10 +57,10 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: {reason}")
     for rel_path, reason in found.left_out.items():
-        if options.narrowing.includes(rel_path.rstrip("/")):
+        if options.narrowing.includes(rel_path.rstrip("/")) and belongs(rel_path.rstrip("/")):
             yield PlannedFile(target.root / rel_path, None, reason)
     rel_paths = found.rel_paths
-    rows = [row for row in range(len(rel_paths)) if options.narrowing.includes(rel_paths[row])]
+    rows = [row for row, path in enumerate(rel_paths) if options.narrowing.includes(path) and belongs(path)]
 
     def plan(row: int) -> PlannedFile:
         path, rel_path = target.root / rel_paths[row], rel_paths[row]

@@ -83,10 +83,10 @@ class Indexer:
             self._report_unused_facts(target, options.facts)
 
     def _report_unused_facts(self, target: ScanTarget, facts: FolderFacts) -> None:
-        """Add a notice for each glob that no file of the collection gets a fact by."""
+        """Add a line for each glob that no file of the collection gets a fact by."""
         files = self._catalog.known_files(target.collection_id, WHOLE_COLLECTION)
         for glob in facts.unused((files.rel_path(row), files.modality(row)) for row in range(files.n)):
-            self.report.notices.append(
+            self.report.unused_facts.append(
                 f"{target.root / SETTINGS_FILE}: [facts.{glob!r}] applies to no file: check the glob and the keys"
             )
 
@@ -99,7 +99,7 @@ class Indexer:
         self, collection_scan: CollectionScan, options: IndexOptions, missing: dict[int, int], committer: Committer
     ) -> None:
         prints = FingerprintIndex(*self._catalog.fingerprints())
-        deduplicator = Deduplicator(collection_scan.known, prints, FingerprintSet(), missing)
+        deduplicator = Deduplicator(collection_scan.known, prints, FingerprintSet(), missing, options.share.find)
         root_name = collection_scan.target.root.name
         inspect = InspectOptions(options.rules, self._encoder.modalities, root_name, options.facts)
         setup = Setup(inspect, options.decode)

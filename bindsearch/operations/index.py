@@ -23,6 +23,7 @@ from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
 from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.ingest.scan.ignore import make_narrowing
+from bindsearch.ingest.scan.share import WHOLE, Share
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
@@ -59,6 +60,7 @@ class IndexRequest:
         exclude: Globs; matching files are not processed.
         prune: Whether items are removed even if a whole folder disappeared.
         limits: Limits on the resources per file by name, such as `max_pixels`.
+        share: Files that belong to the store, if it is a shard.
     """
 
     rules: Iterable[str] = ()
@@ -68,6 +70,7 @@ class IndexRequest:
     exclude: Iterable[str] = ()
     prune: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
+    share: Share = WHOLE
 
     def options(self, decode: DecodeOptions) -> IndexOptions:
         """Return the options of the pipeline; `decode`: decoding options of the store.
@@ -84,6 +87,7 @@ class IndexRequest:
             prune=self.prune,
             archives=archives,
             lists=lists,
+            share=self.share,
         )
 
 
@@ -183,6 +187,8 @@ def index_targets(
         )
         has_columns = bool(indexer.report.items and catalog.class_records())
     report = indexer.report
+    if request.share is WHOLE:
+        report.notices += report.unused_facts
     if has_columns:
         from bindsearch.operations.classify.column import missing_notices
 

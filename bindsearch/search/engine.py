@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -76,10 +76,12 @@ class PlanContext:
     Attributes:
         costs: Measured unit costs.
         notes: Notes on devices for readers of the plan.
+        shards: Number of shards that the files are divided among.
     """
 
     costs: UnitCosts
     notes: tuple[str, ...]
+    shards: int = 1
 
 
 def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> QueryVector:
@@ -119,20 +121,56 @@ def query_items(generation: Generation, query: Query, hashes: Sequence[str | Non
     Returns:
         The items, the number of segments of excluded ones, and the number of those that are copies.
     """
-    excluded, identical = [NO_ITEMS.excluded], [NO_ITEMS.identical]
-    own: set[str] = set()
     snapshot = generation.snapshot
+    found = []
     for term, content_hash in zip(query.terms, hashes, strict=True):
-        if content_hash is not None:
+        if content_hash is None:
+            found.append(NO_SAME_CONTENT)
+        else:
             items = snapshot.items_with_content([content_hash]) if content_hash else _item_itself(term, snapshot)
-            is_own = not query.include_query and (term.kind == LIKE or _names_one_of(term.source, items, snapshot))
-            (excluded if is_own else identical).append(items)
-            own |= {content_hash or term.source} if is_own else set()
-    hidden = np.unique(np.concatenate(excluded))
-    rows = sum(len(snapshot.segments_of(item)) for item in hidden.tolist())
+            found.append(SameContent(items, term.kind == LIKE or names_one_of(term.source, items, snapshot)))
+    divided, own = divide_items(query, found)
+    return divided, count_segments(divided.excluded, snapshot), len(divided.excluded) - own
+
+
+class SameContent(NamedTuple):
+    """Items with the same content as the file of a term.
+
+    Attributes:
+        items: Their ids: int64.
+        has_itself: Whether the term's own file or item is among them.
+    """
+
+    items: NDArray[np.int64]
+    has_itself: bool
+
+
+NO_SAME_CONTENT = SameContent(NO_ITEMS.excluded, False)
+
+
+def divide_items(query: Query, found: Sequence[SameContent]) -> tuple[QueryItems, int]:
+    """Return which items with the content of a query's files are excluded, and which certainly match.
+
+    Args:
+        query: The query.
+        found: Items with the content of each term's file; none for a text.
+
+    Returns:
+        The items, and how many excluded ones are the query's own, not copies.
+    """
+    is_own = [of_term.has_itself and not query.include_query for of_term in found]
+    excluded = [of_term.items for of_term, own in zip(found, is_own, strict=True) if own]
+    identical = [of_term.items for of_term, own in zip(found, is_own, strict=True) if not own]
+    hidden = np.unique(np.concatenate([NO_ITEMS.excluded, *excluded]))
+    own_files = len({items.tobytes() for items in excluded})
     is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0 and not query.terms[0].caption
-    certain = np.concatenate(identical) if is_one_file else NO_ITEMS.identical
-    return QueryItems(hidden, certain), rows, len(hidden) - len(own)
+    certain = np.concatenate([NO_ITEMS.identical, *identical]) if is_one_file else NO_ITEMS.identical
+    return QueryItems(hidden, certain), own_files
+
+
+def count_segments(item_ids: NDArray[np.int64], snapshot: Snapshot) -> int:
+    """Return the number of segments of items."""
+    return sum(len(snapshot.segments_of(item)) for item in item_ids.tolist())
 
 
 def _item_itself(term: Term, snapshot: Snapshot) -> NDArray[np.int64]:
@@ -140,7 +178,7 @@ def _item_itself(term: Term, snapshot: Snapshot) -> NDArray[np.int64]:
     return np.array([find_item(term.source, snapshot).item_id], np.int64)
 
 
-def _names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
+def names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
     """Return whether the file of a term is that of one of these items."""
     if not len(item_ids):
         return False
@@ -155,8 +193,26 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     Raises:
         UsageError: the terms cancel each other.
     """
-    weights = resolve_weights(query.terms)
+    terms, vector = compose_query(query, encoded)
     items, rows, copies = query_items(generation, query, [term.content_hash for term in encoded])
+    notices = [notice for term in encoded for notice in term.notices]
+    if copies:
+        notices.append(copies_notice(copies))
+    return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
+
+
+def copies_notice(n: int) -> str:
+    """Return the notice that copies of a query's files are not among the hits."""
+    return f"copies of the query's own files are left out: {n} (--include-query)"
+
+
+def compose_query(query: Query, encoded: Sequence[EncodedTerm]) -> tuple[ResolvedTerms, QueryVector]:
+    """Return the resolved terms of a query and its vector, given its encoded terms.
+
+    Raises:
+        UsageError: the terms cancel each other.
+    """
+    weights = resolve_weights(query.terms)
     terms = ResolvedTerms(
         sources=tuple(term.modality for term in encoded),
         labels=labels_of(query),
@@ -170,10 +226,7 @@ def prepare_query(generation: Generation, query: Query, encoded: Sequence[Encode
     }
     if by_target:
         vector = replace(vector, by_target=by_target)
-    notices = [notice for term in encoded for notice in term.notices]
-    if copies:
-        notices.append(f"copies of the query's own files are left out: {copies} (--include-query)")
-    return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
+    return terms, vector
 
 
 def prepare_words(query: Query) -> PreparedQuery:
@@ -197,9 +250,9 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
         UsageError: the filter is invalid.
     """
     query = prepared.query
-    words = _word_step(generation, query)
+    words = word_step_of(generation, query)
     vector = prepared.vector
-    targets = _filtered_partitions(generation, query)
+    targets = filtered_partitions(generation, query)
     if query.words is WordSearch.ONLY:
         return replace(_make_plan(prepared, (), context), words=words)
     partitions = tuple(
@@ -213,7 +266,7 @@ def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanCon
     return plan if words is None else replace(plan, words=words)
 
 
-def _word_step(generation: Generation, query: Query) -> WordStep | None:
+def word_step_of(generation: Generation, query: Query) -> WordStep | None:
     """Return the step that searches the words of a query; None if they are not searched."""
     alone = query.words is WordSearch.ONLY
     if not alone and (query.words is WordSearch.OFF or query.ranking is not Ranking.PROBABILITY):
@@ -238,11 +291,17 @@ def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], 
             excluded=prepared.excluded_rows,
             costs=context.costs,
             notes=context.notes,
+            shards=context.shards,
         ),
     )
 
 
-def _filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
+def filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
+    """Return the target partitions of a query with its filter.
+
+    Raises:
+        UsageError: the filter is invalid.
+    """
     targets = [modality for modality in query.to if modality in generation.partitions]
     return {modality: generation.filtered(modality, query.filter) for modality in targets}
 
@@ -273,12 +332,12 @@ def run(
     groups: dict[object, list[int]] = {}
     for number, query in enumerate(prepared):
         if query.query.words is WordSearch.ONLY:
-            targets = _filtered_partitions(generation, query.query)
+            targets = filtered_partitions(generation, query.query)
             results[number] = run_words(plans[number], targets, generation.snapshot, query.items, generation.words)
         else:
             groups.setdefault((query.query.to, query.query.filter), []).append(number)
     for numbers in groups.values():
-        targets = _filtered_partitions(generation, prepared[numbers[0]].query)
+        targets = filtered_partitions(generation, prepared[numbers[0]].query)
         vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
         items = [prepared[number].items for number in numbers]
         group_plans = [plans[number] for number in numbers]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bindsearch.indexes.types import SearchResult
-from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, WordRun, rerank_depth
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, WordRun
 from bindsearch.search.query import Ranking
-from bindsearch.search.ranking import COPY_COSINE, best_of_each_item, diversify, fold_copies
 from bindsearch.search.scoring.candidates import (
     Candidates,
     FilteredPartition,
@@ -26,22 +24,24 @@ from bindsearch.search.scoring.candidates import (
     partition_scales,
     score_candidates,
 )
-from bindsearch.search.scoring.probability import (
-    DEFAULT_MODEL,
-    MAX_COSINE,
-    ProbabilityModel,
-    probabilities,
+from bindsearch.search.scoring.hits import (
+    choose_hits,
+    cosines_show_copies,
+    is_pictures,
+    make_hits,
+    raise_copies_of_query,
 )
+from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
-from bindsearch.storage.snapshot import Snapshot
-from bindsearch.types import FoundBy, Hit, Modality
+from bindsearch.storage.snapshot import SegmentFacts, Snapshot
+from bindsearch.types import Hit, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.indexes.row_mask import RowMask
     from bindsearch.search.words.index import WordIndex
-    from bindsearch.search.words.matches import WordMatches
+    from bindsearch.search.words.matches import WordCounts, WordMatches
 
 FETCH_GROWTH_FACTOR = 4
 """Growth factor of the number of rows fetched, until k items are found; items may have several segments."""
@@ -122,7 +122,7 @@ def run_plans(
     found, runs = find_candidates(plans, queries, searched, snapshot, items, scales, workers)
     results = []
     for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True):
-        matches, word_run = _search_words(plan, words, searched, snapshot, own.excluded)
+        matches, word_run = search_words(plan, words, searched, snapshot, own.excluded)
         result = _rank(
             plan,
             query,
@@ -150,28 +150,38 @@ def run_words(
     words: WordIndex,
 ) -> Result:
     """Run a plan that searches words alone; arguments as for `run_plans`."""
-    matches, run = _search_words(plan, words, searched, snapshot, items.excluded)
+    matches, run = search_words(plan, words, searched, snapshot, items.excluded)
     result = _rank(plan, None, [], searched, {}, items.identical, matches, snapshot, ())
     if result.lacks_items:
         return run_words(replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth), searched, snapshot, items, words)
     return replace(result, words=run)
 
 
-def _search_words(
+def search_words(
     plan: Plan,
     words: WordIndex | None,
     searched: Mapping[Modality, FilteredPartition],
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
+    corpus: WordCounts | None = None,
 ) -> tuple[WordMatches | None, WordRun | None]:
-    """Return what contains the words of a query, and the measurements; None if words are not searched."""
+    """Return what contains the words of a query, and the measurements; None if words are not searched.
+
+    Args:
+        plan: The plan.
+        words: Word index of the generation; None if no plan searches words.
+        searched: The target partitions, filtered.
+        snapshot: Snapshot of the generation.
+        excluded: Ids of items that must not be hits: int64.
+        corpus: How common the words are; None: as in this store.
+    """
     if plan.words is None or words is None:
         return None, None
     from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
 
     started = perf_counter()
     limit = MATCHES_PER_ITEM * plan.depth
-    matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit)
+    matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit, corpus)
     return matches, WordRun(found, 1000 * (perf_counter() - started))
 
 
@@ -459,221 +469,80 @@ def _rank(
     runs: tuple[PartitionRun, ...],
 ) -> Result:
     started = perf_counter()
+    source = StoreSource(searched, snapshot)
+    scored = score_found(query, found, searched, scales, identical, matches, snapshot, source.has_copies)
+    if scored is None:
+        return Result([], runs, 1000 * (perf_counter() - started), 0.0)
+    chosen = choose_hits(plan, scored, source)
+    ranked = perf_counter()
+    hits = make_hits(plan, query, scored, chosen, source)
+    done = perf_counter()
+    return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked), chosen.lacks_items)
+
+
+def score_found(
+    query: QueryVector | None,
+    found: Sequence[Candidates],
+    searched: Mapping[Modality, FilteredPartition],
+    scales: Mapping[Modality, PartitionScale],
+    identical: NDArray[np.int64],
+    matches: WordMatches | None,
+    snapshot: Snapshot,
+    has_copies: Callable[[Modality], bool],
+) -> Scored | None:
+    """Return what vectors and words found with its scores; None if that is nothing.
+
+    Args:
+        query: Vector of the query; None: words alone are searched.
+        found: The candidates of each partition that vectors found.
+        searched: The target partitions, filtered.
+        scales: Scale of each partition.
+        identical: Ids of items that certainly match: int64.
+        matches: What words found; None if they were not searched.
+        snapshot: Snapshot of the generation.
+        has_copies: Returns whether cosines show copies of a modality.
+    """
     present = [candidates for candidates in found if len(candidates.rows)]
     if matches is not None:
         from bindsearch.search.words.matches import with_words
 
         present = with_words(present, matches, searched, query, snapshot)
     if not present:
-        return Result([], runs, 1000 * (perf_counter() - started), 0.0)
+        return None
     of_partitions = None if query is None else [scales[candidates.modality] for candidates in present]
-    scored = _with_copies_of_query(score_candidates(present, of_partitions, identical), searched)
+    scored = raise_copies_of_query(score_candidates(present, of_partitions, identical), has_copies)
     if matches is not None:
         from bindsearch.search.words.matches import combine
 
         scored = combine(scored, matches)
-    chosen = _choose(plan, searched, scored)
-    ranked = perf_counter()
-    hits = _hits(plan, query, searched, scored, chosen, snapshot)
-    done = perf_counter()
-    return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked), chosen.lacks_items)
+    return scored
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """The candidates that are hits.
+class StoreSource:
+    """Vectors and metadata of candidates from the partitions and the snapshot of a store; see `HitSource`."""
 
-    Attributes:
-        numbers: Their numbers, best first: int64 (<= k,), of each modality in its turn.
-        copies: Numbers of the copies of each.
-        lacks_items: Whether copies took places for which there may be more items.
-    """
+    def __init__(self, searched: Mapping[Modality, FilteredPartition], snapshot: Snapshot) -> None:
+        """Refer to the target partitions and the snapshot of a generation."""
+        self._searched = searched
+        self._snapshot = snapshot
 
-    numbers: NDArray[np.int64]
-    copies: dict[int, list[int]]
-    lacks_items: bool
+    def has_copies(self, modality: Modality) -> bool:
+        """Return whether cosines show copies of a modality; see `cosines_show_copies`."""
+        return is_pictures(modality) and cosines_show_copies(self._searched[modality].partition.neighbour_cosines)
 
+    def vector_keys(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for the vector of each candidate: int64 (m,)."""
+        return scored.rows[numbers] * len(scored.modalities) + scored.owner[numbers]
 
-def _choose(plan: Plan, searched: Mapping[Modality, FilteredPartition], scored: Scored) -> _Chosen:
-    """Return the hits: the best segment of each item, without copies and what matches too little, diverse if asked."""
-    values = _ranked_values(plan.ranking, scored)
-    parts: list[NDArray[np.int64] | slice] = [slice(None)]
-    if plan.ranking is Ranking.PER_MODALITY:
-        parts = [np.flatnonzero(scored.owner == number) for number in range(len(scored.modalities))]
-    wanted = rerank_depth(plan.k, plan.diversity)
-    chosen: list[NDArray[np.int64]] = []
-    copies: dict[int, list[int]] = {}
-    lacks_items = False
-    for part in parts:
-        best = best_of_each_item(values[part], scored.item_ids[part], scored.segment_rows[part], len(values))
-        numbers = np.arange(len(values))[part][best]
-        first = min(len(numbers), plan.depth)  # beyond, better ones may not have been fetched
-        may_be_more = first == plan.depth
-        if plan.min_match:
-            is_match = probabilities(scored.log_odds[numbers]) >= plan.min_match
-            may_be_more &= bool(is_match[:first].all())
-            numbers, first = numbers[is_match], int(np.count_nonzero(is_match[:first]))
-        if plan.copies:
-            numbers = numbers[:first]
-        else:
-            numbers, of_part = _without_copies(numbers, first, searched, scored)
-            copies |= of_part
-            lacks_items |= may_be_more and len(numbers) < min(wanted, first)
-        if plan.diversity:
-            numbers = numbers[:wanted]
-            vectors = _embeddings(searched, scored, numbers)
-            groups = scored.owner[numbers]
-            numbers = numbers[diversify(values[numbers], vectors, groups, plan.k, plan.diversity)]
-        chosen.append(numbers[: plan.k])
-    return _Chosen(np.concatenate(chosen), copies, lacks_items)
+    def embeddings(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the stored vector of each candidate: float32 (m, d)."""
+        owner, rows = scored.owner[numbers], scored.rows[numbers]
+        out = np.empty((len(numbers), next(iter(self._searched.values())).partition.dim), np.float32)
+        for number in set(owner.tolist()):
+            mask = owner == number
+            out[mask] = self._searched[scored.modalities[number]].partition.rows.embeddings(rows[mask])
+        return out
 
-
-def _tells_copies(modality: Modality, searched: Mapping[Modality, FilteredPartition]) -> bool:
-    """Return whether cosines tell copies of a modality from what is merely of the same kind."""
-    is_picture = modality in (Modality.IMAGE, Modality.VIDEO)
-    return is_picture and bool(searched[modality].partition.neighbour_cosines[-1] < COPY_COSINE)
-
-
-def _with_copies_of_query(scored: Scored, searched: Mapping[Modality, FilteredPartition]) -> Scored:
-    """Raise the log odds of pictures that are as near to the query as copies are.
-
-    A calibration by pictures of the same things says little about copies. Theirs are those of DEFAULT_MODEL for equal
-    modalities, of which a cosine of COPY_COSINE has log odds of 1.8 at least.
-    """
-    near = scored.cosines >= COPY_COSINE
-    if not near.any():
-        return scored
-    tells = np.array([_tells_copies(modality, searched) for modality in scored.modalities])
-    intercept, _, fisher, _ = DEFAULT_MODEL.same
-    as_copies = intercept + fisher * np.arctanh(np.minimum(scored.cosines.astype(np.float64), MAX_COSINE))
-    log_odds = np.where(near & tells[scored.owner], np.maximum(scored.log_odds, as_copies), scored.log_odds)
-    return replace(scored, log_odds=log_odds)
-
-
-def _without_copies(
-    numbers: NDArray[np.int64],
-    first: int,
-    searched: Mapping[Modality, FilteredPartition],
-    scored: Scored,
-) -> tuple[NDArray[np.int64], dict[int, list[int]]]:
-    """Return those of the first of ranked candidates (m,) that are no copy of a better one, and the copies of each.
-
-    Files of the same bytes are copies. So are pictures that look the same, and videos of one segment, if the encoder
-    can tell pictures: if most had COPIES neighbours as near as copies are, others would be folded. Longer videos are
-    not compared, as two may show the same in one of their segments; nor are other modalities, as encoders map
-    different recordings of one kind to nearly one vector.
-    """
-    compared = [_tells_copies(modality, searched) for modality in scored.modalities]
-    owner = scored.owner[numbers]
-    is_compared = np.array(compared)[owner] & (scored.chances[numbers] == 1)
-    is_compared[2 * first :] = False  # copies have nearly the same score
-    embeddings = _embeddings(searched, scored, numbers[is_compared])
-    vector_keys = scored.rows[numbers] * len(compared) + owner
-    leader_of = fold_copies(vector_keys, embeddings, np.where(is_compared, owner, -1))
-    copies: dict[int, list[int]] = {}
-    for number, leader in zip(numbers.tolist(), numbers[leader_of].tolist(), strict=True):
-        if number != leader:
-            copies.setdefault(leader, []).append(number)
-    return numbers[:first][leader_of[:first] == np.arange(first)], copies
-
-
-def _ranked_values(ranking: Ranking, scored: Scored) -> NDArray[np.floating]:
-    """Return what the list is ordered by: log odds, which keep apart what is nearly certain; else the score."""
-    match ranking:
-        case Ranking.PROBABILITY:
-            return scored.log_odds
-        case Ranking.Z:
-            return scored.z
-    return scored.cosines
-
-
-def _embeddings(
-    searched: Mapping[Modality, FilteredPartition], scored: Scored, numbers: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return the stored vectors (m, d) of candidates."""
-    owner, rows = scored.owner[numbers], scored.rows[numbers]
-    out = np.empty((len(numbers), next(iter(searched.values())).partition.dim), np.float32)
-    for number in set(owner.tolist()):
-        mask = owner == number
-        out[mask] = searched[scored.modalities[number]].partition.rows.embeddings(rows[mask])
-    return out
-
-
-def _contributions(
-    query: QueryVector,
-    searched: Mapping[Modality, FilteredPartition],
-    scored: Scored,
-    numbers: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Return the share of each term (m, t) in the cosines of candidates."""
-    embeddings, owner = _embeddings(searched, scored, numbers), scored.owner[numbers]
-    out = np.empty((len(numbers), len(query.parts)), np.float32)
-    for number in set(owner.tolist()):
-        mask = owner == number
-        out[mask] = embeddings[mask] @ query.for_target(scored.modalities[number]).parts.T
-    return out
-
-
-def _hits(
-    plan: Plan,
-    query: QueryVector | None,
-    searched: Mapping[Modality, FilteredPartition],
-    scored: Scored,
-    chosen: _Chosen,
-    snapshot: Snapshot,
-) -> list[Hit]:
-    numbers = chosen.numbers
-    if not len(numbers):
-        return []
-    cosines = scored.cosines[numbers].tolist()
-    shares = [() if query is None else (cosine,) for cosine in cosines]
-    if query is not None and len(query.parts) > 1:
-        shares = [tuple(row) for row in _contributions(query, searched, scored, numbers).tolist()]
-    likelihoods = probabilities(scored.log_odds[numbers]).tolist()
-    z_of_hits = scored.z[numbers].tolist()
-    scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z_of_hits}.get(plan.ranking, cosines)
-    columns = zip(
-        numbers.tolist(),
-        scores,
-        cosines,
-        likelihoods,
-        z_of_hits,
-        shares,
-        _found_by(scored, numbers),
-        snapshot.facts(scored.segment_rows[numbers]),
-        strict=True,
-    )
-    return [
-        Hit(
-            rank=rank,
-            path=facts.path,
-            modality=facts.modality,
-            score=score,
-            cosine=cosine,
-            item_id=facts.item_id,
-            collection=facts.collection,
-            start_s=facts.start_s,
-            end_s=facts.end_s,
-            text=facts.text,
-            contributions=share,
-            probability=probability,
-            z=z,
-            copies=_paths(chosen.copies.get(number, []), scored, snapshot),
-            found_by=finder,
-        )
-        for rank, (number, score, cosine, probability, z, share, finder, facts) in enumerate(columns, start=1)
-    ]
-
-
-def _found_by(scored: Scored, numbers: NDArray[np.int64]) -> list[FoundBy]:
-    """Return what found each of these candidates."""
-    has_words = scored.word_chances[numbers] > 0
-    return [
-        FoundBy.WORDS if by_words else FoundBy.BOTH if has else FoundBy.VECTOR
-        for by_words, has in zip(scored.is_added[numbers].tolist(), has_words.tolist(), strict=True)
-    ]
-
-
-def _paths(numbers: Sequence[int], scored: Scored, snapshot: Snapshot) -> tuple[Path, ...]:
-    """Return the paths of candidates."""
-    return tuple(facts.path for facts in snapshot.facts(scored.segment_rows[numbers])) if numbers else ()
+    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
+        """Return the metadata of each candidate."""
+        return self._snapshot.facts(scored.segment_rows[numbers])

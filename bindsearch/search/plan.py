@@ -102,6 +102,7 @@ class PlanFacts:
         excluded: Number of rows of the query's own files, which are excluded from the hits.
         costs: Measured unit costs.
         notes: Further notes for readers of the plan.
+        shards: Number of shards that the files are divided among.
     """
 
     partitions: tuple[PartitionFacts, ...]
@@ -113,6 +114,7 @@ class PlanFacts:
     excluded: int = 0
     costs: UnitCosts = field(default_factory=UnitCosts)
     notes: tuple[str, ...] = ()
+    shards: int = 1
 
 
 @former_fields(load="cost_note")
@@ -154,6 +156,7 @@ class PartitionStep:
         alternatives: Every proposed strategy with its estimated time in milliseconds.
         live_rows: Number of rows that a segment refers to.
         point: Operating point that `probes`, `rerank` and `recall` are from; None if nothing was measured.
+        shard: Number of the shard; None in a store without shards.
     """
 
     modality: Modality
@@ -171,6 +174,7 @@ class PartitionStep:
     alternatives: tuple[tuple[Strategy, float], ...] = ()
     live_rows: int = 0
     point: OperatingPoint | None = None
+    shard: int | None = None
 
 
 @dataclass(frozen=True)
@@ -242,12 +246,14 @@ class PartitionRun:
         scored: Number of rows scored exactly, tail included.
         found: Number of segments found.
         ms: Time in milliseconds.
+        shard: Number of the shard; None in a store without shards.
     """
 
     modality: Modality
     scored: int
     found: int
     ms: float
+    shard: int | None = None
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,15 @@ def wanted_rows(query: Query, facts: PlanFacts, partition: PartitionFacts) -> in
     return min(partition.matching_rows, rerank_depth(query.k, query.diversity) + SPARE_ROWS + facts.excluded)
 
 
+def depth_of_shard(depth: int, shards: int) -> int:
+    """Return how many of the best results of all shards are in one shard.
+
+    k / S + 4 sqrt(k / S): four standard deviations above the mean number, whose distribution is taken as Poisson's.
+    """
+    mean = depth / shards
+    return min(depth, math.ceil(mean + 4 * math.sqrt(mean)))
+
+
 def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, index: IndexFacts) -> ProbeSetting:
     """Return probes and rerank for a query on an index.
 
@@ -226,7 +235,8 @@ def _setting_of(
         wide = min(partition.matching_rows, max(UNMEASURED_RERANK, 10 * fetch_rows))
         note = f"not measured for {source} queries: probes all lists"
         return ProbeSetting(max(index.lists, 1), wide, None, None, (note,))
-    point, probes = _at_share(points, partition.matching_rows / partition.live_rows, index.lists)
+    share = partition.matching_rows / partition.live_rows
+    point, probes = _at_share(points, share, index.lists)
     notes = []
     if point.fallback_source:
         notes.append(f"{source} queries use the operating points of {point.fallback_source}")
@@ -236,10 +246,17 @@ def _setting_of(
         notes.append("recall if the filter does not depend on the query; if it excludes what is near, all are compared")
     rerank: int = point.rerank
     recall: float | None = point.recall
-    if rerank_depth(query.k, query.diversity) > point.k:
-        rerank = math.ceil(point.rerank * rerank_depth(query.k, query.diversity) / point.k)
+    depth = rerank_depth(query.k, query.diversity)
+    if depth > point.k:
+        rerank = math.ceil(point.rerank * depth / point.k)
         recall = None
         notes.append(f"measured up to {point.k} results: rerank increased in proportion")
+    if facts.shards > 1 and (of_shard := depth_of_shard(depth, facts.shards)) < depth:
+        fewer, _ = _at_share(_points_for(index.points, source, of_shard), share, index.lists)
+        rerank_of_shard = math.ceil(fewer.rerank * max(1.0, of_shard / fewer.k))
+        if rerank_of_shard < rerank:
+            notes.append(f"shard of {facts.shards}: rerank {rerank_of_shard} instead of {rerank}")
+            rerank = rerank_of_shard
     return ProbeSetting(probes, min(partition.matching_rows, max(rerank, fetch_rows)), recall, point, tuple(notes))
 
 

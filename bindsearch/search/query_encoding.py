@@ -91,17 +91,22 @@ class Source:
 STORED = "stored vectors, no model"
 
 
-def resolve_source(term: Term, snapshot: Snapshot) -> Source:
+def resolve_source(term: Term, roots: Sequence[Path], find: Callable[[str], Item]) -> Source:
     """Resolve a term without encoding it; no model is loaded.
+
+    Args:
+        term: The term.
+        roots: Root folders of the store's collections.
+        find: Returns the item with an id or path (`find_item`).
 
     Raises:
         UsageError: the file or item does not exist, or the modality of the file cannot be detected.
     """
     kind = term.kind or _guess_kind(term.source)
     if kind == LIKE:
-        item = find_item(term.source, snapshot)
+        item = find(term.source)
         return Source(item.modality, STORED, item.content_hash)
-    modality = modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
+    modality = modality_of_file(Path(term.source), roots) if kind == _ANY_FILE else Modality(kind)
     if kind == Modality.TEXT:
         return Source(modality, _tower(modality), None)
     path = Path(term.source)
@@ -117,8 +122,8 @@ def encode_terms(
     encoder: Callable[[], Encoder],
     config: StoreConfig,
     imu_rate_hz: float | None,
-    snapshot: Snapshot,
-    partitions: Mapping[Modality, Partition],
+    roots: Sequence[Path],
+    stored: Callable[[Term], EncodedTerm],
     cache: TermCache | None = None,
 ) -> list[EncodedTerm]:
     """Encode terms: equal ones once, all texts together.
@@ -128,8 +133,8 @@ def encode_terms(
         encoder: Returns the encoder; called only if one is needed.
         config: Configuration of the store.
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
-        snapshot: Snapshot of the generation, for indexed items.
-        partitions: Partitions of the generation, for stored vectors.
+        roots: Root folders of the store's collections, which declare properties of their files.
+        stored: Returns the encoded term of an indexed item (`stored_term`).
         cache: Cache of encoded texts and files of one store's encoder; weights are no part of its keys.
 
     Returns:
@@ -145,14 +150,14 @@ def encode_terms(
         if not term.source.strip():
             raise UsageError("the query is empty: give a text, a file or like:ITEM")
         if kind == LIKE:
-            encoded[term] = _stored_term(term, snapshot, partitions)
+            encoded[term] = stored(term)
         elif kind == Modality.TEXT:
             if term.span is not None:
                 raise UsageError(f"a text has no span: drop @{term.span.start_s:g}s-{term.span.end_s:g}s")
             texts.append(term)
         else:
-            modality = modality_of_file(Path(term.source), snapshot) if kind == _ANY_FILE else Modality(kind)
-            encoded[term] = _file_term(term, modality, encoder, config, imu_rate_hz, snapshot, cache)
+            modality = modality_of_file(Path(term.source), roots) if kind == _ANY_FILE else Modality(kind)
+            encoded[term] = _file_term(term, modality, encoder, config, imu_rate_hz, roots, cache)
     if texts:
         sources = tuple(term.source for term in texts)  # one key: the same texts are encoded in the same batches
         vectors = _cached(cache, sources, lambda: _embed_texts(sources, encoder()))
@@ -184,7 +189,7 @@ def _guess_kind(source: str) -> str:
     return _ANY_FILE if looks_like_path(source) or is_existing_file(Path(source)) else Modality.TEXT
 
 
-def modality_of_file(path: Path, snapshot: Snapshot) -> Modality:
+def modality_of_file(path: Path, roots: Sequence[Path]) -> Modality:
     """Return the modality of a query file.
 
     Raises:
@@ -193,7 +198,7 @@ def modality_of_file(path: Path, snapshot: Snapshot) -> Modality:
     from bindsearch.ingest.inspect.inspect_file import classify_source
 
     _check_file(path)
-    found = _find_file(path, snapshot)
+    found = _find_file(path, roots)
     classification = classify_source(found.file, found.options)
     if classification.modality is None:
         reason = classification.why
@@ -201,12 +206,12 @@ def modality_of_file(path: Path, snapshot: Snapshot) -> Modality:
     return classification.modality
 
 
-def _find_file(path: Path, snapshot: Snapshot) -> FoundFile:
+def _find_file(path: Path, roots: Sequence[Path]) -> FoundFile:
     """Return a query file with what its collection declares about it."""
     from bindsearch.ingest.inspect.find_file import find_file
 
     try:
-        return find_file(path, map(Path, snapshot.manifest.collections.values()))
+        return find_file(path, roots)
     except (MediaError, OSError) as error:
         raise UsageError(f"query file {path} cannot be used: {error}") from error
 
@@ -246,7 +251,7 @@ def _file_term(
     load_encoder: Callable[[], Encoder],
     config: StoreConfig,
     imu_rate_hz: float | None,
-    snapshot: Snapshot,
+    roots: Sequence[Path],
     cache: TermCache | None,
 ) -> EncodedTerm:
     """Return the encoded term of a file, from the cache if the file and what is declared about it are the same."""
@@ -256,15 +261,15 @@ def _file_term(
     _check_file(path)
     encoder = load_encoder()
     if cache is None:
-        return _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot)
-    found = _find_file(path, snapshot)
+        return _encode_file(term, modality, encoder, config, imu_rate_hz, roots)
+    found = _find_file(path, roots)
     try:
         declared = declared_of(found.file, found.options).for_modality(modality)
         content_hash = hash_file(path)
     except (MediaError, OSError):  # encoding it tells why
-        return _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot)
+        return _encode_file(term, modality, encoder, config, imu_rate_hz, roots)
     key = (term.source, modality, term.span, term.caption, imu_rate_hz, content_hash, repr(declared))
-    encoded: EncodedTerm = cache.get(key, lambda: _encode_file(term, modality, encoder, config, imu_rate_hz, snapshot))
+    encoded: EncodedTerm = cache.get(key, lambda: _encode_file(term, modality, encoder, config, imu_rate_hz, roots))
     return encoded
 
 
@@ -274,7 +279,7 @@ def _encode_file(
     encoder: Encoder,
     config: StoreConfig,
     imu_rate_hz: float | None,
-    snapshot: Snapshot,
+    roots: Sequence[Path],
 ) -> EncodedTerm:
     from bindsearch.ingest.inspect.inspect_file import declared_of  # decoders are imported only if needed
     from bindsearch.ingest.media.decode import pieces, required_libraries
@@ -289,7 +294,7 @@ def _encode_file(
             f"the encoder {encoder.name} cannot embed {modality} and text as one input: add the text as a term, with +"
         )
     check_libraries(required_libraries(encoder, [modality]))
-    found = _find_file(path, snapshot)
+    found = _find_file(path, roots)
     try:
         segments = pieces(
             path,
@@ -345,7 +350,12 @@ def _embed_segments(
     return {target: _mean_direction(np.concatenate(parts)) for target, parts in embeddings.items()}, reading.notes
 
 
-def _stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:
+def stored_term(term: Term, snapshot: Snapshot, partitions: Mapping[Modality, Partition]) -> EncodedTerm:
+    """Return the encoded term of an indexed item, from its stored vectors.
+
+    Raises:
+        UsageError: there is no such item, or it has no vectors now, or none in the span.
+    """
     item = find_item(term.source, snapshot)
     rows = snapshot.segments_of(item.item_id)
     segments = [segment for segment in map(snapshot.segment, rows.tolist()) if segment.modality is item.modality]

@@ -429,4 +429,4 @@ def _modality(store: Store, path: Path) -> Modality:
     Raises:
         UsageError: it is none.
     """
-    return modality_of_file(path, store.generation().snapshot)
+    return modality_of_file(path, store.generation().snapshot.roots)

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
-from bindsearch.errors import BindSearchError
+from bindsearch.errors import BindSearchError, UsageError
+from bindsearch.indexes.cost_model import costs_path, load_costs
+from bindsearch.indexes.types import UnitCosts
+from bindsearch.results import Status
+from bindsearch.search.engine import PlanContext
+from bindsearch.search.generation import Generation
+from bindsearch.search.plan import Plan
+from bindsearch.search.query import Term
+from bindsearch.search.query_encoding import EncodedTerm, find_item, stored_term
+from bindsearch.search.thread_pool import Workers
+from bindsearch.shards.messages import (
+    Details,
+    DetailsRequest,
+    FoundPart,
+    PreparedPart,
+    PrepareRequest,
+    Sample,
+    SampleRequest,
+    SearchRequest,
+    Stale,
+    Summary,
+)
+from bindsearch.shards.part import details_of, plan_part, prepare_part, search_part, summarize, take_sample
 from bindsearch.store import Store
+from bindsearch.types import Item
 
 MAX_THREADS = 16
 
@@ -18,7 +40,8 @@ class ShardHost:
     """Open shards of one process; thread-safe.
 
     Every method that `run` calls takes the number of a shard and a request, and returns plain data and arrays, so that
-    both can be sent between processes.
+    both can be sent between processes. A request names the generation that it is about: the newest one, or the one
+    that the shard answered from before.
     """
 
     def __init__(self, paths: Mapping[int, Path], device: str = "auto") -> None:
@@ -29,11 +52,15 @@ class ShardHost:
             device: Device to search on, as in `connect`.
         """
         self._stores = {number: Store(path, device=device) for number, path in paths.items()}
+        self._answered: dict[int, Generation] = {}
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, max(1, len(self._stores))), "shard")
+        self._workers = Workers()
 
     def close(self) -> None:
         """Close the shards."""
         self._pool.shutdown(cancel_futures=True)
+        self._workers.close()
+        self._answered.clear()
         for store in self._stores.values():
             store.close()
 
@@ -44,15 +71,86 @@ class ShardHost:
             The result by number of the shard, or the BindSearchError that it raised.
         """
         call = getattr(self, method)
-        running = {number: self._pool.submit(partial(call, number, request)) for number, request in requests.items()}
-        answers: dict[int, object] = {}
-        for number, future in running.items():
-            try:
-                answers[number] = future.result()
-            except BindSearchError as error:
-                answers[number] = error
-        return answers
+        if len(requests) == 1:
+            ((number, request),) = requests.items()
+            return {number: _answer(partial(call, number, request))}
+        running = {
+            number: self._pool.submit(_answer, partial(call, number, request)) for number, request in requests.items()
+        }
+        return {number: future.result() for number, future in running.items()}
 
-    def generation(self, number: int, _: Any) -> int:
+    @cached_property
+    def _context(self) -> PlanContext:
+        return PlanContext(load_costs(costs_path()) or UnitCosts(), ())
+
+    def _generation(self, number: int, wanted: int) -> Generation | Stale:
+        """Return a generation of a shard if it is the newest or the last one that was answered from."""
+        kept = self._answered.get(number)
+        if kept is not None and kept.manifest.generation == wanted:
+            return kept
+        newest = self._stores[number].generation()
+        return newest if newest.manifest.generation == wanted else Stale(newest.manifest.generation)
+
+    def generation(self, number: int, _: object) -> int:
         """Return the number of the newest generation of a shard."""
         return self._stores[number].generation().manifest.generation
+
+    def summary(self, number: int, _: object) -> Summary:
+        """Return the state of a shard's newest generation."""
+        store = self._stores[number]
+        return summarize(store.generation(), store.config)
+
+    def sample(self, number: int, request: SampleRequest) -> list[Sample] | Stale:
+        """Return a sample of vectors."""
+        generation = self._generation(number, request.generation)
+        return generation if isinstance(generation, Stale) else take_sample(generation, request)
+
+    def stored(self, number: int, term: Term) -> EncodedTerm | None:
+        """Return the encoded term of an indexed item; None if the shard has no such item."""
+        generation = self._stores[number].generation()
+        if self.item(number, term.source) is None:
+            return None
+        return stored_term(term, generation.snapshot, generation.partitions)
+
+    def item(self, number: int, source: str) -> Item | None:
+        """Return the item with an id or path; None if the shard has none."""
+        try:
+            return find_item(source, self._stores[number].generation().snapshot)
+        except UsageError:
+            return None
+
+    def prepare(self, number: int, request: PrepareRequest) -> PreparedPart | Stale:
+        """Return what the scales of queries depend on; Stale unless the generation is the newest."""
+        newest = self._stores[number].generation()
+        if newest.manifest.generation != request.generation:
+            return Stale(newest.manifest.generation)
+        self._answered[number] = newest
+        return prepare_part(newest, request)
+
+    def plan(self, number: int, request: SearchRequest) -> list[Plan] | Stale:
+        """Return the plan of each query."""
+        generation = self._generation(number, request.generation)
+        return generation if isinstance(generation, Stale) else plan_part(generation, request, self._context)
+
+    def search(self, number: int, request: SearchRequest) -> list[FoundPart] | Stale:
+        """Return the best candidates for each query."""
+        generation = self._generation(number, request.generation)
+        if isinstance(generation, Stale):
+            return generation
+        return search_part(generation, request, self._context, self._workers)
+
+    def details(self, number: int, request: DetailsRequest) -> Details | Stale:
+        """Return vectors and metadata of candidates."""
+        generation = self._generation(number, request.generation)
+        return generation if isinstance(generation, Stale) else details_of(generation, request)
+
+    def status(self, number: int, _: object) -> Status:
+        """Return the status of a shard."""
+        return self._stores[number].status()
+
+
+def _answer(call: partial[object]) -> object:
+    try:
+        return call()
+    except BindSearchError as error:
+        return error

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
 from bindsearch.small_files import check_seal, read_json_object, sealed
 from bindsearch.storage.config import PUT_BACK, STORE_FILE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Number = TypeVar("Number", int, "NDArray[np.int64]")
 
 SHARDS_FILE = "shards.json"
 FORMAT = 1
@@ -58,12 +64,12 @@ def shard_of(rel_path: str, n: int) -> int:
     return xxhash.xxh3_64_intdigest(rel_path.encode(errors="surrogateescape")) % n
 
 
-def global_id(local: int, shard: int, n: int) -> int:
+def global_id(local: Number, shard: int, n: int) -> Number:
     """Return the number over all shards of an item or row with a number in one of n shards."""
     return local * n + shard
 
 
-def local_id(number: int, n: int) -> tuple[int, int]:
+def local_id(number: Number, n: int) -> tuple[Number, Number]:
     """Return the number in its shard and the shard of a number over all n shards."""
     return number // n, number % n
 

@@ -222,12 +222,19 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
         EncoderError: there is no such encoder, or its model is not installed.
         UsageError: the encoder has no such option.
     """
-    from bindsearch.encoders import load_encoder
-    from bindsearch.encoders.registry import kept_options
-
     config = None
     with suppress(StoreNotFoundError):
         config = read_config(path)
+    return load_encoder_of(config, path, encoder, options, runtime)
+
+
+def load_encoder_of(
+    config: StoreConfig | None, path: Path, encoder: str | Encoder | None, options: EncoderOptions, runtime: Runtime
+) -> Encoder:
+    """Load the encoder of a store with a configuration; None: of a new store. See `load_store_encoder`."""
+    from bindsearch.encoders import load_encoder
+    from bindsearch.encoders.registry import kept_options
+
     name = encoder
     if name is None:
         name = DEFAULT_ENCODER if config is None else config.encoder

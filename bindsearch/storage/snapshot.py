@@ -300,6 +300,11 @@ class Snapshot:
         return {key: Path(root) for key, root in self.manifest.collections.items()}
 
     @cached_property
+    def roots(self) -> tuple[Path, ...]:
+        """Root folder of each collection."""
+        return tuple(self._roots.values())
+
+    @cached_property
     def _prefixes(self) -> dict[int, str]:
         return {key: f"{str(root).rstrip('/')}/" for key, root in self._roots.items()}
 

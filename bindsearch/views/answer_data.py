@@ -32,6 +32,8 @@ def answer_data(answer: Answer) -> dict[str, Any]:
             "fields": None if words is None else words.fields,
             "words_alone": words is not None and words.alone,
         },
+        "partial": answer.partial,
+        "missing_shards": [{"shard": number, "reason": why} for number, why in answer.missing_shards.items()],
         "stands_out": answer.stands_out,
         "suggestions": [{"text": one.text, "query": one.query} for one in answer.suggestions],
         "notices": list(answer.notices),

@@ -25,6 +25,7 @@ from bindsearch.ingest.scan.gone import find_gone
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.order import estimated_ns, is_long_text
+from bindsearch.ingest.scan.share import WHOLE, Share
 from bindsearch.ingest.scan.target import WHOLE_COLLECTION, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import IndexReport
@@ -56,6 +57,7 @@ class IndexOptions:
         prune: delete items even if a whole folder disappeared.
         archives: limits of archives.
         lists: limits of manifests.
+        share: the files that belong to the run; unlike those that `narrowing` leaves out, others are in other stores.
     """
 
     rules: Sequence[Rule]
@@ -68,6 +70,7 @@ class IndexOptions:
     prune: bool = False
     archives: ArchiveLimits = ArchiveLimits()  # noqa: RUF009  (frozen)
     lists: ListLimits = ListLimits()  # noqa: RUF009  (frozen)
+    share: Share = WHOLE
 
 
 class CollectionScan:
@@ -102,7 +105,13 @@ class CollectionScan:
         self._narrows = options.narrowing.is_active
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self._options = replace(options, narrowing=replace(options.narrowing, only=only))
-        walked = scan(target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore)
+        walked = scan(
+            target.root,
+            target.paths,
+            target.skipped_folders,
+            default_ignore=options.default_ignore,
+            belongs=options.share.belongs,
+        )
         self.manifests = read_manifests(
             walked,
             containers,
@@ -112,10 +121,14 @@ class CollectionScan:
             is_whole=self.target.paths == WHOLE_COLLECTION and not self._narrows,
         )
         self.declarations = Declarations(self.manifests.entries, options.facts, options.zip_names)
+        self._found = bool(walked.elsewhere) or not self.manifests.states.keys() >= {*walked.rel_paths}
+        walked = walked.of_share(options.share.belongs)
         self._scan = walked.with_stamps(self.declarations.stamps(walked.rel_paths))
         archives = self._archives = self._find_archives()
         self.left_out = {
-            path: why for path, why in self._scan.left_out.items() if self._options.narrowing.includes(path.rstrip("/"))
+            path: why
+            for path, why in self._scan.left_out.items()
+            if self._options.narrowing.includes(path.rstrip("/")) and options.share.belongs(path.rstrip("/"))
         }
         """Reason by path of the files that are left out; the collector adds those that are inspected."""
         self._failed_paths: set[str] = set()
@@ -234,7 +247,8 @@ class CollectionScan:
             if path not in self._archives and path not in self.manifests.states:
                 self.left_out[path] = reason_of_ignored(path)
         if self.target.only_listed:
-            missing = sorted({*self.target.paths} - {*self._scan.rel_paths})
+            absent = {*self.target.paths} - {*self._scan.rel_paths}
+            missing = sorted(filter(self._options.share.belongs, absent))
             if len(missing) > MAX_MISSING:
                 self._report.notices.append(
                     f"{len(missing)} of {len(self.target.paths)} listed files are not there: the first {MAX_MISSING} "
@@ -275,8 +289,9 @@ class CollectionScan:
 
     def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`."""
-        found = not all(path in self.manifests.states for path in self._scan.rel_paths)
-        gone = find_gone(self._missing, self._scan, self.known, self.target, found=found, prune=self._options.prune)
+        gone = find_gone(
+            self._missing, self._scan, self.known, self.target, found=self._found, prune=self._options.prune
+        )
         self._report.notices.extend(gone.notices)
         self._confirms_deletions = gone.is_confirmed
         ids = self.known.item_ids[gone.rows]
@@ -339,6 +354,9 @@ class CollectionScan:
 
     def sweep(self, missing: Mapping[int, int], batch: StagedBatch) -> None:
         """Remove missing files; record archives that were read, and manifests that were added, changed or deleted."""
+        if self._options.share.keeps_missing:
+            self._report.kept_missing += len(missing)
+            missing = {}
         for key, row in missing.items():
             file = self.known.file(row)
             if key >= 0:

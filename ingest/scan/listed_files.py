@@ -83,7 +83,8 @@ def read_manifests(
             continue
         except OSError as error:
             raise _unreadable(scan.root / path, error) from error
-    scanned = {*scan.rel_paths} if candidates else set()
+    scanned = {*scan.rel_paths, *scan.elsewhere} if candidates else set()
+    own = {*scan.rel_paths} if scan.elsewhere else scanned
     entries: dict[str, ManifestEntry] = {}
     states: dict[str, FileState] = {}
     problems: list[str] = []
@@ -95,7 +96,7 @@ def read_manifests(
             if path not in besides and not names_files(scan.root / path, scan.root, scanned, limits):
                 others[path] = NAMES_NOTHING
                 continue
-            content = read_manifest(scan.root / path, scan.root, limits, scanned)
+            content = read_manifest(scan.root / path, scan.root, limits, own)
         except MediaError as error:
             problems.append(f"the manifest {scan.root / path} is not used: {error}")
             content = ManifestContent({}, ())

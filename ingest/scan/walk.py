@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import numpy as np
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.left_out import HIDDEN, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
 from bindsearch.ingest.media.pictures.depth_map.names import mask_name
@@ -29,6 +30,7 @@ from bindsearch.ingest.media.subtitles.names import (
     subtitles_version,
 )
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
+from bindsearch.ingest.scan.share import belongs_always
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.storage.file_state import FileState, file_state, time_version
 
@@ -62,6 +64,7 @@ class Scan:
         left_out: reason by path of hidden and ignored files and folders, of links to nothing or to a folder, of pipes
             and devices, and of subtitles of recordings; the path of a folder ends with a slash.
         subtitles: names of the subtitle files beside a recording, by its path.
+        elsewhere: paths of files of other shares, which are not looked at.
     """
 
     root: Path
@@ -75,6 +78,13 @@ class Scan:
     left_out: Mapping[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     subtitles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    elsewhere: Sequence[str] = ()
+
+    def of_share(self, belongs: Callable[[str], bool]) -> Scan:
+        """Return the scan with the files of a share alone; those of other shares are not in `elsewhere` either."""
+        rows = [row for row, path in enumerate(self.rel_paths) if belongs(path)]
+        rel_paths = [self.rel_paths[row] for row in rows]
+        return replace(self, rel_paths=rel_paths, states=self.states[rows], elsewhere=())
 
     def subtitles_of(self, rel_path: str) -> tuple[Path, ...]:
         """Return the subtitle files beside a recording."""
@@ -115,6 +125,7 @@ class _ScanBuilder:
     """Collects the files of a walk."""
 
     root: Path
+    belongs: Callable[[str], bool] = belongs_always
     rel_paths: list[str] = field(default_factory=list)
     states: array[int] = field(default_factory=lambda: array("q"))
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -125,7 +136,15 @@ class _ScanBuilder:
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     subtitles: dict[str, Sequence[str]] = field(default_factory=dict)
+    elsewhere: list[str] = field(default_factory=list)
     _paired: tuple[str, SubtitleNames] = ("", NO_SUBTITLES)
+
+    def is_elsewhere(self, rel_path: str) -> bool:
+        """Add a file of another share; return False for others, and for those that may be lists, which all read."""
+        if self.belongs(rel_path) or rel_path.lower().endswith(MANIFEST_NAMES):
+            return False
+        self.elsewhere.append(rel_path)
+        return True
 
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, beside: _Beside) -> None:
         """Add a regular file; the times of its sidecars, its subtitles and its parts belong to its state."""
@@ -194,6 +213,7 @@ class _ScanBuilder:
             self.left_out,
             self.failed,
             self.subtitles,
+            self.elsewhere,
         )
 
 
@@ -229,7 +249,14 @@ def _version_of(path: str) -> int:
     return time_version(status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else 0
 
 
-def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path], *, default_ignore: bool = True) -> Scan:
+def scan(
+    root: Path,
+    paths: Iterable[str],
+    skipped_folders: frozenset[Path],
+    *,
+    default_ignore: bool = True,
+    belongs: Callable[[str], bool] = belongs_always,
+) -> Scan:
     """Walk the files at or under `paths`, relative to `root` ("" is the root), each folder in the order of names.
 
     Hidden files and folders, ignored ones, symbolic links to folders, special files, `skipped_folders` and sidecars of
@@ -240,11 +267,13 @@ def scan(root: Path, paths: Iterable[str], skipped_folders: frozenset[Path], *, 
         paths: relative paths of files and folders.
         skipped_folders: folders that are not walked.
         default_ignore: what default_ignores.py lists is ignored unless an ignore file includes it.
+        belongs: returns whether a file belongs to the share of the run; of the others, only the path is taken, unless
+            they may be lists of files.
 
     Raises:
         UsageError: an ignore file is invalid.
     """
-    builder = _ScanBuilder(root)
+    builder = _ScanBuilder(root, belongs)
     skipped = {str(folder) for folder in skipped_folders}
     rules: dict[str, IgnoreRules] = {}
     for path in sorted(paths):
@@ -268,7 +297,9 @@ def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str
             pending = [(start, rel_path and rel_path + "/", rules)]
             while pending:
                 pending += reversed(_walk_folder(*pending.pop(), skipped, builder))
-        elif not (os.path.islink(start) and builder.add_bad_link(status, start, rel_path)):  # noqa: PTH114
+        elif not builder.is_elsewhere(rel_path) and not (
+            os.path.islink(start) and builder.add_bad_link(status, start, rel_path)  # noqa: PTH114
+        ):
             folder, _, name = start.rpartition("/")
             others = (name + SIDECAR_SUFFIX, *foreign_names(name))
             siblings = {name} | {other for other in others if Path(folder, other).is_file()}
@@ -313,7 +344,7 @@ def _walk_folder(
             continue
         is_hidden = name.startswith(".")
         if not _is_utf8(name):
-            if not is_hidden:
+            if not is_hidden and builder.belongs(rel_folder + name):
                 builder.not_utf8.append(os.fsencode(entry.path))
             continue
         try:
@@ -323,6 +354,8 @@ def _walk_folder(
                 builder.left_out[rel_folder + name + "/" * is_folder] = reason
                 continue
             if not is_folder:
+                if builder.is_elsewhere(rel_folder + name):
+                    continue
                 if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):
                     continue
                 if name in pairs.recordings:

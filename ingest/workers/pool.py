@@ -76,8 +76,10 @@ class _WorkerFailure:
 class Decoders:
     """The workers of one or more runs; they start when needed and stay for the next run; close them."""
 
-    def __init__(self, encoder: Encoder, where: DecodeIn = DecodeIn.PROCESS) -> None:
+    def __init__(self, encoder: Encoder, where: DecodeIn = DecodeIn.PROCESS, workers: int | None = None) -> None:
+        """Prepare workers; `workers` is their number (None: one for each usable core)."""
         self._encoder = encoder
+        self._workers = workers or usable_cores()
         self._packed: bytes | None = None
         self.notice: str | None = None
         """Reason that files are decoded in this process although processes were requested; None if they are not."""
@@ -131,7 +133,7 @@ class Decoders:
                 message.
         """
         answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
-        schedule = Schedule(files, has_room, wanted, answers.put, usable_cores())
+        schedule = Schedule(files, has_room, wanted, answers.put, self._workers)
         self._supervisors = [_WorkerSupervisor(self, schedule, answers, setup) for _ in range(schedule.workers)]
         supervisors = [
             threading.Thread(target=_supervise, args=(supervisor, answers), name="supervisor", daemon=True)

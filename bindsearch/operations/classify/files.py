@@ -29,7 +29,7 @@ from bindsearch.operations.classify.vectors import logit_scale
 from bindsearch.operations.show.show_file import parse_file
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.query import LIKE, Term
-from bindsearch.search.query_encoding import EncodedTerm, encode_terms
+from bindsearch.search.query_encoding import EncodedTerm, encode_terms, stored_term
 from bindsearch.storage.config import new_config
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_format import Manifest
@@ -120,7 +120,8 @@ def classify(
     nothing = Snapshot(Manifest(0, (0,), {}, {}, None), (), None)
 
     def encode(term: Term) -> EncodedTerm:
-        return encode_terms([term], lambda: chosen, config, imu_rate_hz, nothing, {})[0]
+        stored = partial(stored_term, snapshot=nothing, partitions={})
+        return encode_terms([term], lambda: chosen, config, imu_rate_hz, (), stored)[0]
 
     return classify_files(files, labels, templates, chosen, encode, top, modality, on_rows)
 

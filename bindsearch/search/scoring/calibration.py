@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -49,6 +49,21 @@ The difference is the modality gap; with ImageBind, means are 0.36..0.49 within 
 
 MIN_DEVIATION = 0.02
 """Minimum standard deviation of a calibrated score; avoids large scores from rounding of near-equal vectors."""
+
+
+class Statistics(Protocol):
+    """Statistics of the vectors of a partition, as far as scores depend on them."""
+
+    @property
+    def n(self) -> int:
+        """Number of vectors."""
+
+    @property
+    def pair_cosine(self) -> float:
+        """Mean cosine of two different vectors of the partition."""
+
+    def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
+        """Return mean and variance over the partition of the cosine with `query`: float32 (d,), unit norm."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +122,17 @@ class PartitionStatistics:
     @cached_property
     def pair_cosine(self) -> float:
         """Mean cosine of two different vectors of the partition; PRIOR_OWN_MEAN if it has only one."""
-        if self.n == 1:
-            return PRIOR_OWN_MEAN
-        return (self.n * float(self.mu @ self.mu) - 1.0) / (self.n - 1)
+        return pair_cosine(self.n, self.mu)
 
     def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
         """Return mean and variance over the partition of the cosine with `query`: float32 (d,), unit norm."""
         projected = self.factor @ query
         return float(self.mu @ query), float(projected @ projected) + self.residual_variance
+
+
+def pair_cosine(n: int, mu: NDArray[np.float32]) -> float:
+    """Return the mean cosine of two different ones of n unit vectors with the mean `mu` (d,); one: PRIOR_OWN_MEAN."""
+    return PRIOR_OWN_MEAN if n == 1 else (n * float(mu @ mu) - 1.0) / (n - 1)
 
 
 def partition_statistics(vectors: NDArray[np.floating], n: int | None = None) -> PartitionStatistics:
@@ -200,7 +218,7 @@ class ScoreScale(NamedTuple):
 
 def score_scales(
     queries: Sequence[NDArray[np.float32]],
-    partitions: Sequence[PartitionStatistics],
+    partitions: Sequence[Statistics],
     own: Sequence[float] | None = None,
 ) -> list[ScoreScale]:
     """Return the scale of each partition for scores that are comparable between modalities.
@@ -263,14 +281,14 @@ def _score_scale(
     )
 
 
-def _pooled_variance(partitions: Sequence[PartitionStatistics], moments: Sequence[tuple[float, float]]) -> float:
+def _pooled_variance(partitions: Sequence[Statistics], moments: Sequence[tuple[float, float]]) -> float:
     degrees = [partition.n - 1 for partition in partitions]
     squares = sum(degree * variance for degree, (_, variance) in zip(degrees, moments, strict=True))
     return (squares + PRIOR_VECTORS * PRIOR_DEVIATION**2) / (sum(degrees) + PRIOR_VECTORS)
 
 
 def _prior_means(
-    partitions: Sequence[PartitionStatistics], means: Sequence[float], own: Sequence[float] | None
+    partitions: Sequence[Statistics], means: Sequence[float], own: Sequence[float] | None
 ) -> list[tuple[float, float]]:
     """Return prior mean and variance of each partition's mean cosine, from the other partitions."""
     trust = [partition.n / (partition.n + PRIOR_VECTORS) for partition in partitions]

@@ -6,7 +6,7 @@ Letters: m candidates, d dimensions, t terms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.search.partition import Partition
 from bindsearch.search.plan import Plan, Strategy
-from bindsearch.search.scoring.calibration import ScoreScale, score_scales, z_scores
+from bindsearch.search.scoring.calibration import ScoreScale, Statistics, score_scales, z_scores
 from bindsearch.search.scoring.probability import (
     CERTAIN_LOG_ODDS,
     MAX_LOG_ODDS,
@@ -143,34 +143,69 @@ class Scored:
     log_odds: NDArray[np.float64]
     word_chances: NDArray[np.float64]
 
+    def take(self, numbers: NDArray[np.int64]) -> Scored:
+        """Return the candidates with these numbers: int64 (m,)."""
+        columns = [one.name for one in fields(self) if one.name != "modalities"]
+        return replace(self, **{name: getattr(self, name)[numbers] for name in columns})
+
 
 def partition_scales(
     plan: Plan, query: QueryVector, searched: Mapping[Modality, FilteredPartition], model: ProbabilityModel
 ) -> dict[Modality, PartitionScale]:
     """Return the scale of each partition that is searched."""
     steps = [step for step in plan.partitions if step.strategy is not Strategy.SKIP and step.modality in searched]
-    partitions = [searched[step.modality].partition for step in steps]
-    shares = _source_shares(plan)
-    own = None if None in shares else [_own_share(shares, step.modality) for step in steps]
-    vectors = [query.for_target(step.modality).vector for step in steps]
-    scales = score_scales(vectors, [partition.statistics for partition in partitions], own)
-    return {
-        step.modality: PartitionScale(
-            scale,
-            model.mixture(shares, step.modality),
-            max(1.0, partition.items * step.matching_rows / max(step.live_rows, 1)),
+    targets = {}
+    for step in steps:
+        partition = searched[step.modality].partition
+        targets[step.modality] = ScaleTarget(
+            partition.statistics, partition.items * step.matching_rows / max(step.live_rows, 1)
         )
-        for step, partition, scale in zip(steps, partitions, scales, strict=True)
+    return make_scales([(term.source, term.weight) for term in plan.terms], query, targets, model)
+
+
+class ScaleTarget(NamedTuple):
+    """Properties of a partition that scales of queries depend on.
+
+    Attributes:
+        statistics: Statistics of its vectors.
+        items: Number of its items that match the filter, or an estimate.
+    """
+
+    statistics: Statistics
+    items: float
+
+
+def make_scales(
+    terms: Sequence[tuple[Modality | None, float]],
+    query: QueryVector,
+    targets: Mapping[Modality, ScaleTarget],
+    model: ProbabilityModel,
+) -> dict[Modality, PartitionScale]:
+    """Return the scale of a query's cosines over each partition.
+
+    Args:
+        terms: Modality, None if unknown, and weight of each term.
+        query: The query.
+        targets: The partitions that are searched.
+        model: Model of the probability of a match.
+    """
+    shares = _source_shares(terms)
+    own = None if None in shares else [_own_share(shares, modality) for modality in targets]
+    vectors = [query.for_target(modality).vector for modality in targets]
+    scales = score_scales(vectors, [target.statistics for target in targets.values()], own)
+    return {
+        modality: PartitionScale(scale, model.mixture(shares, modality), max(1.0, target.items))
+        for (modality, target), scale in zip(targets.items(), scales, strict=True)
     }
 
 
-def _source_shares(plan: Plan) -> dict[Modality | None, float]:
+def _source_shares(terms: Sequence[tuple[Modality | None, float]]) -> dict[Modality | None, float]:
     """Return the share of the query that has each modality; None: an unknown modality."""
-    total = sum(abs(term.weight) for term in plan.terms)
+    total = sum(abs(weight) for _, weight in terms)
     shares: dict[Modality | None, float] = {}
-    for term in plan.terms:
-        share = abs(term.weight) / total if total else 1.0 / len(plan.terms)
-        shares[term.source] = shares.get(term.source, 0.0) + share
+    for source, weight in terms:
+        share = abs(weight) / total if total else 1.0 / len(terms)
+        shares[source] = shares.get(source, 0.0) + share
     return shares
 
 

@@ -157,6 +157,7 @@ def find_words(
     snapshot: Snapshot,
     excluded: NDArray[np.int64],
     limit: int,
+    corpus: WordCounts | None = None,
 ) -> tuple[WordMatches, int]:
     """Return the best matches of words, and the number of fields that match.
 
@@ -167,9 +168,35 @@ def find_words(
         snapshot: Snapshot of the generation.
         excluded: Ids of items that must not be hits: int64.
         limit: Number of matches.
+        corpus: How common the words are; None: as in this index.
     """
-    fields = index.search(lambda parts: _matching_fields(step, parts, snapshot))
+    fields = index.search(lambda parts: _matching_fields(step, parts, snapshot, corpus))
     return _best_matches(fields, searched, excluded, limit), len(fields.chances)
+
+
+class WordCounts(NamedTuple):
+    """Counts that tell how rare the words of a query are.
+
+    Attributes:
+        fields: Number of names, captions, sets of metadata and passages.
+        having: Number of them that contain each token: float64 (t,).
+    """
+
+    fields: int
+    having: NDArray[np.float64]
+
+
+def count_words(step: WordStep, index: WordIndex) -> WordCounts:
+    """Return how common the words of a step are in an index."""
+    return index.search(
+        lambda parts: _counts(parts, [[part.postings.find(token) for token in step.tokens] for part in parts], step)
+    )
+
+
+def _counts(parts: Sequence[WordPart], found: Sequence[Sequence[NDArray[np.uint32]]], step: WordStep) -> WordCounts:
+    """Return the counts in parts, given the fields of each part that contain each token."""
+    having = [sum(len(fields) for fields in column) for column in zip(*found, strict=True)] or [0] * len(step.tokens)
+    return WordCounts(sum(part.postings.used for part in parts), np.array(having, np.float64))
 
 
 class _Fields(NamedTuple):
@@ -190,13 +217,12 @@ class _Fields(NamedTuple):
     chances: NDArray[np.float64]
 
 
-def _matching_fields(step: WordStep, parts: Sequence[WordPart], snapshot: Snapshot) -> _Fields:
+def _matching_fields(
+    step: WordStep, parts: Sequence[WordPart], snapshot: Snapshot, corpus: WordCounts | None
+) -> _Fields:
     """Return the live fields that contain a rare word of the query, or are its name."""
     found = [[part.postings.find(token) for token in step.tokens] for part in parts]
-    n = sum(part.postings.used for part in parts)
-    counts = np.array([sum(len(fields) for fields in column) for column in zip(*found, strict=True)], np.float64)
-    if not parts:
-        counts = np.zeros(len(step.tokens))
+    n, counts = _counts(parts, found, step) if corpus is None else corpus
     weights = np.log1p((n - counts + 0.5) / (counts + 0.5))
     rare = counts <= max(RARE_SHARE * n, RARE_FIELDS)
     digits = np.array([token.isdecimal() for token in step.tokens])

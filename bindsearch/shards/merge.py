@@ -1,0 +1,219 @@
+"""Merging of what shards know and find: statistics, items of a query, candidates and plans.
+
+Letters: m candidates, d dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.search.engine import SameContent, divide_items
+from bindsearch.search.executor import QueryItems
+from bindsearch.search.plan import Plan
+from bindsearch.search.query import Query
+from bindsearch.search.scoring.calibration import pair_cosine
+from bindsearch.search.scoring.candidates import Scored
+from bindsearch.search.words.matches import WordCounts
+from bindsearch.shards.layout import global_id, local_id
+from bindsearch.shards.messages import Details, ModalitySummary
+from bindsearch.storage.snapshot import SegmentFacts
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class MergedStatistics:
+    """Statistics of one modality over all shards for one query; see `calibration.Statistics`.
+
+    Attributes:
+        n: Number of vectors.
+        pair_cosine: Mean cosine of two different vectors.
+        of_query: Mean and variance of the cosines with the query.
+    """
+
+    n: int
+    pair_cosine: float
+    of_query: tuple[float, float]
+
+    def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:  # noqa: ARG002  (they are of one query)
+        """Return mean and variance of the cosines with the query."""
+        return self.of_query
+
+
+def merge_means(summaries: Sequence[ModalitySummary]) -> tuple[int, float]:
+    """Return the number of vectors of all shards, and the mean cosine of two different ones."""
+    n = sum(summary.n for summary in summaries)
+    mu = sum((summary.n / n * summary.mu.astype(np.float64) for summary in summaries), np.zeros(1))
+    return n, pair_cosine(n, np.asarray(mu, np.float32))
+
+
+def merge_moments(parts: Sequence[tuple[int, tuple[float, float]]]) -> tuple[float, float]:
+    """Return mean and variance over the union of groups of values, by the law of total variance.
+
+    Args:
+        parts: Number of values of each group, with their mean and variance.
+    """
+    n = sum(size for size, _ in parts)
+    mean = sum(size * part_mean for size, (part_mean, _) in parts) / n
+    variance = sum(size * (spread + (part_mean - mean) ** 2) for size, (part_mean, spread) in parts) / n
+    return mean, variance
+
+
+def merge_words(counts: Sequence[WordCounts | None]) -> WordCounts | None:
+    """Return how common words are over all shards; None if words are not searched."""
+    known = [one for one in counts if one is not None]
+    if not known:
+        return None
+    return WordCounts(sum(one.fields for one in known), np.sum([one.having for one in known], axis=0))
+
+
+def merge_items(query: Query, found: Mapping[int, Sequence[SameContent]], n: int) -> tuple[dict[int, QueryItems], int]:
+    """Return the excluded and identical items of each shard, and the number of excluded ones that are copies.
+
+    Args:
+        query: The query.
+        found: Items with the content of each term's file, by shard.
+        n: Number of shards.
+    """
+    terms = [
+        SameContent(
+            np.concatenate([global_id(of_term[number].items, shard, n) for shard, of_term in found.items()]),
+            any(of_term[number].has_itself for of_term in found.values()),
+        )
+        for number in range(len(query.terms))
+    ]
+    divided, own = divide_items(query, terms)
+    of_shards = {
+        shard: QueryItems(_of_shard(divided.excluded, shard, n), _of_shard(divided.identical, shard, n))
+        for shard in found
+    }
+    return of_shards, len(divided.excluded) - own
+
+
+def _of_shard(numbers: NDArray[np.int64], shard: int, n: int) -> NDArray[np.int64]:
+    return np.asarray(numbers[numbers % n == shard] // n)
+
+
+def merge_scored(found: Mapping[int, Scored], n: int) -> Scored | None:
+    """Return the candidates of all shards, with ids and rows that are unique over them; None if there are none."""
+    if not found:
+        return None
+    modalities = tuple(one for one in Modality if any(one in scored.modalities for scored in found.values()))
+    parts = []
+    for shard, scored in found.items():
+        owners = np.array([modalities.index(modality) for modality in scored.modalities])
+        parts.append(
+            replace(
+                scored,
+                owner=owners[scored.owner],
+                rows=global_id(scored.rows, shard, n),
+                segment_rows=global_id(scored.segment_rows, shard, n),
+                item_ids=global_id(scored.item_ids, shard, n),
+            )
+        )
+    return Scored(
+        modalities=modalities,
+        owner=np.concatenate([one.owner for one in parts]),
+        rows=np.concatenate([one.rows for one in parts]),
+        segment_rows=np.concatenate([one.segment_rows for one in parts]),
+        item_ids=np.concatenate([one.item_ids for one in parts]),
+        cosines=np.concatenate([one.cosines for one in parts]),
+        chances=np.concatenate([one.chances for one in parts]),
+        is_added=np.concatenate([one.is_added for one in parts]),
+        z=np.concatenate([one.z for one in parts]),
+        log_odds=np.concatenate([one.log_odds for one in parts]),
+        word_chances=np.concatenate([one.word_chances for one in parts]),
+    )
+
+
+def merge_plans(plans: Mapping[int, Plan]) -> Plan:
+    """Return one plan with the steps of all shards, by modality; shards are searched at the same time."""
+    first = next(iter(plans.values()))
+    steps = [replace(step, shard=shard) for shard, plan in plans.items() for step in plan.partitions]
+    steps.sort(key=lambda step: (list(Modality).index(step.modality), step.shard))
+    words = [plan.words for plan in plans.values() if plan.words is not None]
+    return replace(
+        first,
+        partitions=tuple(steps),
+        estimate_ms=max(plan.estimate_ms for plan in plans.values()),
+        notes=tuple(dict.fromkeys(note for plan in plans.values() for note in plan.notes)),
+        words=replace(words[0], fields=sum(one.fields for one in words), tail=sum(one.tail for one in words))
+        if words
+        else None,
+    )
+
+
+class ShardSource:
+    """Vectors and metadata of candidates that shards sent; see `HitSource`. Candidates are ordered by path."""
+
+    def __init__(
+        self,
+        scored: Scored,
+        details: Mapping[int, Details],
+        n: int,
+        has_copies: frozenset[Modality],
+    ) -> None:
+        """Sort what shards sent.
+
+        Args:
+            scored: The candidates of all shards, which have replies.
+            details: Vectors and metadata of the candidates of each shard, in their order.
+            n: Number of shards.
+            has_copies: Modalities whose copies are recognised by their cosine.
+        """
+        of_shards = scored.item_ids % n
+        facts: list[SegmentFacts | None] = [None] * len(of_shards)
+        hashes = [""] * len(of_shards)
+        dim = next((one.vectors.shape[1] for one in details.values()), 0)
+        vectors = np.zeros((len(of_shards), dim), np.float16)
+        for shard, part in details.items():
+            numbers = np.flatnonzero(of_shards == shard)
+            if len(part.vectors):
+                vectors[numbers] = part.vectors
+            for number, fact, content_hash in zip(numbers.tolist(), part.facts, part.hashes, strict=True):
+                facts[number] = replace(fact, item_id=global_id(fact.item_id, shard, n))
+                hashes[number] = content_hash
+        self._facts = [fact for fact in facts if fact is not None]
+        self._vectors = vectors
+        self._has_copies = has_copies
+        contents = [
+            (content_hash or f"item {fact.item_id}", fact.modality, fact.start_s, fact.end_s, fact.text)
+            for content_hash, fact in zip(hashes, self._facts, strict=True)
+        ]
+        known = {content: number for number, content in enumerate(dict.fromkeys(contents))}
+        self._keys = np.array([known[content] for content in contents], np.int64)
+        _, by_path = np.unique([str(fact.path) for fact in self._facts], return_inverse=True)
+        self.scored = replace(scored, item_ids=by_path.astype(np.int64), segment_rows=np.arange(len(by_path)))
+
+    def has_copies(self, modality: Modality) -> bool:
+        """Return whether cosines show copies of a modality."""
+        return modality in self._has_copies
+
+    def vector_keys(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for the content of each candidate: int64 (m,). Files of the same bytes share one."""
+        return self._keys[scored.segment_rows[numbers]]
+
+    def embeddings(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the stored vector of each candidate: float32 (m, d)."""
+        return self._vectors[scored.segment_rows[numbers]].astype(np.float32)
+
+    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
+        """Return the metadata of each candidate."""
+        return [self._facts[row] for row in scored.segment_rows[numbers].tolist()]
+
+
+def rows_of_shard(
+    scored: Scored, shard: int, n: int
+) -> tuple[tuple[Modality, ...], NDArray[np.int64], NDArray[np.int64]]:
+    """Return modality, vector row and segment row of the candidates of a shard, in the shard's numbers."""
+    mask = scored.item_ids % n == shard
+    modalities = tuple(scored.modalities[owner] for owner in scored.owner[mask].tolist())
+    rows, _ = local_id(scored.rows[mask], n)
+    segment_rows, _ = local_id(scored.segment_rows[mask], n)
+    return modalities, rows, segment_rows

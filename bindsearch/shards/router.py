@@ -1,0 +1,566 @@
+"""Router: searches all shards as one store. Shards find candidates; scores and the choice of hits are global."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from bindsearch.errors import StoreError, UsageError
+from bindsearch.search.engine import copies_notice
+from bindsearch.search.executor import QueryItems
+from bindsearch.search.plan import PartitionRun, Plan, WordRun
+from bindsearch.search.query import Term
+from bindsearch.search.query_encoding import MAX_ID_DIGITS, EncodedTerm
+from bindsearch.search.ranking import COPIES, neighbour_cosines
+from bindsearch.search.scoring.candidates import PartitionScale, ScaleTarget, Scored, make_scales
+from bindsearch.search.scoring.hits import choose_hits, cosines_show_copies, is_pictures, make_hits
+from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.shards.hosts import TIMEOUT_S, Hosts, Replies
+from bindsearch.shards.layout import global_id, local_id
+from bindsearch.shards.merge import (
+    MergedStatistics,
+    ShardSource,
+    merge_items,
+    merge_means,
+    merge_moments,
+    merge_plans,
+    merge_scored,
+    merge_words,
+    rows_of_shard,
+)
+from bindsearch.shards.messages import (
+    Details,
+    DetailsRequest,
+    FoundPart,
+    PartSearch,
+    PreparedPart,
+    PrepareRequest,
+    RoutedQuery,
+    SampleRequest,
+    SearchRequest,
+    Stale,
+    Summary,
+)
+from bindsearch.shards.part import best_candidates
+from bindsearch.types import Hit, Item, Modality
+
+if TYPE_CHECKING:
+    from bindsearch.search.words.matches import WordCounts
+
+Result = TypeVar("Result")
+
+SAMPLE = 256
+"""Size of the sample over all shards that shows whether copies are recognised by their cosine."""
+
+RETRY_S, RETRY_TIMEOUT_S = 2.0, 2.0
+"""Time between attempts to reach a missing shard, and how long one may take: a search waits for it."""
+
+MAX_ATTEMPTS = 8
+"""Most times that a search starts again because shards published new generations meanwhile."""
+
+WIDER = 4
+"""Growth factor of the number of further items that are ranked where many copies were folded."""
+
+
+@dataclass(frozen=True)
+class ShardStates:
+    """Newest generation of each shard that answers.
+
+    Attributes:
+        summaries: State of each shard.
+        missing: Why a shard does not answer.
+        means: Number of vectors and mean cosine of two of them, by modality.
+        has_copies: Modalities whose copies are recognised by their cosine.
+    """
+
+    summaries: Mapping[int, Summary]
+    missing: Mapping[int, str]
+    means: Mapping[Modality, tuple[int, float]]
+    has_copies: frozenset[Modality]
+
+
+@dataclass(frozen=True)
+class RoutedResult:
+    """Result of a query over all shards.
+
+    Attributes:
+        hits: Hits, best first.
+        plan: Plan with the steps of all shards.
+        runs: Measurements of each partition of each shard.
+        words: Measurements of searching words, the slowest shard's time; None if they were not searched.
+        notices: Notices on the query.
+        missing: Why a shard did not answer, by its number.
+        prepare_ms: Time of counts and moments in milliseconds.
+        merge_ms: Time of ranking in milliseconds.
+        details_ms: Time of looking up vectors and metadata in milliseconds.
+    """
+
+    hits: list[Hit]
+    plan: Plan
+    runs: tuple[PartitionRun, ...]
+    words: WordRun | None
+    notices: tuple[str, ...]
+    missing: Mapping[int, str]
+    prepare_ms: float
+    merge_ms: float
+    details_ms: float
+
+
+class _StaleError(Exception):
+    """Some shards have published another generation."""
+
+    def __init__(self, shards: Sequence[int]) -> None:
+        super().__init__(shards)
+        self.shards = shards
+
+
+@dataclass
+class _Search:
+    """State of one search over the shards that answer."""
+
+    states: ShardStates
+    queries: Sequence[RoutedQuery]
+    missing: dict[int, str]
+    prepare_ms: float = 0.0
+    prepared: dict[int, PreparedPart] = field(default_factory=dict)
+    items: list[dict[int, QueryItems]] = field(default_factory=list)
+    copies: list[int] = field(default_factory=list)
+    scales: list[dict[Modality, PartitionScale]] = field(default_factory=list)
+    words: list[WordCounts | None] = field(default_factory=list)
+
+
+class Router:
+    """Search of all shards; thread-safe."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        model: Callable[[], ProbabilityModel],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        require_all: bool = False,
+    ) -> None:
+        """Prepare to search; nothing is opened yet.
+
+        Args:
+            hosts: The shards.
+            model: Returns the model of the probability of a match.
+            timeout_s: Time in seconds after which a shard counts as missing.
+            require_all: Whether a missing shard is an error; else the answer is partial and names it.
+        """
+        self._hosts = hosts
+        self._n = hosts.n
+        self._model = model
+        self._timeout_s = timeout_s
+        self._require_all = require_all
+        self._lock = threading.Lock()
+        self._states: ShardStates | None = None
+        self._retry_at = 0.0
+
+    def states(self) -> ShardStates:
+        """Return the state of the shards; those that were missing are asked again.
+
+        Raises:
+            StoreError: no shard answers, or one does not and all are required.
+        """
+        with self._lock:
+            states = self._states
+            if states is None:
+                return self._ask_states({}, {}, range(self._n), self._timeout_s)
+            if states.missing and monotonic() >= self._retry_at:
+                return self._ask_states(
+                    states.summaries, states.missing, tuple(states.missing), min(self._timeout_s, RETRY_TIMEOUT_S)
+                )
+            self._check(states.missing, len(states.summaries))
+            return states
+
+    def _ask_states(
+        self, summaries: Mapping[int, Summary], missing: Mapping[int, str], asked: Iterable[int], timeout_s: float
+    ) -> ShardStates:
+        """Return the states with those of some shards as they are now; the caller holds the lock."""
+        replies = self._hosts.run("summary", dict.fromkeys(asked), timeout_s)
+        kept = {number: one for number, one in summaries.items() if number not in replies.missing}
+        missing = {number: why for number, why in missing.items() if number not in replies.results}
+        return self._set_states(dict(sorted({**kept, **replies.results}.items())), {**missing, **replies.missing})
+
+    def _set_states(self, summaries: Mapping[int, Summary], missing: Mapping[int, str]) -> ShardStates:
+        """Compute and keep what follows from the states of shards; the caller holds the lock."""
+        self._retry_at = monotonic() + RETRY_S
+        self._check(missing, len(summaries))
+        _check_spaces(summaries)
+        known = self._states
+        if known is not None and _generations(known.summaries) == _generations(summaries):
+            self._states = replace(known, missing=missing)
+            return self._states
+        means = {
+            modality: merge_means(
+                [one.modalities[modality] for one in summaries.values() if modality in one.modalities]
+            )
+            for modality in Modality
+            if any(modality in one.modalities for one in summaries.values())
+        }
+        self._states = ShardStates(summaries, missing, means, self._find_copies(summaries))
+        return self._states
+
+    def _find_copies(self, summaries: Mapping[int, Summary]) -> frozenset[Modality]:
+        """Return the modalities whose copies are recognised by their cosine, by a sample over all shards."""
+        pictures = [modality for modality in Modality if is_pictures(modality)]
+        total = {
+            modality: sum(
+                one.modalities[modality].live_rows for one in summaries.values() if modality in one.modalities
+            )
+            for modality in pictures
+        }
+        requests = {}
+        for number, summary in summaries.items():
+            rows = {
+                modality: summary.modalities[modality].live_rows
+                for modality in pictures
+                if modality in summary.modalities
+            }
+            sizes = {modality: round(min(1.0, SAMPLE / total[modality]) * n) for modality, n in rows.items()}
+            sizes = {modality: size for modality, size in sizes.items() if size}
+            if sizes:
+                requests[number] = SampleRequest(summary.generation, sizes)
+        replies = self._hosts.run("sample", requests, self._timeout_s) if requests else Replies()
+        found = set()
+        for modality in pictures:
+            vectors, items = [], []
+            for number, samples in replies.results.items():
+                if isinstance(samples, Stale):
+                    continue
+                for one, sample in zip(requests[number].sizes, samples, strict=True):
+                    if one is modality:
+                        vectors.append(sample.vectors.astype(np.float32))
+                        items.append(global_id(sample.items, number, self._n))
+            if vectors and cosines_show_copies(
+                neighbour_cosines(np.concatenate(vectors), np.concatenate(items), COPIES)
+            ):
+                found.add(modality)
+        return frozenset(found)
+
+    def _check(self, missing: Mapping[int, str], answering: int) -> None:
+        """Check that enough shards answer.
+
+        Raises:
+            StoreError: no shard answers, or one does not and all are required.
+        """
+        if missing and (self._require_all or not answering):
+            number, why = next(iter(missing.items()))
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise StoreError(f"shard {number}{more} of {self._n} does not answer: {why}")
+
+    def stored_term(self, term: Term) -> EncodedTerm:
+        """Return the encoded term of an indexed item, from its stored vectors.
+
+        Raises:
+            UsageError: there is no such item.
+        """
+        found: EncodedTerm | None = self._ask_owner("stored", term.source, lambda source: replace(term, source=source))[
+            0
+        ]
+        if found is None:
+            raise _no_item(term.source)
+        return replace(found, source=term.source)
+
+    def find_item(self, source: str) -> Item:
+        """Return the item with an id over all shards, or a path.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found, number = self._ask_owner("item", source, lambda source: source)
+        if found is None:
+            raise _no_item(source)
+        item: Item = found
+        return replace(item, item_id=global_id(item.item_id, number, self._n))
+
+    def _ask_owner(self, method: str, source: str, request: Callable[[str], object]) -> tuple[Any, int]:
+        """Return the reply of the shard that has an item, and its number; None if there is none."""
+        if source.isdecimal() and len(source) <= MAX_ID_DIGITS:
+            local, number = local_id(int(source), self._n)
+            replies = self._hosts.run(method, {number: request(str(local))}, self._timeout_s)
+            if number in replies.missing:
+                raise StoreError(f"shard {number}, which has item {source}, does not answer: {replies.missing[number]}")
+            if replies.results.get(number) is not None:
+                return replies.results[number], number
+        replies = self._hosts.run(method, dict.fromkeys(range(self._n), request(source)), self._timeout_s)
+        for number, found in replies.results.items():
+            if found is not None:
+                return found, number
+        if replies.missing:
+            number, why = next(iter(replies.missing.items()))
+            raise StoreError(f"item {source} is in no shard that answers; shard {number} does not: {why}")
+        return None, 0
+
+    def plans(self, queries: Sequence[RoutedQuery]) -> list[Plan]:
+        """Return the plan of each query; nothing is searched."""
+
+        def plan(search: _Search) -> list[Plan]:
+            replies = self._call(search, "plan", self._requests(search, None))
+            return [
+                merge_plans({shard: plans[number] for shard, plans in replies.items()})
+                for number in range(len(queries))
+            ]
+
+        return self._with_fresh_states(queries, plan)
+
+    def search(self, queries: Sequence[RoutedQuery]) -> list[RoutedResult]:
+        """Return the result of each query; all have the same targets and filter.
+
+        Raises:
+            UsageError: the filter is invalid.
+            StoreError: no shard answers, or one does not and all are required.
+        """
+        return self._with_fresh_states(queries, lambda search: self._search(search, None)) if queries else []
+
+    def _with_fresh_states(
+        self, queries: Sequence[RoutedQuery], run: Callable[[_Search], list[Result]]
+    ) -> list[Result]:
+        for _ in range(MAX_ATTEMPTS):
+            states = self.states()
+            started = perf_counter()
+            try:
+                search = self._prepare(states, queries)
+                search.prepare_ms = 1000 * (perf_counter() - started)
+                return run(search)
+            except _StaleError as stale:
+                with self._lock:
+                    known = self._states or states
+                    self._ask_states(known.summaries, known.missing, stale.shards, self._timeout_s)
+        raise StoreError(f"shards published new generations {MAX_ATTEMPTS} times during one search: search again")
+
+    def _call(self, search: _Search, method: str, requests: Mapping[int, object]) -> dict[int, Any]:
+        """Return the replies of the shards that answer; others are missing from then on.
+
+        Raises:
+            _StaleError: a shard has published another generation.
+            StoreError: no shard answers, or one does not and all are required.
+        """
+        replies = self._hosts.run(method, requests, self._timeout_s)
+        if replies.missing:
+            search.missing |= replies.missing
+            self._check(search.missing, len(replies.results))
+            with self._lock:
+                known = self._states or search.states
+                kept = {number: one for number, one in known.summaries.items() if number not in replies.missing}
+                self._set_states(kept, {**known.missing, **replies.missing})
+        if stale := [number for number, reply in replies.results.items() if isinstance(reply, Stale)]:
+            raise _StaleError(stale)
+        return dict(sorted(replies.results.items()))
+
+    def _prepare(self, states: ShardStates, queries: Sequence[RoutedQuery]) -> _Search:
+        """Ask the shards for moments and counts, and compute the scale of each modality over all of them."""
+        search = _Search(states, queries, dict(states.missing))
+        requests = {
+            shard: PrepareRequest(summary.generation, tuple(self._of_shard(routed, shard) for routed in queries))
+            for shard, summary in states.summaries.items()
+        }
+        search.prepared = self._call(search, "prepare", requests)
+        with_vector = -1
+        for number, routed in enumerate(queries):
+            same_content = {shard: part.same_content[number] for shard, part in search.prepared.items()}
+            items, copies = merge_items(routed.query, same_content, self._n)
+            search.items.append(items)
+            search.copies.append(copies)
+            search.words.append(merge_words([part.words[number] for part in search.prepared.values()]))
+            with_vector += routed.vector is not None
+            search.scales.append(self._scales(search, routed, with_vector))
+        return search
+
+    def _of_shard(self, routed: RoutedQuery, shard: int) -> RoutedQuery:
+        """Return a query with the ids of a shard's items."""
+        if all(item is None for item in routed.items):
+            return routed
+        of_shard = [item // self._n if item is not None and item % self._n == shard else None for item in routed.items]
+        return replace(routed, items=tuple(of_shard))
+
+    def _scales(self, search: _Search, routed: RoutedQuery, place: int) -> dict[Modality, PartitionScale]:
+        """Return the scale of each modality of one query over all shards.
+
+        Args:
+            search: The search.
+            routed: The query.
+            place: Its number among those with a vector.
+        """
+        if routed.vector is None:
+            return {}
+        targets = {}
+        for modality in routed.query.to:
+            parts = {
+                shard: part.targets[modality] for shard, part in search.prepared.items() if modality in part.targets
+            }
+            live = sum(part.live_rows for part in parts.values())
+            matching = sum(part.matching_rows for part in parts.values())
+            if not matching:
+                continue
+            moments = merge_moments(
+                [
+                    (search.states.summaries[shard].modalities[modality].n, part.moments[place])
+                    for shard, part in parts.items()
+                ]
+            )
+            statistics = MergedStatistics(*search.states.means[modality], moments)
+            items = sum(part.items for part in parts.values())
+            targets[modality] = ScaleTarget(statistics, items * matching / live)
+        terms = list(zip(routed.terms.sources, routed.terms.weights, strict=True))
+        return make_scales(terms, routed.vector, targets, self._model())
+
+    def _requests(self, search: _Search, spare: int | None) -> dict[int, SearchRequest]:
+        return {
+            shard: SearchRequest(
+                search.states.summaries[shard].generation,
+                tuple(
+                    PartSearch(self._of_shard(routed, shard), items[shard], scales, words, spare)
+                    for routed, items, scales, words in zip(
+                        search.queries, search.items, search.scales, search.words, strict=True
+                    )
+                ),
+                search.states.has_copies,
+                self._n,
+            )
+            for shard in search.prepared
+        }
+
+    def _search(self, search: _Search, spare: int | None) -> list[RoutedResult]:
+        found: dict[int, list[FoundPart]] = self._call(search, "search", self._requests(search, spare))
+        searched = perf_counter()
+        plans, pools = [], []
+        for number in range(len(search.queries)):
+            plan = merge_plans({shard: parts[number].plan for shard, parts in found.items()})
+            of_shards = {
+                shard: scored for shard, parts in found.items() if (scored := parts[number].scored) is not None
+            }
+            merged = merge_scored(of_shards, self._n)
+            plans.append(plan)
+            pools.append(None if merged is None else best_candidates(plan, merged))
+        details = self._details(search, pools)
+        fetched = perf_counter()
+        results = []
+        for number, (routed, plan, pool) in enumerate(zip(search.queries, plans, pools, strict=True)):
+            began = perf_counter()
+            of_query = {shard: parts[number] for shard, parts in details.items() if number in parts}
+            hits, lacks_items = self._choose(search, routed, plan, pool, of_query)
+            if lacks_items:
+                alone = replace(
+                    search,
+                    queries=[routed],
+                    items=[search.items[number]],
+                    copies=[search.copies[number]],
+                    scales=[search.scales[number]],
+                    words=[search.words[number]],
+                )
+                results += self._search(alone, WIDER * plan.depth)
+                continue
+            runs = [replace(run, shard=shard) for shard, parts in found.items() for run in parts[number].runs]
+            words = [run for parts in found.values() if (run := parts[number].words) is not None]
+            notices = []
+            if copies := search.copies[number]:
+                notices.append(copies_notice(copies))
+            results.append(
+                RoutedResult(
+                    hits,
+                    plan,
+                    tuple(runs),
+                    WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
+                    tuple(notices),
+                    search.missing,
+                    search.prepare_ms,
+                    1000 * (perf_counter() - began),
+                    1000 * (fetched - searched) / len(pools),
+                )
+            )
+        return results
+
+    def _details(self, search: _Search, pools: list[Scored | None]) -> dict[int, dict[int, Details]]:
+        """Return vectors and metadata of candidates, by shard and query; candidates of shards that fail are removed."""
+        requests: dict[int, DetailsRequest] = {}
+        lengths: dict[int, dict[int, int]] = {}
+        wanted = [pool is not None and self._wants_vectors(search, number, pool) for number, pool in enumerate(pools)]
+        for shard in search.prepared:
+            modalities: list[Modality] = []
+            rows, segment_rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+            for number, pool in enumerate(pools):
+                if pool is not None:
+                    of_query = rows_of_shard(pool, shard, self._n)
+                    modalities += of_query[0]
+                    rows.append(of_query[1])
+                    segment_rows.append(of_query[2])
+                    lengths.setdefault(shard, {})[number] = len(of_query[0])
+            if modalities:
+                requests[shard] = DetailsRequest(
+                    search.states.summaries[shard].generation,
+                    tuple(modalities),
+                    np.concatenate(rows),
+                    np.concatenate(segment_rows),
+                    any(wanted),
+                )
+        replies = self._call(search, "details", requests) if requests else {}
+        for number, pool in enumerate(pools):
+            if pool is not None and (lost := requests.keys() - replies.keys()):
+                pools[number] = pool.take(np.flatnonzero(~np.isin(pool.item_ids % self._n, list(lost))))
+        return {shard: _split(reply, lengths[shard]) for shard, reply in replies.items()}
+
+    def _wants_vectors(self, search: _Search, number: int, pool: Scored) -> bool:
+        """Return whether the choice of hits, or their explanation, needs the vectors of candidates."""
+        routed = search.queries[number]
+        compares = not routed.query.copies and any(modality in search.states.has_copies for modality in pool.modalities)
+        is_sum = routed.vector is not None and len(routed.vector.parts) > 1
+        return compares or is_sum or bool(routed.query.diversity)
+
+    def _choose(
+        self, search: _Search, routed: RoutedQuery, plan: Plan, pool: Scored | None, details: Mapping[int, Details]
+    ) -> tuple[list[Hit], bool]:
+        """Return the hits of a query, and whether copies took places for which there may be more items."""
+        if pool is None or not len(pool.item_ids):
+            return [], False
+        source = ShardSource(pool, details, self._n, search.states.has_copies)
+        chosen = choose_hits(plan, source.scored, source)
+        return make_hits(plan, routed.vector, source.scored, chosen, source), chosen.lacks_items
+
+
+def _split(details: Details, lengths: Mapping[int, int]) -> dict[int, Details]:
+    """Return the details of each query's candidates, given their number by query."""
+    parts, start = {}, 0
+    for number, length in lengths.items():
+        end = start + length
+        parts[number] = Details(details.vectors[start:end], details.facts[start:end], details.hashes[start:end])
+        start = end
+    return parts
+
+
+def _generations(summaries: Mapping[int, Summary]) -> dict[int, int]:
+    return {number: summary.generation for number, summary in summaries.items()}
+
+
+def _no_item(source: str) -> UsageError:
+    return UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")
+
+
+def _check_spaces(summaries: Mapping[int, Summary]) -> None:
+    """Check that all shards have vectors of one encoder.
+
+    Raises:
+        StoreError: two differ.
+    """
+    spaces = {
+        number: (
+            one.config.encoder,
+            one.config.weights_digest,
+            one.config.dim,
+            sorted(one.config.encoder_options.items()),
+        )
+        for number, one in summaries.items()
+    }
+    first = next(iter(spaces))
+    for number, space in spaces.items():
+        if space != spaces[first]:
+            raise StoreError(
+                f"shard {number} has vectors of {space[0]} ({space[1]}), shard {first} of {spaces[first][0]} "
+                f"({spaces[first][1]}): index the shards again with one encoder"
+            )
