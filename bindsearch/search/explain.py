@@ -38,10 +38,10 @@ def plan_json(plan: Plan) -> Json:
     """Return a plan as JSON data (str, int, float, bool, None, lists and dicts).
 
     Keys: `terms` (label, source, weight, load); `filter` (where, kept, living) or None; `partitions` (modality,
-    strategy, rows, living, kept, want, lists, probes, rerank, tail, recall, measured, estimate_ms, considered, reason);
-    `rank`; `k`; `diverse`; `min_match`; `copies`; `words` (tokens, names, share, fields, tail, alone) or None;
-    `estimate_ms`; `notes`. `measured` has the fields of the operating point that the settings are from, or None;
-    `considered` has milliseconds by strategy. Milliseconds are rounded to 0.0001.
+    strategy, rows, living, kept, want, lists, probes, rerank, tail, recall, measured, estimate_ms, considered, reason,
+    and shard in a sharded store); `rank`; `k`; `diverse`; `min_match`; `copies`; `words` (tokens, names, share, fields,
+    tail, alone) or None; `estimate_ms`; `notes`. `measured` has the fields of the operating point that the settings are
+    from, or None; `considered` has milliseconds by strategy. Milliseconds are rounded to 0.0001.
     """
     return {
         "terms": [_term_json(term) for term in plan.terms],
@@ -65,8 +65,8 @@ def run_json(plan: Plan, run: PlanRun) -> Json:
     merge_ms, facts_ms, total_ms and words (found, ms; None if words
     were not searched).
     """
-    runs = {part.modality: part for part in run.partitions}
-    steps = [{**_step_json(step), "actual": _part_json(runs.get(step.modality))} for step in plan.partitions]
+    runs = _by_partition(run)
+    steps = [{**_step_json(step), "actual": _part_json(runs.get(_key(step)))} for step in plan.partitions]
     actual: Json = {name: _round_ms(ms) for name, ms in asdict(run).items() if name not in ("partitions", "words")}
     actual["words"] = None if run.words is None else {"found": run.words.found, "ms": _round_ms(run.words.ms)}
     return {**plan_json(plan), "partitions": steps, "actual": actual}
@@ -111,27 +111,43 @@ def _filter_lines(plan: Plan, run: PlanRun | None) -> list[str]:
 
 
 def _partition_lines(plan: Plan, run: PlanRun | None) -> list[str]:
-    """Return a table with a row and a reason per partition, without columns that are empty for all partitions."""
+    """Return a table with a row per partition, without columns that are empty for all partitions.
+
+    Below it is the reason for its step; of the shards' partitions of one modality, that of the slowest.
+    """
     if not plan.partitions:
         return []
-    runs = {part.modality: part for part in run.partitions} if run else {}
-    header = ["partition", "strategy", "rows", "matching", "lists", "rerank", "tail", "fetch", "estimate"]
+    runs = _by_partition(run) if run else {}
+    header = ["partition", "shard", "strategy", "rows", "matching", "lists", "rerank", "tail", "fetch", "estimate"]
     header += ["actual", "scored", "found", "recall"] if run else ["recall"]
     rows = [header, *(_row(step, runs, analyzed=run is not None) for step in plan.partitions)]
     shown = [column for column in range(len(header)) if any(row[column] != "-" for row in rows[1:])]
     rows = [[row[column] for column in shown] for row in rows]
-    left_aligned = {0, 1, len(shown) - 1}
+    left_aligned = {0, len(shown) - 1, shown.index(header.index("strategy"))}
     lines = _aligned(rows, right=set(range(len(shown))) - left_aligned)
     text = [lines[0]]
+    slowest: dict[Modality, PartitionStep] = {}
+    for step in plan.partitions:
+        if step.modality not in slowest or step.estimate_ms > slowest[step.modality].estimate_ms:
+            slowest[step.modality] = step
     for line, step in zip(lines[1:], plan.partitions, strict=True):
-        text += [line, *_wrap(step.reason)]
+        text += [line, *(_wrap(step.reason) if slowest[step.modality] is step else ())]
     return text
 
 
-def _row(step: PartitionStep, runs: dict[Modality, PartitionRun], *, analyzed: bool) -> Row:
+def _by_partition(run: PlanRun) -> dict[tuple[Modality, int | None], PartitionRun]:
+    return {_key(part): part for part in run.partitions}
+
+
+def _key(part: PartitionStep | PartitionRun) -> tuple[Modality, int | None]:
+    return part.modality, part.shard
+
+
+def _row(step: PartitionStep, runs: dict[tuple[Modality, int | None], PartitionRun], *, analyzed: bool) -> Row:
     skipped = step.strategy is Strategy.SKIP
     row = [
         step.modality.value,
+        "-" if step.shard is None else str(step.shard),
         step.strategy.value,
         f"{step.rows:,}",
         f"{step.matching_rows:,}",
@@ -142,7 +158,7 @@ def _row(step: PartitionStep, runs: dict[Modality, PartitionRun], *, analyzed: b
         "-" if skipped else format_ms(step.estimate_ms),
     ]
     if analyzed:
-        part = runs.get(step.modality)
+        part = runs.get(_key(step))
         row += [format_ms(part.ms), f"{part.scored:,}", f"{part.found:,}"] if part else ["-", "-", "-"]
     return [*row, _recall(step)]
 
@@ -257,6 +273,7 @@ def _step_json(step: PartitionStep) -> Json:
         "estimate_ms": _round_ms(step.estimate_ms),
         "considered": {strategy.value: _round_ms(ms) for strategy, ms in step.alternatives},
         "reason": step.reason,
+        **({} if step.shard is None else {"shard": step.shard}),
     }
 
 

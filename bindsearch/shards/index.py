@@ -97,6 +97,10 @@ RunJobs = Callable[[Sequence[ShardJob], OnShardProgress], Mapping[int, "IndexRep
 """Function that runs jobs, in whatever processes, and returns the report or the error of each shard."""
 
 
+LoadEncoder = Callable[[Path, "str | Encoder | None", Mapping[str, str | int | float | bool], Runtime], "Encoder"]
+"""Function that loads the encoder of a store, such as `load_store_encoder`."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """What the jobs of a process share: the encoder, segment lengths of new shards, decoders and GPUs."""
@@ -108,8 +112,12 @@ class Tools:
 
 
 @contextmanager
-def open_tools(job: ShardJob) -> Iterator[Tools]:
+def open_tools(job: ShardJob, load: LoadEncoder = load_store_encoder) -> Iterator[Tools]:
     """Load what jobs like this one need; new shards get the encoder and the segment lengths of those that are there.
+
+    Args:
+        job: One of the jobs.
+        load: Loads the encoder of a store.
 
     Raises:
         StoreError: the shards were created with another encoder.
@@ -118,9 +126,9 @@ def open_tools(job: ShardJob) -> Iterator[Tools]:
     """
     options = job.options
     folders = read_shard_map(job.root).paths(job.root)
-    like = next((path for path in (folders[job.number], *folders) if (path / STORE_FILE).is_file()), None)
+    like = next((path for path in folders if (path / STORE_FILE).is_file()), None)
     runtime = Runtime(device=options.device, compile=options.compile)
-    encoder = load_store_encoder(like or folders[0], options.encoder, options.encoder_options, runtime)
+    encoder = load(like or folders[0], options.encoder, options.encoder_options, runtime)
     lengths = segment_lengths(options.segment_s, encoder.wants)
     if like is not None:
         lengths = decode_options(read_config(like), None)

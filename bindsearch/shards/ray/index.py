@@ -1,0 +1,218 @@
+"""Jobs of shards as tasks of a Ray cluster, to which this process is connected."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.device import CORES_VARIABLE
+from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.errors import BindSearchError, UsageError, first_line
+from bindsearch.reports import IndexReport, OnProgress, Progress
+from bindsearch.shards.index import OnShardProgress, ShardJob, index_shard, open_tools
+from bindsearch.storage.config import load_store_encoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bindsearch.encoders.base import Encoder
+
+PROGRESS_S = 0.5
+"""Interval in seconds in which tasks send their progress, and in which it is shown."""
+
+CANCEL_S = 60.0
+"""Time in seconds in which tasks that are interrupted commit what they have done, before they are ended."""
+
+LOCK_WAIT_S = 60.0
+"""Time in seconds that a task waits for the writer of its shard: a lost worker may still be ending."""
+
+BOARD_S = 10.0
+"""Time in seconds after which the progress is not waited for any longer."""
+
+
+@dataclass(frozen=True)
+class TaskShare:
+    """Share of a machine that each task gets.
+
+    Attributes:
+        num_cpus: Number of cores; the task decodes with as many workers.
+        num_gpus: Number of GPUs; may be a fraction.
+        max_retries: How often a task is run again if its worker is lost.
+    """
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    max_retries: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: one is out of range.
+        """
+        if not 0 < self.num_cpus < math.inf or not 0 <= self.num_gpus < math.inf or self.max_retries < 0:
+            raise UsageError(
+                f"a task with {self.num_cpus:g} cores, {self.num_gpus:g} GPUs and {self.max_retries} retries: give "
+                "numbers of cores above 0, and others of at least 0"
+            )
+
+
+class Board:
+    """Latest progress of each shard; an actor, to which the tasks send it."""
+
+    def __init__(self) -> None:
+        self._new: dict[int, Progress] = {}
+
+    def put(self, number: int, progress: Progress) -> None:
+        """Keep the progress of a shard."""
+        self._new[number] = progress
+
+    def take(self) -> dict[int, Progress]:
+        """Return what is new since the last call."""
+        new, self._new = self._new, {}
+        return new
+
+
+def run_on_ray(
+    share: TaskShare, jobs: Sequence[ShardJob], progress_of: OnShardProgress
+) -> dict[int, IndexReport | BindSearchError]:
+    """Run jobs as tasks; those whose worker is lost run again, as an indexing run that was interrupted.
+
+    If this process is interrupted, so are the tasks: each commits what it has done.
+
+    Args:
+        share: Share of a machine that each task gets.
+        jobs: The jobs.
+        progress_of: Returns the callback for the progress of a shard.
+
+    Returns:
+        The report of each shard, or its error.
+
+    Raises:
+        UsageError: no machine of the cluster has what a task needs.
+    """
+    import ray
+
+    _check_share(share)
+    board = ray.remote(num_cpus=0)(Board).remote()
+    options = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus, "max_retries": share.max_retries}
+    task = ray.remote(_run_job).options(**options, retry_exceptions=False)
+    pending = {task.remote(job, share, board): job.number for job in jobs}
+    outcomes: dict[int, IndexReport | BindSearchError] = {}
+    try:
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=PROGRESS_S)
+            for ref in done:
+                outcomes[pending[ref]] = _outcome(ref)
+                del pending[ref]
+            _show(board, progress_of)
+    finally:
+        _cancel(list(pending))
+        with suppress(Exception):
+            ray.kill(board)
+    return outcomes
+
+
+def _check_share(share: TaskShare) -> None:
+    """Check that a machine of the cluster has what a task needs: else it would wait for ever.
+
+    Raises:
+        UsageError: none has.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= share.num_cpus and node.get("GPU", 0) >= share.num_gpus for node in nodes):
+        most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
+        raise UsageError(
+            f"no machine of the cluster has {share.num_cpus:g} cores and {share.num_gpus:g} GPUs for a task: the most "
+            f"are {most['CPU']:g} and {most['GPU']:g}; give fewer (--workers)"
+        )
+
+
+def _outcome(ref: Any) -> IndexReport | BindSearchError:
+    """Return what a task has returned, or why it was lost."""
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        outcome = ray.get(ref)
+    except RayError as error:
+        return BindSearchError(f"its worker was lost, also when it was tried again: {first_line(error)}")
+    assert isinstance(outcome, IndexReport | BindSearchError)
+    return outcome
+
+
+def _show(board: Any, progress_of: OnShardProgress) -> None:
+    """Report the latest progress; a board that is lost costs nothing but the display."""
+    import ray
+    from ray.exceptions import RayError
+
+    with suppress(RayError):
+        for number, progress in ray.get(board.take.remote(), timeout=BOARD_S).items():
+            progress_of(number)(progress)
+
+
+def _cancel(refs: Sequence[Any]) -> None:
+    """Interrupt tasks, and wait until they have ended."""
+    import ray
+
+    if not refs:
+        return
+    for ref in refs:
+        ray.cancel(ref, force=False)
+    _, running = ray.wait(list(refs), num_returns=len(refs), timeout=CANCEL_S)
+    for ref in running:
+        with suppress(Exception):  # it has ended meanwhile
+            ray.cancel(ref, force=True)
+
+
+def _run_job(job: ShardJob, share: TaskShare, board: Any) -> IndexReport | BindSearchError:
+    """Index a shard in a worker; an error of ours is returned, as it must not be retried."""
+    cores = max(1, math.floor(share.num_cpus))
+    os.environ[CORES_VARIABLE] = str(cores)
+    options = replace(job.options, workers=job.options.workers or cores, lock_wait_s=LOCK_WAIT_S)
+    try:
+        with open_tools(replace(job, options=options), _load_encoder) as tools:
+            return index_shard(replace(job, options=options), tools, _sender(board, job.number))
+    except BindSearchError as error:
+        return error if _can_be_sent(error) else BindSearchError(str(error))
+
+
+def _can_be_sent(error: BindSearchError) -> bool:
+    return type(error).__init__ is BindSearchError.__init__
+
+
+def _sender(board: Any, number: int) -> OnProgress:
+    """Return a callback that sends the progress of a shard, not too often."""
+    due = 0.0
+
+    def send(progress: Progress) -> None:
+        nonlocal due
+        if time.monotonic() >= due or progress.done == progress.total:
+            due = time.monotonic() + PROGRESS_S
+            board.put.remote(number, progress)
+
+    return send
+
+
+def _load_encoder(
+    path: Path, encoder: str | Encoder | None, options: Mapping[str, str | int | float | bool], runtime: Runtime
+) -> Encoder:
+    """Return the encoder of a store; the last one is kept, as a worker does one task after the other."""
+    if encoder is not None and not isinstance(encoder, str):
+        return load_store_encoder(path, encoder, options, runtime)
+    return _kept_encoder(path, encoder, tuple(sorted(options.items())), runtime)
+
+
+@lru_cache(maxsize=1)
+def _kept_encoder(
+    path: Path, encoder: str | None, options: tuple[tuple[str, str | int | float | bool], ...], runtime: Runtime
+) -> Encoder:
+    return load_store_encoder(path, encoder, dict(options), runtime)
