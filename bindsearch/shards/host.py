@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
+from time import monotonic
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs
@@ -53,6 +54,7 @@ class ShardHost:
         """
         self._stores = {number: Store(path, device=device) for number, path in paths.items()}
         self._answered: dict[int, Generation] = {}
+        self._held: dict[int, tuple[Generation, float]] = {}
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, max(1, len(self._stores))), "shard")
         self._workers = Workers()
 
@@ -61,6 +63,7 @@ class ShardHost:
         self._pool.shutdown(cancel_futures=True)
         self._workers.close()
         self._answered.clear()
+        self._held.clear()
         for store in self._stores.values():
             store.close()
 
@@ -88,12 +91,29 @@ class ShardHost:
         kept = self._answered.get(number)
         if kept is not None and kept.manifest.generation == wanted:
             return kept
-        newest = self._stores[number].generation()
+        newest = self._newest(number)
         return newest if newest.manifest.generation == wanted else Stale(newest.manifest.generation)
+
+    def _newest(self, number: int) -> Generation:
+        """Return the newest generation of a shard, or the one that is held."""
+        generation, until = self._held.get(number, (None, 0.0))
+        return generation if generation is not None and monotonic() < until else self._stores[number].generation()
+
+    def hold(self, number: int, seconds: float) -> int:
+        """Answer from the present generation, for at most some seconds, until `release`; return its number."""
+        generation = self._newest(number)
+        self._held[number] = generation, monotonic() + seconds
+        return generation.manifest.generation
+
+    def release(self, number: int, _: object) -> int:
+        """Answer from the newest generation again; open it, and return its number."""
+        generation = self._stores[number].generation()
+        self._held.pop(number, None)
+        return generation.manifest.generation
 
     def generation(self, number: int, _: object) -> int:
         """Return the number of the newest generation of a shard."""
-        return self._stores[number].generation().manifest.generation
+        return self._newest(number).manifest.generation
 
     def summary(self, number: int, _: object) -> Summary:
         """Return the state of a shard's newest generation."""
@@ -107,7 +127,7 @@ class ShardHost:
 
     def stored(self, number: int, term: Term) -> EncodedTerm | None:
         """Return the encoded term of an indexed item; None if the shard has no such item."""
-        generation = self._stores[number].generation()
+        generation = self._newest(number)
         if self.item(number, term.source) is None:
             return None
         return stored_term(term, generation.snapshot, generation.partitions)
@@ -115,13 +135,13 @@ class ShardHost:
     def item(self, number: int, source: str) -> Item | None:
         """Return the item with an id or path; None if the shard has none."""
         try:
-            return find_item(source, self._stores[number].generation().snapshot)
+            return find_item(source, self._newest(number).snapshot)
         except UsageError:
             return None
 
     def prepare(self, number: int, request: PrepareRequest) -> PreparedPart | Stale:
         """Return what the scales of queries depend on; Stale unless the generation is the newest."""
-        newest = self._stores[number].generation()
+        newest = self._newest(number)
         if newest.manifest.generation != request.generation:
             return Stale(newest.manifest.generation)
         self._answered[number] = newest

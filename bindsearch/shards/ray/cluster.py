@@ -277,20 +277,12 @@ def _start_local() -> Cluster:
         ClusterError: it does not start.
     """
     import ray
-    from ray._private import ray_constants
 
     cluster = Cluster(LOCAL)
     with ExitStack() as held:
         folder = tempfile.mkdtemp(prefix="bs-ray-")
         held.callback(shutil.rmtree, folder, ignore_errors=True)
-        # without the first, Ray replaces 127.0.0.1 by the machine's outer address and listens on all of them
-        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        held.enter_context(_environment(loopback | token))
-        is_networked = ray_constants.ENABLE_RAY_CLUSTER  # read when Ray was imported
-        held.callback(setattr, ray_constants, "ENABLE_RAY_CLUSTER", is_networked)
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        _reload_token()
+        held.enter_context(loopback_only())
         held.callback(_disconnect)
         try:
             ray.init(
@@ -333,9 +325,21 @@ def _reload_token() -> None:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def loopback_only() -> Iterator[None]:
+    """Let clusters that this process starts listen on 127.0.0.1 alone, with a token of their own, without reports."""
+    from ray._private import ray_constants
+
+    values = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray replaces 127.0.0.1 by the outer address, and binds to all
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
     before = {name: os.environ.get(name) for name in values}
+    is_networked = ray_constants.ENABLE_RAY_CLUSTER  # read from the first variable when Ray was imported
     os.environ.update(values)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    _reload_token()
     try:
         yield
     finally:
@@ -344,6 +348,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        ray_constants.ENABLE_RAY_CLUSTER = is_networked
         _reload_token()
 
 
