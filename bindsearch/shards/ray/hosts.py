@@ -16,7 +16,8 @@ from typing import Any
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.shards.host import ShardHost
-from bindsearch.shards.hosts import TIMEOUT_S, Replies
+from bindsearch.shards.hosts import Replies
+from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.ray.cluster import NAMESPACE, ClusterError
 from bindsearch.shards.ray.placement import look_around, one_line, place, seen_shards
 
