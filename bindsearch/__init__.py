@@ -55,7 +55,8 @@ if TYPE_CHECKING:
         video,
     )
     from bindsearch.search.query_syntax import parse_query
-    from bindsearch.store import Store, connect
+    from bindsearch.shards.connect import connect
+    from bindsearch.store import Store
     from bindsearch.types import Hit, Modality
 
 __version__ = "0.1.0"
@@ -102,7 +103,8 @@ _HOMES = {
     ),
     "bindsearch.search.query_syntax": ("parse_query",),
     "bindsearch.operations.exchange.export": ("export_vectors",),
-    "bindsearch.store": ("Store", "connect"),
+    "bindsearch.shards.connect": ("connect",),
+    "bindsearch.store": ("Store",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""The store facade: `connect` and `Store`."""
+"""The store facade: `Store`; `bindsearch.shards.connect` opens one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from bindsearch.arguments import shown, to_absolute, to_choice, to_integer, to_list, to_number, to_path_text, to_texts
+from bindsearch.arguments import shown, to_choice, to_integer, to_list, to_number, to_path_text, to_texts
 from bindsearch.environment import installation_faults
 from bindsearch.errors import SnapshotDamagedError, UsageError, VectorError
 from bindsearch.former_names import former_keywords
@@ -63,7 +63,7 @@ from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_ca
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
-from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config, resolve_store
+from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config
 from bindsearch.storage.faults import store_faults, tells_faults
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import DecodeIn, Hit, Item, Match, Modality, PathLike
@@ -1218,50 +1218,3 @@ def check_query(query: Query) -> None:
     """
     if not isinstance(query, Query):
         raise UsageError(f"{shown(query)} is not a Query: create one with bs.make_query(...), or call `search`")
-
-
-def connect(
-    path: PathLike | None = None,
-    *,
-    encoder: str | Encoder | None = None,
-    encoder_options: Mapping[str, str | int | float | bool] | None = None,
-    device: str = "auto",
-    compile: bool = False,
-    segment_s: Mapping[str, float] | None = None,
-    decode: str | DecodeIn = DecodeIn.PROCESS,
-) -> Store:
-    """Open a store; the first `index` creates it.
-
-    Args:
-        path: Folder of the store (default: $BINDSEARCH_STORE, else the user's data directory).
-        encoder: A name or an Encoder (default: the one that the store was created with, `mini` for a new store).
-        encoder_options: Preprocessing options of the encoder (default: those that the store was created with).
-        device: Device for towers and indexes: "auto" (GPUs if there are any, else the CPU), "cpu", "cuda", "cuda:1".
-            Towers use the first GPU, indexes use all.
-        compile: Use torch.compile for the towers; worth it for long runs on a GPU.
-        segment_s: Lengths of segments in seconds in a new store, such as {"audio": 5.0} (default: 10 for audio and
-            video, 5 for imu).
-        decode: "process": decode media files in worker processes, so that a file that crashes its decoder is one
-            failed file. "thread": decode in threads of this process, which start immediately; such a file crashes the
-            process.
-
-    Returns:
-        The store; its files are opened on first use.
-
-    Raises:
-        UsageError: the path is empty, or a segment length or `decode` is invalid.
-    """
-    if path is not None:
-        to_absolute(path)  # raises if it cannot be a path
-    folder = resolve_store(path)
-    if not isinstance(device, str):
-        raise UsageError(f"the device is {shown(device)}: give a text such as cpu or cuda:1")
-    return Store(
-        folder,
-        encoder=encoder,
-        encoder_options=encoder_options,
-        device=device,
-        compile=compile,
-        segment_s=segment_s,
-        decode=to_choice(decode, DecodeIn, "decode mode"),
-    )

@@ -42,7 +42,7 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
             if answer is not None:
                 return answer
         prepare_for_few_rows()
-        from bindsearch.store import connect
+        from bindsearch.shards.connect import connect
         from bindsearch.views.answer_data import answer_data, with_lines
 
         if opened is None:

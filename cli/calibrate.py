@@ -30,7 +30,7 @@ def calibrate_command(
     Example: bindsearch calibrate answers.csv
     """
     from bindsearch.operations.calibrate import read_pairs
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(store, device=device) as opened:
         fitted = opened.calibrate(None if pairs is None else read_pairs(pairs))

@@ -101,7 +101,7 @@ def classify_command(
         },
         of_files={"--encoder": encoder is not None, "--imu-rate": imu_rate is not None},
     )
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     if remove_column is not None:
         connect(store).remove_column(remove_column)

@@ -14,7 +14,7 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
     Example: bindsearch compact
     """
     from bindsearch.operations.verify.findings import finding_record
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with show_stages() as on_stage:
         done = connect(store).compact(on_stage=on_stage)

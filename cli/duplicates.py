@@ -42,7 +42,7 @@ def duplicates_command(
     Example: bindsearch duplicates --near --threshold 0.95 --to image
     """
     from bindsearch.operations.duplicates import same_files
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     opened = connect(store)
     if near or threshold is not None:

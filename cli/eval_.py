@@ -208,7 +208,7 @@ def _of_store(what: str, store: str | None, device: str) -> Report:
     """Return the report on a store's indexes or vectors."""
     from bindsearch.evaluation.runs import run_engine, run_space
     from bindsearch.evaluation.tasks.measure import Work
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(store, device=device) as opened, _progress() as (on_rows, on_stage):
         generation = opened.generation()

@@ -82,7 +82,7 @@ def explain_command(
     """
     prepare_for_few_rows()
     from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     asked = read_query(
         words=words,

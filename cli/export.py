@@ -41,7 +41,7 @@ def export_command(
     bindsearch export for-clip-retrieval --layout npy --to image
     """
     from bindsearch.search.filter import make_filter
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, _):

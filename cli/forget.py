@@ -25,7 +25,7 @@ def forget_command(
 
     Example: bindsearch forget ~/Media/old
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     forgotten = connect(store).forget(*(paths or ()), item_ids=item or ())
     if json:

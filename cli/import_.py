@@ -45,7 +45,7 @@ def import_command(
     Examples: bindsearch import vectors --store copy
     bindsearch import laion --encoder openclip:ViT-B-32/openai --root /data/laion --store laion-store
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with show_rows("importing") as (on_progress, on_stage):
         opened = connect(store, encoder=encoder, encoder_options=parse_encoder_options(encoder_option), device=device)

@@ -103,7 +103,7 @@ def index_command(
     bindsearch index ~/Media --exclude '**/cache/**' --limit pixels=500000000
     bindsearch index ~/Media --encoder imagebind-huge --encoder-option spatial_crops=3 --store imagebind-store
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(
         store,

@@ -23,7 +23,7 @@ def merge_command(
 
     Example: bindsearch merge old new --store both
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with show_rows("merging") as (on_progress, on_stage):
         report = connect(store, device=device).merge(*stores, on_progress=on_progress, on_stage=on_stage)

@@ -38,7 +38,7 @@ def optimize_command(
 
     Example: bindsearch optimize --recall 0.99
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(store, device=device) as opened, show_stages() as on_stage:
         settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)

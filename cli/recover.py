@@ -15,7 +15,7 @@ def recover_command(store: StoreOption = None, json: JsonOption = False) -> int:
 
     Example: bindsearch recover --store my-store
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with show_stages() as on_stage:
         done = connect(store).recover(on_stage=on_stage)

@@ -44,7 +44,7 @@ def reindex_command(
 
     Example: bindsearch reindex --encoder imagebind-huge
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as shown:
         report = opened.reindex(

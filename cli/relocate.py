@@ -22,7 +22,7 @@ def relocate_command(
 
     Example: bindsearch relocate ~/Media /mnt/disk/Media
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     report = connect(store).relocate(old, new)
     if json:

@@ -55,7 +55,7 @@ def report_command(
     """
     from bindsearch.cli.output import plural, print_json, print_line, print_message
     from bindsearch.errors import UsageError
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
     from bindsearch.views.html_page import check_target, write_page
 
     check_target(html)

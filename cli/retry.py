@@ -29,7 +29,7 @@ def retry_command(
 
     Example: bindsearch retry --limit pixels=500000000
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as shown:
         report = opened.retry(

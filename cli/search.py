@@ -261,7 +261,7 @@ def _write_page(
     query: Query, path: Path, output: Output, *, store: str | None, device: str, imu_rate_hz: float | None
 ) -> int:
     """Write the answer as one HTML file, show it and return the exit code."""
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
     from bindsearch.views.answer_data import with_lines
     from bindsearch.views.html_page import write_page
 

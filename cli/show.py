@@ -68,7 +68,7 @@ def show_command(
     bindsearch show depth:scan.png --json
     bindsearch show tour.mp4 --at 65
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     if png is not None:
         _check_output(png, file)

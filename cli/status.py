@@ -42,7 +42,7 @@ def status_command(
     Examples: bindsearch status --failed
     bindsearch status --left-out
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with connect(store) as opened:
         status = opened.status()

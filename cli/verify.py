@@ -34,7 +34,7 @@ def verify_command(
     Example: bindsearch verify --check-media
     """
     from bindsearch.operations.verify.findings import finding_record
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     with show_stages() as on_stage:
         report = connect(store).verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)

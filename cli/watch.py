@@ -43,7 +43,7 @@ def watch_command(
 
     Example: bindsearch watch ~/Pictures ~/Recordings
     """
-    from bindsearch.store import connect
+    from bindsearch.shards.connect import connect
 
     try:
         with connect(store, encoder=encoder) as opened:

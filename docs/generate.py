@@ -283,7 +283,7 @@ class Definition:
 
 
 SECTIONS = {
-    "Stores": ("bindsearch.store",),
+    "Stores": ("bindsearch.shards.connect", "bindsearch.store"),
     "Queries and filters": ("bindsearch.search.query", "bindsearch.search.filter"),
     "Results": ("bindsearch.types", "bindsearch.results", "bindsearch.search.plan"),
     "Index settings": ("bindsearch.indexes.types",),

@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 MAX_MODULES = 16
 """Modules of a folder."""
 
-MAX_CONNECT_MODULES, MAX_SEARCH_MODULES = 60, 74
+MAX_CONNECT_MODULES, MAX_SEARCH_MODULES = 62, 77
 """Modules of the package that `connect` loads, and a text search with `mini` in all."""
 
 GROUPS: Mapping[str, str] = {

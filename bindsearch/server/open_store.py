@@ -9,8 +9,9 @@ from typing import Any
 from bindsearch.indexes.cost_model import costs_path
 from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
+from bindsearch.shards.connect import connect
 from bindsearch.storage.config import STORE_FILE, read_config
-from bindsearch.store import Store, connect
+from bindsearch.store import Store
 
 CACHED_TERMS = 512
 """Queries' texts and files whose vectors are kept: 1.5 KB each with `mini`."""

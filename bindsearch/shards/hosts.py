@@ -9,9 +9,7 @@ from typing import Any, Protocol
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.shards.host import ShardHost
-
-TIMEOUT_S = 30.0
-"""Default time in seconds that a shard has to answer a request."""
+from bindsearch.shards.layout import TIMEOUT_S
 
 
 @dataclass(frozen=True)

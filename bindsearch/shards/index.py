@@ -25,6 +25,7 @@ from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.optimize import check_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
+from bindsearch.shards.each import results_of
 from bindsearch.shards.fingerprints import OtherShards, fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, read_shard_map, shard_of
 from bindsearch.shards.sums import ProgressSum, sum_reports
@@ -74,6 +75,7 @@ class ShardJob:
     Attributes:
         root: Folder of the sharded store.
         number: Number of the shard.
+        n: Number of shards.
         paths: Absolute paths to index; none: the files that failed before.
         request: Options of the run.
         options: Options of the store.
@@ -83,6 +85,7 @@ class ShardJob:
 
     root: Path
     number: int
+    n: int
     paths: tuple[Path, ...]
     request: IndexRequest
     options: ShardOptions
@@ -159,6 +162,8 @@ def index_shard(
         StoreError: the shard is damaged or missing, or has another encoder.
     """
     shards = read_shard_map(job.root)
+    if shards.n != job.n:
+        raise StoreError(f"{job.root} has {shards.n} shards now, not {job.n}: run again")
     folders = shards.paths(job.root)
     folder = folders[job.number]
     prints = [fingerprints_path(job.root, number, shards.n) for number in range(shards.n)]
@@ -290,7 +295,7 @@ def index_shards(
     for path in resolved:
         known.check(path)
     if index_settings is not None:
-        with open_tools(ShardJob(root, 0, (), request, options)) as tools:
+        with open_tools(ShardJob(root, 0, shards.n, (), request, options)) as tools:
             check_index_settings(index_settings, tools.encoder.dim)
     return _index_all(root, shards, tuple(resolved), request, options, index_settings, run, on_progress, on_stage)
 
@@ -329,44 +334,24 @@ def _index_all(
     """Run the jobs of all shards, then those of shards with missing files once more; sum their reports."""
     started = time.monotonic()
     request.options(DecodeOptions())  # invalid options raise before anything is created
-    jobs = [ShardJob(root, number, paths, request, options, index_settings, True) for number in range(shards.n)]
+    jobs = [
+        ShardJob(root, number, shards.n, paths, request, options, index_settings, True) for number in range(shards.n)
+    ]
     progress = ProgressSum(on_progress)
     on_stage(f"indexing {shards.n} shards")
-    outcomes = dict(run(jobs, progress.of))
-    reports = _reports(outcomes, shards)
+    reports = results_of(run(jobs, progress.of), shards)
     with_missing = [number for number, report in reports.items() if report.kept_missing]
     swept: Mapping[int, IndexReport] = {}
     if with_missing:
         on_stage(f"removing missing files from {len(with_missing)} shards")
         again = [replace(jobs[number], keeps_missing=False) for number in with_missing]
-        swept = _reports(dict(run(again, lambda _: ignore_progress)), shards)
+        swept = results_of(run(again, lambda _: ignore_progress), shards)
     report = sum_reports(reports, swept)
     seen = (report.items, report.unchanged, report.removed, report.failures, report.without_content, report.notices)
     if paths and not any(seen):
         report.notices.append("no indexable files found")
     report.took_s = time.monotonic() - started
     return report
-
-
-def _reports(outcomes: Mapping[int, IndexReport | BindSearchError], shards: ShardMap) -> dict[int, IndexReport]:
-    """Return the reports of shards.
-
-    Raises:
-        BindSearchError: shards have failed.
-    """
-    errors = {number: outcome for number, outcome in outcomes.items() if isinstance(outcome, BindSearchError)}
-    if errors:
-        raise shard_failure(errors, shards)
-    return {number: outcome for number, outcome in outcomes.items() if not isinstance(outcome, BindSearchError)}
-
-
-def shard_failure(errors: Mapping[int, BindSearchError], shards: ShardMap) -> BindSearchError:
-    """Return the error for shards that have failed: that of the first, with the number and names of the others."""
-    first = errors[min(errors)]
-    if isinstance(first, UsageError) or type(first).__init__ is not BindSearchError.__init__:
-        return first
-    names = ", ".join(shards.folders[number] for number in sorted(errors)[:3]) + (", ..." if len(errors) > 3 else "")
-    return type(first)(f"{len(errors)} of {shards.n} shards failed ({names}), the others are done: {first}")
 
 
 @dataclass(frozen=True)

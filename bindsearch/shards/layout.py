@@ -25,6 +25,9 @@ HASH = "xxh3-64"
 
 MAX_SHARDS = 65_536
 
+TIMEOUT_S = 30.0
+"""Default time in seconds that a shard has to answer a request."""
+
 
 @dataclass(frozen=True)
 class ShardMap:

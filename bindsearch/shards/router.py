@@ -20,8 +20,8 @@ from bindsearch.search.ranking import COPIES, neighbour_cosines
 from bindsearch.search.scoring.candidates import PartitionScale, ScaleTarget, Scored, make_scales
 from bindsearch.search.scoring.hits import choose_hits, cosines_show_copies, is_pictures, make_hits
 from bindsearch.search.scoring.probability import ProbabilityModel
-from bindsearch.shards.hosts import TIMEOUT_S, Hosts, Replies
-from bindsearch.shards.layout import global_id, local_id
+from bindsearch.shards.hosts import Hosts, Replies
+from bindsearch.shards.layout import TIMEOUT_S, global_id, local_id
 from bindsearch.shards.merge import (
     MergedStatistics,
     ShardSource,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import to_path_text
 from bindsearch.environment import installation_faults
-from bindsearch.errors import UsageError
+from bindsearch.errors import StoreNotFoundError, UsageError
+from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm
 from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of, prepare_words
 from bindsearch.search.generation import Generation
@@ -21,18 +23,22 @@ from bindsearch.search.query import LIKE, Query, WordSearch, resolve_weights, te
 from bindsearch.search.query_encoding import EncodedTerm, resolve_source
 from bindsearch.search.scoring.calibration_file import load_calibration
 from bindsearch.search.scoring.probability import ProbabilityModel
-from bindsearch.shards.hosts import TIMEOUT_S, Hosts, LocalHosts
-from bindsearch.shards.layout import SHARDS_FILE, ShardMap, read_shard_map
+from bindsearch.shards.hosts import Hosts
+from bindsearch.shards.layout import SHARDS_FILE, TIMEOUT_S, ShardMap, new_shard_map, write_shard_map
 from bindsearch.shards.messages import RoutedQuery
+from bindsearch.shards.place import Place, ThisProcess
 from bindsearch.shards.router import RoutedResult, Router
 from bindsearch.storage.config import StoreConfig, load_encoder_of
+from bindsearch.storage.faults import tells_faults
 from bindsearch.store import Store, check_query
-from bindsearch.types import DecodeIn, Hit, Modality
+from bindsearch.types import DecodeIn, Hit, Modality, PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+    from bindsearch.indexes.types import IndexSettings
+    from bindsearch.shards.index import ShardOptions
 
 
 class ShardedStore(Store):
@@ -51,7 +57,8 @@ class ShardedStore(Store):
         compile: bool = False,
         segment_s: Mapping[str, float] | None = None,
         decode: DecodeIn = DecodeIn.PROCESS,
-        hosts: Hosts | None = None,
+        place: Place | None = None,
+        shards: int | None = None,
         timeout_s: float = TIMEOUT_S,
         require_all: bool = False,
     ) -> None:
@@ -65,7 +72,8 @@ class ShardedStore(Store):
             compile: Whether towers are compiled.
             segment_s: Lengths of segments in a new store.
             decode: Where media files are decoded.
-            hosts: Processes that hold the shards (None: this one).
+            place: Processes that index and search the shards (None: this one).
+            shards: Number of shards of a new store (None: 1).
             timeout_s: Time in seconds that a shard has to answer.
             require_all: Whether a shard that does not answer is an error; else the answer is partial and names it.
         """
@@ -78,7 +86,8 @@ class ShardedStore(Store):
             segment_s=segment_s,
             decode=decode,
         )
-        self._given_hosts = hosts
+        self._place = place or ThisProcess(device)
+        self._shards = shards
         self._timeout_s, self._require_all = timeout_s, require_all
 
     def _release(self) -> None:
@@ -87,6 +96,7 @@ class ShardedStore(Store):
             self._hosts.close()
         for cached in ("_hosts", "_router"):
             self.__dict__.pop(cached, None)
+        self._place.close()
 
     @property
     def exists(self) -> bool:
@@ -100,13 +110,11 @@ class ShardedStore(Store):
         Raises:
             StoreNotFoundError: there is no sharded store yet.
         """
-        return read_shard_map(self._folder)
+        return self._place.shard_map(self._folder)
 
     @cached_property
     def _hosts(self) -> Hosts:
-        if self._given_hosts is not None:
-            return self._given_hosts
-        return LocalHosts(dict(enumerate(self.shard_map.paths(self.path))), self._device)
+        return self._place.hosts(self.path, dict(enumerate(self.shard_map.paths(self.path))))
 
     @cached_property
     def _router(self) -> Router:
@@ -135,12 +143,115 @@ class ShardedStore(Store):
         from bindsearch.encoders.torch_runtime.device import Runtime
 
         runtime = Runtime(device=self._device, compile=self._compile)
-        config = self.config if self.exists or self._given_hosts is not None else None
+        try:
+            config = self.config
+        except StoreNotFoundError:
+            config = None
         return load_encoder_of(config, self.path, self._wanted_encoder, self._encoder_options, runtime)
 
     def generation(self) -> Generation:
         """Raise UsageError: each shard has a generation of its own."""
         raise UsageError(f"{self.path} has shards, each with its own generation: connect to one of them")
+
+    def _known_collections(self) -> dict[int, Path]:
+        try:
+            return dict(enumerate(self._roots))
+        except StoreNotFoundError:
+            return {}
+
+    def _create(self) -> ShardMap:
+        """Return the shards; of a new store, its map is written first.
+
+        Raises:
+            UsageError: the store has another number of shards than was asked for.
+        """
+        try:
+            shards = self.shard_map
+        except StoreNotFoundError:
+            created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            write_shard_map(self._folder, new_shard_map(self._shards or 1, created))
+            shards = self.shard_map
+        if self._shards not in (None, shards.n):
+            raise UsageError(
+                f"{self.path} has {shards.n} shards, not {self._shards}: leave out the number, or change it with "
+                "`bindsearch reshard`"
+            )
+        return shards
+
+    def _shard_options(self) -> ShardOptions:
+        from bindsearch.shards.index import ShardOptions
+
+        return ShardOptions(
+            encoder=self._wanted_encoder,
+            encoder_options=self._encoder_options,
+            device=self._device,
+            compile=self._compile,
+            segment_s=self._wanted_segments,
+            decode=self._decode,
+        )
+
+    @installation_faults()
+    @tells_faults("write")
+    def index(
+        self,
+        *paths: PathLike,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        retry_failed: bool = False,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        prune: bool = False,
+        limits: Mapping[str, float] | None = None,
+        index_settings: IndexSettings | None = None,
+        on_progress: OnProgress = ignore_progress,
+        on_stage: OnStage = ignore_stage,
+    ) -> IndexReport:
+        """Update the shards from folders or files; see `Store.index`.
+
+        Returns:
+            Counts, failures and notices of all shards.
+
+        Raises:
+            UsageError: as for `Store.index`, or the store has another number of shards than was asked for.
+            StoreError: shards could not be written; the others are updated.
+        """
+        from bindsearch.operations.index import IndexRequest
+        from bindsearch.shards.index import index_shards
+
+        caps = {} if limits is None else limits
+        request = IndexRequest(rules, imu_rate_hz, retry_failed, include, exclude, prune, caps)
+        self._gpus.check()
+        self._create()
+        return index_shards(
+            self._folder,
+            [to_path_text(path) for path in paths],
+            request,
+            self._shard_options(),
+            index_settings=index_settings,
+            run=self._place.run_jobs,
+            on_progress=on_progress,
+            on_stage=on_stage,
+        )
+
+    @installation_faults()
+    @tells_faults("write")
+    def retry(
+        self,
+        *,
+        rules: Iterable[str] = (),
+        imu_rate_hz: float | None = None,
+        limits: Mapping[str, float] | None = None,
+        on_progress: OnProgress = ignore_progress,
+    ) -> IndexReport:
+        """Process only the files that failed before, of all shards; see `Store.retry`."""
+        from bindsearch.operations.index import IndexRequest
+        from bindsearch.shards.index import retry_shards
+
+        self.shard_map  # noqa: B018  (raises if there is no store)
+        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits={} if limits is None else limits)
+        return retry_shards(
+            self._folder, request, self._shard_options(), run=self._place.run_jobs, on_progress=on_progress
+        )
 
     def _search_all(
         self,

@@ -34,7 +34,7 @@ import pytest
 import typer.main
 
 import bindsearch
-import bindsearch.store
+import bindsearch.shards.connect
 from bindsearch.cli.main import app
 from helpers.command import run_command
 from helpers.stores import connect
@@ -116,7 +116,7 @@ def become_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
     variables |= {f"XDG_{name}_HOME": str(folder / f".{name.lower()}") for name in ("CONFIG", "DATA", "CACHE")}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(bindsearch.store, "connect", connect)
+    monkeypatch.setattr(bindsearch.shards.connect, "connect", connect)
     monkeypatch.setattr(bindsearch, "connect", connect, raising=False)
     return variables
 

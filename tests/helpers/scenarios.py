@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import bindsearch as bs
-import bindsearch.store
+import bindsearch.shards.connect
 from bindsearch.cli.main import main
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import EXIT_SOME_FAILED, StoreNotFoundError
@@ -139,7 +139,11 @@ def settings(scenario: Scenario, on_commit: Callable[[], None] = lambda: None) -
         The number of media that were embedded.
     """
     embedded = Embedded()
-    real_commit, real_prepare, real_connect = writer.Writer.commit, NullEncoder.prepare, bindsearch.store.connect
+    real_commit, real_prepare, real_connect = (
+        writer.Writer.commit,
+        NullEncoder.prepare,
+        bindsearch.shards.connect.connect,
+    )
 
     def committing(self: writer.Writer, batch: StagedBatch) -> None:
         real_commit(self, batch)
@@ -155,7 +159,7 @@ def settings(scenario: Scenario, on_commit: Callable[[], None] = lambda: None) -
         (writer, "MAX_PARTS", MAX_PARTS),
         (writer.Writer, "commit", committing),
         (NullEncoder, "prepare", preparing),
-        (bindsearch.store, "connect", partial(real_connect, decode="thread")),
+        (bindsearch.shards.connect, "connect", partial(real_connect, decode="thread")),
     ]
     if scenario.checkpoints:
         changes += [(catalog, "CLOSE_LOG_BYTES", 0), (catalog, "OPEN_LOG_BYTES", 0)]

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import bindsearch as bs
 from bindsearch.ingest.left_out import read_left_out
 from bindsearch.operations.exchange.exchange_format import open_generation
@@ -56,7 +58,9 @@ def items_of(store: Path) -> Files:
                 segment["text"],
                 generation.partitions[bs.Modality(segment["modality"])]
                 .rows.gather(
-                    generation.partitions[bs.Modality(segment["modality"])].rows_of_vectors([segment["vector_id"]])
+                    generation.partitions[bs.Modality(segment["modality"])].rows_of_vectors(
+                        np.array([segment["vector_id"]])
+                    )
                 )
                 .tobytes(),
             )

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import bindsearch as bs
-import bindsearch.store
+import bindsearch.shards.connect
 from bindsearch.cli.ask import asking
 from bindsearch.errors import BindSearchError
 from bindsearch.search.query import LIKE, Query, Term, make_query
@@ -80,7 +80,7 @@ def no_search(*_: object, **__: object) -> None:
 def test_a_server_gives_the_same_answer(name: str, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = answer(QUERIES[name], client, use_server=False)
     with monkeypatch.context() as patch:
-        patch.setattr(bindsearch.store, "connect", no_search)
+        patch.setattr(bindsearch.shards.connect, "connect", no_search)
         served = answer(QUERIES[name], client, use_server=True)
     assert served == alone
     assert json.dumps(served) == json.dumps(alone)
@@ -97,7 +97,7 @@ def test_a_server_gives_the_same_error(name: str, client: Path) -> None:
 
 
 def test_an_error_of_a_text_query_comes_from_the_server(client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bindsearch.store, "connect", no_search)
+    monkeypatch.setattr(bindsearch.shards.connect, "connect", no_search)
     with pytest.raises(bs.UsageError, match="cancel each other"):
         answer(ERRORS["terms cancel"], client, use_server=True)
 
@@ -121,7 +121,7 @@ def test_another_device_or_environment_is_searched_here(
 ) -> None:
     if device == "auto":
         monkeypatch.setenv("BINDSEARCH_CACHE", str(client.parent / "cache"))
-    monkeypatch.setattr(bindsearch.store, "connect", no_search)
+    monkeypatch.setattr(bindsearch.shards.connect, "connect", no_search)
     with asking(store=str(client), device=device, imu_rate_hz=None) as ask, pytest.raises(AssertionError):
         ask(make_query("a dog"))
 

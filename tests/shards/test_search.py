@@ -19,9 +19,10 @@ from bindsearch.search.explain import explain_plan, explain_run
 from bindsearch.search.planner import depth_of_shard
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.shards.hosts import LocalHosts, Replies
-from bindsearch.shards.layout import global_id, local_id
+from bindsearch.shards.layout import global_id, local_id, read_shard_map
 from bindsearch.shards.merge import merge_means, merge_moments
 from bindsearch.shards.messages import ModalitySummary
+from bindsearch.shards.place import ThisProcess
 from bindsearch.shards.store import ShardedStore
 from bindsearch.types import Hit
 from bindsearch.views.answer_data import answer_data
@@ -206,10 +207,20 @@ class LosesShards(LocalHosts):
         return Replies(replies.results, {**replies.missing, **dict.fromkeys(lost & requests.keys(), "it was killed")})
 
 
+class LosingPlace(ThisProcess):
+    """This process with hosts of which some shards do not answer."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.lossy = LosesShards(dict(enumerate(read_shard_map(folder).paths(folder))))
+
+    def hosts(self, root: Path, paths: Mapping[int, Path]) -> LosesShards:
+        return self.lossy
+
+
 def loses_shards(folder: Path, **options: Any) -> tuple[LosesShards, ShardedStore]:
-    paths = dict(enumerate(ShardedStore(folder).shard_map.paths(folder)))
-    hosts = LosesShards(paths)
-    return hosts, ShardedStore(folder, hosts=hosts, **options)
+    place = LosingPlace(folder)
+    return place.lossy, ShardedStore(folder, place=place, **options)
 
 
 @pytest.mark.parametrize("method", ["summary", "prepare", "search", "details", "all"])

@@ -15,6 +15,7 @@ from bindsearch.device import CORES_VARIABLE
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import BindSearchError, UsageError, first_line
 from bindsearch.reports import IndexReport, OnProgress, Progress
+from bindsearch.shards.each import is_plain
 from bindsearch.shards.index import OnShardProgress, ShardJob, index_shard, open_tools
 from bindsearch.storage.config import load_store_encoder
 
@@ -182,11 +183,7 @@ def _run_job(job: ShardJob, share: TaskShare, board: Any) -> IndexReport | BindS
         with open_tools(replace(job, options=options), _load_encoder) as tools:
             return index_shard(replace(job, options=options), tools, _sender(board, job.number))
     except BindSearchError as error:
-        return error if _can_be_sent(error) else BindSearchError(str(error))
-
-
-def _can_be_sent(error: BindSearchError) -> bool:
-    return type(error).__init__ is BindSearchError.__init__
+        return error if is_plain(error) else BindSearchError(str(error))
 
 
 def _sender(board: Any, number: int) -> OnProgress:

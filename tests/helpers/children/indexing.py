@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import bindsearch.store
+import bindsearch.shards.connect
 from bindsearch.cli.main import main as command
 from bindsearch.ingest import commit
 from bindsearch.storage import catalog, writer
@@ -272,8 +272,8 @@ def main() -> None:
     commit.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
     vars(catalog)["CLOSE_LOG_BYTES"] = 0  # so that each run ends with a checkpoint
     if not given.workers:
-        connect = partial(bindsearch.store.connect, decode="thread")
-        bindsearch.store.connect = connect
+        connect = partial(bindsearch.shards.connect.connect, decode="thread")
+        bindsearch.shards.connect.connect = connect
     if given.log:
         log_generations(given.log)
     if given.pause:

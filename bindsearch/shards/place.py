@@ -1,0 +1,64 @@
+"""Places where shards are indexed and searched: this process, or a cluster (`shards.ray.place`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from bindsearch.shards.hosts import Hosts, LocalHosts
+from bindsearch.shards.layout import ShardMap, read_shard_map
+
+if TYPE_CHECKING:
+    from bindsearch.errors import BindSearchError
+    from bindsearch.reports import IndexReport
+    from bindsearch.shards.index import OnShardProgress, ShardJob
+
+
+class Place(Protocol):
+    """Processes that index and search shards."""
+
+    def shard_map(self, root: Path) -> ShardMap:
+        """Return the map of the sharded store in a folder.
+
+        Raises:
+            StoreNotFoundError: there is no sharded store in that folder.
+        """
+
+    def hosts(self, root: Path, paths: Mapping[int, Path]) -> Hosts:
+        """Return hosts of the shards of a sharded store, given its folder and that of each shard."""
+
+    def run_jobs(
+        self, jobs: Sequence[ShardJob], progress_of: OnShardProgress
+    ) -> Mapping[int, IndexReport | BindSearchError]:
+        """Index shards; return the report or the error of each."""
+
+    def close(self) -> None:
+        """Release the processes."""
+
+
+class ThisProcess:
+    """This process as a place; see `Place`."""
+
+    def __init__(self, device: str = "auto") -> None:
+        """Search on a device, as in `connect`."""
+        self._device = device
+
+    def shard_map(self, root: Path) -> ShardMap:
+        """Return the map of the sharded store in a folder; see `Place`."""
+        return read_shard_map(root)
+
+    def hosts(self, root: Path, paths: Mapping[int, Path]) -> Hosts:  # noqa: ARG002  (of the protocol)
+        """Return hosts that are threads of this process."""
+        return LocalHosts(paths, self._device)
+
+    def run_jobs(
+        self, jobs: Sequence[ShardJob], progress_of: OnShardProgress
+    ) -> Mapping[int, IndexReport | BindSearchError]:
+        """Index shards one after the other."""
+        from bindsearch.shards.index import run_here
+
+        return run_here(jobs, progress_of)
+
+    def close(self) -> None:
+        """Release nothing."""
