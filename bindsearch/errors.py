@@ -20,6 +20,9 @@ BindSearchError                 exit code 5
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 EXIT_SOME_FAILED = 3
 """Exit code of a command that is done but for some files."""
 
@@ -28,6 +31,17 @@ class BindSearchError(Exception):
     """Base of all BindSearch errors; the message is one line: the value, what was expected, what to do."""
 
     exit_code = 5
+
+    def __reduce__(self) -> tuple[Callable[..., BindSearchError], tuple[Any, ...]]:
+        """Return what other processes restore it from: constructors take other arguments than the message."""
+        return _restored, (type(self), str(self), vars(self))
+
+
+def _restored(kind: type[BindSearchError], message: str, attributes: Mapping[str, Any]) -> BindSearchError:
+    error = kind.__new__(kind)
+    error.args = (message,)
+    vars(error).update(attributes)
+    return error
 
 
 class UsageError(BindSearchError):

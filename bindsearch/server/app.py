@@ -126,7 +126,7 @@ def make_app(service: Service) -> FastAPI:
     _add_store(app, service)
     _add_uploads(app, service)
     _add_items(app, service)
-    _add_faults(app)
+    add_faults(app)
     return app
 
 
@@ -316,7 +316,9 @@ def _add_items(app: FastAPI, service: Service) -> None:
         return await show(request, item_id, modality, start_s, size_px, is_figure=True)
 
 
-def _add_faults(app: FastAPI) -> None:
+def add_faults(app: FastAPI) -> None:
+    """Let an application answer errors as JSON, one line each."""
+
     @app.exception_handler(Refusal)
     async def refuse(_: Request, refusal: Refusal) -> Response:
         return JSONResponse({"error": refusal.message}, refusal.status, dict(refusal.headers))
@@ -366,6 +368,22 @@ def _and(answer: dict[int, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "done", **answer[200]}}
 
 
+async def json_body(request: Request) -> Any:
+    """Return the JSON in the body of a request.
+
+    Raises:
+        Refusal: there is none.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refusal(415, f"the body is {shown(kind)}: send a query with Content-Type: application/json")
+    body = await request.body()
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is not JSON: {first_line(error)}") from None
+
+
 async def _page_query(request: Request, service: Service) -> PageQuery:
     """Return the query in the body of a request.
 
@@ -373,14 +391,7 @@ async def _page_query(request: Request, service: Service) -> PageQuery:
         Refusal: the body is no JSON.
         UsageError: it is no query.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refusal(415, f"the body is {shown(kind)}: send a query with Content-Type: application/json")
-    body = await request.body()
-    try:
-        data = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(400, f"the body is not JSON: {first_line(error)}") from None
+    data = await json_body(request)
     roots = await service.files.run(lambda: _roots(service.opened.current()))
     return read_page_query(data, service.uploads.find, roots, service.shown_store)
 

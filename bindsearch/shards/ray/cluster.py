@@ -23,6 +23,8 @@ from typing import Any, Self
 from bindsearch.arguments import shown
 from bindsearch.errors import BindSearchError, InstallationError, UsageError
 
+logger = logging.getLogger("bindsearch.shards")
+
 LOCAL = "local"
 AUTO = "auto"
 CLIENT = "ray://"
@@ -241,17 +243,15 @@ def _join(on: str) -> Cluster:
     import ray
 
     cluster = Cluster(on)
-    if on.startswith(CLIENT):
-        options: Mapping[str, Any] = {}
-    else:
-        options = {"configure_logging": False, "log_to_driver": False}
+    options = {} if on.startswith(CLIENT) else {"configure_logging": False}
     try:
-        ray.init(address=on, namespace=NAMESPACE, logging_level=logging.ERROR, **options)
+        ray.init(address=on, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:
         with suppress(Exception):
             ray.shutdown()
         raise ClusterError(f"cannot use the Ray cluster {on}: {_reason(error)}") from error
     cluster._held.callback(_disconnect)
+    cluster._held.enter_context(_no_printing())
     if on == AUTO:
         cluster.address = _connected_to()
     return cluster
@@ -305,6 +305,7 @@ def _start_local() -> Cluster:
                 f"Ray listens on {', '.join(sorted(listening))}, not on {LOOPBACK} alone, and was stopped: "
                 "install a version of Ray that this BindSearch is tested with"
             )
+        held.enter_context(_no_printing())
         cluster._held = held.pop_all()
     return cluster
 
@@ -350,6 +351,23 @@ def loopback_only() -> Iterator[None]:
                 os.environ[name] = value
         ray_constants.ENABLE_RAY_CLUSTER = is_networked
         _reload_token()
+
+
+@contextmanager
+def _no_printing() -> Iterator[None]:
+    """Log what Ray prints about workers that end: it writes to the standard output, which may be JSON."""
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  (as Ray calls it)
+        for line in data["lines"]:
+            logger.info("%.300s", line.splitlines()[0] if line else "")
+
+    printing = worker.print_to_stdstream
+    worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
 
 
 @contextmanager

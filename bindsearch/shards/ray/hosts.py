@@ -19,7 +19,7 @@ from bindsearch.shards.host import ShardHost
 from bindsearch.shards.hosts import Replies
 from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.ray.cluster import NAMESPACE, ClusterError
-from bindsearch.shards.ray.placement import look_around, one_line, place, seen_shards
+from bindsearch.shards.ray.placement import Sight, look_around, one_line, place, seen_shards
 
 MAX_CONCURRENT = 16
 """Requests that a host answers at once."""
@@ -33,7 +33,7 @@ LOOK_S = 30.0
 START_S = 60.0
 """Time in seconds that hosts have to start; those that need longer are used when they have."""
 
-CHECK_S = 3.0
+CHECK_S = 2.0
 """Time in seconds that a host or node has to answer when it is suspected to be dead."""
 
 RESTART_S = 30.0
@@ -104,14 +104,14 @@ class _Host:
 
     Attributes:
         actor: Handle of the actor.
-        name: Its name.
+        wanted: Numbers of the shards that it should hold.
         state: Last known state.
         down: Why it does not answer; None: it does.
         since: Monotonic time at which that was noticed.
     """
 
     actor: Any
-    name: str
+    wanted: frozenset[int]
     state: HostState
     down: str | None = None
     since: float = 0.0
@@ -147,7 +147,10 @@ class RayHosts:
         self._started: list[_Host] = []
         self._hosts = _find_hosts(root)
         self._closed, self._wake = threading.Event(), threading.Event()
-        problems = self._start_missing(LOOK_S)
+        problems: list[str] = []
+        if self._lacking():
+            found, problems = look_around(self._paths, LOOK_S)
+            self._start_missing(found)
         if not self._hosts:
             why = "; ".join(problems) or f"the folder {next(iter(paths.values()))} is on none of them"
             raise ClusterError(f"no node of the cluster can hold a shard of {root}: {why}")
@@ -213,42 +216,46 @@ class RayHosts:
     def why_down(self, number: int) -> str:
         """Return why no host answers for a shard."""
         with self._lock:
-            reasons = [host.down for host in self._hosts if number in host.state.shards and host.down is not None]
+            reasons = [host.down for host in self._hosts if number in host.wanted and host.down is not None]
         return reasons[0] if reasons else f"no node of the cluster sees its folder {self._paths[number]}"
 
     def mark_down(self, host: _Host, reason: str) -> None:
         """Ask a host no more until it answers again."""
         with self._lock:
             if host.down is None:
-                host.down = f"its host on node {host.state.address} does not answer ({reason}): it is started again"
+                host.down = f"its host on node {host.state.address} does not answer ({reason}); it is started again"
                 host.since = time.monotonic()
         self._wake.set()
 
-    def _start_missing(self, timeout_s: float) -> list[str]:
-        """Start hosts for the shards that none has, and return what is wrong with nodes."""
+    def _lacking(self) -> dict[int, set[int]]:
+        """Return the shards without a host, by replica; replicas that have all are left out."""
         with self._lock:
-            known = list(self._hosts)
-        missing = {
-            replica: self._paths.keys()
-            - {n for host in known if host.state.replica == replica for n in host.state.shards}
+            held = {(host.state.replica, number) for host in self._hosts for number in host.wanted}
+        lacking = {
+            replica: {number for number in self._paths if (replica, number) not in held}
             for replica in range(self.replicas)
         }
-        if not any(missing.values()):
-            return []
-        found, problems = look_around(self._paths, timeout_s)
+        return {replica: numbers for replica, numbers in lacking.items() if numbers}
+
+    def _start_missing(self, found: Mapping[str, Sight]) -> None:
+        """Start hosts for the shards that have none, on nodes that see them."""
         seen = {node: sight.shards for node, sight in found.items()}
-        load = Counter({host.state.node: len(host.state.shards) for host in known})
-        for replica, numbers in missing.items():
-            taken: dict[int, set[str]] = {}
-            for host in self._hosts:
-                for number in host.state.shards:
-                    taken.setdefault(number, set()).add(host.state.node)
+        with self._lock:
+            known = list(self._hosts)
+        load: Counter[str] = Counter()
+        taken: dict[int, set[str]] = {}
+        for host in known:
+            load[host.state.node] += len(host.wanted)
+            for number in host.wanted:
+                taken.setdefault(number, set()).add(host.state.node)
+        for replica, numbers in self._lacking().items():
             for node, shards in place(sorted(numbers), seen, taken, load).items():
                 host = self._start(replica, node, found[node].address, shards)
                 with self._lock:
                     self._hosts.append(host)
                 self._started.append(host)
-        return problems
+                for number in shards:
+                    taken.setdefault(number, set()).add(node)
 
     def _start(self, replica: int, node: str, address: str, shards: list[int]) -> _Host:
         import ray
@@ -273,7 +280,7 @@ class RayHosts:
             )
             .remote(replica, paths, self._settings.device)
         )
-        return _Host(actor, name, HostState(replica, node, address, 0, frozenset(shards)))
+        return _Host(actor, frozenset(shards), HostState(replica, node, address, 0, frozenset(shards)))
 
     def _await_start(self) -> None:
         """Wait until the new hosts answer; those that do not are down."""
@@ -307,32 +314,31 @@ class RayHosts:
 
     def _heal(self, host: _Host) -> None:
         import ray
-        from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError
 
-        is_dead = False
+        is_lost = False
         try:
             state = ray.get(_ask_state(host.actor), timeout=CHECK_S)
-            if state.shards >= host.state.shards:
+            if state.shards >= host.wanted:
                 with self._lock:
                     host.state, host.down = state, None
                 return
-            is_dead = True  # restarted on a node that does not see all of its shards
-        except GetTimeoutError:
-            pass
-        except RayActorError as error:
-            is_dead = isinstance(error, ActorDiedError) and not isinstance(error, ray.exceptions.ActorUnavailableError)
+            is_lost = True  # restarted where not all of its shards are
+        except (GetTimeoutError, ActorUnavailableError):
+            pass  # it may be starting
+        except Exception:
+            is_lost = True
         found, _ = look_around(self._paths, CHECK_S)
-        is_restarting = host.state.node in found and time.monotonic() - host.since < RESTART_S
-        if is_restarting and not is_dead:
+        if not is_lost and host.state.node in found and time.monotonic() - host.since < RESTART_S:
             return
-        if not any(sight.shards & host.state.shards for sight in found.values()):
+        if not any(sight.shards & host.wanted for sight in found.values()):
             return  # no other node can hold them: wait for this one, or for one that can
         with suppress(Exception):
             ray.kill(host.actor, no_restart=True)  # frees its name, and keeps Ray from restarting it elsewhere
         with self._lock:
             self._hosts.remove(host)
         before = len(self._started)
-        self._start_missing(CHECK_S)
+        self._start_missing(found)
         for new in self._started[before:]:
             self.mark_down(new, "it is starting")
 
@@ -382,7 +388,7 @@ class _Run:
             for reference in ready:
                 self._receive(reference, end)
         for host, numbers in self._sent.values():
-            if self.requests.keys() & set(numbers) - self._found.results.keys():
+            if not self._found.results.keys() >= set(numbers):
                 self.hosts.mark_down(host, f"no answer in {self.timeout_s:g} s")
         for number in self._open():
             self._found.missing[number] = self._reasons.get(number) or f"no answer in {self.timeout_s:g} s"
@@ -462,12 +468,13 @@ def _find_hosts(root: Path) -> list[_Host]:
     import ray
 
     found = []
-    asked = {_ask_state(actor): (name, actor) for name, actor in _handles(root).items()}
+    asked = {_ask_state(actor): actor for actor in _handles(root).values()}
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=CHECK_S) if asked else ([], [])
     for reference in ready:
-        name, actor = asked[reference]
+        actor = asked[reference]
         with suppress(Exception):
-            found.append(_Host(actor, name, ray.get(reference, timeout=CHECK_S)))
+            state = ray.get(reference, timeout=CHECK_S)
+            found.append(_Host(actor, state.shards, state))
     return found
 
 

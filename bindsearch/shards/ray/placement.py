@@ -103,6 +103,10 @@ def place(
 
 def one_line(error: BaseException) -> str:
     """Return why a call of Ray failed, as one short line."""
+    from ray.exceptions import ActorUnschedulableError, RayActorError
+
+    if isinstance(error, RayActorError | ActorUnschedulableError):
+        return "its process ended, or its node is lost"
     cause = getattr(error, "cause", None)
     while isinstance(cause, BaseException):
         error, cause = cause, getattr(cause, "cause", None)

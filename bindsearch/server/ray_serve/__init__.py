@@ -1,0 +1,1 @@
+"""A search service of several processes on a Ray cluster (Ray Serve)."""
