@@ -463,6 +463,11 @@ def stop_hosts(root: Path) -> int:
     return len(handles)
 
 
+def replicas_of(root: Path) -> int:
+    """Return the number of replicas of a store's hosts that run; the process must be connected to the cluster."""
+    return max((host.state.replica + 1 for host in _find_hosts(root)), default=0)
+
+
 def _find_hosts(root: Path) -> list[_Host]:
     """Return the hosts of a store that answer, whoever started them."""
     import ray
