@@ -159,6 +159,7 @@ class Status:
         size_bytes: Size of the store's folder in bytes.
         columns: Columns that `classify` has written.
         shards: Status of each shard of a sharded store, by its number.
+        missing_shards: Why a shard did not answer, by its number.
     """
 
     path: Path
@@ -177,6 +178,7 @@ class Status:
     size_bytes: int
     columns: tuple[ColumnStatus, ...] = ()
     shards: Mapping[int, Status] = field(default_factory=dict)
+    missing_shards: Mapping[int, str] = field(default_factory=dict)
 
 
 def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:

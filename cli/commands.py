@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status": ("status", "status_command"),
         "verify": ("verify", "verify_command"),
         "compact": ("compact", "compact_command"),
+        "reshard": ("reshard", "reshard_command"),
         "recover": ("recover", "recover_command"),
         "doctor": ("doctor", "doctor_command"),
         "duplicates": ("duplicates", "duplicates_command"),

@@ -16,8 +16,8 @@ def compact_command(store: StoreOption = None, on: OnOption = None, json: JsonOp
     from bindsearch.operations.verify.findings import finding_record
     from bindsearch.shards.connect import connect
 
-    with show_stages() as on_stage:
-        done = connect(store, on=on).compact(on_stage=on_stage)
+    with connect(store, on=on) as opened, show_stages() as on_stage:
+        done = opened.compact(on_stage=on_stage)
     if json:
         print_json(
             {

@@ -28,7 +28,8 @@ def forget_command(
     """
     from bindsearch.shards.connect import connect
 
-    forgotten = connect(store, on=on).forget(*(paths or ()), item_ids=item or ())
+    with connect(store, on=on) as opened:
+        forgotten = opened.forget(*(paths or ()), item_ids=item or ())
     if json:
         print_json({"forgotten": forgotten})
     else:

@@ -82,6 +82,19 @@ def _status_json(status: Status) -> dict[str, object]:
         "left_out": dict(status.left_out),
         "size_bytes": status.size_bytes,
         "columns": [_column_json(column) for column in status.columns],
+        "shards": [_shard_json(number, shard) for number, shard in status.shards.items()],
+        "missing_shards": [{"shard": number, "reason": why} for number, why in status.missing_shards.items()],
+    }
+
+
+def _shard_json(number: int, shard: Status) -> dict[str, object]:
+    return {
+        "shard": number,
+        "store": str(shard.path),
+        "generation": shard.generation,
+        "items": {modality.value: n for modality, n in shard.items.items()},
+        "segments": {modality.value: n for modality, n in shard.segments.items()},
+        "size_bytes": shard.size_bytes,
     }
 
 
@@ -125,6 +138,11 @@ def _print_status(status: Status) -> None:
         items, segments = status.items.get(modality, 0), status.segments.get(modality, 0)
         if segments:
             print_line(f"{modality:11} {plural(items, 'item')}, {plural(segments, 'segment')}")
+    for number, shard in status.shards.items():
+        counts = f"{plural(sum(shard.items.values()), 'item')}, {plural(sum(shard.segments.values()), 'segment')}"
+        print_line(f"shard       {number}: {counts}, {human_bytes(shard.size_bytes)}, generation {shard.generation}")
+    for number, why in status.missing_shards.items():
+        print_line(f"missing     shard {number}, whose files are not counted: {why}")
     for partition in status.partitions:
         _print_index(partition)
     for column in status.columns:

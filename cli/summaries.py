@@ -24,6 +24,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "status": "Show collections, items and segments by modality, indexes and failures.",
         "verify": "Check the store's files for consistency and checksums. Changes nothing.",
         "compact": "Repair the store, remove deleted rows and unreferenced files, and compact the catalog.",
+        "reshard": "Distribute the items of a sharded store to another number of shards. Nothing is embedded again.",
         "recover": "Rebuild a damaged, missing or outdated catalog from the snapshot that searches use.",
         "doctor": "Check Python, libraries, GPU, codecs, encoders, store and disk; report how to fix each problem.",
         "duplicates": "List identical files, or with --near items that are similar to each other.",

@@ -37,8 +37,8 @@ def verify_command(
     from bindsearch.operations.verify.findings import finding_record
     from bindsearch.shards.connect import connect
 
-    with show_stages() as on_stage:
-        report = connect(store, on=on).verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)
+    with connect(store, on=on) as opened, show_stages() as on_stage:
+        report = opened.verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)
     if json:
         print_json(
             {

@@ -42,7 +42,7 @@ def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seque
 
 
 class KnownItems(NamedTuple):
-    """What of a request to forget a store has.
+    """Paths and items of a request to forget that a store has.
 
     Attributes:
         paths: Positions of the paths that anything was indexed at or below.

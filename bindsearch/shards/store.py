@@ -39,7 +39,7 @@ from bindsearch.shards.hosts import Hosts
 from bindsearch.shards.layout import SHARDS_FILE, TIMEOUT_S, ShardMap, new_shard_map, write_shard_map
 from bindsearch.shards.place import Place, ThisProcess
 from bindsearch.shards.search.messages import RoutedQuery
-from bindsearch.shards.search.router import RoutedResult, Router
+from bindsearch.shards.search.router import RoutedResult, Router, check_answering
 from bindsearch.storage.config import StoreConfig, load_encoder_of
 from bindsearch.storage.faults import store_faults, tells_faults
 from bindsearch.store import Store, check_query
@@ -306,11 +306,19 @@ class ShardedStore(Store):
 
     @tells_faults("read")
     def status(self) -> Status:
-        """Return the sum of the status of all shards, with theirs in `shards`; see `Store.status`."""
-        from bindsearch.shards.maintain import shards_status
+        """Return the sum of the status of all shards that answer, with theirs in `shards`; see `Store.status`.
 
-        sharded = shards_status(self._folder, run_each=self._place.run_each)
-        return replace(sharded.total, shards=sharded.shards)
+        Raises:
+            StoreNotFoundError: there is no store.
+            StoreError: no shard answers, or one does not and all are required.
+        """
+        from bindsearch.shards.maintain import sum_status
+
+        self._folder  # noqa: B018  (raises if the store is closed)
+        replies = self._hosts.run("status", dict.fromkeys(range(self._hosts.n)), self._timeout_s)
+        check_answering(replies.missing, len(replies.results), self._hosts.n, require_all=self._require_all)
+        total = sum_status(self.path, [*replies.results.values()])
+        return replace(total, shards=replies.results, missing_shards=replies.missing)
 
     @tells_faults("read")
     def left_out(self, *, start: int = 0, most: int = 1000) -> list[LeftOutFile]:

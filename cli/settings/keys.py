@@ -30,7 +30,7 @@ FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 
 INPUTS = (
     "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
-    "write-column write-probability remove-column pairs out sweep"
+    "write-column write-probability remove-column pairs out sweep shards"
 )
 CONSENT = "accept-license force replace restart prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
@@ -40,28 +40,29 @@ READ_ELSEWHERE = frozenset({"BINDSEARCH_OFFLINE", "BINDSEARCH_MODEL_PULL_OFFLINE
 """Variables named as an option's would be that the package itself reads."""
 
 KNOWN: Mapping[str, str] = {
-    "index": "store modality-rule encoder encoder-option device compile imu-rate segment index memory recall "
-    "index-option retry-failed include exclude limit json json-lines",
+    "index": "store on workers gpus modality-rule encoder encoder-option device compile imu-rate segment index memory "
+    "recall index-option retry-failed include exclude limit json json-lines",
     "search": "to k ranking diversity min-match copies words where under collection since until include-query imu-rate "
-    "device store json jsonl csv paths print0 format flat color preview no-server",
+    "device store on require-all json jsonl csv paths print0 format flat color preview no-server",
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
-    "imu-rate device store json analyze",
+    "imu-rate device store on json analyze",
     "classify": "templates encoder top modality collection imu-rate device store json",
-    "serve": "store host port token-file no-socket",
+    "serve": "store host port token-file no-socket on processes replicas encoders gpus",
     "report": "title to k where imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",
-    "watch": "store modality-rule encoder include exclude rescan polling json-lines",
-    "retry": "store modality-rule imu-rate limit device json json-lines",
-    "optimize": "index memory recall index-option device store json",
+    "watch": "store on modality-rule encoder include exclude rescan polling json-lines",
+    "retry": "store on modality-rule imu-rate limit device json json-lines",
+    "optimize": "index memory recall index-option device store on json",
     "calibrate": "device store json",
     "reindex": "encoder encoder-option store modality-rule imu-rate limit device json json-lines",
-    "status": "failed left-out most store json",
-    "verify": "store check-media hash-media json",
-    "compact": "store json",
+    "status": "failed left-out most store on json",
+    "verify": "store on check-media hash-media json",
+    "compact": "store on json",
+    "reshard": "device store on json",
     "recover": "store json",
     "doctor": "deep store json",
     "duplicates": "near threshold to store json",
-    "forget": "store json",
+    "forget": "store on json",
     "relocate": "store json",
     "export": "layout to where under collection since until store json",
     "import": "modality vector-column encoder encoder-option device store json",

@@ -34,7 +34,7 @@ WARM_UP = "warm up"
 
 
 class Searched(Protocol):
-    """What a service needs of a store."""
+    """A store, as far as a service needs it."""
 
     def answer(self, query: Query) -> Answer:
         """Answer a query."""

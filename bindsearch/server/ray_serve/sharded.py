@@ -55,7 +55,7 @@ def serve_store(
         store.status()  # starts the hosts, which the processes of the service find
         from bindsearch.shards.ray.encoders import PoolSettings, RayEncoder
 
-        pool = PoolSettings(actors=cluster.encoders, num_gpus=cluster.num_gpus)
+        pool = PoolSettings(actors=cluster.encoders, num_cpus=0.0, num_gpus=cluster.num_gpus)
         encoder = RayEncoder(store.encoder, pool)
         held.callback(encoder.close)
         serve_sharded(partial(_open, folder, cluster.replicas, encoder), settings, on_start)

@@ -250,10 +250,7 @@ class Router:
         Raises:
             StoreError: no shard answers, or one does not and all are required.
         """
-        if missing and (self._require_all or not answering):
-            number, why = next(iter(missing.items()))
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise StoreError(f"shard {number}{more} of {self._n} does not answer: {why}")
+        check_answering(missing, answering, self._n, require_all=self._require_all)
 
     def stored_term(self, term: Term) -> EncodedTerm:
         """Return the encoded term of an indexed item, from its stored vectors.
@@ -522,6 +519,18 @@ class Router:
         source = ShardSource(pool, details, self._n, search.states.has_copies)
         chosen = choose_hits(plan, source.scored, source)
         return make_hits(plan, routed.vector, source.scored, chosen, source), chosen.lacks_items
+
+
+def check_answering(missing: Mapping[int, str], answering: int, n: int, *, require_all: bool) -> None:
+    """Check that enough of n shards answer.
+
+    Raises:
+        StoreError: no shard answers, or one does not and all are required.
+    """
+    if missing and (require_all or not answering):
+        number, why = next(iter(missing.items()))
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise StoreError(f"shard {number}{more} of {n} does not answer: {why}")
 
 
 def _split(details: Details, lengths: Mapping[int, int]) -> dict[int, Details]:

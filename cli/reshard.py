@@ -1,0 +1,53 @@
+"""`bindsearch reshard`: another number of shards for a sharded store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import DeviceOption, JsonOption, OnOption, StoreOption
+from bindsearch.cli.output import plural, print_json, print_line, print_message, show_stages
+
+
+def reshard_command(
+    shards: Annotated[int, typer.Option("--shards", help="Number of shards.", min=1, metavar="N")],
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    on: OnOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Distribute the items of a sharded store to another number of shards. Nothing is embedded again.
+
+    Items get new ids. If it is interrupted, run it again; searches use the old shards until it is done.
+
+    Example: bindsearch reshard --shards 128 --store /data/store
+    """
+    from bindsearch.errors import UsageError
+    from bindsearch.shards.connect import connect
+    from bindsearch.shards.store import ShardedStore
+
+    with connect(store, on=on, device=device) as opened, show_stages() as on_stage:
+        if not isinstance(opened, ShardedStore):
+            raise UsageError(f"the store {opened.path} has no shards: index into another folder with --shards {shards}")
+        done = opened.reshard(shards, on_stage=on_stage)
+    if json:
+        print_json(
+            {
+                "before": done.before,
+                "after": done.after,
+                "items": done.items,
+                "segments": done.segments,
+                "failures": done.failures,
+                "notices": list(done.notices),
+                "took_s": round(done.took_s, 3),
+            }
+        )
+        return 0
+    print_line(
+        f"{plural(done.after, 'shard')}, {done.before} before: {plural(done.items, 'item')}, "
+        f"{plural(done.segments, 'segment')}"
+    )
+    for notice in done.notices:
+        print_message(f"note: {notice}")
+    return 0
