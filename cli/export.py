@@ -57,8 +57,8 @@ def export_command(
     from bindsearch.store import connect
 
     if not target:
-        engine = next((name for name in to or () if name.startswith(("qdrant:", "pgvector:"))), "TARGET")
-        raise UsageError(f"name the target before the options, --to is for modalities: bindsearch export {engine}")
+        place = to if to is not None and ":" in to else "TARGET"
+        raise UsageError(f"the target is no option, --to is for modalities: bindsearch export {place}")
     filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, on_stage):
         done = connect(store).export(

@@ -85,10 +85,10 @@ def _check_shape(source: EngineSource) -> None:
     if len(source.kinds) > MAX_COLUMNS:
         raise UsageError(f"{len(source.kinds)} columns are too many for a table of PostgreSQL: at most {MAX_COLUMNS}")
     for name in source.kinds:
-        if name in (KEY, VECTOR) or not name or "\0" in name or len(name.encode()) > MAX_NAME_BYTES:
+        if name in (KEY, VECTOR) or len(name.encode()) > MAX_NAME_BYTES:
             raise UsageError(
-                f"a table of PostgreSQL cannot have your column {name[:80]!r}: rename it in sidecars or lists; names "
-                f"have 1 to {MAX_NAME_BYTES} bytes, and {KEY} and {VECTOR} are taken"
+                f"a table of PostgreSQL cannot have your column {name!r}: rename it in sidecars or lists; names have at "
+                f"most {MAX_NAME_BYTES} bytes, and {KEY} and {VECTOR} are taken"
             )
 
 
@@ -136,7 +136,9 @@ def _write(
 
 
 def _prepare(connection: psycopg.Connection) -> None:
-    """Begin the transaction and make the types of pgvector known.
+    """Make the types of pgvector known, and begin the transaction of the export.
+
+    The extension is created in a transaction of its own: others who create it would wait for the end of this one.
 
     Raises:
         StoreError: pgvector is missing or too old.
@@ -144,7 +146,7 @@ def _prepare(connection: psycopg.Connection) -> None:
     import psycopg
     from pgvector.psycopg import register_vector
 
-    connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     try:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except psycopg.Error as error:
@@ -157,6 +159,7 @@ def _prepare(connection: psycopg.Connection) -> None:
     if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST:
         raise StoreError(f"pgvector {version} has no half-precision vectors: ALTER EXTENSION vector UPDATE to 0.7")
     register_vector(connection)
+    connection.commit()
 
 
 def _check_table(connection: psycopg.Connection, target: EngineTarget) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bindsearch.arguments import to_absolute
-from bindsearch.atomic import atomic_write, folder_size, is_there, sync_folder
+from bindsearch.atomic import atomic_write, is_there, sync_folder
 from bindsearch.errors import UsageError
 from bindsearch.operations.exchange.engines.qdrant_points import payload_indexes, payloads
 from bindsearch.operations.exchange.engines.source import EngineSource, is_description, read_engine_blocks
@@ -48,7 +48,12 @@ def write_qdrant_edge(
                 folder.rename(incomplete / "replaced")
             new.rename(folder)
             sync_folder(folder.parent)
-    return EngineResult(f"qdrant:{folder}", folder_size(folder))
+    return EngineResult(f"qdrant:{folder}", _disk_use(folder))
+
+
+def _disk_use(folder: Path) -> int:
+    """Return the bytes that all files under a folder take on disk: Qdrant's files are sparse."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
 def _check_folder(folder: Path, *, replace: bool) -> None:
@@ -97,7 +102,7 @@ def _write_shard(folder: Path, source: EngineSource, on_progress: OnRows, on_sta
     vectors = qdrant.EdgeVectorParams(size=source.config.dim, distance=qdrant.Distance.Cosine, datatype=half)
     shard = qdrant.EdgeShard.create(str(folder), qdrant.EdgeConfig(vectors=vectors))
     try:
-        for key, kind in payload_indexes(source.kinds):
+        for key, kind in payload_indexes(source.known_kinds):
             shard.update(qdrant.UpdateOperation.create_field_index(key, kinds[kind]))
         done, total = 0, source.total
         on_progress(done, total)

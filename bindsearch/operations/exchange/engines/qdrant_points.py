@@ -9,9 +9,6 @@ from typing import Any
 
 from bindsearch.operations.exchange.engines.source import EngineBlock
 
-MAX_DIMENSIONS = 65_535
-"""Dimensions of a vector that Qdrant takes (docs: "Vectors", 1.17)."""
-
 INDEX_KINDS: Mapping[str, str] = {
     "VARCHAR": "keyword",
     "BIGINT": "integer",
@@ -27,17 +24,14 @@ NOT_INDEXED = "text"
 
 
 def payload_indexes(kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the payload key, as a JSON path, and the kind of index of each column.
-
-    Names with a double quote have none: a path of Qdrant cannot name them.
+    """Yield the payload key, as a JSON path (letters beyond ASCII are quoted), and the kind of index of each column.
 
     Args:
         kinds: SQL type of each column by name.
     """
     for name, kind in kinds.items():
-        if name != NOT_INDEXED and '"' not in name:
-            is_plain = name.replace("_", "").replace("-", "").isalnum() and name.isascii()
-            yield name if is_plain else f'"{name}"', INDEX_KINDS[kind]
+        if name != NOT_INDEXED:
+            yield name if name.isascii() else f'"{name}"', INDEX_KINDS[kind]
 
 
 def payloads(block: EngineBlock) -> list[dict[str, Any]]:

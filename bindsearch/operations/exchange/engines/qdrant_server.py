@@ -17,14 +17,14 @@ from bindsearch.operations.exchange.engines.target import EngineResult, EngineTa
 from bindsearch.reports import OnRows, OnStage
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
 API_KEY = "QDRANT_API_KEY"
 """Environment variable with the key of a server that asks for one; on a command line others could read it."""
 
 TIMEOUT_S = 60
-RETRIES = 3
-BATCH_ROWS = 250
+RETRY_AFTER_S = (1.0, 5.0)
+"""Waits before a request that failed is sent again; points have ids, so that none is doubled."""
 
 
 def write_qdrant(target: EngineTarget, source: EngineSource, on_progress: OnRows, on_stage: OnStage) -> EngineResult:
@@ -104,22 +104,31 @@ def _fill(client: QdrantClient, collection: str, source: EngineSource, on_progre
     """Write the payload indexes, so that the graph gets links for their values, then the points; count them."""
     from qdrant_client import models
 
-    for key, kind in payload_indexes(source.kinds):
+    for key, kind in payload_indexes(source.known_kinds):
         client.create_payload_index(collection, key, models.PayloadSchemaType(kind))
     done, total = 0, source.total
     on_progress(done, total)
     for block in read_engine_blocks(source):
-        client.upload_collection(
-            collection,
-            vectors=block.vectors.astype("f4"),
-            payload=payloads(block),
-            ids=block.ids,
-            batch_size=BATCH_ROWS,
-            max_retries=RETRIES,
-            wait=True,
-        )
+        batch = models.Batch(ids=[*block.ids], vectors=block.vectors.tolist(), payloads=payloads(block))
+        _upsert(client, collection, batch)
         done += len(block.ids)
         on_progress(done, total)
     found = client.count(collection, exact=True).count
     if found != total:
         raise StoreError(f"the collection {collection} holds {found} points after {total} were written")
+
+
+def _upsert(client: QdrantClient, collection: str, batch: models.Batch) -> None:
+    """Write points, again after a pause if the server could not be reached or failed."""
+    from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+
+    for wait_s in (*RETRY_AFTER_S, None):
+        try:
+            client.upsert(collection, batch, wait=True)
+        except ApiException as error:
+            is_refused = isinstance(error, UnexpectedResponse) and (error.status_code or 0) < 500
+            if wait_s is None or is_refused:
+                raise
+            time.sleep(wait_s)
+        else:
+            return

@@ -64,6 +64,14 @@ class EngineSource:
         """Number of all vectors."""
         return sum(self.counts.values())
 
+    @property
+    def known_kinds(self) -> dict[str, str]:
+        """SQL type of each column that has a value in the store, by name."""
+        arrays = {name: self.columns.array(name) for name in self.kinds}
+        return {
+            name: self.kinds[name] for name, array in arrays.items() if array is None or array.null_count < len(array)
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return what is recorded with an export: the embedding space, and the number of vectors by modality."""
         return {"bindsearch_export": 1, "space": asdict(self.config), "vectors": {**self.counts}}

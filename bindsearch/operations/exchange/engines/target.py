@@ -10,7 +10,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 
 from bindsearch.environment import ENGINE_EXTRAS, raise_installation_fault
-from bindsearch.errors import BindSearchError, InstallationError, StoreError, UsageError, first_line
+from bindsearch.errors import BindSearchError, InstallationError, StoreError, UsageError
 from bindsearch.types import PathLike
 
 DEFAULT_NAME = "bindsearch"
@@ -18,6 +18,9 @@ DEFAULT_NAME = "bindsearch"
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 """Names that Qdrant, PostgreSQL and file systems all take; indexes are named after it, in at most 63 bytes."""
+
+MAX_REASON = 300
+"""Characters of an engine's message, which may quote a whole request."""
 
 _ADDRESS = re.compile(r"([a-z]+)://", re.IGNORECASE)
 
@@ -141,4 +144,5 @@ def engine_faults(place: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise_installation_fault(error)
-        raise StoreError(f"cannot export to {place}: {first_line(error)}; nothing was published") from error
+        reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+        raise StoreError(f"cannot export to {place}: {reason}; nothing was published") from error
