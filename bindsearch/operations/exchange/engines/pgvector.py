@@ -36,7 +36,7 @@ TYPES: Mapping[str, LiteralString] = {
 """Type of PostgreSQL for each SQL type of a column; it has no unsigned numbers."""
 
 MAX_COLUMNS = 1500
-MAX_NAME_BYTES = 63
+MAX_NAME = 63
 CONNECT_TIMEOUT_S = 10
 LOST_TIMEOUT_MS = 120_000
 LOCK_TIMEOUT = "10min"
@@ -85,10 +85,10 @@ def _check_shape(source: EngineSource) -> None:
     if len(source.kinds) > MAX_COLUMNS:
         raise UsageError(f"{len(source.kinds)} columns are too many for a table of PostgreSQL: at most {MAX_COLUMNS}")
     for name in source.kinds:
-        if name in (KEY, VECTOR) or len(name.encode()) > MAX_NAME_BYTES:
+        if name in (KEY, VECTOR) or len(name) > MAX_NAME:
             raise UsageError(
-                f"a table of PostgreSQL cannot have your column {name!r}: rename it in sidecars or lists; names have at "
-                f"most {MAX_NAME_BYTES} bytes, and {KEY} and {VECTOR} are taken"
+                f"a table of PostgreSQL cannot have your column {name!r}: rename it in sidecars or lists; names "
+                f"have at most {MAX_NAME} characters, and {KEY} and {VECTOR} are taken"
             )
 
 

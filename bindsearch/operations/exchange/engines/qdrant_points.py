@@ -24,14 +24,14 @@ NOT_INDEXED = "text"
 
 
 def payload_indexes(kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the payload key, as a JSON path (letters beyond ASCII are quoted), and the kind of index of each column.
+    """Yield the name and the kind of index of each column.
 
     Args:
         kinds: SQL type of each column by name.
     """
     for name, kind in kinds.items():
         if name != NOT_INDEXED:
-            yield name if name.isascii() else f'"{name}"', INDEX_KINDS[kind]
+            yield name, INDEX_KINDS[kind]
 
 
 def payloads(block: EngineBlock) -> list[dict[str, Any]]:

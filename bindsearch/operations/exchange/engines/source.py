@@ -1,4 +1,4 @@
-"""What an export to an engine writes: the vectors of a generation, with the columns of `where` expressions by type."""
+"""Segments of an export to an engine: the vectors of a generation, with the columns of `where` expressions by type."""
 
 from __future__ import annotations
 

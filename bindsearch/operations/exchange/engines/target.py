@@ -43,7 +43,7 @@ MODULES = {
 
 @dataclass(frozen=True, slots=True)
 class EngineTarget:
-    """Where an export to an engine is written.
+    """Destination of an export to an engine.
 
     Attributes:
         engine: The engine.
