@@ -58,7 +58,7 @@ def export_command(
 
     if not target:
         place = to if to is not None and ":" in to else "TARGET"
-        raise UsageError(f"the target is no option, --to is for modalities: bindsearch export {place}")
+        raise UsageError(f"the target is not an option, --to is for modalities: bindsearch export {place}")
     filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, on_stage):
         done = connect(store).export(
