@@ -24,6 +24,8 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "faiss": ("faiss-gpu", "faiss-cpu"),
         "open_clip": ("open_clip_torch",),
         "pi_heif": ("pi-heif",),
+        "qdrant_client": ("qdrant-client",),
+        "qdrant_edge": ("qdrant-edge-py",),
     }
 )
 """Distributions that provide a module, if their name differs from the module's."""
@@ -33,6 +35,11 @@ EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw",
 
 ENCODER_EXTRAS: Mapping[str, str] = MappingProxyType({"transformers": "hf", "sentence_transformers": "st"})
 """The extra that installs each optional module that runs encoders."""
+
+ENGINE_EXTRAS: Mapping[str, str] = MappingProxyType(
+    {"qdrant_client": "qdrant", "qdrant_edge": "qdrant", "psycopg": "pgvector", "pgvector": "pgvector"}
+)
+"""The extra that installs each optional module that exports to engines."""
 
 FITS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -298,7 +305,7 @@ def project_requirements() -> tuple[str, ...]:
     requirements = []
     for line in declared:
         requirement = Requirement(line)
-        extras = {"", *EXTRAS.values(), *ENCODER_EXTRAS.values()}
+        extras = {"", *EXTRAS.values(), *ENCODER_EXTRAS.values(), *ENGINE_EXTRAS.values()}
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             requirements.append(f"{requirement.name}{requirement.specifier}")
     return tuple(requirements)

@@ -1078,16 +1078,27 @@ class Store:
         self,
         target: PathLike,
         *,
-        layout: str | Layout = "parquet",
+        layout: str | Layout | None = None,
+        name: str = "bindsearch",
+        replace: bool = False,
         modalities: str | Modality | Iterable[str | Modality] | None = None,
         filter: Filter | str | None = None,
         on_progress: OnRows = ignore_rows,
+        on_stage: OnStage = ignore_stage,
     ) -> ExportReport:
-        """Write vectors with their metadata to the empty folder `target`; see `bindsearch.export_vectors`."""
+        """Write vectors with their metadata to an empty folder or to an engine; see `bindsearch.export_vectors`."""
         from bindsearch.operations.exchange.export import export_vectors
 
         return export_vectors(
-            self._folder, target, layout=layout, modalities=modalities, filter=filter, on_progress=on_progress
+            self._folder,
+            target,
+            layout=layout,
+            name=name,
+            replace=replace,
+            modalities=modalities,
+            filter=filter,
+            on_progress=on_progress,
+            on_stage=on_stage,
         )
 
     @tells_faults("write")

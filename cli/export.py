@@ -1,8 +1,7 @@
-"""`bindsearch export`: vectors and their facts as files that other programs read."""
+"""`bindsearch export`: vectors and their metadata for other programs, as files or in an engine."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,15 +16,27 @@ from bindsearch.cli.options import (
     UntilOption,
     WhereOption,
 )
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
 from bindsearch.cli.progress import show_rows
 
 
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="Output folder: empty, or created.", metavar="DIR")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Output folder: empty, or created; or qdrant:DIR, qdrant:URL, pgvector:DSN.", metavar="TARGET"
+        ),
+    ] = "",
     layout: Annotated[
-        str, typer.Option("--layout", help="parquet, or npy (clip-retrieval's layout).", metavar="LAYOUT")
-    ] = "parquet",
+        str | None,
+        typer.Option(
+            "--layout", help="Of a folder: parquet (default), or npy (clip-retrieval's layout).", metavar="LAYOUT"
+        ),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Collection of a Qdrant server, or table.", metavar="NAME")
+    ] = "bindsearch",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier export to an engine.")] = False,
     to: ToOption = None,
     where: WhereOption = None,
     under: UnderOption = None,
@@ -35,28 +46,43 @@ def export_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Write vectors and metadata to DIR. `import` reads them back.
+    """Write vectors and metadata to a folder, which `import` reads back, or to Qdrant or PostgreSQL.
 
     Examples: bindsearch export vectors --to image --where "path like '%2024%'"
     bindsearch export for-clip-retrieval --layout npy --to image
+    bindsearch export pgvector:postgresql://localhost/media --replace
     """
+    from bindsearch.errors import UsageError
     from bindsearch.search.filter import make_filter
     from bindsearch.shards.connect import connect
 
+    if not target:
+        meant = to if to is not None and ":" in to else "TARGET"
+        raise UsageError(f"the target is not an option, --to is for modalities: bindsearch export {meant}")
     filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
-    with show_rows("exporting") as (on_progress, _):
-        done = connect(store).export(folder, layout=layout, modalities=to, filter=filter, on_progress=on_progress)
-    if json:
-        print_json(
-            {
-                "folder": str(done.target),
-                "vectors": {modality.value: n for modality, n in done.vectors.items()},
-                "files": done.files,
-                "size_bytes": done.size_bytes,
-                "took_s": round(done.took_s, 3),
-            }
+    with show_rows("exporting") as (on_progress, on_stage):
+        done = connect(store).export(
+            target,
+            layout=layout,
+            name=name,
+            replace=replace,
+            modalities=to,
+            filter=filter,
+            on_progress=on_progress,
+            on_stage=on_stage,
         )
+    counts = {modality.value: n for modality, n in done.vectors.items()}
+    if json:
+        place = {"engine": done.target, "name": done.name} if done.files is None else {"folder": str(done.target)}
+        files = {"notices": [*done.notices]} if done.files is None else {"files": done.files}
+        measured = {"size_bytes": done.size_bytes, "took_s": round(done.took_s, 3)}
+        print_json({**place, "vectors": counts, **files, **measured})
         return 0
-    counts = ", ".join(f"{n} {modality}" for modality, n in done.vectors.items())
-    print_line(f"{counts} in {plural(done.files, 'file')}, {human_bytes(done.size_bytes)}, {done.took_s:.1f} s")
+    where_to = f"{done.target}, {done.name}" if done.files is None else plural(done.files, "file")
+    size = "" if done.size_bytes is None else f", {human_bytes(done.size_bytes)}"
+    print_line(
+        f"{', '.join(f'{n} {modality}' for modality, n in counts.items())} in {where_to}{size}, {done.took_s:.1f} s"
+    )
+    for notice in done.notices:
+        print_message(notice)
     return 0

@@ -220,6 +220,7 @@ CASES = [
     Case("forget.json", "forget {built}/media/text-0.txt --json", holds=lambda one: one["forgotten"] == 1),
     Case("relocate.json", "relocate {built}/media {built}/media --json", holds=lambda one: one["found"] > 0),
     Case("export.json", "export {folder}/out --json", holds=lambda one: len(one["vectors"]) == len(Modality)),
+    Case("export-engine.json", "export qdrant:{folder}/edge --json", holds=lambda one: one["size_bytes"] > 0),
     Case("import.json", "import {folder}/out --store {folder}/copy --json", before="export {folder}/out"),
     Case("import.json", "merge {folder}/store --store {folder}/both --json", holds=lambda one: one["failures"] == 1),
     Case("bind.json", f"{BIND} --set replication=1 --json", holds=has_validation),

@@ -29,6 +29,8 @@ from helpers.pages import (
     first_difference,
     run_page,
 )
+from helpers.postgres import running_postgres
+from helpers.qdrant_http import running_qdrant
 from helpers.stores import connect
 
 PROJECT = Path(__file__).parents[2]
@@ -39,10 +41,11 @@ PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted(DOCS.glob("
 SERVED = DOCS / "page.md"
 SERVER = "http://127.0.0.1:8642"
 """Address of the server in the page about it."""
+ENGINES = DOCS / "engines.md"
 RUN = [
     page
     for page in PAGES
-    if page.name not in OWN_TESTS | REFERENCE | {SERVED.name} and blocks_of(page.read_text("utf-8"))
+    if page.name not in OWN_TESTS | REFERENCE | {SERVED.name, ENGINES.name} and blocks_of(page.read_text("utf-8"))
 ]
 FROM_SCRATCH = {"README.md", "index.md"}
 """Pages that a reader starts with: no store is there."""
@@ -87,6 +90,23 @@ def test_the_page_about_the_server_runs_as_printed(folder: Path, environment: di
         (method.upper(), path) for path, methods in described.items() for method in methods if method != "head"
     }
     assert {*re.findall(r"^\| `(GET|POST) (/api[^`?]*)", text, re.MULTILINE)} == endpoints
+
+
+def test_the_page_about_engines_runs_as_printed(
+    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in ("psycopg", "qdrant_client", "qdrant_edge"):
+        pytest.importorskip(module, reason="the extras [qdrant] and [pgvector] are not installed")
+    text = ENGINES.read_text("utf-8")
+    with running_postgres(tmp_path / "pg") as uri, running_qdrant() as qdrant:
+        variables = {"PGHOST": str(tmp_path / "pg"), "PGUSER": "postgres", "PGDATABASE": "postgres"}
+        assert variables["PGHOST"] in uri
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        text = text.replace("postgresql://localhost/media", "postgresql://").replace(
+            "http://localhost:6333", qdrant.url
+        )
+        run_page(text, folder, environment | variables)
 
 
 def test_the_keys_of_the_page_are_those_that_it_lists() -> None:

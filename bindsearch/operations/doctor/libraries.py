@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bindsearch.environment import (
     ENCODER_EXTRAS,
+    ENGINE_EXTRAS,
     EXTRAS,
     FITS,
     check_libraries,
@@ -58,10 +59,11 @@ def check_installed(*, deep: bool) -> Iterator[Check]:
     """
     from packaging.requirements import Requirement
 
-    optional = {**EXTRAS, **ENCODER_EXTRAS}
+    optional = {**EXTRAS, **ENCODER_EXTRAS, **ENGINE_EXTRAS}
     modules = {distribution_of(module): module for module in (*LIGHT, *HEAVY, *optional)}
     light = (*LIGHT, *(module for module in EXTRAS if find_spec(module)))
-    imported = (*light, *HEAVY, *(module for module in ENCODER_EXTRAS if find_spec(module))) if deep else light
+    rare = (module for module in (*ENCODER_EXTRAS, *ENGINE_EXTRAS) if find_spec(module))
+    imported = (*light, *HEAVY, *rare) if deep else light
     for line in project_requirements():
         requirement = Requirement(line)
         version = version_of(requirement.name)

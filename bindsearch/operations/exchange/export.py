@@ -1,9 +1,10 @@
-"""Export of vectors as Parquet files, or as .npy files with Parquet metadata in the layout of clip-retrieval.
+"""Export of vectors to engines, as Parquet files, or as .npy files with Parquet metadata in clip-retrieval's layout.
 
 `npy`: `img_emb/img_emb_0.npy` with `metadata/metadata_0.parquet`, rows in the same order, as `clip-retrieval inference`
 writes them (github.com/rom1504/clip-retrieval, clip_inference/writer.py); other modalities as
 `audio_emb/audio_emb_0.npy` with `audio_metadata/audio_metadata_0.parquet`. The folder `metadata` belongs to the images,
-or to the texts if no images are exported. `parquet`: `vectors-00000.parquet`, with a column `vector`.
+or to the texts if no images are exported. `parquet`: `vectors-00000.parquet`, with a column `vector`. Engines: see
+`bindsearch.operations.exchange.engines`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ import numpy as np
 from bindsearch.arguments import to_absolute, to_choice
 from bindsearch.atomic import atomic_write, folder_size
 from bindsearch.errors import StoreError, UsageError
+from bindsearch.operations.exchange.engines.target import (
+    DEFAULT_NAME,
+    Engine,
+    EngineTarget,
+    check_modules,
+    parse_engine_target,
+)
 from bindsearch.operations.exchange.exchange_format import (
     CLASS_COLUMNS_KEY,
     FACTS,
@@ -36,7 +44,7 @@ from bindsearch.operations.exchange.exchange_format import (
     space_to_json,
     split_at_item_boundaries,
 )
-from bindsearch.reports import OnRows, ignore_rows
+from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.filter import Filter, segment_mask, to_filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
@@ -76,18 +84,22 @@ class ExportReport:
     """Report of an export.
 
     Attributes:
-        target: Folder of the export.
+        target: Folder of the export; for an engine, its address without passwords.
         vectors: Number of vectors of each modality.
-        files: Number of files written.
-        size_bytes: Size of all files.
+        files: Number of files written; None for an engine.
+        size_bytes: Size of all files, or of a table with its indexes; None if the engine does not report it.
         took_s: Duration in seconds.
+        name: Name of the collection or table of an engine; empty for a folder.
+        notices: Messages for the user, about values that the engine cannot hold.
     """
 
-    target: Path
+    target: Path | str
     vectors: Mapping[Modality, int]
-    files: int
-    size_bytes: int
+    files: int | None
+    size_bytes: int | None
     took_s: float
+    name: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @tells_faults("read")
@@ -95,23 +107,31 @@ def export_vectors(
     store: PathLike | None,
     target: PathLike,
     *,
-    layout: str | Layout = Layout.PARQUET,
+    layout: str | Layout | None = None,
+    name: str = DEFAULT_NAME,
+    replace: bool = False,
     modalities: str | Modality | Iterable[str | Modality] | None = None,
     filter: Filter | str | None = None,
     on_progress: OnRows = ignore_rows,
+    on_stage: OnStage = ignore_stage,
 ) -> ExportReport:
-    """Write vectors and their metadata into the empty folder `target`.
+    """Write vectors and their metadata into the empty folder `target`, or to an engine.
 
     Vectors are written in half precision, as they are stored. One generation of the store is read; other processes may
-    write to the store meanwhile. Each file is written atomically.
+    write to the store meanwhile. Each file is written atomically, and an export to an engine appears once it is
+    complete.
 
     Args:
         store: Folder of the store; None: the default store.
-        target: Folder of the export; it must be empty or missing.
-        layout: `parquet` or `npy`, see `Layout`.
+        target: Folder of the export, which must be empty or missing; or `qdrant:PATH` (a folder of Qdrant Edge),
+            `qdrant:URL` (a Qdrant server) or `pgvector:DSN` (PostgreSQL with pgvector).
+        layout: `parquet` or `npy`, see `Layout`; None: `parquet`. For folders only.
+        name: Name of the collection or table; for servers only.
+        replace: Replace an earlier export to an engine.
         modalities: Modalities of the segments to export; None: all.
         filter: Filter as in `Store.search`; None: all segments.
         on_progress: Called with the number of vectors written so far and the total.
+        on_stage: Called with the name of the current stage, such as the building of an engine's index.
 
     Returns:
         Numbers of vectors and files, and the size.
@@ -120,21 +140,31 @@ def export_vectors(
         UsageError: an unknown layout or modality, an invalid filter, nothing to export, or `target` is not empty.
         StoreError: the export cannot be written.
         StoreNotFoundError: there is no store.
+        InstallationError: the libraries of an engine are not installed.
     """
     started = time.monotonic()
     chosen_modalities = parse_modalities(modalities)
-    layout = to_choice(layout, Layout, "layout")
+    chosen_layout = to_choice(Layout.PARQUET if layout is None else layout, Layout, "layout")
     row_filter = to_filter(filter)
+    engine = parse_engine_target(target, name, replace=replace)
+    if engine is not None:
+        if layout is not None:
+            raise UsageError(f"the layout {chosen_layout} is for folders: leave it out for {engine.engine}")
+        check_modules(engine.engine)
+    elif replace:
+        raise UsageError("only exports to qdrant: and pgvector: are replaced: choose another folder to export into")
     folder = to_absolute(target)
     config, generation = open_generation(resolve_store(store))
     rows = _select_rows(generation, chosen_modalities, row_filter)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:
         raise UsageError("nothing to export: no vectors match, choose other modalities or another filter")
+    if engine is not None:
+        return _export_to_engine(engine, config, generation, rows, on_progress, on_stage, started)
     total = sum(counts.values())
     try:
         _check_target(folder)
-        write = _write_npy if layout == Layout.NPY else _write_parquet
+        write = _write_npy if chosen_layout == Layout.NPY else _write_parquet
         on_progress(0, total)
         for done in accumulate(write(folder, config, generation, rows)):
             on_progress(done, total)
@@ -142,6 +172,32 @@ def export_vectors(
     except OSError as error:
         raise StoreError(f"cannot write the export {folder}: {error}") from error
     return ExportReport(folder, counts, files, folder_size(folder), time.monotonic() - started)
+
+
+def _export_to_engine(
+    target: EngineTarget,
+    config: StoreConfig,
+    generation: Generation,
+    rows: Mapping[Modality, NDArray[np.int64]],
+    on_progress: OnRows,
+    on_stage: OnStage,
+    started: float,
+) -> ExportReport:
+    """Write segment rows to an engine; see `export_vectors`."""
+    from bindsearch.operations.exchange.engines.pgvector import write_pgvector
+    from bindsearch.operations.exchange.engines.qdrant_edge import write_qdrant_edge
+    from bindsearch.operations.exchange.engines.qdrant_server import write_qdrant
+    from bindsearch.operations.exchange.engines.source import make_source
+
+    writers = {
+        Engine.PGVECTOR: write_pgvector,
+        Engine.QDRANT_EDGE: write_qdrant_edge,
+        Engine.QDRANT: write_qdrant,
+    }
+    source = make_source(config, generation, rows)
+    done = writers[target.engine](target, source, on_progress, on_stage)
+    took_s = time.monotonic() - started
+    return ExportReport(done.place, source.counts, None, done.size_bytes, took_s, target.name, done.notices)
 
 
 def _select_rows(
