@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import bindsearch.store
+import bindsearch.shards.connect
 from helpers.command import Run, run_command
 from helpers.stores import connect
 
@@ -61,7 +61,7 @@ def bindsearch_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         with monkeypatch.context() as patch:
             patch.setenv("BINDSEARCH_STORE", str(tmp_path / "store"))
             patch.setenv("COLUMNS", "200")
-            patch.setattr(bindsearch.store, "connect", connect)
+            patch.setattr(bindsearch.shards.connect, "connect", connect)
             return run_command(arguments)
 
     return run
