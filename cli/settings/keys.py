@@ -64,7 +64,7 @@ KNOWN: Mapping[str, str] = {
     "duplicates": "near threshold to store json",
     "forget": "store on json",
     "relocate": "store json",
-    "export": "layout to where under collection since until store json",
+    "export": "layout name to where under collection since until store json",
     "import": "modality vector-column encoder encoder-option device store json",
     "merge": "device store json",
     "encoders": "for json",

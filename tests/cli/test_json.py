@@ -156,6 +156,7 @@ BIND = (
 )
 """A run of seconds."""
 
+SHARDED = "index {built}/media --exclude bad.png --shards 3 --encoder null --store {folder}/many"
 LISTS = "--store {folder}/lists"
 DONE, STAGE = frozenset({"progress", "done"}), frozenset({"stage"})
 CASES = [
@@ -209,6 +210,26 @@ CASES = [
     Case("verify.json", "verify --json", 5, damage=spoil_vectors, holds=lambda one: one["findings"]),
     Case("compact.json", "compact --json", damage=spoil_vectors, holds=lambda one: one["mended"]),
     Case("compact.json", f"compact --json {LISTS}", damage=cut_index, holds=lambda one: one["left"]),
+    Case(
+        "reshard.json",
+        "reshard --shards 2 --json --store {folder}/many",
+        before=SHARDED,
+        holds=lambda one: (one["before"], one["after"]) == (3, 2),
+    ),
+    Case(
+        "status.json",
+        "status --json --store {folder}/many",
+        before=SHARDED,
+        holds=lambda one: [shard["shard"] for shard in one["shards"]] == [0, 1, 2],
+    ),
+    Case(
+        "search.json",
+        "search dog --json --store {folder}/many",
+        before=SHARDED,
+        damage=lambda folder: shutil.rmtree(folder / "many" / "shard-0001"),
+        holds=lambda one: one["partial"] and one["missing_shards"][0]["shard"] == 1,
+    ),
+    Case("explain.json", "explain dog --analyze --json --store {folder}/many", before=SHARDED),
     Case("recover.json", "recover --json", holds=lambda one: not one["reason"]),
     Case("recover.json", "recover --json", 3, damage=remove_catalog, holds=lambda one: one["losses"]),
     Case("doctor.json", "doctor --json", None, holds=lambda one: one["checks"]),
