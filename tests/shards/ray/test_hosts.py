@@ -24,6 +24,7 @@ pytest.importorskip("ray")
 
 from bindsearch.shards.ray.encoders import PoolSettings, RayEncoder
 from bindsearch.shards.ray.hosts import RayHosts
+from bindsearch.shards.ray.place import RayPlace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open, and warns
 
@@ -55,8 +56,8 @@ def hosts(nodes: Nodes, root: Path) -> Iterator[RayHosts]:
     hosts.close()
 
 
-def test_the_lists_are_those_of_one_process(hosts: RayHosts, root: Path) -> None:
-    with ShardedStore(root) as here, ShardedStore(root, hosts=_Kept(hosts)) as there:
+def test_the_lists_are_those_of_one_process(nodes: Nodes, hosts: RayHosts, root: Path) -> None:
+    with ShardedStore(root) as here, ShardedStore(root, place=RayPlace(nodes.address)) as there:
         for number in range(5):
             query = f"a text with the number {number}"
             expected, answer = here.search(query, k=20), there.search(query, k=20)
@@ -112,13 +113,3 @@ def test_vectors_of_encoders_in_actors_are_the_same(nodes: Nodes) -> None:
 def test_an_encoder_that_no_node_can_run_is_refused(nodes: Nodes) -> None:
     with pytest.raises(UsageError, match="no node of the cluster has 1 cores and 4 GPUs for an encoder: give fewer"):
         RayEncoder(load_encoder("null"), PoolSettings(num_gpus=4))
-
-
-class _Kept:
-    """Hosts that a store does not close."""
-
-    def __init__(self, hosts: RayHosts) -> None:
-        self.n, self.run = hosts.n, hosts.run
-
-    def close(self) -> None:
-        """Change nothing."""
