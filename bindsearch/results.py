@@ -158,6 +158,7 @@ class Status:
         left_out: Number of files and folders that were not indexed by reason, such as "not media: .docx" or "hidden".
         size_bytes: Size of the store's folder in bytes.
         columns: Columns that `classify` has written.
+        shards: Status of each shard of a sharded store, by its number.
     """
 
     path: Path
@@ -175,6 +176,7 @@ class Status:
     left_out: Mapping[str, int]
     size_bytes: int
     columns: tuple[ColumnStatus, ...] = ()
+    shards: Mapping[int, Status] = field(default_factory=dict)
 
 
 def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:

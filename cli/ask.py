@@ -19,7 +19,15 @@ Ask = Callable[[Query], dict[str, Any]]
 
 
 @contextmanager
-def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_server: bool = True) -> Generator[Ask]:
+def asking(
+    *,
+    store: str | None,
+    device: str,
+    imu_rate_hz: float | None,
+    use_server: bool = True,
+    on: str | None = None,
+    require_all: bool = False,
+) -> Generator[Ask]:
     """Yield a function that answers queries; what it has loaded serves all of them.
 
     A running server that has the store open answers, if there is one; else this process. The answers are the same.
@@ -29,12 +37,14 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
         device: Device of models and indexes; a server answers only for AUTO.
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
         use_server: Whether a server may answer.
+        on: Cluster that has the shards of the store; None: this process.
+        require_all: Whether a shard that does not answer is an error.
     """
     opened: Store | None = None
 
     def ask(query: Query) -> dict[str, Any]:
         nonlocal opened
-        if opened is None and use_server and device == AUTO:
+        if opened is None and use_server and device == AUTO and on is None and not require_all:
             from bindsearch.server.command_socket.client import ask_server
             from bindsearch.storage.config import resolve_store
 
@@ -46,7 +56,7 @@ def asking(*, store: str | None, device: str, imu_rate_hz: float | None, use_ser
         from bindsearch.views.answer_data import answer_data, with_lines
 
         if opened is None:
-            opened = stack.enter_context(connect(store, device=device))
+            opened = stack.enter_context(connect(store, device=device, on=on, require_all=require_all))
         return with_lines(answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz)))
 
     with ExitStack() as stack:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption
 from bindsearch.cli.output import human_bytes, print_json, print_line, show_stages
 
 
-def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
+def compact_command(store: StoreOption = None, on: OnOption = None, json: JsonOption = False) -> int:
     """Repair the store, remove deleted rows and unreferenced files, and compact the catalog.
 
     Damaged vectors are discarded: run `bindsearch index` on their collection to embed them again.
@@ -17,7 +17,7 @@ def compact_command(store: StoreOption = None, json: JsonOption = False) -> int:
     from bindsearch.shards.connect import connect
 
     with show_stages() as on_stage:
-        done = connect(store).compact(on_stage=on_stage)
+        done = connect(store, on=on).compact(on_stage=on_stage)
     if json:
         print_json(
             {

@@ -22,6 +22,7 @@ from bindsearch.cli.options import (
     KOption,
     Likes,
     MinMatchOption,
+    OnOption,
     QueryOption,
     RankingOption,
     SinceOption,
@@ -68,6 +69,7 @@ def explain_command(
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
+    on: OnOption = None,
     json: JsonOption = False,
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Run the query and show actual rows and times next to the estimates.")
@@ -109,7 +111,7 @@ def explain_command(
         until=until,
         include_query=include_query,
     )
-    with connect(store, device=device) as opened:
+    with connect(store, on=on, device=device) as opened:
         if analyze:
             answer = opened.answer(asked, imu_rate_hz=imu_rate)
             data, shown = run_json(answer.plan, answer.run), explain_run(answer.plan, answer.run)

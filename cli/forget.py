@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption
 from bindsearch.cli.output import plural, print_json, print_line
 
 
@@ -17,6 +17,7 @@ def forget_command(
     ] = None,
     item: Annotated[list[int] | None, typer.Option("--item", help="Item id. Repeatable.", metavar="ID")] = None,
     store: StoreOption = None,
+    on: OnOption = None,
     json: JsonOption = False,
 ) -> int:
     """Remove files or folders from the store, with their recorded failures; the files on disk are kept.
@@ -27,7 +28,7 @@ def forget_command(
     """
     from bindsearch.shards.connect import connect
 
-    forgotten = connect(store).forget(*(paths or ()), item_ids=item or ())
+    forgotten = connect(store, on=on).forget(*(paths or ()), item_ids=item or ())
     if json:
         print_json({"forgotten": forgotten})
     else:

@@ -23,6 +23,7 @@ from bindsearch.cli.options import (
     LimitOption,
     MemoryOption,
     ModalityRuleOption,
+    OnOption,
     RecallOption,
     StoreOption,
 )
@@ -54,6 +55,18 @@ EXAMPLES: Mapping[Modality, str] = MappingProxyType(
 def index_command(
     paths: Annotated[list[str], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
     store: StoreOption = None,
+    on: OnOption = None,
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", help="Number of shards of a new store, each a store of its own.", metavar="N"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="With --on: cores, and decoders, of each task; default: 1.", metavar="N"),
+    ] = None,
+    gpus: Annotated[
+        float, typer.Option("--gpus", help="With --on: GPUs of each task, such as 0.5.", metavar="N")
+    ] = 0.0,
     modality_rule: ModalityRuleOption = None,
     encoder: Annotated[
         str | None,
@@ -102,16 +115,21 @@ def index_command(
     Examples: bindsearch index ~/Media --modality-rule thermal='flir/*.png'
     bindsearch index ~/Media --exclude '**/cache/**' --limit pixels=500000000
     bindsearch index ~/Media --encoder imagebind-huge --encoder-option spatial_crops=3 --store imagebind-store
+    bindsearch index /data/media --shards 64 --store /data/store --on ray://head:10001
     """
     from bindsearch.shards.connect import connect
 
     with connect(
         store,
+        on=on,
         encoder=encoder,
         encoder_options=parse_encoder_options(encoder_option),
         device=device,
         compile=compile_,
         segment_s=_segment_lengths(segment or []),
+        shards=shards,
+        workers=workers,
+        gpus=gpus,
     ) as opened:
         if dry_run:
             with show_rows("reading") as (on_rows, _):

@@ -12,6 +12,7 @@ from bindsearch.cli.options import (
     IndexParameterOption,
     JsonOption,
     MemoryOption,
+    OnOption,
     RecallOption,
     StoreOption,
 )
@@ -30,6 +31,7 @@ def optimize_command(
     force: Annotated[bool, typer.Option("--force", help="Rebuild all indexes.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
+    on: OnOption = None,
     json: JsonOption = False,
 ) -> int:
     """Create, extend or rebuild indexes if needed, and tune search parameters.
@@ -40,7 +42,7 @@ def optimize_command(
     """
     from bindsearch.shards.connect import connect
 
-    with connect(store, device=device) as opened, show_stages() as on_stage:
+    with connect(store, on=on, device=device) as opened, show_stages() as on_stage:
         settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)
         done = opened.optimize(index_settings=settings, force=force, on_stage=on_stage)
     if json:

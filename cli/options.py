@@ -58,6 +58,19 @@ ImuRateOption = Annotated[
     float | None,
     typer.Option("--imu-rate", help="Sample rate of motion files that do not state one.", metavar="HZ"),
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="Ray cluster that has the shards of the store: local (one is started here), auto, ray://HOST:10001 or "
+        "HOST:6379; default: none.",
+        metavar="CLUSTER",
+    ),
+]
+RequireAllOption = Annotated[
+    bool,
+    typer.Option("--require-all", help="Fail if a shard of the store does not answer, instead of a partial answer."),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(

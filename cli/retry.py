@@ -9,6 +9,7 @@ from bindsearch.cli.options import (
     JsonOption,
     LimitOption,
     ModalityRuleOption,
+    OnOption,
     StoreOption,
 )
 from bindsearch.cli.parse import parse_limits
@@ -18,6 +19,7 @@ from bindsearch.errors import EXIT_SOME_FAILED
 
 def retry_command(
     store: StoreOption = None,
+    on: OnOption = None,
     modality_rule: ModalityRuleOption = None,
     imu_rate: ImuRateOption = None,
     limit: LimitOption = None,
@@ -31,7 +33,7 @@ def retry_command(
     """
     from bindsearch.shards.connect import connect
 
-    with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as shown:
+    with connect(store, on=on, device=device) as opened, show_progress(as_lines=json_lines) as shown:
         report = opened.retry(
             rules=modality_rule or (), imu_rate_hz=imu_rate, limits=parse_limits(limit), on_progress=shown.progress
         )

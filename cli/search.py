@@ -26,8 +26,10 @@ from bindsearch.cli.options import (
     KOption,
     Likes,
     MinMatchOption,
+    OnOption,
     QueryOption,
     RankingOption,
+    RequireAllOption,
     SinceOption,
     StoreOption,
     Texts,
@@ -47,6 +49,7 @@ from bindsearch.search.query import Query, Ranking
 if TYPE_CHECKING:
     from bindsearch.cli.hits.preview import Preview
     from bindsearch.cli.hits.terminal import Color
+    from bindsearch.store import Store
 
 EXIT_NO_HITS = 1
 STDIN = "-"
@@ -81,6 +84,8 @@ def search_command(
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
+    on: OnOption = None,
+    require_all: RequireAllOption = False,
     json: JsonOption = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
@@ -175,15 +180,26 @@ def search_command(
             include_query=include_query,
         )
 
+    asked_where: dict[str, Any] = {
+        "store": store,
+        "device": device,
+        "imu_rate_hz": imu_rate,
+        "use_server": not no_server,
+        "on": on,
+        "require_all": require_all,
+    }
     if words == [STDIN]:
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
-        with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
+        with asking(**asked_where) as ask:
             return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
     asked = query_of(words)
     if html is not None:
-        return _write_page(asked, html, output, store=store, device=device, imu_rate_hz=imu_rate)
-    with asking(store=store, device=device, imu_rate_hz=imu_rate, use_server=not no_server) as ask:
+        from bindsearch.shards.connect import connect
+
+        with connect(store, on=on, device=device, require_all=require_all) as opened:
+            return _write_page(asked, html, output, opened, imu_rate)
+    with asking(**asked_where) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS
@@ -257,17 +273,13 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         open_hit(hits, output.opened)
 
 
-def _write_page(
-    query: Query, path: Path, output: Output, *, store: str | None, device: str, imu_rate_hz: float | None
-) -> int:
+def _write_page(query: Query, path: Path, output: Output, opened: Store, imu_rate_hz: float | None) -> int:
     """Write the answer as one HTML file, show it and return the exit code."""
-    from bindsearch.shards.connect import connect
     from bindsearch.views.answer_data import with_lines
     from bindsearch.views.html_page import write_page
 
-    with connect(store, device=device) as opened:
-        title = ", ".join(term.source for term in query.terms)
-        (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
+    title = ", ".join(term.source for term in query.terms)
+    (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
     _show(with_lines(answer), output)
     print_message(f"written: {path}")
     return 0 if answer["hits"] else EXIT_NO_HITS

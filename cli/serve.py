@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import StoreOption
+from bindsearch.cli.options import OnOption, StoreOption
 from bindsearch.cli.output import print_line, print_message
 
 DEFAULT_PORT = 8642
@@ -32,20 +32,32 @@ def serve_command(
     no_socket: Annotated[
         bool, typer.Option("--no-socket", help="Do not answer commands such as search, which are quicker through it.")
     ] = False,
+    on: OnOption = None,
+    processes: Annotated[
+        int, typer.Option("--processes", help="With --on: processes that answer.", min=1, metavar="N")
+    ] = 2,
+    replicas: Annotated[
+        int, typer.Option("--replicas", help="With --on: processes that hold each shard.", min=1, metavar="N")
+    ] = 1,
+    encoders: Annotated[
+        int, typer.Option("--encoders", help="With --on: processes that encode queries.", min=1, metavar="N")
+    ] = 1,
+    gpus: Annotated[float, typer.Option("--gpus", help="With --on: GPUs of each encoder.", metavar="N")] = 0.0,
 ) -> int:
     """Serve a page to search with, its JSON API, and the commands of this user, until interrupted.
 
     Examples: bindsearch serve --open
     bindsearch serve --host 0.0.0.0 --token-file ~/.bindsearch-token
+    bindsearch serve --store /data/store --on ray://head:10001 --replicas 2
     """
     from importlib.util import find_spec
 
-    from bindsearch.errors import InstallationError
+    from bindsearch.errors import InstallationError, UsageError
+    from bindsearch.shards.layout import is_sharded
     from bindsearch.storage.config import resolve_store
 
     if any(find_spec(module) is None for module in ("fastapi", "uvicorn")):
         raise InstallationError(EXTRA)
-    from bindsearch.server.run import serve
 
     def tell(url: str) -> None:
         print_line(f"serving {folder} at {url}")
@@ -56,13 +68,25 @@ def serve_command(
             webbrowser.open(url)
 
     folder = resolve_store(store).absolute()
+    shown_store = None if store is None else str(folder)
+    if on is not None:
+        from bindsearch.server.ray_serve.deploy import ServiceSettings
+        from bindsearch.server.ray_serve.sharded import ClusterSettings, serve_store
+
+        settings = ServiceSettings(host, port, token_file, processes, shown_store=shown_store)
+        serve_store(folder, ClusterSettings(on, replicas, encoders, gpus), settings, tell)
+        return 0
+    if is_sharded(folder):
+        raise UsageError(f"{folder} has shards: serve it with --on local, or on a cluster")
+    from bindsearch.server.run import serve
+
     try:
         is_idle = serve(
             folder,
             host=host,
             port=port,
             token_file=token_file,
-            shown_store=None if store is None else str(folder),
+            shown_store=shown_store,
             use_socket=not no_socket,
             on_start=tell,
             on_notice=lambda notice: print_message(f"note: {notice}"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.arguments import shell_command
-from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, reasons_line
 from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
@@ -35,6 +35,7 @@ def status_command(
         int, typer.Option(help="With --left-out: maximum number of files that are listed.", metavar="N")
     ] = SHOWN_LEFT_OUT,
     store: StoreOption = None,
+    on: OnOption = None,
     json: JsonOption = False,
 ) -> int:
     """Show collections, items and segments by modality, indexes and failures.
@@ -44,7 +45,7 @@ def status_command(
     """
     from bindsearch.shards.connect import connect
 
-    with connect(store) as opened:
+    with connect(store, on=on) as opened:
         status = opened.status()
         files = opened.left_out(start=start, most=most) if left_out else []
     if json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ SHOWN_PLACES = 3
 
 def verify_command(
     store: StoreOption = None,
+    on: OnOption = None,
     check_media: Annotated[
         bool, typer.Option("--check-media", help="Also check media files for changes, by size and time.")
     ] = False,
@@ -37,7 +38,7 @@ def verify_command(
     from bindsearch.shards.connect import connect
 
     with show_stages() as on_stage:
-        report = connect(store).verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)
+        report = connect(store, on=on).verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)
     if json:
         print_json(
             {

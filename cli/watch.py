@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import ExcludeOption, IncludeOption, JsonLinesOption, ModalityRuleOption, StoreOption
+from bindsearch.cli.options import (
+    ExcludeOption,
+    IncludeOption,
+    JsonLinesOption,
+    ModalityRuleOption,
+    OnOption,
+    StoreOption,
+)
 from bindsearch.cli.output import print_line, print_message
 from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
 from bindsearch.cli.settings.complete import complete_encoders
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 def watch_command(
     paths: Annotated[list[str], typer.Argument(help="Folders to watch.", metavar="PATH...")],
     store: StoreOption = None,
+    on: OnOption = None,
     modality_rule: ModalityRuleOption = None,
     encoder: Annotated[
         str | None, typer.Option(help="Encoder of a new store.", metavar="NAME", autocompletion=complete_encoders)
@@ -46,7 +54,7 @@ def watch_command(
     from bindsearch.shards.connect import connect
 
     try:
-        with connect(store, encoder=encoder) as opened:
+        with connect(store, on=on, encoder=encoder) as opened:
             if not json_lines:
                 print_message(f"watching {', '.join(paths)}; press Ctrl-C to stop")
             opened.watch(

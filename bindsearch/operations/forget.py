@@ -6,6 +6,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bindsearch.arguments import name_forms, to_absolute
 from bindsearch.errors import UsageError
@@ -40,6 +41,31 @@ def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seque
         return removed
 
 
+class KnownItems(NamedTuple):
+    """What of a request to forget a store has.
+
+    Attributes:
+        paths: Positions of the paths that anything was indexed at or below.
+        item_ids: Ids of items that there are.
+    """
+
+    paths: frozenset[int]
+    item_ids: frozenset[int]
+
+
+def known_to(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()) -> KnownItems:
+    """Return which paths and item ids a store that is not open knows; nothing is changed.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        StoreLockedError: another process is writing.
+    """
+    with locked_catalog(store) as (_, catalog):
+        _, known = _stage_paths(catalog, [os.fspath(path) for path in paths], StagedBatch())
+        found = catalog.items_table(item_ids).column("item_id").to_pylist() if item_ids else ()
+    return KnownItems(frozenset(known), frozenset(found))
+
+
 def forget_paths(
     catalog: Catalog, writer: Writer, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()
 ) -> int:
@@ -63,9 +89,10 @@ def forget_paths(
     if not paths and not item_ids:
         raise UsageError("nothing to forget: give a path or an item id")
     batch = StagedBatch()
-    items = set(_stage_items(catalog, item_ids, batch)) | _stage_paths(
-        catalog, [os.fspath(path) for path in paths], batch
-    )
+    at_paths, known = _stage_paths(catalog, [os.fspath(path) for path in paths], batch)
+    if missing := next((path for number, path in enumerate(paths) if number not in known), None):
+        raise UsageError(f"{missing} is not in the store: nothing at or below it was indexed")
+    items = set(_stage_items(catalog, item_ids, batch)) | at_paths
     batch.removed = sorted(items)
     batch.forgotten_containers = sorted(set(batch.forgotten_containers))
     batch.forgotten_failures = sorted(set(batch.forgotten_failures))
@@ -90,13 +117,13 @@ def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) 
     return [row["item_id"] for row in rows]
 
 
-def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> set[int]:
-    """Stage the failures, archives and collections at or below paths, and return the ids of their items.
+def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> tuple[set[int], set[int]]:
+    """Stage the failures, archives and collections at or below paths.
 
     The catalog is read once for each collection, however many paths there are.
 
-    Raises:
-        UsageError: nothing was indexed at or below a path.
+    Returns:
+        The ids of their items, and the positions of the paths that anything was indexed at or below.
     """
     collections = [*catalog.collections().items()]
     prefixes: dict[int, dict[str, list[int]]] = {}
@@ -120,9 +147,7 @@ def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> 
                 batch.forgotten_collections.append(key)
             if len(rows) or not prefix:
                 known.update(numbers)
-    if missing := next((path for number, path in enumerate(paths) if number not in known), None):
-        raise UsageError(f"{missing} is not in the store: nothing at or below it was indexed")
-    return items
+    return items, known
 
 
 def _matching_collections(path: str, collections: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, str]]:

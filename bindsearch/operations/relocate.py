@@ -40,13 +40,22 @@ class RelocateReport:
     found: int
 
 
-def relocate(store: Path, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> RelocateReport:
+def relocate(
+    store: Path,
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    dry_run: bool = False,
+    is_checked: bool = False,
+) -> RelocateReport:
     """Give the collections at or below a folder that was moved their new roots, in one transaction.
 
     Args:
         store: Folder of the store, which is not open.
         old: Folder that was moved: the root of a collection, or a folder above it.
         new: Folder that it is now.
+        dry_run: Change nothing, and accept any number of files that are there.
+        is_checked: Accept any number of files that are there: with the other shards, they are enough.
 
     Raises:
         UsageError: `old` is not the root of a collection or above one, `new` does not exist, is in another collection,
@@ -69,13 +78,25 @@ def relocate(store: Path, old: str | os.PathLike[str], new: str | os.PathLike[st
         rows = np.unique(np.linspace(0, len(files) - 1, min(len(files), MAX_SAMPLED)).astype(np.int64))
         sample = [files[row] for row in rows.tolist()]
         found = sum(is_there_with_size(path, root, size_bytes) for path, root, size_bytes in sample)
-        if found < MIN_FOUND_SHARE * len(sample):
-            raise UsageError(
-                f"{after} does not contain the files of {before}: {found} of {len(sample)} are there with their size; "
-                f"give the folder that {before} is now"
-            )
-        Writer(store, catalog, config.dim).commit(StagedBatch(moved_collections=moved, forgotten_collections=empty))
-    return RelocateReport({roots[key]: root for key, root in moved.items()}, len(files), len(sample), found)
+        report = RelocateReport({roots[key]: root for key, root in moved.items()}, len(files), len(sample), found)
+        if not (dry_run or is_checked):
+            check_found(before, after, report)
+        if not dry_run:
+            Writer(store, catalog, config.dim).commit(StagedBatch(moved_collections=moved, forgotten_collections=empty))
+    return report
+
+
+def check_found(before: str | os.PathLike[str], after: str | os.PathLike[str], report: RelocateReport) -> None:
+    """Check that enough of the files are in the new folder.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if report.found < MIN_FOUND_SHARE * report.sampled:
+        raise UsageError(
+            f"{after} does not contain the files of {before}: {report.found} of {report.sampled} are there with their "
+            f"size; give the folder that {before} is now"
+        )
 
 
 def _new_roots(before: Path, after: Path, roots: Mapping[int, Path]) -> dict[int, Path]:

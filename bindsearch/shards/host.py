@@ -18,7 +18,7 @@ from bindsearch.search.plan import Plan
 from bindsearch.search.query import Term
 from bindsearch.search.query_encoding import EncodedTerm, find_item, stored_term
 from bindsearch.search.thread_pool import Workers
-from bindsearch.shards.messages import (
+from bindsearch.shards.search.messages import (
     Details,
     DetailsRequest,
     FoundPart,
@@ -30,7 +30,7 @@ from bindsearch.shards.messages import (
     Stale,
     Summary,
 )
-from bindsearch.shards.part import details_of, plan_part, prepare_part, search_part, summarize, take_sample
+from bindsearch.shards.search.part import details_of, plan_part, prepare_part, search_part, summarize, take_sample
 from bindsearch.store import Store
 from bindsearch.types import Item
 

@@ -19,13 +19,13 @@ from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options, segment_lengths
 from bindsearch.ingest.scan.share import Share
 from bindsearch.ingest.scan.target import ScanTarget
-from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets, resolve_paths
+from bindsearch.ingest.targets import archive_of, changed_targets, failed_targets, plan_targets, resolve_paths
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.optimize import check_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
-from bindsearch.shards.each import results_of
+from bindsearch.shards.each import results_of, run_each_here
 from bindsearch.shards.fingerprints import OtherShards, fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, read_shard_map, shard_of
 from bindsearch.shards.sums import ProgressSum, sum_reports
@@ -81,6 +81,7 @@ class ShardJob:
         options: Options of the store.
         index_settings: Settings of the indexes (None: the stored ones).
         keeps_missing: Whether missing files stay in the store, until the other shards have looked for their vectors.
+        has_changes: Whether the paths are files and folders that were seen to change: missing ones are deleted.
     """
 
     root: Path
@@ -91,6 +92,7 @@ class ShardJob:
     options: ShardOptions
     index_settings: IndexSettings | None = None
     keeps_missing: bool = False
+    has_changes: bool = False
 
 
 OnShardProgress = Callable[[int], OnProgress]
@@ -190,7 +192,7 @@ def index_shard(
                 job.index_settings,
                 on_progress,
                 on_stage,
-                moved_to=job.paths,
+                moved_to=() if job.has_changes else job.paths,
             ),
             job.options.lock_wait_s,
         )
@@ -223,7 +225,9 @@ def _belongs(number: int, n: int, rel_path: str) -> bool:
 def _targets(job: ShardJob, skipped: frozenset[Path], catalog: Catalog, lists: ListLimits) -> Iterator[ScanTarget]:
     """Yield the targets of a job; no shard is indexed."""
     targets: Iterator[ScanTarget] | list[ScanTarget]
-    if job.paths:
+    if job.has_changes:
+        targets = changed_targets(job.paths, catalog.collections(), job.root)
+    elif job.paths:
         targets = plan_targets(job.paths, catalog.collections(), catalog.add_collection, job.root, lists)
     else:
         failures = catalog.failures_table().to_pylist()
@@ -239,20 +243,23 @@ def run_here(jobs: Sequence[ShardJob], progress_of: OnShardProgress) -> dict[int
     Raises:
         BindSearchError: what all jobs need cannot be loaded.
     """
-    outcomes: dict[int, IndexReport | BindSearchError] = {}
+    if not jobs:
+        return {}
     with open_tools(jobs[0]) as tools:
-        tools.gpus.check()
-        for job in jobs:
-            outcomes[job.number] = tried(partial(index_shard, job, tools, progress_of(job.number)))
-    return outcomes
+        return run_with(tools, jobs, progress_of)
 
 
-def tried(run: Callable[[], IndexReport]) -> IndexReport | BindSearchError:
-    """Return the report of a run, or its error: that of one shard must not end the others."""
-    try:
-        return run()
-    except BindSearchError as error:
-        return error
+def run_with(
+    tools: Tools, jobs: Sequence[ShardJob], progress_of: OnShardProgress
+) -> dict[int, IndexReport | BindSearchError]:
+    """Run jobs in this process with tools that are open; the error of one does not end the others.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    tools.gpus.check()
+    by_number = {job.number: job for job in jobs}
+    return run_each_here(lambda number: index_shard(by_number[number], tools, progress_of(number)), [*by_number])
 
 
 def index_shards(
@@ -297,7 +304,16 @@ def index_shards(
     if index_settings is not None:
         with open_tools(ShardJob(root, 0, shards.n, (), request, options)) as tools:
             check_index_settings(index_settings, tools.encoder.dim)
-    return _index_all(root, shards, tuple(resolved), request, options, index_settings, run, on_progress, on_stage)
+    request.options(DecodeOptions())  # invalid options raise before anything is created
+    jobs = [
+        ShardJob(root, number, shards.n, tuple(resolved), request, options, index_settings)
+        for number in range(shards.n)
+    ]
+    report = index_jobs(jobs, shards, run=run, on_progress=on_progress, on_stage=on_stage)
+    seen = (report.items, report.unchanged, report.removed, report.failures, report.without_content, report.notices)
+    if not any(seen):
+        report.notices.append("no indexable files found")
+    return report
 
 
 def retry_shards(
@@ -317,39 +333,40 @@ def retry_shards(
     """
     shards = read_shard_map(root)
     request = replace(request, retry_failed=True)
-    return _index_all(root, shards, (), request, options, None, run, on_progress, on_stage)
-
-
-def _index_all(
-    root: Path,
-    shards: ShardMap,
-    paths: tuple[Path, ...],
-    request: IndexRequest,
-    options: ShardOptions,
-    index_settings: IndexSettings | None,
-    run: RunJobs,
-    on_progress: OnProgress,
-    on_stage: OnStage,
-) -> IndexReport:
-    """Run the jobs of all shards, then those of shards with missing files once more; sum their reports."""
-    started = time.monotonic()
-    request.options(DecodeOptions())  # invalid options raise before anything is created
+    request.options(DecodeOptions())
     jobs = [
-        ShardJob(root, number, shards.n, paths, request, options, index_settings, True) for number in range(shards.n)
+        ShardJob(root, number, shards.n, (), request, options)
+        for number, folder in enumerate(shards.paths(root))
+        if (folder / STORE_FILE).is_file()
     ]
+    return index_jobs(jobs, shards, run=run, on_progress=on_progress, on_stage=on_stage)
+
+
+def index_jobs(
+    jobs: Sequence[ShardJob],
+    shards: ShardMap,
+    *,
+    run: RunJobs = run_here,
+    on_progress: OnProgress = ignore_progress,
+    on_stage: OnStage = ignore_stage,
+) -> IndexReport:
+    """Run jobs of shards, then those of shards with missing files once more; sum their reports.
+
+    Raises:
+        BindSearchError: shards have failed, which are named.
+    """
+    started = time.monotonic()
+    by_number = {job.number: replace(job, keeps_missing=True) for job in jobs}
     progress = ProgressSum(on_progress)
-    on_stage(f"indexing {shards.n} shards")
-    reports = results_of(run(jobs, progress.of), shards)
+    on_stage(f"indexing {len(jobs)} shards")
+    reports = results_of(run([*by_number.values()], progress.of), shards)
     with_missing = [number for number, report in reports.items() if report.kept_missing]
     swept: Mapping[int, IndexReport] = {}
     if with_missing:
         on_stage(f"removing missing files from {len(with_missing)} shards")
-        again = [replace(jobs[number], keeps_missing=False) for number in with_missing]
+        again = [replace(by_number[number], keeps_missing=False) for number in with_missing]
         swept = results_of(run(again, lambda _: ignore_progress), shards)
     report = sum_reports(reports, swept)
-    seen = (report.items, report.unchanged, report.removed, report.failures, report.without_content, report.notices)
-    if paths and not any(seen):
-        report.notices.append("no indexable files found")
     report.took_s = time.monotonic() - started
     return report
 
@@ -366,13 +383,17 @@ class KnownFiles:
     roots: tuple[Path, ...]
     folders: tuple[Path, ...]
 
+    def shards_that_know(self, path: Path) -> set[int]:
+        """Return the shards that have anything at or below a path."""
+        return {number for number, folder in enumerate(self.folders) if _knows(folder, path)}
+
     def check(self, path: Path) -> None:
         """Check that a path is there or anything at or below it is indexed.
 
         Raises:
             UsageError: it is a mistyped path.
         """
-        if is_there(path) or archive_of(path) != path or any(_knows(folder, path) for folder in self.folders):
+        if is_there(path) or archive_of(path) != path or self.shards_that_know(path):
             return
         try:
             near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bindsearch.shards.hosts import Hosts, LocalHosts
 from bindsearch.shards.layout import ShardMap, read_shard_map
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bindsearch.errors import BindSearchError
     from bindsearch.reports import IndexReport
     from bindsearch.shards.index import OnShardProgress, ShardJob
+
+Result = TypeVar("Result")
 
 
 class Place(Protocol):
@@ -32,6 +34,12 @@ class Place(Protocol):
         self, jobs: Sequence[ShardJob], progress_of: OnShardProgress
     ) -> Mapping[int, IndexReport | BindSearchError]:
         """Index shards; return the report or the error of each."""
+
+    def run_each(self, call: Callable[[int], Result], numbers: Sequence[int]) -> Mapping[int, Result | BindSearchError]:
+        """Call a function for the numbers of shards; return its result or its error for each."""
+
+    def roll(self, root: Path, change: Callable[[], Result]) -> Result:
+        """Change the shards of a store; where several processes hold each, one after the other opens what is new."""
 
     def close(self) -> None:
         """Release the processes."""
@@ -59,6 +67,16 @@ class ThisProcess:
         from bindsearch.shards.index import run_here
 
         return run_here(jobs, progress_of)
+
+    def run_each(self, call: Callable[[int], Result], numbers: Sequence[int]) -> Mapping[int, Result | BindSearchError]:
+        """Call a function for shards, one after the other."""
+        from bindsearch.shards.each import run_each_here
+
+        return run_each_here(call, numbers)
+
+    def roll(self, root: Path, change: Callable[[], Result]) -> Result:  # noqa: ARG002  (of the protocol)
+        """Change the shards."""
+        return change()
 
     def close(self) -> None:
         """Release nothing."""

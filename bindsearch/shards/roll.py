@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 from bindsearch.errors import StoreError
-from bindsearch.shards.hosts import TIMEOUT_S, Hosts, Replies
+from bindsearch.shards.hosts import Hosts, Replies
+from bindsearch.shards.layout import TIMEOUT_S
 
 HOLD_S = 6 * 3600.0
 """Longest time in seconds that replicas answer from the generation before a change."""

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from bindsearch.arguments import to_path_text
+from bindsearch.arguments import shown, to_integer, to_list, to_number, to_path, to_path_text
 from bindsearch.environment import installation_faults
 from bindsearch.errors import StoreNotFoundError, UsageError
-from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
-from bindsearch.results import Answer, AnsweredTerm
+from bindsearch.reports import (
+    IndexReport,
+    LeftOutFile,
+    OnProgress,
+    OnRows,
+    OnStage,
+    ignore_progress,
+    ignore_rows,
+    ignore_stage,
+)
+from bindsearch.results import Answer, AnsweredTerm, Status
 from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of, prepare_words
+from bindsearch.search.filter import Filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.query import LIKE, Query, WordSearch, resolve_weights, terms_of
+from bindsearch.search.query import LIKE, Query, WordSearch, parse_modalities, resolve_weights, terms_of
 from bindsearch.search.query_encoding import EncodedTerm, resolve_source
 from bindsearch.search.scoring.calibration_file import load_calibration
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.shards.hosts import Hosts
 from bindsearch.shards.layout import SHARDS_FILE, TIMEOUT_S, ShardMap, new_shard_map, write_shard_map
-from bindsearch.shards.messages import RoutedQuery
 from bindsearch.shards.place import Place, ThisProcess
-from bindsearch.shards.router import RoutedResult, Router
+from bindsearch.shards.search.messages import RoutedQuery
+from bindsearch.shards.search.router import RoutedResult, Router
 from bindsearch.storage.config import StoreConfig, load_encoder_of
-from bindsearch.storage.faults import tells_faults
+from bindsearch.storage.faults import store_faults, tells_faults
 from bindsearch.store import Store, check_query
-from bindsearch.types import DecodeIn, Hit, Modality, PathLike
+from bindsearch.types import DecodeIn, Hit, Item, Modality, PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+    from bindsearch.encoders.zero_shot import ClassNames
     from bindsearch.indexes.types import IndexSettings
+    from bindsearch.operations.classify.column import ColumnReport
+    from bindsearch.operations.compact import CompactReport
+    from bindsearch.operations.exchange.export import ExportReport, Layout
+    from bindsearch.operations.optimize import OptimizeResult
+    from bindsearch.operations.relocate import RelocateReport
+    from bindsearch.operations.verify.findings import Report
     from bindsearch.shards.index import ShardOptions
+    from bindsearch.shards.reshard import ReshardReport
 
 
 class ShardedStore(Store):
@@ -149,8 +169,7 @@ class ShardedStore(Store):
             config = None
         return load_encoder_of(config, self.path, self._wanted_encoder, self._encoder_options, runtime)
 
-    def generation(self) -> Generation:
-        """Raise UsageError: each shard has a generation of its own."""
+    def _current(self) -> Generation:
         raise UsageError(f"{self.path} has shards, each with its own generation: connect to one of them")
 
     def _known_collections(self) -> dict[int, Path]:
@@ -251,6 +270,253 @@ class ShardedStore(Store):
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits={} if limits is None else limits)
         return retry_shards(
             self._folder, request, self._shard_options(), run=self._place.run_jobs, on_progress=on_progress
+        )
+
+    @tells_faults("write")
+    def watch(
+        self,
+        *paths: PathLike,
+        on_report: Callable[[IndexReport], None],
+        stop: threading.Event,
+        rules: Iterable[str] = (),
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        rescan_s: float | None = None,
+        polling: bool = False,
+    ) -> None:
+        """Index folders, then their changes, until `stop` is set, in this process; see `Store.watch`."""
+        from bindsearch.ingest.scan.file_events import RESCAN_S
+        from bindsearch.ingest.targets import resolve_paths
+        from bindsearch.operations.index import IndexRequest
+        from bindsearch.shards.watch import watch_shards
+
+        self._create()
+        watch_shards(
+            self._folder,
+            resolve_paths(paths, self._known_collections().values()),
+            IndexRequest(rules, include=include, exclude=exclude),
+            self._shard_options(),
+            on_report,
+            stop,
+            rescan_s=RESCAN_S
+            if rescan_s is None
+            else to_number(rescan_s, "rescan_s", "give seconds above 0", math.ulp(0.0)),
+            polling=polling,
+        )
+
+    @tells_faults("read")
+    def status(self) -> Status:
+        """Return the sum of the status of all shards, with theirs in `shards`; see `Store.status`."""
+        from bindsearch.shards.maintain import shards_status
+
+        sharded = shards_status(self._folder, run_each=self._place.run_each)
+        return replace(sharded.total, shards=sharded.shards)
+
+    @tells_faults("read")
+    def left_out(self, *, start: int = 0, most: int = 1000) -> list[LeftOutFile]:
+        """Return files and folders that the last runs did not index; see `Store.left_out`."""
+        from bindsearch.shards.maintain import left_out_of_shards
+
+        first = to_integer(start, "start", "give a number from 0")
+        return left_out_of_shards(self._folder, first, to_integer(most, "most", "give a number from 0"))
+
+    @tells_faults("write")
+    def forget(self, *paths: PathLike, item_ids: Sequence[int] = ()) -> int:
+        """Remove items from the shards; see `Store.forget`."""
+        from bindsearch.shards.maintain import forget_in_shards
+
+        ids = [to_integer(item, "an item id", "give an integer") for item in to_list(item_ids, "the list of item ids")]
+        texts = [to_path_text(path) for path in paths]
+        return forget_in_shards(self._folder, texts, ids, run_each=self._place.run_each)
+
+    @tells_faults("write")
+    def relocate(self, old: PathLike, new: PathLike) -> RelocateReport:
+        """Change the root of a collection whose folder was moved, in all shards; see `Store.relocate`."""
+        from bindsearch.shards.maintain import relocate_shards
+
+        return relocate_shards(self._folder, to_path_text(old), to_path_text(new))
+
+    @property
+    def index_settings(self) -> IndexSettings:
+        """Stored settings of the indexes of the first shard; commands set those of all shards at once."""
+        from bindsearch.operations.index_policy import read_index_settings
+
+        return read_index_settings(self.shard_map.paths(self._folder)[0])
+
+    @installation_faults()
+    @tells_faults("write")
+    def optimize(
+        self, *, index_settings: IndexSettings | None = None, force: bool = False, on_stage: OnStage = ignore_stage
+    ) -> list[OptimizeResult]:
+        """Bring the indexes of all shards up to date; see `Store.optimize`.
+
+        Where several processes hold each shard, they open the new generations one after the other.
+        """
+        from bindsearch.shards.maintain import optimize_shards
+
+        def run() -> dict[int, list[OptimizeResult]]:
+            return optimize_shards(
+                self._folder,
+                index_settings=index_settings,
+                force=force,
+                device=self._device,
+                run_each=self._place.run_each,
+            )
+
+        on_stage(f"optimizing {self.shard_map.n} shards")
+        done = self._place.roll(self.path, run)
+        return [result for results in done.values() for result in results]
+
+    @installation_faults()
+    @tells_faults("write")
+    def classify(
+        self,
+        labels: Iterable[str] | ClassNames | Path | None = None,
+        *,
+        column: str,
+        probability_column: str | None = None,
+        templates: PathLike | None = None,
+        collections: str | Iterable[str] = (),
+        modality: str | Modality | None = None,
+        dry_run: bool = False,
+        on_rows: OnRows = ignore_rows,  # noqa: ARG002  (of the method of a store)
+    ) -> ColumnReport:
+        """Write a column with the class of each item in all shards; see `Store.classify`."""
+        from bindsearch.operations.classify.labels import to_classes
+        from bindsearch.shards.maintain import classify_shards
+
+        given = None if labels is None else to_classes(labels)
+        return classify_shards(
+            self._folder,
+            given,
+            device=self._device,
+            run_each=self._place.run_each,
+            column=column,
+            probability_column=probability_column,
+            templates=templates,
+            collections=collections,
+            modality=modality,
+            dry_run=dry_run,
+        )
+
+    @tells_faults("write")
+    def remove_column(self, column: str) -> None:
+        """Remove a column that `classify` wrote from all shards; see `Store.remove_column`."""
+        from bindsearch.shards.maintain import remove_column_of_shards
+
+        if not isinstance(column, str):
+            raise UsageError(f"the column is {shown(column)}: give its name")
+        remove_column_of_shards(self._folder, column, run_each=self._place.run_each)
+
+    @tells_faults("read")
+    def verify(
+        self,
+        *,
+        check_media: bool = False,
+        hash_media: bool = False,
+        on_stage: OnStage = ignore_stage,
+    ) -> Report:
+        """Check all files of all shards; changes nothing. See `Store.verify`."""
+        from bindsearch.shards.maintain import verify_shards
+
+        on_stage(f"checking {self.shard_map.n} shards")
+        return verify_shards(
+            self._folder, check_media=check_media, hash_media=hash_media, run_each=self._place.run_each
+        )
+
+    @tells_faults("write")
+    def compact(self, *, on_stage: OnStage = ignore_stage) -> CompactReport:
+        """Repair all shards, remove deleted rows, and free disk space; see `Store.compact`."""
+        from bindsearch.shards.maintain import compact_shards
+
+        on_stage(f"compacting {self.shard_map.n} shards")
+        return compact_shards(self._folder, run_each=self._place.run_each)
+
+    def reshard(self, n: int, *, on_stage: OnStage = ignore_stage) -> ReshardReport:
+        """Distribute the items to another number of shards; nothing is embedded again, and items get new ids.
+
+        Args:
+            n: Number of shards.
+            on_stage: Called with the name of each stage.
+
+        Raises:
+            UsageError: there are n shards, or the number is out of range.
+            StoreNotFoundError: there is no sharded store.
+            StoreLockedError: another process is writing to a shard.
+            StoreError: a shard cannot be read; nothing was changed.
+        """
+        from bindsearch.shards.reshard import reshard
+
+        number = to_integer(n, "the number of shards", "give a number from 1", lowest=1)
+        with store_faults(self._folder, "write"):
+            report = reshard(
+                self._folder, number, device=self._device, run_each=self._place.run_each, on_stage=on_stage
+            )
+        self._release()
+        self._shards = None
+        self.__dict__.pop("encoder", None)
+        return report
+
+    @tells_faults("read")
+    def duplicates(self, *, to: str | Modality | Iterable[str | Modality] | None = None) -> list[tuple[Item, ...]]:
+        """Return groups of items with identical content over all shards; see `Store.duplicates`."""
+        from bindsearch.shards.maintain import duplicates_of_shards
+
+        wanted = parse_modalities(to)
+        groups = duplicates_of_shards(self._folder, run_each=self._place.run_each)
+        return [group for group in groups if any(item.modality in wanted for item in group)]
+
+    @tells_faults("read")
+    def export(
+        self,
+        target: PathLike,
+        *,
+        layout: str | Layout = "parquet",
+        modalities: str | Modality | Iterable[str | Modality] | None = None,
+        filter: Filter | str | None = None,
+        on_progress: OnRows = ignore_rows,  # noqa: ARG002  (of the method of a store)
+    ) -> ExportReport:
+        """Write the vectors of each shard to a folder of its own in the empty folder `target`; see `Store.export`."""
+        from bindsearch.shards.maintain import export_shards
+
+        return export_shards(
+            self._folder,
+            to_path(target),
+            run_each=self._place.run_each,
+            layout=layout,
+            modalities=modalities,
+            filter=filter,
+        )
+
+    def recover(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: a shard is recovered by itself."""
+        raise self._of_one_shard("recover")
+
+    def reindex(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: shards have one encoder for good."""
+        raise UsageError(
+            f"{self.path} has shards, which keep their encoder: index the folders into another store with the new one"
+        )
+
+    def calibrate(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: the calibration is that of the encoder."""
+        raise self._of_one_shard("calibrate")
+
+    def near_duplicates(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: files are compared within a shard only."""
+        raise self._of_one_shard("duplicates --near")
+
+    def import_vectors(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: vectors are imported into a shard."""
+        raise self._of_one_shard("import")
+
+    def merge(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: stores are merged into a shard."""
+        raise self._of_one_shard("merge")
+
+    def _of_one_shard(self, command: str) -> UsageError:
+        return UsageError(
+            f"`{command}` works on a store without shards: give one shard, such as {self.path / 'shard-0000'}"
         )
 
     def _search_all(

@@ -20,9 +20,9 @@ from bindsearch.search.planner import depth_of_shard
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.shards.hosts import LocalHosts, Replies
 from bindsearch.shards.layout import global_id, local_id, read_shard_map
-from bindsearch.shards.merge import merge_means, merge_moments
-from bindsearch.shards.messages import ModalitySummary
 from bindsearch.shards.place import ThisProcess
+from bindsearch.shards.search.merge import merge_means, merge_moments
+from bindsearch.shards.search.messages import ModalitySummary
 from bindsearch.shards.store import ShardedStore
 from bindsearch.types import Hit
 from bindsearch.views.answer_data import answer_data
@@ -249,7 +249,7 @@ def test_a_lost_shard_is_asked_again(folders: tuple[Path, Path], monkeypatch: py
         hosts.lost = {"all": {1}}
         assert store.answer(query).partial
         hosts.lost = {}
-        monkeypatch.setattr("bindsearch.shards.router.RETRY_S", 0.0)
+        monkeypatch.setattr("bindsearch.shards.search.router.RETRY_S", 0.0)
         store.answer(query)  # still within the pause of the last attempt, or asked again already
         store._router._retry_at = 0.0
         again = store.answer(query)

@@ -319,7 +319,7 @@ def _disconnect() -> None:
 
 def _reload_token() -> None:
     """Let Ray read its token from the environment again; it keeps the first one it has read."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     AuthenticationTokenLoader.instance().reset_cache()
     Config.initialize("")

@@ -16,7 +16,8 @@ from typing import Any
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.shards.host import ShardHost
-from bindsearch.shards.hosts import TIMEOUT_S, Replies
+from bindsearch.shards.hosts import Replies
+from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.ray.cluster import NAMESPACE, ClusterError
 from bindsearch.shards.ray.placement import Sight, look_around, one_line, place, seen_shards
 
@@ -467,6 +468,11 @@ def stop_hosts(root: Path) -> int:
     for actor in handles.values():
         ray.kill(actor, no_restart=True)
     return len(handles)
+
+
+def replicas_of(root: Path) -> int:
+    """Return the number of replicas of a store's hosts that run; the process must be connected to the cluster."""
+    return max((host.state.replica + 1 for host in _find_hosts(root)), default=0)
 
 
 def _find_hosts(root: Path) -> list[_Host]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bindsearch.device import CORES_VARIABLE
 from bindsearch.encoders.torch_runtime.device import Runtime
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bindsearch.encoders.base import Encoder
+
+Result = TypeVar("Result")
 
 PROGRESS_S = 0.5
 """Interval in seconds in which tasks send their progress, and in which it is shown."""
@@ -50,6 +52,11 @@ class TaskShare:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     max_retries: int = 5
+
+    @property
+    def cores(self) -> int:
+        """Number of whole cores, at least 1."""
+        return max(1, math.floor(self.num_cpus))
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -100,24 +107,65 @@ def run_on_ray(
     """
     import ray
 
-    _check_share(share)
     board = ray.remote(num_cpus=0)(Board).remote()
-    options = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus, "max_retries": share.max_retries}
-    task = ray.remote(_run_job).options(**options, retry_exceptions=False)
-    pending = {task.remote(job, share, board): job.number for job in jobs}
-    outcomes: dict[int, IndexReport | BindSearchError] = {}
+    tasks = {job.number: (_run_job, job, share, board) for job in jobs}
     try:
+        return _run_tasks(share, tasks, lambda: _show(board, progress_of))
+    finally:
+        with suppress(Exception):
+            ray.kill(board)
+
+
+def run_each_on_ray(
+    share: TaskShare, call: Callable[[int], Result], numbers: Sequence[int]
+) -> dict[int, Result | BindSearchError]:
+    """Call a function for shards in tasks; see `bindsearch.shards.each.RunEach`.
+
+    Raises:
+        UsageError: no machine of the cluster has what a task needs.
+    """
+    return _run_tasks(share, {number: (_call, share, call, number) for number in numbers}, lambda: None)
+
+
+def _run_tasks(share: TaskShare, tasks: Mapping[int, tuple[Any, ...]], show: Callable[[], None]) -> dict[int, Any]:
+    """Run functions, each with its arguments, as tasks; return what each returned, or why its worker was lost.
+
+    Raises:
+        UsageError: no machine of the cluster has what a task needs.
+    """
+    import ray
+
+    _check_share(share)
+    options = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus, "max_retries": share.max_retries}
+    pending: dict[Any, int] = {}
+    outcomes: dict[int, Any] = {}
+    try:
+        for number, (function, *arguments) in tasks.items():
+            remote = ray.remote(function).options(**options, retry_exceptions=False)
+            pending[remote.remote(*arguments)] = number
         while pending:
             done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=PROGRESS_S)
             for ref in done:
                 outcomes[pending[ref]] = _outcome(ref)
                 del pending[ref]
-            _show(board, progress_of)
+            show()
     finally:
         _cancel(list(pending))
-        with suppress(Exception):
-            ray.kill(board)
     return outcomes
+
+
+def _call(share: TaskShare, call: Callable[[int], Result], number: int) -> Result | BindSearchError:
+    """Call a function in a worker; an error of ours is returned, as it must not be retried."""
+    os.environ[CORES_VARIABLE] = str(share.cores)
+    return sendable(partial(call, number))
+
+
+def sendable(call: Callable[[], Result]) -> Result | BindSearchError:
+    """Return the result of a call, or its error in a form that can be sent to another process."""
+    try:
+        return call()
+    except BindSearchError as error:
+        return error if is_plain(error) else BindSearchError(str(error))
 
 
 def _check_share(share: TaskShare) -> None:
@@ -137,17 +185,17 @@ def _check_share(share: TaskShare) -> None:
         )
 
 
-def _outcome(ref: Any) -> IndexReport | BindSearchError:
+def _outcome(ref: Any) -> Any:
     """Return what a task has returned, or why it was lost."""
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
-        outcome = ray.get(ref)
+        return ray.get(ref)
+    except RayTaskError:  # a fault of the program
+        raise
     except RayError as error:
         return BindSearchError(f"its worker was lost, also when it was tried again: {first_line(error)}")
-    assert isinstance(outcome, IndexReport | BindSearchError)
-    return outcome
 
 
 def _show(board: Any, progress_of: OnShardProgress) -> None:
@@ -176,14 +224,15 @@ def _cancel(refs: Sequence[Any]) -> None:
 
 def _run_job(job: ShardJob, share: TaskShare, board: Any) -> IndexReport | BindSearchError:
     """Index a shard in a worker; an error of ours is returned, as it must not be retried."""
-    cores = max(1, math.floor(share.num_cpus))
-    os.environ[CORES_VARIABLE] = str(cores)
-    options = replace(job.options, workers=job.options.workers or cores, lock_wait_s=LOCK_WAIT_S)
-    try:
-        with open_tools(replace(job, options=options), _load_encoder) as tools:
-            return index_shard(replace(job, options=options), tools, _sender(board, job.number))
-    except BindSearchError as error:
-        return error if is_plain(error) else BindSearchError(str(error))
+    os.environ[CORES_VARIABLE] = str(share.cores)
+    options = replace(job.options, workers=job.options.workers or share.cores, lock_wait_s=LOCK_WAIT_S)
+    job = replace(job, options=options)
+
+    def run() -> IndexReport:
+        with open_tools(job, _load_encoder) as tools:
+            return index_shard(job, tools, _sender(board, job.number))
+
+    return sendable(run)
 
 
 def _sender(board: Any, number: int) -> OnProgress:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bindsearch.errors import BindSearchError, StoreError, first_line
 from bindsearch.shards.hosts import Hosts
@@ -15,6 +16,8 @@ from bindsearch.shards.ray.cluster import Cluster, check_address, check_ray, con
 if TYPE_CHECKING:
     from bindsearch.reports import IndexReport
     from bindsearch.shards.index import OnShardProgress, ShardJob
+
+Result = TypeVar("Result")
 
 READ_S = 30.0
 """Time in seconds that a node has to read the map of a sharded store."""
@@ -78,6 +81,26 @@ class RayPlace:
         from bindsearch.shards.ray.index import TaskShare, run_on_ray
 
         return run_on_ray(TaskShare(self._cores, self._gpus), jobs, progress_of)
+
+    def run_each(self, call: Callable[[int], Result], numbers: Sequence[int]) -> Mapping[int, Result | BindSearchError]:
+        """Call a function for shards in tasks of the cluster."""
+        self._cluster  # noqa: B018  (connects)
+        from bindsearch.shards.ray.index import TaskShare, run_each_on_ray
+
+        return run_each_on_ray(TaskShare(self._cores, self._gpus), call, numbers)
+
+    def roll(self, root: Path, change: Callable[[], Result]) -> Result:
+        """Change the shards of a store; the hosts that run open what is new one after the other."""
+        self._cluster  # noqa: B018  (connects)
+        from bindsearch.shards.ray.hosts import HostSettings, RayHosts, replicas_of
+        from bindsearch.shards.roll import roll
+
+        n = replicas_of(root)
+        if not n:
+            return change()
+        paths = dict(enumerate(self.shard_map(root).paths(root)))
+        with closing(RayHosts(root, paths, HostSettings(n, self._device, self._gpus))) as hosts:
+            return roll(hosts, change)
 
     def close(self) -> None:
         """Disconnect; a cluster that was started here ends."""

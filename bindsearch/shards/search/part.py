@@ -26,7 +26,7 @@ from bindsearch.search.ranking import best_of_each_item
 from bindsearch.search.scoring.candidates import Scored
 from bindsearch.search.scoring.hits import ranked_values
 from bindsearch.search.thread_pool import Workers
-from bindsearch.shards.messages import (
+from bindsearch.shards.search.messages import (
     Details,
     DetailsRequest,
     FoundPart,

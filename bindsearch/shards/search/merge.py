@@ -19,7 +19,7 @@ from bindsearch.search.scoring.calibration import pair_cosine
 from bindsearch.search.scoring.candidates import Scored
 from bindsearch.search.words.matches import WordCounts
 from bindsearch.shards.layout import global_id, local_id
-from bindsearch.shards.messages import Details, ModalitySummary
+from bindsearch.shards.search.messages import Details, ModalitySummary
 from bindsearch.storage.snapshot import SegmentFacts
 from bindsearch.types import Modality
 

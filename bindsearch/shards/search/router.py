@@ -22,7 +22,7 @@ from bindsearch.search.scoring.hits import choose_hits, cosines_show_copies, is_
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.shards.hosts import Hosts, Replies
 from bindsearch.shards.layout import TIMEOUT_S, global_id, local_id
-from bindsearch.shards.merge import (
+from bindsearch.shards.search.merge import (
     MergedStatistics,
     ShardSource,
     merge_items,
@@ -33,7 +33,7 @@ from bindsearch.shards.merge import (
     merge_words,
     rows_of_shard,
 )
-from bindsearch.shards.messages import (
+from bindsearch.shards.search.messages import (
     Details,
     DetailsRequest,
     FoundPart,
@@ -46,7 +46,7 @@ from bindsearch.shards.messages import (
     Stale,
     Summary,
 )
-from bindsearch.shards.part import best_candidates
+from bindsearch.shards.search.part import best_candidates
 from bindsearch.types import Hit, Item, Modality
 
 if TYPE_CHECKING:

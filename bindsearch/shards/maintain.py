@@ -1,0 +1,477 @@
+"""Maintenance of sharded stores: what is done for each shard, and the sum of what came of it."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from bindsearch.errors import BindSearchError, StoreError, UsageError
+from bindsearch.ingest.left_out import read_left_out
+from bindsearch.operations.classify.column import ColumnReport, ColumnStatus
+from bindsearch.operations.compact import CompactReport, compact_store
+from bindsearch.operations.exchange.exchange_format import open_generation
+from bindsearch.operations.exchange.export import ExportReport
+from bindsearch.operations.forget import forget, known_to
+from bindsearch.operations.optimize import OptimizeResult
+from bindsearch.operations.relocate import RelocateReport, check_found, relocate
+from bindsearch.operations.verify.check import verify
+from bindsearch.operations.verify.findings import Report
+from bindsearch.operations.verify.recover import RecoverReport, recover_store
+from bindsearch.reports import LeftOutFile
+from bindsearch.results import PartitionStatus, Status
+from bindsearch.shards.each import RunEach, results_of, run_each_here
+from bindsearch.shards.fingerprints import fingerprints_path
+from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
+from bindsearch.storage.config import STORE_FILE
+from bindsearch.storage.faults import store_faults
+from bindsearch.store import Store
+from bindsearch.types import Item, Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bindsearch.encoders.zero_shot import ClassNames
+    from bindsearch.indexes.types import IndexSettings
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def call_each(
+    root: Path,
+    call: Callable[Concatenate[Path, Arguments], Result],
+    run_each: RunEach[Result],
+    *arguments: Arguments.args,
+    **options: Arguments.kwargs,
+) -> dict[int, Result]:
+    """Call a function with the folder of each shard that is there.
+
+    Args:
+        root: Folder of the sharded store.
+        call: Function of a module, which can be sent to another process.
+        run_each: Calls a function for each shard.
+        *arguments: Further arguments of the function.
+        **options: Its options.
+
+    Returns:
+        Its result for each shard; a shard that never had a file has none.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named; it is done for the others.
+    """
+    shards = read_shard_map(root)
+    task = partial(_call_one, root, shards, partial(call, **options), arguments)
+    return results_of(run_each(task, present(root, shards)), shards)
+
+
+def _call_one(
+    root: Path, shards: ShardMap, call: Callable[..., Result], arguments: Sequence[object], number: int
+) -> Result:
+    folder = shards.paths(root)[number]
+    with store_faults(folder):
+        return call(folder, *arguments)
+
+
+def present(root: Path, shards: ShardMap) -> list[int]:
+    """Return the numbers of the shards that are there; one that never had a file is not.
+
+    Raises:
+        StoreError: one that had files is missing.
+    """
+    numbers = []
+    for number, folder in enumerate(shards.paths(root)):
+        if (folder / STORE_FILE).is_file():
+            numbers.append(number)
+        elif fingerprints_path(root, number, shards.n).exists():
+            raise StoreError(f"the shard {folder} is missing: mount or restore its disk")
+    return numbers
+
+
+@dataclass(frozen=True)
+class ShardedStatus:
+    """Status of a sharded store.
+
+    Attributes:
+        total: Sum of the shards; its generation is the sum of theirs, its partitions have the form of most.
+        shards: Status of each shard that is there, by number.
+        n: Number of shards.
+    """
+
+    total: Status
+    shards: Mapping[int, Status]
+    n: int
+
+
+def shards_status(root: Path, *, run_each: RunEach[Status] = run_each_here) -> ShardedStatus:
+    """Return the status of the shards and their sum.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        StoreError: nothing is indexed yet, or a shard cannot be read.
+    """
+    statuses = call_each(root, _status, run_each)
+    if not statuses:
+        raise StoreError(f"nothing is indexed yet in {root}: run `bindsearch index FOLDER --store {root}`")
+    return ShardedStatus(sum_status(root, [*statuses.values()]), statuses, read_shard_map(root).n)
+
+
+def _status(folder: Path) -> Status:
+    with Store(folder, device="cpu") as store:
+        return store.status()
+
+
+def sum_status(root: Path, parts: Sequence[Status]) -> Status:
+    """Return the sum of the status of shards."""
+    left_out: Counter[str] = Counter()
+    counts: dict[str, Counter[Modality]] = {"items": Counter(), "segments": Counter()}
+    for part in parts:
+        left_out.update(part.left_out)
+        counts["items"].update(part.items)
+        counts["segments"].update(part.segments)
+    partitions: dict[Modality, list[PartitionStatus]] = {}
+    for partition in (partition for part in parts for partition in part.partitions):
+        partitions.setdefault(partition.modality, []).append(partition)
+    columns: dict[str, list[ColumnStatus]] = {}
+    for column in (column for part in parts for column in part.columns):
+        columns.setdefault(column.name, []).append(column)
+    return replace(
+        parts[0],
+        path=root,
+        generation=sum(part.generation for part in parts),
+        collections=tuple(dict.fromkeys(path for part in parts for path in part.collections)),
+        items=dict(counts["items"]),
+        segments=dict(counts["segments"]),
+        partitions=tuple(map(_sum_partitions, partitions.values())),
+        failures=tuple(failure for part in parts for failure in part.failures),
+        without_content=tuple(failure for part in parts for failure in part.without_content),
+        left_out=dict(left_out.most_common()),
+        size_bytes=sum(part.size_bytes for part in parts),
+        columns=tuple(map(_sum_columns, columns.values())),
+    )
+
+
+def _sum_partitions(parts: Sequence[PartitionStatus]) -> PartitionStatus:
+    forms = Counter(part.form for part in parts)
+    return replace(
+        parts[0],
+        rows=sum(part.rows for part in parts),
+        deleted=sum(part.deleted for part in parts),
+        form=forms.most_common(1)[0][0],
+        indexed_rows=sum(part.indexed_rows for part in parts),
+        index_bytes=sum(part.index_bytes for part in parts),
+        parameters=None,
+        points=(),
+        index_error=next((part.index_error for part in parts if part.index_error is not None), None),
+    )
+
+
+def _sum_columns(parts: Sequence[ColumnStatus]) -> ColumnStatus:
+    return replace(parts[0], items=sum(part.items for part in parts), missing=sum(part.missing for part in parts))
+
+
+def verify_shards(
+    root: Path, *, check_media: bool = False, hash_media: bool = False, run_each: RunEach[Report] = run_each_here
+) -> Report:
+    """Check all shards as `Store.verify`; changes nothing.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: a shard cannot be checked.
+    """
+    started = time.monotonic()
+    reports = [*call_each(root, verify, run_each, check_media=check_media, hash_media=hash_media).values()]
+    return Report(
+        findings=tuple(found for report in reports for found in report.findings),
+        unchecked=tuple(dict.fromkeys(text for report in reports for text in report.unchecked)),
+        read_bytes=sum(report.read_bytes for report in reports),
+        took_s=time.monotonic() - started,
+    )
+
+
+def optimize_shards(
+    root: Path,
+    *,
+    index_settings: IndexSettings | None = None,
+    force: bool = False,
+    device: str = "auto",
+    run_each: RunEach[list[OptimizeResult]] = run_each_here,
+) -> dict[int, list[OptimizeResult]]:
+    """Bring the indexes of all shards up to date as `Store.optimize`; return what was done for each shard.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    return call_each(root, _optimize, run_each, index_settings, force, device)
+
+
+def _optimize(folder: Path, settings: IndexSettings | None, force: bool, device: str) -> list[OptimizeResult]:
+    with Store(folder, device=device) as store:
+        return store.optimize(index_settings=settings, force=force)
+
+
+def compact_shards(root: Path, *, run_each: RunEach[CompactReport] = run_each_here) -> CompactReport:
+    """Repair, shrink and tidy all shards as `Store.compact`.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    reports = [*call_each(root, compact_store, run_each).values()]
+    return CompactReport(
+        sum(report.before_bytes for report in reports),
+        sum(report.after_bytes for report in reports),
+        tuple(found for report in reports for found in report.repaired),
+        tuple(found for report in reports for found in report.remaining),
+    )
+
+
+def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> dict[int, RecoverReport]:
+    """Rebuild damaged catalogs from the snapshots as `Store.recover`; return the report of each shard.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    return call_each(root, recover_store, run_each)
+
+
+def forget_in_shards(
+    root: Path, paths: Sequence[str], item_ids: Sequence[int] = (), *, run_each: RunEach[int] = run_each_here
+) -> int:
+    """Remove items by path, and by number over all shards, as `Store.forget`; return how many.
+
+    Raises:
+        UsageError: nothing is given, nothing is indexed at a path, or there is no such item; nothing is changed.
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    if not paths and not item_ids:
+        raise UsageError("nothing to forget: give a path or an item id")
+    shards = read_shard_map(root)
+    ids: dict[int, list[int]] = {}
+    for number in item_ids:
+        local, shard = local_id(number, shards.n)
+        ids.setdefault(shard, []).append(local)
+    there = present(root, shards)
+    known = {number: known_to(shards.paths(root)[number], paths, ids.get(number, ())) for number in there}
+    for position, path in enumerate(paths):
+        if not any(position in found.paths for found in known.values()):
+            raise UsageError(f"{path} is not in the store: nothing at or below it was indexed")
+    for item in item_ids:
+        local, shard = local_id(item, shards.n)
+        if shard not in known or local not in known[shard].item_ids:
+            raise UsageError(f"no item has the id {item}: `bindsearch search --json` prints ids")
+    concerned = [number for number, found in known.items() if found.paths or found.item_ids]
+    wanted = {
+        number: ([paths[position] for position in sorted(known[number].paths)], ids.get(number, []))
+        for number in concerned
+    }
+    removed = results_of(run_each(partial(_forget, root, shards, wanted), concerned), shards)
+    return sum(removed.values())
+
+
+def _forget(root: Path, shards: ShardMap, wanted: Mapping[int, tuple[list[str], list[int]]], number: int) -> int:
+    folder = shards.paths(root)[number]
+    with store_faults(folder):
+        return forget(folder, *wanted[number])
+
+
+def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
+    """Give the collections below a folder that was moved their new roots in all shards, as `Store.relocate`.
+
+    All shards are checked first; if it is interrupted between two of them, the same call does the rest.
+
+    Raises:
+        UsageError: `old` is not a collection, or `new` does not contain the files; nothing is changed.
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    shards = read_shard_map(root)
+    outcomes: dict[int, RelocateReport | BindSearchError] = {}
+    for number in present(root, shards):
+        try:
+            outcomes[number] = relocate(shards.paths(root)[number], old, new, dry_run=True)
+        except UsageError as error:  # a shard that an interrupted call has done, or that was made later
+            outcomes[number] = error
+    checked = {number: report for number, report in outcomes.items() if isinstance(report, RelocateReport)}
+    if not checked:
+        raise next(error for error in outcomes.values() if isinstance(error, BindSearchError))
+    total = _sum_relocated(checked.values())
+    check_found(old, new, total)
+    done = {}
+    for number in checked:
+        done[number] = relocate(shards.paths(root)[number], old, new, is_checked=True)
+    return _sum_relocated(done.values())
+
+
+def _sum_relocated(reports: Iterable[RelocateReport]) -> RelocateReport:
+    reports = [*reports]
+    return RelocateReport(
+        {before: after for report in reports for before, after in report.collections.items()},
+        sum(report.items for report in reports),
+        sum(report.sampled for report in reports),
+        sum(report.found for report in reports),
+    )
+
+
+def left_out_of_shards(root: Path, start: int, most: int) -> list[LeftOutFile]:
+    """Return files and folders that were not indexed, `most` of them from number `start` on, by collection and path.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+    """
+    shards = read_shard_map(root)
+    lists = []
+    for number in present(root, shards):
+        folder = shards.paths(root)[number]
+        roots = open_generation(folder)[1].manifest.collections
+        rows = [(path, *row.values()) for key, path in roots.items() for row in read_left_out(folder, key).to_pylist()]
+        lists.append(sorted(rows))
+    merged = islice(heapq.merge(*lists), start, start + most)
+    return [LeftOutFile(Path(collection) / rel_path, reason) for collection, rel_path, reason in merged]
+
+
+def duplicates_of_shards(
+    root: Path, *, run_each: RunEach[tuple[NDArray[np.bytes_], NDArray[np.int64]]] = run_each_here
+) -> list[tuple[Item, ...]]:
+    """Return groups of items with the same bytes, over all shards, the largest groups first.
+
+    Ids of items are numbers over all shards.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: a shard cannot be read.
+    """
+    shards = read_shard_map(root)
+    found = call_each(root, content_hashes, run_each)
+    if not found:
+        return []
+    hashes = np.concatenate([hashes for hashes, _ in found.values()])
+    ids = np.concatenate([local * shards.n + number for number, (_, local) in found.items()])
+    order = np.lexsort((ids, hashes))
+    hashes, ids = hashes[order], ids[order]
+    groups = [group for group in np.split(ids, np.flatnonzero(hashes[1:] != hashes[:-1]) + 1) if len(group) > 1]
+    wanted = np.concatenate([np.zeros(0, np.int64), *groups])
+    items: dict[int, Item] = {}
+    for number in found:
+        snapshot = open_generation(shards.paths(root)[number])[1].snapshot
+        for number_of_item in wanted[wanted % shards.n == number].tolist():
+            item = snapshot.item(local_id(number_of_item, shards.n)[0])
+            if item is not None:  # it was removed meanwhile
+                items[number_of_item] = replace(item, item_id=number_of_item)
+    complete = [tuple(items[key] for key in group.tolist() if key in items) for group in groups]
+    return sorted((group for group in complete if len(group) > 1), key=lambda group: (-len(group), group[0].item_id))
+
+
+def content_hashes(folder: Path) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+    """Return content hashes, S32 (m,), and ids, int64 (m,), of the items of a shard that have a hash."""
+    items = open_generation(folder)[1].snapshot.live_tables()[0]
+    hashes = np.array(items.column("content_hash").to_pylist(), "S32")
+    known = hashes != b""
+    return hashes[known], items.column("item_id").to_numpy()[known]
+
+
+def classify_shards(
+    root: Path,
+    labels: ClassNames | Path | Sequence[str] | None,
+    *,
+    device: str = "auto",
+    run_each: RunEach[ColumnReport] = run_each_here,
+    **options: object,
+) -> ColumnReport:
+    """Write a column with the class of each item in all shards as `Store.classify`, whose options are the same.
+
+    Raises:
+        UsageError: labels, templates or a name are invalid.
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    started = time.monotonic()
+    reports = [*call_each(root, _classify, run_each, labels, device, options).values()]
+    if not reports:
+        raise StoreError(f"nothing is indexed yet in {root}: run `bindsearch index FOLDER --store {root}`")
+    counts: Counter[str] = Counter()
+    for report in reports:
+        counts.update(report.counts)
+    sums = {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("items", "classified", "without_vectors", "cancelled")
+    }
+    replaced = any(report.replaced for report in reports)
+    return replace(
+        reports[0], **sums, replaced=replaced, counts=dict(counts.most_common()), took_s=time.monotonic() - started
+    )
+
+
+def _classify(
+    folder: Path, labels: ClassNames | Path | Sequence[str] | None, device: str, options: Mapping[str, object]
+) -> ColumnReport:
+    with Store(folder, device=device) as store:
+        return store.classify(labels, **options)  # type: ignore[arg-type]
+
+
+def remove_column_of_shards(root: Path, column: str, *, run_each: RunEach[bool] = run_each_here) -> None:
+    """Remove a column that `classify` wrote from all shards.
+
+    Raises:
+        UsageError: no shard has such a column.
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    if not any(call_each(root, _remove_column, run_each, column).values()):
+        raise UsageError(f"the store has no column {column!r:.80} that `classify` has written")
+
+
+def _remove_column(folder: Path, column: str) -> bool:
+    """Remove a column of a shard; return whether it had one."""
+    stored = open_generation(folder)[1].snapshot.class_columns
+    if stored is None or all(one.name != column.lower() for one in stored.columns.values()):
+        return False
+    with Store(folder, device="cpu") as store:
+        store.remove_column(column)
+    return True
+
+
+def export_shards(
+    root: Path, target: Path, *, run_each: RunEach[ExportReport] = run_each_here, **options: object
+) -> ExportReport:
+    """Export each shard to a folder of its own in `target`, as `Store.export`; `import` takes all of them.
+
+    Raises:
+        UsageError: a folder is not empty, or an option is invalid.
+        StoreNotFoundError: there is no sharded store.
+        BindSearchError: shards have failed, which are named.
+    """
+    started = time.monotonic()
+    shards = read_shard_map(root)
+    numbers = present(root, shards)
+    target.mkdir(parents=True, exist_ok=True)
+    if any(target.iterdir()):
+        raise UsageError(f"{target} is not empty: give another folder")
+    reports = results_of(run_each(partial(_export, root, shards, target, options), numbers), shards).values()
+    vectors: Counter[Modality] = Counter()
+    for report in reports:
+        vectors.update(report.vectors)
+    return ExportReport(
+        target=target,
+        vectors=dict(vectors),
+        files=sum(report.files for report in reports),
+        size_bytes=sum(report.size_bytes for report in reports),
+        took_s=time.monotonic() - started,
+    )
+
+
+def _export(root: Path, shards: ShardMap, target: Path, options: Mapping[str, object], number: int) -> ExportReport:
+    with Store(shards.paths(root)[number], device="cpu") as store:
+        return store.export(target / f"shard-{number:04d}", **options)  # type: ignore[arg-type]

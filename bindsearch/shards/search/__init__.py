@@ -1,0 +1,1 @@
+"""Searches over shards: what each does, and the router that makes one answer of it."""
