@@ -19,6 +19,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.errors import UsageError
 from bindsearch.search.query import make_query
+from bindsearch.shards.store import ShardedStore
 from bindsearch.views.answer_data import answer_data
 from helpers.ray_nodes import Nodes, ray_nodes, seconds_until, shard_folders
 from helpers.sharded import index, make_shards
@@ -218,18 +219,19 @@ def query(text: str, k: int = 5) -> dict[str, Any]:
     return {"terms": [{"kind": "text", "source": text}], "k": k}
 
 
-def test_a_service_answers_as_the_store(nodes: Nodes, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_shards", [False, True])
+def test_a_service_answers_as_the_store(nodes: Nodes, root: Path, tmp_path: Path, has_shards: bool) -> None:
     token_file = tmp_path / "token"
     settings = ServiceSettings(port=0, processes=2, num_cpus=0.2, token_file=token_file)
-    shard = shard_folders(root)[0]
-    with running_service(partial(bs.connect, shard), settings) as access:
+    open_store = partial(ShardedStore, root) if has_shards else partial(bs.connect, shard_folders(root)[0])
+    with running_service(open_store, settings) as access:
         token = {"Authorization": f"Bearer {token_file.read_text().strip()}"}
         url = f"http://127.0.0.1:{access.port}"
         assert ask(f"{url}/api/status") == (
             401,
             {"error": "the request needs the token: open the address that `bindsearch serve` printed"},
         )
-        with bs.connect(shard) as store:
+        with open_store() as store:
             items = sum(store.status().items.values())
             for number in range(8):
                 text = f"a text with the number {number}"
@@ -246,7 +248,7 @@ def test_a_service_answers_as_the_store(nodes: Nodes, root: Path, tmp_path: Path
         assert ask(f"{url}/api/nothing", **token)[0] == 404
         assert ask(f"{url}/api/status", **token, Host="evil.example")[0] == 421
         with pytest.raises(UsageError, match="Ray Serve runs on this cluster already"):
-            running_service(partial(bs.connect, shard), settings).__enter__()
+            running_service(open_store, settings).__enter__()
         assert ask(f"{url}/api/status", **token)[0] == 200
     with pytest.raises(urllib.error.URLError):
         ask(f"{url}/api/status", **token)
