@@ -82,8 +82,8 @@ def ray_nodes(n: int, *, with_client: bool = False) -> Iterator[Nodes]:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on, outside of the range that Ray gives to workers."""
-    for port in range(21_000 + os.getpid() % 5000, 32_000):
+    """Return a port that nothing listens on, outside of the ranges that Ray gives to workers and clients."""
+    for port in range(24_000 + os.getpid() % 5000, 32_000):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise AssertionError("no port is free")
