@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +23,15 @@ STORE_BYTES = 80 << 20
 class Nodes:
     """Nodes of a cluster; this process is connected to it."""
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Any, client: str) -> None:
         self.cluster = cluster
+        self.client = client
+
+    @property
+    def address(self) -> str:
+        """Address of the head node."""
+        address: str = self.cluster.address
+        return address
 
     def add(self) -> Any:
         """Add a node."""
@@ -41,23 +49,44 @@ class Nodes:
 
 
 @contextmanager
-def ray_nodes(n: int) -> Iterator[Nodes]:
-    """Start a cluster of n nodes that listens on this machine alone, and connect to it."""
+def ray_nodes(n: int, *, with_client: bool = False) -> Iterator[Nodes]:
+    """Start a cluster of n nodes that listens on this machine alone, and connect to it.
+
+    Args:
+        n: Number of nodes.
+        with_client: Whether processes may connect as `ray://`.
+    """
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="bs-ray-")
     with loopback_only():
-        head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False, "temp_dir": folder}
+        head: dict[str, Any] = {
+            "num_cpus": 1,
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+            "temp_dir": folder,
+        }
+        port = free_port() if with_client else 0
+        if with_client:
+            head["ray_client_server_port"] = port
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            nodes = Nodes(cluster)
+            nodes = Nodes(cluster, f"ray://127.0.0.1:{port}")
             for _ in range(n - 1):
                 nodes.add()
-            with connect_cluster(cluster.address):
+            with connect_cluster(nodes.address):
                 yield nodes
         finally:
             cluster.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on, outside of the ranges that Ray gives to workers and clients."""
+    for port in range(24_000 + os.getpid() % 5000, 32_000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def shard_folders(root: Path) -> Mapping[int, Path]:

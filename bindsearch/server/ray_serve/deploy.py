@@ -78,6 +78,7 @@ def running_service(open_store: OpenStore, settings: ServiceSettings) -> Iterato
     with contextlib.suppress(ValueError):
         ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
         raise UsageError("Ray Serve runs on this cluster already: stop it with `serve shutdown`")
+    open_store().close()  # what is wrong with its arguments is said here, not in the log of another process
     port = settings.port or _free_port(settings.host)
     access = Access(settings.host, port, choose_token(settings.host, settings.token_file))
     quiet = serve.schema.LoggingConfig(log_level="ERROR", enable_access_log=False)

@@ -249,6 +249,7 @@ def _join(on: str) -> Cluster:
     except Exception as error:
         with suppress(Exception):
             ray.shutdown()
+        logger.debug("connecting to %s: %s", on, error)
         raise ClusterError(f"cannot use the Ray cluster {on}: {_reason(error)}") from error
     cluster._held.callback(_disconnect)
     cluster._held.enter_context(_no_printing())
@@ -260,13 +261,19 @@ def _join(on: str) -> Cluster:
 def _reason(error: Exception) -> str:
     """Return why a cluster refused, and the way out."""
     text = " ".join(str(error).split())
-    if ("ersion" in text and "Python" in text) or isinstance(error, ConnectionAbortedError):
+    is_refused = isinstance(error, ConnectionAbortedError)
+    if "client server failed" in text:
+        return "its server of Ray Client could not start a process for this client: look at its log, or try again"
+    if ("ersion" in text and "Python" in text) or is_refused:
         import ray
 
         theirs = re.findall(r"(?:Ray|Python): (\d[\w.]*)", text)[:2]
         there = f", Ray {theirs[0]} and Python {theirs[1]}" if len(theirs) == 2 else ""
         here = f"Ray {ray.__version__} and Python {sys.version.split()[0]}"
-        return f"it has another version of Ray or Python{there}; here is {here}: install the same here as on its nodes"
+        seems = "seems to have" if is_refused else "has"
+        return (
+            f"it {seems} another version of Ray or Python{there}; here is {here}: install the same here as on its nodes"
+        )
     return text[:300] or type(error).__name__
 
 

@@ -24,6 +24,9 @@ from bindsearch.shards.ray.placement import Sight, look_around, one_line, place,
 MAX_CONCURRENT = 16
 """Requests that a host answers at once."""
 
+STATE_GROUP = "state"
+"""Threads of a host for requests of its state."""
+
 MAX_PENDING = 256
 """Requests of one client that may wait for a host."""
 
@@ -96,6 +99,10 @@ class ShardActor:
 
         node = ray.get_runtime_context().get_node_id()
         return HostState(self._replica, node, ray.util.get_node_ip_address(), os.getpid(), seen_shards(self._paths))
+
+
+# what ray.method(concurrency_group=...) does: a busy host says its state at once; Ray is not loaded here
+ShardActor.state.__ray_concurrency_group__ = STATE_GROUP  # type: ignore[attr-defined]
 
 
 @dataclass(eq=False)
@@ -264,7 +271,7 @@ class RayHosts:
         paths = {number: self._paths[number] for number in shards}
         name = f"{_store_key(self._root)}/{replica}/{node}/{_digest(repr(sorted(shards)))}"
         actor = (
-            ray.remote(concurrency_groups={"state": 1})(ShardActor)
+            ray.remote(concurrency_groups={STATE_GROUP: 1})(ShardActor)
             .options(
                 name=name,
                 namespace=NAMESPACE,
@@ -496,7 +503,7 @@ def _handles(root: Path) -> dict[str, Any]:
 
 
 def _ask_state(actor: Any) -> Any:
-    return actor.state.options(concurrency_group="state").remote()
+    return actor.state.remote()
 
 
 def _store_key(root: Path) -> str:
