@@ -168,4 +168,5 @@ def _vectors_of(generation: Generation, item_id: int, fingerprint: str) -> Found
 
 def _vector(generation: Generation, modality: Modality, vector_id: int) -> NDArray[np.float32]:
     partition = generation.partitions[modality]
-    return partition.rows.gather(partition.rows_of_vectors(np.array([vector_id])))[0].astype(np.float32)
+    rows = partition.rows.gather(partition.rows_of_vectors(np.array([vector_id])))
+    return np.asarray(rows[0], np.float32)

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 import bindsearch as bs
+from bindsearch.device import usable_cores
 from bindsearch.operations.index import IndexRequest
 from bindsearch.operations.verify.check import verify
 from bindsearch.reports import IndexReport, Progress
-from bindsearch.shards.index import ShardJob, index_shards
+from bindsearch.shards.index import index_shards
 from bindsearch.shards.layout import read_shard_map
 from bindsearch.shards.maintain import (
     classify_shards,
@@ -61,7 +62,7 @@ def cluster() -> Iterator[Any]:
         nodes.add_node(num_cpus=1, object_store_memory=80 << 20)
     ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
     yield nodes
-    ray.shutdown()
+    ray.shutdown()  # type: ignore[no-untyped-call]
     nodes.shutdown()
 
 
@@ -234,15 +235,8 @@ def test_a_task_that_no_machine_can_run_is_refused(cluster: Any, tmp_path: Path,
         TaskShare(num_cpus=0)
 
 
-def test_a_task_uses_its_share_of_the_cores(cluster: Any, tmp_path: Path) -> None:
-    from bindsearch.device import usable_cores
-    from bindsearch.shards.ray import index as tasks
+def test_a_task_uses_its_share_of_the_cores(cluster: Any) -> None:
+    def cores(_: int) -> int:
+        return usable_cores()
 
-    def cores() -> tuple[int, int | None]:
-        used: list[int | None] = []
-        tasks.open_tools = lambda job, _: used.append(job.options.workers)  # type: ignore[assignment]
-        with suppress(Exception):
-            tasks._run_job(ShardJob(tmp_path, 0, 1, (), IndexRequest(), OPTIONS), TaskShare(num_cpus=1.5), None)
-        return usable_cores(), used[0]
-
-    assert ray.get(ray.remote(cores).remote()) == (1, OPTIONS.workers)
+    assert run_each_on_ray(TaskShare(num_cpus=0.5), cores, [0, 1]) == {0: 1, 1: 1}
