@@ -27,10 +27,15 @@ def usable_cores() -> int:
     """Return the number of cores this process may use.
 
     A container, taskset or CORES_VARIABLE may allow fewer than the machine has.
+
+    Raises:
+        UsageError: CORES_VARIABLE is no number above 0.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get(CORES_VARIABLE, "")
-    return min(cores, max(1, int(limit))) if limit.isdecimal() else cores
+    limit = os.environ.get(CORES_VARIABLE) or str(cores)
+    if not limit.isdecimal() or int(limit) < 1:
+        raise UsageError(f"{CORES_VARIABLE} is {limit!r:.40}: give a number of cores from 1")
+    return min(cores, int(limit))
 
 
 @contextmanager

@@ -37,7 +37,14 @@ from bindsearch.errors import BindSearchError, StoreNotFoundError, UsageError
 from bindsearch.storage.user_file import check_named_store, named_stores, read_user_file, user_file
 
 OTHER_VARIABLES = frozenset(
-    {"BINDSEARCH_CACHE", "BINDSEARCH_CONFIG", "BINDSEARCH_DEBUG", "BINDSEARCH_MODELS", "BINDSEARCH_OFFLINE"}
+    {
+        "BINDSEARCH_CACHE",
+        "BINDSEARCH_CONFIG",
+        "BINDSEARCH_CORES",
+        "BINDSEARCH_DEBUG",
+        "BINDSEARCH_MODELS",
+        "BINDSEARCH_OFFLINE",
+    }
 )
 """Variables that set no option."""
 

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from bindsearch.device import one_blas_thread
+from bindsearch.device import CORES_VARIABLE, one_blas_thread, usable_cores
 from bindsearch.encoders.mini import text
 from bindsearch.encoders.mini.bert import Bert, mean_pooled
+from bindsearch.errors import UsageError
 
 
 def threads() -> list[int]:
@@ -54,3 +55,15 @@ def test_a_short_text_is_embedded_on_one_thread(before: list[int], monkeypatch: 
     text.TextTower().encode_texts(["a dog barking"])
     assert set(seen) == {1}
     assert threads() == before
+
+
+def test_a_variable_limits_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CORES_VARIABLE, raising=False)
+    cores = usable_cores()
+    for value, expected in (("1", 1), ("100000", cores), ("", cores)):
+        monkeypatch.setenv(CORES_VARIABLE, value)
+        assert usable_cores() == expected
+    for value in ("0", "-1", "many", "1.5"):
+        monkeypatch.setenv(CORES_VARIABLE, value)
+        with pytest.raises(UsageError, match=r"BINDSEARCH_CORES is .*: give a number of cores from 1"):
+            usable_cores()

@@ -42,7 +42,7 @@ def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seque
 
 
 class KnownItems(NamedTuple):
-    """Paths and items of a request to forget that a store has.
+    """Part of a request to forget that a store knows.
 
     Attributes:
         paths: Positions of the paths that anything was indexed at or below.

@@ -168,5 +168,5 @@ def _vectors_of(generation: Generation, item_id: int, fingerprint: str) -> Found
 
 def _vector(generation: Generation, modality: Modality, vector_id: int) -> NDArray[np.float32]:
     partition = generation.partitions[modality]
-    row: NDArray[np.float32] = partition.rows.embeddings(partition.rows_of_vectors(np.array([vector_id])))[0]
-    return row
+    rows = partition.rows.gather(partition.rows_of_vectors(np.array([vector_id])))
+    return np.asarray(rows[0], np.float32)

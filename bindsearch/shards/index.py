@@ -108,7 +108,7 @@ LoadEncoder = Callable[[Path, "str | Encoder | None", Mapping[str, str | int | f
 
 @dataclass(frozen=True)
 class Tools:
-    """Encoder, segment lengths of new shards, decoders and GPUs that the jobs of a process share."""
+    """Tools that the jobs of a process share: the encoder, segment lengths of new shards, decoders and GPUs."""
 
     encoder: Encoder
     segments: SegmentLengths

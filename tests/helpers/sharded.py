@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bindsearch.ingest.left_out import read_left_out
 from bindsearch.operations.exchange.exchange_format import open_generation
 from bindsearch.operations.index import IndexRequest
 from bindsearch.reports import IndexReport
+from bindsearch.search.generation import Generation
 from bindsearch.shards.index import ShardOptions, index_shards
 from bindsearch.shards.layout import SHARDS_FILE, new_shard_map, read_shard_map, write_shard_map
 from bindsearch.storage.catalog import Catalog
@@ -43,6 +44,12 @@ def shard_paths(root: Path) -> list[Path]:
     return [path for path in read_shard_map(root).paths(root) if (path / "store.json").exists()]
 
 
+def vector_of(generation: Generation, segment: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the vector of a segment."""
+    partition = generation.partitions[bs.Modality(segment["modality"])]
+    return partition.rows.gather(partition.rows_of_vectors(np.array([segment["vector_id"]]))).tobytes()
+
+
 def items_of(store: Path) -> Files:
     """Return what a store knows of each item: its row without ids, and its segments with their vectors."""
     _, generation = open_generation(store)
@@ -56,13 +63,7 @@ def items_of(store: Path) -> Files:
                 segment["start_s"],
                 segment["end_s"],
                 segment["text"],
-                generation.partitions[bs.Modality(segment["modality"])]
-                .rows.gather(
-                    generation.partitions[bs.Modality(segment["modality"])].rows_of_vectors(
-                        np.array([segment["vector_id"]])
-                    )
-                )
-                .tobytes(),
+                vector_of(generation, segment),
             )
             for segment in segments
         ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bindsearch as bs
 from bindsearch.operations.index import IndexRequest
-from bindsearch.shards.index import ShardJob, index_shard, open_tools
+from bindsearch.shards.index import ShardJob, index_shard, open_tools, retry_shards
 from bindsearch.shards.layout import shard_of
-from helpers.media_files import tone, write_sound
+from helpers.media_files import tone, two_tone, write_picture, write_sound
 from helpers.sharded import OPTIONS, assert_equal, counts, index, items_of, make_shards
 from helpers.stores import connect
 from helpers.trees import change, write_tree
@@ -179,3 +180,42 @@ def test_an_empty_folder_has_no_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     root = make_shards(tmp_path / "shards", 2)
     assert index(root, tmp_path / "empty").notices == ["no indexable files found"]
+
+
+def test_a_collection_whose_folder_was_renamed_moves_in_all_shards(tmp_path: Path, words: Path) -> None:
+    root = make_shards(tmp_path / "shards", 3)
+    index(root, words)
+    moved = words.rename(tmp_path / "other-name")
+    report = index(root, moved)
+    assert (report.segments, report.unchanged, report.removed) == (0, 13, 0)
+    assert len(report.notices) == 1
+    assert "moved with their vectors" in report.notices[0]
+
+
+def test_only_failed_files_are_tried_again(tmp_path: Path, words: Path) -> None:
+    for number in range(6):
+        (words / f"damaged{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    root = make_shards(tmp_path / "shards", 3)
+    assert index(root, words).failed == 6
+    for number in range(4):
+        write_picture(words / f"damaged{number}.png", two_tone(32, 40 + number))
+    (words / "new.txt").write_text("a new text")
+    report = retry_shards(root, IndexRequest(), OPTIONS)
+    assert (report.added, report.failed, report.unchanged) == (4, 2, 0)
+    assert index(root, words).added == 1
+
+
+def test_an_option_that_is_invalid_creates_nothing(tmp_path: Path, words: Path) -> None:
+    root = make_shards(tmp_path / "shards", 3)
+    with pytest.raises(bs.UsageError, match="unknown limit"):
+        index(root, words, limits={"pixel": 5})
+    with pytest.raises(bs.StoreNotFoundError, match="no sharded store"):
+        index(tmp_path / "none", words)
+    assert [path.name for path in root.iterdir()] == ["shards.json"]
+
+
+def test_another_encoder_is_refused_by_all_shards(tmp_path: Path, words: Path) -> None:
+    root = make_shards(tmp_path / "shards", 2)
+    index(root, words)
+    with pytest.raises(bs.StoreError, match="holds vectors of encoder null, not of mini"):
+        index(root, words, options=replace(OPTIONS, encoder="mini"))

@@ -19,11 +19,20 @@ from typing import Any
 import pytest
 
 import bindsearch as bs
+from bindsearch.device import usable_cores
 from bindsearch.operations.index import IndexRequest
 from bindsearch.operations.verify.check import verify
 from bindsearch.reports import IndexReport, Progress
-from bindsearch.shards.index import ShardJob, index_shards
+from bindsearch.shards.index import index_shards
 from bindsearch.shards.layout import read_shard_map
+from bindsearch.shards.maintain import (
+    classify_shards,
+    compact_shards,
+    recover_shards,
+    shards_status,
+    verify_shards,
+)
+from bindsearch.shards.reshard import reshard
 from bindsearch.storage.lock import NOTE_FILE
 from bindsearch.storage.snapshot import CURRENT
 from helpers.sharded import OPTIONS, assert_equal, counts, items_of, make_shards, shard_paths, union
@@ -32,7 +41,7 @@ from helpers.waiting import wait_for
 
 ray = pytest.importorskip("ray")
 
-from bindsearch.shards.ray.index import TaskShare, run_on_ray  # noqa: E402  (after Ray was found)
+from bindsearch.shards.ray.index import TaskShare, run_each_on_ray, run_on_ray  # noqa: E402  (after Ray was found)
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,7 +63,7 @@ def cluster() -> Iterator[Any]:
     ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
     yield nodes
     ray.shutdown()
-    nodes.shutdown()
+    nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +209,24 @@ def test_errors_of_ours_are_not_retried_and_name_the_shard(cluster: Any, tmp_pat
         index(root, media)
 
 
+def test_shards_are_maintained_and_resharded_by_tasks(cluster: Any, tmp_path: Path, media: Path) -> None:
+    root = make_shards(tmp_path / "shards", 2)
+    index(root, media)
+    run_each = partial(run_each_on_ray, TaskShare())
+    before = union(map(items_of, shard_paths(root)))
+    assert verify_shards(root, run_each=run_each).findings == ()
+    assert shards_status(root, run_each=run_each).total.items == {bs.Modality.TEXT: FILES}
+    assert reshard(root, 4, device="cpu", run_each=run_each).items == FILES
+    assert union(map(items_of, shard_paths(root))) == before
+    report = classify_shards(root, ["cat", "dog"], column="animal", device="cpu", run_each=run_each)
+    assert report.items == FILES
+    (root / "shards-0004" / "shard-0003" / "catalog.duckdb").unlink()
+    with pytest.raises(bs.StoreError, match=r"1 of 4 shards failed \(shards-0004/shard-0003\)"):
+        compact_shards(root, run_each=run_each)
+    assert recover_shards(root, run_each=run_each)[3].reason
+    assert compact_shards(root, run_each=run_each).remaining == ()
+
+
 def test_a_task_that_no_machine_can_run_is_refused(cluster: Any, tmp_path: Path, media: Path) -> None:
     root = make_shards(tmp_path / "shards", SHARDS)
     with pytest.raises(bs.UsageError, match="no machine of the cluster has 99 cores and 0 GPUs"):
@@ -208,15 +235,8 @@ def test_a_task_that_no_machine_can_run_is_refused(cluster: Any, tmp_path: Path,
         TaskShare(num_cpus=0)
 
 
-def test_a_task_uses_its_share_of_the_cores(cluster: Any, tmp_path: Path) -> None:
-    from bindsearch.device import usable_cores
-    from bindsearch.shards.ray import index as tasks
+def test_a_task_uses_its_share_of_the_cores(cluster: Any) -> None:
+    def cores(_: int) -> int:
+        return usable_cores()
 
-    def cores() -> tuple[int, int | None]:
-        used: list[int | None] = []
-        tasks.open_tools = lambda job, _: used.append(job.options.workers)  # type: ignore[assignment]
-        with suppress(Exception):
-            tasks._run_job(ShardJob(tmp_path, 0, 1, (), IndexRequest(), OPTIONS), TaskShare(num_cpus=1.5), None)
-        return usable_cores(), used[0]
-
-    assert ray.get(ray.remote(cores).remote()) == (1, OPTIONS.workers)
+    assert run_each_on_ray(TaskShare(num_cpus=0.5), cores, [0, 1]) == {0: 1, 1: 1}

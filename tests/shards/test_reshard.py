@@ -85,7 +85,7 @@ def test_columns_of_classes_are_kept(root: Path) -> None:
             store.classify(["cat", "dog"], column="animal")
 
     def classes() -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         for shard in shard_paths(root):
             with connect(shard) as store:
                 for label in ("cat", "dog"):
@@ -169,6 +169,7 @@ def test_a_run_that_finds_the_old_shards_changed_begins_again(
     assert held(root) == before
 
 
+@pytest.mark.slow
 def test_another_number_than_the_interrupted_one_begins_again(
     root: Path, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

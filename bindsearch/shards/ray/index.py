@@ -107,7 +107,7 @@ def run_on_ray(
     """
     import ray
 
-    board = ray.remote(num_cpus=0)(Board).remote()
+    board: Any = ray.remote(num_cpus=0)(Board).remote()
     tasks = {job.number: (_run_job, job, share, board) for job in jobs}
     try:
         return _run_tasks(share, tasks, lambda: _show(board, progress_of))
@@ -168,15 +168,20 @@ def sendable(call: Callable[[], Result]) -> Result | BindSearchError:
         return error if is_plain(error) else BindSearchError(str(error))
 
 
+def _nodes() -> list[dict[str, Any]]:
+    """Return the machines of the cluster."""
+    import ray
+
+    return list(ray.nodes())  # type: ignore[no-untyped-call]
+
+
 def _check_share(share: TaskShare) -> None:
     """Check that a machine of the cluster has what a task needs: else it would wait for ever.
 
     Raises:
         UsageError: none has.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= share.num_cpus and node.get("GPU", 0) >= share.num_gpus for node in nodes):
         most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
         raise UsageError(
