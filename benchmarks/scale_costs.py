@@ -1,0 +1,319 @@
+"""Unit costs of a store on this machine: bytes a vector, nanoseconds a code and a row, rates, and times of opening."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import synthetic
+from search_data import Dataset, make_dataset
+from search_engine import SyntheticEncoder, fill_store
+
+import bindsearch as bs
+from bindsearch.indexes.cost_model import measure_costs
+from bindsearch.indexes.exact import ExactRows
+from bindsearch.indexes.ivf_pq import IvfPqIndex, train_on_blocks
+from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.indexes.tuning import measure_points
+from bindsearch.indexes.types import IndexParameters, IndexSettings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FRESH = Path(__file__).with_name("search_fresh.py")
+FRESH_RUNS = 5
+COST_RUNS = 7
+COLD_READS = (25, 100, 400)
+"""Rows reranked at once from a cold page cache."""
+COLD_RUNS = 15
+TARGETS = (0.95, 0.98, 0.99)
+TUNE_S = 6.0
+TUNED_QUERIES = 200
+KMEANS_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A measured figure: its median, with the smallest and the largest of `n` measurements."""
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure of the largest size, predicted from the smaller ones, and as measured."""
+
+    name: str
+    unit: str
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Return the error as a share of the measured figure."""
+        return self.predicted / self.measured - 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """What queries of a modality need of an index of n rows for a recall@10: lists probed, rows scored exactly."""
+
+    source: str
+    target: str
+    n: int
+    lists: int
+    recall: float
+    probes: int
+    rerank: int
+
+    @property
+    def codes(self) -> float:
+        """Return the share of lists probed."""
+        return self.probes / self.lists
+
+
+def cost(name: str, unit: str, values: Sequence[float]) -> Cost:
+    """Return the median and spread of measurements."""
+    return Cost(name, unit, float(statistics.median(values)), float(min(values)), float(max(values)), len(values))
+
+
+def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Return intercept and slope of the line through points, by least squares; through the origin for one."""
+    if len(x) == 1:
+        return 0.0, y[0] / x[0]
+    slope, intercept = np.polyfit(np.asarray(x, np.float64), np.asarray(y, np.float64), 1)
+    return float(intercept), float(slope)
+
+
+# Stores
+
+
+@dataclass(frozen=True)
+class StoreFigures:
+    """Measurements of one store: bytes on disk by folder, resident bytes, rates and times."""
+
+    vectors: int
+    dim: int
+    disk: Mapping[str, int]
+    resident: float
+    resident_with_snapshot: float
+    commit_s: float
+    optimize_s: float
+    import_s: float
+    open_ms: Sequence[float]
+
+
+def measure_store(folder: Path, size: int, dim: int) -> StoreFigures:
+    """Fill a store as `index` does, index it, and measure it in fresh processes; also import its export."""
+    data = dataset(size, dim, folder / f"vectors-{size}-{dim}")
+    place = folder / f"store-{size}-{dim}"
+    built = fill_store(place, data)
+    queries = folder / "queries.npz"
+    np.savez(queries, allow_pickle=False, **{name: asked[:20] for name, asked in data.queries.items()})
+    opened = [fresh("open", place, queries)["ms"] for _ in range(FRESH_RUNS)]
+    memory = fresh("memory", place, queries)
+    return StoreFigures(
+        vectors=data.n,
+        dim=dim,
+        disk=bytes_on_disk(place),
+        resident=memory["pairs"],
+        resident_with_snapshot=memory["pairs_with_snapshot"],
+        commit_s=built.commit_s,
+        optimize_s=built.optimize_s,
+        import_s=_import_s(folder, place, dim),
+        open_ms=opened,
+    )
+
+
+def dataset(size: int, dim: int, cache: Path) -> Dataset:
+    """Return the data of the search benchmark in `dim` dimensions."""
+    return make_dataset(size, 200, cache, dim)
+
+
+def bytes_on_disk(store: Path) -> dict[str, int]:
+    """Return the bytes of a store by what they hold."""
+    kinds: dict[str, int] = dict.fromkeys(("rows", "codes", "words", "snapshot", "catalog"), 0)
+    for path in store.rglob("*"):
+        if path.is_file():
+            kinds[_kind(path.relative_to(store).parts)] += path.stat().st_size
+    return kinds
+
+
+def _kind(parts: Sequence[str]) -> str:
+    if parts[0] == "vectors":
+        return "rows"
+    if parts[0] == "indexes":
+        return "words" if parts[1] == "words" else "codes"
+    return "catalog" if parts[0].startswith("catalog") else "snapshot"
+
+
+def fresh(what: str, store: Path, queries: Path) -> Any:
+    """Run a measurement of search_fresh.py in a process of its own."""
+    command = [sys.executable, str(FRESH), what, str(store), str(queries)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def _import_s(folder: Path, store: Path, dim: int) -> float:
+    """Return seconds that an import takes without the building of indexes: its stages are timed from outside."""
+    exported, imported = folder / f"export-{store.name}", folder / f"import-{store.name}"
+    with bs.connect(store) as opened:
+        opened.export(exported)
+    stages: list[float] = []
+
+    def on_stage(_: str) -> None:
+        stages.append(time.perf_counter())
+
+    started = time.perf_counter()
+    with bs.connect(imported, encoder=SyntheticEncoder(dim)) as opened:
+        opened.import_vectors(exported, on_stage=on_stage)
+    return (stages[0] if stages else time.perf_counter()) - started
+
+
+# Codes and rows
+
+
+def search_costs(dim: int) -> list[Cost]:
+    """Return the unit costs that the planner uses, measured several times, in nanoseconds."""
+    runs = [measure_costs(dim, 0.6, seed=seed) for seed in range(COST_RUNS)]
+    code_bytes = choose_parameters(1_000_000, dim, IndexSettings()).code_bytes
+    return [
+        cost(f"code, d={dim}", "ns", [run.code_ns_per_byte * code_bytes for run in runs]),
+        cost(f"list visited, d={dim}", "ns", [run.probe_ns for run in runs]),
+        cost(f"row scored, page cache, d={dim}", "ns", [run.gather_ns_per_byte * 2 * dim for run in runs]),
+        cost(f"row scanned in order, d={dim}", "ns", [run.scan_ns_per_byte * 2 * dim for run in runs]),
+        cost(f"call of an index, d={dim}", "ns", [run.call_ns for run in runs]),
+    ]
+
+
+def cold_costs(path: Path, dim: int) -> list[Cost]:
+    """Return the cost of a row that is not in the page cache, from rerank widths that differ.
+
+    Args:
+        path: file of fp16 rows.
+        dim: dimensions of the rows.
+    """
+    n = path.stat().st_size // (2 * dim)
+    rng = np.random.default_rng(5)
+    times: dict[int, list[float]] = {width: [] for width in COLD_READS}
+    query = rng.standard_normal((1, dim), np.float32)
+    for _ in range(COLD_RUNS):
+        for width in COLD_READS:
+            drop_cached(path)
+            rows = ExactRows(dim, [np.asarray(np.memmap(path, np.float16, "r", shape=(n, dim)))])
+            chosen = np.sort(rng.choice(n, (1, width), replace=False, shuffle=False))
+            started = time.perf_counter()
+            rows.rerank(query, chosen, 10)
+            times[width].append(time.perf_counter() - started)
+            del rows
+    few, many = COLD_READS[0], COLD_READS[-1]
+    each = [1e9 * (b - a) / (many - few) for a, b in zip(times[few], times[many], strict=True)]
+    return [cost(f"row scored, cold, d={dim}", "ns", each)]
+
+
+def drop_cached(path: Path) -> None:
+    """Ask the system to drop a file's pages from the page cache."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+# Indexes
+
+
+@dataclass(frozen=True)
+class BuildTime:
+    """Seconds of training an index and of adding n rows to it."""
+
+    n: int
+    dim: int
+    parameters: IndexParameters
+    train_s: float
+    add_s: float
+
+    @property
+    def train_flop(self) -> float:
+        """Return the multiplications and additions of k-means, most of the work of training."""
+        form = self.parameters
+        rows = min(form.train_rows, form.lists * 128)
+        return 2.0 * KMEANS_ROUNDS * rows * form.lists * form.reduced_dim if form.lists > 1 else 0.0
+
+    @property
+    def add_flop(self) -> float:
+        """Return the multiplications and additions that reduce a row, and find its list."""
+        return 2.0 * self.parameters.reduced_dim * (self.dim + self.parameters.lists)
+
+
+def build(rows: NDArray[np.float16], parameters: IndexParameters) -> tuple[IvfPqIndex, BuildTime]:
+    """Build an index over rows fp16 (n, d), timed."""
+    started = time.perf_counter()
+    index = train_on_blocks([rows], parameters)
+    trained = time.perf_counter()
+    index.add(rows)
+    return index, BuildTime(
+        len(rows), rows.shape[1], parameters, trained - started, time.perf_counter() - trained
+    )
+
+
+def shares(
+    index: IvfPqIndex, rows: NDArray[np.float16], target: str, queries: Mapping[str, NDArray[np.float32]]
+) -> list[Share]:
+    """Return what queries of each modality need for each recall@10."""
+    found = []
+    for recall in TARGETS:
+        points = measure_points(
+            index,
+            ExactRows(rows.shape[1], [rows]),
+            queries,
+            modality=target,
+            recall=recall,
+            ks=(10,),
+            selectivities=(1.0,),
+            budget_s=TUNE_S,
+        )
+        found += [
+            Share(point.source, target, len(rows), index.lists, recall, point.probes, point.rerank)
+            for point in points
+            if point.source in queries
+        ]
+    return found
+
+
+def tuning_queries(dim: int, target: str, n: int, sources: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Return queries that were never indexed, by modality: float32 (nq, d) each."""
+    space = synthetic.make_space(dim)
+    after = -(-n // synthetic.BLOCK)
+    asked = {}
+    for source in sources:
+        sample = synthetic.block(space, source, after, TUNED_QUERIES).astype(np.float32)
+        asked[source] = sample / np.linalg.norm(sample, axis=1, keepdims=True)
+    return asked
+
+
+def timed(times: int, call: Callable[[], object]) -> list[float]:
+    """Return the seconds of each of several calls."""
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def geometric(values: Sequence[float]) -> float:
+    """Return the geometric mean."""
+    return math.exp(statistics.fmean(math.log(value) for value in values))
