@@ -7,6 +7,7 @@ distribution is kept as its values and the survival function 1 - F, which resolv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,10 +73,30 @@ def of_sample(sample_ms: NDArray[np.float64]) -> Latency:
     return Latency(values, 1 - np.arange(1, len(values) + 1) / len(values))
 
 
+def survivals(n: int, quantiles: int) -> NDArray[np.float64]:
+    """Return 1 - p of quantiles that represent a sample of n, finer towards the largest: 1 to 1/n, float64."""
+    return np.geomspace(1.0, 1 / n, quantiles)
+
+
+def of_quantiles(values_ms: Sequence[float], n: int) -> Latency:
+    """Return the distribution of a sample of n from its quantiles at `survivals`."""
+    survival = survivals(n, len(values_ms))
+    survival[-1] = 0.0
+    return Latency(np.asarray(values_ms, np.float64), survival)
+
+
 def slowest(one: Latency, shards: int) -> Latency:
     """Return the latency of the slowest of several independent shards, F^S."""
     with np.errstate(divide="ignore"):
         return Latency(one.values_ms, -np.expm1(shards * np.log1p(-one.survival)))
+
+
+def slowest_of(parts: Sequence[Latency]) -> Latency:
+    """Return the latency of the slowest of independent shards that differ: 1 minus the product of their F."""
+    values = np.unique(np.concatenate([part.values_ms for part in parts]))
+    with np.errstate(divide="ignore"):
+        logs = sum(np.log1p(-part.above(values)) for part in parts)
+    return Latency(values, -np.expm1(logs))
 
 
 def resolved(sample: int, shards: int, p: float) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from fan_out import of_sample, slowest_of
 from scale_costs import Cost, cost
 from search_data import Dataset
 from search_engine import fill_store
@@ -25,6 +26,7 @@ BURST = 64
 """Calls sent at once, as a router does to as many machines."""
 BURSTS = 30
 K = 10
+QUANTILES = (0.5, 0.9, 0.99)
 
 
 class Node:
@@ -110,10 +112,10 @@ def hop_costs(actors: Sequence[Any]) -> list[Cost]:
         sent.append(1e6 * (at - started) / BURST)
         received.append(1e6 * (time.perf_counter() - started) / BURST)
     return [
-        cost("empty call", "us", empty),
-        cost("call with 100 KB there and back", "us", large),
-        cost("one of 64 calls sent at once: to send", "us", sent),
-        cost("one of 64 calls sent at once: until all are back", "us", received),
+        cost("hop_us", "us an empty call of an actor", empty),
+        cost("hop_100kb_us", "us a call with 100 KB there and back", large),
+        cost("send_us", f"us of the caller to send one of {BURST} calls", sent),
+        cost("call_of_many_us", f"us a call, sent and answered, of {BURST} at once", received),
     ]
 
 
@@ -155,6 +157,31 @@ def measure_fan_out(actors: Sequence[Any], queries: NDArray[np.float32], n: int)
             parts[:, turn] = took_ms
             store_ms[:, turn] = [answer[2] for answer in answers]
     return FanOut(alone, parts, whole, store_ms)
+
+
+def compare(found: FanOut) -> dict[str, Any]:
+    """Return the quantiles of whole searches: as measured, and as predicted from latencies of single shards.
+
+    From shards asked alone, and from shards asked under the same load, which on a machine with fewer cores than nodes
+    includes that the nodes wait for each other.
+    """
+    alone = slowest_of([of_sample(sample) for sample in found.alone_ms])
+    loaded = slowest_of([of_sample(sample) for sample in found.parts_ms])
+    singles = of_sample(found.parts_ms.ravel())
+    rows = {
+        "one shard, the others idle": of_sample(found.alone_ms.ravel()),
+        "one shard, all asked at once": singles,
+        "of this, in the store": of_sample(found.store_ms.ravel()),
+        "predicted from shards asked alone": alone,
+        "predicted from shards under the same load": loaded,
+        "measured": of_sample(found.whole_ms),
+    }
+    return {
+        "nodes": len(found.parts_ms),
+        "searches": len(found.whole_ms),
+        "ms": {name: {str(p): row.quantile(p) for p in QUANTILES} for name, row in rows.items()},
+        "correlation": float(np.mean(np.corrcoef(found.parts_ms)[np.triu_indices(len(found.parts_ms), 1)])),
+    }
 
 
 def fill_shards(folder: Path, data: Dataset, count: int) -> list[Path]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import statistics
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import synthetic
 from search_data import Dataset, make_dataset
-from search_engine import SyntheticEncoder, fill_store
+from search_engine import RECALL_SMALL, Engine, SyntheticEncoder, fill_store
 
 import bindsearch as bs
 from bindsearch.indexes.cost_model import measure_costs
@@ -25,13 +25,15 @@ from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.ivf_pq import IvfPqIndex, train_on_blocks
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.tuning import measure_points
-from bindsearch.indexes.types import IndexParameters, IndexSettings
+from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRESH = Path(__file__).with_name("search_fresh.py")
 FRESH_RUNS = 5
+SEARCHED = ("text", "image")
+SEARCHES = 1500
 COST_RUNS = 7
 COLD_READS = (25, 100, 400)
 """Rows reranked at once from a cold page cache."""
@@ -44,7 +46,7 @@ KMEANS_ROUNDS = 10
 
 @dataclass(frozen=True)
 class Cost:
-    """A measured figure: its median, with the smallest and the largest of `n` measurements."""
+    """A measured figure: its median, with the 10% and 90% quantiles of `n` measurements."""
 
     name: str
     unit: str
@@ -89,7 +91,8 @@ class Share:
 
 def cost(name: str, unit: str, values: Sequence[float]) -> Cost:
     """Return the median and spread of measurements."""
-    return Cost(name, unit, float(statistics.median(values)), float(min(values)), float(max(values)), len(values))
+    low, median, high = np.quantile(np.asarray(values, np.float64), (0.1, 0.5, 0.9)).tolist()
+    return Cost(name, unit, median, low, high, len(values))
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
@@ -104,6 +107,29 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Searches:
+    """Latencies of single searches for images, and the plan that they had.
+
+    Attributes:
+        source: modality of the queries.
+        n: images in the store.
+        probes: lists probed.
+        lists: lists of the index.
+        rerank: rows scored exactly.
+        code_bytes: bytes of a code.
+        ms: latencies.
+    """
+
+    source: str
+    n: int
+    probes: int
+    lists: int
+    rerank: int
+    code_bytes: int
+    ms: Sequence[float]
+
+
+@dataclass(frozen=True)
 class StoreFigures:
     """Measurements of one store: bytes on disk by folder, resident bytes, rates and times."""
 
@@ -112,10 +138,18 @@ class StoreFigures:
     disk: Mapping[str, int]
     resident: float
     resident_with_snapshot: float
-    commit_s: float
+    commit_core_s: float
     optimize_s: float
     import_s: float
     open_ms: Sequence[float]
+    searches: Sequence[Searches]
+
+    @property
+    def code_bytes(self) -> int:
+        """Return the bytes of all codes, by the parameters of the indexes."""
+        settings = IndexSettings(recall=RECALL_SMALL)
+        parts = [(n, choose_parameters(n, self.dim, settings)) for n in synthetic.sizes(self.vectors).values()]
+        return sum(n * form.code_bytes for n, form in parts if form.form is not IndexForm.EXACT)
 
 
 def measure_store(folder: Path, size: int, dim: int) -> StoreFigures:
@@ -133,11 +167,30 @@ def measure_store(folder: Path, size: int, dim: int) -> StoreFigures:
         disk=bytes_on_disk(place),
         resident=memory["pairs"],
         resident_with_snapshot=memory["pairs_with_snapshot"],
-        commit_s=built.commit_s,
+        commit_core_s=built.commit_core_s,
         optimize_s=built.optimize_s,
         import_s=_import_s(folder, place, dim),
         open_ms=opened,
+        searches=[found for source in SEARCHED if (found := _searches(place, data, source)) is not None],
     )
+
+
+def _searches(place: Path, data: Dataset, source: str) -> Searches | None:
+    """Time single searches for images; None if the engine scans all of them."""
+    engine = Engine(place)
+    setting = engine.hand_setting(data.queries[source][0], "image")
+    if setting is None:
+        return None
+    ask, times = engine.contender(to="image").ask, []
+    for turn in range(-len(data.queries[source]), SEARCHES):
+        query = data.queries[source][turn % len(data.queries[source])]
+        started = time.perf_counter()
+        ask(query)
+        times.append(1000 * (time.perf_counter() - started))
+    n = len(data.vectors["image"])
+    form = choose_parameters(n, data.vectors["image"].shape[1], IndexSettings(recall=RECALL_SMALL))
+    settings = (setting.probes, form.lists, setting.rerank, form.code_bytes)
+    return Searches(source, n, *settings, times[len(data.queries[source]) :])
 
 
 def dataset(size: int, dim: int, cache: Path) -> Dataset:
@@ -168,20 +221,26 @@ def fresh(what: str, store: Path, queries: Path) -> Any:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
+class _ImportedError(Exception):
+    """Ends an import before its indexes are built."""
+
+
 def _import_s(folder: Path, store: Path, dim: int) -> float:
-    """Return seconds that an import takes without the building of indexes: its stages are timed from outside."""
+    """Return the core-seconds that an import takes without its indexes."""
     exported, imported = folder / f"export-{store.name}", folder / f"import-{store.name}"
-    with bs.connect(store) as opened:
-        opened.export(exported)
-    stages: list[float] = []
 
     def on_stage(_: str) -> None:
-        stages.append(time.perf_counter())
+        raise _ImportedError
 
-    started = time.perf_counter()
-    with bs.connect(imported, encoder=SyntheticEncoder(dim)) as opened:
+    with bs.connect(store) as opened:
+        opened.export(exported)
+    started = time.process_time()
+    with suppress(_ImportedError), bs.connect(imported, encoder=SyntheticEncoder(dim)) as opened:
         opened.import_vectors(exported, on_stage=on_stage)
-    return (stages[0] if stages else time.perf_counter()) - started
+    took_s = time.process_time() - started
+    shutil.rmtree(exported)
+    shutil.rmtree(imported)
+    return took_s
 
 
 # Codes and rows
@@ -190,13 +249,11 @@ def _import_s(folder: Path, store: Path, dim: int) -> float:
 def search_costs(dim: int) -> list[Cost]:
     """Return the unit costs that the planner uses, measured several times, in nanoseconds."""
     runs = [measure_costs(dim, 0.6, seed=seed) for seed in range(COST_RUNS)]
-    code_bytes = choose_parameters(1_000_000, dim, IndexSettings()).code_bytes
     return [
-        cost(f"code, d={dim}", "ns", [run.code_ns_per_byte * code_bytes for run in runs]),
-        cost(f"list visited, d={dim}", "ns", [run.probe_ns for run in runs]),
-        cost(f"row scored, page cache, d={dim}", "ns", [run.gather_ns_per_byte * 2 * dim for run in runs]),
-        cost(f"row scanned in order, d={dim}", "ns", [run.scan_ns_per_byte * 2 * dim for run in runs]),
-        cost(f"call of an index, d={dim}", "ns", [run.call_ns for run in runs]),
+        cost(f"code_byte_ns {dim}", "ns a byte of codes in a probe", [run.code_ns_per_byte for run in runs]),
+        cost(f"list_ns {dim}", "ns a list visited", [run.probe_ns for run in runs]),
+        cost(f"row_ns {dim}", "ns a row reranked from the page cache", [run.gather_ns_per_byte * 2 * dim for run in runs]),
+        cost(f"call_ns {dim}", "ns a call of an index", [run.call_ns for run in runs]),
     ]
 
 
@@ -222,7 +279,7 @@ def cold_costs(path: Path, dim: int) -> list[Cost]:
             del rows
     few, many = COLD_READS[0], COLD_READS[-1]
     each = [1e9 * (b - a) / (many - few) for a, b in zip(times[few], times[many], strict=True)]
-    return [cost(f"row scored, cold, d={dim}", "ns", each)]
+    return [cost(f"cold_row_ns {dim}", "ns a row reranked from the disk, one at a time", each)]
 
 
 def drop_cached(path: Path) -> None:
@@ -237,7 +294,7 @@ def drop_cached(path: Path) -> None:
 
 @dataclass(frozen=True)
 class BuildTime:
-    """Seconds of training an index and of adding n rows to it."""
+    """Core-seconds of training an index and of adding n rows to it."""
 
     n: int
     dim: int
@@ -259,14 +316,13 @@ class BuildTime:
 
 
 def build(rows: NDArray[np.float16], parameters: IndexParameters) -> tuple[IvfPqIndex, BuildTime]:
-    """Build an index over rows fp16 (n, d), timed."""
-    started = time.perf_counter()
+    """Build an index over rows fp16 (n, d), timed: the time of a core, so that other processes do not count."""
+    started = time.process_time()
     index = train_on_blocks([rows], parameters)
-    trained = time.perf_counter()
+    trained = time.process_time()
     index.add(rows)
-    return index, BuildTime(
-        len(rows), rows.shape[1], parameters, trained - started, time.perf_counter() - trained
-    )
+    added = time.process_time()
+    return index, BuildTime(len(rows), rows.shape[1], parameters, trained - started, added - trained)
 
 
 def shares(
@@ -302,18 +358,3 @@ def tuning_queries(dim: int, target: str, n: int, sources: Sequence[str]) -> dic
         sample = synthetic.block(space, source, after, TUNED_QUERIES).astype(np.float32)
         asked[source] = sample / np.linalg.norm(sample, axis=1, keepdims=True)
     return asked
-
-
-def timed(times: int, call: Callable[[], object]) -> list[float]:
-    """Return the seconds of each of several calls."""
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started)
-    return taken
-
-
-def geometric(values: Sequence[float]) -> float:
-    """Return the geometric mean."""
-    return math.exp(statistics.fmean(math.log(value) for value in values))

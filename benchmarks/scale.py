@@ -1,0 +1,281 @@
+"""Plan for a billion vectors: unit costs measured on this machine, and what follows from them for a fleet of machines.
+
+    python benchmarks/scale.py [--sizes 50k,100k,200k] [--only stores,searches,indexes,shards,ray] [--page]
+
+Measures stores, indexes, shards and, with `bindsearch[ray]`, calls and searches over three nodes on this machine; about
+15 minutes on two cores. A whole run is saved in benchmarks/results/ as a table and as JSON, which the tables of
+docs/scale.md are made from. --page: measure nothing, rewrite the tables of docs/scale.md from the newest JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import synthetic
+from fan_out import survivals
+from results import FOLDER, save_table
+from scale_costs import (
+    BuildTime,
+    Check,
+    Cost,
+    Share,
+    StoreFigures,
+    build,
+    cold_costs,
+    cost,
+    dataset,
+    line,
+    measure_store,
+    search_costs,
+    shares,
+    tuning_queries,
+)
+from scale_rerank import collection, measure
+from scale_report import as_table, write_page
+from search import size_of
+
+from bindsearch.indexes.parameters import choose_parameters
+from bindsearch.indexes.types import IndexForm, IndexSettings
+
+PARTS = ("stores", "searches", "indexes", "shards", "ray")
+DIMS = (512, 1024)
+SMALLER = 2
+"""Stores of 1024 dimensions have half as many vectors: they take twice the time."""
+TARGETS = ("image", "text")
+SOURCES = ("image", "text", "audio")
+MANY_LISTS = 1024
+"""Lists of an index whose building is predicted: as many as a partition of a million rows has."""
+SHARDS = (2, 4, 8, 16)
+SHARDED = 100_000
+SEGMENTS = 8
+NODES = 3
+ASKED = 4000
+SPREAD = 400
+PACKAGES = ("faiss-gpu", "duckdb", "numpy", "ray")
+
+
+def main() -> int:
+    """Measure and save, or rewrite the page."""
+    arguments = _parse()
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # rates are of one core; it is read once, when FAISS is imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
+    if arguments.page:
+        print(f"written: {write_page(newest_figures())}")
+        return 0
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bindsearch-scale-") as folder:
+        figures = measure_all(arguments.sizes, arguments.only, Path(folder))
+    figures["took_s"] = round(time.monotonic() - started)
+    table = as_table(figures)
+    print(table)
+    if set(arguments.only) == set(PARTS):
+        path = save_table("scale", "Unit costs of a large collection", table, PACKAGES)
+        path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        print(f"saved in {path}")
+    return 0
+
+
+def newest_figures() -> dict[str, Any]:
+    """Return the figures of the newest run."""
+    newest = max(FOLDER.glob("*-scale.json"))
+    return {**json.loads(newest.read_text(encoding="utf-8")), "file": newest.with_suffix(".md").name}
+
+
+def measure_all(sizes: Sequence[int], parts: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return the figures of the requested parts: costs, checks, needs, rows of shards, fan-out."""
+    costs: list[Cost] = []
+    checks: list[Check] = []
+    figures: dict[str, Any] = {}
+    if "searches" in parts:
+        for dim in DIMS:
+            costs += search_costs(dim)
+    if "stores" in parts:
+        for dim in DIMS:
+            stores = []
+            for size in (size // (SMALLER if dim == max(DIMS) else 1) for size in sizes):
+                stores.append(measure_store(folder, size, dim))
+                _say(f"store of {size:,} vectors, d={dim}")
+            costs += store_costs(stores)
+            checks += store_checks(stores)
+            if dim == max(DIMS):
+                figures["searches"] = [asdict(found) for store in stores for found in store.searches]
+                for found in figures["searches"]:
+                    found |= {"searches": len(found["ms"]), "ms": quantiles(found["ms"])}
+            costs += cold_costs(largest(folder, sizes, dim), dim)
+    if "indexes" in parts:
+        for dim in DIMS:
+            built, needs = indexes(sizes, dim)
+            costs += build_costs(built)
+            checks += build_checks(built)
+            figures.setdefault("needs", []).extend({"dim": dim, **asdict(need), "codes": need.codes} for need in needs)
+    if "shards" in parts:
+        figures["kept"] = [
+            {"segments": segments, **asdict(kept)} for segments in (1, SEGMENTS) for kept in sharded(segments)
+        ]
+    if "ray" in parts:
+        ray_costs, figures["fan_out"] = fan_out(folder)
+        costs += ray_costs
+    figures["load"] = os.getloadavg()[2]
+    figures |= {"costs": [asdict(cost) for cost in costs], "checks": [asdict(check) for check in checks]}
+    return figures
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def largest(folder: Path, sizes: Sequence[int], dim: int) -> Path:
+    """Return the largest vector file of the stores of that many dimensions."""
+    size = max(sizes) // (SMALLER if dim == max(DIMS) else 1)
+    return folder / f"vectors-{size}-{dim}" / "vec_image.npy"
+
+
+# Stores
+
+
+def store_costs(stores: Sequence[StoreFigures]) -> list[Cost]:
+    """Return costs a vector, from the differences of stores of one dimension."""
+    dim = stores[0].dim
+
+    def marginal(name: str, unit: str, value: Callable[[StoreFigures], float], factor: float = 1.0) -> Cost:
+        steps = [
+            factor * (value(b) - value(a)) / (b.vectors - a.vectors) for a, b in zip(stores, stores[1:], strict=False)
+        ]
+        return cost(f"{name} {dim}", unit, steps)
+
+    return [
+        marginal("row_bytes", "bytes a vector, fp16 rows", lambda store: store.disk["rows"]),
+        marginal("id_bytes", "bytes a vector of index files beside codes", lambda s: s.disk["codes"] - s.code_bytes),
+        marginal("snapshot_bytes", "bytes a vector, snapshot", lambda store: store.disk["snapshot"]),
+        marginal("catalog_bytes", "bytes a vector, catalog", lambda store: store.disk["catalog"]),
+        marginal("words_bytes", "bytes a vector, words", lambda store: store.disk["words"]),
+        marginal(
+            "resident_bytes",
+            "resident bytes a vector beside codes and rows, with the snapshot's mapped pages",
+            lambda store: store.resident_with_snapshot - store.code_bytes,
+        ),
+        marginal("commit_us", "us of a core a vector committed", lambda store: store.commit_core_s, 1e6),
+        marginal("import_us", "us of a core a vector imported, without indexes", lambda store: store.import_s, 1e6),
+        cost(f"open_ms {dim}", "ms from opening to the first answer", [ms for s in stores for ms in s.open_ms]),
+    ]
+
+
+def store_checks(stores: Sequence[StoreFigures]) -> list[Check]:
+    """Return figures of the largest store, predicted by the line through the smaller ones."""
+    *smaller, last = stores
+    dim = last.dim
+
+    def check(name: str, unit: str, value: Callable[[StoreFigures], float], scale: float) -> Check:
+        intercept, slope = line([store.vectors for store in smaller], [value(store) for store in smaller])
+        name = f"{name}, {last.vectors:,} vectors, d={dim}"
+        return Check(name, unit, (intercept + slope * last.vectors) / scale, value(last) / scale)
+
+    return [
+        check("disk, all files", "MB", lambda store: sum(store.disk.values()), 1e6),
+        check("resident", "MB", lambda store: store.resident_with_snapshot, 1e6),
+        check("commit", "s of a core", lambda store: store.commit_core_s, 1),
+        check("import", "s of a core", lambda store: store.import_s, 1),
+    ]
+
+
+def quantiles(ms: Sequence[float]) -> list[float]:
+    """Return SPREAD quantiles of latencies, as `fan_out.of_quantiles` takes them."""
+    found: list[float] = np.round(np.quantile(np.asarray(ms), 1 - survivals(len(ms), SPREAD)), 4).tolist()
+    return found
+
+
+# Indexes
+
+
+def indexes(sizes: Sequence[int], dim: int) -> tuple[list[BuildTime], list[Share]]:
+    """Return build times of indexes with inverted lists, and what queries of each modality need."""
+    space = synthetic.make_space(dim)
+    built, needs = [], []
+    for target in TARGETS:
+        rows = synthetic.vectors(space, target, max(sizes))
+        queries = tuning_queries(dim, target, max(sizes), SOURCES)
+        for n in sizes:
+            lists = choose_parameters(max(n, 100_000), dim, IndexSettings()).lists
+            settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": lists, "reduced_dim": dim // 2})
+            index, took = build(rows[:n], choose_parameters(n, dim, settings))
+            built.append(took)
+            needs += shares(index, rows[:n], target, queries)
+            _say(f"index of {n:,} {target} vectors, d={dim}: {took.train_s:.1f} s + {took.add_s:.1f} s")
+    settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": MANY_LISTS, "reduced_dim": dim // 2})
+    built.append(build(rows, choose_parameters(len(rows), dim, settings))[1])
+    return built, needs
+
+
+def build_costs(built: Sequence[BuildTime]) -> list[Cost]:
+    """Return the fixed time of training, and the rates of k-means and of adding rows."""
+    dim = built[0].dim
+    fixed_s, s_per_flop = line([took.train_flop for took in built], [took.train_s for took in built])
+    return [
+        cost(f"train_fixed_s {dim}", "s of a core, training beside k-means, by the line through all", [fixed_s]),
+        cost(f"train_gflop_s {dim}", "GFLOP/s of a core, k-means, by the same line", [1e-9 / s_per_flop]),
+        cost(
+            f"add_gflop_s {dim}",
+            "GFLOP/s of a core, adding rows",
+            [took.n * took.add_flop / took.add_s / 1e9 for took in built],
+        ),
+    ]
+
+
+def build_checks(built: Sequence[BuildTime]) -> Iterator[Check]:
+    """Yield the time of the index with most lists, predicted from those with fewer."""
+    *smaller, last = built
+    costs = {cost.name.split()[0]: cost.median for cost in build_costs(smaller)}
+    name = f"{last.n:,} rows in {last.parameters.lists} lists, d={last.dim}"
+    train_s = costs["train_fixed_s"] + last.train_flop / costs["train_gflop_s"] / 1e9
+    yield Check(f"training, {name}", "s of a core", train_s, last.train_s)
+    yield Check(f"adding, {name}", "s of a core", last.n * last.add_flop / costs["add_gflop_s"] / 1e9, last.add_s)
+
+
+# Shards
+
+
+def sharded(segments: int) -> list[Any]:
+    """Return the recall that rules for the rows of a shard keep."""
+    rows, tuning, queries = collection(SHARDED, min(DIMS), SOURCES, 300, segments)
+    _say(f"shards, {segments} segments a file")
+    return measure(rows, tuning, queries, SHARDS, IndexSettings(IndexForm.IVF_PQ), segments)
+
+
+def fan_out(folder: Path) -> tuple[list[Cost], dict[str, Any]]:
+    """Return costs of calls, and quantiles of searches over three nodes: predicted and measured."""
+    from scale_cluster import compare, fill_shards, hop_costs, measure_fan_out, nodes
+
+    data = dataset(SHARDED, min(DIMS), folder / f"vectors-{SHARDED}-{min(DIMS)}")
+    stores = fill_shards(folder, data, NODES)
+    with nodes(stores) as actors:
+        _say("nodes")
+        costs = hop_costs(actors)
+        found = measure_fan_out(actors, data.queries["text"], ASKED)
+    return costs, compare(found)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="50k,100k,200k", help="vectors of the stores, ascending")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
+    parser.add_argument("--page", action="store_true", help="rewrite the tables of docs/scale.md and end")
+    arguments = parser.parse_args()
+    arguments.sizes = sorted(size_of(text) for text in arguments.sizes.split(","))
+    arguments.only = tuple(arguments.only.split(","))
+    if unknown := set(arguments.only) - set(PARTS):
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())
