@@ -1,6 +1,6 @@
 """Plan for a billion vectors: unit costs measured on this machine, and what follows from them for a fleet of machines.
 
-    python benchmarks/scale.py [--sizes 50k,100k,200k] [--only stores,searches,indexes,shards,ray] [--page]
+    python benchmarks/scale.py [--sizes 25k,50k,100k] [--only searches,stores,indexes,shards,ray] [--page]
 
 Measures stores, indexes, shards and, with `bindsearch[ray]`, calls and searches over three nodes on this machine; about
 15 minutes on two cores. A whole run is saved in benchmarks/results/ as a table and as JSON, which the tables of
@@ -15,8 +15,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,18 @@ from scale_costs import (
     shares,
     tuning_queries,
 )
-from scale_rerank import collection, measure
 from scale_report import as_table, write_page
+from scale_rerank import collection, measure
 from search import size_of
 
 from bindsearch.indexes.parameters import choose_parameters
 from bindsearch.indexes.types import IndexForm, IndexSettings
 
-PARTS = ("stores", "searches", "indexes", "shards", "ray")
+Figures = dict[str, Any]
 DIMS = (512, 1024)
-SMALLER = 2
-"""Stores of 1024 dimensions have half as many vectors: they take twice the time."""
-TARGETS = ("image", "text")
+LARGER = 2
+"""Indexes of one modality have this many times the vectors of a store."""
+TARGETS = {512: ("image",), 1024: ("image", "text")}
 SOURCES = ("image", "text", "audio")
 MANY_LISTS = 1024
 """Lists of an index whose building is predicted: as many as a partition of a million rows has."""
@@ -85,49 +86,20 @@ def main() -> int:
     return 0
 
 
-def newest_figures() -> dict[str, Any]:
+def newest_figures() -> Figures:
     """Return the figures of the newest run."""
     newest = max(FOLDER.glob("*-scale.json"))
     return {**json.loads(newest.read_text(encoding="utf-8")), "file": newest.with_suffix(".md").name}
 
 
-def measure_all(sizes: Sequence[int], parts: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Return the figures of the requested parts: costs, checks, needs, rows of shards, fan-out."""
-    costs: list[Cost] = []
-    checks: list[Check] = []
-    figures: dict[str, Any] = {}
-    if "searches" in parts:
-        for dim in DIMS:
-            costs += search_costs(dim)
-    if "stores" in parts:
-        for dim in DIMS:
-            stores = []
-            for size in (size // (SMALLER if dim == max(DIMS) else 1) for size in sizes):
-                stores.append(measure_store(folder, size, dim))
-                _say(f"store of {size:,} vectors, d={dim}")
-            costs += store_costs(stores)
-            checks += store_checks(stores)
-            if dim == max(DIMS):
-                figures["searches"] = [asdict(found) for store in stores for found in store.searches]
-                for found in figures["searches"]:
-                    found |= {"searches": len(found["ms"]), "ms": quantiles(found["ms"])}
-            costs += cold_costs(largest(folder, sizes, dim), dim)
-    if "indexes" in parts:
-        for dim in DIMS:
-            built, needs = indexes(sizes, dim)
-            costs += build_costs(built)
-            checks += build_checks(built)
-            figures.setdefault("needs", []).extend({"dim": dim, **asdict(need), "codes": need.codes} for need in needs)
-    if "shards" in parts:
-        figures["kept"] = [
-            {"segments": segments, **asdict(kept)} for segments in (1, SEGMENTS) for kept in sharded(segments)
-        ]
-    if "ray" in parts:
-        ray_costs, figures["fan_out"] = fan_out(folder)
-        costs += ray_costs
-    figures["load"] = os.getloadavg()[2]
-    figures |= {"costs": [asdict(cost) for cost in costs], "checks": [asdict(check) for check in checks]}
-    return figures
+def measure_all(sizes: Sequence[int], parts: Sequence[str], folder: Path) -> Figures:
+    """Return the figures of the requested parts: costs, checks, and what else each part has."""
+    figures: Figures = {"costs": [], "checks": []}
+    for name in parts:
+        _say(name)
+        found = PARTS[name](sizes, folder)
+        figures |= {key: figures.get(key, []) + more if isinstance(more, list) else more for key, more in found.items()}
+    return {**figures, "load": os.getloadavg()[2]}
 
 
 def _say(text: str) -> None:
@@ -136,11 +108,33 @@ def _say(text: str) -> None:
 
 def largest(folder: Path, sizes: Sequence[int], dim: int) -> Path:
     """Return the largest vector file of the stores of that many dimensions."""
-    size = max(sizes) // (SMALLER if dim == max(DIMS) else 1)
-    return folder / f"vectors-{size}-{dim}" / "vec_image.npy"
+    return folder / f"vectors-{max(sizes)}-{dim}" / "vec_image.npy"
+
+
+# Searches
+
+
+def measure_searches(_: Sequence[int], __: Path) -> Figures:
+    """Return unit costs of a search."""
+    return {"costs": _records([cost for dim in DIMS for cost in search_costs(dim)])}
 
 
 # Stores
+
+
+def measure_stores(sizes: Sequence[int], folder: Path) -> Figures:
+    """Return costs of stores, and latencies of searches in those of most dimensions."""
+    figures: Figures = {"costs": [], "checks": []}
+    for dim in DIMS:
+        stores = []
+        for size in sizes:
+            stores.append(measure_store(folder, size, dim))
+            _say(f"store of {size:,} vectors, d={dim}")
+        figures["costs"] += _records([*store_costs(stores), *cold_costs(largest(folder, sizes, dim), dim)])
+        figures["checks"] += _records(store_checks(stores))
+        found = _records([found for store in stores for found in store.searches])
+        figures["searches"] = [{**one, "searches": len(one["ms"]), "ms": quantiles(one["ms"])} for one in found]
+    return figures
 
 
 def store_costs(stores: Sequence[StoreFigures]) -> list[Cost]:
@@ -148,9 +142,7 @@ def store_costs(stores: Sequence[StoreFigures]) -> list[Cost]:
     dim = stores[0].dim
 
     def marginal(name: str, unit: str, value: Callable[[StoreFigures], float], factor: float = 1.0) -> Cost:
-        steps = [
-            factor * (value(b) - value(a)) / (b.vectors - a.vectors) for a, b in zip(stores, stores[1:], strict=False)
-        ]
+        steps = [factor * (value(b) - value(a)) / (b.vectors - a.vectors) for a, b in pairwise(stores)]
         return cost(f"{name} {dim}", unit, steps)
 
     return [
@@ -197,13 +189,24 @@ def quantiles(ms: Sequence[float]) -> list[float]:
 # Indexes
 
 
+def measure_indexes(sizes: Sequence[int], _: Path) -> Figures:
+    """Return rates of building, and what queries need."""
+    figures: Figures = {"costs": [], "checks": [], "needs": []}
+    for dim in DIMS:
+        built, needs = indexes([LARGER * size for size in sizes], dim)
+        figures["costs"] += _records(build_costs(built))
+        figures["checks"] += _records(build_checks(built))
+        figures["needs"] += [{"dim": dim, **asdict(need), "codes": need.codes} for need in needs]
+    return figures
+
+
 def indexes(sizes: Sequence[int], dim: int) -> tuple[list[BuildTime], list[Share]]:
     """Return build times of indexes with inverted lists, and what queries of each modality need."""
     space = synthetic.make_space(dim)
     built, needs = [], []
-    for target in TARGETS:
+    for target in TARGETS[dim]:
         rows = synthetic.vectors(space, target, max(sizes))
-        queries = tuning_queries(dim, target, max(sizes), SOURCES)
+        queries = tuning_queries(dim, max(sizes), SOURCES)
         for n in sizes:
             lists = choose_parameters(max(n, 100_000), dim, IndexSettings()).lists
             settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": lists, "reduced_dim": dim // 2})
@@ -244,29 +247,46 @@ def build_checks(built: Sequence[BuildTime]) -> Iterator[Check]:
 # Shards
 
 
-def sharded(segments: int) -> list[Any]:
+def measure_shards(_: Sequence[int], __: Path) -> Figures:
     """Return the recall that rules for the rows of a shard keep."""
-    rows, tuning, queries = collection(SHARDED, min(DIMS), SOURCES, 300, segments)
-    _say(f"shards, {segments} segments a file")
-    return measure(rows, tuning, queries, SHARDS, IndexSettings(IndexForm.IVF_PQ), segments)
+    kept = []
+    for segments in (1, SEGMENTS):
+        rows, tuning, queries = collection(SHARDED, min(DIMS), SOURCES, 300, segments)
+        found = measure(rows, tuning, queries, SHARDS, IndexSettings(IndexForm.IVF_PQ), segments)
+        kept += [{"segments": segments, **record} for record in _records(found)]
+    return {"kept": kept}
 
 
-def fan_out(folder: Path) -> tuple[list[Cost], dict[str, Any]]:
+def measure_nodes(_: Sequence[int], folder: Path) -> Figures:
     """Return costs of calls, and quantiles of searches over three nodes: predicted and measured."""
     from scale_cluster import compare, fill_shards, hop_costs, measure_fan_out, nodes
 
     data = dataset(SHARDED, min(DIMS), folder / f"vectors-{SHARDED}-{min(DIMS)}")
     stores = fill_shards(folder, data, NODES)
     with nodes(stores) as actors:
-        _say("nodes")
         costs = hop_costs(actors)
         found = measure_fan_out(actors, data.queries["text"], ASKED)
-    return costs, compare(found)
+    return {"costs": _records(costs), "fan_out": compare(found)}
+
+
+def _records(found: Iterable[Any]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in found]
+
+
+PARTS: Mapping[str, Callable[[Sequence[int], Path], Figures]] = {
+    "searches": measure_searches,
+    "stores": measure_stores,
+    "indexes": measure_indexes,
+    "shards": measure_shards,
+    "ray": measure_nodes,
+}
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="50k,100k,200k", help="vectors of the stores, ascending")
+    parser.add_argument(
+        "--sizes", default="25k,50k,100k", help="vectors of the stores; indexes of one modality have twice as many"
+    )
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--page", action="store_true", help="rewrite the tables of docs/scale.md and end")
     arguments = parser.parse_args()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,7 +73,9 @@ class FanOut:
 @contextmanager
 def nodes(stores: Sequence[Path | None]) -> Iterator[list[Any]]:
     """Start a cluster of one node for each store, on this machine, with an actor on each; end it afterwards."""
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    # Sockets have short paths; in a folder of its own, the cluster is not found by other programs that use Ray.
+    own = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    os.environ.update(RAY_TMPDIR=own, RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     import ray
     from ray.cluster_utils import Cluster
 
@@ -79,9 +83,7 @@ def nodes(stores: Sequence[Path | None]) -> Iterator[list[Any]]:
     try:
         for number in range(len(stores)):
             options = {"include_dashboard": False} if number == 0 else {}
-            cluster.add_node(
-                num_cpus=1, resources={f"node-{number}": 1}, object_store_memory=100 * 2**20, **options
-            )
+            cluster.add_node(num_cpus=1, resources={f"node-{number}": 1}, object_store_memory=100 * 2**20, **options)
         environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
         ray.init(cluster.address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="ERROR")
         remote: Any = ray.remote(Node)
@@ -94,6 +96,7 @@ def nodes(stores: Sequence[Path | None]) -> Iterator[list[Any]]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def hop_costs(actors: Sequence[Any]) -> list[Cost]:
@@ -196,6 +199,8 @@ def fill_shards(folder: Path, data: Dataset, count: int) -> list[Path]:
 
 
 def _arrays(data: Dataset) -> tuple[Mapping[str, NDArray[Any]], ...]:
-    return data.vectors, {name: data.labels[name] for name in data.vectors}, {
-        name: data.chances[name] for name in data.vectors
-    }
+    return (
+        data.vectors,
+        {name: data.labels[name] for name in data.vectors},
+        {name: data.chances[name] for name in data.vectors},
+    )

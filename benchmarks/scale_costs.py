@@ -73,7 +73,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Share:
-    """What queries of a modality need of an index of n rows for a recall@10: lists probed, rows scored exactly."""
+    """What queries of a modality need of an index of n rows for a recall@10.
+
+    Attributes:
+        source: modality of the queries.
+        target: modality of the rows.
+        n: rows of the index.
+        lists: lists of the index.
+        recall: the recall@10 asked for.
+        probes: lists probed.
+        rerank: rows scored exactly.
+        code_bytes: bytes of a code.
+        ms: median latency of single searches of the index, without anything else.
+    """
 
     source: str
     target: str
@@ -82,6 +94,8 @@ class Share:
     recall: float
     probes: int
     rerank: int
+    code_bytes: int
+    ms: float
 
     @property
     def codes(self) -> float:
@@ -252,7 +266,9 @@ def search_costs(dim: int) -> list[Cost]:
     return [
         cost(f"code_byte_ns {dim}", "ns a byte of codes in a probe", [run.code_ns_per_byte for run in runs]),
         cost(f"list_ns {dim}", "ns a list visited", [run.probe_ns for run in runs]),
-        cost(f"row_ns {dim}", "ns a row reranked from the page cache", [run.gather_ns_per_byte * 2 * dim for run in runs]),
+        cost(
+            f"row_ns {dim}", "ns a row reranked from the page cache", [run.gather_ns_per_byte * 2 * dim for run in runs]
+        ),
         cost(f"call_ns {dim}", "ns a call of an index", [run.call_ns for run in runs]),
     ]
 
@@ -342,14 +358,24 @@ def shares(
             budget_s=TUNE_S,
         )
         found += [
-            Share(point.source, target, len(rows), index.lists, recall, point.probes, point.rerank)
+            Share(
+                source=point.source,
+                target=target,
+                n=len(rows),
+                lists=index.lists,
+                recall=recall,
+                probes=point.probes,
+                rerank=point.rerank,
+                code_bytes=index.parameters.code_bytes,
+                ms=point.latency_ms,
+            )
             for point in points
             if point.source in queries
         ]
     return found
 
 
-def tuning_queries(dim: int, target: str, n: int, sources: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def tuning_queries(dim: int, n: int, sources: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Return queries that were never indexed, by modality: float32 (nq, d) each."""
     space = synthetic.make_space(dim)
     after = -(-n // synthetic.BLOCK)

@@ -102,7 +102,9 @@ def measure(
         segments: rows of a file, which are in one shard.
     """
     exact = ExactRows(rows.shape[1], [rows])
-    truths = {source: exact_nearest(exact, asked, max(KS), [None], len(rows), None)[0] for source, asked in queries.items()}
+    truths = {
+        source: exact_nearest(exact, asked, max(KS), [None], len(rows), None)[0] for source, asked in queries.items()
+    }
     (whole,) = _shards(rows, 1, tuning, settings, segments)
     cases = [Case(source, k, whole.point(source, k).rerank) for source in queries for k in KS]
     kept = [_kept(case, [whole], queries, truths, "single store", whole_rows(case), case.k) for case in cases]
