@@ -60,7 +60,9 @@ SHARDS = (2, 4, 8, 16)
 SHARDED = 100_000
 SEGMENTS = 8
 NODES = 3
-ASKED = 4000
+ASKED = 2000
+SEARCHES, TAIL_SEARCHES = 500, 12_000
+"""Single searches timed in a store, and in the largest, whose tail stands for that of a shard."""
 SPREAD = 400
 PACKAGES = ("faiss-gpu", "duckdb", "numpy", "ray")
 
@@ -128,7 +130,8 @@ def measure_stores(sizes: Sequence[int], folder: Path) -> Figures:
     for dim in DIMS:
         stores = []
         for size in sizes:
-            stores.append(measure_store(folder, size, dim))
+            is_last = (size, dim) == (max(sizes), max(DIMS))
+            stores.append(measure_store(folder, size, dim, TAIL_SEARCHES if is_last else SEARCHES))
             _say(f"store of {size:,} vectors, d={dim}")
         figures["costs"] += _records([*store_costs(stores), *cold_costs(largest(folder, sizes, dim), dim)])
         figures["checks"] += _records(store_checks(stores))
@@ -191,11 +194,12 @@ def quantiles(ms: Sequence[float]) -> list[float]:
 
 def measure_indexes(sizes: Sequence[int], _: Path) -> Figures:
     """Return rates of building, and what queries need."""
-    figures: Figures = {"costs": [], "checks": [], "needs": []}
+    figures: Figures = {"costs": [], "checks": [], "needs": [], "built": []}
     for dim in DIMS:
         built, needs = indexes([LARGER * size for size in sizes], dim)
         figures["costs"] += _records(build_costs(built))
         figures["checks"] += _records(build_checks(built))
+        figures["built"] += [{"lists": took.parameters.lists, **asdict(took), "parameters": None} for took in built]
         figures["needs"] += [{"dim": dim, **asdict(need), "codes": need.codes} for need in needs]
     return figures
 

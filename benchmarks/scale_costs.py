@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 FRESH = Path(__file__).with_name("search_fresh.py")
 FRESH_RUNS = 5
 SEARCHED = ("text", "image")
-SEARCHES = 1500
 COST_RUNS = 7
 COLD_READS = (25, 100, 400)
 """Rows reranked at once from a cold page cache."""
@@ -166,8 +165,15 @@ class StoreFigures:
         return sum(n * form.code_bytes for n, form in parts if form.form is not IndexForm.EXACT)
 
 
-def measure_store(folder: Path, size: int, dim: int) -> StoreFigures:
-    """Fill a store as `index` does, index it, and measure it in fresh processes; also import its export."""
+def measure_store(folder: Path, size: int, dim: int, searches: int) -> StoreFigures:
+    """Fill a store as `index` does, index it, and measure it in fresh processes; also import its export.
+
+    Args:
+        folder: where vectors and stores are written.
+        size: number of vectors.
+        dim: dimensions.
+        searches: single searches of each kind that are timed.
+    """
     data = dataset(size, dim, folder / f"vectors-{size}-{dim}")
     place = folder / f"store-{size}-{dim}"
     built = fill_store(place, data)
@@ -185,18 +191,18 @@ def measure_store(folder: Path, size: int, dim: int) -> StoreFigures:
         optimize_s=built.optimize_s,
         import_s=_import_s(folder, place, dim),
         open_ms=opened,
-        searches=[found for source in SEARCHED if (found := _searches(place, data, source)) is not None],
+        searches=[found for source in SEARCHED if (found := _searches(place, data, source, searches)) is not None],
     )
 
 
-def _searches(place: Path, data: Dataset, source: str) -> Searches | None:
+def _searches(place: Path, data: Dataset, source: str, times_each: int) -> Searches | None:
     """Time single searches for images; None if the engine scans all of them."""
     engine = Engine(place)
     setting = engine.hand_setting(data.queries[source][0], "image")
     if setting is None:
         return None
     ask, times = engine.contender(to="image").ask, []
-    for turn in range(-len(data.queries[source]), SEARCHES):
+    for turn in range(-len(data.queries[source]), times_each):
         query = data.queries[source][turn % len(data.queries[source])]
         started = time.perf_counter()
         ask(query)

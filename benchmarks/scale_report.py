@@ -59,6 +59,8 @@ def measured(figures: Figures) -> dict[str, str]:
     tables = {"Unit costs": costs_table(figures), "Predicted from smaller sizes": checks_table(figures)}
     if "needs" in figures:
         tables["What queries need of an index"] = needs_table(figures)
+    if "built" in figures:
+        tables["Building of indexes"] = built_table(figures)
     if "kept" in figures:
         tables["Rows of shards"] = kept_table(figures)
     if "fan_out" in figures:
@@ -72,6 +74,7 @@ def page_tables(figures: Figures) -> dict[str, str]:
         "costs": costs_table(figures),
         "checks": checks_table(figures),
         "needs": needs_table(figures),
+        "built": built_table(figures),
         "kept": kept_table(figures),
         "nodes": nodes_table(figures),
         "fan-out": fan_out_table(figures),
@@ -212,6 +215,22 @@ def needs_table(figures: Figures) -> str:
         shares = [f"{found[recall]['codes']:.1%}, {found[recall]['rerank']}" for recall in recalls]
         rows.append((dim, f"{source} -> {target}", f"{n:,}", *shares))
     return markdown(("d", "queries", "rows", *(f"recall@10 {recall}: codes, rows scored" for recall in recalls)), rows)
+
+
+def built_table(figures: Figures) -> str:
+    """Return core-seconds of training and adding by the number of rows."""
+    rows = [
+        (
+            built["dim"],
+            f"{built['n']:,}",
+            built["lists"],
+            number(built["train_s"]),
+            number(built["add_s"]),
+            number(built["n"] / (built["train_s"] + built["add_s"])),
+        )
+        for built in figures["built"]
+    ]
+    return markdown(("d", "rows", "lists", "training, s", "adding, s", "rows a second of a core"), rows)
 
 
 def kept_table(figures: Figures) -> str:
