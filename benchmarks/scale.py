@@ -1,6 +1,6 @@
 """Plan for a billion vectors: unit costs measured on this machine, and what follows from them for a fleet of machines.
 
-    python benchmarks/scale.py [--sizes 25k,50k,100k] [--only searches,stores,indexes,shards,ray] [--page]
+    python benchmarks/scale.py [--sizes 20k,40k,80k] [--only searches,stores,indexes,shards,ray] [--page]
 
 Measures stores, indexes, shards and, with `bindsearch[ray]`, calls and searches over three nodes on this machine; about
 15 minutes on two cores. A whole run is saved in benchmarks/results/ as a table and as JSON, which the tables of
@@ -289,7 +289,7 @@ PARTS: Mapping[str, Callable[[Sequence[int], Path], Figures]] = {
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sizes", default="25k,50k,100k", help="vectors of the stores; indexes of one modality have twice as many"
+        "--sizes", default="20k,40k,80k", help="vectors of the stores; indexes of one modality have twice as many"
     )
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--page", action="store_true", help="rewrite the tables of docs/scale.md and end")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FRESH = Path(__file__).with_name("search_fresh.py")
 FRESH_RUNS = 5
+STORED = ("image", "text", "audio")
+"""Modalities of the stores: operating points are measured for each pair of them."""
 SEARCHED = ("text", "image")
 COST_RUNS = 7
 COLD_READS = (25, 100, 400)
@@ -148,6 +150,7 @@ class StoreFigures:
 
     vectors: int
     dim: int
+    modalities: Mapping[str, int]
     disk: Mapping[str, int]
     resident: float
     resident_with_snapshot: float
@@ -161,7 +164,7 @@ class StoreFigures:
     def code_bytes(self) -> int:
         """Return the bytes of all codes, by the parameters of the indexes."""
         settings = IndexSettings(recall=RECALL_SMALL)
-        parts = [(n, choose_parameters(n, self.dim, settings)) for n in synthetic.sizes(self.vectors).values()]
+        parts = [(n, choose_parameters(n, self.dim, settings)) for n in self.modalities.values()]
         return sum(n * form.code_bytes for n, form in parts if form.form is not IndexForm.EXACT)
 
 
@@ -184,6 +187,7 @@ def measure_store(folder: Path, size: int, dim: int, searches: int) -> StoreFigu
     return StoreFigures(
         vectors=data.n,
         dim=dim,
+        modalities={name: len(rows) for name, rows in data.vectors.items()},
         disk=bytes_on_disk(place),
         resident=memory["pairs"],
         resident_with_snapshot=memory["pairs_with_snapshot"],
@@ -214,8 +218,12 @@ def _searches(place: Path, data: Dataset, source: str, times_each: int) -> Searc
 
 
 def dataset(size: int, dim: int, cache: Path) -> Dataset:
-    """Return the data of the search benchmark in `dim` dimensions."""
-    return make_dataset(size, 200, cache, dim)
+    """Return images, texts and sounds of the search benchmark, `size` in all, in `dim` dimensions."""
+    share = sum(synthetic.SHARES[name] for name in STORED)
+    whole = make_dataset(round(size / share), 200, cache, dim)
+    parts = (whole.vectors, whole.queries, whole.labels, whole.chances)
+    vectors, queries, labels, chances = ({name: part[name] for name in STORED} for part in parts)
+    return Dataset(vectors, queries, labels, chances)
 
 
 def bytes_on_disk(store: Path) -> dict[str, int]:
