@@ -1,6 +1,6 @@
 """Plan for a billion vectors: unit costs measured on this machine, and what follows from them for a fleet of machines.
 
-    python benchmarks/scale.py [--sizes 20k,40k,80k] [--only searches,stores,indexes,shards,ray] [--page]
+    python benchmarks/scale.py [--sizes 10k,20k,40k] [--only searches,stores,indexes,shards,ray] [--page]
 
 Measures stores, indexes, shards and, with `bindsearch[ray]`, calls and searches over three nodes on this machine; about
 15 minutes on two cores. A whole run is saved in benchmarks/results/ as a table and as JSON, which the tables of
@@ -50,7 +50,7 @@ from bindsearch.indexes.types import IndexForm, IndexSettings
 
 Figures = dict[str, Any]
 DIMS = (512, 1024)
-LARGER = 2
+LARGER = 5
 """Indexes of one modality have this many times the vectors of a store."""
 TARGETS = {512: ("image",), 1024: ("image", "text")}
 SOURCES = ("image", "text", "audio")
@@ -61,7 +61,7 @@ SHARDED = 100_000
 SEGMENTS = 8
 NODES = 3
 ASKED = 2000
-SEARCHES, TAIL_SEARCHES = 500, 12_000
+SEARCHES, TAIL_SEARCHES = 300, 5000
 """Single searches timed in a store, and in the largest, whose tail stands for that of a shard."""
 SPREAD = 400
 PACKAGES = ("faiss-gpu", "duckdb", "numpy", "ray")
@@ -130,8 +130,8 @@ def measure_stores(sizes: Sequence[int], folder: Path) -> Figures:
     for dim in DIMS:
         stores = []
         for size in sizes:
-            is_last = (size, dim) == (max(sizes), max(DIMS))
-            stores.append(measure_store(folder, size, dim, TAIL_SEARCHES if is_last else SEARCHES))
+            opens, searches = (5, TAIL_SEARCHES) if size == max(sizes) else (1, SEARCHES)
+            stores.append(measure_store(folder, size, dim, opens, searches))
             _say(f"store of {size:,} vectors, d={dim}")
         figures["costs"] += _records([*store_costs(stores), *cold_costs(largest(folder, sizes, dim), dim)])
         figures["checks"] += _records(store_checks(stores))
@@ -289,7 +289,7 @@ PARTS: Mapping[str, Callable[[Sequence[int], Path], Figures]] = {
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sizes", default="20k,40k,80k", help="vectors of the stores; indexes of one modality have twice as many"
+        "--sizes", default="10k,20k,40k", help="vectors of the stores; indexes of one modality have five times as many"
     )
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--page", action="store_true", help="rewrite the tables of docs/scale.md and end")

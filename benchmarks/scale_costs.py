@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRESH = Path(__file__).with_name("search_fresh.py")
-FRESH_RUNS = 5
 STORED = ("image", "text", "audio")
 """Modalities of the stores: operating points are measured for each pair of them."""
 SEARCHED = ("text", "image")
@@ -168,13 +167,14 @@ class StoreFigures:
         return sum(n * form.code_bytes for n, form in parts if form.form is not IndexForm.EXACT)
 
 
-def measure_store(folder: Path, size: int, dim: int, searches: int) -> StoreFigures:
+def measure_store(folder: Path, size: int, dim: int, opens: int, searches: int) -> StoreFigures:
     """Fill a store as `index` does, index it, and measure it in fresh processes; also import its export.
 
     Args:
         folder: where vectors and stores are written.
         size: number of vectors.
         dim: dimensions.
+        opens: processes that open it, timed.
         searches: single searches of each kind that are timed.
     """
     data = dataset(size, dim, folder / f"vectors-{size}-{dim}")
@@ -182,7 +182,7 @@ def measure_store(folder: Path, size: int, dim: int, searches: int) -> StoreFigu
     built = fill_store(place, data)
     queries = folder / "queries.npz"
     np.savez(queries, allow_pickle=False, **{name: asked[:20] for name, asked in data.queries.items()})
-    opened = [fresh("open", place, queries)["ms"] for _ in range(FRESH_RUNS)]
+    opened = [fresh("open", place, queries)["ms"] for _ in range(opens)]
     memory = fresh("memory", place, queries)
     return StoreFigures(
         vectors=data.n,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ MACHINE = Machine(cores=16, memory=128e9, disk=4e12, reads_per_s=200_000)
 TARGET = "image"
 QUERIES = (("text", 0.95), ("text", 0.99), ("image", 0.99))
 FAN_OUTS = (1, 4, 16, 64, 256)
+SHOWN_SHARDS = (1, 4, 16)
 CHECKED_RECALL = 0.98
 WIDEST = 1600
 """The largest rerank that is tuned: an index that needs more is not counted in the growth."""
@@ -75,7 +76,7 @@ def page_tables(figures: Figures) -> dict[str, str]:
         "checks": checks_table(figures),
         "needs": needs_table(figures),
         "built": built_table(figures),
-        "kept": kept_table(figures),
+        "kept": kept_table(figures, SHOWN_SHARDS),
         "nodes": nodes_table(figures),
         "fan-out": fan_out_table(figures),
         "plan": plan_table(figures),
@@ -233,10 +234,10 @@ def built_table(figures: Figures) -> str:
     return markdown(("d", "rows", "lists", "training, s", "adding, s", "rows a second of a core"), rows)
 
 
-def kept_table(figures: Figures) -> str:
-    """Return the least recall over the modalities of queries, and rows read, of each rule."""
+def kept_table(figures: Figures, counts: Collection[int] = range(2**16)) -> str:
+    """Return the least recall over the modalities of queries, and rows read, of each rule and number of shards."""
     groups: dict[tuple[int, str, int], list[Mapping[str, Any]]] = {}
-    for kept in figures["kept"]:
+    for kept in (kept for kept in figures["kept"] if kept["shards"] in counts):
         groups.setdefault((kept["segments"], kept["rule"], kept["shards"]), []).append(kept)
     rows = []
     for (segments, rule, shards), found in groups.items():
