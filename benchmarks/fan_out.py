@@ -7,6 +7,7 @@ distribution is kept as its values and the survival function 1 - F, which resolv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ def slowest_of(parts: Sequence[Latency]) -> Latency:
 
 def resolved(sample: int, shards: int, p: float) -> bool:
     """Return whether a sample of that many latencies has some beyond quantile p of the slowest shard."""
-    return sample * (1 - p ** (1 / shards)) >= 1
+    return sample * (1 - math.pow(p, 1 / shards)) >= 1
 
 
 def hedged(one: Latency, after_ms: float, replica: Latency | None = None) -> Latency:

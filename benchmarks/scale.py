@@ -1,6 +1,6 @@
 """Plan for a billion vectors: unit costs measured on this machine, and what follows from them for a fleet of machines.
 
-    python benchmarks/scale.py [--sizes 10k,20k,40k] [--only searches,stores,indexes,shards,ray] [--page]
+    python benchmarks/scale.py [--sizes 25k,50k,100k] [--only searches,stores,indexes,shards,ray] [--page]
 
 Measures stores, indexes, shards and, with `bindsearch[ray]`, calls and searches over three nodes on this machine; about
 15 minutes on two cores. A whole run is saved in benchmarks/results/ as a table and as JSON, which the tables of
@@ -41,6 +41,9 @@ from scale_costs import (
     shares,
     tuning_queries,
 )
+from scale_costs import (
+    measure_searches as searches_of,
+)
 from scale_report import as_table, write_page
 from scale_rerank import collection, measure
 from search import size_of
@@ -50,7 +53,7 @@ from bindsearch.indexes.types import IndexForm, IndexSettings
 
 Figures = dict[str, Any]
 DIMS = (512, 1024)
-LARGER = 5
+LARGER = 2
 """Indexes of one modality have this many times the vectors of a store."""
 TARGETS = {512: ("image",), 1024: ("image", "text")}
 SOURCES = ("image", "text", "audio")
@@ -62,7 +65,7 @@ SEGMENTS = 8
 NODES = 3
 ASKED = 2000
 SEARCHES, TAIL_SEARCHES = 300, 5000
-"""Single searches timed in a store, and in the largest, whose tail stands for that of a shard."""
+"""Single searches timed in a small store, and in a larger one, whose tail stands for that of a shard."""
 SPREAD = 400
 PACKAGES = ("faiss-gpu", "duckdb", "numpy", "ray")
 
@@ -116,27 +119,30 @@ def largest(folder: Path, sizes: Sequence[int], dim: int) -> Path:
 # Searches
 
 
-def measure_searches(_: Sequence[int], __: Path) -> Figures:
-    """Return unit costs of a search."""
-    return {"costs": _records([cost for dim in DIMS for cost in search_costs(dim)])}
+def measure_searches(sizes: Sequence[int], folder: Path) -> Figures:
+    """Return unit costs of a search, also from a disk, and latencies of searches of two stores of images."""
+    costs = [cost for dim in DIMS for cost in (*search_costs(dim), *cold_costs(folder, dim))]
+    searches = []
+    for n, times_each in ((max(sizes) // 4, SEARCHES), (max(sizes) // 2, TAIL_SEARCHES)):
+        searches += _records(searches_of(folder, n, max(DIMS), times_each))
+        _say(f"searches of {n:,} images")
+    found = [{**one, "searches": len(one["ms"]), "ms": quantiles(one["ms"])} for one in searches]
+    return {"costs": _records(costs), "searches": found}
 
 
 # Stores
 
 
 def measure_stores(sizes: Sequence[int], folder: Path) -> Figures:
-    """Return costs of stores, and latencies of searches in those of most dimensions."""
+    """Return costs of stores."""
     figures: Figures = {"costs": [], "checks": []}
     for dim in DIMS:
         stores = []
         for size in sizes:
-            opens, searches = (5, TAIL_SEARCHES) if size == max(sizes) else (1, SEARCHES)
-            stores.append(measure_store(folder, size, dim, opens, searches))
+            stores.append(measure_store(folder, size, dim))
             _say(f"store of {size:,} vectors, d={dim}")
-        figures["costs"] += _records([*store_costs(stores), *cold_costs(largest(folder, sizes, dim), dim)])
+        figures["costs"] += _records(store_costs(stores))
         figures["checks"] += _records(store_checks(stores))
-        found = _records([found for store in stores for found in store.searches])
-        figures["searches"] = [{**one, "searches": len(one["ms"]), "ms": quantiles(one["ms"])} for one in found]
     return figures
 
 
@@ -150,17 +156,18 @@ def store_costs(stores: Sequence[StoreFigures]) -> list[Cost]:
 
     return [
         marginal("row_bytes", "bytes a vector, fp16 rows", lambda store: store.disk["rows"]),
-        marginal("id_bytes", "bytes a vector of index files beside codes", lambda s: s.disk["codes"] - s.code_bytes),
         marginal("snapshot_bytes", "bytes a vector, snapshot", lambda store: store.disk["snapshot"]),
         marginal("catalog_bytes", "bytes a vector, catalog", lambda store: store.disk["catalog"]),
         marginal("words_bytes", "bytes a vector, words", lambda store: store.disk["words"]),
         marginal(
             "resident_bytes",
-            "resident bytes a vector beside codes and rows, with the snapshot's mapped pages",
-            lambda store: store.resident_with_snapshot - store.code_bytes,
+            "resident bytes a vector beside index and rows, with the snapshot's mapped pages",
+            lambda store: store.resident,
         ),
         marginal("commit_us", "us of a core a vector committed", lambda store: store.commit_core_s, 1e6),
-        marginal("import_us", "us of a core a vector imported, without indexes", lambda store: store.import_s, 1e6),
+        marginal(
+            "import_us", "us of a core a vector imported, without indexes", lambda store: store.import_core_s, 1e6
+        ),
         cost(f"open_ms {dim}", "ms from opening to the first answer", [ms for s in stores for ms in s.open_ms]),
     ]
 
@@ -177,9 +184,9 @@ def store_checks(stores: Sequence[StoreFigures]) -> list[Check]:
 
     return [
         check("disk, all files", "MB", lambda store: sum(store.disk.values()), 1e6),
-        check("resident", "MB", lambda store: store.resident_with_snapshot, 1e6),
+        check("resident", "MB", lambda store: store.resident, 1e6),
         check("commit", "s of a core", lambda store: store.commit_core_s, 1),
-        check("import", "s of a core", lambda store: store.import_s, 1),
+        check("import", "s of a core", lambda store: store.import_core_s, 1),
     ]
 
 
@@ -192,11 +199,11 @@ def quantiles(ms: Sequence[float]) -> list[float]:
 # Indexes
 
 
-def measure_indexes(sizes: Sequence[int], _: Path) -> Figures:
+def measure_indexes(sizes: Sequence[int], folder: Path) -> Figures:
     """Return rates of building, and what queries need."""
     figures: Figures = {"costs": [], "checks": [], "needs": [], "built": []}
     for dim in DIMS:
-        built, needs = indexes([LARGER * size for size in sizes], dim)
+        built, needs = indexes([LARGER * size for size in sizes], dim, folder)
         figures["costs"] += _records(build_costs(built))
         figures["checks"] += _records(build_checks(built))
         figures["built"] += [{"lists": took.parameters.lists, **asdict(took), "parameters": None} for took in built]
@@ -204,7 +211,7 @@ def measure_indexes(sizes: Sequence[int], _: Path) -> Figures:
     return figures
 
 
-def indexes(sizes: Sequence[int], dim: int) -> tuple[list[BuildTime], list[Share]]:
+def indexes(sizes: Sequence[int], dim: int, folder: Path) -> tuple[list[BuildTime], list[Share]]:
     """Return build times of indexes with inverted lists, and what queries of each modality need."""
     space = synthetic.make_space(dim)
     built, needs = [], []
@@ -214,12 +221,12 @@ def indexes(sizes: Sequence[int], dim: int) -> tuple[list[BuildTime], list[Share
         for n in sizes:
             lists = choose_parameters(max(n, 100_000), dim, IndexSettings()).lists
             settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": lists, "reduced_dim": dim // 2})
-            index, took = build(rows[:n], choose_parameters(n, dim, settings))
+            index, took = build(rows[:n], choose_parameters(n, dim, settings), folder)
             built.append(took)
             needs += shares(index, rows[:n], target, queries)
             _say(f"index of {n:,} {target} vectors, d={dim}: {took.train_s:.1f} s + {took.add_s:.1f} s")
     settings = IndexSettings(IndexForm.IVF_PQ, overrides={"lists": MANY_LISTS, "reduced_dim": dim // 2})
-    built.append(build(rows, choose_parameters(len(rows), dim, settings))[1])
+    built.append(build(rows, choose_parameters(len(rows), dim, settings), folder)[1])
     return built, needs
 
 
@@ -228,6 +235,11 @@ def build_costs(built: Sequence[BuildTime]) -> list[Cost]:
     dim = built[0].dim
     fixed_s, s_per_flop = line([took.train_flop for took in built], [took.train_s for took in built])
     return [
+        cost(
+            f"id_bytes {dim}",
+            "bytes a row of index files beside codes and what does not grow, 8 of them in vector_ids.npy",
+            [8 + took.bytes_beside / took.n for took in built],
+        ),
         cost(f"train_fixed_s {dim}", "s of a core, training beside k-means, by the line through all", [fixed_s]),
         cost(f"train_gflop_s {dim}", "GFLOP/s of a core, k-means, by the same line", [1e-9 / s_per_flop]),
         cost(
@@ -289,7 +301,7 @@ PARTS: Mapping[str, Callable[[Sequence[int], Path], Figures]] = {
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sizes", default="10k,20k,40k", help="vectors of the stores; indexes of one modality have five times as many"
+        "--sizes", default="25k,50k,100k", help="vectors of the stores; indexes of one modality have twice as many"
     )
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--page", action="store_true", help="rewrite the tables of docs/scale.md and end")

@@ -32,14 +32,16 @@ if TYPE_CHECKING:
 
 FRESH = Path(__file__).with_name("search_fresh.py")
 STORED = ("image", "text", "audio")
-"""Modalities of the stores: operating points are measured for each pair of them."""
+IMAGE_SHARE = synthetic.SHARES["image"] / sum(synthetic.SHARES[name] for name in STORED)
+OPENS = 3
 SEARCHED = ("text", "image")
 COST_RUNS = 7
-COLD_READS = (25, 100, 400)
-"""Rows reranked at once from a cold page cache."""
-COLD_RUNS = 15
+COLD_ROWS, COLD_RUNS = 400, 15
+"""Rows reranked at once from a cold page cache, and how often."""
+COLD_BYTES = 2**29
+"""Bytes of the file that they are read from: the rows are a megabyte apart, so that no read brings the next row."""
 TARGETS = (0.95, 0.98, 0.99)
-TUNE_S = 6.0
+TUNE_S = 60.0
 TUNED_QUERIES = 200
 KMEANS_ROUNDS = 10
 
@@ -84,7 +86,7 @@ class Share:
         probes: lists probed.
         rerank: rows scored exactly.
         code_bytes: bytes of a code.
-        ms: median latency of single searches of the index, without anything else.
+        ms: median time of a core of single searches of the index, without anything else.
     """
 
     source: str
@@ -121,8 +123,49 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class StoreFigures:
+    """Measurements of a store without indexes: bytes on disk by what they hold, resident bytes, core-seconds."""
+
+    vectors: int
+    dim: int
+    disk: Mapping[str, int]
+    resident: float
+    commit_core_s: float
+    import_core_s: float
+    open_ms: Sequence[float]
+
+
+def measure_store(folder: Path, size: int, dim: int) -> StoreFigures:
+    """Fill a store as `index` does, measure it in fresh processes, and import its export.
+
+    It has no indexes, which are measured by themselves: each has a fixed size beside its codes.
+
+    Args:
+        folder: where vectors and stores are written.
+        size: number of vectors.
+        dim: dimensions.
+    """
+    data = dataset(size, dim, folder / f"vectors-{size}-{dim}")
+    place = folder / f"store-{size}-{dim}"
+    built = fill_store(place, data, IndexSettings(IndexForm.EXACT))
+    queries = folder / "queries.npz"
+    np.savez(queries, allow_pickle=False, **{name: asked[:1] for name, asked in data.queries.items()})
+    figures = StoreFigures(
+        vectors=data.n,
+        dim=dim,
+        disk=bytes_on_disk(place),
+        resident=fresh("memory", place, queries)["pairs_with_snapshot"],
+        commit_core_s=built.commit_core_s,
+        import_core_s=_import_core_s(folder, place, dim),
+        open_ms=[fresh("open", place, queries)["ms"] for _ in range(OPENS)],
+    )
+    shutil.rmtree(place)
+    return figures
+
+
+@dataclass(frozen=True)
 class Searches:
-    """Latencies of single searches for images, and the plan that they had.
+    """Single searches of a store of images for images, and the plan that they had.
 
     Attributes:
         source: modality of the queries.
@@ -131,7 +174,8 @@ class Searches:
         lists: lists of the index.
         rerank: rows scored exactly.
         code_bytes: bytes of a code.
-        ms: latencies.
+        core_ms: time of a core, its median: other processes do not count.
+        ms: latencies, of which the spread is used.
     """
 
     source: str
@@ -140,81 +184,35 @@ class Searches:
     lists: int
     rerank: int
     code_bytes: int
+    core_ms: float
     ms: Sequence[float]
 
 
-@dataclass(frozen=True)
-class StoreFigures:
-    """Measurements of one store: bytes on disk by folder, resident bytes, rates and times."""
-
-    vectors: int
-    dim: int
-    modalities: Mapping[str, int]
-    disk: Mapping[str, int]
-    resident: float
-    resident_with_snapshot: float
-    commit_core_s: float
-    optimize_s: float
-    import_s: float
-    open_ms: Sequence[float]
-    searches: Sequence[Searches]
-
-    @property
-    def code_bytes(self) -> int:
-        """Return the bytes of all codes, by the parameters of the indexes."""
-        settings = IndexSettings(recall=RECALL_SMALL)
-        parts = [(n, choose_parameters(n, self.dim, settings)) for n in self.modalities.values()]
-        return sum(n * form.code_bytes for n, form in parts if form.form is not IndexForm.EXACT)
-
-
-def measure_store(folder: Path, size: int, dim: int, opens: int, searches: int) -> StoreFigures:
-    """Fill a store as `index` does, index it, and measure it in fresh processes; also import its export.
-
-    Args:
-        folder: where vectors and stores are written.
-        size: number of vectors.
-        dim: dimensions.
-        opens: processes that open it, timed.
-        searches: single searches of each kind that are timed.
-    """
-    data = dataset(size, dim, folder / f"vectors-{size}-{dim}")
-    place = folder / f"store-{size}-{dim}"
-    built = fill_store(place, data)
-    queries = folder / "queries.npz"
-    np.savez(queries, allow_pickle=False, **{name: asked[:20] for name, asked in data.queries.items()})
-    opened = [fresh("open", place, queries)["ms"] for _ in range(opens)]
-    memory = fresh("memory", place, queries)
-    return StoreFigures(
-        vectors=data.n,
-        dim=dim,
-        modalities={name: len(rows) for name, rows in data.vectors.items()},
-        disk=bytes_on_disk(place),
-        resident=memory["pairs"],
-        resident_with_snapshot=memory["pairs_with_snapshot"],
-        commit_core_s=built.commit_core_s,
-        optimize_s=built.optimize_s,
-        import_s=_import_s(folder, place, dim),
-        open_ms=opened,
-        searches=[found for source in SEARCHED if (found := _searches(place, data, source, searches)) is not None],
-    )
-
-
-def _searches(place: Path, data: Dataset, source: str, times_each: int) -> Searches | None:
-    """Time single searches for images; None if the engine scans all of them."""
+def measure_searches(folder: Path, n: int, dim: int, times_each: int) -> list[Searches]:
+    """Time single searches of a store of n images; none if the engine scans all of them."""
+    images = dataset(round(n / IMAGE_SHARE), dim, folder / f"vectors-{n}-images-{dim}").only("image")
+    place = folder / f"images-{n}-{dim}"
+    fill_store(place, images)
     engine = Engine(place)
-    setting = engine.hand_setting(data.queries[source][0], "image")
+    found = [_searches(engine, images, source, times_each) for source in SEARCHED]
+    return [searches for searches in found if searches is not None]
+
+
+def _searches(engine: Engine, data: Dataset, source: str, times_each: int) -> Searches | None:
+    queries, rows = data.queries[source], data.vectors["image"]
+    setting = engine.hand_setting(queries[0], "image")
     if setting is None:
         return None
-    ask, times = engine.contender(to="image").ask, []
-    for turn in range(-len(data.queries[source]), times_each):
-        query = data.queries[source][turn % len(data.queries[source])]
-        started = time.perf_counter()
-        ask(query)
-        times.append(1000 * (time.perf_counter() - started))
-    n = len(data.vectors["image"])
-    form = choose_parameters(n, data.vectors["image"].shape[1], IndexSettings(recall=RECALL_SMALL))
+    ask, ms, core_ms = engine.contender(to="image").ask, [], []
+    for turn in range(-len(queries), times_each):
+        started, started_core = time.perf_counter(), time.process_time()
+        ask(queries[turn % len(queries)])
+        if turn >= 0:
+            ms.append(1000 * (time.perf_counter() - started))
+            core_ms.append(1000 * (time.process_time() - started_core))
+    form = choose_parameters(len(rows), rows.shape[1], IndexSettings(recall=RECALL_SMALL))
     settings = (setting.probes, form.lists, setting.rerank, form.code_bytes)
-    return Searches(source, n, *settings, times[len(data.queries[source]) :])
+    return Searches(source, len(rows), *settings, float(np.median(core_ms)), ms)
 
 
 def dataset(size: int, dim: int, cache: Path) -> Dataset:
@@ -253,7 +251,7 @@ class _ImportedError(Exception):
     """Ends an import before its indexes are built."""
 
 
-def _import_s(folder: Path, store: Path, dim: int) -> float:
+def _import_core_s(folder: Path, store: Path, dim: int) -> float:
     """Return the core-seconds that an import takes without its indexes."""
     exported, imported = folder / f"export-{store.name}", folder / f"import-{store.name}"
 
@@ -287,29 +285,25 @@ def search_costs(dim: int) -> list[Cost]:
     ]
 
 
-def cold_costs(path: Path, dim: int) -> list[Cost]:
-    """Return the cost of a row that is not in the page cache, from rerank widths that differ.
-
-    Args:
-        path: file of fp16 rows.
-        dim: dimensions of the rows.
-    """
-    n = path.stat().st_size // (2 * dim)
-    rng = np.random.default_rng(5)
-    times: dict[int, list[float]] = {width: [] for width in COLD_READS}
-    query = rng.standard_normal((1, dim), np.float32)
+def cold_costs(folder: Path, dim: int) -> list[Cost]:
+    """Return the cost of a row that is not in the page cache; `folder` is where a file of rows is written."""
+    n = COLD_BYTES // (2 * dim)
+    path, rng = folder / f"cold-{dim}", np.random.default_rng(5)
+    block = rng.standard_normal((4096, dim), np.float32).astype(np.float16)
+    with path.open("wb") as file:
+        for _ in range(n // len(block)):
+            file.write(block)
+    query, times = rng.standard_normal((1, dim), np.float32), []
     for _ in range(COLD_RUNS):
-        for width in COLD_READS:
-            drop_cached(path)
-            rows = ExactRows(dim, [np.asarray(np.memmap(path, np.float16, "r", shape=(n, dim)))])
-            chosen = np.sort(rng.choice(n, (1, width), replace=False, shuffle=False))
-            started = time.perf_counter()
-            rows.rerank(query, chosen, 10)
-            times[width].append(time.perf_counter() - started)
-            del rows
-    few, many = COLD_READS[0], COLD_READS[-1]
-    each = [1e9 * (b - a) / (many - few) for a, b in zip(times[few], times[many], strict=True)]
-    return [cost(f"cold_row_ns {dim}", "ns a row reranked from the disk, one at a time", each)]
+        drop_cached(path)
+        rows = ExactRows(dim, [np.asarray(np.memmap(path, np.float16, "r", shape=(n, dim)))])
+        chosen = np.sort(rng.choice(n, (1, COLD_ROWS), replace=False, shuffle=False))
+        started = time.perf_counter()
+        rows.rerank(query, chosen, 10)
+        times.append(1e9 * (time.perf_counter() - started) / COLD_ROWS)
+        del rows
+    path.unlink()
+    return [cost(f"cold_row_ns {dim}", "ns a row reranked from the disk, one at a time", times)]
 
 
 def drop_cached(path: Path) -> None:
@@ -324,13 +318,23 @@ def drop_cached(path: Path) -> None:
 
 @dataclass(frozen=True)
 class BuildTime:
-    """Core-seconds of training an index and of adding n rows to it."""
+    """Core-seconds of training an index and of adding n rows to it, and the bytes of its file beside the codes.
+
+    Attributes:
+        n: rows.
+        dim: dimensions d of the rows.
+        parameters: parameters of the index.
+        train_s: core-seconds of training.
+        add_s: core-seconds of adding.
+        bytes_beside: bytes of its file without codes, matrix (r, d) and centroids (lists + 16, r) in float32.
+    """
 
     n: int
     dim: int
     parameters: IndexParameters
     train_s: float
     add_s: float
+    bytes_beside: int
 
     @property
     def train_flop(self) -> float:
@@ -345,14 +349,18 @@ class BuildTime:
         return 2.0 * self.parameters.reduced_dim * (self.dim + self.parameters.lists)
 
 
-def build(rows: NDArray[np.float16], parameters: IndexParameters) -> tuple[IvfPqIndex, BuildTime]:
+def build(rows: NDArray[np.float16], parameters: IndexParameters, folder: Path) -> tuple[IvfPqIndex, BuildTime]:
     """Build an index over rows fp16 (n, d), timed: the time of a core, so that other processes do not count."""
     started = time.process_time()
     index = train_on_blocks([rows], parameters)
     trained = time.process_time()
     index.add(rows)
     added = time.process_time()
-    return index, BuildTime(len(rows), rows.shape[1], parameters, trained - started, added - trained)
+    path = folder / "index.faiss"
+    index.write(path)
+    fixed = 4 * parameters.reduced_dim * (rows.shape[1] + parameters.lists + 2**parameters.bits)
+    beside = path.stat().st_size - fixed - len(rows) * parameters.code_bytes
+    return index, BuildTime(len(rows), rows.shape[1], parameters, trained - started, added - trained, beside)
 
 
 def shares(
@@ -370,6 +378,7 @@ def shares(
             ks=(10,),
             selectivities=(1.0,),
             budget_s=TUNE_S,
+            clock=time.process_time,
         )
         found += [
             Share(

@@ -43,7 +43,7 @@ class Units:
         dim: dimensions d.
         id_bytes: bytes of the files of an index beside the codes, a vector.
         snapshot_bytes: bytes of snapshot files, a vector; catalog_bytes, words_bytes: of these.
-        resident_bytes: resident bytes beside codes and mapped rows, a vector.
+        resident_bytes: resident bytes beside index and mapped rows, a vector.
         code_byte_ns: a byte of codes scanned; list_ns: a list visited; call_ns: a call of an index.
         row_ns: a row scored from the page cache; cold_row_ns: from the disk.
         search_ms: a search beside all these: planning, ranking, lookups of paths.
@@ -98,7 +98,7 @@ class Need:
 
     def rows(self, n: float) -> float:
         """Return the rows scored exactly of an index of n rows: as measured, times (n / n measured)^growth."""
-        return self.rerank * max(1.0, n / self.n) ** self.growth
+        return self.rerank * math.pow(max(1.0, n / self.n), self.growth)
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def disk_bytes(units: Units, rows: float) -> float:
 
 
 def memory_bytes(units: Units, rows: float) -> float:
-    """Return the resident bytes of a vector: its code, and what else is not a mapped row."""
-    return code_bytes(units, rows) + units.resident_bytes
+    """Return the resident bytes of a vector: its code and ids, and what else is not a mapped row."""
+    return code_bytes(units, rows) + units.id_bytes + units.resident_bytes
 
 
 def machines_for(units: Units, vectors: int, machine: Machine) -> int:

@@ -142,7 +142,7 @@ def between(shard: Shard, case: Case, results: int) -> int:
     """Return the rerank for a number of results, between those of the two tuned numbers (log-linear)."""
     few, many = (shard.point(case.source, k).rerank for k in KS)
     share = math.log(min(max(results, KS[0]), KS[1]) / KS[0]) / math.log(KS[1] / KS[0])
-    return math.ceil(few * (many / few) ** share)
+    return math.ceil(few * math.pow(many / few, share))
 
 
 def _shards(

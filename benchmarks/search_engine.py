@@ -92,8 +92,10 @@ class SyntheticEncoder:
         return np.asarray(chosen / np.linalg.norm(chosen, axis=1, keepdims=True), np.float32)
 
 
-def fill_store(store_path: Path, data: Dataset) -> BuildFigures:
+def fill_store(store_path: Path, data: Dataset, settings: IndexSettings | None = None) -> BuildFigures:
     """Commit all vectors in batches, as `index` does once they are embedded, then build the indexes."""
+    if settings is None and data.n <= SMALL:
+        settings = IndexSettings(recall=RECALL_SMALL)
     encoder = SyntheticEncoder(next(iter(data.vectors.values())).shape[1])
     started, started_core = time.perf_counter(), time.process_time()
     with open_writer(store_path, encoder, DecodeOptions()) as (_, catalog, writer):
@@ -103,7 +105,7 @@ def fill_store(store_path: Path, data: Dataset) -> BuildFigures:
                 writer.commit(batch)
     committed, committed_core = time.perf_counter(), time.process_time()
     with bs.connect(store_path, encoder=encoder) as store:
-        store.optimize(index_settings=IndexSettings(recall=RECALL_SMALL) if data.n <= SMALL else None)
+        store.optimize(index_settings=settings)
     done = time.perf_counter()
     size = sum(path.stat().st_size for path in store_path.rglob("*") if path.is_file())
     return BuildFigures(
