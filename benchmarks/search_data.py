@@ -57,13 +57,13 @@ class BenchFilter:
     keeps: NDArray[np.bool_]
 
 
-def make_dataset(size: int, n_queries: int, cache: Path) -> Dataset:
+def make_dataset(size: int, n_queries: int, cache: Path, dim: int = 1024) -> Dataset:
     """Read `size` vectors from `cache`, or generate them into it.
 
     The cache has a `vec_<modality>.npy` of at least as many rows for each modality. Queries are the events after the
     last one stored: they were never indexed, and most have a counterpart in other modalities.
     """
-    space = synthetic.make_space()
+    space = synthetic.make_space(dim)
     vectors, queries = {}, {}
     for modality, n in synthetic.sizes(size).items():
         vectors[modality] = _cached(space, modality, n, cache)
