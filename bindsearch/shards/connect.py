@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bindsearch.arguments import shown, to_absolute, to_choice, to_flag, to_integer, to_number, to_path_text
 from bindsearch.errors import UsageError
-from bindsearch.shards.layout import TIMEOUT_S, is_sharded
+from bindsearch.shards.layout import TIMEOUT_S, is_sharded, sharded_store_of
 from bindsearch.storage.config import STORE_FILE, resolve_store
 from bindsearch.store import Store
 from bindsearch.types import DecodeIn, PathLike
@@ -74,7 +75,12 @@ def connect(
     if shards is not None:
         shards = to_integer(shards, "shards", "give a number from 1", lowest=1)
     if on is None and shards is None and not is_sharded(folder):
-        return Store(
+        open_store: Callable[..., Store] = Store
+        if (root := sharded_store_of(folder)) is not None:
+            from bindsearch.shards.shard import Shard
+
+            open_store = partial(Shard, root)
+        return open_store(
             folder,
             encoder=encoder,
             encoder_options=encoder_options,

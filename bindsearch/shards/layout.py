@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +56,24 @@ class ShardMap:
 def is_sharded(path: Path) -> bool:
     """Return whether there is a sharded store at a path."""
     return (path / SHARDS_FILE).is_file()
+
+
+def sharded_store_of(folder: Path) -> Path | None:
+    """Return the folder of the sharded store that a folder is a shard of; None if it is no shard in such a folder."""
+    for root in (folder.parent, folder.parent.parent):  # shards made by `reshard` are one folder deeper
+        with suppress(StoreError):  # a shard can be opened where the map cannot
+            if is_sharded(root) and folder in read_shard_map(root).paths(root):
+                return root
+    return None
+
+
+def shard_map_mark(root: Path) -> tuple[int, int] | None:
+    """Return inode and mtime of shards.json, which change when it is replaced; None if it cannot be seen here."""
+    try:
+        status = (root / SHARDS_FILE).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def shard_of(rel_path: str, n: int) -> int:
@@ -114,7 +133,7 @@ def read_shard_map(root: Path) -> ShardMap:
         found_format = data.get("format")
         if found_format != FORMAT:
             raise StoreError(f"{path} has format {found_format}, this BindSearch reads up to {FORMAT}")
-        check_seal(data, required=True)
+        check_seal(data, required=False)  # whoever edits the folders removes it
         shards = ShardMap(**{**data, "folders": tuple(data["folders"])})
         texts = (shards.hash, shards.created, *shards.folders)
         fits = type(shards.n) is int and 1 <= shards.n <= MAX_SHARDS and shards.n == len(shards.folders)

@@ -466,8 +466,8 @@ def export_shards(
     return ExportReport(
         target=target,
         vectors=dict(vectors),
-        files=sum(report.files for report in reports),
-        size_bytes=sum(report.size_bytes for report in reports),
+        files=sum(report.files or 0 for report in reports),
+        size_bytes=sum(report.size_bytes or 0 for report in reports),
         took_s=time.monotonic() - started,
     )
 

@@ -36,7 +36,14 @@ from bindsearch.search.query_encoding import EncodedTerm, resolve_source
 from bindsearch.search.scoring.calibration_file import load_calibration
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.shards.hosts import Hosts
-from bindsearch.shards.layout import SHARDS_FILE, TIMEOUT_S, ShardMap, new_shard_map, write_shard_map
+from bindsearch.shards.layout import (
+    SHARDS_FILE,
+    TIMEOUT_S,
+    ShardMap,
+    new_shard_map,
+    shard_map_mark,
+    write_shard_map,
+)
 from bindsearch.shards.place import Place, ThisProcess
 from bindsearch.shards.search.messages import RoutedQuery
 from bindsearch.shards.search.router import RoutedResult, Router, check_answering
@@ -108,14 +115,12 @@ class ShardedStore(Store):
         )
         self._place = place or ThisProcess(device)
         self._shards = shards
+        self._mark: tuple[int, int] | None = None
         self._timeout_s, self._require_all = timeout_s, require_all
 
     def _release(self) -> None:
         super()._release()
-        if "_hosts" in self.__dict__:
-            self._hosts.close()
-        for cached in ("_hosts", "_router"):
-            self.__dict__.pop(cached, None)
+        self._close_hosts()
         self._place.close()
 
     @property
@@ -132,13 +137,38 @@ class ShardedStore(Store):
         """
         return self._place.shard_map(self._folder)
 
-    @cached_property
+    @property
+    def _router(self) -> Router:
+        """Router of the shards as they are now."""
+        self._check_shards()
+        return self._open_router
+
+    @property
     def _hosts(self) -> Hosts:
+        """Hosts of the shards as they are now."""
+        self._check_shards()
+        return self._open_hosts
+
+    def _check_shards(self) -> None:
+        """Close the hosts if another process has changed the number of shards."""
+        mark = shard_map_mark(self._folder)
+        if mark != self._mark:
+            self._close_hosts()
+            self._mark = mark
+
+    def _close_hosts(self) -> None:
+        if "_open_hosts" in self.__dict__:
+            self._open_hosts.close()
+        for cached in ("_open_hosts", "_open_router"):
+            self.__dict__.pop(cached, None)
+
+    @cached_property
+    def _open_hosts(self) -> Hosts:
         return self._place.hosts(self.path, dict(enumerate(self.shard_map.paths(self.path))))
 
     @cached_property
-    def _router(self) -> Router:
-        return Router(self._hosts, self._model, timeout_s=self._timeout_s, require_all=self._require_all)
+    def _open_router(self) -> Router:
+        return Router(self._open_hosts, self._model, timeout_s=self._timeout_s, require_all=self._require_all)
 
     def _model(self) -> ProbabilityModel:
         return self._calibration[0]
@@ -314,9 +344,9 @@ class ShardedStore(Store):
         """
         from bindsearch.shards.maintain import sum_status
 
-        self._folder  # noqa: B018  (raises if the store is closed)
-        replies = self._hosts.run("status", dict.fromkeys(range(self._hosts.n)), self._timeout_s)
-        check_answering(replies.missing, len(replies.results), self._hosts.n, require_all=self._require_all)
+        hosts = self._hosts
+        replies = hosts.run("status", dict.fromkeys(range(hosts.n)), self._timeout_s)
+        check_answering(replies.missing, len(replies.results), hosts.n, require_all=self._require_all)
         total = sum_status(self.path, [*replies.results.values()])
         return replace(total, shards=replies.results, missing_shards=replies.missing)
 

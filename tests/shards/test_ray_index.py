@@ -63,7 +63,7 @@ def cluster() -> Iterator[Any]:
     ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
     yield nodes
     ray.shutdown()
-    nodes.shutdown()  # type: ignore[no-untyped-call]
+    nodes.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -303,8 +303,9 @@ def test_shards_of_two_encoders_are_refused(folders: tuple[Path, Path], tmp_path
     shutil.copytree(folders[1], tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / "shard-0001")
     (tmp_path / "a.txt").write_text("a dog")
-    with bs.connect(tmp_path / "many" / "shard-0001", encoder="mini", decode="thread") as store:
+    with bs.connect(tmp_path / "other", encoder="mini", decode="thread") as store:
         store.index(tmp_path / "a.txt")
+    (tmp_path / "other").rename(tmp_path / "many" / "shard-0001")
     with (
         ShardedStore(tmp_path / "many") as many,
         pytest.raises(StoreError, match=r"shard 1 has vectors of mini .* shard 0 of null"),
@@ -347,3 +348,77 @@ def test_global_ids_are_those_of_their_shard(local: int, n: int, data: st.DataOb
 @pytest.mark.parametrize(("depth", "shards", "expected"), [(10, 1, 10), (10, 8, 6), (100, 16, 17), (100, 2, 79)])
 def test_a_shard_holds_a_part_of_the_best_results(depth: int, shards: int, expected: int) -> None:
     assert depth_of_shard(depth, shards) == expected
+
+
+def test_a_shard_takes_no_files_of_its_own(folders: tuple[Path, Path], media: Path) -> None:
+    with bs.connect(folders[1] / "shard-0001") as shard:
+        assert shard.search("dog")
+        assert not shard.verify().findings
+        for run in (lambda: shard.index(media), lambda: shard.retry(), lambda: shard.relocate(media, media)):
+            with pytest.raises(UsageError, match=rf"is a shard of {folders[1]}: run `bindsearch .* --store"):
+                run()
+
+
+def test_an_open_store_follows_a_change_of_the_number_of_shards(media: Path, tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    with bs.connect(root, encoder="null", decode="thread", shards=2) as other:
+        other.index(media)
+    with bs.connect(root) as store:
+        before = store.answer(bs.make_query("dog"))
+        with bs.connect(root) as other:
+            assert isinstance(other, ShardedStore)
+            assert other.reshard(3).items == 270
+        after = store.answer(bs.make_query("dog"))
+        assert {step.shard for step in after.plan.partitions} == {0, 1, 2}
+        assert not after.partial
+        assert shown(list(after.hits)) == shown(list(before.hits))
+
+
+def test_the_methods_of_a_store_work_on_all_shards(media: Path, tmp_path: Path) -> None:
+    files = tmp_path / "media"
+    shutil.copytree(media, files)
+    (files / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (files / "table.xyz").write_bytes(b"?")
+    with bs.connect(tmp_path / "many", encoder="null", decode="thread", shards=SHARDS) as store:
+        report = store.index(files)
+        assert (sum(report.items.values()), len(report.failures)) == (270, 1)
+        status = store.status()
+        assert (sum(status.items.values()), len(status.shards), len(status.failures)) == (270, SHARDS, 1)
+        assert [file.path.name for file in store.left_out()] == ["table.xyz"]
+        assert not store.verify().findings
+        assert store.optimize(force=False) is not None
+        hit = store.search("dog", to="image")[0]
+        assert store.forget(item_ids=[hit.item_id]) == 1
+        assert store.forget(files / "f0") > 0
+        assert hit.path not in {one.path for one in store.search("dog", k=300)}
+        assert store.compact().after_bytes > 0
+        assert len(store.retry().failures) == 1
+        for method in ("recover", "calibrate", "near_duplicates"):
+            with pytest.raises(UsageError, match=r"store without shards: give one shard, such as .*shard-0000"):
+                getattr(store, method)()
+        with pytest.raises(UsageError, match="keep their encoder"):
+            store.reindex("mini")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shards": 0}, "shards is 0: give a number from 1"),
+        ({"shards": 2, "on": "nowhere"}, "is not an address of a cluster"),
+        ({"shards": 2, "workers": 0}, "workers is 0"),
+        ({"on": 3}, "the cluster is 3"),
+    ],
+)
+def test_invalid_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        bs.connect(tmp_path / "many", **options)
+
+
+def test_another_number_of_shards_is_refused(folders: tuple[Path, Path], media: Path) -> None:
+    with (
+        bs.connect(folders[1], encoder="null", shards=5) as store,
+        pytest.raises(UsageError, match=r"has 3 shards, not 5: leave out the number, or change it with `b"),
+    ):
+        store.index(media)
+    with pytest.raises(UsageError, match="has no shards: leave out `on` and `shards`"):
+        bs.connect(folders[0], shards=2)

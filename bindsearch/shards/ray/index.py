@@ -172,7 +172,7 @@ def _nodes() -> list[dict[str, Any]]:
     """Return the machines of the cluster."""
     import ray
 
-    return list(ray.nodes())  # type: ignore[no-untyped-call]
+    return list(ray.nodes())
 
 
 def _check_share(share: TaskShare) -> None:
